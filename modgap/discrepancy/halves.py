@@ -1,0 +1,161 @@
+"""Held-out value, its interval, and the null of permuted labels."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+__all__ = [
+    "MATCHED_TWICE",
+    "HeldOut",
+    "Null",
+    "bootstrap_interval",
+    "null_of",
+    "permuted_labels",
+    "split_halves",
+    "wilson_interval",
+    "wrong_under",
+]
+
+MATCHED_TWICE = 2
+"""Part of the samples that are searched with either half and tested in neither."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Maps found on one half of the samples and judged on the other, both ways.
+
+    Attributes:
+        value: Share of the tested samples got wrong, in [0, 1]; unbiased, so comparable with chance.
+        tested: How many samples were tested.
+        maps: The map found on half 0 and the one found on half 1.
+    """
+
+    value: float
+    tested: int
+    maps: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Null:
+    """The same estimate with the labels permuted across samples.
+
+    Attributes:
+        mean: Mean over repeats.
+        sd: Standard deviation over repeats (ddof 1; 0 for one repeat).
+        p_value: (1 + repeats whose value is at most the real one) / (repeats + 1), one-sided. Since
+            the value is discrete, p is conservative: P(p <= a) <= a.
+        repeats: R.
+    """
+
+    mean: float
+    sd: float
+    p_value: float
+    repeats: int
+
+
+def null_of(value: float, permuted: Sequence[float]) -> Null:
+    """Summarise the null.
+
+    Example:
+        >>> null_of(0.25, [0.5, 0.75])
+        Null(mean=0.625, sd=0.1767766952966369, p_value=0.3333333333333333, repeats=2)
+    """
+    values = np.asarray(permuted, dtype=float)
+    # Round-off must not turn a tie into a difference.
+    at_most = int((values <= value + 1e-12).sum())
+    sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    p_value = (1 + at_most) / (len(values) + 1)
+    return Null(float(values.mean()), sd, p_value, len(values))
+
+
+def _units(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Number of the unit that is kept whole for each sample: its group, or itself."""
+    return np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def split_halves(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Part of each sample: 0 or 1 for the halves, 2 where it cannot be tested.
+
+    Halves are stratified by class and keep groups whole; a group counts for the class of its first
+    sample. A class in only one sample, or in one group, has nothing to be tested on: it is searched
+    with both halves.
+    """
+    rng = np.random.default_rng([seed, 0xA1])
+    units = _units(labels, groups)
+    firsts = np.unique(units, return_index=True)[1]
+    unit_labels = labels[firsts]
+    halves = np.zeros(len(firsts), np.int64)
+    odd = 0
+    for label in np.unique(unit_labels):
+        members = rng.permutation(np.flatnonzero(unit_labels == label))
+        # An odd class out goes to the halves in turn, so that they stay of one size.
+        halves[members] = (np.arange(len(members)) + odd) % 2
+        odd += len(members) % 2
+    parts = halves[units]
+    for label in np.unique(labels):
+        if len(np.unique(units[labels == label])) < 2:
+            parts[labels == label] = MATCHED_TWICE
+    return parts
+
+
+def permuted_labels(labels: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
+    """Labels permuted across samples, or across groups where the labels are constant in each group.
+
+    Where a group holds several labels, they are permuted within the groups.
+    """
+    rng = np.random.default_rng([seed, 0xB2, repeat])
+    if groups is None:
+        return rng.permutation(labels)
+    units = _units(labels, groups)
+    firsts = np.unique(units, return_index=True)[1]
+    if np.array_equal(labels[firsts][units], labels):
+        return rng.permutation(labels[firsts])[units]
+    within, order = np.lexsort((rng.random(len(labels)), units)), np.argsort(units, kind="stable")
+    permuted = np.empty_like(labels)
+    permuted[order] = labels[within]
+    return permuted
+
+
+def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share of independent samples (JASA 22, 1927).
+
+    Example:
+        >>> low, high = wilson_interval(0.5, 100)
+        >>> round(low, 4), round(high, 4)
+        (0.4038, 0.5962)
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (share + z * z / (2 * size)) / (1 + z * z / size)
+    reach = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def bootstrap_interval(
+    wrong: np.ndarray, groups: np.ndarray, repeats: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap of a mean of 0-1 terms whose groups are drawn whole."""
+    units = np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(units, weights=wrong), np.bincount(units)
+    rng = np.random.default_rng([seed, 0xC3])
+    drawn = rng.integers(0, len(sums), (repeats, len(sums)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def wrong_under(logits: np.ndarray, labels: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
+    """Whether each sample is got wrong under one map; ties go to the lowest source class. Equation (10).
+
+    Args:
+        logits: Source logits (N, C).
+        labels: Target labels (N,).
+        source_classes: Source class of each target class (K,).
+
+    Returns:
+        Boolean array (N,).
+    """
+    order = np.argsort(source_classes)
+    return order[logits[:, np.asarray(source_classes)[order]].argmax(axis=1)] != labels

@@ -1,0 +1,267 @@
+"""How many samples each random map gets right: the sufficient statistics of Algorithm 2."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from modgap.discrepancy._bits import LANES, PLANES, STEP, STRIDE, WORDS, count_batch
+from modgap.discrepancy._columns import count_narrow, count_wide
+from modgap.discrepancy._drawing import draw_maps
+from modgap.discrepancy._ranking import code_block, leading_classes
+from modgap.discrepancy._simd import aligned
+from modgap.discrepancy.problem import Problem
+
+__all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "drawn_map", "merge_counts", "warm_up"]
+
+CHUNK = 1 << 17
+RANKED_ROWS = 512
+
+# Nanoseconds measured by benchmarks/montecarlo.py --calibrate (two AMD Zen 5 cores, C = 1,000). Only
+# their ratios matter: to one lane's visit of one column, to one sample's visit of one class by 1,024
+# trials, to code one value, and to rank one value of which only the leading ones are wanted.
+COLUMN_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0095, 1.9, 4.5, 1.2
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """Matches of trials start, start + 1, ... of one seed.
+
+    Attributes:
+        matches: Samples got right, by trial and by part of the samples, shape (trials, parts).
+        start: Number of the first trial.
+        seed: What the maps were drawn from.
+        seconds: Wall time of the stages `ranks` and `montecarlo`, without compilation.
+    """
+
+    matches: np.ndarray
+    start: int
+    seed: int
+    seconds: dict[str, float]
+
+    @property
+    def stop(self) -> int:
+        """Number after the last trial's."""
+        return self.start + len(self.matches)
+
+
+def count_trials(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    stop: int = 100_000,
+    threads: int = 1,
+    kernel: str = "auto",
+    progress: Callable[[float], None] | None = None,
+) -> TrialCounts:
+    """Count the matches of trials start..stop, each a map drawn uniformly among injective ones.
+
+    Trial t's map depends on (seed, t) alone, so shards of the range, in any order and on any number
+    of threads, hold the same numbers as one run.
+
+    Args:
+        problem: Logits and labels.
+        seed: Non-negative integer.
+        start: First trial.
+        stop: Trial after the last.
+        threads: Worker threads.
+        kernel: `columns`, `bits`, or `auto` for the one that the cost model expects to be faster.
+        progress: Called with the share of the work done since the last call.
+
+    Returns:
+        Counts for stop - start trials.
+
+    References:
+        MoNA (ICML 2024), Algorithm 2.
+    """
+    kernel = cheapest_kernel(problem, stop - start) if kernel == "auto" else kernel
+    count = {"columns": _count_by_columns, "bits": _count_by_bits}[kernel]
+    matches = np.zeros((stop - start, problem.n_parts), np.int32)
+    seconds = count(problem, seed, start, matches, threads, progress or (lambda share: None))
+    return TrialCounts(matches, start, seed, seconds)
+
+
+def merge_counts(shards: Iterable[TrialCounts]) -> TrialCounts:
+    """Join shards of one range of trials.
+
+    Raises:
+        ValueError: When the shards' seeds differ or the shards leave gaps or overlap.
+    """
+    shards = sorted(shards, key=lambda shard: shard.start)
+    for left, right in zip(shards, shards[1:], strict=False):
+        if right.start != left.stop or right.seed != left.seed:
+            raise ValueError(
+                f"expected shards of one seed without gaps, got trials {left.start}-{left.stop} of seed "
+                f"{left.seed} before {right.start}-{right.stop} of seed {right.seed}"
+            )
+    seconds = {key: sum(shard.seconds[key] for shard in shards) for key in shards[0].seconds}
+    matches = np.concatenate([shard.matches for shard in shards])
+    return TrialCounts(matches, shards[0].start, shards[0].seed, seconds)
+
+
+def drawn_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
+    """The injective map of one trial: the source class of each target class, shape (K,)."""
+    maps = np.empty((1, problem.n_classes), np.int64)
+    draw_maps(np.uint64(seed), trial, maps, np.arange(problem.n_source_classes))
+    return maps[0]
+
+
+def walk_length(n_source_classes: int, n_classes: int) -> float:
+    """Leading classes that 1,024 trials need until the last of them meets a chosen class."""
+    if n_classes == n_source_classes:
+        return 1.0
+    steps = (math.log(LANES) + 0.58) / -math.log1p(-n_classes / n_source_classes)
+    return min(steps, n_source_classes)
+
+
+def kept_ranks(n_source_classes: int, n_classes: int) -> int:
+    """Smallest R, a multiple of STEP, that leaves 1,024 trials of a sample undecided in under 1 %.
+
+    A map misses a sample's R leading classes with probability C(C-R, K) / C(C, K).
+    """
+    open_share, kept = float(LANES), 0
+    while open_share > 0.01 and kept < n_source_classes:
+        open_share *= max(0, n_source_classes - n_classes - kept) / (n_source_classes - kept)
+        kept += 1
+    return -(-kept // STEP) * STEP
+
+
+def cheapest_kernel(problem: Problem, trials: int) -> str:
+    """`columns` or `bits`, by the measured costs of counting and of ranking."""
+    classes, chosen = problem.n_source_classes, problem.n_classes
+    columns = trials * (chosen + 1) * COLUMN_NS + classes * CODE_NS
+    bits = trials / LANES * walk_length(classes, chosen) * STEP_NS + classes * LEADING_NS
+    return "columns" if columns < bits else "bits"
+
+
+def _class_dtype(problem: Problem) -> type:
+    return np.uint16 if problem.n_source_classes < 1 << 16 else np.uint32
+
+
+def _share(work: Iterable, threads: int, worker: Callable[[Iterable], float]) -> list:
+    """Run `worker` on each thread, all taking their work from one iterator."""
+    queue = iter(list(work))
+    if threads == 1:
+        return [worker(queue)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [task.result() for task in [pool.submit(worker, queue) for _ in range(threads)]]
+
+
+def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int) -> np.ndarray:
+    maps = np.empty((trials, problem.n_classes), _class_dtype(problem))
+
+    def draw(firsts: Iterable[int]) -> None:
+        pool = np.arange(problem.n_source_classes)
+        for first in firsts:
+            draw_maps(np.uint64(seed), start + first, maps[first : first + 4096], pool)
+
+    _share(range(0, trials, 4096), threads, draw)
+    return maps
+
+
+def _blocks(problem: Problem) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Cut the entries into blocks of one label: (label, rows, segments of lanes by part)."""
+    blocks = []
+    order = np.lexsort((problem.parts, problem.labels))
+    bounds = np.searchsorted(problem.labels[order], np.arange(problem.n_classes + 1))
+    for label, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for cut in range(first, last, 64):
+            members = order[cut : min(cut + 64, last)]
+            parts = problem.parts[members]
+            masks = [
+                (part, int(((parts == part) << np.arange(len(parts), dtype=np.uint64)).sum()))
+                for part in np.unique(parts)
+            ]
+            blocks.append((label, problem.rows[members], np.array(masks, np.uint64)))
+    return blocks
+
+
+def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[str, float]:
+    """Rank one block of samples and run a chunk of trials on it while it is in the cache."""
+    blocks, seconds = _blocks(problem), {"ranks": 0.0, "montecarlo": 0.0}
+    for first in range(0, len(matches), CHUNK):
+        chunk = matches[first : first + CHUNK]
+        began = time.perf_counter()
+        maps = _draw_all(problem, seed, start + first, len(chunk), threads)
+        seconds["montecarlo"] += time.perf_counter() - began
+
+        def work(queue, maps=maps, chunk=chunk) -> tuple[float, float, np.ndarray]:
+            ranks = counting = 0.0
+            own = np.zeros_like(chunk)
+            codes = aligned(problem.n_source_classes * 64, _class_dtype(problem))
+            for label, rows, segments in queue:
+                width = 64 if len(rows) > 32 else 32
+                began = time.perf_counter()
+                code_block(problem.logits, rows, width, codes)
+                ranked = time.perf_counter()
+                (count_wide if width == 64 else count_narrow)(codes, label, segments, maps, own)
+                ranks, counting = ranks + ranked - began, counting + time.perf_counter() - ranked
+                progress(len(rows) / len(problem.rows) * len(chunk) / len(matches))
+            return ranks, counting, own
+
+        for ranks, counting, own in _share(blocks, threads, work):
+            seconds["ranks"] += ranks / threads
+            seconds["montecarlo"] += counting / threads
+            chunk += own
+    return seconds
+
+
+def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
+    """Each sample's `kept` classes of largest logit, largest first, shape (N, kept)."""
+    leading = np.empty((len(problem.logits), kept), _class_dtype(problem))
+
+    def rank(firsts: Iterable[int]) -> None:
+        for first in firsts:
+            leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
+
+    _share(range(0, len(leading), RANKED_ROWS), threads, rank)
+    return leading
+
+
+def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Rows ordered by part and label, and (label, part, first, last) of each run of them."""
+    order = np.lexsort((problem.labels, problem.parts))
+    keys = problem.parts[order].astype(np.int64) * problem.n_classes + problem.labels[order]
+    runs, firsts = np.unique(keys, return_index=True)
+    lasts = np.append(firsts[1:], len(keys))
+    groups = np.stack([runs % problem.n_classes, runs // problem.n_classes, firsts, lasts], axis=1)
+    return problem.rows[order], groups.astype(np.int64)
+
+
+def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str, float]:
+    """Rank the leading classes of all samples, then run 1,024 trials at a time on all samples."""
+    classes, chosen = problem.n_source_classes, problem.n_classes
+    began = time.perf_counter()
+    leading = rank_leading(problem, kept_ranks(classes, chosen), threads)
+    ranked = time.perf_counter()
+    rows, groups = _groups(problem)
+    leading = leading[rows]
+
+    def work(firsts: Iterable[int]) -> None:
+        table, planes = aligned((classes + 1) * STRIDE, np.uint64), aligned(PLANES * WORDS, np.uint64)
+        scratch, pool = aligned(3 * WORDS, np.uint64), np.arange(classes)
+        # The padded row length keeps the K rows that a trial writes out of one cache set.
+        maps = np.empty((chosen, LANES + 32), _class_dtype(problem))
+        for first in firsts:
+            batch = matches[first : first + LANES]
+            drawn = maps[:, : len(batch)]
+            draw_maps(np.uint64(seed), start + first, drawn.T, pool)
+            count_batch(problem.logits, rows, leading, groups, drawn, table, planes, scratch, batch)
+            progress(len(batch) / len(matches))
+
+    _share(range(0, len(matches), LANES), threads, work)
+    return {"ranks": ranked - began, "montecarlo": time.perf_counter() - ranked}
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from numba's cache, so that timings are without it."""
+    logits = np.zeros((40, 3), np.float32)
+    tiny = Problem(logits, np.arange(40), np.zeros(40, np.int64), np.zeros(40, np.int64), 2, 1)
+    for kernel in ("columns", "bits"):
+        count_trials(tiny, stop=2, kernel=kernel)
+    short = Problem(logits, *(a[:20] for a in (tiny.rows, tiny.labels, tiny.parts)), 2, 1)
+    count_trials(short, stop=2, kernel="columns")

@@ -1,0 +1,31 @@
+"""Errors that a user can act on: what was expected, what came, the way out."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["InputError", "UsageError", "unknown_name"]
+
+
+class InputError(ValueError):
+    """The data, the weights or the machine cannot do what was asked; commands exit with 1."""
+
+    exit_code = 1
+
+
+class UsageError(InputError):
+    """The request itself is wrong: an unknown name, an option out of range; commands exit with 2."""
+
+    exit_code = 2
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
+    """The error for a name that no registry holds, with the nearest ones.
+
+    Example:
+        >>> print(unknown_name("source", "efficientnet-lit0", ["efficientnet-lite0", "minilm"]))
+        unknown source 'efficientnet-lit0'; did you mean efficientnet-lite0?
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    way_out = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
