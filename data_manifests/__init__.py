@@ -1,0 +1,1 @@
+"""One TOML manifest a target."""

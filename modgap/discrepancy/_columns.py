@@ -9,7 +9,7 @@ from numba import njit
 
 from modgap.discrepancy._simd import equal_lanes, highest, load_32, load_64, popcount
 
-__all__ = ["count_wide", "count_narrow"]
+__all__ = ["count_narrow", "count_wide"]
 
 
 def _counter(load, width):

@@ -36,7 +36,9 @@ def checked_logits(logits: ArrayLike) -> np.ndarray:
 def _refuse_not_finite(array: np.ndarray) -> None:
     cuts = range(0, len(array), ROWS_AT_A_TIME)
     good = [np.isfinite(array[cut : cut + ROWS_AT_A_TIME]) for cut in cuts] if array.dtype.kind == "f" else []
-    bad_rows = np.concatenate([np.flatnonzero(~g.all(axis=1)) + cut for g, cut in zip(good, cuts, strict=False)] or [[]])
+    bad_rows = np.concatenate(
+        [np.flatnonzero(~g.all(axis=1)) + cut for g, cut in zip(good, cuts, strict=False)] or [[]]
+    )
     if len(bad_rows):
         values = sum(int((~g).sum()) for g in good)
         named = ", ".join(str(int(row)) for row in bad_rows[:ROWS_NAMED])

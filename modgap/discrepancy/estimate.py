@@ -151,9 +151,7 @@ def estimate(
     run = _Run(array, codes, n_classes, trials, seed, threads or os.cpu_count() or 1, progress)
     found, held, counts_seconds = run.montecarlo(target, "montecarlo")
     began = time.perf_counter()
-    permuted = [
-        run.montecarlo(permuted_labels(target, codes, seed, r), "null", null)[:2] for r in range(null)
-    ]
+    permuted = [run.montecarlo(permuted_labels(target, codes, seed, r), "null", null)[:2] for r in range(null)]
     seconds = counts_seconds | ({"null": time.perf_counter() - began} if null else {})
     shares = np.bincount(target) / len(target)
     return Discrepancy(
@@ -198,18 +196,14 @@ class _Run:
     def montecarlo(self, labels: np.ndarray, stage: str, repeats: int = 1):
         """(estimate, held-out value or None, seconds) under these labels."""
         parts = split_halves(labels, self.groups, self.seed)
-        problem = Problem(
-            self.logits, np.arange(len(labels)), labels, parts, self.n_classes, int(parts.max()) + 1
-        )
+        problem = Problem(self.logits, np.arange(len(labels)), labels, parts, self.n_classes, int(parts.max()) + 1)
         report = self.progress
 
         def advance(share: float) -> None:
             if report:
                 report(stage, share / repeats)
 
-        counts = count_trials(
-            problem, seed=self.seed, stop=self.trials, threads=self.threads, progress=advance
-        )
+        counts = count_trials(problem, seed=self.seed, stop=self.trials, threads=self.threads, progress=advance)
         testable = problem.n_parts >= MATCHED_TWICE and bool((parts < MATCHED_TWICE).any())
         held = held_out_maps(problem, counts) if testable else None
         return summarise(problem, counts), held, counts.seconds

@@ -15,7 +15,6 @@ QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
 
 
-
 @dataclass(frozen=True)
 class MonteCarlo:
     """What T random injective maps give.

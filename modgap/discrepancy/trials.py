@@ -1,5 +1,6 @@
 """How many samples each random map gets right: the sufficient statistics of Algorithm 2."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -92,7 +93,7 @@ def merge_counts(shards: Iterable[TrialCounts]) -> TrialCounts:
         ValueError: When the shards' seeds differ or the shards leave gaps or overlap.
     """
     shards = sorted(shards, key=lambda shard: shard.start)
-    for left, right in zip(shards, shards[1:], strict=False):
+    for left, right in itertools.pairwise(shards):
         if right.start != left.stop or right.seed != left.seed:
             raise ValueError(
                 f"expected shards of one seed without gaps, got trials {left.start}-{left.stop} of seed "
@@ -168,7 +169,7 @@ def _blocks(problem: Problem) -> list[tuple[int, np.ndarray, np.ndarray]]:
     blocks = []
     order = np.lexsort((problem.parts, problem.labels))
     bounds = np.searchsorted(problem.labels[order], np.arange(problem.n_classes + 1))
-    for label, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for label, (first, last) in enumerate(itertools.pairwise(bounds)):
         for cut in range(first, last, 64):
             members = order[cut : min(cut + 64, last)]
             parts = problem.parts[members]

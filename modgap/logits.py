@@ -1,0 +1,267 @@
+"""Source model x target data -> logits, computed once and kept in the cache."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from modgap import __version__
+from modgap.cache import CorruptEntry, EntryWriter, entry_path, key_of, read_entry
+from modgap.discrepancy.checks import checked_labels
+from modgap.embedding import Embedding, native_embedding
+from modgap.errors import InputError, UsageError
+from modgap.sources import Source, SourceHandle
+from modgap.targets import SPLITS, Table, Target
+from modgap.targets.splits import stratified_subset
+
+__all__ = ["LogitsRequest", "SourceLogits", "logits_from_file", "source_logits"]
+
+IN_MEMORY = 4 << 30
+"""Logits up to this many bytes survive a disk that fills up while they are written."""
+
+log = logging.getLogger("modgap")
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class LogitsRequest:
+    """Which logits are wanted, and how to compute them.
+
+    Attributes:
+        split: `all`, or one of train, val and test.
+        limit: A stratified choice of so many samples; None for all.
+        seed: Seed of that choice.
+        input_size: Height and width of the source's input in pixels; None for its own.
+        representation: How series become images; None for the manifest's way.
+        dtype: float32, or bfloat16 or float16 for mixed precision.
+        device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
+        batch_size: Samples at a time; None finds it.
+    """
+
+    split: str = "all"
+    limit: int | None = None
+    seed: int = 0
+    input_size: int | None = None
+    representation: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class SourceLogits:
+    """Logits with all that the estimators and the report need.
+
+    Attributes:
+        logits: Shape (N, C), float32; may be mapped from disk.
+        labels: Target classes 0..K-1, shape (N,).
+        groups: Record, subject or field of each sample, shape (N,), or None.
+        source_classes: Names of the C source classes.
+        target_classes: Names of the K target classes.
+        provenance: What was run on what: weights, data, embedding, versions.
+        seconds: Wall time to compute or read them.
+        cached: Whether they were read from the cache.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    source_classes: tuple[str, ...]
+    target_classes: tuple[str, ...]
+    provenance: dict
+    seconds: float = 0.0
+    cached: bool = False
+
+
+def source_logits(
+    handle: SourceHandle, target: Target, request: LogitsRequest, progress: Progress | None = None
+) -> SourceLogits:
+    """Logits of the source on the target, from the cache where they are.
+
+    A cache entry is addressed by what decides its content: weights, data, choice of samples,
+    embedding, precision and versions. A damaged entry is said aloud and computed anew; so is a disk
+    that takes no new one.
+
+    Raises:
+        InputError: When the data, the weights or the labels cannot be used.
+    """
+    began = time.perf_counter()
+    wanted = {
+        "source": handle.fingerprint(),
+        "target": target.fingerprint,
+        "split": request.split,
+        "limit": [request.limit, request.seed] if request.limit else None,
+        "input_size": request.input_size,
+        "representation": request.representation,
+        "dtype": request.dtype,
+        "modgap": __version__,
+    }
+    path = entry_path("logits", key_of(wanted))
+    found = _from_cache(path)
+    if found is None:
+        return _computed(handle, target, request, wanted, path, progress, began)
+    return SourceLogits(**found, seconds=time.perf_counter() - began, cached=True)
+
+
+def _from_cache(path: Path) -> dict | None:
+    try:
+        entry = read_entry(path)
+    except CorruptEntry as error:
+        log.warning("cache entry %s is damaged: %s; computing it again", path, error)
+        return None
+    if entry is None:
+        return None
+    arrays, record = entry.arrays, entry.metadata
+    return {
+        "logits": arrays["logits"],
+        "labels": np.array(arrays["labels"]),
+        "groups": np.array(arrays["groups"]) if "groups" in arrays else None,
+        "source_classes": tuple(record["source_classes"]),
+        "target_classes": tuple(record["target_classes"]),
+        "provenance": record["provenance"],
+    }
+
+
+def _chosen_rows(table: Table, request: LogitsRequest) -> np.ndarray:
+    rows = np.arange(len(table.labels))
+    if request.split != "all":
+        rows = np.flatnonzero(table.splits == SPLITS.index(request.split))
+    if len(rows) == 0:
+        raise InputError(f"expected at least one sample in split {request.split}, got none")
+    if request.limit and request.limit < len(rows):
+        rows = rows[stratified_subset(table.labels[rows], request.limit, request.seed)]
+    return rows
+
+
+def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path, progress, began) -> SourceLogits:
+    from modgap.inference import choose_device, logit_batches
+
+    device = choose_device(request.device)
+    table = target.read()
+    rows = _chosen_rows(table, request)
+    embedding = native_embedding(target.manifest.input, table, request.representation)
+    source = handle.load(request.input_size)
+    shape = (len(rows), len(source.class_names))
+    labels, _ = checked_labels(table.labels[rows], *shape)
+    if table.classes is not None and len(table.classes) <= labels.max():
+        raise InputError(f"expected labels below {len(table.classes)}, got {int(labels.max())}")
+    record = {
+        "source_classes": list(source.class_names),
+        "target_classes": [str(name) for name in table.classes][: int(labels.max()) + 1],
+        "provenance": _provenance(wanted, source, embedding, device.type),
+    }
+    arrays = {"labels": labels, "rows": rows}
+    if table.groups:
+        arrays["groups"] = table.groups["groups"][rows].astype(np.int64)
+    sink = _Sink(path, arrays, shape, record)
+    for batch in logit_batches(
+        source, table.samples, rows, embedding, device=device, batch_size=request.batch_size, dtype=request.dtype
+    ):
+        sink.append(batch)
+        if progress:
+            progress("logits", len(batch) / len(rows))
+    return SourceLogits(
+        logits=sink.finish(),
+        labels=labels,
+        groups=arrays.get("groups"),
+        source_classes=source.class_names,
+        target_classes=tuple(record["target_classes"]),
+        provenance=record["provenance"],
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str) -> dict:
+    own = source.input
+    files = wanted["target"]["files"]
+    return {
+        "modgap": __version__,
+        "source": wanted["source"],
+        "target": {"manifest": key_of(wanted["target"]["manifest"]), "files": files},
+        "samples": {"split": wanted["split"], "limit": wanted["limit"]},
+        "embedding": {
+            "embedder": "native",
+            **embedding.to_dict(),
+            "size": list(own.size),
+            "resize": f"{own.interpolation}, antialiased",
+            "mean": list(own.mean),
+            "sd": list(own.sd),
+        },
+        "dtype": wanted["dtype"],
+        "device": device,
+    }
+
+
+class _Sink:
+    """Takes batches of logits to the cache, and keeps them in memory where they fit."""
+
+    def __init__(self, path: Path, arrays: dict, shape: tuple[int, int], record: dict):
+        self._path, self._filled, self._writer = path, 0, None
+        self._kept = np.empty(shape, np.float32) if 4 * shape[0] * shape[1] <= IN_MEMORY else None
+        try:
+            self._writer = EntryWriter(path, arrays, "logits", shape, record)
+        except OSError as error:
+            self._without_disk(error)
+
+    def append(self, batch: np.ndarray) -> None:
+        if self._kept is not None:
+            self._kept[self._filled : self._filled + len(batch)] = batch
+        self._filled += len(batch)
+        if self._writer:
+            try:
+                self._writer.append(batch)
+            except OSError as error:
+                self._without_disk(error)
+
+    def finish(self) -> np.ndarray:
+        if self._writer:
+            try:
+                self._writer.commit()
+            except OSError as error:
+                self._without_disk(error)
+        if self._kept is not None:
+            return self._kept
+        entry = read_entry(self._path)
+        assert entry is not None
+        return entry.arrays["logits"]
+
+    def _without_disk(self, error: OSError) -> None:
+        self._writer = None
+        reason = f"cannot write to the cache at {self._path.parent} ({error.strerror})"
+        if self._kept is None:
+            raise InputError(f"{reason}, and the logits do not fit in memory; set MODGAP_CACHE to a larger disk")
+        log.warning("%s; going on without it", reason)
+
+
+def logits_from_file(path: str) -> SourceLogits:
+    """A user's own logits: `.npz` or `.safetensors` with `logits` (N, C) and `labels` (N,), or `groups` (N,).
+
+    Raises:
+        InputError: When the file is missing, broken or lacks an array.
+        UsageError: When its suffix is another.
+    """
+    from modgap.digests import file_digest
+    from modgap.targets.readers.arrays import load_arrays
+
+    began, file = time.perf_counter(), Path(path).expanduser()
+    if file.suffix not in (".npz", ".safetensors"):
+        raise UsageError(f"expected a .npz or .safetensors file of logits and labels, got {path}")
+    if not file.is_file():
+        raise InputError(f"expected a file at {path}, found none")
+    arrays = load_arrays(file)
+    missing = [name for name in ("logits", "labels") if name not in arrays]
+    if missing:
+        raise InputError(f"expected arrays logits and labels in {path}, got {', '.join(sorted(arrays)) or 'none'}")
+    return SourceLogits(
+        logits=arrays["logits"],
+        labels=arrays["labels"],
+        groups=arrays.get("groups"),
+        source_classes=(),
+        target_classes=(),
+        provenance={"modgap": __version__, "logits": file_digest(file)},
+        seconds=time.perf_counter() - began,
+    )

@@ -1,0 +1,28 @@
+"""Comma-separated numbers, one sample a row, the label in the last column."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.targets.samples import ArraySamples, Table
+
+__all__ = ["read"]
+
+
+def read(files: Mapping[str, Sequence[Path]], *, shape: Sequence[int]) -> Table:
+    """Read one file (plain or gzip) of rows with prod(shape) values and a label.
+
+    Args:
+        files: One path under the role `data`.
+        shape: Shape of a sample, channels first.
+    """
+    (path,) = files["data"]
+    try:
+        rows = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"cannot read {path} as comma-separated numbers: {error}") from error
+    if rows.shape[1] != np.prod(shape) + 1:
+        raise InputError(f"expected {int(np.prod(shape))} values and a label a row in {path}, got {rows.shape[1]}")
+    return Table(ArraySamples(rows[:, :-1].reshape(-1, *shape)), rows[:, -1].astype(np.int64))

@@ -1,0 +1,39 @@
+"""Time series in the UEA and UCR archives' .ts format, read by aeon."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.targets.samples import SPLITS, ArraySamples, Table
+
+__all__ = ["read"]
+
+
+def read(files: Mapping[str, Sequence[Path]]) -> Table:
+    """Read series of equal length from one file a split.
+
+    Args:
+        files: Paths under the roles `train` and `test` (and `val`).
+
+    Raises:
+        InputError: When aeon is missing, a file is broken, or the series differ in length.
+    """
+    try:
+        from aeon.datasets import load_from_ts_file
+    except ImportError as error:
+        raise InputError("reading .ts files needs aeon; install it with: pip install 'modgap[demo]'") from error
+    named = [split for split in SPLITS if split in files]
+    parts = []
+    for split in named:
+        try:
+            parts.append(load_from_ts_file(str(files[split][0])))
+        except (OSError, ValueError, IndexError) as error:
+            raise InputError(f"cannot read {files[split][0]} as a .ts file: {error}") from error
+    if any(not isinstance(x, np.ndarray) for x, _ in parts) or len({x.shape[1:] for x, _ in parts}) > 1:
+        raise InputError(f"expected series of equal length in {', '.join(str(files[s][0]) for s in named)}")
+    classes, labels = np.unique(np.concatenate([y for _, y in parts]), return_inverse=True)
+    codes = np.repeat([SPLITS.index(split) for split in named], [len(y) for _, y in parts])
+    series = np.concatenate([x for x, _ in parts]).astype(np.float32)
+    return Table(ArraySamples(series), labels.astype(np.int64), [str(name) for name in classes], codes)

