@@ -15,7 +15,18 @@ import numpy as np
 
 from modgap.errors import InputError
 
-__all__ = ["CorruptEntry", "Entry", "EntryWriter", "cache_folder", "entries", "entry_path", "key_of", "read_entry"]
+__all__ = [
+    "CorruptEntry",
+    "Entry",
+    "EntryWriter",
+    "cache_folder",
+    "entries",
+    "entry_path",
+    "key_of",
+    "prune",
+    "read_entry",
+    "unfinished",
+]
 
 NO_DIGEST = "0" * 64
 DTYPES = {"float32": "F32", "int64": "I64"}
@@ -178,6 +189,11 @@ def _mapped(path: Path, fields: Mapping, start: int) -> dict[str, np.ndarray]:
             shape, offset = tuple(field["shape"]), start + field["data_offsets"][0]
             arrays[name] = np.memmap(path, dtypes[field["dtype"]], "r", offset, shape)
     return arrays
+
+
+def unfinished() -> Iterator[Path]:
+    """Files that a run left when it was killed, or that one is writing now."""
+    yield from sorted(cache_folder().glob("*/??/.*.part"))
 
 
 def prune(paths: Iterable[Path]) -> int:

@@ -34,17 +34,17 @@ def checked_logits(logits: ArrayLike) -> np.ndarray:
 
 
 def _refuse_not_finite(array: np.ndarray) -> None:
-    cuts = range(0, len(array), ROWS_AT_A_TIME)
-    good = [np.isfinite(array[cut : cut + ROWS_AT_A_TIME]) for cut in cuts] if array.dtype.kind == "f" else []
-    bad_rows = np.concatenate(
-        [np.flatnonzero(~g.all(axis=1)) + cut for g, cut in zip(good, cuts, strict=False)] or [[]]
-    )
+    if array.dtype.kind != "f":
+        return
+    bad = np.zeros(len(array), np.int64)
+    for cut in range(0, len(array), ROWS_AT_A_TIME):
+        bad[cut : cut + ROWS_AT_A_TIME] = (~np.isfinite(array[cut : cut + ROWS_AT_A_TIME])).sum(axis=1)
+    bad_rows = np.flatnonzero(bad)
     if len(bad_rows):
-        values = sum(int((~g).sum()) for g in good)
         named = ", ".join(str(int(row)) for row in bad_rows[:ROWS_NAMED])
         more = ", ..." if len(bad_rows) > ROWS_NAMED else ""
         raise InputError(
-            f"expected finite logits, got {values} NaN or infinite values in {len(bad_rows)} of {len(array)} "
+            f"expected finite logits, got {bad.sum()} NaN or infinite values in {len(bad_rows)} of {len(array)} "
             f"rows ({named}{more}); drop these samples or mend the model that made them"
         )
 

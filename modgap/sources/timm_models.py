@@ -86,7 +86,7 @@ def _class_names(model) -> tuple[str, ...]:
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     numbered = tuple(str(c) for c in range(model.num_classes))
-    subset = infer_imagenet_subset(model.num_classes)
+    subset = infer_imagenet_subset(model)
     if not subset:
         return numbered
     info = ImageNetInfo(subset)

@@ -1,0 +1,135 @@
+"""`modgap discrepancy`."""
+
+import click
+
+from modgap.errors import UsageError
+
+__all__ = ["discrepancy"]
+
+LOGITS_EXCLUDE = (
+    "source", "target", "weights", "split", "limit", "input_size", "representation", "kind", "device",
+    "batch_size", "dtype",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--source", metavar="NAME", help="Alias, timm:NAME, a folder, or random:NAME as a control.")
+@click.option("--target", metavar="NAME", help="Manifest name, .toml, folder of class sub-folders, .npz, .safetensors.")
+@click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
+@click.option("--weights", metavar="FILE", help="Take the source's weights from here.")
+@click.option(
+    "--estimator", type=click.Choice(["montecarlo", "all"]), default="all", show_default=True, help="Which to run."
+)
+@click.option("--trials", type=int, default=100_000, show_default=True, help="Random maps.")
+@click.option("--null", type=int, default=19, show_default=True, help="Repeats with permuted labels; 0 for none.")
+@click.option(
+    "--bootstrap", type=int, default=1000, show_default=True,
+    help="Resamples of the held-out interval where the target has groups; 0 for no interval.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
+@click.option(
+    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
+    help="Part of the target's samples.",
+)  # fmt: skip
+@click.option("--limit", type=int, help="At most so many samples, chosen by seed, in proportion to the classes.")
+@click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
+@click.option("--representation", type=click.Choice(["spectrogram", "fold"]), help="How series become images.")
+@click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--batch-size", default="auto", show_default=True, help="Samples at a time through the source.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Precision of the source; other than float32 is mixed.",
+)  # fmt: skip
+@click.option("--threads", type=int, help="Threads of the estimators; all cores if absent. Changes no result.")
+@click.option("--out", metavar="DIR", help="Write result.json and figures there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+@click.pass_context
+def discrepancy(ctx: click.Context, **given) -> None:
+    """How far the source model's knowledge is from the target data.
+
+    Lower is nearer. Compare the held-out value with chance, and with other sources: the smallest
+    value over random maps is optimistic and means nothing without its null.
+
+    Example: modgap discrepancy --source efficientnet-lite0 --target digits
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+
+    from modgap.report import checked_folder, to_json, write_folder
+
+    _check(ctx, given)
+    log_to_stderr(given["quiet"])
+    folder = checked_folder(given["out"]) if given["out"] else None
+    with progress_bars(given["quiet"]) as progress:
+        report = _measure(given, progress)
+    if folder:
+        written = write_folder(report, folder)
+        click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
+    if given["as_json"]:
+        click.echo(to_json(report))
+    else:
+        _print(report)
+
+
+def _check(ctx: click.Context, given: dict) -> None:
+    """Refuse what is out of range or would be ignored, before anything is loaded."""
+    typed = {name for name in given if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
+    if given["logits"]:
+        for name in LOGITS_EXCLUDE:
+            if name in typed:
+                raise UsageError(f"--{name.replace('_', '-')} does not apply to --logits, which are already computed")
+    elif not given["source"] or not given["target"]:
+        raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
+    least = {"trials": 1, "null": 0, "bootstrap": 0, "seed": 0, "limit": 1, "input_size": 1, "threads": 1}
+    for name, lowest in least.items():
+        if given[name] is not None and given[name] < lowest:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    if given["batch_size"] != "auto" and not (given["batch_size"].isdigit() and int(given["batch_size"]) > 0):
+        raise UsageError(f"expected --batch-size auto or a positive number, got {given['batch_size']!r}")
+
+
+def _measure(given: dict, progress):
+    from modgap.logits import LogitsRequest
+    from modgap.measure import measure, measure_logits
+
+    counted = {name: given[name] for name in ("trials", "null", "bootstrap", "seed", "threads")}
+    if given["logits"]:
+        return measure_logits(given["logits"], progress=progress, **counted)
+    asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device")
+    batch = None if given["batch_size"] == "auto" else int(given["batch_size"])
+    request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch)
+    return measure(
+        given["source"],
+        given["target"],
+        weights=given["weights"],
+        kind=given["kind"],
+        request=request,
+        progress=progress,
+        **counted,
+    )
+
+
+def _print(report) -> None:
+    from modgap.cli.output import print_table
+
+    from modgap.report import summary_row
+
+    result = report.result
+    names = f"{report.source} -> {report.target}" if report.source else report.target
+    size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
+    columns = ["estimator", "value", "null", "p", "calibrated", "held-out", "95 %", "null", "p"]
+    rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
+    print_table(columns, rows, f"{names}   {size}")
+    click.echo(
+        f"chance {result.chance:.3f}   largest class {result.prior:.3f}   "
+        f"certified upper bound {result.upper_bound:.3f}   (share of samples got wrong; lower is nearer)"
+    )
+    if result.untested:
+        click.echo(f"{result.untested} samples not tested by the held-out value: their class has one sample or group")
+    best = report.map_rows("montecarlo")
+    click.echo("\nbest map: " + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12]) + _rest(best))
+
+
+def _rest(best: list) -> str:
+    return f"; and {len(best) - 12} more" if len(best) > 12 else ""

@@ -1,0 +1,58 @@
+"""Tables on stdout, progress and log lines on stderr."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+__all__ = ["log_to_stderr", "print_table", "progress_bars"]
+
+
+def log_to_stderr(quiet: bool) -> None:
+    """Send the library's messages to stderr; warnings only with --quiet."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("modgap: %(message)s"))
+    log = logging.getLogger("modgap")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout; columns after the first are right-aligned where their cells are numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        cells = [row[number] for row in rows]
+        numeric = all(cell.strip()[:1] in "-0123456789" for cell in cells)
+        table.add_column(column, justify="right" if numeric and number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Without a terminal nothing is folded, so that the table can be read by other programs.
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    console.print(table)
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+    """One bar a stage on stderr, on a terminal only."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def advance(stage: str, share: float) -> None:
+        if stage not in bars:
+            layout = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}"
+            bars[stage] = tqdm(total=1.0, desc=stage, file=sys.stderr, bar_format=layout)
+        bars[stage].update(min(share, 1.0 - bars[stage].n))
+
+    try:
+        yield advance
+    finally:
+        for bar in bars.values():
+            bar.close()

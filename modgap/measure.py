@@ -1,0 +1,60 @@
+"""From names to a discrepancy: source and target in, report out."""
+
+from collections.abc import Callable
+
+from modgap.discrepancy import estimate
+from modgap.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
+from modgap.report import DiscrepancyReport
+from modgap.sources import open_source
+from modgap.targets import open_target
+
+__all__ = ["measure", "measure_logits"]
+
+Progress = Callable[[str, float], None]
+
+
+def measure(
+    source: str,
+    target: str,
+    *,
+    weights: str | None = None,
+    kind: str | None = None,
+    request: LogitsRequest | None = None,
+    progress: Progress | None = None,
+    **options,
+) -> DiscrepancyReport:
+    """How far a source model's knowledge is from target data.
+
+    Args:
+        source: As for `modgap.sources.open_source`.
+        target: As for `modgap.targets.open_target`.
+        weights: File or folder that overrides where the source's weights come from.
+        kind: `image` or `series`, for array files that could be either.
+        request: Which samples, at what size, on what device; None for all at the source's own size.
+        progress: Called with a stage's name and the share of its work done since the last call.
+        options: Keyword arguments of `modgap.discrepancy.estimate`.
+
+    Raises:
+        InputError: When source, target or their combination cannot be used; says why.
+    """
+    handle, data = open_source(source, weights=weights), open_target(target, kind=kind)
+    held = source_logits(handle, data, request or LogitsRequest(), progress)
+    return _report(source, target, held, progress, options)
+
+
+def measure_logits(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:
+    """The same from a user's own file of logits and labels, see `modgap.logits.logits_from_file`."""
+    return _report(None, path, logits_from_file(path), progress, options)
+
+
+def _report(source: str | None, target: str, held: SourceLogits, progress, options: dict) -> DiscrepancyReport:
+    result = estimate(held.logits, held.labels, groups=held.groups, progress=progress, **options)
+    return DiscrepancyReport(
+        source=source,
+        target=target,
+        result=result,
+        source_classes=held.source_classes,
+        target_classes=held.target_classes,
+        provenance=held.provenance,
+        logits_seconds=held.seconds,
+    )

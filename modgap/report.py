@@ -1,0 +1,115 @@
+"""Results as a record (strict JSON), as a table, and as a folder with figures."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modgap.discrepancy import Discrepancy, Estimate
+from modgap.errors import InputError
+
+__all__ = ["DiscrepancyReport", "checked_folder", "class_name", "summary_row", "to_json", "write_folder"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class DiscrepancyReport:
+    """A discrepancy with the names of what it is between.
+
+    Attributes:
+        source: Name of the source, or None for a user's own logits.
+        target: Name of the target, or the file of logits.
+        result: The estimates.
+        source_classes: Names of the source classes; empty for numbers.
+        target_classes: Names of the target classes; empty for numbers.
+        provenance: What was run on what.
+        logits_seconds: Wall time to compute or read the logits.
+    """
+
+    source: str | None
+    target: str
+    result: Discrepancy
+    source_classes: Sequence[str]
+    target_classes: Sequence[str]
+    provenance: dict
+    logits_seconds: float
+
+    def to_dict(self) -> dict:
+        """The documented record, of plain values."""
+        own = self.result.to_dict()
+        for name, found in own["estimates"].items():
+            map_names = [class_name(self.source_classes, c) for c in self.result.estimates[name].found.map]
+            own["estimates"][name] = {**found, "map_names": map_names}
+        own["seconds"] = {"logits": self.logits_seconds, **own["seconds"]}
+        head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
+        return {**head, **own, "provenance": self.provenance}
+
+    def map_rows(self, name: str) -> list[tuple[str, str]]:
+        """(target class, source class) of an estimator's map, by name."""
+        best = self.result.estimates[name].found.map
+        return [(class_name(self.target_classes, k), class_name(self.source_classes, c)) for k, c in enumerate(best)]
+
+
+def class_name(names: Sequence[str], number: int) -> str:
+    """A class's name, or its number where there are no names."""
+    return names[number] if number < len(names) else str(number)
+
+
+def to_json(report: DiscrepancyReport) -> str:
+    """One strict JSON document: no NaN, no Infinity."""
+    return json.dumps(report.to_dict(), indent=2, allow_nan=False)
+
+
+def checked_folder(path: str) -> Path:
+    """Make a folder for results and prove that it can be written, before anything is computed.
+
+    Raises:
+        InputError: When it cannot.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+
+
+def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
+    """Write result.json, a figure of the trials and one of the map; returns their paths.
+
+    Raises:
+        InputError: When the disk refuses.
+    """
+    from modgap import plots
+
+    written = []
+    try:
+        for name, draw in (("discrepancy.png", plots.trials), ("map.png", plots.winning_map)):
+            plots.save(draw(report), folder / name)
+            written.append(folder / name)
+        temporary = folder / f".result-{os.getpid()}.part"
+        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / "result.json")
+    except OSError as error:
+        raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
+    return [folder / "result.json", *written]
+
+
+def summary_row(name: str, estimate: Estimate) -> list[str]:
+    """One estimator's line of the table: value, null, p, calibrated, held-out, interval, its null, p."""
+    null, held_null, interval = estimate.null, estimate.held_out_null, estimate.held_out_interval
+    return [
+        name,
+        f"{estimate.found.value:.3f}",
+        f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
+        f"{null.p_value:.3f}" if null else "-",
+        f"{estimate.calibrated:.3f}" if estimate.calibrated is not None else "-",
+        f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
+        f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "-",
+        f"{held_null.mean:.3f} ± {held_null.sd:.3f}" if held_null else "-",
+        f"{held_null.p_value:.3f}" if held_null else "-",
+    ]
