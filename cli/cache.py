@@ -17,9 +17,8 @@ def cache() -> None:
 @cache.command("ls")
 def list_entries() -> None:
     """What is in the cache, with sizes."""
-    from modgap.cli.output import print_table
-
     from modgap.cache import cache_folder, entries
+    from modgap.cli.output import print_table
 
     found = list(entries())
     rows = [[path.stem[:16], path.parents[1].name, _size(path), _age(path)] for path in found]

@@ -55,7 +55,6 @@ def discrepancy(ctx: click.Context, **given) -> None:
     Example: modgap discrepancy --source efficientnet-lite0 --target digits
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-
     from modgap.report import checked_folder, to_json, write_folder
 
     _check(ctx, given)
@@ -112,7 +111,6 @@ def _measure(given: dict, progress):
 
 def _print(report) -> None:
     from modgap.cli.output import print_table
-
     from modgap.report import summary_row
 
     result = report.result

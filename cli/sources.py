@@ -10,7 +10,6 @@ __all__ = ["sources"]
 def sources(name: str | None) -> None:
     """Source models by alias, or one shown whole. Besides these: timm:NAME, a folder, random:NAME."""
     from modgap.cli.output import print_table
-
     from modgap.errors import unknown_name
     from modgap.sources import source_infos
 

@@ -10,7 +10,6 @@ __all__ = ["targets"]
 def targets(name: str | None) -> None:
     """Target data by manifest, or one shown whole. Besides these: a folder, .npz, .safetensors, .toml."""
     from modgap.cli.output import print_table
-
     from modgap.targets import load_manifest, manifest_names, named_manifest
 
     if name:

@@ -183,7 +183,7 @@ def _read_header(prefix: bytes, stream, size: int) -> tuple[dict, int]:
 
 def _mapped(path: Path, fields: Mapping, start: int) -> dict[str, np.ndarray]:
     dtypes = {code: np.dtype(name) for name, code in DTYPES.items()}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, field in fields.items():
         if name != "__metadata__":
             shape, offset = tuple(field["shape"]), start + field["data_offsets"][0]

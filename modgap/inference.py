@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from modgap.embedding import Embedding
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
 from modgap.sources import ImageInput, Source
 from modgap.targets import Samples
 
@@ -72,7 +72,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self.layout = torch.channels_last if self.source.convolutional else torch.contiguous_format
-        self.source.model.to(self.device, memory_format=self.layout)
+        self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Logits of a batch, in as many pieces as the memory asks for."""
@@ -84,12 +84,17 @@ class _Pass:
                 done += len(piece)
             except RuntimeError as error:
                 if len(piece) == 1 or not _out_of_memory(error):
-                    raise
+                    raise InputError(self._failure(error)) from error
                 self.limit = len(piece) // 2
                 log.warning("out of memory at %d samples a batch; going on with %d", len(piece), self.limit)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
         return np.concatenate(pieces)
+
+    def _failure(self, error: RuntimeError) -> str:
+        height, width = self.source.input.size
+        reason = str(error).strip().splitlines()[-1]
+        return f"the source fails on one image of {height} x {width} pixels ({reason}); try another --input-size"
 
     def _forward(self, images: Sequence[np.ndarray]) -> np.ndarray:
         autocast: contextlib.AbstractContextManager = contextlib.nullcontext()
@@ -120,16 +125,21 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
+def _images(samples: Samples, rows: np.ndarray, embedding: Embedding) -> list[np.ndarray]:
+    return [embedding.image(samples[i]) for i in rows]
+
+
 def _prepared(
     samples: Samples, rows: np.ndarray, embedding: Embedding, size: Callable[[], int]
 ) -> Iterator[list[np.ndarray]]:
     """Batches of images, made in a thread while the model works on the ones before."""
     with ThreadPoolExecutor(1) as pool:
-        waiting, start = [], 0
+        waiting: list[Future] = []
+        start = 0
         while start < len(rows) or waiting:
             while start < len(rows) and len(waiting) < AHEAD:
                 cut = rows[start : start + size()]
-                waiting.append(pool.submit(lambda cut=cut: [embedding.image(samples[i]) for i in cut]))
+                waiting.append(pool.submit(_images, samples, cut, embedding))
                 start += len(cut)
             yield waiting.pop(0).result()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modgap import __version__
 from modgap.cache import CorruptEntry, EntryWriter, entry_path, key_of, read_entry
-from modgap.discrepancy.checks import checked_labels
+from modgap.checks import checked_labels
 from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
 from modgap.sources import Source, SourceHandle
@@ -149,9 +149,9 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     labels, _ = checked_labels(table.labels[rows], *shape)
     if table.classes is not None and len(table.classes) <= labels.max():
         raise InputError(f"expected labels below {len(table.classes)}, got {int(labels.max())}")
-    record = {
+    record: dict = {
         "source_classes": list(source.class_names),
-        "target_classes": [str(name) for name in table.classes][: int(labels.max()) + 1],
+        "target_classes": [str(name) for name in table.classes or ()][: int(labels.max()) + 1],
         "provenance": _provenance(wanted, source, embedding, device.type),
     }
     arrays = {"labels": labels, "rows": rows}

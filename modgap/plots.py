@@ -105,7 +105,7 @@ def across_targets(reports: Sequence[Sequence["DiscrepancyReport"]], labels: Seq
         _points(axes, series, shift, (BLUE, ORANGE, GREEN, GREY)[s % 4], MARKERS[s % 4], label)
     for t, report in enumerate(reports[0]):
         chance = report.result.chance
-        axes.hlines(chance, t - 0.42, t + 0.42, color=GREY, linestyle="--", label="chance" if t == 0 else None)
+        axes.hlines(chance, t - 0.42, t + 0.42, color=GREY, linestyle="--", label="chance" if t == 0 else "")
     ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_ylim(0, 1.3)

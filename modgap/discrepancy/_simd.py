@@ -68,7 +68,7 @@ def _loader(lanes):
         vector = Vector(lanes, array.dtype.bitwidth)
 
         def generate(context, builder, signature, args):
-            address = _address(context, builder, array, *args, vector)
+            address = _address(context, builder, array, args[0], args[1], vector)
             return builder.load(address, align=vector.bits // 8)
 
         return vector(array, types.intp), generate

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modgap.checks import checked_labels, checked_logits
 from modgap.discrepancy.bounds import upper_bound
-from modgap.discrepancy.checks import checked_labels, checked_logits
 from modgap.discrepancy.halves import (
     MATCHED_TWICE,
     HeldOut,

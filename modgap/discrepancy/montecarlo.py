@@ -67,8 +67,8 @@ def held_out_maps(problem: Problem, counts: TrialCounts) -> HeldOut:
     best = searched.argmax(axis=0)
     sizes = np.bincount(problem.parts, minlength=2)
     errors = sum(int(sizes[1 - half] - counts.matches[best[half], 1 - half]) for half in (0, 1))
-    maps = tuple(drawn_map(problem, counts.seed, counts.start + int(trial)) for trial in best)
-    return HeldOut(errors / int(sizes[0] + sizes[1]), int(sizes[0] + sizes[1]), maps)
+    maps = [drawn_map(problem, counts.seed, counts.start + int(trial)) for trial in best]
+    return HeldOut(errors / int(sizes[0] + sizes[1]), int(sizes[0] + sizes[1]), (maps[0], maps[1]))
 
 
 def _one_two_five(last: int) -> Iterator[int]:

@@ -3,9 +3,10 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from modgap.discrepancy._simd import aligned
 from modgap.discrepancy.problem import Problem
 
 __all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "drawn_map", "merge_counts", "warm_up"]
+
+Result = TypeVar("Result")
 
 CHUNK = 1 << 17
 RANKED_ROWS = 512
@@ -143,7 +146,7 @@ def _class_dtype(problem: Problem) -> type:
     return np.uint16 if problem.n_source_classes < 1 << 16 else np.uint32
 
 
-def _share(work: Iterable, threads: int, worker: Callable[[Iterable], float]) -> list:
+def _share(work: Iterable, threads: int, worker: Callable[[Iterator], Result]) -> list[Result]:
     """Run `worker` on each thread, all taking their work from one iterator."""
     queue = iter(list(work))
     if threads == 1:
@@ -153,9 +156,9 @@ def _share(work: Iterable, threads: int, worker: Callable[[Iterable], float]) ->
 
 
 def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int) -> np.ndarray:
-    maps = np.empty((trials, problem.n_classes), _class_dtype(problem))
+    maps: np.ndarray = np.empty((trials, problem.n_classes), _class_dtype(problem))
 
-    def draw(firsts: Iterable[int]) -> None:
+    def draw(firsts: Iterator[int]) -> None:
         pool = np.arange(problem.n_source_classes)
         for first in firsts:
             draw_maps(np.uint64(seed), start + first, maps[first : first + 4096], pool)
@@ -190,7 +193,7 @@ def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[
         maps = _draw_all(problem, seed, start + first, len(chunk), threads)
         seconds["montecarlo"] += time.perf_counter() - began
 
-        def work(queue, maps=maps, chunk=chunk) -> tuple[float, float, np.ndarray]:
+        def work(queue: Iterator, maps=maps, chunk=chunk) -> tuple[float, float, np.ndarray]:
             ranks = counting = 0.0
             own = np.zeros_like(chunk)
             codes = aligned(problem.n_source_classes * 64, _class_dtype(problem))
@@ -213,9 +216,9 @@ def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[
 
 def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
     """Each sample's `kept` classes of largest logit, largest first, shape (N, kept)."""
-    leading = np.empty((len(problem.logits), kept), _class_dtype(problem))
+    leading: np.ndarray = np.empty((len(problem.logits), kept), _class_dtype(problem))
 
-    def rank(firsts: Iterable[int]) -> None:
+    def rank(firsts: Iterator[int]) -> None:
         for first in firsts:
             leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
 
@@ -242,7 +245,7 @@ def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str
     rows, groups = _groups(problem)
     leading = leading[rows]
 
-    def work(firsts: Iterable[int]) -> None:
+    def work(firsts: Iterator[int]) -> None:
         table, planes = aligned((classes + 1) * STRIDE, np.uint64), aligned(PLANES * WORDS, np.uint64)
         scratch, pool = aligned(3 * WORDS, np.uint64), np.arange(classes)
         # The padded row length keeps the K rows that a trial writes out of one cache set.
@@ -264,5 +267,5 @@ def warm_up() -> None:
     tiny = Problem(logits, np.arange(40), np.zeros(40, np.int64), np.zeros(40, np.int64), 2, 1)
     for kernel in ("columns", "bits"):
         count_trials(tiny, stop=2, kernel=kernel)
-    short = Problem(logits, *(a[:20] for a in (tiny.rows, tiny.labels, tiny.parts)), 2, 1)
+    short = Problem(logits, tiny.rows[:20], tiny.labels[:20], tiny.parts[:20], 2, 1)
     count_trials(short, stop=2, kernel="columns")

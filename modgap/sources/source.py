@@ -89,7 +89,9 @@ class Source:
 class SourceHandle(Protocol):
     """A source that is known by name, and found, but not loaded; needs no torch."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
 
     def fingerprint(self) -> dict:
         """What decides the outputs: architecture, checksum of the weights, versions."""

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,14 +28,13 @@ def read_weights(path: Path) -> dict:
         InputError: When the file is missing, broken, or holds more than tensors.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's reader meets a file that is not its own with any error at all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read weights from {path}: {reason}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else None
@@ -61,7 +59,7 @@ def build(architecture: str, input_size: int | None, **options) -> Source:
 
     if not timm.is_model(architecture):
         raise unknown_name("timm model", architecture, timm.list_models())
-    if input_size and (timm.get_pretrained_cfg(architecture) or object()).fixed_input_size:
+    if input_size and getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False):
         options["img_size"] = input_size
     try:
         model = timm.create_model(architecture, **options).eval()
@@ -143,10 +141,11 @@ class TimmModel:
 
     def fingerprint(self) -> dict:
         """Architecture, checksum of the weights, versions."""
+        configuration = self._configuration()
         return {
             "architecture": self.architecture,
             "weights": file_digest(self._file()),
-            "configuration": file_digest(self._configuration()) if self._configuration() else None,
+            "configuration": file_digest(configuration) if configuration else None,
             **library_versions(),
         }
 

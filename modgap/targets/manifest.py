@@ -23,22 +23,22 @@ class DataFile(_Record):
 
     role: str = Field(description="What the reader takes it for, such as train, test or train-labels.")
     path: str = Field(description="Path within the place.")
-    package: str | None = Field(None, description="Import package that carries the file.")
-    folder: str | None = Field(None, description="Absolute folder that holds the file, as Debian packages do.")
-    size: int | None = Field(None, ge=0, description="Bytes.")
-    sha256: Sha256 | None = Field(None, description="SHA-256 of the file.")
+    package: str | None = Field(default=None, description="Import package that carries the file.")
+    folder: str | None = Field(default=None, description="Absolute folder that holds the file, as Debian packages do.")
+    size: int | None = Field(default=None, ge=0, description="Bytes.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file.")
 
 
 class InputSpec(_Record):
     """What one sample is, and how it becomes the source model's input."""
 
     kind: Literal["image", "series"] = Field(description="Image (C, H, W) or series (C, length).")
-    shape: tuple[int, ...] | None = Field(None, description="Shape of one sample, channels first.")
-    unit: str | None = Field(None, description="Physical unit of the values.")
-    low: float | None = Field(None, description="Value scaled to 0; the training split's smallest if absent.")
-    high: float | None = Field(None, description="Value scaled to 1; the training split's largest if absent.")
+    shape: tuple[int, ...] | None = Field(default=None, description="Shape of one sample, channels first.")
+    unit: str | None = Field(default=None, description="Physical unit of the values.")
+    low: float | None = Field(default=None, description="Value scaled to 0; the training split's smallest if absent.")
+    high: float | None = Field(default=None, description="Value scaled to 1; the training split's largest if absent.")
     representation: Literal["spectrogram", "fold"] | None = Field(
-        None, description="How a series becomes an image; by its length if absent."
+        default=None, description="How a series becomes an image; by its length if absent."
     )
 
 
@@ -52,9 +52,9 @@ class Reader(_Record):
 class Splits(_Record):
     """How samples are split where the data itself says nothing; stratified by class, groups kept whole."""
 
-    validation: float = Field(0.1, ge=0, lt=1, description="Share of the training samples held for validation.")
-    test: float = Field(0.2, ge=0, lt=1, description="Share of all samples held for test, if none is named.")
-    seed: int = Field(0, ge=0)
+    validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the training samples held for validation.")
+    test: float = Field(default=0.2, ge=0, lt=1, description="Share of all samples held for test, if none is named.")
+    seed: int = Field(default=0, ge=0)
 
 
 class Manifest(_Record):
@@ -66,15 +66,15 @@ class Manifest(_Record):
     modality: str = Field(description="Kind of data in the field's words, such as handwriting or motion.")
     task: Literal["classification"]
     input: InputSpec
-    classes: tuple[str, ...] | None = Field(None, description="Names in label order; the reader's if absent.")
+    classes: tuple[str, ...] | None = Field(default=None, description="Names in label order; the reader's if absent.")
     reader: Reader
     files: tuple[DataFile, ...] = ()
-    splits: Splits = Splits()
+    splits: Splits = Field(default_factory=lambda: Splits())
     group: str | None = Field(
-        None, description="Which samples belong together (record, subject, field): a name the reader gives."
+        default=None, description="Which samples belong together (record, subject, field): a name the reader gives."
     )
-    group_note: str | None = Field(None, description="Why there is no group, or what it stands for.")
-    install: str | None = Field(None, description="Command that brings the files.")
+    group_note: str | None = Field(default=None, description="Why there is no group, or what it stands for.")
+    install: str | None = Field(default=None, description="Command that brings the files.")
     licence: str | None = None
     citation: str | None = None
     notes: str | None = None

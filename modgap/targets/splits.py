@@ -32,7 +32,7 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
     Example:
         >>> stratified_subset(np.array([0] * 8 + [1] * 4 + [2]), 7, seed=0)
-        array([ 1,  5,  6,  7, 10, 11, 12])
+        array([ 0,  1,  2,  6,  8, 10, 12])
     """
     n_classes = len(np.unique(labels))
     if size < n_classes:

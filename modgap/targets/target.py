@@ -77,10 +77,11 @@ def _numbered(labels: np.ndarray) -> list[str]:
 def _chosen_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
     if manifest.group is None:
         return None
-    if manifest.group not in (table.groups or {}):
-        known = ", ".join(table.groups or {}) or "none"
+    named = table.groups or {}
+    if manifest.group not in named:
+        known = ", ".join(named) or "none"
         raise InputError(f"manifest {manifest.name} names the group {manifest.group!r}, its reader gives: {known}")
-    return np.unique(table.groups[manifest.group], return_inverse=True)[1]
+    return np.unique(named[manifest.group], return_inverse=True)[1]
 
 
 def _checked_digest(path: Path, pinned: DataFile | None) -> str:

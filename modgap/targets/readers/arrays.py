@@ -35,9 +35,10 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
     x, y = arrays["x"], arrays["y"]
     if y.ndim != 1 or len(x) != len(y):
         raise InputError(f"expected y of shape ({len(x)},) in {path}, one label a sample, got {y.shape}")
-    classes = None
+    classes: list[str] | None = None
     if y.dtype.kind in "US":
-        classes, y = np.unique(y.astype(str), return_inverse=True)
+        names, y = np.unique(y.astype(str), return_inverse=True)
+        classes = [str(name) for name in names]
     elif y.dtype.kind not in "iu":
         raise InputError(f"expected integer or text labels y in {path}, got {y.dtype}")
     groups = {"groups": arrays["groups"]} if "groups" in arrays else None

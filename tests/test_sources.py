@@ -1,0 +1,173 @@
+import json
+import pickle
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from modgap.errors import InputError, UsageError
+from modgap.sources import open_source, source_infos
+from modgap.sources.timm_models import build, split_model
+
+FAMILIES = {
+    "tf_efficientnet_lite0": {},
+    "mobilenetv3_small_050": {},
+    "resnet18": {},
+    "regnety_002": {},
+    "convnext_atto": {},
+    "vit_tiny_patch16_224": {},
+    "deit_tiny_distilled_patch16_224": {},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 2, 2)},
+    "mixer_s32_224": {},
+    "maxvit_tiny_tf_224": {"depths": (1, 1, 1, 1), "embed_dim": (32, 32, 64, 64)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_embedder_encoder_and_head_make_the_model_bit_for_bit(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, **FAMILIES[name]).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+    parts = split_model(model)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        tokens = parts.embedder(images)
+        difference = (parts.head(parts.encoder(tokens)) - model(images)).abs().max().item()
+        changed = (parts.head(parts.encoder(tokens + torch.randn_like(tokens))) - model(images)).abs().max().item()
+    assert difference == 0
+    assert changed > 0
+
+
+@pytest.mark.bundle
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_packaged_classifier_has_its_weights_and_class_names(number):
+    handle = open_source(f"efficientnet-lite{number}")
+    source, info = handle.load(None), source_infos()[number]
+    assert info.available
+    assert sum(p.numel() for p in source.model.parameters()) == info.parameters
+    assert source.input.size == (info.input_size,) * 2
+    assert len(source.class_names) == info.n_classes
+    assert source.class_names[5].startswith("electric ray")
+    assert len(handle.fingerprint()["weights"]) == 64
+    with torch.inference_mode():
+        logits = source.model(torch.zeros(1, 3, *source.input.size))
+    # A trained classifier is sure of something even on grey; the same with random weights is not.
+    control = open_source(f"random:efficientnet-lite{number}").load(None)
+    with torch.inference_mode():
+        assert logits.std() > 3 * control.model(torch.zeros(1, 3, *source.input.size)).std()
+
+
+def test_random_source_is_the_same_every_time_and_leaves_the_generator_alone():
+    torch.manual_seed(3)
+    before = torch.rand(1)
+    torch.manual_seed(3)
+    first = open_source("random:timm:mobilenetv3_small_050").load(64)
+    assert torch.rand(1) == before
+    second = open_source("random:timm:mobilenetv3_small_050").load(64)
+    for a, b in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.fixture
+def small_vit(tmp_path):
+    torch.manual_seed(1)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=7, depth=1).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    configuration = {"architecture": "vit_tiny_patch16_224", "num_classes": 7, "model_args": {"depth": 1},
+                     "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]}}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(configuration))
+    return tmp_path, model
+
+
+def test_a_folder_in_the_hubs_layout(small_vit):
+    folder, model = small_vit
+    source = open_source(str(folder)).load(None)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.equal(source.model(images), model(images))
+    assert source.input.mean == (0.1, 0.2, 0.3)
+    assert source.class_names == tuple("0123456")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_weights_file_of_another_head_size(tmp_path, suffix):
+    torch.manual_seed(2)
+    model = timm.create_model("mobilenetv3_small_050", num_classes=11).eval()
+    file = tmp_path / f"weights{suffix}"
+    save_file(model.state_dict(), file) if suffix == ".safetensors" else torch.save(model.state_dict(), file)
+    source = open_source("timm:mobilenetv3_small_050", weights=str(file)).load(64)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(source.model(images), model(images))
+
+
+def test_a_transformer_takes_another_input_size():
+    source = open_source("random:timm:vit_tiny_patch16_224").load(96)
+    with torch.inference_mode():
+        assert source.model(torch.randn(1, 3, 96, 96)).shape == (1, 1000)
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+@pytest.mark.parametrize("content", ["pickle", "text", "truncated", "list", "foreign"])
+def test_weights_that_are_not_weights_are_refused_and_never_run(tmp_path, content):
+    file = tmp_path / "weights.pth"
+    if content == "pickle":
+        file.write_bytes(pickle.dumps({"conv_stem.weight": Evil()}))
+    elif content == "text":
+        file.write_text("hello")
+    elif content == "truncated":
+        torch.save({"a": torch.zeros(1000)}, file)
+        file.write_bytes(file.read_bytes()[:500])
+    else:
+        torch.save([1, 2] if content == "list" else {"a": torch.zeros(3)}, file)
+    with pytest.raises(InputError, match=r"cannot read weights|dictionary of tensors|do not fit"):
+        open_source("timm:mobilenetv3_small_050", weights=str(file)).load(64)
+
+
+@pytest.mark.bundle
+def test_a_packaged_source_refuses_other_weights(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="in its order"):
+        open_source("efficientnet-lite0", weights=str(tmp_path / "w.pth")).load(64)
+
+
+def test_without_the_hub_missing_weights_say_how_to_get_them():
+    with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set.*hf download timm/resnet18"):
+        open_source("timm:resnet18").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("efficientnet-lit0", None, "did you mean efficientnet-lite0"),
+        ("random:swin", None, "unknown source 'swin'"),
+        ("random:efficientnet-lite0", "x", "does not apply to a random: source"),
+        ("efficientnet-lite0", "/no/such/file", "found no file or folder"),
+    ],
+)
+def test_unknown_sources(name, weights, message):
+    with pytest.raises(InputError, match=message):
+        open_source(name, weights=weights)
+
+
+def test_a_bare_file_and_a_folder_without_configuration(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match="does not say its architecture"):
+        open_source(str(tmp_path / "w.safetensors"))
+    with pytest.raises(InputError, match="name a timm architecture"):
+        open_source(str(tmp_path))
+
+
+def test_unknown_timm_name_and_a_model_without_a_head():
+    with pytest.raises(UsageError, match="did you mean resnet18"):
+        open_source("random:timm:resnet_18").load(None)
+    with pytest.raises(UsageError, match="classification head"):
+        build("mobilenetv3_small_050", 64, num_classes=0)

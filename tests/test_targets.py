@@ -1,0 +1,228 @@
+import gzip
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modgap.errors import InputError, UsageError
+from modgap.targets import SPLITS, load_manifest, manifest_names, named_manifest, open_target
+from modgap.targets.readers import reader
+from modgap.targets.splits import complete_splits, stratified_order, stratified_subset
+
+EXPECTED = {
+    "acsf1": (200, (1, 1460)),
+    "basic-motions": (80, (6, 100)),
+    "digits": (1797, (1, 8, 8)),
+    "fashion-mnist": (70_000, (1, 28, 28)),
+    "italy-power": (1096, (1, 24)),
+    "mnist5k": (5000, (1, 28, 28)),
+}
+
+
+def test_every_manifest_is_expected():
+    assert manifest_names() == sorted(EXPECTED)
+
+
+@pytest.mark.bundle
+@pytest.mark.parametrize("name", EXPECTED)
+def test_manifest_says_what_the_data_is(name):
+    target = open_target(name)
+    table, manifest = target.read(), named_manifest(name)
+    size, shape = EXPECTED[name]
+    assert len(table.labels) == len(table.samples) == len(table.splits) == size
+    assert table.samples[0].shape == shape == manifest.input.shape
+    np.testing.assert_array_equal(np.unique(table.labels), np.arange(len(manifest.classes)))
+    assert all((table.splits == code).any() for code in range(len(SPLITS)))
+    assert len(target.fingerprint["files"]) == len(manifest.files)
+    assert manifest.citation
+    assert manifest.licence or "Licence: not found" in manifest.notes
+    assert manifest.group or manifest.group_note
+
+
+@pytest.mark.bundle
+def test_classes_of_fashion_and_motion_are_in_the_order_of_the_labels():
+    fashion = open_target("fashion-mnist").read()
+    trousers = np.flatnonzero(fashion.labels == fashion.classes.index("Trouser"))[:200]
+    # Trousers leave the image's upper corners empty and its middle column full.
+    mean = fashion.samples.array[trousers, 0].mean(axis=0)
+    assert mean[5, 0] < 5 < 60 < mean[5, 14]
+    motion = open_target("basic-motions").read()
+    still = motion.classes.index("standing")
+    spread = [motion.samples.array[motion.labels == k].std() for k in range(4)]
+    assert int(np.argmin(spread)) == still
+
+
+def test_a_stratified_subset_keeps_proportions_and_every_class():
+    labels = np.repeat([0, 1, 2, 3], [500, 300, 199, 1])
+    chosen = stratified_subset(labels, 100, 7)
+    assert list(np.bincount(labels[chosen]))[3] == 1
+    np.testing.assert_allclose(np.bincount(labels[chosen])[:3], [50, 30, 19], atol=1)
+    np.testing.assert_array_equal(chosen, stratified_subset(labels, 100, 7))
+    assert (chosen != stratified_subset(labels, 100, 8)).any()
+    assert len(stratified_subset(labels, 4, 0)) == 4
+    with pytest.raises(UsageError, match="at least 4"):
+        stratified_subset(labels, 3, 0)
+
+
+def test_splits_are_stratified_seeded_and_keep_groups_whole():
+    groups = np.repeat(np.arange(100), 5)
+    labels = np.repeat([0, 1], 50)[groups]
+    done = complete_splits(None, labels, groups, validation=0.1, test=0.2, seed=0)
+    assert all(len(set(done[groups == g])) == 1 for g in range(100))
+    assert [int((done[labels == 0] == code).sum()) for code in range(3)] == [180, 20, 50]
+    given = np.repeat([0, 2], 250)
+    np.testing.assert_array_equal(
+        complete_splits(given, labels, None, validation=0.1, test=0.2, seed=0) == 2, given == 2
+    )
+
+
+def test_lowest_keys_are_a_random_choice_within_each_class():
+    labels = np.repeat([0, 1], [30, 10])
+    firsts = [int(np.argmin(stratified_order(labels, None, seed)[:30])) for seed in range(300)]
+    assert len(set(firsts)) == 30
+
+
+def idx(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(int(s).to_bytes(4, "big") for s in array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+    return [path]
+
+
+def test_idx_files(tmp_path):
+    images = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    files = {"train": idx(tmp_path / "a.gz", images), "train-labels": idx(tmp_path / "b.gz", np.array([1, 0]))}
+    table = reader("idx")(files)
+    np.testing.assert_array_equal(table.samples[1][0], images[1])
+    assert list(table.labels) == [1, 0]
+    files["train"][0].write_bytes(gzip.compress(gzip.decompress(files["train"][0].read_bytes())[:-3]))
+    with pytest.raises(InputError, match="expected 24 bytes of data"):
+        reader("idx")(files)
+    files["train"][0].write_bytes(files["train"][0].read_bytes()[:-9])
+    with pytest.raises(InputError, match="cannot read"):
+        reader("idx")(files)
+
+
+def image(path, size=(8, 6), colour=(255, 0, 0), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path)
+
+
+def test_a_folder_of_class_sub_folders(tmp_path):
+    image(tmp_path / "dog" / "1.png", mode="L")
+    image(tmp_path / "cat" / "2.jpg", size=(5, 9))
+    image(tmp_path / "cat" / "deep" / "3.png", mode="P")
+    (tmp_path / "cat" / "note.txt").write_text("not an image")
+    table = open_target(str(tmp_path)).read()
+    assert list(table.classes) == ["cat", "dog"]
+    assert list(table.labels) == [0, 0, 1]
+    assert table.samples[0].shape == (3, 9, 5)
+    before = open_target(str(tmp_path)).fingerprint
+    image(tmp_path / "dog" / "1.png", colour=(0, 1, 0))
+    assert open_target(str(tmp_path)).fingerprint != before
+
+
+def test_a_folder_with_named_splits(tmp_path):
+    for split in SPLITS:
+        for kind in ("a", "b"):
+            image(tmp_path / split / kind / "x.png")
+    table = open_target(str(tmp_path)).read()
+    assert list(table.splits) == [2, 2, 0, 0, 1, 1]
+    assert list(table.classes) == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_own_arrays(tmp_path, suffix):
+    path = tmp_path / f"My data{suffix}"
+    arrays = {"x": np.zeros((4, 20), np.float32), "y": np.array([0, 1, 0, 1]), "groups": np.array([7, 7, 9, 9])}
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(arrays, path)
+    table = open_target(str(path)).read()
+    assert table.samples[0].shape == (1, 20)
+    assert list(table.groups["groups"]) == [0, 0, 1, 1]
+
+
+def test_text_labels_become_classes(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.zeros((3, 1, 4, 4)), y=np.array(["b", "a", "b"]))
+    table = open_target(str(tmp_path / "t.npz")).read()
+    assert (list(table.classes), list(table.labels)) == (["a", "b"], [1, 0, 1])
+
+
+def test_pickled_objects_are_never_loaded(tmp_path):
+    np.savez(tmp_path / "p.npz", x=np.array([{}, {}], dtype=object), y=np.array([0, 1]))
+    with pytest.raises(InputError, match=r"cannot read arrays|expected numbers"):
+        open_target(str(tmp_path / "p.npz")).read()
+
+
+def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((4, 6, 6)), y=np.array([0, 1, 0, 1]))
+    with pytest.raises(UsageError, match="--kind image or --kind series"):
+        open_target(str(path))
+    assert open_target(str(path), kind="image").read().samples[0].shape == (1, 6, 6)
+    assert open_target(str(path), kind="series").read().samples[0].shape == (6, 6)
+    np.savez(path, x=np.zeros((4, 6, 6, 3)), y=np.array([0, 1, 0, 1]))
+    with pytest.raises(InputError, match="channels first"):
+        open_target(str(path)).read()
+
+
+OWN = """
+schema = 1
+name = "mine"
+title = "My series"
+modality = "electric"
+task = "classification"
+group = "groups"
+input = { kind = "series" }
+reader = { name = "arrays", options = { kind = "series" } }
+
+[[files]]
+role = "data"
+path = "mine.npz"
+"""
+
+
+def test_a_manifest_of_the_users_own(tmp_path):
+    (tmp_path / "mine.toml").write_text(OWN)
+    with pytest.raises(InputError, match="which is not there"):
+        open_target(str(tmp_path / "mine.toml"))
+    np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]), groups=np.array([1, 1, 2, 2]))
+    assert list(open_target(str(tmp_path / "mine.toml")).read().groups["groups"]) == [0, 0, 1, 1]
+    (tmp_path / "mine.toml").write_text(OWN.replace('"groups"', '"subject"'))
+    with pytest.raises(InputError, match="names the group 'subject', its reader gives: groups"):
+        open_target(str(tmp_path / "mine.toml")).read()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("schema = 1", "schema = 2"), "schema"),
+        (('kind = "series" }\nreader', 'kind = "smell" }\nreader'), "input.kind"),
+        (("title", "titel"), "titel"),
+        (('"mine"', '"Mine!"'), "name"),
+        (("schema = 1", "schema = = 1"), "is not TOML"),
+    ],
+)
+def test_a_wrong_manifest_names_the_field(tmp_path, change, message):
+    (tmp_path / "mine.toml").write_text(OWN.replace(*change))
+    with pytest.raises(InputError, match=message):
+        load_manifest(tmp_path / "mine.toml")
+
+
+def test_a_file_of_another_size_or_checksum_is_refused(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]))
+    size = (tmp_path / "mine.npz").stat().st_size
+    for pinned, message in ((f"size = {size + 1}", "bytes"), (f'sha256 = "{"0" * 64}"', "SHA-256")):
+        (tmp_path / "mine.toml").write_text(OWN + pinned)
+        with pytest.raises(InputError, match=message):
+            _ = open_target(str(tmp_path / "mine.toml")).fingerprint
+
+
+def test_missing_package_says_how_to_get_it(tmp_path):
+    text = OWN.replace('path = "mine.npz"', 'path = "x"\npackage = "no_such_package_here"')
+    (tmp_path / "mine.toml").write_text('install = "pip install no-such"\n' + text)
+    with pytest.raises(InputError, match="not installed; bring it with: pip install no-such"):
+        open_target(str(tmp_path / "mine.toml"))
