@@ -14,7 +14,8 @@ from modgap import plots
 from modgap.cli.output import print_table, progress_bars
 from modgap.logits import LogitsRequest
 from modgap.measure import measure
-from modgap.report import DiscrepancyReport, checked_folder, summary_row
+from modgap.report import DiscrepancyReport, summary_row
+from modgap.results import checked_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")

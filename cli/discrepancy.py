@@ -55,20 +55,30 @@ def discrepancy(ctx: click.Context, **given) -> None:
     Example: modgap discrepancy --source efficientnet-lite0 --target digits
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.report import checked_folder, to_json, write_folder
+    from modgap.report import to_json
 
     _check(ctx, given)
     log_to_stderr(given["quiet"])
-    folder = checked_folder(given["out"]) if given["out"] else None
+    folder = _folder(given["out"])
     with progress_bars(given["quiet"]) as progress:
         report = _measure(given, progress)
     if folder:
+        from modgap.results import write_folder
+
         written = write_folder(report, folder)
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
     if given["as_json"]:
         click.echo(to_json(report))
     else:
         _print(report)
+
+
+def _folder(out: str | None):
+    if out is None:
+        return None
+    from modgap.results import checked_folder
+
+    return checked_folder(out)
 
 
 def _check(ctx: click.Context, given: dict) -> None:

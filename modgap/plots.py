@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from modgap.report import DiscrepancyReport
+from modgap.report import DiscrepancyReport
 
 __all__ = ["across_targets", "save", "trials", "winning_map"]
 
@@ -32,7 +30,7 @@ def _tidy(axes: Axes, **labels: str) -> None:
     axes.set_axisbelow(True)
 
 
-def trials(report: "DiscrepancyReport") -> Figure:
+def trials(report: DiscrepancyReport) -> Figure:
     """Histogram of D over the random maps, and the smallest D against the number of maps."""
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -50,7 +48,7 @@ def trials(report: "DiscrepancyReport") -> Figure:
     return figure
 
 
-def _histogram(axes: Axes, report: "DiscrepancyReport") -> None:
+def _histogram(axes: Axes, report: DiscrepancyReport) -> None:
     estimate = report.result.estimates["montecarlo"]
     edges, counts = (np.array(estimate.found.histogram[key]) for key in ("edges", "counts"))
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.6)
@@ -71,7 +69,7 @@ def _histogram(axes: Axes, report: "DiscrepancyReport") -> None:
     _tidy(axes, xlabel="discrepancy (share of samples got wrong)", ylabel="maps", title=title)
 
 
-def winning_map(report: "DiscrepancyReport") -> Figure:
+def winning_map(report: DiscrepancyReport) -> Figure:
     """The best map found: which source class stands for each target class."""
     rows = report.map_rows("montecarlo")
     shown = [(a[:30], b.split(",")[0][:34]) for a, b in rows[:ROWS_OF_MAP]]
@@ -91,7 +89,7 @@ def winning_map(report: "DiscrepancyReport") -> Figure:
     return figure
 
 
-def across_targets(reports: Sequence[Sequence["DiscrepancyReport"]], labels: Sequence[str]) -> Figure:
+def across_targets(reports: Sequence[Sequence[DiscrepancyReport]], labels: Sequence[str]) -> Figure:
     """Held-out discrepancy of several sources on several targets, with intervals, nulls and chance.
 
     Args:

@@ -1,16 +1,12 @@
-"""Results as a record (strict JSON), as a table, and as a folder with figures."""
+"""Results as a record (strict JSON) and as lines of a table."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from modgap.discrepancy import Discrepancy, Estimate
-from modgap.errors import InputError
 
-__all__ = ["DiscrepancyReport", "checked_folder", "class_name", "summary_row", "to_json", "write_folder"]
+__all__ = ["DiscrepancyReport", "class_name", "summary_row", "to_json"]
 
 SCHEMA = 1
 
@@ -61,42 +57,6 @@ def class_name(names: Sequence[str], number: int) -> str:
 def to_json(report: DiscrepancyReport) -> str:
     """One strict JSON document: no NaN, no Infinity."""
     return json.dumps(report.to_dict(), indent=2, allow_nan=False)
-
-
-def checked_folder(path: str) -> Path:
-    """Make a folder for results and prove that it can be written, before anything is computed.
-
-    Raises:
-        InputError: When it cannot.
-    """
-    folder = Path(path).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from error
-
-
-def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    """Write result.json, a figure of the trials and one of the map; returns their paths.
-
-    Raises:
-        InputError: When the disk refuses.
-    """
-    from modgap import plots
-
-    written = []
-    try:
-        for name, draw in (("discrepancy.png", plots.trials), ("map.png", plots.winning_map)):
-            plots.save(draw(report), folder / name)
-            written.append(folder / name)
-        temporary = folder / f".result-{os.getpid()}.part"
-        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "result.json")
-    except OSError as error:
-        raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
-    return [folder / "result.json", *written]
 
 
 def summary_row(name: str, estimate: Estimate) -> list[str]:

@@ -122,6 +122,40 @@ def test_cache_commands(modgap, small_images, own_cache):
     assert "deleted 2 files" in modgap("cache", "prune").stdout
 
 
+@pytest.mark.slow
+def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap, small_images, tmp_path):
+    """The hub's folder is laid down as its client does; the hub itself is switched off."""
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    from safetensors.torch import save_file
+
+    torch.manual_seed(5)
+    model, hub_id = timm.create_model("mobilenetv3_small_050"), "timm/mobilenetv3_small_050.lamb_in1k"
+    folder = tmp_path / "hub" / f"models--{hub_id.replace('/', '--')}"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    save_file(model.state_dict(), folder / "snapshots" / "abc" / "model.safetensors")
+    source = (
+        "--source",
+        "timm:mobilenetv3_small_050",
+        "--input-size",
+        "64",
+        "--target",
+        small_images,
+        *QUICK,
+        "--json",
+    )
+    first = modgap("discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert first.returncode == 0, first.stderr
+    second = modgap(
+        "discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1"
+    )
+    assert without_timings(strict(second.stdout)) == without_timings(strict(first.stdout))
+    imported = {line.split("|")[-1].strip() for line in second.stderr.splitlines()}
+    assert "numba" in imported
+    assert not {"torch", "timm"} & imported
+
+
 ONE_CLASS = {"logits": np.zeros((6, 5), np.float32), "labels": np.zeros(6, int)}
 GAPS = {"logits": np.zeros((6, 5), np.float32), "labels": np.array([0, 1, 3, 0, 1, 3])}
 NEGATIVE = {"logits": np.zeros((6, 5), np.float32), "labels": np.array([0, 1, -1, 0, 1, 0])}

@@ -12,16 +12,14 @@ import modgap.cli
 
 LAYERS = (
     "errors", "digests", "checks", "cache", "targets", "sources", "embedding", "inference", "logits", "discrepancy",
-    "plots", "report", "measure", "cli",
+    "report", "plots", "results", "measure", "cli",
 )  # fmt: skip
 PACKAGE, CLI = Path(modgap.__file__).parent, Path(modgap.cli.__file__).parent
 
 
 def imported(tree: ast.AST):
-    """Names of modgap's modules that a file imports, those for type checking only left out."""
+    """Names of modgap's modules that a file imports."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"modgap.{alias.name}" for alias in node.names] if node.module == "modgap" else [node.module]
             yield from (name for name in names if name.startswith("modgap."))

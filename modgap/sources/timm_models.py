@@ -1,11 +1,13 @@
 """Any timm classifier: weights from the hub, from a file or folder, or random ones as a control."""
 
+import contextlib
 import copy
 import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from modgap.cache import cache_folder, key_of
 from modgap.digests import file_digest
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources.source import ImageInput, Parts, Source
@@ -252,21 +254,38 @@ def _fill(model, state: dict, architecture: str, path: Path) -> None:
 
 
 def _hub_file(architecture: str) -> Path:
-    """The model's weights in the hub's local cache, fetched if the hub may be asked."""
+    """The model's weights in the hub's local cache, fetched if the hub may be asked.
+
+    Where they lie is noted, so that the next run finds them without importing timm.
+    """
+    note = cache_folder() / "hub" / f"{key_of({'architecture': architecture, **library_versions()})}.txt"
+    if note.is_file() and Path(note.read_text(encoding="utf-8")).is_file():
+        return Path(note.read_text(encoding="utf-8"))
+    path = _asked_from_hub(architecture)
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(str(path), encoding="utf-8")
+    return path
+
+
+def _asked_from_hub(architecture: str) -> Path:
     import timm
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
     if config is None:
         raise unknown_name("timm model", architecture, timm.list_models())
     if not config.hf_hub_id:
         raise InputError(f"timm knows no hub weights for {architecture}; give them by --weights FILE")
-    try:
-        return Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or WEIGHT_FILES[0]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-        raise InputError(
-            f"weights of timm:{architecture} are not on this machine and the hub gave none{offline}; "
-            f"bring them with: hf download {config.hf_hub_id}, or give --weights FILE"
-        ) from error
+    reason: Exception | None = None
+    for name in [config.hf_hub_filename] if config.hf_hub_filename else WEIGHT_FILES:
+        try:
+            return Path(hf_hub_download(config.hf_hub_id, name))
+        except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            reason = error
+    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+    raise InputError(
+        f"weights of timm:{architecture} are not on this machine and the hub gave none{offline}; "
+        f"bring them with: hf download {config.hf_hub_id}, or give --weights FILE"
+    ) from reason
