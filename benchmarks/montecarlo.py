@@ -140,16 +140,23 @@ def row(r: dict) -> list[str]:
 
 
 def calibrate(threads: int) -> None:
-    """Time both kernels over a range of K and fit the cost model's four constants."""
-    for n, k in ((4_000, 4), (4_000, 18), (4_000, 40), (4_000, 100)):
-        problem = problem_of(n, k)
-        for kernel in ("columns", "bits"):
-            seconds = [
-                trials.count_trials(problem, stop=TRIALS, threads=threads, kernel=kernel).seconds for _ in range(3)
-            ]
-            ranks, counting = (min(s[key] for s in seconds) * threads * 1e9 / n for key in ("ranks", "montecarlo"))
-            visits = TRIALS * (k + 1) if kernel == "columns" else TRIALS / 1024 * trials.walk_length(CLASSES, k)
-            print(f"K = {k:3d} {kernel:8s} {counting / visits:.4f} ns a visit, {ranks / CLASSES:.2f} ns a ranked value")
+    """Time both kernels over a range of K and fit the constants of the cost model."""
+    fits: dict[str, list[tuple[float, float, float]]] = {"columns": [], "bits": []}
+    for k in (4, 18, 40, 100, 200):
+        problem = problem_of(10_000, k)
+        for kernel, fit in fits.items():
+            runs = [trials.count_trials(problem, stop=TRIALS, threads=threads, kernel=kernel) for _ in range(3)]
+            seconds = {key: min(run.seconds[key] for run in runs) for key in runs[0].seconds}
+            ranks, counting = (seconds[key] * threads * 1e9 / 10_000 for key in ("ranks", "montecarlo"))
+            visits = (k + 1) if kernel == "columns" else trials.walk_length(CLASSES, k)
+            fit.append((visits, counting / (TRIALS if kernel == "columns" else TRIALS / 1024), ranks / CLASSES))
+            print(
+                f"K = {k:3d} {kernel:8s} {fit[-1][1]:9.3f} ns a sample for {visits:5.0f} visits, ranking {fit[-1][2]:.2f} ns"
+            )
+    for kernel, fit in fits.items():
+        visits, spent, ranks = np.array(fit).T
+        slope, start = np.polyfit(visits, spent, 1)
+        print(f"{kernel}: {start:.3f} ns + {slope:.4f} ns a visit; ranking {np.median(ranks):.1f} ns a value")
 
 
 def main() -> None:

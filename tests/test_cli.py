@@ -145,7 +145,8 @@ def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap, smal
         *QUICK,
         "--json",
     )
-    first = modgap("discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"))
+    hub = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    first = modgap("discrepancy", *source, *QUICK, "--json", **hub)
     assert first.returncode == 0, first.stderr
     second = modgap(
         "discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1"

@@ -91,12 +91,18 @@ def _count_samples(logits, rows, leading, first, last, label, maps, table, plane
     store(planes, WORDS, twos)
 
 
-@njit(nogil=True)
-def _mark(table, classes, offset, present):
-    """Set (or clear) each trial's bit at its class."""
+@njit(inline="always")
+def _mark(table, classes, offset):
+    """Set each trial's bit at its class."""
     for t in range(len(classes)):
-        word = np.int64(classes[t]) * STRIDE + offset + (t >> 6)
-        table[word] = table[word] | _bit(t) if present else table[word] & ~_bit(t)
+        table[np.int64(classes[t]) * STRIDE + offset + (t >> 6)] |= _bit(t)
+
+
+@njit(inline="always")
+def _clear(table, classes, offset):
+    """Undo _mark; the words hold nothing but what it set."""
+    for t in range(len(classes)):
+        table[np.int64(classes[t]) * STRIDE + offset + (t >> 6)] = 0
 
 
 @njit(nogil=True)
@@ -123,11 +129,11 @@ def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, cou
     for t in range(maps.shape[1]):
         scratch[t >> 6] |= _bit(t)
     for k in range(len(maps)):
-        _mark(table, maps[k], 0, True)
+        _mark(table, maps[k], 0)
     for g in range(len(groups)):
         label, part, first, last = groups[g]
-        _mark(table, maps[label], WORDS, True)
+        _mark(table, maps[label], WORDS)
         _count_samples(logits, rows, leading, first, last, label, maps, table, planes, scratch)
-        _mark(table, maps[label], WORDS, False)
+        _clear(table, maps[label], WORDS)
         if g + 1 == len(groups) or groups[g + 1, 1] != part:
             _drain(planes, counts, part)

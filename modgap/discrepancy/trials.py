@@ -24,10 +24,11 @@ Result = TypeVar("Result")
 CHUNK = 1 << 17
 RANKED_ROWS = 512
 
-# Nanoseconds measured by benchmarks/montecarlo.py --calibrate (two AMD Zen 5 cores, C = 1,000). Only
-# their ratios matter: to one lane's visit of one column, to one sample's visit of one class by 1,024
-# trials, to code one value, and to rank one value of which only the leading ones are wanted.
-COLUMN_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0095, 1.9, 4.5, 1.2
+# Nanoseconds of one thread, measured by benchmarks/montecarlo.py --calibrate (AMD Zen 5, C = 1,000). The
+# choice of a kernel needs only their ratios. COLUMN: one sample's visit of one chosen column in one
+# trial. BATCH and STEP: one sample's start, and its visit of one class, for 1,024 trials. CODE and
+# LEADING: ranking one value, and one of which only the leading ones are wanted.
+COLUMN_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.010, 75.0, 1.04, 5.5, 2.9
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def cheapest_kernel(problem: Problem, trials: int) -> str:
     """`columns` or `bits`, by the measured costs of counting and of ranking."""
     classes, chosen = problem.n_source_classes, problem.n_classes
     columns = trials * (chosen + 1) * COLUMN_NS + classes * CODE_NS
-    bits = trials / LANES * walk_length(classes, chosen) * STEP_NS + classes * LEADING_NS
+    bits = trials / LANES * (BATCH_NS + walk_length(classes, chosen) * STEP_NS) + classes * LEADING_NS
     return "columns" if columns < bits else "bits"
 
 
