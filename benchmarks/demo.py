@@ -19,7 +19,7 @@ from modgap.results import checked_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
-COLUMNS = ("source", "target", "chance", "value", "null", "p", "calibrated", "held-out", "95 %", "null", "p")
+COLUMNS = ("source", "target", "chance", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p")
 
 
 def rows(reports: list[DiscrepancyReport]) -> list[list[str]]:

@@ -150,9 +150,7 @@ def calibrate(threads: int) -> None:
             ranks, counting = (seconds[key] * threads * 1e9 / 10_000 for key in ("ranks", "montecarlo"))
             visits = (k + 1) if kernel == "columns" else trials.walk_length(CLASSES, k)
             fit.append((visits, counting / (TRIALS if kernel == "columns" else TRIALS / 1024), ranks / CLASSES))
-            print(
-                f"K = {k:3d} {kernel:8s} {fit[-1][1]:9.3f} ns a sample for {visits:5.0f} visits, ranking {fit[-1][2]:.2f} ns"
-            )
+            print(f"K = {k:3d} {kernel:8s} {visits:5.0f} visits in {fit[-1][1]:9.3f} ns, ranking {fit[-1][2]:.2f} ns")
     for kernel, fit in fits.items():
         visits, spent, ranks = np.array(fit).T
         slope, start = np.polyfit(visits, spent, 1)

@@ -126,11 +126,11 @@ def _print(report) -> None:
     result = report.result
     names = f"{report.source} -> {report.target}" if report.source else report.target
     size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
-    columns = ["estimator", "value", "null", "p", "calibrated", "held-out", "95 %", "null", "p"]
+    columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     print_table(columns, rows, f"{names}   {size}")
     click.echo(
-        f"chance {result.chance:.3f}   largest class {result.prior:.3f}   "
+        f"chance {result.chance:.3f}   guessing the largest class {result.prior:.3f}   "
         f"certified upper bound {result.upper_bound:.3f}   (share of samples got wrong; lower is nearer)"
     )
     if result.untested:
