@@ -110,20 +110,25 @@ def _find_in_row(row, chosen, known):
 
 
 @njit(nogil=True)
-def _find(ranks, state, i):
-    """Set the best and the second-best chosen class of sample i."""
-    kept, best = ranks.leading.shape[1], -1
-    state.above_best[i], state.above_second[i] = kept, kept
-    for r in range(kept):
-        k = state.owner[ranks.leading[i, r]]
-        if k >= 0:
-            if best >= 0:
-                state.second[i], state.above_second[i] = k, r
-                return
-            best = k
-            state.best[i], state.above_best[i] = k, r
-    row = ranks.logits[ranks.rows[i]]
-    state.best[i], state.second[i] = _find_in_row(row, state.chosen, best)
+def _find(ranks, state, count):
+    """Set the best and the second-best chosen class of the first `count` touched samples."""
+    leading, owner, touched = ranks.leading, state.owner, state.touched
+    best, second, above_best, above_second = state.best, state.second, state.above_best, state.above_second
+    kept = leading.shape[1]
+    for j in range(count):
+        i = touched[j]
+        high = 0
+        while high < kept and owner[leading[i, high]] < 0:
+            high += 1
+        low = high + 1
+        while low < kept and owner[leading[i, low]] < 0:
+            low += 1
+        above_best[i], above_second[i] = high, min(low, kept)
+        if low < kept:
+            best[i], second[i] = owner[leading[i, high]], owner[leading[i, low]]
+        else:
+            known = owner[leading[i, high]] if high < kept else -1
+            best[i], second[i] = _find_in_row(ranks.logits[ranks.rows[i]], state.chosen, known)
 
 
 @njit(nogil=True)
@@ -146,64 +151,50 @@ def _add_beyond(ranks, state, i, sign):
 
 
 @njit(nogil=True)
-def _add(ranks, state, i, sign):
-    """Add sample i to all tables, or with sign -1 take it away."""
-    y, best, leading = state.labels[i], state.best[i], ranks.leading[i]
-    high, low = state.above_best[i], state.above_second[i]
-    state.confusion[y, best] += sign
-    own, other = state.gains[y], state.gains[best]
-    if best == y:
-        state.bases[y] -= sign
-        for r in range(high):
-            own[leading[r]] += 2 * sign
-            state.losses[leading[r]] += sign
-        for r in range(high, low):
-            own[leading[r]] += sign
-    else:
-        for r in range(high):
-            own[leading[r]] += sign
-        if state.second[i] == y:
-            state.bases[best] += sign
-            for r in range(low):
-                other[leading[r]] -= sign
-    if low == len(leading) and low < len(state.owner):
-        _add_beyond(ranks, state, i, sign)
-
-
-@njit(cache=True, nogil=True)
-def restart_from(ranks, state, chosen):
-    """Forget the state's map and tables, and fill them for another map (K,)."""
-    state.gains[:], state.losses[:], state.bases[:], state.confusion[:] = 0, 0, 0, 0
-    state.owner[:] = -1
-    state.size[0] = 0
-    for k in range(len(chosen)):
-        state.chosen[k] = chosen[k]
-        state.owner[chosen[k]] = k
-        state.losses[chosen[k]] = OCCUPIED
-    for i in range(len(state.labels)):
-        _find(ranks, state, i)
-        _add(ranks, state, i, 1)
-        if state.above_second[i] == ranks.leading.shape[1]:
-            state.deep[state.size[0]] = i
-            state.size[0] += 1
+def _add(ranks, state, count, sign):
+    """Add the first `count` touched samples to all tables, or with sign -1 take them away."""
+    leading, touched, labels = ranks.leading, state.touched, state.labels
+    gains, losses, bases, confusion = state.gains, state.losses, state.bases, state.confusion
+    kept, some_left = leading.shape[1], leading.shape[1] < len(losses)
+    for j in range(count):
+        i = touched[j]
+        y, best, high, low = labels[i], state.best[i], state.above_best[i], state.above_second[i]
+        confusion[y, best] += sign
+        if best == y:
+            bases[y] -= sign
+            for r in range(high):
+                gains[y, leading[i, r]] += 2 * sign
+                losses[leading[i, r]] += sign
+            for r in range(high, low):
+                gains[y, leading[i, r]] += sign
+        else:
+            for r in range(high):
+                gains[y, leading[i, r]] += sign
+            if state.second[i] == y:
+                bases[best] += sign
+                for r in range(low):
+                    gains[best, leading[i, r]] -= sign
+        if some_left and low == kept:
+            _add_beyond(ranks, state, i, sign)
 
 
 @njit(nogil=True)
 def _touch(ranks, state, c, count):
     """List the samples in which class c ranks no lower than the second-best chosen class."""
+    samples, of_samples = ranks.samples, ranks.ranks
+    above_second, marked, touched = state.above_second, state.marked, state.touched
     for e in range(ranks.firsts[c], ranks.firsts[c + 1]):
-        i = ranks.samples[e]
-        if ranks.ranks[e] <= state.above_second[i] and not state.marked[i]:
-            state.marked[i] = True
-            state.touched[count] = i
+        i = samples[e]
+        if of_samples[e] <= above_second[i] and not marked[i]:
+            marked[i] = True
+            touched[count] = i
             count += 1
     for j in range(state.size[0]):
         i = state.deep[j]
-        if not state.marked[i] and not _beats(
-            ranks.logits[ranks.rows[i]], state.chosen[state.second[i]], c
-        ):
-            state.marked[i] = True
-            state.touched[count] = i
+        row, second = ranks.logits[ranks.rows[i]], state.chosen[state.second[i]]
+        if not marked[i] and not _beats(row, second, c):
+            marked[i] = True
+            touched[count] = i
             count += 1
     return count
 
@@ -228,32 +219,45 @@ def _exchange(state, k, c):
 
 
 @njit(nogil=True)
-def _keep_deep(ranks, state, before):
-    """Drop from the first `before` listed samples those that are deep no longer."""
-    size = 0
+def _update_deep(ranks, state, count):
+    """Bring the list of deep samples up to date with the touched ones, which are unmarked."""
+    kept, size = ranks.leading.shape[1], 0
     for j in range(state.size[0]):
         i = state.deep[j]
-        if j >= before or state.above_second[i] == ranks.leading.shape[1]:
+        if not state.marked[i]:
+            state.deep[size] = i
+            size += 1
+    for j in range(count):
+        i = state.touched[j]
+        state.marked[i] = False
+        if state.above_second[i] == kept:
             state.deep[size] = i
             size += 1
     state.size[0] = size
 
 
 @njit(cache=True, nogil=True)
+def restart_from(ranks, state, chosen):
+    """Forget the state's map and tables, and fill them for another map (K,)."""
+    state.gains[:], state.losses[:], state.bases[:], state.confusion[:] = 0, 0, 0, 0
+    state.owner[:], state.size[0] = -1, 0
+    for k in range(len(chosen)):
+        state.chosen[k] = chosen[k]
+        state.owner[chosen[k]] = k
+        state.losses[chosen[k]] = OCCUPIED
+    for i in range(len(state.labels)):
+        state.touched[i] = i
+    _find(ranks, state, len(state.labels))
+    _add(ranks, state, len(state.labels), 1)
+    _update_deep(ranks, state, len(state.labels))
+
+
+@njit(cache=True, nogil=True)
 def move(ranks, state, k, c):
     """Move target class k to source class c (not its own), swapping where c is taken; mend all tables."""
-    kept, before = ranks.leading.shape[1], state.size[0]
     count = _touch(ranks, state, c, _touch(ranks, state, state.chosen[k], 0))
-    for j in range(count):
-        _add(ranks, state, state.touched[j], -1)
+    _add(ranks, state, count, -1)
     _exchange(state, k, c)
-    for j in range(count):
-        i = state.touched[j]
-        was = state.above_second[i]
-        _find(ranks, state, i)
-        _add(ranks, state, i, 1)
-        state.marked[i] = False
-        if state.above_second[i] == kept and was < kept:
-            state.deep[state.size[0]] = i
-            state.size[0] += 1
-    _keep_deep(ranks, state, before)
+    _find(ranks, state, count)
+    _add(ranks, state, count, 1)
+    _update_deep(ranks, state, count)
