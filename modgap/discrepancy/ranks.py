@@ -60,8 +60,8 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
 
     Example:
         >>> rank_samples(np.array([[1, 3, 2], [5, 0, 5]], np.float32), 2).leading
-        array([[1, 2, 0],
-               [0, 2, 1]], dtype=uint16)
+        array([[1, 2],
+               [0, 2]], dtype=uint16)
     """
     samples, classes = logits.shape
     kept = kept or ranks_kept(samples, classes, n_classes)
@@ -80,6 +80,8 @@ def ranks_kept(n_samples: int, n_source_classes: int, n_classes: int) -> int:
     for kept in range(1, n_source_classes + 1):
         rest = n_source_classes - n_classes - kept + 1
         if rest <= 0:
+            # With one rank more, two of the K classes are always among the leading ones.
+            kept += 1
             break
         none *= rest / (n_source_classes - kept + 1)
         if none * (1 + n_classes * kept / rest) < LEFT_OPEN:

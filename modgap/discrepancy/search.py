@@ -22,10 +22,10 @@ __all__ = ["ENUMERABLE", "Search", "search"]
 ENUMERABLE = 2_000_000
 """Injective maps up to which all of them are tried."""
 
-# Annealing gains nothing where K is large. A run's cost grows with the samples times the ranks walked;
-# small problems get more runs for the same time.
-ANNEALED_CLASSES, STEPS, HOT, COLD = 32, 500, 5.0, 0.5
-RUNS, WORK = 12, 4_000_000
+# Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
+# have its turns. A run costs about the samples times the ranks walked; small problems get more of them.
+HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
+RUNS, WORK = 16, 300_000
 PREFIXES_AT_A_TIME = 64
 
 
@@ -63,7 +63,7 @@ def search(
     """Minimise the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
 
     Climbs start from the assignment on full-argmax counts, from the given maps and from `restarts`
-    seeded random maps, which are annealed first where K is small. A climb takes single moves and swaps
+    seeded random maps, which are annealed first. A climb takes single moves and swaps
     until none helps, then the best permutation of the classes it has, and goes on until that does not
     help either. The result depends on the arguments alone, not on `threads`.
 
@@ -115,7 +115,7 @@ def search(
 
 def _checked_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:
     chosen = np.asarray(start, dtype=np.int64)
-    inside = chosen.shape == (n_classes,) and 0 <= chosen.min() and chosen.max() < n_source_classes
+    inside = chosen.shape == (n_classes,) and chosen.min() >= 0 and chosen.max() < n_source_classes
     if not inside or len(np.unique(chosen)) < n_classes:
         raise UsageError(
             f"expected a start of {n_classes} different source classes below {n_source_classes}, "
@@ -169,26 +169,19 @@ def _climb_on(ranks: Ranks, state: State) -> tuple[int, np.ndarray]:
 
 
 def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, np.ndarray]:
-    """One seeded restart: a climb from a random map, or the best of several annealed ones."""
+    """One seeded restart: the best of some runs, each a random map that is annealed and climbs on."""
     n_classes, n_source_classes = state.gains.shape
-    runs = _annealed_runs(len(state.labels), n_source_classes, n_classes)
+    work = len(state.labels) * n_source_classes // n_classes
+    runs = max(1, min(RUNS, WORK // max(work, 1)))
+    steps = max(STEPS, TURNS * n_classes)
     best, chosen = -1, state.chosen
-    for run in range(restart * max(runs, 1), (restart + 1) * max(runs, 1)):
+    for run in range(restart * runs, (restart + 1) * runs):
         restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
-        if runs:
-            anneal(ranks, state, seed, run, HOT, COLD, STEPS)
+        anneal(ranks, state, seed, run, HOT, COLD, steps)
         matches, found = _climb_on(ranks, state)
         if matches > best:
             best, chosen = matches, found
     return best, chosen
-
-
-def _annealed_runs(n_samples: int, n_source_classes: int, n_classes: int) -> int:
-    """Annealed runs of one restart: as many as a fixed amount of work allows, none where K is large."""
-    if n_classes > ANNEALED_CLASSES:
-        return 0
-    work = n_samples * n_source_classes // n_classes
-    return max(1, min(RUNS, WORK // max(work, 1)))
 
 
 def _enumerate(logits, rows, labels, n_classes: int, threads: int) -> Search:
