@@ -1,4 +1,3 @@
-from tests import naive_search as naive
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.trials import count_trials, drawn_map
 from modgap.errors import UsageError
+from tests import naive_search as naive
 
 
 def as_problem(logits, labels, n_classes):

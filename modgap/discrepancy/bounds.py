@@ -1,24 +1,18 @@
 """Certified bounds on the infimum of Definition 2.1."""
 
-import itertools
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy._groups import best_pair, best_partition, count_wins, refine_triple, triple_bounds
-from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
-from modgap.discrepancy.search import search
-from modgap.discrepancy.trials import _share
+from modgap.discrepancy._blocks import Block, table_bytes
+from modgap.discrepancy.ranks import rank_samples
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
 BLOCK = 12
 MEMORY = 1 << 31
-ROWS_AT_A_TIME = 64
-NODES_AT_A_TIME = 1024
 
 
 def upper_bound(logits: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
@@ -71,8 +65,8 @@ def lower_bound(
     To take competitors away only helps a class. So a map gets no more samples right than the sum, over a
     partition of the target classes into groups, of what each group could get right on its own. Optima of
     pairs come from tables of which class beats which; those of triples by branch and bound; the
-    partition by dynamic programming over subsets of classes. More than BLOCK classes are cut into blocks first.
-    Stopped at any time the bound is valid, only lower: what is not known yet is replaced by more.
+    partition by dynamic programming over subsets of classes. More than BLOCK classes are cut into blocks
+    first. Stopped at any time the bound is valid, only lower: what is not known yet is replaced by more.
 
     Args:
         logits: Source logits, finite, float32, C-contiguous, shape (N, C).
@@ -87,27 +81,21 @@ def lower_bound(
         the time, the trivial bound 0.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> logits, labels = rng.standard_normal((60, 9)).astype("float32"), np.repeat([0, 1, 2, 3], 15)
-        >>> bound = lower_bound(logits, labels, 4)
-        >>> bound.groups, bound.value <= search(logits, labels, 4).value
-        (((0, 1), (2, 3)), True)
+        >>> logits = np.eye(4, dtype="float32")[[0, 0, 1, 1, 2, 2, 2, 3]]
+        >>> bound = lower_bound(logits, np.array([0, 1, 0, 1, 2, 3, 2, 3]), 4)
+        >>> bound.value, bound.groups
+        (0.375, ((0, 1), (2, 3)))
     """
     deadline = time.monotonic() + seconds
     blocks = np.array_split(np.arange(n_classes), -(-n_classes // BLOCK))
-    ranking = None
-    if _table_bytes(labels, len(blocks[0]), logits.shape[1]) <= MEMORY:
-        ranking = rank_samples(logits, 3, threads=threads)
-    groups: list[tuple[int, ...]] = []
-    matches: list[int] = []
-    exact = True
-    for number, block in enumerate(blocks):
+    if table_bytes(labels, len(blocks[0]), logits.shape[1]) > MEMORY:
+        return LowerBound(0.0, (tuple(range(n_classes)),), (len(labels),), False)
+    ranking = rank_samples(logits, 3, threads=threads)
+    found = []
+    for number, classes in enumerate(blocks):
         now = time.monotonic()
-        until = now + (deadline - now) / (len(blocks) - number)
-        found = _Block(logits, labels, block, ranking, threads, until) if ranking else None
-        for group, most, known in found.best() if found else [(range(len(block)), 10**18, False)]:
-            members = tuple(int(block[k]) for k in group)
-            groups.append(members)
-            matches.append(min(most, int(np.isin(labels, members).sum())))
-            exact &= known
-    return LowerBound(1 - sum(matches) / len(labels), tuple(groups), tuple(matches), exact)
+        block = Block(logits, labels, ranking, classes)
+        block.refine(threads, now + (deadline - now) / (len(blocks) - number))
+        found += [(tuple(int(classes[k]) for k in group), *rest) for group, *rest in block.best()]
+    groups, matches, exact = zip(*found, strict=True)
+    return LowerBound(1 - sum(matches) / len(labels), groups, matches, all(exact))

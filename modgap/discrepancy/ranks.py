@@ -60,8 +60,8 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
 
     Example:
         >>> rank_samples(np.array([[1, 3, 2], [5, 0, 5]], np.float32), 2).leading
-        array([[1, 2],
-               [0, 2]], dtype=uint16)
+        array([[1, 2, 0],
+               [0, 2, 1]], dtype=uint16)
     """
     samples, classes = logits.shape
     kept = kept or ranks_kept(samples, classes, n_classes)

@@ -25,7 +25,7 @@ ENUMERABLE = 2_000_000
 # Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
 # have its turns. A run costs about the samples times the ranks walked; small problems get more of them.
 HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
-RUNS, WORK = 16, 300_000
+RUNS, WORK = 8, 300_000
 PREFIXES_AT_A_TIME = 64
 
 
