@@ -1,0 +1,205 @@
+"""The map itself searched for: the smallest 0-1 discrepancy over injective maps (Definition 2.1)."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from modgap.discrepancy._annealing import anneal
+from modgap.discrepancy._climbing import climb
+from modgap.discrepancy._drawing import draw_maps
+from modgap.discrepancy._enumeration import best_of_prefixes
+from modgap.discrepancy._tables import Ranks, State, new_state, ranks_of, restart_from
+from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
+from modgap.discrepancy.trials import _share
+from modgap.errors import UsageError
+
+__all__ = ["ENUMERABLE", "Search", "search"]
+
+ENUMERABLE = 2_000_000
+"""Injective maps up to which all of them are tried."""
+
+# Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
+# have its turns. A run costs about the samples times the ranks walked; small problems get more of them.
+HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
+RUNS, WORK = 8, 300_000
+PREFIXES_AT_A_TIME = 64
+
+
+@dataclass(frozen=True)
+class Search:
+    """The best map found.
+
+    Attributes:
+        value: Share of samples got wrong under the map, in [0, 1]; lower is nearer.
+        map: Source class of each target class.
+        exact: Whether all injective maps were tried, so that no map is better.
+        restarts: Seeded restarts; 0 where all maps were tried.
+        restart_values: Value that each restart ended with; their spread tells how hard the problem is.
+    """
+
+    value: float
+    map: tuple[int, ...]
+    exact: bool
+    restarts: int
+    restart_values: tuple[float, ...]
+
+
+def search(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    starts: Iterable[ArrayLike] = (),
+    seed: int = 0,
+    restarts: int = 10,
+    threads: int = 1,
+    ranking: Ranking | None = None,
+    enumerable: int = ENUMERABLE,
+) -> Search:
+    """Minimise the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
+
+    Climbs start from the assignment on full-argmax counts, from the given maps and from `restarts`
+    seeded random maps, which are annealed first. A climb takes single moves and swaps
+    until none helps, then the best permutation of the classes it has, and goes on until that does not
+    help either. The result depends on the arguments alone, not on `threads`.
+
+    Args:
+        logits: Source logits, finite, float32, C-contiguous, shape (N, C); may be memory-mapped.
+        labels: Target class 0..K-1 of each sample, shape (N,), or of each ranked sample, shape (E,).
+        n_classes: K, 2 <= K <= C.
+        starts: Injective maps to climb from, each of shape (K,).
+        seed: Seed of the random maps and of the annealing.
+        restarts: Seeded restarts.
+        threads: Worker threads.
+        ranking: What `rank_samples` gives for these logits, or its `take` for some of the samples (one
+            half, say); it holds for any labels. None to rank all samples now.
+        enumerable: Try all injective maps where there are at most this many.
+
+    Returns:
+        The best map found, never worse than any map of `starts`; ties go to the earlier start.
+
+    Raises:
+        UsageError: When a start is not an injective map, or there is nothing to start from.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.repeat([0, 1, 2], 40)
+        >>> logits = rng.standard_normal((120, 200)).astype("float32")
+        >>> logits[np.arange(120), labels + 5] += 4
+        >>> result = search(logits, labels, 3)
+        >>> result.map, result.exact
+        ((5, 6, 7), False)
+    """
+    given = [_checked_start(start, n_classes, logits.shape[1]) for start in starts]
+    rows = np.arange(len(logits)) if ranking is None else ranking.rows
+    if len(labels) != len(rows):
+        raise UsageError(f"expected one label for each of {len(rows)} ranked samples, got {len(labels)}")
+    if math.perm(logits.shape[1], n_classes) <= enumerable:
+        return _enumerate(logits, rows, labels, n_classes, threads)
+    ranking = ranking or rank_samples(logits, n_classes, threads=threads)
+    given.insert(0, _argmax_map(ranking, labels, n_classes))
+    matches, maps = _run_all(logits, ranking, labels, given, seed, restarts, threads)
+    best = int(matches.argmax())
+    return Search(
+        value=1 - int(matches[best]) / len(labels),
+        map=tuple(int(c) for c in maps[best]),
+        exact=False,
+        restarts=restarts,
+        restart_values=tuple((1 - matches[len(given) :] / len(labels)).tolist()),
+    )
+
+
+def _checked_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:
+    chosen = np.asarray(start, dtype=np.int64)
+    inside = chosen.shape == (n_classes,) and chosen.min() >= 0 and chosen.max() < n_source_classes
+    if not inside or len(np.unique(chosen)) < n_classes:
+        raise UsageError(
+            f"expected a start of {n_classes} different source classes below {n_source_classes}, "
+            f"got {chosen.tolist()}"
+        )
+    return chosen
+
+
+def _argmax_map(ranking: Ranking, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """The map of `bounds.upper_bound`: the best assignment by which class is a sample's first of all."""
+    counts = np.zeros((n_classes, ranking.n_source_classes), np.int32)
+    np.add.at(counts, (labels, ranking.leading[:, 0]), 1)
+    return linear_sum_assignment(counts, maximize=True)[1]
+
+
+def _random_map(seed: int, restart: int, n_classes: int, n_source_classes: int) -> np.ndarray:
+    maps = np.empty((1, n_classes), np.int64)
+    # The trials of the Monte-Carlo estimator are counted from 0; these maps must not be theirs.
+    draw_maps(np.uint64(seed), (1 << 40) + restart, maps, np.arange(n_source_classes))
+    return maps[0]
+
+
+def _run_all(logits, ranking, labels, given: Sequence[np.ndarray], seed, restarts, threads):
+    """Matches (S,) and maps (S, K) that the given starts and then the restarts end with."""
+    ranks, n_classes = ranks_of(logits, ranking), len(given[0])
+    matches = np.zeros(len(given) + restarts, np.int64)
+    maps = np.zeros((len(matches), n_classes), np.int64)
+
+    def work(queue: Iterable[int]) -> None:
+        state = new_state(labels, n_classes, ranking.n_source_classes)
+        for s in queue:
+            if s < len(given):
+                restart_from(ranks, state, given[s])
+                matches[s], maps[s] = _climb_on(ranks, state)
+            else:
+                matches[s], maps[s] = _restart(ranks, state, seed, s - len(given))
+
+    _share(range(len(matches)), min(threads, len(matches)), work)
+    return matches, maps
+
+
+def _climb_on(ranks: Ranks, state: State) -> tuple[int, np.ndarray]:
+    """Climb and re-assign until neither helps; (matches, map)."""
+    while True:
+        climb(ranks, state)
+        matches = int(state.confusion.trace())
+        labels, predicted = linear_sum_assignment(state.confusion, maximize=True)
+        if state.confusion[labels, predicted].sum() <= matches:
+            return matches, state.chosen.copy()
+        restart_from(ranks, state, state.chosen[predicted])
+
+
+def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, np.ndarray]:
+    """One seeded restart: the best of some runs, each a random map that is annealed and climbs on."""
+    n_classes, n_source_classes = state.gains.shape
+    work = len(state.labels) * n_source_classes // n_classes
+    runs = max(1, min(RUNS, WORK // max(work, 1)))
+    steps = max(STEPS, TURNS * n_classes)
+    best, chosen = -1, state.chosen
+    for run in range(restart * runs, (restart + 1) * runs):
+        restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
+        anneal(ranks, state, seed, run, HOT, COLD, steps)
+        matches, found = _climb_on(ranks, state)
+        if matches > best:
+            best, chosen = matches, found
+    return best, chosen
+
+
+def _enumerate(logits, rows, labels, n_classes: int, threads: int) -> Search:
+    """The optimum, and the first of its maps in lexicographic order."""
+    order = np.argsort(labels, kind="stable")
+    bounds = np.searchsorted(labels[order], np.arange(n_classes + 1))
+    ranks = rank_columns(logits, rows[order], threads)
+    prefixes = math.perm(len(ranks), n_classes - 1)
+    firsts = range(0, prefixes, PREFIXES_AT_A_TIME)
+    matches = np.zeros(len(firsts), np.int64)
+    maps = np.zeros((len(firsts), n_classes), np.int64)
+
+    def work(queue: Iterable[int]) -> None:
+        for f in queue:
+            stop = min(firsts[f] + PREFIXES_AT_A_TIME, prefixes)
+            matches[f] = best_of_prefixes(ranks, bounds, firsts[f], stop, maps[f])
+
+    _share(range(len(firsts)), threads, work)
+    best = int(matches.argmax())
+    value = 1 - int(matches[best]) / len(labels)
+    return Search(value, tuple(int(c) for c in maps[best]), True, 0, ())

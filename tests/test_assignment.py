@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from modgap.discrepancy._confusion import count_by_reading, count_by_walking
+from modgap.discrepancy.assignment import assignment
+from modgap.discrepancy.montecarlo import summarise
+from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.ranks import rank_samples
+from modgap.discrepancy.trials import count_trials, drawn_map
+from modgap.errors import UsageError
+from tests import naive_search as naive
+
+
+def as_problem(logits, labels, n_classes):
+    return Problem(logits, np.arange(len(labels)), labels, np.zeros(len(labels), np.int64), n_classes, 1)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("sources", [12, 70])
+def test_equals_all_permutations_of_the_drawn_subsets(sources, ties):
+    logits, labels = naive.problem(np.random.default_rng(0), 80, sources, 4, 0.5, ties)
+    problem = as_problem(logits, labels, 4)
+    best = min(naive.best_permutation(logits, labels, drawn_map(problem, 7, m))[0] for m in range(20))
+    found = assignment(logits, labels, 4, subsets=20, seed=7)
+    assert found.value == pytest.approx(best)
+    assert found.value == pytest.approx(naive.value(logits, labels, found.map))
+    assert sorted(found.map) == sorted(drawn_map(problem, 7, found.best_subset))
+    assert found.subsets == 20
+
+
+@pytest.mark.parametrize("kept", [1, 4, 30])
+def test_kernels_agree_with_each_other_and_with_numpy(kept):
+    rng = np.random.default_rng(1)
+    logits, labels = naive.problem(rng, 100, 30, 5, ties=True)
+    subsets = np.sort(np.stack([rng.permutation(30)[:5] for _ in range(8)]), axis=1)
+    walked, read = np.empty((8, 5, 5), np.int32), np.empty((8, 5, 5), np.int32)
+    rows, place = np.arange(100), np.full(30, -1, np.int32)
+    leading = rank_samples(logits, 5, kept=kept).leading
+    count_by_walking(logits, rows, leading, labels, subsets, place, walked)
+    count_by_reading(logits, rows, labels, subsets, read)
+    expected = np.zeros((8, 5, 5), np.int64)
+    for m, subset in enumerate(subsets):
+        np.add.at(expected[m], (labels, naive.predictions(logits, subset)), 1)
+    np.testing.assert_array_equal(walked, expected)
+    np.testing.assert_array_equal(read, expected)
+    assert (place == -1).all()
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_never_worse_than_the_monte_carlo_winner(number):
+    logits, labels = naive.problem(np.random.default_rng(number), 150, 40, 6, 0.3)
+    problem = as_problem(logits, labels, 6)
+    winner = summarise(problem, count_trials(problem, stop=5000, seed=number))
+    for subsets in (0, 10):
+        found = assignment(logits, labels, 6, subsets=subsets, extra=[winner.map], seed=number)
+        assert found.value <= winner.value + 1e-12
+
+
+@pytest.mark.parametrize("shape", [(200, 60, 20), (200, 60, 3)])
+def test_same_for_any_number_of_threads(shape):
+    logits, labels = naive.problem(np.random.default_rng(3), *shape, 0.3)
+    results = [repr(assignment(logits, labels, shape[2], subsets=90, threads=t)) for t in (1, 2, 4)]
+    assert len(set(results)) == 1
+
+
+def test_as_many_target_as_source_classes():
+    logits, labels = naive.problem(np.random.default_rng(4), 60, 5, 5, 0.5)
+    found = assignment(logits, labels, 5, subsets=3)
+    assert found.value == pytest.approx(naive.optimum(logits, labels, 5)[0])
+    assert found.best_subset == 0
+
+
+def test_half_of_the_samples():
+    logits, labels = naive.problem(np.random.default_rng(5), 100, 30, 4, 0.5)
+    half = np.arange(1, 100, 2)
+    taken = assignment(logits, labels[half], 4, subsets=30, ranking=rank_samples(logits, 4).take(half))
+    assert taken == assignment(np.ascontiguousarray(logits[half]), labels[half], 4, subsets=30)
+
+
+def test_refuses_bad_subsets():
+    logits, labels = naive.problem(np.random.default_rng(6), 20, 9, 3)
+    with pytest.raises(UsageError, match="at least one subset"):
+        assignment(logits, labels, 3, subsets=0)
+    for subset in ([0, 1], [0, 1, 1], [0, 1, 9]):
+        with pytest.raises(UsageError, match="3 different source classes"):
+            assignment(logits, labels, 3, extra=[subset])
+    with pytest.raises(UsageError, match="one label for each"):
+        assignment(logits, labels[1:], 3)

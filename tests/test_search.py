@@ -1,0 +1,201 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from modgap.discrepancy._tables import OCCUPIED, move, new_state, ranks_of, restart_from
+from modgap.discrepancy.bounds import upper_bound
+from modgap.discrepancy.ranks import rank_samples, ranks_kept
+from modgap.discrepancy.search import search
+from modgap.errors import UsageError
+from tests import naive_search as naive
+
+
+def table_gains(state):
+    gains = state.gains - state.losses + state.bases[:, None]
+    return np.where(state.owner >= 0, 0, gains)
+
+
+@pytest.mark.parametrize("kept", [None, 1, 3, 20])
+@pytest.mark.parametrize("ties", [False, True])
+def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties):
+    rng = np.random.default_rng(5)
+    logits, labels = naive.problem(rng, 150, 20, 5, 0.5, ties)
+    ranks = ranks_of(logits, rank_samples(logits, 5, kept=kept))
+    state, fresh = new_state(labels, 5, 20), new_state(labels, 5, 20)
+    restart_from(ranks, state, np.arange(5))
+    for _ in range(40):
+        k, c = rng.integers(5), rng.integers(20)
+        if state.chosen[k] == c:
+            continue
+        move(ranks, state, k, c)
+        restart_from(ranks, fresh, state.chosen)
+        for name in ("owner", "best", "second", "above_best", "above_second", "gains", "losses", "bases"):
+            np.testing.assert_array_equal(getattr(state, name), getattr(fresh, name), name)
+        np.testing.assert_array_equal(state.confusion, fresh.confusion)
+        assert sorted(state.deep[: state.size[0]]) == sorted(fresh.deep[: fresh.size[0]])
+        assert not state.marked.any()
+        assert (state.losses[state.chosen] >= OCCUPIED // 2).all()
+        np.testing.assert_array_equal(table_gains(state), naive.move_gains(logits, labels, state.chosen))
+        np.testing.assert_array_equal(state.best, naive.predictions(logits, state.chosen))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", [0.0, 0.7])
+def test_search_finds_the_enumerated_optimum(signal):
+    for number in range(100):
+        logits, labels = naive.problem(np.random.default_rng(number), 200, 12, 4, signal)
+        exact = search(logits, labels, 4)
+        found = search(logits, labels, 4, enumerable=0, seed=number)
+        assert exact.exact
+        assert not found.exact
+        assert found.value == exact.value, number
+
+
+def test_enumeration_equals_naive_one():
+    shapes = [(40, 5, 2, 0, False), (30, 6, 3, 0.5, True), (25, 5, 5, 0, True), (30, 6, 4, 1, False)]
+    for number, shape in enumerate(shapes):
+        logits, labels = naive.problem(np.random.default_rng(number), *shape)
+        best, chosen = naive.optimum(logits, labels, shape[2])
+        found = search(logits, labels, shape[2], threads=2)
+        assert found.value == pytest.approx(best)
+        assert found.map == chosen
+        assert found.exact
+        assert found.restarts == 0
+
+
+def milp_optimum(logits, labels, n_classes):
+    """Right samples, at most: binary x[k, c] is the map, z[i] <= 1 only if no chosen class beats its own.
+
+    Sample i is right under class c of its label where x[y, c] = 1 and no class that beats c is chosen.
+    """
+    samples, sources = logits.shape
+    place = np.argsort(np.lexsort((np.tile(np.arange(sources), (samples, 1)), -logits)), axis=1)
+    size = n_classes * sources + samples * sources
+    rows, upper = [], []
+
+    def limit(terms, bound):
+        row = np.zeros(size)
+        for at, weight in terms:
+            row[at] += weight
+        rows.append(row)
+        upper.append(bound)
+
+    def right(i, c):
+        return n_classes * sources + i * sources + c
+
+    for i, c in itertools.product(range(samples), range(sources)):
+        limit([(right(i, c), 1), (labels[i] * sources + c, -1)], 0)
+        above = np.flatnonzero(place[i] < place[i, c])
+        taken = [(k * sources + d, 1) for k in range(n_classes) for d in above]
+        limit([(right(i, c), n_classes), *taken], n_classes)
+    for c in range(sources):
+        limit([(k * sources + c, 1) for k in range(n_classes)], 1)
+    once = np.zeros((n_classes, size))
+    for k in range(n_classes):
+        once[k, k * sources : (k + 1) * sources] = 1
+    worth = np.zeros(size)
+    worth[n_classes * sources :] = -1
+    result = milp(
+        worth,
+        constraints=[LinearConstraint(np.array(rows), -np.inf, upper), LinearConstraint(once, 1, 1)],
+        integrality=np.ones(size),
+        bounds=Bounds(0, 1),
+    )
+    return 1 + result.fun / samples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(4))
+def test_search_agrees_with_an_integer_programme(number):
+    logits, labels = naive.problem(np.random.default_rng(number), 24, 6, 3, 0.5, ties=number % 2 == 1)
+    found = search(logits, labels, 3, enumerable=0)
+    assert found.value == pytest.approx(milp_optimum(logits, labels, 3))
+
+
+@pytest.mark.parametrize("kept", [None, 2, 7])
+def test_value_is_the_maps_with_ties_and_few_ranks(kept):
+    logits, labels = naive.problem(np.random.default_rng(1), 300, 40, 6, 0.5, ties=True)
+    found = search(logits, labels, 6, ranking=rank_samples(logits, 6, kept=kept))
+    assert found.value == pytest.approx(naive.value(logits, labels, found.map))
+    assert found == search(logits, labels, 6)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("shape", [(300, 60, 6), (300, 60, 40), (60, 9, 4)])
+def test_same_for_any_number_of_threads(threads, shape):
+    logits, labels = naive.problem(np.random.default_rng(2), *shape, 0.3)
+    start = np.arange(shape[2])
+    once = search(logits, labels, shape[2], starts=[start], seed=3)
+    assert repr(search(logits, labels, shape[2], starts=[start], seed=3, threads=threads)) == repr(once)
+
+
+def test_as_many_target_as_source_classes():
+    logits, labels = naive.problem(np.random.default_rng(3), 200, 15, 15, 1.0)
+    found = search(logits, labels, 15)
+    assert sorted(found.map) == list(range(15))
+    small, few = naive.problem(np.random.default_rng(3), 60, 6, 6, 0.5)
+    assert search(small, few, 6, enumerable=0).value == search(small, few, 6).value
+
+
+def test_planted_map_is_recovered():
+    logits, labels, hidden = naive.planted(np.random.default_rng(4), 2000, 200, 20)
+    found = search(logits, labels, 20, threads=2)
+    assert found.map == tuple(hidden)
+
+
+def test_never_worse_than_starts_and_upper_bound():
+    logits, labels = naive.problem(np.random.default_rng(5), 200, 50, 8, 0.3)
+    start = np.arange(8)
+    found = search(logits, labels, 8, starts=[start], restarts=0)
+    assert found.value <= naive.value(logits, labels, start)
+    assert found.value <= upper_bound(logits, labels, 8)
+    assert found.restart_values == ()
+
+
+def test_ranking_can_be_reused_for_a_half_and_for_other_labels():
+    logits, labels = naive.problem(np.random.default_rng(6), 200, 50, 5, 0.5)
+    half = np.arange(0, 200, 2)
+    ranking = rank_samples(logits, 5)
+    taken = search(logits, labels[half], 5, ranking=ranking.take(half), seed=1)
+    assert taken == search(np.ascontiguousarray(logits[half]), labels[half], 5, seed=1)
+    permuted = np.random.default_rng(0).permutation(labels)
+    assert search(logits, permuted, 5, ranking=ranking) == search(logits, permuted, 5)
+    both = search(logits, labels[half] % 2, 2, ranking=ranking.take(half))
+    assert both.exact
+    assert both.value == pytest.approx(naive.value(logits[half], labels[half] % 2, both.map))
+
+
+def test_entries_of_one_sample_count_each():
+    logits, labels = naive.problem(np.random.default_rng(7), 50, 30, 4, 0.5)
+    rows = np.concatenate([np.arange(50), np.arange(10)])
+    both = np.concatenate([labels, (labels[:10] + 1) % 4])
+    found = search(logits, both, 4, ranking=rank_samples(logits, 4).take(rows), enumerable=0)
+    assert found.value == pytest.approx(naive.value(logits[rows], both, found.map))
+
+
+def test_refuses_what_is_no_start():
+    logits, labels = naive.problem(np.random.default_rng(8), 20, 9, 3)
+    for start in ([0, 1], [0, 1, 1], [0, 1, 9], [-1, 1, 2]):
+        with pytest.raises(UsageError, match="3 different source classes"):
+            search(logits, labels, 3, starts=[start])
+    with pytest.raises(UsageError, match="one label for each of 20"):
+        search(logits, labels[:19], 3)
+
+
+def test_ranks_kept_leave_few_samples_open():
+    for classes, chosen in [(1000, 100), (1000, 4), (21841, 100), (12, 4), (5, 5), (6, 5)]:
+        kept = ranks_kept(1000, classes, chosen)
+        none = math.comb(classes - kept, chosen) / math.comb(classes, chosen)
+        one = kept * math.comb(classes - kept, chosen - 1) / math.comb(classes, chosen)
+        assert 1 <= kept <= classes
+        assert none + one < 5e-4 or kept == classes
+    assert ranks_kept(1 << 20, 20_000, 4) == 128
+
+
+def test_restarts_depend_on_the_seed():
+    logits, labels = naive.problem(np.random.default_rng(9), 200, 400, 8)
+    values = [search(logits, labels, 8, seed=seed, restarts=2).restart_values for seed in range(4)]
+    assert len(set(values)) > 1
