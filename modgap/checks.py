@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 
-__all__ = ["checked_labels", "checked_logits"]
+__all__ = ["checked_class_count", "checked_logits"]
 
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
@@ -59,32 +59,17 @@ def _float32_in_order(array: np.ndarray) -> np.ndarray:
     return narrowed
 
 
-def checked_labels(labels: ArrayLike, n_samples: int, n_source_classes: int) -> tuple[np.ndarray, int]:
-    """Labels as int64 (N,), and the number of target classes K.
+def checked_class_count(n_classes: int, n_source_classes: int) -> None:
+    """Refuse numbers of target classes that no injective map exists for, or that leave nothing to tell apart.
 
     Raises:
-        InputError: When the labels are not integers 0..K-1 that all occur, when there is one class,
-            when their number is not `n_samples`, or when K exceeds the number of source classes.
+        InputError: When there is one class, or more than the source has.
     """
-    array = np.asarray(labels)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"expected integer labels of shape (N,), got {array.dtype} {array.shape}")
-    if len(array) != n_samples:
-        raise InputError(f"expected one label for each of {n_samples} rows of logits, got {len(array)}")
-    found = np.unique(array)
-    if found[0] < 0:
-        raise InputError(f"expected labels from 0, got {int(found[0])}; drop unlabelled samples or renumber")
-    missing = np.setdiff1d(np.arange(min(int(found[-1]) + 1, len(array) + 1)), found)
-    if len(missing):
-        raise InputError(
-            f"expected labels 0..K-1 without gaps, got {len(found)} different ones up to {int(found[-1])} "
-            f"(first missing: {int(missing[0])}); renumber with numpy.unique(labels, return_inverse=True)"
-        )
-    if len(found) < 2:
+    if n_classes < 2:
         raise InputError("expected at least two target classes, got one; a discrepancy needs classes to tell apart")
-    if len(found) > n_source_classes:
+    if n_classes > n_source_classes:
         raise InputError(
-            f"expected at most as many target classes as source classes, got {len(found)} > {n_source_classes}; "
-            "use a source with a larger head"
+            f"expected at most as many target classes as source classes, got {n_classes} > {n_source_classes}; "
+            f"compare some of the classes at a time with --classes {min(n_source_classes, 10)}, or use a source with "
+            "a larger head"
         )
-    return array.astype(np.int64), len(found)

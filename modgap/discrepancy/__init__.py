@@ -1,7 +1,37 @@
 """Modality knowledge discrepancy: Definition 2.1 of MoNA (ICML 2024) and ways to estimate it."""
 
-from modgap.discrepancy.estimate import Discrepancy, Estimate, estimate
-from modgap.discrepancy.halves import HeldOut, Null
-from modgap.discrepancy.montecarlo import MonteCarlo
+from modgap.discrepancy.assignment import Assignment, assignment
+from modgap.discrepancy.bounds import LowerBound, lower_bound, upper_bound
+from modgap.discrepancy.chain import ESTIMATORS, HeldOut
+from modgap.discrepancy.estimate import Bounds, Discrepancy, Estimate, estimate
+from modgap.discrepancy.halves import Null
+from modgap.discrepancy.kway import KWay
+from modgap.discrepancy.label_space import LabelSpace, label_space, pseudo_classes
+from modgap.discrepancy.measures import MEASURES, discrepancy_under
+from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
+from modgap.discrepancy.search import Search, search
 
-__all__ = ["Discrepancy", "Estimate", "HeldOut", "MonteCarlo", "Null", "estimate"]
+__all__ = [
+    "ESTIMATORS",
+    "MEASURES",
+    "Assignment",
+    "Bounds",
+    "Discrepancy",
+    "Estimate",
+    "HeldOut",
+    "KWay",
+    "LabelSpace",
+    "LowerBound",
+    "MonteCarlo",
+    "Null",
+    "Search",
+    "assignment",
+    "discrepancy_under",
+    "estimate",
+    "label_space",
+    "lower_bound",
+    "montecarlo",
+    "pseudo_classes",
+    "search",
+    "upper_bound",
+]

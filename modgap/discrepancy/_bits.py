@@ -106,12 +106,12 @@ def _clear(table, classes, offset):
 
 
 @njit(nogil=True)
-def _drain(planes, counts, part):
-    """Turn the bit-sliced counters into numbers and start them again from zero."""
+def _drain(planes, counts, part, weight):
+    """Add the bit-sliced counters to the counts and start them again from zero."""
     for p in range(PLANES):
         for t in range(len(counts)):
             held = (planes[p * WORDS + (t >> 6)] >> uint64(t & 63)) & uint64(1)
-            counts[t, part] += np.int64(held) << p
+            counts[t, part] += (np.int64(held) << p) * weight
     planes[:] = 0
 
 
@@ -120,8 +120,8 @@ def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, cou
     """Add the matches of at most 1,024 maps (K, trials) to counts (trials, parts).
 
     rows (E,) are the entries' samples and leading (E, R) their leading classes, R a multiple of STEP,
-    padded with the class C, which is never chosen. groups (G, 4), sorted by part: label, part, and
-    the range of entries with that label and part. table
+    padded with the class C, which is never chosen. groups (G, 5), sorted by part and weight: label,
+    part, weight, and the range of entries that have these. table
     ((C + 1) * STRIDE,), planes (PLANES * WORDS,), scratch (3 * WORDS,) are uint64 working space on
     cache lines, planes all zero.
     """
@@ -131,9 +131,9 @@ def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, cou
     for k in range(len(maps)):
         _mark(table, maps[k], 0)
     for g in range(len(groups)):
-        label, part, first, last = groups[g]
+        label, part, weight, first, last = groups[g]
         _mark(table, maps[label], WORDS)
         _count_samples(logits, rows, leading, first, last, label, maps, table, planes, scratch)
         _clear(table, maps[label], WORDS)
-        if g + 1 == len(groups) or groups[g + 1, 1] != part:
-            _drain(planes, counts, part)
+        if g + 1 == len(groups) or groups[g + 1, 1] != part or groups[g + 1, 2] != weight:
+            _drain(planes, counts, part, weight)

@@ -14,8 +14,8 @@ __all__ = ["count_narrow", "count_wide"]
 
 def _counter(load, width):
     @njit(cache=True, nogil=True)
-    def count(codes, label, segments, maps, counts):
-        """Add a block's matches under each map (T, K) to counts (T, parts).
+    def count(codes, label, weight, segments, maps, counts):
+        """Add a block's matches under each map (T, K), each counting `weight`, to counts (T, parts).
 
         segments (S, 2), uint64: a part's number and the mask of the block's lanes that belong to it.
         """
@@ -26,9 +26,9 @@ def _counter(load, width):
             for k in range(1, chosen):
                 best = highest(best, load(codes, maps[t, k] * width))
             matched = equal_lanes(best, load(codes, maps[t, label] * width))
-            counts[t, part] += popcount(matched & lanes)
+            counts[t, part] += weight * popcount(matched & lanes)
             for s in range(1, len(segments)):
-                counts[t, segments[s, 0]] += popcount(matched & segments[s, 1])
+                counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
     return count
 

@@ -1,34 +1,30 @@
 """How far the source's knowledge is from the target's: every estimator on one set of logits."""
 
+import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.checks import checked_labels, checked_logits
-from modgap.discrepancy.bounds import upper_bound
-from modgap.discrepancy.halves import (
-    MATCHED_TWICE,
-    HeldOut,
-    Null,
-    bootstrap_interval,
-    null_of,
-    permuted_labels,
-    split_halves,
-    wilson_interval,
-    wrong_under,
-)
-from modgap.discrepancy.montecarlo import MonteCarlo, held_out_maps, summarise
-from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.trials import count_trials, warm_up
-from modgap.errors import UsageError
+from modgap.checks import checked_class_count, checked_logits
+from modgap.discrepancy.bounds import lower_bound, upper_bound
+from modgap.discrepancy.chain import ESTIMATORS, Data, Found, HeldOut, Outcome, run_chain
+from modgap.discrepancy.halves import Null, bootstrap_interval, null_of, permuted_samples, wilson_interval
+from modgap.discrepancy.kway import KWay, k_way
+from modgap.discrepancy.label_space import LabelSpace, label_space
+from modgap.discrepancy.measures import discrepancy_under
+from modgap.discrepancy.trials import warm_up
+from modgap.errors import InputError, UsageError, unknown_name
 
-__all__ = ["ESTIMATORS", "Discrepancy", "Estimate", "estimate"]
+__all__ = ["Bounds", "Discrepancy", "Estimate", "estimate"]
 
-ESTIMATORS = ("montecarlo",)
+LONG = 20.0
+"""Seconds of permuted repeats that are announced before they run."""
+
+log = logging.getLogger("modgap")
 
 Progress = Callable[[str, float], None]
 
@@ -40,18 +36,23 @@ class Estimate:
     Attributes:
         found: The estimator's own result, with `value` and `map`.
         null: The same estimator with permuted labels; None when switched off.
-        calibrated: value / mean of the null: 1 where nothing is shared, 0 where all is; None without null.
+        calibrated: (value - floor) / (mean of the null - floor): 1 where nothing is shared, 0 where all
+            is. The floor is 0 for single labels. None without null.
         held_out: Map found on one half and judged on the other; the value to compare by.
         held_out_interval: 95 % interval of the held-out value; None when switched off.
         held_out_null: The null of the held-out value.
+        spread: Standard deviation of the value over independent seeds of the trials (Monte-Carlo only).
+        measures: Other measures at the found map, by name.
     """
 
-    found: MonteCarlo
+    found: Found
     null: Null | None
     calibrated: float | None
     held_out: float | None
     held_out_interval: tuple[float, float] | None
     held_out_null: Null | None
+    spread: float | None
+    measures: dict[str, float]
 
     def to_dict(self) -> dict:
         """Plain values for strict JSON."""
@@ -60,18 +61,40 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """Certified bounds on the infimum over all injective maps.
+
+    Attributes:
+        lower: No map gets fewer wrong; None when not asked for.
+        upper: Some map gets no more wrong.
+        permuted_lower: The lower bound with permuted labels. Where it lies above the value found for the
+            real labels, no map at all can make the permuted labels fit as well as the real ones do.
+        groups: Partition of the target classes that certifies `lower`.
+    """
+
+    lower: float | None
+    upper: float | None
+    permuted_lower: float | None
+    groups: tuple[tuple[int, ...], ...] | None
+
+
+@dataclass(frozen=True)
 class Discrepancy:
     """Modality knowledge discrepancy of one source and one target.
 
     Attributes:
-        n_samples: N.
+        n_samples: N, samples with a label.
         n_source_classes: C.
         n_target_classes: K.
+        unlabelled: Samples without any label, which were left out.
+        untested: Samples that no held-out value could test (a class in one sample or one group).
         chance: 1 - 1/K, the expected value of a map that knows nothing.
         prior: 1 - the largest class's share: what guessing that class gets wrong.
+        floor: Mean of 1 - max P(y|x), which no map gets below; 0 for single labels.
+        balanced: Whether all values are means over classes instead of over samples.
         estimates: Result by estimator's name.
-        upper_bound: Certified upper bound on the infimum over all injective maps.
-        untested: Samples that the held-out value could not test (a class in one sample or one group).
+        bounds: Certified bounds on the infimum.
+        k_way: The estimates on k target classes at a time; None when not asked for.
         seed: Seed of every draw.
         seconds: Wall time by stage.
     """
@@ -79,18 +102,29 @@ class Discrepancy:
     n_samples: int
     n_source_classes: int
     n_target_classes: int
+    unlabelled: int
+    untested: int
     chance: float
     prior: float
+    floor: float
+    balanced: bool
     estimates: dict[str, Estimate]
-    upper_bound: float
-    untested: int
+    bounds: Bounds
+    k_way: KWay | None
     seed: int
     seconds: dict[str, float]
+
+    @property
+    def upper_bound(self) -> float | None:
+        """Certified upper bound on the infimum."""
+        return self.bounds.upper
 
     def to_dict(self) -> dict:
         """Plain values for strict JSON, in the documented order."""
         own = {key: getattr(self, key) for key in self.__dataclass_fields__}
         own["estimates"] = {name: result.to_dict() for name, result in self.estimates.items()}
+        own["bounds"], own["upper_bound"] = asdict(self.bounds), self.upper_bound
+        own["k_way"] = asdict(self.k_way) if self.k_way else None
         return own
 
 
@@ -99,24 +133,48 @@ def estimate(
     labels: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    estimators: Sequence[str] = ESTIMATORS,
     trials: int = 100_000,
+    subsets: int = 1000,
+    restarts: int = 10,
     null: int = 19,
     bootstrap: int = 1000,
+    spread: int = 4,
+    bound_seconds: float = 0.0,
+    classes: int | None = None,
+    balanced: bool = False,
+    measures: Sequence[str] = (),
+    temperature: float = 1.0,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Discrepancy:
     """Estimate the modality knowledge discrepancy (Definition 2.1) from source logits on target samples.
 
+    On by default is what a value cannot be read without: the null (19 repeats, the fewest that can give
+    p = 0.05), the held-out value with its interval, and the spread of the Monte-Carlo minimum. They cost
+    about 20, 1 and 4 times the estimate itself; what takes long is announced before it runs.
+
     Args:
-        logits: Source logits, finite, shape (N, C).
-        labels: Target labels 0..K-1, each class at least once, K <= C, shape (N,).
+        logits: Source logits, finite, shape (N, C); may be memory-mapped.
+        labels: Target labels 0..K-1, each class at least once, K <= C, shape (N,); or 0/1 labels (N, K),
+            several of which may be 1.
         groups: Which record, subject or field a sample comes from, shape (N,). Samples of one group
             are not independent: halves, permutations and intervals keep them together.
+        estimators: Of `montecarlo`, `assignment` and `search`; each starts from those before it.
         trials: Random maps of the Monte-Carlo estimator.
-        null: Repeats with permuted labels; 0 for none. Each costs as much as the estimate itself.
-        bootstrap: Resamples of the interval where groups are given; 0 for no interval. Without groups
-            the interval is Wilson's, which needs no resamples.
+        subsets: Random subsets of the assignment estimator.
+        restarts: Restarts of the search.
+        null: Repeats with permuted labels; 0 for none.
+        bootstrap: Resamples of the held-out interval for grouped, multi-label or balanced data; 0 for no
+            interval. Elsewhere it is Wilson's, which needs no resamples.
+        spread: Further seeds of the Monte-Carlo trials; 0 for no spread.
+        bound_seconds: Time for the certified lower bound, and as much again for that of permuted labels;
+            0 for neither. How high they get depends on the machine.
+        classes: Compare this many target classes at a time, by random choices of them; allows K > C.
+        balanced: Means over classes instead of over samples, for long-tailed classes.
+        measures: Further measures at each found map, see `discrepancy_under`.
+        temperature: Of the softmax that these measures are taken on.
         seed: Seed of every draw.
         threads: Worker threads; None for one a core. The result does not depend on it.
         progress: Called with a stage's name and the share of its work done since the last call.
@@ -126,7 +184,7 @@ def estimate(
 
     Raises:
         InputError: When logits or labels are not as described.
-        UsageError: When a number is out of range.
+        UsageError: When a number is out of range or a name is unknown.
 
     References:
         MoNA (ICML 2024), Definition 2.1, equations (10) and (11), Algorithm 2.
@@ -134,101 +192,178 @@ def estimate(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> labels = np.repeat([0, 1, 2], 40)
-        >>> logits = rng.standard_normal((120, 20)).astype("float32")
-        >>> logits[np.arange(120), labels + 5] += 4
-        >>> result = estimate(logits, labels, trials=20_000, null=9)
-        >>> found = result.estimates["montecarlo"].found
-        >>> found.map, found.value
-        ((5, 6, 7), 0.0)
-        >>> round(result.estimates["montecarlo"].null.mean, 2)
-        0.51
+        >>> logits = rng.standard_normal((120, 200)).astype("float32")
+        >>> logits[np.arange(120), labels + 5] += 3
+        >>> result = estimate(logits, labels, null=9)
+        >>> {name: round(found.held_out, 3) for name, found in result.estimates.items()}
+        {}
+        >>> result.estimates["search"].found.map
+        (5, 6, 7)
     """
-    _refuse_out_of_range(trials=(trials, 1), null=(null, 0), bootstrap=(bootstrap, 0), seed=(seed, 0))
+    _refuse_out_of_range(
+        trials=(trials, 1), subsets=(subsets, 0), restarts=(restarts, 0), null=(null, 0), bootstrap=(bootstrap, 0),
+        spread=(spread, 0), bound_seconds=(bound_seconds, 0), seed=(seed, 0), classes=(classes, 2),
+    )  # fmt: skip
+    names = _known(estimators)
     array = checked_logits(logits)
-    target, n_classes = checked_labels(labels, *array.shape)
-    codes = None if groups is None else _checked_groups(groups, len(target))
-    warm_up()
-    run = _Run(array, codes, n_classes, trials, seed, threads or os.cpu_count() or 1, progress)
-    found, held, counts_seconds = run.montecarlo(target, "montecarlo")
+    space = _checked_space(labels, len(array))
+    codes = None if groups is None else _checked_groups(groups, len(array))[space.kept]
+    if classes is None or classes > space.n_classes:
+        checked_class_count(space.n_classes, array.shape[1])
     began = time.perf_counter()
-    permuted = [run.montecarlo(permuted_labels(target, codes, seed, r), "null", null)[:2] for r in range(null)]
-    seconds = counts_seconds | ({"null": time.perf_counter() - began} if null else {})
-    shares = np.bincount(target) / len(target)
+    warm_up()
+    log.debug("kernels ready after %.1f s", time.perf_counter() - began)
+    data = Data(
+        array, codes, names, space.n_classes, trials, subsets, restarts, seed, threads or os.cpu_count() or 1
+    )  # fmt: skip
+    run = _Run(data, space.balanced() if balanced else space, null, bootstrap, spread, measures, temperature, progress)
+    seconds: dict[str, float] = {}
+    feasible = space.n_classes <= array.shape[1]
+    estimates = run.estimates(seconds) if feasible else {}
+    bounds = run.bounds(bound_seconds, seconds) if feasible else Bounds(None, None, None, None)
+    chosen = k_way(data, space, classes, seconds=seconds) if classes else None
+    held = next((e for e in estimates.values() if e.held_out is not None), None)
     return Discrepancy(
-        n_samples=len(target),
+        n_samples=len(space),
         n_source_classes=array.shape[1],
-        n_target_classes=n_classes,
-        chance=1 - 1 / n_classes,
-        prior=float(1 - shares.max()),
-        estimates={"montecarlo": _judge(run, target, found, held, permuted, bootstrap)},
-        upper_bound=upper_bound(array, target, n_classes),
-        untested=len(target) - (held.tested if held else 0),
+        n_target_classes=space.n_classes,
+        unlabelled=len(array) - len(space),
+        untested=len(space) - (run.tested if held else 0),
+        chance=1 - 1 / space.n_classes,
+        prior=float(1 - run.space.class_shares.max()),
+        floor=run.space.floor,
+        balanced=balanced,
+        estimates=estimates,
+        bounds=bounds,
+        k_way=chosen,
         seed=seed,
         seconds=seconds,
     )
 
 
-def _refuse_out_of_range(**limits: tuple[int, int]) -> None:
+def _known(names: Sequence[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in ESTIMATORS:
+            raise unknown_name("estimator", name, ESTIMATORS)
+    if not names:
+        raise UsageError(f"expected at least one estimator of {', '.join(ESTIMATORS)}, got none")
+    return tuple(name for name in ESTIMATORS if name in names)
+
+
+def _refuse_out_of_range(**limits: tuple[float | None, float]) -> None:
     for name, (value, least) in limits.items():
-        if value < least:
+        if value is not None and value < least:
             raise UsageError(f"expected {name} of at least {least}, got {value}")
+
+
+def _checked_space(labels: ArrayLike, n_samples: int) -> LabelSpace:
+    array = np.asarray(labels)
+    if array.ndim and len(array) != n_samples:
+        raise InputError(f"expected one label for each of {n_samples} rows of logits, got {len(array)}")
+    space = label_space(array)
+    if len(space) == 0:
+        raise InputError(f"expected at least one sample with a label, got none of {n_samples}")
+    return space
 
 
 def _checked_groups(groups: ArrayLike, size: int) -> np.ndarray:
     codes = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
     if len(codes) != size:
-        raise UsageError(f"expected one group for each of {size} samples, got {len(codes)}")
+        raise InputError(f"expected one group for each of {size} samples, got {len(codes)}")
     return codes
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
-    """What stays the same between the real labels and the permuted ones."""
+    """The real labels, the permuted ones, and what is made of both."""
 
-    logits: np.ndarray
-    groups: np.ndarray | None
-    n_classes: int
-    trials: int
-    seed: int
-    threads: int
+    data: Data
+    space: LabelSpace
+    null: int
+    bootstrap: int
+    spread: int
+    measures: Sequence[str]
+    temperature: float
     progress: Progress | None
+    tested: int = 0
 
-    def montecarlo(self, labels: np.ndarray, stage: str, repeats: int = 1):
-        """(estimate, held-out value or None, seconds) under these labels."""
-        parts = split_halves(labels, self.groups, self.seed)
-        problem = Problem(self.logits, np.arange(len(labels)), labels, parts, self.n_classes, int(parts.max()) + 1)
-        report = self.progress
+    def estimates(self, seconds: dict[str, float]) -> dict[str, Estimate]:
+        """All wanted estimators, judged."""
+        began = time.perf_counter()
+        outcomes, own = run_chain(self.data, self.space, self.progress)
+        seconds.update(own)
+        if self.null * (time.perf_counter() - began) > LONG:
+            log.info("about %.0f s for %d repeats with permuted labels; --null 0 leaves them out",
+                     self.null * (time.perf_counter() - began), self.null)  # fmt: skip
+        began = time.perf_counter()
+        permuted = [self._permuted(repeat) for repeat in range(self.null)]
+        if self.null:
+            seconds["null"] = time.perf_counter() - began
+        began = time.perf_counter()
+        spread = self._spread(outcomes) if self.spread and "montecarlo" in outcomes else None
+        if spread is not None:
+            seconds["spread"] = time.perf_counter() - began
+        return {
+            name: self._judge(outcome, [other[name] for other in permuted], spread if name == "montecarlo" else None)
+            for name, outcome in outcomes.items()
+        }
 
-        def advance(share: float) -> None:
-            if report:
-                report(stage, share / repeats)
+    def _permuted_space(self, repeat: int) -> LabelSpace:
+        taken = permuted_samples(self.space.primary, self.data.groups, self.data.seed, repeat)
+        return self.space.with_labels_of(taken)
 
-        counts = count_trials(problem, seed=self.seed, stop=self.trials, threads=self.threads, progress=advance)
-        testable = problem.n_parts >= MATCHED_TWICE and bool((parts < MATCHED_TWICE).any())
-        held = held_out_maps(problem, counts) if testable else None
-        return summarise(problem, counts), held, counts.seconds
+    def _permuted(self, repeat: int) -> dict[str, Outcome]:
+        outcomes, _ = run_chain(self.data, self._permuted_space(repeat))
+        if self.progress:
+            self.progress("null", 1 / self.null)
+        return outcomes
 
+    def _spread(self, outcomes: dict[str, Outcome]) -> float:
+        """Standard deviation of the Monte-Carlo minimum over seeds."""
+        values = [outcomes["montecarlo"].found.value]
+        for step in range(1, self.spread + 1):
+            other = replace(self.data, names=("montecarlo",), halves=False, seed=self.data.seed + (step << 32))
+            values.append(run_chain(other, self.space)[0]["montecarlo"].found.value)
+        return float(np.std(values, ddof=1))
 
-def _judge(run: _Run, labels, found: MonteCarlo, held: HeldOut | None, permuted, bootstrap: int) -> Estimate:
-    null = null_of(found.value, [other.value for other, _ in permuted]) if permuted else None
-    tested = [other.value for _, other in permuted if other]
-    return Estimate(
-        found=found,
-        null=null,
-        calibrated=found.value / null.mean if null and null.mean > 0 else None,
-        held_out=held.value if held else None,
-        held_out_interval=_interval(run, labels, held, bootstrap) if held and bootstrap else None,
-        held_out_null=null_of(held.value, tested) if held and tested else None,
-    )
+    def _judge(self, outcome: Outcome, permuted: list[Outcome], spread: float | None) -> Estimate:
+        found, held, floor = outcome.found, outcome.held_out, self.space.floor
+        null = null_of(found.value, [other.found.value for other in permuted]) if permuted else None
+        tested = [other.held_out.value for other in permuted if other.held_out]
+        self.tested = max(self.tested, len(held.tested) if held else 0)
+        above = null.mean - floor if null else 0.0
+        return Estimate(
+            found=found,
+            null=null,
+            calibrated=(found.value - floor) / above if above > 0 else None,
+            held_out=held.value if held else None,
+            held_out_interval=self._interval(held) if held and self.bootstrap else None,
+            held_out_null=null_of(held.value, tested) if held and tested else None,
+            spread=spread,
+            measures={name: self._measure(found, name) for name in self.measures},
+        )
 
+    def _measure(self, found: Found, name: str) -> float:
+        return discrepancy_under(self.data.logits, self.space, found.map, name, temperature=self.temperature)
 
-def _interval(run: _Run, labels, held: HeldOut, bootstrap: int) -> tuple[float, float]:
-    if run.groups is None:
-        return wilson_interval(held.value, held.tested)
-    parts = split_halves(labels, run.groups, run.seed)
-    wrong = np.zeros(len(labels))
-    for half in (0, 1):
-        other = parts == 1 - half
-        wrong[other] = wrong_under(run.logits[other], labels[other], held.maps[half])
-    tested = parts < MATCHED_TWICE
-    return bootstrap_interval(wrong[tested], run.groups[tested], bootstrap, run.seed)
+    def _interval(self, held: HeldOut) -> tuple[float, float]:
+        if self.data.groups is None and self.space.weights is None:
+            return wilson_interval(held.value, len(held.tested))
+        groups = None if self.data.groups is None else self.data.groups[held.tested]
+        return bootstrap_interval(held.terms, held.weights, groups, self.bootstrap, self.data.seed)
+
+    def bounds(self, seconds_each: float, seconds: dict[str, float]) -> Bounds:
+        """Upper bound, and lower bounds for the real labels and for permuted ones."""
+        began, threads = time.perf_counter(), self.data.threads
+        upper = upper_bound(self.data.logits, self.space)
+        if not seconds_each or self.space.weights is not None:
+            if seconds_each:
+                log.warning("the lower bound is for single labels that weigh the same; left out")
+            return Bounds(None, upper, None, None)
+        spaces = self.space, self._permuted_space(0)
+        real, permuted = (
+            lower_bound(self.data.logits, each.labels, each.n_classes, seconds=seconds_each, threads=threads)
+            for each in spaces
+        )
+        seconds["bounds"] = time.perf_counter() - began
+        return Bounds(real.value, upper, permuted.value, real.groups)

@@ -9,33 +9,16 @@ import numpy as np
 
 __all__ = [
     "MATCHED_TWICE",
-    "HeldOut",
     "Null",
     "bootstrap_interval",
     "null_of",
-    "permuted_labels",
+    "permuted_samples",
     "split_halves",
     "wilson_interval",
-    "wrong_under",
 ]
 
 MATCHED_TWICE = 2
 """Part of the samples that are searched with either half and tested in neither."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Maps found on one half of the samples and judged on the other, both ways.
-
-    Attributes:
-        value: Share of the tested samples got wrong, in [0, 1]; unbiased, so comparable with chance.
-        tested: How many samples were tested.
-        maps: The map found on half 0 and the one found on half 1.
-    """
-
-    value: float
-    tested: int
-    maps: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -101,22 +84,23 @@ def split_halves(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np
     return parts
 
 
-def permuted_labels(labels: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
-    """Labels permuted across samples, or across groups where the labels are constant in each group.
+def permuted_samples(labels: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
+    """For each sample, the sample whose labels it takes in one repeat of the null, shape (N,).
 
-    Where a group holds several labels, they are permuted within the groups.
+    Labels move between samples; between groups, where they are constant in each group; and within the
+    groups where a group holds several labels.
     """
     rng = np.random.default_rng([seed, 0xB2, repeat])
     if groups is None:
-        return rng.permutation(labels)
+        return rng.permutation(len(labels))
     units = _units(labels, groups)
     firsts = np.unique(units, return_index=True)[1]
     if np.array_equal(labels[firsts][units], labels):
-        return rng.permutation(labels[firsts])[units]
+        return rng.permutation(firsts)[units]
     within, order = np.lexsort((rng.random(len(labels)), units)), np.argsort(units, kind="stable")
-    permuted = np.empty_like(labels)
-    permuted[order] = labels[within]
-    return permuted
+    taken = np.empty(len(labels), np.int64)
+    taken[order] = within
+    return taken
 
 
 def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
@@ -134,28 +118,19 @@ def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float
 
 
 def bootstrap_interval(
-    wrong: np.ndarray, groups: np.ndarray, repeats: int, seed: int, level: float = 0.95
+    terms: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
+    repeats: int,
+    seed: int,
+    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean of 0-1 terms whose groups are drawn whole."""
-    units = np.unique(groups, return_inverse=True)[1]
-    sums, sizes = np.bincount(units, weights=wrong), np.bincount(units)
-    rng = np.random.default_rng([seed, 0xC3])
-    drawn = rng.integers(0, len(sums), (repeats, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    """Percentile bootstrap of a weighted mean of terms; groups are drawn whole."""
+    units = np.arange(len(terms)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, sizes = np.bincount(units, weights * terms), np.bincount(units, weights)
+    rng, means = np.random.default_rng([seed, 0xC3]), np.empty(repeats)
+    for r in range(repeats):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[r] = sums[drawn].sum() / sizes[drawn].sum()
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
-
-
-def wrong_under(logits: np.ndarray, labels: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
-    """Whether each sample is got wrong under one map; ties go to the lowest source class. Equation (10).
-
-    Args:
-        logits: Source logits (N, C).
-        labels: Target labels (N,).
-        source_classes: Source class of each target class (K,).
-
-    Returns:
-        Boolean array (N,).
-    """
-    order = np.argsort(source_classes)
-    return order[logits[:, np.asarray(source_classes)[order]].argmax(axis=1)] != labels

@@ -1,15 +1,15 @@
 """The paper's estimator: the smallest 0-1 discrepancy among random maps (Algorithm 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.halves import MATCHED_TWICE, HeldOut
+from modgap.discrepancy.halves import MATCHED_TWICE
 from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.trials import TrialCounts, drawn_map
+from modgap.discrepancy.trials import TrialCounts, count_trials, drawn_map
 
-__all__ = ["MonteCarlo", "held_out_maps", "summarise"]
+__all__ = ["MonteCarlo", "half_maps", "montecarlo", "summarise"]
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -40,35 +40,57 @@ class MonteCarlo:
     histogram: dict[str, list] = field(repr=False)
 
 
+def montecarlo(
+    logits: np.ndarray, labels: np.ndarray, *, trials: int = 100_000, seed: int = 0, threads: int = 1
+) -> MonteCarlo:
+    """Smallest 0-1 discrepancy among random injective maps (Algorithm 2).
+
+    Args:
+        logits: Source logits, finite, float32, C-contiguous, shape (N, C).
+        labels: Target labels 0..K-1, K <= C, shape (N,).
+        trials: Random maps.
+        seed: Seed of the maps; map t depends on (seed, t) alone.
+        threads: Worker threads; the result does not depend on it.
+
+    Example:
+        >>> labels = np.repeat([0, 1], 50)
+        >>> logits = np.random.default_rng(0).standard_normal((100, 9)).astype("float32")
+        >>> logits[np.arange(100), labels + 3] += 3
+        >>> found = montecarlo(logits, labels, trials=1000)
+        >>> found.map, round(found.value, 2), round(found.mean, 2)
+        ((3, 4), 0.02, 0.5)
+    """
+    rows, n_classes = np.arange(len(labels)), int(labels.max()) + 1
+    problem = Problem(logits, rows, labels, np.zeros(len(labels), np.int64), n_classes, 1)
+    return summarise(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
+
+
 def summarise(problem: Problem, counts: TrialCounts) -> MonteCarlo:
-    """The estimate from the counts of a whole range of trials that starts at 0."""
-    entries = len(problem.rows)
-    matches = counts.matches.sum(axis=1, dtype=np.int64)
-    best = int(matches.argmax())
-    least = 1 - np.maximum.accumulate(matches) / entries
-    at = list(_one_two_five(len(matches)))
+    """The estimate from the counts of a whole range of trials, over all parts."""
+    return _summary(problem, counts, tuple(range(problem.n_parts)))
+
+
+def half_maps(problem: Problem, counts: TrialCounts) -> list[MonteCarlo]:
+    """The estimates on half 0 and on half 1, each with the samples that are searched with both."""
+    both = tuple(range(MATCHED_TWICE, problem.n_parts))
+    return [_summary(problem, counts, (half, *both)) for half in range(min(2, problem.n_parts))]
+
+
+def _summary(problem: Problem, counts: TrialCounts, parts: tuple[int, ...]) -> MonteCarlo:
+    total = int(problem.part_weights[list(parts)].sum())
+    matches = counts.matches[:, parts].sum(axis=1, dtype=np.int64)
+    best, levels = int(matches.argmax()), np.quantile(matches, 1 - np.array(QUANTILES))
+    least = 1 - np.maximum.accumulate(matches) / total
     return MonteCarlo(
         value=float(least[-1]),
         map=tuple(int(c) for c in drawn_map(problem, counts.seed, counts.start + best)),
         trials=len(matches),
-        mean=float(1 - matches.mean() / entries),
-        sd=float(matches.std() / entries),
-        quantiles={str(q): float(1 - np.quantile(matches, 1 - q) / entries) for q in QUANTILES},
-        running_minimum=tuple((t, float(least[t - 1])) for t in at),
-        histogram=_histogram(matches, entries),
+        mean=float(1 - matches.mean() / total),
+        sd=float(matches.std() / total),
+        quantiles=dict(zip(map(str, QUANTILES), (1 - levels / total).tolist(), strict=True)),
+        running_minimum=tuple((t, float(least[t - 1])) for t in _one_two_five(len(matches))),
+        histogram=_histogram(matches, total),
     )
-
-
-def held_out_maps(problem: Problem, counts: TrialCounts) -> HeldOut:
-    """For each half, the map that is best on it, and its errors on the other."""
-    searched = np.stack([counts.matches[:, half] for half in (0, 1)], axis=1)
-    if problem.n_parts > MATCHED_TWICE:
-        searched = searched + counts.matches[:, MATCHED_TWICE:]
-    best = searched.argmax(axis=0)
-    sizes = np.bincount(problem.parts, minlength=2)
-    errors = sum(int(sizes[1 - half] - counts.matches[best[half], 1 - half]) for half in (0, 1))
-    maps = [drawn_map(problem, counts.seed, counts.start + int(trial)) for trial in best]
-    return HeldOut(errors / int(sizes[0] + sizes[1]), int(sizes[0] + sizes[1]), (maps[0], maps[1]))
 
 
 def _one_two_five(last: int) -> Iterator[int]:
@@ -79,10 +101,10 @@ def _one_two_five(last: int) -> Iterator[int]:
     yield last
 
 
-def _histogram(matches: Sequence[int], entries: int) -> dict[str, list]:
+def _histogram(matches: np.ndarray, total: int) -> dict[str, list]:
     low, high = int(min(matches)), int(max(matches)) + 1
     step = max(1, -(-(high - low) // BINS))
     edges = np.arange(low, high + step, step)
     counts, _ = np.histogram(matches, edges)
     # Wrong shares fall as matches rise, so the bins turn round; half a sample centres each on its value.
-    return {"edges": (1 - (edges[::-1] - 0.5) / entries).tolist(), "counts": counts[::-1].tolist()}
+    return {"edges": (1 - (edges[::-1] - 0.5) / total).tolist(), "counts": counts[::-1].tolist()}

@@ -1,4 +1,4 @@
-"""What every estimator counts on: logits, and which sample counts for which target class."""
+"""What every estimator counts on: logits, and which sample counts how much for which target class."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ class Problem:
             the counts on both halves of the samples.
         n_classes: K.
         n_parts: P.
+        weights: What each entry counts, positive integers, shape (E,); None for 1 each.
     """
 
     logits: np.ndarray
@@ -27,8 +28,19 @@ class Problem:
     parts: np.ndarray
     n_classes: int
     n_parts: int
+    weights: np.ndarray | None = None
 
     @property
     def n_source_classes(self) -> int:
         """C, the outputs of the source model's head."""
         return int(self.logits.shape[1])
+
+    @property
+    def entry_weights(self) -> np.ndarray:
+        """What each entry counts, shape (E,)."""
+        return np.ones(len(self.rows), np.int64) if self.weights is None else self.weights
+
+    @property
+    def part_weights(self) -> np.ndarray:
+        """What all entries of each part count together, shape (P,)."""
+        return np.bincount(self.parts, self.entry_weights, self.n_parts).astype(np.int64)

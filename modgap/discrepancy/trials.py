@@ -36,7 +36,7 @@ class TrialCounts:
     """Matches of trials start, start + 1, ... of one seed.
 
     Attributes:
-        matches: Samples got right, by trial and by part of the samples, shape (trials, parts).
+        matches: Weight of the entries got right, by trial and by part, shape (trials, parts).
         start: Number of the first trial.
         seed: What the maps were drawn from.
         seconds: Wall time of the stages `ranks` and `montecarlo`, without compilation.
@@ -85,7 +85,8 @@ def count_trials(
     """
     kernel = cheapest_kernel(problem, stop - start) if kernel == "auto" else kernel
     count = {"columns": _count_by_columns, "bits": _count_by_bits}[kernel]
-    matches = np.zeros((stop - start, problem.n_parts), np.int32)
+    counter = np.int32 if problem.weights is None else np.int64
+    matches = np.zeros((stop - start, problem.n_parts), counter)
     seconds = count(problem, seed, start, matches, threads, progress or (lambda share: None))
     return TrialCounts(matches, start, seed, seconds)
 
@@ -168,21 +169,29 @@ def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int
     return maps
 
 
-def _blocks(problem: Problem) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Cut the entries into blocks of one label: (label, rows, segments of lanes by part)."""
-    blocks = []
-    order = np.lexsort((problem.parts, problem.labels))
-    bounds = np.searchsorted(problem.labels[order], np.arange(problem.n_classes + 1))
-    for label, (first, last) in enumerate(itertools.pairwise(bounds)):
+def _blocks(problem: Problem) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Cut the entries into blocks of one label and weight: (label, weight, rows, segments of lanes by part)."""
+    weights, blocks = problem.entry_weights, []
+    order = np.lexsort((problem.parts, weights, problem.labels))
+    for first, last in itertools.pairwise(_run_bounds(problem.labels[order], weights[order])):
         for cut in range(first, last, 64):
             members = order[cut : min(cut + 64, last)]
-            parts = problem.parts[members]
-            masks = [
-                (part, int(((parts == part) << np.arange(len(parts), dtype=np.uint64)).sum()))
-                for part in np.unique(parts)
-            ]
-            blocks.append((label, problem.rows[members], np.array(masks, np.uint64)))
+            segments = np.array(_segments(problem.parts[members]), np.uint64)
+            label, weight = int(problem.labels[members[0]]), int(weights[members[0]])
+            blocks.append((label, weight, problem.rows[members], segments))
     return blocks
+
+
+def _run_bounds(*keys: np.ndarray) -> np.ndarray:
+    """Where runs of equal keys start, and the end."""
+    changes = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    return np.concatenate([[0], np.flatnonzero(changes) + 1, [len(keys[0])]])
+
+
+def _segments(parts: np.ndarray) -> list[tuple[int, int]]:
+    """(part, mask of the lanes that are of it) for each part there is."""
+    lanes = np.arange(len(parts), dtype=np.uint64)
+    return [(int(part), int(((parts == part) << lanes).sum())) for part in np.unique(parts)]
 
 
 def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[str, float]:
@@ -198,12 +207,13 @@ def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[
             ranks = counting = 0.0
             own = np.zeros_like(chunk)
             codes = aligned(problem.n_source_classes * 64, _class_dtype(problem))
-            for label, rows, segments in queue:
+            for label, weight, rows, segments in queue:
                 width = 64 if len(rows) > 32 else 32
                 began = time.perf_counter()
                 code_block(problem.logits, rows, width, codes)
                 ranked = time.perf_counter()
-                (count_wide if width == 64 else count_narrow)(codes, label, segments, maps, own)
+                count = count_wide if width == 64 else count_narrow
+                count(codes, label, weight, segments, maps, own)
                 ranks, counting = ranks + ranked - began, counting + time.perf_counter() - ranked
                 progress(len(rows) / len(problem.rows) * len(chunk) / len(matches))
             return ranks, counting, own
@@ -228,13 +238,12 @@ def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
 
 
 def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ordered by part and label, and (label, part, first, last) of each run of them."""
-    order = np.lexsort((problem.labels, problem.parts))
-    keys = problem.parts[order].astype(np.int64) * problem.n_classes + problem.labels[order]
-    runs, firsts = np.unique(keys, return_index=True)
-    lasts = np.append(firsts[1:], len(keys))
-    groups = np.stack([runs % problem.n_classes, runs // problem.n_classes, firsts, lasts], axis=1)
-    return problem.rows[order], groups.astype(np.int64)
+    """Rows ordered by part, weight and label, and (label, part, weight, first, last) of each run of them."""
+    keys = np.stack([problem.labels, problem.parts, problem.entry_weights], axis=1).astype(np.int64)
+    order = np.lexsort((problem.labels, problem.entry_weights, problem.parts))
+    bounds = _run_bounds(*keys[order].T)
+    runs = [keys[order][bounds[:-1]], bounds[:-1, None], bounds[1:, None]]
+    return problem.rows[order], np.hstack(runs).astype(np.int64)
 
 
 def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str, float]:
@@ -264,9 +273,8 @@ def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str
 
 def warm_up() -> None:
     """Compile the kernels, or load them from numba's cache, so that timings are without it."""
-    logits = np.zeros((40, 3), np.float32)
-    tiny = Problem(logits, np.arange(40), np.zeros(40, np.int64), np.zeros(40, np.int64), 2, 1)
-    for kernel in ("columns", "bits"):
-        count_trials(tiny, stop=2, kernel=kernel)
-    short = Problem(logits, tiny.rows[:20], tiny.labels[:20], tiny.parts[:20], 2, 1)
-    count_trials(short, stop=2, kernel="columns")
+    for entries in (20, 40):
+        nobody = np.zeros(entries, np.int64)
+        tiny = Problem(np.zeros((entries, 3), np.float32), np.arange(entries), nobody, nobody, 2, 1)
+        for kernel in ("columns", "bits"):
+            count_trials(tiny, stop=2, kernel=kernel)
