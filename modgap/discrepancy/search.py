@@ -23,7 +23,8 @@ ENUMERABLE = 2_000_000
 """Injective maps up to which all of them are tried."""
 
 # Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
-# have its turns. A run costs about the samples times the ranks walked; small problems get more of them.
+# have its turns. Where 500 do, a restart has several runs, more of them the fewer samples times ranks
+# there are to walk.
 HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
 RUNS, WORK = 8, 300_000
 PREFIXES_AT_A_TIME = 64
@@ -171,9 +172,9 @@ def _climb_on(ranks: Ranks, state: State) -> tuple[int, np.ndarray]:
 def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, np.ndarray]:
     """One seeded restart: the best of some runs, each a random map that is annealed and climbs on."""
     n_classes, n_source_classes = state.gains.shape
-    work = len(state.labels) * n_source_classes // n_classes
-    runs = max(1, min(RUNS, WORK // max(work, 1)))
     steps = max(STEPS, TURNS * n_classes)
+    work = len(state.labels) * n_source_classes // n_classes
+    runs = max(1, min(RUNS, WORK // work)) if steps == STEPS else 1
     best, chosen = -1, state.chosen
     for run in range(restart * runs, (restart + 1) * runs):
         restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
