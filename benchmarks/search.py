@@ -9,6 +9,7 @@ three timings, ranking included and compilation not. Results are the same for an
 import argparse
 import os
 import time
+from functools import partial
 
 import numpy as np
 
@@ -27,9 +28,7 @@ def random_logits(rng, size, sources, classes, signal):
     """Noise, plus `signal` times a profile of each class."""
     labels = np.arange(size) % classes
     profiles = rng.standard_normal((classes, sources), dtype=np.float32)
-    return rng.standard_normal((size, sources), dtype=np.float32) + np.float32(signal) * profiles[
-        labels
-    ], labels
+    return rng.standard_normal((size, sources), dtype=np.float32) + np.float32(signal) * profiles[labels], labels
 
 
 def embedded_logits(rng, size, sources, classes, width=32):
@@ -67,9 +66,7 @@ def compare(name, logits, labels, classes, wanted=None):
     rows, one = np.arange(len(labels)), np.zeros(len(labels), np.int64)
     problem = Problem(logits, rows, labels, one, classes, 1)
     trials = summarise(problem, count_trials(problem, threads=THREADS))
-    subsets_s, subsets = best_of(
-        1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS)
-    )
+    subsets_s, subsets = best_of(1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS))
     ranks_s, ranking = best_of(3, lambda: rank_samples(logits, classes, threads=THREADS))
     seconds, found = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))
     again_s, _ = best_of(3, lambda: search(logits, labels, classes, threads=THREADS, ranking=ranking))
@@ -78,7 +75,7 @@ def compare(name, logits, labels, classes, wanted=None):
         f"{name} N={len(labels)} C={logits.shape[1]} K={classes}: search {seconds:.2f} s"
         f"{f' (wanted {wanted})' if wanted else ''}, ranking {ranks_s:.3f} s, ranked before {again_s:.2f} s | "
         f"D: search {found.value:.4f} (restarts {low:.4f}-{high:.4f}), assignment {subsets.value:.4f} "
-        f"({subsets_s:.2f} s), trials {trials.value:.4f}, upper bound {upper_bound(logits, labels, classes):.4f}",
+        f"({subsets_s:.2f} s), trials {trials.value:.4f}, upper bound {upper_bound(logits, labels):.4f}",
         flush=True,
     )
     return found
@@ -103,16 +100,14 @@ def main():
         compare("embedded", *embedded_logits(rng, size, 1000, classes), classes, wanted)
     logits, labels, hidden = planted_logits(rng, 10_000, 1000, 100)
     found = compare("planted ", logits, labels, 100, 0.7)
-    print(
-        f"planted map recovered: {found.map == tuple(hidden)} ({(np.array(found.map) == hidden).sum()} of 100)"
-    )
+    print(f"planted map recovered: {found.map == tuple(hidden)} ({(np.array(found.map) == hidden).sum()} of 100)")
     for name, make in (
         ("noise", lambda: random_logits(rng, 2000, 1000, 10, 0)),
         ("signal", lambda: random_logits(rng, 2000, 1000, 10, 0.5)),
         ("embedded", lambda: embedded_logits(rng, 2000, 1000, 10)),
     ):
         logits, labels = make()
-        seconds, low = best_of(1, lambda: lower_bound(logits, labels, 10, seconds=60, threads=THREADS))
+        seconds, low = best_of(1, partial(lower_bound, logits, labels, 10, seconds=60, threads=THREADS))
         value = search(logits, labels, 10, threads=THREADS).value
         print(
             f"lower bound, {name} N=2000 C=1000 K=10: {low.value:.4f} in {seconds:.1f} s, best map {value:.4f}, "

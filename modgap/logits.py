@@ -10,9 +10,10 @@ import numpy as np
 
 from modgap import __version__
 from modgap.cache import CorruptEntry, EntryWriter, entry_path, key_of, read_entry
-from modgap.checks import checked_labels
+from modgap.checks import checked_class_count
 from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
+from modgap.label_space import label_space
 from modgap.sources import Source, SourceHandle
 from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
@@ -40,6 +41,8 @@ class LogitsRequest:
         dtype: float32, or bfloat16 or float16 for mixed precision.
         device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
         batch_size: Samples at a time; None finds it.
+        compared: Target classes that will be compared at a time; None for all. More classes than the
+            source has are refused before the model runs, unless fewer are compared.
     """
 
     split: str = "all"
@@ -50,6 +53,7 @@ class LogitsRequest:
     dtype: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
+    compared: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,14 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     embedding = native_embedding(target.manifest.input, table, request.representation)
     source = handle.load(request.input_size)
     shape = (len(rows), len(source.class_names))
-    labels, _ = checked_labels(table.labels[rows], *shape)
-    if table.classes is not None and len(table.classes) <= labels.max():
-        raise InputError(f"expected labels below {len(table.classes)}, got {int(labels.max())}")
+    labels = table.labels[rows]
+    n_classes = label_space(labels).n_classes
+    checked_class_count(request.compared or n_classes, shape[1])
+    if len(table.classes or ()) < n_classes:
+        raise InputError(f"expected labels of {len(table.classes or ())} classes, got {n_classes}")
     record: dict = {
         "source_classes": list(source.class_names),
-        "target_classes": [str(name) for name in table.classes or ()][: int(labels.max()) + 1],
+        "target_classes": [str(name) for name in table.classes or ()][:n_classes],
         "provenance": _provenance(wanted, source, embedding, device.type),
     }
     arrays = {"labels": labels, "rows": rows}

@@ -41,15 +41,15 @@ def optimum(logits, labels, n_classes):
     return min(((value(logits, labels, chosen), chosen) for chosen in maps), key=lambda pair: pair[0])
 
 
-def move_gains(logits, labels, chosen):
-    """Matches gained by moving each target class to each free source class; 0 where it is taken."""
+def move_gains(logits, labels, chosen, weights):
+    """Weight of matches gained by moving each target class to each free source class; 0 where it is taken."""
     chosen = np.asarray(chosen)
-    before = (predictions(logits, chosen) == labels).sum()
+    before = weights[predictions(logits, chosen) == labels].sum()
     gains = np.zeros((len(chosen), logits.shape[1]), np.int64)
     for k, c in itertools.product(range(len(chosen)), np.setdiff1d(np.arange(logits.shape[1]), chosen)):
         moved = chosen.copy()
         moved[k] = c
-        gains[k, c] = (predictions(logits, moved) == labels).sum() - before
+        gains[k, c] = weights[predictions(logits, moved) == labels].sum() - before
     return gains
 
 

@@ -36,11 +36,12 @@ def test_kernels_agree_with_each_other_and_with_numpy(kept):
     walked, read = np.empty((8, 5, 5), np.int32), np.empty((8, 5, 5), np.int32)
     rows, place = np.arange(100), np.full(30, -1, np.int32)
     leading = rank_samples(logits, 5, kept=kept).leading
-    count_by_walking(logits, rows, leading, labels, subsets, place, walked)
-    count_by_reading(logits, rows, labels, subsets, read)
+    weights = rng.integers(1, 5, 100)
+    count_by_walking(logits, rows, leading, labels, weights, subsets, place, walked)
+    count_by_reading(logits, rows, labels, weights, subsets, read)
     expected = np.zeros((8, 5, 5), np.int64)
     for m, subset in enumerate(subsets):
-        np.add.at(expected[m], (labels, naive.predictions(logits, subset)), 1)
+        np.add.at(expected[m], (labels, naive.predictions(logits, subset)), weights)
     np.testing.assert_array_equal(walked, expected)
     np.testing.assert_array_equal(read, expected)
     assert (place == -1).all()

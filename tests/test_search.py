@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from modgap.discrepancy._tables import OCCUPIED, move, new_state, ranks_of, restart_from
+from modgap.discrepancy._tables import move, new_state, ranks_of, restart_from
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.ranks import rank_samples, ranks_kept
 from modgap.discrepancy.search import search
@@ -19,12 +19,14 @@ def table_gains(state):
 
 
 @pytest.mark.parametrize("kept", [None, 1, 3, 20])
+@pytest.mark.parametrize("heaviest", [1, 9, 1 << 27])
 @pytest.mark.parametrize("ties", [False, True])
-def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties):
+def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties, heaviest):
     rng = np.random.default_rng(5)
     logits, labels = naive.problem(rng, 150, 20, 5, 0.5, ties)
     ranks = ranks_of(logits, rank_samples(logits, 5, kept=kept))
-    state, fresh = new_state(labels, 5, 20), new_state(labels, 5, 20)
+    weights = rng.integers(1, heaviest + 1, 150)
+    state, fresh = new_state(labels, weights, 5, 20), new_state(labels, weights, 5, 20)
     restart_from(ranks, state, np.arange(5))
     for _ in range(40):
         k, c = rng.integers(5), rng.integers(20)
@@ -37,8 +39,8 @@ def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties):
         np.testing.assert_array_equal(state.confusion, fresh.confusion)
         assert sorted(state.deep[: state.size[0]]) == sorted(fresh.deep[: fresh.size[0]])
         assert not state.marked.any()
-        assert (state.losses[state.chosen] >= OCCUPIED // 2).all()
-        np.testing.assert_array_equal(table_gains(state), naive.move_gains(logits, labels, state.chosen))
+        assert (state.losses[state.chosen] > weights.sum()).all()
+        np.testing.assert_array_equal(table_gains(state), naive.move_gains(logits, labels, state.chosen, weights))
         np.testing.assert_array_equal(state.best, naive.predictions(logits, state.chosen))
 
 
@@ -151,7 +153,7 @@ def test_never_worse_than_starts_and_upper_bound():
     start = np.arange(8)
     found = search(logits, labels, 8, starts=[start], restarts=0)
     assert found.value <= naive.value(logits, labels, start)
-    assert found.value <= upper_bound(logits, labels, 8)
+    assert found.value <= upper_bound(logits, labels)
     assert found.restart_values == ()
 
 

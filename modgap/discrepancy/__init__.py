@@ -6,10 +6,10 @@ from modgap.discrepancy.chain import ESTIMATORS, HeldOut
 from modgap.discrepancy.estimate import Bounds, Discrepancy, Estimate, estimate
 from modgap.discrepancy.halves import Null
 from modgap.discrepancy.kway import KWay
-from modgap.discrepancy.label_space import LabelSpace, label_space, pseudo_classes
 from modgap.discrepancy.measures import MEASURES, discrepancy_under
 from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
 from modgap.discrepancy.search import Search, search
+from modgap.label_space import LabelSpace, label_space, pseudo_classes
 
 __all__ = [
     "ESTIMATORS",

@@ -17,6 +17,7 @@ from modgap.discrepancy._tables import move
 __all__ = ["anneal"]
 
 NEGLIGIBLE = 40.0
+ODDS, STAGE = 512, 10
 
 
 @njit(inline="always")
@@ -40,28 +41,57 @@ def _fill_gains(state, k, found):
 
 
 @njit(nogil=True)
-def _draw_class(found, most, temperature, share, sums):
-    """The class c at which the running sum of exp(found[c] / temperature) passes `share` of the total."""
-    total, least = 0.0, most - NEGLIGIBLE * temperature
+def _fill_odds(odds, temperature):
+    """odds[d] = exp(-d / temperature) while that counts; the number of them."""
+    levels = min(len(odds), int(NEGLIGIBLE * temperature) + 1)
+    for d in range(levels):
+        odds[d] = math.exp(-d / temperature)
+    return levels
+
+
+@njit(inline="always")
+def _odds_of(behind, odds, levels, temperature):
+    """exp(-behind / temperature), from the table where it reaches."""
+    if behind < levels:
+        return odds[behind]
+    if levels == len(odds) and behind < NEGLIGIBLE * temperature:
+        return math.exp(-behind / temperature)
+    return 0.0
+
+
+@njit(nogil=True)
+def _draw_class(found, most, odds, levels, temperature, share):
+    """The class c at which the running sum of exp((found[c] - most) / temperature) passes `share` of it all."""
+    total, best = 0.0, 0
     for c in range(len(found)):
-        if found[c] > least:
-            total += math.exp((found[c] - most) / temperature)
-        sums[c] = total
-    c = np.searchsorted(sums, share * total, side="right")
-    # Rounding may carry share * total up to the total itself.
-    return c if c < len(found) else np.searchsorted(sums, total)
+        total += _odds_of(most - found[c], odds, levels, temperature)
+    left = share * total
+    for c in range(len(found)):
+        own = _odds_of(most - found[c], odds, levels, temperature)
+        left -= own
+        if own > 0:
+            best = c
+        if left < 0:
+            break
+    # Rounding may leave nothing below zero: then the last class that had a share.
+    return best
 
 
 @njit(cache=True, nogil=True)
 def anneal(ranks, state, seed, run, hot, cold, steps):
-    """Change the map by heat-bath steps whose temperature falls geometrically from hot to cold samples."""
-    classes, sources = state.gains.shape
+    """Change the map by heat-bath steps; the temperature, in matches, falls geometrically from hot to cold.
+
+    It stays for STAGE steps at a time, for which the odds of every gain are worked out once.
+    """
+    classes = len(state.chosen)
     key = _mix(_mix(uint64(seed) + uint64(GAMMA)) ^ _mix(uint64(run) + uint64(GAMMA)))
-    found, sums = np.empty(sources, np.int32), np.empty(sources, np.float64)
+    found, odds, levels, temperature = np.empty_like(state.losses), np.empty(ODDS), 0, hot
     for step in range(steps):
-        temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))
+        if step % STAGE == 0:
+            temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))
+            levels = _fill_odds(odds, temperature)
         k = _below(key, 2 * step, classes)
         most = _fill_gains(state, k, found)
-        c = _draw_class(found, most, temperature, _uniform(key, 2 * step + 1), sums)
+        c = _draw_class(found, most, odds, levels, temperature, _uniform(key, 2 * step + 1))
         if c != state.chosen[k]:
             move(ranks, state, k, c)

@@ -48,7 +48,7 @@ class Block:
         self.upper = self.pairs[:, :, None] + sizes
         self.lower = np.zeros_like(self.upper)
         self.ranks: list[np.ndarray] = []
-        self.wins = np.zeros((0, 0, 0), self.type)
+        self.wins: np.ndarray = np.zeros((0, 0, 0), self.type)
 
     def best(self) -> list[tuple[tuple[int, ...], int, bool]]:
         """The partition of least total: (places in the block, most matches, whether that is the optimum)."""
@@ -94,7 +94,7 @@ class Block:
         """Fill the tables and the pairs' optima; False when there was no time to."""
         self.ranks = [rank_columns(self.logits, self.ranking.rows[own], threads) for own in self.members]
         classes = self.ranking.n_source_classes
-        wins = np.zeros((self.size, classes, classes), self.type)
+        wins: np.ndarray = np.zeros((self.size, classes, classes), self.type)
 
         def count(queue: Iterable[tuple[int, int]]) -> None:
             for k, first in queue:
@@ -125,9 +125,7 @@ class Block:
                 if time.monotonic() < deadline:
                     rows = np.concatenate([self.members[k] for k in triple])
                     labels = np.repeat(np.arange(3), self.sizes[list(triple)])
-                    found = search(
-                        self.logits, labels, 3, ranking=self.ranking.take(rows), restarts=1, enumerable=0
-                    )
+                    found = search(self.logits, labels, 3, ranking=self.ranking.take(rows), restarts=1, enumerable=0)
                     hopes[triple] = self.lower[triple] = round((1 - found.value) * len(rows))
 
         if self.size > 2:

@@ -16,7 +16,7 @@ def _first_of(logits, row, subset):
 
 
 @njit(cache=True, nogil=True)
-def count_by_walking(logits, rows, leading, labels, subsets, place, counts):
+def count_by_walking(logits, rows, leading, labels, weights, subsets, place, counts):
     """Walk each sample's leading classes (E, R) down to the first chosen one: best where K is large.
 
     subsets (M, K), each sorted, into counts (M or more, K, K); place (C,) is working space, all -1. What
@@ -32,13 +32,13 @@ def count_by_walking(logits, rows, leading, labels, subsets, place, counts):
             while r < kept and place[leading[i, r]] < 0:
                 r += 1
             k = place[leading[i, r]] if r < kept else _first_of(logits, rows[i], subsets[m])
-            counts[m, labels[i], k] += 1
+            counts[m, labels[i], k] += weights[i]
         for k in range(subsets.shape[1]):
             place[subsets[m, k]] = -1
 
 
 @njit(cache=True, nogil=True)
-def count_by_reading(logits, rows, labels, subsets, counts):
+def count_by_reading(logits, rows, labels, weights, subsets, counts):
     """Compare the logits of the chosen classes: best where K is small. Arguments as above.
 
     Samples go outside, so that a row is in the cache for all subsets.
@@ -46,4 +46,4 @@ def count_by_reading(logits, rows, labels, subsets, counts):
     counts[: len(subsets)] = 0
     for i in range(len(rows)):
         for m in range(len(subsets)):
-            counts[m, labels[i], _first_of(logits, rows[i], subsets[m])] += 1
+            counts[m, labels[i], _first_of(logits, rows[i], subsets[m])] += weights[i]

@@ -24,6 +24,7 @@ __all__ = [
     "load_16_words",
     "load_32",
     "load_64",
+    "lower_lanes",
     "no_bits",
     "popcount",
     "store",
@@ -139,15 +140,21 @@ def is_zero(typing, value):
     return types.boolean(value), generate
 
 
-@intrinsic
-def equal_lanes(typing, a, b):
-    """Bit j of the returned uint64: lane j of a equals lane j of b."""
+def _comparison(sign):
+    @intrinsic
+    def compare(typing, a, b):
+        """Bit j of the returned uint64 is the comparison of lane j of a with lane j of b."""
 
-    def generate(context, builder, signature, args):
-        mask = builder.bitcast(builder.icmp_unsigned("==", *args), ir.IntType(a.lanes))
-        return mask if a.lanes == 64 else builder.zext(mask, ir.IntType(64))
+        def generate(context, builder, signature, args):
+            mask = builder.bitcast(builder.icmp_unsigned(sign, *args), ir.IntType(a.lanes))
+            return mask if a.lanes == 64 else builder.zext(mask, ir.IntType(64))
 
-    return types.uint64(a, a), generate
+        return types.uint64(a, a), generate
+
+    return compare
+
+
+equal_lanes, lower_lanes = _comparison("=="), _comparison("<")
 
 
 @intrinsic

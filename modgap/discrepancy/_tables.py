@@ -18,10 +18,10 @@ from numba import njit
 
 from modgap.discrepancy.ranks import Ranking
 
-__all__ = ["OCCUPIED", "Ranks", "State", "move", "new_state", "ranks_of", "restart_from"]
+__all__ = ["Ranks", "State", "move", "new_state", "ranks_of", "restart_from"]
 
-OCCUPIED = 1 << 29
-"""Added to `losses` where a source class is chosen: no single move may go there."""
+NARROW = 1 << 28
+"""Total weight up to which the tables are 32 bits wide; twice it must fit."""
 
 
 class Ranks(NamedTuple):
@@ -38,14 +38,18 @@ class Ranks(NamedTuple):
 class State(NamedTuple):
     """A map and all that follows from it.
 
-    labels (E,); chosen (K,) is the map and owner (C,) its inverse, -1 for free; best and second (E,) are
-    target classes, and above_best and above_second (E,) their ranks, R where they are not among the kept;
+    labels (E,) and weights (E,); chosen (K,) is the map and owner (C,) its inverse, -1 for free; best and
+    second (E,) are target classes, and above_best and above_second (E,) their ranks, R where they are not
+    among the kept;
     gains (K, C), losses (C,), bases (K,) as above; confusion (K, K) counts by label and prediction;
     deep (E,) lists the samples whose second-best is not among the kept, size (1,) says how many;
+    occupied (1,) is added to `losses` where a source class is chosen, so that no single move goes there;
     touched (E,) and marked (E,) are working space, marked all False between calls.
     """
 
     labels: np.ndarray
+    weights: np.ndarray
+    occupied: np.ndarray
     chosen: np.ndarray
     owner: np.ndarray
     best: np.ndarray
@@ -67,19 +71,25 @@ def ranks_of(logits: np.ndarray, ranking: Ranking) -> Ranks:
     return Ranks(logits, ranking.rows, ranking.leading, *ranking.index)
 
 
-def new_state(labels: np.ndarray, n_classes: int, n_source_classes: int) -> State:
+def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> State:
     """Room for a map and its tables; `restart_from` fills it."""
-    size = len(labels)
-    of_samples = [np.zeros(size, np.int32) for _ in range(4)]
+    size, total = len(labels), int(weights.sum())
+    number = np.int32 if total < NARROW else np.int64
+    best, second, above_best, above_second = (np.zeros(size, np.int32) for _ in range(4))
     return State(
         labels.astype(np.int32),
+        weights.astype(number),
+        np.array([2 * total + 1], number),
         np.zeros(n_classes, np.int64),
         np.full(n_source_classes, -1, np.int32),
-        *of_samples,
-        np.zeros((n_classes, n_source_classes), np.int32),
-        np.zeros(n_source_classes, np.int32),
-        np.zeros(n_classes, np.int32),
-        np.zeros((n_classes, n_classes), np.int32),
+        best,
+        second,
+        above_best,
+        above_second,
+        np.zeros((n_classes, n_source_classes), number),
+        np.zeros(n_source_classes, number),
+        np.zeros(n_classes, number),
+        np.zeros((n_classes, n_classes), number),
         np.zeros(size, np.int32),
         np.zeros(1, np.int64),
         np.zeros(size, np.int32),
@@ -132,8 +142,8 @@ def _find(ranks, state, count):
 
 
 @njit(nogil=True)
-def _add_beyond(ranks, state, i, sign):
-    """Add sample i to the tables at the classes that rank too low to be among the kept."""
+def _add_beyond(ranks, state, i, weight):
+    """Add sample i, with this weight, to the tables at the classes that rank too low to be among the kept."""
     row, y = ranks.logits[ranks.rows[i]], state.labels[i]
     best, second = state.best[i], state.second[i]
     last = ranks.leading[i, -1]
@@ -142,12 +152,12 @@ def _add_beyond(ranks, state, i, sign):
             continue
         if _beats(row, c, state.chosen[best]):
             if best == y:
-                state.losses[c] += sign
-            state.gains[y, c] += sign
+                state.losses[c] += weight
+            state.gains[y, c] += weight
         if best == y:
-            state.gains[y, c] += sign
+            state.gains[y, c] += weight
         elif second == y:
-            state.gains[best, c] -= sign
+            state.gains[best, c] -= weight
 
 
 @njit(nogil=True)
@@ -158,24 +168,25 @@ def _add(ranks, state, count, sign):
     kept, some_left = leading.shape[1], leading.shape[1] < len(losses)
     for j in range(count):
         i = touched[j]
+        weight = sign * state.weights[i]
         y, best, high, low = labels[i], state.best[i], state.above_best[i], state.above_second[i]
-        confusion[y, best] += sign
+        confusion[y, best] += weight
         if best == y:
-            bases[y] -= sign
+            bases[y] -= weight
             for r in range(high):
-                gains[y, leading[i, r]] += 2 * sign
-                losses[leading[i, r]] += sign
+                gains[y, leading[i, r]] += 2 * weight
+                losses[leading[i, r]] += weight
             for r in range(high, low):
-                gains[y, leading[i, r]] += sign
+                gains[y, leading[i, r]] += weight
         else:
             for r in range(high):
-                gains[y, leading[i, r]] += sign
+                gains[y, leading[i, r]] += weight
             if state.second[i] == y:
-                bases[best] += sign
+                bases[best] += weight
                 for r in range(low):
-                    gains[best, leading[i, r]] -= sign
+                    gains[best, leading[i, r]] -= weight
         if some_left and low == kept:
-            _add_beyond(ranks, state, i, sign)
+            _add_beyond(ranks, state, i, weight)
 
 
 @njit(nogil=True)
@@ -214,8 +225,8 @@ def _exchange(state, k, c):
         _place(state, other, left)
     else:
         state.owner[left] = -1
-        state.losses[left] -= OCCUPIED
-        state.losses[c] += OCCUPIED
+        state.losses[left] -= state.occupied[0]
+        state.losses[c] += state.occupied[0]
 
 
 @njit(nogil=True)
@@ -244,7 +255,7 @@ def restart_from(ranks, state, chosen):
     for k in range(len(chosen)):
         state.chosen[k] = chosen[k]
         state.owner[chosen[k]] = k
-        state.losses[chosen[k]] = OCCUPIED
+        state.losses[chosen[k]] = state.occupied[0]
     for i in range(len(state.labels)):
         state.touched[i] = i
     _find(ranks, state, len(state.labels))

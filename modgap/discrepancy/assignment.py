@@ -47,6 +47,7 @@ def assignment(
     seed: int = 0,
     threads: int = 1,
     ranking: Ranking | None = None,
+    weights: np.ndarray | None = None,
 ) -> Assignment:
     """Smallest 0-1 discrepancy over given subsets of the source classes and all their permutations.
 
@@ -64,6 +65,7 @@ def assignment(
         seed: Seed of the random subsets.
         threads: Worker threads; the result does not depend on it.
         ranking: What `rank_samples` gives for these logits, or its `take`; None to rank now.
+        weights: What each sample counts, positive integers; None for 1 each.
 
     Returns:
         The best map; ties go to the first subset.
@@ -78,13 +80,12 @@ def assignment(
     """
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     if len(labels) != len(ranking.rows):
-        raise UsageError(
-            f"expected one label for each of {len(ranking.rows)} ranked samples, got {len(labels)}"
-        )
+        raise UsageError(f"expected one label for each of {len(ranking.rows)} ranked samples, got {len(labels)}")
     chosen = _subsets(logits.shape[1], n_classes, subsets, extra, seed)
-    matches, maps = _assign_all(logits, ranking, labels, chosen, threads)
+    weights = np.ones(len(labels), np.int64) if weights is None else weights
+    matches, maps = _assign_all(logits, ranking, labels, weights, chosen, threads)
     best = int(matches.argmax())
-    value = 1 - int(matches[best]) / len(labels)
+    value = 1 - int(matches[best]) / int(weights.sum())
     return Assignment(value, tuple(int(c) for c in maps[best]), len(chosen), best)
 
 
@@ -105,7 +106,7 @@ def _subsets(n_source_classes: int, n_classes: int, drawn: int, extra, seed: int
     return np.sort(np.vstack([maps, *given]), axis=1)
 
 
-def _assign_all(logits, ranking: Ranking, labels, chosen: np.ndarray, threads: int):
+def _assign_all(logits, ranking: Ranking, labels, weights, chosen: np.ndarray, threads: int):
     """Matches (M,) and maps (M, K) of the best permutation of each subset.
 
     A subset whose row or column maxima sum to less than the best so far is passed over: it keeps zero
@@ -117,10 +118,10 @@ def _assign_all(logits, ranking: Ranking, labels, chosen: np.ndarray, threads: i
 
     def work(queue: Iterable[int]) -> None:
         place = np.full(ranking.n_source_classes, -1, np.int32)
-        counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int32)
+        counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int64)
         for first in queue:
             block = chosen[first : first + SUBSETS_AT_A_TIME]
-            _count(logits, ranking, labels, block, place, counts)
+            _count(logits, ranking, labels, weights, block, place, counts)
             for m, table in enumerate(counts[: len(block)], start=first):
                 if min(table.max(axis=0).sum(), table.max(axis=1).sum()) < best[0]:
                     continue
@@ -133,10 +134,10 @@ def _assign_all(logits, ranking: Ranking, labels, chosen: np.ndarray, threads: i
     return matches, maps
 
 
-def _count(logits, ranking: Ranking, labels, block, place, counts) -> None:
+def _count(logits, ranking: Ranking, labels, weights, block, place, counts) -> None:
     """Count (label, predicted class) under each subset of a block, by the cheaper of two kernels."""
     n_classes = block.shape[1]
     if ranking.n_source_classes < STEPS_PER_READING * n_classes * (n_classes + 1):
-        count_by_walking(logits, ranking.rows, ranking.leading, labels, block, place, counts)
+        count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, place, counts)
     else:
-        count_by_reading(logits, ranking.rows, labels, block, counts)
+        count_by_reading(logits, ranking.rows, labels, weights, block, counts)

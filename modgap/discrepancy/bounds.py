@@ -4,18 +4,20 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy._blocks import Block, table_bytes
 from modgap.discrepancy.ranks import rank_samples
+from modgap.label_space import LabelSpace, label_space
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
-BLOCK = 12
+BLOCK, ROWS_AT_A_TIME = 12, 4096
 MEMORY = 1 << 31
 
 
-def upper_bound(logits: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
+def upper_bound(logits: np.ndarray, labels: ArrayLike | LabelSpace) -> float:
     """Upper bound on the smallest 0-1 discrepancy over all injective maps, without any search.
 
     A sample whose largest logit over ALL source classes is its label's class is right under every
@@ -24,20 +26,23 @@ def upper_bound(logits: np.ndarray, labels: np.ndarray, n_classes: int) -> float
 
     Args:
         logits: Source logits (N, C).
-        labels: Target labels 0..K-1 (N,).
-        n_classes: K.
+        labels: Integer labels (N,), 0/1 labels (N, K), or a label space.
 
     Returns:
         A share of samples in [0, 1].
 
     Example:
-        >>> upper_bound(np.array([[0., 1, 2], [3, 1, 0], [2, 1, 0]]), np.array([0, 1, 0]), 2)
+        >>> upper_bound(np.array([[0., 1, 2], [3, 1, 0], [2, 1, 0]]), [0, 1, 0])
         0.33333333333333337
     """
-    counts = np.zeros((n_classes, logits.shape[1]), np.int64)
-    np.add.at(counts, (labels, logits.argmax(axis=1)), 1)
+    space = labels if isinstance(labels, LabelSpace) else label_space(labels)
+    first = np.concatenate(
+        [logits[cut : cut + ROWS_AT_A_TIME].argmax(1) for cut in range(0, len(logits), ROWS_AT_A_TIME)]
+    )
+    counts = np.zeros((space.n_classes, logits.shape[1]), np.int64)
+    np.add.at(counts, (space.labels, first[space.kept][space.samples]), space.entry_weights)
     picked = linear_sum_assignment(counts, maximize=True)
-    return float(1 - counts[picked].sum() / len(labels))
+    return float(1 - counts[picked].sum() / space.entry_weights.sum())
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import numpy as np
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.halves import MATCHED_TWICE, split_halves
-from modgap.discrepancy.label_space import LabelSpace
 from modgap.discrepancy.montecarlo import MonteCarlo, half_maps, summarise
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.search import Search, search
 from modgap.discrepancy.terms import wrong_terms
 from modgap.discrepancy.trials import count_trials
+from modgap.label_space import LabelSpace
 
 __all__ = ["ESTIMATORS", "Data", "Found", "HeldOut", "Outcome", "run_chain"]
 
@@ -123,7 +123,7 @@ def run_chain(
     )  # fmt: skip
     for stage, seconds in counts.seconds.items():
         clock.add(stage, seconds)
-    scopes = [slice(None)]
+    scopes = [np.ones(len(entry_parts), bool)]
     if data.halves and (parts < MATCHED_TWICE).any() and (parts == 1).any():
         scopes += [np.isin(entry_parts, (half, MATCHED_TWICE)) for half in (0, 1)]
     found: dict[str, list[Found]] = {}
@@ -135,11 +135,12 @@ def run_chain(
         with clock.stage("ranks"):
             _ = data.ranking
         with clock.stage(name):
-            found[name] = []
+            improved: list[Found] = []
             for scope, members in enumerate(scopes):
                 starts = [np.asarray(earlier[scope].map) for earlier in found.values()]
-                found[name].append(improve(data, problem, members, starts))
+                improved.append(improve(data, problem, members, starts))
                 report(name, 1 / len(scopes))
+            found[name] = improved
     outcomes = {
         name: Outcome(maps[0], _held_out(data, space, parts, maps[1:]) if len(scopes) > 1 else None)
         for name, maps in found.items()

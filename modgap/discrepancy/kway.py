@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 
 from modgap.discrepancy.chain import Data, run_chain
-from modgap.discrepancy.label_space import LabelSpace
 from modgap.errors import InputError
+from modgap.label_space import LabelSpace
 
 __all__ = ["KWay", "KWayEstimate", "k_way"]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, rel_entr
 
-from modgap.discrepancy.label_space import LabelSpace, label_space
 from modgap.errors import UsageError, unknown_name
+from modgap.label_space import LabelSpace, label_space
 
 __all__ = ["MEASURES", "discrepancy_under"]
 

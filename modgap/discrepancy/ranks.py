@@ -93,10 +93,10 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
     """Rank of each class in each of these rows, class by class: 0 for the largest logit, shape (C, E)."""
     classes = logits.shape[1]
     dtype = _class_dtype(Problem(logits, rows, rows, rows, 1, 1))
-    ranks = np.empty((classes, len(rows)), dtype)
+    ranks: np.ndarray = np.empty((classes, len(rows)), dtype)
 
     def rank(firsts: Iterable[int]) -> None:
-        leading = np.empty((RANKED_ROWS, classes), dtype)
+        leading: np.ndarray = np.empty((RANKED_ROWS, classes), dtype)
         for first in firsts:
             block = np.ascontiguousarray(logits[rows[first : first + RANKED_ROWS]])
             leading_classes(block, 0, len(block), leading)

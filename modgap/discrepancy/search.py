@@ -60,6 +60,7 @@ def search(
     threads: int = 1,
     ranking: Ranking | None = None,
     enumerable: int = ENUMERABLE,
+    weights: np.ndarray | None = None,
 ) -> Search:
     """Minimise the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
 
@@ -78,7 +79,8 @@ def search(
         threads: Worker threads.
         ranking: What `rank_samples` gives for these logits, or its `take` for some of the samples (one
             half, say); it holds for any labels. None to rank all samples now.
-        enumerable: Try all injective maps where there are at most this many.
+        enumerable: Try all injective maps where there are at most this many and samples weigh the same.
+        weights: What each sample counts, positive integers; None for 1 each.
 
     Returns:
         The best map found, never worse than any map of `starts`; ties go to the earlier start.
@@ -99,18 +101,19 @@ def search(
     rows = np.arange(len(logits)) if ranking is None else ranking.rows
     if len(labels) != len(rows):
         raise UsageError(f"expected one label for each of {len(rows)} ranked samples, got {len(labels)}")
-    if math.perm(logits.shape[1], n_classes) <= enumerable:
+    if weights is None and math.perm(logits.shape[1], n_classes) <= enumerable:
         return _enumerate(logits, rows, labels, n_classes, threads)
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
-    given.insert(0, _argmax_map(ranking, labels, n_classes))
-    matches, maps = _run_all(logits, ranking, labels, given, seed, restarts, threads)
-    best = int(matches.argmax())
+    weights = np.ones(len(labels), np.int64) if weights is None else weights
+    given.insert(0, _argmax_map(ranking, labels, weights, n_classes))
+    matches, maps = _run_all(logits, ranking, labels, weights, given, seed, restarts, threads)
+    best, total = int(matches.argmax()), int(weights.sum())
     return Search(
-        value=1 - int(matches[best]) / len(labels),
+        value=1 - int(matches[best]) / total,
         map=tuple(int(c) for c in maps[best]),
         exact=False,
         restarts=restarts,
-        restart_values=tuple((1 - matches[len(given) :] / len(labels)).tolist()),
+        restart_values=tuple((1 - matches[len(given) :] / total).tolist()),
     )
 
 
@@ -119,16 +122,15 @@ def _checked_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> n
     inside = chosen.shape == (n_classes,) and chosen.min() >= 0 and chosen.max() < n_source_classes
     if not inside or len(np.unique(chosen)) < n_classes:
         raise UsageError(
-            f"expected a start of {n_classes} different source classes below {n_source_classes}, "
-            f"got {chosen.tolist()}"
+            f"expected a start of {n_classes} different source classes below {n_source_classes}, got {chosen.tolist()}"
         )
     return chosen
 
 
-def _argmax_map(ranking: Ranking, labels: np.ndarray, n_classes: int) -> np.ndarray:
+def _argmax_map(ranking: Ranking, labels: np.ndarray, weights: np.ndarray, n_classes: int) -> np.ndarray:
     """The map of `bounds.upper_bound`: the best assignment by which class is a sample's first of all."""
-    counts = np.zeros((n_classes, ranking.n_source_classes), np.int32)
-    np.add.at(counts, (labels, ranking.leading[:, 0]), 1)
+    counts = np.zeros((n_classes, ranking.n_source_classes), np.int64)
+    np.add.at(counts, (labels, ranking.leading[:, 0]), weights)
     return linear_sum_assignment(counts, maximize=True)[1]
 
 
@@ -139,14 +141,14 @@ def _random_map(seed: int, restart: int, n_classes: int, n_source_classes: int) 
     return maps[0]
 
 
-def _run_all(logits, ranking, labels, given: Sequence[np.ndarray], seed, restarts, threads):
+def _run_all(logits, ranking, labels, weights, given: Sequence[np.ndarray], seed, restarts, threads):
     """Matches (S,) and maps (S, K) that the given starts and then the restarts end with."""
     ranks, n_classes = ranks_of(logits, ranking), len(given[0])
     matches = np.zeros(len(given) + restarts, np.int64)
     maps = np.zeros((len(matches), n_classes), np.int64)
 
     def work(queue: Iterable[int]) -> None:
-        state = new_state(labels, n_classes, ranking.n_source_classes)
+        state = new_state(labels, weights, n_classes, ranking.n_source_classes)
         for s in queue:
             if s < len(given):
                 restart_from(ranks, state, given[s])
@@ -175,10 +177,10 @@ def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, 
     steps = max(STEPS, TURNS * n_classes)
     work = len(state.labels) * n_source_classes // n_classes
     runs = max(1, min(RUNS, WORK // work)) if steps == STEPS else 1
-    best, chosen = -1, state.chosen
+    best, chosen, unit = -1, state.chosen, float(state.weights.mean())
     for run in range(restart * runs, (restart + 1) * runs):
         restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
-        anneal(ranks, state, seed, run, HOT, COLD, steps)
+        anneal(ranks, state, seed, run, HOT * unit, COLD * unit, steps)
         matches, found = _climb_on(ranks, state)
         if matches > best:
             best, chosen = matches, found

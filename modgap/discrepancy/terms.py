@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy.label_space import LabelSpace
+from modgap.label_space import LabelSpace
 
 __all__ = ["predicted_classes", "wrong_terms"]
 

@@ -189,7 +189,9 @@ def pseudo_classes(
         raise InputError(f"expected finite targets, got NaN or infinite values in {len(flat)} samples")
     fitted = flat if train is None else flat[train]
     if len(fitted) < n_classes:
-        raise InputError(f"expected at least {n_classes} training samples for {n_classes} pseudo-classes, got {len(fitted)}")
+        raise InputError(
+            f"expected at least {n_classes} training samples for {n_classes} pseudo-classes, got {len(fitted)}"
+        )
     clusters = KMeans(n_classes, n_init=10, random_state=seed).fit(fitted).predict(flat)
     firsts = np.unique(clusters, return_index=True)[1]
     rank = np.empty(n_classes, np.int64)
