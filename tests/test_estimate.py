@@ -135,7 +135,7 @@ def test_p_values_are_valid_when_labels_know_nothing():
         rng = np.random.default_rng(data)
         logits = rng.standard_normal((60, 20)).astype(np.float32)
         labels = rng.permutation(np.repeat(np.arange(5), 12))
-        result = estimate(logits, labels, ["montecarlo"], trials=200, seed=data).estimates["montecarlo"]
+        result = estimate(logits, labels, estimators=["montecarlo"], trials=200, seed=data).estimates["montecarlo"]
         values.append((result.null.p_value, result.held_out_null.p_value, result.held_out))
     in_sample, held_out, held = np.array(values).T
     for level in (0.05, 0.1, 0.25, 0.5):

@@ -15,8 +15,9 @@ from modgap.errors import UsageError
 
 __all__ = ["Assignment", "assignment"]
 
-# A class met on a walk down the ranks costs about a third of a logit read out of order.
-STEPS_PER_READING = 3
+# A class met on a walk down the ranks costs about a sixth of a logit read out of order: measured at
+# C = 1,000, where walking is the faster from K = 12 on.
+STEPS_PER_READING = 6
 SUBSETS_AT_A_TIME = 16
 
 

@@ -23,10 +23,10 @@ ENUMERABLE = 2_000_000
 """Injective maps up to which all of them are tried."""
 
 # Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
-# have its turns. Where 500 do, a restart has several runs, more of them the fewer samples times ranks
-# there are to walk.
+# have its turns, and fewer where they would walk more than LONGEST ranks (about two seconds). Where 500
+# do, a restart has several runs for up to SHORT ranks.
 HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
-RUNS, WORK = 8, 300_000
+RUNS, SHORT, LONGEST, RANKS_PER_SAMPLE = 8, 72_000_000, 1_000_000_000, 20
 PREFIXES_AT_A_TIME = 64
 
 
@@ -171,12 +171,19 @@ def _climb_on(ranks: Ranks, state: State) -> tuple[int, np.ndarray]:
         restart_from(ranks, state, state.chosen[predicted])
 
 
+def _schedule(n_samples: int, n_source_classes: int, n_classes: int) -> tuple[int, int]:
+    """(annealed runs of a restart, steps of a run): a function of the sizes alone, never of the clock."""
+    touched = min(n_samples, 4 * n_samples // n_classes + 1)
+    step = touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
+    steps = min(max(STEPS, TURNS * n_classes), LONGEST // step)
+    runs = max(1, min(RUNS, SHORT // (step * STEPS))) if steps == STEPS else 1
+    return runs, steps
+
+
 def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, np.ndarray]:
     """One seeded restart: the best of some runs, each a random map that is annealed and climbs on."""
     n_classes, n_source_classes = state.gains.shape
-    steps = max(STEPS, TURNS * n_classes)
-    work = len(state.labels) * n_source_classes // n_classes
-    runs = max(1, min(RUNS, WORK // work)) if steps == STEPS else 1
+    runs, steps = _schedule(len(state.labels), n_source_classes, n_classes)
     best, chosen, unit = -1, state.chosen, float(state.weights.mean())
     for run in range(restart * runs, (restart + 1) * runs):
         restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
