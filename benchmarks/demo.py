@@ -18,14 +18,29 @@ from modgap.report import DiscrepancyReport, summary_row
 from modgap.results import checked_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
+ESTIMATORS = ("montecarlo", "search")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
-COLUMNS = ("source", "target", "chance", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p")
+COLUMNS = (
+    "source",
+    "target",
+    "estimator",
+    "chance",
+    "value",
+    "its null",
+    "p",
+    "calibrated",
+    "held-out",
+    "95 %",
+    "its null",
+    "p",
+)
 
 
 def rows(reports: list[DiscrepancyReport]) -> list[list[str]]:
     """One line for each report."""
     return [
-        [str(r.source), r.target, f"{r.result.chance:.3f}", *summary_row("", r.result.estimates["montecarlo"])[1:]]
+        [str(r.source), r.target, name, f"{r.result.chance:.3f}", *summary_row("", r.result.estimates[name])[1:]]
+        for name in ESTIMATORS
         for r in reports
     ]
 
@@ -44,9 +59,9 @@ def main() -> None:
         for target in TARGETS:
             print(f"{source} -> {target}", flush=True)
             with progress_bars(quiet=False) as progress:
-                series[-1].append(measure(source, target, request=request, progress=progress))
+                series[-1].append(measure(source, target, request=request, estimators=ESTIMATORS, progress=progress))
     print_table(COLUMNS, rows([report for reports in series for report in reports]))
-    plots.save(plots.across_targets(series, ["pretrained", "random weights"]), folder / "demo.png")
+    plots.save(plots.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
     print(f"figure: {Path(folder / 'demo.png').resolve()}")
 
 

@@ -18,9 +18,34 @@ LOGITS_EXCLUDE = (
 @click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
 @click.option("--weights", metavar="FILE", help="Take the source's weights from here.")
 @click.option(
-    "--estimator", type=click.Choice(["montecarlo", "all"]), default="all", show_default=True, help="Which to run."
+    "--estimator",
+    type=click.Choice(["montecarlo", "assignment", "search", "all"]),
+    default="all",
+    show_default=True,
+    help="Which to run.",
 )
 @click.option("--trials", type=int, default=100_000, show_default=True, help="Random maps.")
+@click.option("--subsets", type=int, default=1000, show_default=True, help="Random subsets of the assignment.")
+@click.option("--restarts", type=int, default=1, show_default=True, help="Restarts of the search.")
+@click.option("--classes", type=int, metavar="K", help="Also compare K target classes at a time; allows K > C.")
+@click.option("--balanced", is_flag=True, help="Means over classes instead of samples, for long-tailed classes.")
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    default=("zero-one",),
+    show_default=True,
+    type=click.Choice(["zero-one", "brier", "hellinger", "jensen-shannon", "kl", "total-variation"]),
+    help="Also report this measure at each map found; may be repeated.",
+)
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the softmax for --measure.")
+@click.option(
+    "--bound-seconds",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Time for a certified lower bound, and as much for that of permuted labels; 0 for none.",
+)
 @click.option("--null", type=int, default=19, show_default=True, help="Repeats with permuted labels; 0 for none.")
 @click.option(
     "--bootstrap", type=int, default=1000, show_default=True,
@@ -90,10 +115,27 @@ def _check(ctx: click.Context, given: dict) -> None:
                 raise UsageError(f"--{name.replace('_', '-')} does not apply to --logits, which are already computed")
     elif not given["source"] or not given["target"]:
         raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
-    least = {"trials": 1, "null": 0, "bootstrap": 0, "seed": 0, "limit": 1, "input_size": 1, "threads": 1}
+    ones, zeros = ("trials", "limit", "input_size", "threads"), ("subsets", "restarts", "bound_seconds", "null")
+    least = {"classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
+        "subsets": 0,
+        "restarts": 0,
+        "classes": 2,
+        "bound_seconds": 0,
+        "trials": 1,
+        "null": 0,
+        "bootstrap": 0,
+        "seed": 0,
+        "limit": 1,
+        "input_size": 1,
+        "threads": 1,
+    }
     for name, lowest in least.items():
         if given[name] is not None and given[name] < lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    if "temperature" in typed and given["measures"] == ("zero-one",):
+        raise UsageError("--temperature applies to --measure other than zero-one")
+    if not given["temperature"] > 0:
+        raise UsageError(f"expected --temperature above 0, got {given['temperature']}")
     if given["batch_size"] != "auto" and not (given["batch_size"].isdigit() and int(given["batch_size"]) > 0):
         raise UsageError(f"expected --batch-size auto or a positive number, got {given['batch_size']!r}")
 
@@ -102,12 +144,17 @@ def _measure(given: dict, progress):
     from modgap.logits import LogitsRequest
     from modgap.measure import measure, measure_logits
 
-    counted = {name: given[name] for name in ("trials", "null", "bootstrap", "seed", "threads")}
+    options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
+               "bootstrap", "seed", "threads")  # fmt: skip
+    counted = {name: given[name] for name in options}
+    counted["measures"] = [name for name in given["measures"] if name != "zero-one"]
+    if given["estimator"] != "all":
+        counted["estimators"] = [given["estimator"]]
     if given["logits"]:
         return measure_logits(given["logits"], progress=progress, **counted)
     asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device")
     batch = None if given["batch_size"] == "auto" else int(given["batch_size"])
-    request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch)
+    request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch, compared=given["classes"])
     return measure(
         given["source"],
         given["target"],
@@ -129,14 +176,39 @@ def _print(report) -> None:
     columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     print_table(columns, rows, f"{names}   {size}")
+    upper = f"certified upper bound {result.upper_bound:.3f}   " if result.upper_bound is not None else ""
+    what = "mean share of a class's samples got wrong" if result.balanced else "share of samples got wrong"
     click.echo(
-        f"chance {result.chance:.3f}   guessing the largest class {result.prior:.3f}   "
-        f"certified upper bound {result.upper_bound:.3f}   (share of samples got wrong; lower is nearer)"
+        f"chance {result.chance:.3f}   guessing the largest class {result.prior:.3f}   {upper}({what}; lower is nearer)"
     )
-    if result.untested:
-        click.echo(f"{result.untested} samples not tested by the held-out value: their class has one sample or group")
-    best = report.map_rows("montecarlo")
-    click.echo("\nbest map: " + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12]) + _rest(best))
+    for remark in report.remarks():
+        click.echo(remark)
+    _print_measures(result)
+    if result.k_way:
+        _print_k_way(result.k_way)
+    best = report.best_map()
+    if best:
+        click.echo(
+            f"\nbest map ({result.best}): " + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12]) + _rest(best)
+        )
+
+
+def _print_measures(result) -> None:
+    for name, estimate in result.estimates.items():
+        for measure, value in estimate.measures.items():
+            click.echo(f"{measure} at the map of {name}: {value:.4f}")
+
+
+def _print_k_way(found) -> None:
+    click.echo(
+        f"\n{found.classes} classes at a time ({found.subsets} choices, {found.samples_per_class} samples a class), "
+        f"chance {found.chance:.3f}:"
+    )
+    for name, e in found.estimates.items():
+        line = f"  {name}: {e.value:.3f} ({e.interval[0]:.3f} - {e.interval[1]:.3f})"
+        if e.held_out is not None:
+            line += f", held-out {e.held_out:.3f} ({e.held_out_interval[0]:.3f} - {e.held_out_interval[1]:.3f})"
+        click.echo(line)
 
 
 def _rest(best: list) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from modgap.discrepancy import Estimate, MonteCarlo
 from modgap.report import DiscrepancyReport
 
-__all__ = ["across_targets", "save", "trials", "winning_map"]
+__all__ = ["across_targets", "confusion", "save", "trials", "winning_map"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 ROWS_OF_MAP = 40
@@ -30,48 +31,60 @@ def _tidy(axes: Axes, **labels: str) -> None:
     axes.set_axisbelow(True)
 
 
+def _names(report: DiscrepancyReport) -> str:
+    result = report.result
+    size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,}"
+    return f"{report.source or 'own logits'} → {report.target}   ({size})"
+
+
 def trials(report: DiscrepancyReport) -> Figure:
-    """Histogram of D over the random maps, and the smallest D against the number of maps."""
+    """Histogram of D over the random maps, and the smallest D against the number of maps.
+
+    Raises:
+        KeyError: When the report has no Monte-Carlo estimate.
+    """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     found = report.result.estimates["montecarlo"].found
-    _histogram(left, report)
+    assert isinstance(found, MonteCarlo)
+    _histogram(left, report, found)
     steps, lowest = zip(*found.running_minimum, strict=True)
     right.plot(steps, lowest, color=BLUE, marker="o", markersize=3.5, label="smallest so far")
+    for (name, estimate), line in zip(_others(report), (":", "-"), strict=False):
+        right.axhline(estimate.found.value, color=ORANGE, linestyle=line, label=f"{name} {estimate.found.value:.3f}")
     right.axhline(report.result.chance, color=GREY, linestyle="--", label="chance")
     right.set_xscale("log")
-    right.legend(frameon=False)
+    right.legend(frameon=False, fontsize=8)
     _tidy(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
-    names = f"{report.source or 'own logits'} → {report.target}"
-    size = f"N = {report.result.n_samples:,}, K = {report.result.n_target_classes} of C = "
-    figure.suptitle(f"{names}   ({size}{report.result.n_source_classes:,})", fontsize=11)
+    figure.suptitle(_names(report), fontsize=11)
     return figure
 
 
-def _histogram(axes: Axes, report: DiscrepancyReport) -> None:
-    estimate = report.result.estimates["montecarlo"]
-    edges, counts = (np.array(estimate.found.histogram[key]) for key in ("edges", "counts"))
+def _others(report: DiscrepancyReport) -> list[tuple[str, Estimate]]:
+    return [(name, estimate) for name, estimate in report.result.estimates.items() if name != "montecarlo"]
+
+
+def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None:
+    chance, null = report.result.chance, report.result.estimates["montecarlo"].null
+    edges, counts = (np.array(found.histogram[key]) for key in ("edges", "counts"))
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.6)
     axes.set_yscale("log")
-    axes.axvline(
-        report.result.chance, color=GREY, linestyle="--", ymax=0.72, label=f"chance {report.result.chance:.3f}"
-    )
-    axes.axvline(estimate.found.value, color=ORANGE, ymax=0.72, label=f"minimum {estimate.found.value:.3f}")
-    if estimate.null:
-        low, high = estimate.null.mean - 2 * estimate.null.sd, estimate.null.mean + 2 * estimate.null.sd
-        axes.axvspan(
-            low, high, 0, 0.72, color=GREEN, alpha=0.25, label=f"minimum, labels permuted {estimate.null.mean:.3f}"
-        )
+    axes.axvline(chance, color=GREY, linestyle="--", ymax=0.72, label=f"chance {chance:.3f}")
+    axes.axvline(found.value, color=ORANGE, ymax=0.72, label=f"minimum {found.value:.3f}")
+    if null:
+        low, high = null.mean - 2 * null.sd, null.mean + 2 * null.sd
+        label = f"minimum, labels permuted {null.mean:.3f}"
+        axes.axvspan(low, high, 0, 0.72, color=GREEN, alpha=0.25, label=label)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     # Room for the legend above everything that it names.
     axes.set_ylim(0.7, counts.max() ** 1.4 * 3)
-    title = f"{estimate.found.trials:,} random maps"
-    _tidy(axes, xlabel="discrepancy (share of samples got wrong)", ylabel="maps", title=title)
+    label = "discrepancy (share of samples got wrong)"
+    _tidy(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
 
 
 def winning_map(report: DiscrepancyReport) -> Figure:
     """The best map found: which source class stands for each target class."""
-    rows = report.map_rows("montecarlo")
+    rows = report.best_map()
     shown = [(a[:30], b.split(",")[0][:34]) for a, b in rows[:ROWS_OF_MAP]]
     figure = Figure(figsize=(6.4, 0.62 + 0.213 * len(shown)), layout="constrained")
     axes = figure.subplots()
@@ -84,40 +97,69 @@ def winning_map(report: DiscrepancyReport) -> Figure:
         cell.set_linewidth(0.4)
         cell.get_text().set_fontweight("bold" if row == 0 else "normal")
     rest = f", first {ROWS_OF_MAP} of {len(rows)} classes" if len(rows) > ROWS_OF_MAP else ""
-    value = report.result.estimates["montecarlo"].found.value
-    axes.set_title(f"Best random map, discrepancy {value:.3f}{rest}", fontsize=10)
+    best = report.result.best or ""
+    axes.set_title(f"Best map ({best}), discrepancy {report.result.estimates[best].found.value:.3f}{rest}", fontsize=10)
     return figure
 
 
-def across_targets(reports: Sequence[Sequence[DiscrepancyReport]], labels: Sequence[str]) -> Figure:
-    """Held-out discrepancy of several sources on several targets, with intervals, nulls and chance.
+def confusion(report: DiscrepancyReport) -> Figure:
+    """Share of each target class's samples by prediction, under the best map found."""
+    table = report.result.confusion
+    assert table is not None
+    shares, rows = table / table.sum(axis=1, keepdims=True), report.best_map()
+    few = len(rows) <= ROWS_OF_MAP
+    size = max(4.2, 0.36 * len(rows) + 2.4) if few else 8.0
+    figure = Figure(figsize=(size + 1.4, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    if few:
+        axes.set_xticks(
+            range(len(rows)), [f"{a[:18]}\n({b.split(',')[0][:18]})" for a, b in rows], rotation=90, fontsize=7
+        )
+        axes.set_yticks(range(len(rows)), [a[:24] for a, _ in rows], fontsize=8)
+    axes.set(xlabel="predicted (source class that stands for it)", ylabel="target class")
+    figure.colorbar(image, ax=axes, label="share of the class's samples", shrink=0.8)
+    axes.set_title(_names(report), fontsize=9)
+    return figure
+
+
+def across_targets(
+    reports: Sequence[Sequence[DiscrepancyReport]], labels: Sequence[str], estimators: Sequence[str] = ("search",)
+) -> Figure:
+    """Discrepancy of several targets with intervals, nulls and chance: the paper's Fig. 4.
+
+    One panel an estimator. Series may be sources, or one source before and after its embedder was
+    trained.
 
     Args:
         reports: One sequence of targets for each source, the same targets in the same order.
         labels: Name of each source in the legend.
     """
-    figure = Figure(figsize=(1.9 * len(reports[0]) + 1.6, 4.3), layout="constrained")
-    axes = figure.subplots()
-    for s, (series, label) in enumerate(zip(reports, labels, strict=True)):
-        shift = 0.26 * (s - (len(reports) - 1) / 2)
-        _points(axes, series, shift, (BLUE, ORANGE, GREEN, GREY)[s % 4], MARKERS[s % 4], label)
-    for t, report in enumerate(reports[0]):
-        chance = report.result.chance
-        axes.hlines(chance, t - 0.42, t + 0.42, color=GREY, linestyle="--", label="chance" if t == 0 else "")
-    ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_ylim(0, 1.3)
-    axes.set_yticks(np.arange(0, 1.01, 0.2))
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
-    _tidy(axes, ylabel="discrepancy (lower is nearer)", title="Monte-Carlo discrepancy by target")
+    width = 1.7 * len(reports[0]) * len(estimators) + 1.6
+    figure = Figure(figsize=(width, 4.9), layout="constrained")
+    panels = figure.subplots(1, len(estimators), squeeze=False, sharey=True)[0]
+    for axes, name in zip(panels, estimators, strict=True):
+        for s, (series, label) in enumerate(zip(reports, labels, strict=True)):
+            shift = 0.26 * (s - (len(reports) - 1) / 2)
+            _points(axes, name, series, shift, (BLUE, ORANGE, GREEN, GREY)[s % 4], MARKERS[s % 4], label)
+        for t, report in enumerate(reports[0]):
+            chance = report.result.chance
+            axes.hlines(chance, t - 0.42, t + 0.42, color=GREY, linestyle="--", label="chance" if t == 0 else "")
+        ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
+        axes.set_xticks(range(len(ticks)), ticks, fontsize=9)
+        axes.set_ylim(0, 1.02)
+        _tidy(axes, title=name)
+    panels[0].set_ylabel("discrepancy (lower is nearer)")
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, frameon=False, fontsize=8, ncols=3, loc="outside upper center")
     return figure
 
 
-def _points(axes: Axes, series, shift: float, colour: str, marker: str, label: str) -> None:
+def _points(axes: Axes, name: str, series, shift: float, colour: str, marker: str, label: str) -> None:
     for t, report in enumerate(series):
-        estimate, place, first = report.result.estimates["montecarlo"], t + shift, t == 0
+        estimate, place, first = report.result.estimates[name], t + shift, t == 0
         axes.plot(place + 0.06, estimate.found.value, marker, color=colour, fillstyle="none",
-                  label=f"{label}: smallest of all trials" if first else None)  # fmt: skip
+                  label=f"{label}: smallest value found" if first else None)  # fmt: skip
         if estimate.held_out is not None:
             low, high = estimate.held_out_interval or (estimate.held_out, estimate.held_out)
             reach = [[estimate.held_out - low], [high - estimate.held_out]]

@@ -43,10 +43,31 @@ class DiscrepancyReport:
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
         return {**head, **own, "provenance": self.provenance}
 
-    def map_rows(self, name: str) -> list[tuple[str, str]]:
-        """(target class, source class) of an estimator's map, by name."""
-        best = self.result.estimates[name].found.map
+    def best_map(self) -> list[tuple[str, str]]:
+        """(target class, source class) of the map that gets fewest wrong, by name."""
+        best = self.result.estimates[self.result.best].found.map if self.result.best else ()
         return [(class_name(self.target_classes, k), class_name(self.source_classes, c)) for k, c in enumerate(best)]
+
+    def remarks(self) -> list[str]:
+        """What the numbers prove or leave out, in words."""
+        result, said = self.result, []
+        bounds, best = result.bounds, result.estimates[result.best].found if result.best else None
+        if result.unlabelled:
+            said.append(f"{result.unlabelled} samples without a label were left out")
+        if result.untested and best:
+            said.append(
+                f"{result.untested} samples were not tested by the held-out value: their class has one sample or group"
+            )
+        if bounds.lower is not None:
+            said.append(f"certified: no map at all gets less than {bounds.lower:.3f} wrong")
+        if best and bounds.permuted_lower is not None and bounds.permuted_lower > best.value:
+            said.append(
+                f"certified: with permuted labels every map gets at least {bounds.permuted_lower:.3f} wrong, more than "
+                f"{best.value:.3f} with the real ones; no map can make those permuted labels fit as well"
+            )
+        if best and getattr(best, "exact", False):
+            said.append("exact: all injective maps were tried")
+        return said
 
 
 def class_name(names: Sequence[str], number: int) -> str:

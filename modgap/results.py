@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from modgap import plots
 from modgap.errors import InputError
@@ -26,15 +29,25 @@ def checked_folder(path: str) -> Path:
         raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from error
 
 
+def _figures(report: DiscrepancyReport) -> list[tuple[str, Callable[[DiscrepancyReport], Figure]]]:
+    """The figures that this report has the numbers for."""
+    figures: list[tuple[str, Callable[[DiscrepancyReport], Figure]]] = []
+    if "montecarlo" in report.result.estimates:
+        figures.append(("discrepancy.png", plots.trials))
+    if report.result.best:
+        figures += [("map.png", plots.winning_map), ("confusion.png", plots.confusion)]
+    return figures
+
+
 def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    """Write result.json, a figure of the trials and one of the map; returns their paths.
+    """Write result.json and figures of the trials, the map and its confusions; returns their paths.
 
     Raises:
         InputError: When the disk refuses.
     """
     written = []
     try:
-        for name, draw in (("discrepancy.png", plots.trials), ("map.png", plots.winning_map)):
+        for name, draw in _figures(report):
             plots.save(draw(report), folder / name)
             written.append(folder / name)
         temporary = folder / f".result-{os.getpid()}.part"

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from modgap.discrepancy.chain import ESTIMATORS, Data, Found, HeldOut, Outcome, 
 from modgap.discrepancy.halves import Null, bootstrap_interval, null_of, permuted_samples, wilson_interval
 from modgap.discrepancy.kway import KWay, k_way
 from modgap.discrepancy.measures import discrepancy_under
+from modgap.discrepancy.terms import confusion
 from modgap.discrepancy.trials import warm_up
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import LabelSpace, label_space
@@ -96,6 +97,8 @@ class Discrepancy:
         estimates: Result by estimator's name.
         bounds: Certified bounds on the infimum.
         k_way: The estimates on k target classes at a time; None when not asked for.
+        confusion: Weight of samples by (label, prediction) under the last estimator's map, shape (K, K);
+            not part of the record.
         seed: Seed of every draw.
         seconds: Wall time by stage.
     """
@@ -114,6 +117,12 @@ class Discrepancy:
     k_way: KWay | None
     seed: int
     seconds: dict[str, float]
+    confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def best(self) -> str | None:
+        """Name of the estimator whose map gets fewest wrong: the last one, since each starts from those before."""
+        return next(reversed(self.estimates), None)
 
     @property
     def upper_bound(self) -> float | None:
@@ -122,7 +131,7 @@ class Discrepancy:
 
     def to_dict(self) -> dict:
         """Plain values for strict JSON, in the documented order."""
-        own = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        own = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "confusion"}
         own["estimates"] = {name: result.to_dict() for name, result in self.estimates.items()}
         own["bounds"], own["upper_bound"] = asdict(self.bounds), self.upper_bound
         own["k_way"] = asdict(self.k_way) if self.k_way else None
@@ -239,6 +248,7 @@ def estimate(
         k_way=chosen,
         seed=seed,
         seconds=seconds,
+        confusion=confusion(array, run.space, list(estimates.values())[-1].found.map) if estimates else None,
     )
 
 

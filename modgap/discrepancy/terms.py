@@ -1,11 +1,13 @@
 """The terms of equation (11) under one given map."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 
 from modgap.label_space import LabelSpace
 
-__all__ = ["predicted_classes", "wrong_terms"]
+__all__ = ["confusion", "predicted_classes", "wrong_terms"]
 
 
 @njit(cache=True, nogil=True)
@@ -52,3 +54,11 @@ def wrong_terms(
     right = np.add.reduceat(own, space.starts[:-1])[samples]
     total = np.add.reduceat(space.entry_weights, space.starts[:-1])[samples]
     return 1 - right / total, total / space.unit
+
+
+def confusion(logits: np.ndarray, space: LabelSpace, source_classes: Sequence[int]) -> np.ndarray:
+    """Weight of samples by label (rows) and prediction (columns) under one map, shape (K, K)."""
+    predicted = predicted_classes(logits, space.kept, np.asarray(source_classes))
+    table = np.zeros((space.n_classes, space.n_classes))
+    np.add.at(table, (space.labels, predicted[space.samples]), space.entry_weights / space.unit)
+    return table
