@@ -117,18 +117,6 @@ def _check(ctx: click.Context, given: dict) -> None:
         raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
     ones, zeros = ("trials", "limit", "input_size", "threads"), ("subsets", "restarts", "bound_seconds", "null")
     least = {"classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
-        "subsets": 0,
-        "restarts": 0,
-        "classes": 2,
-        "bound_seconds": 0,
-        "trials": 1,
-        "null": 0,
-        "bootstrap": 0,
-        "seed": 0,
-        "limit": 1,
-        "input_size": 1,
-        "threads": 1,
-    }
     for name, lowest in least.items():
         if given[name] is not None and given[name] < lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")

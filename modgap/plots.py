@@ -54,7 +54,7 @@ def trials(report: DiscrepancyReport) -> Figure:
         right.axhline(estimate.found.value, color=ORANGE, linestyle=line, label=f"{name} {estimate.found.value:.3f}")
     right.axhline(report.result.chance, color=GREY, linestyle="--", label="chance")
     right.set_xscale("log")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     _tidy(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
     figure.suptitle(_names(report), fontsize=11)
     return figure

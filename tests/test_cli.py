@@ -29,16 +29,25 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
     assert (first.returncode, first.stderr) == (0, "")
     result = strict(first.stdout)
     assert list(result) == [
-        "schema", "kind", "source", "target", "n_samples", "n_source_classes", "n_target_classes", "chance", "prior",
-        "estimates", "upper_bound", "untested", "seed", "seconds", "provenance",
+        "schema", "kind", "source", "target", "n_samples", "n_source_classes", "n_target_classes", "unlabelled",
+        "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed", "seconds",
+        "upper_bound", "provenance",
     ]  # fmt: skip
-    found = result["estimates"]["montecarlo"]
-    assert set(found) == {
-        "value", "trials", "mean", "sd", "quantiles", "running_minimum", "histogram", "map", "map_names", "null",
-        "calibrated", "held_out", "held_out_interval", "held_out_null",
+    judged = {
+        "value", "map", "map_names", "null", "calibrated", "held_out", "held_out_interval", "held_out_null", "spread",
+        "measures",
     }  # fmt: skip
+    own = {
+        "montecarlo": {"trials", "mean", "sd", "quantiles", "running_minimum", "histogram"},
+        "assignment": {"subsets", "best_subset"},
+        "search": {"exact", "restarts", "restart_values"},
+    }
+    assert {name: set(found) - judged for name, found in result["estimates"].items()} == own
+    values = [result["estimates"][name]["value"] for name in own]
+    assert values == sorted(values, reverse=True)
+    found = result["estimates"]["montecarlo"]
     assert set(found["null"]) == {"mean", "sd", "p_value", "repeats"}
-    assert set(result["seconds"]) == {"logits", "ranks", "montecarlo", "null"}
+    assert set(result["seconds"]) == {"logits", "ranks", "montecarlo", "assignment", "search", "null", "spread"}
     assert (result["n_samples"], result["n_source_classes"], result["n_target_classes"]) == (60, 1000, 3)
     assert len(found["map"]) == len(found["map_names"]) == 3
     second = strict(modgap("discrepancy", *SMALL, "--target", small_images, *QUICK, "--json").stdout)
@@ -59,9 +68,9 @@ def test_table_and_folder(modgap, own_logits, tmp_path):
     assert "chance 0.667" in done.stdout
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == ["discrepancy.png", "map.png", "result.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["confusion.png", "discrepancy.png", "map.png", "result.json"]
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
-    for name in ("discrepancy.png", "map.png"):
+    for name in ("confusion.png", "discrepancy.png", "map.png"):
         pixels = matplotlib.image.imread(tmp_path / "out" / name)
         assert min(pixels.shape[:2]) > 150
         assert pixels[..., :3].std() > 0.02

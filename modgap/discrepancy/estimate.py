@@ -206,7 +206,7 @@ def estimate(
         >>> logits[np.arange(120), labels + 5] += 3
         >>> result = estimate(logits, labels, null=9)
         >>> {name: round(found.held_out, 3) for name, found in result.estimates.items()}
-        {}
+        {'montecarlo': 0.233, 'assignment': 0.233, 'search': 0.017}
         >>> result.estimates["search"].found.map
         (5, 6, 7)
     """

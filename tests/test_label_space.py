@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+
+from modgap.discrepancy import discrepancy_under, estimate, label_space, pseudo_classes, search, upper_bound
+from modgap.discrepancy import trials as counting
+from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.terms import confusion, wrong_terms
+from modgap.errors import InputError, UsageError
+from tests import naive
+
+
+def multi_hot(rng, n, k, most=3):
+    table = np.zeros((n, k), int)
+    for row in table:
+        row[rng.permutation(k)[: rng.integers(1, most + 1)]] = 1
+    table[np.arange(k), np.arange(k)] = 1
+    return table
+
+
+def naive_value(logits, table, source_classes):
+    """Mean of 1 - P(pred|x), P uniform over a sample's labels; samples without labels left out."""
+    order = np.argsort(source_classes)
+    predicted = order[logits[:, np.asarray(source_classes)[order]].argmax(axis=1)]
+    kept = table.any(axis=1)
+    return 1 - (table / np.maximum(1, table.sum(axis=1, keepdims=True)))[np.arange(len(table)), predicted][kept].mean()
+
+
+@pytest.fixture
+def several():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((150, 40)).astype(np.float32)
+    table = multi_hot(rng, 150, 6)
+    logits[:, 3:9] += 1.5 * table
+    table[[20, 40]] = 0
+    return logits, table
+
+
+def test_multi_label_estimates_are_the_naive_total_variation(several):
+    logits, table = several
+    result = estimate(logits, table, trials=300, null=0, spread=0)
+    assert (result.unlabelled, result.n_samples) == (2, 148)
+    maps = [naive.drawn_map(0, t, 40, 6) for t in range(300)]
+    values = [naive_value(logits, table, m) for m in maps]
+    found = result.estimates["montecarlo"].found
+    assert found.value == pytest.approx(min(values))
+    assert found.mean == pytest.approx(np.mean(values))
+    for name in ("assignment", "search"):
+        other = result.estimates[name].found
+        assert other.value == pytest.approx(naive_value(logits, table, other.map))
+    assert result.estimates["search"].found.value <= result.upper_bound + 1e-12
+    assert result.floor == pytest.approx(np.mean([1 - 1 / r.sum() for r in table if r.any()]))
+    assert result.estimates["search"].found.value >= result.floor
+
+
+def test_one_label_each_is_the_single_label_case():
+    rng = np.random.default_rng(1)
+    logits, labels = rng.standard_normal((90, 30)).astype(np.float32), np.repeat(np.arange(3), 30)
+    single = estimate(logits, labels, trials=500, null=3)
+    several = estimate(logits, np.eye(3, dtype=int)[labels], trials=500, null=3)
+    assert several.estimates == single.estimates
+    assert several.floor == single.floor == 0
+
+
+def test_balanced_values_are_means_over_classes():
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(4), [200, 60, 20, 7])
+    logits = rng.standard_normal((287, 25)).astype(np.float32)
+    logits[np.arange(287), labels + 2] += 1
+    result = estimate(logits, labels, trials=400, null=2, balanced=True)
+    for estimated in result.estimates.values():
+        chosen = np.asarray(estimated.found.map)
+        order = np.argsort(chosen)
+        wrong = order[logits[:, chosen[order]].argmax(axis=1)] != labels
+        wanted = np.mean([wrong[labels == k].mean() for k in range(4)])
+        assert estimated.found.value == pytest.approx(wanted, abs=1e-5)
+    assert result.prior == pytest.approx(0.75, abs=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["columns", "bits"])
+def test_weighted_counts_equal_the_naive_ones(kernel):
+    rng = np.random.default_rng(3)
+    logits = rng.standard_normal((120, 50)).astype(np.float32)
+    labels, parts, weights = rng.integers(0, 7, 120), rng.integers(0, 2, 120), rng.integers(1, 5, 120)
+    problem = Problem(logits, np.arange(120), labels, parts, 7, 2, weights)
+    counts = counting.count_trials(problem, stop=60, kernel=kernel).matches
+    for t in range(60):
+        right = np.array([naive.matches(logits[[i]], labels[[i]], naive.drawn_map(0, t, 50, 7)) for i in range(120)])
+        assert counts[t].tolist() == [int((right * weights)[parts == p].sum()) for p in (0, 1)]
+
+
+def test_terms_and_confusion(several):
+    logits, table = several
+    space = label_space(table)
+    chosen = np.arange(3, 9)
+    terms, weights = wrong_terms(logits, space, np.arange(len(space)), chosen)
+    assert np.average(terms, weights=weights) == pytest.approx(naive_value(logits, table, chosen))
+    matrix = confusion(logits, space, chosen)
+    assert matrix.sum() == pytest.approx(148)
+    assert 1 - matrix.trace() / 148 == pytest.approx(naive_value(logits, table, chosen))
+    assert (
+        upper_bound(logits, table)
+        >= search(logits, space.labels, 6, weights=space.weights, ranking=ranked(logits, space)).value
+    )
+
+
+def ranked(logits, space):
+    from modgap.discrepancy.ranks import rank_samples
+
+    return rank_samples(logits, space.n_classes).take(space.kept[space.samples])
+
+
+def test_pseudo_classes_are_k_means_fitted_on_the_training_samples():
+    rng = np.random.default_rng(4)
+    centres = np.array([[0.0, 0, 0], [9, 9, 9], [-9, 9, 0]])
+    truth = rng.integers(0, 3, 200)
+    fields = centres[truth] + rng.standard_normal((200, 3))
+    found = pseudo_classes(fields.reshape(200, 3, 1), train=np.arange(100), n_classes=3)
+    assert len(set(zip(truth, found, strict=True))) == 3
+    assert found[0] == 0
+    np.testing.assert_array_equal(found, pseudo_classes(fields, train=np.arange(100), n_classes=3))
+    with pytest.raises(InputError, match="at least 10 training samples"):
+        pseudo_classes(fields, train=np.arange(5))
+    with pytest.raises(InputError, match="finite targets"):
+        pseudo_classes(fields * np.nan)
+    assert estimate(rng.standard_normal((200, 9)), found, trials=50, null=0).n_target_classes == 3
+
+
+LOG_P = np.log(np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("measure", "terms"),
+    [
+        ("total-variation", lambda p: 1 - p),
+        ("kl", lambda p: -np.log(p)),
+        ("brier", lambda p: 2 * (1 - p) ** 2),
+        ("hellinger", lambda p: np.sqrt(1 - np.sqrt(p))),
+        ("jensen-shannon", lambda p: 0.5 * (np.log(2 / (1 + p)) + p * np.log(2 * p / (1 + p)) + (1 - p) * np.log(2))),
+    ],
+)
+def test_measures_of_two_classes_in_closed_form(measure, terms):
+    own = np.array([0.6 / 0.7, 0.5 / 0.7])
+    assert discrepancy_under(LOG_P, [0, 1], [0, 2], measure) == pytest.approx(terms(own).mean())
+    cold = own**2 / (own**2 + (1 - own) ** 2)
+    assert discrepancy_under(LOG_P, [0, 1], [0, 2], measure, temperature=0.5) == pytest.approx(terms(cold).mean())
+
+
+def test_measures_of_several_labels_and_their_refusals(several):
+    logits, table = several
+    value = discrepancy_under(logits, table, np.arange(3, 9), "total-variation")
+    source = np.exp(logits[:, 3:9]) / np.exp(logits[:, 3:9]).sum(axis=1, keepdims=True)
+    target = table / np.maximum(1, table.sum(axis=1, keepdims=True))
+    kept = table.any(axis=1)
+    assert value == pytest.approx(0.5 * np.abs(source - target).sum(axis=1)[kept].mean())
+    with pytest.raises(UsageError, match="did you mean hellinger"):
+        discrepancy_under(logits, table, np.arange(3, 9), "helinger")
+    with pytest.raises(UsageError, match="temperature above 0"):
+        discrepancy_under(logits, table, np.arange(3, 9), "kl", temperature=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 2], [1, 0]], "of 0 and 1"),
+        ([[1, 0], [1, 0]], "got none for 1 of 2 classes"),
+        ([0.5, 1.5], "pseudo_classes"),
+        (np.ones((2, 13), int), "at most 12 labels"),
+    ],
+)
+def test_labels_that_are_none(labels, message):
+    with pytest.raises(InputError, match=message):
+        label_space(labels)
+
+
+def test_more_target_than_source_classes_need_classes():
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(12), 10)
+    logits = rng.standard_normal((120, 8)).astype(np.float32)
+    with pytest.raises(InputError, match="12 > 8; compare some of the classes at a time with --classes 8"):
+        estimate(logits, labels, trials=10)
+    result = estimate(logits, labels, trials=200, classes=5)
+    assert result.estimates == {}
+    assert result.upper_bound is None
+    assert set(result.k_way.estimates) == {"montecarlo", "assignment", "search"}
+    with pytest.raises(InputError, match="at most 8 classes at a time"):
+        estimate(logits, labels, trials=10, classes=9)
+
+
+@pytest.mark.slow
+def test_k_way_makes_targets_of_different_k_comparable():
+    """One process, 10 and 50 of its classes: alike at ten classes at a time, and not otherwise."""
+    results = {}
+    for k in (10, 50):
+        rng = np.random.default_rng(k)
+        labels = np.repeat(np.arange(k), 40)
+        logits = rng.standard_normal((40 * k, 200)).astype(np.float32)
+        logits[np.arange(40 * k), labels + 3] += 2
+        results[k] = estimate(logits, labels, trials=2000, null=0, spread=0, classes=10, estimators=["search"])
+    few, many = (results[k].k_way.estimates["search"] for k in (10, 50))
+    assert few.held_out_interval[0] <= many.held_out_interval[1]
+    assert many.held_out_interval[0] <= few.held_out_interval[1]
+    outright = [results[k].estimates["search"] for k in (10, 50)]
+    assert outright[1].held_out_interval[0] > outright[0].held_out_interval[1]
+
+
+def test_bounds_bracket_the_best_map():
+    rng = np.random.default_rng(6)
+    labels = rng.permutation(np.repeat(np.arange(4), 25))
+    logits = rng.standard_normal((100, 12)).astype(np.float32)
+    logits[np.arange(100), labels] += 3
+    result = estimate(logits, labels, trials=200, null=0, bound_seconds=5)
+    best = result.estimates["search"].found
+    assert best.exact
+    assert result.bounds.lower <= best.value <= result.bounds.upper
+    assert sorted(k for group in result.bounds.groups for k in group) == [0, 1, 2, 3]
+    assert result.bounds.permuted_lower > result.bounds.lower
