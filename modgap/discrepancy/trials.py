@@ -28,7 +28,7 @@ RANKED_ROWS = 512
 # choice of a kernel needs only their ratios. COLUMN: one sample's visit of one chosen column in one
 # trial. BATCH and STEP: one sample's start, and its visit of one class, for 1,024 trials. CODE and
 # LEADING: ranking one value, and one of which only the leading ones are wanted.
-COLUMN_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.010, 75.0, 1.04, 5.5, 2.9
+COLUMN_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0105, 115.0, 1.17, 5.5, 2.9
 
 
 @dataclass(frozen=True)
