@@ -8,7 +8,7 @@ __all__ = ["discrepancy"]
 
 LOGITS_EXCLUDE = (
     "source", "target", "weights", "split", "limit", "input_size", "representation", "kind", "device",
-    "batch_size", "dtype",
+    "batch_size", "dtype", "head", "pseudo_classes",
 )  # fmt: skip
 
 
@@ -60,6 +60,8 @@ LOGITS_EXCLUDE = (
 @click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
 @click.option("--representation", type=click.Choice(["spectrogram", "fold"]), help="How series become images.")
 @click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
+@click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
+@click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--batch-size", default="auto", show_default=True, help="Samples at a time through the source.")
 @click.option(
@@ -116,7 +118,9 @@ def _check(ctx: click.Context, given: dict) -> None:
     elif not given["source"] or not given["target"]:
         raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
     ones, zeros = ("trials", "limit", "input_size", "threads"), ("subsets", "restarts", "bound_seconds", "null")
-    least = {"classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
+    least = (
+        {"classes": 2, "pseudo_classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
+    )
     for name, lowest in least.items():
         if given[name] is not None and given[name] < lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
@@ -140,7 +144,7 @@ def _measure(given: dict, progress):
         counted["estimators"] = [given["estimator"]]
     if given["logits"]:
         return measure_logits(given["logits"], progress=progress, **counted)
-    asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device")
+    asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device", "head")
     batch = None if given["batch_size"] == "auto" else int(given["batch_size"])
     request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch, compared=given["classes"])
     return measure(
@@ -148,6 +152,7 @@ def _measure(given: dict, progress):
         given["target"],
         weights=given["weights"],
         kind=given["kind"],
+        pseudo_classes=given["pseudo_classes"],
         request=request,
         progress=progress,
         **counted,

@@ -30,6 +30,9 @@ def checked_logits(logits: ArrayLike) -> np.ndarray:
         raise InputError(f"expected at least two source classes, got logits of shape {array.shape}")
     _refuse_not_finite(array)
     exact = np.ascontiguousarray(array, np.float32) if array.dtype.itemsize <= 4 else _float32_in_order(array)
+    # Numba compiles read-only arrays apart, and mapped logits are read-only: all are, so that once will do.
+    exact = exact.view(np.ndarray)
+    exact.flags.writeable = False
     return exact
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
 from modgap.label_space import label_space
 from modgap.sources import Source, SourceHandle
-from modgap.targets import SPLITS, Table, Target
-from modgap.targets.splits import stratified_subset
+from modgap.targets import SPLITS, Table, Target, open_target
+from modgap.targets.splits import strata, stratified_subset
 
 __all__ = ["LogitsRequest", "SourceLogits", "logits_from_file", "source_logits"]
 
@@ -41,6 +41,7 @@ class LogitsRequest:
         dtype: float32, or bfloat16 or float16 for mixed precision.
         device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
         batch_size: Samples at a time; None finds it.
+        head: `own`, or `probe:SURROGATE` for a linear probe fitted on that target.
         compared: Target classes that will be compared at a time; None for all. More classes than the
             source has are refused before the model runs, unless fewer are compared.
     """
@@ -53,6 +54,7 @@ class LogitsRequest:
     dtype: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
+    head: str = "own"
     compared: int | None = None
 
 
@@ -102,6 +104,7 @@ def source_logits(
         "input_size": request.input_size,
         "representation": request.representation,
         "dtype": request.dtype,
+        "head": _surrogate(request).fingerprint if request.head != "own" else "own",
         "modgap": __version__,
     }
     path = entry_path("logits", key_of(wanted))
@@ -130,6 +133,13 @@ def _from_cache(path: Path) -> dict | None:
     }
 
 
+def _surrogate(request: LogitsRequest) -> Target:
+    kind, _, name = request.head.partition(":")
+    if kind != "probe" or not name:
+        raise UsageError(f"expected --head own or probe:SURROGATE, got {request.head!r}")
+    return open_target(name)
+
+
 def _chosen_rows(table: Table, request: LogitsRequest) -> np.ndarray:
     rows = np.arange(len(table.labels))
     if request.split != "all":
@@ -137,7 +147,7 @@ def _chosen_rows(table: Table, request: LogitsRequest) -> np.ndarray:
     if len(rows) == 0:
         raise InputError(f"expected at least one sample in split {request.split}, got none")
     if request.limit and request.limit < len(rows):
-        rows = rows[stratified_subset(table.labels[rows], request.limit, request.seed)]
+        rows = rows[stratified_subset(strata(table.labels[rows]), request.limit, request.seed)]
     return rows
 
 
@@ -148,7 +158,15 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     table = target.read()
     rows = _chosen_rows(table, request)
     embedding = native_embedding(target.manifest.input, table, request.representation)
-    source = handle.load(request.input_size)
+    source = handle.load(request.input_size, head=request.head == "own")
+    head: str | dict = "own"
+    if request.head != "own":
+        from modgap.probe_head import with_probe_head
+
+        source, fitted = with_probe_head(
+            source, _surrogate(request), device=device, batch_size=request.batch_size, dtype=request.dtype
+        )  # fmt: skip
+        head = asdict(fitted)
     shape = (len(rows), len(source.class_names))
     labels = table.labels[rows]
     n_classes = label_space(labels).n_classes
@@ -158,7 +176,7 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     record: dict = {
         "source_classes": list(source.class_names),
         "target_classes": [str(name) for name in table.classes or ()][:n_classes],
-        "provenance": _provenance(wanted, source, embedding, device.type),
+        "provenance": _provenance(wanted, source, embedding, device.type) | {"head": head},
     }
     arrays = {"labels": labels, "rows": rows}
     if table.groups:

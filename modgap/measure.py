@@ -19,6 +19,7 @@ def measure(
     *,
     weights: str | None = None,
     kind: str | None = None,
+    pseudo_classes: int | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,
     **options,
@@ -30,6 +31,7 @@ def measure(
         target: As for `modgap.targets.open_target`.
         weights: File or folder that overrides where the source's weights come from.
         kind: `image` or `series`, for array files that could be either.
+        pseudo_classes: Clusters that stand for a real-valued target's values.
         request: Which samples, at what size, on what device; None for all at the source's own size.
         progress: Called with a stage's name and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`.
@@ -37,7 +39,7 @@ def measure(
     Raises:
         InputError: When source, target or their combination cannot be used; says why.
     """
-    handle, data = open_source(source, weights=weights), open_target(target, kind=kind)
+    handle, data = open_source(source, weights=weights), open_target(target, kind=kind, pseudo_classes=pseudo_classes)
     held = source_logits(handle, data, request or LogitsRequest(), progress)
     return _report(source, target, held, progress, options)
 

@@ -76,6 +76,31 @@ def test_table_and_folder(modgap, own_logits, tmp_path):
         assert pixels[..., :3].std() > 0.02
 
 
+def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
+    options = ("--classes", 2, "--balanced", "--measure", "kl", "--measure", "brier", "--temperature", 2)
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, *options)
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "2 classes at a time",
+        "mean share of a class's samples",
+        "kl at the map of search",
+        "brier at the map",
+    ):
+        assert part in done.stdout
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--bound-seconds", 2, "--json")
+    bounds = strict(done.stdout)["bounds"]
+    assert 0 <= bounds["lower"] <= bounds["upper"]
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--bound-seconds", 2)
+    assert "certified: no map at all gets less than" in done.stdout
+    assert "certified: with permuted labels every map gets at least" in done.stdout
+
+
+def test_one_estimator_alone(modgap, own_logits):
+    for name in ("assignment", "search"):
+        done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", name, "--json")
+        assert list(strict(done.stdout)["estimates"]) == [name]
+
+
 def test_threads_change_nothing(modgap, own_logits):
     results = [
         without_timings(strict(modgap("discrepancy", "--logits", own_logits, *QUICK, "--threads", n, "--json").stdout))
@@ -228,6 +253,12 @@ def refused(done, code, message):
         (["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"], 2, "applies to series"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"], 1, "found no file or folder"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
+        (["--logits", "x.npz", "--classes", "1"], 2, "expected --classes of at least 2, got 1"),
+        (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature applies to --measure"),
+        (["--logits", "x.npz", "--measure", "kl", "--temperature", "0"], 2, "expected --temperature above 0"),
+        (["--logits", "x.npz", "--head", "probe:digits"], 2, "--head does not apply to --logits"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--head", "svm"], 2, "own or probe:SURROGATE"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--pseudo-classes", "5"], 2, "real-valued targets"),
         (["--sauce", "efficientnet-lite0"], 2, "No such option"),
     ],
 )

@@ -184,3 +184,81 @@ def test_a_cached_run_needs_no_torch(small_images, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert source_logits(open_source(SMALL), open_target(str(small_images)), AT_64).cached
+
+
+@pytest.fixture
+def surrogate(tmp_path):
+    """Images whose two classes differ by a gradient's direction."""
+    rng = np.random.default_rng(3)
+    labels, ramp = np.repeat([0, 1], 40), np.linspace(0, 1, 16)
+    images = np.where(labels[:, None, None] == 0, ramp[None, None, :], ramp[None, :, None])
+    path = tmp_path / "surrogate.npz"
+    np.savez(path, x=images[:, None] + 0.1 * rng.random((80, 1, 16, 16)), y=labels)
+    return path
+
+
+def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, tmp_path):
+    from safetensors.torch import save_file
+
+    model = __import__("timm").create_model("mobilenetv3_small_050", num_classes=0)
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")
+    handle = open_source("timm:mobilenetv3_small_050", weights=str(tmp_path / "bare.safetensors"))
+    pair = open_target(str(surrogate))
+    request = LogitsRequest(input_size=64, device="cpu", head=f"probe:{surrogate}", compared=2)
+    held = source_logits(handle, pair, request)
+    assert held.logits.shape == (80, 2)
+    assert held.source_classes == ("0", "1")
+    head = held.provenance["head"]
+    assert (head["surrogate"], head["test_error"]) == ("surrogate", 0.0)
+    # The head is the probe itself: on its own surrogate it predicts the classes it was fitted to.
+    assert (held.logits.argmax(axis=1) == held.labels).mean() > 0.95
+    assert source_logits(handle, pair, request).cached
+    with pytest.raises(InputError, match=r"classification head|do not fit"):
+        source_logits(handle, pair, AT_64)
+    with pytest.raises(UsageError, match="own or probe:SURROGATE"):
+        source_logits(handle, pair, LogitsRequest(head="ridge:x"))
+
+
+def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    from modgap.embedding import native_embedding
+    from modgap.probe_head import with_probe_head
+
+    source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
+    probed, _ = with_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    table = pair.read()
+    embedding = native_embedding(pair.manifest.input, table)
+    images = torch.from_numpy(np.stack([embedding.image(table.samples[i]) for i in range(80)]))
+    with torch.inference_mode():
+        ready = inference.to_input(images, source.input)
+        features = source.features(ready).numpy()
+        logits = probed.model(ready).numpy()
+    train = table.splits == 0
+    scaler = StandardScaler().fit(features[train])
+    probe = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(features[train]), table.labels[train])
+    wanted = probe.decision_function(scaler.transform(features))
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_real_valued_targets_become_pseudo_classes_of_the_training_split(tmp_path):
+    rng = np.random.default_rng(4)
+    path = tmp_path / "field.npz"
+    np.savez(path, x=rng.random((60, 1, 8, 8)), y=rng.random((60, 4, 4)))
+    for k in (None, 5):
+        held = source_logits(open_source(SMALL), open_target(str(path), pseudo_classes=k), AT_64)
+        assert len(np.unique(held.labels)) == (k or 10)
+    np.savez(path, x=rng.random((6, 1, 8, 8)), y=np.arange(6) % 2)
+    with pytest.raises(UsageError, match="applies to real-valued targets"):
+        open_target(str(path), pseudo_classes=5)
+
+
+def test_several_labels_a_sample(tmp_path):
+    rng = np.random.default_rng(5)
+    table = rng.integers(0, 2, (60, 4))
+    table[:4] = np.eye(4, dtype=int)
+    np.savez(tmp_path / "tags.npz", x=rng.random((60, 1, 8, 8)), y=table)
+    held = source_logits(open_source(SMALL), open_target(str(tmp_path / "tags.npz")), AT_64)
+    np.testing.assert_array_equal(held.labels, table)
+    assert source_logits(open_source(SMALL), open_target(str(tmp_path / "tags.npz")), AT_64).cached

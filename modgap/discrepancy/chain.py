@@ -1,7 +1,7 @@
 """All estimators on one labelling, each given what the ones before it found, on all samples and on halves."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +16,10 @@ from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.search import Search, search
 from modgap.discrepancy.terms import wrong_terms
 from modgap.discrepancy.trials import count_trials
-from modgap.label_space import LabelSpace
+from modgap.discrepancy.trials import warm_up as warm_up_trials
+from modgap.label_space import LabelSpace, label_space
 
-__all__ = ["ESTIMATORS", "Data", "Found", "HeldOut", "Outcome", "run_chain"]
+__all__ = ["ESTIMATORS", "Data", "Found", "HeldOut", "Outcome", "run_chain", "warm_up"]
 
 ESTIMATORS = ("montecarlo", "assignment", "search")
 
@@ -98,6 +99,20 @@ class _Clock:
 
     def add(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+
+def warm_up(names: Sequence[str]) -> None:
+    """Compile the kernels that these estimators need, or load them from numba's cache."""
+    warm_up_trials()
+    logits, labels = np.zeros((40, 3), np.float32), np.arange(40) % 2
+    logits.flags.writeable = False
+    if "assignment" in names:
+        assignment(logits, labels, 2, subsets=2)
+        assignment(np.repeat(logits, 20, axis=1), labels, 2, subsets=2)
+    if "search" in names:
+        search(logits, labels, 2)
+        search(logits, labels, 2, restarts=1, enumerable=0)
+    wrong_terms(logits, label_space(labels), np.arange(40), np.arange(2))
 
 
 def run_chain(

@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike
 
 from modgap.checks import checked_class_count, checked_logits
 from modgap.discrepancy.bounds import lower_bound, upper_bound
-from modgap.discrepancy.chain import ESTIMATORS, Data, Found, HeldOut, Outcome, run_chain
+from modgap.discrepancy.chain import ESTIMATORS, Data, Found, HeldOut, Outcome, run_chain, warm_up
 from modgap.discrepancy.halves import Null, bootstrap_interval, null_of, permuted_samples, wilson_interval
 from modgap.discrepancy.kway import KWay, k_way
 from modgap.discrepancy.measures import discrepancy_under
 from modgap.discrepancy.terms import confusion
-from modgap.discrepancy.trials import warm_up
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import LabelSpace, label_space
 
@@ -220,9 +219,7 @@ def estimate(
     codes = None if groups is None else _checked_groups(groups, len(array))[space.kept]
     if classes is None or classes > space.n_classes:
         checked_class_count(space.n_classes, array.shape[1])
-    began = time.perf_counter()
-    warm_up()
-    log.debug("kernels ready after %.1f s", time.perf_counter() - began)
+    warm_up(names)
     data = Data(
         array, codes, names, space.n_classes, trials, subsets, restarts, seed, threads or os.cpu_count() or 1
     )  # fmt: skip

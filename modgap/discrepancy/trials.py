@@ -275,6 +275,8 @@ def warm_up() -> None:
     """Compile the kernels, or load them from numba's cache, so that timings are without it."""
     for entries in (20, 40):
         nobody = np.zeros(entries, np.int64)
-        tiny = Problem(np.zeros((entries, 3), np.float32), np.arange(entries), nobody, nobody, 2, 1)
+        logits = np.zeros((entries, 3), np.float32)
+        logits.flags.writeable = False
+        tiny = Problem(logits, np.arange(entries), nobody, nobody, 2, 1)
         for kernel in ("columns", "bits"):
             count_trials(tiny, stop=2, kernel=kernel)

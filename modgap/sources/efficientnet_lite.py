@@ -70,7 +70,7 @@ class EfficientNetLite:
         """Architecture, checksum of the weights, versions."""
         return {"architecture": self._architecture, "weights": file_digest(self._file), **library_versions()}
 
-    def load(self, input_size: int | None) -> Source:
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """The timm model with the package's weights.
 
         The package names its tensors otherwise than timm does, and keeps them in the same order.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ImageInput", "Parts", "Source", "SourceHandle", "SourceInfo"]
 
@@ -77,6 +77,7 @@ class Source:
         class_names: Names of its classes, or their numbers.
         convolutional: Whether it starts from convolutions all through, which run faster channels-last.
         split: Gives its parts.
+        features: Images to pooled features (B, D), what the head is a linear layer on.
     """
 
     model: "nn.Module"
@@ -84,6 +85,7 @@ class Source:
     class_names: tuple[str, ...]
     convolutional: bool
     split: Callable[[], Parts]
+    features: "Callable[[Tensor], Tensor]"
 
 
 class SourceHandle(Protocol):
@@ -96,5 +98,8 @@ class SourceHandle(Protocol):
     def fingerprint(self) -> dict:
         """What decides the outputs: architecture, checksum of the weights, versions."""
 
-    def load(self, input_size: int | None) -> Source:
-        """Load it; raises InputError when the weights are missing or do not fit."""
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
+        """Load it; raises InputError when the weights are missing or do not fit.
+
+        Without `head` a model that has no classification head will do.
+        """

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from modgap.cache import cache_folder, key_of
 from modgap.digests import file_digest
@@ -45,12 +46,13 @@ def read_weights(path: Path) -> dict:
     return state
 
 
-def build(architecture: str, input_size: int | None, **options) -> Source:
+def build(architecture: str, input_size: int | None, *, head: bool = True, **options) -> Source:
     """A timm model with random weights and its own preprocessing.
 
     Args:
         architecture: timm's name, with or without a tag.
         input_size: Height and width in pixels; None for the model's own.
+        head: Whether a classification head is needed.
         options: Further arguments of `timm.create_model`.
 
     Raises:
@@ -67,13 +69,21 @@ def build(architecture: str, input_size: int | None, **options) -> Source:
         model = timm.create_model(architecture, **options).eval()
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"timm cannot make {architecture} at {input_size or 'its own'} pixels: {error}") from error
-    if not getattr(model, "num_classes", 0):
-        raise UsageError(f"expected a model with a classification head, {architecture} has none")
+    if head and not getattr(model, "num_classes", 0):
+        raise UsageError(
+            f"expected a model with a classification head, {architecture} has none; "
+            "fit one on labelled data of its modality with --head probe:SURROGATE"
+        )
     config = resolve_model_data_config(model)
     size = (input_size, input_size) if input_size else tuple(config["input_size"][1:])
     own = ImageInput(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
     names = _class_names(model)
-    return Source(model, own, names, _convolutional(model), lambda: split_model(model))
+
+    def features(images):
+        whole: Any = model
+        return whole.forward_head(whole.forward_features(images), pre_logits=True)
+
+    return Source(model, own, names, _convolutional(model), lambda: split_model(model), features)
 
 
 def _convolutional(model) -> bool:
@@ -167,7 +177,7 @@ class TimmModel:
             raise InputError(f"expected weights at {self.weights}, found no file or folder")
         return self.weights
 
-    def load(self, input_size: int | None) -> Source:
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """The timm model with these weights."""
         configuration = self._configuration()
         options = _folder_options(configuration) if configuration else {}
@@ -175,7 +185,9 @@ class TimmModel:
         classes = _head_size(given, self.architecture)
         if classes and "num_classes" not in options:
             options["num_classes"] = classes
-        source = build(self.architecture, input_size, **options)
+        elif not classes and not head:
+            options["num_classes"] = 0
+        source = build(self.architecture, input_size, head=head, **options)
         _fill(source.model, given, self.architecture, self._file())
         return source
 
@@ -191,13 +203,13 @@ class RandomTimm:
         """Architecture, seed of the weights, versions."""
         return {"architecture": self.architecture, "weights": f"random, seed {RANDOM_SEED}", **library_versions()}
 
-    def load(self, input_size: int | None) -> Source:
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """The timm model as its library initialises it."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return build(self.architecture, input_size)
+            return build(self.architecture, input_size, head=head)
 
 
 def _folder_options(configuration: Path) -> dict:

@@ -64,7 +64,10 @@ class Manifest(_Record):
     name: Name
     title: str
     modality: str = Field(description="Kind of data in the field's words, such as handwriting or motion.")
-    task: Literal["classification"]
+    task: Literal["classification", "multi-label", "regression"]
+    pseudo_classes: int = Field(
+        default=10, ge=2, description="Clusters that stand for the values of a regression target."
+    )
     input: InputSpec
     classes: tuple[str, ...] | None = Field(default=None, description="Names in label order; the reader's if absent.")
     reader: Reader

@@ -42,7 +42,7 @@ class Table:
 
     Attributes:
         samples: The samples.
-        labels: Target class of each sample, 0..K-1, shape (N,).
+        labels: Target class of each sample, 0..K-1, shape (N,); 0/1 labels (N, K); or real values (N, ...).
         classes: Class names in label order, or None.
         splits: Index into SPLITS of each sample, shape (N,), or None where the data names none.
         groups: Record, subject or field of each sample, shape (N,), by name.

@@ -5,7 +5,7 @@ import numpy as np
 from modgap.errors import UsageError
 from modgap.targets.samples import SPLITS
 
-__all__ = ["complete_splits", "stratified_order", "stratified_subset"]
+__all__ = ["complete_splits", "strata", "stratified_order", "stratified_subset"]
 
 
 def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
@@ -22,6 +22,16 @@ def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -
         members = rng.permutation(np.flatnonzero(unit_labels == label))
         keys[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return keys[units]
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """One integer a sample to stratify by: its class, its rarest class, or nothing for real values."""
+    if labels.dtype.kind == "f":
+        return np.zeros(len(labels), np.int64)
+    if labels.ndim == 1:
+        return labels
+    frequency = labels.sum(axis=0)
+    return np.where(labels > 0, frequency, frequency.sum() + 1).argmin(axis=1)
 
 
 def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:

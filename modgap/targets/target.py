@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from modgap.digests import file_digest, folder_digest
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.label_space import pseudo_classes
 from modgap.targets.manifest import DataFile, Manifest, load_manifest
 from modgap.targets.readers import reader
 from modgap.targets.readers.image_folder import image_files
-from modgap.targets.samples import Table
-from modgap.targets.splits import complete_splits
+from modgap.targets.samples import SPLITS, Table
+from modgap.targets.splits import complete_splits, strata
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
@@ -65,13 +66,18 @@ class Target:
         if len(table.labels) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
         groups = _chosen_groups(table, manifest)
-        splits = complete_splits(table.splits, table.labels, groups, **manifest.splits.model_dump())
-        classes = manifest.classes or table.classes or _numbered(table.labels)
-        return Table(table.samples, table.labels, classes, splits, None if groups is None else {"groups": groups})
+        splits = complete_splits(table.splits, strata(table.labels), groups, **manifest.splits.model_dump())
+        labels = table.labels
+        if manifest.task == "regression":
+            train = splits == SPLITS.index("train")
+            labels = pseudo_classes(labels, train=train, n_classes=manifest.pseudo_classes)
+        classes = manifest.classes or table.classes or _numbered(labels)
+        return Table(table.samples, labels, classes, splits, None if groups is None else {"groups": groups})
 
 
 def _numbered(labels: np.ndarray) -> list[str]:
-    return [str(label) for label in range(int(labels.max()) + 1)]
+    size = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+    return [str(label) for label in range(size)]
 
 
 def _chosen_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
@@ -120,18 +126,28 @@ def named_manifest(name: str) -> Manifest:
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 
 
-def open_target(name: str, *, kind: str | None = None) -> Target:
+def open_target(name: str, *, kind: str | None = None, pseudo_classes: int | None = None) -> Target:
     """Find a target's data.
 
     Args:
         name: A manifest's name, a `.toml` manifest, a folder of class sub-folders of images, or a
             `.npz` or `.safetensors` file with x and y.
         kind: `image` or `series`, for array files whose x could be either.
+        pseudo_classes: Clusters that stand for a regression target's values; its manifest's number if None.
 
     Raises:
         UsageError: When nothing has this name, or `kind` is missing or does not apply.
         InputError: When a file is missing, with the command that brings it.
     """
+    target = _opened(name, kind)
+    if pseudo_classes is None:
+        return target
+    if target.manifest.task != "regression":
+        raise UsageError(f"--pseudo-classes applies to real-valued targets, {name} has classes")
+    return replace(target, manifest=target.manifest.model_copy(update={"pseudo_classes": pseudo_classes}))
+
+
+def _opened(name: str, kind: str | None) -> Target:
     path = Path(name).expanduser()
     arrays = path.suffix in ARRAY_SUFFIXES
     if kind and not arrays:
@@ -201,12 +217,16 @@ def _array_manifest(path: Path, kind: str | None) -> Manifest:
     from modgap.targets.readers.arrays import peek
 
     header = peek(_existing(path))
+    if "x" not in header:
+        raise InputError(f"expected arrays x and y in {path}, got {', '.join(sorted(header)) or 'none'}")
     if kind is None:
-        if len(header["x"]) == 3:
+        if len(header["x"][0]) == 3:
             raise UsageError(
-                f"x of shape {header['x']} in {path} can be images (N, H, W) or series (N, channels, length); "
+                f"x of shape {header['x'][0]} in {path} can be images (N, H, W) or series (N, channels, length); "
                 "say which with --kind image or --kind series"
             )
-        kind = "image" if len(header["x"]) > 3 else "series"
+        kind = "image" if len(header["x"][0]) > 3 else "series"
     manifest = _own(path.stem, "arrays", {"kind": kind}, kind)
-    return manifest.model_copy(update={"group": "groups" if "groups" in header else None})
+    shape, sort = header.get("y", ((0,), "i"))
+    task = "regression" if sort == "f" else "multi-label" if len(shape) == 2 else "classification"
+    return manifest.model_copy(update={"group": "groups" if "groups" in header else None, "task": task})

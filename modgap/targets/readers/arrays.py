@@ -17,7 +17,9 @@ __all__ = ["load_arrays", "peek", "read"]
 
 
 def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
-    """Read a `.npz` or `.safetensors` file with x (N, ...), y (N,) and optionally groups (N,).
+    """Read a `.npz` or `.safetensors` file with x (N, ...), y and optionally groups (N,).
+
+    y holds classes (N,), 0/1 labels (N, K), or real values (N, ...).
 
     Args:
         files: One path under the role `data`.
@@ -33,33 +35,36 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
     if missing:
         raise InputError(f"expected arrays x and y in {path}, got {', '.join(sorted(arrays)) or 'none'}")
     x, y = arrays["x"], arrays["y"]
-    if y.ndim != 1 or len(x) != len(y):
-        raise InputError(f"expected y of shape ({len(x)},) in {path}, one label a sample, got {y.shape}")
+    if y.ndim == 0 or len(x) != len(y) or (y.ndim > 2 and y.dtype.kind != "f"):
+        raise InputError(f"expected y of shape ({len(x)},) or ({len(x)}, K) in {path}, got {y.shape}")
     classes: list[str] | None = None
     if y.dtype.kind in "US":
         names, y = np.unique(y.astype(str), return_inverse=True)
         classes = [str(name) for name in names]
-    elif y.dtype.kind not in "iu":
-        raise InputError(f"expected integer or text labels y in {path}, got {y.dtype}")
+    elif y.dtype.kind not in "iubf":
+        raise InputError(f"expected integer, text or real labels y in {path}, got {y.dtype}")
     groups = {"groups": arrays["groups"]} if "groups" in arrays else None
-    return Table(ArraySamples(_channels_first(x, kind, path)), y.astype(np.int64), classes, None, groups)
+    labels = y if y.dtype.kind == "f" else y.astype(np.int64)
+    return Table(ArraySamples(_channels_first(x, kind, path)), labels, classes, None, groups)
 
 
-def peek(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of each array in the file, without reading the arrays."""
+def peek(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in the file, without reading the arrays."""
     with _refusing_broken(path):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as held:
-                return {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
+                slices = {name: held.get_slice(name) for name in held.keys()}  # noqa: SIM118
+                return {name: (tuple(s.get_shape()), s.get_dtype()[0].lower()) for name, s in slices.items()}
         with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _npy_shape(archive, name) for name in archive.namelist()}
+            return {name.removesuffix(".npy"): _npy_header(archive, name) for name in archive.namelist()}
 
 
-def _npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+def _npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
     with archive.open(name) as stream:
         version = np.lib.format.read_magic(stream)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        return header[version](stream)[0]
+        shape, _, dtype = header[version](stream)
+        return shape, dtype.kind
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
