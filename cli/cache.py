@@ -48,11 +48,13 @@ def verify(ctx: click.Context) -> None:
 @cache.command()
 @click.option("--older-than", "days", type=click.FloatRange(min=0), default=0.0, help="Only entries older, in days.")
 def prune(days: float) -> None:
-    """Delete entries, and files that killed runs left unfinished."""
+    """Delete entries, and files that killed runs left unfinished more than a day ago."""
     from modgap.cache import entries, prune, unfinished
 
-    limit = time.time() - days * DAY
-    old = [path for path in [*entries(), *unfinished()] if path.stat().st_mtime <= limit]
+    now = time.time()
+    old = [path for path in entries() if path.stat().st_mtime <= now - days * DAY]
+    # A younger unfinished file may be one that a run is writing now.
+    old += [path for path in unfinished() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
     click.echo(f"deleted {len(old)} files, {prune(old) / 1e6:.1f} MB")
 
 

@@ -122,8 +122,11 @@ def _check(ctx: click.Context, given: dict) -> None:
         {"classes": 2, "pseudo_classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
     )
     for name, lowest in least.items():
-        if given[name] is not None and given[name] < lowest:
+        if given[name] is not None and not given[name] >= lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    for option, needed in (("subsets", "assignment"), ("restarts", "search")):
+        if option in typed and given["estimator"] not in ("all", needed):
+            raise UsageError(f"--{option} applies to --estimator {needed}, not to {given['estimator']}")
     if "temperature" in typed and given["measures"] == ("zero-one",):
         raise UsageError("--temperature applies to --measure other than zero-one")
     if not given["temperature"] > 0:

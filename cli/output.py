@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -44,12 +45,14 @@ def progress_bars(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
+    lock = threading.Lock()
 
     def advance(stage: str, share: float) -> None:
-        if stage not in bars:
-            layout = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}"
-            bars[stage] = tqdm(total=1.0, desc=stage, file=sys.stderr, bar_format=layout)
-        bars[stage].update(min(share, 1.0 - bars[stage].n))
+        with lock:
+            if stage not in bars:
+                layout = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}"
+                bars[stage] = tqdm(total=1.0, desc=stage, file=sys.stderr, bar_format=layout)
+            bars[stage].update(min(share, 1.0 - bars[stage].n))
 
     try:
         yield advance

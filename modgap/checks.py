@@ -12,9 +12,9 @@ ROWS_AT_A_TIME = 4096
 
 
 def checked_logits(logits: ArrayLike) -> np.ndarray:
-    """Logits as C-contiguous float32 (N, C) with the same order and the same ties in every row.
+    """Logits as C-contiguous float32 (N, C) with the same order and the same ties in every row; read-only.
 
-    Float64 logits that float32 cannot hold are replaced by their dense ranks, since the 0-1
+    Logits that float32 cannot hold are replaced by their dense ranks, since the 0-1
     discrepancy depends on nothing but the order within a row.
 
     Raises:
@@ -29,7 +29,8 @@ def checked_logits(logits: ArrayLike) -> np.ndarray:
     if array.shape[1] < 2:
         raise InputError(f"expected at least two source classes, got logits of shape {array.shape}")
     _refuse_not_finite(array)
-    exact = np.ascontiguousarray(array, np.float32) if array.dtype.itemsize <= 4 else _float32_in_order(array)
+    holds = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+    exact = np.ascontiguousarray(array, np.float32) if holds else _float32_in_order(array)
     # Numba compiles read-only arrays apart, and mapped logits are read-only: all are, so that once will do.
     exact = exact.view(np.ndarray)
     exact.flags.writeable = False

@@ -109,10 +109,16 @@ def native_embedding(spec: InputSpec, table: Table, representation: str | None =
         chosen = "image"
     elif chosen is None:
         chosen = "spectrogram" if table.samples[0].shape[-1] >= WINDOWS[0] else "fold"
-    if spec.low is not None and spec.high is not None:
-        return Embedding(chosen, spec.low, spec.high)
-    train = np.flatnonzero(table.splits == SPLITS.index("train"))
-    return Embedding(chosen, *_value_range(REPRESENTATIONS[chosen](table.samples[i]) for i in train))
+    low, high = spec.low, spec.high
+    if low is None or high is None:
+        train = np.flatnonzero(table.splits == SPLITS.index("train"))
+        if len(train) == 0:
+            raise InputError("expected training samples to take the range of values from, got none; give low and high")
+        found = _value_range(REPRESENTATIONS[chosen](table.samples[i]) for i in train)
+        low, high = found[0] if low is None else low, found[1] if high is None else high
+    if not low < high:
+        raise InputError(f"expected low below high to scale samples by, got {low} and {high}")
+    return Embedding(chosen, low, high)
 
 
 def _value_range(pictures: Iterable[np.ndarray]) -> tuple[float, float]:

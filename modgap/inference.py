@@ -114,7 +114,7 @@ class _Pass:
         """On CUDA, set the largest batch that the free memory holds, from the peak of a small one."""
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self._forward(images)
+        self.logits(images)
         each = (torch.cuda.max_memory_allocated(self.device) - before) / len(images)
         free, _ = torch.cuda.mem_get_info(self.device)
         fits = max(1, int(MEMORY_SHARE * free / max(each, 1)))

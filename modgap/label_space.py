@@ -11,7 +11,7 @@ from modgap.errors import InputError
 __all__ = ["LabelSpace", "label_space", "pseudo_classes"]
 
 BALANCE_UNIT = 1 << 20
-MOST_LABELS = 12
+MOST_LABELS = 24
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,19 @@ class LabelSpace:
         return self.labels[order][self.starts[:-1]]
 
     @property
+    def label_sets(self) -> np.ndarray:
+        """A number for each sample such that samples with equal labels, all of them, have equal numbers; (N,)."""
+        table = np.zeros((len(self), self.n_classes), bool)
+        table[self.samples, self.labels] = True
+        packed = np.packbits(table, axis=1)
+        return np.unique(packed, axis=0, return_inverse=True)[1].ravel()
+
+    @property
+    def sample_weights(self) -> np.ndarray:
+        """What each sample's entries weigh together, shape (N,)."""
+        return np.add.reduceat(self.entry_weights, self.starts[:-1])
+
+    @property
     def class_shares(self) -> np.ndarray:
         """Mean of P(y|x) over samples by class, shape (K,)."""
         shares = np.bincount(self.labels, self.entry_weights, self.n_classes)
@@ -90,13 +103,12 @@ class LabelSpace:
     def balanced(self) -> "LabelSpace":
         """Classes weighing the same: discrepancies become means over classes.
 
-        Weights are integers; their rounding changes a class's weight by less than one in a million of
-        the smallest class's.
+        Weights are integers; their rounding changes a class's share by less than one in a million.
         """
         totals = np.bincount(self.labels, self.entry_weights, self.n_classes)
-        scale = BALANCE_UNIT * totals.min() / totals
-        weights = np.maximum(1, np.rint(self.entry_weights * scale[self.labels])).astype(np.int64)
-        return replace(self, weights=weights)
+        unit = min(BALANCE_UNIT, 2.0**60 / (self.n_classes * totals.max()))
+        weights = np.maximum(1, np.rint(self.entry_weights * (unit * totals.max() / totals)[self.labels]))
+        return replace(self, weights=weights.astype(np.int64))
 
 
 def label_space(labels: ArrayLike) -> LabelSpace:
@@ -152,7 +164,9 @@ def _multiple(array: np.ndarray) -> LabelSpace:
         )
     sizes = array.sum(axis=1)
     if len(sizes) and sizes.max() > MOST_LABELS:
-        raise InputError(f"expected at most {MOST_LABELS} labels a sample, got {int(sizes.max())}")
+        raise InputError(
+            f"expected at most {MOST_LABELS} labels a sample, got {int(sizes.max())}; drop the rarest labels"
+        )
     kept = np.flatnonzero(sizes)
     counts = sizes[kept]
     unit = math.lcm(*(int(size) for size in np.unique(counts)))

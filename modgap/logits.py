@@ -169,6 +169,7 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
         head = asdict(fitted)
     shape = (len(rows), len(source.class_names))
     labels = table.labels[rows]
+    _refuse_absent_classes(table, labels, request)
     n_classes = label_space(labels).n_classes
     checked_class_count(request.compared or n_classes, shape[1])
     if len(table.classes or ()) < n_classes:
@@ -181,15 +182,16 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     arrays = {"labels": labels, "rows": rows}
     if table.groups:
         arrays["groups"] = table.groups["groups"][rows].astype(np.int64)
-    sink = _Sink(path, arrays, shape, record)
-    for batch in logit_batches(
-        source, table.samples, rows, embedding, device=device, batch_size=request.batch_size, dtype=request.dtype
-    ):
-        sink.append(batch)
-        if progress:
-            progress("logits", len(batch) / len(rows))
+    with _Sink(path, arrays, shape, record) as sink:
+        for batch in logit_batches(
+            source, table.samples, rows, embedding, device=device, batch_size=request.batch_size, dtype=request.dtype
+        ):
+            sink.append(batch)
+            if progress:
+                progress("logits", len(batch) / len(rows))
+        logits = sink.finish()
     return SourceLogits(
-        logits=sink.finish(),
+        logits=logits,
         labels=labels,
         groups=arrays.get("groups"),
         source_classes=source.class_names,
@@ -197,6 +199,20 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
         provenance=record["provenance"],
         seconds=time.perf_counter() - began,
     )
+
+
+def _refuse_absent_classes(table: Table, labels: np.ndarray, request: LogitsRequest) -> None:
+    """Choosing samples must not change which classes there are."""
+    if labels.ndim == 1:
+        absent = np.setdiff1d(table.labels, labels)
+    else:
+        absent = np.flatnonzero(table.labels.any(axis=0) & ~labels.any(axis=0))
+    if len(absent):
+        names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
+        raise InputError(
+            f"expected samples of all classes, split {request.split} with limit {request.limit} has none of "
+            f"{len(absent)} of them ({names}); use --split all or a larger --limit"
+        )
 
 
 def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str) -> dict:
@@ -230,6 +246,13 @@ class _Sink:
             self._writer = EntryWriter(path, arrays, "logits", shape, record)
         except OSError as error:
             self._without_disk(error)
+
+    def __enter__(self) -> "_Sink":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if error[0] is not None and self._writer:
+            self._writer.discard()
 
     def append(self, batch: np.ndarray) -> None:
         if self._kept is not None:

@@ -29,12 +29,12 @@ class ProbeHead:
     Attributes:
         surrogate: Name of the surrogate.
         trained_on: Samples of its training split that were used.
-        test_error: Share of its test split (at most as many samples) that the probe gets wrong.
+        test_error: Share of its test split that the probe gets wrong; None where there is none.
     """
 
     surrogate: str
     trained_on: int
-    test_error: float
+    test_error: float | None
 
 
 class _Features(nn.Module):
@@ -71,6 +71,8 @@ def with_probe_head(
 
     def read(split: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.flatnonzero(table.splits == SPLITS.index(split))
+        if len(rows) == 0:
+            return np.empty((0, 0)), np.empty(0)
         if len(rows) > MOST_SAMPLES:
             rows = rows[stratified_subset(table.labels[rows], MOST_SAMPLES, 0)]
         batches = logit_batches(
@@ -79,9 +81,11 @@ def with_probe_head(
         return np.concatenate(list(batches)), table.labels[rows]
 
     (features, labels), (unseen, truth) = read("train"), read("test")
+    if len(np.unique(labels)) < max(2, len(np.unique(table.labels))):
+        raise InputError(f"expected training samples of every class, at least two, in surrogate {surrogate.name}")
     scaler = StandardScaler().fit(features)
     probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)
-    error = float((probe.predict(scaler.transform(unseen)) != truth).mean())
+    error = float((probe.predict(scaler.transform(unseen)) != truth).mean()) if len(truth) else None
     head = nn.Sequential(bare.model, _linear(scaler, probe)).eval()
     names = tuple(str(name) for name in table.classes or ())
     return replace(source, model=head, class_names=names), ProbeHead(surrogate.name, len(labels), error)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import matplotlib.image
 import numpy as np
@@ -152,7 +153,9 @@ def test_cache_commands(modgap, small_images, own_cache):
     again = modgap("discrepancy", *SMALL, "--target", small_images, *QUICK)
     assert again.returncode == 0
     assert "is damaged" in again.stderr
-    (entry.parent / ".left-behind.part").write_bytes(b"x")
+    for name, age in ((".left-behind.part", 2 * 86_400), (".being-written.part", 0)):
+        (entry.parent / name).write_bytes(b"x")
+        os.utime(entry.parent / name, (time.time() - age,) * 2)
     assert "deleted 2 files" in modgap("cache", "prune").stdout
 
 

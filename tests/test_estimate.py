@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.discrepancy import estimate, halves
+from modgap.discrepancy import discrepancy_under, estimate, halves
 from modgap.discrepancy.bounds import upper_bound
 from modgap.errors import InputError, UsageError
 from tests import naive
@@ -191,3 +191,37 @@ def test_nan_rows_are_counted_and_named():
     bad[2, 1], bad[4] = np.nan, np.inf
     with pytest.raises(InputError, match=r"got 6 NaN or infinite values in 2 of 6 rows \(2, 4\)"):
         estimate(bad, [0, 1] * 3)
+
+
+def test_one_mixed_group_does_not_stop_the_others_from_being_permuted():
+    groups = np.repeat(np.arange(50), 20)
+    labels = np.repeat(np.arange(5), 10)[groups]
+    labels[0] = 4
+    permuted = labels[halves.permuted_samples(labels, groups, 0, 0)]
+    assert 0.1 < (permuted == labels).mean() < 0.4
+    assert sorted(permuted[:20]) == sorted(labels[:20])
+    assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
+
+
+def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        labels, groups = rng.integers(0, 4, 25), rng.integers(0, 9, 25)
+        parts = halves.split_halves(labels, groups, 0)
+        assert all(len(set(parts[groups == g])) == 1 for g in np.unique(groups))
+        for label in np.unique(labels[parts < halves.MATCHED_TWICE]):
+            for half in (0, 1):
+                assert np.isin(parts[labels == label], (half, halves.MATCHED_TWICE)).any()
+
+
+def test_measures_are_taken_on_the_logits_as_they_came():
+    rng = np.random.default_rng(5)
+    logits, labels = rng.standard_normal((60, 12)), np.repeat([0, 1, 2], 20)
+    found = estimate(logits, labels, trials=50, null=0, spread=0, measures=["kl"]).estimates["search"]
+    assert found.measures["kl"] == pytest.approx(discrepancy_under(logits, labels, found.found.map, "kl"))
+
+
+@pytest.mark.parametrize("option", [{"seed": 1 << 64}, {"threads": 0}, {"bound_seconds": float("nan")}])
+def test_numbers_that_no_estimate_is_defined_for(option):
+    with pytest.raises(UsageError, match="expected"):
+        estimate(GOOD, [0, 1] * 3, **option)

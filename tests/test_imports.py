@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_imports_point_downwards(layer, path):
         below = name.split(".")[1]
         if below != "__version__":
             assert LAYERS.index(below) <= LAYERS.index(layer), f"{path.name} imports {name}"
+
+
+def test_every_package_is_installed_by_a_wheel():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    found = {".".join(("modgap", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == found | {"modgap.cli", "modgap.data_manifests"}
 
 
 @pytest.mark.parametrize("module", ["modgap.cli.main", "modgap.logits", "modgap.measure", "modgap.discrepancy"])

@@ -246,19 +246,44 @@ def test_real_valued_targets_become_pseudo_classes_of_the_training_split(tmp_pat
     rng = np.random.default_rng(4)
     path = tmp_path / "field.npz"
     np.savez(path, x=rng.random((60, 1, 8, 8)), y=rng.random((60, 4, 4)))
-    for k in (None, 5):
+    for k in (10, 5):
         held = source_logits(open_source(SMALL), open_target(str(path), pseudo_classes=k), AT_64)
-        assert len(np.unique(held.labels)) == (k or 10)
+        assert len(np.unique(held.labels)) == k
+    with pytest.raises(InputError, match="--pseudo-classes 10"):
+        open_target(str(path)).read()
     np.savez(path, x=rng.random((6, 1, 8, 8)), y=np.arange(6) % 2)
     with pytest.raises(UsageError, match="applies to real-valued targets"):
         open_target(str(path), pseudo_classes=5)
 
 
-def test_several_labels_a_sample(tmp_path):
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, bool])
+def test_several_labels_a_sample(tmp_path, dtype):
     rng = np.random.default_rng(5)
     table = rng.integers(0, 2, (60, 4))
     table[:4] = np.eye(4, dtype=int)
-    np.savez(tmp_path / "tags.npz", x=rng.random((60, 1, 8, 8)), y=table)
+    np.savez(tmp_path / "tags.npz", x=rng.random((60, 1, 8, 8)), y=table.astype(dtype))
     held = source_logits(open_source(SMALL), open_target(str(tmp_path / "tags.npz")), AT_64)
     np.testing.assert_array_equal(held.labels, table)
     assert source_logits(open_source(SMALL), open_target(str(tmp_path / "tags.npz")), AT_64).cached
+
+
+def test_a_pass_that_breaks_off_leaves_no_unfinished_file(tmp_path):
+    for number in range(40):
+        folder = tmp_path / "own" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / f"{number:02d}.png")
+    (folder / "39.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match="cannot read image"):
+        source_logits(open_source(SMALL), open_target(str(tmp_path / "own")), AT_64)
+    assert list(cache.unfinished()) == []
+
+
+def test_a_choice_of_samples_must_keep_all_classes(tmp_path):
+    for split, kinds in (("train", "abc"), ("val", "abc"), ("test", "ab")):
+        for kind in kinds:
+            (tmp_path / "own" / split / kind).mkdir(parents=True)
+            Image.new("RGB", (9, 9), (ord(kind), 0, 0)).save(tmp_path / "own" / split / kind / "x.png")
+    with pytest.raises(InputError, match=r"none of 1 of them \(c\); use --split all"):
+        source_logits(
+            open_source(SMALL), open_target(str(tmp_path / "own")), LogitsRequest(split="test", input_size=32)
+        )

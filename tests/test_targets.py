@@ -197,6 +197,35 @@ def test_a_manifest_of_the_users_own(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "arrays", "message"),
+    [
+        (('kind = "series" } }', 'kind = "series", colour = 3 } }'), {}, "options of reader arrays do not fit"),
+        ((', options = { kind = "series" }', ""), {}, "missing a required argument: 'kind'"),
+        (('role = "data"', 'role = "train"'), {}, "wants a file of role 'data', got: train"),
+        (("title", "title"), {"groups": np.zeros(3)}, "groups of shape"),
+        (("title", "title"), {"groups": np.zeros((4, 1))}, "groups of shape"),
+        (('{ kind = "series" }\n', '{ kind = "series", shape = [3, 30] }\n'), {}, "says samples of shape"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_its_files_is_one_clear_line(tmp_path, change, arrays, message):
+    (tmp_path / "mine.toml").write_text(OWN.replace(*change))
+    own = {"x": np.zeros((4, 30)), "y": np.array([0, 1, 0, 1]), "groups": np.array([1, 1, 2, 2])} | arrays
+    np.savez(tmp_path / "mine.npz", **own)
+    with pytest.raises(InputError, match=message):
+        open_target(str(tmp_path / "mine.toml")).read()
+
+
+def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        ramp = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(ramp).save(tmp_path / name / "x.png")
+    pixels = open_target(str(tmp_path)).read().samples[0]
+    assert pixels.shape == (3, 8, 8)
+    np.testing.assert_allclose(pixels[1], ramp / 257, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (("schema = 1", "schema = 2"), "schema"),

@@ -108,7 +108,9 @@ def warm_up(names: Sequence[str]) -> None:
     logits.flags.writeable = False
     if "assignment" in names:
         assignment(logits, labels, 2, subsets=2)
-        assignment(np.repeat(logits, 20, axis=1), labels, 2, subsets=2)
+        many = np.repeat(logits, 20, axis=1)
+        many.flags.writeable = False
+        assignment(many, labels, 2, subsets=2)
     if "search" in names:
         search(logits, labels, 2)
         search(logits, labels, 2, restarts=1, enumerable=0)

@@ -14,14 +14,15 @@ from modgap.checks import checked_class_count, checked_logits
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.chain import ESTIMATORS, Data, Found, HeldOut, Outcome, run_chain, warm_up
 from modgap.discrepancy.halves import Null, bootstrap_interval, null_of, permuted_samples, wilson_interval
-from modgap.discrepancy.kway import KWay, k_way
-from modgap.discrepancy.measures import discrepancy_under
+from modgap.discrepancy.kway import KWay, checked_k_way, k_way
+from modgap.discrepancy.measures import checked_measures, discrepancy_under
 from modgap.discrepancy.terms import confusion
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import LabelSpace, label_space
 
 __all__ = ["Bounds", "Discrepancy", "Estimate", "estimate"]
 
+LARGEST = 1 << 62
 LONG = 20.0
 """Seconds of permuted repeats that are announced before they run."""
 
@@ -213,9 +214,14 @@ def estimate(
         trials=(trials, 1), subsets=(subsets, 0), restarts=(restarts, 0), null=(null, 0), bootstrap=(bootstrap, 0),
         spread=(spread, 0), bound_seconds=(bound_seconds, 0), seed=(seed, 0), classes=(classes, 2),
     )  # fmt: skip
+    if threads is not None and threads < 1:
+        raise UsageError(f"expected threads of at least 1, got {threads}")
     names = _known(estimators)
+    checked_measures(measures, temperature)
     array = checked_logits(logits)
     space = _checked_space(labels, len(array))
+    if classes is not None:
+        checked_k_way(space, classes, array.shape[1])
     codes = None if groups is None else _checked_groups(groups, len(array))[space.kept]
     if classes is None or classes > space.n_classes:
         checked_class_count(space.n_classes, array.shape[1])
@@ -223,7 +229,9 @@ def estimate(
     data = Data(
         array, codes, names, space.n_classes, trials, subsets, restarts, seed, threads or os.cpu_count() or 1
     )  # fmt: skip
-    run = _Run(data, space.balanced() if balanced else space, null, bootstrap, spread, measures, temperature, progress)
+    used = space.balanced() if balanced else space
+    measured = _Measures(np.asarray(logits), space, used.sample_weights, measures, temperature)
+    run = _Run(data, used, measured, null, bootstrap, spread, progress)
     seconds: dict[str, float] = {}
     feasible = space.n_classes <= array.shape[1]
     estimates = run.estimates(seconds) if feasible else {}
@@ -260,8 +268,10 @@ def _known(names: Sequence[str]) -> tuple[str, ...]:
 
 def _refuse_out_of_range(**limits: tuple[float | None, float]) -> None:
     for name, (value, least) in limits.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise UsageError(f"expected {name} of at least {least}, got {value}")
+        if value is not None and value >= LARGEST:
+            raise UsageError(f"expected {name} below 2**62, got {value}")
 
 
 def _checked_space(labels: ArrayLike, n_samples: int) -> LabelSpace:
@@ -281,17 +291,37 @@ def _checked_groups(groups: ArrayLike, size: int) -> np.ndarray:
     return codes
 
 
+@dataclass(frozen=True)
+class _Measures:
+    """Other measures than 0-1: on the logits as they came, of which the estimators need only the order."""
+
+    logits: np.ndarray
+    space: LabelSpace
+    sample_weights: np.ndarray
+    names: Sequence[str]
+    temperature: float
+
+    def at(self, source_classes: Sequence[int]) -> dict[str, float]:
+        """All measures under one map."""
+        return {name: self._at(source_classes, name) for name in self.names}
+
+    def _at(self, source_classes: Sequence[int], name: str) -> float:
+        return discrepancy_under(
+            self.logits, self.space, source_classes, name,
+            temperature=self.temperature, sample_weights=self.sample_weights,
+        )  # fmt: skip
+
+
 @dataclass
 class _Run:
     """The real labels, the permuted ones, and what is made of both."""
 
     data: Data
     space: LabelSpace
+    measures: _Measures
     null: int
     bootstrap: int
     spread: int
-    measures: Sequence[str]
-    temperature: float
     progress: Progress | None
     tested: int = 0
 
@@ -317,7 +347,7 @@ class _Run:
         }
 
     def _permuted_space(self, repeat: int) -> LabelSpace:
-        taken = permuted_samples(self.space.primary, self.data.groups, self.data.seed, repeat)
+        taken = permuted_samples(self.space.label_sets, self.data.groups, self.data.seed, repeat)
         return self.space.with_labels_of(taken)
 
     def _all_permuted(self) -> list[dict[str, Outcome]]:
@@ -357,11 +387,8 @@ class _Run:
             held_out_interval=self._interval(held) if held and self.bootstrap else None,
             held_out_null=null_of(held.value, tested) if held and tested else None,
             spread=spread,
-            measures={name: self._measure(found, name) for name in self.measures},
+            measures=self.measures.at(found.map),
         )
-
-    def _measure(self, found: Found, name: str) -> float:
-        return discrepancy_under(self.data.logits, self.space, found.map, name, temperature=self.temperature)
 
     def _interval(self, held: HeldOut) -> tuple[float, float]:
         if self.data.groups is None and self.space.weights is None:

@@ -63,8 +63,8 @@ def split_halves(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np
     """Part of each sample: 0 or 1 for the halves, 2 where it cannot be tested.
 
     Halves are stratified by class and keep groups whole; a group counts for the class of its first
-    sample. A class in only one sample, or in one group, has nothing to be tested on: it is searched
-    with both halves.
+    sample. A class that is not in both halves, since it is in one sample or one group only, has nothing
+    to be tested on: it is searched with both halves, and so is the rest of its groups.
     """
     rng = np.random.default_rng([seed, 0xA1])
     units = _units(labels, groups)
@@ -77,30 +77,43 @@ def split_halves(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np
         # An odd class out goes to the halves in turn, so that they stay of one size.
         halves[members] = (np.arange(len(members)) + odd) % 2
         odd += len(members) % 2
-    parts = halves[units]
+    return _mark_untestable(halves[units], labels, units)
+
+
+def _mark_untestable(parts: np.ndarray, labels: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Whole units with a class that is not in both halves go to part 2."""
+    done = parts.copy()
     for label in np.unique(labels):
-        if len(np.unique(units[labels == label])) < 2:
-            parts[labels == label] = MATCHED_TWICE
-    return parts
+        if len(np.unique(parts[labels == label])) < 2:
+            done[np.isin(units, units[labels == label])] = MATCHED_TWICE
+    return done
 
 
-def permuted_samples(labels: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
+def permuted_samples(label_sets: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
     """For each sample, the sample whose labels it takes in one repeat of the null, shape (N,).
 
-    Labels move between samples; between groups, where they are constant in each group; and within the
-    groups where a group holds several labels.
+    Labels move between samples. With groups they move between the groups whose samples all have the
+    same labels, and within each group whose samples do not.
+
+    Args:
+        label_sets: A number for each sample, equal where all labels are, shape (N,).
+        groups: Group of each sample, shape (N,), or None.
+        seed: Seed of the permutations.
+        repeat: Which of them.
     """
     rng = np.random.default_rng([seed, 0xB2, repeat])
     if groups is None:
-        return rng.permutation(len(labels))
-    units = _units(labels, groups)
+        return rng.permutation(len(label_sets))
+    units = _units(label_sets, groups)
     firsts = np.unique(units, return_index=True)[1]
-    if np.array_equal(labels[firsts][units], labels):
-        return rng.permutation(firsts)[units]
-    within, order = np.lexsort((rng.random(len(labels)), units)), np.argsort(units, kind="stable")
-    taken = np.empty(len(labels), np.int64)
+    mixed = np.zeros(len(firsts), bool)
+    np.logical_or.at(mixed, units, label_sets != label_sets[firsts][units])
+    sources = firsts.copy()
+    sources[~mixed] = rng.permutation(firsts[~mixed])
+    within, order = np.lexsort((rng.random(len(label_sets)), units)), np.argsort(units, kind="stable")
+    taken = np.empty(len(label_sets), np.int64)
     taken[order] = within
-    return taken
+    return np.where(mixed[units], taken, sources[units])
 
 
 def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from modgap.discrepancy.chain import Data, run_chain
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 
-__all__ = ["KWay", "KWayEstimate", "k_way"]
+__all__ = ["KWay", "KWayEstimate", "checked_k_way", "k_way"]
 
 SUBSETS = 20
 
@@ -22,7 +22,8 @@ class KWayEstimate:
 
     Attributes:
         value: Mean of its value.
-        interval: 95 % interval of that mean over choices (Student's t).
+        interval: 95 % interval of that mean over choices of classes and samples (Student's t). Choices
+            overlap, the more so the closer k is to K, and the interval is then too short.
         held_out: Mean of its held-out value; None where nothing could be tested.
         held_out_interval: Its interval.
     """
@@ -71,13 +72,7 @@ def k_way(
         MoNA (ICML 2024), A.4: "the target categories being compared".
     """
     began = time.perf_counter()
-    if space.weights is not None:
-        raise InputError("expected single labels to compare some classes at a time, got several labels a sample")
-    if classes > min(space.n_classes, data.logits.shape[1]):
-        raise InputError(
-            f"expected to compare at most {min(space.n_classes, data.logits.shape[1])} classes at a time "
-            f"(target {space.n_classes}, source {data.logits.shape[1]}), got {classes}"
-        )
+    checked_k_way(space, classes, data.logits.shape[1])
     each = int(np.bincount(space.labels).min())
     own = replace(data, n_classes=classes, groups=None)
     values: dict[str, list[tuple[float, float | None]]] = {name: [] for name in data.names}
@@ -87,6 +82,22 @@ def k_way(
     if seconds is not None:
         seconds["k_way"] = time.perf_counter() - began
     return KWay(classes, subsets, each, 1 - 1 / classes, {name: _mean(found) for name, found in values.items()})
+
+
+def checked_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
+    """Refuse what cannot be compared k classes at a time.
+
+    Raises:
+        InputError: When k is too large or the labels are not single ones.
+    """
+    if space.weights is not None:
+        raise InputError("expected single labels to compare some classes at a time, got several labels a sample")
+    most = min(space.n_classes, n_source_classes)
+    if classes > most:
+        raise InputError(
+            f"expected to compare at most {most} classes at a time (target {space.n_classes}, source "
+            f"{n_source_classes}), got {classes}"
+        )
 
 
 def _regrouped(data: Data, groups: np.ndarray | None) -> Data:

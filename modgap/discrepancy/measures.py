@@ -1,6 +1,6 @@
 """Distances d between P(Y_source restricted to the chosen classes | x) and P(Y_target | x), at a given map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from scipy.special import log_softmax, rel_entr
 from modgap.errors import UsageError, unknown_name
 from modgap.label_space import LabelSpace, label_space
 
-__all__ = ["MEASURES", "discrepancy_under"]
+__all__ = ["MEASURES", "checked_measures", "discrepancy_under"]
 
 ROWS_AT_A_TIME = 4096
 
@@ -53,6 +53,7 @@ def discrepancy_under(
     measure: str,
     *,
     temperature: float = 1.0,
+    sample_weights: np.ndarray | None = None,
 ) -> float:
     """Mean distance between the source's restricted softmax and the target's labels under one map.
 
@@ -65,6 +66,7 @@ def discrepancy_under(
         measure: `total-variation` in [0, 1]; `kl`, the divergence of the source from the target in nats,
             [0, inf); `jensen-shannon` in nats, [0, ln 2]; `hellinger` in [0, 1]; `brier` in [0, 2].
         temperature: Positive.
+        sample_weights: What each labelled sample counts, shape (N,); None for 1 each.
 
     Raises:
         UsageError: When there is no such measure, or the temperature is not positive.
@@ -77,14 +79,24 @@ def discrepancy_under(
         >>> round(discrepancy_under(logits, [0, 1], [0, 2], "total-variation"), 4)
         0.3214
     """
-    if measure not in MEASURES:
-        raise unknown_name("measure", measure, MEASURES)
-    if not temperature > 0:
-        raise UsageError(f"expected a temperature above 0, got {temperature}")
+    checked_measures([measure], temperature)
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
-    chosen, total = np.asarray(source_classes), 0.0
+    chosen, terms = np.asarray(source_classes), np.empty(len(space))
     for first in range(0, len(space), ROWS_AT_A_TIME):
         members = np.arange(first, min(first + ROWS_AT_A_TIME, len(space)))
         picked = np.asarray(logits[space.kept[members]][:, chosen], dtype=np.float64)
-        total += float(MEASURES[measure](space.shares_of(members), log_softmax(picked / temperature, axis=1)).sum())
-    return total / len(space)
+        terms[members] = MEASURES[measure](space.shares_of(members), log_softmax(picked / temperature, axis=1))
+    return float(np.average(terms, weights=sample_weights))
+
+
+def checked_measures(measures: Sequence[str], temperature: float) -> None:
+    """Refuse unknown measures and temperatures that are not positive.
+
+    Raises:
+        UsageError: With the nearest names.
+    """
+    for measure in measures:
+        if measure not in MEASURES:
+            raise unknown_name("measure", measure, MEASURES)
+    if not temperature > 0:
+        raise UsageError(f"expected a temperature above 0, got {temperature}")

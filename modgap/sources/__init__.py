@@ -38,7 +38,7 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
         return TimmModel(name, name.removeprefix("timm:"), _existing(file))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return TimmModel(folder.name, folder_architecture(folder), _existing(file) or folder)
+        return TimmModel(folder.name, folder_architecture(folder), _existing(file) or folder, folder)
     if folder.is_file():
         raise UsageError(f"a weights file does not say its architecture; use --source timm:NAME --weights {name}")
     raise unknown_name("source", name, efficientnet_lite.ALIASES, "(or timm:NAME, random:NAME, or a folder)")

@@ -150,6 +150,7 @@ class TimmModel:
     name: str
     architecture: str
     weights: Path | None = None
+    folder: Path | None = None
 
     def fingerprint(self) -> dict:
         """Architecture, checksum of the weights, versions."""
@@ -162,8 +163,8 @@ class TimmModel:
         }
 
     def _configuration(self) -> Path | None:
-        beside = self.weights / "config.json" if self.weights and self.weights.is_dir() else None
-        return beside if beside and beside.is_file() else None
+        folder = self.folder or (self.weights if self.weights and self.weights.is_dir() else None)
+        return folder / "config.json" if folder and (folder / "config.json").is_file() else None
 
     def _file(self) -> Path:
         if self.weights is None:

@@ -35,8 +35,14 @@ class InputSpec(_Record):
     kind: Literal["image", "series"] = Field(description="Image (C, H, W) or series (C, length).")
     shape: tuple[int, ...] | None = Field(default=None, description="Shape of one sample, channels first.")
     unit: str | None = Field(default=None, description="Physical unit of the values.")
-    low: float | None = Field(default=None, description="Value scaled to 0; the training split's smallest if absent.")
-    high: float | None = Field(default=None, description="Value scaled to 1; the training split's largest if absent.")
+    low: float | None = Field(
+        default=None,
+        description="Value of the image, or of the series' representation, that becomes 0; the training split's "
+        "smallest if absent.",
+    )
+    high: float | None = Field(
+        default=None, description="The value that becomes 1; the training split's largest if absent."
+    )
     representation: Literal["spectrogram", "fold"] | None = Field(
         default=None, description="How a series becomes an image; by its length if absent."
     )
@@ -65,8 +71,8 @@ class Manifest(_Record):
     title: str
     modality: str = Field(description="Kind of data in the field's words, such as handwriting or motion.")
     task: Literal["classification", "multi-label", "regression"]
-    pseudo_classes: int = Field(
-        default=10, ge=2, description="Clusters that stand for the values of a regression target."
+    pseudo_classes: int | None = Field(
+        default=None, ge=2, description="Clusters that stand for the values of a regression target."
     )
     input: InputSpec
     classes: tuple[str, ...] | None = Field(default=None, description="Names in label order; the reader's if absent.")

@@ -2,10 +2,11 @@
 
 import functools
 import importlib.util
+import inspect
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from modgap.targets.splits import complete_splits, strata
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
 ARRAY_SUFFIXES = (".npz", ".safetensors")
+READ_BY = ("aeon", "numpy", "pillow", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class Target:
         digests = {}
         for role, paths in self.files.items():
             pinned = {Path(f.path).name: f for f in self.manifest.files if f.role == role}
-            for path in paths:
-                digests[f"{role}/{path.name}"] = _checked_digest(path, pinned.get(path.name))
-        return {"manifest": self.manifest.model_dump(mode="json", by_alias=True), "files": digests}
+            for number, path in enumerate(paths):
+                digests[f"{role}/{number}/{path.name}"] = _checked_digest(path, pinned.get(path.name))
+        manifest = self.manifest.model_dump(mode="json", by_alias=True)
+        return {"manifest": manifest, "files": digests, "libraries": _reading_libraries()}
 
     def read(self) -> Table:
         """Read samples, labels, class names, complete splits and the manifest's groups.
@@ -62,17 +65,40 @@ class Target:
             InputError: When the data is empty, broken, or not what the manifest says.
         """
         manifest = self.manifest
-        table = reader(manifest.reader.name)(self.files, **manifest.reader.options)
+        table = self._read_by_reader()
         if len(table.labels) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
+        shape, wanted = table.samples[0].shape, manifest.input.shape
+        if wanted is not None and shape != wanted:
+            raise InputError(f"manifest {self.name} says samples of shape {wanted}, its files hold {shape}")
         groups = _chosen_groups(table, manifest)
         splits = complete_splits(table.splits, strata(table.labels), groups, **manifest.splits.model_dump())
         labels = table.labels
-        if manifest.task == "regression":
+        if labels.dtype.kind == "f":
+            if manifest.pseudo_classes is None:
+                raise InputError(
+                    f"target {self.name} has real values for labels; say how many clusters of them stand for classes, "
+                    "with --pseudo-classes 10 or pseudo_classes in the manifest, or store classes as integers"
+                )
             train = splits == SPLITS.index("train")
             labels = pseudo_classes(labels, train=train, n_classes=manifest.pseudo_classes)
         classes = manifest.classes or table.classes or _numbered(labels)
         return Table(table.samples, labels, classes, splits, None if groups is None else {"groups": groups})
+
+    def _read_by_reader(self) -> Table:
+        name, options = self.manifest.reader.name, self.manifest.reader.options
+        read = reader(name)
+        try:
+            inspect.signature(read).bind(self.files, **options)
+        except TypeError as error:
+            raise InputError(f"manifest {self.name}: the options of reader {name} do not fit: {error}") from error
+        try:
+            return read(self.files, **options)
+        except KeyError as error:
+            roles = ", ".join(self.files) or "none"
+            raise InputError(
+                f"manifest {self.name}: reader {name} wants a file of role {error}, got: {roles}"
+            ) from error
 
 
 def _numbered(labels: np.ndarray) -> list[str]:
@@ -87,7 +113,22 @@ def _chosen_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
     if manifest.group not in named:
         known = ", ".join(named) or "none"
         raise InputError(f"manifest {manifest.name} names the group {manifest.group!r}, its reader gives: {known}")
-    return np.unique(named[manifest.group], return_inverse=True)[1]
+    groups = np.asarray(named[manifest.group])
+    if groups.shape != (len(table.labels),):
+        raise InputError(f"expected groups of shape ({len(table.labels)},) in {manifest.name}, got {groups.shape}")
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _reading_libraries() -> dict[str, str]:
+    """Versions of what turns files into samples and labels, read without importing it."""
+    return {name: version for name in READ_BY if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _checked_digest(path: Path, pinned: DataFile | None) -> str:

@@ -43,6 +43,8 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
         classes = [str(name) for name in names]
     elif y.dtype.kind not in "iubf":
         raise InputError(f"expected integer, text or real labels y in {path}, got {y.dtype}")
+    if y.dtype.kind == "f" and y.ndim == 2 and np.isin(y, (0, 1)).all():
+        y = y.astype(np.int64)
     groups = {"groups": arrays["groups"]} if "groups" in arrays else None
     labels = y if y.dtype.kind == "f" else y.astype(np.int64)
     return Table(ArraySamples(_channels_first(x, kind, path)), labels, classes, None, groups)

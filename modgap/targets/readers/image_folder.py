@@ -25,6 +25,11 @@ class _ImageFiles:
     def __getitem__(self, index: int) -> np.ndarray:
         try:
             with Image.open(self.paths[index]) as image:
+                if image.mode in ("I", "F"):
+                    raise InputError(f"expected 8 or 16 bits a channel in {self.paths[index]}; save it as such")
+                if image.mode.startswith("I;16"):
+                    # Pillow would clip 16 bits to white.
+                    return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise InputError(f"cannot read image {self.paths[index]}: {error}") from error
