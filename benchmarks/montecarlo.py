@@ -93,8 +93,8 @@ def _timed(action) -> float:
 def loads_needed(problem: Problem, kernel: str) -> float:
     """Vector loads that the kernel cannot do without, from the problem's size alone."""
     n, k = len(problem.rows), problem.n_classes
-    if kernel == "columns":
-        return TRIALS * n / (VECTOR_BYTES / 2) * (k + 1)
+    if kernel in ("columns", "bytes"):
+        return TRIALS * n / (VECTOR_BYTES / (2 if kernel == "columns" else 1)) * (k + 1)
     return TRIALS / 1024 * n * trials.walk_length(CLASSES, k) * 2 * 1024 / 8 / VECTOR_BYTES
 
 
@@ -141,15 +141,15 @@ def row(r: dict) -> list[str]:
 
 def calibrate(threads: int) -> None:
     """Time both kernels over a range of K and fit the constants of the cost model."""
-    fits: dict[str, list[tuple[float, float, float]]] = {"columns": [], "bits": []}
-    for k in (4, 18, 40, 100, 200):
+    fits: dict[str, list[tuple[float, float, float]]] = {"columns": [], "bytes": [], "bits": []}
+    for k in (4, 10, 18, 40, 100):
         problem = problem_of(10_000, k)
         for kernel, fit in fits.items():
             runs = [trials.count_trials(problem, stop=TRIALS, threads=threads, kernel=kernel) for _ in range(3)]
             seconds = {key: min(run.seconds[key] for run in runs) for key in runs[0].seconds}
             ranks, counting = (seconds[key] * threads * 1e9 / 10_000 for key in ("ranks", "montecarlo"))
-            visits = (k + 1) if kernel == "columns" else trials.walk_length(CLASSES, k)
-            fit.append((visits, counting / (TRIALS if kernel == "columns" else TRIALS / 1024), ranks / CLASSES))
+            visits = trials.walk_length(CLASSES, k) if kernel == "bits" else k + 1
+            fit.append((visits, counting / (TRIALS / 1024 if kernel == "bits" else TRIALS), ranks / CLASSES))
             print(f"K = {k:3d} {kernel:8s} {visits:5.0f} visits in {fit[-1][1]:9.3f} ns, ranking {fit[-1][2]:.2f} ns")
     for kernel, fit in fits.items():
         visits, spent, ranks = np.array(fit).T

@@ -76,7 +76,7 @@ def test_balanced_values_are_means_over_classes():
     assert result.prior == pytest.approx(0.75, abs=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["columns", "bits"])
+@pytest.mark.parametrize("kernel", ["columns", "bytes", "bits"])
 def test_weighted_counts_equal_the_naive_ones(kernel):
     rng = np.random.default_rng(3)
     logits = rng.standard_normal((120, 50)).astype(np.float32)

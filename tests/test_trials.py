@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modgap.discrepancy import trials
+from modgap.discrepancy._columns import byte_table
 from modgap.discrepancy._ranking import code_block, leading_classes
 from modgap.discrepancy.problem import Problem
 from tests import naive
@@ -44,12 +45,12 @@ def test_both_kernels_equal_the_numpy_loop(n, c, share, parts, ties, repeats, se
     k = 1 + int(share * (c - 1))
     problem = make(np.random.default_rng(seed), n, c, k, parts, ties, repeats)
     wanted = expected(problem, seed, start, start + TRIALS)
-    for kernel in ("columns", "bits"):
+    for kernel in ("columns", "bytes", "bits"):
         counts = trials.count_trials(problem, seed=seed, start=start, stop=start + TRIALS, kernel=kernel)
         np.testing.assert_array_equal(counts.matches, wanted)
 
 
-@pytest.mark.parametrize("kernel", ["columns", "bits"])
+@pytest.mark.parametrize("kernel", ["columns", "bytes", "bits"])
 def test_threads_and_shards_change_nothing(kernel):
     problem = make(np.random.default_rng(3), 500, 90, 12, parts=2, ties=True)
     whole = trials.count_trials(problem, seed=5, stop=5000, kernel=kernel)
@@ -71,7 +72,7 @@ def test_trials_left_open_by_the_leading_ranks_are_settled_exactly(monkeypatch):
 def test_heads_beyond_sixteen_bits():
     problem = make(np.random.default_rng(5), 40, 70_000, 30)
     wanted = expected(problem, 1, 0, 5)
-    for kernel in ("columns", "bits"):
+    for kernel in ("columns", "bytes", "bits"):
         counts = trials.count_trials(problem, seed=1, stop=5, kernel=kernel)
         np.testing.assert_array_equal(counts.matches, wanted)
 
@@ -127,15 +128,26 @@ def test_codes_of_a_block_are_ranks():
     np.testing.assert_array_equal(np.argsort(-table.astype(int), axis=0).T, naive.ranking(logits[rows]))
 
 
-def test_the_cost_model_picks_columns_for_few_classes_and_bits_for_many():
+def test_the_cost_model_picks_columns_bytes_and_bits_as_classes_grow():
     rng = np.random.default_rng(9)
     assert trials.cheapest_kernel(make(rng, 10, 1000, 4), 100_000) == "columns"
+    assert trials.cheapest_kernel(make(rng, 10, 1000, 20), 100_000) == "bytes"
     assert trials.cheapest_kernel(make(rng, 10, 1000, 100), 100_000) == "bits"
+
+
+@pytest.mark.parametrize("classes", [2, 200, 223, 224, 255, 256, 1000, 21_841, 70_000])
+def test_bytes_rise_with_the_codes_and_tell_the_leading_ranks_apart(classes):
+    table = byte_table(classes).astype(int)
+    assert len(table) == classes + 1
+    assert (np.diff(table) >= 0).all()
+    assert table[-1] == 255
+    leading = table[max(1, classes - 222) :]
+    assert (np.diff(leading) == 1).all()
 
 
 def test_progress_adds_up_to_one():
     problem, shares = make(np.random.default_rng(10), 200, 50, 5), []
-    for kernel in ("columns", "bits"):
+    for kernel in ("columns", "bytes", "bits"):
         shares.clear()
         trials.count_trials(problem, stop=3000, kernel=kernel, threads=2, progress=shares.append)
         assert sum(shares) == pytest.approx(1)

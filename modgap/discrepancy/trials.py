@@ -11,7 +11,16 @@ from typing import TypeVar
 import numpy as np
 
 from modgap.discrepancy._bits import LANES, PLANES, STEP, STRIDE, WORDS, count_batch
-from modgap.discrepancy._columns import count_narrow, count_wide
+from modgap.discrepancy._columns import (
+    BYTES,
+    LEADING,
+    byte_table,
+    coarsen,
+    count_narrow,
+    count_narrow_bytes,
+    count_wide,
+    count_wide_bytes,
+)
 from modgap.discrepancy._drawing import draw_maps
 from modgap.discrepancy._ranking import code_block, leading_classes
 from modgap.discrepancy._simd import aligned
@@ -25,10 +34,11 @@ CHUNK = 1 << 17
 RANKED_ROWS = 512
 
 # Nanoseconds of one thread, measured by benchmarks/montecarlo.py --calibrate (AMD Zen 5, C = 1,000). The
-# choice of a kernel needs only their ratios. COLUMN: one sample's visit of one chosen column in one
-# trial. BATCH and STEP: one sample's start, and its visit of one class, for 1,024 trials. CODE and
-# LEADING: ranking one value, and one of which only the leading ones are wanted.
-COLUMN_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0105, 115.0, 1.17, 5.5, 2.9
+# choice of a kernel needs only their ratios. COLUMN and BYTE: one sample's visit of one chosen column in
+# one trial; TIE: settling one sample whose largest bytes tie. BATCH and STEP: one sample's start, and its
+# visit of one class, for 1,024 trials. CODE and LEADING: ranking one value, and one of which only the
+# leading ones are wanted.
+COLUMN_NS, BYTE_NS, TIE_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0105, 0.0067, 30.0, 115.0, 1.17, 5.5, 2.9
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def count_trials(
         start: First trial.
         stop: Trial after the last.
         threads: Worker threads.
-        kernel: `columns`, `bits`, or `auto` for the one that the cost model expects to be faster.
+        kernel: `columns`, `bytes`, `bits`, or `auto` for the one that the cost model expects to be faster.
         progress: Called with the share of the work done since the last call.
 
     Returns:
@@ -84,7 +94,7 @@ def count_trials(
         MoNA (ICML 2024), Algorithm 2.
     """
     kernel = cheapest_kernel(problem, stop - start) if kernel == "auto" else kernel
-    count = {"columns": _count_by_columns, "bits": _count_by_bits}[kernel]
+    count = {"columns": _count_by_columns, "bytes": _count_by_bytes, "bits": _count_by_bits}[kernel]
     counter = np.int32 if problem.weights is None else np.int64
     matches = np.zeros((stop - start, problem.n_parts), counter)
     seconds = count(problem, seed, start, matches, threads, progress or (lambda share: None))
@@ -136,12 +146,26 @@ def kept_ranks(n_source_classes: int, n_classes: int) -> int:
     return -(-kept // STEP) * STEP
 
 
+def tied_share(n_source_classes: int, n_classes: int) -> float:
+    """Share of samples and trials whose label's byte is the largest and another's too, by chance labels.
+
+    The largest of K columns is below the leading ranks with probability (1 - LEADING / C)**K; then it
+    shares its step with the next one in about (K + 1) of 32 cases.
+    """
+    deep = max(0.0, 1 - LEADING / n_source_classes) ** n_classes
+    return deep * min(1.0, (n_classes + 1) / (BYTES - LEADING)) / n_classes
+
+
 def cheapest_kernel(problem: Problem, trials: int) -> str:
-    """`columns` or `bits`, by the measured costs of counting and of ranking."""
+    """`columns`, `bytes` or `bits`, by the measured costs of counting and of ranking."""
     classes, chosen = problem.n_source_classes, problem.n_classes
-    columns = trials * (chosen + 1) * COLUMN_NS + classes * CODE_NS
-    bits = trials / LANES * (BATCH_NS + walk_length(classes, chosen) * STEP_NS) + classes * LEADING_NS
-    return "columns" if columns < bits else "bits"
+    by_bytes = (chosen + 1) * BYTE_NS + TIE_NS * tied_share(classes, chosen)
+    costs = {
+        "columns": trials * (chosen + 1) * COLUMN_NS + classes * CODE_NS,
+        "bytes": trials * by_bytes + classes * CODE_NS,
+        "bits": trials / LANES * (BATCH_NS + walk_length(classes, chosen) * STEP_NS) + classes * LEADING_NS,
+    }
+    return min(costs, key=lambda kernel: costs[kernel])
 
 
 def _class_dtype(problem: Problem) -> type:
@@ -194,7 +218,11 @@ def _segments(parts: np.ndarray) -> list[tuple[int, int]]:
     return [(int(part), int(((parts == part) << lanes).sum())) for part in np.unique(parts)]
 
 
-def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[str, float]:
+def _count_by_bytes(problem, seed, start, matches, threads, progress) -> dict[str, float]:
+    return _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes=problem.n_classes > 1)
+
+
+def _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes=False) -> dict[str, float]:
     """Rank one block of samples and run a chunk of trials on it while it is in the cache."""
     blocks, seconds = _blocks(problem), {"ranks": 0.0, "montecarlo": 0.0}
     for first in range(0, len(matches), CHUNK):
@@ -207,13 +235,20 @@ def _count_by_columns(problem, seed, start, matches, threads, progress) -> dict[
             ranks = counting = 0.0
             own = np.zeros_like(chunk)
             codes = aligned(problem.n_source_classes * 64, _class_dtype(problem))
+            coarse, table = aligned(len(codes), np.uint8), byte_table(problem.n_source_classes)
             for label, weight, rows, segments in queue:
                 width = 64 if len(rows) > 32 else 32
                 began = time.perf_counter()
                 code_block(problem.logits, rows, width, codes)
+                if in_bytes:
+                    coarsen(codes, table, coarse)
                 ranked = time.perf_counter()
-                count = count_wide if width == 64 else count_narrow
-                count(codes, label, weight, segments, maps, own)
+                if in_bytes:
+                    count = count_wide_bytes if width == 64 else count_narrow_bytes
+                    count(codes, coarse, label, weight, segments, maps, own)
+                else:
+                    count = count_wide if width == 64 else count_narrow
+                    count(codes, label, weight, segments, maps, own)
                 ranks, counting = ranks + ranked - began, counting + time.perf_counter() - ranked
                 progress(len(rows) / len(problem.rows) * len(chunk) / len(matches))
             return ranks, counting, own
@@ -278,5 +313,5 @@ def warm_up() -> None:
         logits = np.zeros((entries, 3), np.float32)
         logits.flags.writeable = False
         tiny = Problem(logits, np.arange(entries), nobody, nobody, 2, 1)
-        for kernel in ("columns", "bits"):
+        for kernel in ("columns", "bytes", "bits"):
             count_trials(tiny, stop=2, kernel=kernel)
