@@ -1,5 +1,7 @@
 import itertools
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,11 @@ from modgap.discrepancy.ranks import rank_samples, ranks_kept
 from modgap.discrepancy.search import search
 from modgap.errors import UsageError
 from tests import naive_search as naive
+
+
+@pytest.fixture(scope="module")
+def branch_and_bound():
+    return runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "branch_and_bound.py"))["most_matches"]
 
 
 def table_gains(state):
@@ -115,6 +122,23 @@ def test_search_agrees_with_an_integer_programme(number):
     logits, labels = naive.problem(np.random.default_rng(number), 24, 6, 3, 0.5, ties=number % 2 == 1)
     found = search(logits, labels, 3, enumerable=0)
     assert found.value == pytest.approx(milp_optimum(logits, labels, 3))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_branch_and_bound_that_judges_the_search_equals_enumeration(branch_and_bound, ties):
+    for seed in range(5):
+        logits, labels = naive.problem(np.random.default_rng(seed), 40, 8, 4, 0.4 * seed, ties=ties)
+        optimum = round((1 - search(logits, labels, 4).value) * 40)
+        assert branch_and_bound(logits, labels, 4, 0) == optimum
+        assert branch_and_bound(logits, labels, 4, optimum) == optimum
+
+
+@pytest.mark.parametrize("samples", [24, 100])
+def test_search_finds_proved_optima(branch_and_bound, samples):
+    for seed in range(100, 106):
+        logits, labels = naive.problem(np.random.default_rng(seed), samples, 30, 8, seed % 3)
+        found = round((1 - search(logits, labels, 8, seed=seed).value) * samples)
+        assert found == branch_and_bound(logits, labels, 8, found)
 
 
 @pytest.mark.parametrize("kept", [None, 2, 7])

@@ -25,8 +25,8 @@ ENUMERABLE = 2_000_000
 # Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
 # have its turns, and fewer where they would walk more than LONGEST ranks (about two seconds). Where 500
 # do, a restart has several runs for up to SHORT ranks.
-HOT, COLD, STEPS, TURNS = 5.0, 0.5, 500, 15
-RUNS, SHORT, LONGEST, RANKS_PER_SAMPLE = 8, 72_000_000, 1_000_000_000, 20
+HOT, COLD, STEPS, TURNS = 2.0, 0.3, 500, 15
+RUNS, SHORT, LONGEST, RANKS_PER_SAMPLE = 16, 144_000_000, 1_000_000_000, 20
 PREFIXES_AT_A_TIME = 64
 
 
