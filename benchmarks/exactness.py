@@ -63,7 +63,7 @@ def main() -> None:
     for samples in (24, 60, 200):
         ten, one, search_seconds, proof_seconds = proved(given.problems, samples)
         print(
-            f"30 source and 8 target classes, {samples} samples: equals the proved optimum in {ten} of {given.problems} "
+            f"30 source and 8 target classes, {samples} samples: the proved optimum in {ten} of {given.problems} "
             f"({one} with one restart); {search_seconds:.2f} s both searches, {proof_seconds:.2f} s a proof"
         )
 

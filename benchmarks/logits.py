@@ -60,11 +60,11 @@ def main() -> None:
     samples, rounds = (128, 2) if given.quick else (512, 5)
     target = open_target("mnist5k")
     table = target.read()
-    embedding = native_embedding(target.manifest.input, table)
     rows = np.arange(0, 5000, 5000 // samples)[:samples]
     lines = []
     for size in (128, 224):
         source = open_source("efficientnet-lite0").load(size)
+        embedding = native_embedding(target.manifest.input, table, source.input)
         source.model.to(memory_format=torch.channels_last)
         images = torch.randn(samples, 3, size, size)
         for batch in (16, 64):

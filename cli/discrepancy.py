@@ -58,7 +58,11 @@ LOGITS_EXCLUDE = (
 )  # fmt: skip
 @click.option("--limit", type=int, help="At most so many samples, chosen by seed, in proportion to the classes.")
 @click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
-@click.option("--representation", type=click.Choice(["spectrogram", "fold"]), help="How series become images.")
+@click.option(
+    "--representation",
+    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
+    help="How series and sound enter.",
+)
 @click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
 @click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
 @click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")

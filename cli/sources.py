@@ -21,9 +21,9 @@ def sources(name: str | None) -> None:
         print_table(["field", "value"], [(key, str(getattr(info, key))) for key in info.__dataclass_fields__])
         return
     print_table(
-        ["source", "classes", "parameters", "pixels", "licence", "here", "weights", "what"],
+        ["source", "classes", "parameters", "input", "licence", "here", "weights", "what"],
         [
-            [i.name, f"{i.n_classes:,}", f"{i.parameters / 1e6:.1f} M", str(i.input_size), i.licence,
+            [i.name, f"{i.n_classes:,}" if i.n_classes else "none", f"{i.parameters / 1e6:.1f} M", i.input, i.licence,
              "yes" if i.available else "no", i.weights, i.title]
             for i in infos.values()
         ],

@@ -1,130 +1,186 @@
-"""Native embedding: a target's samples as images that the source's own preprocessing takes."""
+"""Native embedding: a target's samples as pieces that the source's own preprocessing takes."""
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.representations import (
+    fold,
+    letters,
+    log_mel,
+    numbers_as_text,
+    spectrogram,
+    spectrogram_applies,
+    waveform,
+)
+from modgap.sources import Input, TextInput
 from modgap.targets import SPLITS, Table
-from modgap.targets.manifest import InputSpec
+from modgap.targets.manifest import InputSpec, LogMel
 
-__all__ = ["REPRESENTATIONS", "Embedding", "fold", "native_embedding", "spectrogram"]
+__all__ = ["Embedding", "native_embedding"]
 
-WINDOWS = (64, 128, 256, 512, 1024)
-"""Windows of a spectrogram; a series shorter than the first is folded."""
+WAYS = {
+    ("image", "image"): ("image",),
+    ("video", "image"): ("frames",),
+    ("series", "image"): ("spectrogram", "fold", "log-mel"),
+    ("audio", "image"): ("log-mel", "spectrogram", "fold"),
+    ("text", "text"): ("text",),
+    ("series", "text"): ("tokens",),
+    ("audio", "text"): ("tokens",),
+    ("image", "text"): ("tokens",),
+    ("audio", "audio"): ("waveform",),
+    ("series", "audio"): ("waveform",),
+}
+"""Representations by what samples are and what the source takes; the first is the default."""
+LEVELS = 100
+"""Whole numbers that values become in text: 0 to 99."""
+TOKENS_A_NUMBER = 2
+RANGE_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How samples become images; recorded in every result.
+    """How samples become pieces; recorded in every result.
 
     Attributes:
-        representation: `image`, `fold` or `spectrogram`.
-        low: Value that becomes 0.
-        high: Value that becomes 1; values beyond are not clipped.
+        representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text` or `waveform`.
+        low: Value that becomes 0 in images and in numbers as text; None elsewhere.
+        high: Value that becomes 1; values beyond are not clipped in images.
+        options: What else decides the pieces, by name.
     """
 
     representation: str
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
-    def image(self, sample: np.ndarray) -> np.ndarray:
-        """A sample as float32 image (C, H, W), scaled so that the training split lies in [0, 1]."""
-        picture = REPRESENTATIONS[self.representation](sample)
-        return (picture.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
+    def pieces(self, sample: Any) -> list[Any]:
+        """A sample's pieces: images (C, H, W) float32, strings, or waveforms (length,) float32.
+
+        A sample of several pieces gets the mean of their logits.
+        """
+        raw = self._raw(sample)
+        if self.low is None or self.high is None or self.representation == "tokens":
+            return raw
+        scale = np.float32(self.high - self.low)
+        return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in raw]
+
+    def _raw(self, sample: Any) -> list[Any]:
+        options: dict[str, Any] = dict(self.options)
+        if self.representation == "image":
+            return [sample]
+        if self.representation == "frames":
+            return list(sample)
+        if self.representation == "text":
+            return [str(sample)]
+        if self.representation == "log-mel":
+            return log_mel(sample, options["rate"], options["log_mel"])
+        if self.representation == "waveform":
+            return [waveform(sample, options["rate"], options["source_rate"])]
+        if self.representation == "tokens":
+            return [self._text(sample, options)]
+        return [{"fold": fold, "spectrogram": spectrogram}[self.representation](sample)]
+
+    def _text(self, sample: np.ndarray, options: dict[str, Any]) -> str:
+        if "alphabet" in options:
+            return letters(sample, options["alphabet"])
+        assert self.low is not None
+        assert self.high is not None
+        return numbers_as_text(sample, self.low, self.high, options["numbers"], options["levels"])
 
     def to_dict(self) -> dict:
         """Plain values for the result's record."""
-        return asdict(self)
+        record: dict[str, Any] = {"representation": self.representation, "low": self.low, "high": self.high}
+        given = {n: v.model_dump() if isinstance(v, LogMel) else v for n, v in self.options}
+        return record | given
 
 
-def fold(series: np.ndarray) -> np.ndarray:
-    """Lay each channel of (C, length) out in rows of one width, all below each other: (1, rows, width).
-
-    The width is the divisor of the length nearest to sqrt(length * C), so that the image is about
-    square. A prime length is first extended by its last value.
-
-    Example:
-        >>> fold(np.arange(24).reshape(1, 24)).shape
-        (1, 6, 4)
-    """
-    channels, length = series.shape
-    divisors = [d for d in range(2, length) if length % d == 0]
-    if not divisors and length > 3:
-        return fold(np.concatenate([series, series[:, -1:]], axis=1))
-    width = min(divisors or [length], key=lambda d: abs(d - math.sqrt(length * channels)))
-    return series.reshape(1, channels * (length // width), width)
-
-
-def spectrogram(series: np.ndarray) -> np.ndarray:
-    """log(1 + magnitude) of each channel's short-time Fourier transform, channels below each other.
-
-    Hann window of the power of two nearest to length / 16 (64 to 1024), hop a quarter of it.
-
-    Example:
-        >>> spectrogram(np.zeros((2, 1460))).shape
-        (1, 66, 95)
-    """
-    from scipy.signal import ShortTimeFFT
-    from scipy.signal.windows import hann
-
-    length = series.shape[1]
-    size = min(WINDOWS, key=lambda n: abs(n - length / 16))
-    if length < size // 2:
-        raise InputError(f"expected series of at least {size // 2} values for a spectrogram, got {length}; use fold")
-    transform = ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
-    magnitude = np.abs(transform.stft(series.astype(np.float64), axis=-1))
-    return np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
-
-
-def _image(sample: np.ndarray) -> np.ndarray:
-    return sample
-
-
-REPRESENTATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "image": _image,
-    "fold": fold,
-    "spectrogram": spectrogram,
-}
-
-
-def native_embedding(spec: InputSpec, table: Table, representation: str | None = None) -> Embedding:
+def native_embedding(spec: InputSpec, table: Table, own: Input, representation: str | None = None) -> Embedding:
     """Choose the representation and the range.
 
     Args:
         spec: The manifest's word on the input.
         table: The data, for the training split's range where the manifest gives none.
-        representation: Overrides the manifest's; series only.
+        own: What the source takes.
+        representation: Overrides the manifest's.
 
     Raises:
-        UsageError: When a representation is asked for data that has none.
+        UsageError: When the source cannot take such samples, or not so represented.
         InputError: When all training values are equal or some are NaN or infinite.
     """
-    if representation and spec.kind != "series":
-        raise UsageError("--representation applies to series, and this target's samples are images")
-    chosen = representation or spec.representation
-    if spec.kind == "image":
-        chosen = "image"
-    elif chosen is None:
-        chosen = "spectrogram" if table.samples[0].shape[-1] >= WINDOWS[0] else "fold"
+    chosen = _chosen(spec, table, own, representation)
+    options = _options(spec, table, own, chosen)
+    embedding = Embedding(chosen, options=options)
+    if chosen in ("text", "waveform") or "alphabet" in dict(options):
+        return embedding
+    low, high = _range(spec, table, embedding)
+    return Embedding(chosen, low, high, options)
+
+
+def _chosen(spec: InputSpec, table: Table, own: Input, asked: str | None) -> str:
+    ways = WAYS.get((spec.kind, own.kind))
+    if ways is None:
+        raise UsageError(
+            f"the source takes {own.kind}, this target's samples are {spec.kind}; "
+            f"choose a source that takes {' or '.join(sorted({b for a, b in WAYS if a == spec.kind}))}"
+        )
+    if asked and asked not in ways:
+        there = f"{spec.kind} samples for a source that takes {own.kind} enter as {' or '.join(ways)}"
+        raise UsageError(f"--representation {asked} does not apply; {there}")
+    if asked:
+        return asked
+    if spec.representation in ways:
+        return spec.representation
+    if spec.kind == "series" and own.kind == "image" and not spectrogram_applies(table.samples[0]):
+        return "fold"
+    return ways[0]
+
+
+def _options(spec: InputSpec, table: Table, own: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+    """What the representation needs to know beside the sample."""
+    if chosen == "log-mel":
+        if spec.rate is None:
+            raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")
+        return (("rate", spec.rate), ("log_mel", spec.log_mel))
+    if chosen == "waveform":
+        rate = getattr(own, "rate")  # noqa: B009 - only an AudioInput takes waveforms
+        # A series that is no sound keeps its values, as if taken at the source's own rate.
+        return (("rate", spec.rate if spec.kind == "audio" and spec.rate else rate), ("source_rate", rate))
+    if chosen == "tokens" and spec.alphabet:
+        channels = table.samples[0].shape[0]
+        if channels != len(spec.alphabet):
+            raise InputError(f"expected {channels} letters in the manifest's alphabet, got {spec.alphabet!r}")
+        return (("alphabet", spec.alphabet),)
+    if chosen == "tokens":
+        assert isinstance(own, TextInput)
+        return (("numbers", max(1, (own.max_tokens - 2) // TOKENS_A_NUMBER)), ("levels", LEVELS))
+    return ()
+
+
+def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, float]:
+    """What becomes 0 and 1: the manifest's, or the range of (at most 2,000 of) the training samples."""
     low, high = spec.low, spec.high
     if low is None or high is None:
         train = np.flatnonzero(table.splits == SPLITS.index("train"))
         if len(train) == 0:
             raise InputError("expected training samples to take the range of values from, got none; give low and high")
-        found = _value_range(REPRESENTATIONS[chosen](table.samples[i]) for i in train)
+        if len(train) > RANGE_SAMPLES:
+            train = train[np.linspace(0, len(train) - 1, RANGE_SAMPLES).astype(np.int64)]
+        values: Callable[[Any], list] = (lambda s: [s]) if embedding.representation == "tokens" else embedding.pieces
+        found = _value_range(piece for i in train for piece in values(table.samples[int(i)]))
         low, high = found[0] if low is None else low, found[1] if high is None else high
     if not low < high:
         raise InputError(f"expected low below high to scale samples by, got {low} and {high}")
-    return Embedding(chosen, low, high)
+    return low, high
 
 
-def _value_range(pictures: Iterable[np.ndarray]) -> tuple[float, float]:
-    extremes = np.array([(picture.min(), picture.max()) for picture in pictures], dtype=np.float64)
+def _value_range(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
+    extremes = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
     low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())
-    if not math.isfinite(low) or not math.isfinite(high):
+    if not np.isfinite([low, high]).all():
         bad = int((~np.isfinite(extremes)).any(axis=1).sum())
         raise InputError(f"expected finite samples, got NaN or infinite values in {bad} of the training split's")
     if low == high:

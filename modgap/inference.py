@@ -5,17 +5,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from modgap.embedding import Embedding
 from modgap.errors import InputError, UsageError
 from modgap.sources import ImageInput, Source
 from modgap.targets import Samples
 
-__all__ = ["DTYPES", "choose_device", "logit_batches", "to_input"]
+__all__ = ["DTYPES", "choose_device", "logit_batches"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH_IN_CACHE = 16
@@ -41,25 +41,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def to_input(images: torch.Tensor, own: ImageInput) -> torch.Tensor:
-    """Images (B, C, H, W) as the source's input: three channels, its size, its mean and sd.
-
-    One channel is repeated, more than three are averaged in three neighbouring groups; resizing is
-    antialiased, and the whole image is kept.
-    """
-    batch, channels, height, width = images.shape
-    if channels != len(own.mean):
-        flat = images.reshape(batch, channels, -1).transpose(1, 2)
-        images = functional.adaptive_avg_pool1d(flat, len(own.mean)).transpose(1, 2)
-        images = images.reshape(batch, len(own.mean), height, width)
-    if (height, width) != own.size:
-        smooth = own.interpolation in ("bilinear", "bicubic")
-        how = {"mode": own.interpolation, "antialias": True} if smooth else {"mode": "nearest"}
-        images = functional.interpolate(images, own.size, **how)
-    mean = torch.tensor(own.mean, device=images.device).view(1, -1, 1, 1)
-    return (images - mean) / torch.tensor(own.sd, device=images.device).view(1, -1, 1, 1)
-
-
 @dataclass
 class _Pass:
     """The model on its device, with the number of samples that fit."""
@@ -74,48 +55,47 @@ class _Pass:
         self.layout = torch.channels_last if self.source.convolutional else torch.contiguous_format
         self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
-    def logits(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Logits of a batch, in as many pieces as the memory asks for."""
-        pieces, done = [], 0
-        while done < len(images):
-            piece = images[done : done + self.limit]
+    def logits(self, pieces: Sequence[Any]) -> np.ndarray:
+        """Logits of pieces (P, classes), in as many batches as the memory asks for."""
+        parts, done = [], 0
+        while done < len(pieces):
+            part = pieces[done : done + self.limit]
             try:
-                pieces.append(self._forward(piece))
-                done += len(piece)
+                parts.append(self._forward(part))
+                done += len(part)
             except RuntimeError as error:
-                if len(piece) == 1 or not _out_of_memory(error):
+                if len(part) == 1 or not _out_of_memory(error):
                     raise InputError(self._failure(error)) from error
-                self.limit = len(piece) // 2
-                log.warning("out of memory at %d samples a batch; going on with %d", len(piece), self.limit)
+                self.limit = len(part) // 2
+                log.warning("out of memory at %d samples a batch; going on with %d", len(part), self.limit)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
-        return np.concatenate(pieces)
+        return np.concatenate(parts)
 
     def _failure(self, error: RuntimeError) -> str:
-        height, width = self.source.input.size
         reason = str(error).strip().splitlines()[-1]
-        return f"the source fails on one image of {height} x {width} pixels ({reason}); try another --input-size"
+        own = self.source.input
+        if isinstance(own, ImageInput):
+            height, width = own.size
+            return f"the source fails on one image of {height} x {width} pixels ({reason}); try another --input-size"
+        return f"the source fails on one piece of {own.kind} ({reason})"
 
-    def _forward(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def _forward(self, pieces: Sequence[Any]) -> np.ndarray:
         autocast: contextlib.AbstractContextManager = contextlib.nullcontext()
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
         with torch.inference_mode(), autocast:
-            batch = self._batch(images).contiguous(memory_format=self.layout)
+            batch = self.source.input.batch(pieces, self.device)
+            if isinstance(batch, torch.Tensor) and batch.ndim == 4:
+                batch = batch.contiguous(memory_format=self.layout)
             return self.source.model(batch).float().cpu().numpy()
 
-    def _batch(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        own = self.source.input
-        if len({image.shape for image in images}) == 1:
-            return to_input(torch.from_numpy(np.stack(images)).to(self.device), own)
-        return torch.cat([to_input(torch.from_numpy(image)[None].to(self.device), own) for image in images])
-
-    def fit_to_memory(self, images: Sequence[np.ndarray]) -> None:
+    def fit_to_memory(self, pieces: Sequence[Any]) -> None:
         """On CUDA, set the largest batch that the free memory holds, from the peak of a small one."""
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self.logits(images)
-        each = (torch.cuda.max_memory_allocated(self.device) - before) / len(images)
+        self.logits(pieces)
+        each = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
         free, _ = torch.cuda.mem_get_info(self.device)
         fits = max(1, int(MEMORY_SHARE * free / max(each, 1)))
         self.limit = min(LARGEST_BATCH, 1 << (fits.bit_length() - 1))
@@ -125,23 +105,33 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _images(samples: Samples, rows: np.ndarray, embedding: Embedding) -> list[np.ndarray]:
-    return [embedding.image(samples[i]) for i in rows]
+def _pieces(samples: Samples, rows: np.ndarray, embedding: Embedding) -> tuple[list[Any], np.ndarray]:
+    """All pieces of these samples in order, and how many each sample has."""
+    found = [embedding.pieces(samples[int(i)]) for i in rows]
+    return [piece for pieces in found for piece in pieces], np.array([len(pieces) for pieces in found])
 
 
 def _prepared(
     samples: Samples, rows: np.ndarray, embedding: Embedding, size: Callable[[], int]
-) -> Iterator[list[np.ndarray]]:
-    """Batches of images, made in a thread while the model works on the ones before."""
+) -> Iterator[tuple[list[Any], np.ndarray]]:
+    """Batches of pieces, made in a thread while the model works on the ones before."""
     with ThreadPoolExecutor(1) as pool:
         waiting: list[Future] = []
         start = 0
         while start < len(rows) or waiting:
             while start < len(rows) and len(waiting) < AHEAD:
                 cut = rows[start : start + size()]
-                waiting.append(pool.submit(_images, samples, cut, embedding))
+                waiting.append(pool.submit(_pieces, samples, cut, embedding))
                 start += len(cut)
             yield waiting.pop(0).result()
+
+
+def _means(logits: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean logits of each sample's pieces."""
+    if (counts == 1).all():
+        return logits
+    firsts = np.cumsum(counts) - counts
+    return (np.add.reduceat(logits.astype(np.float64), firsts) / counts[:, None]).astype(np.float32)
 
 
 def logit_batches(
@@ -156,17 +146,19 @@ def logit_batches(
 ) -> Iterator[np.ndarray]:
     """Logits of the samples with these numbers, batch by batch, float32 (B, classes).
 
+    A sample of several pieces (chunks of a clip, frames of a video) has their mean logits.
+
     Args:
         source: The model.
         samples: Where the samples come from.
         rows: Numbers of the samples wanted.
-        embedding: How samples become images.
+        embedding: How samples become pieces of the source's input.
         device: Where to run.
-        batch_size: Samples at a time; None finds it. Halved when the memory does not suffice.
+        batch_size: Pieces at a time; None finds it. Halved when the memory does not suffice.
         dtype: float32, or bfloat16 or float16 for mixed precision.
     """
     run = _Pass(source, device, DTYPES[dtype], batch_size or BATCH_IN_CACHE)
     if batch_size is None and device.type == "cuda":
-        run.fit_to_memory([embedding.image(samples[i]) for i in rows[:PROBE_BATCH]])
-    for images in _prepared(samples, rows, embedding, lambda: run.limit):
-        yield run.logits(images)
+        run.fit_to_memory(_pieces(samples, rows[:PROBE_BATCH], embedding)[0])
+    for pieces, counts in _prepared(samples, rows, embedding, lambda: run.limit):
+        yield _means(run.logits(pieces), counts)

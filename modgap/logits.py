@@ -141,13 +141,13 @@ def _surrogate(request: LogitsRequest) -> Target:
 
 
 def _chosen_rows(table: Table, request: LogitsRequest) -> np.ndarray:
-    rows = np.arange(len(table.labels))
+    rows = np.arange(len(table))
     if request.split != "all":
         rows = np.flatnonzero(table.splits == SPLITS.index(request.split))
     if len(rows) == 0:
         raise InputError(f"expected at least one sample in split {request.split}, got none")
     if request.limit and request.limit < len(rows):
-        rows = rows[stratified_subset(strata(table.labels[rows]), request.limit, request.seed)]
+        rows = rows[stratified_subset(strata(table.known_labels[rows]), request.limit, request.seed)]
     return rows
 
 
@@ -157,8 +157,8 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
     device = choose_device(request.device)
     table = target.read()
     rows = _chosen_rows(table, request)
-    embedding = native_embedding(target.manifest.input, table, request.representation)
     source = handle.load(request.input_size, head=request.head == "own")
+    embedding = native_embedding(target.manifest.input, table, source.input, request.representation)
     head: str | dict = "own"
     if request.head != "own":
         from modgap.probe_head import with_probe_head
@@ -168,7 +168,7 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
         )  # fmt: skip
         head = asdict(fitted)
     shape = (len(rows), len(source.class_names))
-    labels = table.labels[rows]
+    labels = table.known_labels[rows]
     _refuse_absent_classes(table, labels, request)
     n_classes = label_space(labels).n_classes
     checked_class_count(request.compared or n_classes, shape[1])
@@ -204,9 +204,9 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
 def _refuse_absent_classes(table: Table, labels: np.ndarray, request: LogitsRequest) -> None:
     """Choosing samples must not change which classes there are."""
     if labels.ndim == 1:
-        absent = np.setdiff1d(table.labels, labels)
+        absent = np.setdiff1d(table.known_labels, labels)
     else:
-        absent = np.flatnonzero(table.labels.any(axis=0) & ~labels.any(axis=0))
+        absent = np.flatnonzero(table.known_labels.any(axis=0) & ~labels.any(axis=0))
     if len(absent):
         names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
         raise InputError(
@@ -226,11 +226,9 @@ def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str)
         "embedding": {
             "embedder": "native",
             **embedding.to_dict(),
-            "size": list(own.size),
-            "resize": f"{own.interpolation}, antialiased",
-            "mean": list(own.mean),
-            "sd": list(own.sd),
+            **own.to_dict(),
         },
+        "source_notes": dict(source.notes),
         "dtype": wanted["dtype"],
         "device": device,
     }

@@ -12,7 +12,7 @@ from torch import nn
 from modgap.embedding import native_embedding
 from modgap.errors import InputError
 from modgap.inference import logit_batches
-from modgap.sources import Source
+from modgap.sources import Batch, Source
 from modgap.targets import SPLITS, Target
 from modgap.targets.splits import stratified_subset
 
@@ -40,12 +40,12 @@ class ProbeHead:
 class _Features(nn.Module):
     """A model up to its pooled features (B, D)."""
 
-    def __init__(self, features: Callable[[torch.Tensor], torch.Tensor], model: nn.Module):
+    def __init__(self, features: Callable[[Batch], torch.Tensor], model: nn.Module):
         super().__init__()
         self.model, self._features = model, features
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._features(images)
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self._features(batch)
 
 
 def with_probe_head(
@@ -64,24 +64,24 @@ def with_probe_head(
         InputError: When the surrogate's labels are not single classes.
     """
     table = surrogate.read()
-    if table.labels.ndim != 1:
+    if table.known_labels.ndim != 1:
         raise InputError(f"expected a surrogate with one label a sample, {surrogate.name} has several")
-    embedding = native_embedding(surrogate.manifest.input, table)
     bare = replace(source, model=_Features(source.features, source.model))
+    embedding = native_embedding(surrogate.manifest.input, table, source.input)
 
     def read(split: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.flatnonzero(table.splits == SPLITS.index(split))
         if len(rows) == 0:
             return np.empty((0, 0)), np.empty(0)
         if len(rows) > MOST_SAMPLES:
-            rows = rows[stratified_subset(table.labels[rows], MOST_SAMPLES, 0)]
+            rows = rows[stratified_subset(table.known_labels[rows], MOST_SAMPLES, 0)]
         batches = logit_batches(
             bare, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
         )  # fmt: skip
-        return np.concatenate(list(batches)), table.labels[rows]
+        return np.concatenate(list(batches)), table.known_labels[rows]
 
     (features, labels), (unseen, truth) = read("train"), read("test")
-    if len(np.unique(labels)) < max(2, len(np.unique(table.labels))):
+    if len(np.unique(labels)) < max(2, len(np.unique(table.known_labels))):
         raise InputError(f"expected training samples of every class, at least two, in surrogate {surrogate.name}")
     scaler = StandardScaler().fit(features)
     probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)

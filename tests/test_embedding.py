@@ -3,10 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from modgap.embedding import Embedding, fold, native_embedding, spectrogram
+from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
-from modgap.inference import to_input
+from modgap.representations import fold, spectrogram
 from modgap.sources import ImageInput
+from modgap.sources.inputs import to_input
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import ArraySamples, Table
 
@@ -58,10 +59,10 @@ def test_the_window_follows_the_length(length, rows):
 
 def test_range_is_that_of_the_training_split():
     array = np.array([2.0, 6.0, 100.0], np.float32).reshape(3, 1, 1, 1) * np.ones((1, 1, 2, 2), np.float32)
-    embedding = native_embedding(InputSpec(kind="image"), table(array))
+    embedding = native_embedding(InputSpec(kind="image"), table(array), PLAIN)
     assert embedding == Embedding("image", 2.0, 6.0)
-    assert embedding.image(array[1]).max() == 1
-    given = native_embedding(InputSpec(kind="image", low=0, high=255), table(array))
+    assert embedding.pieces(array[1])[0].max() == 1
+    given = native_embedding(InputSpec(kind="image", low=0, high=255), table(array), PLAIN)
     assert (given.low, given.high) == (0, 255)
 
 
@@ -69,22 +70,22 @@ def test_short_series_are_folded_and_long_ones_become_spectrograms():
     rng = np.random.default_rng(0)
     for length, chosen in ((24, "fold"), (300, "spectrogram")):
         data = table(rng.random((4, 1, length)).astype(np.float32))
-        assert native_embedding(InputSpec(kind="series"), data).representation == chosen
-        assert native_embedding(InputSpec(kind="series"), data, "fold").representation == "fold"
+        assert native_embedding(InputSpec(kind="series"), data, PLAIN).representation == chosen
+        assert native_embedding(InputSpec(kind="series"), data, PLAIN, "fold").representation == "fold"
 
 
 def test_what_does_not_apply_or_cannot_be_scaled_is_refused():
     flat = table(np.ones((3, 1, 2, 2), np.float32))
     with pytest.raises(InputError, match="samples that differ"):
-        native_embedding(InputSpec(kind="image"), flat)
-    with pytest.raises(UsageError, match="applies to series"):
-        native_embedding(InputSpec(kind="image"), flat, "fold")
+        native_embedding(InputSpec(kind="image"), flat, PLAIN)
+    with pytest.raises(UsageError, match="fold does not apply"):
+        native_embedding(InputSpec(kind="image"), flat, PLAIN, "fold")
     with pytest.raises(InputError, match="at least 32 values"):
         spectrogram(np.zeros((1, 20)))
     broken = np.ones((3, 1, 2, 2), np.float32)
     broken[0, 0, 0, 0] = np.nan
     with pytest.raises(InputError, match="NaN or infinite values in 1"):
-        native_embedding(InputSpec(kind="image"), table(broken))
+        native_embedding(InputSpec(kind="image"), table(broken), PLAIN)
 
 
 def test_channels_are_repeated_or_averaged_to_three():

@@ -225,14 +225,15 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
 
     from modgap.embedding import native_embedding
     from modgap.probe_head import with_probe_head
+    from modgap.sources.inputs import to_input
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
     probed, _ = with_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
     table = pair.read()
-    embedding = native_embedding(pair.manifest.input, table)
-    images = torch.from_numpy(np.stack([embedding.image(table.samples[i]) for i in range(80)]))
+    embedding = native_embedding(pair.manifest.input, table, source.input)
+    images = torch.from_numpy(np.stack([embedding.pieces(table.samples[i])[0] for i in range(80)]))
     with torch.inference_mode():
-        ready = inference.to_input(images, source.input)
+        ready = to_input(images, source.input)
         features = source.features(ready).numpy()
         logits = probed.model(ready).numpy()
     train = table.splits == 0

@@ -53,7 +53,7 @@ def test_packaged_classifier_has_its_weights_and_class_names(number):
     source, info = handle.load(None), source_infos()[number]
     assert info.available
     assert sum(p.numel() for p in source.model.parameters()) == info.parameters
-    assert source.input.size == (info.input_size,) * 2
+    assert f"image, {source.input.size[0]} px" == info.input
     assert len(source.class_names) == info.n_classes
     assert source.class_names[5].startswith("electric ray")
     assert len(handle.fingerprint()["weights"]) == 64

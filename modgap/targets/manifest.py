@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from modgap.errors import InputError
 
-__all__ = ["DataFile", "InputSpec", "Manifest", "load_manifest"]
+__all__ = ["DataFile", "Download", "InputSpec", "LogMel", "Manifest", "Step", "load_manifest"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -18,23 +19,55 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Download(_Record):
+    """One file that `modgap data fetch` brings into the target's folder."""
+
+    path: str = Field(description="Path within the target's folder.")
+    urls: tuple[str, ...] = Field(default=(), description="Where it lies, tried in this order; none if only by hand.")
+    size: int | None = Field(default=None, ge=0, description="Bytes.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256; recorded on the first fetch if absent.")
+    md5: Md5 | None = Field(default=None, description="MD5, where the host publishes no better sum.")
+    unpack: bool = Field(default=False, description="An archive (tar, zip, gzip), extracted into its folder.")
+
+
 class DataFile(_Record):
-    """One file of the original data, in exactly one place."""
+    """One file or folder of the original data that a reader takes, in exactly one place."""
 
     role: str = Field(description="What the reader takes it for, such as train, test or train-labels.")
-    path: str = Field(description="Path within the place.")
+    path: str = Field(description="Path within the place; a folder where the reader takes one.")
     package: str | None = Field(default=None, description="Import package that carries the file.")
     folder: str | None = Field(default=None, description="Absolute folder that holds the file, as Debian packages do.")
     size: int | None = Field(default=None, ge=0, description="Bytes.")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file.")
 
 
+class LogMel(_Record):
+    """How sound becomes log-mel spectrograms, one image (1, bands, frames) a chunk."""
+
+    bands: int = Field(default=64, ge=1)
+    window: int = Field(default=1024, ge=1, description="Samples of the Hann window and the Fourier transform.")
+    hop: int = Field(default=320, ge=1, description="Samples from one frame to the next.")
+    chunk: float | None = Field(default=None, gt=0, description="Seconds of a chunk; the whole sound if absent.")
+    chunk_hop: float | None = Field(default=None, gt=0, description="Seconds from chunk to chunk; `chunk` if absent.")
+    frames: int | None = Field(default=None, ge=1, description="Frames, cut or padded on the right; all if absent.")
+    low_hz: float = Field(default=0.0, ge=0)
+    high_hz: float | None = Field(default=None, gt=0, description="Half the rate if absent.")
+    decibels: bool = Field(default=True, description="10 log10 of the power, 80 dB below the peak at most.")
+    centre: bool = Field(default=False, description="Whether the mean of each spectrogram is subtracted.")
+
+
 class InputSpec(_Record):
     """What one sample is, and how it becomes the source model's input."""
 
-    kind: Literal["image", "series"] = Field(description="Image (C, H, W) or series (C, length).")
-    shape: tuple[int, ...] | None = Field(default=None, description="Shape of one sample, channels first.")
+    kind: Literal["image", "series", "audio", "video", "text"] = Field(
+        description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string."
+    )
+    shape: tuple[int, ...] | None = Field(
+        default=None, description="Shape of one sample, channels first; -1 where samples differ."
+    )
     unit: str | None = Field(default=None, description="Physical unit of the values.")
+    rate: float | None = Field(default=None, gt=0, description="Values a second of series and audio, in hertz.")
+    channels: tuple[str, ...] | None = Field(default=None, description="What the channels are, in order.")
     low: float | None = Field(
         default=None,
         description="Value of the image, or of the series' representation, that becomes 0; the training split's "
@@ -43,9 +76,21 @@ class InputSpec(_Record):
     high: float | None = Field(
         default=None, description="The value that becomes 1; the training split's largest if absent."
     )
-    representation: Literal["spectrogram", "fold"] | None = Field(
-        default=None, description="How a series becomes an image; by its length if absent."
+    representation: Literal["spectrogram", "log-mel", "fold", "tokens"] | None = Field(
+        default=None,
+        description="How series and sound enter a source of images or text; by length if absent.",
     )
+    log_mel: LogMel = Field(default_factory=lambda: LogMel())
+    alphabet: str | None = Field(
+        default=None, description="Letters that one-hot channels stand for in text, in order, such as ACGT."
+    )
+
+
+class OutputSpec(_Record):
+    """What is predicted where the target is not one class: the shape and unit of y."""
+
+    shape: tuple[int, ...] | None = Field(default=None, description="Shape of one y; -1 where samples differ.")
+    unit: str | None = None
 
 
 class Reader(_Record):
@@ -53,6 +98,13 @@ class Reader(_Record):
 
     name: str = Field(description="Module in modgap.targets.readers.")
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its read().")
+
+
+class Step(_Record):
+    """One step of preprocessing, in order, after the reader."""
+
+    name: str = Field(description="Function in modgap.targets.steps.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
 
 
 class Splits(_Record):
@@ -63,6 +115,42 @@ class Splits(_Record):
     seed: int = Field(default=0, ge=0)
 
 
+class SplitSizes(_Record):
+    """Samples of each split in the benchmark, for the record."""
+
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+
+
+class Training(_Record):
+    """The benchmark's recipe of full fine-tuning (stage 2), and what is particular in stage 1."""
+
+    batch_size: int | None = None
+    epochs: int | None = None
+    gradient_accumulation: int | None = None
+    optimizer: Literal["adam", "adamw", "sgd"] | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    momentum: float | None = None
+    warmup_epochs: int | None = None
+    decay_epochs: int | None = None
+    gradient_clip: float | None = None
+    augmentation: str | None = None
+    target_sequence_length: int | None = None
+    stage1_epochs: int | None = Field(default=None, description="Of ORCA's first stage.")
+    stage1_samples_per_class: int | None = Field(default=None, description="Of ORCA's first stage.")
+
+
+class Published(_Record):
+    """One published result."""
+
+    method: str
+    value: float = Field(description="In the manifest's metric; lower is better.")
+    source: str = Field(description="Where it is printed.")
+    model: str | None = Field(default=None, description="Pretrained model, where the source names it.")
+
+
 class Manifest(_Record):
     """A target task."""
 
@@ -70,15 +158,22 @@ class Manifest(_Record):
     name: Name
     title: str
     modality: str = Field(description="Kind of data in the field's words, such as handwriting or motion.")
-    task: Literal["classification", "multi-label", "regression"]
+    task: Literal["classification", "multi-label", "regression"] = Field(
+        description="One class a sample, several, or values (dense ones too)."
+    )
+    n_classes: int | None = Field(default=None, ge=2, description="K, where the names are not given here.")
     pseudo_classes: int | None = Field(
         default=None, ge=2, description="Clusters that stand for the values of a regression target."
     )
     input: InputSpec
+    output: OutputSpec | None = None
     classes: tuple[str, ...] | None = Field(default=None, description="Names in label order; the reader's if absent.")
     reader: Reader
+    steps: tuple[Step, ...] = ()
     files: tuple[DataFile, ...] = ()
+    downloads: tuple[Download, ...] = ()
     splits: Splits = Field(default_factory=lambda: Splits())
+    split_sizes: SplitSizes | None = None
     group: str | None = Field(
         default=None, description="Which samples belong together (record, subject, field): a name the reader gives."
     )
@@ -86,6 +181,12 @@ class Manifest(_Record):
     install: str | None = Field(default=None, description="Command that brings the files.")
     licence: str | None = None
     citation: str | None = None
+    preprocessing: str | None = Field(default=None, description="What is done to the original data, in words.")
+    loss: str | None = Field(default=None, description="Training loss of the benchmark.")
+    metric: str | None = Field(default=None, description="Metric of the benchmark; lower is better.")
+    training: Training | None = None
+    published: tuple[Published, ...] = ()
+    unknown: dict[str, str] = Field(default_factory=dict, description="Fields left out, and why.")
     notes: str | None = None
 
 

@@ -25,9 +25,7 @@ def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -
 
 
 def strata(labels: np.ndarray) -> np.ndarray:
-    """One integer a sample to stratify by: its class, its rarest class, or nothing for real values."""
-    if labels.dtype.kind == "f":
-        return np.zeros(len(labels), np.int64)
+    """One integer a sample to stratify by: its class, or its rarest class."""
     if labels.ndim == 1:
         return labels
     frequency = labels.sum(axis=0)

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -17,8 +18,9 @@ from modgap.label_space import pseudo_classes
 from modgap.targets.manifest import DataFile, Manifest, load_manifest
 from modgap.targets.readers import reader
 from modgap.targets.readers.image_folder import image_files
-from modgap.targets.samples import SPLITS, Table
+from modgap.targets.samples import SPLITS, Table, pooled
 from modgap.targets.splits import complete_splits, strata
+from modgap.targets.steps import step
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
@@ -66,39 +68,59 @@ class Target:
         """
         manifest = self.manifest
         table = self._read_by_reader()
-        if len(table.labels) == 0:
+        if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
-        shape, wanted = table.samples[0].shape, manifest.input.shape
-        if wanted is not None and shape != wanted:
-            raise InputError(f"manifest {self.name} says samples of shape {wanted}, its files hold {shape}")
         groups = _chosen_groups(table, manifest)
-        splits = complete_splits(table.splits, strata(table.labels), groups, **manifest.splits.model_dump())
-        labels = table.labels
-        if labels.dtype.kind == "f":
+        named = np.zeros(len(table), np.int64) if table.labels is None else strata(table.labels)
+        splits = complete_splits(table.splits, named, groups, **manifest.splits.model_dump())
+        table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups})
+        for each in manifest.steps:
+            table = _fitting(step(each.name), f"step {each.name}", manifest, each.options, table)
+        _check_shape(table, manifest)
+        return self._with_labels(table)
+
+    def _with_labels(self, table: Table) -> Table:
+        """Pseudo-classes for values, and names for the classes."""
+        manifest, labels = self.manifest, table.labels
+        if labels is None:
+            if table.targets is None:
+                raise InputError(f"expected labels or values to predict in target {self.name}, got neither")
             if manifest.pseudo_classes is None:
                 raise InputError(
                     f"target {self.name} has real values for labels; say how many clusters of them stand for classes, "
                     "with --pseudo-classes 10 or pseudo_classes in the manifest, or store classes as integers"
                 )
-            train = splits == SPLITS.index("train")
-            labels = pseudo_classes(labels, train=train, n_classes=manifest.pseudo_classes)
-        classes = manifest.classes or table.classes or _numbered(labels)
-        return Table(table.samples, labels, classes, splits, None if groups is None else {"groups": groups})
+            train = np.asarray(table.splits) == SPLITS.index("train")
+            labels = pseudo_classes(pooled(table.targets), train=train, n_classes=manifest.pseudo_classes)
+        return replace(table, labels=labels, classes=manifest.classes or table.classes or _numbered(labels))
 
     def _read_by_reader(self) -> Table:
         name, options = self.manifest.reader.name, self.manifest.reader.options
-        read = reader(name)
         try:
-            inspect.signature(read).bind(self.files, **options)
-        except TypeError as error:
-            raise InputError(f"manifest {self.name}: the options of reader {name} do not fit: {error}") from error
-        try:
-            return read(self.files, **options)
+            return _fitting(reader(name), f"reader {name}", self.manifest, options, self.files)
         except KeyError as error:
             roles = ", ".join(self.files) or "none"
             raise InputError(
                 f"manifest {self.name}: reader {name} wants a file of role {error}, got: {roles}"
             ) from error
+
+
+def _fitting(function: Callable[..., Table], what: str, manifest: Manifest, options: dict, given) -> Table:
+    """Call a reader or step, if its options fit."""
+    try:
+        inspect.signature(function).bind(given, **options)
+    except TypeError as error:
+        raise InputError(f"manifest {manifest.name}: the options of {what} do not fit: {error}") from error
+    return function(given, **options)
+
+
+def _check_shape(table: Table, manifest: Manifest) -> None:
+    wanted = manifest.input.shape
+    if wanted is None or manifest.input.kind == "text":
+        return
+    shape = table.samples[0].shape
+    if len(shape) != len(wanted) or any(w not in (-1, s) for s, w in zip(shape, wanted, strict=True)):
+        raise InputError(f"manifest {manifest.name} says samples of shape {wanted}, its files hold {shape}")
 
 
 def _numbered(labels: np.ndarray) -> list[str]:
@@ -114,8 +136,8 @@ def _chosen_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
         known = ", ".join(named) or "none"
         raise InputError(f"manifest {manifest.name} names the group {manifest.group!r}, its reader gives: {known}")
     groups = np.asarray(named[manifest.group])
-    if groups.shape != (len(table.labels),):
-        raise InputError(f"expected groups of shape ({len(table.labels)},) in {manifest.name}, got {groups.shape}")
+    if groups.shape != (len(table),):
+        raise InputError(f"expected groups of shape ({len(table)},) in {manifest.name}, got {groups.shape}")
     return np.unique(groups, return_inverse=True)[1]
 
 

@@ -46,8 +46,10 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
     if y.dtype.kind == "f" and y.ndim == 2 and np.isin(y, (0, 1)).all():
         y = y.astype(np.int64)
     groups = {"groups": arrays["groups"]} if "groups" in arrays else None
-    labels = y if y.dtype.kind == "f" else y.astype(np.int64)
-    return Table(ArraySamples(_channels_first(x, kind, path)), labels, classes, None, groups)
+    samples = ArraySamples(_channels_first(x, kind, path))
+    if y.dtype.kind == "f":
+        return Table(samples, groups=groups, targets=ArraySamples(y))
+    return Table(samples, y.astype(np.int64), classes, groups=groups)
 
 
 def peek(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
