@@ -253,7 +253,11 @@ def refused(done, code, message):
             2,
             "--kind applies to array files",
         ),
-        (["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"], 2, "fold does not apply"),
+        (
+            ["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"],
+            2,
+            "fold does not apply",
+        ),
         (["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"], 1, "found no file or folder"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
         (["--logits", "x.npz", "--classes", "1"], 2, "expected --classes of at least 2, got 1"),

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from modgap.errors import InputError, UsageError
+from modgap.targets.readers.csv import read
+
+
+def written(folder, text, name="data.csv"):
+    path = folder / name
+    path.write_text(text)
+    return {"data": [path]}
+
+
+def test_rows_are_features_or_series(tmp_path):
+    files = written(tmp_path, "a,b,Label\n1,2.5,cat\n3,4,dog\n5,6,cat\n")
+    table = read(files, kind="table")
+    assert list(table.classes) == ["cat", "dog"]
+    np.testing.assert_array_equal(table.labels, [0, 1, 0])
+    np.testing.assert_array_equal(table.samples[1], [[3, 4]])
+    assert table.samples[1].dtype == np.float32
+    tabs = written(tmp_path, "y\tt0\tt1\n7\t1\t2\n9\t3\t4\n", "data.tsv")
+    table = read(tabs, kind="series")
+    assert list(table.classes) == ["7", "9"]
+    np.testing.assert_array_equal(table.samples[0], [[1, 2]])
+
+
+def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
+    text = "who,t,x,z,label,site\nb,2,5,50,1,s\nb,1,4,40,1,s\na,1,1,10,0,r\na,3,3,30,0,r\na,2,2,20,0,r\n"
+    table = read(written(tmp_path, text), kind="series", series="who", time="t", group="site")
+    np.testing.assert_array_equal(table.samples[0], [[1, 2, 3], [10, 20, 30]])
+    np.testing.assert_array_equal(table.samples[1], [[4, 5], [40, 50]])
+    np.testing.assert_array_equal(table.labels, [0, 1])
+    assert list(table.groups["site"]) == ["r", "s"]
+
+
+def test_numbers_that_are_not_whole_are_values_and_texts_are_texts(tmp_path):
+    table = read(written(tmp_path, "a,y\n1,0.5\n2,1.0\n"), kind="table")
+    assert table.labels is None
+    np.testing.assert_array_equal(table.targets[0], 0.5)
+    whole = read(written(tmp_path, "a,y\n1,3.0\n2,1.0\n"), kind="table")
+    assert list(whole.classes) == ["1", "3"]
+    words = read(written(tmp_path, 'text,label\n"a, b",x\nc,y\n'), kind="text")
+    assert words.samples[0] == "a, b"
+
+
+def test_splits_come_from_roles(tmp_path):
+    train = written(tmp_path, "a,y\n1,u\n2,v\n", "train.csv")["data"]
+    test = written(tmp_path, "a,y\n3,v\n", "test.csv")["data"]
+    table = read({"train": train, "test": test}, kind="table")
+    np.testing.assert_array_equal(table.splits, [0, 0, 2])
+    with pytest.raises(KeyError):
+        read({"other": train}, kind="table")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "error", "message"),
+    [
+        ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b; name it with --label"),
+        ("a,y\n1,2\n", {"label": "kind"}, UsageError, "expected a column 'kind', got a, y"),
+        ("a,y\n1,\n2,3\n", {}, InputError, "of column 'y', 1 are missing"),
+        ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b; drop or encode"),
+        ("a,y\n,2\n2,3\n", {}, InputError, "1 are missing or infinite .in a"),
+        ("y\n2\n3\n", {}, InputError, "got text in none, and no other column"),
+        ("a,y,s\n1,2,u\n1,3,u\n", {"series": "s"}, InputError, "expected one y a series"),
+        ("", {}, InputError, "cannot read"),
+        ('a,y\n"1,2\n', {}, InputError, "cannot read"),
+    ],
+)
+def test_what_is_not_readable_is_said_in_one_line(tmp_path, text, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        read(written(tmp_path, text), kind="table", **options)
+    assert "\n" not in str(caught.value)
