@@ -172,7 +172,8 @@ def _print(report) -> None:
 
     result = report.result
     names = f"{report.source} -> {report.target}" if report.source else report.target
-    size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
+    groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
+    size = f"N = {result.n_samples:,}{groups}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
     columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     print_table(columns, rows, f"{names}   {size}")

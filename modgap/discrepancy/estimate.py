@@ -134,6 +134,7 @@ def estimate(
     held = next((e for e in estimates.values() if e.held_out is not None), None)
     return Discrepancy(
         n_samples=len(space),
+        n_groups=None if codes is None else len(np.unique(codes)),
         n_source_classes=array.shape[1],
         n_target_classes=space.n_classes,
         unlabelled=len(array) - len(space),

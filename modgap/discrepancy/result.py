@@ -66,6 +66,7 @@ class Discrepancy:
 
     Attributes:
         n_samples: N, samples with a label.
+        n_groups: Groups (records, subjects, fields) that samples come from; None where each stands for itself.
         n_source_classes: C.
         n_target_classes: K.
         unlabelled: Samples without any label, which were left out.
@@ -84,6 +85,7 @@ class Discrepancy:
     """
 
     n_samples: int
+    n_groups: int | None
     n_source_classes: int
     n_target_classes: int
     unlabelled: int
