@@ -45,7 +45,10 @@ class LogMel(_Record):
     """How sound becomes log-mel spectrograms, one image (1, bands, frames) a chunk."""
 
     bands: int = Field(default=64, ge=1)
-    window: int = Field(default=1024, ge=1, description="Samples of the Hann window and the Fourier transform.")
+    window: int = Field(default=1024, ge=1, description="Samples of the Hann window.")
+    fft: int | None = Field(
+        default=None, ge=1, description="Samples of the Fourier transform, the window padded to it; `window` if absent."
+    )
     hop: int = Field(default=320, ge=1, description="Samples from one frame to the next.")
     chunk: float | None = Field(default=None, gt=0, description="Seconds of a chunk; the whole sound if absent.")
     chunk_hop: float | None = Field(default=None, gt=0, description="Seconds from chunk to chunk; `chunk` if absent.")

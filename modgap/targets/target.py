@@ -17,7 +17,6 @@ from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
 from modgap.targets.manifest import DataFile, Manifest, load_manifest
 from modgap.targets.readers import reader
-from modgap.targets.readers.image_folder import image_files
 from modgap.targets.samples import SPLITS, Table, pooled
 from modgap.targets.splits import complete_splits, strata
 from modgap.targets.steps import step
@@ -25,7 +24,7 @@ from modgap.targets.steps import step
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
 ARRAY_SUFFIXES = (".npz", ".safetensors")
-READ_BY = ("aeon", "numpy", "pillow", "scikit-learn", "scipy")
+READ_BY = ("aeon", "av", "h5py", "numpy", "pillow", "scikit-learn", "scipy", "soundfile", "soxr")
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _version(name: str) -> str | None:
 
 def _checked_digest(path: Path, pinned: DataFile | None) -> str:
     if path.is_dir():
-        return folder_digest(path, image_files(path))
+        return folder_digest(path, sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")))
     size = path.stat().st_size
     if pinned and pinned.size not in (None, size):
         raise InputError(

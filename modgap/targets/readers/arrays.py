@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
+from modgap.targets.layout import one_file
 from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["load_arrays", "peek", "read"]
@@ -29,7 +30,7 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
     Raises:
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
-    (path,) = files["data"]
+    path = one_file(files, "data")
     arrays = load_arrays(path)
     missing = [name for name in ("x", "y") if name not in arrays]
     if missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table
 
 __all__ = ["read"]
@@ -16,19 +17,25 @@ UNSIGNED_BYTE = 8
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
-    """Read images and labels of the splits for which there are files.
+    """Read images and labels of all files of each split.
 
     Args:
-        files: Paths under the roles `train`, `train-labels`, `test`, `test-labels`.
+        files: Paths under the roles `train`, `train-labels`, `test`, `test-labels` (and `val`); the files
+            of a split's labels in the order of its images.
+
+    Raises:
+        InputError: When a file is broken, or images and labels differ in number.
     """
-    named = [split for split in SPLITS if split in files]
-    images = [_read_array(files[split][0], 3) for split in named]
-    labels = [_read_array(files[f"{split}-labels"][0], 1) for split in named]
-    sizes = [len(part) for part in labels]
-    if sizes != [len(part) for part in images]:
-        raise InputError(f"expected one label an image, got {sizes} labels for {[len(i) for i in images]} images")
-    codes = np.repeat([SPLITS.index(split) for split in named], sizes)
-    return Table(ArraySamples(np.concatenate(images)[:, None]), np.concatenate(labels).astype(np.int64), None, codes)
+    images = [(code, _read_array(path, 3)) for code, path in files_by_split(files)]
+    labels = [(code, _read_array(path, 1)) for code, path in files_by_split(files, "-labels")]
+    wanted, got = ([(SPLITS[code], len(part)) for code, part in each] for each in (images, labels))
+    if wanted != got:
+        raise InputError(f"expected one label an image, got labels {got} for images {wanted}")
+    if len({part.shape[1:] for _, part in images}) > 1:
+        raise InputError(f"expected images of one size, got {sorted({part.shape[1:] for _, part in images})}")
+    pixels = np.concatenate([part for _, part in images])[:, None]
+    codes = np.repeat([code for code, _ in images], [len(part) for _, part in images])
+    return Table(ArraySamples(pixels), np.concatenate([part for _, part in labels]).astype(np.int64), None, codes)
 
 
 def _read_array(path: Path, dimensions: int) -> np.ndarray:

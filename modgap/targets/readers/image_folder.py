@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, Table
+from modgap.targets.layout import by_class, files_below, one_file
+from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "image_files", "read"]
 
@@ -38,7 +39,7 @@ class _ImageFiles:
 
 def image_files(folder: Path) -> list[Path]:
     """Image files below a folder, in order of their path."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return files_below(folder, SUFFIXES)
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
@@ -47,13 +48,7 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     Args:
         files: One folder under the role `data`.
     """
-    (folder,) = files["data"]
+    folder = one_file(files, "data")
     paths = image_files(folder)
-    parts = [path.relative_to(folder).parts for path in paths]
-    split = bool(parts) and all(p[0] in SPLITS and len(p) > 2 for p in parts)
-    names = [p[1] if split else p[0] for p in parts]
-    if not paths or any(len(p) < 2 for p in parts):
-        raise InputError(f"expected a sub-folder of images for each class in {folder}, got {len(paths)} images")
-    classes, labels = np.unique(names, return_inverse=True)
-    codes = np.array([SPLITS.index(p[0]) for p in parts]) if split else None
-    return Table(_ImageFiles(tuple(paths)), labels.astype(np.int64), [str(name) for name in classes], codes)
+    labels, classes, codes = by_class(folder, paths, "images")
+    return Table(_ImageFiles(tuple(paths)), labels, classes, codes)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.layout import one_file
 from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["read"]
@@ -18,7 +19,7 @@ def read(files: Mapping[str, Sequence[Path]], *, shape: Sequence[int]) -> Table:
         files: One path under the role `data`.
         shape: Shape of a sample, channels first.
     """
-    (path,) = files["data"]
+    path = one_file(files, "data")
     try:
         rows = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
     except (ValueError, EOFError) as error:

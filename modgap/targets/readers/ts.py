@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, ArraySamples, Table
+from modgap.targets.layout import files_by_split
+from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["read"]
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
-    """Read series of equal length from one file a split.
+    """Read series of equal length from all files of each split.
 
     Args:
         files: Paths under the roles `train` and `test` (and `val`).
@@ -24,16 +25,16 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
         from aeon.datasets import load_from_ts_file
     except ImportError as error:
         raise InputError("reading .ts files needs aeon; install it with: pip install 'modgap[demo]'") from error
-    named = [split for split in SPLITS if split in files]
+    found = list(files_by_split(files))
     parts = []
-    for split in named:
+    for _, path in found:
         try:
-            parts.append(load_from_ts_file(str(files[split][0])))
+            parts.append(load_from_ts_file(str(path)))
         except (OSError, ValueError, IndexError) as error:
-            raise InputError(f"cannot read {files[split][0]} as a .ts file: {error}") from error
+            raise InputError(f"cannot read {path} as a .ts file: {error}") from error
     if any(not isinstance(x, np.ndarray) for x, _ in parts) or len({x.shape[1:] for x, _ in parts}) > 1:
-        raise InputError(f"expected series of equal length in {', '.join(str(files[s][0]) for s in named)}")
+        raise InputError(f"expected series of equal length in {', '.join(str(path) for _, path in found)}")
     classes, labels = np.unique(np.concatenate([y for _, y in parts]), return_inverse=True)
-    codes = np.repeat([SPLITS.index(split) for split in named], [len(y) for _, y in parts])
+    codes = np.repeat([code for code, _ in found], [len(y) for _, y in parts])
     series = np.concatenate([x for x, _ in parts]).astype(np.float32)
     return Table(ArraySamples(series), labels.astype(np.int64), [str(name) for name in classes], codes)

@@ -1,0 +1,23 @@
+"""A folder of class sub-folders of sound files, optionally under train, val and test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modgap.targets.layout import by_class, files_below, one_file
+from modgap.targets.samples import Table
+from modgap.targets.sound import SUFFIXES, SoundFiles
+
+__all__ = ["read"]
+
+
+def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
+    """List the sounds; each is decoded, as (1, length) at `rate`, when it is asked for.
+
+    Args:
+        files: One folder under the role `data`.
+        rate: Values a second, to which other files are resampled.
+    """
+    folder = one_file(files, "data")
+    paths = files_below(folder, SUFFIXES)
+    labels, classes, codes = by_class(folder, paths, "sound files")
+    return Table(SoundFiles(tuple((str(path),) for path in paths), rate), labels, classes, codes)
