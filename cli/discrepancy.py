@@ -7,14 +7,15 @@ from modgap.errors import UsageError
 __all__ = ["discrepancy"]
 
 LOGITS_EXCLUDE = (
-    "source", "target", "weights", "split", "limit", "input_size", "representation", "kind", "device",
-    "batch_size", "dtype", "head", "pseudo_classes",
+    "source", "target", "weights", "split", "limit", "input_size", "representation", "device",
+    "batch_size", "dtype", "head", "pseudo_classes", "place", "kind", "label", "series", "time", "group", "x", "y",
 )  # fmt: skip
+OWN = ("kind", "label", "series", "time", "group", "x", "y")
 
 
 @click.command()
 @click.option("--source", metavar="NAME", help="Alias, timm:NAME, a folder, or random:NAME as a control.")
-@click.option("--target", metavar="NAME", help="Manifest name, .toml, folder of class sub-folders, .npz, .safetensors.")
+@click.option("--target", metavar="NAME", help="Manifest name, .toml, folder by class, array file or CSV.")
 @click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
 @click.option("--weights", metavar="FILE", help="Take the source's weights from here.")
 @click.option(
@@ -63,7 +64,17 @@ LOGITS_EXCLUDE = (
     type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
     help="How series and sound enter.",
 )
-@click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
+@click.option("--place", metavar="DIR", help="Folder in which the target's files lie; found by itself if absent.")
+@click.option(
+    "--kind", type=click.Choice(["image", "series", "table", "text"]),
+    help="What an array file or CSV holds, where unclear.",
+)  # fmt: skip
+@click.option("--label", metavar="COLUMN", help="CSV: the label; label, class, target or y if absent.")
+@click.option("--series", metavar="COLUMN", help="CSV in long format: which series a row belongs to.")
+@click.option("--time", metavar="COLUMN", help="CSV in long format: what orders a series' rows.")
+@click.option("--group", metavar="NAME", help="CSV column, or array, that says which samples belong together.")
+@click.option("--x", metavar="KEY", help="Array file: name of the samples; x if absent.")
+@click.option("--y", metavar="KEY", help="Array file: name of the labels; y if absent.")
 @click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
 @click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -142,6 +153,7 @@ def _check(ctx: click.Context, given: dict) -> None:
 def _measure(given: dict, progress):
     from modgap.logits import LogitsRequest
     from modgap.measure import measure, measure_logits
+    from modgap.targets import OwnData
 
     options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
                "bootstrap", "seed", "threads")  # fmt: skip
@@ -158,7 +170,8 @@ def _measure(given: dict, progress):
         given["source"],
         given["target"],
         weights=given["weights"],
-        kind=given["kind"],
+        own=OwnData(**{name: given[name] for name in OWN}),
+        place=given["place"],
         pseudo_classes=given["pseudo_classes"],
         request=request,
         progress=progress,

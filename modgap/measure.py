@@ -6,7 +6,7 @@ from modgap.discrepancy import estimate
 from modgap.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
 from modgap.report import DiscrepancyReport
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import OwnData, open_target
 
 __all__ = ["measure", "measure_logits"]
 
@@ -18,7 +18,8 @@ def measure(
     target: str,
     *,
     weights: str | None = None,
-    kind: str | None = None,
+    own: OwnData | None = None,
+    place: str | None = None,
     pseudo_classes: int | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,
@@ -30,7 +31,8 @@ def measure(
         source: As for `modgap.sources.open_source`.
         target: As for `modgap.targets.open_target`.
         weights: File or folder that overrides where the source's weights come from.
-        kind: `image` or `series`, for array files that could be either.
+        own: What data of one's own does not say of itself.
+        place: Folder in which a manifest's files lie.
         pseudo_classes: Clusters that stand for a real-valued target's values.
         request: Which samples, at what size, on what device; None for all at the source's own size.
         progress: Called with a stage's name and the share of its work done since the last call.
@@ -39,7 +41,10 @@ def measure(
     Raises:
         InputError: When source, target or their combination cannot be used; says why.
     """
-    handle, data = open_source(source, weights=weights), open_target(target, kind=kind, pseudo_classes=pseudo_classes)
+    handle, data = (
+        open_source(source, weights=weights),
+        open_target(target, own=own, place=place, pseudo_classes=pseudo_classes),
+    )
     held = source_logits(handle, data, request or LogitsRequest(), progress)
     return _report(source, target, held, progress, options)
 

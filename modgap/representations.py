@@ -87,11 +87,13 @@ def _log_mel(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     from scipy.fft import rfft
     from scipy.signal.windows import hann
 
-    half = options.window // 2
-    padded = np.pad(sound.astype(np.float32), ((0, 0), (half, half)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, options.window, axis=1)[:, :: options.hop]
-    power = np.abs(rfft(frames * hann(options.window, sym=False).astype(np.float32), axis=-1)) ** 2
-    bands = power @ _mel_filters(options.window, options.bands, rate, options.low_hz, options.high_hz or rate / 2)
+    size = options.fft or options.window
+    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
+    beside = (size - options.window) // 2, (size - options.window + 1) // 2
+    window = np.pad(hann(options.window, sym=False).astype(np.float32), beside)
+    power = np.abs(rfft(frames * window, axis=-1)) ** 2
+    bands = power @ _mel_filters(size, options.bands, rate, options.low_hz, options.high_hz or rate / 2)
     picture = bands.transpose(0, 2, 1).reshape(1, -1, bands.shape[1])
     if options.decibels:
         picture = 10 * np.log10(np.maximum(picture, LOWEST_POWER))
@@ -108,11 +110,11 @@ def _of_width(picture: np.ndarray, frames: int | None) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _mel_filters(window: int, bands: int, rate: float, low: float, high: float) -> np.ndarray:
+def _mel_filters(size: int, bands: int, rate: float, low: float, high: float) -> np.ndarray:
     from transformers.audio_utils import mel_filter_bank
 
     filters = mel_filter_bank(
-        window // 2 + 1, bands, low, high, sampling_rate=int(rate), norm="slaney", mel_scale="slaney"
+        size // 2 + 1, bands, low, high, sampling_rate=int(rate), norm="slaney", mel_scale="slaney"
     )
     return filters.astype(np.float32)
 

@@ -30,9 +30,9 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
     assert (first.returncode, first.stderr) == (0, "")
     result = strict(first.stdout)
     assert list(result) == [
-        "schema", "kind", "source", "target", "n_samples", "n_groups", "n_source_classes", "n_target_classes", "unlabelled",
-        "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed", "seconds",
-        "upper_bound", "provenance",
+        "schema", "kind", "source", "target", "n_samples", "n_groups", "n_source_classes", "n_target_classes",
+        "unlabelled", "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed",
+        "seconds", "upper_bound", "provenance",
     ]  # fmt: skip
     judged = {
         "value", "map", "map_names", "null", "calibrated", "held_out", "held_out_interval", "held_out_null", "spread",

@@ -19,16 +19,23 @@ def table(samples):
     return Table(samples, np.arange(len(samples)) % 2, splits=np.zeros(len(samples), np.int64))
 
 
-@pytest.mark.parametrize("decibels", [True, False])
-def test_log_mel_is_librosas(decibels):
+@pytest.mark.parametrize(("decibels", "fft"), [(True, None), (False, None), (True, 2048)])
+def test_log_mel_is_librosas(decibels, fft):
     librosa = pytest.importorskip("librosa")
     rng = np.random.default_rng(0)
     sound = (np.sin(np.arange(22_050) / 20) + 0.1 * rng.standard_normal(22_050)).astype(np.float32)
-    options = LogMel(bands=96, window=1920, hop=220, decibels=decibels, high_hz=8000)
+    options = LogMel(bands=96, window=1920, fft=fft, hop=220, decibels=decibels, high_hz=8000)
     (found,) = log_mel(sound[None], 22_050, options)
     power = librosa.feature.melspectrogram(
-        y=sound, sr=22_050, n_fft=1920, hop_length=220, n_mels=96, fmax=8000, pad_mode="constant"
-    )
+        y=sound,
+        sr=22_050,
+        n_fft=fft or 1920,
+        win_length=1920,
+        hop_length=220,
+        n_mels=96,
+        fmax=8000,
+        pad_mode="constant",
+    )  # fmt: skip
     wanted = librosa.power_to_db(power, ref=1.0) if decibels else power
     assert found.shape == (1, *wanted.shape)
     if decibels:

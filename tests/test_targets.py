@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from modgap.errors import InputError, UsageError
-from modgap.targets import SPLITS, load_manifest, manifest_names, named_manifest, open_target
+from modgap.targets import SPLITS, OwnData, load_manifest, manifest_names, named_manifest, open_target
 from modgap.targets.readers import reader
 from modgap.targets.splits import complete_splits, stratified_order, stratified_subset
 
@@ -162,8 +162,8 @@ def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
     np.savez(path, x=np.zeros((4, 6, 6)), y=np.array([0, 1, 0, 1]))
     with pytest.raises(UsageError, match="--kind image or --kind series"):
         open_target(str(path))
-    assert open_target(str(path), kind="image").read().samples[0].shape == (1, 6, 6)
-    assert open_target(str(path), kind="series").read().samples[0].shape == (6, 6)
+    assert open_target(str(path), own=OwnData(kind="image")).read().samples[0].shape == (1, 6, 6)
+    assert open_target(str(path), own=OwnData(kind="series")).read().samples[0].shape == (6, 6)
     np.savez(path, x=np.zeros((4, 6, 6, 3)), y=np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match="channels first"):
         open_target(str(path)).read()

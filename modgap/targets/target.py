@@ -16,6 +16,7 @@ from modgap.digests import file_digest, folder_digest
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
 from modgap.targets.manifest import DataFile, Manifest, load_manifest
+from modgap.targets.own import OwnData, is_own, own_target
 from modgap.targets.readers import reader
 from modgap.targets.samples import SPLITS, Table, pooled
 from modgap.targets.splits import complete_splits, strata
@@ -23,8 +24,7 @@ from modgap.targets.steps import step
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
-ARRAY_SUFFIXES = (".npz", ".safetensors")
-READ_BY = ("aeon", "av", "h5py", "numpy", "pillow", "scikit-learn", "scipy", "soundfile", "soxr")
+READ_BY = ("aeon", "av", "h5py", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "soundfile", "soxr")
 
 
 @dataclass(frozen=True)
@@ -188,20 +188,23 @@ def named_manifest(name: str) -> Manifest:
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 
 
-def open_target(name: str, *, kind: str | None = None, pseudo_classes: int | None = None) -> Target:
+def open_target(
+    name: str, *, own: OwnData | None = None, place: str | None = None, pseudo_classes: int | None = None
+) -> Target:
     """Find a target's data.
 
     Args:
-        name: A manifest's name, a `.toml` manifest, a folder of class sub-folders of images, or a
-            `.npz` or `.safetensors` file with x and y.
-        kind: `image` or `series`, for array files whose x could be either.
+        name: A manifest's name, a `.toml` manifest, or data of one's own: a folder of class sub-folders of
+            images or sounds, an array file with x and y, a `.csv` or `.tsv` with a label column.
+        own: What data of one's own does not say of itself.
+        place: Folder in which a manifest's files lie; found by itself if None.
         pseudo_classes: Clusters that stand for a regression target's values; its manifest's number if None.
 
     Raises:
-        UsageError: When nothing has this name, or `kind` is missing or does not apply.
+        UsageError: When nothing has this name, or something is missing or does not apply.
         InputError: When a file is missing, with the command that brings it.
     """
-    target = _opened(name, kind)
+    target = _opened(name, own or OwnData(), place)
     if pseudo_classes is None:
         return target
     if target.manifest.task != "regression":
@@ -209,31 +212,23 @@ def open_target(name: str, *, kind: str | None = None, pseudo_classes: int | Non
     return replace(target, manifest=target.manifest.model_copy(update={"pseudo_classes": pseudo_classes}))
 
 
-def _opened(name: str, kind: str | None) -> Target:
+def _opened(name: str, own: OwnData, place: str | None) -> Target:
     path = Path(name).expanduser()
-    arrays = path.suffix in ARRAY_SUFFIXES
-    if kind and not arrays:
-        raise UsageError(f"--kind applies to array files (.npz, .safetensors), not to target {name}")
+    # A manifest's name means the manifest, also where a folder of that name lies here (./NAME means the folder).
+    if is_own(path) and name not in manifest_names():
+        return Target(*own_target(path, own))
+    if own.given():
+        raise UsageError(f"--{next(iter(own.given()))} applies to data of your own, not to target {name}")
     if path.suffix == ".toml":
         manifest = load_manifest(path)
         return Target(manifest, _located(manifest, path.parent))
-    if arrays:
-        return Target(_array_manifest(path, kind), {"data": [_existing(path)]})
-    if path.is_dir():
-        return Target(_own(path.name, "image_folder", {}, "image", low=0, high=255), {"data": [path]})
     if path.suffix or "/" in name:
         raise UsageError(
-            f"no target at {name}; expected a manifest's name, a .toml, .npz or .safetensors file, or a folder "
-            "of class sub-folders of images"
+            f"no target at {name}; expected a manifest's name, a .toml, .npz, .safetensors, .h5, .npy, .csv or .tsv "
+            "file, or a folder of class sub-folders of images or sounds"
         )
     manifest = named_manifest(name)
     return Target(manifest, _located(manifest, None))
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"expected a file at {path}, found none")
-    return path
 
 
 def _located(manifest: Manifest, beside: Path | None) -> dict[str, list[Path]]:
@@ -259,36 +254,3 @@ def _place(file: DataFile, manifest: Manifest, beside: Path | None) -> Path:
             )
         return Path(spec.submodule_search_locations[0])
     return Path(file.folder) if file.folder else beside or Path()
-
-
-def _own(name: str, read_by: str, options: dict, kind: str, **spec) -> Manifest:
-    return Manifest.model_validate(
-        {
-            "schema": 1,
-            "name": "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or "data",
-            "title": name,
-            "modality": "user's own",
-            "task": "classification",
-            "input": {"kind": kind, **spec},
-            "reader": {"name": read_by, "options": options},
-        }
-    )
-
-
-def _array_manifest(path: Path, kind: str | None) -> Manifest:
-    from modgap.targets.readers.arrays import peek
-
-    header = peek(_existing(path))
-    if "x" not in header:
-        raise InputError(f"expected arrays x and y in {path}, got {', '.join(sorted(header)) or 'none'}")
-    if kind is None:
-        if len(header["x"][0]) == 3:
-            raise UsageError(
-                f"x of shape {header['x'][0]} in {path} can be images (N, H, W) or series (N, channels, length); "
-                "say which with --kind image or --kind series"
-            )
-        kind = "image" if len(header["x"][0]) > 3 else "series"
-    manifest = _own(path.stem, "arrays", {"kind": kind}, kind)
-    shape, sort = header.get("y", ((0,), "i"))
-    task = "regression" if sort == "f" else "multi-label" if len(shape) == 2 else "classification"
-    return manifest.model_copy(update={"group": "groups" if "groups" in header else None, "task": task})
