@@ -12,8 +12,8 @@ import modgap
 import modgap.cli
 
 LAYERS = (
-    "errors", "digests", "checks", "label_space", "cache", "targets", "sources", "representations", "embedding",
-    "inference", "probe_head", "logits", "discrepancy", "report", "plots", "results", "measure", "cli",
+    "unpickling", "errors", "digests", "checks", "label_space", "cache", "targets", "sources", "representations",
+    "embedding", "inference", "probe_head", "logits", "discrepancy", "report", "plots", "results", "measure", "cli",
 )  # fmt: skip
 PACKAGE, CLI = Path(modgap.__file__).parent, Path(modgap.cli.__file__).parent
 
