@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.paths import cache_folder
 
 __all__ = [
     "CorruptEntry",
@@ -43,15 +44,6 @@ class Entry:
 
     arrays: dict[str, np.ndarray]
     metadata: dict
-
-
-def cache_folder() -> Path:
-    """`MODGAP_CACHE`, else the platform's folder for a user's caches."""
-    if named := os.environ.get("MODGAP_CACHE"):
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("modgap", appauthor=False))
 
 
 def key_of(record: Mapping) -> str:

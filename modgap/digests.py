@@ -1,23 +1,40 @@
-"""SHA-256 of files and folders."""
+"""SHA-256 of files and folders; that of a large file is remembered as long as the file stays as it is."""
 
+import contextlib
 import hashlib
+import json
+import os
+import re
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from modgap.errors import InputError
+from modgap.paths import cache_folder
 
 __all__ = ["file_digest", "folder_digest"]
+
+LARGE = 8 << 20
+"""Bytes from which on looking a digest up is worth a file of its own (8 MB take 6 ms to hash where SHA-256 runs at 1.4 GB/s)."""
+SETTLED = 2.0
+"""Seconds since the last change after which a file's time stamp can be trusted to tell the next change."""
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal.
 
+    The digest of a large file is kept in the cache folder under its path, size, time of change and
+    inode, so that a model's weights are not hashed again for each run.
+
     Raises:
         InputError: When it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        status = path.stat()
+        if status.st_size < LARGE or time.time() - status.st_mtime < SETTLED:
+            return _hashed(path)
+        return _remembered(path, status)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
@@ -28,3 +45,54 @@ def folder_digest(folder: Path, files: Iterable[Path]) -> str:
     for path in files:
         total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
+
+
+def _hashed(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remembered(path: Path, status: os.stat_result) -> str:
+    state = {
+        "path": str(path.resolve()),
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+        "inode": status.st_ino,
+    }
+    note = cache_folder() / "digests" / f"{hashlib.sha256(state['path'].encode()).hexdigest()}.json"
+    if (known := _read(note, state)) is not None:
+        return known
+    digest = _hashed(path)
+    # A file that changed while it was read has a digest of no use to anyone.
+    if _unchanged(path, status):
+        _write(note, {**state, "sha256": digest})
+    return digest
+
+
+def _read(note: Path, state: dict) -> str | None:
+    """The digest noted for this very state; None when there is none, or the note is of no use."""
+    try:
+        record = json.loads(note.read_text(encoding="utf-8"))
+        digest = record.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return digest if record == state and re.fullmatch(r"[0-9a-f]{64}", str(digest)) else None
+
+
+def _unchanged(path: Path, before: os.stat_result) -> bool:
+    now = path.stat()
+    return (now.st_mtime_ns, now.st_size, now.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)
+
+
+def _write(note: Path, record: dict) -> None:
+    """Whole or not at all; a cache that takes no note only costs time."""
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{note.stem[:16]}-", suffix=".part", dir=note.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(record, stream)
+            os.replace(temporary, note)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)

@@ -12,9 +12,27 @@ import modgap
 import modgap.cli
 
 LAYERS = (
-    "unpickling", "errors", "digests", "checks", "label_space", "cache", "targets", "sources", "representations",
-    "embedding", "inference", "probe_head", "logits", "discrepancy", "report", "plots", "results", "measure", "cli",
-)  # fmt: skip
+    "unpickling",
+    "errors",
+    "paths",
+    "digests",
+    "checks",
+    "label_space",
+    "cache",
+    "targets",
+    "sources",
+    "representations",
+    "embedding",
+    "inference",
+    "probe_head",
+    "logits",
+    "discrepancy",
+    "report",
+    "plots",
+    "results",
+    "measure",
+    "cli",
+)
 PACKAGE, CLI = Path(modgap.__file__).parent, Path(modgap.cli.__file__).parent
 
 

@@ -1,0 +1,142 @@
+"""A large file's digest is remembered exactly as long as the file stays as it is."""
+
+import hashlib
+import json
+import os
+import threading
+
+import pytest
+
+from modgap import digests
+from modgap.digests import file_digest, folder_digest
+from modgap.errors import InputError
+
+HOUR = 3600
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file above the threshold, last changed an hour ago."""
+    monkeypatch.setattr(digests, "LARGE", 100)
+    path = tmp_path / "weights.bin"
+    write(path, b"a" * 200)
+    return path
+
+
+def write(path, content, age=HOUR):
+    path.write_bytes(content)
+    changed = path.stat().st_mtime - age
+    os.utime(path, (changed, changed))
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def notes(cache):
+    return sorted((cache / "digests").glob("*")) if (cache / "digests").exists() else []
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Paths in the order in which they are really hashed."""
+    seen, real = [], digests._hashed
+    monkeypatch.setattr(digests, "_hashed", lambda path: (seen.append(path), real(path))[1])
+    return seen
+
+
+def test_a_large_file_is_hashed_once(large, hashed, own_cache):
+    assert [file_digest(large) for _ in range(3)] == [sha256(large)] * 3
+    assert hashed == [large]
+    assert len(notes(own_cache)) == 1
+
+
+def test_through_a_link_it_is_the_same_file(large, hashed, tmp_path):
+    (tmp_path / "link").symlink_to(large)
+    assert file_digest(large) == file_digest(tmp_path / "link")
+    assert len(hashed) == 1
+
+
+@pytest.mark.parametrize("change", ["content", "length", "touched", "replaced", "restored-time"])
+def test_any_change_is_noticed(large, change, tmp_path):
+    first = file_digest(large)
+    before = large.stat()
+    if change == "replaced":
+        write(tmp_path / "other", b"b" * 200)
+        os.utime(tmp_path / "other", ns=(before.st_mtime_ns, before.st_mtime_ns))
+        os.replace(tmp_path / "other", large)
+    elif change == "restored-time":
+        large.write_bytes(b"b" * 200)
+        os.utime(large, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    elif change == "touched":
+        os.utime(large, (1, 1))
+    else:
+        write(large, b"b" * (200 if change == "content" else 300), age=10)
+    assert file_digest(large) == sha256(large)
+    assert (file_digest(large) == first) == (change == "touched")
+
+
+def test_a_file_that_may_still_change_is_not_remembered(large, hashed, own_cache):
+    for age in (0, -HOUR):
+        write(large, b"c" * 200, age=age)
+        assert file_digest(large) == file_digest(large) == sha256(large)
+    assert len(hashed) == 4
+    assert notes(own_cache) == []
+
+
+def test_small_files_leave_no_note(large, hashed, own_cache):
+    write(large, b"d" * 99)
+    assert file_digest(large) == file_digest(large)
+    assert (len(hashed), notes(own_cache)) == (2, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"sha256": "0"}', "state only", "bad digest"])
+def test_a_broken_note_is_passed_over_and_mended(large, hashed, own_cache, content):
+    file_digest(large)
+    (note,) = notes(own_cache)
+    record = json.loads(note.read_text())
+    if content == "state only":
+        del record["sha256"]
+    elif content == "bad digest":
+        record["sha256"] = "0" * 63 + "g"
+    note.write_bytes(content if isinstance(content, bytes) else json.dumps(record).encode())
+    assert file_digest(large) == sha256(large)
+    assert json.loads(note.read_text())["sha256"] == sha256(large)
+    assert len(hashed) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(large, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "file"))
+    assert file_digest(large) == sha256(large)
+
+
+def test_many_threads_agree_and_leave_no_unfinished_note(large, own_cache):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(file_digest(large))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {sha256(large)}
+    assert len(notes(own_cache)) == 1
+
+
+def test_what_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*gone: No such file"):
+        file_digest(tmp_path / "gone")
+    with pytest.raises(InputError, match="Is a directory"):
+        file_digest(tmp_path)
+
+
+def test_a_folders_digest_depends_on_names_and_contents(tmp_path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    files = [tmp_path / "a", tmp_path / "b"]
+    first = folder_digest(tmp_path, files)
+    assert folder_digest(tmp_path, files) == first
+    (tmp_path / "b").write_text("3")
+    assert folder_digest(tmp_path, files) != first
+    (tmp_path / "b").rename(tmp_path / "c")
+    (tmp_path / "c").write_text("2")
+    assert folder_digest(tmp_path, [tmp_path / "a", tmp_path / "c"]) != first
