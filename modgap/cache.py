@@ -5,14 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from modgap.array_file import ArrayWriter, data_digest, read_layout
 from modgap.errors import InputError
 from modgap.paths import cache_folder
 
@@ -29,8 +28,6 @@ __all__ = [
     "unfinished",
 ]
 
-NO_DIGEST = "0" * 64
-DTYPES = {"float32": "F32", "int64": "I64"}
 SUFFIX = ".safetensors"
 
 
@@ -62,24 +59,10 @@ def entries() -> Iterator[Path]:
     yield from sorted(folder.glob(f"*/??/*{SUFFIX}"))
 
 
-def _header(layout: Mapping[str, tuple[np.dtype, tuple[int, ...]]], metadata: Mapping, digest: str) -> bytes:
-    """A safetensors header; its length does not depend on the digest."""
-    fields: dict = {"__metadata__": {"digest": digest, "record": json.dumps(metadata, allow_nan=False)}}
-    offset = 0
-    for name, (dtype, shape) in layout.items():
-        end = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        fields[name] = {"dtype": DTYPES[dtype.name], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(fields).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
 class EntryWriter:
     """Streams one entry to a file that no one else writes, and renames it when it is complete.
 
-    Small arrays are known from the start; the rows of one large array follow as they are made. Writers
-    of one key cannot disturb each other: the last to finish replaces the others' equal file.
+    Small arrays are known from the start; the rows of one large array follow as they are made.
     """
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray], rows_name: str, rows_shape, metadata: Mapping):
@@ -88,26 +71,15 @@ class EntryWriter:
         Raises:
             OSError: When the folder cannot be written or lacks the space.
         """
-        self._path, self._metadata = path, metadata
-        self._layout = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-        self._layout[rows_name] = (np.dtype(np.float32), tuple(rows_shape))
-        self._digest = hashlib.sha256()
+        self._shape = tuple(rows_shape)
         path.parent.mkdir(parents=True, exist_ok=True)
-        needed = sum(int(np.prod(s, dtype=np.int64)) * d.itemsize for d, s in self._layout.values())
+        needed = sum(array.nbytes for array in arrays.values()) + 4 * int(np.prod(self._shape, dtype=np.int64))
         if shutil.disk_usage(path.parent).free < needed:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {needed / 1e6:.0f} MB needed", str(path.parent))
-        handle, self._temporary = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=".part", dir=path.parent)
-        self._stream = os.fdopen(handle, "wb")
-        self._guarded(self._stream.write, _header(self._layout, metadata, NO_DIGEST))
-        for array in arrays.values():
-            self.append(array)
-
-    def _guarded(self, action, *args) -> None:
-        try:
-            action(*args)
-        except BaseException:
-            self.discard()
-            raise
+        self._file = ArrayWriter(path, metadata)
+        for name, array in arrays.items():
+            self._file.add(name, array)
+        self._file.start(rows_name, np.float32)
 
     def append(self, rows: np.ndarray) -> None:
         """Write the next rows.
@@ -115,30 +87,16 @@ class EntryWriter:
         Raises:
             OSError: When the disk is full; the unfinished file is gone by then.
         """
-        data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
-        self._digest.update(data)
-        self._guarded(self._stream.write, data)
+        self._file.append(rows)
 
     def commit(self) -> None:
         """Seal the entry with its checksum and move it into place."""
-        self._guarded(self._seal)
-
-    def _seal(self) -> None:
-        self._stream.seek(0)
-        self._stream.write(_header(self._layout, self._metadata, self._digest.hexdigest()))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        os.replace(self._temporary, self._path)
+        self._file.end(self._shape)
+        self._file.commit()
 
     def discard(self) -> None:
         """Drop the unfinished file."""
-        try:
-            self._stream.close()
-        except OSError:
-            # Closing flushes, which fails again where the disk is full; the file goes anyway.
-            self._stream = open(os.devnull, "wb")  # noqa: SIM115
-        Path(self._temporary).unlink(missing_ok=True)
+        self._file.discard()
 
 
 def read_entry(path: Path) -> Entry | None:
@@ -151,36 +109,17 @@ def read_entry(path: Path) -> Entry | None:
         InputError: When it cannot be opened.
     """
     try:
-        with path.open("rb") as stream:
-            fields, start = _read_header(stream.read(8), stream, path.stat().st_size)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        sealed = fields["__metadata__"]
-        if digest != sealed["digest"]:
-            raise CorruptEntry(f"its checksum is {digest[:12]}..., {sealed['digest'][:12]}... was written")
-        return Entry(_mapped(path, fields, start), json.loads(sealed["record"]))
+        file = read_layout(path)
+        digest = data_digest(file)
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, struct.error) as error:
-        raise CorruptEntry(f"its header is not readable ({error})") from error
+    except ValueError as error:
+        raise CorruptEntry(str(error)) from error
     except OSError as error:
         raise InputError(f"cannot read cache entry {path}: {error.strerror}") from error
-
-
-def _read_header(prefix: bytes, stream, size: int) -> tuple[dict, int]:
-    (length,) = struct.unpack("<Q", prefix)
-    if length > size:
-        raise ValueError(f"a header of {length} bytes in a file of {size}")
-    return json.loads(stream.read(length)), 8 + length
-
-
-def _mapped(path: Path, fields: Mapping, start: int) -> dict[str, np.ndarray]:
-    dtypes = {code: np.dtype(name) for name, code in DTYPES.items()}
-    arrays: dict[str, np.ndarray] = {}
-    for name, field in fields.items():
-        if name != "__metadata__":
-            shape, offset = tuple(field["shape"]), start + field["data_offsets"][0]
-            arrays[name] = np.memmap(path, dtypes[field["dtype"]], "r", offset, shape)
-    return arrays
+    if digest != file.digest:
+        raise CorruptEntry(f"its checksum is {digest[:12]}..., {file.digest[:12]}... was written")
+    return Entry({name: file.mapped(name) for name in file.fields}, file.metadata)
 
 
 def unfinished() -> Iterator[Path]:

@@ -18,6 +18,7 @@ LAYERS = (
     "digests",
     "checks",
     "label_space",
+    "array_file",
     "cache",
     "targets",
     "sources",
