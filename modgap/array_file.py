@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 __all__ = ["ArrayFile", "ArrayWriter", "data_digest", "native", "read_layout"]
 
@@ -85,7 +86,7 @@ class ArrayWriter:
         self.append(array)
         self.end(array.shape)
 
-    def start(self, name: str, dtype: np.dtype | str) -> None:
+    def start(self, name: str, dtype: DTypeLike) -> None:
         """Begin an array whose values follow.
 
         Raises:

@@ -28,6 +28,9 @@ class Download(_Record):
     sha256: Sha256 | None = Field(default=None, description="SHA-256; recorded on the first fetch if absent.")
     md5: Md5 | None = Field(default=None, description="MD5, where the host publishes no better sum.")
     unpack: bool = Field(default=False, description="An archive (tar, zip, gzip), extracted into its folder.")
+    unpacked: int | None = Field(
+        default=None, ge=0, description="Bytes of what it unpacks to; at most 100 times the archive if absent."
+    )
 
 
 class DataFile(_Record):

