@@ -90,7 +90,9 @@ def test_small_files_leave_no_note(large, hashed, own_cache):
     assert (len(hashed), notes(own_cache)) == (2, [])
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"sha256": "0"}', "state only", "bad digest"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"sha256": "0"}', "state only", "bad digest"]
+)
 def test_a_broken_note_is_passed_over_and_mended(large, hashed, own_cache, content):
     file_digest(large)
     (note,) = notes(own_cache)
