@@ -60,7 +60,7 @@ def _remembered(path: Path, status: os.stat_result) -> str:
         "ctime_ns": status.st_ctime_ns,
         "inode": status.st_ino,
     }
-    note = cache_folder() / "digests" / f"{hashlib.sha256(state['path'].encode()).hexdigest()}.json"
+    note = cache_folder() / "digests" / f"{hashlib.sha256(str(state['path']).encode()).hexdigest()}.json"
     if (known := _read(note, state)) is not None:
         return known
     digest = _hashed(path)
