@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "UsageError", "unknown_name"]
+__all__ = ["InputError", "UsageError", "first_line", "unknown_name"]
 
 
 class InputError(ValueError):
@@ -29,3 +29,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     way_out = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
     return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, on one line: the first of its message, or its type where it has none.
+
+    Example:
+        >>> first_line(OSError("no space\\nleft")), first_line(EOFError())
+        ('no space', 'EOFError')
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 
 __all__ = ["SUFFIXES", "SoundFiles", "file_rate", "waveform"]
 
@@ -49,7 +49,7 @@ def waveform(path: Path, rate: int) -> np.ndarray:
     try:
         values, own = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"cannot read sound {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
     if len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"expected finite sound in {path}, got {'none' if len(values) == 0 else 'NaN or infinities'}")
     mono = values.mean(axis=1)
@@ -65,7 +65,7 @@ def file_rate(path: Path) -> int:
     try:
         return int(_library().info(str(path)).samplerate)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"cannot read sound {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
 
 
 def _library():

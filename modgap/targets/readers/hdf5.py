@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.targets.layout import one_file
 from modgap.targets.samples import SPLITS, Table
 
@@ -204,5 +204,5 @@ def _refusing_broken(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].strip("'\"")
+        reason = first_line(error).strip("'\"")
         raise InputError(f"cannot read {path} as HDF5: {reason}; bring the file again if it was cut short") from error

@@ -1,14 +1,13 @@
 """Tensors that torch saved, read without unpickling anything else."""
 
 import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.targets.layout import files_by_split
 from modgap.targets.samples import ArraySamples, Table
 
@@ -58,15 +57,16 @@ def _tensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             f"expected tensors alone in {path}, got a broken file or other objects, which are never unpickled; "
             "save a dict of tensors with torch.save"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read tensors from {path}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        # On damaged bytes torch raises whatever its parser stumbles over.
+        raise InputError(f"cannot read tensors from {path}: {first_line(error)}") from error
     if not isinstance(held, dict) or not all(isinstance(held.get(name), torch.Tensor) for name in names):
         found = ", ".join(map(str, held)) if isinstance(held, dict) else type(held).__name__
         raise InputError(f"expected tensors {' and '.join(names)} in {path}, got: {found}")
     try:
         return {name: held[name].detach().numpy() for name in names}
     except (TypeError, RuntimeError) as error:
-        raise InputError(f"cannot read tensors from {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read tensors from {path}: {first_line(error)}") from error
 
 
 def _joined(arrays: Sequence[np.ndarray], name: str, parts: Sequence[tuple[Any, Path]]) -> np.ndarray:

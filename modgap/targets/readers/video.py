@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.targets.layout import by_class, files_below, files_by_split, one_file
 from modgap.targets.samples import Table
 
@@ -164,5 +164,5 @@ def _refusing_broken(path: str) -> Iterator[None]:
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"cannot read video {path}: {reason}") from error
