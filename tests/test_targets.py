@@ -8,19 +8,29 @@ from modgap.errors import InputError, UsageError
 from modgap.targets import SPLITS, OwnData, load_manifest, manifest_names, named_manifest, open_target
 from modgap.targets.readers import reader
 from modgap.targets.splits import complete_splits, stratified_order, stratified_subset
+from tests.fixtures import GENERATORS
 
 EXPECTED = {
     "acsf1": (200, (1, 1460)),
+    "arrowhead": (211, (1, 251)),
     "basic-motions": (80, (6, 100)),
     "digits": (1797, (1, 8, 8)),
     "fashion-mnist": (70_000, (1, 28, 28)),
+    "gunpoint": (200, (1, 150)),
     "italy-power": (1096, (1, 24)),
     "mnist5k": (5000, (1, 28, 28)),
 }
 
 
-def test_every_manifest_is_expected():
-    assert manifest_names() == sorted(EXPECTED)
+# Their packages need not be installed; tested where their readers are.
+OPTIONAL = {"burgers-16", "darcy-16", "ner-tweets"}
+
+
+def test_every_manifest_is_expected_or_has_a_small_set_in_its_original_layout():
+    names = set(manifest_names())
+    bundled = {name for name in names if all(file.package or file.folder for file in named_manifest(name).files)}
+    assert bundled == set(EXPECTED) | OPTIONAL
+    assert names - bundled == set(GENERATORS)
 
 
 @pytest.mark.bundle
@@ -100,6 +110,35 @@ def test_idx_files(tmp_path):
     files["train"][0].write_bytes(files["train"][0].read_bytes()[:-9])
     with pytest.raises(InputError, match="cannot read"):
         reader("idx")(files)
+
+
+def test_all_files_of_a_split_are_read(tmp_path):
+    images = [np.full((2, 3, 4), level) for level in (1, 2, 3)]
+    files = {
+        "train": [path for k in (0, 1) for path in idx(tmp_path / f"{k}.gz", images[k])],
+        "train-labels": [path for k in (0, 1) for path in idx(tmp_path / f"l{k}.gz", np.array([k, k]))],
+        "test": idx(tmp_path / "2.gz", images[2]),
+        "test-labels": idx(tmp_path / "l2.gz", np.array([0, 1])),
+    }
+    table = reader("idx")(files)
+    assert [int(table.samples[row].max()) for row in range(6)] == [1, 1, 2, 2, 3, 3]
+    assert (list(table.labels), list(table.splits)) == ([0, 0, 1, 1, 0, 1], [0, 0, 0, 0, 2, 2])
+    with pytest.raises(InputError, match="expected one label an image"):
+        reader("idx")(files | {"train-labels": files["train-labels"][:1]})
+    with pytest.raises(InputError, match="images of one size"):
+        reader("idx")(files | {"test": idx(tmp_path / "3.gz", np.zeros((2, 4, 4)))})
+    with pytest.raises(InputError, match="expected one file of role 'data', got 2"):
+        reader("table")({"data": [tmp_path, tmp_path]}, shape=[1])
+
+
+@pytest.mark.bundle
+def test_all_ts_files_of_a_split_are_read():
+    target = open_target("gunpoint")
+    both = [*target.files["train"], *target.files["test"]]
+    table, once = reader("ts")({"train": both, "test": both[:1]}), target.read()
+    assert list(np.bincount(table.splits)) == [200, 0, 50]
+    np.testing.assert_array_equal(table.samples.array[:200], once.samples.array)
+    np.testing.assert_array_equal(table.labels[200:], once.labels[:50])
 
 
 def image(path, size=(8, 6), colour=(255, 0, 0), mode="RGB"):
