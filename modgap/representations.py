@@ -62,9 +62,8 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
 def log_mel(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
     """Log-mel spectrograms (1, channels x bands, frames), one a chunk.
 
-    Slaney's mel filters on the power of a centred short-time Fourier transform, zeros beyond the ends, as
-    librosa takes it. A sound shorter than a chunk is padded with zeros; what is left over after the last
-    whole chunk is not used.
+    Slaney's mel filters on the power of a centred short-time Fourier transform, as librosa takes it. What is
+    left over after the last whole chunk is not used.
 
     Args:
         sound: (C, length).
@@ -79,7 +78,8 @@ def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]
         return [sound]
     size, hop = round(options.chunk * rate), round((options.chunk_hop or options.chunk) * rate)
     if sound.shape[1] < size:
-        return [np.pad(sound, ((0, 0), (0, size - sound.shape[1])))]
+        fill = "constant" if options.short == "zeros" else "wrap"
+        sound = np.pad(sound, ((0, 0), (0, size - sound.shape[1])), mode=fill)  # type: ignore[call-overload]
     return [sound[:, start : start + size] for start in range(0, sound.shape[1] - size + 1, hop)]
 
 
@@ -88,7 +88,8 @@ def _log_mel(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     from scipy.signal.windows import hann
 
     size = options.fft or options.window
-    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)))
+    fill = "constant" if options.ends == "zeros" else "reflect"
+    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)), mode=fill)  # type: ignore[call-overload]
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
     beside = (size - options.window) // 2, (size - options.window + 1) // 2
     window = np.pad(hann(options.window, sym=False).astype(np.float32), beside)

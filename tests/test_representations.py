@@ -19,12 +19,13 @@ def table(samples):
     return Table(samples, np.arange(len(samples)) % 2, splits=np.zeros(len(samples), np.int64))
 
 
+@pytest.mark.parametrize("ends", ["zeros", "reflect"])
 @pytest.mark.parametrize(("decibels", "fft"), [(True, None), (False, None), (True, 2048)])
-def test_log_mel_is_librosas(decibels, fft):
+def test_log_mel_is_librosas(decibels, fft, ends):
     librosa = pytest.importorskip("librosa")
     rng = np.random.default_rng(0)
     sound = (np.sin(np.arange(22_050) / 20) + 0.1 * rng.standard_normal(22_050)).astype(np.float32)
-    options = LogMel(bands=96, window=1920, fft=fft, hop=220, decibels=decibels, high_hz=8000)
+    options = LogMel(bands=96, window=1920, fft=fft, hop=220, decibels=decibels, high_hz=8000, ends=ends)
     (found,) = log_mel(sound[None], 22_050, options)
     power = librosa.feature.melspectrogram(
         y=sound,
@@ -34,7 +35,7 @@ def test_log_mel_is_librosas(decibels, fft):
         hop_length=220,
         n_mels=96,
         fmax=8000,
-        pad_mode="constant",
+        pad_mode="constant" if ends == "zeros" else "reflect",
     )  # fmt: skip
     wanted = librosa.power_to_db(power, ref=1.0) if decibels else power
     assert found.shape == (1, *wanted.shape)
@@ -53,7 +54,11 @@ def test_chunks_are_cut_by_the_clock_and_padded():
     np.testing.assert_array_equal(pieces[1], second)
     assert (pieces[0][..., 21:] == 0).all()
     assert abs(pieces[0][..., :21].mean()) < 1e-4
-    assert len(log_mel(sound[:, :300], 1000, options)) == 1
+    (short,) = log_mel(sound[:, :300], 1000, options)
+    (repeated,) = log_mel(np.tile(sound[:, :300], 4)[:, :1000], 1000, options)
+    assert (short != repeated).any()
+    (short,) = log_mel(sound[:, :300], 1000, options.model_copy(update={"short": "repeat"}))
+    np.testing.assert_array_equal(short, repeated)
 
 
 def test_samples_of_several_pieces_get_the_mean_of_their_logits():

@@ -56,6 +56,8 @@ class LogMel(_Record):
     chunk: float | None = Field(default=None, gt=0, description="Seconds of a chunk; the whole sound if absent.")
     chunk_hop: float | None = Field(default=None, gt=0, description="Seconds from chunk to chunk; `chunk` if absent.")
     frames: int | None = Field(default=None, ge=1, description="Frames, cut or padded on the right; all if absent.")
+    short: Literal["zeros", "repeat"] = Field(default="zeros", description="What fills a sound shorter than a chunk.")
+    ends: Literal["zeros", "reflect"] = Field(default="zeros", description="What lies beyond the ends of a chunk.")
     low_hz: float = Field(default=0.0, ge=0)
     high_hz: float | None = Field(default=None, gt=0, description="Half the rate if absent.")
     decibels: bool = Field(default=True, description="10 log10 of the power, 80 dB below the peak at most.")
