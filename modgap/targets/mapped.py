@@ -125,7 +125,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np
         shape, fortran, dtype = _npy_header(stream)
         offset = stream.tell()
     if dtype.hasobject:
-        raise InputError(f"expected arrays of numbers in {path}, got objects under {member.filename}")
+        raise InputError(f"cannot read arrays from {path}: {member.filename} holds pickled objects")
     if offset - start + math.prod(shape) * dtype.itemsize != member.file_size:
         raise InputError(f"cannot read arrays from {path}: {member.filename} is not as long as its header says")
     if math.prod(shape) == 0:

@@ -1,5 +1,6 @@
 """What readers give: samples, labels, and what is known of splits and groups."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,7 +9,17 @@ import numpy as np
 
 from modgap.errors import InputError
 
-__all__ = ["SPLITS", "ArraySamples", "ChosenSamples", "MappedSamples", "Samples", "Table", "TextSamples", "pooled"]
+__all__ = [
+    "SPLITS",
+    "ArraySamples",
+    "ChosenSamples",
+    "JoinedSamples",
+    "MappedSamples",
+    "Samples",
+    "Table",
+    "TextSamples",
+    "pooled",
+]
 
 SPLITS = ("train", "val", "test")
 MOST_VALUES = 4096
@@ -88,6 +99,27 @@ class ChosenSamples:
 
 
 @dataclass(frozen=True)
+class JoinedSamples:
+    """Samples of several parts, one after the other."""
+
+    parts: tuple[Samples, ...]
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return int(self._ends[-1]) if self.parts else 0
+
+    def __getitem__(self, index: int) -> Any:
+        """One sample."""
+        index = range(len(self))[index]
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
+
+
+@dataclass(frozen=True)
 class Table:
     """A target's data as read.
 
@@ -101,6 +133,8 @@ class Table:
         splits: Index into SPLITS of each sample, shape (N,), or None where the data names none.
         groups: Record, subject or field of each sample, shape (N,), by name.
         masks: Where each sample's values count, 0/1 of the targets' shape; None where they all do.
+        target_scale: Mean and sd of the targets' shape, where a step has standardised them: y * sd + mean is in the
+            manifest's unit again. None where the targets are in it already.
     """
 
     samples: Samples
@@ -110,6 +144,7 @@ class Table:
     groups: dict[str, np.ndarray] | None = None
     targets: Samples | None = None
     masks: Samples | None = None
+    target_scale: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -140,6 +175,7 @@ class Table:
             None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
             chosen(self.targets),
             chosen(self.masks),
+            self.target_scale,
         )
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
 from modgap.targets.samples import SPLITS
 
-__all__ = ["complete_splits", "strata", "stratified_order", "stratified_subset"]
+__all__ = ["complete_splits", "drawn_test", "held_out", "strata", "stratified_order", "stratified_subset"]
 
 
 def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
@@ -71,3 +71,56 @@ def complete_splits(
         own = None if groups is None else groups[rows]
         done[rows[stratified_order(labels[rows], own, seed + 1) >= 1 - validation]] = val
     return done
+
+
+def held_out(splits: np.ndarray, validation: float | str | None, at: str = "end") -> np.ndarray:
+    """Splits with some of the training samples moved to validation, as benchmarks do by position.
+
+    Args:
+        splits: Index into SPLITS of each sample, shape (N,).
+        validation: A share of the training samples below 1, a number of them, `as-test` for as many as there are
+            test samples, or None to move none.
+        at: `start` or `end` of the training samples.
+
+    Raises:
+        InputError: When that leaves no training sample, or none for validation.
+
+    Example:
+        >>> held_out(np.array([0, 0, 0, 0, 0, 2]), 0.4)
+        array([0, 0, 0, 1, 1, 2])
+    """
+    train, val, test = (SPLITS.index(name) for name in SPLITS)
+    rows = np.flatnonzero(splits == train)
+    if validation is None:
+        return splits
+    if validation == "as-test":
+        size = int((splits == test).sum())
+    elif isinstance(validation, int | float) and not isinstance(validation, bool) and at in ("start", "end"):
+        # As the originals round: the training samples that stay, down.
+        size = int(validation) if validation >= 1 else len(rows) - int((1 - validation) * len(rows))
+    else:
+        raise InputError(
+            f"expected validation to be a number or as-test, at start or end, got {validation!r} at {at!r}"
+        )
+    if not 0 < size < len(rows):
+        raise InputError(f"expected to hold some of {len(rows)} training samples for validation, got {size}")
+    done = splits.copy()
+    done[rows[:size] if at == "start" else rows[-size:]] = val
+    return done
+
+
+def drawn_test(size: int, share: float, seed: int) -> np.ndarray:
+    """Splits in which test samples are drawn as scikit-learn's `train_test_split` draws them, the others train.
+
+    Raises:
+        InputError: When the share leaves no sample for one of the two.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        _, test = train_test_split(np.arange(size), test_size=share, random_state=seed)
+    except ValueError as error:
+        raise InputError(f"expected to draw a share of {share} of {size} samples for test: {error}") from error
+    splits = np.full(size, SPLITS.index("train"))
+    splits[test] = SPLITS.index("test")
+    return splits

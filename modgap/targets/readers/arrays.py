@@ -1,61 +1,119 @@
-"""A user's own arrays: `x` and `y`, and `groups` where samples belong together."""
+"""Arrays by name in one file: a user's own `x` and `y`, or what a manifest names, split by split."""
 
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
 from modgap.targets.layout import one_file
-from modgap.targets.samples import ArraySamples, Table
+from modgap.targets.mapped import map_npz, map_safetensors, refusing_broken
+from modgap.targets.samples import SPLITS, ArraySamples, JoinedSamples, Samples, Table
+from modgap.targets.shaping import shaped, split_codes
+from modgap.targets.splits import held_out
 
 __all__ = ["load_arrays", "peek", "read"]
 
 
-def read(files: Mapping[str, Sequence[Path]], *, kind: str) -> Table:
-    """Read a `.npz` or `.safetensors` file with x (N, ...), y and optionally groups (N,).
+def read(
+    files: Mapping[str, Sequence[Path]],
+    *,
+    kind: str,
+    x: str = "x",
+    y: str = "y",
+    axes: Sequence[int] | None = None,
+    validation: float | str | None = None,
+    validation_at: str = "end",
+) -> Table:
+    """Read a `.npz` or `.safetensors` file, mapped from disk where it is not compressed.
 
-    y holds classes (N,), 0/1 labels (N, K), or real values (N, ...).
+    Under x lie samples (N, ...), under y classes (N,), 0/1 labels (N, K), or real values (N, ...). Where these names
+    are the same for all splits, `groups` (N,), `splits` (N,) with 0 for train, 1 for val and 2 for test, and `masks`
+    of the values' shape are taken too if they are there.
 
     Args:
         files: One path under the role `data`.
-        kind: `image` takes x as (N, H, W) or (N, C, H, W), `series` as (N, length) or
+        kind: `image` takes samples as (N, H, W) or (N, C, H, W), `series` as (N, length) or
             (N, C, length).
+        x: Name of the samples; `{split}` in it stands for train, val and test, each of which may be missing.
+        y: Name of the labels or values, likewise.
+        axes: Order of a sample's axes as stored, such as [1, 0] to swap two.
+        validation: Training samples held for validation, where splits are named: a share, a number or `as-test`.
+        validation_at: Whether these are at the `start` or the `end` of the training samples.
 
     Raises:
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
     path = one_file(files, "data")
-    arrays = load_arrays(path)
-    missing = [name for name in ("x", "y") if name not in arrays]
-    if missing:
-        raise InputError(f"expected arrays x and y in {path}, got {', '.join(sorted(arrays)) or 'none'}")
-    x, y = arrays["x"], arrays["y"]
-    if y.ndim == 0 or len(x) != len(y) or (y.ndim > 2 and y.dtype.kind != "f"):
-        raise InputError(f"expected y of shape ({len(x)},) or ({len(x)}, K) in {path}, got {y.shape}")
-    classes: list[str] | None = None
-    if y.dtype.kind in "US":
-        names, y = np.unique(y.astype(str), return_inverse=True)
-        classes = [str(name) for name in names]
-    elif y.dtype.kind not in "iubf":
-        raise InputError(f"expected integer, text or real labels y in {path}, got {y.dtype}")
-    if y.dtype.kind == "f" and y.ndim == 2 and np.isin(y, (0, 1)).all():
-        y = y.astype(np.int64)
-    groups = {"groups": arrays["groups"]} if "groups" in arrays else None
-    samples = ArraySamples(_channels_first(x, kind, path))
-    if y.dtype.kind == "f":
-        return Table(samples, groups=groups, targets=ArraySamples(y))
-    return Table(samples, y.astype(np.int64), classes, groups=groups)
+    with refusing_broken(path):
+        arrays = map_safetensors(path)[0] if path.suffix == ".safetensors" else map_npz(path)
+    named = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
+    pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in named or SPLITS[:1]]
+    parts = tuple(_channels_first(samples, kind, path, axes) for samples, _ in pairs)
+    table = Table(parts[0] if len(parts) == 1 else JoinedSamples(parts), splits=_splits(arrays, named, pairs, path))
+    if table.splits is not None:
+        table = replace(table, splits=held_out(table.splits, validation, validation_at))
+    if not named:
+        table = replace(table, groups=_groups(arrays), masks=_masks(arrays, len(table), path))
+    return _with_labels(table, [labels for _, labels in pairs], path)
+
+
+def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and what is known of each."""
+    if x not in arrays or y not in arrays:
+        raise InputError(f"expected arrays {x} and {y} in {path}, got {', '.join(sorted(arrays)) or 'none'}")
+    samples, labels = arrays[x], arrays[y]
+    if samples.ndim == 0 or labels.ndim == 0 or len(samples) != len(labels):
+        raise InputError(f"expected {y} with one row for each of {x} {samples.shape} in {path}, got {labels.shape}")
+    return samples, labels
+
+
+def _splits(arrays: Mapping[str, np.ndarray], named: Sequence[str], pairs: Sequence, path: Path) -> np.ndarray | None:
+    if named:
+        return split_codes([(split, len(labels)) for split, (_, labels) in zip(named, pairs, strict=True)])
+    if "splits" not in arrays:
+        return None
+    splits = np.asarray(arrays["splits"])
+    if splits.shape != (len(pairs[0][1]),) or splits.dtype.kind not in "iu" or not np.isin(splits, range(3)).all():
+        raise InputError(f"expected splits 0 (train), 1 (val) or 2 (test) in {path}, got {splits.dtype} {splits.shape}")
+    return splits.astype(np.int64)
+
+
+def _groups(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    return {"groups": np.asarray(arrays["groups"])} if "groups" in arrays else None
+
+
+def _masks(arrays: Mapping[str, np.ndarray], size: int, path: Path) -> Samples | None:
+    if "masks" not in arrays:
+        return None
+    if len(arrays["masks"]) != size:
+        raise InputError(f"expected {size} masks in {path}, got {len(arrays['masks'])}")
+    return ArraySamples(arrays["masks"])
+
+
+def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Table:
+    """Real values as targets, all else as classes."""
+    kinds = {array.dtype.kind for array in labels}
+    if kinds <= {"U", "S"}:
+        names, numbers = np.unique(np.concatenate([array.astype(str) for array in labels]), return_inverse=True)
+        return replace(table, labels=numbers.astype(np.int64), classes=[str(name) for name in names])
+    several = all(array.ndim == 2 and np.isin(array, (0, 1)).all() for array in labels)
+    if "f" in kinds and not several:
+        values = [ArraySamples(array) for array in labels]
+        return replace(table, targets=values[0] if len(values) == 1 else JoinedSamples(tuple(values)))
+    if any(array.ndim > 2 for array in labels) or not kinds <= set("iubf"):
+        found = f"{labels[0].dtype} {labels[0].shape}"
+        raise InputError(f"expected integer, text or real labels (N,) or (N, K) in {path}, got {found}")
+    return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
 
 
 def peek(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in the file, without reading the arrays."""
-    with _refusing_broken(path):
+    with refusing_broken(path):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as held:
                 slices = {name: held.get_slice(name) for name in held.keys()}  # noqa: SIM118
@@ -74,30 +132,22 @@ def _npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], s
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a `.npz` or `.safetensors` file; nothing is unpickled."""
-    with _refusing_broken(path):
+    with refusing_broken(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
 
-@contextmanager
-def _refusing_broken(path: Path) -> Iterator[None]:
-    broken = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, SafetensorError)
-    try:
-        yield
-    except broken as error:
-        raise InputError(f"cannot read arrays from {path}: {error}") from error
-
-
-def _channels_first(x: np.ndarray, kind: str, path: Path) -> np.ndarray:
+def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None) -> Samples:
     dimensions = {"image": 4, "series": 3}[kind]
     if x.dtype.kind not in "fiub" or x.ndim not in (dimensions - 1, dimensions):
         wanted = "(N, H, W) or (N, C, H, W)" if kind == "image" else "(N, length) or (N, C, length)"
         raise InputError(f"expected numbers x of shape {wanted} for {kind} data in {path}, got {x.dtype} {x.shape}")
-    if kind == "image" and x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+    last = x.shape[-1] if axes is None else 0
+    if kind == "image" and x.ndim == 4 and last in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         raise InputError(
             f"expected channels first, x of shape (N, C, H, W) in {path}, got {x.shape}; use x.transpose(0, 3, 1, 2)"
         )
-    x = x if x.ndim == dimensions else x[:, None]
-    return x if x.dtype == np.uint8 else x.astype(np.float32)
+    samples = x if x.ndim == dimensions else x[:, None]
+    return shaped(samples, str(path), axes)
