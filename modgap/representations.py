@@ -62,7 +62,7 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
 def log_mel(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
     """Log-mel spectrograms (1, channels x bands, frames), one a chunk.
 
-    Slaney's mel filters on the power of a centred short-time Fourier transform, as librosa takes it. What is
+    Mel filters on the power of a centred short-time Fourier transform, as librosa takes it. What is
     left over after the last whole chunk is not used.
 
     Args:
@@ -94,7 +94,7 @@ def _log_mel(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     beside = (size - options.window) // 2, (size - options.window + 1) // 2
     window = np.pad(hann(options.window, sym=False).astype(np.float32), beside)
     power = np.abs(rfft(frames * window, axis=-1)) ** 2
-    bands = power @ _mel_filters(size, options.bands, rate, options.low_hz, options.high_hz or rate / 2)
+    bands = power @ _mel_filters(size, options.bands, rate, options.low_hz, options.high_hz or rate / 2, options.scale)
     picture = bands.transpose(0, 2, 1).reshape(1, -1, bands.shape[1])
     if options.decibels:
         picture = 10 * np.log10(np.maximum(picture, LOWEST_POWER))
@@ -111,11 +111,17 @@ def _of_width(picture: np.ndarray, frames: int | None) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _mel_filters(size: int, bands: int, rate: float, low: float, high: float) -> np.ndarray:
+def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, scale: str) -> np.ndarray:
     from transformers.audio_utils import mel_filter_bank
 
     filters = mel_filter_bank(
-        size // 2 + 1, bands, low, high, sampling_rate=int(rate), norm="slaney", mel_scale="slaney"
+        size // 2 + 1,
+        bands,
+        low,
+        high,
+        sampling_rate=int(rate),
+        norm="slaney" if scale == "slaney" else None,
+        mel_scale=scale,
     )
     return filters.astype(np.float32)
 

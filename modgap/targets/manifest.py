@@ -60,6 +60,9 @@ class LogMel(_Record):
     ends: Literal["zeros", "reflect"] = Field(default="zeros", description="What lies beyond the ends of a chunk.")
     low_hz: float = Field(default=0.0, ge=0)
     high_hz: float | None = Field(default=None, gt=0, description="Half the rate if absent.")
+    scale: Literal["slaney", "htk"] = Field(
+        default="slaney", description="Mel scale; htk's filters are not normalised."
+    )
     decibels: bool = Field(default=True, description="10 log10 of the power, 80 dB below the peak at most.")
     centre: bool = Field(default=False, description="Whether the mean of each spectrogram is subtracted.")
 

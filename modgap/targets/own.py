@@ -13,7 +13,7 @@ from modgap.targets.sound import SUFFIXES as SOUNDS
 
 __all__ = ["OwnData", "is_own", "own_target"]
 
-ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5", ".npy")
+ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5")
 CSV = (".csv", ".tsv")
 
 

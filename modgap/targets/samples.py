@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "val", "test")
-MOST_VALUES = 4096
+MOST_VALUES = 1024
 """Values of a dense target that are clustered; larger ones are averaged down to these."""
 
 

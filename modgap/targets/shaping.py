@@ -53,7 +53,12 @@ def shaped(
     except (ValueError, TypeError) as error:
         sort = f"{array.dtype} {array.shape}"
         raise InputError(f"samples of {where}, {sort}, do not fit axes {axes} and shape {shape}: {error}") from error
-    if array.dtype == object or not (array.dtype == np.uint8 or array.dtype == np.float32):
+    # What is no array in memory or mapped, such as an HDF5 dataset, is read row by row.
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype == object
+        or not (array.dtype == np.uint8 or array.dtype == np.float32)
+    ):
         return MappedSamples(ArraySamples(array), how)
     array = array if how.axes is None else array.transpose(0, *(axis + 1 for axis in how.axes))
     return ArraySamples(array if how.shape is None else _view(array, how.shape))

@@ -4,19 +4,23 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
+from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, peek_hdf5
 from modgap.targets.layout import one_file
-from modgap.targets.mapped import map_npz, map_safetensors, refusing_broken
+from modgap.targets.mapped import map_npy, map_npz, map_safetensors, npy_header, refusing_broken
 from modgap.targets.samples import SPLITS, ArraySamples, JoinedSamples, Samples, Table
 from modgap.targets.shaping import shaped, split_codes
 from modgap.targets.splits import held_out
 
 __all__ = ["load_arrays", "peek", "read"]
+
+HDF5 = (".h5", ".hdf5")
 
 
 def read(
@@ -25,22 +29,24 @@ def read(
     kind: str,
     x: str = "x",
     y: str = "y",
+    groups: str = "groups",
     axes: Sequence[int] | None = None,
     validation: float | str | None = None,
     validation_at: str = "end",
 ) -> Table:
-    """Read a `.npz` or `.safetensors` file, mapped from disk where it is not compressed.
+    """Read a `.npz`, `.safetensors` or HDF5 file, or a folder of `.npy` files; mapped from disk where that can be.
 
     Under x lie samples (N, ...), under y classes (N,), 0/1 labels (N, K), or real values (N, ...). Where these names
     are the same for all splits, `groups` (N,), `splits` (N,) with 0 for train, 1 for val and 2 for test, and `masks`
     of the values' shape are taken too if they are there.
 
     Args:
-        files: One path under the role `data`.
+        files: One path under the role `data`. In HDF5 names are paths, such as `signal/emg`.
         kind: `image` takes samples as (N, H, W) or (N, C, H, W), `series` as (N, length) or
             (N, C, length).
         x: Name of the samples; `{split}` in it stands for train, val and test, each of which may be missing.
         y: Name of the labels or values, likewise.
+        groups: Name of what tells which samples belong together.
         axes: Order of a sample's axes as stored, such as [1, 0] to swap two.
         validation: Training samples held for validation, where splits are named: a share, a number or `as-test`.
         validation_at: Whether these are at the `start` or the `end` of the training samples.
@@ -49,8 +55,7 @@ def read(
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
     path = one_file(files, "data")
-    with refusing_broken(path):
-        arrays = map_safetensors(path)[0] if path.suffix == ".safetensors" else map_npz(path)
+    arrays = _mapped(path)
     named = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
     pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in named or SPLITS[:1]]
     parts = tuple(_channels_first(samples, kind, path, axes) for samples, _ in pairs)
@@ -58,8 +63,18 @@ def read(
     if table.splits is not None:
         table = replace(table, splits=held_out(table.splits, validation, validation_at))
     if not named:
-        table = replace(table, groups=_groups(arrays), masks=_masks(arrays, len(table), path))
+        table = replace(table, groups=_groups(arrays, groups), masks=_masks(arrays, len(table), path))
     return _with_labels(table, [labels for _, labels in pairs], path)
+
+
+def _mapped(path: Path) -> dict[str, Any]:
+    """Arrays by name; of a folder, its .npy files."""
+    if path.is_dir():
+        return {file.stem: map_npy(file) for file in sorted(path.glob("*.npy"))}
+    with refusing_broken(path):
+        if path.suffix in HDF5:
+            return map_hdf5(path)
+        return map_safetensors(path)[0] if path.suffix == ".safetensors" else map_npz(path)
 
 
 def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +98,8 @@ def _splits(arrays: Mapping[str, np.ndarray], named: Sequence[str], pairs: Seque
     return splits.astype(np.int64)
 
 
-def _groups(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-    return {"groups": np.asarray(arrays["groups"])} if "groups" in arrays else None
+def _groups(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray] | None:
+    return {name: np.asarray(arrays[name])} if name in arrays else None
 
 
 def _masks(arrays: Mapping[str, np.ndarray], size: int, path: Path) -> Samples | None:
@@ -113,6 +128,11 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
 
 def peek(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in the file, without reading the arrays."""
+    if path.is_dir():
+        headers = {file.stem: npy_header(file) for file in sorted(path.glob("*.npy"))}
+        return {name: (shape, dtype.kind) for name, (shape, dtype) in headers.items()}
+    if path.suffix in HDF5:
+        return peek_hdf5(path)
     with refusing_broken(path):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as held:
@@ -149,5 +169,7 @@ def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | 
         raise InputError(
             f"expected channels first, x of shape (N, C, H, W) in {path}, got {x.shape}; use x.transpose(0, 3, 1, 2)"
         )
+    if isinstance(x, Hdf5Rows):
+        return shaped(x, str(path), axes, None if x.ndim == dimensions else (1, *x.shape[1:]))
     samples = x if x.ndim == dimensions else x[:, None]
     return shaped(samples, str(path), axes)

@@ -1,17 +1,14 @@
 """HDF5 files of simulated fields, in both of PDEBench's layouts; one sample is read at a time, when asked for."""
 
-import functools
-import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
+from modgap.errors import InputError
+from modgap.targets.hdf5_arrays import open_hdf5, refusing_broken_hdf5
 from modgap.targets.layout import one_file
 from modgap.targets.samples import SPLITS, Table
 
@@ -71,7 +68,6 @@ class _Simulations:
     """Samples of an HDF5 file. Holds no handle, so that it can go to another process."""
 
     path: Path
-    stamp: tuple[int, int]
     fields: Fields
     count: int
     groups: tuple[str, ...] | None
@@ -81,9 +77,8 @@ class _Simulations:
 
     def __getitem__(self, index: int) -> np.ndarray:
         number = range(self.count)[index]
-        with _refusing_broken(self.path):
-            # A handle may be used neither by another process after a fork nor by two threads at once.
-            file = _opened(self.path, self.stamp, os.getpid(), threading.get_ident())
+        with refusing_broken_hdf5(self.path):
+            file = open_hdf5(self.path)
             place, sample = (file, (number,)) if self.groups is None else (file[self.groups[number]], ())
             return np.concatenate([self.fields.values(place[name], sample) for name in self.fields.names])
 
@@ -120,13 +115,12 @@ def read(
     """
     path = one_file(files, "data")
     source, target = (_fields(part, name, time, space) for part, name in ((x, "x"), (y, "y")))
-    with _refusing_broken(path):
-        stamp = (path.stat().st_size, path.stat().st_mtime_ns)
-        file = _opened(path, stamp, os.getpid(), threading.get_ident())
+    with refusing_broken_hdf5(path):
+        file = open_hdf5(path)
         groups = tuple(sorted(file)) if per_group else None
         count = len(groups) if groups is not None else _count(file, (*source.names, *target.names))
     _check(path, file, groups, (source, target))
-    samples, targets = (_Simulations(path, stamp, part, count, groups) for part in (source, target))
+    samples, targets = (_Simulations(path, part, count, groups) for part in (source, target))
     return Table(samples, splits=_splits(count, test, test_share), targets=targets)
 
 
@@ -172,7 +166,7 @@ def _check(path: Path, file: "h5py.File", groups: Sequence[str] | None, parts: S
     place = file if groups is None else file[groups[0]]
     for fields in parts:
         for name in fields.names:
-            with _refusing_broken(path):
+            with refusing_broken_hdf5(path):
                 shape = _dataset(place, name).shape[0 if groups is not None else 1 :]
             if len(shape) != len(fields.axes):
                 raise InputError(
@@ -187,22 +181,3 @@ def _check(path: Path, file: "h5py.File", groups: Sequence[str] | None, parts: S
                     f"expected frame {fields.frame} of channels {channels} in dataset {name} of {path}, "
                     f"got {steps} frames of {lengths.get('c', 1)} channels"
                 )
-
-
-@functools.lru_cache(maxsize=HANDLES)
-def _opened(path: Path, stamp: tuple[int, int], process: int, thread: int) -> "h5py.File":
-    """The file, opened once for this content, process and thread; closed when it drops out of the cache."""
-    import h5py
-
-    return h5py.File(path, "r")
-
-
-@contextmanager
-def _refusing_broken(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        reason = first_line(error).strip("'\"")
-        raise InputError(f"cannot read {path} as HDF5: {reason}; bring the file again if it was cut short") from error
