@@ -1,5 +1,6 @@
 """Every test has a cache of its own, no hub, and a way to run the command as a user does."""
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -81,3 +82,11 @@ def own_logits(tmp_path):
     path = tmp_path / "logits.npz"
     np.savez(path, logits=logits, labels=labels)
     return path
+
+
+@pytest.fixture(scope="session")
+def at(tmp_path_factory):
+    """The small set of a target in its original layout, unpacked and opened, made once; not to be written to."""
+    from tests.fixtures.opened import opened
+
+    return functools.cache(lambda name: opened(name, tmp_path_factory.mktemp(name)))

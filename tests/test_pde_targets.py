@@ -30,19 +30,6 @@ TASKS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def at(tmp_path_factory):
-    """The small set of a task, made once."""
-    made = {}
-
-    def target(name):
-        if name not in made:
-            made[name] = opened(name, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return target
-
-
 def naive_pairs(name, path):
     """x and y of all simulations, from whole arrays, as the table of tasks describes them."""
     with h5py.File(path) as file:
