@@ -43,6 +43,8 @@ def test_log_mel_is_librosas(decibels, fft, ends):
         win_length=1920,
         hop_length=220,
         n_mels=96,
+        htk=bool(fft),
+        norm=None if fft else "slaney",
         fmax=8000,
         pad_mode="constant" if ends == "zeros" else "reflect",
     )  # fmt: skip
