@@ -151,6 +151,8 @@ def _check(ctx: click.Context, given: dict) -> None:
 
 
 def _measure(given: dict, progress):
+    from pathlib import Path
+
     from modgap.logits import LogitsRequest
     from modgap.measure import measure, measure_logits
     from modgap.targets import OwnData
@@ -171,7 +173,7 @@ def _measure(given: dict, progress):
         given["target"],
         weights=given["weights"],
         own=OwnData(**{name: given[name] for name in OWN}),
-        place=given["place"],
+        place=Path(given["place"]) if given["place"] else None,
         pseudo_classes=given["pseudo_classes"],
         request=request,
         progress=progress,

@@ -15,6 +15,7 @@ COMMANDS = {
     "discrepancy": "How far a source model's knowledge is from target data.",
     "sources": "Source models there are; one shown whole.",
     "targets": "Target data there are; one shown whole.",
+    "data": "A target's data: fetch, verify, convert, or tell where it lies.",
     "cache": "List, verify or prune the cache.",
     "env": "Versions and machine, to paste into a bug report.",
 }

@@ -1,6 +1,7 @@
 """From names to a discrepancy: source and target in, report out."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from modgap.discrepancy import estimate
 from modgap.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
@@ -19,7 +20,7 @@ def measure(
     *,
     weights: str | None = None,
     own: OwnData | None = None,
-    place: str | None = None,
+    place: Path | None = None,
     pseudo_classes: int | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,

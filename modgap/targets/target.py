@@ -1,10 +1,7 @@
 """Open a target by name, manifest, folder or array file, without reading its samples yet."""
 
 import functools
-import importlib.util
 import inspect
-import sys
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
@@ -15,7 +12,10 @@ import numpy as np
 from modgap.digests import file_digest, folder_digest
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
-from modgap.targets.manifest import DataFile, Manifest, load_manifest
+from modgap.targets.data.converted import converted
+from modgap.targets.data.known import Pin, fault, files_below, pins
+from modgap.targets.data.places import located
+from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.own import OwnData, is_own, own_target
 from modgap.targets.readers import reader
 from modgap.targets.samples import SPLITS, Table, pooled
@@ -34,10 +34,12 @@ class Target:
     Attributes:
         manifest: What it is.
         files: Paths by role.
+        place: Folder that the manifest's paths are relative to; None where no manifest was written.
     """
 
     manifest: Manifest
     files: dict[str, list[Path]]
+    place: Path | None = None
 
     @property
     def name(self) -> str:
@@ -51,16 +53,30 @@ class Target:
         Raises:
             InputError: When a file's size or checksum is not the manifest's.
         """
-        digests = {}
+        digests, known = {}, pins(self.manifest, self.place)
         for role, paths in self.files.items():
-            pinned = {Path(f.path).name: f for f in self.manifest.files if f.role == role}
+            given = [file.path for file in self.manifest.files if file.role == role]
             for number, path in enumerate(paths):
-                digests[f"{role}/{number}/{path.name}"] = _checked_digest(path, pinned.get(path.name))
+                pin = known[given[number]] if given else Pin()
+                digests[f"{role}/{number}/{path.name}"] = (
+                    _checked_digest(path, pin) if path.is_file() else folder_digest(path, files_below(path))
+                )
         manifest = self.manifest.model_dump(mode="json", by_alias=True)
         return {"manifest": manifest, "files": digests, "libraries": _reading_libraries()}
 
     def read(self) -> Table:
         """Read samples, labels, class names, complete splits and the manifest's groups.
+
+        A converted copy is read in place of the originals where it was made of them.
+
+        Raises:
+            InputError: When the data is empty, broken, or not what the manifest says.
+        """
+        copy = converted(self.manifest, self.files, lambda: self.fingerprint)
+        return self._with_labels(self.read_originals() if copy is None else copy)
+
+    def read_originals(self) -> Table:
+        """What the reader and the steps give, before values become pseudo-classes; no converted copy.
 
         Raises:
             InputError: When the data is empty, broken, or not what the manifest says.
@@ -76,7 +92,7 @@ class Target:
         for each in manifest.steps:
             table = _fitting(step(each.name), f"step {each.name}", manifest, each.options, table)
         _check_shape(table, manifest)
-        return self._with_labels(table)
+        return table
 
     def _with_labels(self, table: Table) -> Table:
         """Pseudo-classes for values, and names for the classes."""
@@ -152,21 +168,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _checked_digest(path: Path, pinned: DataFile | None) -> str:
-    if path.is_dir():
-        return folder_digest(path, sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")))
-    size = path.stat().st_size
-    if pinned and pinned.size not in (None, size):
-        raise InputError(
-            f"expected {path} to have {pinned.size} bytes, got {size}; it is truncated or another version: "
-            "install its package again"
-        )
+def _checked_digest(path: Path, pin: Pin) -> str:
+    way_out = "install its package, or fetch it, again, or use a manifest file of your own without the checksum"
+    if wrong := fault(path, pin):
+        raise InputError(f"{wrong}; it is truncated or another version: {way_out}")
     digest = file_digest(path)
-    if pinned and pinned.sha256 not in (None, digest):
-        raise InputError(
-            f"expected {path} to have SHA-256 {pinned.sha256}, got {digest}; it is damaged or another version: "
-            "install its package again, or use a manifest file of your own without the checksum"
-        )
+    if wrong := fault(path, pin, {"sha256": digest}):
+        raise InputError(f"{wrong}; it is damaged or another version: {way_out}")
     return digest
 
 
@@ -189,7 +197,7 @@ def named_manifest(name: str) -> Manifest:
 
 
 def open_target(
-    name: str, *, own: OwnData | None = None, place: str | None = None, pseudo_classes: int | None = None
+    name: str, *, own: OwnData | None = None, place: Path | None = None, pseudo_classes: int | None = None
 ) -> Target:
     """Find a target's data.
 
@@ -197,7 +205,7 @@ def open_target(
         name: A manifest's name, a `.toml` manifest, or data of one's own: a folder of class sub-folders of
             images or sounds, an array file with x and y, a `.csv` or `.tsv` with a label column.
         own: What data of one's own does not say of itself.
-        place: Folder in which a manifest's files lie; found by itself if None.
+        place: Folder that holds the files that the manifest names; where they were fetched to if None.
         pseudo_classes: Clusters that stand for a regression target's values; its manifest's number if None.
 
     Raises:
@@ -212,45 +220,25 @@ def open_target(
     return replace(target, manifest=target.manifest.model_copy(update={"pseudo_classes": pseudo_classes}))
 
 
-def _opened(name: str, own: OwnData, place: str | None) -> Target:
+def _opened(name: str, own: OwnData, place: Path | None) -> Target:
     path = Path(name).expanduser()
     # A manifest's name means the manifest, also where a folder of that name lies here (./NAME means the folder).
     if is_own(path) and name not in manifest_names():
+        if place is not None:
+            raise UsageError(f"--place applies to manifests, not to target {name}, which says itself where it lies")
         return Target(*own_target(path, own))
     if own.given():
         raise UsageError(f"--{next(iter(own.given()))} applies to data of your own, not to target {name}")
     if path.suffix == ".toml":
-        manifest = load_manifest(path)
-        return Target(manifest, _located(manifest, path.parent))
+        return _of_manifest(load_manifest(path), name, place, path.parent)
     if path.suffix or "/" in name:
         raise UsageError(
             f"no target at {name}; expected a manifest's name, a .toml, .npz, .safetensors, .h5, .npy, .csv or .tsv "
             "file, or a folder of class sub-folders of images or sounds"
         )
-    manifest = named_manifest(name)
-    return Target(manifest, _located(manifest, None))
+    return _of_manifest(named_manifest(name), name, place, None)
 
 
-def _located(manifest: Manifest, beside: Path | None) -> dict[str, list[Path]]:
-    found = defaultdict(list)
-    for file in manifest.files:
-        folder = _place(file, manifest, beside)
-        path = folder / file.path
-        if not path.exists():
-            way_out = f"; bring it with: {manifest.install}" if manifest.install else ""
-            raise InputError(f"target {manifest.name} needs {path}, which is not there{way_out}")
-        found[file.role].append(path)
-    return dict(found)
-
-
-def _place(file: DataFile, manifest: Manifest, beside: Path | None) -> Path:
-    if file.package:
-        # find_spec of a top-level package does not import it.
-        spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
-        if spec is None or not spec.submodule_search_locations:
-            raise InputError(
-                f"target {manifest.name} comes with the package {file.package}, which is not installed; "
-                f"bring it with: {manifest.install or f'pip install {file.package}'}"
-            )
-        return Path(spec.submodule_search_locations[0])
-    return Path(file.folder) if file.folder else beside or Path()
+def _of_manifest(manifest: Manifest, asked: str, place: Path | None, beside: Path | None) -> Target:
+    found = located(manifest, asked, place, beside)
+    return Target(manifest, found.files, found.place)

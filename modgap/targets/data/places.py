@@ -15,7 +15,7 @@ from modgap.targets.data.names import checked_path
 from modgap.targets.data.records import unpacked
 from modgap.targets.manifest import DataFile, Manifest
 
-__all__ = ["Located", "data_folder", "located", "place_of", "remember", "remembered"]
+__all__ = ["Located", "data_folder", "file_path", "located", "place_of", "remember", "remembered"]
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ def located(
         UsageError: When a place is given for files that come with a package.
     """
     place = place_of(manifest, given, beside)
-    chosen = given is not None or manifest.name in remembered()
-    paths = [_folder(file, manifest, place, chosen) / file.path for file in manifest.files]
+    paths = [file_path(file, manifest, place) for file in manifest.files]
+    if given is not None and manifest.files and not any(path.is_relative_to(given) for path in paths):
+        raise InputError(f"expected files of target {manifest.name} in {given}, found none of them")
     missing = [path for path in paths if not path.exists()]
     if missing:
         more = f" ({len(missing)} of its {len(paths)} are missing)" if len(paths) > 1 else ""
@@ -123,7 +124,12 @@ def located(
     return Located(place, dict(files))
 
 
-def _folder(file: DataFile, manifest: Manifest, place: Path, chosen: bool) -> Path:
+def file_path(file: DataFile, manifest: Manifest, place: Path) -> Path:
+    """Where one file of a target is to be: in its package, in its place, or in the folder of the system's package.
+
+    Raises:
+        InputError: When the package is not installed.
+    """
     if file.package:
         # find_spec of a top-level package does not import it.
         spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
@@ -132,8 +138,9 @@ def _folder(file: DataFile, manifest: Manifest, place: Path, chosen: bool) -> Pa
                 f"target {manifest.name} comes with the package {file.package}, which is not installed; "
                 f"bring it with: {manifest.install or f'pip install {file.package}'}"
             )
-        return Path(spec.submodule_search_locations[0])
-    return Path(file.folder) if file.folder and not chosen else place
+        return Path(spec.submodule_search_locations[0]) / file.path
+    in_place = place / file.path
+    return Path(file.folder) / file.path if file.folder and not in_place.exists() else in_place
 
 
 def _way_out(manifest: Manifest, asked: str) -> str:

@@ -1,0 +1,191 @@
+"""`modgap data`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from modgap.errors import InputError, UsageError
+
+__all__ = ["data"]
+
+ASKED_BEFORE = 10**9
+"""More bytes than these are fetched on a terminal only after a yes."""
+
+target_argument = click.argument("name", metavar="TARGET")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+
+
+def place_option(help_text: str):
+    """`--place`, with what it does in this command."""
+    return click.option("--place", type=click.Path(path_type=Path), metavar="DIR", help=help_text)
+
+
+@click.group()
+def data() -> None:
+    """A target's data: fetch it, verify it, convert it for fast reading, tell where it lies."""
+
+
+@data.command()
+@target_argument
+@place_option("Bring it into this folder, and remember it.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, from where, and how much it is.")
+@click.option("--yes", is_flag=True, help="Do not ask before more than 1 GB is fetched.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds without a byte; then the next.")
+@click.option("--discard-archives", is_flag=True, help="Delete each archive once it is unpacked.")
+@quiet_option
+def fetch(
+    name: str, place: Path | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
+) -> None:
+    """Bring a target's files, check and unpack them; what is there already stays.
+
+    TARGET is a manifest's name or a .toml manifest. Stopped at any point, run it again and it goes on.
+
+    Example: modgap data fetch ninapro --dry-run
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.targets.data.fetching import fetch, plan
+    from modgap.targets.data.places import place_of, remember
+
+    if not timeout > 0:
+        raise UsageError(f"expected --timeout above 0, got {timeout}")
+    log_to_stderr(quiet)
+    manifest, beside = _manifest(name)
+    folder = place_of(manifest, place and place.expanduser(), beside)
+    todo = plan(manifest, folder)
+    if dry_run:
+        _print_plan(manifest, todo)
+        return
+    if todo.to_fetch > ASKED_BEFORE and not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        _print_plan(manifest, todo)
+        click.confirm("fetch it?", abort=True, err=True)
+    if place is not None:
+        # At once, so that a fetch that is stopped goes on in the same folder.
+        folder.mkdir(parents=True, exist_ok=True)
+        remember(manifest.name, folder)
+    with progress_bars(quiet) as progress:
+        fetch(manifest, folder, timeout=timeout, keep_archives=not discard_archives, progress=progress)
+    click.echo(f"{manifest.name}: {_amount(manifest, folder)}")
+
+
+def _manifest(name: str):
+    """The manifest of this name or file, and the folder of a file, beside which its data may lie."""
+    from modgap.targets import load_manifest, named_manifest
+
+    path = Path(name).expanduser()
+    if path.suffix == ".toml":
+        return load_manifest(path), path.parent
+    if path.suffix or "/" in name:
+        raise UsageError(f"expected a manifest's name or a .toml manifest, got {name}, whose data lies where it is")
+    return named_manifest(name), None
+
+
+def _amount(manifest, folder: Path) -> str:
+    if not manifest.downloads:
+        return "all its files are there"
+    count = len(manifest.downloads)
+    return f"{count} {'download' if count == 1 else 'downloads'} complete in {folder}"
+
+
+def _print_plan(manifest, todo) -> None:
+    from modgap.cli.output import print_table
+    from modgap.targets.data.files import megabytes
+    from modgap.targets.data.places import located
+
+    if not todo.items:
+        try:
+            located(manifest)
+        except InputError as error:
+            click.echo(str(error))
+        else:
+            click.echo(f"{manifest.name}: all its files are there, nothing to fetch")
+        return
+    rows = []
+    for item in todo.items:
+        size = "unknown" if item.pin.size is None else megabytes(item.pin.size)
+        state = f"{item.state}, {megabytes(item.came)} came before" if item.came and item.needed else item.state
+        rows.append([item.name, size, state, ", ".join(item.hosts) or "by hand"])
+    print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.place}")
+    unknown = f" and {todo.unknown} of unknown size" if todo.unknown else ""
+    click.echo(
+        f"to fetch {megabytes(todo.to_fetch)}{unknown}, to unpack at least {megabytes(todo.to_unpack)}, "
+        f"free {megabytes(todo.free)}"
+    )
+
+
+@data.command()
+@target_argument
+@place_option("Where its files lie, this time.")
+@quiet_option
+@click.pass_context
+def verify(ctx: click.Context, name: str, place: Path | None, quiet: bool) -> None:
+    """Read every file of a target anew and compare checksums; exits with 1 when one is missing or wrong.
+
+    They are compared with the manifest, with what was recorded when they were first fetched, and with what came out
+    of the archives. A converted copy is checked too.
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.targets.data.files import megabytes
+    from modgap.targets.data.places import place_of
+    from modgap.targets.data.verifying import verify
+
+    log_to_stderr(quiet)
+    manifest, beside = _manifest(name)
+    with progress_bars(quiet) as progress:
+        found = verify(manifest, place_of(manifest, place and place.expanduser(), beside), progress)
+    for line in found.faults:
+        click.echo(line)
+    for path in found.unknown:
+        click.echo(f"no checksum is known of {path}; modgap data fetch {name} records it")
+    click.echo(f"{len(found.faults)} faults; {found.checked} files, {megabytes(found.bytes)} read and compared")
+    ctx.exit(1 if found.faults else 0)
+
+
+@data.command()
+@target_argument
+@place_option("Where its files lie, this time.")
+@click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
+@click.option("--again", is_flag=True, help="Even where there is a copy that fits.")
+@quiet_option
+def convert(name: str, place: Path | None, kind: str | None, again: bool, quiet: bool) -> None:
+    """Write a target's samples and labels as arrays that later runs map instead of reading the originals.
+
+    TARGET is whatever --target takes. The copy lies in the data folder and is used as long as it fits the originals.
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.targets import open_target
+    from modgap.targets.data.converted import copy_path, fits
+    from modgap.targets.data.converting import convert
+    from modgap.targets.data.files import megabytes
+
+    log_to_stderr(quiet)
+    target = open_target(name, kind=kind, place=place and place.expanduser())
+    path = copy_path(target.manifest, target.files)
+    if not again and fits(path, target.fingerprint):
+        click.echo(f"{target.name}: its converted copy {path} fits; --again makes it anew")
+        return
+    with progress_bars(quiet) as progress:
+        convert(target, progress)
+    click.echo(f"{target.name}: converted to {path}, {megabytes(path.stat().st_size)}")
+
+
+@data.command()
+@target_argument
+@place_option("Take its files from this folder from now on.")
+@click.option("--forget", is_flag=True, help="Take them from the data folder again.")
+def path(name: str, place: Path | None, forget: bool) -> None:
+    """Print the folder that a target's files lie in, or are to be brought into."""
+    from modgap.targets.data.places import file_path, place_of, remember
+
+    if place and forget:
+        raise UsageError("expected --place or --forget, got both")
+    manifest, beside = _manifest(name)
+    if place or forget:
+        given = place and place.expanduser()
+        folder = place_of(manifest, given, beside)
+        remember(manifest.name, folder if given else None)
+    folder = place_of(manifest, beside=beside)
+    own = {file_path(file, manifest, folder) for file in manifest.files}
+    inside = [each for each in own if each.is_relative_to(folder)]
+    for each in [folder] if inside or not own else sorted({each.parent for each in own}):
+        click.echo(each)

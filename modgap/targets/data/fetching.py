@@ -1,0 +1,291 @@
+"""Bring a target's files: what is to be done, and doing it."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modgap.digests import file_digest
+from modgap.errors import InputError
+from modgap.targets.data.files import megabytes, one_at_a_time
+from modgap.targets.data.known import Pin, fault, fresh_sums, pins
+from modgap.targets.data.names import LOCK_NAME, OWN_FOLDER, checked_path
+from modgap.targets.data.partial import partial_bytes
+from modgap.targets.data.places import located
+from modgap.targets.data.records import record, unpacked
+from modgap.targets.data.transfer import Wanted, host, transfer
+from modgap.targets.data.unpacking import listed, remove_leftovers, unpack
+from modgap.targets.manifest import Download, Manifest
+
+__all__ = ["Item", "Plan", "fetch", "offline", "plan"]
+
+State = Literal["there", "unpacked", "brought by hand", "missing", "another size"]
+
+log = logging.getLogger("modgap")
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One download, and how things stand with it.
+
+    Attributes:
+        download: What the manifest says.
+        name: Its path within the place, checked.
+        path: Where it shall lie.
+        state: `there` (by size alone), `unpacked`, `brought by hand` (its files are there without it),
+            `missing`, or `another size`.
+        came: Bytes of an interrupted transfer that may be gone on with.
+        pin: What size and checksum it must have.
+    """
+
+    download: Download
+    name: str
+    path: Path
+    state: State
+    came: int
+    pin: Pin
+
+    @property
+    def needed(self) -> bool:
+        """Whether it has to be fetched."""
+        return self.state in ("missing", "another size")
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where it can be had."""
+        return [host(url) or url for url in self.download.urls]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fetching a target would do.
+
+    Attributes:
+        place: Where to.
+        items: Its downloads.
+        free: Free bytes there.
+    """
+
+    place: Path
+    items: tuple[Item, ...]
+    free: int
+
+    @property
+    def to_fetch(self) -> int:
+        """Bytes to be fetched, as far as their number is known."""
+        return sum(max((item.pin.size or 0) - item.came, 0) for item in self.items if item.needed)
+
+    @property
+    def to_unpack(self) -> int:
+        """Bytes that unpacking takes at least; an archive holds no less than its own size."""
+        packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "brought by hand")]
+        return sum(item.download.unpacked or item.pin.size or 0 for item in packed)
+
+    @property
+    def unknown(self) -> int:
+        """Files to be fetched whose size is not known."""
+        return sum(item.needed and item.pin.size is None for item in self.items)
+
+
+def offline() -> bool:
+    """Whether `MODGAP_OFFLINE` forbids the network."""
+    return os.environ.get("MODGAP_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def plan(manifest: Manifest, place: Path) -> Plan:
+    """See how things stand, by names and sizes alone.
+
+    Raises:
+        InputError: When a download would lie outside the place, or modgap's records there are broken.
+    """
+    known, by_hand = pins(manifest, place), _all_there(manifest, place)
+    items = []
+    for download in manifest.downloads:
+        try:
+            name = str(checked_path(download.path))
+        except ValueError as error:
+            raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
+        path, pin = place / name, known[download.path]
+        items.append(Item(download, name, path, _state(download, name, place, pin, by_hand), partial_bytes(path), pin))
+    return Plan(place, tuple(items), _free(place))
+
+
+def _state(download: Download, name: str, place: Path, pin: Pin, by_hand: bool) -> State:
+    path = place / name
+    state = unpacked(place, name) if download.unpack else None
+    fits = state and state.complete and (pin.sums or {}).get("sha256", state.sha256) == state.sha256
+    if fits and all(out.is_file() for out, _ in listed(place, name)):
+        return "unpacked"
+    if path.is_file():
+        return "there" if pin.size in (None, path.stat().st_size) else "another size"
+    if path.exists():
+        raise InputError(f"expected a file at {path}, found a folder; move it away, or give another --place DIR")
+    return "brought by hand" if download.unpack and by_hand and state is None else "missing"
+
+
+def _all_there(manifest: Manifest, place: Path) -> bool:
+    return bool(manifest.files) and all((place / file.path).exists() for file in manifest.files)
+
+
+def _free(place: Path) -> int:
+    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def fetch(
+    manifest: Manifest,
+    place: Path,
+    *,
+    timeout: float = 60.0,
+    keep_archives: bool = True,
+    progress: Progress | None = None,
+) -> Plan:
+    """Bring all downloads of a target into its place, check them, and unpack the archives.
+
+    What is there already is checked, not fetched again. Stopped at any point, it can be called again
+    and goes on; called by several processes at once, one works and the others wait.
+
+    Args:
+        manifest: The target.
+        place: Where to.
+        timeout: Seconds without a byte after which a host counts as silent.
+        keep_archives: Whether archives stay after they are unpacked.
+        progress: Called with the stage and its share done since the last call.
+
+    Raises:
+        InputError: When a file cannot be had, is not what it must be, or the disk is too small.
+    """
+    if not manifest.downloads:
+        located(manifest, given=place if any(not file.package for file in manifest.files) else None)
+        _record_own(manifest, place)
+        return plan(manifest, place)
+    with one_at_a_time(place / OWN_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
+        todo = plan(manifest, place)
+        _refuse_offline(manifest, todo)
+        _refuse_small_disk(todo)
+        for item in todo.items:
+            if not item.needed or item.download.urls:
+                _bring(item, todo, timeout, keep_archives, progress)
+    _refuse_missing(manifest, todo)
+    _record_own(manifest, place)
+    return todo
+
+
+def _bring(item: Item, todo: Plan, timeout: float, keep_archives: bool, progress: Progress | None) -> None:
+    if item.state not in ("unpacked", "brought by hand"):
+        sha256 = _present(item, todo.place, timeout, progress)
+        if item.download.unpack:
+            _unpack(item, todo, sha256, progress)
+    if item.download.unpack and not keep_archives:
+        item.path.unlink(missing_ok=True)
+
+
+def _refuse_offline(manifest: Manifest, todo: Plan) -> None:
+    missing = [item for item in todo.items if item.needed and item.download.urls]
+    if missing and offline():
+        first = missing[0]
+        raise InputError(
+            f"MODGAP_OFFLINE is set, and {len(missing)} of the {len(todo.items)} downloads of {manifest.name} are "
+            f"missing; bring {first.download.urls[0]} to {first.path} by hand"
+            + (f", and {len(missing) - 1} more (modgap data fetch --dry-run names them)" if len(missing) > 1 else "")
+        )
+
+
+def _refuse_small_disk(todo: Plan) -> None:
+    needed = todo.to_fetch + todo.to_unpack
+    if needed > todo.free:
+        raise InputError(
+            f"expected {megabytes(needed)} free in {todo.place} ({megabytes(todo.to_fetch)} to fetch, at least "
+            f"{megabytes(todo.to_unpack)} to unpack), got {megabytes(todo.free)}; give a larger disk with --place DIR "
+            "or MODGAP_DATA"
+        )
+
+
+def _present(item: Item, place: Path, timeout: float, progress: Progress | None) -> str:
+    """See to it that the file is there and right; its SHA-256."""
+    if item.state != "missing":
+        found = _sums_there(item)
+        wrong = fault(item.path, item.pin, found)
+        if not wrong:
+            _record(item, place, found["sha256"], None)
+            return found["sha256"]
+        _set_aside(item, wrong)
+    wanted = Wanted(item.path, item.download.urls, item.pin.size, dict(item.pin.sums or {}), item.pin.note)
+    stage = f"fetch {item.path.name}"
+    arrived = transfer(wanted, timeout=timeout, advance=progress and (lambda share: progress(stage, share)))
+    _record(item, place, arrived.sha256, arrived.url)
+    return arrived.sha256
+
+
+def _sums_there(item: Item) -> dict[str, str]:
+    if set(item.pin.sums or {}) == {"md5"}:
+        return fresh_sums(item.path, {"sha256", "md5"})
+    return {"sha256": file_digest(item.path)}
+
+
+def _set_aside(item: Item, wrong: str) -> None:
+    if not item.download.urls or offline():
+        raise InputError(f"{wrong}; bring the right one by hand")
+    aside = item.path.with_name(f"{item.path.name}.bad")
+    os.replace(item.path, aside)
+    log.warning("%s; moved to %s, fetching it again", wrong, aside.name)
+
+
+def _record(item: Item, place: Path, sha256: str, url: str | None) -> None:
+    """Record the checksum of a file that the manifest gives no SHA-256 of."""
+    if "sha256" in (item.pin.sums or {}):
+        return
+    if not item.pin.sums:
+        log.warning("no checksum of %s is known; recorded %s in %s for next time", item.name, sha256, LOCK_NAME)
+    record(place, item.download.path, item.path.stat().st_size, sha256, url)
+
+
+def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> None:
+    remove_leftovers(item.path.parent)
+    stage = f"unpack {item.path.name}"
+    state = unpack(
+        todo.place,
+        item.name,
+        sha256,
+        size=item.download.unpacked,
+        taken={other.name for other in todo.items},
+        advance=progress and (lambda share: progress(stage, share)),
+    )
+    log.info("unpacked %s: %d files, %s", item.name, state.files, megabytes(state.bytes))
+
+
+def _refuse_missing(manifest: Manifest, todo: Plan) -> None:
+    by_hand = [item for item in todo.items if item.needed and not item.download.urls]
+    if by_hand:
+        more = f" ({len(by_hand)} of its files are to be brought so)" if len(by_hand) > 1 else ""
+        source = (manifest.install or manifest.citation or manifest.title).rstrip(".")
+        raise InputError(
+            f"{by_hand[0].path} must be brought by hand{more}, as no host is known: {source}; then run this again"
+        )
+    place = todo.place
+    lost = [file.path for file in manifest.files if not file.package and not file.folder]
+    lost = [path for path in lost if not (place / path).exists()]
+    if lost:
+        raise InputError(
+            f"all downloads of {manifest.name} are in {place}, but {lost[0]} is not among what they hold"
+            + (f", nor are {len(lost) - 1} more" if len(lost) > 1 else "")
+            + "; the manifest does not fit them"
+        )
+
+
+def _record_own(manifest: Manifest, place: Path) -> None:
+    """Record files that the user brought and no one knows a checksum of."""
+    if any(download.unpack for download in manifest.downloads):
+        return
+    known = pins(manifest, place)
+    for file in manifest.files:
+        path = place / file.path
+        if not file.package and not (known[file.path].sums) and path.is_file():
+            sha256 = file_digest(path)
+            log.warning("no checksum of %s is known; recorded %s in %s for next time", file.path, sha256, LOCK_NAME)
+            record(place, file.path, path.stat().st_size, sha256)
