@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import InputError
 from modgap.paths import cache_folder
@@ -16,7 +17,8 @@ from modgap.paths import cache_folder
 __all__ = ["file_digest", "folder_digest"]
 
 LARGE = 8 << 20
-"""Bytes from which on a digest is remembered in a file (8 MB take 6 ms to hash where SHA-256 runs at 1.4 GB/s)."""
+"""Bytes from which on looking a digest up is worth a file of its own:
+8 MB take 6 ms to hash where SHA-256 runs at 1.4 GB/s."""
 SETTLED = 2.0
 """Seconds since the last change after which a file's time stamp can be trusted to tell the next change."""
 
@@ -53,7 +55,7 @@ def _hashed(path: Path) -> str:
 
 
 def _remembered(path: Path, status: os.stat_result) -> str:
-    state = {
+    state: dict[str, Any] = {
         "path": str(path.resolve()),
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,

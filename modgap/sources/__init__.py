@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.sources import efficientnet_lite
+from modgap.sources.aliases import ALIASES
+from modgap.sources.hf_files import ModelFiles, read_configuration
+from modgap.sources.hf_models import HfModel, named_architecture
+from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
+from modgap.sources.plugins import plugin, plugin_infos, plugin_names
 from modgap.sources.source import Parts, Source, SourceHandle, SourceInfo
-from modgap.sources.timm_models import RandomTimm, TimmModel, folder_architecture
+from modgap.sources.timm_models import RandomTimm, TimmModel
 
 __all__ = [
     "AudioInput",
@@ -22,50 +26,83 @@ __all__ = [
     "source_infos",
 ]
 
+RESERVED = frozenset(ALIASES)
+
 
 def source_infos() -> list[SourceInfo]:
-    """All aliases."""
-    return [efficientnet_lite.describe(name) for name in efficientnet_lite.ALIASES]
+    """All sources that have a short name, those of plug-ins after modgap's own."""
+    return [alias.describe(name) for name, alias in ALIASES.items()] + plugin_infos(RESERVED)
 
 
 def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     """Find a source model; loads nothing.
 
     Args:
-        name: An alias, `timm:NAME`, a folder in the hub's layout, or `random:` before an alias or
-            `timm:NAME` for the same architecture with random weights.
+        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, or
+            `random:` before any of them for the same architecture with random weights.
         weights: File or folder that overrides where the weights come from.
 
     Raises:
         UsageError: When nothing has this name.
-        InputError: When the weights are not there.
+        InputError: When files are not there.
     """
     file = Path(weights).expanduser() if weights else None
-    if name.startswith("random:"):
-        if file:
-            raise UsageError("--weights does not apply to a random: source, which has none")
-        return RandomTimm(name, _architecture(name.removeprefix("random:")))
-    if name in efficientnet_lite.ALIASES:
-        return efficientnet_lite.EfficientNetLite(name, _existing(file))
-    if name.startswith("timm:"):
-        return TimmModel(name, name.removeprefix("timm:"), _existing(file))
-    folder = Path(name).expanduser()
+    plain = name.removeprefix("random:")
+    control = plain != name
+    if control and file:
+        raise UsageError("--weights does not apply to a random: source, which has none")
+    if file and not file.exists():
+        raise InputError(f"expected weights at {file}, found no file or folder")
+    if plain in ALIASES:
+        return ALIASES[plain].control(name) if control else ALIASES[plain].open(plain, file)
+    if plain.startswith("timm:"):
+        architecture = plain.removeprefix("timm:")
+        return RandomTimm(name, architecture) if control else TimmModel(name, architecture, file)
+    if plain.startswith("hf:"):
+        repository = parse_repository(plain.removeprefix("hf:"))
+        if file and file.is_dir():
+            return _described(ModelFiles(name, file), control)
+        return _described(ModelFiles(name, None, repository, file), control)
+    return _plugin(name, plain, file) or _local(name, plain, file)
+
+
+def _plugin(name: str, plain: str, weights: Path | None) -> SourceHandle | None:
+    if name == plain:
+        return plugin(plain, weights, RESERVED)
+    if plain in plugin_names(RESERVED):
+        raise UsageError(f"source plug-in {plain} has no random: form; give its architecture as random:timm:NAME")
+    return None
+
+
+def _local(name: str, plain: str, weights: Path | None) -> SourceHandle:
+    """A source in a folder of the user's."""
+    folder = Path(plain).expanduser()
     if folder.is_dir():
-        return TimmModel(folder.name, folder_architecture(folder), _existing(file) or folder, folder)
+        control = name != plain
+        shown = f"random:{folder.name}" if control else folder.name
+        if weights and weights.is_dir():
+            return _described(ModelFiles(shown, weights), control)
+        return _described(ModelFiles(shown, folder, None, weights), control)
     if folder.is_file():
-        raise UsageError(f"a weights file does not say its architecture; use --source timm:NAME --weights {name}")
-    raise unknown_name("source", name, efficientnet_lite.ALIASES, "(or timm:NAME, random:NAME, or a folder)")
+        raise UsageError(f"a weights file does not say its architecture; use --source timm:NAME --weights {plain}")
+    known = [*ALIASES, *plugin_names(RESERVED)]
+    raise unknown_name("source", plain, known, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
 
 
-def _architecture(name: str) -> str:
-    if name in efficientnet_lite.ALIASES:
-        return f"tf_efficientnet_lite{efficientnet_lite.ALIASES[name]}"
-    if name.startswith("timm:"):
-        return name.removeprefix("timm:")
-    raise unknown_name("source", name, efficientnet_lite.ALIASES, "(or timm:NAME)")
-
-
-def _existing(path: Path | None) -> Path | None:
-    if path and not path.exists():
-        raise InputError(f"expected weights at {path}, found no file or folder")
-    return path
+def _described(files: ModelFiles, control: bool) -> SourceHandle:
+    """A source by its config.json, which is timm's or transformers'."""
+    unnamed = "to name a timm `architecture` or transformers `architectures`; or give --source timm:NAME --weights"
+    if files.folder and not (files.folder / "config.json").is_file():
+        raise InputError(f"expected {files.folder / 'config.json'} {unnamed} {files.folder}")
+    folder = files.described()
+    configuration = read_configuration(folder / "config.json")
+    if isinstance(configuration.get("architecture"), str):
+        architecture = configuration["architecture"]
+        if control:
+            return RandomTimm(files.name, architecture, folder)
+        weights = files.weights or (files.folder if files.repository is None else None)
+        return TimmModel(files.name, architecture, weights, folder, files.repository)
+    if not configuration.get("architectures"):
+        raise InputError(f"expected {folder / 'config.json'} {unnamed} {folder}")
+    named_architecture(configuration, folder)
+    return HfModel(files.name, files, control=control)

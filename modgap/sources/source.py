@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from modgap.errors import UsageError
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Parts", "Source", "SourceHandle", "SourceInfo"]
+__all__ = ["Parts", "Source", "SourceHandle", "SourceInfo", "headless"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,11 @@ class SourceHandle(Protocol):
         Without `head` a model that has no classification head will do. Sources that take no images
         refuse an input size.
         """
+
+
+def headless(name: str) -> UsageError:
+    """The error for a model that has no classification head, where one is needed."""
+    return UsageError(
+        f"expected a model with a classification head, {name} has none; "
+        "fit one on labelled data of its modality with --head probe:SURROGATE"
+    )

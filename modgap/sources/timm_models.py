@@ -1,20 +1,26 @@
 """Any timm classifier: weights from the hub, from a file or folder, or random ones as a control."""
 
 import contextlib
-import copy
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from modgap.cache import cache_folder, key_of
 from modgap.digests import file_digest
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.sources.hub import Repository
+from modgap.sources.imagenet import class_names
 from modgap.sources.inputs import ImageInput
-from modgap.sources.source import Parts, Source
+from modgap.sources.source import Parts, Source, headless
 
-__all__ = ["RandomTimm", "TimmModel", "build", "library_versions", "read_weights", "split_model"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build", "library_versions", "read_weights"]
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -41,19 +47,28 @@ def read_weights(path: Path) -> dict:
     except Exception as error:  # torch's reader meets a file that is not its own with any error at all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read weights from {path}: {reason}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    for wrapped in ("state_dict", "model"):
+        state = state[wrapped] if isinstance(state, dict) and isinstance(state.get(wrapped), dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise InputError(f"expected a dictionary of tensors in {path}, got something else")
     return state
 
 
-def build(architecture: str, input_size: int | None, *, head: bool = True, **options) -> Source:
-    """A timm model with random weights and its own preprocessing.
+def build(
+    architecture: str,
+    input_size: int | None,
+    *,
+    head: bool = True,
+    fill: Callable[["nn.Module"], None] | None = None,
+    **options,
+) -> Source:
+    """A timm model with its own preprocessing.
 
     Args:
         architecture: timm's name, with or without a tag.
         input_size: Height and width in pixels; None for the model's own.
         head: Whether a classification head is needed.
+        fill: Puts weights into the model; None leaves them random.
         options: Further arguments of `timm.create_model`.
 
     Raises:
@@ -64,27 +79,45 @@ def build(architecture: str, input_size: int | None, *, head: bool = True, **opt
 
     if not timm.is_model(architecture):
         raise unknown_name("timm model", architecture, timm.list_models())
-    if input_size and getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False):
-        options["img_size"] = input_size
     try:
         model = timm.create_model(architecture, **options).eval()
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"timm cannot make {architecture} at {input_size or 'its own'} pixels: {error}") from error
+        raise UsageError(f"timm cannot make {architecture}: {error}") from error
     if head and not getattr(model, "num_classes", 0):
-        raise UsageError(
-            f"expected a model with a classification head, {architecture} has none; "
-            "fit one on labelled data of its modality with --head probe:SURROGATE"
-        )
+        raise headless(architecture)
+    if fill:
+        fill(model)
     config = resolve_model_data_config(model)
-    size = (input_size, input_size) if input_size else tuple(config["input_size"][1:])
+    size = tuple(config["input_size"][1:])
+    if input_size and (input_size, input_size) != size:
+        size = (input_size, input_size)
+        _resize(model, architecture, size)
     own = ImageInput(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
-    names = _class_names(model)
+    return _source(model, own)
 
+
+def _resize(model, architecture: str, size: tuple[int, int]) -> None:
+    """Make a model with positions take images of another size; its position tables are interpolated."""
+    if not getattr(model, "set_input_size", None):
+        if (model.pretrained_cfg or {}).get("fixed_input_size"):
+            raise UsageError(f"{architecture} takes images of its own size only; leave out --input-size")
+        return
+    try:
+        model.set_input_size(img_size=size)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"{architecture} takes no images of {size[0]} pixels: {error}") from error
+
+
+def _source(model, own: ImageInput) -> Source:
     def features(images):
-        whole: Any = model
-        return whole.forward_head(whole.forward_features(images), pre_logits=True)
+        return model.forward_head(model.forward_features(images), pre_logits=True)
 
-    return Source(model, own, names, _convolutional(model), lambda: split_model(model), features)
+    def split() -> Parts:
+        from modgap.sources.timm_split import split_model
+
+        return split_model(model, own.size)
+
+    return Source(model, own, _class_names(model), _convolutional(model), split, features)
 
 
 def _convolutional(model) -> bool:
@@ -93,77 +126,35 @@ def _convolutional(model) -> bool:
 
 
 def _class_names(model) -> tuple[str, ...]:
-    """ImageNet's names where timm knows which ImageNet the head is of; numbers elsewhere."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    """The configuration's own, else ImageNet's where timm knows which ImageNet the head is of, else numbers."""
+    from timm.data import infer_imagenet_subset
 
-    numbered = tuple(str(c) for c in range(model.num_classes))
+    own = (model.pretrained_cfg or {}).get("label_names") or ()
+    if len(own) == model.num_classes:
+        return tuple(str(name) for name in own)
     subset = infer_imagenet_subset(model)
     if not subset:
-        return numbered
-    info = ImageNetInfo(subset)
-    return tuple(info.index_to_description(c) for c in range(model.num_classes))
-
-
-def split_model(model) -> Parts:
-    """Split a timm model at its stem; embedder, encoder and head share the model's parameters.
-
-    Raises:
-        UsageError: When timm does not say where the stem is.
-    """
-    from torch import nn
-
-    first = (model.pretrained_cfg or {}).get("first_conv")
-    if not isinstance(first, str) or not hasattr(model, "forward_head"):
-        raise UsageError(f"timm does not name the stem of {type(model).__name__}; it cannot be split")
-    stem = _stem_names(model, first.split(".")[0])
-    encoder = copy.copy(model)
-    encoder._modules = dict(model._modules)
-    for name in stem:
-        encoder._modules[name] = nn.Identity()
-    encoder.forward = encoder.forward_features
-    return Parts(nn.Sequential(*(getattr(model, name) for name in stem)), encoder, _Head(model), _tokens_of(model))
-
-
-def _tokens_of(model):
-    """A function from features (B, T, D), (B, H, W, D) or (B, D, H, W) to (B, T, D)."""
-    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-
-    def tokens(features):
-        if features.ndim == 3:
-            return features
-        return features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-
-    return tokens
-
-
-def _stem_names(model, first: str) -> list[str]:
-    """The first convolution, and the normalisation, activation and pooling that are its siblings."""
-    follow = {"conv_stem": ("bn1",), "conv1": ("bn1", "act1", "maxpool")}.get(first, ())
-    return [first, *(name for name in follow if name in model._modules)]
-
-
-def _Head(model):  # noqa: N802 - makes a module
-    from torch import nn
-
-    class Head(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, features):
-            return self.model.forward_head(features)
-
-    return Head().eval()
+        return tuple(str(c) for c in range(model.num_classes))
+    return class_names(subset)
 
 
 @dataclass(frozen=True)
 class TimmModel:
-    """`timm:NAME`, from the hub or a file; or a folder in the hub's layout."""
+    """`timm:NAME`, from the hub or a file; or a folder or repository in timm's layout.
+
+    Attributes:
+        name: What it is called in results.
+        architecture: timm's name of it.
+        weights: File, or folder in timm's layout; None for the hub's.
+        folder: Folder whose config.json describes the model.
+        repository: Where the hub keeps the weights; None to ask timm.
+    """
 
     name: str
     architecture: str
     weights: Path | None = None
     folder: Path | None = None
+    repository: Repository | None = None
 
     def fingerprint(self) -> dict:
         """Architecture, checksum of the weights, versions."""
@@ -176,19 +167,22 @@ class TimmModel:
         }
 
     def _configuration(self) -> Path | None:
-        folder = self.folder or (self.weights if self.weights and self.weights.is_dir() else None)
-        return folder / "config.json" if folder and (folder / "config.json").is_file() else None
+        given = self.weights if self.weights and self.weights.is_dir() else None
+        for folder in (given, self.folder):
+            if folder and (folder / "config.json").is_file():
+                return folder / "config.json"
+        return None
 
     def _file(self) -> Path:
         if self.weights is None:
+            if self.repository:
+                return _in_repository(self.repository, WEIGHT_FILES, self.name)
             return _hub_file(self.architecture)
         if self.weights.is_dir():
             found = [self.weights / name for name in WEIGHT_FILES if (self.weights / name).is_file()]
             if not found:
                 raise InputError(f"expected {' or '.join(WEIGHT_FILES)} in {self.weights}, found neither")
             return found[0]
-        if not self.weights.is_file():
-            raise InputError(f"expected weights at {self.weights}, found no file or folder")
         return self.weights
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
@@ -201,9 +195,11 @@ class TimmModel:
             options["num_classes"] = classes
         elif not classes and not head:
             options["num_classes"] = 0
-        source = build(self.architecture, input_size, head=head, **options)
-        _fill(source.model, given, self.architecture, self._file())
-        return source
+
+        def fill(model) -> None:
+            _fill(model, given, self.architecture, self._file())
+
+        return build(self.architecture, input_size, head=head, fill=fill, **options)
 
 
 @dataclass(frozen=True)
@@ -212,18 +208,25 @@ class RandomTimm:
 
     name: str
     architecture: str
+    folder: Path | None = None
 
     def fingerprint(self) -> dict:
         """Architecture, seed of the weights, versions."""
-        return {"architecture": self.architecture, "weights": f"random, seed {RANDOM_SEED}", **library_versions()}
+        return {
+            "architecture": self.architecture,
+            "weights": f"random, seed {RANDOM_SEED}",
+            "configuration": file_digest(self.folder / "config.json") if self.folder else None,
+            **library_versions(),
+        }
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """The timm model as its library initialises it."""
         import torch
 
+        options = _folder_options(self.folder / "config.json") if self.folder else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return build(self.architecture, input_size, head=head)
+            return build(self.architecture, input_size, head=head, **options)
 
 
 def _folder_options(configuration: Path) -> dict:
@@ -231,28 +234,13 @@ def _folder_options(configuration: Path) -> dict:
         record = json.loads(configuration.read_text(encoding="utf-8"))
         options = dict(record.get("model_args") or {})
         own = record.get("pretrained_cfg") or {}
-        keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier")
+        keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier", "label_names")
+        own = {"label_names": record.get("label_names")} | own
         options["pretrained_cfg_overlay"] = {key: own[key] for key in keys if key in own}
         options["num_classes"] = int(record["num_classes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"expected a timm model's configuration in {configuration}: {error!r}") from error
     return options
-
-
-def folder_architecture(folder: Path) -> str:
-    """The timm architecture that a folder in the hub's layout names.
-
-    Raises:
-        InputError: When it has no readable config.json that names one.
-    """
-    configuration = folder / "config.json"
-    try:
-        return str(json.loads(configuration.read_text(encoding="utf-8"))["architecture"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"expected {configuration} to name a timm architecture ({error!r}); "
-            f"or give --source timm:NAME --weights {folder}"
-        ) from error
 
 
 def _head_size(state: dict, architecture: str) -> int | None:
@@ -266,52 +254,65 @@ def _head_size(state: dict, architecture: str) -> int | None:
 
 
 def _fill(model, state: dict, architecture: str, path: Path) -> None:
+    """Put weights into a model, also those with an older layout's names, which timm knows how to convert."""
+    fault = _misfit(model, state)
+    if fault:
+        state = _converted(model, state)
+        if _misfit(model, state):
+            raise InputError(f"weights in {path} do not fit {architecture}: {fault}")
+    model.load_state_dict(state)
+
+
+def _misfit(model, state: dict) -> str | None:
+    """What is wrong with these weights for the model; None when nothing is."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
     missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     odd = sorted(n for n in expected.keys() & given.keys() if expected[n] != given[n])
-    if missing or extra or odd:
-        first = [*missing, *extra, *odd][0]
-        raise InputError(
-            f"weights in {path} do not fit {architecture}: {len(missing)} tensors missing, {len(extra)} unknown, "
-            f"{len(odd)} of another shape (first: {first})"
-        )
-    model.load_state_dict(state)
+    if not (missing or extra or odd):
+        return None
+    first = [*missing, *extra, *odd][0]
+    return f"{len(missing)} tensors missing, {len(extra)} unknown, {len(odd)} of another shape (first: {first})"
+
+
+def _converted(model, state: dict) -> dict:
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        return convert(dict(state), model) if convert else state
+    except Exception:  # a converter meets what is not its own with any error at all; the misfit is then told
+        return state
 
 
 def _hub_file(architecture: str) -> Path:
-    """The model's weights in the hub's local cache, fetched if the hub may be asked.
+    """The weights that timm names for the architecture, in the hub's local cache, fetched if need be.
 
-    Where they lie is noted, so that the next run finds them without importing timm.
+    Which repository holds them is noted, so that the next run finds it without importing timm.
     """
-    note = cache_folder() / "hub" / f"{key_of({'architecture': architecture, **library_versions()})}.txt"
-    if note.is_file() and Path(note.read_text(encoding="utf-8")).is_file():
-        return Path(note.read_text(encoding="utf-8"))
-    path = _asked_from_hub(architecture)
-    with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(str(path), encoding="utf-8")
-    return path
+    note = cache_folder() / "hub" / f"{key_of({'architecture': architecture, **library_versions()})}.json"
+    try:
+        record = json.loads(note.read_text(encoding="utf-8"))
+        repository, names = Repository(str(record["repository"])), tuple(map(str, record["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        repository, names = _named_by_timm(architecture)
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps({"repository": repository.name, "files": names}), encoding="utf-8")
+    return _in_repository(repository, names, f"timm:{architecture}")
 
 
-def _asked_from_hub(architecture: str) -> Path:
+def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
     import timm
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
     if config is None:
         raise unknown_name("timm model", architecture, timm.list_models())
     if not config.hf_hub_id:
         raise InputError(f"timm knows no hub weights for {architecture}; give them by --weights FILE")
-    reason: Exception | None = None
-    for name in [config.hf_hub_filename] if config.hf_hub_filename else WEIGHT_FILES:
-        try:
-            return Path(hf_hub_download(config.hf_hub_id, name))
-        except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            reason = error
-    offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
-    raise InputError(
-        f"weights of timm:{architecture} are not on this machine and the hub gave none{offline}; "
-        f"bring them with: hf download {config.hf_hub_id}, or give --weights FILE"
-    ) from reason
+    return Repository(config.hf_hub_id), (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES
+
+
+def _in_repository(repository: Repository, names: tuple[str, ...], what: str) -> Path:
+    def look() -> Path | None:
+        return next(iter(repository.cached(names)), None)
+
+    return repository.obtain(look, names[:1], f"weights of {what}", "give --weights FILE")
