@@ -1,12 +1,15 @@
 """Tables on stdout, progress and log lines on stderr."""
 
 import logging
+import os
+import shutil
 import sys
+import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["log_to_stderr", "print_table", "progress_bars"]
+__all__ = ["log_to_stderr", "print_sections", "print_table", "progress_bars"]
 
 
 def log_to_stderr(quiet: bool) -> None:
@@ -34,6 +37,28 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     # Without a terminal nothing is folded, so that the table can be read by other programs.
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
     console.print(table)
+
+
+def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> None:
+    """A title and named lists of rows on stdout; empty ones are left out.
+
+    The cells of a list are aligned but for the last of each row, which is wrapped on a terminal only.
+    """
+    import click
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    color = False if os.environ.get("NO_COLOR") else None
+    click.secho(title, bold=True, color=color)
+    for name, rows in sections:
+        if not rows:
+            continue
+        click.secho(f"\n{name}", bold=True, color=color)
+        widths = [max(len(row[i]) if len(row) > i + 1 else 0 for row in rows) for i in range(max(map(len, rows)) - 1)]
+        for row in rows:
+            lead = "  ".join(["", *(cell.ljust(size) for cell, size in zip(row[:-1], widths, strict=False)), ""])
+            room = max(width - len(lead), 40)
+            lines = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
+            click.echo(f"\n{' ' * len(lead)}".join([f"{lead}{lines[0]}", *lines[1:]]).rstrip())
 
 
 @contextmanager

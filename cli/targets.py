@@ -1,30 +1,40 @@
 """`modgap targets`."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
+if TYPE_CHECKING:
+    from modgap.targets import Manifest
+
 __all__ = ["targets"]
+
+Rows = list[tuple[str, ...]]
+CHECKSUM = 12
+"""Characters of a checksum that are shown."""
 
 
 @click.command()
 @click.argument("name", required=False)
 def targets(name: str | None) -> None:
     """Target data by manifest, or one shown whole. Besides these: a folder, .npz, .safetensors, .toml."""
-    from modgap.cli.output import print_table
+    from modgap.cli.output import print_sections, print_table
     from modgap.targets import load_manifest, manifest_names, named_manifest
 
     if name:
         from pathlib import Path
 
         manifest = load_manifest(Path(name)) if name.endswith(".toml") else named_manifest(name)
-        print_table(["field", "value"], _fields(manifest.model_dump(by_alias=True)))
+        print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
         return
     manifests = [named_manifest(each) for each in manifest_names()]
     rows = [
-        [m.name, m.modality, str(len(m.classes or ())), " x ".join(map(str, m.input.shape or ())),
-         "yes" if _here(m.name) else "no", m.install or "", m.title]
+        [m.name, m.task, _classes(m), _shape(m.input.shape), _to_fetch(m), "yes" if _here(m.name) else "no",
+         m.install or "", m.title]
         for m in manifests
     ]  # fmt: skip
-    print_table(["target", "modality", "classes", "sample", "here", "brought by", "what"], rows)
+    print_table(["target", "task", "K", "sample", "to fetch", "here", "brought by", "what"], rows)
     click.echo("also a folder of class sub-folders of images, .npz or .safetensors with x and y, a .toml manifest")
 
 
@@ -39,16 +49,114 @@ def _here(name: str) -> bool:
     return True
 
 
-def _fields(record: dict, prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for key, value in record.items():
-        if isinstance(value, dict):
-            rows += _fields(value, f"{prefix}{key}.")
-        elif isinstance(value, tuple | list) and value and isinstance(value[0], dict):
-            for number, item in enumerate(value):
-                rows += _fields(item, f"{prefix}{key}[{number}].")
-        elif value not in (None, (), []):
-            rows.append(
-                (f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value))
-            )
-    return rows
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return " x ".join("any" if size < 0 else str(size) for size in shape or ())
+
+
+def _classes(manifest: "Manifest") -> str:
+    """K, of the clusters that stand for classes where there are only values."""
+    size = manifest.n_classes or len(manifest.classes or ())
+    return str(size) if size else f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else ""
+
+
+def _bytes(size: int) -> str:
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} B"
+
+
+def _to_fetch(manifest: "Manifest") -> str:
+    """All downloads together: `>` where some sizes are not known, `~` where some are rounded."""
+    sizes = [download.size or download.about for download in manifest.downloads]
+    if not any(sizes):
+        return "unknown" if sizes else ""
+    sign = "> " if None in sizes else "" if all(download.size for download in manifest.downloads) else "~ "
+    return sign + _bytes(sum(size or 0 for size in sizes))
+
+
+def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
+    """Everything that a manifest says, by what one wants to know."""
+    yield "what", _given(manifest, "modality", "task", "licence", "citation", "notes")
+    yield "input", [*_given(manifest.input, "kind"), *_more(manifest.input)]
+    yield "output", _output(manifest)
+    yield "benchmark", _given(manifest, "preprocessing", "loss", "metric") + _split_sizes(manifest)
+    yield "files", _files(manifest)
+    yield "fetched from", [row for download in manifest.downloads for row in _download(download)]
+    yield "training", [] if manifest.training is None else _more(manifest.training)
+    yield (
+        f"published results ({manifest.metric or 'the metric'}, lower is better)",
+        [(p.method, f"{p.value:g}", p.model or "", p.source) for p in manifest.published],
+    )
+    yield "not known", list(manifest.unknown.items())
+
+
+def _given(record, *names: str) -> Rows:
+    return [(name.replace("_", " "), _text(value)) for name in names if (value := getattr(record, name)) is not None]
+
+
+def _more(record) -> Rows:
+    """All fields that the manifest gives, but the kind."""
+    names = [name for name in type(record).model_fields if name in record.model_fields_set and name != "kind"]
+    return _given(record, *names)
+
+
+def _text(value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
+        return _shape(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {_text(item)}" for key, item in value.items())
+    if hasattr(value, "model_fields_set"):
+        return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in _more(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _output(manifest: "Manifest") -> Rows:
+    rows: Rows = [] if manifest.output is None else _more(manifest.output)
+    if manifest.classes:
+        rows += [("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}")]
+    rows += [("classes", f"{manifest.n_classes}, not named here")] if manifest.n_classes else []
+    if manifest.pseudo_classes:
+        rows += [("classes", f"{manifest.pseudo_classes} clusters of the values, as ORCA takes")]
+    group = manifest.group or "none"
+    return [*rows, ("group", f"{group}. {manifest.group_note}" if manifest.group_note else group)]
+
+
+def _split_sizes(manifest: "Manifest") -> Rows:
+    sizes = manifest.split_sizes
+    if sizes is None:
+        return []
+    parts = [
+        f"{value:,} {name}"
+        for name, value in (("train", sizes.train), ("val", sizes.val), ("test", sizes.test))
+        if value
+    ]
+    return [("samples", ", ".join(parts))]
+
+
+def _files(manifest: "Manifest") -> Rows:
+    rows: Rows = [
+        (
+            "reader",
+            " ".join([manifest.reader.name, f"({_text(manifest.reader.options)})" * bool(manifest.reader.options)]),
+        )
+    ]
+    rows += [("step", f"{step.name} ({_text(step.options)})" if step.options else step.name) for step in manifest.steps]
+    for file in manifest.files:
+        place = f"package {file.package}" if file.package else file.folder or ""
+        rows.append((file.role, file.path, place, _bytes(file.size) if file.size else ""))
+    return rows + _given(manifest, "install")
+
+
+def _download(download) -> Rows:
+    """One row for each place, the first with what is known of the file."""
+    kind, value = ("sha256", download.sha256) if download.sha256 else ("md5", download.md5)
+    checksum = f"{kind} {value[:CHECKSUM]}..." if value else "no checksum"
+    size = download.size or download.about
+    known = f"{'' if download.size else '~ '}{_bytes(size)}" if size else "size unknown"
+    rows: Rows = [(download.path, known, checksum, url) for url in download.urls or ("by hand",)]
+    return [rows[0], *(("", "", "", row[-1]) for row in rows[1:])]

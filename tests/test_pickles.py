@@ -124,7 +124,7 @@ def test_a_converted_pickle_is_read_without_a_process_until_it_changes(tmp_path,
     monkeypatch.undo()
     path.write_bytes(pickle.dumps("new"))
     assert read_pickle(path) == "new"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.pkl", "data.pkl.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".data.pkl.safetensors", "data.pkl"]
 
 
 def test_the_mapped_arrays_cannot_be_written(tmp_path):
@@ -412,7 +412,7 @@ def test_the_faulty_one_of_several_is_named_and_the_others_are_converted(tmp_pat
     good, bad = saved(tmp_path, pickle.dumps(1), "good.pkl"), saved(tmp_path, b"cos\nsystem\n.", "bad.pkl")
     with pytest.raises(InputError, match=r"bad.pkl: it names os.system"):
         convert_pickles([good, bad])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pkl", "good.pkl", "good.pkl.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".good.pkl.safetensors", "bad.pkl", "good.pkl"]
 
 
 def test_a_broken_conversion_is_one_line(tmp_path):

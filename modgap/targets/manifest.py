@@ -25,6 +25,7 @@ class Download(_Record):
     path: str = Field(description="Path within the target's folder.")
     urls: tuple[str, ...] = Field(default=(), description="Where it lies, tried in this order; none if only by hand.")
     size: int | None = Field(default=None, ge=0, description="Bytes.")
+    about: int | None = Field(default=None, ge=0, description="Bytes as published, rounded, where `size` is absent.")
     sha256: Sha256 | None = Field(default=None, description="SHA-256; recorded on the first fetch if absent.")
     md5: Md5 | None = Field(default=None, description="MD5, where the host publishes no better sum.")
     unpack: bool = Field(default=False, description="An archive (tar, zip, gzip), extracted into its folder.")

@@ -76,8 +76,8 @@ def read_pickles(paths: Sequence[Path]) -> Iterator[Any]:
 
 
 def converted_path(path: Path) -> Path:
-    """Where the safetensors file of a pickle lies: beside it."""
-    return path.with_name(f"{path.name}.safetensors")
+    """Where the safetensors file of a pickle lies: beside it, hidden, and so no part of a folder's content."""
+    return path.with_name(f".{path.name}.safetensors")
 
 
 def convert_pickles(paths: Sequence[Path]) -> list[Path]:
@@ -91,7 +91,7 @@ def convert_pickles(paths: Sequence[Path]) -> list[Path]:
     to_do = [path for path in paths if _kept(path) is None]
     for first in range(0, len(to_do), AT_ONCE):
         part = to_do[first : first + AT_ONCE]
-        temporary = [converted_path(path).with_name(f".{path.name}.{os.getpid()}.part") for path in part]
+        temporary = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in part]
         origins = [{"source_size": str(path.stat().st_size), "source_sha256": file_digest(path)} for path in part]
         try:
             _convert(part, temporary, origins)

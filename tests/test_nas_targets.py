@@ -1,0 +1,409 @@
+"""The tasks of NAS-Bench-360 and the surrogate CIFAR-10, read from small sets in the originals' layout."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from modgap.errors import InputError
+from modgap.targets import SPLITS, Target, named_manifest
+from modgap.targets.pickles import convert_pickles
+from modgap.targets.readers import protein_maps, reader, star_fields
+from tests.fixtures import GENERATORS, cifar, darcy, deepsea, ecg, ninapro, proteins, satellite, spherical
+from tests.fixtures import star_fields as exposures
+
+NAMES = (
+    "cifar10", "cifar100", "cosmic", "darcy-flow", "deepsea", "ecg", "ninapro", "psicov", "satellite", "spherical",
+)  # fmt: skip
+SIZES = {
+    "cifar10": (90, 10, 20),
+    "cifar100": (400, 100, 100),
+    "cosmic": (19, 3, 4),
+    "darcy-flow": (14, 2, 4),
+    "deepsea": (72, 36, 36),
+    "ninapro": (72, 18, 18),
+    "psicov": (12, 100, 6),
+    "satellite": (192, 48, 48),
+    "spherical": (400, 100, 100),
+}
+"""Samples of train, val and test in the small sets."""
+
+
+def opened(name: str, folder: Path) -> Target:
+    """Write a target's small set, unpack its archives, and open it there."""
+    GENERATORS[name](folder)
+    manifest = named_manifest(name)
+    for download in manifest.downloads:
+        path = folder / download.path
+        if download.unpack and path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)
+        elif download.unpack:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+    files: dict[str, list[Path]] = {}
+    for file in manifest.files:
+        files.setdefault(file.role, []).append(folder / file.path)
+    return Target(manifest, files)
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory):
+    """Each target, written once; the many pickles of proteins converted, as one would for use."""
+    known = {}
+
+    def get(name):
+        if name not in known:
+            target = opened(name, tmp_path_factory.mktemp(name))
+            if name == "psicov":
+                folders = [target.files["train"][0], target.files["test"][0]]
+                convert_pickles([p for f in folders for p in (*f.glob("*/*.pkl"), *f.glob("*/*.npy"))])
+            known[name] = target, target.read()
+        return known[name]
+
+    return get
+
+
+def rows(table, split):
+    return np.flatnonzero(table.splits == SPLITS.index(split))
+
+
+def all_of(samples, which):
+    return np.stack([samples[int(i)] for i in which])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generators_write_what_is_downloaded_the_same_each_time(tmp_path, name):
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        GENERATORS[name](folder)
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {download.path for download in named_manifest(name).downloads}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_are_what_the_manifest_says(targets, name):
+    target, table = targets(name)
+    manifest = target.manifest
+    sample = table.samples[0]
+    assert sample.shape == manifest.input.shape == table.samples[len(table) - 1].shape
+    assert sample.dtype == (np.uint8 if name.startswith("cifar") or name == "deepsea" else np.float32)
+    assert np.isfinite(sample).all()
+    assert len(table.labels) == len(table.splits) == len(table.samples)
+    if name in SIZES:
+        assert tuple(np.bincount(table.splits, minlength=3)) == SIZES[name]
+    n_classes = manifest.n_classes or len(manifest.classes or ()) or manifest.pseudo_classes
+    if manifest.task == "multi-label":
+        assert table.labels.shape == (len(table), n_classes)
+        assert set(np.unique(table.labels)) == {0, 1}
+    else:
+        assert table.labels.dtype == np.int64
+        assert set(np.unique(table.labels)) <= set(range(n_classes))
+        assert manifest.task == "regression" or len(np.unique(table.labels)) == n_classes
+    if manifest.output:
+        assert table.targets[0].shape == manifest.output.shape
+        assert table.targets[0].dtype == np.float32
+    else:
+        assert table.targets is None
+    assert (table.groups is None) == (manifest.group is None)
+    assert len(target.fingerprint["files"]) == len(manifest.files)
+
+
+def test_cifar100_has_fine_labels_and_its_last_fifth_for_validation(targets):
+    _, table = targets("cifar100")
+    train, test = cifar.fine_labels(500, 1), cifar.fine_labels(100, 2)
+    np.testing.assert_array_equal(table.labels, [*train, *test])
+    np.testing.assert_array_equal(table.splits, np.repeat([0, 1, 2], [400, 100, 100]))
+    planes = cifar.images(train, 1)
+    np.testing.assert_array_equal(table.samples[7][1], planes[7, 1024:2048].reshape(32, 32))
+    np.testing.assert_array_equal(table.samples[530], cifar.images(test, 2)[30].reshape(3, 32, 32))
+    assert table.classes[3] == "bear"
+
+
+def test_cifar10_joins_its_five_batches_in_order(targets):
+    _, table = targets("cifar10")
+    labels = np.concatenate([cifar.cifar10_labels(batch) for batch in (1, 2, 3, 4, 5, 0)])
+    np.testing.assert_array_equal(table.labels, labels)
+    expected = cifar.images(cifar.cifar10_labels(3) * 10, 3)[4].reshape(3, 32, 32)
+    np.testing.assert_array_equal(table.samples[44], expected)
+    assert set(rows(table, "test")) == set(range(100, 120))
+
+
+def test_spherical_is_divided_by_255(targets):
+    _, table = targets("spherical")
+    for offset, (size, seed) in ((0, (500, 1)), (500, (100, 2))):
+        raw = spherical.split(size, seed)
+        np.testing.assert_allclose(table.samples[offset + 9], raw["images"][9] / 255, rtol=1e-6)
+        np.testing.assert_array_equal(table.labels[offset : offset + size], raw["labels"])
+
+
+def test_ninapro_has_electrodes_as_rows(targets):
+    _, table = targets("ninapro")
+    for split in SPLITS:
+        values, labels = ninapro.windows(split)
+        np.testing.assert_array_equal(table.labels[rows(table, split)], labels)
+        expected = values.swapaxes(1, 2)[:, None].astype(np.float32)
+        np.testing.assert_array_equal(all_of(table.samples, rows(table, split)), expected)
+
+
+def test_darcy_flow_is_standardised_at_every_point_and_has_the_grid(targets):
+    _, table = targets("darcy-flow")
+    coefficients, solutions = darcy.fields("smooth1")
+    held = [field[:, ::5, ::5] for field in darcy.fields("smooth2")]
+    assert held[0].shape == (4, 85, 85)
+    for field, test, found in (
+        (coefficients[:, ::5, ::5], held[0], lambda i: table.samples[i][0]),
+        (solutions[:, ::5, ::5], held[1], lambda i: table.targets[i][0]),
+    ):
+        mean, sd = field[:14].mean(axis=0), field[:14].std(axis=0, ddof=1)
+        for number, value in ((0, field[0]), (15, field[15]), (17, test[1])):
+            np.testing.assert_allclose(found(number), (value - mean) / (sd + 1e-5), rtol=2e-4, atol=2e-5)
+    place = np.linspace(0, 1, 85, dtype=np.float32)
+    np.testing.assert_array_equal(table.samples[3][1], np.tile(place, (85, 1)))
+    np.testing.assert_array_equal(table.samples[3][2], np.tile(place, (85, 1)).T)
+    mean, sd = table.target_scale
+    np.testing.assert_allclose((table.targets[16] * sd + mean)[0], held[1][0], rtol=1e-4, atol=1e-5)
+    assert table.only(np.array([2])).target_scale is table.target_scale
+
+
+def protein_by_loops(name, clipped):
+    """The benchmark's construction, value by value."""
+    features, distances = proteins.protein(name)
+    length = len(features["seq"])
+    x, y = np.zeros((57, 512, 512), np.float32), np.full((512, 512), 100.0)
+    of_residues = [*features["ss"], *features["pssm"].T, features["sa"], features["entropy"]]
+    for i in range(length):
+        for j in range(length):
+            for number, values in enumerate(of_residues):
+                x[2 * number, 5 + i, 5 + j] = values[j]
+                x[2 * number + 1, 5 + i, 5 + j] = values[i]
+            for number, pair in enumerate(("ccmpred", "freecon", "potential")):
+                x[54 + number, 5 + i, 5 + j] = features[pair][i, j]
+    d = np.maximum(distances, 1.0)
+    for q in range(length):
+        beside = [d[q, r] for r in (q - 1, q + 1) if 0 <= r < length]
+        y[5 + q, 5 : 5 + length] = d[q]
+        y[5 + q, 5 + q] = sum(beside) / len(beside)
+    return x, np.minimum(y, 16) if clipped else y
+
+
+def test_psicov_is_built_as_the_benchmark_builds_it(targets):
+    _, table = targets("psicov")
+    names = [*proteins.names("deepcov"), *proteins.names("psicov")]
+    np.testing.assert_array_equal(table.splits, np.repeat([1, 0, 2], [100, 12, 6]))
+    for number in (0, 105, 115):
+        x, y = protein_by_loops(names[number], clipped=number == 105)
+        np.testing.assert_allclose(table.samples[number], x, rtol=1e-6)
+        np.testing.assert_allclose(table.targets[number][0], y, rtol=1e-6)
+    assert max(table.targets[105].max(), 16.0) == 16.0
+    assert table.targets[115].max() == 100.0
+
+
+def test_psicov_without_conversion_is_the_same(targets, tmp_path):
+    target, table = targets("psicov")
+    GENERATORS["psicov"](tmp_path)
+    with zipfile.ZipFile(tmp_path / "protein.zip") as archive:
+        archive.extractall(tmp_path)
+    files = {file.role: [tmp_path / file.path] for file in target.manifest.files}
+    raw = reader("protein_maps")(files, validation=100, validation_at="start")
+    length = raw.samples[113].shape[1]
+    inner = slice(5, 5 + length)
+    np.testing.assert_array_equal(raw.samples[113], table.samples[113][:, inner, inner])
+    np.testing.assert_array_equal(raw.targets[113], table.targets[113][:, inner, inner])
+    assert Target(target.manifest, files).fingerprint["files"] == target.fingerprint["files"]
+
+
+def test_cosmic_takes_fields_of_galaxies_in_one_filter(targets):
+    target, table = targets("cosmic")
+    assert len(np.unique(table.groups["groups"])) == 4
+    # In the order of paths: 10760/2, 12058/12, 9490/a3, then the test field; numbers sort within exposures.
+    expected = [
+        where for split in (exposures.TRAIN, exposures.TEST) for where, size in split.items() for _ in range(size)
+    ]
+    listed = reader("star_fields")(target.files, fields=target.manifest.reader.options["fields"])
+    assert list(listed.groups["field"]) == [f"{proposal}_{visit}" for _, proposal, visit in expected]
+    window = (slice(64, 192), slice(64, 192))
+    for number, path in enumerate(listed.samples.paths):
+        planes = exposures.exposure(expected[number], int(path.stem.split("_")[1]))
+        np.testing.assert_array_equal(table.samples[number][0], planes[0][window])
+        np.testing.assert_array_equal(table.targets[number][0], planes[1][window])
+        counts = 1 - planes[2][window] if len(planes) == 3 else np.ones((128, 128))
+        np.testing.assert_array_equal(table.masks[number][0], counts)
+
+
+def test_ecg_is_cut_as_the_benchmark_cuts_it(targets):
+    _, table = targets("ecg")
+    data, letters = ecg.records()
+    windows, labels, records = [], [], []
+    for number, (record, letter) in enumerate(zip(data, letters, strict=True)):
+        scaled = (record - np.mean(record)) / np.std(record)
+        stride = {"N": 500, "A": 500 // 6, "O": 500 // 2, "~": 500 // 20}[letter]
+        for start in range(0, len(scaled) - 1000, stride):
+            windows.append(scaled[start : start + 1000])
+            labels.append("NAO~".index(letter))
+            records.append(number)
+    assert len(windows) == len(table)
+    np.testing.assert_allclose(all_of(table.samples, range(len(table)))[:, 0], windows, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(table.labels, labels)
+    np.testing.assert_array_equal(table.groups["groups"], records)
+    _, test = train_test_split(np.arange(60), test_size=0.1, random_state=0)
+    np.testing.assert_array_equal(np.isin(records, test), table.splits == SPLITS.index("test"))
+    for number in set(records):
+        assert len(set(table.splits[np.array(records) == number])) == 1
+    assert 59 not in records
+
+
+def test_satellite_counts_labels_from_one_and_validates_on_as_many_as_it_tests(targets):
+    _, table = targets("satellite")
+    for split, which in (("train", slice(0, 240)), ("test", slice(240, 288))):
+        values, labels = satellite.series(split)
+        np.testing.assert_array_equal(table.labels[which], labels - 1)
+        np.testing.assert_array_equal(all_of(table.samples, range(288)[which])[:, 0], values.astype(np.float32))
+    np.testing.assert_array_equal(table.splits, np.repeat([0, 1, 2], [192, 48, 48]))
+
+
+def test_deepsea_has_bases_as_channels(targets):
+    _, table = targets("deepsea")
+    for split in SPLITS:
+        values, labels = deepsea.sequences(split)
+        np.testing.assert_array_equal(table.labels[rows(table, split)], labels)
+        np.testing.assert_array_equal(all_of(table.samples, rows(table, split)), values.swapaxes(1, 2))
+
+
+def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeypatch):
+    opened_files = []
+
+    def noted(read):
+        return lambda path: (opened_files.append(path), read(path))[1]
+
+    monkeypatch.setattr(star_fields, "map_npy", noted(star_fields.map_npy))
+    monkeypatch.setattr(protein_maps, "read_pickle", noted(protein_maps.read_pickle))
+    for name in ("cosmic", "psicov"):
+        target, _ = targets(name)
+        options = target.manifest.reader.options
+        table = reader(target.manifest.reader.name)(target.files, **options)
+        assert opened_files == []
+        assert len(table.samples[1]) in (1, 57)
+        assert len(table.targets[2]) == 1
+        assert len(opened_files) == 2
+        opened_files.clear()
+
+
+@pytest.mark.parametrize("name", ["cifar100", "deepsea", "satellite", "spherical", "ecg"])
+def test_large_arrays_stay_on_disk(targets, name):
+    """The memory of a sample as stored is a file's, mapped."""
+    target, _ = targets(name)
+    table = reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
+    part = table.samples
+    while not hasattr(part, "array"):
+        part = part.parts[0] if hasattr(part, "parts") else part.samples
+    array = part.array[0] if part.array.dtype == object else part.array
+    while not isinstance(array, np.memmap):
+        array = array.base
+    assert not array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("cifar100", ("cifar-100-python/train", b"<html>"), "cannot read .*train: it is no pickle"),
+        (
+            "spherical",
+            ("s2_cifar100.gz", b"\x80\x04}\x8c\x05train}s."),
+            "expected an entry train/images in .*, which has",
+        ),
+        ("ninapro", ("label_val.npy", None), "expected one label a sample .*label_val.npy"),
+        ("ninapro", ("ninapro_val.npy", b"\x93NUMPY"), "cannot read arrays from .*ninapro_val.npy"),
+        ("darcy-flow", ("piececonst_r421_N1024_smooth2.mat", b"MATLAB"), "cannot read .*smooth2.mat as a MATLAB file"),
+        ("deepsea", ("deepsea_filtered.npz", b"PK"), "cannot read arrays from .*npz"),
+        ("satellite", ("satellite_test.npy", b"\x93NUMPY\x01\x00"), "cannot read .*satellite_test.npy"),
+        ("ecg", ("challenge2017.pkl", b"cos\nsystem\n."), "it names os.system"),
+        ("psicov", ("psicov.lst", b"p000A\n../../etc\n"), "expected names of proteins"),
+        ("psicov", ("psicov.lst", b"p999A\n"), "expected a file for every protein, found none at .*p999A.pkl"),
+        ("psicov", ("deepcov/distance/d000A-cb.npy", b"cos\nsystem\n."), "it names os.system"),
+    ],
+)
+def test_damaged_originals_are_one_clear_line(tmp_path, name, damage, message):
+    target = opened(name, tmp_path)
+    path, content = damage
+    if content is None:
+        np.save(tmp_path / path, np.zeros(3, np.int64))
+    else:
+        (tmp_path / path).write_bytes(content)
+    with pytest.raises(InputError, match=message) as refused:
+        target.read()
+    assert "\n" not in str(refused.value)
+
+
+def changed(target, **options):
+    return Target(
+        target.manifest.model_copy(
+            update={"reader": target.manifest.reader.model_copy(update={"options": options})},
+        ),
+        target.files,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "ecg",
+            {"x": "data", "y": "label", "shape": [1, -1], "values": ["N", "A"]},
+            "expected labels N, A in .*, got O, ~",
+        ),
+        ("ecg", {"x": "data", "y": "label", "shape": [1, -1]}, "expected whole numbers"),
+        (
+            "ecg",
+            {"x": "data", "y": "label", "values": list("NAO~"), "test": 1.5},
+            "expected to draw a share of 1.5 of 60",
+        ),
+        ("satellite", {"x": "data", "y": "label", "first_label": 2}, "expected labels from 2 .*, got 1"),
+        ("satellite", {"x": "data", "y": "labels"}, "expected an entry labels in .*, which has data, label"),
+        ("satellite", {"x": "data", "y": "label", "shape": [7]}, "do not fit axes None and shape"),
+        ("satellite", {"x": "data", "y": "label", "validation": 240}, "expected to hold some of 240"),
+        (
+            "satellite",
+            {"x": "data", "y": "label", "validation": "all"},
+            "expected validation to be a number or as-test",
+        ),
+        (
+            "darcy-flow",
+            {"x": "coeff", "y": "solution"},
+            "expected an array of numbers solution in .*, which has coeff, sol",
+        ),
+        ("deepsea", {"kind": "series", "x": "x_{split}", "y": "z"}, "expected arrays x_train and z in"),
+        ("cosmic", {"fields": ["1_1"]}, "of the wanted fields in .*, got 24 of others"),
+        ("ninapro", {"axes": [1]}, "do not fit axes"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_clear_line(targets, name, options, message):
+    target, _ = targets(name)
+    with pytest.raises(InputError, match=message):
+        changed(target, **options).read()
+
+
+def test_matlab_files_of_both_versions_give_the_same(tmp_path):
+    import h5py
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    fields = {"a": rng.random((6, 11, 13)), "u": rng.random((6, 11, 13))}
+    savemat(tmp_path / "old.mat", fields, do_compression=True)
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        for name, field in fields.items():
+            file.create_dataset(name, data=field.T)
+    with (tmp_path / "new.mat").open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(128))
+    for path in (tmp_path / "old.mat", tmp_path / "new.mat"):
+        table = reader("mat")({"train": [path]}, x="a", y="u", every=3, first={"train": 4})
+        assert len(table) == 4
+        np.testing.assert_allclose(table.samples[2][0], fields["a"][2, ::3, ::3], rtol=1e-6)
+        np.testing.assert_allclose(table.targets[3][0], fields["u"][3, ::3, ::3], rtol=1e-6)
+        with pytest.raises(InputError, match=r"expected an array of numbers b in .*, which has a, u"):
+            reader("mat")({"train": [path]}, x="a", y="b")
