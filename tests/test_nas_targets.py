@@ -277,16 +277,15 @@ def test_deepsea_has_bases_as_channels(targets):
 
 def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeypatch):
     opened_files = []
+    known = [targets(name)[0] for name in ("cosmic", "psicov")]
 
     def noted(read):
         return lambda path: (opened_files.append(path), read(path))[1]
 
     monkeypatch.setattr(star_fields, "map_npy", noted(star_fields.map_npy))
     monkeypatch.setattr(protein_maps, "read_pickle", noted(protein_maps.read_pickle))
-    for name in ("cosmic", "psicov"):
-        target, _ = targets(name)
-        options = target.manifest.reader.options
-        table = reader(target.manifest.reader.name)(target.files, **options)
+    for target in known:
+        table = reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
         assert opened_files == []
         assert len(table.samples[1]) in (1, 57)
         assert len(table.targets[2]) == 1

@@ -22,7 +22,7 @@ def test_the_list_has_task_classes_and_what_there_is_to_fetch(modgap):
     ]
     assert rows["psicov"][1:12] == ["regression", "10", "clusters", "57", "x", "512", "x", "512", "~", "1.1", "GB"]
     assert rows["ninapro"][8:11] == [">", "15", "MB"]
-    assert rows["digits"][7] == "yes"
+    assert rows["digits"][8] == "yes"
 
 
 def test_a_manifest_is_shown_by_section(modgap):
