@@ -1,8 +1,6 @@
 """The tasks of NAS-Bench-360 and the surrogate CIFAR-10, read from small sets in the originals' layout."""
 
-import tarfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from modgap.targets.pickles import convert_pickles
 from modgap.targets.readers import protein_maps, reader, star_fields
 from tests.fixtures import GENERATORS, cifar, darcy, deepsea, ecg, ninapro, proteins, satellite, spherical
 from tests.fixtures import star_fields as exposures
+from tests.fixtures.opened import opened
 
 NAMES = (
     "cifar10", "cifar100", "cosmic", "darcy-flow", "deepsea", "ecg", "ninapro", "psicov", "satellite", "spherical",
@@ -30,24 +29,6 @@ SIZES = {
     "spherical": (400, 100, 100),
 }
 """Samples of train, val and test in the small sets."""
-
-
-def opened(name: str, folder: Path) -> Target:
-    """Write a target's small set, unpack its archives, and open it there."""
-    GENERATORS[name](folder)
-    manifest = named_manifest(name)
-    for download in manifest.downloads:
-        path = folder / download.path
-        if download.unpack and path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(folder)
-        elif download.unpack:
-            with tarfile.open(path) as archive:
-                archive.extractall(folder, filter="data")
-    files: dict[str, list[Path]] = {}
-    for file in manifest.files:
-        files.setdefault(file.role, []).append(folder / file.path)
-    return Target(manifest, files)
 
 
 @pytest.fixture(scope="module")
@@ -305,86 +286,6 @@ def test_large_arrays_stay_on_disk(targets, name):
     while not isinstance(array, np.memmap):
         array = array.base
     assert not array.flags.writeable
-
-
-@pytest.mark.parametrize(
-    ("name", "damage", "message"),
-    [
-        ("cifar100", ("cifar-100-python/train", b"<html>"), "cannot read .*train: it is no pickle"),
-        (
-            "spherical",
-            ("s2_cifar100.gz", b"\x80\x04}\x8c\x05train}s."),
-            "expected an entry train/images in .*, which has",
-        ),
-        ("ninapro", ("label_val.npy", None), "expected one label a sample .*label_val.npy"),
-        ("ninapro", ("ninapro_val.npy", b"\x93NUMPY"), "cannot read arrays from .*ninapro_val.npy"),
-        ("darcy-flow", ("piececonst_r421_N1024_smooth2.mat", b"MATLAB"), "cannot read .*smooth2.mat as a MATLAB file"),
-        ("deepsea", ("deepsea_filtered.npz", b"PK"), "cannot read arrays from .*npz"),
-        ("satellite", ("satellite_test.npy", b"\x93NUMPY\x01\x00"), "cannot read .*satellite_test.npy"),
-        ("ecg", ("challenge2017.pkl", b"cos\nsystem\n."), "it names os.system"),
-        ("psicov", ("psicov.lst", b"p000A\n../../etc\n"), "expected names of proteins"),
-        ("psicov", ("psicov.lst", b"p999A\n"), "expected a file for every protein, found none at .*p999A.pkl"),
-        ("psicov", ("deepcov/distance/d000A-cb.npy", b"cos\nsystem\n."), "it names os.system"),
-    ],
-)
-def test_damaged_originals_are_one_clear_line(tmp_path, name, damage, message):
-    target = opened(name, tmp_path)
-    path, content = damage
-    if content is None:
-        np.save(tmp_path / path, np.zeros(3, np.int64))
-    else:
-        (tmp_path / path).write_bytes(content)
-    with pytest.raises(InputError, match=message) as refused:
-        target.read()
-    assert "\n" not in str(refused.value)
-
-
-def changed(target, **options):
-    return Target(
-        target.manifest.model_copy(
-            update={"reader": target.manifest.reader.model_copy(update={"options": options})},
-        ),
-        target.files,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        (
-            "ecg",
-            {"x": "data", "y": "label", "shape": [1, -1], "values": ["N", "A"]},
-            "expected labels N, A in .*, got O, ~",
-        ),
-        ("ecg", {"x": "data", "y": "label", "shape": [1, -1]}, "expected whole numbers"),
-        (
-            "ecg",
-            {"x": "data", "y": "label", "values": list("NAO~"), "test": 1.5},
-            "expected to draw a share of 1.5 of 60",
-        ),
-        ("satellite", {"x": "data", "y": "label", "first_label": 2}, "expected labels from 2 .*, got 1"),
-        ("satellite", {"x": "data", "y": "labels"}, "expected an entry labels in .*, which has data, label"),
-        ("satellite", {"x": "data", "y": "label", "shape": [7]}, "do not fit axes None and shape"),
-        ("satellite", {"x": "data", "y": "label", "validation": 240}, "expected to hold some of 240"),
-        (
-            "satellite",
-            {"x": "data", "y": "label", "validation": "all"},
-            "expected validation to be a number or as-test",
-        ),
-        (
-            "darcy-flow",
-            {"x": "coeff", "y": "solution"},
-            "expected an array of numbers solution in .*, which has coeff, sol",
-        ),
-        ("deepsea", {"kind": "series", "x": "x_{split}", "y": "z"}, "expected arrays x_train and z in"),
-        ("cosmic", {"fields": ["1_1"]}, "of the wanted fields in .*, got 24 of others"),
-        ("ninapro", {"axes": [1]}, "do not fit axes"),
-    ],
-)
-def test_options_that_do_not_fit_are_one_clear_line(targets, name, options, message):
-    target, _ = targets(name)
-    with pytest.raises(InputError, match=message):
-        changed(target, **options).read()
 
 
 def test_matlab_files_of_both_versions_give_the_same(tmp_path):

@@ -139,6 +139,9 @@ def answer(job: dict, limits: dict, watch: Watch) -> dict:
         return {"refused": "it is nested too deeply"}
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         return {"refused": f"it is truncated or damaged ({error})"}
+    except OSError as error:
+        place = Path(job["out"]).parent
+        return {"refused": f"{error.strerror or error}, while it is read or its content written to {place}"}
     except Exception as error:
         # The machine fails in many ways on what is no pickle; all mean the same.
         return {"refused": f"it is no pickle of plain data ({type(error).__name__}: {error})"}
