@@ -64,7 +64,8 @@ class ArrayWriter:
         needed = 8 + len(_header({}, self._metadata, NO_DIGEST)) + BYTES_AN_ARRAY * most_arrays
         self._start = -(-needed // ALIGNMENT) * ALIGNMENT
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, self._temporary = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=".part", dir=path.parent)
+        self.temporary = Path(name)
         self._stream = os.fdopen(handle, "wb")
         self._guarded(self._stream.write, bytes(self._start))
 
@@ -152,7 +153,7 @@ class ArrayWriter:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
-        os.replace(self._temporary, self._path)
+        os.replace(self.temporary, self._path)
 
     def discard(self) -> None:
         """Drop the unfinished file."""
@@ -161,7 +162,7 @@ class ArrayWriter:
         except OSError:
             # Closing flushes, which fails again where the disk is full; the file goes anyway.
             self._stream = open(os.devnull, "wb")  # noqa: SIM115
-        Path(self._temporary).unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
 
 
 def _refuse(message: str) -> None:

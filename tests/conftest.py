@@ -90,3 +90,19 @@ def at(tmp_path_factory):
     from tests.fixtures.opened import opened
 
     return functools.cache(lambda name: opened(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture
+def serve():
+    """Serve a folder from the loopback interface: `serve(folder)` gives a `loopback.Host` with its `url`."""
+    from tests.loopback import Host
+
+    hosts = []
+
+    def start(folder):
+        hosts.append(Host(folder))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.close()

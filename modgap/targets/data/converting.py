@@ -1,8 +1,10 @@
 """Write a target's converted copy: read once through its reader and steps, streamed into one file."""
 
+import contextlib
+import os
 import shutil
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from modgap.array_file import ArrayWriter, native
 from modgap.errors import InputError
 from modgap.targets.data.converted import STREAMS, copy_path, copy_record
-from modgap.targets.data.files import megabytes
+from modgap.targets.data.files import hold, megabytes, one_at_a_time
 from modgap.targets.samples import Samples, Table
 from modgap.targets.target import Target
 
@@ -18,8 +20,6 @@ __all__ = ["convert"]
 
 PROBED = 8
 """Samples that are read beforehand, to estimate the size of the copy."""
-
-Advance = Callable[[float], None]
 
 
 def convert(target: Target, progress: Callable[[str, float], None] | None = None) -> Path:
@@ -46,18 +46,41 @@ def convert(target: Target, progress: Callable[[str, float], None] | None = None
         "classes": table.classes and [str(name) for name in table.classes],
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_small_disk(path.parent, streams)
-        writer = ArrayWriter(path, metadata, most_arrays=16 + 3 * len(streams) + len(table.groups or {}))
-        try:
-            _write(writer, table, streams, kinds, progress)
-        except BaseException:
-            writer.discard()
-            raise
-        writer.commit()
+        with one_at_a_time(path.with_suffix(".lock"), f"converting {target.name}"):
+            _remove_leftovers(path.parent)
+            _refuse_small_disk(path.parent, streams)
+            writer = ArrayWriter(path, metadata, most_arrays=16 + 3 * len(streams) + len(table.groups or {}))
+            with _held(writer.temporary):
+                try:
+                    _write(writer, table, streams, kinds, progress)
+                except BaseException:
+                    writer.discard()
+                    raise
+                writer.commit()
     except OSError as error:
         raise InputError(f"cannot write the converted copy {path}: {error.strerror or error}") from error
     return path
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while converting have left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.part"):
+        held = hold(left)
+        if held is not None:
+            left.unlink(missing_ok=True)
+            os.close(held)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep the file from being taken for one that was left behind."""
+    held = hold(path)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def _refuse_small_disk(folder: Path, streams: dict[str, Samples]) -> None:
@@ -108,6 +131,7 @@ def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Calla
 def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
     """Samples one behind the other; those of several shapes with where each begins and its shape."""
     first = native(samples[0])
+    _refuse_other_kind(name, 0, first, first)
     starts, shapes, varied, total = array("q"), array("q"), False, 0
     writer.start(name, first.dtype)
     for index in range(len(samples)):
@@ -128,6 +152,6 @@ def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Cal
 def _refuse_other_kind(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:
     if sample.dtype.kind not in "biuf" or sample.dtype != first.dtype or sample.ndim != first.ndim:
         raise InputError(
-            f"expected {name} of one type to convert, {first.dtype} in {first.ndim} dimensions like the first, got "
+            f"expected {name} to be numbers of one type, {first.dtype} in {first.ndim} dimensions like the first, got "
             f"{sample.dtype} in {sample.ndim} for number {index}; such data is read as it is, without converting"
         )

@@ -86,8 +86,10 @@ def place_of(manifest: Manifest, given: Path | None = None, beside: Path | None 
         return given
     if manifest.name in (known := remembered()):
         return known[manifest.name]
-    if beside is not None and (not manifest.downloads or all((beside / file.path).exists() for file in relative)):
-        return beside
+    if beside is not None:
+        complete = bool(relative) and all((beside / file.path).exists() for file in relative)
+        if complete or not manifest.downloads:
+            return beside
     return data_folder() / manifest.name
 
 

@@ -15,7 +15,8 @@ from modgap.targets.data.partial import Partial, Validator, open_partial
 
 __all__ = ["Arrived", "Wanted", "host", "transfer"]
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes at a time; when a connection breaks, fewer than these are lost."""
 CONNECT_SECONDS = 15.0
 ATTEMPTS = 3
 BACK_OFF_SECONDS = 0.5
@@ -210,7 +211,7 @@ def _begin(response, url: str, wanted: Wanted, partial: Partial, *, asked: bool)
         partial.resumed = True
         log.info("%s: going on with %s after %d bytes", host(url), wanted.path.name, partial.size)
     if wanted.size is not None and total not in (None, wanted.size):
-        raise _Failed(f"it offers {total} bytes, {wanted.size} were expected")
+        raise _Failed(f"it offers {total} bytes, {wanted.size} were expected{wanted.note}")
     return total
 
 

@@ -42,9 +42,15 @@ def unpack(
         advance: Called with the share of the archive read since the last call.
 
     Raises:
-        InputError: When the archive is broken or hostile, or would overwrite other files.
-        OSError: When the disk is full.
+        InputError: When the archive is broken or hostile, would overwrite other files, or the disk is full.
     """
+    try:
+        return _unpacked(place, name, sha256, size, taken, advance)
+    except OSError as error:
+        raise InputError(f"cannot unpack {place / name}: {error.strerror or error}; nothing of it is used") from error
+
+
+def _unpacked(place: Path, name: str, sha256: str, size: int | None, taken: Collection[str], advance) -> Unpacked:
     archive = place / name
     state = Unpacked(sha256=sha256, size=archive.stat().st_size)
     with _aside(archive) as folder:

@@ -1,0 +1,154 @@
+"""A host of files on the loopback interface, which can be made to fail as real ones do."""
+
+import contextlib
+import hashlib
+import re
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+__all__ = ["Fault", "Host"]
+
+CHUNK = 1 << 16
+
+
+@dataclass
+class Fault:
+    """How answers about one file go wrong.
+
+    Attributes:
+        status: Answer with this status and no file.
+        headers: Further headers; None as a value leaves the header out.
+        content: Send this in place of the file.
+        stop_after: Send so many bytes of what was promised, and close.
+        reset_after: Send so many bytes, and reset the connection.
+        hang_after: Send so many bytes, and then nothing.
+        seconds_a_chunk: Wait so long before each chunk.
+        ranges: Whether parts can be asked for.
+        length: Whether the size is told.
+        redirect: Send the asker there.
+        times: So many answers go wrong; the later ones are right.
+    """
+
+    status: int | None = None
+    headers: dict = field(default_factory=dict)
+    content: bytes | None = None
+    stop_after: int | None = None
+    reset_after: int | None = None
+    hang_after: int | None = None
+    seconds_a_chunk: float = 0.0
+    ranges: bool = True
+    length: bool = True
+    redirect: str | None = None
+    times: int = 10**9
+
+
+class Host:
+    """Serves a folder; `faults` maps a path to what goes wrong with it, `asked` lists what came."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.faults, self.asked = folder, {}, []
+        self.released = threading.Event()
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                with contextlib.suppress(ConnectionError, BrokenPipeError):
+                    host.answer(self)
+                if self.close_connection:
+                    return
+
+            def log_message(self, *arguments):
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                """Askers that are killed reset their connections."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self):
+        """Stop serving."""
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ranges(self, name):
+        """The parts of a file that were asked for, in order; None for all of it."""
+        return [headers.get("Range") for path, headers in self.asked if path == f"/{name}"]
+
+    def answer(self, handler):
+        """Answer one request."""
+        name = handler.path.lstrip("/")
+        self.asked.append((handler.path, dict(handler.headers)))
+        fault = self.faults.get(name, Fault())
+        fault.times -= 1
+        if fault.times < 0:
+            fault = Fault()
+        path = self.folder / name
+        if fault.redirect or fault.status or (fault.content is None and not path.is_file()):
+            self._nothing(handler, fault)
+        else:
+            self._file(handler, fault, path.read_bytes() if fault.content is None else fault.content)
+
+    @staticmethod
+    def _nothing(handler, fault):
+        handler.send_response(302 if fault.redirect else fault.status or 404)
+        if fault.redirect:
+            handler.send_header("Location", fault.redirect)
+        for key, value in fault.headers.items():
+            handler.send_header(key, value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def _file(self, handler, fault, content):
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', "Content-Type": "application/octet-stream"}
+        headers |= fault.headers
+        start, asked = 0, re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        condition = handler.headers.get("If-Range")
+        if asked and fault.ranges and condition in (None, headers["ETag"], headers.get("Last-Modified")):
+            start = int(asked[1])
+        if start >= len(content) > 0:
+            handler.send_response(416)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(206 if start else 200)
+        if start:
+            headers.setdefault("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if fault.length:
+            headers.setdefault("Content-Length", str(len(content) - start))
+        else:
+            headers["Connection"] = "close"
+            handler.close_connection = True
+        for key, value in headers.items():
+            if value is not None:
+                handler.send_header(key, value)
+        handler.end_headers()
+        self._body(handler, fault, content[start:])
+
+    def _body(self, handler, fault, content):
+        cuts = [fault.stop_after, fault.reset_after, fault.hang_after]
+        stop = min((cut for cut in cuts if cut is not None), default=len(content))
+        for at in range(0, min(stop, len(content)), CHUNK):
+            time.sleep(fault.seconds_a_chunk)
+            handler.wfile.write(content[at : min(at + CHUNK, stop)])
+        handler.wfile.flush()
+        if stop == len(content) and not any(cut is not None for cut in cuts):
+            return
+        if fault.hang_after is not None:
+            self.released.wait(60)
+        if fault.reset_after is not None:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True

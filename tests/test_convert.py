@@ -1,0 +1,390 @@
+"""Converted copies: the same data as the originals, mapped; never used when they do not fit."""
+
+import logging
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tomli_w
+from PIL import Image
+from safetensors.numpy import load_file
+
+from modgap.array_file import ArrayWriter, data_digest, read_layout
+from modgap.errors import InputError
+from modgap.targets import Table, Target, open_target
+from modgap.targets.data.converted import copy_path
+from modgap.targets.data.converting import convert
+from modgap.targets.samples import ArraySamples, TextSamples
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    monkeypatch.setenv("MODGAP_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def series(tmp_path, data):
+    """A manifest with groups beside its arrays; gives its path."""
+    rng = np.random.default_rng(0)
+    x = rng.random((40, 2, 30), dtype=np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(40) % 4, groups=np.arange(40) // 2)
+    return write_manifest(tmp_path, group="groups", input={"kind": "series"})
+
+
+def write_manifest(folder, **fields):
+    record = {
+        "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
+        "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
+        "files": [{"role": "data", "path": "x.npz"}],
+    } | fields  # fmt: skip
+    path = folder / "mine.toml"
+    path.write_text(tomli_w.dumps(record))
+    return path
+
+
+def assert_same(one, other):
+    """Two tables hold the same, sample by sample."""
+    for name in ("samples", "targets", "masks"):
+        left, right = getattr(one, name), getattr(other, name)
+        assert (left is None) == (right is None)
+        if left is None:
+            continue
+        assert len(left) == len(right)
+        for index in (*range(len(left)), -1):
+            a, b = left[index], right[index]
+            assert type(a) is str or np.asarray(a).dtype.newbyteorder("=") == np.asarray(b).dtype
+            np.testing.assert_array_equal(a, b)
+    for name in ("labels", "splits"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.classes is None) == (other.classes is None)
+    assert list(one.classes or ()) == list(other.classes or ())
+    assert set(one.groups or {}) == set(other.groups or {})
+    for name, numbers in (one.groups or {}).items():
+        np.testing.assert_array_equal(numbers, other.groups[name])
+
+
+def of_table(target, table, monkeypatch):
+    """A target whose reader and steps give this table."""
+    monkeypatch.setattr(Target, "read_originals", lambda self: table)
+    return target
+
+
+def test_a_copy_is_the_same_and_is_used(series, data, caplog):
+    caplog.set_level(logging.INFO, "modgap")
+    target = open_target(str(series))
+    original, fingerprint = target.read(), target.fingerprint
+    path = convert(target)
+    assert path.is_relative_to(data)
+    again = open_target(str(series))
+    (series.parent / "x.npz").rename(series.parent / "y.npz")
+    os.symlink("y.npz", series.parent / "x.npz")
+    monkey = {"read": False}
+
+    def read_originals(self):
+        monkey["read"] = True
+        return original
+
+    saved, Target.read_originals = Target.read_originals, read_originals
+    try:
+        table = again.read()
+    finally:
+        Target.read_originals = saved
+    assert not monkey["read"]
+    assert again.fingerprint == fingerprint
+    assert_same(original, table)
+    assert f"reading mine from its converted copy {path}" in caplog.text
+
+
+def test_images_of_several_sizes(tmp_path, data):
+    for number, size in enumerate([(5, 7), (8, 3), (5, 7), (1, 1)]):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), np.uint8)).save(path)
+    target = open_target(str(tmp_path / "images"))
+    original = target.read()
+    path = convert(target)
+    table = open_target(str(tmp_path / "images")).read()
+    assert_same(original, table)
+    assert type(table.samples).__name__ == "_VariedSamples"
+    assert set(load_file(path)) >= {"samples", "samples.starts", "samples.shapes", "labels", "splits"}
+
+
+def test_text(series, monkeypatch):
+    texts = ["", "a", "zwölf Wörter", "\N{SNOWMAN}" * 50, "", "last"]
+    table = Table(TextSamples(texts), np.arange(6) % 2, ["x", "ü"], np.zeros(6, np.int64))
+    target = of_table(open_target(str(series)), table, monkeypatch)
+    convert(target)
+    copy = open_target(str(series)).read()
+    assert_same(table, copy)
+    with pytest.raises(IndexError):
+        copy.samples[6]
+    assert pickle.loads(pickle.dumps(copy.samples))[2] == texts[2]  # noqa: S301 - our own, as worker processes get it
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "u1", "i1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", ">f4", ">i2"]
+)
+@pytest.mark.parametrize("shape", [(6, 3, 2), (6,)])
+def test_every_type_comes_back(series, monkeypatch, dtype, shape):
+    values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
+    table = Table(ArraySamples(values), np.arange(6) % 2, ["a", "b"], np.zeros(6, np.int64))
+    path = convert(of_table(open_target(str(series)), table, monkeypatch))
+    assert_same(table, open_target(str(series)).read())
+    np.testing.assert_array_equal(load_file(path)["samples"], values)
+
+
+def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
+    rng = np.random.default_rng(0)
+    table = Table(
+        ArraySamples(rng.random((6, 1, 4), dtype=np.float32)),
+        rng.integers(0, 2, (6, 3)),
+        None,
+        np.array([0, 0, 1, 1, 2, 2]),
+        {"groups": np.arange(6) // 2, "record": np.arange(6)},
+        ArraySamples(rng.random((6, 2, 2))),
+        ArraySamples(rng.integers(0, 2, (6, 2, 2)).astype(bool)),
+    )
+    target = of_table(open_target(str(series)), table, monkeypatch)
+    convert(target)
+    copy = open_target(str(series)).read()
+    assert_same(Table(**{**vars(table), "classes": copy.classes}), copy)
+    copy.targets[0][:] = 7  # A sample may be written to; the copy stays as it is.
+    assert_same(Table(**{**vars(table), "classes": copy.classes}), open_target(str(series)).read())
+
+
+def test_pseudo_classes_are_made_anew_from_one_copy(tmp_path, data):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "r.npz", x=rng.random((40, 1, 30), dtype=np.float32), y=rng.random((40, 2)))
+    name = str(tmp_path / "r.npz")
+    plain = {k: open_target(name, kind="series", pseudo_classes=k).read() for k in (3, 5)}
+    convert(open_target(name, kind="series"))
+    for k, original in plain.items():
+        target = open_target(name, kind="series", pseudo_classes=k)
+        assert type(target.read().samples).__name__ == "_FixedSamples"
+        assert_same(original, target.read())
+
+
+class Mixed:
+    def __init__(self, *samples):
+        self.own = samples
+
+    def __len__(self):
+        return len(self.own)
+
+    def __getitem__(self, index):
+        return self.own[index]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (Mixed(np.zeros(3, np.uint8), np.zeros(3, np.float32)), "uint8 in 1 dimensions like the first, got float32"),
+        (Mixed(np.zeros(3), np.zeros((3, 1))), "in 2 for number 1"),
+        (Mixed(np.array([{}], object), np.array([{}], object)), "to be numbers of one type.*got object"),
+        (Mixed(np.zeros(2, complex), np.zeros(2, complex)), "to be numbers of one type.*got complex"),
+    ],
+)
+def test_what_cannot_be_converted_leaves_nothing(series, data, monkeypatch, samples, message):
+    table = Table(samples, np.arange(2), ["a", "b"], np.zeros(2, np.int64))
+    with pytest.raises((InputError, ValueError), match=message) as caught:
+        convert(of_table(open_target(str(series)), table, monkeypatch))
+    assert isinstance(caught.value, InputError)
+    assert list((data / "converted").glob("*.safetensors")) == []
+    assert list((data / "converted").glob(".*")) == []
+
+
+def change_original(series):
+    np.savez(series.parent / "x.npz", x=np.ones((40, 2, 30)), y=np.arange(40) % 4, groups=np.arange(40) // 2)
+
+
+def change_manifest(series):
+    write_manifest(series.parent, group="groups", splits={"seed": 1})
+
+
+def truncate(series):
+    path = copy_path(*where(series))
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def spoil_header(series):
+    path = copy_path(*where(series))
+    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+
+
+def where(series):
+    target = open_target(str(series))
+    return target.manifest, target.files
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (change_original, "made of other files"),
+        (change_manifest, "made of other manifest"),
+        (truncate, "not readable: it has"),
+        (spoil_header, "not readable: a header of"),
+    ],
+)
+def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, caplog, change, reason):
+    convert(open_target(str(series)))
+    change(series)
+    target = open_target(str(series))
+    assert type(target.read().samples) is ArraySamples
+    (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert f"the converted copy of mine is {reason}" in line
+    caplog.clear()
+    convert(target)
+    assert type(open_target(str(series)).read().samples).__name__ == "_FixedSamples"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypatch, caplog):
+    convert(open_target(str(series)))
+    monkeypatch.setattr("modgap.targets.target._reading_libraries", lambda: {"numpy": "9.9"})
+    monkeypatch.setattr("modgap.targets.data.converted.__version__", "9.9")
+    open_target(str(series)).read()
+    assert "made of other modgap and libraries" in caplog.text
+
+
+def test_the_command_converts_verifies_and_says_what_it_uses(modgap, series, data):
+    done = modgap("data", "convert", series)
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = (data / "converted").glob("*.safetensors")
+    assert f"mine: converted to {path}" in done.stdout
+    assert "fits; --again makes it anew" in modgap("data", "convert", series).stdout
+    assert modgap("data", "convert", series, "--again").returncode == 0
+    assert modgap("data", "verify", series).returncode == 0
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    done = modgap("data", "verify", series)
+    assert done.returncode == 1
+    assert f"damaged: {path}: its checksum" in done.stdout
+
+
+def test_a_full_disk_leaves_nothing_half(modgap, series, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs more rights than this user has")
+    try:
+        for number in range(40):
+            path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (70 + number, 70)).save(path)
+        done = modgap("data", "convert", tmp_path / "images", MODGAP_DATA=str(folder))
+        assert done.returncode == 1
+        assert done.stderr.startswith("modgap: cannot write the converted copy ")
+        assert "No space left on device" in done.stderr
+        np.savez(tmp_path / "big.npz", x=np.zeros((200, 1, 4, 1000), np.float32), y=np.arange(200) % 2)
+        done = modgap("data", "convert", tmp_path / "big.npz", MODGAP_DATA=str(folder))
+        assert done.returncode == 1
+        assert "expected 3.2 MB free in" in done.stderr
+        left = [path.name for path in folder.rglob("*") if path.is_file()]
+        assert all(name.endswith(".lock") for name in left), left
+        assert done.stderr.count("\n") == 1
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+LAZY = """
+import os, resource, sys, time
+import numpy as np
+from modgap.targets import Table, Target, open_target
+from modgap.targets.data.converting import convert
+
+class Lazy:
+    def __len__(self): return 200
+    def __getitem__(self, index):
+        if index == 100 and os.environ.get("HANG"):
+            print("half", flush=True); time.sleep(60)
+        return np.full((1, 1000, 250), index, np.float32)
+
+def table(self): return Table(Lazy(), np.arange(200) % 2, ["a", "b"], np.zeros(200, np.int64))
+
+Target.read_originals = table
+target = open_target(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+path = convert(target)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, path)
+"""
+
+
+def test_memory_does_not_grow_with_the_data_and_a_kill_leaves_nothing_that_counts(series, data):
+    """200 MB of samples pass through a few megabytes."""
+    command = [sys.executable, "-c", LAZY, str(series)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HANG": "1"})
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [path.suffix for path in (data / "converted").glob(".*")] == [".part"]
+    assert list((data / "converted").glob("*.safetensors")) == []
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kilobytes, path = done.stdout.split()
+    assert int(kilobytes) < 40_000
+    assert os.path.getsize(path) > 200_000_000
+    assert list((data / "converted").glob(".*")) == []
+    file = read_layout(copy_path(*where(series)))
+    assert data_digest(file) == file.digest
+    assert file.mapped("samples")[199, 0, 0, 0] == 199
+
+
+def test_reading_a_copy_does_not_read_all_of_it(series, data):
+    """A sample of a copy of 200 MB comes at once and without the rest; its content is not checked again."""
+    subprocess.run([sys.executable, "-c", LAZY, str(series)], capture_output=True, text=True, check=True)
+    target = open_target(str(series))
+    _ = target.fingerprint
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    assert target.read().samples[123][0, 0, 0] == 123
+    assert time.perf_counter() - began < 0.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000
+
+
+def test_arrays_of_unknown_size_in_one_file(tmp_path):
+    writer = ArrayWriter(tmp_path / "a.safetensors", {"who": "ü"})
+    writer.add("empty", np.empty((0, 3), np.float32))
+    writer.start("bytes", np.uint8)
+    for size in (1, 0, 5):
+        writer.append(np.arange(size, dtype=np.uint8))
+    writer.end((6,))
+    writer.add("number", np.array(7.5))
+    writer.add("strided", np.arange(10, dtype=">i4")[::3])
+    writer.commit()
+    file = read_layout(tmp_path / "a.safetensors")
+    assert file.metadata == {"who": "ü"}
+    assert list(file.fields) == ["empty", "bytes", "number", "strided"]
+    loaded = load_file(tmp_path / "a.safetensors")
+    for name in file.fields:
+        np.testing.assert_array_equal(file.mapped(name), loaded[name])
+        assert (file.start + file.fields[name]["data_offsets"][0]) % 64 == 0
+    assert loaded["empty"].shape == (0, 3)
+    assert loaded["number"] == 7.5
+    np.testing.assert_array_equal(loaded["strided"], [0, 3, 6, 9])
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda writer: writer.add("a", np.array(["text"])), "expected numbers for a"),
+        (lambda writer: (writer.start("a", "f4"), writer.append(np.zeros(2))), "expected float32 for a, got float64"),
+        (lambda writer: (writer.start("a", "f4"), writer.end((3,))), "expected 12 bytes of a, got 0"),
+        (lambda writer: (writer.start("a", "f4"), writer.commit()), "expected closed arrays"),
+        (
+            lambda writer: [writer.add(str(n), np.zeros(1)) for n in range(99)] + [writer.commit()],
+            "a header of at most",
+        ),
+    ],
+)
+def test_a_misused_writer_leaves_nothing(tmp_path, misuse, message):
+    writer = ArrayWriter(tmp_path / "a.safetensors", {})
+    with pytest.raises(ValueError, match=message):
+        misuse(writer)
+    assert list(tmp_path.iterdir()) == []

