@@ -144,22 +144,29 @@ def verify(ctx: click.Context, name: str, place: Path | None, quiet: bool) -> No
 @data.command()
 @target_argument
 @place_option("Where its files lie, this time.")
-@click.option("--kind", type=click.Choice(["image", "series"]), help="What x of an array file holds, where unclear.")
+@click.option("--kind", type=click.Choice(["image", "series", "table", "text"]), help="What own data holds.")
+@click.option("--label", metavar="COLUMN", help="CSV: the label.")
+@click.option("--series", metavar="COLUMN", help="CSV in long format: which series a row belongs to.")
+@click.option("--time", metavar="COLUMN", help="CSV in long format: what orders a series' rows.")
+@click.option("--group", metavar="NAME", help="CSV column, or array, that says which samples belong together.")
+@click.option("--x", metavar="KEY", help="Array file: name of the samples.")
+@click.option("--y", metavar="KEY", help="Array file: name of the labels.")
 @click.option("--again", is_flag=True, help="Even where there is a copy that fits.")
 @quiet_option
-def convert(name: str, place: Path | None, kind: str | None, again: bool, quiet: bool) -> None:
+def convert(name: str, place: Path | None, again: bool, quiet: bool, **own: str | None) -> None:
     """Write a target's samples and labels as arrays that later runs map instead of reading the originals.
 
-    TARGET is whatever --target takes. The copy lies in the data folder and is used as long as it fits the originals.
+    TARGET is whatever --target takes, with the same options for data of your own. The copy lies in the data folder
+    and is used as long as it fits the originals.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.targets import open_target
+    from modgap.targets import OwnData, open_target
     from modgap.targets.data.converted import copy_path, fits
     from modgap.targets.data.converting import convert
     from modgap.targets.data.files import megabytes
 
     log_to_stderr(quiet)
-    target = open_target(name, kind=kind, place=place and place.expanduser())
+    target = open_target(name, own=OwnData(**own), place=place and place.expanduser())
     path = copy_path(target.manifest, target.files)
     if not again and fits(path, target.fingerprint):
         click.echo(f"{target.name}: its converted copy {path} fits; --again makes it anew")

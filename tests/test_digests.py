@@ -142,3 +142,22 @@ def test_a_folders_digest_depends_on_names_and_contents(tmp_path):
     (tmp_path / "b").rename(tmp_path / "c")
     (tmp_path / "c").write_text("2")
     assert folder_digest(tmp_path, [tmp_path / "a", tmp_path / "c"]) != first
+
+
+def test_a_folder_of_many_files_is_read_once_and_again_when_one_changes(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    paths = [folder / f"{number}.bin" for number in range(20)]
+    for number, path in enumerate(paths):
+        write(path, bytes([number]) * 500_000)
+    first = folder_digest(folder, paths)
+    with monkeypatch.context() as within:
+        within.setattr(digests, "_hashed_folder", lambda *_: pytest.fail("it was read again"))
+        assert folder_digest(folder, paths) == first
+    before = paths[7].stat().st_mtime
+    paths[7].write_bytes(b"x" * 500_000)
+    os.utime(paths[7], (before, before))
+    assert folder_digest(folder, paths) not in (first, folder_digest(folder, paths[:-1]))
+    paths[3].unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        folder_digest(folder, paths)

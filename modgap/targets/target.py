@@ -54,12 +54,14 @@ class Target:
             InputError: When a file's size or checksum is not the manifest's.
         """
         digests, known = {}, pins(self.manifest, self.place)
+        place = self.place or Path()
+        archives = {place / download.path for download in self.manifest.downloads if download.unpack}
         for role, paths in self.files.items():
             given = [file.path for file in self.manifest.files if file.role == role]
             for number, path in enumerate(paths):
                 pin = known[given[number]] if given else Pin()
                 digests[f"{role}/{number}/{path.name}"] = (
-                    _checked_digest(path, pin) if path.is_file() else folder_digest(path, files_below(path))
+                    _checked_digest(path, pin) if path.is_file() else folder_digest(path, files_below(path, archives))
                 )
         manifest = self.manifest.model_dump(mode="json", by_alias=True)
         return {"manifest": manifest, "files": digests, "libraries": _reading_libraries()}

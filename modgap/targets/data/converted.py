@@ -22,6 +22,8 @@ __all__ = ["FORMAT", "STREAMS", "converted", "copy_path", "copy_record", "damage
 FORMAT = 1
 STREAMS = ("samples", "targets", "masks")
 """Fields of a table that are read sample by sample."""
+SMALL = ("labels", "splits", "target_mean", "target_sd")
+"""Arrays that are read whole."""
 
 log = logging.getLogger("modgap")
 
@@ -108,15 +110,16 @@ def _table(file: ArrayFile) -> Table:
     known, names = file.metadata["kinds"], set(file.fields)
     streams = {name: _samples(file, name, known[name]) for name in STREAMS if name in known}
     groups = {name.removeprefix("group."): np.array(file.mapped(name)) for name in names if name.startswith("group.")}
-    small = {name: np.array(file.mapped(name)) if name in names else None for name in ("labels", "splits")}
+    small = {name: np.array(file.mapped(name)) for name in SMALL if name in names}
     return Table(
         streams["samples"],
-        small["labels"],
+        small.get("labels"),
         file.metadata["classes"],
-        small["splits"],
+        small.get("splits"),
         groups or None,
         streams.get("targets"),
         streams.get("masks"),
+        (small["target_mean"], small["target_sd"]) if "target_mean" in small else None,
     )
 
 

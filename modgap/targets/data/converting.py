@@ -108,7 +108,8 @@ def _write(writer: ArrayWriter, table: Table, streams: dict[str, Samples], kinds
                 progress(stage, share)
 
         write(writer, name, samples, advance)
-    small = {"labels": table.labels, "splits": table.splits}
+    mean, sd = table.target_scale or (None, None)
+    small = {"labels": table.labels, "splits": table.splits, "target_mean": mean, "target_sd": sd}
     small |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
     for name, numbers in small.items():
         if numbers is not None:

@@ -14,7 +14,7 @@ from modgap.targets.data.files import megabytes, one_at_a_time
 from modgap.targets.data.known import Pin, fault, fresh_sums, pins
 from modgap.targets.data.names import LOCK_NAME, OWN_FOLDER, checked_path
 from modgap.targets.data.partial import partial_bytes
-from modgap.targets.data.places import located
+from modgap.targets.data.places import by_hand, located, source
 from modgap.targets.data.records import record, unpacked
 from modgap.targets.data.transfer import Wanted, host, transfer
 from modgap.targets.data.unpacking import listed, remove_leftovers, unpack
@@ -103,7 +103,7 @@ def plan(manifest: Manifest, place: Path) -> Plan:
     Raises:
         InputError: When a download would lie outside the place, or modgap's records there are broken.
     """
-    known, by_hand = pins(manifest, place), _all_there(manifest, place)
+    known, complete = pins(manifest, place), _all_there(manifest, place)
     items = []
     for download in manifest.downloads:
         try:
@@ -111,11 +111,11 @@ def plan(manifest: Manifest, place: Path) -> Plan:
         except ValueError as error:
             raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
         path, pin = place / name, known[download.path]
-        items.append(Item(download, name, path, _state(download, name, place, pin, by_hand), partial_bytes(path), pin))
+        items.append(Item(download, name, path, _state(download, name, place, pin, complete), partial_bytes(path), pin))
     return Plan(place, tuple(items), _free(place))
 
 
-def _state(download: Download, name: str, place: Path, pin: Pin, by_hand: bool) -> State:
+def _state(download: Download, name: str, place: Path, pin: Pin, complete: bool) -> State:
     path = place / name
     state = unpacked(place, name) if download.unpack else None
     fits = state and state.complete and (pin.sums or {}).get("sha256", state.sha256) == state.sha256
@@ -125,7 +125,7 @@ def _state(download: Download, name: str, place: Path, pin: Pin, by_hand: bool) 
         return "there" if pin.size in (None, path.stat().st_size) else "another size"
     if path.exists():
         raise InputError(f"expected a file at {path}, found a folder; move it away, or give another --place DIR")
-    return "brought by hand" if download.unpack and by_hand and state is None else "missing"
+    return "brought by hand" if download.unpack and complete and state is None else "missing"
 
 
 def _all_there(manifest: Manifest, place: Path) -> bool:
@@ -260,22 +260,23 @@ def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> N
 
 
 def _refuse_missing(manifest: Manifest, todo: Plan) -> None:
-    by_hand = [item for item in todo.items if item.needed and not item.download.urls]
-    if by_hand:
-        more = f" ({len(by_hand)} of its files are to be brought so)" if len(by_hand) > 1 else ""
-        source = (manifest.install or manifest.citation or manifest.title).rstrip(".")
-        raise InputError(
-            f"{by_hand[0].path} must be brought by hand{more}, as no host is known: {source}; then run this again"
-        )
+    """Say what is still to be done by hand, or what the downloads should have held and do not."""
     place = todo.place
-    lost = [file.path for file in manifest.files if not file.package and not file.folder]
-    lost = [path for path in lost if not (place / path).exists()]
-    if lost:
+    lost = [item.path for item in todo.items if item.needed and not item.download.urls]
+    paths = [place / file.path for file in manifest.files if not file.package and not file.folder]
+    lost += [path for path in paths if not path.exists() and path not in lost]
+    if not lost:
+        return
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    if by_hand(manifest, place, lost[0]):
         raise InputError(
-            f"all downloads of {manifest.name} are in {place}, but {lost[0]} is not among what they hold"
-            + (f", nor are {len(lost) - 1} more" if len(lost) > 1 else "")
-            + "; the manifest does not fit them"
+            f"{lost[0]}{more} must be brought by hand, as no host of it is known: {source(manifest)}; "
+            "all other files are there"
         )
+    raise InputError(
+        f"all downloads of {manifest.name} are in {place}, but {lost[0].name}{more} is not among what they hold; "
+        "the manifest does not fit them"
+    )
 
 
 def _record_own(manifest: Manifest, place: Path) -> None:

@@ -1,7 +1,8 @@
 """What size and checksum each file must have: the manifest's word, else what was recorded on first sight."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from modgap.targets.data.records import Recorded, read_lock
 from modgap.targets.manifest import DataFile, Download, Manifest
 
 __all__ = ["Pin", "fault", "files_below", "fresh_sums", "pins"]
+
+LEFTOVER = re.compile(r"\..*(\.part(\.json)?|\.unpacking)|.*\.bad")
+"""Beginnings of files, archives half unpacked, and files set aside."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,20 @@ def fault(path: Path, pin: Pin, sums: Mapping[str, str] | None = None) -> str | 
     return None
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files in a folder, in order of their path, but for what modgap keeps there."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path for path in found if not {OWN_FOLDER, LOCK_NAME} & set(path.relative_to(folder).parts)]
+def files_below(folder: Path, but: Collection[Path] = ()) -> list[Path]:
+    """All files in a folder, in order of their path, but for what modgap keeps there.
+
+    Args:
+        folder: Where to look.
+        but: Files left out: archives, whose content is there unpacked.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        own = any(part in (OWN_FOLDER, LOCK_NAME) or LEFTOVER.fullmatch(part) for part in parts)
+        if not own and path not in but and path.is_file():
+            found.append(path)
+    return found
 
 
 def fresh_sums(path: Path, names: set[str]) -> dict[str, str]:

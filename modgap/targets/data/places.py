@@ -15,7 +15,7 @@ from modgap.targets.data.names import checked_path
 from modgap.targets.data.records import unpacked
 from modgap.targets.manifest import DataFile, Manifest
 
-__all__ = ["Located", "data_folder", "file_path", "located", "place_of", "remember", "remembered"]
+__all__ = ["Located", "by_hand", "data_folder", "file_path", "located", "place_of", "remember", "remembered", "source"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def located(
         more = f" ({len(missing)} of its {len(paths)} are missing)" if len(paths) > 1 else ""
         raise InputError(
             f"target {manifest.name} needs {missing[0]}, which is not there{more}; "
-            f"{_way_out(manifest, asked or manifest.name)}"
+            f"{_way_out(manifest, asked or manifest.name, place, missing[0])}"
         )
     _refuse_half_unpacked(manifest, asked or manifest.name, place)
     files = defaultdict(list)
@@ -145,18 +145,25 @@ def file_path(file: DataFile, manifest: Manifest, place: Path) -> Path:
     return Path(file.folder) / file.path if file.folder and not in_place.exists() else in_place
 
 
-def _way_out(manifest: Manifest, asked: str) -> str:
-    if any(download.urls for download in manifest.downloads):
+def by_hand(manifest: Manifest, place: Path, path: Path) -> bool:
+    """Whether no download gives this file: no host has it, and it is in no archive."""
+    hosted = [download for download in manifest.downloads if download.urls]
+    return not any(download.unpack or place / download.path == path for download in hosted)
+
+
+def source(manifest: Manifest) -> str:
+    """Whence files come that no host is known of, in the manifest's words."""
+    return (manifest.install or manifest.citation or manifest.title).rstrip(".")
+
+
+def _way_out(manifest: Manifest, asked: str, place: Path, path: Path) -> str:
+    if not by_hand(manifest, place, path):
         sizes = [download.size for download in manifest.downloads]
         size = f" ({megabytes(sum(sizes))})" if sizes and None not in sizes else ""  # type: ignore[arg-type]
         return f"bring it with: modgap data fetch {asked}{size}, or say where it lies with --place DIR"
-    if manifest.install:
+    if manifest.install and not manifest.downloads:
         return f"bring it with: {manifest.install}"
-    return f"bring it by hand (from {_source(manifest)}), and say where it lies with --place DIR"
-
-
-def _source(manifest: Manifest) -> str:
-    return (manifest.citation or manifest.title).rstrip(".")
+    return f"bring it by hand (from {source(manifest)}), or say where it lies with --place DIR"
 
 
 def _refuse_half_unpacked(manifest: Manifest, asked: str, place: Path) -> None:
