@@ -172,8 +172,10 @@ def convert(name: str, place: Path | None, again: bool, quiet: bool, **own: str 
         click.echo(f"{target.name}: its converted copy {path} fits; --again makes it anew")
         return
     with progress_bars(quiet) as progress:
-        convert(target, progress)
-    click.echo(f"{target.name}: converted to {path}, {megabytes(path.stat().st_size)}")
+        written = convert(target, progress)
+    size = megabytes(sum(each.stat().st_size for each in written))
+    where = written[0] if len(written) == 1 else f"{len(written)} files beside the originals"
+    click.echo(f"{target.name}: converted to {where}, {size}")
 
 
 @data.command()

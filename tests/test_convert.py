@@ -85,7 +85,7 @@ def test_a_copy_is_the_same_and_is_used(series, data, caplog):
     caplog.set_level(logging.INFO, "modgap")
     target = open_target(str(series))
     original, fingerprint = target.read(), target.fingerprint
-    path = convert(target)
+    (path,) = convert(target)
     assert path.is_relative_to(data)
     again = open_target(str(series))
     (series.parent / "x.npz").rename(series.parent / "y.npz")
@@ -114,7 +114,7 @@ def test_images_of_several_sizes(tmp_path, data):
         Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), np.uint8)).save(path)
     target = open_target(str(tmp_path / "images"))
     original = target.read()
-    path = convert(target)
+    (path,) = convert(target)
     table = open_target(str(tmp_path / "images")).read()
     assert_same(original, table)
     assert type(table.samples).__name__ == "_VariedSamples"
@@ -140,7 +140,7 @@ def test_text(series, monkeypatch):
 def test_every_type_comes_back(series, monkeypatch, dtype, shape):
     values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
     table = Table(ArraySamples(values), np.arange(6) % 2, ["a", "b"], np.zeros(6, np.int64))
-    path = convert(of_table(open_target(str(series)), table, monkeypatch))
+    (path,) = convert(of_table(open_target(str(series)), table, monkeypatch))
     assert_same(table, open_target(str(series)).read())
     np.testing.assert_array_equal(load_file(path)["samples"], values)
 

@@ -13,6 +13,7 @@ from modgap.array_file import ArrayWriter, native
 from modgap.errors import InputError
 from modgap.targets.data.converted import STREAMS, copy_path, copy_record
 from modgap.targets.data.files import hold, megabytes, one_at_a_time
+from modgap.targets.readers import converter
 from modgap.targets.samples import Samples, Table
 from modgap.targets.target import Target
 
@@ -22,11 +23,11 @@ PROBED = 8
 """Samples that are read beforehand, to estimate the size of the copy."""
 
 
-def convert(target: Target, progress: Callable[[str, float], None] | None = None) -> Path:
-    """Read the originals once and write them as arrays that can be mapped; the copy's path.
+def convert(target: Target, progress: Callable[[str, float], None] | None = None) -> list[Path]:
+    """Read the originals once and write them as arrays that can be mapped; the paths of what was written.
 
     One sample is held at a time, so that memory does not grow with the data. The copy appears whole
-    or not at all.
+    or not at all. A reader with a conversion of its own is left to it.
 
     Args:
         target: What to convert.
@@ -35,6 +36,11 @@ def convert(target: Target, progress: Callable[[str, float], None] | None = None
     Raises:
         InputError: When the originals cannot be read, are not arrays of one type, or the disk is too small.
     """
+    own = converter(target.manifest.reader.name)
+    return [_copied(target, progress)] if own is None else own(target.files)
+
+
+def _copied(target: Target, progress: Callable[[str, float], None] | None) -> Path:
     fingerprint = target.fingerprint
     table = target.read_originals()
     path = copy_path(target.manifest, target.files)

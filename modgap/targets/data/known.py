@@ -74,7 +74,7 @@ def fault(path: Path, pin: Pin, sums: Mapping[str, str] | None = None) -> str | 
 
 
 def files_below(folder: Path, but: Collection[Path] = ()) -> list[Path]:
-    """All files in a folder, in order of their path, but for what modgap keeps there.
+    """All files in a folder, in order of their path, but for hidden ones and what modgap keeps there.
 
     Args:
         folder: Where to look.
@@ -84,6 +84,7 @@ def files_below(folder: Path, but: Collection[Path] = ()) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         own = any(part in (OWN_FOLDER, LOCK_NAME) or LEFTOVER.fullmatch(part) for part in parts)
+        own |= path.name.startswith(".")
         if not own and path not in but and path.is_file():
             found.append(path)
     return found

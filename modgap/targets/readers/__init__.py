@@ -5,12 +5,14 @@ A reader gets the manifest's files by role and imports its library only when it 
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 
 from modgap.errors import unknown_name
 from modgap.targets.samples import Table
 
-__all__ = ["reader"]
+__all__ = ["converter", "reader"]
 
 
 def reader(name: str) -> Callable[..., Table]:
@@ -19,7 +21,19 @@ def reader(name: str) -> Callable[..., Table]:
     Raises:
         UsageError: When there is none.
     """
+    return _module(name).read
+
+
+def converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Path]] | None:
+    """The `convert` function of a reader whose samples are much larger than its files; None for the others.
+
+    It writes files beside the originals that `read` then takes in their place.
+    """
+    return getattr(_module(name), "convert", None)
+
+
+def _module(name: str) -> ModuleType:
     known = {module.name for module in pkgutil.iter_modules(__path__)}
     if name not in known:
         raise unknown_name("reader", name, known)
-    return importlib.import_module(f"{__name__}.{name}").read
+    return importlib.import_module(f"{__name__}.{name}")

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.pickles import read_pickle
+from modgap.targets.pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.shaping import item, split_codes
 from modgap.targets.splits import held_out
 
-__all__ = ["read"]
+__all__ = ["convert", "read"]
 
 OF_RESIDUES = {"ss": 3, "pssm": 22, "sa": 1, "entropy": 1}
 """Features of a residue and how many values each has: secondary structure, profile, accessibility, entropy."""
@@ -55,6 +55,16 @@ def read(
         splits=held_out(splits, validation, validation_at),
         targets=_Distances(tuple(distances)),
     )
+
+
+def convert(files: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Unpickle all features for good, into files beside them; the samples themselves would take sixty times as much.
+
+    Args:
+        files: As `read` takes them.
+    """
+    folders = [files[split][0] for split in SPLITS if split in files]
+    return convert_pickles([path for folder in folders for path in sorted((folder / "features").glob("*.pkl"))])
 
 
 def _listed(path: Path) -> list[str]:
