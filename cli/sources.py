@@ -4,28 +4,47 @@ import click
 
 __all__ = ["sources"]
 
+OTHERS = "timm:NAME, hf:NAME[@REVISION], a folder in transformers' or timm's layout, random: before any"
+
 
 @click.command()
 @click.argument("name", required=False)
 def sources(name: str | None) -> None:
-    """Source models by alias, or one shown whole. Besides these: timm:NAME, a folder, random:NAME."""
-    from modgap.cli.output import print_table
+    """Source models by alias, or one shown whole. Besides these: timm:NAME, hf:NAME, a folder, random:NAME."""
+    from modgap.cli.output import log_to_stderr, print_table
     from modgap.errors import unknown_name
     from modgap.sources import source_infos
 
+    log_to_stderr(quiet=True)
     infos = {info.name: info for info in source_infos()}
     if name:
         if name not in infos:
-            raise unknown_name("source", name, infos, "(or timm:NAME, a folder, random:NAME)")
-        info = infos[name]
-        print_table(["field", "value"], [(key, str(getattr(info, key))) for key in info.__dataclass_fields__])
+            raise unknown_name("source", name, infos, f"(shown are sources with a short name; there are also {OTHERS})")
+        print_table(["field", "value"], _fields(infos[name]))
         return
     print_table(
-        ["source", "classes", "parameters", "input", "licence", "here", "weights", "what"],
+        ["source", "classes", "parameters", "input", "licence", "here", "brought by", "what"],
         [
-            [i.name, f"{i.n_classes:,}" if i.n_classes else "none", f"{i.parameters / 1e6:.1f} M", i.input, i.licence,
-             "yes" if i.available else "no", i.weights, i.title]
+            [i.name, _count(i.n_classes, "none"), f"{i.parameters / 1e6:.1f} M", i.input, i.licence, _yes(i.available),
+             i.weights, i.title]
             for i in infos.values()
         ],
     )  # fmt: skip
-    click.echo("also timm:NAME (any timm classifier), a folder in the hub's layout, random:NAME (the control)")
+    click.echo(f"also {OTHERS} (the control)")
+
+
+def _fields(info) -> list[tuple[str, str]]:
+    shown = {
+        "n_classes": _count(info.n_classes, "none; a bare encoder, which takes --head probe:SURROGATE"),
+        "parameters": f"{info.parameters:,}",
+        "available": _yes(info.available),
+    }
+    return [(key, shown.get(key, str(getattr(info, key)))) for key in info.__dataclass_fields__]
+
+
+def _count(number: int | None, absent: str) -> str:
+    return f"{number:,}" if number else absent
+
+
+def _yes(here: bool) -> str:
+    return "yes" if here else "no"

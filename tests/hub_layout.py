@@ -26,7 +26,7 @@ def in_hub(cache: Path, name: str, files: Mapping[str, bytes | Path], revision: 
         folder.mkdir(parents=True, exist_ok=True)
     (repository / "refs" / "main").write_text(revision)
     for file, content in files.items():
-        blob = blobs / hashlib.sha1(f"{name}/{file}".encode()).hexdigest()
+        blob = blobs / hashlib.sha1(f"{name}/{revision}/{file}".encode()).hexdigest()
         if isinstance(content, Path):
             os.replace(content, blob)
         else:

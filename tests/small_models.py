@@ -6,34 +6,14 @@ import torch
 import transformers as hf
 from tokenizers.pre_tokenizers import ByteLevel
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "long",
-    "text",
-    "much",
-    "so",
-    "that",
-    "first",
-    "one",
-    "is",
-    "padded",
-    "with",
-    "dog",
-    "b",
-]
+SENTENCE = "the cat sat on a mat and long text much so that first one is padded with dog"
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 VISION = {**TEXT, "image_size": 32, "patch_size": 8}
 
 
 def bert_tokenizer():
-    pieces = [*WORDS, *CHARACTERS, *(f"##{c}" for c in CHARACTERS), ",", "."]
+    pieces = [*SENTENCE.split(), *CHARACTERS, *(f"##{c}" for c in CHARACTERS), ",", "."]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
     return hf.BertTokenizer({token: i for i, token in enumerate(tokens)}, model_max_length=40)
 
@@ -148,4 +128,8 @@ def made(name):
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         if tensor.is_floating_point() and not tensor.any():
             torch.nn.init.normal_(tensor, std=0.1)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            # At their initial size the blocks change next to nothing, under which wrong parts agree with right ones.
+            tensor.mul_(3 if tensor.ndim > 1 else 1)
     return (model.eval(), *others)

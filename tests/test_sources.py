@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import pytest
@@ -8,7 +9,8 @@ from safetensors.torch import save_file
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
-from modgap.sources.timm_models import build, split_model
+from modgap.sources.timm_models import build
+from modgap.sources.timm_split import split_model
 
 FAMILIES = {
     "tf_efficientnet_lite0": {},
@@ -20,13 +22,22 @@ FAMILIES = {
     "deit_tiny_distilled_patch16_224": {},
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 2, 2)},
     "mixer_s32_224": {},
+    "pvt_v2_b0": {},
     "maxvit_tiny_tf_224": {"depths": (1, 1, 1, 1), "embed_dim": (32, 32, 64, 64)},
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_embedder_encoder_and_head_make_the_model_bit_for_bit(name):
+STEMS = {
+    "vit_tiny_patch16_224": (196, 192),
+    "deit_tiny_distilled_patch16_224": (196, 192),
+    "swin_tiny_patch4_window7_224": (3136, 24),
+    "mixer_s32_224": (49, 512),
+    "pvt_v2_b0": (3136, 32),
+}
+"""Tokens that enter the encoder of a transformer; of the others it is the stem's feature map."""
+
+
+def small_timm(name):
     torch.manual_seed(0)
     model = timm.create_model(name, **FAMILIES[name]).eval()
     for module in model.modules():
@@ -36,33 +47,103 @@ def test_embedder_encoder_and_head_make_the_model_bit_for_bit(name):
         # Some heads start from zero, under which any two models agree.
         if not parameter.any():
             torch.nn.init.normal_(parameter)
-    parts = split_model(model)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_embedder_encoder_and_head_make_the_model_bit_for_bit(name):
+    model = small_timm(name)
+    parts = split_model(model, (224, 224))
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         tokens = parts.embedder(images)
         difference = (parts.head(parts.encoder(tokens)) - model(images)).abs().max().item()
         changed = (parts.head(parts.encoder(tokens + torch.randn_like(tokens))) - model(images)).abs().max().item()
+        features = parts.tokens(parts.encoder(tokens))
     assert difference == 0
     assert changed > 0
+    assert features.ndim == 3
+    if name in STEMS:
+        assert tuple(tokens.shape[1:]) == STEMS[name]
+    else:
+        assert tokens.ndim == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "convnext_atto"])
+def test_tokens_from_elsewhere_enter_and_gradients_flow(name):
+    parts = split_model(small_timm(name), (224, 224))
+    width, count = parts.encoder.entry.token_shape[::-1]
+    tokens = torch.randn(2, count, width, requires_grad=True)
+    features = parts.tokens(parts.encoder(tokens))
+    (features * torch.randn_like(features)).sum().backward()
+    assert (tokens.grad.abs().sum(dim=(1, 2)) > 0).all()
+    # The stem and the classifier are no part of the encoder; the rest of it gets gradients.
+    own = dict(parts.encoder.named_parameters())
+    assert not {id(p) for p in own.values()} & {id(p) for p in parts.embedder.parameters()}
+    assert all(p.grad is not None for n, p in own.items() if not n.startswith(("model.head.", "model.norm_pre")))
+    with pytest.raises(UsageError, match=f"expected {count} tokens of width {width} to enter the encoder"):
+        parts.encoder(torch.randn(2, count - 1, width))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("densenet121", "no module of its own is a stem"), ("twins_svt_small", "cannot be split")]
+)
+def test_what_has_no_stem_is_not_split(name, message):
+    with pytest.raises(UsageError, match=message):
+        split_model(timm.create_model(name).eval(), (64, 64) if name == "densenet121" else (224, 224))
 
 
 @pytest.mark.bundle
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_packaged_classifier_has_its_weights_and_class_names(number):
     handle = open_source(f"efficientnet-lite{number}")
-    source, info = handle.load(None), source_infos()[number]
+    source = handle.load(None)
+    (info,) = [info for info in source_infos() if info.name == handle.name]
     assert info.available
     assert sum(p.numel() for p in source.model.parameters()) == info.parameters
-    assert f"image, {source.input.size[0]} px" == info.input
+    assert info.input == f"image, {source.input.size[0]} px"
     assert len(source.class_names) == info.n_classes
     assert source.class_names[5].startswith("electric ray")
     assert len(handle.fingerprint()["weights"]) == 64
+    images = torch.randn(2, 3, *source.input.size)
     with torch.inference_mode():
-        logits = source.model(torch.zeros(1, 3, *source.input.size))
+        logits, parts = source.model(images * 0), source.split()
+        assert torch.equal(parts.head(parts.encoder(parts.embedder(images))), source.model(images))
     # A trained classifier is sure of something even on grey; the same with random weights is not.
     control = open_source(f"random:efficientnet-lite{number}").load(None)
     with torch.inference_mode():
-        assert logits.std() > 3 * control.model(torch.zeros(1, 3, *source.input.size)).std()
+        assert logits.std() > 3 * control.model(images * 0).std()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alias", ["swin-b", "swin-b-in1k", "vit-b"])
+def test_aliases_of_timm_say_what_timm_builds(alias):
+    (info,) = [info for info in source_infos() if info.name == alias]
+    architecture = open_source(alias).architecture
+    config = timm.get_pretrained_cfg(architecture)
+    with torch.device("meta"):
+        model = timm.create_model(architecture)
+    assert (info.n_classes, info.parameters) == (model.num_classes, sum(p.numel() for p in model.parameters()))
+    assert info.weights == f"hf download {config.hf_hub_id}"
+    assert info.licence.lower() == config.license
+    assert info.input == f"image, {config.input_size[1]} px"
+
+
+@pytest.mark.parametrize(
+    ("classes", "first", "last"),
+    [
+        (1000, "tench, Tinca tinca", "toilet tissue"),
+        (21841, "organism, being", "knothole"),
+        (21843, "organism, being", "knothole"),
+    ],
+)
+def test_names_of_imagenets_classes_by_the_size_of_the_head(classes, first, last):
+    names = build("mobilenetv3_small_050", 64, num_classes=classes).class_names
+    assert len(names) == classes
+    assert names[0] == first
+    assert names[-1].startswith(last)
 
 
 def test_random_source_is_the_same_every_time_and_leaves_the_generator_alone():
@@ -112,7 +193,48 @@ def test_a_weights_file_of_another_head_size(tmp_path, suffix):
 def test_a_transformer_takes_another_input_size():
     source = open_source("random:timm:vit_tiny_patch16_224").load(96)
     with torch.inference_mode():
-        assert source.model(torch.randn(1, 3, 96, 96)).shape == (1, 1000)
+        images = torch.randn(1, 3, 96, 96)
+        assert source.model(images).shape == (1, 1000)
+        assert source.split().embedder(images).shape == (1, 36, 192)
+
+
+def test_so_do_pretrained_weights_and_positions_are_interpolated(small_vit):
+    folder, model = small_vit
+    source = open_source(str(folder)).load(96)
+    wanted = timm.layers.resample_abs_pos_embed(model.pos_embed, (6, 6), num_prefix_tokens=1)
+    torch.testing.assert_close(source.model.pos_embed, wanted)
+    assert source.input.size == (96, 96)
+
+
+def test_a_model_of_one_size_says_so():
+    with pytest.raises(UsageError, match="images of its own size only; leave out --input-size"):
+        open_source("random:timm:mixer_s32_224").load(96)
+
+
+def test_weights_in_an_older_layout_are_converted_by_timm(tmp_path):
+    torch.manual_seed(4)
+    small = {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 2, 2)}
+    model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=5, **small).eval()
+    # The first publication counted the downsampling to the stage before, and had the classifier by itself.
+    old = {}
+    for name, tensor in model.state_dict().items():
+        words = name.split(".")
+        if words[:1] == ["layers"] and words[2] == "downsample":
+            words[1] = str(int(words[1]) - 1)
+        old[".".join(words).replace("head.fc.", "head.")] = tensor
+    torch.save({"model": old}, tmp_path / "swin.pth")
+    configuration = {"architecture": "swin_tiny_patch4_window7_224", "num_classes": 5, "model_args": small}
+    (tmp_path / "config.json").write_text(json.dumps({**configuration, "label_names": ["a", "b", "c", "d", "e"]}))
+    os.replace(tmp_path / "swin.pth", tmp_path / "pytorch_model.bin")
+    source = open_source(str(tmp_path)).load(None)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.equal(source.model(images), model(images))
+    assert source.class_names == ("a", "b", "c", "d", "e")
+    control = open_source(f"random:{tmp_path}").load(None)
+    assert control.class_names == source.class_names
+    with torch.inference_mode():
+        assert not torch.equal(control.model(images), model(images))
 
 
 class Evil:
@@ -152,7 +274,9 @@ def test_without_the_hub_missing_weights_say_how_to_get_them():
     ("name", "weights", "message"),
     [
         ("efficientnet-lit0", None, "did you mean efficientnet-lite0"),
-        ("random:swin", None, "unknown source 'swin'"),
+        ("random:swin", None, "unknown source 'swin'; did you mean swin-b"),
+        ("hf:one two", None, "expected hf:ORGANISATION/NAME"),
+        ("hf:a/b@", None, "expected a revision after @"),
         ("random:efficientnet-lite0", "x", "does not apply to a random: source"),
         ("efficientnet-lite0", "/no/such/file", "found no file or folder"),
     ],
@@ -166,7 +290,7 @@ def test_a_bare_file_and_a_folder_without_configuration(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"")
     with pytest.raises(UsageError, match="does not say its architecture"):
         open_source(str(tmp_path / "w.safetensors"))
-    with pytest.raises(InputError, match="name a timm architecture"):
+    with pytest.raises(InputError, match="name a timm `architecture` or transformers `architectures`"):
         open_source(str(tmp_path))
 
 

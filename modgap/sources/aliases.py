@@ -151,7 +151,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "clip-b16": _hub(
         "openai/clip-vit-base-patch16", "CLIP ViT-B/16, zero-shot over ImageNet-1k's classes (Radford et al. 2021)",
-        1000, 149_620_737, "image, 224 px", "not stated on its model card (the code that made it: MIT)",
+        1000, 149_620_737, "image, 224 px", "not stated on its card",
     ),
     "roberta-base": _hub(
         "FacebookAI/roberta-base", "RoBERTa base, masked language model of English (Liu et al. 2019)",
@@ -164,7 +164,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "rxnfp": _packaged(
         ("rxnfp", "models/transformers/bert_pretrained", "pip install --no-deps rxnfp"),
-        "BERT of chemical reactions, masked language model of SMILES (Schwaller et al. 2021)", 591, 6_675_535,
+        "BERT of reactions, masked language model of SMILES (Schwaller et al. 2021)", 591, 6_675_535,
         "text (SMILES), 512 tokens", "MIT", "BertForMaskedLM", "smiles",
     ),
     "efficientnet-lite0": _lite(0, 224, 4_652_008),

@@ -1,0 +1,562 @@
+"""Sources of transformers: small random models of every family, saved as transformers saves them, without the hub."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from modgap.errors import InputError, UsageError
+from modgap.sources import AudioInput, ImageInput, TextInput, open_source
+from modgap.sources.surgery import with_replaced
+from tests.hub_layout import in_hub, saved_in_hub
+from tests.small_models import BARE, MODELS, made
+
+TEXTS = ("the cat sat", "a much longer text so that the first one is padded", "dog")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A hub's cache with all small models in it, `hf:small/NAME`; each is laid down when first asked for."""
+    cache = tmp_path_factory.mktemp("home") / "hub"
+    patch = pytest.MonkeyPatch()
+    patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    kept = {}
+
+    def model(name):
+        if name not in kept:
+            kept[name] = made(name)
+            saved_in_hub(cache, f"small/{name}", *kept[name])
+        return kept[name][0]
+
+    model.cache = cache
+    yield model
+    patch.undo()
+
+
+@pytest.fixture
+def folder(hub, tmp_path):
+    """A copy of a small model's files in a folder of its own."""
+
+    def copied(name):
+        hub(name)
+        (snapshot,) = (hub.cache / f"models--small--{name}" / "snapshots").iterdir()
+        (tmp_path / name).mkdir()
+        for file in snapshot.iterdir():
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+        return tmp_path / name
+
+    return copied
+
+
+def loaded(name, **options):
+    return open_source(f"hf:small/{name}").load(None, head=name not in BARE, **options)
+
+
+def pieces(source):
+    rng = np.random.default_rng(0)
+    if isinstance(source.input, ImageInput):
+        return [rng.random((3, 40, 30), dtype=np.float32) for _ in range(3)]
+    if isinstance(source.input, TextInput):
+        return TEXTS
+    assert isinstance(source.input, AudioInput)
+    return [(0.1 * rng.standard_normal(length)).astype(np.float32) for length in (8000, 5000)]
+
+
+def batch_of(source):
+    return source.input.batch(pieces(source), CPU)
+
+
+# The model's own outputs
+
+
+def naive_logits(name, model, batch):
+    """What the library gives, averaged over positions one text at a time."""
+    if name == "clip":
+        return naive_contrastive(model, batch)
+    logits = model(pixel_values=batch).logits if isinstance(batch, torch.Tensor) else model(**batch).logits
+    if logits.ndim == 2:
+        return logits
+    ids, rows = batch["input_ids"], []
+    special = {"bert": (0, 2, 3), "roberta": (0, 1, 2)}[name.split("-")[0]]
+    for text, row in zip(ids.tolist(), logits, strict=True):
+        rows.append(row[[position for position, token in enumerate(text) if token not in special]].mean(dim=0))
+    return torch.stack(rows)
+
+
+def naive_contrastive(model, images):
+    """The library's own similarity of each image with the prompt of each class, one class at a time."""
+    from timm.data import ImageNetInfo
+
+    tokenizer = MODELS["clip"]()[1]
+    info = ImageNetInfo("imagenet-1k")
+    columns = []
+    for c in range(1000):
+        name = info.index_to_description(c).split(",")[0]
+        if name in ("crane", "maillot"):
+            name += "," + info.index_to_description(c, detailed=True).split(":")[1]
+        text = tokenizer([f"a photo of a {name}."], return_tensors="pt", truncation=True, max_length=77)
+        columns.append(model(pixel_values=images, **text).logits_per_image)
+    return torch.cat(columns, dim=1)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(BARE)))
+def test_logits_and_names_are_the_librarys_own(hub, name):
+    model, source = hub(name), loaded(name)
+    batch = batch_of(source)
+    with torch.inference_mode():
+        logits, wanted = source.model(batch), naive_logits(name, model, batch)
+    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-5)
+    assert logits.std(dim=0).max() > 1e-4
+    assert logits.shape[1] == len(source.class_names)
+    if name.endswith("-mlm"):
+        tokenizer = source.input.tokenizer
+        known = [tokenizer.convert_ids_to_tokens(i) for i in range(len(tokenizer))]
+        assert list(source.class_names[: len(known)]) == known
+    elif name == "clip":
+        assert source.class_names[1] == "goldfish, Carassius auratus"
+        assert dict(source.notes)["prompt"] == "a photo of a {}."
+    else:
+        assert source.class_names == tuple(model.config.id2label.values())
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_embedder_encoder_and_head_make_the_model_bit_for_bit(hub, name):
+    model, source = hub(name), loaded(name)
+    batch, parts = batch_of(source), source.split()
+    with torch.inference_mode():
+        entering = parts.embedder(batch)
+        composed, whole = parts.head(parts.encoder(entering)), source.model(batch)
+        assert (composed - whole).abs().max().item() == 0
+        other = noisy(entering)
+        assert (parts.head(parts.encoder(other)) - whole).abs().max().item() > 1e-5
+    # No parameter is in two parts or in none; what the source does not use, such as a text tower, is in none.
+    own = [sum(p.numel() for p in part.parameters()) for part in (parts.embedder, parts.encoder, parts.head)]
+    distinct = {id(p): p.numel() for part in (parts.embedder, parts.encoder, parts.head) for p in part.parameters()}
+    tied = model.get_input_embeddings().weight.numel() if name.endswith("-mlm") else 0
+    assert sum(own) - tied == sum(distinct.values())
+    if name != "clip":
+        assert sum(distinct.values()) == sum(p.numel() for p in model.parameters())
+
+
+def noisy(entering):
+    generator = torch.Generator().manual_seed(1)
+    if isinstance(entering, torch.Tensor):
+        return entering + torch.randn(entering.shape, generator=generator)
+    words = entering["inputs_embeds"]
+    return {**entering, "inputs_embeds": words + torch.randn(words.shape, generator=generator)}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_tokens_from_elsewhere_enter_and_gradients_flow(hub, name):
+    hub(name)
+    source = loaded(name)
+    parts = source.split()
+    entering = parts.embedder(batch_of(source))
+    shape = (entering if isinstance(entering, torch.Tensor) else entering["inputs_embeds"]).shape
+    tokens = torch.randn(shape, requires_grad=True)
+    features = parts.encoder(tokens)
+    hidden = parts.tokens(features)
+    assert hidden.ndim == 3
+    (hidden * torch.randn_like(hidden)).sum().backward()
+    assert (tokens.grad.flatten(1).abs().sum(dim=1) > 0).all()
+    assert any(p.grad is not None and p.grad.any() for p in parts.encoder.parameters())
+    assert all(p.grad is None for p in parts.embedder.parameters())
+    # Without a mask all tokens count, and the source's own head goes on from there.
+    assert parts.head(features).shape == source.model(batch_of(source)).shape
+    assert parts.encoder.training is False
+
+
+def test_one_mask_hides_tokens_from_elsewhere(hub):
+    hub("bert-texts")
+    parts = loaded("bert-texts").split()
+    tokens, mask = torch.randn(2, 7, 32), torch.ones(2, 7, dtype=torch.long)
+    mask[:, 5:] = 0
+    with torch.inference_mode():
+        whole = parts.tokens(parts.encoder(tokens))
+        masked = parts.tokens(parts.encoder({"inputs_embeds": tokens, "attention_mask": mask}))
+        cut = parts.tokens(parts.encoder(tokens[:, :5]))
+    torch.testing.assert_close(masked[:, :5], cut)
+    assert (masked[:, :5] - whole[:, :5]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("vit", (2, 15, 32), "expected 16 tokens of width 32"),
+        ("clip", (2, 16, 31), "expected 16 tokens of width 32"),
+        ("swin", (2, 255, 16), "expected 256 tokens of width 16"),
+        ("roberta-mlm", (2, 33, 32), "expected at most 32 tokens to enter the encoder, got 33"),
+    ],
+)
+def test_tokens_that_the_encoder_has_no_places_for(hub, name, shape, message):
+    hub(name)
+    with pytest.raises(UsageError, match=message):
+        loaded(name).split().encoder(torch.randn(shape))
+
+
+def test_a_map_enters_a_convolutional_encoder_also_as_tokens(hub):
+    hub("convnext")
+    source = loaded("convnext")
+    parts, images = source.split(), batch_of(source)
+    with torch.inference_mode():
+        feature_map = parts.embedder(images)
+        tokens = feature_map.flatten(2).transpose(1, 2)
+        assert torch.equal(parts.head(parts.encoder(tokens)), source.model(images))
+    assert source.convolutional
+    assert not loaded("swin").convolutional if hub("swin") else None
+
+
+def test_a_copy_with_other_modules_shares_all_else():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()))
+    copied = with_replaced(model, {"1.1": torch.nn.Identity()})
+    assert isinstance(model[1][1], torch.nn.ReLU)
+    assert isinstance(copied[1][1], torch.nn.Identity)
+    assert {id(p) for p in copied.parameters()} == {id(p) for p in model.parameters()}
+    copied.to(torch.float64)
+    assert all(p.dtype == torch.float64 for p in model.parameters())
+
+
+# Features
+
+
+@pytest.mark.parametrize("name", ["swin", "vit", "convnext", "ast", "wav2vec2-layers", "clip"])
+def test_features_are_what_the_head_is_linear_on(hub, name):
+    model = hub(name)
+    source = loaded(name)
+    batch = batch_of(source)
+    with torch.inference_mode():
+        features, logits = source.features(batch), source.model(batch)
+        if name == "clip":
+            again = features @ source.model.similarity.texts.T * model.logit_scale.exp()
+        else:
+            again = {"ast": lambda: model.classifier.dense}.get(name, lambda: model.classifier)()(features)
+    torch.testing.assert_close(again, logits)
+
+
+@pytest.mark.parametrize("name", ["bert-bare", "bert-mlm", "roberta-texts"])
+def test_features_of_texts_are_the_mean_over_tokens_that_are_no_padding(hub, name):
+    hub(name)
+    source = loaded(name)
+    with torch.inference_mode():
+        together = source.features(batch_of(source))
+        alone = [source.features(source.input.batch([text], CPU)) for text in TEXTS]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bare_encoder_is_no_classifier_but_gives_features(hub):
+    for name in BARE:
+        hub(name)
+        with pytest.raises(UsageError, match=f"hf:small/{name} has none; fit one .* --head probe:SURROGATE"):
+            open_source(f"hf:small/{name}").load(None)
+        source = loaded(name)
+        assert source.class_names == ()
+        batch = batch_of(source)
+        with torch.inference_mode():
+            assert torch.equal(source.model(batch), source.features(batch))
+
+
+def test_a_pooler_that_was_never_trained_is_not_used(folder):
+    path = folder("vit-bare")
+    state = load_file(path / "model.safetensors")
+    save_file({k: v for k, v in state.items() if "pooler" not in k}, path / "model.safetensors")
+    source = open_source(str(path)).load(None, head=False)
+    with torch.inference_mode():
+        images = batch_of(source)
+        hidden = source.split().encoder(source.split().embedder(images)).output.last_hidden_state
+        torch.testing.assert_close(source.features(images), hidden.mean(dim=1))
+
+
+# Text
+
+
+def test_a_text_is_cut_at_the_models_length_and_an_empty_one_has_logits(hub):
+    hub("roberta-mlm")
+    source = loaded("roberta-mlm")
+    # 34 positions, of which RoBERTa's kind leaves the first two unused.
+    assert source.input.max_tokens == 32
+    batch = source.input.batch(["word " * 100, ""], CPU)
+    assert batch["input_ids"].shape == (2, 32)
+    with torch.inference_mode():
+        logits = source.model(batch)
+        assert logits.isfinite().all()
+        parts = source.split()
+        assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), logits)
+
+
+def test_unknown_words_count_as_content(hub):
+    model = hub("bert-mlm")
+    source = loaded("bert-mlm")
+    batch = source.input.batch(["the ☃ sat"], CPU)
+    assert source.input.tokenizer.unk_token_id in batch["input_ids"]
+    with torch.inference_mode():
+        wanted = model(**batch).logits[:, 1:-1].mean(dim=1)
+        torch.testing.assert_close(source.model(batch), wanted, rtol=1e-4, atol=1e-5)
+
+
+# Preprocessing
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "sd"),
+    [
+        ({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        ({"do_normalize": False}, (0, 0, 0), (1, 1, 1)),
+        ({"do_rescale": False, "image_mean": [255.0] * 3, "image_std": [51.0] * 3}, (1, 1, 1), (0.2, 0.2, 0.2)),
+        ({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, (0.5,) * 3, (0.5,) * 3),
+    ],
+)
+def test_images_are_scaled_as_the_models_own_preprocessing_does(folder, options, mean, sd):
+    path = folder("vit")
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, resample=3, **options)
+    processor.save_pretrained(path)
+    own = open_source(str(path)).load(None).input
+    assert own.mean == pytest.approx(mean)
+    assert own.sd == pytest.approx(sd)
+    assert (own.size, own.interpolation) == ((32, 32), "bicubic")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    wanted = processor(torch.from_numpy(pixels), return_tensors="pt", do_resize=False)["pixel_values"]
+    found = own.batch([pixels.astype(np.float32) / 255], CPU)
+    torch.testing.assert_close(found, wanted.to(found.dtype), rtol=1e-4, atol=1e-4)
+
+
+def test_the_crop_of_the_models_own_preprocessing_is_left_out_and_said(hub):
+    hub("clip")
+    source = loaded("clip")
+    assert source.input.size == (32, 32)
+    assert "without the crop" in dict(source.notes)["resize"]
+
+
+@pytest.mark.parametrize("name", ["vit", "swin", "swin-positions", "dinov2", "clip"])
+def test_another_input_size_interpolates_positions(hub, name):
+    hub(name)
+    source = open_source(f"hf:small/{name}").load(48)
+    images = batch_of(source)
+    assert images.shape[2:] == (48, 48)
+    parts = source.split()
+    with torch.inference_mode():
+        logits = source.model(images)
+        assert torch.equal(parts.head(parts.encoder(parts.embedder(images))), logits)
+        # Twice the same size is the same model.
+        own = loaded(name)
+        assert torch.equal(open_source(f"hf:small/{name}").load(32).model(batch_of(own)), own.model(batch_of(own)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("bert-mlm", 64, "--input-size applies to images, source hf:small/bert-mlm takes text"),
+        ("ast", 64, "takes sound"),
+        ("vit", 4, "takes no images of 4 pixels; leave out --input-size"),
+    ],
+)
+def test_sizes_that_do_not_apply(hub, name, size, message):
+    hub(name)
+    with pytest.raises(UsageError, match=message):
+        open_source(f"hf:small/{name}").load(size)
+
+
+# Files
+
+
+def test_a_folder_a_file_and_shards_give_the_same_model(hub, folder):
+    wanted = loaded("bert-texts") if hub("bert-texts") else None
+    path = folder("bert-texts")
+    batch = batch_of(wanted)
+    with torch.inference_mode():
+        logits = wanted.model(batch)
+        assert torch.equal(open_source(str(path)).load(None).model(batch), logits)
+        state = load_file(path / "model.safetensors")
+        torch.save(state, path / "weights.pth")
+        other = open_source("hf:small/bert-texts", weights=str(path / "weights.pth"))
+        assert torch.equal(other.load(None).model(batch), logits)
+        assert torch.equal(open_source("hf:small/roberta-mlm", weights=str(path)).load(None).model(batch), logits)
+        names = sorted(state)
+        for number, part in enumerate((names[::2], names[1::2]), start=1):
+            save_file({n: state[n] for n in part}, path / f"model-0000{number}-of-00002.safetensors")
+        weight_map = {n: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, n in enumerate(names)}
+        (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        os.remove(path / "model.safetensors")
+        sharded = open_source(str(path))
+        assert torch.equal(sharded.load(None).model(batch), logits)
+        assert len(sharded.fingerprint()["weights"]) == 2
+    (path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"of which are missing: model-00002-of-00002.safetensors"):
+        open_source(str(path)).fingerprint()
+
+
+def test_a_checkpoint_of_half_precision_is_computed_in_single(folder):
+    path = folder("vit")
+    state = {name: tensor.half() for name, tensor in load_file(path / "model.safetensors").items()}
+    save_file(state, path / "model.safetensors", metadata={"format": "pt"})
+    configuration = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**configuration, "dtype": "float16"}))
+    source = open_source(str(path)).load(None)
+    assert {p.dtype for p in source.model.parameters()} == {torch.float32}
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone(hub, tmp_path):
+    for name in ("swin", "bert-mlm", "clip"):
+        model = hub(name)
+        torch.manual_seed(3)
+        before = torch.rand(1)
+        torch.manual_seed(3)
+        first = open_source(f"random:hf:small/{name}").load(None)
+        assert torch.rand(1) == before
+        second = open_source(f"random:hf:small/{name}").load(None)
+        batch = batch_of(first)
+        with torch.inference_mode():
+            assert torch.equal(first.model(batch), second.model(batch))
+            assert (first.model(batch) - loaded(name).model(batch)).abs().max() > 1e-4
+        assert sum(p.numel() for p in model.parameters()) >= sum(p.numel() for p in first.model.parameters())
+    assert open_source("random:hf:small/swin").fingerprint()["weights"] == "random, seed 0"
+
+
+def test_random_weights_of_a_text_model_still_need_its_tokenizer(folder):
+    path = folder("bert-mlm")
+    (path / "model.safetensors").unlink()
+    assert open_source(f"random:{path}").load(None).class_names[0] == "[PAD]"
+    (path / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"expected the tokenizer \(tokenizer.json or .*\) of random:bert-mlm in"):
+        open_source(f"random:{path}").load(None)
+
+
+def test_a_fingerprint_names_all_that_decides_the_outputs(folder):
+    path = folder("clip")
+    first = open_source(str(path)).fingerprint()
+    assert {"config.json", "preprocessor_config.json", "tokenizer.json"} <= set(first["files"])
+    assert {"architecture", "weights", "prompt", "torch", "transformers", "tokenizers", "timm", "revision"} <= set(
+        first
+    )
+    changed = []
+    for file in ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"):
+        content = (path / file).read_bytes()
+        (path / file).write_bytes(content + b" ")
+        changed.append(open_source(str(path)).fingerprint())
+        (path / file).write_bytes(content)
+    assert len({json.dumps(each) for each in [first, *changed]}) == 5
+    assert open_source(str(path)).fingerprint() == first
+
+
+def test_a_revision_is_a_branch_a_tag_or_a_commit(hub):
+    for name, revision in (("vit", "1" * 40), ("convnext", "2" * 40)):
+        hub(name)
+        (snapshot,) = (hub.cache / f"models--small--{name}" / "snapshots").iterdir()
+        files = {file.name: file.read_bytes() for file in snapshot.iterdir()}
+        in_hub(hub.cache, "small/two", files, revision)
+    (hub.cache / "models--small--two" / "refs" / "old").write_text("1" * 40)
+    for name, revision, architecture in (
+        ("small/two", "2" * 40, "ConvNextForImageClassification"),
+        ("small/two@old", "1" * 40, "ViTForImageClassification"),
+        (f"small/two@{'1' * 40}", "1" * 40, "ViTForImageClassification"),
+    ):
+        found = open_source(f"hf:{name}").fingerprint()
+        assert (found["revision"], found["architecture"]) == (revision, architecture)
+    with pytest.raises(InputError, match="hf download small/two --revision 3"):
+        open_source("hf:small/two@3")
+
+
+# What cannot be a source
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+@pytest.mark.parametrize("content", ["pickle", "torch", "text", "foreign", "other shapes"])
+def test_weights_that_are_not_weights_are_refused_and_never_run(folder, content):
+    path = folder("bert-mlm")
+    state = load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    bad = path / "pytorch_model.bin"
+    if content == "pickle":
+        bad.write_bytes(pickle.dumps({"x": Evil()}))
+    elif content == "torch":
+        torch.save({"bert.embeddings.word_embeddings.weight": Evil()}, bad)
+    elif content == "text":
+        bad.write_text("hello")
+    elif content == "foreign":
+        torch.save({"a": torch.zeros(2)}, bad)
+    else:
+        torch.save({name: tensor[..., :-1] for name, tensor in state.items()}, bad)
+    with pytest.raises(InputError, match=r"^(cannot read weights|weights of bert-mlm do not fit)[^\n]*$"):
+        open_source(str(path)).load(None)
+
+
+def test_a_checkpoint_without_its_head_is_refused(folder):
+    path = folder("vit")
+    state = {k: v for k, v in load_file(path / "model.safetensors").items() if "classifier" not in k}
+    save_file(state, path / "model.safetensors")
+    with pytest.raises(InputError, match=r"do not fit ViTForImageClassification: 2 tensors missing.*classifier"):
+        open_source(str(path)).load(None)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "expected a JSON object"),
+        ("{}", "to name a timm `architecture` or transformers `architectures`"),
+        ('{"architectures": "ViTForImageClassification"}', "a model's class under `architectures`"),
+        ('{"architectures": ["GPT2LMHeadModel"]}', "'GPT2LMHeadModel' cannot be a source; there are: image class"),
+        ('{"architectures": ["os.system"]}', "cannot be a source"),
+        ('{"architectures": ["T5Model"], "model_type": "t5"}', "has none; fit one"),
+        ('{"architectures": ["SiglipModel"]}', "of CLIP's kind CLIPModel alone|has none"),
+        ('{"architectures": ["ViTForImageClassification"], "hidden_size": "wide"}', "cannot make ViTForImageClass"),
+        ('{"architectures": ["ViTForImageClassification"], "quantization_config": {}}', "has quantized weights"),
+    ],
+)
+def test_configurations_that_describe_no_source(folder, configuration, message):
+    path = folder("vit")
+    (path / "config.json").write_text(configuration)
+    with pytest.raises(InputError, match=message) as caught:
+        open_source(str(path)).load(None)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_that_a_repository_brings_is_never_run(folder):
+    path = folder("bert-texts")
+    (path / "evil.py").write_text("raise SystemExit('run')\nclass Evil: pass\n")
+    for name in ("config.json", "tokenizer_config.json"):
+        record = json.loads((path / name).read_text())
+        record["auto_map"] = dict.fromkeys(("AutoConfig", "AutoModel"), "evil.Evil") | {
+            "AutoTokenizer": ["evil.Evil", "evil.Evil"]
+        }
+        (path / name).write_text(json.dumps(record))
+    # The class is transformers' own, whatever the files map it to; a SystemExit would end the test.
+    assert type(open_source(str(path)).load(None).model.model).__name__ == "BertForSequenceClassification"
+
+
+def test_files_that_are_missing_are_named(folder):
+    path = folder("vit")
+    for file, message in (
+        (
+            "preprocessor_config.json",
+            r"image preprocessing \(preprocessor_config.json or processor_config.json\) of vit",
+        ),
+        ("model.safetensors", r"expected weights of vit in .*model.safetensors or pytorch_model.bin"),
+    ):
+        content = (path / file).read_bytes()
+        (path / file).unlink()
+        with pytest.raises(InputError, match=message):
+            open_source(str(path)).load(None)
+        (path / file).write_bytes(content)
+
+
+def test_a_tokenizer_of_another_model_is_noticed(folder):
+    path = folder("bert-mlm")
+    made("roberta-mlm")[1].save_pretrained(path)
+    with pytest.raises(InputError, match="they do not belong together"):
+        open_source(str(path)).load(None)
+
+
+@pytest.mark.parametrize("alias", ["clip-b16", "roberta-base", "random:roberta-base", "random:clip-b16"])
+def test_aliases_of_the_hub_that_are_not_here(hub, alias):
+    with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set.*hf download (openai|FacebookAI)/"):
+        open_source(alias).fingerprint()
