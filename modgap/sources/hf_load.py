@@ -8,12 +8,9 @@ import transformers
 from transformers.models.auto import modeling_auto as auto
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf_clip import contrastive_source
 from modgap.sources.hf_files import ModelFiles
 from modgap.sources.hf_library import quiet, telling
 from modgap.sources.hf_models import CONTRASTIVE, HfModel
-from modgap.sources.hf_stem import stem_source
-from modgap.sources.hf_text import text_source
 from modgap.sources.source import Source, headless
 from modgap.sources.timm_models import RANDOM_SEED, read_weights
 
@@ -70,10 +67,17 @@ def load(handle: HfModel, input_size: int | None, *, head: bool) -> Source:
         kind = INPUTS.get(getattr(model, "main_input_name", ""))
         if getattr(model.config, "is_encoder_decoder", False) or kind is None:
             raise UsageError(f"{architecture} is no encoder of images, text or sound, and cannot be a source")
+        # Imported one at a time: the library's image processing takes seconds, and text needs none of it.
         if family == "contrastive":
+            from modgap.sources.hf_clip import contrastive_source
+
             return contrastive_source(handle, model, input_size)
         if kind == "text":
+            from modgap.sources.hf_text import text_source
+
             return text_source(handle, model, family, input_size)
+        from modgap.sources.hf_stem import stem_source
+
         return stem_source(handle, model, kind, family, input_size, pooler=not untrained)
 
 

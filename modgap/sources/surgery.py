@@ -14,8 +14,6 @@ from modgap.sources.source import Parts
 
 __all__ = ["Entry", "Given", "checked_parts", "observed_entry", "path_of", "with_replaced"]
 
-STEM_SHARE = 0.5
-"""A stem with more of the parameters than this is no stem."""
 CLOSE = 1e-4
 
 
@@ -169,9 +167,6 @@ def checked_parts(make: Callable[[], Parts], model: nn.Module, sample: Any, what
     scale = whole.abs().max().clamp(min=1)
     if composed.shape != whole.shape or not ((composed - whole).abs().max() <= CLOSE * scale):
         raise UsageError(f"{what} cannot be split: its parts do not give its own outputs")
-    own, total = (sum(p.numel() for p in each.parameters()) for each in (parts.embedder, model))
-    if own > STEM_SHARE * total:
-        raise UsageError(f"{what} cannot be split: no module of its own is a stem")
     return parts
 
 

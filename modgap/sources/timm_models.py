@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import pickle
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -43,7 +45,15 @@ def read_weights(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message goes on to advise reading the file unsafely.
+        raise InputError(
+            f"cannot read weights from {path}: it is no file of PyTorch's, or holds more than tensors, which is "
+            "refused since reading it can run code; store the tensors as safetensors"
+        ) from error
     except Exception as error:  # torch's reader meets a file that is not its own with any error at all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read weights from {path}: {reason}") from error

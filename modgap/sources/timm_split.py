@@ -12,6 +12,8 @@ from modgap.sources.surgery import Entry, Given, checked_parts, observed_entry, 
 
 __all__ = ["split_model"]
 
+STEM_SHARE = 0.5
+"""What has more of the parameters than this is no stem."""
 SIBLINGS = {"conv_stem": ("bn1",), "conv1": ("bn1", "act1", "maxpool")}
 """What follows the first convolution under the model itself and belongs to the stem: norm, activation, pooling."""
 
@@ -36,7 +38,11 @@ def split_model(model: nn.Module, size: tuple[int, int]) -> Parts:
     weight = convolution.weight
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, convolution.in_channels, *size, generator=generator).to(weight.device, weight.dtype)
-    return checked_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
+    parts = checked_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
+    own, total = (sum(p.numel() for p in each.parameters()) for each in (parts.embedder, model))
+    if own > STEM_SHARE * total:
+        raise UsageError(f"{type(model).__name__} cannot be split: its first convolution is in no module of its own")
+    return parts
 
 
 def _split(model: Any, first: str, sample: Tensor) -> Parts:

@@ -1,0 +1,170 @@
+"""Sources as a user of the command meets them: processes, one line of error, an exit code."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.hub_layout import saved_in_hub
+from tests.small_models import made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A hub's home with a small text model and a small image model in it."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("bert-mlm", "vit"):
+        saved_in_hub(folder / "hub", f"small/{name}", *made(name))
+    return folder
+
+
+@pytest.fixture
+def python(own_cache):
+    """Run Python code in a process, with arguments."""
+
+    def run(code, *args, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", code, *args],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "MODGAP_CACHE": str(own_cache), **environment},
+        )
+
+    return run
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def refused(done, code, message):
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("modgap: ")
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "message"),
+    [
+        ("swin-bb", 2, "unknown source 'swin-bb'; did you mean swin-b or swin-b-in1k"),
+        ("hf:not/here", 1, "hf download not/here"),
+        ("hf:small/vit@v9", 1, "hf download small/vit --revision v9"),
+        ("hf:a b", 2, "expected hf:ORGANISATION/NAME[@REVISION], got hf:a b"),
+        ("swin-b", 1, "hf download timm/swin_base_patch4_window7_224.ms_in22k"),
+        ("vit-b", 1, "hf download timm/vit_base_patch16_224.augreg_in21k"),
+        ("clip-b16", 1, "configuration files of clip-b16 are not on this machine"),
+        ("random:roberta-base", 1, "HF_HUB_OFFLINE is set"),
+        ("random:hf:not/here", 1, "hf download not/here"),
+        ("minilm", 2, "minilm has none; fit one on labelled data of its modality with --head probe:SURROGATE"),
+    ],
+)
+def test_a_source_that_is_not_to_be_had(modgap, home, small_images, source, code, message):
+    done = modgap("discrepancy", "--source", source, "--target", small_images, HF_HOME=str(home))
+    refused(done, code, message)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ("{", "config.json is not JSON"),
+        ('{"architectures": ["DetrForObjectDetection"]}', "'DetrForObjectDetection' cannot be a source"),
+        ("{}", "to name a timm `architecture` or transformers `architectures`"),
+    ],
+)
+def test_a_folder_that_describes_no_source(modgap, tmp_path, small_images, configuration, message):
+    (tmp_path / "config.json").write_text(configuration)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    done = modgap("discrepancy", "--source", tmp_path, "--target", small_images)
+    refused(done, 2 if "Detr" in configuration else 1, message)
+
+
+@pytest.mark.parametrize("kind", ["bare pickle", "inside torch's file"])
+def test_a_malicious_weights_file_is_not_executed(modgap, home, tmp_path, small_images, kind):
+    bad, trace = tmp_path / "pytorch_model.bin", tmp_path / "executed"
+    if kind == "bare pickle":
+        bad.write_bytes(pickle.dumps(Evil(trace)))
+    else:
+        torch.save({"x": Evil(trace)}, bad)
+    done = modgap("discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images,
+                  HF_HOME=str(home))  # fmt: skip
+    refused(done, 1, f"cannot read weights from {bad}")
+    assert not trace.exists()
+
+
+def test_a_folder_without_its_tokenizer(modgap, home, tmp_path, small_images):
+    (snapshot,) = (home / "hub" / "models--small--bert-mlm" / "snapshots").iterdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((snapshot / name).read_bytes())
+    done = modgap("discrepancy", "--source", tmp_path, "--target", small_images)
+    refused(done, 1, "expected the tokenizer (tokenizer.json or vocab.txt")
+
+
+FINGERPRINT = """
+import json, sys
+from modgap.sources import open_source
+print(json.dumps(open_source(sys.argv[1]).fingerprint(), sort_keys=True))
+print(sorted({"torch", "timm", "transformers", "tokenizers"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("source", ["hf:small/bert-mlm", "hf:small/vit", "random:hf:small/vit", "minilm"])
+def test_a_fingerprint_needs_no_model_library(home, python, source):
+    done = python(FINGERPRINT, source, HF_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    record, imported = done.stdout.splitlines()
+    assert json.loads(record)["architecture"]
+    assert imported == "[]"
+
+
+def test_loading_says_nothing_on_stderr_and_asks_no_network(home, python):
+    code = (
+        "import socket\n"
+        "def refuse(*args, **kwargs): raise SystemExit('asked the network')\n"
+        "socket.create_connection = socket.getaddrinfo = refuse\n"
+        "import sys; from modgap.sources import open_source\n"
+        "for name in sys.argv[1:]: open_source(name).load(None)\n"
+    )
+    # Not offline by the variable: what is here must do without asking.
+    done = python(code, "hf:small/bert-mlm", "hf:small/vit", HF_HOME=str(home), HF_HUB_OFFLINE="0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_list_and_one_source_whole(modgap, home):
+    done = modgap("sources", HF_HOME=str(home))
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
+    aliases = ("swin-b", "swin-b-in1k", "vit-b", "clip-b16", "roberta-base", "minilm", "rxnfp", "efficientnet-lite0")
+    assert set(aliases) <= set(rows)
+    assert "21,841" in rows["swin-b"]
+    assert "21,843" in rows["vit-b"]
+    assert " none " in rows["minilm"]
+    assert " no " in rows["clip-b16"]
+    assert "hf:NAME[@REVISION]" in done.stdout
+    one = modgap("sources", "roberta-base", HF_HOME=str(home))
+    assert "124,697,433" in one.stdout
+    assert "hf download FacebookAI/roberta-base" in one.stdout
+    refused(modgap("sources", "roberta"), 2, "did you mean roberta-base")
+
+
+def test_what_the_hubs_cache_holds_is_here(modgap, home):
+    (snapshot,) = (home / "hub" / "models--small--bert-mlm" / "snapshots").iterdir()
+    other = home.parent / "other"
+    folder = other / "hub" / "models--FacebookAI--roberta-base"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots").mkdir()
+    (folder / "snapshots" / "abc").symlink_to(snapshot)
+    rows = modgap("sources", HF_HOME=str(other)).stdout.splitlines()
+    (row,) = [line for line in rows if line.strip().startswith("roberta-base")]
+    assert " yes " in row
