@@ -1,6 +1,7 @@
 """Sources that other packages bring: entry points of the group `modgap.sources`."""
 
 import logging
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +29,8 @@ class SourcePlugin(Protocol):
 def _entries(reserved: frozenset[str]) -> dict[str, metadata.EntryPoint]:
     """Entry points by name, each name once; names that modgap has itself are its own."""
     found: dict[str, metadata.EntryPoint] = {}
-    for entry in metadata.entry_points(group=GROUP):
+    # In an order that does not depend on the file system's, so that the same one of two wins everywhere.
+    for entry in sorted(metadata.entry_points(group=GROUP), key=_order):
         taken = found.get(entry.name)
         if entry.name in reserved:
             log.warning("source plug-in %s (%s) is passed over: modgap has a source of that name", *_named(entry))
@@ -37,6 +39,10 @@ def _entries(reserved: frozenset[str]) -> dict[str, metadata.EntryPoint]:
         else:
             found.setdefault(entry.name, entry)
     return found
+
+
+def _order(entry: metadata.EntryPoint) -> tuple[str, str, str]:
+    return entry.name, entry.dist.name if entry.dist else "", entry.value
 
 
 def _named(entry: metadata.EntryPoint) -> tuple[str, str]:
@@ -56,10 +62,10 @@ def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
             info: Any = entry.load().describe()
             if not isinstance(info, SourceInfo):
                 raise TypeError(f"describe() gave a {type(info).__name__}, not a SourceInfo")
-        except Exception as error:  # foreign code fails in any way at all, and must not take the list with it
+        except (Exception, SystemExit) as error:  # foreign code fails in any way, and must not take the list with it
             log.warning("source plug-in %s (%s) is broken and passed over: %s", *_named(entry), _one_line(error))
             continue
-        infos.append(info)
+        infos.append(replace(info, name=entry.name))
     return infos
 
 
@@ -73,12 +79,15 @@ def plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceH
     if entry is None:
         return None
     try:
-        return entry.load().open(weights)
+        handle: Any = entry.load().open(weights)
+        if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
+            raise TypeError(f"open() gave a {type(handle).__name__}, not a source's handle")
+        return handle
     except InputError:
         raise
-    except Exception as error:  # foreign code fails in any way at all
+    except (Exception, SystemExit) as error:  # foreign code fails in any way at all
         raise InputError(f"source plug-in {name} ({entry.value}) is broken: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
