@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 
 import numpy as np
@@ -319,7 +318,7 @@ def table(self): return Table(Lazy(), np.arange(200) % 2, ["a", "b"], np.zeros(2
 Target.read_originals = table
 target = open_target(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-path = convert(target)
+(path,) = convert(target)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, path)
 """
 
@@ -348,9 +347,8 @@ def test_reading_a_copy_does_not_read_all_of_it(series, data):
     subprocess.run([sys.executable, "-c", LAZY, str(series)], capture_output=True, text=True, check=True)
     target = open_target(str(series))
     _ = target.fingerprint
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert target.read().samples[123][0, 0, 0] == 123
-    assert time.perf_counter() - began < 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000
 
 
