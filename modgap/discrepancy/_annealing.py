@@ -10,9 +10,9 @@ import math
 import numpy as np
 from numba import njit, uint64
 
-from modgap.discrepancy._climbing import swap_gain
+from modgap.discrepancy._climbing import first_most
 from modgap.discrepancy._drawing import GAMMA, _below, _mix
-from modgap.discrepancy._tables import move
+from modgap.discrepancy._either import fill_gains, move
 
 __all__ = ["anneal"]
 
@@ -24,20 +24,6 @@ ODDS, STAGE = 512, 10
 def _uniform(key, draw):
     """A number in [0, 1), of 53 bits."""
     return (_mix(key + uint64(draw + 1) * uint64(GAMMA)) >> uint64(11)) * 2.0**-53
-
-
-@njit(nogil=True)
-def _fill_gains(state, k, found):
-    """Matches gained by giving k each source class (C,), where a taken one means a swap; the largest."""
-    gains, losses = state.gains[k], state.losses
-    for c in range(len(found)):
-        found[c] = gains[c] - losses[c] + state.bases[k]
-    for other in range(len(state.chosen)):
-        found[state.chosen[other]] = swap_gain(state.confusion, k, other) if other != k else 0
-    most = found[0]
-    for c in range(1, len(found)):
-        most = max(most, found[c])
-    return most
 
 
 @njit(nogil=True)
@@ -78,20 +64,21 @@ def _draw_class(found, most, odds, levels, temperature, share):
 
 
 @njit(cache=True, nogil=True)
-def anneal(ranks, state, seed, run, hot, cold, steps):
+def anneal(source, state, seed, run, hot, cold, steps):
     """Change the map by heat-bath steps; the temperature, in matches, falls geometrically from hot to cold.
 
     It stays for STAGE steps at a time, for which the odds of every gain are worked out once.
     """
     classes = len(state.chosen)
     key = _mix(_mix(uint64(seed) + uint64(GAMMA)) ^ _mix(uint64(run) + uint64(GAMMA)))
-    found, odds, levels, temperature = np.empty_like(state.losses), np.empty(ODDS), 0, hot
+    found, odds, levels, temperature = np.empty(len(state.owner), state.weights.dtype), np.empty(ODDS), 0, hot
     for step in range(steps):
         if step % STAGE == 0:
             temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))
             levels = _fill_odds(odds, temperature)
         k = _below(key, 2 * step, classes)
-        most = _fill_gains(state, k, found)
+        fill_gains(source, state, k, found)
+        most = first_most(found)[0]
         c = _draw_class(found, most, odds, levels, temperature, _uniform(key, 2 * step + 1))
         if c != state.chosen[k]:
-            move(ranks, state, k, c)
+            move(source, state, k, c)

@@ -16,12 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from modgap.discrepancy._moves import beats, counter_of, fill_swaps
 from modgap.discrepancy.ranks import Ranking
 
-__all__ = ["Ranks", "State", "move", "new_state", "ranks_of", "restart_from"]
-
-NARROW = 1 << 28
-"""Total weight up to which the tables are 32 bits wide; twice it must fit."""
+__all__ = ["Ranks", "State", "fill_gains", "move", "new_state", "ranks_of", "restart_from"]
 
 
 class Ranks(NamedTuple):
@@ -74,7 +72,7 @@ def ranks_of(logits: np.ndarray, ranking: Ranking) -> Ranks:
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> State:
     """Room for a map and its tables; `restart_from` fills it."""
     size, total = len(labels), int(weights.sum())
-    number = np.int32 if total < NARROW else np.int64
+    number = counter_of(weights)
     best, second, above_best, above_second = (np.zeros(size, np.int32) for _ in range(4))
     return State(
         labels.astype(np.int32),
@@ -97,12 +95,6 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
     )
 
 
-@njit(inline="always")
-def _beats(row, c, d):
-    """Whether class c ranks above class d."""
-    return row[c] > row[d] or (row[c] == row[d] and c < d)
-
-
 @njit(nogil=True)
 def _find_in_row(row, chosen, known):
     """Target classes of the best and second-best chosen classes of a row; `known` is the best, or -1."""
@@ -110,11 +102,11 @@ def _find_in_row(row, chosen, known):
     if best < 0:
         best = 0
         for k in range(1, len(chosen)):
-            if _beats(row, chosen[k], chosen[best]):
+            if beats(row, chosen[k], chosen[best]):
                 best = k
     second = -1
     for k in range(len(chosen)):
-        if k != best and (second < 0 or _beats(row, chosen[k], chosen[second])):
+        if k != best and (second < 0 or beats(row, chosen[k], chosen[second])):
             second = k
     return best, second
 
@@ -148,9 +140,9 @@ def _add_beyond(ranks, state, i, weight):
     best, second = state.best[i], state.second[i]
     last = ranks.leading[i, -1]
     for c in range(len(row)):
-        if c == last or _beats(row, c, last) or not _beats(row, c, state.chosen[second]):
+        if c == last or beats(row, c, last) or not beats(row, c, state.chosen[second]):
             continue
-        if _beats(row, c, state.chosen[best]):
+        if beats(row, c, state.chosen[best]):
             if best == y:
                 state.losses[c] += weight
             state.gains[y, c] += weight
@@ -203,7 +195,7 @@ def _touch(ranks, state, c, count):
     for j in range(state.size[0]):
         i = state.deep[j]
         row, second = ranks.logits[ranks.rows[i]], state.chosen[state.second[i]]
-        if not marked[i] and not _beats(row, second, c):
+        if not marked[i] and not beats(row, second, c):
             marked[i] = True
             touched[count] = i
             count += 1
@@ -247,7 +239,7 @@ def _update_deep(ranks, state, count):
     state.size[0] = size
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def restart_from(ranks, state, chosen):
     """Forget the state's map and tables, and fill them for another map (K,)."""
     state.gains[:], state.losses[:], state.bases[:], state.confusion[:] = 0, 0, 0, 0
@@ -263,7 +255,7 @@ def restart_from(ranks, state, chosen):
     _update_deep(ranks, state, len(state.labels))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def move(ranks, state, k, c):
     """Move target class k to source class c (not its own), swapping where c is taken; mend all tables."""
     count = _touch(ranks, state, c, _touch(ranks, state, state.chosen[k], 0))
@@ -272,3 +264,12 @@ def move(ranks, state, k, c):
     _find(ranks, state, count)
     _add(ranks, state, count, 1)
     _update_deep(ranks, state, count)
+
+
+@njit(nogil=True)
+def fill_gains(ranks, state, k, found):
+    """Matches gained by giving target class k each source class, into found (C,), where a taken one means a swap."""
+    gains, losses = state.gains[k], state.losses
+    for c in range(len(found)):
+        found[c] = gains[c] - losses[c] + state.bases[k]
+    fill_swaps(state, k, found)
