@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from modgap.discrepancy._tables import move, new_state, ranks_of, restart_from
+from modgap.discrepancy import _dense, costs, restarts
+from modgap.discrepancy._annealing import anneal
+from modgap.discrepancy._climbing import climb
+from modgap.discrepancy._either import restart_from
+from modgap.discrepancy._tables import move, new_state, ranks_of
 from modgap.discrepancy.bounds import upper_bound
-from modgap.discrepancy.ranks import rank_samples, ranks_kept
+from modgap.discrepancy.costs import ranks_kept
+from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
 from modgap.errors import UsageError
 from tests import naive_search as naive
@@ -18,6 +23,21 @@ from tests import naive_search as naive
 @pytest.fixture(scope="module")
 def branch_and_bound():
     return runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "branch_and_bound.py"))["most_matches"]
+
+
+@pytest.fixture(params=["tables", "rows"])
+def each_way(request, monkeypatch):
+    """The search by tables of gains and by rows of logits, whatever the sizes."""
+    most = {"tables": 0, "rows": 1000}[request.param]
+    monkeypatch.setattr(costs, "ROWS", most)
+    monkeypatch.setattr(costs, "ROWS_UNRANKED", most)
+
+
+@pytest.fixture
+def small_samples(monkeypatch):
+    """Runs are annealed on 60 entries."""
+    monkeypatch.setattr(restarts, "SAMPLE", 60)
+    monkeypatch.setattr(restarts, "LONG_READS", 1)
 
 
 def table_gains(state):
@@ -51,6 +71,72 @@ def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties, heaviest):
         np.testing.assert_array_equal(state.best, naive.predictions(logits, state.chosen))
 
 
+def dense_gains(source, state):
+    """Gains of all single moves and swaps (K, C)."""
+    found = np.zeros_like(state.gains)
+    for k, row in enumerate(found):
+        _dense.fill_gains(source, state, k, row)
+    return found
+
+
+def swap_gains(logits, labels, chosen, weights):
+    """Weight of matches gained by exchanging two target classes, shape (K, K)."""
+    gains = np.zeros((len(chosen), len(chosen)), np.int64)
+    for k, j in itertools.product(range(len(chosen)), repeat=2):
+        swapped = chosen.copy()
+        swapped[[k, j]] = chosen[[j, k]]
+        right, before = (naive.predictions(logits, one) == labels for one in (swapped, chosen))
+        gains[k, j] = weights[right].sum() - weights[before].sum()
+    return gains
+
+
+@pytest.mark.parametrize("heaviest", [1, 9, 1 << 27])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("classes", "chosen"), [(20, 5), (7, 2), (6, 6)])
+def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
+    rng = np.random.default_rng(6)
+    logits, labels = naive.problem(rng, 110, classes, chosen, 0.5, ties)
+    logits[logits == 0] *= rng.choice(np.float32([-1, 1]), (logits == 0).sum())
+    rows = np.concatenate([np.arange(110), rng.integers(0, 110, 40)])
+    labels = np.concatenate([labels, rng.integers(0, chosen, 40)])
+    weights = rng.integers(1, heaviest + 1, 150)
+    source, state = _dense.Rows(logits, rows), _dense.new_state(labels, weights, chosen, classes)
+    restart_from(source, state, np.arange(chosen))
+    for step in range(60):
+        k, c = rng.integers(chosen), rng.integers(classes)
+        if state.chosen[k] != c:
+            _dense.move(source, state, k, c)
+        predicted = naive.predictions(logits[rows], state.chosen)
+        counts = np.zeros((chosen, chosen), np.int64)
+        np.add.at(counts, (labels, predicted), weights)
+        np.testing.assert_array_equal(state.confusion, counts)
+        # Gains are mended where few rivals changed since they were last asked for: so ask now and then only.
+        if step % 4 == 0 or step < 8:
+            gains = naive.move_gains(logits[rows], labels, state.chosen, weights)
+            gains[:, state.chosen] = swap_gains(logits[rows], labels, state.chosen, weights)
+            np.testing.assert_array_equal(dense_gains(source, state), gains)
+
+
+@pytest.mark.parametrize("shape", [(200, 50, 2), (300, 70, 6), (150, 40, 20)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_both_ways_take_the_same_steps(shape, ties):
+    logits, labels = naive.problem(np.random.default_rng(7), *shape, 0.3, ties)
+    classes, chosen = shape[1:]
+    weights = np.random.default_rng(8).integers(1, 4, len(labels))
+    table, rows = new_state(labels, weights, chosen, classes), _dense.new_state(labels, weights, chosen, classes)
+    ways = [
+        (ranks_of(logits, rank_samples(logits, chosen, kept=9)), table),
+        (_dense.Rows(logits, np.arange(len(labels))), rows),
+    ]
+    for source, state in ways:
+        restart_from(source, state, np.arange(chosen))
+        anneal(source, state, 1, 2, 4.0, 0.5, 300)
+        climb(source, state)
+    np.testing.assert_array_equal(table.chosen, rows.chosen)
+    np.testing.assert_array_equal(table.confusion, rows.confusion)
+
+
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.slow
 @pytest.mark.parametrize("signal", [0.0, 0.7])
 def test_search_finds_the_enumerated_optimum(signal):
@@ -116,6 +202,7 @@ def milp_optimum(logits, labels, n_classes):
     return 1 + result.fun / samples
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_search_agrees_with_an_integer_programme(number):
@@ -133,6 +220,7 @@ def test_branch_and_bound_that_judges_the_search_equals_enumeration(branch_and_b
         assert branch_and_bound(logits, labels, 4, optimum) == optimum
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("samples", [24, 100])
 def test_search_finds_proved_optima(branch_and_bound, samples):
     for seed in range(100, 106):
@@ -141,6 +229,7 @@ def test_search_finds_proved_optima(branch_and_bound, samples):
         assert found == branch_and_bound(logits, labels, 8, found)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("kept", [None, 2, 7])
 def test_value_is_the_maps_with_ties_and_few_ranks(kept):
     logits, labels = naive.problem(np.random.default_rng(1), 300, 40, 6, 0.5, ties=True)
@@ -149,8 +238,9 @@ def test_value_is_the_maps_with_ties_and_few_ranks(kept):
     assert found == search(logits, labels, 6)
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("threads", [2, 4])
-@pytest.mark.parametrize("shape", [(300, 60, 6), (300, 60, 40), (60, 9, 4)])
+@pytest.mark.parametrize("shape", [(300, 60, 6), (300, 60, 20), (60, 9, 4)])
 def test_same_for_any_number_of_threads(threads, shape):
     logits, labels = naive.problem(np.random.default_rng(2), *shape, 0.3)
     start = np.arange(shape[2])
@@ -158,6 +248,35 @@ def test_same_for_any_number_of_threads(threads, shape):
     assert repr(search(logits, labels, shape[2], starts=[start], seed=3, threads=threads)) == repr(once)
 
 
+@pytest.mark.usefixtures("small_samples")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_runs_on_a_sample_climb_on_all(threads):
+    logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
+    start, weights = np.arange(6), np.random.default_rng(3).integers(1, 4, 300)
+    assert restarts.plan(restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6)).sampled == 60
+    found = search(logits, labels, 6, starts=[start], restarts=4, threads=threads, weights=weights)
+    predicted = naive.predictions(logits, np.array(found.map))
+    assert found.value == pytest.approx(weights[predicted != labels].sum() / weights.sum())
+    assert found.value <= weights[naive.predictions(logits, start) != labels].sum() / weights.sum()
+    assert min(found.restart_values) >= found.value
+    assert len(found.restart_values) == 4
+    assert found == search(logits, labels, 6, starts=[start], restarts=4, weights=weights)
+
+
+def test_sampled_runs_find_a_planted_map(small_samples):
+    logits, labels, hidden = naive.planted(np.random.default_rng(4), 2000, 200, 5)
+    assert search(logits, labels, 5, restarts=2).map == tuple(hidden)
+
+
+@pytest.mark.usefixtures("each_way")
+def test_mapped_logits_give_the_same(tmp_path):
+    logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
+    np.save(tmp_path / "logits.npy", logits)
+    mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
+    assert search(mapped, labels, 6) == search(logits, labels, 6)
+
+
+@pytest.mark.usefixtures("each_way")
 def test_as_many_target_as_source_classes():
     logits, labels = naive.problem(np.random.default_rng(3), 200, 15, 15, 1.0)
     found = search(logits, labels, 15)
@@ -166,12 +285,14 @@ def test_as_many_target_as_source_classes():
     assert search(small, few, 6, enumerable=0).value == search(small, few, 6).value
 
 
+@pytest.mark.usefixtures("each_way")
 def test_planted_map_is_recovered():
     logits, labels, hidden = naive.planted(np.random.default_rng(4), 2000, 200, 20)
     found = search(logits, labels, 20, threads=2)
     assert found.map == tuple(hidden)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_never_worse_than_starts_and_upper_bound():
     logits, labels = naive.problem(np.random.default_rng(5), 200, 50, 8, 0.3)
     start = np.arange(8)
@@ -181,6 +302,7 @@ def test_never_worse_than_starts_and_upper_bound():
     assert found.restart_values == ()
 
 
+@pytest.mark.usefixtures("each_way")
 def test_ranking_can_be_reused_for_a_half_and_for_other_labels():
     logits, labels = naive.problem(np.random.default_rng(6), 200, 50, 5, 0.5)
     half = np.arange(0, 200, 2)
@@ -194,6 +316,7 @@ def test_ranking_can_be_reused_for_a_half_and_for_other_labels():
     assert both.value == pytest.approx(naive.value(logits[half], labels[half] % 2, both.map))
 
 
+@pytest.mark.usefixtures("each_way")
 def test_entries_of_one_sample_count_each():
     logits, labels = naive.problem(np.random.default_rng(7), 50, 30, 4, 0.5)
     rows = np.concatenate([np.arange(50), np.arange(10)])
@@ -221,7 +344,28 @@ def test_ranks_kept_leave_few_samples_open():
     assert ranks_kept(1 << 20, 20_000, 4) == 128
 
 
+@pytest.mark.usefixtures("each_way")
 def test_restarts_depend_on_the_seed():
     logits, labels = naive.problem(np.random.default_rng(9), 200, 400, 8)
     values = [search(logits, labels, 8, seed=seed, restarts=2).restart_values for seed in range(4)]
     assert len(set(values)) > 1
+
+
+def test_ranking_keeps_no_more_than_is_needed():
+    assert costs.ranks_needed(20_000, 21_841, 4) == 1
+    # The assignment walks down the ranks here, and here the search keeps tables.
+    assert costs.ranks_needed(1000, 200, 10) == ranks_kept(1000, 200, 10) > 1
+    assert costs.ranks_needed(1000, 1000, 50) == ranks_kept(1000, 1000, 50) > 1
+    assert costs.searches_rows(200_000, 21_841, 16)
+    assert not costs.searches_rows(200_000, 21_841, 100)
+    logits, _ = naive.problem(np.random.default_rng(9), 700, 150, 4, ties=True)
+    first = rank_samples(logits, 4, threads=2)
+    np.testing.assert_array_equal(first.leading, rank_samples(logits, 4, kept=20).leading[:, :1])
+
+
+@pytest.mark.parametrize(("entries", "classes", "chosen"), [(24, 30, 8), (1000, 1000, 4), (20_000, 21_841, 12)])
+def test_plans_are_within_bounds(entries, classes, chosen):
+    todo = restarts._plan_rows(entries, classes, chosen)
+    assert 1 <= todo.runs <= 24
+    assert todo.steps == 5 * chosen**2
+    assert min(entries, 2000) <= todo.sampled <= entries

@@ -9,15 +9,13 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy._confusion import count_by_reading, count_by_walking
 from modgap.discrepancy._drawing import draw_maps
+from modgap.discrepancy.costs import walks_ranks
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.trials import _share
 from modgap.errors import UsageError
 
 __all__ = ["Assignment", "assignment"]
 
-# A class met on a walk down the ranks costs about a sixth of a logit read out of order: measured at
-# C = 1,000, where walking is the faster from K = 12 on.
-STEPS_PER_READING = 6
 SUBSETS_AT_A_TIME = 16
 
 
@@ -138,7 +136,7 @@ def _assign_all(logits, ranking: Ranking, labels, weights, chosen: np.ndarray, t
 def _count(logits, ranking: Ranking, labels, weights, block, place, counts) -> None:
     """Count (label, predicted class) under each subset of a block, by the cheaper of two kernels."""
     n_classes = block.shape[1]
-    if ranking.n_source_classes < STEPS_PER_READING * n_classes * (n_classes + 1):
+    if walks_ranks(ranking.n_source_classes, n_classes):
         count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, place, counts)
     else:
         count_by_reading(logits, ranking.rows, labels, weights, block, counts)

@@ -106,14 +106,15 @@ def warm_up(names: Sequence[str]) -> None:
     warm_up_trials()
     logits, labels = np.zeros((40, 3), np.float32), np.arange(40) % 2
     logits.flags.writeable = False
+    many = np.repeat(logits, 40, axis=1)
+    many.flags.writeable = False
     if "assignment" in names:
-        assignment(logits, labels, 2, subsets=2)
-        many = np.repeat(logits, 20, axis=1)
-        many.flags.writeable = False
-        assignment(many, labels, 2, subsets=2)
+        for some in (logits, many):
+            assignment(some, labels, 2, subsets=2)
     if "search" in names:
         search(logits, labels, 2)
-        search(logits, labels, 2, restarts=1, enumerable=0)
+        for some in (logits, many):
+            search(some, labels, 2, restarts=1, enumerable=0)
     wrong_terms(logits, label_space(labels), np.arange(40), np.arange(2))
 
 

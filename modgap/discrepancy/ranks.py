@@ -8,14 +8,11 @@ import numpy as np
 from numba import njit
 
 from modgap.discrepancy._ranking import leading_classes
+from modgap.discrepancy.costs import ranks_needed
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import RANKED_ROWS, _class_dtype, _share, rank_leading
 
-__all__ = ["Ranking", "rank_columns", "rank_samples", "ranks_kept"]
-
-LEFT_OPEN = 5e-4
-MEMORY = 1 << 30
-BYTES_PER_RANK = 8
+__all__ = ["Ranking", "rank_columns", "rank_samples"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
         logits: Source logits, float32, C-contiguous, shape (N, C); may be memory-mapped.
         n_classes: K.
         threads: Worker threads.
-        kept: R, the ranks to keep; None for `ranks_kept`.
+        kept: R, the ranks to keep; None for `ranks_needed`.
 
     Returns:
         The ranking of all N samples, for any labels of K classes.
@@ -64,29 +61,23 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
                [0, 2, 1]], dtype=uint16)
     """
     samples, classes = logits.shape
-    kept = kept or ranks_kept(samples, classes, n_classes)
+    kept = kept or ranks_needed(samples, classes, n_classes)
     nobody = np.zeros(0, np.int64)
-    leading = rank_leading(Problem(logits, nobody, nobody, nobody, n_classes, 1), kept, threads)
+    problem = Problem(logits, nobody, nobody, nobody, n_classes, 1)
+    leading = _first_classes(problem, threads) if kept == 1 else rank_leading(problem, kept, threads)
     return Ranking(np.arange(samples), leading, classes)
 
 
-def ranks_kept(n_samples: int, n_source_classes: int, n_classes: int) -> int:
-    """Ranks R that matter: only those above a sample's second-best chosen class ever do.
+def _first_classes(problem: Problem, threads: int) -> np.ndarray:
+    """What `rank_leading` gives for one rank, as fast as logits can be read."""
+    leading: np.ndarray = np.empty((len(problem.logits), 1), _class_dtype(problem))
 
-    A random map leaves at most one of its K classes among a sample's R leading ones with a
-    hypergeometric probability; R is the smallest that makes it LEFT_OPEN, within MEMORY.
-    """
-    none, kept = 1.0, 0
-    for kept in range(1, n_source_classes + 1):
-        rest = n_source_classes - n_classes - kept + 1
-        if rest <= 0:
-            # With one rank more, two of the K classes are always among the leading ones.
-            kept += 1
-            break
-        none *= rest / (n_source_classes - kept + 1)
-        if none * (1 + n_classes * kept / rest) < LEFT_OPEN:
-            break
-    return max(1, min(kept, MEMORY // (BYTES_PER_RANK * n_samples)))
+    def find(firsts: Iterable[int]) -> None:
+        for first in firsts:
+            leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
+
+    _share(range(0, len(leading), RANKED_ROWS), threads, find)
+    return leading
 
 
 def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarray:

@@ -1,19 +1,16 @@
 """The map itself searched for: the smallest 0-1 discrepancy over injective maps (Definition 2.1)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy._annealing import anneal
-from modgap.discrepancy._climbing import climb
-from modgap.discrepancy._drawing import draw_maps
 from modgap.discrepancy._enumeration import best_of_prefixes
-from modgap.discrepancy._tables import Ranks, State, new_state, ranks_of, restart_from
 from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
+from modgap.discrepancy.restarts import Entries, search_from
 from modgap.discrepancy.trials import _share
 from modgap.errors import UsageError
 
@@ -22,11 +19,6 @@ __all__ = ["ENUMERABLE", "Search", "search"]
 ENUMERABLE = 2_000_000
 """Injective maps up to which all of them are tried."""
 
-# Temperatures in samples, and steps of one annealed run: 500, but more where each of many classes must
-# have its turns, and fewer where they would walk more than LONGEST ranks (about two seconds). Where 500
-# do, a restart has several runs for up to SHORT ranks.
-HOT, COLD, STEPS, TURNS = 2.0, 0.3, 500, 15
-RUNS, SHORT, LONGEST, RANKS_PER_SAMPLE = 16, 144_000_000, 1_000_000_000, 20
 PREFIXES_AT_A_TIME = 64
 
 
@@ -106,7 +98,8 @@ def search(
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
     given.insert(0, _argmax_map(ranking, labels, weights, n_classes))
-    matches, maps = _run_all(logits, ranking, labels, weights, given, seed, restarts, threads)
+    entries = Entries(logits, ranking, labels, weights, n_classes)
+    matches, maps = search_from(entries, given, seed, restarts, threads)
     best, total = int(matches.argmax()), int(weights.sum())
     return Search(
         value=1 - int(matches[best]) / total,
@@ -132,66 +125,6 @@ def _argmax_map(ranking: Ranking, labels: np.ndarray, weights: np.ndarray, n_cla
     counts = np.zeros((n_classes, ranking.n_source_classes), np.int64)
     np.add.at(counts, (labels, ranking.leading[:, 0]), weights)
     return linear_sum_assignment(counts, maximize=True)[1]
-
-
-def _random_map(seed: int, restart: int, n_classes: int, n_source_classes: int) -> np.ndarray:
-    maps = np.empty((1, n_classes), np.int64)
-    # The trials of the Monte-Carlo estimator are counted from 0; these maps must not be theirs.
-    draw_maps(np.uint64(seed), (1 << 40) + restart, maps, np.arange(n_source_classes))
-    return maps[0]
-
-
-def _run_all(logits, ranking, labels, weights, given: Sequence[np.ndarray], seed, restarts, threads):
-    """Matches (S,) and maps (S, K) that the given starts and then the restarts end with."""
-    ranks, n_classes = ranks_of(logits, ranking), len(given[0])
-    matches = np.zeros(len(given) + restarts, np.int64)
-    maps = np.zeros((len(matches), n_classes), np.int64)
-
-    def work(queue: Iterable[int]) -> None:
-        state = new_state(labels, weights, n_classes, ranking.n_source_classes)
-        for s in queue:
-            if s < len(given):
-                restart_from(ranks, state, given[s])
-                matches[s], maps[s] = _climb_on(ranks, state)
-            else:
-                matches[s], maps[s] = _restart(ranks, state, seed, s - len(given))
-
-    _share(range(len(matches)), min(threads, len(matches)), work)
-    return matches, maps
-
-
-def _climb_on(ranks: Ranks, state: State) -> tuple[int, np.ndarray]:
-    """Climb and re-assign until neither helps; (matches, map)."""
-    while True:
-        climb(ranks, state)
-        matches = int(state.confusion.trace())
-        labels, predicted = linear_sum_assignment(state.confusion, maximize=True)
-        if state.confusion[labels, predicted].sum() <= matches:
-            return matches, state.chosen.copy()
-        restart_from(ranks, state, state.chosen[predicted])
-
-
-def _schedule(n_samples: int, n_source_classes: int, n_classes: int) -> tuple[int, int]:
-    """(annealed runs of a restart, steps of a run): a function of the sizes alone, never of the clock."""
-    touched = min(n_samples, 4 * n_samples // n_classes + 1)
-    step = touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
-    steps = min(max(STEPS, TURNS * n_classes), LONGEST // step)
-    runs = max(1, min(RUNS, SHORT // (step * STEPS))) if steps == STEPS else 1
-    return runs, steps
-
-
-def _restart(ranks: Ranks, state: State, seed: int, restart: int) -> tuple[int, np.ndarray]:
-    """One seeded restart: the best of some runs, each a random map that is annealed and climbs on."""
-    n_classes, n_source_classes = state.gains.shape
-    runs, steps = _schedule(len(state.labels), n_source_classes, n_classes)
-    best, chosen, unit = -1, state.chosen, float(state.weights.mean())
-    for run in range(restart * runs, (restart + 1) * runs):
-        restart_from(ranks, state, _random_map(seed, run, n_classes, n_source_classes))
-        anneal(ranks, state, seed, run, HOT * unit, COLD * unit, steps)
-        matches, found = _climb_on(ranks, state)
-        if matches > best:
-            best, chosen = matches, found
-    return best, chosen
 
 
 def _enumerate(logits, rows, labels, n_classes: int, threads: int) -> Search:
