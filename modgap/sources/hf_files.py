@@ -63,7 +63,7 @@ class ModelFiles:
             return next((path.parent for path in repository.cached(names)), None)
 
         small = ("config.json", *TOKENIZER, *PREPROCESSING)
-        return repository.obtain(look, small, f"{what} files of {self.name}", "give a folder by --weights FOLDER")
+        return repository.obtain(look, [small], f"{what} files of {self.name}", "give a folder by --weights FOLDER")
 
     def configuration(self) -> dict:
         """config.json as read."""
@@ -91,11 +91,8 @@ class ModelFiles:
             folder = next((path.parent for path in repository.cached(names)), None)
             return _weights_in(folder) if folder else None
 
-        what, way_out = f"weights of {self.name}", "give a file or folder by --weights"
-        try:
-            return repository.obtain(look, ("model*.safetensors", WEIGHTS[0][1]), what, way_out)
-        except InputError:
-            return repository.obtain(look, (*WEIGHTS[1], *SHARDS), what, way_out)
+        groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
+        return repository.obtain(look, groups, f"weights of {self.name}", "give a file or folder by --weights")
 
     def fingerprint(self, *, weights: bool = True) -> dict:
         """Digests of all files that decide the outputs, and the revision where the hub names one."""

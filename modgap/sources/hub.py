@@ -37,18 +37,28 @@ class Repository:
         found = [try_to_load_from_cache(self.name, name, revision=self.revision) for name in names]
         return [Path(path) for path in found if isinstance(path, str)]
 
-    def obtain(self, look: Callable[[], Found | None], patterns: Sequence[str], what: str, way_out: str = "") -> Found:
-        """What `look` finds in the local cache; if nothing, then after fetching the files that fit the patterns.
+    def obtain(
+        self, look: Callable[[], Found | None], patterns: Sequence[Sequence[str]], what: str, way_out: str = ""
+    ) -> Found:
+        """What `look` finds in the local cache; if nothing, then after fetching it.
 
         What is here is taken as it is: the hub is asked only for what is missing.
+
+        Args:
+            look: Gives what is wanted, or None.
+            patterns: Groups of patterns of file names; the next group is fetched only if the files of the
+                ones before were not enough.
+            what: What is wanted, in the plural, for the error.
+            way_out: What else the user can do, for the error.
 
         Raises:
             InputError: When it is neither here nor to be had, with the command that brings it.
         """
-        found = look()
-        reason = None
-        if found is None:
-            reason = self._fetch(patterns)
+        found, reason = look(), None
+        for group in patterns:
+            if found is not None:
+                return found
+            reason = self._fetch(group)
             found = look()
         if found is not None:
             return found
@@ -57,16 +67,20 @@ class Repository:
 
     def _fetch(self, patterns: Sequence[str]) -> Exception | None:
         from huggingface_hub import constants, snapshot_download
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars, logging
 
         if constants.HF_HUB_OFFLINE:
             return None
         if not sys.stderr.isatty():
             disable_progress_bars()
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
         try:
             snapshot_download(self.name, revision=self.revision, allow_patterns=list(patterns))
         except Exception as error:  # the client's HTTP library, and with it the errors, change with its version
             return error
+        finally:
+            logging.set_verbosity(verbosity)
         return None
 
 
@@ -76,7 +90,9 @@ def _said(reason: Exception | None) -> str:
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    return (str(reason).strip().splitlines() or [type(reason).__name__])[0] if reason else "it has no such file"
+    if reason is None:
+        return "it has no such file"
+    return ": ".join([type(reason).__name__, *str(reason).strip().splitlines()[:1]])
 
 
 def parse_repository(text: str) -> Repository:

@@ -325,4 +325,4 @@ def _in_repository(repository: Repository, names: tuple[str, ...], what: str) ->
     def look() -> Path | None:
         return next(iter(repository.cached(names)), None)
 
-    return repository.obtain(look, names[:1], f"weights of {what}", "give --weights FILE")
+    return repository.obtain(look, [(name,) for name in names], f"weights of {what}", "give --weights FILE")
