@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from modgap.errors import InputError, UsageError
-from modgap.sources import AudioInput, ImageInput, TextInput, open_source
+from modgap.sources import AudioInput, ImageInput, TextInput, open_source, source_infos
 from modgap.sources.surgery import with_replaced
 from tests.hub_layout import in_hub, saved_in_hub
 from tests.small_models import BARE, MODELS, made
@@ -560,3 +560,20 @@ def test_a_tokenizer_of_another_model_is_noticed(folder):
 def test_aliases_of_the_hub_that_are_not_here(hub, alias):
     with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set.*hf download (openai|FacebookAI)/"):
         open_source(alias).fingerprint()
+
+
+@pytest.mark.parametrize("alias", ["clip-b16", "roberta-base"])
+def test_aliases_say_how_large_the_library_builds_them(alias):
+    (info,) = [info for info in source_infos() if info.name == alias]
+    configuration = {
+        "clip-b16": lambda: transformers.CLIPConfig(vision_config={"patch_size": 16}),
+        "roberta-base": lambda: transformers.RobertaConfig(
+            vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+        ),
+    }[alias]()
+    cls = {"clip-b16": transformers.CLIPModel, "roberta-base": transformers.RobertaForMaskedLM}[alias]
+    with torch.device("meta"):
+        model = cls(configuration)
+    assert sum(p.numel() for p in model.parameters()) == info.parameters
+    if alias == "roberta-base":
+        assert info.n_classes == model.get_output_embeddings().out_features

@@ -11,6 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
 from modgap.sources.timm_models import build
 from modgap.sources.timm_split import split_model
+from tests.hub_layout import timm_in_hub
 
 FAMILIES = {
     "tf_efficientnet_lite0": {},
@@ -299,3 +300,28 @@ def test_unknown_timm_name_and_a_model_without_a_head():
         open_source("random:timm:resnet_18").load(None)
     with pytest.raises(UsageError, match="classification head"):
         build("mobilenetv3_small_050", 64, num_classes=0)
+
+
+@pytest.mark.slow
+def test_swin_b_from_the_hubs_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    model = timm.create_model("swin_base_patch4_window7_224.ms_in22k").eval()
+    torch.nn.init.normal_(model.head.fc.weight, std=0.02)
+    timm_in_hub(tmp_path, model)
+    assert [info.available for info in source_infos() if info.name == "swin-b"] == [True]
+    handle = open_source("swin-b")
+    assert len(handle.fingerprint()["weights"]) == 64
+    source, images = handle.load(None), torch.randn(1, 3, 224, 224)
+    assert (len(source.class_names), source.class_names[-1]) == (21841, "knothole")
+    parts = source.split()
+    with torch.inference_mode():
+        logits, tokens = source.model(images), parts.embedder(images)
+        assert torch.equal(logits, model(images))
+        assert (parts.head(parts.encoder(tokens)) - logits).abs().max() == 0
+    assert tokens.shape == (1, 3136, 128)
+    # The same repository under its own name is timm's too.
+    assert (
+        open_source("hf:timm/swin_base_patch4_window7_224.ms_in22k").fingerprint()["weights"]
+        == (handle.fingerprint()["weights"])
+    )
