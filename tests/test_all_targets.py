@@ -125,6 +125,7 @@ def checked(modgap, path, source, limit):
     return result
 
 
+@pytest.mark.slow
 def test_a_made_up_target_from_host_to_discrepancy_with_and_without_its_copy(modgap, fetched, tmp_path):
     path = fetched(MADE_UP, made_up)
     result = checked(modgap, path, IMAGES, 60)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from modgap.targets import open_target
 from tests.loopback import Fault
 
 LARGE = hashlib.shake_256(b"large").digest(3 << 20)
@@ -215,15 +216,16 @@ def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manif
     assert len(host.ranges("large.bin")) == 6
 
 
-def run_until(command, reached):
-    """Start the command, wait until `reached()`, and kill it."""
+def run_until(command, reached, kill=signal.SIGKILL):
+    """Start the command, wait until `reached()`, and kill it; gives its exit code and stderr."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 30
     while not reached() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(kill)
+    errors = process.communicate()[1].decode()
     assert reached()
+    return process.returncode, errors.strip()
 
 
 def command(*arguments):
@@ -261,6 +263,17 @@ def test_killed_and_started_again_it_goes_on(modgap, data, killed_half_way):
     assert int(part.removeprefix("bytes=").removesuffix("-")) >= 900_000
     assert host.asked[0][1]["If-Range"].startswith('"')
     assert not leftovers(data)
+
+
+def test_interrupted_from_the_keyboard_it_goes_on_too(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    host.faults["large.bin"] = Fault(hang_after=1_000_000, times=1)
+    mine = manifest(download(origin, "large.bin", host.url), files=())
+    done = run_until(command("data", "fetch", mine), lambda: sum(part_sizes(data)) >= 900_000, signal.SIGINT)
+    assert done == (130, "modgap: interrupted")
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert (data / "mine" / "large.bin").read_bytes() == LARGE
+    assert host.ranges("large.bin")[1] is not None
 
 
 def test_a_date_serves_where_there_is_no_tag(modgap, data, killed_half_way):
@@ -448,13 +461,25 @@ def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, da
 def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
     mine = manifest(files=("x.npz", "y.npz"), citation="Somebody (2020). Something.")
     done = modgap("data", "fetch", mine)
-    one_line(done, 1, "x.npz, which is not there (2 of its 2 are missing)", "by hand (from Somebody (2020). Something)")
+    one_line(done, 1, "x.npz, which is not there (2 of its 2 are missing)", "by hand (Somebody (2020). Something)")
     mine = manifest({"path": "x.npz"}, citation="Somebody (2020). Something.")
     one_line(modgap("data", "fetch", mine), 1, "must be brought by hand", "Somebody (2020)")
     done = modgap("data", "fetch", mine, "--place", origin)
     assert done.returncode == 0, done.stderr
     assert "recorded" in done.stderr
     assert "0 faults; 1 files" in modgap("data", "verify", mine).stdout
+
+
+def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, origin, manifest):
+    host = serve(origin)
+    mine = manifest(download(origin, "x.npz", host.url), files=("x.npz", "audio"), install="put the sound into audio")
+    done = modgap("data", "fetch", mine)
+    one_line(done, 1, f"{data / 'mine' / 'audio'} must be brought by hand", "put the sound into audio")
+    assert (data / "mine" / "x.npz").is_file()
+    one_line(modgap("data", "convert", mine), 1, "bring it by hand (put the sound into audio)")
+    (data / "mine" / "audio").mkdir()
+    assert modgap("data", "fetch", mine).returncode == 0
+    assert len(host.asked) == 1
 
 
 def test_targets_that_come_in_packages(modgap, data):
@@ -510,9 +535,15 @@ def test_archives_are_unpacked_recorded_and_verified(modgap, serve, data, origin
 
 def test_archives_may_go_once_they_are_unpacked(modgap, serve, data, origin, manifest, archive):
     host = serve(origin)
-    mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz",))
+    mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz", "."))
+    assert modgap("data", "fetch", mine).returncode == 0
+    before = open_target(str(mine)).fingerprint
     assert modgap("data", "fetch", mine, "--discard-archives").returncode == 0
     assert not (data / "mine" / archive).exists()
+    assert open_target(str(mine)).fingerprint == before
+    (data / "mine" / "in" / "tree" / "0" / "0.txt").write_text("another")
+    assert open_target(str(mine)).fingerprint != before
+    (data / "mine" / "in" / "tree" / "0" / "0.txt").write_text("file 0")
     assert modgap("data", "verify", mine).returncode == 0
     assert modgap("data", "fetch", mine).returncode == 0
     assert len(host.asked) == 1

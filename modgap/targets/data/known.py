@@ -1,8 +1,9 @@
 """What size and checksum each file must have: the manifest's word, else what was recorded on first sight."""
 
 import hashlib
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,20 +75,29 @@ def fault(path: Path, pin: Pin, sums: Mapping[str, str] | None = None) -> str | 
 
 
 def files_below(folder: Path, but: Collection[Path] = ()) -> list[Path]:
-    """All files in a folder, in order of their path, but for hidden ones and what modgap keeps there.
+    """All files in a folder, in order of their names, but for hidden ones and what modgap keeps there.
 
     Args:
         folder: Where to look.
         but: Files left out: archives, whose content is there unpacked.
     """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        own = any(part in (OWN_FOLDER, LOCK_NAME) or LEFTOVER.fullmatch(part) for part in parts)
-        own |= path.name.startswith(".")
-        if not own and path not in but and path.is_file():
-            found.append(path)
-    return found
+    left_out = {str(path) for path in but}
+    return [Path(path) for path in sorted(_below(str(folder))) if path not in left_out]
+
+
+def _below(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _own(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path)
+            elif not entry.name.startswith(".") and entry.is_file():
+                yield entry.path
+
+
+def _own(name: str) -> bool:
+    return name in (OWN_FOLDER, LOCK_NAME) or LEFTOVER.fullmatch(name) is not None
 
 
 def fresh_sums(path: Path, names: set[str]) -> dict[str, str]:

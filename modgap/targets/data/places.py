@@ -163,7 +163,7 @@ def _way_out(manifest: Manifest, asked: str, place: Path, path: Path) -> str:
         return f"bring it with: modgap data fetch {asked}{size}, or say where it lies with --place DIR"
     if manifest.install and not manifest.downloads:
         return f"bring it with: {manifest.install}"
-    return f"bring it by hand (from {source(manifest)}), or say where it lies with --place DIR"
+    return f"bring it by hand ({source(manifest)}), or say where it lies with --place DIR"
 
 
 def _refuse_half_unpacked(manifest: Manifest, asked: str, place: Path) -> None:
