@@ -189,10 +189,10 @@ def path(name: str, place: Path | None, forget: bool) -> None:
     if place and forget:
         raise UsageError("expected --place or --forget, got both")
     manifest, beside = _manifest(name)
-    if place or forget:
-        given = place and place.expanduser()
-        folder = place_of(manifest, given, beside)
-        remember(manifest.name, folder if given else None)
+    if forget:
+        remember(manifest.name, None)
+    elif place:
+        remember(manifest.name, place_of(manifest, place.expanduser()))
     folder = place_of(manifest, beside=beside)
     own = {file_path(file, manifest, folder) for file in manifest.files}
     inside = [each for each in own if each.is_relative_to(folder)]

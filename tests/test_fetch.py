@@ -445,6 +445,12 @@ def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, mani
     one_line(modgap("data", "path", mine, "--place", tmp_path / "nowhere"), 1, "expected a folder at")
     assert modgap("data", "path", mine, "--place", origin).stdout.strip() == str(origin)
     one_line(modgap("data", "fetch", "digits", "--place", place), 2, "whose files come with a package")
+    place.rename(tmp_path / "unmounted")
+    assert modgap("data", "path", mine, "--place", tmp_path / "unmounted").returncode == 0
+    (tmp_path / "unmounted").rename(place)
+    one_line(modgap("data", "fetch", mine), 1, "as remembered, found no folder; mount its disk", "--forget")
+    assert not (tmp_path / "unmounted").exists()
+    assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
     (data / "places.json").write_text("{broken")
     one_line(modgap("data", "path", mine), 1, "expected JSON in", "places.json")
 
@@ -662,6 +668,17 @@ def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, man
     one_line(done, 1, "cannot unpack", "No space left on device")
     assert not (small_disk / "zeros").exists()
     assert not leftovers(small_disk)
+
+
+def test_a_place_that_can_only_be_read(modgap, data, origin, manifest, small_disk):
+    (small_disk / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    mine = manifest({"path": "x.npz", "urls": ["http://127.0.0.1:1/x.npz"]})
+    done = modgap("data", "fetch", mine, "--place", small_disk)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "cannot record the checksum of x.npz" in done.stderr
+    assert modgap("data", "convert", mine).returncode == 0
 
 
 def test_a_place_that_cannot_be_written(modgap, serve, data, origin, manifest, tmp_path):

@@ -12,7 +12,7 @@ from modgap.digests import file_digest
 from modgap.errors import InputError
 from modgap.targets.data.files import megabytes, one_at_a_time
 from modgap.targets.data.known import Pin, fault, fresh_sums, pins
-from modgap.targets.data.names import LOCK_NAME, OWN_FOLDER, checked_path
+from modgap.targets.data.names import OWN_FOLDER, checked_path
 from modgap.targets.data.partial import partial_bytes
 from modgap.targets.data.places import by_hand, located, source
 from modgap.targets.data.records import record, unpacked
@@ -240,9 +240,8 @@ def _record(item: Item, place: Path, sha256: str, url: str | None) -> None:
     """Record the checksum of a file that the manifest gives no SHA-256 of."""
     if "sha256" in (item.pin.sums or {}):
         return
-    if not item.pin.sums:
-        log.warning("no checksum of %s is known; recorded %s in %s for next time", item.name, sha256, LOCK_NAME)
-    record(place, item.download.path, item.path.stat().st_size, sha256, url)
+    size = item.path.stat().st_size
+    record(place, item.download.path, size, sha256, url=url, first_word=not item.pin.sums)
 
 
 def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> None:
@@ -283,10 +282,9 @@ def _record_own(manifest: Manifest, place: Path) -> None:
     """Record files that the user brought and no one knows a checksum of."""
     if any(download.unpack for download in manifest.downloads):
         return
-    known = pins(manifest, place)
+    known, downloaded = pins(manifest, place), {download.path for download in manifest.downloads}
     for file in manifest.files:
         path = place / file.path
-        if not file.package and not (known[file.path].sums) and path.is_file():
-            sha256 = file_digest(path)
-            log.warning("no checksum of %s is known; recorded %s in %s for next time", file.path, sha256, LOCK_NAME)
-            record(place, file.path, path.stat().st_size, sha256)
+        brought = file.path not in downloaded and not file.package
+        if brought and not known[file.path].sums and path.is_file():
+            record(place, file.path, path.stat().st_size, file_digest(path))

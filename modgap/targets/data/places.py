@@ -77,6 +77,7 @@ def place_of(manifest: Manifest, given: Path | None = None, beside: Path | None 
         beside: The folder of a manifest of the user's own, whose files may lie beside it.
 
     Raises:
+        InputError: When the place remembered is gone.
         UsageError: When a place is given for files that come with a package.
     """
     relative = [file for file in manifest.files if not file.package]
@@ -85,6 +86,12 @@ def place_of(manifest: Manifest, given: Path | None = None, beside: Path | None 
             raise UsageError(f"--place does not apply to target {manifest.name}, whose files come with a package")
         return given
     if manifest.name in (known := remembered()):
+        if not known[manifest.name].is_dir():
+            # Its disk may not be mounted: nothing may be fetched to where it would be.
+            raise InputError(
+                f"expected the files of target {manifest.name} in {known[manifest.name]}, as remembered, found no "
+                f"folder; mount its disk, give another --place DIR, or: modgap data path {manifest.name} --forget"
+            )
         return known[manifest.name]
     if beside is not None:
         complete = bool(relative) and all((beside / file.path).exists() for file in relative)

@@ -72,10 +72,18 @@ def read_lock(place: Path) -> dict[str, Recorded]:
         raise InputError(f"expected size and sha256 of each file in {path}; delete it if it is broken") from error
 
 
-def record(place: Path, name: str, size: int, sha256: str, url: str | None = None) -> None:
+def record(place: Path, name: str, size: int, sha256: str, *, url: str | None = None, first_word: bool = True) -> None:
     """Record a file's checksum, so that whoever meets the file later can compare.
 
     A place that cannot be written keeps no record, which is said aloud.
+
+    Args:
+        place: The target's folder.
+        name: The file, within it.
+        size: Its bytes.
+        sha256: Its SHA-256.
+        url: Whence it came.
+        first_word: Whether no one else vouches for the file, which is said aloud.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry = Recorded(size=size, sha256=sha256, recorded=now, url=url)
@@ -84,6 +92,8 @@ def record(place: Path, name: str, size: int, sha256: str, url: str | None = Non
             known = read_lock(place) | {name: entry}
             files = {each: known[each].model_dump() for each in sorted(known)}
             write_json(lock_path(place), {"schema": 1, "files": files})
+        if first_word:
+            log.warning("no checksum of %s is known; recorded %s in %s for next time", name, sha256, LOCK_NAME)
     except OSError as error:
         log.warning("cannot record the checksum of %s in %s (%s)", name, lock_path(place), error.strerror)
 
