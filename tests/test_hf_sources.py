@@ -1,5 +1,6 @@
 """Sources of transformers: small random models of every family, saved as transformers saves them, without the hub."""
 
+import copy
 import json
 import os
 import pickle
@@ -577,3 +578,28 @@ def test_aliases_say_how_large_the_library_builds_them(alias):
     assert sum(p.numel() for p in model.parameters()) == info.parameters
     if alias == "roberta-base":
         assert info.n_classes == model.get_output_embeddings().out_features
+
+
+@pytest.mark.parametrize("name", ["swin", "clip", "roberta-mlm", "wav2vec2-masked", "timm"])
+def test_a_copied_encoder_is_its_own_and_state_goes_from_one_split_to_another(hub, name):
+    if name == "timm":
+        sources = [open_source("random:timm:vit_tiny_patch16_224").load(32) for _ in range(2)]
+    else:
+        hub(name)
+        sources = [loaded(name), loaded(name)]
+    first, second = (source.split() for source in sources)
+    entering = first.embedder(batch_of(sources[0]))
+    with torch.inference_mode():
+        wanted = first.tokens(first.encoder(entering))
+        copied = copy.deepcopy(first.encoder)
+        for parameter in copied.parameters():
+            parameter.add_(0.1)
+        moved = first.tokens(copied(entering))
+        assert torch.equal(first.tokens(first.encoder(entering)), wanted)
+        assert not torch.equal(moved, wanted)
+        second.encoder.load_state_dict(copied.state_dict())
+        assert torch.equal(second.tokens(second.encoder(entering)), moved)
+        # Parts share the model's parameters: the whole model is now another.
+        batch = batch_of(sources[1])
+        assert torch.equal(second.head(second.encoder(second.embedder(batch))), sources[1].model(batch))
+        assert not torch.equal(sources[0].model(batch), sources[1].model(batch))
