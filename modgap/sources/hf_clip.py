@@ -55,7 +55,7 @@ def contrastive_source(handle: HfModel, model: Any, input_size: int | None) -> S
 def _text_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
     """Normalised vectors (classes, D) of the prompts."""
     places = model.config.text_config.max_position_embeddings
-    if len(tokenizer) > model.text_model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.config.text_config.vocab_size:
         raise InputError(f"the tokenizer has {len(tokenizer)} tokens, more than CLIP's text tower")
     vectors = []
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Split the encoder of a transformers model at its stem: patches of images, frames of sound."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -30,13 +31,15 @@ def split_stem(base: Any, key: str, sample: Any, extra: dict) -> tuple[nn.Module
     stem = base.get_submodule(path)
     value = sample if isinstance(sample, torch.Tensor) else sample[key]
     value = value.to(next(base.parameters()).device)
+    # Some versions of the library pass the option on to the stem, others decide before it.
+    takes = {name: given for name, given in extra.items() if name in inspect.signature(stem.forward).parameters}
     with torch.no_grad():
-        output = stem(value)
+        output = stem(value, **takes)
         hidden = base(**{key: value}, **extra).last_hidden_state
     entry = observed_entry(output, channels_last=False, as_tokens=hidden.ndim == 3)
     given = Given(stem)
     encoder = with_replaced(base, {path: given})
-    return _Embedder(stem, key, entry), _StemEncoder(encoder, given, key, entry, tuple(value.shape[1:]), extra)
+    return _Embedder(stem, key, entry, takes), _StemEncoder(encoder, given, key, entry, tuple(value.shape[1:]), extra)
 
 
 def _stem_path(base: Any) -> str:
@@ -53,14 +56,14 @@ def _stem_path(base: Any) -> str:
 
 
 class _Embedder(nn.Module):
-    def __init__(self, stem: nn.Module, key: str, entry: Entry):
+    def __init__(self, stem: nn.Module, key: str, entry: Entry, takes: dict):
         super().__init__()
-        self.stem, self.key, self.entry = stem, key, entry
+        self.stem, self.key, self.entry, self.takes = stem, key, entry, takes
         self.eval()
 
     def forward(self, batch: Any) -> Any:
         value = batch if isinstance(batch, torch.Tensor) else batch[self.key]
-        return _with_mask(self.entry.outward(self.stem(value)), batch)
+        return _with_mask(self.entry.outward(self.stem(value, **self.takes)), batch)
 
 
 def _with_mask(tokens: Tensor, batch: Any) -> Any:

@@ -45,7 +45,7 @@ class Parts:
     Attributes:
         embedder: A batch of the source's input to what enters the encoder: tokens (B, T, D) or a feature
             map, for text with its mask.
-        encoder: What the embedder gives, or tokens from elsewhere, to features.
+        encoder: What the embedder gives, or tokens (B, T, D) from elsewhere, to features.
         head: Features to logits (B, classes).
         tokens: Features as (B, T, D), for a predictor or a probe to pool.
     """
@@ -63,10 +63,10 @@ class Source:
     Attributes:
         model: The whole model, a batch of its input to logits (B, classes).
         input: Its preprocessing.
-        class_names: Names of its classes, or their numbers.
+        class_names: Names of its classes, or their numbers; none for a bare encoder, whose model gives features.
         convolutional: Whether it starts from convolutions all through, which run faster channels-last.
         split: Gives its parts.
-        features: A batch to pooled features (B, D), what the head is a linear layer on.
+        features: A batch to pooled features (B, D): what the head is a linear layer on; of texts the mean over tokens.
         notes: What else decides the outputs and belongs into the record, such as a zero-shot head's prompts.
     """
 
