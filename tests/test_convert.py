@@ -3,7 +3,6 @@
 import logging
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from modgap.targets import OwnData, Table, Target, open_target
 from modgap.targets.data.converted import copy_path
 from modgap.targets.data.converting import convert
 from modgap.targets.samples import ArraySamples, TextSamples
+from tests.memory import PEAK, peak
 
 
 @pytest.fixture
@@ -300,8 +300,8 @@ def test_a_full_disk_leaves_nothing_half(modgap, series, tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-LAZY = """
-import os, resource, sys, time
+LAZY = f"""{PEAK}
+import os, sys, time
 import numpy as np
 from modgap.targets import OwnData, Table, Target, open_target
 from modgap.targets.data.converting import convert
@@ -317,9 +317,9 @@ def table(self): return Table(Lazy(), np.arange(200) % 2, ["a", "b"], np.zeros(2
 
 Target.read_originals = table
 target = open_target(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 (path,) = convert(target)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, path)
+print(peak() - before, path)
 """
 
 
@@ -347,9 +347,9 @@ def test_reading_a_copy_does_not_read_all_of_it(series, data):
     subprocess.run([sys.executable, "-c", LAZY, str(series)], capture_output=True, text=True, check=True)
     target = open_target(str(series))
     _ = target.fingerprint
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     assert target.read().samples[123][0, 0, 0] == 123
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000
+    assert peak() - before < 40_000
 
 
 def test_arrays_of_unknown_size_in_one_file(tmp_path):

@@ -161,7 +161,9 @@ def fetch(
         InputError: When a file cannot be had, is not what it must be, or the disk is too small.
     """
     if not manifest.downloads:
-        located(manifest, given=place if any(not file.package for file in manifest.files) else None)
+        # Files of a package, Python's or the system's, lie where that puts them, whatever the place.
+        own = any(not file.package and not file.folder for file in manifest.files)
+        located(manifest, given=place if own else None)
         _record_own(manifest, place)
         return plan(manifest, place)
     with one_at_a_time(place / OWN_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
