@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
+from modgap.mapping import forget_pages
 
 __all__ = ["checked_class_count", "checked_logits"]
 
@@ -43,6 +44,7 @@ def _refuse_not_finite(array: np.ndarray) -> None:
     bad = np.zeros(len(array), np.int64)
     for cut in range(0, len(array), ROWS_AT_A_TIME):
         bad[cut : cut + ROWS_AT_A_TIME] = (~np.isfinite(array[cut : cut + ROWS_AT_A_TIME])).sum(axis=1)
+    forget_pages(array)
     bad_rows = np.flatnonzero(bad)
     if len(bad_rows):
         named = ", ".join(str(int(row)) for row in bad_rows[:ROWS_NAMED])

@@ -14,6 +14,7 @@ import modgap.cli
 LAYERS = (
     "unpickling",
     "errors",
+    "mapping",
     "paths",
     "digests",
     "checks",

@@ -11,6 +11,7 @@ from modgap.discrepancy._ranking import leading_classes
 from modgap.discrepancy.costs import ranks_needed
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import RANKED_ROWS, _class_dtype, _share, rank_leading
+from modgap.mapping import forget_pages
 
 __all__ = ["Ranking", "rank_columns", "rank_samples"]
 
@@ -77,6 +78,7 @@ def _first_classes(problem: Problem, threads: int) -> np.ndarray:
             leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
 
     _share(range(0, len(leading), RANKED_ROWS), threads, find)
+    forget_pages(problem.logits)
     return leading
 
 

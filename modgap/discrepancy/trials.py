@@ -25,6 +25,7 @@ from modgap.discrepancy._drawing import draw_maps
 from modgap.discrepancy._ranking import code_block, leading_classes
 from modgap.discrepancy._simd import aligned
 from modgap.discrepancy.problem import Problem
+from modgap.mapping import forget_pages
 
 __all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "drawn_map", "merge_counts", "warm_up"]
 
@@ -269,6 +270,7 @@ def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
             leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
 
     _share(range(0, len(leading), RANKED_ROWS), threads, rank)
+    forget_pages(problem.logits)
     return leading
 
 

@@ -1,0 +1,40 @@
+"""Dropping pages of mapped arrays changes no value."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from modgap.mapping import forget_pages
+
+
+def resident(path):
+    """Kilobytes of this file that the process has mapped and in memory."""
+    with open("/proc/self/smaps", encoding="utf-8") as maps:
+        lines = iter(maps)
+        return sum(
+            int(next(line for line in lines if line.startswith("Rss")).split()[1]) for line in lines if str(path) in line
+        )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc")
+def test_pages_go_and_values_stay(tmp_path):
+    values = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
+    values.tofile(tmp_path / "logits")
+    mapped = np.memmap(tmp_path / "logits", np.float32, "r", shape=values.shape).view(np.ndarray)
+    assert (mapped == values).all()
+    assert resident(tmp_path / "logits") == 4096
+    forget_pages(mapped[10:])
+    assert resident(tmp_path / "logits") == 0
+    assert (mapped == values).all()
+
+
+@pytest.mark.parametrize("mode", ["c", "r+", None])
+def test_what_was_changed_in_memory_is_not_lost(tmp_path, mode):
+    np.zeros(4096, np.float32).tofile(tmp_path / "own")
+    array = np.zeros(4096, np.float32) if mode is None else np.memmap(tmp_path / "own", np.float32, mode)
+    array[7] = 1
+    view = array.view(np.ndarray)
+    view.flags.writeable = False
+    forget_pages(view)
+    assert view[7] == 1
