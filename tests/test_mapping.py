@@ -12,9 +12,8 @@ def resident(path):
     """Kilobytes of this file that the process has mapped and in memory."""
     with open("/proc/self/smaps", encoding="utf-8") as maps:
         lines = iter(maps)
-        return sum(
-            int(next(line for line in lines if line.startswith("Rss")).split()[1]) for line in lines if str(path) in line
-        )
+        own = (next(line for line in lines if line.startswith("Rss")) for line in lines if str(path) in line)
+        return sum(int(line.split()[1]) for line in own)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc")
