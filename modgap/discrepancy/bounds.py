@@ -10,10 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy._blocks import Block, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.label_space import LabelSpace, label_space
+from modgap.mapping import forget_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
-BLOCK, ROWS_AT_A_TIME = 12, 4096
+BLOCK, ROWS_AT_A_TIME = 12, 256
 MEMORY = 1 << 31
 
 
@@ -36,13 +37,20 @@ def upper_bound(logits: np.ndarray, labels: ArrayLike | LabelSpace) -> float:
         0.33333333333333337
     """
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
-    first = np.concatenate(
-        [logits[cut : cut + ROWS_AT_A_TIME].argmax(1) for cut in range(0, len(logits), ROWS_AT_A_TIME)]
-    )
+    first = _first_of_all(logits)
     counts = np.zeros((space.n_classes, logits.shape[1]), np.int64)
     np.add.at(counts, (space.labels, first[space.kept][space.samples]), space.entry_weights)
     picked = linear_sum_assignment(counts, maximize=True)
     return float(1 - counts[picked].sum() / space.entry_weights.sum())
+
+
+def _first_of_all(logits: np.ndarray) -> np.ndarray:
+    """Source class of each row's largest logit, (N,); of a mapped file no more than a block stays resident."""
+    first = np.empty(len(logits), np.int64)
+    for cut in range(0, len(logits), ROWS_AT_A_TIME):
+        first[cut : cut + ROWS_AT_A_TIME] = logits[cut : cut + ROWS_AT_A_TIME].argmax(1)
+        forget_pages(logits)
+    return first
 
 
 @dataclass(frozen=True)
