@@ -66,16 +66,20 @@ class Target:
         manifest = self.manifest.model_dump(mode="json", by_alias=True)
         return {"manifest": manifest, "files": digests, "libraries": _reading_libraries()}
 
-    def read(self) -> Table:
+    def read(self, *, classes: bool = True) -> Table:
         """Read samples, labels, class names, complete splits and the manifest's groups.
 
         A converted copy is read in place of the originals where it was made of them.
+
+        Args:
+            classes: Let clusters stand for values that are no classes; without, such a table has no labels.
 
         Raises:
             InputError: When the data is empty, broken, or not what the manifest says.
         """
         copy = converted(self.manifest, self.files, lambda: self.fingerprint)
-        return self._with_labels(self.read_originals() if copy is None else copy)
+        table = self.read_originals() if copy is None else copy
+        return self._with_labels(table) if classes or table.targets is None else table
 
     def read_originals(self) -> Table:
         """What the reader and the steps give, before values become pseudo-classes; no converted copy.

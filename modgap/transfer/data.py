@@ -1,0 +1,223 @@
+"""Target data as the trainer takes it: standardised inputs of one shape, y, masks, and who is in which split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from modgap.errors import InputError, UsageError
+from modgap.models import Output
+from modgap.representations import log_mel
+from modgap.targets import SPLITS, Samples, Table, Target
+from modgap.targets.manifest import InputSpec
+from modgap.targets.splits import strata, stratified_subset
+from modgap.transfer.task import Part
+
+__all__ = ["Inputs", "TargetData", "target_data"]
+
+STATISTICS_SAMPLES = 2000
+
+Protocol = Literal["honest", "orca"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a sample becomes what a target embedder takes.
+
+    Attributes:
+        spec: The manifest's word on the input.
+        shape: Of every input, (C, H, W) or (C, length).
+        mean: Of each channel over (at most 2,000 of) the training samples, shape (C,).
+        sd: The same.
+    """
+
+    spec: InputSpec
+    shape: tuple[int, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def pieces(self, sample: Any) -> list[np.ndarray]:
+        """A sample's standardised inputs; several of a clip or a video."""
+        spread = (-1,) + (1,) * (len(self.shape) - 1)
+        mean, sd = self.mean.reshape(spread), self.sd.reshape(spread)
+        return [(fitted(piece, self.shape) - mean) / sd for piece in raw_pieces(sample, self.spec)]
+
+    def to_dict(self) -> dict:
+        """Plain values for the run's record."""
+        return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+
+
+def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
+    """The images (C, H, W) or series (C, length) that a sample consists of."""
+    if spec.kind == "text":
+        raise UsageError("texts have no target embedder to train; the source's own takes them as they are")
+    if spec.kind == "audio":
+        if spec.rate is None:
+            raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")
+        return log_mel(sample, spec.rate, spec.log_mel)
+    return list(sample) if spec.kind == "video" else [np.asarray(sample)]
+
+
+def fitted(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A piece of the wanted shape, float32; images are resized, series must have it.
+
+    Raises:
+        InputError: When channels, or the length of a series, differ.
+    """
+    piece = piece.astype(np.float32)
+    if piece.shape == shape:
+        return piece
+    if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
+        raise InputError(
+            f"expected samples of one shape to train on, got {shape} and {piece.shape}; "
+            "crop or pad them by a step in a manifest"
+        )
+    return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
+
+
+@dataclass(frozen=True)
+class TargetData:
+    """A target to train on.
+
+    Attributes:
+        target: Where it comes from.
+        table: The samples.
+        inputs: How they enter.
+        output: What is predicted.
+        train: Rows to train on, (n,).
+        validation: Rows that choose the epoch; under the protocol of ORCA those of the test.
+        test: Rows for the result.
+        protocol: `honest` or `orca`.
+    """
+
+    target: Target
+    table: Table
+    inputs: Inputs
+    output: Output
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    protocol: Protocol
+
+    @property
+    def scale(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and sd that give values in the manifest's unit, in the output's shape."""
+        if self.table.target_scale is None:
+            return None
+        mean, sd = (np.asarray(each, np.float32) for each in self.table.target_scale)
+        return self._shaped(mean), self._shaped(sd)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Record, subject or field of each sample, (N,)."""
+        return self.table.groups["groups"] if self.table.groups else None
+
+    @property
+    def pieces_a_sample(self) -> bool:
+        """Whether samples may consist of several pieces."""
+        return self.inputs.spec.kind in ("audio", "video")
+
+    def unseen(self) -> np.ndarray:
+        """Rows that no part of the training saw, the choice of the epoch included."""
+        rows = np.arange(len(self.table))
+        return np.setdiff1d(rows, np.union1d(self.train, self.validation))
+
+    def stacked(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Inputs as a batch."""
+        return torch.from_numpy(np.stack(pieces)).to(device=device, dtype=dtype)
+
+    def truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """y of these rows, and where it counts."""
+        if self.output.kind == "classes":
+            labels = self.table.known_labels[rows]
+            return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
+        assert self.table.targets is not None
+        return self._stacked(self.table.targets, rows), self._masks(rows)
+
+    def part(self, inputs: torch.Tensor, rows: np.ndarray) -> Part:
+        """A batch of inputs with its y."""
+        y, mask = self.truth(rows)
+        kept = torch.from_numpy(y).to(inputs.device)
+        if kept.is_floating_point():
+            kept = kept.to(inputs.dtype)
+        masked = None if mask is None else torch.from_numpy(mask).to(device=inputs.device, dtype=inputs.dtype)
+        return Part(inputs, kept, masked)
+
+    def _masks(self, rows: np.ndarray) -> np.ndarray | None:
+        return None if self.table.masks is None else self._stacked(self.table.masks, rows)
+
+    def _stacked(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._shaped(np.asarray(samples[int(row)], np.float32)) for row in rows])
+
+    def _shaped(self, values: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
+
+
+def target_data(target: Target, *, protocol: Protocol = "honest", limit: int | None = None, seed: int = 0) -> TargetData:
+    """Read a target to train on.
+
+    Args:
+        target: The target.
+        protocol: `honest` holds a validation split back from training and leaves the test for the end;
+            `orca` trains on both and chooses the epoch on the test, as ORCA's code does.
+        limit: At most so many samples of each split, stratified.
+        seed: Seed of that choice.
+
+    Raises:
+        InputError: When a split is empty, or samples cannot enter.
+    """
+    table = target.read(classes=target.manifest.task != "regression")
+    train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
+    if protocol == "orca":
+        train, validation = np.sort(np.concatenate([train, validation])), test
+    for name, rows in (("training", train), ("validation", validation), ("test", test)):
+        if len(rows) == 0:
+            raise InputError(f"expected {name} samples in target {target.name}, got none; see splits in its manifest")
+    inputs = _inputs(table, train, target.manifest.input)
+    return TargetData(target, table, inputs, _output(table), train, validation, test, protocol)
+
+
+def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
+    rows = np.flatnonzero(table.splits == SPLITS.index(name))
+    if limit is None or limit >= len(rows):
+        return rows
+    named = np.zeros(len(rows), np.int64) if table.labels is None else strata(table.labels[rows])
+    return rows[stratified_subset(named, limit, seed)]
+
+
+def _inputs(table: Table, train: np.ndarray, spec: InputSpec) -> Inputs:
+    """One shape for all, and each channel's mean and sd over the training samples."""
+    if len(train) > STATISTICS_SAMPLES:
+        train = train[np.linspace(0, len(train) - 1, STATISTICS_SAMPLES).astype(np.int64)]
+    shape, count, sums, squares = None, 0, np.zeros(1), np.zeros(1)
+    for row in train:
+        for piece in raw_pieces(table.samples[int(row)], spec):
+            shape = shape or piece.shape
+            values = fitted(piece, shape).reshape(shape[0], -1).astype(np.float64)
+            count, sums = count + values.shape[1], sums + values.sum(1)
+            squares = squares + (values**2).sum(1)
+    assert shape is not None
+    mean = sums / count
+    sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    if not np.isfinite(sd).all():
+        raise InputError("expected finite training samples, got NaN or infinite values")
+    # A constant channel stays at 0.
+    return Inputs(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+
+
+def _output(table: Table) -> Output:
+    if table.labels is not None:
+        classes = table.labels.shape[1] if table.labels.ndim == 2 else len(table.classes or ()) or _largest(table)
+        return Output("classes", (classes,))
+    assert table.targets is not None
+    shape = np.shape(table.targets[0])
+    # Values of one sample are (channels, ...space); what has no channels gets one.
+    spatial = max(1, np.ndim(table.samples[0]) - 1)
+    return Output("values", (1,) * (spatial + 1 - len(shape)) + shape)
+
+
+def _largest(table: Table) -> int:
+    return int(table.known_labels.max()) + 1

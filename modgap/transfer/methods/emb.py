@@ -1,0 +1,12 @@
+"""The embedder is warmed up on the task loss before everything is fine-tuned."""
+
+from modgap.transfer.method import Method, two_stages
+
+__all__ = ["METHOD"]
+
+METHOD = Method(
+    name="emb",
+    title="the embedder alone on the task loss, then everything",
+    reference="MoNA (ICML 2024), Table 2",
+    stages=two_stages("task"),
+)

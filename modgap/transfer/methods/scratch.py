@@ -1,0 +1,13 @@
+"""Training from scratch: what the architecture alone is worth."""
+
+from modgap.transfer.method import Method, full_stage
+
+__all__ = ["METHOD"]
+
+METHOD = Method(
+    name="scratch",
+    title="everything is trained from random weights",
+    reference="MoNA (ICML 2024), Table 2",
+    stages=(full_stage(),),
+    pretrained=False,
+)

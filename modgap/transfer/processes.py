@@ -1,0 +1,70 @@
+"""Several processes, on one machine or many, that share each batch."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modgap.errors import UsageError
+
+__all__ = ["Processes", "processes"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; alone unless torchrun started several.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, rows):
+        """What of a sequence falls to this process: every `size`-th, from `rank` on."""
+        return rows[self.rank :: self.size]
+
+    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Element-wise sums over all processes, in one exchange."""
+        if self.size == 1 or not tensors:
+            return tensors
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        pieces = flat.split([tensor.numel() for tensor in tensors])
+        return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+    def gather(self, own: Tensor, total: int) -> Tensor:
+        """Rows of all processes, (total, ...), in the order from which `share` took each one's `own`.
+
+        Gradients flow through this process's own rows alone; summed over processes they are whole.
+        """
+        if self.size == 1:
+            return own
+        places = torch.arange(self.rank, total, self.size, device=own.device)
+        whole = own.new_zeros((total, *own.shape[1:])).index_copy(0, places, own.detach())
+        torch.distributed.all_reduce(whole)
+        return whole.index_copy(0, places, own)
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def processes() -> Processes:
+    """The processes that torchrun or accelerate started; one process where neither did.
+
+    Raises:
+        UsageError: When there are several and accelerate, which joins them, is not installed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        raise UsageError("several processes need accelerate: pip install 'modgap[distributed]'") from error
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    return Processes(state.process_index, state.num_processes)

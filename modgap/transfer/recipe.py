@@ -1,0 +1,151 @@
+"""How a run is trained: settings of both stages with defaults, the target's own recipe, and what the user sets."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modgap.errors import UsageError, unknown_name
+from modgap.targets import Manifest
+
+__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class OptimiserSettings(_Settings):
+    """What moves the parameters, and how fast."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
+    batch_size: int = Field(default=64, ge=1, description="Samples that go through the model together.")
+    gradient_accumulation: int = Field(default=1, ge=1, description="Batches of one update.")
+    warmup_epochs: float = Field(default=0, ge=0, description="Linear rise of the learning rate.")
+    decay_epochs: float | None = Field(default=None, gt=0, description="Where its linear fall ends at 0; none if absent.")
+    gradient_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
+
+
+class EmbedderStage(OptimiserSettings):
+    """Stage 1, which trains the embedder alone; of the methods that have it."""
+
+    epochs: int = Field(default=10, ge=0)
+    learning_rate: float = Field(default=3e-5, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    weight: float = Field(default=0.4, ge=0, alias="lambda", description="Lambda of equation (5).")
+    alpha: float = Field(default=1e-2, gt=0, description="Learning rate of the virtual step, equations (2) and (3).")
+    inner_steps: int = Field(default=1, ge=1, le=10, description="Virtual steps; more than one by the exact route.")
+    route: Literal["exact", "finite-difference"] = Field(
+        default="finite-difference", description="How the mixed product is taken."
+    )
+    objective: Literal["alignment-uniformity", "supervised-contrastive", "davies-bouldin"] = "alignment-uniformity"
+    uniform_pairs: Literal["different-classes", "all"] = Field(
+        default="different-classes", description="Pairs of the uniformity."
+    )
+    task_loss: bool = Field(default=True, description="Whether L_t is part of equation (5); false is an ablation.")
+    predictor_epochs: int = Field(default=0, ge=0, description="Epochs that train the predictor alone beforehand.")
+    surrogate: str | None = Field(default=None, description="Labelled source data; the source's own if absent.")
+    surrogate_batch: int = Field(default=64, ge=2)
+    surrogate_samples: int = Field(default=5000, ge=2, description="At most; half of what there is is left for probes.")
+    samples_per_class: int = Field(default=128, ge=2, description="Of the target in one alignment by orca.")
+
+
+class FullStage(OptimiserSettings):
+    """Stage 2: fine-tuning of all that the method trains."""
+
+    epochs: int = Field(default=30, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warmup_epochs: float = Field(default=2, ge=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
+    augmentation: Literal["none", "crop-flip"] = Field(default="none", description="Of images.")
+    patience: int | None = Field(default=None, ge=1, description="Epochs without improvement after which it stops.")
+    choose: Literal["best", "last"] = Field(default="best", description="Which epoch is tested, by validation error.")
+    keep_epochs: tuple[int, ...] = Field(default=(), description="Epochs whose weights are kept.")
+
+
+class Recipe(_Settings):
+    """All settings of a run."""
+
+    stage1: EmbedderStage = Field(default_factory=EmbedderStage)
+    stage2: FullStage = Field(default_factory=FullStage)
+    target_sequence_length: int | None = Field(default=None, ge=1, description="Tokens of a series at most.")
+    precision: Literal["float32", "bfloat16", "float64"] = Field(
+        default="float32", description="bfloat16 is mixed: parameters stay float32."
+    )
+    gradient_checkpointing: bool = False
+    checkpoint_seconds: float = Field(default=60, ge=0, description="Between checkpoints within an epoch.")
+
+
+def resolved_recipe(
+    manifest: Manifest, defaults: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
+    """The defaults, then the manifest's recipe, then the method's, then the user's `key=value`.
+
+    Args:
+        manifest: Of the target; its `training` is the benchmark's recipe.
+        defaults: Stage 1's settings where the method has its own.
+        overrides: Such as `stage1.epochs=5` or `stage2.optimizer=sgd`.
+
+    Raises:
+        UsageError: When a key is unknown or a value does not fit.
+    """
+    record: dict[str, Any] = {"stage1": {}, "stage2": {}}
+    _take_training(record, manifest)
+    record["stage1"].update(defaults or {})
+    for text in overrides:
+        _override(record, text)
+    try:
+        return Recipe.model_validate(record)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"the settings of this run do not fit: {faults}") from error
+
+
+SHARED = ("batch_size", "gradient_accumulation")
+OWN = ("epochs", "optimizer", "learning_rate", "weight_decay", "momentum", "warmup_epochs", "decay_epochs")
+
+
+def _take_training(record: dict[str, Any], manifest: Manifest) -> None:
+    training = manifest.training
+    if training is None:
+        return
+    given = training.model_dump(exclude_none=True)
+    record["stage2"] |= {name: given[name] for name in (*OWN, *SHARED) if name in given}
+    record["stage2"]["gradient_clip"] = given.get("gradient_clip")
+    record["stage1"] |= {name: given[name] for name in SHARED if name in given}
+    record["target_sequence_length"] = given.get("target_sequence_length")
+    if "crop" in (training.augmentation or "") and "flip" in (training.augmentation or ""):
+        record["stage2"]["augmentation"] = "crop-flip"
+
+
+def _override(record: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise UsageError(f"expected --set KEY=VALUE such as stage1.epochs=5, got {text!r}")
+    stages = {"stage1": EmbedderStage, "stage2": FullStage}
+    known = [*(f"{stage}.{name}" for stage, model in stages.items() for name in _names(model)),
+             *(name for name in Recipe.model_fields if name not in stages)]  # fmt: skip
+    if ".".join(path) not in known:
+        raise unknown_name("setting", key, known)
+    place = record if len(path) == 1 else record[path[0]]
+    place[path[-1]] = _parsed(value.strip())
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _parsed(value: str) -> Any:
+    """A TOML value; what is none is text. `none` is nothing."""
+    if value.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return value

@@ -1,0 +1,52 @@
+"""What a run logs: one JSON object a line, cut back to what a checkpoint knows of when it is taken up again."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunLog"]
+
+
+class RunLog:
+    """Lines of a file that is only added to; `board` also gives the numbers to TensorBoard."""
+
+    def __init__(self, path: Path, kept: int = 0, board: Path | None = None):
+        """Open the log.
+
+        Args:
+            path: The file.
+            kept: Bytes that stay; what was logged later is logged again.
+            board: Folder of TensorBoard's, if its package is there and it is wanted.
+        """
+        self._path = path
+        with path.open("ab") as stream:
+            stream.truncate(kept)
+        self.size = kept
+        self._board = _board(board) if board else None
+
+    def add(self, record: Mapping[str, Any], step: int) -> None:
+        """Add a line; what is not finite becomes null."""
+        line = json.dumps({name: _plain(value) for name, value in record.items()}) + "\n"
+        with self._path.open("ab") as stream:
+            stream.write(line.encode())
+        self.size += len(line.encode())
+        if self._board:
+            for name, value in record.items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._board.add_scalar(f"{record['stage']}/{name}", value, step)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _board(folder: Path):
+    from modgap.errors import UsageError
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("--tensorboard needs its package: pip install 'modgap[tensorboard]'") from error
+    return SummaryWriter(str(folder))

@@ -1,0 +1,102 @@
+"""What makes one update of a stage: which rows, in which parts, and the gradient."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.models import TargetModel
+from modgap.transfer.batches import chunks, shuffled
+from modgap.transfer.losses import Loss
+from modgap.transfer.processes import Processes
+from modgap.transfer.task import Part, TaskLoss
+from modgap.transfer.updates import OuterLoss, Update, VirtualSteps, mona_update, task_update
+
+__all__ = ["MonaUpdater", "TaskUpdater", "Updater"]
+
+
+class Updater(Protocol):
+    """A stage's way from samples to gradients."""
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """Rows of each update of an epoch, over all processes."""
+
+    def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
+        """What of an update's rows falls to this process, in parts of at most `size` samples."""
+
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+        """The gradient of an update, over all processes; `step` counts updates from the stage's start."""
+
+
+@dataclass(frozen=True)
+class TaskUpdater:
+    """L_t on shuffled batches, equation (1).
+
+    Attributes:
+        model: The model.
+        trained: Names of the parameters that the stage trains.
+        loss: Per-sample loss.
+        rows: Rows to train on.
+        size: Samples of an update, over all processes.
+        seed: Of the order.
+        stage: Number of the stage.
+        processes: Who shares an update.
+        autocast: Precision of forward passes where it is reduced.
+    """
+
+    model: TargetModel
+    trained: tuple[str, ...]
+    loss: Loss
+    rows: np.ndarray
+    size: int
+    seed: int
+    stage: int
+    processes: Processes = Processes()
+    autocast: torch.dtype | None = None
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """All rows once, in the epoch's order."""
+        return chunks(shuffled(self.rows, self.seed, self.stage, epoch), self.size)
+
+    def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
+        """This process's share."""
+        return chunks(self.processes.share(rows), size)
+
+    def task(self, parts: Sequence[Part], rows: np.ndarray) -> TaskLoss:
+        """L_t of an update."""
+        return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
+
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+        """The gradient of L_t by what is trained."""
+        # What is not trained needs no gradient, nor what a gradient would keep in memory.
+        held = {n: p if n in self.trained else p.detach() for n, p in self.model.named_parameters()}
+        return task_update(self.task(parts, rows), held, self.trained)
+
+
+@dataclass(frozen=True)
+class MonaUpdater(TaskUpdater):
+    """Equation (5): `trained` is the embedder, all else takes the virtual steps.
+
+    Attributes:
+        surrogate: Step to (features of this process's samples, classes of the samples of all).
+        objective: L_outer.
+        how: The inner loop.
+    """
+
+    surrogate: Callable[[int], tuple[Callable[[TargetModel], Tensor], Tensor]] | None = None
+    objective: Callable[[Tensor, Tensor], Tensor] | None = None
+    how: VirtualSteps | None = None
+
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+        """The gradient of the combined loss by the embedder."""
+        assert self.surrogate is not None
+        assert self.objective is not None
+        assert self.how is not None
+        features, labels = self.surrogate(step)
+        outer = OuterLoss(features, labels, self.objective, self.processes)
+        parameters = dict(self.model.named_parameters())
+        inner = [name for name in parameters if name not in self.trained]
+        return mona_update(self.task(parts, rows), outer, parameters, self.trained, inner, self.how)
