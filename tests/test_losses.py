@@ -34,7 +34,7 @@ def term(name, x, y, weight):
 
 
 def naive(name, x, y, mask, weight=1.0):
-    """One sample's loss by plain loops; x, y and mask (channels, positions), for cross-entropy y and mask (positions,)."""
+    """One sample's loss by plain loops; all (channels, positions), y and mask of classes (positions,)."""
     if name == "cross-entropy":
         terms = [
             math.log(sum(math.exp(v - x[y[p], p]) for v in x[:, p])) for p in range(x.shape[1]) if mask[p]
@@ -116,6 +116,13 @@ def test_a_sample_without_positions_is_zero_and_others_are_as_before(name):
     found.sum().backward()
     assert (outputs.grad[1] == 0).all()
     assert (outputs.grad[0] != 0).any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_broken_outputs_are_not_passed_over(name):
+    outputs, y, _ = drawn(name)
+    outputs[1, 0, 0, 0] = math.nan
+    assert torch.isnan(loss(name)(outputs, y)).tolist() == [False, True, False]
 
 
 def test_an_ignored_class_does_not_count():

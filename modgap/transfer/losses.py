@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
 from modgap.transfer.named import chosen
-from modgap.transfer.numerics import Scale, counting, matched, mean_over, nrmse, relative_l2, rmse, single
+from modgap.transfer.numerics import Scale, counting_classes, matched, mean_over, nrmse, relative_l2, rmse, single
 
 __all__ = ["LOSSES", "LossFunction", "loss", "task_loss"]
 
@@ -100,18 +100,11 @@ def _values(
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, ignore: int | None = None):
-    if y.is_floating_point() or (len(outputs), *outputs.shape[2:]) != tuple(y.shape):
-        raise InputError(
-            f"expected classes as integers (n, ...) for logits (n, K, ...), got {y.dtype} {tuple(y.shape)} "
-            f"for {tuple(outputs.shape)}"
-        )
-    valid = counting(mask, y.shape)
-    if ignore is not None:
-        valid = y != ignore if valid is None else valid & (y != ignore)
+    valid = counting_classes(outputs, y, mask, ignore)
     outputs, y = single(outputs), y.long()
     if valid is not None:
         outputs, y = torch.where(valid.unsqueeze(1), outputs, 0), torch.where(valid, y, 0)
-    terms = F.cross_entropy(outputs, y, reduction="none")
+    terms = cross_entropy(outputs, y, reduction="none")
     return mean_over(terms.reshape(len(y), -1), None if valid is None else valid.reshape(len(y), -1))[0]
 
 
@@ -120,7 +113,7 @@ def _binary_cross_entropy(
 ) -> Tensor:
     outputs, y, valid = matched(outputs, y, mask)
     weight = None if positive_weight == 1 else outputs.new_tensor(positive_weight)
-    terms = F.binary_cross_entropy_with_logits(outputs, y, reduction="none", pos_weight=weight)
+    terms = binary_cross_entropy_with_logits(outputs, y, reduction="none", pos_weight=weight)
     return mean_over(terms, valid)[0]
 
 

@@ -11,6 +11,7 @@ from modgap.errors import InputError
 __all__ = [
     "Scale",
     "counting",
+    "counting_classes",
     "matched",
     "mean_over",
     "nrmse",
@@ -28,9 +29,9 @@ Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
 
 def safe_sqrt(squares: Tensor) -> Tensor:
     """Square root with derivatives 0 at 0, the first and the second; squares of any shape, 0 or more."""
-    # Below, the second derivative, squares ** -1.5, would overflow.
-    positive = squares > torch.finfo(squares.dtype).tiny ** 0.6
-    return torch.where(positive, squares, 1).sqrt() * positive
+    # Below, the second derivative, squares ** -1.5, would overflow. NaN stays.
+    zero = squares <= torch.finfo(squares.dtype).tiny ** 0.6
+    return torch.where(zero, 1, squares).sqrt() * ~zero
 
 
 def safe_divide(above: Tensor, below: Tensor) -> Tensor:
@@ -80,6 +81,23 @@ def counting(mask: Tensor | None, shape: Sequence[int]) -> Tensor | None:
     elif mask.shape != tuple(shape):
         raise InputError(f"expected a mask of shape {tuple(shape)} or {tuple(shape[:1])}, got {tuple(mask.shape)}")
     return mask.bool().expand(*shape)
+
+
+def counting_classes(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> Tensor | None:
+    """Which positions of y count, (n, ...), where it holds classes for logits (n, K, ...); None where all do.
+
+    Raises:
+        InputError: When y holds no integers, or shapes do not fit.
+    """
+    if y.is_floating_point() or (len(outputs), *outputs.shape[2:]) != tuple(y.shape):
+        raise InputError(
+            f"expected classes as integers (n, ...) for logits (n, K, ...), got {y.dtype} {tuple(y.shape)} "
+            f"for {tuple(outputs.shape)}"
+        )
+    valid = counting(mask, y.shape)
+    if ignore is None:
+        return valid
+    return y != ignore if valid is None else valid & (y != ignore)
 
 
 def matched(
