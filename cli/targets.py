@@ -80,12 +80,12 @@ def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
     yield "what", _given(manifest, "modality", "task", "licence", "citation", "notes")
     yield "input", [*_given(manifest.input, "kind"), *_more(manifest.input)]
     yield "output", _output(manifest)
-    yield "benchmark", _given(manifest, "preprocessing", "loss", "metric") + _split_sizes(manifest)
+    yield "benchmark", _benchmark(manifest)
     yield "files", _files(manifest)
     yield "fetched from", [row for download in manifest.downloads for row in _download(download)]
     yield "training", [] if manifest.training is None else _more(manifest.training)
     yield (
-        f"published results ({manifest.metric or 'the metric'}, lower is better)",
+        f"published results ({manifest.metric.name if manifest.metric else 'the metric'}, lower is better)",
         [(p.method, f"{p.value:g}", p.model or "", p.source) for p in manifest.published],
     )
     yield "not known", list(manifest.unknown.items())
@@ -126,6 +126,17 @@ def _output(manifest: "Manifest") -> Rows:
     return [*rows, ("group", f"{group}. {manifest.group_note}" if manifest.group_note else group)]
 
 
+def _benchmark(manifest: "Manifest") -> Rows:
+    rows = _given(manifest, "preprocessing")
+    rows += [(what, _named(one)) for what in ("loss", "metric") if (one := getattr(manifest, what))]
+    return rows + _split_sizes(manifest)
+
+
+def _named(record) -> str:
+    """A name and the options that it is given."""
+    return f"{record.name} ({_text(record.options)})" if record.options else record.name
+
+
 def _split_sizes(manifest: "Manifest") -> Rows:
     sizes = manifest.split_sizes
     if sizes is None:
@@ -139,13 +150,7 @@ def _split_sizes(manifest: "Manifest") -> Rows:
 
 
 def _files(manifest: "Manifest") -> Rows:
-    rows: Rows = [
-        (
-            "reader",
-            " ".join([manifest.reader.name, f"({_text(manifest.reader.options)})" * bool(manifest.reader.options)]),
-        )
-    ]
-    rows += [("step", f"{step.name} ({_text(step.options)})" if step.options else step.name) for step in manifest.steps]
+    rows: Rows = [("reader", _named(manifest.reader)), *(("step", _named(step)) for step in manifest.steps)]
     for file in manifest.files:
         place = f"package {file.package}" if file.package else file.folder or ""
         rows.append((file.role, file.path, place, _bytes(file.size) if file.size else ""))

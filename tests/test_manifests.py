@@ -115,13 +115,13 @@ BENCHMARK = {
     "darcy-flow": ("relative L2", "relative L2", None, (900, 100, 100), (4, 100, 1, "adamw", 1e-3, 5e-3, 5, 100)),
     "psicov": ("mean squared error", "MAE8", None, (3356, 100, 150), (1, 10, 32, "adam", 5e-6, 1e-5, 5, 100)),
     "cosmic": (
-        "binary cross-entropy over the pixels not ignored", "1 - AUROC", None, (4347, 483, 420),
+        ("binary cross-entropy", {"masked": True}), "1 - AUROC", None, (4347, 483, 420),
         (4, 60, 1, "adamw", 1e-3, 0, 5, 60),
     ),
     "ecg": (CE, "1 - F1", 4, (260_000, 33_000, 33_000), (4, 15, 16, "sgd", 1e-6, 0.1, 5, 200)),
     "satellite": (CE, "0-1 error %", 24, (800_000, 100_000, 100_000), (16, 60, 4, "adamw", 3e-5, 3e-6, 5, 60)),
     "deepsea": (
-        "binary cross-entropy, positive weight 4", "1 - AUROC", 36, (71_753, 2490, 149_400),
+        ("binary cross-entropy", {"positive_weight": 4}), "1 - AUROC", 36, (71_753, 2490, 149_400),
         (16, 13, 1, "adam", 1e-5, 0, 10, 25),
     ),
 }  # fmt: skip
@@ -131,7 +131,8 @@ BENCHMARK = {
 def test_the_benchmarks_recipe_and_measures(name):
     manifest = manifest_of(name)
     loss, metric, n_classes, sizes, recipe = BENCHMARK[name]
-    assert (manifest.loss, manifest.metric) == (loss, metric)
+    assert (manifest.loss.name, manifest.loss.options) == ((loss, {}) if isinstance(loss, str) else loss)
+    assert (manifest.metric.name, manifest.metric.options) == (metric, {})
     assert (manifest.n_classes or len(manifest.classes or ()) or None) == n_classes
     assert tuple(getattr(manifest.split_sizes, split) for split in ("train", "val", "test")) == sizes
     assert tuple(getattr(manifest.training, field) for field in RECIPE) == recipe

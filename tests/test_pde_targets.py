@@ -303,7 +303,7 @@ def test_a_manifest_is_complete(name):
     assert download.urls[0].startswith("https://darus.uni-stuttgart.de/api/access/datafile/")
     assert download.md5
     assert [file.path for file in manifest.files] == [download.path]
-    assert (manifest.task, manifest.metric, manifest.pseudo_classes) == ("regression", "nRMSE", 10)
+    assert (manifest.task, manifest.metric.name, manifest.pseudo_classes) == ("regression", "nRMSE", 10)
     assert manifest.training.batch_size == 4
     assert manifest.training.epochs == (100 if name == "darcy-2d" else 200)
     assert {"licence", "split_sizes.val"} <= set(manifest.unknown)

@@ -8,10 +8,24 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from modgap.errors import InputError
 
-__all__ = ["DataFile", "Download", "InputSpec", "LogMel", "Manifest", "Step", "load_manifest"]
+__all__ = [
+    "DataFile",
+    "Download",
+    "InputSpec",
+    "LogMel",
+    "Loss",
+    "LossName",
+    "Manifest",
+    "Metric",
+    "MetricName",
+    "Step",
+    "load_manifest",
+]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+LossName = Literal["cross-entropy", "binary cross-entropy", "mean squared error", "relative L2", "nRMSE", "RMSE"]
+MetricName = Literal["0-1 error %", "1 - F1", "1 - AUROC", "1 - mAP", "MAE8", "RMSE", "nRMSE", "relative L2"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -135,6 +149,20 @@ class SplitSizes(_Record):
     test: int | None = None
 
 
+class Loss(_Record):
+    """What training minimises."""
+
+    name: LossName
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
+
+
+class Metric(_Record):
+    """What is reported; lower is better in all of them."""
+
+    name: MetricName
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
+
+
 class Training(_Record):
     """The benchmark's recipe of full fine-tuning (stage 2), and what is particular in stage 1."""
 
@@ -194,8 +222,15 @@ class Manifest(_Record):
     licence: str | None = None
     citation: str | None = None
     preprocessing: str | None = Field(default=None, description="What is done to the original data, in words.")
-    loss: str | None = Field(default=None, description="Training loss of the benchmark.")
-    metric: str | None = Field(default=None, description="Metric of the benchmark; lower is better.")
+    loss: Loss | None = Field(
+        default=None,
+        description="Training loss of the benchmark; if absent cross-entropy, binary cross-entropy or mean squared "
+        "error, by task.",
+    )
+    metric: Metric | None = Field(
+        default=None,
+        description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task.",
+    )
     training: Training | None = None
     published: tuple[Published, ...] = ()
     unknown: dict[str, str] = Field(default_factory=dict, description="Fields left out, and why.")

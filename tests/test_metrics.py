@@ -1,0 +1,330 @@
+"""Metrics: against scikit-learn and plain formulas, in batches, merged, by rows; intervals by groups."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from modgap.errors import InputError, UsageError
+from modgap.targets import manifest_names, named_manifest
+from modgap.targets.manifest import MetricName
+from modgap.transfer.measures import METRICS
+from modgap.transfer.metrics import bootstrap_interval, metric, task_metric
+
+VALUES = ["RMSE", "nRMSE", "relative L2"]
+
+
+def drawn(name, n=40, seed=0, k=5, size=30):
+    """Outputs, y and mask as a metric takes them; scores with many ties."""
+    random = np.random.default_rng(seed)
+    if name in ("0-1 error %", "1 - F1"):
+        return random.normal(size=(n, k)), random.integers(k, size=n), None
+    if name in ("1 - AUROC", "1 - mAP"):
+        return random.integers(6, size=(n, k)) / 4, random.integers(2, size=(n, k)), random.random((n, k)) < 0.8
+    if name == "MAE8":
+        return random.normal(8, 3, (n, 1, size, size)), random.uniform(1, 12, (n, 1, size, size)), None
+    return random.normal(size=(n, 2, 6)), random.normal(size=(n, 2, 6)), random.random((n, 2, 6)) < 0.7
+
+
+def of(name, outputs, y, mask=None, **options):
+    found = metric(name, **options)
+    found.update(outputs, y, mask)
+    return found
+
+
+def part(values, rows):
+    return None if values is None else values[rows]
+
+
+def test_the_manifest_knows_the_same_names():
+    assert set(MetricName.__args__) == set(METRICS)
+
+
+def test_zero_one_error():
+    outputs, y, _ = drawn("0-1 error %")
+    found = of("0-1 error %", outputs, y)
+    assert found.compute() == pytest.approx(100 * np.mean(outputs.argmax(1) != y))
+    assert found.per_sample.tolist() == (100.0 * (outputs.argmax(1) != y)).tolist()
+    assert found.unit == "%"
+
+
+def test_ties_go_to_the_lowest_class():
+    assert of("0-1 error %", np.ones((2, 3)), np.array([0, 1])).per_sample.tolist() == [0, 100]
+
+
+def test_zero_one_error_of_pixels_that_count():
+    random = np.random.default_rng(0)
+    outputs, y = random.normal(size=(4, 3, 5, 6)), random.integers(3, size=(4, 5, 6))
+    y[random.random(y.shape) < 0.3] = 255
+    y[2] = 255
+    found = of("0-1 error %", outputs, y, ignore=255)
+    wrong = [np.mean((outputs.argmax(1)[i] != y[i])[y[i] != 255]) for i in (0, 1, 3)]
+    assert found.compute() == pytest.approx(100 * np.mean(wrong))
+    assert found.left_out() == 1
+    assert np.isnan(found.per_sample).tolist() == [False, False, True, False]
+    assert of("0-1 error %", outputs, y, y != 255).compute() == found.compute()
+
+
+def test_f1_is_scikit_learns_macro_average():
+    outputs, y, _ = drawn("1 - F1")
+    expected = f1_score(y, outputs.argmax(1), average="macro")
+    assert of("1 - F1", outputs, y).compute() == pytest.approx(1 - expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_f1_with_a_class_that_is_not_labelled(predicted):
+    """Predicted, it counts as 0; not even predicted, it is left out."""
+    outputs, y, _ = drawn("1 - F1")
+    y[y == 2] = 3
+    outputs[:, 2] -= 0 if predicted else 100
+    found = of("1 - F1", outputs, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = f1_score(y, outputs.argmax(1), average="macro", zero_division=0)
+    assert found.compute() == pytest.approx(1 - expected, rel=1e-12)
+    assert found.left_out() == (0 if predicted else 1)
+
+
+SKLEARN = {"1 - AUROC": roc_auc_score, "1 - mAP": average_precision_score}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", SKLEARN)
+def test_ranked_metrics_are_scikit_learns_with_ties(name, masked):
+    outputs, y, mask = drawn(name)
+    mask = mask if masked else np.ones_like(y, dtype=bool)
+    expected = [SKLEARN[name](y[mask[:, k], k], outputs[mask[:, k], k]) for k in range(y.shape[1])]
+    assert of(name, outputs, y, mask if masked else None).compute() == pytest.approx(1 - np.mean(expected), rel=1e-12)
+
+
+def test_absent_classes_are_left_out_and_counted():
+    outputs, y, _ = drawn("1 - mAP")
+    y[:, 1], y[:, 3] = 0, 1
+    precision = np.mean([average_precision_score(y[:, k], outputs[:, k]) for k in (0, 2, 3, 4)])
+    area = np.mean([roc_auc_score(y[:, k], outputs[:, k]) for k in (0, 2, 4)])
+    by_precision, by_area = of("1 - mAP", outputs, y), of("1 - AUROC", outputs, y)
+    assert (by_precision.compute(), by_precision.left_out()) == (pytest.approx(1 - precision), 1)
+    assert (by_area.compute(), by_area.left_out()) == (pytest.approx(1 - area), 2)
+
+
+@pytest.mark.parametrize("name", SKLEARN)
+def test_without_any_class_there_is_no_value(name):
+    found = of(name, np.ones((3, 2)), np.zeros((3, 2), int))
+    assert math.isnan(found.compute())
+    assert found.left_out() == 2
+
+
+@pytest.mark.parametrize("name", SKLEARN)
+def test_pixels_are_ranked_together(name):
+    random = np.random.default_rng(0)
+    outputs, y = random.normal(size=(4, 1, 8, 8)).astype(np.float32), random.integers(2, size=(4, 1, 8, 8))
+    mask = random.random(y.shape) < 0.7
+    found = of(name, outputs, y, mask)
+    assert found.compute() == pytest.approx(1 - SKLEARN[name](y[mask], outputs[mask]), rel=1e-12)
+    assert of(name, outputs, y[:, 0], mask[:, 0]).compute() == found.compute()
+    whole = of(name, outputs, y, np.array([1, 1, 0, 1]))
+    assert whole.compute() == pytest.approx(of(name, outputs[[0, 1, 3]], y[[0, 1, 3]]).compute())
+
+
+@pytest.mark.parametrize("name", SKLEARN)
+def test_one_class_a_sample_is_each_class_against_the_others(name):
+    outputs, y, _ = drawn("1 - F1")
+    assert of(name, outputs, y).compute() == of(name, outputs, np.eye(5, dtype=int)[y]).compute()
+
+
+def naive_mae8(outputs, y, distance=8, separation=24):
+    """As PDNET does, pair by pair; None where there is none."""
+    errors = [
+        abs((outputs[i, j] + outputs[j, i]) / 2 - y[i, j])
+        for i in range(len(y))
+        for j in range(len(y))
+        if j - i >= separation and y[i, j] <= distance
+    ]
+    return np.mean(errors) if errors else None
+
+
+def test_mae8():
+    outputs, y, _ = drawn("MAE8", n=3)
+    y[1] = 100.0
+    found = of("MAE8", outputs, y)
+    expected = [naive_mae8(outputs[i, 0], y[i, 0]) for i in range(3)]
+    assert expected[1] is None
+    assert found.compute() == pytest.approx((expected[0] + expected[2]) / 2)
+    assert (found.left_out(), found.unit) == (1, "angstrom")
+    other = of("MAE8", outputs[:, 0], y[:, 0], distance=5, separation=3)
+    expected = [naive_mae8(outputs[i, 0], y[i, 0], 5, 3) for i in (0, 2)]
+    assert other.compute() == pytest.approx(np.mean(expected))
+
+
+def pdebench(outputs, y):
+    """RMSE and nRMSE as PDEBench computes them, for (n, channels, positions)."""
+    errors = np.sqrt(((outputs - y) ** 2).mean(axis=2))
+    return errors.mean(), (errors / np.sqrt((y**2).mean(axis=2))).mean()
+
+
+def test_errors_of_values_are_pdebenchs():
+    outputs, y, _ = drawn("RMSE")
+    rmse, nrmse = pdebench(outputs, y)
+    assert of("RMSE", outputs, y).compute() == pytest.approx(rmse, rel=1e-12)
+    assert of("nRMSE", outputs, y).compute() == pytest.approx(nrmse, rel=1e-12)
+    ratio = np.linalg.norm((outputs - y).reshape(40, -1), axis=1) / np.linalg.norm(y.reshape(40, -1), axis=1)
+    assert of("relative L2", outputs, y).per_sample == pytest.approx(ratio, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_positions_that_do_not_count(name):
+    outputs, y, mask = drawn(name)
+    hidden = np.where(mask, outputs, np.nan), np.where(mask, y, np.nan)
+    one = [values[3][mask[3]][None, None] for values in (outputs, y)]
+    assert of(name, *hidden, mask).compute() == of(name, outputs, y, mask).compute()
+    if name == "relative L2":
+        assert of(name, outputs, y, mask).per_sample[3] == pytest.approx(of(name, *one).compute())
+
+
+@pytest.mark.parametrize("name", ["nRMSE", "relative L2"])
+def test_samples_without_anything_to_be_relative_to_are_left_out(name):
+    outputs, y, _ = drawn(name)
+    y[7] = 0
+    found = of(name, outputs, y)
+    rest = np.arange(40) != 7
+    assert found.compute() == pytest.approx(of(name, outputs[rest], y[rest]).compute())
+    assert (found.left_out(), found.left_out(np.arange(5)), found.left_out([7, 7, 3])) == (1, 0, 1)
+
+
+def test_broken_outputs_are_not_passed_over():
+    outputs, y, _ = drawn("RMSE")
+    outputs[3, 0, 0] = np.nan
+    assert math.isnan(of("RMSE", outputs, y).compute())
+    assert not math.isnan(of("RMSE", outputs, y).compute(rows=np.arange(3)))
+    scores, labels, _ = drawn("1 - mAP")
+    scores[3, 0] = np.nan
+    assert math.isnan(of("1 - mAP", scores, labels).compute())
+
+
+@pytest.mark.parametrize("name", [*VALUES, "MAE8"])
+def test_a_scale_gives_the_original_unit(name):
+    outputs, y, mask = drawn(name, n=4)
+    mean, sd = np.full(y.shape[1:], 2.0), np.full(y.shape[1:], 0.5)
+    found = metric(name, (mean, sd))
+    found.update((outputs - mean) / sd, (y - mean) / sd, mask)
+    assert found.compute() == pytest.approx(of(name, outputs, y, mask).compute())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_batches_tensors_and_processes_give_the_same(name):
+    outputs, y, mask = drawn(name)
+    whole = of(name, outputs, y, mask)
+    batched = metric(name)
+    for rows in np.array_split(np.arange(len(y)), 7):
+        tensors = [None if values is None else torch.as_tensor(values[rows]) for values in (outputs, y, mask)]
+        tensors[0].requires_grad_()
+        batched.update(*tensors)
+    assert len(batched) == 40
+    assert batched.compute() == pytest.approx(whole.compute(), rel=1e-12)
+    gathered = metric(name)
+    gathered.merge(metric(name))
+    for rows in (np.arange(15), np.arange(15, 40)):
+        one = of(name, *(part(values, rows) for values in (outputs, y, mask)))
+        gathered.merge({key: np.array(value) for key, value in one.state().items()})
+    assert gathered.compute() == pytest.approx(whole.compute(), rel=1e-12)
+    assert gathered.compute([3, 20, 39]) == pytest.approx(whole.compute([3, 20, 39]), rel=1e-12)
+    assert (gathered.per_sample is None) == (name in ("1 - F1", "1 - AUROC", "1 - mAP"))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_rows_are_a_resample(name):
+    outputs, y, mask = drawn(name)
+    rows = np.random.default_rng(1).integers(40, size=60)
+    again = of(name, outputs[rows], y[rows], part(mask, rows))
+    assert of(name, outputs, y, mask).compute(rows) == pytest.approx(again.compute(), rel=1e-12)
+
+
+def test_a_metric_goes_on_after_it_was_computed():
+    outputs, y, _ = drawn("1 - F1")
+    found = of("1 - F1", outputs[:20], y[:20])
+    first = found.compute()
+    found.update(outputs[20:], y[20:])
+    assert found.compute() != first
+    assert found.compute() == pytest.approx(of("1 - F1", outputs, y).compute())
+
+
+def test_the_interval_resamples_groups_whole():
+    outputs, y, _ = drawn("RMSE", n=30)
+    found = of("RMSE", outputs, y)
+    means = found.per_sample.reshape(2, 15).mean(axis=1)
+    low, high = bootstrap_interval(found, np.repeat([5, 2], 15), repeats=400)
+    assert (low, high) == (pytest.approx(means.min()), pytest.approx(means.max()))
+    alone = bootstrap_interval(found, repeats=400)
+    assert alone[0] < found.compute() < alone[1]
+    assert bootstrap_interval(found, repeats=400) == alone
+    assert bootstrap_interval(found, repeats=400, seed=1) != alone
+
+
+def test_the_interval_of_a_mean_has_its_standard_errors():
+    y = np.random.default_rng(0).normal(size=(400, 1, 1))
+    found = of("RMSE", np.zeros_like(y), y)
+    low, high = bootstrap_interval(found)
+    error = found.per_sample.std(ddof=1) / 20
+    assert low == pytest.approx(found.compute() - 1.96 * error, abs=0.3 * error)
+    assert high == pytest.approx(found.compute() + 1.96 * error, abs=0.3 * error)
+
+
+@pytest.mark.parametrize("name", ["1 - F1", "1 - AUROC", "1 - mAP"])
+def test_intervals_of_what_is_no_mean(name):
+    outputs, y, mask = drawn(name, n=60)
+    found = of(name, outputs, y, mask)
+    low, high = bootstrap_interval(found, np.arange(60) // 3, repeats=200)
+    assert low < found.compute() < high
+
+
+def test_intervals_without_enough_to_resample():
+    found = of("1 - mAP", np.ones((3, 2)), np.zeros((3, 2), int))
+    assert all(map(math.isnan, bootstrap_interval(found, repeats=5)))
+    outputs, y, _ = drawn("RMSE")
+    assert all(map(math.isnan, bootstrap_interval(of("RMSE", outputs, y), np.zeros(40))))
+    with pytest.raises(InputError, match="a group for each of 40 samples"):
+        bootstrap_interval(of("RMSE", outputs, y), np.zeros(39))
+
+
+@pytest.mark.parametrize("name", manifest_names())
+def test_every_manifest_has_a_metric(name):
+    assert len(task_metric(named_manifest(name))) == 0
+
+
+def test_without_a_metric_the_task_says_which():
+    names = [named_manifest(name).model_copy(update={"metric": None}) for name in ("digits", "fsd50k", "burgers")]
+    assert [task_metric(manifest).name for manifest in names] == ["0-1 error %", "1 - mAP", "nRMSE"]
+    assert task_metric(named_manifest("psicov")).name == "MAE8"
+
+
+def test_wrong_requests():
+    with pytest.raises(UsageError, match="did you mean 1 - mAP"):
+        metric("mAP")
+    with pytest.raises(UsageError, match="it has: distance, separation"):
+        metric("MAE8", cutoff=3)
+    with pytest.raises(UsageError, match="have no scale"):
+        metric("1 - F1", (np.zeros(()), np.ones(())))
+
+
+def test_wrong_input():
+    outputs, y, _ = drawn("1 - F1")
+    with pytest.raises(InputError, match="got none"):
+        metric("1 - F1").compute()
+    with pytest.raises(InputError, match="expected classes as integers"):
+        of("1 - F1", outputs, y.astype(float))
+    with pytest.raises(InputError, match="expected classes as integers"):
+        of("1 - mAP", outputs, y.astype(float))
+    with pytest.raises(InputError, match="expected y of the scores' shape"):
+        of("1 - mAP", outputs, np.ones((40, 4)))
+    with pytest.raises(InputError, match="expected rows from 0 to 39"):
+        of("1 - F1", outputs, y).compute([40])
+    with pytest.raises(InputError, match="expected distances"):
+        of("MAE8", outputs, outputs)
+    found = of("1 - F1", outputs, y)
+    with pytest.raises(InputError, match="expected the state of a metric 1 - F1"):
+        found.merge(of("0-1 error %", outputs, y))
+    with pytest.raises(InputError, match="expected 5 classes"):
+        found.update(np.ones((2, 3)), np.array([0, 1]))
