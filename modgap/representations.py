@@ -8,7 +8,16 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.manifest import LogMel
 
-__all__ = ["fold", "letters", "log_mel", "numbers_as_text", "spectrogram", "spectrogram_applies", "waveform"]
+__all__ = [
+    "fold",
+    "fold_shape",
+    "letters",
+    "log_mel",
+    "numbers_as_text",
+    "spectrogram",
+    "spectrogram_applies",
+    "waveform",
+]
 
 WINDOWS = (64, 128, 256, 512, 1024)
 """Windows of a spectrogram; a series shorter than the first is folded."""
@@ -26,11 +35,23 @@ def fold(series: np.ndarray) -> np.ndarray:
         (1, 6, 4)
     """
     channels, length = series.shape
+    rows, width = fold_shape(channels, length)
+    extended = np.pad(series, ((0, 0), (0, rows * width - length)), mode="edge")
+    return extended.reshape(1, channels * rows, width)
+
+
+def fold_shape(channels: int, length: int) -> tuple[int, int]:
+    """Rows of each channel, and the width, of a folded series; rows * width is one more than a prime length.
+
+    Example:
+        >>> fold_shape(1, 24), fold_shape(2, 7)
+        ((6, 4), (2, 4))
+    """
     divisors = [d for d in range(2, length) if length % d == 0]
     if not divisors and length > 3:
-        return fold(np.concatenate([series, series[:, -1:]], axis=1))
+        return fold_shape(channels, length + 1)
     width = min(divisors or [length], key=lambda d: abs(d - math.sqrt(length * channels)))
-    return series.reshape(1, channels * (length // width), width)
+    return length // width, width
 
 
 def spectrogram_applies(series: np.ndarray) -> bool:
