@@ -29,6 +29,8 @@ LAYERS = (
     "probe_head",
     "logits",
     "discrepancy",
+    "models",
+    "transfer",
     "report",
     "plots",
     "results",

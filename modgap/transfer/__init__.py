@@ -1,0 +1,1 @@
+"""Training on target data: MoNA, its baselines, and what they are made of."""
