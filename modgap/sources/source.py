@@ -26,6 +26,8 @@ class SourceInfo:
         licence: Licence of the weights.
         weights: Where the weights come from, with the command that brings them.
         available: Whether the weights are on this machine.
+        surrogate: Target and split of labelled data of the source's modality, which stage 1 of a transfer aligns to
+            unless told otherwise; None where modgap knows of none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class SourceInfo:
     licence: str
     weights: str
     available: bool
+    surrogate: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from modgap.sources.source import Parts, Source, headless
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build", "library_versions", "read_weights"]
+__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build", "library_versions", "put_weights", "read_weights"]
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -207,7 +207,7 @@ class TimmModel:
             options["num_classes"] = 0
 
         def fill(model) -> None:
-            _fill(model, given, self.architecture, self._file())
+            put_weights(model, given, self.architecture, self._file())
 
         return build(self.architecture, input_size, head=head, fill=fill, **options)
 
@@ -263,7 +263,7 @@ def _head_size(state: dict, architecture: str) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
-def _fill(model, state: dict, architecture: str, path: Path) -> None:
+def put_weights(model, state: dict, architecture: str, path: Path) -> None:
     """Put weights into a model, also those with an older layout's names, which timm knows how to convert."""
     fault = _misfit(model, state)
     if fault:
