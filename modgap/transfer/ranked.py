@@ -67,9 +67,11 @@ def ranked(state: Mapping[str, np.ndarray], kind: str) -> Callable[[np.ndarray],
         A function of weights (n,) that gives the value, NaN where no class is left, and how many classes were left
         out.
     """
-    order = np.lexsort((-state["scores"], state["classes"]))
+    order = np.argsort(-state["scores"])
+    # Small integers are sorted by radix.
+    order = order[np.argsort(state["classes"][order].astype(np.uint16), kind="stable")]
     scores, classes = state["scores"][order], state["classes"][order]
-    rows, positive = state["rows"][order], state["positive"][order]
+    rows, positive = state["rows"][order].astype(np.int32), state["positive"][order]
     n_classes = int(state["n_classes"])
     starts = np.searchsorted(classes, np.arange(n_classes + 1))
     last = np.append((np.diff(scores) != 0) | (np.diff(classes) != 0), True)[: len(scores)]
