@@ -2,15 +2,15 @@
 
 import click
 
+from modgap.cli.options import OWN, own_data, own_data_options
 from modgap.errors import UsageError
 
 __all__ = ["discrepancy"]
 
 LOGITS_EXCLUDE = (
     "source", "target", "weights", "split", "limit", "input_size", "representation", "device",
-    "batch_size", "dtype", "head", "pseudo_classes", "place", "kind", "label", "series", "time", "group", "x", "y",
+    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "place", *OWN,
 )  # fmt: skip
-OWN = ("kind", "label", "series", "time", "group", "x", "y")
 
 
 @click.command()
@@ -74,18 +74,12 @@ OWN = ("kind", "label", "series", "time", "group", "x", "y")
     type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
     help="How series and sound enter.",
 )
-@click.option("--place", metavar="DIR", help="Folder in which the target's files lie; found by itself if absent.")
-@click.option(
-    "--kind", type=click.Choice(["image", "series", "table", "text"]),
-    help="What an array file or CSV holds, where unclear.",
-)  # fmt: skip
-@click.option("--label", metavar="COLUMN", help="CSV: the label; label, class, target or y if absent.")
-@click.option("--series", metavar="COLUMN", help="CSV in long format: which series a row belongs to.")
-@click.option("--time", metavar="COLUMN", help="CSV in long format: what orders a series' rows.")
-@click.option("--group", metavar="NAME", help="CSV column, or array, that says which samples belong together.")
-@click.option("--x", metavar="KEY", help="Array file: name of the samples; x if absent.")
-@click.option("--y", metavar="KEY", help="Array file: name of the labels; y if absent.")
+@own_data_options
 @click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
+@click.option(
+    "--embedder", metavar="native|RUN_DIR", default="native", show_default=True,
+    help="What takes the samples in: the source's own, or that of a run's first stage, on samples it never saw.",
+)  # fmt: skip
 @click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--batch-size", default="auto", show_default=True, help="Samples at a time through the source.")
@@ -165,7 +159,6 @@ def _measure(given: dict, progress):
 
     from modgap.logits import LogitsRequest
     from modgap.measure import measure, measure_logits
-    from modgap.targets import OwnData
 
     options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
                "bootstrap", "seed", "threads")  # fmt: skip
@@ -182,8 +175,9 @@ def _measure(given: dict, progress):
         given["source"],
         given["target"],
         weights=given["weights"],
-        own=OwnData(**{name: given[name] for name in OWN}),
+        own=own_data(given),
         place=Path(given["place"]) if given["place"] else None,
+        embedder=None if given["embedder"] == "native" else given["embedder"],
         pseudo_classes=given["pseudo_classes"],
         request=request,
         progress=progress,

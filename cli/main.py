@@ -13,6 +13,8 @@ __all__ = ["main"]
 
 COMMANDS = {
     "discrepancy": "How far a source model's knowledge is from target data.",
+    "train": "Transfer a source model to target data by MoNA or one of its baselines.",
+    "methods": "Methods of transfer there are; one shown whole.",
     "sources": "Source models there are; one shown whole.",
     "targets": "Target data there are; one shown whole.",
     "data": "A target's data: fetch, verify, convert, or tell where it lies.",

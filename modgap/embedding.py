@@ -46,7 +46,8 @@ class Embedding:
     """How samples become pieces; recorded in every result.
 
     Attributes:
-        representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text` or `waveform`.
+        representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text` or `waveform`; `values`
+            for a trained embedder, whose `inputs` make the pieces.
         low: Value that becomes 0 in images and in numbers as text; None elsewhere.
         high: Value that becomes 1; values beyond are not clipped in images.
         options: What else decides the pieces, by name.
@@ -62,6 +63,8 @@ class Embedding:
 
         A sample of several pieces gets the mean of their logits.
         """
+        if self.representation == "values":
+            return dict(self.options)["inputs"].pieces(sample)
         raw = self._raw(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
             return raw
@@ -94,7 +97,7 @@ class Embedding:
     def to_dict(self) -> dict:
         """Plain values for the result's record."""
         record: dict[str, Any] = {"representation": self.representation, "low": self.low, "high": self.high}
-        given = {n: v.model_dump() if isinstance(v, LogMel) else v for n, v in self.options}
+        given = {n: v.model_dump() if isinstance(v, LogMel) else v for n, v in self.options if n != "inputs"}
         return record | given
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from modgap.sources import Source, SourceHandle
 from modgap.targets import SPLITS, Table, Target, open_target
 from modgap.targets.splits import strata, stratified_subset
 
-__all__ = ["LogitsRequest", "SourceLogits", "logits_from_file", "source_logits"]
+__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_from_file", "source_logits"]
 
 IN_MEMORY = 4 << 30
 """Logits up to this many bytes survive a disk that fills up while they are written."""
@@ -58,6 +59,23 @@ class LogitsRequest:
     compared: int | None = None
 
 
+class TrainedEmbedder(Protocol):
+    """A target embedder that was trained, to stand in for the source's own."""
+
+    @property
+    def fingerprint(self) -> dict:
+        """What decides its outputs, and which samples it saw."""
+
+    def embedding(self, table: Table) -> Embedding:
+        """How samples become what it takes."""
+
+    def adapt(self, source: Source) -> Source:
+        """The source with this embedder before its own encoder and head."""
+
+    def unseen(self, table: Table) -> np.ndarray:
+        """Rows of the samples that its training did not see."""
+
+
 @dataclass(frozen=True)
 class SourceLogits:
     """Logits with all that the estimators and the report need.
@@ -84,13 +102,19 @@ class SourceLogits:
 
 
 def source_logits(
-    handle: SourceHandle, target: Target, request: LogitsRequest, progress: Progress | None = None
+    handle: SourceHandle,
+    target: Target,
+    request: LogitsRequest,
+    progress: Progress | None = None,
+    embedder: TrainedEmbedder | None = None,
 ) -> SourceLogits:
     """Logits of the source on the target, from the cache where they are.
 
     A cache entry is addressed by what decides its content: weights, data, choice of samples,
     embedding, precision and versions. A damaged entry is said aloud and computed anew; so is a disk
     that takes no new one.
+
+    With a trained embedder only samples that it never saw are judged, by the source's pretrained encoder and head.
 
     Raises:
         InputError: When the data, the weights or the labels cannot be used.
@@ -105,12 +129,13 @@ def source_logits(
         "representation": request.representation,
         "dtype": request.dtype,
         "head": _surrogate(request).fingerprint if request.head != "own" else "own",
+        "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }
     path = entry_path("logits", key_of(wanted))
     found = _from_cache(path)
     if found is None:
-        return _computed(handle, target, request, wanted, path, progress, began)
+        return _computed(handle, target, request, wanted, path, progress, began, embedder)
     return SourceLogits(**found, seconds=time.perf_counter() - began, cached=True)
 
 
@@ -140,25 +165,30 @@ def _surrogate(request: LogitsRequest) -> Target:
     return open_target(name)
 
 
-def _chosen_rows(table: Table, request: LogitsRequest) -> np.ndarray:
-    rows = np.arange(len(table))
+def _chosen_rows(table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None) -> np.ndarray:
+    rows = np.arange(len(table)) if embedder is None else embedder.unseen(table)
     if request.split != "all":
-        rows = np.flatnonzero(table.splits == SPLITS.index(request.split))
+        rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(request.split)]
     if len(rows) == 0:
-        raise InputError(f"expected at least one sample in split {request.split}, got none")
+        seen = " that the embedder's training did not see" if embedder else ""
+        raise InputError(f"expected at least one sample in split {request.split}{seen}, got none")
     if request.limit and request.limit < len(rows):
         rows = rows[stratified_subset(strata(table.known_labels[rows]), request.limit, request.seed)]
     return rows
 
 
-def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path, progress, began) -> SourceLogits:
+def _computed(
+    handle, target: Target, request: LogitsRequest, wanted, path: Path, progress, began,
+    embedder: TrainedEmbedder | None,
+) -> SourceLogits:  # fmt: skip
     from modgap.inference import choose_device, logit_batches
 
     device = choose_device(request.device)
     table = target.read()
-    rows = _chosen_rows(table, request)
+    rows = _chosen_rows(table, request, embedder)
     source = handle.load(request.input_size, head=request.head == "own")
-    embedding = native_embedding(target.manifest.input, table, source.input, request.representation)
+    if embedder is None:
+        embedding = native_embedding(target.manifest.input, table, source.input, request.representation)
     head: str | dict = "own"
     if request.head != "own":
         from modgap.probe_head import with_probe_head
@@ -167,6 +197,8 @@ def _computed(handle, target: Target, request: LogitsRequest, wanted, path: Path
             source, _surrogate(request), device=device, batch_size=request.batch_size, dtype=request.dtype
         )  # fmt: skip
         head = asdict(fitted)
+    if embedder is not None:
+        source, embedding = embedder.adapt(source), embedder.embedding(table)
     shape = (len(rows), len(source.class_names))
     labels = table.known_labels[rows]
     _refuse_absent_classes(table, labels, request)
@@ -224,7 +256,7 @@ def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str)
         "target": {"manifest": key_of(wanted["target"]["manifest"]), "files": files},
         "samples": {"split": wanted["split"], "limit": wanted["limit"]},
         "embedding": {
-            "embedder": "native",
+            "embedder": wanted["embedder"],
             **embedding.to_dict(),
             **own.to_dict(),
         },

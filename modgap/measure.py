@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modgap.discrepancy import estimate
+from modgap.errors import UsageError
 from modgap.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
 from modgap.report import DiscrepancyReport
 from modgap.sources import open_source
-from modgap.targets import OwnData, open_target
+from modgap.targets import OwnData, Target, open_target
 
 __all__ = ["measure", "measure_logits"]
 
@@ -22,6 +23,7 @@ def measure(
     own: OwnData | None = None,
     place: Path | None = None,
     pseudo_classes: int | None = None,
+    embedder: str | Path | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,
     **options,
@@ -35,6 +37,8 @@ def measure(
         own: What data of one's own does not say of itself.
         place: Folder in which a manifest's files lie.
         pseudo_classes: Clusters that stand for a real-valued target's values.
+        embedder: Folder of a run of `modgap train` whose stage-1 embedder stands in for the source's own; the
+            source's if None.
         request: Which samples, at what size, on what device; None for all at the source's own size.
         progress: Called with a stage's name and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`.
@@ -46,8 +50,18 @@ def measure(
         open_source(source, weights=weights),
         open_target(target, own=own, place=place, pseudo_classes=pseudo_classes),
     )
-    held = source_logits(handle, data, request or LogitsRequest(), progress)
+    request = request or LogitsRequest()
+    trained = _embedder(embedder, source, target, data, request) if embedder else None
+    held = source_logits(handle, data, request, progress, trained)
     return _report(source, target, held, progress, options)
+
+
+def _embedder(folder: str | Path, source: str, target: str, data: Target, request: LogitsRequest):
+    from modgap.transfer.adapted import run_embedder
+
+    if request.representation:
+        raise UsageError("--representation applies to the source's own embedder, not to that of a run")
+    return run_embedder(folder, source, target, data, input_size=request.input_size)
 
 
 def measure_logits(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:

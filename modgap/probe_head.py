@@ -48,6 +48,17 @@ class _Features(nn.Module):
         return self._features(batch)
 
 
+class _Headed(nn.Module):
+    """Features and the fitted layer on them; `fitted_head` can be put on the same features from elsewhere."""
+
+    def __init__(self, features: nn.Module, layer: nn.Linear):
+        super().__init__()
+        self.features, self.fitted_head = features, layer
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.fitted_head(self.features(batch))
+
+
 def with_probe_head(
     source: Source, surrogate: Target, *, device: torch.device, batch_size: int | None, dtype: str
 ) -> tuple[Source, ProbeHead]:
@@ -86,7 +97,7 @@ def with_probe_head(
     scaler = StandardScaler().fit(features)
     probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)
     error = float((probe.predict(scaler.transform(unseen)) != truth).mean()) if len(truth) else None
-    head = nn.Sequential(bare.model, _linear(scaler, probe)).eval()
+    head = _Headed(bare.model, _linear(scaler, probe)).eval()
     names = tuple(str(name) for name in table.classes or ())
     return replace(source, model=head, class_names=names), ProbeHead(surrogate.name, len(labels), error)
 

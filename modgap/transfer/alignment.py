@@ -1,7 +1,8 @@
 """ORCA's first stage: token means of the target at the embedder, brought near the surrogate's class by class."""
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import generator
+
 from modgap.transfer.otdd import LabelledSource, class_distance
 from modgap.transfer.processes import Processes
 from modgap.transfer.task import Part, at
@@ -41,7 +43,7 @@ class OtddUpdater:
     per_class: int
     seed: int
     stage: int
-    processes: Processes = Processes()
+    processes: Processes = field(default_factory=Processes)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """One update: each class's samples in turn, as many as there are at most."""
@@ -61,15 +63,13 @@ class OtddUpdater:
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
         for part, k in zip(parts, self._own(rows), strict=True):
             share = float((classes == k).sum() / len(rows))
-            value, gradients = at(
-                self.model, held, lambda model, part=part: self._backward(model, part, list(held.values()))
-            )
+            value, gradients = at(self.model, held, functools.partial(self._backward, part, list(held.values())))
             loss += share * value
             sums = [total + share * gradient for total, gradient in zip(sums, gradients, strict=True)]
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
         return Update(dict(zip(held, sums, strict=True)), float(loss))
 
-    def _backward(self, model: TargetModel, part: Part, by: list[Tensor]):
+    def _backward(self, part: Part, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens = model.tokens(part.x)
         # A stem's feature map has its channels second.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)

@@ -94,9 +94,7 @@ class Feed:
         moved = wide[:, top : top + image.shape[1], left : left + image.shape[2]]
         return moved[:, :, ::-1].copy() if draws.integers(2) else moved
 
-    def ahead(
-        self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int
-    ) -> Iterator[tuple[Part, ...]]:
+    def ahead(self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int) -> Iterator[tuple[Part, ...]]:
         """The batches of several updates, made while the model works on the ones before."""
         with ThreadPoolExecutor(1) as pool:
             waiting: list[Future] = []

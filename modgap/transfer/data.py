@@ -156,7 +156,9 @@ class TargetData:
         return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
 
 
-def target_data(target: Target, *, protocol: Protocol = "honest", limit: int | None = None, seed: int = 0) -> TargetData:
+def target_data(
+    target: Target, *, protocol: Protocol = "honest", limit: int | None = None, seed: int = 0
+) -> TargetData:
     """Read a target to train on.
 
     Args:
@@ -213,10 +215,9 @@ def _output(table: Table) -> Output:
         classes = table.labels.shape[1] if table.labels.ndim == 2 else len(table.classes or ()) or _largest(table)
         return Output("classes", (classes,))
     assert table.targets is not None
-    shape = np.shape(table.targets[0])
-    # Values of one sample are (channels, ...space); what has no channels gets one.
-    spatial = max(1, np.ndim(table.samples[0]) - 1)
-    return Output("values", (1,) * (spatial + 1 - len(shape)) + shape)
+    shape, space = np.shape(table.targets[0]), np.shape(table.samples[0])[1:]
+    # A field over the sample's own space has no axis of channels; other values are numbers.
+    return Output("values", (1, *shape) if shape == space or not shape else shape)
 
 
 def _largest(table: Table) -> int:

@@ -4,12 +4,14 @@ The virtual step of equations (2) and (3) makes L_outer depend on the embedder o
 parameters after it, so its gradient is `-alpha * d/d omega <grad_theta L_t, v>`, v = grad L_outer there.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modgap.models import TargetModel
 from modgap.transfer.task import Part, TaskLoss, at
 
 __all__ = ["ROUTES", "FirstPass", "derivative_along", "first_pass"]
@@ -32,6 +34,7 @@ class FirstPass:
     """
 
     def __init__(self, gradient: Tensors, loss: float, graph: Tensors | None = None):
+        """What was found, and this process's gradient with its graph where it is kept."""
         self.gradient, self.loss, self._graph = gradient, loss, graph
 
     def take_graph(self) -> Tensors | None:
@@ -40,7 +43,9 @@ class FirstPass:
         return graph
 
 
-def first_pass(task: TaskLoss, parameters: Parameters, of: Iterable[str], inner: Iterable[str], route: str) -> FirstPass:
+def first_pass(
+    task: TaskLoss, parameters: Parameters, of: Iterable[str], inner: Iterable[str], route: str
+) -> FirstPass:
     """Gradients of L_t by `of`; the exact route keeps the graph of those by `inner` where the batch is one part.
 
     Of several parts all graphs would have to be held at once; `derivative_along` then goes through them again.
@@ -98,13 +103,13 @@ def _exact(task: TaskLoss, parameters: Parameters, direction: Tensors, names: li
         return task.processes.sum(list(_along(graph, direction, by)))
     sums = [torch.zeros_like(value) for value in by]
 
-    def both(model, part: Part):
+    def both(part: Part, model: TargetModel) -> tuple[Tensor, ...]:
         _, gradients = _with_graph(task, model, part, parameters, list(direction))
         return _along(dict(zip(direction, gradients, strict=True)), direction, by)
 
     with sdpa_kernel(SDPBackend.MATH):
         for part in task.parts:
-            found = at(task.model, parameters, lambda model, part=part: both(model, part))
+            found = at(task.model, parameters, functools.partial(both, part))
             sums = [total + one for total, one in zip(sums, found, strict=True)]
     return task.processes.sum(sums)
 

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +19,12 @@ class Processes:
     Attributes:
         rank: Its number, from 0.
         size: How many there are.
+        device: Where they exchange tensors.
     """
 
     rank: int = 0
     size: int = 1
+    device: str = "cpu"
 
     def share(self, rows):
         """What of a sequence falls to this process: every `size`-th, from `rank` on."""
@@ -48,6 +51,30 @@ class Processes:
         torch.distributed.all_reduce(whole)
         return whole.index_copy(0, places, own)
 
+    def block(self, rows):
+        """What of a sequence falls to this process when each takes neighbours, so that `join` keeps the order."""
+        return rows[self.rank * len(rows) // self.size : (self.rank + 1) * len(rows) // self.size]
+
+    def join(self, own: np.ndarray) -> np.ndarray:
+        """Arrays of all processes one after the other; they may differ in length, and be of none."""
+        if self.size == 1:
+            return own
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(own)
+        lengths = self._exchanged(lengths)
+        first = int(lengths[: self.rank].sum())
+        bytes_each = own.dtype.itemsize * int(np.prod(own.shape[1:], dtype=np.int64))
+        whole = torch.zeros(int(lengths.sum()) * bytes_each, dtype=torch.uint8)
+        data = np.frombuffer(np.ascontiguousarray(own).tobytes(), np.uint8)
+        whole[first * bytes_each : first * bytes_each + len(data)] = torch.from_numpy(data.copy())
+        return np.frombuffer(self._exchanged(whole).numpy().tobytes(), own.dtype).reshape(-1, *own.shape[1:])
+
+    def _exchanged(self, tensor: Tensor) -> Tensor:
+        """The sum over processes, by way of the device that they exchange on."""
+        there = tensor.to(self.device)
+        torch.distributed.all_reduce(there)
+        return there.cpu()
+
     def wait(self) -> None:
         """Until all have come here."""
         if self.size > 1:
@@ -67,4 +94,4 @@ def processes() -> Processes:
     except ImportError as error:
         raise UsageError("several processes need accelerate: pip install 'modgap[distributed]'") from error
     state = PartialState(cpu=not torch.accelerator.is_available())
-    return Processes(state.process_index, state.num_processes)
+    return Processes(state.process_index, state.num_processes, str(state.device))

@@ -26,7 +26,9 @@ class OptimiserSettings(_Settings):
     batch_size: int = Field(default=64, ge=1, description="Samples that go through the model together.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches of one update.")
     warmup_epochs: float = Field(default=0, ge=0, description="Linear rise of the learning rate.")
-    decay_epochs: float | None = Field(default=None, gt=0, description="Where its linear fall ends at 0; none if absent.")
+    decay_epochs: float | None = Field(
+        default=None, gt=0, description="Where its linear fall ends at 0."
+    )
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
 
 
@@ -128,7 +130,7 @@ def _override(record: dict[str, Any], text: str) -> None:
     path = key.strip().split(".")
     if not equals or not all(path):
         raise UsageError(f"expected --set KEY=VALUE such as stage1.epochs=5, got {text!r}")
-    stages = {"stage1": EmbedderStage, "stage2": FullStage}
+    stages: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
     known = [*(f"{stage}.{name}" for stage, model in stages.items() for name in _names(model)),
              *(name for name in Recipe.model_fields if name not in stages)]  # fmt: skip
     if ".".join(path) not in known:

@@ -12,26 +12,29 @@ __all__ = ["RunLog"]
 class RunLog:
     """Lines of a file that is only added to; `board` also gives the numbers to TensorBoard."""
 
-    def __init__(self, path: Path, kept: int = 0, board: Path | None = None):
+    def __init__(self, path: Path | None, kept: int = 0, board: Path | None = None):
         """Open the log.
 
         Args:
-            path: The file.
+            path: The file; None where another process writes it.
             kept: Bytes that stay; what was logged later is logged again.
             board: Folder of TensorBoard's, if its package is there and it is wanted.
         """
         self._path = path
-        with path.open("ab") as stream:
-            stream.truncate(kept)
+        if path:
+            with path.open("ab") as stream:
+                stream.truncate(kept)
         self.size = kept
-        self._board = _board(board) if board else None
+        self._board = _board(board) if path and board else None
 
     def add(self, record: Mapping[str, Any], step: int) -> None:
         """Add a line; what is not finite becomes null."""
-        line = json.dumps({name: _plain(value) for name, value in record.items()}) + "\n"
+        if self._path is None:
+            return
+        line = json.dumps({name: _plain(value) for name, value in record.items()}).encode() + b"\n"
         with self._path.open("ab") as stream:
-            stream.write(line.encode())
-        self.size += len(line.encode())
+            stream.write(line)
+        self.size += len(line)
         if self._board:
             for name, value in record.items():
                 if isinstance(value, float) and math.isfinite(value):

@@ -1,8 +1,9 @@
 """The loss on one batch of target data, at any parameters of the model, and its gradients."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from modgap.models import TargetModel
-from modgap.transfer.losses import Loss
+from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 
 __all__ = ["Part", "TaskLoss", "at"]
@@ -67,10 +68,10 @@ class TaskLoss:
     """
 
     model: TargetModel
-    loss: Loss
+    loss: LossFunction
     parts: tuple[Part, ...]
     count: int
-    processes: Processes = Processes()
+    processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
 
     def value(self, model: TargetModel, part: Part, *, precise: bool = False) -> Tensor:
@@ -97,17 +98,17 @@ class TaskLoss:
         names = list(of)
         sums = [torch.zeros_like(parameters[name]) for name in names]
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device if sums else "cpu")
+        by = [parameters[name] for name in names]
         for part in self.parts:
-            value, gradients = at(self.model, parameters, lambda model, part=part: _gradients(
-                self.value(model, part, precise=precise), [parameters[name] for name in names]
-            ))  # fmt: skip
+            value, gradients = at(self.model, parameters, functools.partial(self._backward, part, by, precise))
             loss += value
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
         return dict(zip(names, sums, strict=True)), float(loss)
 
-
-def _gradients(value: Tensor, by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    gradients = torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)
-    return value.detach(), list(gradients)
+    def _backward(
+        self, part: Part, by: list[Tensor], precise: bool, model: TargetModel
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        value = self.value(model, part, precise=precise)
+        return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)

@@ -1,7 +1,7 @@
 """What makes one update of a stage: which rows, in which parts, and the gradient."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import chunks, shuffled
-from modgap.transfer.losses import Loss
+from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 from modgap.transfer.task import Part, TaskLoss
 from modgap.transfer.updates import OuterLoss, Update, VirtualSteps, mona_update, task_update
@@ -28,7 +28,7 @@ class Updater(Protocol):
         """What of an update's rows falls to this process, in parts of at most `size` samples."""
 
     def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
-        """The gradient of an update, over all processes; `step` counts updates from the stage's start."""
+        """The gradient of an update, over all processes; `step` counts those of the run."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class TaskUpdater:
 
     model: TargetModel
     trained: tuple[str, ...]
-    loss: Loss
+    loss: LossFunction
     rows: np.ndarray
     size: int
     seed: int
     stage: int
-    processes: Processes = Processes()
+    processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
 
     def plan(self, epoch: int) -> list[np.ndarray]:

@@ -73,9 +73,11 @@ class OuterLoss:
     features: Callable[[TargetModel], Tensor]
     labels: Tensor
     objective: Callable[[Tensor, Tensor], Tensor]
-    processes: Processes = Processes()
+    processes: Processes = field(default_factory=Processes)
 
-    def gradient(self, model: TargetModel, parameters: Mapping[str, Tensor], of: Sequence[str]) -> tuple[Tensors, float]:
+    def gradient(
+        self, model: TargetModel, parameters: Mapping[str, Tensor], of: Sequence[str]
+    ) -> tuple[Tensors, float]:
         """Gradient of the loss at these parameters, and the loss."""
         value, gradients = at(model, parameters, lambda held: self._backward(held, [parameters[n] for n in of]))
         return dict(zip(of, self.processes.sum(list(gradients)), strict=True)), float(value)

@@ -1,0 +1,100 @@
+"""A run's folder: its record, and what it refuses to be mixed with."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modgap.errors import InputError, UsageError
+
+__all__ = ["RECORD", "Run", "begin_run", "open_run", "write_record"]
+
+RECORD = "run.json"
+SCHEMA = 1
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that `modgap train` wrote.
+
+    Attributes:
+        folder: Where it is.
+        record: What run.json says.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result."""
+        return self.record.get("result") is not None
+
+    @property
+    def weights(self) -> Path:
+        """The chosen weights of the whole model."""
+        return self.folder / WEIGHTS
+
+
+def open_run(folder: str | Path) -> Run:
+    """Read a run's record.
+
+    Raises:
+        InputError: When there is none, or it is of another kind.
+    """
+    place = Path(folder).expanduser()
+    try:
+        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"expected a folder that modgap train wrote, found no {place / RECORD}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {place / RECORD}: {error}") from error
+    if not isinstance(record, dict) or record.get("kind") != "run" or record.get("schema") != SCHEMA:
+        raise InputError(f"expected {place / RECORD} to be of kind run, schema {SCHEMA}; another version wrote it")
+    return Run(place, record)
+
+
+def begin_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
+    """Claim a folder for a run with these settings, or go on with the one in it.
+
+    Raises:
+        UsageError: When the folder holds a run and `resume` is not given, holds something else, or holds a run with
+            other settings.
+        InputError: When it cannot be written.
+    """
+    record = {"schema": SCHEMA, "kind": "run", **json.loads(json.dumps(settings)), "result": None}
+    if not (folder / RECORD).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"expected an empty folder for the run, {folder} holds other files; give another --out")
+        write_record(folder, record)
+        return Run(folder, record)
+    if not resume:
+        raise UsageError(f"{folder} holds a run; --resume goes on with it, or give another --out")
+    run = open_run(folder)
+    given = {name: value for name, value in record.items() if name != "result"}
+    if changed := _differences(given, {name: value for name, value in run.record.items() if name in given}):
+        raise UsageError(f"the run in {folder} has other settings: {changed}; repeat them, or give another --out")
+    return run
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json, whole or not at all."""
+    temporary = folder / f".{RECORD}-{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / RECORD)
+    except OSError as error:
+        raise InputError(f"cannot write to the run's folder {folder}: {error.strerror}") from error
+
+
+def _differences(given: Any, there: Any, path: str = "") -> str:
+    """What differs, by name, as `name: there, not given`."""
+    if isinstance(given, dict) and isinstance(there, dict):
+        names = sorted(given.keys() | there.keys())
+        found = (_differences(given.get(n), there.get(n), f"{path}.{n}" if path else n) for n in names)
+        return "; ".join(each for each in found if each)
+    return "" if given == there else f"{path} is {there}, not {given}"

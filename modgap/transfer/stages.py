@@ -1,0 +1,173 @@
+"""What makes a stage's updates: the task loss, equation (5), or the alignment of orca."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.label_space import pseudo_classes
+from modgap.models import TargetModel
+from modgap.sources import Parts, Source
+from modgap.targets.samples import ChosenSamples, pooled
+from modgap.transfer.alignment import OtddUpdater
+from modgap.transfer.batches import chunks
+from modgap.transfer.data import TargetData
+from modgap.transfer.losses import task_loss
+from modgap.transfer.method import Stage
+from modgap.transfer.objectives import objective
+
+from modgap.transfer.otdd import labelled_source
+from modgap.transfer.processes import Processes
+from modgap.transfer.recipe import Recipe
+from modgap.transfer.surrogate import (
+    Surrogate,
+    SurrogateBatch,
+    default_surrogate,
+    embedder_features,
+    encoder_features,
+    open_surrogate,
+)
+from modgap.transfer.updaters import MonaUpdater, TaskUpdater, Updater
+from modgap.transfer.updates import VirtualSteps
+
+__all__ = ["Surroundings"]
+
+CLUSTERS = 10
+"""Pseudo-classes of real-valued targets, as in ORCA."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """All that a stage may need.
+
+    Attributes:
+        source: The source; its own embedder takes the surrogate.
+        source_name: For the surrogate that goes with it.
+        model: The model that is trained.
+        data: The target.
+        recipe: All settings.
+        seed: Of everything random.
+        processes: Who trains together.
+        device: Where to run.
+        dtype: Precision of the parameters.
+        autocast: Precision of forward passes where it is reduced.
+    """
+
+    source: Source
+    source_name: str
+    model: TargetModel
+    data: TargetData
+    recipe: Recipe
+    seed: int
+    processes: Processes
+    device: torch.device
+    dtype: torch.dtype
+    autocast: torch.dtype | None
+
+    def updater(self, number: int, stage: Stage) -> Updater:
+        """What makes the updates of a stage."""
+        if stage.objective == "otdd":
+            return self._alignment(number, stage)
+        shared = self._task(number, stage)
+        return shared if stage.objective == "task" else self._mona(shared)
+
+    @functools.cached_property
+    def surrogate(self) -> Surrogate:
+        """The first half of the labelled source data; probes look at the second."""
+        settings = self.recipe.stage1
+        if settings.surrogate:
+            name, split = settings.surrogate, None
+        else:
+            name, split = default_surrogate(self.source_name)
+        return open_surrogate(name, self.source, split=split, half=0, limit=settings.surrogate_samples, seed=self.seed)
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """The source's own, on the device; not trained."""
+        parts = self.source.split()
+        for module in (parts.embedder, parts.encoder):
+            module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
+        return parts
+
+    def _task(self, number: int, stage: Stage) -> TaskUpdater:
+        settings = getattr(self.recipe, stage.settings)
+        return TaskUpdater(
+            model=self.model,
+            trained=tuple(stage.trains(self.model)),
+            loss=task_loss(self.data.target.manifest, self._scale()),
+            rows=self.data.train,
+            size=settings.batch_size * settings.gradient_accumulation,
+            seed=self.seed,
+            stage=number,
+            processes=self.processes,
+            autocast=self.autocast,
+        )
+
+    def _scale(self) -> tuple[Tensor, Tensor] | None:
+        if self.data.scale is None:
+            return None
+        mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
+        return mean, sd
+
+    def _mona(self, shared: TaskUpdater) -> Updater:
+        settings = self.recipe.stage1
+        # Without L_outer it is the method emb, to the last bit.
+        if settings.weight == 0 and settings.task_loss:
+            return shared
+        how = VirtualSteps(
+            settings.alpha, settings.weight, settings.inner_steps, settings.route, settings.task_loss
+        )  # fmt: skip
+        options = {"all_pairs": settings.uniform_pairs == "all"}
+        loss = objective(settings.objective, **(options if settings.objective == "alignment-uniformity" else {}))
+        return MonaUpdater(**_fields(shared), surrogate=self._surrogate_batch, objective=loss, how=how)
+
+    def _surrogate_batch(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
+        rows = self.surrogate.batch(step, self.recipe.stage1.surrogate_batch, self.seed)
+        batch = self._batch(self.processes.share(rows))
+        labels = torch.from_numpy(self.surrogate.labels[rows]).to(self.device)
+        return lambda model: encoder_features(self.parts, model.encoder, batch), labels
+
+    def _batch(self, rows: np.ndarray) -> SurrogateBatch:
+        found = self.surrogate.at(rows, self.device)
+        return SurrogateBatch(_as_dtype(found.given, self.dtype), found.labels, found.words)
+
+    def _alignment(self, number: int, stage: Stage) -> OtddUpdater:
+        size = self.recipe.stage1.surrogate_batch
+        rows = chunks(np.arange(len(self.surrogate)), size)
+        features = torch.cat([embedder_features(self.parts, self._batch(each)) for each in rows])
+        return OtddUpdater(
+            model=self.model,
+            trained=tuple(stage.trains(self.model)),
+            source=labelled_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
+            rows=self.data.train,
+            labels=target_classes(self.data),
+            per_class=self.recipe.stage1.samples_per_class,
+            seed=self.seed,
+            stage=number,
+            processes=self.processes,
+        )
+
+
+def target_classes(data: TargetData) -> np.ndarray:
+    """A class of each training sample: its own, its first label, or a cluster of its values."""
+    if data.output.kind == "classes":
+        labels = data.table.known_labels[data.train]
+        return labels if labels.ndim == 1 else labels.argmax(axis=1)
+    assert data.table.targets is not None
+    values = pooled(ChosenSamples(data.table.targets, data.train))
+    return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
+
+
+def _fields(updater: TaskUpdater) -> dict[str, Any]:
+    return {name: getattr(updater, name) for name in updater.__dataclass_fields__}
+
+
+def _as_dtype(given: Any, dtype: torch.dtype) -> Any:
+    """Values in the parameters' precision; whole numbers stay as they are."""
+    if isinstance(given, Mapping):
+        return {name: _as_dtype(value, dtype) for name, value in given.items()}
+    return given.to(dtype) if given.is_floating_point() else given

@@ -1,0 +1,251 @@
+"""From names to a trained model: `modgap train`."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from modgap import __version__
+from modgap.cache import key_of
+from modgap.inference import choose_device
+from modgap.models import TargetModel, target_model
+from modgap.sources import Source, open_source
+from modgap.targets import OwnData, open_target
+from modgap.transfer.batches import Feed, chunks
+from modgap.transfer.checkpoint import Position, write_tensors
+from modgap.transfer.data import TargetData, target_data
+from modgap.transfer.evaluation import Judge
+from modgap.transfer.loop import Loop, run_loop
+from modgap.transfer.method import Method
+from modgap.transfer.methods import method
+from modgap.transfer.metrics import bootstrap_interval
+from modgap.transfer.processes import Processes, processes
+from modgap.transfer.recipe import Recipe, resolved_recipe
+from modgap.transfer.run import Run, begin_run, write_record
+from modgap.transfer.stages import Surroundings
+
+__all__ = ["TrainRequest", "model_of", "train"]
+
+STATISTICS_BATCH = 64
+STATISTICS_SAMPLES = 2000
+RESAMPLES = 1000
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is to be trained, and how.
+
+    Attributes:
+        method: Name of the method.
+        source: As for `modgap.sources.open_source`.
+        target: As for `modgap.targets.open_target`.
+        overrides: Settings of the recipe as KEY=VALUE.
+        protocol: `honest` or `orca`, see `modgap.transfer.data.target_data`.
+        seed: Of everything random.
+        limit: At most so many samples of each split; None for all.
+        input_size: Height and width of an image source's input in pixels; None for its own.
+        device: auto, cpu, cuda or mps.
+        weights: File or folder that overrides where the source's weights come from.
+        own: What data of one's own does not say of itself.
+        place: Folder in which the target's files lie.
+    """
+
+    method: str
+    source: str
+    target: str
+    overrides: tuple[str, ...] = ()
+    protocol: Literal["honest", "orca"] = "honest"
+    seed: int = 0
+    limit: int | None = None
+    input_size: int | None = None
+    device: str = "auto"
+    weights: str | None = None
+    own: OwnData = field(default_factory=OwnData)
+    place: Path | None = None
+
+
+def train(
+    request: TrainRequest,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+) -> Run:
+    """Train a model, test it once, and leave all in a folder.
+
+    The folder then holds run.json (settings and result), metrics.jsonl (a line an epoch), model.safetensors (the
+    chosen weights) and, of methods with a first stage, stage1.safetensors (the embedder after it).
+
+    Args:
+        request: What to train.
+        folder: Where to; a new one, or with `resume` that of a run with the same settings.
+        resume: Go on from the newest checkpoint. On the CPU this ends in the same bits as without interruption.
+        progress: Called with a stage's name and the share of its work done since the last call.
+        tensorboard: Also log for TensorBoard, to folder/tensorboard.
+
+    Raises:
+        UsageError: When the request cannot be.
+        InputError: When data or weights are missing or do not fit, or the loss is no longer a number.
+    """
+    began, how, among = time.perf_counter(), method(request.method), processes()
+    target = open_target(request.target, own=request.own, place=request.place)
+    recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
+    handle = open_source(request.source, weights=request.weights)
+    data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed)
+    source = handle.load(request.input_size, head=False)
+    settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
+    if among.rank == 0:
+        run = begin_run(folder, settings, resume=resume)
+    among.wait()
+    if among.rank:
+        run = begin_run(folder, settings, resume=True)
+    if run.finished:
+        return run
+    loop = _loop(request, how, recipe, data, source, among, run.folder, progress, tensorboard)
+    result = _result(loop, data, request, run_loop(loop))
+    if among.rank == 0:
+        write_tensors(run.weights, loop.model.state_dict())
+        seconds = {"seconds": round(time.perf_counter() - began, 1)}
+        write_record(run.folder, {**run.record, "result": result | seconds})
+        _tidy(run.folder)
+    return Run(run.folder, {**run.record, "result": result})
+
+
+def model_of(
+    source: Source, data: TargetData, recipe: Recipe, how: Method, *, seed: int, asked: bool = False
+) -> TargetModel:
+    """The untrained model of a method.
+
+    Args:
+        source: The source.
+        data: The target.
+        recipe: Its settings; the sequence length counts for sources of text alone, unless the user asked for it.
+        how: The method.
+        seed: Of all start values.
+        asked: Whether the sequence length is the user's own wish.
+    """
+    length = recipe.target_sequence_length
+    if source.input.kind != "text" and not asked:
+        length = None
+    elif length is not None and not asked:
+        length = min(length, getattr(source.input, "max_tokens", length))
+    sample = data.inputs.pieces(data.table.samples[int(data.train[0])])[0]
+    model = target_model(
+        source, sample, data.output, length=length, initial=how.initial, pretrained=how.pretrained, seed=seed
+    )
+    _set_statistics(model.embedder, data)
+    return model
+
+
+def _set_statistics(embedder: nn.Module, data: TargetData) -> None:
+    """Running statistics of a new stem's batch normalisation from training samples, for stage 1 goes by them."""
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in embedder.modules()):
+        return
+    rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]
+    dtype, cpu = torch.float32, torch.device("cpu")
+    batches = (
+        data.stacked([data.inputs.pieces(data.table.samples[int(row)])[0] for row in each], cpu, dtype)
+        for each in chunks(rows, STATISTICS_BATCH)
+    )
+    torch.optim.swa_utils.update_bn(batches, embedder)
+
+
+def _loop(
+    request: TrainRequest, how: Method, recipe: Recipe, data: TargetData, source: Source, among: Processes,
+    folder: Path, progress: Progress | None, tensorboard: bool,
+) -> Loop:  # fmt: skip
+    device = choose_device(request.device) if among.size == 1 else torch.device(among.device)
+    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
+    autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    asked = any(text.startswith("target_sequence_length") for text in request.overrides)
+    model = model_of(source, data, recipe, how, seed=request.seed, asked=asked).to(device=device, dtype=dtype)
+    if recipe.gradient_checkpointing:
+        _checkpoint_gradients(model.encoder)
+    stages = tuple(stage for stage in how.stages if getattr(getattr(recipe, stage.settings), stage.epochs))
+    around = Surroundings(
+        source, request.source, model, data, recipe, request.seed, among, device, dtype, autocast
+    )  # fmt: skip
+    return Loop(
+        model=model,
+        stages=stages,
+        recipe=recipe,
+        feed=Feed(data, request.seed, device, dtype),
+        judge=Judge(data, device, dtype, recipe.stage2.batch_size, among, autocast),
+        updater=around.updater,
+        folder=folder,
+        seed=request.seed,
+        processes=among,
+        progress=progress,
+        board=folder / "tensorboard" if tensorboard else None,
+    )
+
+
+def _checkpoint_gradients(encoder: nn.Module) -> None:
+    """Switch on whatever the source's library has for it."""
+    for module in encoder.modules():
+        for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):
+            if callable(switch := getattr(module, name, None)):
+                switch()
+
+
+def _settings(
+    request: TrainRequest, recipe: Recipe, data: TargetData, source: Mapping[str, Any], target: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "source": request.source,
+        "target": request.target,
+        "protocol": request.protocol,
+        "seed": request.seed,
+        "limit": request.limit,
+        "input_size": request.input_size,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "inputs": data.inputs.to_dict(),
+        "output": {"kind": data.output.kind, "shape": list(data.output.shape)},
+        "provenance": {
+            "modgap": __version__,
+            "torch": torch.__version__,
+            "source": dict(source),
+            "target": {"manifest": key_of(target["manifest"]), "files": target["files"]},
+        },
+    }
+
+
+def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
+    """The test's metric with its 95 % interval, by groups where samples have them."""
+    best, metric = end.best, loop.judge.metric(loop.model, data.test)
+    groups = None if data.groups is None else data.groups[data.test]
+    chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "test": _finite(metric.compute()),
+        "interval": [_finite(end) for end in bootstrap_interval(metric, groups, RESAMPLES, request.seed)],
+        "left_out": metric.left_out(),
+        "validation": None if best is None else best.error,
+        "epoch": None if best is None else best.epoch,
+        "chosen_by": chosen if loop.recipe.stage2.choose == "best" else "nothing: the last epoch's weights",
+        "updates": end.total,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _tidy(folder: Path) -> None:
+    """What a finished run needs no more."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for path in folder.glob("best-*.safetensors"):
+        path.unlink()
