@@ -4,7 +4,8 @@ from functools import cache
 
 import pytest
 
-from modgap.targets import Manifest, manifest_names, named_manifest
+from modgap.errors import InputError
+from modgap.targets import Manifest, load_manifest, manifest_names, named_manifest
 from modgap.targets.readers import reader
 from modgap.targets.steps import step
 
@@ -140,6 +141,24 @@ def test_the_benchmarks_recipe_and_measures(name):
     assert manifest.training.momentum == {"cifar100": 0.9, "ecg": 0.99}.get(name)
     assert manifest.training.stage1_samples_per_class == (64 if name in ("psicov", "deepsea") else 128)
     assert manifest.training.stage1_epochs == (100 if name == "ninapro" else 60)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('loss = "cross-entropy"', "loss: "),
+        ('loss = { name = "cross entropy" }', "loss.name: Input should be 'cross-entropy', 'binary cross-entropy'"),
+        ('metric = { name = "accuracy" }', "metric.name: Input should be '0-1 error %'"),
+        ('metric = { name = "1 - F1", average = "macro" }', "metric.average: Extra inputs"),
+    ],
+)
+def test_losses_and_metrics_are_records_with_known_names(given, said, tmp_path):
+    head = 'schema = 1\nname = "mine"\ntitle = "Mine"\nmodality = "any"\ntask = "classification"\n'
+    path = tmp_path / "mine.toml"
+    path.write_text(f'{head}{given}\n[input]\nkind = "image"\n[reader]\nname = "arrays"\n')
+    with pytest.raises(InputError, match="is not valid") as caught:
+        load_manifest(path)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,15 @@ def test_contrastive_at_a_low_temperature_does_not_overflow():
     assert torch.isfinite(z.grad).all()
 
 
+@pytest.mark.parametrize("name", TWINS)
+def test_half_precision_and_autocast_are_summed_in_single(name):
+    z, labels = features().float(), torch.tensor(LABELS["several"])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = TWINS[name][0](z, labels)
+    assert found == TWINS[name][0](z, labels)
+    assert TWINS[name][0](z.bfloat16(), labels) == TWINS[name][0](z.bfloat16().float(), labels)
+
+
 def test_separated_classes_are_better_by_all():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     noise = 0.1 * features()

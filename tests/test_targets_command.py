@@ -45,6 +45,15 @@ def test_a_manifest_is_shown_by_section(modgap):
         assert expected in shown
 
 
+def test_loss_and_metric_are_shown_with_their_options(capsys):
+    from modgap.cli.targets import targets
+
+    targets.main(["deepsea"], standalone_mode=False)
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "loss binary cross-entropy (positive_weight = 4)" in shown
+    assert "metric 1 - AUROC" in shown
+
+
 @pytest.mark.parametrize("name", manifest_names())
 def test_every_manifest_can_be_shown(name, capsys):
     from modgap.cli.targets import targets

@@ -99,7 +99,9 @@ def _values(
     return function(outputs, y, mask, scale)
 
 
-def _cross_entropy(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, ignore: int | None = None):
+def _cross_entropy(
+    outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, ignore: int | None = None
+) -> Tensor:
     valid = counting_classes(outputs, y, mask, ignore)
     outputs, y = single(outputs), y.long()
     if valid is not None:

@@ -110,7 +110,9 @@ def _mae8(scale: Scale | None, *, distance: float = 8.0, separation: int = 24) -
     return Measure("angstrom", collect, _mean)
 
 
-def _square(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None):
+def _square(
+    outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     shape = y.shape
     if len(shape) not in (3, 4) or shape[-1] != shape[-2] or (len(shape) == 4 and shape[1] != 1):
         raise InputError(f"expected distances (n, 1, L, L) or (n, L, L), got {tuple(shape)}")

@@ -48,7 +48,9 @@ class Metric:
         """Unit of the value, in words; empty for a ratio, and for RMSE, which is in y's."""
         return self._measure.unit
 
-    def update(self, outputs: Tensor | ArrayLike, y: Tensor | ArrayLike, mask: Tensor | ArrayLike | None = None):
+    def update(
+        self, outputs: Tensor | ArrayLike, y: Tensor | ArrayLike, mask: Tensor | ArrayLike | None = None
+    ) -> None:
         """Take a batch, of tensors or arrays; nothing of them is kept on their device.
 
         Args:

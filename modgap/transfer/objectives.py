@@ -2,9 +2,10 @@
 
 All take unit-normalised features z (n, d) and integer labels (n,), give a scalar to minimise, and are twice
 differentiable in z. A batch that has none of the pairs an objective is of gives 0 with gradient 0, never NaN. Memory
-grows as n x n and n x d, not as n x n x d.
+grows as n x n and n x d, not as n x n x d. Half precision is taken as float32, also within autocast.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 from modgap.transfer.named import chosen
-from modgap.transfer.numerics import safe_divide, safe_sqrt
+from modgap.transfer.numerics import safe_divide, safe_sqrt, single
 
 __all__ = [
     "OBJECTIVES",
@@ -30,6 +31,18 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """(z, labels) -> scalar, lower is better."""
 
 
+def _precise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Without autocast, which would round the products of features to half precision."""
+
+    @functools.wraps(function)
+    def within(z: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return function(single(z), labels, *args, **options)
+
+    return within
+
+
+@_precise
 def alignment(z: Tensor, labels: Tensor) -> Tensor:
     """How far features of one class lie apart: the mean of ||z - z'||^2 over all pairs with the same label.
 
@@ -58,6 +71,7 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
     return (residuals * (members @ counts)).sum() / pairs.clamp(min=1)
 
 
+@_precise
 def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
     """How evenly features spread: the logarithm of the mean over pairs of exp(-2 ||z - z'||^2).
 
@@ -106,6 +120,7 @@ def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) 
     return alignment(z, labels) + uniformity(z, labels, all_pairs)
 
 
+@_precise
 def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss L_out (Khosla et al. 2020, equation 2), mean over the samples that have a positive.
 
@@ -139,6 +154,7 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
     return (sums - nearness)[anchors].mean()
 
 
+@_precise
 def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
     """Davies-Bouldin index (1979): the mean over classes of the largest (s_i + s_j) / d_ij over the other classes.
 
