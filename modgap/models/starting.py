@@ -45,13 +45,19 @@ def reinitialise(module: nn.Module) -> None:
 
 
 def _by_timm(module: nn.Module) -> None:
-    """The outermost models' public rule, which starts the whole of them."""
-    own = getattr(module, "init_weights", None)
-    if callable(own) and not _of_transformers(module):
-        own()
-        return
-    for child in module.children():
-        _by_timm(child)
+    """Copy what a new model of the same architecture starts from; what has another shape in it is left."""
+    for model in module.modules():
+        configuration = getattr(model, "pretrained_cfg", None)
+        name = configuration.get("architecture") if isinstance(configuration, dict) else None
+        if not isinstance(name, str):
+            continue
+        import timm
+
+        if timm.is_model(name):
+            new, own = timm.create_model(name, num_classes=0).state_dict(), model.state_dict()
+            for key in own.keys() & new.keys():
+                if own[key].shape == new[key].shape:
+                    own[key].copy_(new[key])
 
 
 def _of_transformers(module: nn.Module) -> bool:
