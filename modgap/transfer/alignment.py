@@ -10,7 +10,6 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import generator
-
 from modgap.transfer.otdd import LabelledSource, class_distance
 from modgap.transfer.processes import Processes
 from modgap.transfer.task import Part, at

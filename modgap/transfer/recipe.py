@@ -26,9 +26,7 @@ class OptimiserSettings(_Settings):
     batch_size: int = Field(default=64, ge=1, description="Samples that go through the model together.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches of one update.")
     warmup_epochs: float = Field(default=0, ge=0, description="Linear rise of the learning rate.")
-    decay_epochs: float | None = Field(
-        default=None, gt=0, description="Where its linear fall ends at 0."
-    )
+    decay_epochs: float | None = Field(default=None, gt=0, description="Where its linear fall ends at 0.")
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
 
 

@@ -19,7 +19,6 @@ from modgap.transfer.data import TargetData
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
 from modgap.transfer.objectives import objective
-
 from modgap.transfer.otdd import labelled_source
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
