@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
@@ -52,6 +52,12 @@ class EmbedderStage(OptimiserSettings):
     surrogate_batch: int = Field(default=64, ge=2)
     surrogate_samples: int = Field(default=5000, ge=2, description="At most; half of what there is is left for probes.")
     samples_per_class: int = Field(default=128, ge=2, description="Of the target in one alignment by orca.")
+
+    @model_validator(mode="after")
+    def _steps_fit_the_route(self) -> "EmbedderStage":
+        if self.inner_steps > 1 and self.route != "exact":
+            raise ValueError(f"stage1.inner_steps={self.inner_steps} needs stage1.route=exact")
+        return self
 
 
 class FullStage(OptimiserSettings):

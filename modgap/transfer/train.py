@@ -191,10 +191,11 @@ def _loop(
 
 def _checkpoint_gradients(encoder: nn.Module) -> None:
     """Switch on whatever the source's library has for it."""
+    names = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
     for module in encoder.modules():
-        for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):
-            if callable(switch := getattr(module, name, None)):
-                switch()
+        switch = next((own for name in names if callable(own := getattr(module, name, None))), None)
+        if switch is not None:
+            switch()
 
 
 def _settings(

@@ -1,0 +1,89 @@
+"""Two processes on the CPU, joined by accelerate, against one with the same batches."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from modgap.transfer.methods import method_names
+from modgap.transfer.processes import Processes
+from tests.training import surrogate_file, target_file
+
+SETTINGS = (
+    "precision=float64", "stage1.epochs=4", "stage2.epochs=6", "stage1.batch_size=10", "stage2.batch_size=5",
+    "stage2.gradient_accumulation=2", "stage1.surrogate_batch=9", "stage2.choose=last", "stage2.learning_rate=1e-3",
+    "stage1.learning_rate=1e-3",
+)  # fmt: skip
+SOURCE = "random:timm:test_vit"
+PARTS = """
+import json, os, sys
+from pathlib import Path
+import timm
+"""
+
+
+def runs(folder: Path, name: str) -> list[dict]:
+    target, surrogate = target_file(folder, "classes", samples=70), surrogate_file(folder)
+    settings = [*SETTINGS, f"stage1.surrogate={surrogate}"]
+    return [
+        {
+            "method": each,
+            "source": SOURCE,
+            "target": str(target),
+            "settings": settings,
+            "out": str(folder / name / each),
+        }
+        for each in method_names()
+    ]
+
+
+def started(folder: Path, name: str, size: int) -> None:
+    listed = folder / f"{name}.json"
+    listed.write_text(json.dumps(runs(folder, name)))
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={size}", "--standalone"]
+    if size == 1:
+        command = [sys.executable]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MODGAP_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("two_processes.py")), str(listed)],
+        env=environment, capture_output=True, text=True, timeout=900, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path_factory):
+    pytest.importorskip("accelerate")
+    folder = tmp_path_factory.mktemp("processes")
+    started(folder, "one", 1)
+    started(folder, "two", 2)
+    distances = {}
+    for name in method_names():
+        first, second = (load_file(folder / each / name / "model.safetensors") for each in ("one", "two"))
+        distances[name] = max(float((first[n] - second[n]).abs().max()) for n in first)
+        records = [json.loads((folder / each / name / "run.json").read_text())["result"] for each in ("one", "two")]
+        assert records[0]["updates"] == records[1]["updates"] >= 20
+        assert records[0]["test"] == pytest.approx(records[1]["test"], rel=1e-6)
+    print(distances)
+    assert max(distances.values()) < 1e-8
+
+
+def test_one_process_shares_with_nobody():
+    alone, rows = Processes(), np.arange(7)
+    assert list(alone.share(rows)) == list(alone.block(rows)) == list(rows)
+    z = torch.randn(3, 2, requires_grad=True)
+    assert alone.gather(z, 3) is z
+    assert alone.sum([z]) == [z]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_shares_and_blocks_cover_each_row_once(size):
+    rows, several = np.arange(11), [Processes(rank, size) for rank in range(size)]
+    assert sorted(np.concatenate([each.share(rows) for each in several])) == list(rows)
+    assert list(np.concatenate([each.block(rows) for each in several])) == list(rows)

@@ -1,0 +1,121 @@
+"""A run that is killed at random moments and taken up again ends in the bits of one that was not."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modgap.transfer.checkpoint import latest_checkpoint
+from tests.training import surrogate_file, target_file
+
+KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "4"))
+SETTINGS = (
+    "stage1.epochs=3", "stage2.epochs=5", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
+    "checkpoint_seconds=0", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", name="command")
+def train_command(tmp_path_factory):
+    """The command of a run of mona on a small model with dropout, and its environment."""
+    folder = tmp_path_factory.mktemp("data")
+    target, surrogate = target_file(folder, "classes", samples=200), surrogate_file(folder)
+    environment = {
+        **os.environ, "MODGAP_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+
+    def start(out: Path, *more: str) -> subprocess.Popen:
+        settings = [f"--set={each}" for each in (*SETTINGS, f"stage1.surrogate={surrogate}")]
+        given = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
+        return subprocess.Popen(
+            [sys.executable, "-c", "from modgap.cli.main import main; main()", "train", f"--out={out}", *given,
+             *settings, *more],
+            env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def finished(process) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def checkpoints(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "checkpoints").glob("[0-9]*")}
+
+
+def killed_after_progress(process, out: Path, wait: float) -> bool:
+    """Kill the process some time after it has written a checkpoint of its own; whether it was still running."""
+    before, deadline = checkpoints(out), time.monotonic() + 120
+    while process.poll() is None and checkpoints(out) <= before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(wait)
+    if process.poll() is not None:
+        return False
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return True
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_killed_runs_end_in_the_same_bits(command, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finished(command(whole))
+    moments, kills, ends = random.Random(0), 0, set()
+    while kills < KILLS:
+        process = command(broken, "--resume")
+        if not killed_after_progress(process, broken, moments.uniform(0, 0.4)):
+            # It came to its end before it was killed: begin another one.
+            finished(process)
+            ends.add(digest(broken / "model.safetensors"))
+            broken = tmp_path / f"broken-{kills}"
+            continue
+        kills += 1
+    finished(command(broken, "--resume"))
+    ends.add(digest(broken / "model.safetensors"))
+    print(f"{kills} kills, weights {ends}, uninterrupted {digest(whole / 'model.safetensors')}")
+    assert ends == {digest(whole / "model.safetensors")}
+    assert digest(broken / "stage1.safetensors") == digest(whole / "stage1.safetensors")
+    assert without_times(broken) == without_times(whole)
+    assert not (broken / "checkpoints").exists()
+
+
+def without_times(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_damaged_checkpoint_is_passed_over(command, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finished(command(whole))
+    assert killed_after_progress(command(broken), broken, 0.3)
+    assert len(checkpoints(broken)) >= 1
+    newest = broken / "checkpoints" / max(checkpoints(broken))
+    data = (newest / "model.safetensors").read_bytes()
+    (newest / "model.safetensors").write_bytes(data[: len(data) // 2])
+    found = latest_checkpoint(broken)
+    assert found is None or found[0].total < int(newest.name.split("-")[0])
+    finished(command(broken, "--resume"))
+    assert digest(broken / "model.safetensors") == digest(whole / "model.safetensors")
+
+
+def test_checkpoints_hold_no_pickles(command, tmp_path):
+    process = command(tmp_path / "run")
+    assert killed_after_progress(process, tmp_path / "run", 0.1)
+    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert names <= {".safetensors", ".json", ".jsonl"}
+    position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
+    assert np.isfinite(position["total"])

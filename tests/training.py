@@ -1,0 +1,90 @@
+"""Small targets and surrogates to train on, and runs of them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modgap.models import Output, target_model
+from modgap.targets import OwnData
+from modgap.transfer.losses import loss
+from modgap.transfer.methods import method
+from modgap.transfer.objectives import objective
+from modgap.transfer.task import Part, TaskLoss
+from modgap.transfer.train import TrainRequest, train
+from modgap.transfer.updates import OuterLoss
+
+TASKS = ("classes", "labels", "values")
+SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
+WORDS = ("cat", "dog", "mat", "text")
+
+
+def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 40) -> Path:
+    """An .npz of images (1, 12, 10) or series (2, 24) with classes, several labels, or values of the samples' size."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(samples) % 4
+    shape = (1, 12, 10) if image else (2, 24)
+    x = rng.standard_normal((samples, *shape)).astype(np.float32) + labels.reshape(-1, *(1,) * len(shape))
+    several = np.stack([labels % 2, labels // 2, rng.integers(0, 2, samples)], 1)
+    y = {"classes": labels, "labels": several, "values": x[:, :1] ** 2}[task]
+    path = folder / f"{task}-{'image' if image else 'series'}.npz"
+    np.savez(path, x=x, y=y)
+    return path
+
+
+def surrogate_file(folder: Path, *, image: bool = True) -> Path:
+    """Labelled data that sources of images, or of text, take."""
+    if image:
+        rng = np.random.default_rng(1)
+        labels = np.repeat(np.arange(3), 20)
+        path = folder / "surrogate.npz"
+        images = rng.random((60, 3, 16, 16), dtype=np.float32) + labels[:, None, None, None]
+        np.savez(path, x=images, y=labels)
+        return path
+    path = folder / "surrogate.csv"
+    rows = [f"the {WORDS[i % 4]} sat on a {WORDS[i // 4 % 4]} {i},{'ab'[i % 2]}" for i in range(60)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    return path
+
+
+def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Path, *settings: str, **options):
+    """One short run of a method, in a new folder."""
+    given = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
+    how = options.pop("resume", False)
+    if Path(target).name.endswith("-series.npz"):
+        options["own"] = OwnData(kind="series")
+    return train(TrainRequest(name, source, str(target), given, **options), folder, resume=how)
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters and buffers, copied."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+class Problem:
+    """L_t and L_outer of one batch on a small model, in float64, with parameters to differentiate by.
+
+    Where dropout and batch statistics are off, as in stage 1.
+    """
+
+    def __init__(self, source, shape: tuple[int, ...], *, samples: int = 6, parts: int = 1, pairs: int = 8):
+        torch.manual_seed(0)
+        self.model = target_model(source, np.zeros(shape, np.float32), Output("classes", (3,))).double().eval()
+        x, y = torch.randn(samples, *shape, dtype=torch.float64), torch.arange(samples) % 3
+        pieces = tuple(Part(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
+        self.task = TaskLoss(self.model, loss("cross-entropy"), pieces, samples)
+        self.labels = torch.arange(pairs) % 3
+        tokens = self.model.tokens(x).detach()
+        entering = tokens[torch.arange(pairs) % samples] + 0.3 * torch.randn(
+            pairs, *tokens.shape[1:], dtype=torch.float64
+        )
+        self.outer = OuterLoss(
+            lambda model: model.encode(entering).mean(1), self.labels, objective("alignment-uniformity")
+        )
+        self.parameters = dict(self.model.named_parameters())
+        self.embedder = method("emb").stages[1].trains(self.model)
+        self.inner = [name for name in self.parameters if name not in self.embedder]
+
+    def at(self, **changed):
+        """All parameters, some of them exchanged; leaves of their own."""
+        return {n: changed.get(n, p).detach().clone().requires_grad_() for n, p in self.parameters.items()}
