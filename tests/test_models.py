@@ -348,6 +348,13 @@ def test_mixed_second_derivatives_agree_with_finite_differences(source, name, ou
     assert ((ahead - behind) / (2 * step) - exact).norm() < 1e-5 * exact.norm()
 
 
+@pytest.mark.parametrize("name", [*IMAGES, *TEXT])
+def test_nothing_of_a_model_stays_behind_on_another_device(source, name):
+    for shape, output in [((2, 24, 20), CLASSES), ((1, 97), Output("values", (3, 97)))]:
+        model = target_model(source(name), np.zeros(shape), output).to("meta")
+        assert model(torch.zeros(2, *shape, device="meta")).shape == (2, *output.shape)
+
+
 def test_training_brings_the_loss_down(source):
     model = target_model(source("swin"), np.zeros((1, 8, 8)), Output("classes", (2,)))
     x, labels = batch(8, 1, 8, 8), torch.arange(8) % 2
