@@ -1,8 +1,9 @@
 """Pretrain the source `vit-fashion` on Fashion-MNIST's training images, and write its weights and model card.
 
 Command: python tools/pretrain_vit_fashion.py
-Run time: about 40 minutes on one core with bfloat16 instructions; interrupted, it goes on from the last epoch.
+Run time: about 30 minutes on one core with bfloat16 instructions; interrupted, it goes on from the last epoch.
 Expected: test accuracy of 90 % or more, measured once, after the last epoch.
+Needs torch 2.9 or newer, for Muon: with it 240 steps give 73 % of held-out training images, with AdamW alone 66 %.
 """
 
 import json
@@ -25,8 +26,8 @@ from modgap.sources.timm_models import read_weights
 from modgap.sources.vit_fashion import ARCHITECTURE, MEAN, OPTIONS, SD, SHIPPED
 from modgap.targets import SPLITS, open_target
 
-BATCH, EPOCHS, WARM_UP = 128, 14, 1
-PEAK_RATE, WEIGHT_DECAY, SMOOTHING, CLIP, SHIFT = 2e-3, 0.05, 0.1, 1.0, 2
+BATCH, EPOCHS, WARM_UP_STEPS = 128, 10, 200
+PEAK_RATE, WEIGHT_DECAY, SMOOTHING, CLIP, SHIFT = 2e-3, 0.05, 0.1, 1.0, 1
 
 CARD = """\
 # vit-fashion
@@ -40,9 +41,10 @@ else. It is a source for trying modgap out without a download, not a good classi
 | accuracy on the 10,000 test images, of these weights | {accuracy:.4f} |
 | last epoch's training loss (label smoothing {smoothing}) and accuracy (augmented images) | {loss:.4f}, {trained:.4f} |
 | weights | half precision, safetensors, {size:,} bytes |
-| training | AdamW, {epochs} epochs, batch {batch}, weight decay {decay} |
-| rate | linear to {rate} in {warm_up} epoch, then a cosine to 0 |
-| augmentation | shifts by up to {shift} pixels, left-right flips |
+| training | {epochs} epochs, batch {batch}, weight decay {decay} |
+| optimiser | Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for all else |
+| rate | of both, linear to {rate} in {warm_up} steps, then a cosine to 0; Muon's by `match_rms_adamw` |
+| augmentation | shifts by up to {shift} pixel, left-right flips |
 | command | `{command}` |
 | seed | {seed} |
 | time | {wall:.0f} s ({cpu:.0f} s of one core), {machine} |
@@ -75,27 +77,38 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def rate(step: int, steps_an_epoch: int, epochs: int) -> float:
     """Learning rate of a step: linear warm-up, then half a cosine to zero."""
-    warm, whole = WARM_UP * steps_an_epoch, epochs * steps_an_epoch
-    if step < warm:
-        return PEAK_RATE * (step + 1) / warm
-    return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, whole - warm)))
+    if step < WARM_UP_STEPS:
+        return PEAK_RATE * (step + 1) / WARM_UP_STEPS
+    share = (step - WARM_UP_STEPS) / max(1, epochs * steps_an_epoch - WARM_UP_STEPS)
+    return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def fresh(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The model with random weights, and its optimiser: no weight decay of biases, norms and positions."""
+def fresh(seed: int) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    """The model with random weights, and its optimisers: no weight decay of biases, norms and positions."""
     torch.manual_seed(seed)
-    model = timm.create_model(ARCHITECTURE, **OPTIONS)
+    model = timm.create_model(ARCHITECTURE, weight_init="jax", **OPTIONS)
     for block in model.blocks:
         # On a CPU the fused attention's backward pass in bfloat16 takes longer than all else together.
         block.attn.fused_attn = False
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "pos_embed" not in name]
-    plain = [p for name, p in model.named_parameters() if p.ndim < 2 or "pos_embed" in name]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    return model, torch.optim.AdamW(groups, lr=PEAK_RATE, fused=True)
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if name.startswith("blocks.") and p.ndim == 2]
+    plain = [p for name, p in named if p.ndim == 1 or name == "pos_embed"]
+    taken = {id(p) for p in (*matrices, *plain)}
+    ends = [p for _, p in named if id(p) not in taken]
+    groups = [{"params": ends, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    return model, [
+        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True),
+    ]
 
 
 def train_epoch(
-    model: nn.Module, optimiser: torch.optim.Optimizer, data: tuple[Tensor, Tensor], seed: int, epoch: int, epochs: int
+    model: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    data: tuple[Tensor, Tensor],
+    seed: int,
+    epoch: int,
+    epochs: int,
 ) -> dict[str, float]:
     """One pass over the data in an order that is a function of seed and epoch; its loss and accuracy."""
     images, labels = data
@@ -104,15 +117,16 @@ def train_epoch(
     model.train()
     loss_sum = hits = 0.0
     for number, rows in enumerate(batches):
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate(epoch * len(batches) + number, len(batches), epochs)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(augmented(images[rows], generator)).float()
         loss = functional.cross_entropy(logits, labels[rows], label_smoothing=SMOOTHING)
-        optimiser.zero_grad()
+        model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         loss_sum += float(loss.detach()) * len(rows)
         hits += float((logits.argmax(1) == labels[rows]).sum())
     return {"loss": loss_sum / len(images), "accuracy": hits / len(images)}
@@ -138,20 +152,22 @@ def trained(seed: int, epochs: int, limit: int | None, checkpoint: Path) -> tupl
     """The model after the last epoch, from the checkpoint if there is one; and the record of its epochs."""
     images, labels = images_and_labels("train")
     data = images[:limit], labels[:limit]
-    model, optimiser = fresh(seed)
+    model, optimisers = fresh(seed)
     record: dict = {"seed": seed, "epochs": epochs, "images": len(data[0]), "done": []}
     if checkpoint.is_file():
         saved = torch.load(checkpoint, weights_only=True)
         if any(saved["record"][key] != record[key] for key in ("seed", "epochs", "images")):
             raise click.ClickException(f"{checkpoint} is of another run: {saved['record']}; remove it")
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         record = saved["record"]
     for epoch in range(len(record["done"]), epochs):
         wall, cpu = time.time(), time.process_time()
-        done = train_epoch(model, optimiser, data, seed, epoch, epochs)
+        done = train_epoch(model, optimisers, data, seed, epoch, epochs)
         record["done"].append(done | {"wall": time.time() - wall, "cpu": time.process_time() - cpu})
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "record": record}
+        states = [optimiser.state_dict() for optimiser in optimisers]
+        state = {"model": model.state_dict(), "optimisers": states, "record": record}
         replace_with(checkpoint, lambda path, state=state: torch.save(state, path))
         click.echo(json.dumps({"epoch": epoch + 1} | record["done"][-1]), err=True)
     return model, record
@@ -172,7 +188,7 @@ def card(record: dict, test_accuracy: float, weights: Path, model: nn.Module) ->
         epochs=record["epochs"],
         batch=BATCH,
         rate=PEAK_RATE,
-        warm_up=WARM_UP,
+        warm_up=WARM_UP_STEPS,
         decay=WEIGHT_DECAY,
         shift=SHIFT,
         command=" ".join(["python", *sys.argv]),

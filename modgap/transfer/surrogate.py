@@ -59,7 +59,7 @@ def balanced_rows(labels: np.ndarray, step: int, size: int, seed: int) -> np.nda
     Example:
         >>> labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
         >>> labels[balanced_rows(labels, step=3, size=6, seed=0)]
-        array([0, 0, 1, 2, 2, 1])
+        array([1, 2, 2, 0, 1, 0])
     """
     if size < 1 or len(labels) == 0:
         raise InputError(f"expected to draw at least one of at least one sample, got {size} of {len(labels)}")
