@@ -21,11 +21,6 @@ SETTINGS = (
     "stage1.learning_rate=1e-3",
 )  # fmt: skip
 SOURCE = "random:timm:test_vit"
-PARTS = """
-import json, os, sys
-from pathlib import Path
-import timm
-"""
 
 
 def runs(folder: Path, name: str) -> list[dict]:
@@ -70,8 +65,7 @@ def test_two_processes_train_as_one_does(tmp_path_factory):
         records = [json.loads((folder / each / name / "run.json").read_text())["result"] for each in ("one", "two")]
         assert records[0]["updates"] == records[1]["updates"] >= 20
         assert records[0]["test"] == pytest.approx(records[1]["test"], rel=1e-6)
-    print(distances)
-    assert max(distances.values()) < 1e-8
+    assert max(distances.values()) < 1e-8, distances
 
 
 def test_one_process_shares_with_nobody():

@@ -86,7 +86,6 @@ def test_killed_runs_end_in_the_same_bits(command, tmp_path):
         kills += 1
     finished(command(broken, "--resume"))
     ends.add(digest(broken / "model.safetensors"))
-    print(f"{kills} kills, weights {ends}, uninterrupted {digest(whole / 'model.safetensors')}")
     assert ends == {digest(whole / "model.safetensors")}
     assert digest(broken / "stage1.safetensors") == digest(whole / "stage1.safetensors")
     assert without_times(broken) == without_times(whole)
@@ -115,7 +114,7 @@ def test_damaged_checkpoint_is_passed_over(command, tmp_path):
 def test_checkpoints_hold_no_pickles(command, tmp_path):
     process = command(tmp_path / "run")
     assert killed_after_progress(process, tmp_path / "run", 0.1)
-    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} - {".part"}
     assert names <= {".safetensors", ".json", ".jsonl"}
     position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
     assert np.isfinite(position["total"])

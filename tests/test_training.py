@@ -125,12 +125,10 @@ def test_ablations_of_mona(trained, settings):
     assert any(not torch.equal(one[n], other[n]) for n in one)
 
 
-@pytest.mark.parametrize(
-    "settings", [("precision=bfloat16",), ("gradient_checkpointing=true",), ("precision=float64",)]
-)
+@pytest.mark.parametrize("setting", ["precision=bfloat16", "gradient_checkpointing=true", "precision=float64"])
 @pytest.mark.parametrize("name", ["mona", "finetune"])
-def test_precision_and_checkpointing(trained, name, settings):
-    done, plain = trained(name, "vit", "classes", *settings), trained(name)
+def test_precision_and_checkpointing(trained, name, setting):
+    done, plain = trained(name, "vit", "classes", setting), trained(name)
     one, other = load_file(done.weights), load_file(plain.weights)
     distance = max(float((one[n].double() - other[n].double()).abs().max()) for n in one)
     assert distance < (1e-2 if "bfloat16" in setting else 1e-5)
