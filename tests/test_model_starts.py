@@ -37,12 +37,12 @@ def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
 
 @pytest.mark.parametrize("name", ["swin", "vit", "clip", "resnet", "tf_efficientnet_lite0", "bert-mlm", "roberta-mlm"])
 def test_parts_start_by_seed_each_from_its_own_numbers(source, name):
-    shape = (2, 24, 20)
+    own, shape = source(name), (2, 24, 20)
     torch.manual_seed(5)
     before = torch.get_rng_state()
 
     def made(**options):
-        return target_model(source(name), np.zeros(shape), CLASSES, **options)
+        return target_model(own, np.zeros(shape), CLASSES, **options)
 
     first, again, other = made(), made(), made(seed=1)
     plus, scratch = made(initial="source"), made(pretrained=False)
