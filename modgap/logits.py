@@ -201,7 +201,7 @@ def _computed(
         source, embedding = embedder.adapt(source), embedder.embedding(table)
     shape = (len(rows), len(source.class_names))
     labels = table.known_labels[rows]
-    _refuse_absent_classes(table, labels, request)
+    _refuse_absent_classes(table, labels, request, embedder)
     n_classes = label_space(labels).n_classes
     checked_class_count(request.compared or n_classes, shape[1])
     if len(table.classes or ()) < n_classes:
@@ -233,7 +233,9 @@ def _computed(
     )
 
 
-def _refuse_absent_classes(table: Table, labels: np.ndarray, request: LogitsRequest) -> None:
+def _refuse_absent_classes(
+    table: Table, labels: np.ndarray, request: LogitsRequest, embedder: TrainedEmbedder | None
+) -> None:
     """Choosing samples must not change which classes there are."""
     if labels.ndim == 1:
         absent = np.setdiff1d(table.known_labels, labels)
@@ -241,9 +243,13 @@ def _refuse_absent_classes(table: Table, labels: np.ndarray, request: LogitsRequ
         absent = np.flatnonzero(table.known_labels.any(axis=0) & ~labels.any(axis=0))
     if len(absent):
         names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
+        chosen = f"split {request.split}" + (f" with --limit {request.limit}" if request.limit else "")
+        unseen = " that the embedder's training did not see" if embedder else ""
+        way_out = "use --split all or a larger --limit"
+        if embedder and request.split == "all" and not request.limit:
+            way_out = "leave more samples to its test"
         raise InputError(
-            f"expected samples of all classes, split {request.split} with limit {request.limit} has none of "
-            f"{len(absent)} of them ({names}); use --split all or a larger --limit"
+            f"expected samples{unseen} of all classes, {chosen} has none of {len(absent)} of them ({names}); {way_out}"
         )
 
 

@@ -7,7 +7,7 @@ from modgap.discrepancy import estimate
 from modgap.errors import UsageError
 from modgap.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
 from modgap.report import DiscrepancyReport
-from modgap.sources import open_source
+from modgap.sources import SourceHandle, open_source
 from modgap.targets import OwnData, Target, open_target
 
 __all__ = ["measure", "measure_logits"]
@@ -51,17 +51,21 @@ def measure(
         open_target(target, own=own, place=place, pseudo_classes=pseudo_classes),
     )
     request = request or LogitsRequest()
-    trained = _embedder(embedder, source, target, data, request) if embedder else None
+    trained = None
+    if embedder:
+        # How values are clustered is not the training's concern.
+        whole = open_target(target, own=own, place=place) if pseudo_classes else data
+        trained = _embedder(embedder, source, handle, target, whole, request)
     held = source_logits(handle, data, request, progress, trained)
     return _report(source, target, held, progress, options)
 
 
-def _embedder(folder: str | Path, source: str, target: str, data: Target, request: LogitsRequest):
+def _embedder(folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest):
     from modgap.transfer.adapted import run_embedder
 
     if request.representation:
         raise UsageError("--representation applies to the source's own embedder, not to that of a run")
-    return run_embedder(folder, source, target, data, input_size=request.input_size)
+    return run_embedder(folder, source, handle, target, data, input_size=request.input_size)
 
 
 def measure_logits(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:

@@ -1,6 +1,6 @@
 """A run's stage-1 embedder before the source's pretrained encoder and head: the "after" of a discrepancy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modgap.cache import key_of
 from modgap.digests import file_digest
 from modgap.embedding import Embedding
 from modgap.errors import InputError, UsageError
 from modgap.models import Output, target_model
-from modgap.sources import Source
+from modgap.sources import Source, SourceHandle
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.data import Inputs, TargetData, target_data
@@ -111,15 +112,16 @@ class RunEmbedder:
 
 
 def run_embedder(
-    folder: str | Path, source: str, target: str, opened: Target, *, input_size: int | None = None
+    folder: str | Path, source: str, handle: SourceHandle, target: str, opened: Target, *, input_size: int | None = None
 ) -> RunEmbedder:
     """The embedder of a run, for the source and target that it was trained for.
 
     Args:
         folder: Of the run.
         source: Name of the source asked for.
+        handle: That source.
         target: Name of the target asked for.
-        opened: That target.
+        opened: That target, as it was trained on.
         input_size: The source's input size asked for.
 
     Raises:
@@ -127,12 +129,12 @@ def run_embedder(
         InputError: When the folder is no run, or was stopped in its first stage.
     """
     run = open_run(folder)
-    for name, asked in (("source", source), ("target", target), ("input_size", input_size)):
-        if run.record[name] != asked and not (name == "input_size" and asked is None):
-            option = name.replace("_", "-")
-            raise UsageError(f"the run in {folder} is of --{option} {run.record[name]}, not {asked}")
+    _same_source(run, source, handle.fingerprint())
+    _same_target(run, target, opened)
     if run.record["input_size"] != input_size:
-        raise UsageError(f"the run in {folder} has --input-size {run.record['input_size']}; repeat it")
+        size = run.record["input_size"]
+        repeat = "no --input-size; leave it out" if size is None else f"--input-size {size}; repeat it"
+        raise UsageError(f"the run in {folder} has {repeat}")
     how = method(run.record["method"])
     if not how.trains_embedder_first:
         raise UsageError(
@@ -144,5 +146,38 @@ def run_embedder(
             f"the run in {folder} has no stage-1 embedder: it had no epochs of stage 1 or was stopped in it"
         )
     record = run.record
-    data = target_data(opened, protocol=record["protocol"], limit=record["limit"], seed=record["seed"])
+    shape = record["inputs"]["shape"]
+    size = (shape[1], shape[2]) if len(shape) == 3 else None
+    data = target_data(opened, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
+    if len(data.unseen()) == 0:
+        raise InputError(f"the run in {folder} left no sample unseen{_seen_by(record)}")
     return RunEmbedder(run, data)
+
+
+def _seen_by(record: Mapping[str, Any]) -> str:
+    if record["protocol"] != "orca":
+        return ""
+    return ": under --protocol orca the test chose its epoch; train one with --protocol honest"
+
+
+def _same_source(run: Run, name: str, given: Mapping[str, Any]) -> None:
+    """Refuse another source, or other weights of it; versions of libraries may differ."""
+    trained = run.record["provenance"]["source"]
+    if all(trained.get(part) == given.get(part) for part in ("architecture", "weights")):
+        return
+    if run.record["source"] != name:
+        raise UsageError(f"the run in {run.folder} is of --source {run.record['source']}, not {name}")
+    raise UsageError(f"the run in {run.folder} was trained with other weights of {name}; give those with --weights")
+
+
+def _same_target(run: Run, name: str, opened: Target) -> None:
+    """Refuse other data, of which nobody knows what the run saw."""
+    trained, given = run.record["provenance"]["target"], opened.fingerprint
+    if trained == {"manifest": key_of(given["manifest"]), "files": given["files"]}:
+        return
+    if run.record["target"] != name:
+        raise UsageError(f"the run in {run.folder} is of --target {run.record['target']}, not {name}")
+    raise UsageError(
+        f"the run in {run.folder} was trained on {name} as it was then; its data, its manifest or the options that "
+        "say how to read it have changed since"
+    )

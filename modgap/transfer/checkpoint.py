@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from modgap.errors import InputError
 
-__all__ = ["Best", "Position", "latest_checkpoint", "load_tensors", "restore", "save_checkpoint", "write_tensors"]
+__all__ = [
+    "Best",
+    "Position",
+    "best_epochs",
+    "latest_checkpoint",
+    "load_tensors",
+    "restore",
+    "save_checkpoint",
+    "write_tensors",
+]
 
 KEPT = 2
 """Newest checkpoints that stay, should the last be damaged by the disk."""
@@ -23,10 +32,10 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch that the validation chose so far."""
+    """The epoch that the validation chose so far; its error is None where the metric has no value."""
 
     epoch: int
-    error: float
+    error: float | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
         _to_disk(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,6 +118,15 @@ def latest_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[s
             state, moments = load_tensors(place / "model.safetensors"), load_tensors(place / "optimizer.safetensors")
             return Position(**record, best=best), state, moments
     return None
+
+
+def best_epochs(folder: Path) -> set[int]:
+    """The best epochs that the checkpoints of a run's folder know of."""
+    found = set()
+    for place in _whole(folder / "checkpoints"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(int(json.loads((place / "position.json").read_text())["best"]["epoch"]))
+    return found
 
 
 def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -19,6 +19,8 @@ from modgap.transfer.task import Part
 __all__ = ["Inputs", "TargetData", "target_data"]
 
 STATISTICS_SAMPLES = 2000
+MUCH_LARGER = 16
+"""Times as many pixels as the source takes: images of so many are made small when they are read, not on the device."""
 
 Protocol = Literal["honest", "orca"]
 
@@ -121,9 +123,14 @@ class TargetData:
         return self.inputs.spec.kind in ("audio", "video")
 
     def unseen(self) -> np.ndarray:
-        """Rows that no part of the training saw, the choice of the epoch included."""
-        rows = np.arange(len(self.table))
-        return np.setdiff1d(rows, np.union1d(self.train, self.validation))
+        """Rows that no part of the training saw, the choice of the epoch included, nor others of their groups."""
+        rows, seen = np.arange(len(self.table)), np.union1d(self.train, self.validation)
+        left = np.setdiff1d(rows, seen)
+        if self.groups is None:
+            return left
+        # A limit leaves some of a seen record out; where the data itself names the test, it stays as it is.
+        test = np.asarray(self.table.splits)[left] == SPLITS.index("test")
+        return left[test | ~np.isin(self.groups[left], self.groups[seen])]
 
     def stacked(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Inputs as a batch."""
@@ -157,8 +164,9 @@ class TargetData:
 
 
 def target_data(
-    target: Target, *, protocol: Protocol = "honest", limit: int | None = None, seed: int = 0
-) -> TargetData:
+    target: Target, *, protocol: Protocol = "honest", limit: int | None = None, seed: int = 0,
+    size: tuple[int, int] | None = None,
+) -> TargetData:  # fmt: skip
     """Read a target to train on.
 
     Args:
@@ -167,6 +175,8 @@ def target_data(
             `orca` trains on both and chooses the epoch on the test, as ORCA's code does.
         limit: At most so many samples of each split, stratified.
         seed: Seed of that choice.
+        size: Height and width to which images are resized that are not all of one size, or much larger than this;
+            if None, those of the first.
 
     Raises:
         InputError: When a split is empty, or samples cannot enter.
@@ -178,7 +188,7 @@ def target_data(
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0:
             raise InputError(f"expected {name} samples in target {target.name}, got none; see splits in its manifest")
-    inputs = _inputs(table, train, target.manifest.input)
+    inputs = _inputs(table, train, target.manifest.input, size)
     return TargetData(target, table, inputs, _output(table), train, validation, test, protocol)
 
 
@@ -190,13 +200,18 @@ def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
     return rows[stratified_subset(named, limit, seed)]
 
 
-def _inputs(table: Table, train: np.ndarray, spec: InputSpec) -> Inputs:
+def _inputs(
+    table: Table, train: np.ndarray, spec: InputSpec, size: tuple[int, int] | None,
+    shape: tuple[int, ...] | None = None,
+) -> Inputs:  # fmt: skip
     """One shape for all, and each channel's mean and sd over the training samples."""
     if len(train) > STATISTICS_SAMPLES:
         train = train[np.linspace(0, len(train) - 1, STATISTICS_SAMPLES).astype(np.int64)]
-    shape, count, sums, squares = None, 0, np.zeros(1), np.zeros(1)
+    count, sums, squares = 0, np.zeros(1), np.zeros(1)
     for row in train:
         for piece in raw_pieces(table.samples[int(row)], spec):
+            if size and (smaller := _resized_shape(piece.shape, shape, size)):
+                return _inputs(table, train, spec, None, smaller)
             shape = shape or piece.shape
             values = fitted(piece, shape).reshape(shape[0], -1).astype(np.float64)
             count, sums = count + values.shape[1], sums + values.sum(1)
@@ -208,6 +223,15 @@ def _inputs(table: Table, train: np.ndarray, spec: InputSpec) -> Inputs:
         raise InputError("expected finite training samples, got NaN or infinite values")
     # A constant channel stays at 0.
     return Inputs(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+
+
+def _resized_shape(
+    piece: tuple[int, ...], shape: tuple[int, ...] | None, size: tuple[int, int]
+) -> tuple[int, ...] | None:
+    """The shape that all images get where they differ, or would fill the memory at their own."""
+    large = len(piece) == 3 and piece[1] * piece[2] > MUCH_LARGER * size[0] * size[1]
+    differs = shape is not None and len(piece) == 3 and piece != shape
+    return (piece[0], *size) if large or differs else None
 
 
 def _output(table: Table) -> Output:

@@ -17,6 +17,7 @@ from modgap.transfer.batches import Feed, generator
 from modgap.transfer.checkpoint import (
     Best,
     Position,
+    best_epochs,
     latest_checkpoint,
     load_tensors,
     restore,
@@ -154,6 +155,8 @@ class _StageRun:
     def run(self, position: Position) -> Position:
         """All epochs that are left."""
         epochs = self.loop.epochs(self.stage)
+        if self.loop.progress:
+            self.loop.progress(self.stage.name, position.epoch / epochs)
         while position.epoch < epochs and not self._exhausted(position):
             position = self._epoch(position, epochs)
         self._save(position)
@@ -191,7 +194,8 @@ class _StageRun:
                 return self._update(parts, rows, position)
             except RuntimeError as error:
                 out = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-                if not out or self.size == 1:
+                # Processes that have exchanged a part of an update cannot begin it again one by one.
+                if not out or self.size == 1 or self.loop.processes.size > 1:
                     raise InputError(f"an update failed: {str(error).strip().splitlines()[-1]}") from error
                 self.size = max(1, self.size // 2)
                 log.warning("out of memory; going on with %d samples at a time", self.size)
@@ -248,16 +252,35 @@ class _StageRun:
             record["validation_error"] = error
             best = self._best(epoch, error, best)
             self._keep(epoch)
+        self._tell(record)
         self.kept.add({**record, "seconds": round(seconds, 3)}, position.total)
         return Position(self.number, epoch, 0, position.total, self.kept.size, {}, best)
 
     def _best(self, epoch: int, error: float, best: Best | None) -> Best:
-        """The first epoch of the lowest error; one that is no number never replaces one that is."""
-        if best is not None and not error < best.error:
+        """The first epoch of the lowest error; the last one as long as the error is no number."""
+        if best is not None and best.error is not None and not error < best.error:
             return best
+        if not math.isfinite(error) and best is None:
+            log.warning("the metric is not defined on the validation samples; the last epoch stands for the best")
         if self.loop.leads and self.loop.recipe.stage2.choose == "best":
             write_tensors(_best_file(self.loop.folder, epoch), self.loop.model.state_dict())
-        return Best(epoch, error if math.isfinite(error) else 1e300)
+            self._remove_weights({epoch})
+        return Best(epoch, error if math.isfinite(error) else None)
+
+    def _remove_weights(self, but: set[int]) -> None:
+        """Those of former best epochs, but for what a checkpoint goes on from."""
+        needed = {_best_file(self.loop.folder, epoch) for epoch in but | best_epochs(self.loop.folder)}
+        for path in set(self.loop.folder.glob("best-*.safetensors")) - needed:
+            path.unlink()
+
+    def _tell(self, record: dict[str, Any]) -> None:
+        """A line an epoch where no progress is shown."""
+        if self.loop.progress is None and self.loop.leads:
+            error = f", validation error {record['validation_error']:.4g}" if "validation_error" in record else ""
+            log.info(
+                "%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], self.loop.epochs(self.stage),
+                record.get("loss", math.nan), error,
+            )  # fmt: skip
 
     def _keep(self, epoch: int) -> None:
         if self.loop.leads and epoch in self.loop.recipe.stage2.keep_epochs:
@@ -276,7 +299,4 @@ class _StageRun:
         if not self.loop.leads:
             return
         save_checkpoint(self.loop.folder, replace(position, logged=self.kept.size), self.loop.model, self.optimiser)
-        chosen = _best_file(self.loop.folder, position.best.epoch) if position.best else None
-        for other in self.loop.folder.glob("best-*.safetensors"):
-            if other != chosen:
-                other.unlink()
+        self._remove_weights(set())

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["LabelledSource", "class_distance", "dataset_distance", "labelled_source"]
+__all__ = ["LabelledSource", "class_distance", "dataset_distance", "labelled_source", "optimal_transport"]
 
 ITERATIONS = 1000
 TOLERANCE = 1e-9
@@ -72,7 +72,7 @@ def labelled_source(
         InputError: When shapes do not fit, or features are not finite.
         UsageError: When POT is not installed, or the regularisation is not more than 0.
     """
-    _pot()
+    optimal_transport()
     if not regularisation > 0:
         raise UsageError(f"expected a regularisation of more than 0, got {regularisation}")
     features = _checked(features.detach(), labels)
@@ -137,7 +137,12 @@ def dataset_distance(features: Tensor, labels: Tensor, source: LabelledSource) -
     return (distances * counts.to(distances) / len(labels)).sum()
 
 
-def _pot() -> ModuleType:
+def optimal_transport() -> ModuleType:
+    """The package POT.
+
+    Raises:
+        UsageError: When it is not installed.
+    """
     try:
         import ot
     except ImportError as error:
@@ -165,7 +170,7 @@ def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
     """Exact squared 2-Wasserstein distance of two clouds; the plan is a constant to the gradient, as it may be."""
     costs = _squares(x, y)
     masses = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
-    plan = _pot().emd(*masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
+    plan = optimal_transport().emd(*masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
     return (torch.as_tensor(plan).to(costs) * costs).sum()
 
 
@@ -173,7 +178,7 @@ def _entropic(cost: Tensor, regularisation: float) -> Tensor:
     """Least <P, cost> + regularisation * KL(P | uniform); its gradient in the cost is the plan P."""
     n, m = cost.shape
     masses = cost.new_full((n,), 1 / n), cost.new_full((m,), 1 / m)
-    plan = _pot().bregman.sinkhorn_log(
+    plan = optimal_transport().bregman.sinkhorn_log(
         *masses, cost.detach(), regularisation, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
     )
     divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(n * m)

@@ -81,8 +81,11 @@ class Processes:
             torch.distributed.barrier()
 
 
-def processes() -> Processes:
+def processes(device: str = "auto") -> Processes:
     """The processes that torchrun or accelerate started; one process where neither did.
+
+    Args:
+        device: `cpu` keeps them from the accelerators; of several accelerators each process takes its own.
 
     Raises:
         UsageError: When there are several and accelerate, which joins them, is not installed.
@@ -93,5 +96,5 @@ def processes() -> Processes:
         from accelerate import PartialState
     except ImportError as error:
         raise UsageError("several processes need accelerate: pip install 'modgap[distributed]'") from error
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
     return Processes(state.process_index, state.num_processes, str(state.device))

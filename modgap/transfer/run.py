@@ -9,11 +9,13 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["RECORD", "Run", "begin_run", "open_run", "write_record"]
+__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "open_run", "write_record"]
 
 RECORD = "run.json"
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
+SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
+"""What readers of a record rely on."""
 
 
 @dataclass(frozen=True)
@@ -48,31 +50,42 @@ def open_run(folder: str | Path) -> Run:
     place = Path(folder).expanduser()
     try:
         record = json.loads((place / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"expected a folder that modgap train wrote, found no {place / RECORD}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {place / RECORD}: {error}") from error
     if not isinstance(record, dict) or record.get("kind") != "run" or record.get("schema") != SCHEMA:
         raise InputError(f"expected {place / RECORD} to be of kind run, schema {SCHEMA}; another version wrote it")
+    if missing := [name for name in SETTINGS if name not in record]:
+        raise InputError(f"expected {', '.join(missing)} in {place / RECORD}, found none; it was changed by hand")
     return Run(place, record)
 
 
-def begin_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
-    """Claim a folder for a run with these settings, or go on with the one in it.
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that a run cannot have, whatever its settings.
 
     Raises:
-        UsageError: When the folder holds a run and `resume` is not given, holds something else, or holds a run with
-            other settings.
-        InputError: When it cannot be written.
+        UsageError: When it holds a run and `resume` is not given, or holds something else.
     """
+    if (folder / RECORD).exists():
+        if not resume:
+            raise UsageError(f"{folder} holds a run; --resume goes on with it, or give another --out")
+    elif folder.exists() and not folder.is_dir():
+        raise UsageError(f"expected a folder for the run, {folder} is a file; give another --out")
+    elif folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"expected an empty folder for the run, {folder} holds other files; give another --out")
+
+
+def agreed_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
+    """The run with these settings that is in a folder, or a new one; nothing is written.
+
+    Raises:
+        UsageError: When `check_folder` does, or the folder holds a run with other settings.
+    """
+    check_folder(folder, resume=resume)
     record = {"schema": SCHEMA, "kind": "run", **json.loads(json.dumps(settings)), "result": None}
     if not (folder / RECORD).exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"expected an empty folder for the run, {folder} holds other files; give another --out")
-        write_record(folder, record)
         return Run(folder, record)
-    if not resume:
-        raise UsageError(f"{folder} holds a run; --resume goes on with it, or give another --out")
     run = open_run(folder)
     given = {name: value for name, value in record.items() if name != "result"}
     if changed := _differences(given, {name: value for name, value in run.record.items() if name in given}):

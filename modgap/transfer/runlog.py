@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunLog"]
+from modgap.errors import UsageError
+
+__all__ = ["RunLog", "summary_writer"]
 
 
 class RunLog:
@@ -25,7 +27,7 @@ class RunLog:
             with path.open("ab") as stream:
                 stream.truncate(kept)
         self.size = kept
-        self._board = _board(board) if path and board else None
+        self._board = summary_writer()(str(board)) if path and board else None
 
     def add(self, record: Mapping[str, Any], step: int) -> None:
         """Add a line; what is not finite becomes null."""
@@ -45,11 +47,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _board(folder: Path):
-    from modgap.errors import UsageError
+def summary_writer() -> Callable[[str], Any]:
+    """TensorBoard's writer of a folder.
 
+    Raises:
+        UsageError: When its package is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("--tensorboard needs its package: pip install 'modgap[tensorboard]'") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -1,7 +1,7 @@
 """What makes a stage's updates: the task loss, equation (5), or the alignment of orca."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from modgap.transfer.data import TargetData
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
 from modgap.transfer.objectives import objective
-from modgap.transfer.otdd import labelled_source
+from modgap.transfer.otdd import labelled_source, optimal_transport
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.surrogate import (
@@ -74,6 +74,25 @@ class Surroundings:
         shared = self._task(number, stage)
         return shared if stage.objective == "task" else self._mona(shared)
 
+    def prepare(self, stages: Sequence[Stage]) -> None:
+        """Open what the stages need beside the target, so that what is missing is known at once.
+
+        Raises:
+            InputError: When the surrogate's data is missing.
+            UsageError: When there is no such surrogate, or a package is missing.
+        """
+        objectives = {stage.objective for stage in stages}
+        if "otdd" in objectives:
+            optimal_transport()
+        if "otdd" in objectives or ("mona" in objectives and not self._is_emb):
+            assert len(self.surrogate)
+
+    @property
+    def _is_emb(self) -> bool:
+        """Whether MoNA has no outer loss; it is then the method emb, to the last bit."""
+        settings = self.recipe.stage1
+        return settings.weight == 0 and settings.task_loss
+
     @functools.cached_property
     def surrogate(self) -> Surrogate:
         """The first half of the labelled source data; probes look at the second."""
@@ -114,8 +133,7 @@ class Surroundings:
 
     def _mona(self, shared: TaskUpdater) -> Updater:
         settings = self.recipe.stage1
-        # Without L_outer it is the method emb, to the last bit.
-        if settings.weight == 0 and settings.task_loss:
+        if self._is_emb:
             return shared
         how = VirtualSteps(
             settings.alpha, settings.weight, settings.inner_steps, settings.route, settings.task_loss

@@ -15,7 +15,7 @@ from modgap import __version__
 from modgap.cache import key_of
 from modgap.inference import choose_device
 from modgap.models import TargetModel, target_model
-from modgap.sources import Source, open_source
+from modgap.sources import ImageInput, Source, open_source
 from modgap.targets import OwnData, open_target
 from modgap.transfer.batches import Feed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
@@ -27,7 +27,8 @@ from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
 from modgap.transfer.recipe import Recipe, resolved_recipe
-from modgap.transfer.run import Run, begin_run, write_record
+from modgap.transfer.run import RECORD, Run, agreed_run, check_folder, write_record
+from modgap.transfer.runlog import summary_writer
 from modgap.transfer.stages import Surroundings
 
 __all__ = ["TrainRequest", "model_of", "train"]
@@ -96,21 +97,23 @@ def train(
         UsageError: When the request cannot be.
         InputError: When data or weights are missing or do not fit, or the loss is no longer a number.
     """
-    began, how, among = time.perf_counter(), method(request.method), processes()
+    began, how, among = time.perf_counter(), method(request.method), processes(request.device)
+    _check(folder, among, resume, tensorboard)
     target = open_target(request.target, own=request.own, place=request.place)
     recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
     handle = open_source(request.source, weights=request.weights)
-    data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed)
     source = handle.load(request.input_size, head=False)
+    size = source.input.size if isinstance(source.input, ImageInput) else None
+    data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed, size=size)
     settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
-    if among.rank == 0:
-        run = begin_run(folder, settings, resume=resume)
-    among.wait()
-    if among.rank:
-        run = begin_run(folder, settings, resume=True)
+    run = agreed_run(folder, settings, resume=resume or among.rank > 0)
     if run.finished:
         return run
     loop = _loop(request, how, recipe, data, source, among, run.folder, progress, tensorboard)
+    # The folder is the run's only once nothing is missing any more, and all processes have looked at it.
+    among.wait()
+    if among.rank == 0:
+        write_record(run.folder, run.record)
     result = _result(loop, data, request, run_loop(loop))
     if among.rank == 0:
         write_tensors(run.weights, loop.model.state_dict())
@@ -118,6 +121,14 @@ def train(
         write_record(run.folder, {**run.record, "result": result | seconds})
         _tidy(run.folder)
     return Run(run.folder, {**run.record, "result": result})
+
+
+def _check(folder: Path, among: Processes, resume: bool, tensorboard: bool) -> None:
+    """Refuse what cannot be before anything is loaded; other processes leave the folder to the first."""
+    if among.rank == 0:
+        check_folder(folder, resume=resume)
+    if tensorboard:
+        summary_writer()
 
 
 def model_of(
@@ -174,6 +185,8 @@ def _loop(
     around = Surroundings(
         source, request.source, model, data, recipe, request.seed, among, device, dtype, autocast
     )  # fmt: skip
+    if not (folder / RECORD).exists():
+        around.prepare(stages)
     return Loop(
         model=model,
         stages=stages,
@@ -224,7 +237,7 @@ def _settings(
 
 def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
     """The test's metric with its 95 % interval, by groups where samples have them."""
-    best, metric = end.best, loop.judge.metric(loop.model, data.test)
+    metric, (epoch, error) = loop.judge.metric(loop.model, data.test), _chosen(loop, data, end)
     groups = None if data.groups is None else data.groups[data.test]
     chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
     return {
@@ -233,11 +246,20 @@ def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) 
         "test": _finite(metric.compute()),
         "interval": [_finite(end) for end in bootstrap_interval(metric, groups, RESAMPLES, request.seed)],
         "left_out": metric.left_out(),
-        "validation": None if best is None else best.error,
-        "epoch": None if best is None else best.epoch,
+        "validation": error,
+        "epoch": epoch,
         "chosen_by": chosen if loop.recipe.stage2.choose == "best" else "nothing: the last epoch's weights",
         "updates": end.total,
     }
+
+
+def _chosen(loop: Loop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
+    """The epoch whose weights the model has, and its error on the validation split."""
+    if end.best is None:
+        return None, None
+    if loop.recipe.stage2.choose == "best" or end.best.epoch == end.epoch:
+        return end.best.epoch, end.best.error
+    return end.epoch, _finite(loop.judge.error(loop.model, data.validation))
 
 
 def _finite(value: float) -> float | None:

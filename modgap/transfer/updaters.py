@@ -72,7 +72,8 @@ class TaskUpdater:
     def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
         """The gradient of L_t by what is trained."""
         # What is not trained needs no gradient, nor what a gradient would keep in memory.
-        held = {n: p if n in self.trained else p.detach() for n, p in self.model.named_parameters()}
+        trained = set(self.trained)
+        held = {n: p if n in trained else p.detach() for n, p in self.model.named_parameters()}
         return task_update(self.task(parts, rows), held, self.trained)
 
 

@@ -1,0 +1,374 @@
+"""`modgap train`, `methods` and `discrepancy --embedder` as a user meets them: processes, exit codes, output."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from modgap.errors import InputError, UsageError
+from modgap.logits import LogitsRequest
+from modgap.measure import measure
+from modgap.targets import OwnData
+from modgap.transfer.methods import method_names
+from modgap.transfer.run import open_run
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.test_cli import refused, strict
+from tests.training import WORDS, run, surrogate_file, target_file
+
+VIT = "random:timm:test_vit"
+SOURCE = ("--source", VIT, "--input-size", "32")
+SHORT = ("--set", "stage1.epochs=1", "--set", "stage2.epochs=2")
+QUICK = {"trials": 200, "null": 0, "subsets": 20}
+
+
+@pytest.fixture(scope="module", name="data")
+def small_data(tmp_path_factory):
+    """Images in four classes, and a surrogate that sources of images take."""
+    folder = tmp_path_factory.mktemp("data")
+    return target_file(folder, "classes"), surrogate_file(folder)
+
+
+@pytest.fixture(scope="module", name="trained")
+def trained_runs(data, tmp_path_factory):
+    """A short run of each method that is asked for, made once; not to be written to."""
+    folder, kept = tmp_path_factory.mktemp("runs"), {}
+
+    def get(name, *settings, **options):
+        key = (name, settings, str(options))
+        if key not in kept:
+            own = {"input_size": 32, **options}
+            kept[key] = run(folder / str(len(kept)), name, VIT, *data, *settings, **own)
+        return kept[key]
+
+    return get
+
+
+def copied(folder, run_folder):
+    """A copy of a run, to be damaged."""
+    folder.mkdir()
+    for path in run_folder.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+# modgap train
+
+
+def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path):
+    command = ("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", *SHORT,
+               "--set", f"stage1.surrogate={data[1]}", "--set", "stage2.batch_size=16")  # fmt: skip
+    done = modgap(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0].startswith("modgap: stage1 epoch 1 of 1: loss ")
+    assert "validation error" in done.stderr.splitlines()[-1]
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"
+    assert lines[1].startswith("test 0-1 error %: ")
+    assert "95 % interval" in lines[1]
+    assert lines[-1] == f"the run is in {tmp_path / 'run'}"
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "stage1.safetensors"}
+
+    weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    again = modgap(*command, "--resume", "--json")
+    assert (again.returncode, again.stderr) == (0, "")
+    record = strict(again.stdout)
+    assert record == strict((tmp_path / "run" / "run.json").read_text())
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
+    assert list(record) == [
+        "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "samples",
+        "inputs", "output", "provenance", "result",
+    ]  # fmt: skip
+    assert list(record["result"]) == [
+        "metric", "unit", "test", "interval", "left_out", "validation", "epoch", "chosen_by", "updates", "seconds",
+    ]  # fmt: skip
+    assert record["result"]["updates"] == 1 + 2 * 2
+    refused(modgap(*command), 2, "--resume goes on with it")
+    refused(modgap(*command, "--resume", "--seed", 3), 2, "other settings: seed is 0, not 3; repeat them")
+
+
+def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
+    command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT, "--quiet")
+    done = modgap(*command, "--out", tmp_path / "orca", "--protocol", "orca")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "protocol of ORCA: the test chose the epoch, so the value is optimistic" in done.stdout
+    assert "chosen by the test itself" in done.stdout
+    honest = modgap(*command, "--out", tmp_path / "honest")
+    assert "chosen by the validation split" in honest.stdout
+    assert "ORCA" not in honest.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--method", "monna"], 2, "unknown method 'monna'; did you mean mona?"),
+        (["--set", "stage1.lamda=2"], 2, "unknown setting 'stage1.lamda'; did you mean stage1.lambda"),
+        (["--set", "lambda=2"], 2, "unknown setting 'lambda'; did you mean stage1.lambda?"),
+        (["--set", "stage1.epochs"], 2, "expected --set KEY=VALUE such as stage1.epochs=5, got 'stage1.epochs'"),
+        (["--set", "stage2.epochs=many"], 2, "stage2.epochs: Input should be a valid integer"),
+        (["--set", "stage1.inner_steps=2"], 2, "needs stage1.route=exact"),
+        (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
+        (["--seed", "-1"], 2, "expected --seed of at least 0, got -1"),
+        (["--protocol", "mine"], 2, "'mine' is not one of"),
+        (["--device", "tpu"], 2, "this machine has: "),
+        (["--source", "random:timm:test_vitt"], 2, "test_vit"),
+        (["--target", "digts"], 2, "did you mean digits"),
+        (["--target", "gone.npz"], 1, "expected a file at gone.npz"),
+        (["--set", "stage2.augmentation=crop-flip", "--target", "SERIES", "--kind", "series"], 2, "is for images"),
+        (["--set", "stage1.surrogate=none"], 2, "name a target, or data of your own, with --set stage1.surrogate"),
+        (["--set", "stage1.surrogate=SERIES"], 2, "--kind"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_no_folder(modgap, data, tmp_path, arguments, code, message):
+    series = np.random.default_rng(0).normal(size=(40, 2, 24))
+    np.savez(tmp_path / "series.npz", x=series, y=np.arange(40) % 4)
+    given = [each.replace("SERIES", str(tmp_path / "series.npz")) for each in arguments]
+    usual = {"--method": "mona", "--source": VIT, "--input-size": "32", "--target": data[0]}
+    usual = [part for pair in usual.items() if pair[0] not in given for part in pair]
+    surrogate = [] if "surrogate" in "".join(given) else ["--set", f"stage1.surrogate={data[1]}"]
+    refused(modgap("train", *usual, *surrogate, *given, "--out", tmp_path / "run"), code, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_of_other_things_is_refused_before_anything_is_loaded(modgap, tmp_path):
+    """The target is not even there."""
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ("train", "--method", "finetune", *SOURCE, "--target", "gone.npz", "--out")
+    refused(modgap(*command, tmp_path), 2, "holds other files; give another --out")
+    refused(modgap(*command, tmp_path / "notes.txt"), 2, "is a file; give another --out")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_missing_packages_are_named_with_their_command(data, tmp_path):
+    start = ["train", *SOURCE, "--target", str(data[0]), "--set", f"stage1.surrogate={data[1]}"]
+    for package, more, said in (("ot", ["--method", "orca"], "modgap[ot]"),
+                                ("tensorboard", ["--method", "finetune", "--tensorboard"], "modgap[tensorboard]")):  # fmt: skip
+        command = [*start, *more, "--out", str(tmp_path / package)]
+        code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = {command}\n"
+        code += "from modgap.cli.main import main; main()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        refused(done, 2, f"pip install '{said}'")
+        assert not (tmp_path / package).exists()
+
+
+def test_photos_of_different_sizes(modgap, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = rng.integers(20, 60, 2)
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+    done = modgap("train", "--method", "finetune", *SOURCE, "--target", tmp_path / "photos", "--out", tmp_path / "run",
+                  *SHORT, "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert strict(done.stdout)["inputs"]["shape"] == [3, 32, 32]
+
+
+@pytest.mark.parametrize("command", ["train", "methods"])
+def test_help_imports_no_heavy_library(command):
+    code = (
+        f"import sys; from modgap.cli.main import main; sys.argv[1:] = [{command!r}, '--help']\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'numba', 'numpy', 'timm', 'scipy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+    assert "Usage:" in done.stdout
+
+
+# modgap methods
+
+
+def test_methods_are_listed_and_shown(modgap):
+    listed = modgap("methods")
+    assert listed.returncode == 0
+    names = [line.split()[0] for line in listed.stdout.splitlines()[3:] if line.startswith(" ") and line.strip()]
+    assert names == method_names()
+    shown = modgap("methods", "mona")
+    assert "stage1.lambda" in shown.stdout
+    assert "0.4" in shown.stdout
+    assert "stage1." not in modgap("methods", "finetune").stdout
+    refused(modgap("methods", "finetun"), 2, "did you mean finetune")
+
+
+# modgap discrepancy --embedder
+
+
+def embedded(modgap, data, run_folder, *more):
+    return modgap("discrepancy", *SOURCE, "--target", data[0], "--embedder", run_folder, "--trials", 200, "--null", 0,
+                  *more)  # fmt: skip
+
+
+def after(data, folder, **options):
+    """The same in this process."""
+    request = LogitsRequest(input_size=options.pop("input_size", 32))
+    source, target = options.pop("source", VIT), options.pop("target", str(data[0]))
+    return measure(source, target, request=request, embedder=folder, **QUICK, **options)
+
+
+def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
+    done = embedded(modgap, data, trained("mona").folder, "--json")
+    assert done.returncode == 0, done.stderr
+    record = strict(done.stdout)
+    samples = trained("mona").record["samples"]
+    assert record["n_samples"] == samples["test"] == 8
+    assert record["n_source_classes"] == 1000
+    kept = record["provenance"]["embedding"]["embedder"]
+    assert (kept["method"], kept["recipe"]) == ("mona", trained("mona").record["recipe"])
+    table = embedded(modgap, data, trained("mona").folder)
+    assert "N = 8, K = 4 of C = 1,000 classes" in table.stdout
+
+
+@pytest.mark.parametrize("name", ["emb", "mona", "orca"])
+def test_each_method_with_a_first_stage_has_an_embedder_to_measure_with(data, trained, name):
+    report = after(data, trained(name).folder)
+    assert report.result.n_samples == 8
+    assert 0 <= report.result.estimates["search"].found.value <= 0.75
+
+
+def test_cache_is_keyed_by_the_weights(data, trained, tmp_path, own_cache):
+    first = trained("mona")
+    after(data, first.folder)
+    after(data, first.folder)
+    assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 1
+    after(data, trained("mona", "stage1.epochs=3").folder)
+    assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 2
+    moved = copied(tmp_path / "moved", first.folder)
+    after(data, moved)
+    assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 2
+    changed = {name: tensor + 1 for name, tensor in load_file(moved / "stage1.safetensors").items()}
+    save_file(changed, moved / "stage1.safetensors")
+    after(data, moved)
+    assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 3
+
+
+def test_what_a_limit_left_out_is_unseen_as_well(data, trained):
+    done = trained("emb", limit=6)
+    seen = done.record["samples"]["train"] + done.record["samples"]["validation"]
+    report = after(data, done.folder)
+    assert report.result.n_samples == 40 - seen > 8
+
+
+def test_samples_of_a_group_that_was_seen_are_not_unseen(data, tmp_path):
+    """Twenty records of four windows each; a limit takes some windows of a record."""
+    arrays = np.load(data[0])
+    x, record = np.repeat(arrays["x"][:20], 4, axis=0), np.repeat(np.arange(20), 4)
+    np.savez(tmp_path / "windows.npz", x=x, y=record % 4, groups=record)
+    done = run(
+        tmp_path / "run", "emb", VIT, tmp_path / "windows.npz", data[1], input_size=32, limit=16
+    )  # fmt: skip
+    report = after(data, done.folder, target=str(tmp_path / "windows.npz"))
+    whole = run(tmp_path / "whole", "emb", VIT, tmp_path / "windows.npz", data[1], input_size=32)
+    untouched = whole.record["samples"]["test"]
+    assert done.record["samples"]["train"] == 16
+    assert untouched <= report.result.n_samples < 80 - 16 - done.record["samples"]["validation"]
+    assert report.result.n_samples % 4 == 0
+
+
+def test_native_is_what_comes_without(modgap, data, trained):
+    plain = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--json")
+    native = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--embedder", "native",
+                    "--json")  # fmt: skip
+    assert strict(plain.stdout)["estimates"] == strict(native.stdout)["estimates"]
+    assert strict(plain.stdout)["n_samples"] == 40
+
+
+def test_embedder_refusals_of_the_command(modgap, data, trained, tmp_path):
+    refused(embedded(modgap, data, tmp_path / "none"), 1, "expected a folder that modgap train wrote, found no")
+    refused(embedded(modgap, data, data[0]), 1, "expected a folder that modgap train wrote, found no")
+    refused(embedded(modgap, data, trained("finetune").folder), 2, "runs of emb, orca and mona have one")
+    refused(embedded(modgap, data, trained("mona").folder, "--representation", "fold"), 2, "--representation applies")
+    refused(embedded(modgap, data, trained("mona").folder, "--split", "train"), 1, "did not see, got none")
+
+
+def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
+    folder = trained("mona").folder
+    with pytest.raises(UsageError, match=f"of --source {VIT}, not random:timm:test_efficientnet"):
+        after(data, folder, source="random:timm:test_efficientnet")
+    other = target_file(tmp_path, "classes", samples=44)
+    with pytest.raises(UsageError, match=f"of --target {data[0]}, not {other}"):
+        after(data, folder, target=str(other))
+    with pytest.raises(UsageError, match="--input-size 32; repeat it"):
+        after(data, folder, input_size=None)
+    with pytest.raises(UsageError, match="have changed since"):
+        after(data, folder, own=OwnData(kind="series", x="x"))
+
+
+def test_data_that_changed_since_the_run_is_refused(data, tmp_path):
+    target = target_file(tmp_path, "classes")
+    done = run(tmp_path / "run", "emb", VIT, target, data[1], input_size=32)
+    report = after(data, done.folder, target=str(target.parent / "." / target.name))
+    assert report.result.n_samples == 8
+    arrays = dict(np.load(target))
+    np.savez(target, x=arrays["x"][::-1], y=arrays["y"][::-1])
+    with pytest.raises(UsageError, match="have changed since"):
+        after(data, done.folder, target=str(target))
+
+
+def test_weights_of_another_model_under_the_same_name_are_refused(data, tmp_path):
+    import timm
+
+    for number in range(2):
+        model = timm.create_model("test_vit")
+        save_file(
+            {name: value + number for name, value in model.state_dict().items()}, tmp_path / f"{number}.safetensors"
+        )
+    given = {"weights": str(tmp_path / "0.safetensors"), "input_size": 32}
+    done = run(tmp_path / "run", "emb", "timm:test_vit", *data, **given)
+    assert after(data, done.folder, source="timm:test_vit", weights=given["weights"]).result.n_samples == 8
+    with pytest.raises(UsageError, match="other weights of timm:test_vit; give those with --weights"):
+        after(data, done.folder, source="timm:test_vit", weights=str(tmp_path / "1.safetensors"))
+
+
+def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
+    folder = copied(tmp_path / "damaged", trained("mona").folder)
+    whole = (folder / "stage1.safetensors").read_bytes()
+    (folder / "stage1.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="is damaged"):
+        after(data, folder)
+    save_file({"weight": load_file(trained("mona").weights)["predictor.linear.weight"]}, folder / "stage1.safetensors")
+    with pytest.raises(InputError, match="does not fit source and target"):
+        after(data, folder)
+    (folder / "stage1.safetensors").unlink()
+    with pytest.raises(InputError, match="no stage-1 embedder"):
+        after(data, folder)
+
+
+def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
+    folder = copied(tmp_path / "changed", trained("mona").folder)
+    record = json.loads((folder / "run.json").read_text())
+    for change, message in (({"recipe": None}, "expected recipe in"), ({"schema": 9}, "another version wrote it")):
+        altered = {name: value for name, value in (record | change).items() if value is not None}
+        (folder / "run.json").write_text(json.dumps(altered))
+        with pytest.raises(InputError, match=message):
+            after(data, folder)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match="cannot read"):
+        open_run(folder)
+
+
+def test_run_by_the_protocol_of_orca_has_seen_all(data, trained):
+    with pytest.raises(InputError, match="under --protocol orca the test chose its epoch"):
+        after(data, trained("emb", protocol="orca").folder)
+
+
+def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
+    """Before and after: the same encoder and head, words or the run's embedder before it."""
+    hub("bert-bare")
+    rows = [f"the {WORDS[i % 4]} sat on a {WORDS[i // 4 % 4]},{WORDS[i % 4]}" for i in range(80)]
+    surrogate = tmp_path / "words.csv"
+    surrogate.write_text("\n".join(["text,label", *rows]) + "\n")
+    target = target_file(tmp_path, "classes", image=False, samples=80)
+    done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
+    request = LogitsRequest(head=f"probe:{surrogate}")
+    given = {"own": OwnData(kind="series"), "request": request, **QUICK}
+    report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **given)
+    assert report.result.n_samples == done.record["samples"]["test"]
+    assert report.result.n_source_classes == 4
+    assert sorted(report.source_classes) == sorted(WORDS)
+    assert report.provenance["head"]["surrogate"] == "words"
