@@ -49,6 +49,9 @@ class EmbedderStage(OptimiserSettings):
     task_loss: bool = Field(default=True, description="Whether L_t is part of equation (5); false is an ablation.")
     predictor_epochs: int = Field(default=0, ge=0, description="Epochs that train the predictor alone beforehand.")
     surrogate: str | None = Field(default=None, description="Labelled source data; the source's own if absent.")
+    surrogate_split: Literal["train", "val", "test"] | None = Field(
+        default=None, description="Which samples of a surrogate named here; the training split if absent."
+    )
     surrogate_batch: int = Field(default=64, ge=2)
     surrogate_samples: int = Field(default=5000, ge=2, description="At most; half of what there is is left for probes.")
     samples_per_class: int = Field(default=128, ge=2, description="Of the target in one alignment by orca.")

@@ -98,7 +98,7 @@ class Surroundings:
         """The first half of the labelled source data; probes look at the second."""
         settings = self.recipe.stage1
         if settings.surrogate:
-            name, split = settings.surrogate, None
+            name, split = settings.surrogate, settings.surrogate_split
         else:
             name, split = default_surrogate(self.source_name)
         return open_surrogate(name, self.source, split=split, half=0, limit=settings.surrogate_samples, seed=self.seed)
