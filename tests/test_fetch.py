@@ -219,7 +219,7 @@ def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manif
 def run_until(command, reached, kill=signal.SIGKILL):
     """Start the command, wait until `reached()`, and kill it; gives its exit code and stderr."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not reached() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(kill)
