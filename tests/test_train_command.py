@@ -146,8 +146,11 @@ def test_folder_of_other_things_is_refused_before_anything_is_loaded(modgap, tmp
 
 def test_missing_packages_are_named_with_their_command(data, tmp_path):
     start = ["train", *SOURCE, "--target", str(data[0]), "--set", f"stage1.surrogate={data[1]}"]
-    for package, more, said in (("ot", ["--method", "orca"], "modgap[ot]"),
-                                ("tensorboard", ["--method", "finetune", "--tensorboard"], "modgap[tensorboard]")):  # fmt: skip
+    board = ["--method", "finetune", "--tensorboard"]
+    for package, more, said in (
+        ("ot", ["--method", "orca"], "modgap[ot]"),
+        ("tensorboard", board, "modgap[tensorboard]"),
+    ):
         command = [*start, *more, "--out", str(tmp_path / package)]
         code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = {command}\n"
         code += "from modgap.cli.main import main; main()"
@@ -343,7 +346,7 @@ def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
     folder = copied(tmp_path / "changed", trained("mona").folder)
     record = json.loads((folder / "run.json").read_text())
     for change, message in (({"recipe": None}, "expected recipe in"), ({"schema": 9}, "another version wrote it")):
-        altered = {name: value for name, value in (record | change).items() if value is not None}
+        altered = {name: value for name, value in (record | change).items() if change.get(name, True) is not None}
         (folder / "run.json").write_text(json.dumps(altered))
         with pytest.raises(InputError, match=message):
             after(data, folder)

@@ -191,7 +191,7 @@ def _loop(
         model=model,
         stages=stages,
         recipe=recipe,
-        feed=Feed(data, request.seed, device, dtype),
+        feed=Feed(data, request.seed, device, dtype, recipe.stage2.augmentation),
         judge=Judge(data, device, dtype, recipe.stage2.batch_size, among, autocast),
         updater=around.updater,
         folder=folder,

@@ -1,0 +1,45 @@
+"""What tests of target models share: small sources of every family that trains, and samples."""
+
+import pytest
+import torch
+
+from modgap.models import Output
+from modgap.sources import open_source
+from tests.small_hub import loaded
+from tests.small_models import MODELS
+
+TIMM = ("tf_efficientnet_lite0", "resnet18", "convnext_atto", "vit_tiny_patch16_224")
+SOUND = ("ast", *(name for name in MODELS if name.startswith("wav2vec2")))
+TEXT = tuple(name for name in MODELS if name.startswith(("bert", "roberta")))
+IMAGES = (*(name for name in MODELS if name not in (*SOUND, *TEXT)), *TIMM)
+CLASSES = Output("classes", (5,))
+
+
+@pytest.fixture(scope="module", name="source")
+def small_source(hub):
+    """A small source by name, loaded once."""
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            if name in TIMM:
+                kept[name] = open_source(f"random:timm:{name}").load(64)
+            else:
+                hub(name)
+                kept[name] = loaded(name)
+        return kept[name]
+
+    return get
+
+
+def batch(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
