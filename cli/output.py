@@ -27,7 +27,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         cells = [row[number] for row in rows]
         numeric = all(cell.strip()[:1] in "-0123456789" for cell in cells)
@@ -36,6 +36,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_row(*row)
     # Without a terminal nothing is folded, so that the table can be read by other programs.
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    if title:
+        # As a title of the table's it would be folded at the table's width.
+        console.print(title, style="bold", soft_wrap=True)
     console.print(table)
 
 

@@ -83,6 +83,8 @@ def _print(run, as_json: bool) -> None:
     interval = "none" if None in result["interval"] else "{:.4g} to {:.4g}".format(*result["interval"])
     unit = f" ({result['unit']})" if result["unit"] and result["unit"] not in result["metric"] else ""
     click.echo(f"test {result['metric']}{unit}: {_number(result['test'])}, 95 % interval {interval}; lower is better")
+    if result["left_out"]:
+        click.echo(f"left out of it: {result['left_out']} samples or classes for which it is not defined")
     if result["epoch"]:
         click.echo(f"weights of epoch {result['epoch']}, chosen by {result['chosen_by']}")
     if record["protocol"] == "orca":

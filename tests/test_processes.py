@@ -76,6 +76,25 @@ def test_one_process_shares_with_nobody():
     assert alone.sum([z]) == [z]
 
 
+class Twins(Processes):
+    """As if a second process had the values plus 2."""
+
+    def sum(self, tensors):
+        return [2 * tensor + 2 for tensor in tensors]
+
+
+def test_statistics_of_batch_normalisation_are_their_mean():
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3, affine=False)
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Processes().share_statistics(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    Twins(0, 2).share_statistics(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] + (1 if "running" in name else 0))
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_shares_and_blocks_cover_each_row_once(size):
     rows, several = np.arange(11), [Processes(rank, size) for rank in range(size)]

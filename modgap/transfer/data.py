@@ -1,7 +1,7 @@
 """Target data as the trainer takes it: standardised inputs of one shape, y, masks, and who is in which split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -93,6 +93,8 @@ class TargetData:
         validation: Rows that choose the epoch; under the protocol of ORCA those of the test.
         test: Rows for the result.
         protocol: `honest` or `orca`.
+        own_scale: Mean and sd of each channel of y over the training samples, (channels,), where y is standardised
+            here because nothing says in what unit the loss is; None where it is taken as it is.
     """
 
     target: Target
@@ -103,10 +105,14 @@ class TargetData:
     validation: np.ndarray
     test: np.ndarray
     protocol: Protocol
+    own_scale: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def scale(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean and sd that give values in the manifest's unit, in the output's shape."""
+        if self.own_scale is not None:
+            mean, sd = (each.reshape(-1, *(1 for _ in self.output.shape[1:])) for each in self.own_scale)
+            return mean + np.zeros(self.output.shape, np.float32), sd + np.zeros(self.output.shape, np.float32)
         if self.table.target_scale is None:
             return None
         mean, sd = (np.asarray(each, np.float32) for each in self.table.target_scale)
@@ -133,16 +139,37 @@ class TargetData:
         return left[test | ~np.isin(self.groups[left], self.groups[seen])]
 
     def stacked(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """Inputs as a batch."""
-        return torch.from_numpy(np.stack(pieces)).to(device=device, dtype=dtype)
+        """Inputs as a batch.
+
+        Raises:
+            InputError: When one is not finite.
+        """
+        batch = np.stack(pieces)
+        if not np.isfinite(batch).all():
+            raise InputError("expected finite samples, got NaN or infinite values; leave them out or fill them")
+        return torch.from_numpy(batch).to(device=device, dtype=dtype)
 
     def truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """y of these rows, and where it counts."""
+        """y of these rows, and where it counts.
+
+        Raises:
+            InputError: When a value that counts is not finite.
+        """
         if self.output.kind == "classes":
             labels = self.table.known_labels[rows]
             return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
         assert self.table.targets is not None
-        return self._stacked(self.table.targets, rows), self._masks(rows)
+        values, masks = self._stacked(self.table.targets, rows), self._masks(rows)
+        bad = ~np.isfinite(values) if masks is None else ~np.isfinite(values) & (masks != 0)
+        if bad.any():
+            row = rows[np.flatnonzero(bad.reshape(len(rows), -1).any(axis=1))[0]]
+            raise InputError(
+                f"expected finite values y, got NaN or infinite ones in sample {row}; leave it out, or give masks"
+            )
+        if self.own_scale is not None:
+            mean, sd = self.scale or (0, 1)
+            values = (values - mean) / sd
+        return values, masks
 
     def part(self, inputs: torch.Tensor, rows: np.ndarray) -> Part:
         """A batch of inputs with its y."""
@@ -188,8 +215,11 @@ def target_data(
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0:
             raise InputError(f"expected {name} samples in target {target.name}, got none; see splits in its manifest")
-    inputs = _inputs(table, train, target.manifest.input, size)
-    return TargetData(target, table, inputs, _output(table), train, validation, test, protocol)
+    inputs, output = _inputs(table, train, target.manifest.input, size), _output(table)
+    found = TargetData(target, table, inputs, output, train, validation, test, protocol)
+    if output.kind == "classes" or target.manifest.loss is not None or table.target_scale is not None:
+        return found
+    return replace(found, own_scale=_scale_of(found))
 
 
 def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
@@ -205,8 +235,7 @@ def _inputs(
     shape: tuple[int, ...] | None = None,
 ) -> Inputs:  # fmt: skip
     """One shape for all, and each channel's mean and sd over the training samples."""
-    if len(train) > STATISTICS_SAMPLES:
-        train = train[np.linspace(0, len(train) - 1, STATISTICS_SAMPLES).astype(np.int64)]
+    train = _some(train)
     count, sums, squares = 0, np.zeros(1), np.zeros(1)
     for row in train:
         for piece in raw_pieces(table.samples[int(row)], spec):
@@ -236,13 +265,39 @@ def _resized_shape(
 
 def _output(table: Table) -> Output:
     if table.labels is not None:
-        classes = table.labels.shape[1] if table.labels.ndim == 2 else len(table.classes or ()) or _largest(table)
-        return Output("classes", (classes,))
+        return Output("classes", (_number_of_classes(table),))
     assert table.targets is not None
     shape, space = np.shape(table.targets[0]), np.shape(table.samples[0])[1:]
     # A field over the sample's own space has no axis of channels; other values are numbers.
     return Output("values", (1, *shape) if shape == space or not shape else shape)
 
 
-def _largest(table: Table) -> int:
-    return int(table.known_labels.max()) + 1
+def _number_of_classes(table: Table) -> int:
+    """As many as have names, or as there are labels."""
+    labels = table.known_labels
+    if labels.ndim == 2:
+        return labels.shape[1]
+    largest, names = int(labels.max()) + 1, len(table.classes or ())
+    if labels.min() < 0 or (names and largest > names):
+        wanted = f"0 to {names - 1}, as {names} classes have names" if names else "0 upwards"
+        raise InputError(f"expected labels {wanted}, got labels from {labels.min()} to {labels.max()}")
+    return names or largest
+
+
+def _scale_of(data: TargetData) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sd of each channel of y over (at most 2,000 of) the training samples, where they count."""
+    rows = _some(data.train)
+    values, masks = data.truth(rows)
+    counts = np.ones_like(values) if masks is None else masks
+    values, axes = np.where(counts != 0, values, 0).astype(np.float64), (0, *range(2, values.ndim))
+    total = np.maximum(counts.sum(axis=axes, dtype=np.float64), 1)
+    mean = values.sum(axis=axes) / total
+    sd = np.sqrt(np.maximum((values**2).sum(axis=axes) / total - mean**2, 0))
+    return mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32)
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """At most 2,000 of them, evenly spaced."""
+    if len(rows) <= STATISTICS_SAMPLES:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, STATISTICS_SAMPLES).astype(np.int64)]

@@ -247,6 +247,7 @@ class _StageRun:
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
         record["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
         best = position.best
+        self.loop.processes.share_statistics(self.loop.model)
         if self.stage.settings == "stage2":
             error = self.loop.judge.error(self.loop.model, self.loop.judge.data.validation)
             record["validation_error"] = error

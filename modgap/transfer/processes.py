@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from modgap.errors import UsageError
 
@@ -74,6 +75,16 @@ class Processes:
         there = tensor.to(self.device)
         torch.distributed.all_reduce(there)
         return there.cpu()
+
+    def share_statistics(self, model: nn.Module) -> None:
+        """Give the running statistics of batch normalisation, which each process has of its own samples, their mean."""
+        layers = [
+            layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        ]
+        own = [each for layer in layers for each in (layer.running_mean, layer.running_var) if each is not None]
+        for each, whole in zip(own, self.sum(own), strict=True):
+            if whole is not each:
+                each.copy_(whole / self.size)
 
     def wait(self) -> None:
         """Until all have come here."""

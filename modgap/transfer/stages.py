@@ -126,7 +126,8 @@ class Surroundings:
         )
 
     def _scale(self) -> tuple[Tensor, Tensor] | None:
-        if self.data.scale is None:
+        # Of values that were standardised here the loss is in that unit, which no learning rate has to follow.
+        if self.data.scale is None or self.data.own_scale is not None:
             return None
         mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
         return mean, sd

@@ -13,6 +13,7 @@ from torch import nn
 
 from modgap import __version__
 from modgap.cache import key_of
+from modgap.errors import UsageError
 from modgap.inference import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
@@ -105,6 +106,8 @@ def train(
     source = handle.load(request.input_size, head=False)
     size = source.input.size if isinstance(source.input, ImageInput) else None
     data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed, size=size)
+    if among.size > min(len(data.validation), len(data.test)):
+        raise UsageError(f"expected a validation and a test sample for each of {among.size} processes; start fewer")
     settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
     run = agreed_run(folder, settings, resume=resume or among.rank > 0)
     if run.finished:
@@ -225,7 +228,7 @@ def _settings(
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.inputs.to_dict(),
-        "output": {"kind": data.output.kind, "shape": list(data.output.shape)},
+        "output": {"kind": data.output.kind, "shape": list(data.output.shape), **_own_scale(data)},
         "provenance": {
             "modgap": __version__,
             "torch": torch.__version__,
@@ -233,6 +236,11 @@ def _settings(
             "target": {"manifest": key_of(target["manifest"]), "files": target["files"]},
         },
     }
+
+
+def _own_scale(data: TargetData) -> dict[str, list[float]]:
+    """Mean and sd that turn outputs into values of the target's unit, where the trainer chose them."""
+    return {} if data.own_scale is None else {"mean": data.own_scale[0].tolist(), "sd": data.own_scale[1].tolist()}
 
 
 def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Which epoch's weights a run ends with, what is said of it, and which weights stay on the disk meanwhile."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from modgap.transfer import loop as loops
+from modgap.transfer.checkpoint import Best, Position, best_epochs, latest_checkpoint, save_checkpoint
+from tests.training import run, target_file
+
+VIT = "random:timm:test_vit"
+
+
+@pytest.fixture(scope="module", name="target")
+def small_target(tmp_path_factory):
+    return target_file(tmp_path_factory.mktemp("data"), "classes")
+
+
+def trained(folder, target, *settings):
+    return run(folder, "finetune", VIT, target, folder, *settings, input_size=32)
+
+
+def log_of(done):
+    return [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_last_epoch_is_named_where_it_is_asked_for(target, tmp_path):
+    # So fast that later epochs are worse than an earlier one.
+    settings = ("stage2.epochs=6", "stage2.learning_rate=0.3", "stage2.keep_epochs=[6]")
+    done = trained(tmp_path / "last", target, *settings, "stage2.choose=last")
+    errors = [line["validation_error"] for line in log_of(done)]
+    assert min(errors) < errors[-1]
+    result = done.record["result"]
+    assert (result["epoch"], result["validation"]) == (6, errors[-1])
+    assert "last epoch" in result["chosen_by"]
+    kept, whole = load_file(done.folder / "epochs" / "00006.safetensors"), load_file(done.weights)
+    assert all(torch.equal(kept[name], whole[name]) for name in whole)
+
+
+def test_last_epoch_stands_for_the_best_where_the_metric_has_no_value(tmp_path, caplog):
+    """No validation sample has a label, so there is no average precision."""
+    rng = np.random.default_rng(0)
+    splits, several = np.repeat([0, 1, 2], [24, 8, 8]), rng.integers(0, 2, (40, 3))
+    several[splits == 1] = 0
+    path = tmp_path / "labels.npz"
+    np.savez(path, x=rng.standard_normal((40, 1, 12, 10)).astype(np.float32), y=several, splits=splits)
+    with caplog.at_level(logging.WARNING, "modgap"):
+        done = trained(tmp_path / "run", path, "stage2.epochs=3", "stage2.keep_epochs=[3]")
+    assert [line["validation_error"] for line in log_of(done)] == [None] * 3
+    assert (done.record["result"]["epoch"], done.record["result"]["validation"]) == (3, None)
+    assert np.isfinite(done.record["result"]["test"])
+    kept, whole = load_file(done.folder / "epochs" / "00003.safetensors"), load_file(done.weights)
+    assert all(torch.equal(kept[name], whole[name]) for name in whole)
+    assert [record.message for record in caplog.records if "not defined" in record.message] != []
+
+
+def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypatch):
+    seen, plain = [], loops._StageRun._end_of_epoch
+
+    def watched(self, position, seconds):
+        position = plain(self, position, seconds)
+        seen.append({path.name for path in self.loop.folder.glob("best-*")})
+        return position
+
+    monkeypatch.setattr(loops._StageRun, "_end_of_epoch", watched)
+    falling = iter(np.linspace(90, 10, 9))
+    monkeypatch.setattr(loops.Judge, "error", lambda self, model, rows: float(next(falling)))
+    done = trained(tmp_path / "run", target, "stage2.epochs=9")
+    assert seen == [{f"best-{epoch:05d}.safetensors"} for epoch in range(1, 10)]
+    assert done.record["result"]["epoch"] == 9
+    assert list(done.folder.glob("best-*")) == []
+
+
+def test_weights_that_a_checkpoint_goes_on_from_stay(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    for total, best in ((3, Best(1, 0.5)), (6, Best(4, 0.25)), (9, Best(4, 0.25)), (2, None)):
+        save_checkpoint(tmp_path, Position(0, total, 0, total, best=best), model, optimiser)
+    assert best_epochs(tmp_path) == {4}
+    assert latest_checkpoint(tmp_path)[0].best == Best(4, 0.25)
+    save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=Best(11, None)), model, optimiser)
+    assert best_epochs(tmp_path) == {4, 11}
+    assert latest_checkpoint(tmp_path)[0].best == Best(11, None)

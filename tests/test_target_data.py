@@ -1,0 +1,146 @@
+"""A target as the trainer takes it: one shape, finite values, labels that have a class, values of one size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modgap.errors import InputError
+from modgap.targets import open_target
+from modgap.transfer.batches import Feed
+from modgap.transfer.data import target_data
+from modgap.transfer.evaluation import Judge
+from tests.training import run
+
+CPU = torch.device("cpu")
+MANIFEST = """
+schema = 1
+name = "small"
+title = "Small"
+modality = "test"
+task = "{task}"
+{more}
+[input]
+kind = "image"
+[reader]
+name = "arrays"
+options = {{ kind = "image" }}
+[[files]]
+role = "data"
+path = "small.npz"
+"""
+
+
+def opened(folder, y, *, task=None, more="", x=None, **arrays):
+    """A target of 40 images, with a manifest where a task is named."""
+    x = np.random.default_rng(0).standard_normal((len(y), 1, 12, 10)).astype(np.float32) if x is None else x
+    np.savez(folder / "small.npz", x=x, y=y, **arrays)
+    (folder / "small.toml").write_text(MANIFEST.format(task=task, more=more))
+    return open_target(str(folder / ("small.toml" if task else "small.npz")))
+
+
+@pytest.mark.parametrize(("lowest", "message"), [(0, "got labels from 0 to 3"), (-1, "got labels from -1 to 2")])
+def test_labels_without_a_class_are_refused(tmp_path, lowest, message):
+    target = opened(tmp_path, np.arange(40) % 4 + lowest, task="classification", more='classes = ["a", "b"]')
+    with pytest.raises(InputError, match=f"expected labels 0 to 1, as 2 classes have names, {message}"):
+        target_data(target)
+
+
+def test_classes_that_no_sample_has_get_an_output(tmp_path):
+    target = opened(tmp_path, np.arange(40) % 4, task="classification", more='classes = ["a", "b", "c", "d", "e", "f"]')
+    assert target_data(target).output.shape == (6,)
+
+
+def test_values_without_a_stated_loss_are_standardised(tmp_path):
+    """The metric stays in their own unit: of the training mean it is the naive error of that mean."""
+    rng = np.random.default_rng(1)
+    y = (np.array([300.0, -2e-4]) + np.array([50, 1e-5]) * rng.standard_normal((40, 2))).astype(np.float32)
+    data = target_data(opened(tmp_path, y))
+    shown = data.truth(data.train)[0]
+    # One channel of two values: each has its own mean and sd.
+    assert np.allclose(shown.mean(0), 0, atol=1e-3)
+    assert np.allclose(shown.std(0), 1, atol=1e-3)
+    mean = y[data.train].mean(axis=0)
+    judged = Judge(data, CPU, torch.float32, 8).metric(Zero((2,)), data.test)
+    errors = np.linalg.norm(y[data.test] - mean, axis=1) / np.linalg.norm(y[data.test], axis=1)
+    assert judged.compute() == pytest.approx(errors.mean(), rel=1e-4)
+
+
+class Zero(torch.nn.Module):
+    """Gives the mean of standardised values."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        return torch.zeros(len(x), *self.shape)
+
+
+def test_fields_are_standardised_by_channel_where_they_count(tmp_path):
+    rng = np.random.default_rng(1)
+    y = rng.standard_normal((40, 2, 12, 10)).astype(np.float32) * np.array([1, 7])[:, None, None] + 5
+    masks = (rng.random(y.shape) < 0.5).astype(np.uint8)
+    y[masks == 0] = np.nan
+    data = target_data(opened(tmp_path, y.astype(np.float32), masks=masks))
+    values = y[data.train]
+    assert np.allclose(data.own_scale[0], np.nanmean(values, axis=(0, 2, 3)), rtol=1e-5)
+    assert np.allclose(data.own_scale[1], np.nanstd(values, axis=(0, 2, 3)), rtol=1e-5)
+
+
+def test_values_with_a_stated_loss_stay_as_they_are(tmp_path):
+    y = (300 + np.random.default_rng(1).standard_normal(40)).astype(np.float32)
+    data = target_data(opened(tmp_path, y, task="regression", more='loss = { name = "mean squared error" }'))
+    assert data.own_scale is None
+    assert np.array_equal(data.truth(data.train)[0][:, 0], y[data.train])
+
+
+def test_large_numbers_are_learnt(tmp_path):
+    """Without standardising the outputs would hardly leave 0 in so few updates."""
+    x = np.random.default_rng(0).standard_normal((60, 1, 12, 10)).astype(np.float32)
+    opened(tmp_path, (1e4 + 10 * x.mean((1, 2, 3))).astype(np.float32), x=x)
+    done = run(tmp_path / "run", "finetune", "random:timm:test_vit", tmp_path / "small.npz", tmp_path, input_size=32)
+    assert done.record["output"]["mean"] == pytest.approx([1e4], rel=1e-3)
+    assert done.record["result"]["test"] < 0.01
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_values_that_are_no_numbers_are_named(tmp_path, part):
+    y = np.random.default_rng(1).standard_normal(40).astype(np.float32)
+    data = target_data(opened(tmp_path, y))
+    rows = (data.train, data.validation, data.test)[part]
+    y[rows[1]] = np.inf
+    target = opened(tmp_path, y)
+    with pytest.raises(InputError, match=f"infinite ones in sample {rows[1]}; leave it out, or give masks"):
+        target_data(target).truth(rows)
+
+
+def test_samples_that_are_no_numbers_are_refused_wherever_they_are(tmp_path):
+    data = target_data(opened(tmp_path, np.arange(40) % 4))
+    x = np.random.default_rng(0).standard_normal((40, 1, 12, 10)).astype(np.float32)
+    x[data.test[0], 0, 3, 3] = np.nan
+    data = target_data(opened(tmp_path, np.arange(40) % 4, x=x))
+    Feed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    with pytest.raises(InputError, match="expected finite samples"):
+        Feed(data, 0, CPU, torch.float32).parts([data.test], 0, 0)
+
+
+def photos(folder, sizes):
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(path)
+    return open_target(str(folder))
+
+
+def test_images_of_one_size_keep_it_and_others_get_the_sources(tmp_path):
+    assert target_data(photos(tmp_path / "one", [(40, 30)] * 24), size=(32, 32)).inputs.shape == (3, 40, 30)
+    assert target_data(photos(tmp_path / "large", [(140, 130)] * 24), size=(32, 32)).inputs.shape == (3, 32, 32)
+    sizes = [(40 + n, 30) for n in range(24)]
+    data = target_data(photos(tmp_path / "several", sizes), size=(32, 32))
+    assert data.inputs.shape == (3, 32, 32)
+    (part,) = Feed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    assert part.x.shape[1:] == (3, 32, 32)
+    assert abs(float(part.x.mean())) < 0.05
+    assert target_data(photos(tmp_path / "unknown", sizes)).inputs.shape[0] == 3
