@@ -15,7 +15,12 @@ STUDY = Path(__file__).parent.parent / "benchmarks" / "transfer.py"
 def test_quick_study_prints_its_tables(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MODGAP_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, str(STUDY), "quick"], env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=900
+        [sys.executable, str(STUDY), "quick"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     for title in ("test error", "surrogate linear-probe error", "held-out discrepancy"):

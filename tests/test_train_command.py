@@ -111,7 +111,7 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--set", "lambda=2"], 2, "unknown setting 'lambda'; did you mean stage1.lambda?"),
         (["--set", "stage1.epochs"], 2, "expected --set KEY=VALUE such as stage1.epochs=5, got 'stage1.epochs'"),
         (["--set", "stage2.epochs=many"], 2, "stage2.epochs: Input should be a valid integer"),
-        (["--set", "stage1.inner_steps=2"], 2, "needs stage1.route=exact"),
+        (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
         (["--seed", "-1"], 2, "expected --seed of at least 0, got -1"),
         (["--protocol", "mine"], 2, "'mine' is not one of"),

@@ -116,7 +116,7 @@ def test_mona_differs_from_emb(trained):
 
 @pytest.mark.parametrize("settings", [
     ("stage1.task_loss=false",), ("stage1.objective=supervised-contrastive",), ("stage1.objective=davies-bouldin",),
-    ("stage1.uniform_pairs=all",), ("stage1.inner_steps=2", "stage1.route=exact"), ("stage1.route=exact",),
+    ("stage1.uniform_pairs=all",), ("stage1.inner_steps=2",), ("stage1.route=exact",),
 ])  # fmt: skip
 def test_ablations_of_mona(trained, settings):
     done, plain = trained("mona", "vit", "classes", *settings), trained("mona")
@@ -225,11 +225,16 @@ def test_recipes_come_from_manifest_method_and_user():
     assert (changed.stage1.weight, changed.stage2.optimizer, changed.stage2.gradient_clip) == (2, "sgd", None)
 
 
+@pytest.mark.parametrize(("source", "route"), [("vit", "finite-difference"), ("resnet", "exact")])
+def test_route_goes_by_the_source(trained, source, route):
+    assert trained("mona", source).record["recipe"]["stage1"]["route"] == route
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [("stage1.epoch=3", "did you mean stage1.epochs"), ("stage1.epochs", "KEY=VALUE"), ("stage3.x=1", "unknown"),
      ("stage1.epochs=-1", "greater than or equal to 0"), ("stage2.optimizer=lion", "'adam', 'adamw' or 'sgd'"),
-     ("stage1.inner_steps=2", "stage1.route=exact"), ("stage2.learning_rate=nan", "finite")],
+     ("stage1.route=magic", "'exact' or 'finite-difference'"), ("stage2.learning_rate=nan", "finite")],
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(setting, said):
     with pytest.raises(UsageError, match=said.replace(".", r"\.")):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
 
-__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe"]
+__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe", "with_route"]
 
 
 class _Settings(BaseModel):
@@ -39,8 +39,10 @@ class EmbedderStage(OptimiserSettings):
     weight: float = Field(default=0.4, ge=0, alias="lambda", description="Lambda of equation (5).")
     alpha: float = Field(default=1e-2, gt=0, description="Learning rate of the virtual step, equations (2) and (3).")
     inner_steps: int = Field(default=1, ge=1, le=10, description="Virtual steps; more than one by the exact route.")
-    route: Literal["exact", "finite-difference"] = Field(
-        default="finite-difference", description="How the mixed product is taken."
+    route: Literal["exact", "finite-difference"] | None = Field(
+        default=None,
+        description="How the mixed product is taken; if absent, exact for convolutional sources and for several inner "
+        "steps, else finite-difference.",
     )
     objective: Literal["alignment-uniformity", "supervised-contrastive", "davies-bouldin"] = "alignment-uniformity"
     uniform_pairs: Literal["different-classes", "all"] = Field(
@@ -58,7 +60,7 @@ class EmbedderStage(OptimiserSettings):
 
     @model_validator(mode="after")
     def _steps_fit_the_route(self) -> "EmbedderStage":
-        if self.inner_steps > 1 and self.route != "exact":
+        if self.inner_steps > 1 and self.route == "finite-difference":
             raise ValueError(f"stage1.inner_steps={self.inner_steps} needs stage1.route=exact")
         return self
 
@@ -113,6 +115,21 @@ def resolved_recipe(
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UsageError(f"the settings of this run do not fit: {faults}") from error
+
+
+def with_route(recipe: Recipe, *, kinks: bool) -> Recipe:
+    """The recipe with its route chosen.
+
+    Args:
+        recipe: All settings.
+        kinks: Whether the source is a network of ReLUs: it has kinks in place of a second derivative, which differences
+            step across, so that they say nothing of it.
+    """
+    stage = recipe.stage1
+    if stage.route is not None:
+        return recipe
+    route = "exact" if kinks or stage.inner_steps > 1 else "finite-difference"
+    return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 
 SHARED = ("batch_size", "gradient_accumulation")

@@ -97,10 +97,14 @@ class Surroundings:
     def surrogate(self) -> Surrogate:
         """The first half of the labelled source data; probes look at the second."""
         settings = self.recipe.stage1
-        if settings.surrogate:
-            name, split = settings.surrogate, settings.surrogate_split
-        else:
-            name, split = default_surrogate(self.source_name)
+        name, split = settings.surrogate, settings.surrogate_split
+        if name is None:
+            name, own = default_surrogate(self.source_name)
+            return self._opened(name, split or own)
+        return self._opened(name, split)
+
+    def _opened(self, name: str, split: str | None) -> Surrogate:
+        settings = self.recipe.stage1
         return open_surrogate(name, self.source, split=split, half=0, limit=settings.surrogate_samples, seed=self.seed)
 
     @functools.cached_property
@@ -137,7 +141,7 @@ class Surroundings:
         if self._is_emb:
             return shared
         how = VirtualSteps(
-            settings.alpha, settings.weight, settings.inner_steps, settings.route, settings.task_loss
+            settings.alpha, settings.weight, settings.inner_steps, settings.route or "exact", settings.task_loss
         )  # fmt: skip
         options = {"all_pairs": settings.uniform_pairs == "all"}
         loss = objective(settings.objective, **(options if settings.objective == "alignment-uniformity" else {}))

@@ -27,7 +27,7 @@ from modgap.transfer.method import Method
 from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
-from modgap.transfer.recipe import Recipe, resolved_recipe
+from modgap.transfer.recipe import Recipe, resolved_recipe, with_route
 from modgap.transfer.run import RECORD, Run, agreed_run, check_folder, write_record
 from modgap.transfer.runlog import summary_writer
 from modgap.transfer.stages import Surroundings
@@ -104,6 +104,7 @@ def train(
     recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
     handle = open_source(request.source, weights=request.weights)
     source = handle.load(request.input_size, head=False)
+    recipe = with_route(recipe, kinks=source.convolutional)
     size = source.input.size if isinstance(source.input, ImageInput) else None
     data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed, size=size)
     if among.size > min(len(data.validation), len(data.test)):
