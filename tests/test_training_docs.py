@@ -17,7 +17,7 @@ STAGES = {"stage1": EmbedderStage, "stage2": FullStage}
 
 def shown(value):
     """As a user writes it after --set."""
-    return str(value).lower()
+    return "[]" if value == () else str(value).lower()
 
 
 def default(model, name):
