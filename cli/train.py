@@ -43,8 +43,10 @@ def train(**given) -> None:
     for name, lowest in (("limit", 1), ("input_size", 1), ("seed", 0)):
         if given[name] is not None and given[name] < lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    if given["seed"] >= 1 << 62:
+        raise UsageError(f"expected --seed below 2**62, got {given['seed']}")
     log_to_stderr(given["quiet"])
-    with progress_bars(given["quiet"]) as progress:
+    with progress_bars(given["quiet"] or not _leads()) as progress:
         run = _trained(given, progress)
     if _leads():
         _print(run, given["as_json"])

@@ -1,6 +1,7 @@
 """`modgap train`, `methods` and `discrepancy --embedder` as a user meets them: processes, exit codes, output."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -114,6 +115,8 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
         (["--seed", "-1"], 2, "expected --seed of at least 0, got -1"),
+        (["--seed", "9" * 30], 2, "expected --seed below 2**62"),
+        (["--target", "TEXTS"], 2, "to train on, got texts"),
         (["--protocol", "mine"], 2, "'mine' is not one of"),
         (["--device", "tpu"], 2, "this machine has: "),
         (["--source", "random:timm:test_vitt"], 2, "test_vit"),
@@ -127,7 +130,9 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
 def test_what_cannot_be_is_one_line_and_leaves_no_folder(modgap, data, tmp_path, arguments, code, message):
     series = np.random.default_rng(0).normal(size=(40, 2, 24))
     np.savez(tmp_path / "series.npz", x=series, y=np.arange(40) % 4)
-    given = [each.replace("SERIES", str(tmp_path / "series.npz")) for each in arguments]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(40)))
+    own = {"SERIES": "series.npz", "TEXTS": "texts.csv"}
+    given = [re.sub("SERIES|TEXTS", lambda found: str(tmp_path / own[found[0]]), each) for each in arguments]
     usual = {"--method": "mona", "--source": VIT, "--input-size": "32", "--target": data[0]}
     usual = [part for pair in usual.items() if pair[0] not in given for part in pair]
     surrogate = [] if "surrogate" in "".join(given) else ["--set", f"stage1.surrogate={data[1]}"]

@@ -55,7 +55,9 @@ class Inputs:
 def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
     """The images (C, H, W) or series (C, length) that a sample consists of."""
     if spec.kind == "text":
-        raise UsageError("texts have no target embedder to train; the source's own takes them as they are")
+        raise UsageError(
+            "expected a target of images, series, sound or video to train on, got texts, which sources take as they are"
+        )
     if spec.kind == "audio":
         if spec.rate is None:
             raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")

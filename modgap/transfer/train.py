@@ -1,5 +1,6 @@
 """From names to a trained model: `modgap train`."""
 
+import logging
 import math
 import shutil
 import time
@@ -39,6 +40,7 @@ STATISTICS_SAMPLES = 2000
 RESAMPLES = 1000
 
 Progress = Callable[[str, float], None]
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -209,10 +211,14 @@ def _loop(
 def _checkpoint_gradients(encoder: nn.Module) -> None:
     """Switch on whatever the source's library has for it."""
     names = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
-    for module in encoder.modules():
-        switch = next((own for name in names if callable(own := getattr(module, name, None))), None)
-        if switch is not None:
-            switch()
+    switches = [
+        next((own for name in names if callable(own := getattr(module, name, None))), None)
+        for module in encoder.modules()
+    ]
+    for switch in filter(None, switches):
+        switch()
+    if not any(switches):
+        log.warning("the source's library knows of no gradient checkpointing for it; going on without")
 
 
 def _settings(
