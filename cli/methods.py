@@ -30,17 +30,24 @@ def _start(chosen) -> str:
 
 def _settings(chosen):
     """Settings of each stage that the method has, with default and meaning."""
-    from modgap.transfer.recipe import EmbedderStage, FullStage, Recipe
+    from modgap.targets import named_manifest
+    from modgap.transfer.recipe import EmbedderStage, FullStage, Recipe, settings_of
 
     used = {stage.settings for stage in chosen.stages}
+    objectives = {stage.objective for stage in chosen.stages}
+    # A target without a recipe of its own.
+    own = {"stage1": chosen.defaults(named_manifest("digits"))}
     stages = {"stage1": EmbedderStage, "stage2": FullStage}
     for name, model in stages.items():
         if name in used:
-            yield f"{name} (defaults; a target's own recipe goes before)", list(_rows(model, f"{name}."))
-    yield "both", [row for row in _rows(Recipe, "") if row[0] not in stages]
+            rows = _rows(settings_of(model, objectives), f"{name}.", own.get(name, {}))
+            yield f"{name} (defaults; a target's own recipe goes before)", list(rows)
+    both = {name: row for name, row in settings_of(Recipe, ()).items() if name not in stages}
+    yield "the whole run", list(_rows(both, "", {}))
 
 
-def _rows(model, prefix: str):
-    for name, field in model.model_fields.items():
-        default = "none" if field.default is None else str(field.get_default(call_default_factory=True))
-        yield f"{prefix}{field.alias or name}", default, field.description or ""
+def _rows(settings, prefix: str, own):
+    """Values as they are written after --set."""
+    for name, (default, meaning) in settings.items():
+        value = own.get(name, default)
+        yield f"{prefix}{name}", "[]" if value == () else str(value).lower(), meaning

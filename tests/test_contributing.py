@@ -5,14 +5,23 @@ import re
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
+from modgap.sources import open_source
 from modgap.targets import open_target
+from modgap.transfer import methods
+from modgap.transfer.data import target_data
+from modgap.transfer.recipe import resolved_recipe
+from modgap.transfer.train import model_of
+from tests.training import run, target_file
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def block(language):
-    return re.search(rf"```{language}\n(.*?)```", TEXT, re.DOTALL).group(1)
+def block(language, beginning=""):
+    blocks = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    return next(text for text in blocks if text.startswith(beginning))
 
 
 def test_the_manifest_is_taken(tmp_path):
@@ -29,7 +38,7 @@ def test_the_manifest_is_taken(tmp_path):
 
 def test_the_reader_reads(tmp_path):
     made: dict = {}
-    exec(block("python"), made)
+    exec(block("python", '"""Recordings in JSON'), made)
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for number, path in enumerate(files):
         path.write_text(json.dumps([{"signal": [[0.0, 1.0], [2.0, 3.0]], "terrain": number}] * 2))
@@ -37,3 +46,19 @@ def test_the_reader_reads(tmp_path):
     assert table.labels.tolist() == [0, 0, 1, 1]
     assert table.groups["walker"].tolist() == [0, 0, 1, 1]
     assert table.samples[3].tolist() == [[0, 1], [2, 3]]
+
+
+def test_the_method_trains(tmp_path, monkeypatch):
+    """As if its file lay in the folder of methods."""
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "bitfit.py").write_text(block("python", '"""BitFit'))
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "methods")])
+    assert methods.method_names()[-1] == "bitfit"
+    target, name = target_file(tmp_path, "classes"), "random:timm:test_vit"
+    done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
+    source, data = open_source(name).load(32, head=False), target_data(open_target(str(target)))
+    start = model_of(source, data, resolved_recipe(data.target.manifest), methods.method("bitfit"), seed=0).state_dict()
+    end = load_file(done.weights)
+    still = {name for name in start if torch.equal(start[name], end[name])}
+    assert still == {name for name in start if name.startswith("encoder.") and not name.endswith(".bias")}
+    assert any(name.startswith("encoder.") for name in start.keys() - still)

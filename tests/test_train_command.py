@@ -159,6 +159,13 @@ def test_missing_packages_are_named_with_their_command(data, tmp_path):
         assert not (tmp_path / package).exists()
 
 
+def test_surrogate_that_is_not_here_is_told_from_the_target(modgap, data, tmp_path):
+    done = modgap("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", "--set",
+                  "stage1.surrogate=cifar10")  # fmt: skip
+    refused(done, 1, "cifar10 is the surrogate of stage 1: modgap data path cifar10 --place DIR says where it lies")
+    assert not (tmp_path / "run").exists()
+
+
 def test_photos_of_different_sizes(modgap, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(24):
@@ -196,6 +203,9 @@ def test_methods_are_listed_and_shown(modgap):
     assert "stage1.lambda" in shown.stdout
     assert "0.4" in shown.stdout
     assert "stage1." not in modgap("methods", "finetune").stdout
+    aligned = [line.split() for line in modgap("methods", "orca").stdout.splitlines()]
+    assert ["stage1.epochs", "60"] in aligned
+    assert not any(line[:1] == ["stage1.lambda"] for line in aligned)
     refused(modgap("methods", "finetun"), 2, "did you mean finetune")
 
 

@@ -221,6 +221,8 @@ def test_recipes_come_from_manifest_method_and_user():
     aligned = resolved_recipe(manifest, method("orca").defaults(manifest))
     assert aligned.stage1.epochs == manifest.training.stage1_epochs
     assert aligned.stage1.learning_rate == pytest.approx(manifest.training.learning_rate * 10)
+    plain = named_manifest("digits")
+    assert resolved_recipe(plain, method("orca").defaults(plain)).stage1.learning_rate == pytest.approx(1e-3)
     changed = resolved_recipe(manifest, {}, ["stage1.lambda=2", "stage2.optimizer=sgd", "stage2.gradient_clip=none"])
     assert (changed.stage1.weight, changed.stage2.optimizer, changed.stage2.gradient_clip) == (2, "sgd", None)
 

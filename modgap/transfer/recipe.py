@@ -1,7 +1,7 @@
 """How a run is trained: settings of both stages with defaults, the target's own recipe, and what the user sets."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
 
-__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe", "with_route"]
+__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe", "settings_of", "with_route"]
 
 
 class _Settings(BaseModel):
@@ -130,6 +130,25 @@ def with_route(recipe: Recipe, *, kinks: bool) -> Recipe:
         return recipe
     route = "exact" if kinks or stage.inner_steps > 1 else "finite-difference"
     return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
+
+
+OF_SURROGATES = ("surrogate", "surrogate_split", "surrogate_batch", "surrogate_samples")
+OF_OBJECTIVES = {
+    "mona": ("lambda", "alpha", "inner_steps", "route", "objective", "uniform_pairs", "task_loss", *OF_SURROGATES),
+    "otdd": ("samples_per_class", *OF_SURROGATES),
+}
+"""Settings of stage 1 that only some objectives look at."""
+
+
+def settings_of(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:
+    """Settings by the name that the user gives them, with default and meaning, that these objectives look at."""
+    others = {name for objective, names in OF_OBJECTIVES.items() if objective not in objectives for name in names}
+    others -= {name for objective in objectives for name in OF_OBJECTIVES.get(objective, ())}
+    return {
+        field.alias or name: (field.get_default(call_default_factory=True), field.description or "")
+        for name, field in model.model_fields.items()
+        if (field.alias or name) not in others
+    }
 
 
 SHARED = ("batch_size", "gradient_accumulation")

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modgap.errors import InputError
 from modgap.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.sources import Parts, Source
+from modgap.targets import manifest_names
 from modgap.targets.samples import ChosenSamples, pooled
 from modgap.transfer.alignment import OtddUpdater
 from modgap.transfer.batches import chunks
@@ -104,8 +106,15 @@ class Surroundings:
         return self._opened(name, split)
 
     def _opened(self, name: str, split: str | None) -> Surrogate:
-        settings = self.recipe.stage1
-        return open_surrogate(name, self.source, split=split, half=0, limit=settings.surrogate_samples, seed=self.seed)
+        most = self.recipe.stage1.surrogate_samples
+        try:
+            return open_surrogate(name, self.source, split=split, half=0, limit=most, seed=self.seed)
+        except InputError as error:
+            # A --place of this command would be the target's.
+            place = f"modgap data path {name} --place DIR says where it lies, " if name in manifest_names() else ""
+            raise type(error)(
+                f"{error}; {name} is the surrogate of stage 1: {place}--set stage1.surrogate=NAME takes another"
+            ) from error
 
     @functools.cached_property
     def parts(self) -> Parts:

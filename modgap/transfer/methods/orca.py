@@ -5,6 +5,7 @@ from typing import Any
 
 from modgap.targets import Manifest
 from modgap.transfer.method import Method, two_stages
+from modgap.transfer.recipe import FullStage
 
 __all__ = ["METHOD"]
 
@@ -14,9 +15,8 @@ SLOW, FASTER = 1e-3, 10
 
 
 def _defaults(manifest: Manifest) -> Mapping[str, Any]:
-    """Its code's settings of stage 1: the target's own optimiser, faster where that is slow."""
-    training = manifest.training
-    given = training.model_dump(exclude_none=True) if training else {}
+    """Its code's settings of stage 1: the optimiser of stage 2, faster where that is slow."""
+    given = FullStage().model_dump() if manifest.training is None else manifest.training.model_dump(exclude_none=True)
     settings: dict[str, Any] = {"epochs": given.get("stage1_epochs", EPOCHS)}
     settings |= {name: given[name] for name in ("optimizer", "weight_decay", "momentum") if name in given}
     if "learning_rate" in given:

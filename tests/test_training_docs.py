@@ -1,0 +1,70 @@
+"""docs/training.md names all methods and settings, with the defaults that they have."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from modgap.transfer.methods import method, method_names
+from modgap.transfer.recipe import EmbedderStage, FullStage, OptimiserSettings, Recipe
+from modgap.transfer.run import SETTINGS
+from modgap.transfer.train import TrainRequest
+
+TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if "|" in line]
+STAGES = {"stage1": EmbedderStage, "stage2": FullStage}
+
+
+def shown(value):
+    """As a user writes it after --set."""
+    return "[]" if value == () else str(value).lower()
+
+
+def default(model, name):
+    field = next(field for own, field in model.model_fields.items() if (field.alias or own) == name)
+    return shown(field.get_default(call_default_factory=True))
+
+
+def documented():
+    """Names of settings as --set takes them, and their defaults."""
+    for row in ROWS:
+        if row[0] in OptimiserSettings.model_fields or row[0] == "epochs":
+            yield f"stage1.{row[0]}", row[1]
+            yield f"stage2.{row[0]}", row[2]
+        elif row[0].startswith(("stage1.", "stage2.")) or row[0] in Recipe.model_fields:
+            yield row[0], row[1]
+
+
+def test_all_settings_are_there_with_their_defaults():
+    found = dict(documented())
+    wanted = {
+        f"{stage}.{field.alias or name}": default(model, field.alias or name)
+        for stage, model in STAGES.items()
+        for name, field in model.model_fields.items()
+    }
+    wanted |= {name: default(Recipe, name) for name in Recipe.model_fields if name not in STAGES}
+    assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_all_methods_are_there():
+    table = [row for row in ROWS if row[0] in method_names()]
+    assert [row[0] for row in table] == method_names()
+    for row in table:
+        assert ("stage 1" in row[1]) == method(row[0]).trains_embedder_first
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "stage1.safetensors", "metrics.jsonl", "run.json"])
+def test_files_of_a_run_are_there(part):
+    assert any(row[0] == part for row in ROWS)
+
+
+def test_example_in_python_is_a_request():
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    made: dict = {}
+    exec(
+        re.search(r"TrainRequest\(.*?\)(?=, Path)", code)[0].join(("found = ", "")),
+        {"TrainRequest": TrainRequest},
+        made,
+    )
+    assert made["found"].overrides == ("stage1.alpha=0.1",)
+    assert set(SETTINGS) >= {"method", "recipe"}
