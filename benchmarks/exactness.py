@@ -5,7 +5,8 @@
 200 problems of 12 source and 4 target classes (half noise, half signal) by enumeration, with the
 search's own enumeration and the Monte-Carlo start switched off. Then problems of 30 source and 8 target
 classes (a third noise, two thirds with signal) at 24, 60 and 200 samples, each optimum proved. Last, one
-restart instead of ten, as `estimate` takes by default.
+restart instead of ten, as `estimate` takes by default. And whether a whole estimate has the same bytes for
+1, 2 and 4 threads.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 import numpy as np
 from branch_and_bound import most_matches
 
-from modgap.discrepancy import search
+from modgap.discrepancy import estimate, search
 
 SIGNALS = (0.0, 1.0, 2.0)
 
@@ -54,11 +55,22 @@ def proved(problems: int, samples: int) -> tuple[int, int, float, float]:
     return (*equal, *(seconds / problems for seconds in spent))
 
 
+def threads_agree(c: int, k: int, n: int) -> bool:
+    """Whether everything `estimate` finds has the same representation for 1, 2 and 4 threads."""
+    logits, labels = problem(0, n, c, k, 1.0)
+    found = [estimate(logits, labels, trials=5000, null=3, restarts=3, classes=k // 2, threads=t) for t in (1, 2, 4)]
+    told = {repr((r.estimates, r.upper_bound, r.k_way)) for r in found}
+    return len(told) == 1
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=50)
     given = parser.parse_args()
     print(f"12 source and 4 target classes: the search equals the enumerated optimum in {enumerated()} of 200")
+    for c, k, n in ((30, 8, 300), (1000, 20, 2000), (22_000, 10, 500)):
+        agree = "the same bytes" if threads_agree(c, k, n) else "DIFFERENT bytes"
+        print(f"{c} source and {k} target classes, {n} samples, all estimators: {agree} for 1, 2 and 4 threads")
     most_matches(*problem(0, 16, 5, 2, 0.0), 2, 0)
     for samples in (24, 60, 200):
         ten, one, search_seconds, proof_seconds = proved(given.problems, samples)

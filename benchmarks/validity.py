@@ -1,12 +1,14 @@
 """Are the p-values and intervals what they say? Simulations whose truth is known.
 
-    python benchmarks/validity.py [--quick]    about two minutes on two cores
+    python benchmarks/validity.py [--quick]    about three minutes on two cores
 
 1. Labels independent of the logits: the share of p <= a must not exceed a + 3 standard errors, and the
    mean held-out value must lie within 3 standard errors of its null's mean.
 2. The same with ten windows of one record as samples, by group and without: by group it holds, without
    it must fail.
 3. With signal: how often the 95 % interval covers the true error of the two maps that were found.
+4. One process seen through 10 and through 50 of its classes: with ten classes at a time the values must agree
+   within their intervals, without they must not.
 """
 
 import argparse
@@ -79,6 +81,28 @@ def coverage(simulations: int) -> None:
     print(f"95 % interval covers the maps' true error in {covered} of {simulations}: {covered / simulations:.1%}")
 
 
+def k_way(seeds: int) -> None:
+    told, agreed = {"--classes 10": [], "outright": []}, {"--classes 10": 0, "outright": 0}
+    for seed in range(seeds):
+        found: dict = {name: [] for name in told}
+        for k in (10, 50):
+            labels, rng = np.repeat(np.arange(k), 40), np.random.default_rng([seed, k])
+            logits = rng.standard_normal((40 * k, 200)).astype(np.float32)
+            logits[np.arange(40 * k), labels + 3] += 2
+            options = {"trials": 2000, "null": 0, "spread": 0, "estimators": ["search"], "seed": seed}
+            result = estimate(logits, labels, classes=10, **options)
+            found["--classes 10"].append(result.k_way.estimates["search"])
+            found["outright"].append(result.estimates["search"])
+        for name, (few, many) in found.items():
+            (low, high), (lower, higher) = few.held_out_interval, many.held_out_interval
+            agreed[name] += low <= higher and lower <= high
+            told[name].append((few.held_out, many.held_out))
+    for name, values in told.items():
+        few, many = np.mean(values, axis=0)
+        print(f"4. {name}: held-out {few:.3f} with 10 classes, {many:.3f} with 50; "
+              f"intervals meet in {agreed[name]} of {seeds}")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -88,6 +112,7 @@ def main() -> None:
     null_study(sets, 10, True, f"2a. ten windows a record, by group, {sets} data sets")
     null_study(sets, 10, False, f"2b. ten windows a record, taken as independent, {sets} data sets")
     coverage(simulations)
+    k_way(3 if given.quick else 10)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
-"""Layers of normalisation: which they are, what scale they give, and their running statistics held still."""
+"""Layers of normalisation: which they are, and what scale they give."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from modgap.errors import unknown_name
-
-__all__ = ["frozen_statistics", "is_normalisation", "last_normalisation", "normalisation_parameters", "output_scale"]
+__all__ = ["is_normalisation", "last_normalisation", "normalisation_parameters", "output_scale"]
 
 
 def is_normalisation(module: nn.Module) -> bool:
@@ -54,30 +50,3 @@ def output_scale(norm: nn.Module) -> float:
         if getattr(layer, "bias", None) is not None:
             square = square + layer.bias.double().square().mean()
     return float(square.sqrt())
-
-
-@contextlib.contextmanager
-def frozen_statistics(module: nn.Module, by: Literal["batch", "running"] = "batch") -> Iterator[None]:
-    """Batch normalisation leaves its running statistics as they are within the context.
-
-    Args:
-        module: All batch normalisation below it.
-        by: `batch` normalises as the layers' mode says, in training by the batch's own statistics;
-            `running` by the running statistics, in training too.
-
-    Raises:
-        UsageError: When `by` is neither.
-    """
-    if by not in ("batch", "running"):
-        raise unknown_name("statistics", by, ("batch", "running"))
-    # In training a layer updates what it tracks; one that is told not to track goes by the batch alone.
-    attribute = "track_running_stats" if by == "batch" else "training"
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
-    before = [getattr(layer, attribute) for layer in layers]
-    try:
-        for layer in layers:
-            setattr(layer, attribute, False)
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            setattr(layer, attribute, value)

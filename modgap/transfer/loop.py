@@ -29,11 +29,12 @@ from modgap.transfer.method import Stage
 from modgap.transfer.optim import learning_rate_share, optimiser
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimiserSettings, Recipe
+from modgap.transfer.run import epoch_file
 from modgap.transfer.runlog import RunLog
 from modgap.transfer.updaters import Updater
 from modgap.transfer.updates import Update
 
-__all__ = ["STAGE1", "Loop", "epoch_file", "run_loop"]
+__all__ = ["STAGE1", "Loop", "run_loop"]
 
 STAGE1 = "stage1.safetensors"
 DROPOUT = 9
@@ -85,11 +86,6 @@ class Loop:
     def leads(self) -> bool:
         """Whether this process writes files."""
         return self.processes.rank == 0
-
-
-def epoch_file(folder: Path, epoch: int) -> Path:
-    """Where the weights after an epoch of stage 2 lie, if the recipe keeps them."""
-    return folder / "epochs" / f"{epoch:05d}.safetensors"
 
 
 def run_loop(loop: Loop) -> Position:

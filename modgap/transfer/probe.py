@@ -1,5 +1,6 @@
 """Linear probes of source knowledge: how well a surrogate's classes can be read off an encoder's features."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,14 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from modgap.errors import InputError
 from modgap.sources import Parts
 from modgap.transfer.batches import chunks
+from modgap.transfer.checkpoint import load_tensors
+from modgap.transfer.run import Run, epoch_file
 from modgap.transfer.surrogate import Surrogate, encoder_features
 
-__all__ = ["ProbeError", "linear_probe_error", "surrogate_features"]
+__all__ = ["ProbeError", "adapted_encoder", "linear_probe_error", "surrogate_features"]
 
 BATCH, FOLDS, INVERSE_L2 = 64, 5, 1.0
 
@@ -33,6 +37,36 @@ class ProbeError:
     value: float
     samples: int
     wrong: np.ndarray
+
+
+ENCODER = "encoder."
+"""Before the names of the encoder's weights in a run's file."""
+
+
+def adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> torch.nn.Module:
+    """The source's encoder as a run left it, in evaluation mode; embedder and predictor of the run are not needed.
+
+    Args:
+        run: The run.
+        parts: Of the source that the run started from.
+        epoch: Of stage 2, among those that the run kept; None for the run's chosen weights.
+
+    Raises:
+        InputError: When the weights are not there, or of another source.
+    """
+    path = run.weights if epoch is None else epoch_file(run.folder, epoch)
+    if not path.exists():
+        kept = "its result: it was not finished" if epoch is None else "that epoch: stage2.keep_epochs names those kept"
+        raise InputError(f"expected {path}, but the run did not keep {kept}")
+    weights = {
+        name.removeprefix(ENCODER): value for name, value in load_tensors(path).items() if name.startswith(ENCODER)
+    }
+    encoder = copy.deepcopy(parts.encoder)
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the encoder in {path} is not that of the run's source {run.record['source']}") from error
+    return encoder.eval()
 
 
 def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "open_run", "write_record"]
+__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "epoch_file", "open_run", "write_record"]
 
 RECORD = "run.json"
 SCHEMA = 1
@@ -39,6 +39,11 @@ class Run:
     def weights(self) -> Path:
         """The chosen weights of the whole model."""
         return self.folder / WEIGHTS
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """Where the weights after an epoch of stage 2 lie, if the recipe keeps them."""
+    return folder / "epochs" / f"{epoch:05d}.safetensors"
 
 
 def open_run(folder: str | Path) -> Run:

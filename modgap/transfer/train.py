@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from modgap.transfer.batches import Feed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.data import TargetData, target_data
 from modgap.transfer.evaluation import Judge
-from modgap.transfer.loop import Loop, run_loop
+from modgap.transfer.loop import Loop, Progress, run_loop
 from modgap.transfer.method import Method
 from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
@@ -39,7 +39,6 @@ STATISTICS_BATCH = 64
 STATISTICS_SAMPLES = 2000
 RESAMPLES = 1000
 
-Progress = Callable[[str, float], None]
 log = logging.getLogger("modgap")
 
 

@@ -1,0 +1,82 @@
+"""The study's figure: error, knowledge left and discrepancy of each method on each target (Table 2, Figs. 3 and 4)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from study.jobs import UNTOUCHED, Job, done, jobs
+
+__all__ = ["figure"]
+
+Found = list[tuple[Job, dict]]
+MARKERS = "osD^vP*X"
+COLOURS = ("#7F7F7F", "#56B4E9", "#0072B2", "#E69F00", "#CC79A7", "#009E73", "#000000", "#D55E00")
+"""Okabe and Ito's."""
+
+
+def figure(part: str, folder: Path) -> Figure | None:
+    """Three panels over the targets, mean and sd over seeds; None where nothing is done."""
+    found = [(job, result) for job in jobs(part, folder) if (result := done(job, folder))]
+    if not any("result" in result for _, result in found):
+        return None
+    targets = list(dict.fromkeys(job.target for job, _ in found))
+    drawn = Figure(figsize=(1.6 + 2.1 * len(targets), 8.4), layout="constrained")
+    panels = drawn.subplots(3, 1, sharex=True)
+    base = _mean(found, "finetune", lambda result: result["result"]["test"])
+    for axes, title, pick in (
+        (panels[0], "test error over the mean of finetune", lambda j, r: _error(r) / base[j.target]),
+        (panels[1], "error of a linear probe on the surrogate\nafter the last epoch", lambda j, r: _last_probe(r)),
+        (panels[2], "held-out discrepancy\nbefore the encoder is trained", lambda j, r: _held_out(r)),
+    ):
+        _points(axes, found, targets, pick)
+        axes.set_ylabel(title, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yscale("log")
+    panels[0].axhline(1, color="0.6", linewidth=0.8, zorder=0)
+    panels[2].set_xticks(range(len(targets)), targets)
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(handles.values(), handles.keys(), ncols=4, loc="outside upper center", frameon=False, fontsize=9)
+    return drawn
+
+
+def _error(result: dict) -> float:
+    return result["result"]["test"] if "result" in result else np.nan
+
+
+def _last_probe(result: dict) -> float:
+    return list(next(iter(result["probe_error"].values())).values())[-1]
+
+
+def _held_out(result: dict) -> float:
+    found = (result["discrepancy"] or {}).get("held_out")
+    return np.nan if found is None else found
+
+
+def _mean(found: Found, method: str, pick: Callable[[dict], float]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for job, result in found:
+        if job.method == method:
+            values.setdefault(job.target, []).append(pick(result))
+    return {target: float(np.mean(each)) for target, each in values.items()}
+
+
+def _points(axes: Axes, found: Found, targets: list[str], pick: Callable[[Job, dict], float]) -> None:
+    names = [name for name in dict.fromkeys(job.method for job, _ in found) if name != UNTOUCHED]
+    for m, name in enumerate(names):
+        values = [[pick(j, r) for j, r in found if (j.method, j.target) == (name, target)] for target in targets]
+        places = np.arange(len(targets)) + 0.09 * (m - (len(names) - 1) / 2)
+        for place, own in zip(places, values, strict=True):
+            axes.plot(np.full(len(own), place), own, ".", color=COLOURS[m % 8], alpha=0.4, markersize=3)
+        means = [np.mean(own) if own else np.nan for own in values]
+        spread = [np.std(own, ddof=1) if len(own) > 1 else 0.0 for own in values]
+        axes.errorbar(places, means, spread, fmt=MARKERS[m], color=COLOURS[m % 8], capsize=2, markersize=6, label=name)
+    for t, target in enumerate(targets):
+        for job, result in found:
+            value = pick(job, result) if (job.method, job.target) == (UNTOUCHED, target) else np.nan
+            if np.isfinite(value):
+                axes.hlines(value, t - 0.42, t + 0.42, color="0.3", linestyle="--", label="the source as it is")

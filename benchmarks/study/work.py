@@ -1,0 +1,100 @@
+"""What one job does: train, probe the source's knowledge that is left, and measure the discrepancy."""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from modgap.errors import InputError
+from modgap.logits import LogitsRequest
+from modgap.measure import measure
+from modgap.sources import open_source
+from modgap.transfer.methods import method
+from modgap.transfer.probe import adapted_encoder, linear_probe_error, surrogate_features
+from modgap.transfer.run import Run
+from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.train import TrainRequest, train
+from study.jobs import UNTOUCHED, Job, write_result
+
+__all__ = ["work"]
+
+HEADS = {"minilm": "probe:ner-tweets"}
+SIZES = {"efficientnet-lite0": 64}
+SURROGATES = {
+    "vit-fashion": {"fashion-mnist": "test", "mnist5k": "train"},
+    "efficientnet-lite0": {"fashion-mnist": "test"},
+    "minilm": {"ner-tweets": "train"},
+}
+"""What the source's knowledge is probed on, and which split of it."""
+
+
+def work(job: Job, folder: Path, runs: Path) -> dict:
+    """Train, judge, and write the job's file. One thread, so that the numbers are the same on any number of cores."""
+    torch.set_num_threads(1)
+    place, run, found = runs / job.part / job.name, None, {}
+    began = time.perf_counter()
+    if job.method != UNTOUCHED:
+        run = train(_request(job), place, resume=True)
+        found = _told(run)
+    found["probe_error"] = _probes(job, run)
+    found["discrepancy"] = _discrepancy(job, run)
+    found["cost"] = {**_cost(run), "whole": round(time.perf_counter() - began, 1)}
+    write_result(job, found, folder)
+    return found
+
+
+def _request(job: Job) -> TrainRequest:
+    settings = (*job.settings, f"stage1.surrogate={job.surrogate}", f"stage1.surrogate_split={job.split}")
+    size = SIZES.get(job.source)
+    return TrainRequest(job.method, job.source, job.target, settings, seed=job.seed, limit=job.limit, input_size=size)
+
+
+def _told(run: Run) -> dict:
+    """Its result, and how much the mixed product weighed in each epoch."""
+    result = {name: value for name, value in run.record["result"].items() if name != "seconds"}
+    shares = [line["mixed_share"] for line in _log(run) if "mixed_share" in line]
+    return {"result": result, "samples": run.record["samples"], "mixed_share": shares}
+
+
+def _log(run: Run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _cost(run: Run | None) -> dict:
+    """Seconds of each stage."""
+    seconds: dict[str, float] = {}
+    for line in _log(run) if run else ():
+        seconds[line["stage"]] = round(seconds.get(line["stage"], 0) + line["seconds"], 3)
+    return seconds
+
+
+def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
+    """By surrogate and epoch of stage 2, errors on the half that no run saw; epoch 0 is the source as it is."""
+    source = open_source(job.source).load(SIZES.get(job.source), head=False)
+    parts = source.split()
+    epochs = (0,) if run is None else run.record["recipe"]["stage2"]["keep_epochs"]
+    encoders = {str(epoch): adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
+    found: dict[str, dict[str, float]] = {}
+    for name, split in SURROGATES[job.source].items():
+        surrogate = open_surrogate(name, source, split=split, half=1, limit=1000)
+        # The other surrogate is for the end alone.
+        for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
+            features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
+            found.setdefault(name, {})[epoch] = linear_probe_error(features, surrogate.labels).value
+    return found
+
+
+def _discrepancy(job: Job, run: Run | None) -> dict | None:
+    """Of the search on the target's test samples, with the stage-1 embedder; without a run the source's own."""
+    if run is not None and not method(job.method).trains_embedder_first:
+        return None
+    head, size = HEADS.get(job.source, "own"), SIZES.get(job.source)
+    request = LogitsRequest(split="test", head=head, input_size=size, limit=1000)
+    try:
+        found = measure(job.source, job.target, embedder=run and run.folder, request=request, trials=10_000).result
+    except InputError as error:
+        return {"refused": str(error)}
+    best = found.estimates["search"]
+    return {"held_out": best.held_out, "interval": best.held_out_interval, "calibrated": best.calibrated,
+            "value": best.found.value, "samples": found.n_samples}  # fmt: skip
