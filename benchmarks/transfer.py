@@ -127,7 +127,10 @@ def main() -> None:
     else:
         plan(parts, given.results, given.workers)
     if given.what == "run":
-        run(parts, given.results, given.runs, given.workers, given.most)
+        try:
+            run(parts, given.results, given.runs, given.workers, given.most)
+        except FileNotFoundError as error:
+            sys.exit(f"{error}")
 
 
 if __name__ == "__main__":

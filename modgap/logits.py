@@ -1,6 +1,5 @@
 """Source model x target data -> logits, computed once and kept in the cache."""
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,21 +9,17 @@ from typing import Protocol
 import numpy as np
 
 from modgap import __version__
-from modgap.cache import CorruptEntry, EntryWriter, entry_path, key_of, read_entry
+from modgap.cache import entry_path, key_of
 from modgap.checks import checked_class_count
 from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
 from modgap.label_space import label_space
+from modgap.row_store import RowSink, sound_entry
 from modgap.sources import Source, SourceHandle
 from modgap.targets import SPLITS, Table, Target, open_target
 from modgap.targets.splits import strata, stratified_subset
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_from_file", "source_logits"]
-
-IN_MEMORY = 4 << 30
-"""Logits up to this many bytes survive a disk that fills up while they are written."""
-
-log = logging.getLogger("modgap")
 
 Progress = Callable[[str, float], None]
 
@@ -140,11 +135,7 @@ def source_logits(
 
 
 def _from_cache(path: Path) -> dict | None:
-    try:
-        entry = read_entry(path)
-    except CorruptEntry as error:
-        log.warning("cache entry %s is damaged: %s; computing it again", path, error)
-        return None
+    entry = sound_entry(path)
     if entry is None:
         return None
     arrays, record = entry.arrays, entry.metadata
@@ -214,7 +205,7 @@ def _computed(
     arrays = {"labels": labels, "rows": rows}
     if table.groups:
         arrays["groups"] = table.groups["groups"][rows].astype(np.int64)
-    with _Sink(path, arrays, shape, record) as sink:
+    with RowSink(path, arrays, "logits", shape, record) as sink:
         for batch in logit_batches(
             source, table.samples, rows, embedding, device=device, batch_size=request.batch_size, dtype=request.dtype
         ):
@@ -270,54 +261,6 @@ def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str)
         "dtype": wanted["dtype"],
         "device": device,
     }
-
-
-class _Sink:
-    """Takes batches of logits to the cache, and keeps them in memory where they fit."""
-
-    def __init__(self, path: Path, arrays: dict, shape: tuple[int, int], record: dict):
-        self._path, self._filled, self._writer = path, 0, None
-        self._kept = np.empty(shape, np.float32) if 4 * shape[0] * shape[1] <= IN_MEMORY else None
-        try:
-            self._writer = EntryWriter(path, arrays, "logits", shape, record)
-        except OSError as error:
-            self._without_disk(error)
-
-    def __enter__(self) -> "_Sink":
-        return self
-
-    def __exit__(self, *error) -> None:
-        if error[0] is not None and self._writer:
-            self._writer.discard()
-
-    def append(self, batch: np.ndarray) -> None:
-        if self._kept is not None:
-            self._kept[self._filled : self._filled + len(batch)] = batch
-        self._filled += len(batch)
-        if self._writer:
-            try:
-                self._writer.append(batch)
-            except OSError as error:
-                self._without_disk(error)
-
-    def finish(self) -> np.ndarray:
-        if self._writer:
-            try:
-                self._writer.commit()
-            except OSError as error:
-                self._without_disk(error)
-        if self._kept is not None:
-            return self._kept
-        entry = read_entry(self._path)
-        assert entry is not None
-        return entry.arrays["logits"]
-
-    def _without_disk(self, error: OSError) -> None:
-        self._writer = None
-        reason = f"cannot write to the cache at {self._path.parent} ({error.strerror})"
-        if self._kept is None:
-            raise InputError(f"{reason}, and the logits do not fit in memory; set MODGAP_CACHE to a larger disk")
-        log.warning("%s; going on without it", reason)
 
 
 def logits_from_file(path: str) -> SourceLogits:

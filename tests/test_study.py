@@ -1,5 +1,7 @@
 """The study's quick mode: every kind of job once, and its tables."""
 
+import dataclasses
+import importlib
 import os
 import subprocess
 import sys
@@ -23,10 +25,31 @@ def test_quick_study_prints_its_tables(tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    for title in ("test error", "surrogate linear-probe error", "held-out discrepancy"):
-        assert done.stdout.count(title.split()[0]) >= 2
-    for name in ("untouched", "finetune", "mona"):
-        assert done.stdout.count(f"\n {name} ") == 6
+    for title in (": test error", ": linear-probe error on", "encoder is trained: held out", ": seconds of stage2"):
+        assert done.stdout.count(title) >= 2
+    # Of images two surrogates are probed, of text one.
+    counts = {name: done.stdout.count(f"\n {name} ") for name in ("untouched", "finetune", "mona")}
+    assert counts == {"untouched": 7, "finetune": 7, "mona": 15}
+
+
+def test_study_has_what_the_sweep_chose(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDY.parent))
+    jobs = importlib.import_module("study.jobs")
+    with pytest.raises(FileNotFoundError, match="68 of its jobs are not done"):
+        list(jobs.jobs("2d", tmp_path))
+    for job in jobs.jobs("sweep", tmp_path):
+        error = 2.0 if job.label == "0.1-4.0" else 3.0 if job.label else 4.0
+        # One target alone says otherwise.
+        error -= 1.5 * (job.label == "0.01-0.4" and job.target == "arrowhead" and job.seed == 1)
+        jobs.write_result(job, {"result": {"validation": error}}, tmp_path)
+    listed = list(jobs.jobs("2d", tmp_path))
+    assert len(listed) == 4 * (1 + 5 * 8)
+    for job in listed:
+        assert ("stage1.alpha=0.1" in job.settings and "stage1.lambda=4.0" in job.settings) == (job.method == "mona")
+    changed = dataclasses.replace(listed[0], limit=7)
+    jobs.write_result(changed, {}, tmp_path)
+    assert jobs.done(changed, tmp_path) is not None
+    assert jobs.done(listed[0], tmp_path) is None
 
 
 def test_plan_counts_the_jobs(tmp_path):

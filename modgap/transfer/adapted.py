@@ -21,7 +21,7 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.data import Inputs, TargetData, target_data
 from modgap.transfer.loop import STAGE1
 from modgap.transfer.methods import method
-from modgap.transfer.run import Run, open_run
+from modgap.transfer.run import Run, check_source, open_run
 
 __all__ = ["RunEmbedder", "run_embedder"]
 
@@ -129,7 +129,7 @@ def run_embedder(
         InputError: When the folder is no run, or was stopped in its first stage.
     """
     run = open_run(folder)
-    _same_source(run, source, handle.fingerprint())
+    check_source(run, source, handle.fingerprint())
     _same_target(run, target, opened)
     if run.record["input_size"] != input_size:
         size = run.record["input_size"]
@@ -158,16 +158,6 @@ def _seen_by(record: Mapping[str, Any]) -> str:
     if record["protocol"] != "orca":
         return ""
     return ": under --protocol orca the test chose its epoch; train one with --protocol honest"
-
-
-def _same_source(run: Run, name: str, given: Mapping[str, Any]) -> None:
-    """Refuse another source, or other weights of it; versions of libraries may differ."""
-    trained = run.record["provenance"]["source"]
-    if all(trained.get(part) == given.get(part) for part in ("architecture", "weights")):
-        return
-    if run.record["source"] != name:
-        raise UsageError(f"the run in {run.folder} is of --source {run.record['source']}, not {name}")
-    raise UsageError(f"the run in {run.folder} was trained with other weights of {name}; give those with --weights")
 
 
 def _same_target(run: Run, name: str, opened: Target) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "epoch_file", "open_run", "write_record"]
+__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "check_source", "epoch_file", "open_run", "write_record"]
 
 RECORD = "run.json"
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
+EPOCHS = "epochs"
 SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
 """What readers of a record rely on."""
 
@@ -36,6 +37,11 @@ class Run:
         return self.record.get("result") is not None
 
     @property
+    def kept_epochs(self) -> list[int]:
+        """Epochs of stage 2 whose weights are there."""
+        return sorted(int(path.stem) for path in (self.folder / EPOCHS).glob("*.safetensors") if path.stem.isdigit())
+
+    @property
     def weights(self) -> Path:
         """The chosen weights of the whole model."""
         return self.folder / WEIGHTS
@@ -43,7 +49,7 @@ class Run:
 
 def epoch_file(folder: Path, epoch: int) -> Path:
     """Where the weights after an epoch of stage 2 lie, if the recipe keeps them."""
-    return folder / "epochs" / f"{epoch:05d}.safetensors"
+    return folder / EPOCHS / f"{epoch:05d}.safetensors"
 
 
 def open_run(folder: str | Path) -> Run:
@@ -64,6 +70,25 @@ def open_run(folder: str | Path) -> Run:
     if missing := [name for name in SETTINGS if name not in record]:
         raise InputError(f"expected {', '.join(missing)} in {place / RECORD}, found none; it was changed by hand")
     return Run(place, record)
+
+
+def check_source(run: Run, name: str, given: Mapping[str, Any]) -> None:
+    """Refuse another source than the run's, or other weights of it; versions of libraries may differ.
+
+    Args:
+        run: The run.
+        name: Of the source.
+        given: Its fingerprint.
+
+    Raises:
+        UsageError: When it is another.
+    """
+    trained = run.record["provenance"]["source"]
+    if all(trained.get(part) == given.get(part) for part in ("architecture", "weights")):
+        return
+    if run.record["source"] != name:
+        raise UsageError(f"the run in {run.folder} is of --source {run.record['source']}, not {name}")
+    raise UsageError(f"the run in {run.folder} was trained with other weights of {name}; give those with --weights")
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:

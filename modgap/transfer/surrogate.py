@@ -1,12 +1,13 @@
 """Labelled surrogate data of the source's own modality: what stage 1 aligns to, and what probes look at."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modgap.cache import key_of
 from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources import Batch, Input, Parts, Source, SourceHandle, TextInput, source_infos
@@ -93,13 +94,13 @@ class SurrogateBatch:
 
     Attributes:
         given: What the source's embedder takes.
-        labels: Class of each sample, shape (B,).
+        labels: Class of each sample, shape (B,); None where nobody asks for them.
         words: Position of the labelled word's first token in each text, shape (B,); None where whole samples are
             labelled.
     """
 
     given: Batch
-    labels: "Tensor"
+    labels: "Tensor | None" = None
     words: "Tensor | None" = None
 
     def pooled(self, tokens: "Tensor") -> "Tensor":
@@ -153,18 +154,27 @@ class Surrogate:
         """
         import torch
 
-        chosen = [self.samples[int(row)] for row in rows]
-        labels = torch.from_numpy(self.labels[rows]).to(device)
-        words = [sample for sample in chosen if isinstance(sample, WordInText)]
-        if words:
-            assert isinstance(self.input, TextInput)
-            given = self.input.batch([word.text for word in words], device)
-            return SurrogateBatch(given, labels, torch.from_numpy(_first_tokens(self.input, words)).to(device))
-        pieces = [self.embedding.pieces(sample) for sample in chosen]
-        if any(len(each) != 1 for each in pieces):
-            most = max(len(each) for each in pieces)
+        found = [self.pieces(self.samples[int(row)]) for row in rows]
+        if any(len(each) != 1 for each in found):
+            most = max(len(each) for each in found)
             raise InputError(f"expected a surrogate whose samples are one piece of input each, got {most} pieces")
-        return SurrogateBatch(self.input.batch([each[0] for each in pieces], device), labels)
+        labels = torch.from_numpy(self.labels[rows]).to(device)
+        return replace(self.collated([each[0] for each in found], device), labels=labels)
+
+    def pieces(self, sample: Any) -> list[Any]:
+        """A sample's pieces; a word in its text is one."""
+        return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
+
+    def collated(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
+        """Pieces (B,) as a batch on the device, without labels."""
+        import torch
+
+        words = [piece for piece in pieces if isinstance(piece, WordInText)]
+        if not words:
+            return SurrogateBatch(self.input.batch(pieces, device))
+        assert isinstance(self.input, TextInput)
+        given = self.input.batch([word.text for word in words], device)
+        return SurrogateBatch(given, words=torch.from_numpy(_first_tokens(self.input, words)).to(device))
 
 
 def _first_tokens(own: TextInput, words: list[WordInText]) -> np.ndarray:
@@ -294,8 +304,9 @@ def open_surrogate(
             f"expected a surrogate of at least two classes, one of them with two samples; {name} has {len(rows)} "
             f"samples of {len(np.unique(labels))} classes in what was asked for"
         )
-    provenance = {"name": target.name, "split": split or "train", "half": half, "limit": limit, "seed": seed,
-                  "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
+    data = {"manifest": key_of(target.fingerprint["manifest"]), "files": target.fingerprint["files"]}
+    provenance = {"name": target.name, "data": data, "split": split or "train", "half": half, "limit": limit,
+                  "seed": seed, "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
     names = tuple(str(each) for each in table.classes or ())
     return Surrogate(chosen.samples, labels, names, embedding, source.input, provenance)
 

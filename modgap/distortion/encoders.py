@@ -1,0 +1,129 @@
+"""Encoders whose features are compared: a source as it is, and what runs made of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from modgap.digests import file_digest
+from modgap.errors import InputError, UsageError
+from modgap.sources import Parts, SourceHandle
+from modgap.transfer.run import Run, check_source, epoch_file, open_run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Encoder", "Epochs", "encoders_of_runs", "untouched"]
+
+Epochs = Literal["chosen", "all"] | Sequence[int]
+"""Which weights of a run: the chosen ones, those of all epochs that it kept, or those of these epochs."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder before it is loaded.
+
+    Attributes:
+        run: The run that trained it; None for the source as it is.
+        epoch: Of stage 2; 0 for the source as it is, None for the run's chosen weights.
+    """
+
+    run: Run | None = None
+    epoch: int | None = 0
+
+    @property
+    def method(self) -> str:
+        """Of the run; `untouched` without one."""
+        return "untouched" if self.run is None else str(self.run.record["method"])
+
+    @property
+    def target(self) -> str | None:
+        """What the run was trained on."""
+        return None if self.run is None else str(self.run.record["target"])
+
+    @property
+    def seed(self) -> int | None:
+        """Of the run."""
+        return None if self.run is None else int(self.run.record["seed"])
+
+    @property
+    def after(self) -> int | None:
+        """Epochs of stage 2 that made it: of chosen weights the epoch that was chosen."""
+        if self.run is None or self.epoch is not None:
+            return self.epoch
+        return (self.run.record["result"] or {}).get("epoch")
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others."""
+        if self.run is None:
+            return "untouched"
+        return f"{self.method} {self.target} epoch {self.after} seed {self.seed}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides its weights, beside the source."""
+        if self.run is None:
+            return {"encoder": "untouched"}
+        path = self.run.weights if self.epoch is None else epoch_file(self.run.folder, self.epoch)
+        return {"encoder": file_digest(path)}
+
+    def load(self, parts: Parts) -> "nn.Module":
+        """The encoder in evaluation mode.
+
+        Args:
+            parts: Of the source.
+        """
+        from modgap.transfer.probe import adapted_encoder
+
+        return parts.encoder if self.run is None else adapted_encoder(self.run, parts, self.epoch)
+
+
+def untouched() -> Encoder:
+    """The source's encoder as it is."""
+    return Encoder()
+
+
+def encoders_of_runs(
+    folders: Sequence[str], source: str, handle: SourceHandle, epochs: Epochs = "chosen"
+) -> list[Encoder]:
+    """What runs made of a source's encoder, in the order of the folders and of the epochs.
+
+    Args:
+        folders: Of runs; FOLDER@EPOCH for one epoch's weights.
+        source: Name of the source.
+        handle: The source; each run must have started from it.
+        epochs: Of folders without @EPOCH.
+
+    Raises:
+        InputError: When a folder is no run, or an epoch was not kept.
+        UsageError: When a run is of another source.
+    """
+    found, fingerprint = [], handle.fingerprint()
+    for text in folders:
+        folder, epoch = _divided(text)
+        run = open_run(folder)
+        check_source(run, source, fingerprint)
+        found += [Encoder(run, each) for each in _chosen_epochs(run, epochs if epoch is None else (epoch,))]
+    return found
+
+
+def _divided(text: str) -> tuple[str, int | None]:
+    folder, at, epoch = text.rpartition("@")
+    if not at or not epoch.isdigit():
+        return text, None
+    return folder, int(epoch)
+
+
+def _chosen_epochs(run: Run, epochs: Epochs) -> list[int | None]:
+    if epochs == "chosen":
+        if not run.finished:
+            raise InputError(f"the run in {run.folder} is not finished; go on with modgap train --resume")
+        return [None]
+    if epochs == "all":
+        if not run.kept_epochs:
+            raise InputError(f"the run in {run.folder} kept no epochs; train with --set 'stage2.keep_epochs=[1, 5]'")
+        return list(run.kept_epochs)
+    assert not isinstance(epochs, str)
+    if absent := [epoch for epoch in epochs if epoch not in run.kept_epochs]:
+        kept = ", ".join(map(str, run.kept_epochs)) or "none"
+        raise UsageError(f"the run in {run.folder} kept epochs {kept}, not {absent[0]}")
+    return list(epochs)
