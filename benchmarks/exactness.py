@@ -1,6 +1,6 @@
 """Does the search find the optimum? Against enumeration, and against a branch and bound that proves it.
 
-    python benchmarks/exactness.py [--problems 50]    under a minute on two cores
+    python benchmarks/exactness.py [--problems 50]    about five minutes on two cores
 
 200 problems of 12 source and 4 target classes (half noise, half signal) by enumeration, with the
 search's own enumeration and the Monte-Carlo start switched off. Then problems of 30 source and 8 target

@@ -9,8 +9,8 @@
 Each job is one `modgap train` and its diagnostics on one thread, and leaves one file in benchmarks/results/transfer;
 one that was stopped goes on from its newest checkpoint. Parts:
 
-    sweep      alpha x lambda on two targets that are in no other part but `steps` (vit-fashion); what is best on their
-               validation splits is MoNA's in all parts that follow
+    sweep      alpha x lambda on two targets that are in no other part but `steps` (vit-fashion), two seeds; what is
+               best there is MoNA's in all parts that follow
     2d         vit-fashion, four targets, eight methods, five seeds
     surrogate  the same on two targets with mnist5k in place of Fashion-MNIST
     ablation   MoNA without the task's loss, with other objectives and switches, two targets, five seeds

@@ -206,7 +206,10 @@ def _sweep(folder: Path) -> None:
         if result and result["mixed_share"]:
             shares.setdefault(job.label, []).append(np.mean(result["mixed_share"]))
     for title, values in (
-        ("validation error over emb's, mean over target and seed", {k: np.exp(np.mean(v)) for k, v in logs.items()}),
+        (
+            "test error over emb's, geometric mean over target and seed",
+            {k: np.exp(np.mean(v)) for k, v in logs.items()},
+        ),
         ("weight of the mixed product", {k: np.mean(v) for k, v in shares.items()}),
     ):
         rows = [[f"{alpha:g}", *(f"{values[f'{alpha}-{weight}']:.3g}" for weight in WEIGHTS)] for alpha in ALPHAS]
