@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from modgap.discrepancy.chain import Data, run_chain
+from modgap.discrepancy.chain import Data, Outcome, run_chain
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 
@@ -22,10 +22,11 @@ class KWayEstimate:
 
     Attributes:
         value: Mean of its value.
-        interval: 95 % interval of that mean over choices of classes and samples (Student's t). Choices
-            overlap, the more so the closer k is to K, and the interval is then too short.
-        held_out: Mean of its held-out value; None where nothing could be tested.
-        held_out_interval: Its interval.
+        interval: 95 % interval of that mean over choices of k classes alone (Student's t): of what other choices
+            would have given with these samples, not other samples.
+        held_out: Mean over all samples tested in all choices; None where nothing could be tested.
+        held_out_interval: Its 95 % interval over samples, or groups of them, and over choices of classes: the
+            variances of both are added, which is on the safe side, since choices also differ by their samples.
     """
 
     value: float
@@ -75,13 +76,14 @@ def k_way(
     checked_k_way(space, classes, data.logits.shape[1])
     each = int(np.bincount(space.labels).min())
     own = replace(data, n_classes=classes, groups=None)
-    values: dict[str, list[tuple[float, float | None]]] = {name: [] for name in data.names}
-    for part, groups in _choices(data, space, classes, each, subsets):
+    found = {name: _Sums(data.groups, len(space)) for name in data.names}
+    for part, members in _choices(data, space, classes, each, subsets):
+        groups = None if data.groups is None else data.groups[members]
         for name, outcome in run_chain(_regrouped(own, groups), part)[0].items():
-            values[name].append((outcome.found.value, outcome.held_out.value if outcome.held_out else None))
+            found[name].add(outcome, members)
     if seconds is not None:
         seconds["k_way"] = time.perf_counter() - began
-    return KWay(classes, subsets, each, 1 - 1 / classes, {name: _mean(found) for name, found in values.items()})
+    return KWay(classes, subsets, each, 1 - 1 / classes, {name: sums.estimate() for name, sums in found.items()})
 
 
 def checked_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
@@ -109,26 +111,57 @@ def _regrouped(data: Data, groups: np.ndarray | None) -> Data:
 
 def _choices(
     data: Data, space: LabelSpace, classes: int, each: int, subsets: int
-) -> Iterator[tuple[LabelSpace, np.ndarray | None]]:
-    """Random choices of classes and of samples, renumbered 0..k-1, and the groups of the samples."""
+) -> Iterator[tuple[LabelSpace, np.ndarray]]:
+    """Random choices of classes and of samples, renumbered 0..k-1, and the numbers of the samples."""
     rng = np.random.default_rng([data.seed, 0xE5])
     by_class = [np.flatnonzero(space.labels == k) for k in range(space.n_classes)]
     for _ in range(subsets):
         chosen = rng.permutation(space.n_classes)[:classes]
         members = np.concatenate([rng.permutation(by_class[k])[:each] for k in chosen])
         part = replace(space.only(members), labels=np.repeat(np.arange(classes), each), n_classes=classes)
-        yield part, None if data.groups is None else data.groups[members]
+        yield part, members
 
 
-def _mean(found: list[tuple[float, float | None]]) -> KWayEstimate:
-    value = np.array([one for one, _ in found])
-    held = np.array([other for _, other in found if other is not None])
-    interval = _interval(value)
-    if len(held) < 2:
-        return KWayEstimate(float(value.mean()), interval, None, None)
-    return KWayEstimate(float(value.mean()), interval, float(held.mean()), _interval(held))
+class _Sums:
+    """What the choices gave: their values, and what was tested on each sample or group of samples."""
+
+    def __init__(self, groups: np.ndarray | None, n: int):
+        self.units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+        self.values: list[float] = []
+        self.held: list[float] = []
+        self.wrong, self.weights = np.zeros(self.units.max() + 1), np.zeros(self.units.max() + 1)
+
+    def add(self, outcome: Outcome, members: np.ndarray) -> None:
+        self.values.append(outcome.found.value)
+        if (held := outcome.held_out) is None:
+            return
+        self.held.append(held.value)
+        units = self.units[members[held.tested]]
+        np.add.at(self.wrong, units, held.terms * held.weights)
+        np.add.at(self.weights, units, held.weights)
+
+    def estimate(self) -> KWayEstimate:
+        values = np.array(self.values)
+        reach = _quantile(len(values)) * np.sqrt(_variance_of_mean(values))
+        value, interval = float(values.mean()), (float(values.mean() - reach), float(values.mean() + reach))
+        if len(self.held) < 2:
+            return KWayEstimate(value, interval, None, None)
+        return KWayEstimate(value, interval, *self._held_out())
+
+    def _held_out(self) -> tuple[float, tuple[float, float]]:
+        seen = self.weights > 0
+        wrong, weights = self.wrong[seen], self.weights[seen]
+        mean = float(wrong.sum() / weights.sum())
+        # Of a ratio of sums over independent units.
+        residuals = (wrong - mean * weights) / weights.mean()
+        variance = _variance_of_mean(residuals) + _variance_of_mean(np.array(self.held))
+        reach = float(_quantile(min(len(self.held), len(wrong))) * np.sqrt(variance))
+        return mean, (max(0.0, mean - reach), min(1.0, mean + reach))
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    reach = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)
+def _variance_of_mean(values: np.ndarray) -> float:
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def _quantile(size: int) -> float:
+    return float(stats.t.ppf(0.975, max(1, size - 1)))
