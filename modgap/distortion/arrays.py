@@ -31,7 +31,9 @@ def centred_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
     """
     array = np.asarray(features)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InputError(f"expected features of shape (n, D) and a real type of {name}, got {array.dtype} {array.shape}")
+        raise InputError(
+            f"expected features of shape (n, D) and a real type of {name}, got {array.dtype} {array.shape}"
+        )
     if len(array) < least or not array.shape[1]:
         raise InputError(f"expected at least {least} samples with features of {name}, got features {array.shape}")
     _refuse_not_finite(array, name)
@@ -79,7 +81,9 @@ def checked_count(name: str, value: int, low: int, high: int | None = None) -> i
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
-        raise UsageError(f"expected {name} of {f'at least {low}' if high is None else f'{low} to {high}'}, got {value!r}")
+        raise UsageError(
+            f"expected {name} of {f'at least {low}' if high is None else f'{low} to {high}'}, got {value!r}"
+        )
     return int(value)
 
 

@@ -99,7 +99,11 @@ def tsne_maps(
         places[name] = found
         coordinates = found.astype(np.float32)
         parameters = _parameters(np.shape(features[name])[1], array.shape[1], perplexity, used, seed)
-        parameters |= {"initialisation": initialisation, "iterations": list(iterations), "gradient": _gradient(len(array))}
+        parameters |= {
+            "initialisation": initialisation,
+            "iterations": list(iterations),
+            "gradient": _gradient(len(array)),
+        }
         quality = map_quality(coordinates, features[name], classes, neighbours=neighbours, threads=threads)
         maps[name] = TsneMap(name, coordinates, divergence, quality, parameters)
     return maps

@@ -98,9 +98,7 @@ class _Found:
     intrusion: int
 
 
-def _looked_at(
-    points: np.ndarray, classes: np.ndarray, count: int, others: np.ndarray | None, threads: int
-) -> _Found:
+def _looked_at(points: np.ndarray, classes: np.ndarray, count: int, others: np.ndarray | None, threads: int) -> _Found:
     """Nearest neighbours of all points, and by how much the others' neighbours are not among them."""
     norms = (points**2).sum(axis=1)
     members = np.eye(classes.max() + 1)[classes]
