@@ -5,8 +5,8 @@ With kernels K and L whose diagonals are set to 0, row sums k = K1 and l = L1, a
     HSIC = (T + (1'k)(1'l) / ((n - 1)(n - 2)) - 2 k'l / (n - 2)) / (n (n - 3)).
 
 For linear kernels of centred features X and Y, with squared norms d and e of their rows, k = -d, l = -e and
-T = ||X'Y||^2 - d'e, so no n x n matrix is needed. Each sum without one sample is known from sums over that sample's row,
-which gives the delete-one jackknife at the cost of one estimate.
+T = ||X'Y||^2 - d'e, so no n x n matrix is needed. Each sum without one sample is known from sums over that sample's
+row, which gives the delete-one jackknife at the cost of one estimate.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,8 @@ def hsic(terms: Terms) -> float:
 
 def hsic_without_each(terms: Terms) -> np.ndarray:
     """The estimate without each of the samples, (n,)."""
-    assert terms.first_second is not None and terms.second_first is not None
+    assert terms.first_second is not None
+    assert terms.second_first is not None
     first, second = terms.first, terms.second
     product = first @ second - first * second - terms.first_second - terms.second_first + terms.both
     total = terms.both.sum() - 2 * terms.both
@@ -132,8 +133,8 @@ class _Gaussian:
         median = float(np.median(squares[np.triu_indices(len(some), 1)]))
         if median <= 1e-12 * self.norms.max():
             raise InputError(
-                "expected a median distance above 0 for a Gaussian kernel, but at least half of the pairs of samples have "
-                "the same features; take linear_cka, or leave repeated samples out"
+                "expected a median distance above 0 for a Gaussian kernel, but at least half of the pairs of samples "
+                "have the same features; take linear_cka, or leave repeated samples out"
             )
         self.scale = -1 / (2 * median * bandwidth**2)
 

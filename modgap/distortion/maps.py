@@ -16,8 +16,8 @@ __all__ = ["MapQuality", "TsneMap", "map_quality", "tsne_maps"]
 
 LEAST_SAMPLES, DIMENSIONS = 16, 50
 EXAGGERATION = 12
-GRID_FROM = 10_000
-"""From so many samples on forces are interpolated on a grid: its time hardly grows with the samples."""
+GRID_FROM = 4_000
+"""From so many samples on forces are interpolated on a grid, which is then faster than a tree, and as good."""
 INITIALISATIONS = ("shared", "pca")
 
 
@@ -52,16 +52,17 @@ def tsne_maps(
     neighbours: int = NEIGHBOURS,
     threads: int = 1,
 ) -> dict[str, TsneMap]:
-    """Maps of several encoders' features of the same samples that can be compared by eye (van der Maaten, Hinton 2008).
+    """Maps of several encoders' features of the same samples that can be compared by eye (MoNA, section 2.2, Fig. 2).
 
-    Features of more than 50 dimensions are reduced to their 50 first principal components. Nearest neighbours are exact:
-    with approximate ones the bits of a map would depend on the number of threads.
+    They are by t-SNE (van der Maaten and Hinton 2008). Features of more than 50 dimensions are reduced to their 50
+    first principal components. Nearest neighbours are exact: with approximate ones a map would depend on the number of
+    threads. A seed gives the same bits on one machine; rounding on another may move single samples visibly.
 
     Args:
         features: Features (n, D) of each encoder, the untouched one first; D may differ.
         labels: Classes (n,); only the quality depends on them.
-        perplexity: How many neighbours matter to a sample, at least 2; lowered to (n - 1) // 3 where there are few samples
-            and said so in the parameters.
+        perplexity: How many neighbours matter to a sample, at least 2; lowered to (n - 1) // 3 where there are few
+            samples, which the parameters say.
         initialisation: `shared`: all maps start from the first two principal components of the first encoder.
             `pca`: each starts from its own, and is turned onto the first map in the end.
         seed: Of the jitter on the start, 1 % of its spread.

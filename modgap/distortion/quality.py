@@ -48,8 +48,8 @@ def map_quality(
 ) -> MapQuality:
     """Quality of a map in one pass over the distances in the map and one over those in the features.
 
-    Values are those of scikit-learn's `trustworthiness` and `silhouette_score`, but no n x n matrix is held, and ties of
-    distances in the features count in the map's favour.
+    Values are those of scikit-learn's `trustworthiness` and `silhouette_score`, but no n x n matrix is held, and ties
+    of distances in the features count in the map's favour.
 
     Args:
         coordinates: Places (n, 2).

@@ -156,8 +156,8 @@ def _table(firsts: Sequence[Any], seconds: Sequence[Any], pair: Callable[[Any, A
 def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) -> Table:
     """Linear centred kernel alignment, in [-1, 1], from the unbiased estimator of HSIC: 0 expected where independent.
 
-    It leaves rotation and scale free. HSIC is Song et al.'s (2012) estimator, as in Kornblith et al. (2019) and Nguyen et
-    al. (2021), by an identity without n x n matrix (see `_hsic`). The interval is by the delete-one jackknife.
+    It leaves rotation and scale free. HSIC is Song et al.'s (2012) estimator, as in Kornblith et al. (2019) and
+    Nguyen et al. (2021), by an identity without n x n matrix (see `_hsic`). The interval is by the delete-one jackknife.
     """
     with one_thread():
         return _cka_table("linear_cka", *_hsic.linear_terms(firsts, seconds, interval))
@@ -188,8 +188,8 @@ def _cka_table(name: str, cross: list[list[_hsic.Terms]], own: list[_hsic.Terms]
     for terms in (*own, *others):
         if not _hsic.varies(terms):
             raise InputError(
-                f"{name} is not defined for features whose samples are all equally far from each other; take more samples"
-                " or another layer"
+                f"{name} is not defined for features whose samples are all equally far from each other; "
+                "take more samples or another layer"
             )
     return [
         [_cka(name, cell, mine, theirs) for cell, theirs in zip(row, others, strict=True)]
@@ -219,8 +219,8 @@ def _interval(value: float, spread: float, low: float) -> tuple[float, float]:
 def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, seed: int = 0) -> Table:
     """Orthogonal Procrustes similarity, in [0, 1]: trace of the best rotation of one onto the other.
 
-    It is the nuclear norm of X'Y for centred features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021) is
-    sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises with
+    It is the nuclear norm of X'Y for centred features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
+    is sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises with
     D / n: the null is the similarity after the second's samples were shuffled. The interval is by the infinitesimal
     jackknife.
 
@@ -239,7 +239,7 @@ def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, se
 
 def _unit(array: np.ndarray) -> np.ndarray:
     """Features of Frobenius norm 1 in at most n dimensions, turned: all the same to Procrustes."""
-    low = np.linalg.qr(array.T, mode="r").T if array.shape[1] > len(array) else array
+    low = np.asarray(np.linalg.qr(array.T, mode="r")).T if array.shape[1] > len(array) else array
     return low / np.linalg.norm(low)
 
 
