@@ -89,7 +89,7 @@ def test_maps_of_equal_features_are_equal_and_classes_lie_apart():
     maps = tsne_maps({"a": x, "b": 4 * x}, labels)
     np.testing.assert_array_equal(maps["a"].coordinates, maps["b"].coordinates)
     quality = maps["a"].quality
-    assert quality.agreement_map > 0.95
+    assert quality.agreement_map > 0.85
     assert quality.silhouette_map > 0.5
     assert quality.trustworthiness > 0.8
 

@@ -37,7 +37,9 @@ def centred_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
     if len(array) < least or not array.shape[1]:
         raise InputError(f"expected at least {least} samples with features of {name}, got features {array.shape}")
     _refuse_not_finite(array, name)
-    scaled = np.zeros(array.shape) if (array == array[0]).all() else array / np.abs(array.astype(np.float64)).max()
+    scaled = array.astype(np.float64)
+    scaled /= np.abs(scaled).max() or 1.0
+    scaled -= scaled[0]  # Exact where nothing differs, unlike the mean.
     scaled -= scaled.mean(axis=0)
     largest = np.abs(scaled).max()
     if not largest:

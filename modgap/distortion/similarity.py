@@ -157,7 +157,8 @@ def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) ->
     """Linear centred kernel alignment, in [-1, 1], from the unbiased estimator of HSIC: 0 expected where independent.
 
     It leaves rotation and scale free. HSIC is Song et al.'s (2012) estimator, as in Kornblith et al. (2019) and
-    Nguyen et al. (2021), by an identity without n x n matrix (see `_hsic`). The interval is by the delete-one jackknife.
+    Nguyen et al. (2021), by an identity without n x n matrix where D < n (see `_hsic`). The interval is by the
+    delete-one jackknife.
     """
     with one_thread():
         return _cka_table("linear_cka", *_hsic.linear_terms(firsts, seconds, interval))
@@ -220,9 +221,9 @@ def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, se
     """Orthogonal Procrustes similarity, in [0, 1]: trace of the best rotation of one onto the other.
 
     It is the nuclear norm of X'Y for centred features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
-    is sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises with
-    D / n: the null is the similarity after the second's samples were shuffled. The interval is by the infinitesimal
-    jackknife.
+    is sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises
+    with D / n: the null is the similarity after the second's samples were shuffled. The interval is by the
+    infinitesimal jackknife.
 
     Args:
         firsts: Features.

@@ -1,0 +1,182 @@
+"""Figures of maps and similarity at the width they are printed in, their text at 8 points or more."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from modgap.distortion.arrays import checked_count
+from modgap.distortion.maps import TsneMap
+from modgap.distortion.quality import MapQuality
+from modgap.distortion.similarity import SimilarityGrid
+from modgap.errors import InputError, UsageError
+
+__all__ = ["map_grid", "similarity_heat_map"]
+
+# Okabe and Ito's colours, yellow darkened to be seen on white; markers tell apart what colours do not.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h")
+ONE_COLUMN, TWO_COLUMNS = 3.4, 6.8
+"""Widths of print, in inches."""
+SMALL, LARGE = 8, 9
+CLASSES_NAMED = 24
+SLICES = 6
+CELL = 0.34
+"""Inches that a value with two decimals needs."""
+
+
+def map_grid(
+    maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str], columns: int | None = None
+) -> Figure:
+    """One panel an encoder, all to one scale, classes by colour and marker: MoNA's Fig. 2 with what it leaves unsaid.
+
+    Under each panel stand k-NN agreement and silhouette in the map and in the features, at the foot the parameters.
+
+    Args:
+        maps: The maps, titles as keys.
+        labels: Classes (n,), indices of `class_names`.
+        class_names: Name of each class.
+        columns: Panels side by side; three, or as many as there are maps if fewer.
+
+    Raises:
+        InputError: When maps and labels differ in their samples, or a label has no name.
+        UsageError: When there are no maps, or not one column.
+    """
+    if not maps:
+        raise UsageError("expected at least one map for a figure, got none")
+    classes = _checked_classes(maps, np.asarray(labels), len(class_names))
+    columns = min(len(maps), checked_count("columns", 3 if columns is None else columns, 1))
+    rows = -(-len(maps) // columns)
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    present = np.unique(classes)
+    handles = [_handle(number, class_names[number]) for number in present[:CLASSES_NAMED]]
+    across = max(1, int(width / (0.35 + 0.075 * max(len(str(handle.get_label())) for handle in handles))))
+    across = min(across, len(handles))
+    caption = _caption(maps, len(classes), len(present), width)
+    extra = 0.18 * (-(-len(handles) // across) + caption.count("\n") + 1) + 0.2
+    figure = Figure(figsize=(width, rows * (width / columns + 0.45) + extra), layout="constrained")
+    reach = 1.05 * max(np.abs(one.coordinates).max() for one in maps.values())
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (name, one) in zip(panels, maps.items(), strict=False):
+        _panel(axes, name, one, classes, reach)
+    for axes in panels[len(maps) :]:
+        axes.set_axis_off()
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=across,
+        frameon=False,
+        fontsize=SMALL,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+    figure.supxlabel(caption, fontsize=SMALL)
+    return figure
+
+
+def _checked_classes(maps: Mapping[str, TsneMap], labels: np.ndarray, names: int) -> np.ndarray:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise InputError(f"expected labels as integers of shape (n,), got {labels.dtype} {labels.shape}")
+    if labels.min() < 0 or labels.max() >= names:
+        raise InputError(
+            f"expected labels from 0 to {names - 1}, one for each of {names} class names, got "
+            f"{labels.min()} to {labels.max()}; name every class"
+        )
+    for name, one in maps.items():
+        if len(one.coordinates) != len(labels):
+            raise InputError(
+                f"expected one label for each sample of map {name}: {len(one.coordinates)}, got {len(labels)}"
+            )
+    return labels
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes neither for a formula nor for a label to hide."""
+    return str(text).replace("$", r"\$").replace("_", " _", 1 if str(text).startswith("_") else 0)
+
+
+def _style(number: int) -> tuple[str, str]:
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+
+
+def _handle(number: int, name: str) -> Line2D:
+    colour, marker = _style(number)
+    short = textwrap.shorten(name, 28, placeholder=" …") if len(name) > 28 else name
+    return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=4.5, label=_plain(short[:28]))
+
+
+def _caption(maps: Mapping[str, TsneMap], samples: int, classes: int, width: float) -> str:
+    """What all maps share, in lines that fit the width; what differs between them is given for each."""
+    first = next(iter(maps.values())).parameters
+    start = {"shared": "one start for all", "pca": "own starts, turned onto the first"}
+    told = [
+        f"{samples:,} samples of {classes} classes" + (f" ({CLASSES_NAMED} named)" if classes > CLASSES_NAMED else ""),
+        f"t-SNE ({first['library']})",
+        f"perplexity {first['perplexity']:g}" + (" (lowered)" if "perplexity_asked" in first else ""),
+        start[first["initialisation"]],
+        "+".join(str(number) for number in first["iterations"]) + " iterations",
+        f"seed {first['seed']}",
+    ]
+    kept = sorted({one.parameters["principal_components"] for one in maps.values()} - {None})
+    if kept:
+        told.insert(2, f"on {kept[-1]} principal components")
+    return textwrap.fill(", ".join(told), int(width / 0.062))
+
+
+def _panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, reach: float) -> None:
+    size = float(np.clip(6000 / len(classes), 1.5, 14))
+    # In slices, so that no class lies on top of all others.
+    order = np.random.default_rng(0).permutation(len(classes))
+    for some in np.array_split(order, SLICES):
+        for number in np.unique(classes[some]):
+            colour, marker = _style(number)
+            places = one.coordinates[some[classes[some] == number]]
+            axes.scatter(places[:, 0], places[:, 1], s=size, c=colour, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set(color="#B0B0B0", linewidth=0.6)
+    axes.set_title(_plain(name), fontsize=LARGE)
+    axes.set_xlabel(_told(one.quality), fontsize=SMALL)
+
+
+def _told(quality: MapQuality) -> str:
+    lines = [
+        f"{quality.neighbours}-NN agreement {quality.agreement_map:.2f} (features {quality.agreement_features:.2f})"
+    ]
+    if quality.silhouette_map is not None and quality.silhouette_features is not None:
+        lines.append(f"silhouette {quality.silhouette_map:.2f} (features {quality.silhouette_features:.2f})")
+    return "\n".join(lines)
+
+
+def similarity_heat_map(grid: SimilarityGrid, title: str) -> Figure:
+    """Similarity of all pairs of layers, the first encoder's from the bottom up; values in the cells where they fit.
+
+    Args:
+        grid: The similarities.
+        title: Above the figure.
+    """
+    rows, columns = grid.values.shape
+    margin = 0.35 + 0.065 * max(len(name) for name in grid.rows) + 0.75
+    cell = min(CELL * 1.15, max(0.05, (TWO_COLUMNS - margin) / columns))
+    width = max(ONE_COLUMN, columns * cell + margin)
+    height = rows * cell + 0.75 + 0.065 * max(len(name) for name in grid.columns)
+    figure = Figure(figsize=(width, max(height, 1.6)), layout="constrained")
+    axes = figure.subplots()
+    low = min(0.0, float(grid.values.min()))
+    image = axes.imshow(grid.values, cmap="cividis", vmin=low, vmax=1, origin="lower", aspect="auto")
+    every = max(1, int(np.ceil(0.14 / cell)))
+    axes.set_xticks(range(0, columns, every), [_plain(name) for name in grid.columns[::every]], rotation=90)
+    axes.set_yticks(range(0, rows, every), [_plain(name) for name in grid.rows[::every]])
+    axes.tick_params(labelsize=SMALL, length=2)
+    if cell >= CELL:
+        for (row, column), value in np.ndenumerate(grid.values):
+            colour = "white" if (value - low) / (1 - low) < 0.55 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=colour)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(f"{_plain(grid.name)} (unrelated {grid.nulls.mean():.2f})".replace("_", " "), fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    axes.set_title(_plain("\n".join(textwrap.wrap(title, int(width / 0.075)))), fontsize=LARGE)
+    return figure
