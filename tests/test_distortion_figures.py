@@ -1,0 +1,154 @@
+"""Figures of maps and similarity: readable in print, one scale, nothing on top of anything else."""
+
+import itertools
+from dataclasses import replace
+
+import matplotlib.text
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from modgap.distortion.figures import map_grid, similarity_heat_map
+from modgap.distortion.maps import TsneMap
+from modgap.distortion.quality import MapQuality
+from modgap.distortion.similarity import SimilarityGrid
+from modgap.errors import InputError, UsageError
+
+PARAMETERS = {
+    "library": "openTSNE 1.0.4",
+    "perplexity": 30.0,
+    "principal_components": 50,
+    "initialisation": "shared",
+    "iterations": [250, 500],
+    "seed": 0,
+}
+QUALITY = MapQuality(0.91, 0.87, 0.1, 0.97, -0.13, 0.02, 10, 60)
+NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+LABELS = np.arange(60) % 10
+
+
+def fake_map(name, spread=1.0):
+    places = spread * np.random.default_rng(len(name)).standard_normal((60, 2))
+    return TsneMap(name, places.astype(np.float32), 1.0, QUALITY, dict(PARAMETERS))
+
+
+def fake_maps(count, name="fine-tuned on NinaPro"):
+    return {f"{name} {i}": fake_map(str(i), i + 1) for i in range(count)}
+
+
+def grid(rows, columns):
+    values = np.linspace(-0.1, 1, rows * columns).reshape(rows, columns)
+    names = [tuple(f"block {i}" for i in range(size)) for size in (rows, columns)]
+    return SimilarityGrid("linear_cka", *names, values, np.zeros_like(values), 500)
+
+
+def written(figure):
+    """Texts with ink, and their boxes in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
+    return [(text, text.get_window_extent(canvas.get_renderer())) for text in texts]
+
+
+def assert_readable(figure):
+    """No text below 8 points, over the edge or on another text."""
+    texts = written(figure)
+    assert texts
+    assert min(text.get_fontsize() for text, _ in texts) >= 8
+    for text, box in texts:
+        assert figure.bbox.x0 - 1 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1 + 1, text
+        assert figure.bbox.y0 - 1 <= box.y0, text
+        assert box.y1 <= figure.bbox.y1 + 1, text
+    for (one, a), (other, b) in itertools.combinations(texts, 2):
+        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert wide < 1 or high < 1, f"{one} lies on {other}"
+
+
+def all_text(figure):
+    return "\n".join(text.get_text() for text, _ in written(figure))
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, None), (3, 1), (4, None), (4, 4)])
+def test_maps_are_readable_at_the_width_of_print(count, columns):
+    figure = map_grid(fake_maps(count), LABELS, NAMES, columns)
+    assert_readable(figure)
+    assert figure.get_size_inches()[0] <= 6.8
+    assert figure.get_size_inches()[0] == (3.4 if 1 in (count, columns) else 6.8)
+
+
+def test_panels_share_limits_that_hold_all_samples():
+    maps = fake_maps(3)
+    panels = map_grid(maps, LABELS, NAMES).axes
+    assert len({(*panel.get_xlim(), *panel.get_ylim()) for panel in panels}) == 1
+    assert panels[0].get_xlim()[1] > max(np.abs(one.coordinates).max() for one in maps.values())
+
+
+def test_every_sample_is_drawn_once_in_the_style_of_its_class():
+    maps = fake_maps(1)
+    figure = map_grid(maps, LABELS, NAMES)
+    drawn = {}
+    for points in figure.axes[0].collections:
+        for place in points.get_offsets():
+            colour = tuple(np.round(points.get_facecolor()[0][:3], 4))
+            drawn.setdefault((colour, points.get_paths()[0].vertices.tobytes()), set()).add(tuple(place))
+    assert sorted(map(len, drawn.values())) == [6] * 10
+    (one,) = maps.values()
+    expected = [{tuple(map(float, place)) for place in one.coordinates[k == LABELS]} for k in range(10)]
+    for places in drawn.values():
+        assert {tuple(map(float, place)) for place in places} in expected
+
+
+def test_the_figure_says_quality_and_parameters():
+    text = all_text(map_grid(fake_maps(2), LABELS, NAMES)).replace("\n", " ")
+    for part in (
+        "10-NN 0.91 (features 0.87)",
+        "silhouette -0.13 (features 0.02)",
+        "perplexity 30",
+        "seed 0",
+        "60 samples",
+    ):
+        assert part in text
+    for part in ("50 principal components", "one start for all", "250+500 iterations", "by chance 0.10", *NAMES):
+        assert part in text
+
+
+def test_no_silhouette_is_not_written():
+    one = replace(fake_map("a"), quality=replace(QUALITY, silhouette_map=None, silhouette_features=None))
+    assert "silh" not in all_text(map_grid({"a": one}, np.zeros(60, int), ["all"]))
+
+
+def test_many_classes_and_odd_names_are_readable():
+    names = [f"_class $name$ with \\mathbb{{x}} of many a letter and number {i}" for i in range(60)]
+    figure = map_grid(fake_maps(3, "a rather long $name of an_encoder that was fine-tuned"), np.arange(60), names)
+    assert_readable(figure)
+    assert "60 classes (24 named)" in all_text(figure).replace("\n", " ")
+    assert len(figure.legends[0].get_texts()) == 24
+
+
+@pytest.mark.parametrize(
+    ("maps", "labels", "names", "columns", "said"),
+    [
+        ({}, LABELS, NAMES, None, "at least one map"),
+        (fake_maps(1), LABELS[:59], NAMES, None, "60, got 59"),
+        (fake_maps(1), LABELS, NAMES[:9], None, "from 0 to 8, one for each of 9 class names, got 0 to 9"),
+        (fake_maps(1), LABELS - 1, NAMES, None, "got -1 to 8"),
+        (fake_maps(1), LABELS / 2, NAMES, None, "labels as integers"),
+        (fake_maps(1), LABELS, NAMES, 0, "columns of 1 to 4, got 0"),
+    ],
+)
+def test_maps_that_cannot_be_drawn_are_refused(maps, labels, names, columns, said):
+    with pytest.raises(InputError, match=said) as caught:
+        map_grid(maps, labels, names, columns)
+    assert isinstance(caught.value, UsageError) == (not maps or columns == 0)
+
+
+@pytest.mark.parametrize(("rows", "columns", "values"), [(1, 1, True), (9, 12, True),
+                                                         (3, 60, False)])  # fmt: skip
+def test_heat_maps_print_values_where_they_fit(rows, columns, values):
+    figure = similarity_heat_map(grid(rows, columns), "The untouched encoder against the fine-tuned one")
+    assert_readable(figure)
+    assert figure.get_size_inches()[0] <= 6.81
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert cells == ([f"{value:.2f}" for value in grid(rows, columns).values.ravel()] if values else [])
+    assert "500 samples; unrelated features would have 0.00" in all_text(figure).replace("\n", " ")

@@ -1,0 +1,260 @@
+"""Similarity of features against naive formulas, known cases and input that nothing can be said of."""
+
+import numpy as np
+import pytest
+from scipy.linalg import orthogonal_procrustes
+from scipy.spatial.distance import cdist, pdist, squareform
+
+from modgap.distortion import _hsic, arrays
+from modgap.distortion.similarity import SIMILARITIES, similarity, similarity_grid
+from modgap.errors import InputError, UsageError
+
+CKA = ("linear_cka", "kernel_cka")
+
+
+def noise(seed, samples=60, width=7):
+    return np.random.default_rng(seed).standard_normal((samples, width))
+
+
+def related(seed, samples=60, first=7, second=5):
+    x = noise(seed, samples, first)
+    return x, x[:, :second] ** 2 + x[:, :second] + noise(seed + 1000, samples, second)
+
+
+def naive_hsic(k, left):
+    """Song et al. (2012), equation 4, with the matrices written out."""
+    n = len(k)
+    k, left = k - np.diag(np.diag(k)), left - np.diag(np.diag(left))
+    one = np.ones(n)
+    middle = (one @ k @ one) * (one @ left @ one) / ((n - 1) * (n - 2))
+    return (np.trace(k @ left) + middle - 2 / (n - 2) * (one @ k @ left @ one)) / (n * (n - 3))
+
+
+def naive_cka(k, left):
+    return naive_hsic(k, left) / np.sqrt(naive_hsic(k, k) * naive_hsic(left, left))
+
+
+def gaussian(x, share):
+    distances = squareform(pdist(x))
+    sigma = share * np.sqrt(np.median(pdist(x, "sqeuclidean")))
+    return np.exp(-(distances**2) / (2 * sigma**2))
+
+
+def naive_knn(x, y, k, metric):
+    found = []
+    for array in (x - x.mean(0), y - y.mean(0)):
+        distances = cdist(array, array, metric)
+        np.fill_diagonal(distances, np.inf)
+        found.append(np.argsort(distances, axis=1)[:, :k])
+    return np.mean([len(set(a) & set(b)) / k for a, b in zip(*found, strict=True)])
+
+
+@pytest.mark.parametrize(("first", "second"), [(7, 5), (100, 5), (100, 90), (1, 1)])
+def test_linear_cka_is_the_naive_one(first, second):
+    x, y = related(0, 60, first, min(first, second))
+    y = np.hstack([y, noise(3, 60, second)])
+    found = similarity("linear_cka", 3 * x + 100, y, interval=False).value
+    assert found == pytest.approx(naive_cka(x @ x.T, y @ y.T), abs=1e-12)
+    assert similarity("linear_cka", x, y).value == pytest.approx(found, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_kernel_cka_is_the_naive_one_whatever_the_blocks(share, monkeypatch):
+    x, y = related(0)
+    expected = naive_cka(gaussian(x, share), gaussian(y, share))
+    whole = similarity("kernel_cka", x, y, bandwidth=share)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 60 * 8 * 5 * 7)
+    cut = similarity("kernel_cka", x, y, bandwidth=share)
+    assert (whole.value, cut.value) == pytest.approx((expected, expected), abs=1e-12)
+    assert cut.interval == pytest.approx(whole.interval, abs=1e-12)
+
+
+def test_median_of_many_samples_is_that_of_evenly_spread_ones():
+    x = noise(0, 4001, 2)
+    sigma = 0.5 * np.median(pdist(x[np.unique(np.linspace(0, 4000, 2000).astype(int))]))
+    kernel = _hsic._Gaussian(x, 0.5)
+    assert kernel.scale == pytest.approx(-1 / (2 * sigma**2), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CKA)
+def test_jackknife_is_the_one_that_leaves_each_out(name):
+    x, y = related(1, 40)
+    kernels = (x @ x.T, y @ y.T) if name == "linear_cka" else (gaussian(x, 0.8), gaussian(y, 0.8))
+    left = []
+    for out in range(40):
+        keep = np.delete(np.arange(40), out)
+        left.append(naive_cka(*(kernel[np.ix_(keep, keep)] for kernel in kernels)))
+    spread = np.sqrt(39 / 40 * ((np.array(left) - np.mean(left)) ** 2).sum())
+    found = similarity(name, x, y)
+    low, high = found.interval
+    assert high - found.value == pytest.approx(1.959964 * spread, rel=1e-5)
+    assert found.value - low == pytest.approx(1.959964 * spread, rel=1e-5)
+
+
+@pytest.mark.parametrize(("first", "second"), [(7, 5), (7, 7), (90, 70)])
+def test_procrustes_is_scipys(first, second):
+    x, y = related(2, 60, first, second)
+    wide = max(first, second)
+    a, b = (np.pad(v - v.mean(0), ((0, 0), (0, wide - v.shape[1]))) for v in (x, y))
+    _, expected = orthogonal_procrustes(a / np.linalg.norm(a), b / np.linalg.norm(b))
+    for interval in (True, False):
+        assert similarity("procrustes", x, y, interval=interval).value == pytest.approx(expected, abs=1e-12)
+
+
+def test_procrustes_interval_is_near_the_jackknife_that_leaves_each_out():
+    x, y = related(2, 300, 4, 4)
+    left = [similarity("procrustes", np.delete(x, i, 0), np.delete(y, i, 0), interval=False).value for i in range(300)]
+    spread = np.sqrt(299 / 300 * ((np.array(left) - np.mean(left)) ** 2).sum())
+    found = similarity("procrustes", x, y)
+    assert found.interval[1] - found.value == pytest.approx(1.96 * spread, rel=0.05)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_knn_overlap_is_the_naive_one(metric):
+    x, y = related(3, 120)
+    for k in (1, 10, 118):
+        found = similarity("knn_overlap", x, y, neighbours=k, metric=metric)
+        assert found.value == pytest.approx(naive_knn(x, y, k, metric), abs=1e-12)
+        assert found.null == pytest.approx(k / 119)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("samples", [40, 200])
+def test_identical_and_rotated_features_are_as_similar_as_can_be(name, samples):
+    x = noise(4, samples, 50) @ np.diag(np.linspace(0.1, 3, 50))
+    turn = np.linalg.qr(noise(5, 50, 50))[0]
+    for other in (x, -2 * x @ turn + 7):
+        found = similarity(name, x, other)
+        assert found.value == pytest.approx(1, abs=1e-9)
+        assert found.interval == pytest.approx((1, 1), abs=1e-6)
+        assert found.null < 1
+        assert found.samples == samples
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_independent_features_are_at_the_null_on_average(name):
+    found = [similarity(name, noise(2 * s, 80, 20), noise(2 * s + 1, 80, 30), interval=False) for s in range(40)]
+    values, nulls = (np.array([getattr(one, of) for one in found]) for of in ("value", "null"))
+    off = values - nulls
+    assert abs(off.mean()) < 4 * off.std(ddof=1) / np.sqrt(len(off))
+    assert np.abs(off).max() < 0.2
+
+
+def test_biased_cka_would_not_be_near_zero():
+    x, y = noise(0, 80, 200), noise(1, 80, 200)
+    a, b = x - x.mean(0), y - y.mean(0)
+    biased = ((a.T @ b) ** 2).sum() / np.linalg.norm(a.T @ a) / np.linalg.norm(b.T @ b)
+    assert biased > 0.6
+    assert abs(similarity("linear_cka", x, y).value) < 0.1
+
+
+@pytest.mark.parametrize("name", CKA)
+@pytest.mark.slow
+def test_intervals_hold_the_true_value_about_as_often_as_they_say(name):
+    truth = similarity(name, *related(0, 3000, 4, 4), interval=False).value
+    found = [similarity(name, *related(seed, 150, 4, 4)).interval for seed in range(1, 101)]
+    assert sum(low <= truth <= high for low, high in found) >= 85
+    assert all(high - low < 0.5 for low, high in found)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_a_grid_holds_the_similarities_of_all_pairs(name):
+    first = {"early": noise(0), "late": related(0)[1]}
+    second = {"early": noise(0) + noise(9), "middle": noise(7, 60, 3), "late": related(0)[0][:, :1]}
+    grid = similarity_grid(first, second, [name])[name]
+    assert (grid.name, grid.rows, grid.columns, grid.samples) == (name, ("early", "late"), tuple(second), 60)
+    for a, row in enumerate(first.values()):
+        for b, column in enumerate(second.values()):
+            alone = similarity(name, row, column, interval=False)
+            assert grid.values[a, b] == pytest.approx(alone.value, abs=1e-12)
+            assert grid.nulls[a, b] == pytest.approx(alone.null, abs=1e-12)
+
+
+def test_threads_change_no_bit(monkeypatch):
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
+    x, y = related(0, 200)
+    assert similarity("kernel_cka", x, y, threads=1) == similarity("kernel_cka", x, y, threads=3)
+
+
+def test_scales_beyond_squares_and_offsets_do_no_harm():
+    x, y = related(0)
+    expected = similarity("linear_cka", x, y).value
+    assert similarity("linear_cka", x * 1e200, y * 1e-200).value == pytest.approx(expected, abs=1e-9)
+    assert similarity("linear_cka", x + 1e6, y).value == pytest.approx(expected, abs=1e-8)
+    assert similarity("linear_cka", x.astype(np.float32), y).value == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_duplicates_and_more_dimensions_than_samples_give_a_result(name):
+    x = noise(0, 12, 300)
+    doubled = np.concatenate([x, x, x[:1]])
+    found = similarity(name, doubled, doubled + 0.1 * noise(1, 25, 300), **({"neighbours": 3} if "knn" in name else {}))
+    assert 0 < found.value <= 1
+    assert found.interval[0] <= found.value <= found.interval[1]
+
+
+def wrong(**changes):
+    x = noise(0, 20, 3)
+    return {"first": x, "second": x + noise(1, 20, 3)} | changes
+
+
+BAD = np.where(np.arange(20)[:, None] % 9 == 4, np.nan, noise(0, 20, 3))
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"first": noise(0, 19, 3)}, "got 19 samples of the first encoder and 20 of the second encoder"),
+        ({"first": np.ones((20, 3))}, "the features of the first encoder are the same for all 20 samples"),
+        ({"second": BAD}, r"of the second encoder, got NaN or infinite values in 2 of 20 rows \(4, 13\); leave these"),
+        ({"first": np.zeros((0, 3)), "second": np.zeros((0, 3))}, "at least 4 samples"),
+        ({"first": noise(0, 3, 3), "second": noise(0, 3, 3)}, "at least 4 samples"),
+        ({"first": np.zeros((20, 0))}, "at least 4 samples with features"),
+        ({"first": np.ones(20)}, r"shape \(n, D\)"),
+        ({"first": np.full((20, 2), "a")}, "a real type"),
+    ],
+)
+def test_input_without_similarity_is_refused_in_one_line(name, changes, said):
+    with pytest.raises(InputError, match=said) as caught:
+        similarity(name, **wrong(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("linear_ckas", {}, "did you mean linear_cka"),
+        ("linear_cka", {"bandwidth": 1}, "linear_cka has no options"),
+        ("kernel_cka", {"bandwith": 1}, "did you mean bandwidth"),
+        ("kernel_cka", {"bandwidth": 0}, "a bandwidth above 0"),
+        ("kernel_cka", {"threads": 0}, "threads of at least 1, got 0"),
+        ("knn_overlap", {"neighbours": 19}, "neighbours of 1 to 18, got 19"),
+        ("knn_overlap", {"metric": "l3"}, "unknown metric 'l3'"),
+        ("procrustes", {"seed": -1}, "seed of at least 0"),
+    ],
+)
+def test_wrong_requests_are_refused(name, options, said):
+    with pytest.raises(UsageError, match=said):
+        similarity(name, **wrong(), **options)
+
+
+@pytest.mark.parametrize("name", CKA)
+def test_samples_all_equally_far_apart_are_refused(name):
+    with pytest.raises(InputError, match="equally far from each other"):
+        similarity(name, np.eye(20), noise(0, 20, 3))
+
+
+def test_mostly_repeated_samples_have_no_median_distance():
+    repeated = np.concatenate([np.zeros((17, 3)), noise(0, 3, 3)])
+    with pytest.raises(InputError, match="median distance above 0"):
+        similarity("kernel_cka", repeated, noise(0, 20, 3))
+
+
+def test_grids_refuse_no_layers_and_name_the_layer_at_fault():
+    with pytest.raises(UsageError, match="layers of both"):
+        similarity_grid({}, {"a": noise(0)})
+    with pytest.raises(InputError, match="layer b of the second encoder"):
+        similarity_grid({"a": noise(0)}, {"a": noise(0), "b": np.ones((60, 2))})
+    with pytest.raises(InputError, match="60 samples of layer a of the first encoder and 50 of layer b"):
+        similarity_grid({"a": noise(0)}, {"b": noise(0, 50)})
