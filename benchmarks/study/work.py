@@ -81,7 +81,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
         # The other surrogate is for the end alone.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
             features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
-            found.setdefault(name, {})[epoch] = linear_probe_error(features, surrogate.labels).value
+            found.setdefault(name, {})[epoch] = linear_probe_error(features, surrogate.labels, surrogate.groups).value
     return found
 
 

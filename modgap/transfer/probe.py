@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -85,7 +85,9 @@ def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: S
     return np.concatenate(found)
 
 
-def linear_probe_error(features: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> ProbeError:
+def linear_probe_error(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
+) -> ProbeError:
     """Error of multinomial logistic regression on standardised features, by stratified five-fold cross-validation.
 
     It is the distortion of source knowledge of MoNA (ICML 2024), section 2.2: the higher after fine-tuning, the more of
@@ -94,6 +96,7 @@ def linear_probe_error(features: np.ndarray, labels: np.ndarray, *, seed: int = 
     Args:
         features: Features (n, D).
         labels: Classes (n,); each of at least five samples, others are left out.
+        groups: Record or sentence of each sample (n,), kept whole by the folds; None where each is its own.
         seed: Of the folds.
 
     Example:
@@ -104,6 +107,8 @@ def linear_probe_error(features: np.ndarray, labels: np.ndarray, *, seed: int = 
     often = np.isin(labels, np.flatnonzero(np.bincount(labels) >= FOLDS))
     features, labels = features[often], labels[often]
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_L2, max_iter=1000))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    wrong = cross_val_predict(probe, features, labels, cv=folds) != labels
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = kind(FOLDS, shuffle=True, random_state=seed)
+    kept = None if groups is None else groups[often]
+    wrong = cross_val_predict(probe, features, labels, groups=kept, cv=folds) != labels
     return ProbeError(float(wrong.mean()), len(labels), wrong)

@@ -129,6 +129,7 @@ class Surrogate:
         embedding: How a sample becomes a piece of the source's input.
         input: The source's preprocessing.
         provenance: Plain values that say which samples these are.
+        groups: Number of the record, sentence or subject of each sample, shape (n,); None where each is its own.
     """
 
     samples: Samples
@@ -137,6 +138,7 @@ class Surrogate:
     embedding: Embedding
     input: Input
     provenance: dict[str, Any]
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -308,7 +310,8 @@ def open_surrogate(
     provenance = {"name": target.name, "data": data, "split": split or "train", "half": half, "limit": limit,
                   "seed": seed, "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
     names = tuple(str(each) for each in table.classes or ())
-    return Surrogate(chosen.samples, labels, names, embedding, source.input, provenance)
+    groups = None if chosen.groups is None else np.unique(chosen.groups["groups"], return_inverse=True)[1]
+    return Surrogate(chosen.samples, labels, names, embedding, source.input, provenance, groups)
 
 
 def _kept(table: Table, split: int, half: int | None, own: Input) -> np.ndarray:
