@@ -31,6 +31,7 @@ LAYERS = (
     "discrepancy",
     "models",
     "transfer",
+    "distortion",
     "report",
     "plots",
     "results",
