@@ -1,0 +1,73 @@
+"""Refuse features and labels that no probe can be fitted on, saying what is wrong with them."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modgap.errors import InputError
+
+__all__ = ["checked_features", "checked_groups", "checked_labels", "checked_samples"]
+
+ROWS_NAMED = 5
+
+
+def checked_features(features: ArrayLike, what: str = "") -> np.ndarray:
+    """Features (n, D) as they are, once known to be finite real numbers, n and D at least 1.
+
+    Args:
+        features: The array.
+        what: Which samples these are, for the error: "training", "test".
+
+    Raises:
+        InputError: When they are not.
+    """
+    array = np.asarray(features)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise InputError(f"expected {what} features of shape (n, D) and a float type, got {array.dtype} {array.shape}")
+    if 0 in array.shape:
+        raise InputError(f"expected at least one {what} sample and one feature, got features of shape {array.shape}")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
+        raise InputError(
+            f"expected finite {what} features, got NaN or infinite values in {len(bad)} of {len(array)} rows "
+            f"({named}); drop these samples or mend the encoder that made them"
+        )
+    return array
+
+
+def checked_labels(labels: ArrayLike, samples: int, what: str = "") -> np.ndarray:
+    """Integer labels (n,), one for each of this many samples.
+
+    Raises:
+        InputError: When they are of another shape or type.
+    """
+    array = np.asarray(labels)
+    if array.shape != (samples,) or array.dtype.kind not in "iu":
+        raise InputError(
+            f"expected {what} labels as integers of shape ({samples},), one a sample, got {array.dtype} {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def checked_samples(features: ArrayLike, labels: ArrayLike, what: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, D) and their labels (n,), both checked.
+
+    Raises:
+        InputError: When either is not what a probe takes.
+    """
+    array = checked_features(features, what)
+    return array, checked_labels(labels, len(array), what)
+
+
+def checked_groups(groups: ArrayLike | None, samples: int) -> np.ndarray:
+    """Number of each sample's group (n,), from 0; every sample its own where no groups are given.
+
+    Raises:
+        InputError: When there is not one group a sample.
+    """
+    if groups is None:
+        return np.arange(samples)
+    array = np.asarray(groups)
+    if array.shape != (samples,):
+        raise InputError(f"expected groups of shape ({samples},), one a test sample, got {array.shape}")
+    return np.unique(array, return_inverse=True)[1].ravel()

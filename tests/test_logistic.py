@@ -1,0 +1,166 @@
+"""Logistic regression of a whole path: scikit-learn's optima, on easy and on degenerate data."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from modgap.distortion.logistic import STRENGTHS, _CrossEntropy, _CrossEntropyOnDevice, logistic_path
+from modgap.errors import InputError, UsageError
+
+
+def blobs(n=120, width=8, classes=4, seed=0, apart=0.7):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return rng.standard_normal((n, width)) + apart * rng.standard_normal((classes, width))[labels], labels
+
+
+def reference(path, features, labels, index):
+    """scikit-learn's fit at the same strength and its objective."""
+    fitted = LogisticRegression(C=1 / path.strengths[index], tol=1e-9, max_iter=20_000)
+    fitted.fit((features - path.mean) / path.scale, labels)
+    return fitted, naive_objective(path, features, labels, index, fitted.coef_, fitted.intercept_)
+
+
+def naive_objective(path, features, labels, index, weights, intercepts):
+    """C times the sum of cross-entropies, plus half the squared norm of what scikit-learn calls coefficients."""
+    logits = ((features - path.mean) / path.scale) @ weights.T + intercepts
+    if logits.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(logits), logits])
+    own = logits[np.arange(len(labels)), np.unique(labels, return_inverse=True)[1]]
+    return (logsumexp(logits, axis=1) - own).sum() / path.strengths[index] + 0.5 * (weights**2).sum()
+
+
+def assert_same_optima(path, features, labels, indices, relative=1e-6):
+    for index in indices:
+        fitted, objective = reference(path, features, labels, index)
+        assert path.objective[index] == pytest.approx(objective, rel=relative)
+        standard = (features - path.mean) / path.scale
+        assert np.mean(path.predict(features, index) == fitted.predict(standard)) > 0.99
+        np.testing.assert_allclose(path.probabilities(features, index), fitted.predict_proba(standard), atol=5e-3)
+
+
+def test_optima_are_those_of_scikit_learn():
+    features, labels = blobs()
+    path = logistic_path(features, labels)
+    assert path.converged.all()
+    assert_same_optima(path, features, labels, range(0, 20, 3))
+
+
+def test_optima_on_digits_pixels_some_of_them_constant():
+    features, labels = load_digits(return_X_y=True)
+    path = logistic_path(features, labels, STRENGTHS[:16])
+    assert (path.scale[features.std(0) == 0] == 1).all()
+    assert_same_optima(path, features, labels, (2, 8, 15))
+
+
+def test_more_features_than_samples_and_twice_the_same_feature():
+    features, labels = blobs(40, 100, 3)
+    features = np.hstack([features, features[:, :7]])
+    path = logistic_path(features, labels, STRENGTHS[::3])
+    assert_same_optima(path, features, labels, range(len(path.strengths)))
+    np.testing.assert_allclose(path.weights[..., :7], path.weights[..., 100:], atol=1e-8)
+
+
+def test_two_classes_are_the_binomial_regression():
+    features, labels = blobs(classes=2)
+    path = logistic_path(features, labels, (100.0, 1.0, 0.01))
+    for index in range(3):
+        fitted, objective = reference(path, features, labels, index)
+        assert path.objective[index] == pytest.approx(objective, rel=1e-6)
+        difference = path.weights[index, 1:] - path.weights[index, :1]
+        np.testing.assert_allclose(difference, fitted.coef_, atol=1e-3)
+        np.testing.assert_allclose(np.diff(path.intercepts[index]), fitted.intercept_, atol=1e-3)
+
+
+def test_objective_is_that_of_the_weights_given_back():
+    features, labels = blobs()
+    path = logistic_path(features, labels, (10.0, 0.1))
+    for index in range(2):
+        again = naive_objective(path, features, labels, index, path.weights[index], path.intercepts[index])
+        assert path.objective[index] == pytest.approx(again, rel=1e-12)
+
+
+def test_strengths_keep_the_order_given_and_may_repeat():
+    features, labels = blobs()
+    path, turned = (logistic_path(features, labels, given) for given in ((10.0, 1.0, 1.0), (1.0, 1.0, 10.0)))
+    np.testing.assert_allclose(path.objective, turned.objective[::-1], rtol=1e-7)
+    assert path.objective[0] < path.objective[1]
+
+
+def test_labels_may_have_gaps_and_a_class_one_sample():
+    features, labels = blobs()
+    labels = np.append(10 * labels - 5, 1000)
+    features = np.vstack([features, 9 * np.ones(8)])
+    path = logistic_path(features, labels, [0.01])
+    assert path.classes.tolist() == [-5, 5, 15, 25, 1000]
+    assert path.predict(features[-1:], 0) == [1000]
+
+
+def test_loss_and_gradient_are_the_same_in_numpy_and_torch_and_by_differences():
+    rng = np.random.default_rng(0)
+    labels, theta = np.arange(30) % 4, rng.standard_normal((4, 6))
+    features = torch.from_numpy(rng.standard_normal((30, 5)))
+    (loss, gradient), (other, turned) = (
+        kind(features, labels, 4)(theta) for kind in (_CrossEntropy, _CrossEntropyOnDevice)
+    )
+    assert loss == pytest.approx(other, rel=1e-12)
+    np.testing.assert_allclose(gradient, turned, atol=1e-12)
+    step = 1e-6 * rng.standard_normal(theta.shape)
+    both = _CrossEntropy(features, labels, 4)
+    assert (both(theta + step)[0] - both(theta - step)[0]) / 2 == pytest.approx((gradient * step).sum(), rel=1e-6)
+    naive = logsumexp(logits := features.numpy() @ theta[:, :-1].T + theta[:, -1], axis=1)
+    assert loss == pytest.approx((naive - logits[np.arange(30), labels]).sum())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_optima_on_a_gpu_are_those_of_the_processor():
+    features, labels = blobs()
+    there, here = (logistic_path(features, labels, device=device) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(there.objective, here.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize("features", [np.zeros((6, 3)), np.full((6, 3), 0.1, np.float32)])
+def test_constant_features_leave_the_share_of_each_class(features):
+    path = logistic_path(features, [0, 0, 0, 1, 1, 2], [1.0])
+    np.testing.assert_allclose(path.probabilities(features[:1], 0), [[1 / 2, 1 / 3, 1 / 6]], atol=1e-3)
+
+
+def test_float32_and_a_huge_scale_are_standardised_away():
+    features, labels = blobs()
+    path, scaled = (logistic_path((features * 2.0**by).astype(np.float32), labels, STRENGTHS[::5]) for by in (0, 40))
+    np.testing.assert_allclose(path.objective, scaled.objective, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "strengths", "message"),
+    [
+        (np.ones((3, 2)), [0, 0, 0], [1.0], "expected at least two classes to tell apart, got only class 0"),
+        ([[1.0], [np.nan], [np.inf]], [0, 1, 1], [1.0], r"NaN or infinite values in 2 of 3 rows \(1, 2\); drop"),
+        (np.ones((0, 2)), [], [1.0], "expected at least one training sample"),
+        (np.ones((3, 0)), [0, 1, 2], [1.0], "one feature"),
+        (np.ones(3), [0, 1, 2], [1.0], r"shape \(n, D\)"),
+        (np.ones((3, 2)), [0, 1], [1.0], r"labels as integers of shape \(3,\)"),
+        (np.ones((3, 2)), [0.0, 1.0, 1.0], [1.0], "labels as integers"),
+        (np.ones((3, 2)), [0, 1, 1], [], "at least one"),
+        (np.ones((3, 2)), [0, 1, 1], [1.0, 0.0], "from 1e-06 to 1e[+]09, got 0"),
+        (np.ones((3, 2)), [0, 1, 1], [np.nan], "got nan"),
+    ],
+)
+def test_refusals_are_one_line(features, labels, strengths, message):
+    with pytest.raises(InputError, match=message) as caught:
+        logistic_path(features, labels, strengths)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_strength_out_of_range_is_a_wrong_request():
+    with pytest.raises(UsageError):
+        logistic_path(*blobs(), [1e12])
+
+
+def test_other_features_than_those_fitted_on_are_refused():
+    path = logistic_path(*blobs(), [1.0])
+    with pytest.raises(InputError, match="expected 8 features, as the probe was fitted on, got 3"):
+        path.predict(np.ones((1, 3)), 0)

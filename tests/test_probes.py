@@ -1,0 +1,250 @@
+"""Probes: against scikit-learn and naive twins, on easy, degenerate and unusable samples."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.preprocessing import StandardScaler
+
+from modgap.distortion.few_shot import few_shot_curve
+from modgap.distortion.probes import PROBES, _held, probe
+from modgap.distortion.ridge import ridge_path
+from modgap.distortion.scores import entity_f1, error_interval, paired_difference
+from modgap.errors import InputError, UsageError
+
+
+def blobs(n=200, width=10, classes=4, seed=0, apart=0.7):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return rng.standard_normal((n, width)) + apart * rng.standard_normal((classes, width))[labels], labels
+
+
+def halves(features, labels, test=80):
+    return features[test:], labels[test:], features[:test], labels[:test]
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return halves(*blobs())
+
+
+@pytest.fixture(scope="module")
+def digits():
+    features, labels = load_digits(return_X_y=True)
+    return features[:500], labels[:500], features[500:900], labels[500:900]
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_each_probe_finds_what_is_there_and_nothing_in_noise(name, parts):
+    result = probe(name, *parts)
+    assert result.value < 0.3
+    assert result.interval[0] < result.value < result.interval[1]
+    assert result.value == result.wrong.mean() == (result.predicted != parts[3]).mean()
+    noise = np.random.default_rng(1).standard_normal((200, 10))
+    assert 0.6 < probe(name, *halves(noise, blobs()[1])).value <= 1
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_seed_gives_the_same_result(name, parts):
+    first, again = (probe(name, *parts, seed=3) for _ in range(2))
+    assert first.interval == again.interval
+    np.testing.assert_array_equal(first.predicted, again.predicted)
+
+
+def test_linear_is_scikit_learn_at_the_chosen_strength(digits):
+    result = probe("linear", *digits)
+    scaler = StandardScaler().fit(digits[0])
+    naive = LogisticRegression(C=1 / result.chosen, tol=1e-8, max_iter=10_000).fit(
+        scaler.transform(digits[0]), digits[1]
+    )
+    assert (naive.predict(scaler.transform(digits[2])) == result.predicted).mean() > 0.995
+    held = _held(digits[1], 0.2, 0)
+    for at in (3, 10):
+        scaler = StandardScaler().fit(digits[0][~held])
+        naive = LogisticRegression(C=1 / result.grid[at], tol=1e-8, max_iter=10_000)
+        naive.fit(scaler.transform(digits[0][~held]), digits[1][~held])
+        error = (naive.predict(scaler.transform(digits[0][held])) != digits[1][held]).mean()
+        assert result.validation[at] == pytest.approx(error, abs=1.5 / held.sum())
+    assert result.chosen == result.grid[int(np.argmin(result.validation))]
+
+
+@pytest.mark.parametrize("shape", [(60, 7), (40, 90)])
+def test_ridge_is_scikit_learn_and_leaves_one_out_exactly(shape):
+    features, labels = blobs(*shape, classes=3)
+    strengths = (30.0, 1.0, 0.1)
+    path = ridge_path(features, labels, strengths)
+    for at, strength in enumerate(strengths):
+        fitted = RidgeClassifier(alpha=strength).fit(features, labels)
+        np.testing.assert_allclose(2 * path.weights[at], fitted.coef_, atol=1e-8)
+        np.testing.assert_allclose(2 * path.intercepts[at] - 1, fitted.intercept_, atol=1e-8)
+        wrong = 0
+        for row in range(len(labels)):
+            others = np.arange(len(labels)) != row
+            without = RidgeClassifier(alpha=strength).fit(features[others], labels[others])
+            wrong += without.predict(features[row : row + 1])[0] != labels[row]
+        assert path.left_out[at] == pytest.approx(wrong / len(labels))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_vote_as_in_scikit_learn(metric, parts):
+    result = probe("knn", *parts, metric=metric)
+    naive = KNeighborsClassifier(result.chosen, metric=metric, algorithm="brute").fit(*parts[:2])
+    np.testing.assert_array_equal(result.predicted, naive.predict(parts[2]))
+    held = _held(parts[1], 0.2, 0)
+    for k, error in zip(result.grid, result.validation, strict=True):
+        naive = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(parts[0][~held], parts[1][~held])
+        assert error == pytest.approx(1 - naive.score(parts[0][held], parts[1][held]))
+
+
+def test_nearest_mean_is_scikit_learn(parts):
+    scaler = StandardScaler().fit(parts[0])
+    naive = NearestCentroid().fit(scaler.transform(parts[0]), parts[1])
+    np.testing.assert_array_equal(probe("nearest-mean", *parts).predicted, naive.predict(scaler.transform(parts[2])))
+
+
+def test_a_class_of_one_sample_is_never_held_out():
+    labels = np.repeat(np.arange(4), (1, 2, 3, 40))
+    held = np.bincount(labels[_held(labels, 0.2, 0)], minlength=4)
+    assert held.tolist() == [0, 1, 1, 8]
+    assert np.bincount(labels[_held(labels, 0.999, 0)], minlength=4).tolist() == [0, 1, 2, 39]
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_degenerate_samples_still_give_a_result(name):
+    features, labels = blobs()
+    for changed in (np.hstack([features, features]), np.hstack([features, np.ones((200, 2))]), features[:, :1] * 0):
+        assert 0 <= probe(name, *halves(changed, labels)).value <= 1
+    train = np.random.default_rng(0).standard_normal((12, 30))
+    few = probe(name, train, np.array([0] * 6 + [1] * 5 + [7]), train, np.array([0] * 6 + [1] * 5 + [9]))
+    assert few.wrong[-1]
+    assert "1 test samples of 1 classes that training lacks count as got wrong" in few.notes
+    alone = probe(name, features[:4], labels[:4], *halves(features, labels)[2:])
+    assert len(alone.validation) in (0, 20)
+
+
+def test_what_could_not_be_chosen_is_said():
+    features, labels = blobs()
+    result = probe("linear", features[:4], labels[:4], features, labels)
+    assert result.validation == ()
+    assert "was not chosen" in result.notes[-1]
+    one = probe("linear", features[:41], np.append(labels[:40], 9), features, labels)
+    assert "1 classes have one training sample, which takes no part in the choice" in one.notes
+    rows = (labels == 0) | (np.arange(200) % 3 == 0)  # one class prevails, so that the strongest finds no other
+    ends = probe("linear", *halves(features[rows], labels[rows], 40), grid=[1e6, 10.0])
+    assert ends.notes == ("the chosen L2 strength 10 is at an end of its grid: a wider one may do better",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "linaer"}, "unknown probe 'linaer'; did you mean linear"),
+        ({"train_labels": np.zeros(120, int)}, "at least two classes among the training labels, got only class 0"),
+        ({"test_features": np.ones((80, 3))}, "as many test features as training features, 10, got 3"),
+        ({"test_features": np.full((80, 10), np.nan)}, r"in 80 of 80 rows \(0, 1, 2, 3, 4, [.]{3}\); drop"),
+        ({"test_features": np.ones((0, 10)), "test_labels": []}, "at least one test sample"),
+        ({"train_labels": np.zeros(3, int)}, r"training labels as integers of shape \(120,\)"),
+        ({"groups": np.zeros(3)}, "one a test sample"),
+        ({"held_out": 1.0}, "held-out share between 0 and 1, got 1"),
+        ({"grid": [-1.0]}, "L2 strengths"),
+        ({"grid": []}, "at least one"),
+        ({"name": "ridge", "grid": [0.0]}, "positive L2 strengths"),
+        ({"name": "ridge", "grid": []}, "at least one"),
+        ({"name": "knn", "grid": [0]}, "numbers of neighbours from 1"),
+        ({"name": "knn", "metric": "cosin"}, "did you mean cosine"),
+    ],
+)
+def test_refusals_are_one_line(change, message, parts):
+    names = ("train_features", "train_labels", "test_features", "test_labels")
+    given = {"name": "linear", **dict(zip(names, parts, strict=True)), **change}
+    with pytest.raises(InputError, match=message) as caught:
+        probe(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_few_shot_errors_fall_and_draws_are_nested(parts):
+    curve = few_shot_curve("nearest-mean", *parts, draws=8)
+    assert curve.shots.tolist() == [1, 2, 5, 10, 20]
+    assert curve.errors.shape == (5, 8)
+    assert curve.mean[0] > curve.mean[-1] + 0.1
+    np.testing.assert_allclose(curve.sd, curve.errors.std(axis=1, ddof=1))
+    alone = few_shot_curve("nearest-mean", *parts, shots=[5], draws=8)
+    np.testing.assert_array_equal(alone.errors[0], curve.errors[2])
+    assert np.isnan(few_shot_curve("linear", *parts, shots=[1], draws=1).sd).all()
+
+
+@pytest.mark.parametrize("given", [{"shots": [0]}, {"shots": [31]}, {"shots": []}, {"draws": 0}])
+def test_few_shot_refusals(given, parts):
+    with pytest.raises(UsageError, match="expected"):
+        few_shot_curve("ridge", *parts, **given)
+
+
+def test_intervals_agree_with_a_plain_bootstrap():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 10)
+    wrong = rng.random(300) < np.repeat(rng.random(30), 10)
+    naive = []
+    for _ in range(4000):
+        drawn = rng.integers(30, size=30)
+        naive.append(np.mean([wrong[groups == group] for group in drawn]))
+    np.testing.assert_allclose(error_interval(wrong, groups), np.quantile(naive, [0.025, 0.975]), atol=0.01)
+    alone = error_interval(wrong)
+    assert alone[1] - alone[0] < 0.7 * np.subtract(*error_interval(wrong, groups)[::-1])
+    assert np.isnan(error_interval([True, False], [0, 0])).all()
+
+
+def test_paired_difference_is_mcnemar():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(400) < 0.3, rng.random(400) < 0.2
+    found = paired_difference(first, second)
+    only = int((first & ~second).sum()), int((second & ~first).sum())
+    assert (found.only_first, found.only_second) == only
+    assert found.p_value == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    naive = [(first.astype(int) - second)[rng.integers(400, size=400)].mean() for _ in range(4000)]
+    np.testing.assert_allclose(found.interval, np.quantile(naive, [0.025, 0.975]), atol=0.008)
+    turned = paired_difference(second, first)
+    assert (turned.value, turned.p_value) == (-found.value, found.p_value)
+
+
+def test_groups_make_a_paired_difference_less_sure():
+    first = np.repeat([True, True, True, False, True], 40)
+    found = paired_difference(first, ~first, np.repeat(np.arange(5), 40))
+    assert found.p_value == pytest.approx(binomtest(4, 5).pvalue)
+    assert paired_difference(first, ~first).p_value < 1e-6 < found.p_value
+
+
+def test_the_same_errors_do_not_differ():
+    found = paired_difference([True, False], [True, False])
+    assert (found.value, found.p_value, found.interval) == (0, 1, (0, 0))
+
+
+@pytest.mark.parametrize(("first", "second"), [([True], [True, False]), ([1, 0], [1, 0]), ([], [])])
+def test_unpaired_errors_are_refused(first, second):
+    with pytest.raises(InputError, match="expected"):
+        paired_difference(first, second)
+
+
+def test_entity_f1_is_the_micro_f1_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth = rng.choice(5, 300, p=[0.6, 0.1, 0.1, 0.1, 0.1])
+    predicted = np.where(rng.random(300) < 0.6, truth, rng.integers(6, size=300))
+    for outside in (0, 2, 9):
+        labels = [label for label in range(6) if label != outside]
+        assert entity_f1(predicted, truth, outside).value == pytest.approx(
+            f1_score(truth, predicted, labels=labels, average="micro")
+        )
+
+
+def test_entity_f1_where_there_is_nothing_but_outside():
+    found = entity_f1([0, 0], [0, 0], 0)
+    assert np.isnan([found.value, found.precision, found.recall]).all()
+    assert entity_f1([0, 0], [0, 1], 0).value == 0
+
+
+def test_words_get_an_entity_f1_beside_their_error(parts):
+    result = probe("linear", *parts, outside=0)
+    assert result.entity_f1 == entity_f1(result.predicted, parts[3], 0)
+    assert probe("linear", *parts).entity_f1 is None
