@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "discrepancy": "How far a source model's knowledge is from target data.",
+    "distortion": "What fine-tuning did to the source's knowledge.",
     "train": "Transfer a source model to target data by MoNA or one of its baselines.",
     "methods": "Methods of transfer there are; one shown whole.",
     "sources": "Source models there are; one shown whole.",

@@ -1,0 +1,167 @@
+"""`modgap distortion`."""
+
+import time
+
+import click
+
+from modgap.errors import UsageError
+
+__all__ = ["distortion"]
+
+
+@click.command()
+@click.option("--source", metavar="NAME", required=True, help="As for modgap discrepancy; its encoder is the first.")
+@click.option(
+    "--surrogate", "surrogates", metavar="NAME", multiple=True,
+    help="Labelled data of the source's modality; the source's own if absent. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--run", "runs", metavar="DIR[@EPOCH]", multiple=True,
+    help="A folder of modgap train, with what it made of the encoder; wildcards allowed. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--epochs", metavar="chosen|all|N,N", default="chosen", show_default=True,
+    help="Which weights of each run: the chosen ones, or epochs that stage2.keep_epochs kept.",
+)  # fmt: skip
+@click.option(
+    "--other", "others", metavar="NAME", multiple=True,
+    help="Another source to read beside it, such as random:NAME. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--probe", "probes", multiple=True, default=("linear",), show_default=True,
+    type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]), help="The first is compared. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--similarity", "similarities", multiple=True, default=("linear_cka", "procrustes", "knn_overlap"),
+    show_default=True, type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
+    help="To the untouched encoder. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--layer", "layers", metavar="NAME", multiple=True, default=("output",), show_default=True,
+    help="Of the encoder: a module's name, a pattern, blocks for all blocks. Probes read the last. May be repeated.",
+)  # fmt: skip
+@click.option("--normalised", is_flag=True, help="Divide each sample's features by their norm.")
+@click.option("--maps", is_flag=True, help="Make a t-SNE map of each encoder, as the paper's Fig. 2.")
+@click.option("--perplexity", type=float, default=30.0, show_default=True, help="Of the maps.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the surrogates.")
+@click.option("--limit", type=int, default=5000, show_default=True, help="At most so many samples of a surrogate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of probes, intervals and maps.")
+@click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
+@click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--batch-size", type=int, help="Samples at a time through the encoder; found if absent.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Precision of the encoder; other than float32 is mixed.",
+)  # fmt: skip
+@click.option("--threads", type=int, default=1, show_default=True, help="Of the maps. Changes no result.")
+@click.option("--out", metavar="DIR", help="Write distortion.json and figures there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+def distortion(**given) -> None:
+    """What fine-tuning did to the source's knowledge.
+
+    Labelled data of the source's own modality goes through the source's own embedder and the encoder as it was and as
+    runs left it. A probe's error says how much of the knowledge can still be read off; lower is better.
+
+    Example: modgap distortion --source vit-fashion --run run --out distortion
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.distortion.distort import distortion as read
+    from modgap.distortion.report import to_json
+    from modgap.results import checked_folder
+
+    _check(given)
+    log_to_stderr(given["quiet"])
+    folder = checked_folder(given["out"]) if given["out"] else None
+    request, began = _request(given), time.perf_counter()
+    with progress_bars(given["quiet"]) as progress:
+        found = read(
+            given["source"], given["surrogates"], _folders(given["runs"]), request,
+            others=given["others"], weights=given["weights"], progress=progress,
+        )  # fmt: skip
+    record = to_json(given["source"], found, request, time.perf_counter() - began)
+    if folder:
+        from modgap.distortion.results import write_folder
+
+        written = write_folder(record, found, folder)
+        click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
+    if given["as_json"]:
+        click.echo(record)
+    else:
+        _print(found)
+
+
+def _check(given: dict) -> None:
+    least = {"limit": 20, "input_size": 1, "batch_size": 1, "threads": 1, "seed": 0}
+    for name, lowest in least.items():
+        if given[name] is not None and given[name] < lowest:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+
+
+def _request(given: dict):
+    from modgap.distortion.distort import DistortionRequest
+    from modgap.distortion.features import FeatureRequest
+
+    return DistortionRequest(
+        features=FeatureRequest(
+            layers=given["layers"], normalised=given["normalised"], input_size=given["input_size"],
+            dtype=given["dtype"], device=given["device"], batch_size=given["batch_size"],
+        ),
+        probes=tuple(dict.fromkeys(given["probes"])),
+        similarities=tuple(dict.fromkeys(given["similarities"])),
+        epochs=_epochs(given["epochs"]),
+        split=given["split"], limit=given["limit"], maps=given["maps"], perplexity=given["perplexity"],
+        seed=given["seed"], threads=given["threads"],
+    )  # fmt: skip
+
+
+def _epochs(text: str):
+    if text in ("chosen", "all"):
+        return text
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"expected --epochs chosen, all, or numbers such as 1,5,15, got {text!r}") from None
+
+
+def _folders(given: tuple[str, ...]) -> list[str]:
+    """Wildcards may come unresolved, from a shell that found too many or from a script."""
+    import glob
+
+    found: list[str] = []
+    for text in given:
+        matches = sorted(glob.glob(text)) if glob.has_magic(text) else [text]
+        if not matches:
+            raise UsageError(f"expected folders of runs at {text}, found none")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _print(found) -> None:
+    from modgap.cli.output import print_table
+    from modgap.distortion.report import grid_cells, reading_rows
+
+    for one in found:
+        size = f"fitted on {one.trained_on:,}, tested on {one.tested:,}, chance {one.chance:.3f}"
+        heads, rows = reading_rows(one.readings)
+        print_table(heads, rows, f"{one.name}: {size}; lower errors mean that more knowledge is left")
+        _print_grid(one.name, grid_cells(one.readings))
+        for note in dict.fromkeys(
+            note for reading in one.readings for p in reading.probes.values() for note in p.notes
+        ):
+            click.echo(f"note: {note}")
+
+
+def _print_grid(name: str, cells) -> None:
+    """Means over seeds, where there are several."""
+    from modgap.cli.output import print_table
+
+    if not any(cell.seeds > 1 for cell in cells):
+        return
+    heads = ["target", "method", "epoch", "error", "95 % over seeds", "seeds"]
+    rows = [
+        [c.target, c.method, str(c.epoch), f"{c.mean:.4f}", f"{c.interval[0]:.4f} - {c.interval[1]:.4f}", str(c.seeds)]
+        for c in cells
+    ]
+    print_table(heads, rows, f"{name}: runs")
