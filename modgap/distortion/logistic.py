@@ -26,7 +26,7 @@ STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 
 WEAKEST, STRONGEST = 1e-6, 1e9
 TOLERANCE = 1e-8
-MEMORY, MOST_STEPS, MOST_STARTS = 20, 5000, 5
+MEMORY, POINTS, MOST_STEPS, MOST_STARTS = 20, 3, 5000, 5
 
 
 @dataclass(frozen=True)
@@ -227,26 +227,24 @@ class _Fit:
 def _descend(loss: _CrossEntropy, strengths: np.ndarray, tolerance: float) -> list[_Fit]:
     """A fit for each strength, from the most regularised to the least, each started from those before."""
     fits: dict[int, _Fit] = {}
-    order = np.argsort(-strengths, kind="stable")
-    known: list[tuple[float, np.ndarray]] = []
+    known: dict[float, np.ndarray] = {}
     # Two classes share one weight vector in scikit-learn: as two opposite halves they need twice the penalty.
     factor = 2.0 if loss.classes == 2 else 1.0
-    for index in order:
-        start = _continued(known, float(np.log(strengths[index])), (loss.classes, loss.width + 1))
+    for index in np.argsort(-strengths, kind="stable"):
+        at = float(np.log(strengths[index]))
+        start = _continued(known, at) if known else np.zeros((loss.classes, loss.width + 1))
         fits[index] = _fit(loss, start, factor * float(strengths[index]), tolerance)
-        known = [*known[-1:], (float(np.log(strengths[index])), fits[index].theta)]
+        known = dict([*known.items(), (at, fits[index].theta)][-POINTS:])
     return [fits[index] for index in range(len(strengths))]
 
 
-def _continued(known: list[tuple[float, np.ndarray]], at: float, shape: tuple[int, int]) -> np.ndarray:
-    """Where the last two optima point, on a log scale of strengths; no further than they are apart."""
-    if not known:
-        return np.zeros(shape)
-    here, theta = known[-1]
-    if len(known) == 1 or known[0][0] == here:
-        return theta
-    before, earlier = known[0]
-    return theta + min((at - here) / (here - before), 1.0) * (theta - earlier)
+def _continued(known: dict[float, np.ndarray], at: float) -> np.ndarray:
+    """Where the last optima point: their polynomial in the logarithm of the strength, no further than one step on."""
+    places = list(known)
+    if len(places) > 1:
+        at = max(at, 2 * places[-1] - places[-2])
+    shares = [np.prod([(at - other) / (own - other) for other in places if other != own]) for own in places]
+    return np.tensordot(shares, np.stack(list(known.values())), 1)
 
 
 def _fit(loss: _CrossEntropy, theta: np.ndarray, ridge: float, tolerance: float) -> _Fit:
