@@ -27,6 +27,8 @@ STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 WEAKEST, STRONGEST = 1e-6, 1e9
 TOLERANCE = 1e-8
 MEMORY, POINTS, MOST_STEPS, MOST_STARTS = 20, 3, 5000, 5
+FIRST_STEP, LONGEST_JUMP = 1e3, 1e3
+"""A far jump from zero or from a stronger penalty takes more passes at once than by steps between."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class LogisticPath:
         intercepts: Shape (S, K).
         objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit.
         converged: Whether what a further step would gain is at most `tolerance` of the objective, shape (S,).
-        evaluations: Passes over the samples that each strength took, shape (S,).
+        evaluations: Passes over the samples that each strength took, not counting steps on the way to it, shape (S,).
         mean: Of each feature, shape (D,).
         scale: Standard deviation of each feature, 1 for constant ones, shape (D,).
     """
@@ -230,12 +232,26 @@ def _descend(loss: _CrossEntropy, strengths: np.ndarray, tolerance: float) -> li
     known: dict[float, np.ndarray] = {}
     # Two classes share one weight vector in scikit-learn: as two opposite halves they need twice the penalty.
     factor = 2.0 if loss.classes == 2 else 1.0
-    for index in np.argsort(-strengths, kind="stable"):
-        at = float(np.log(strengths[index]))
+    for index, strength in _with_steps_between(strengths):
+        at = float(np.log(strength))
         start = _continued(known, at) if known else np.zeros((loss.classes, loss.width + 1))
-        fits[index] = _fit(loss, start, factor * float(strengths[index]), tolerance)
+        fits[index] = _fit(loss, start, factor * strength, tolerance)
         known = dict([*known.items(), (at, fits[index].theta)][-POINTS:])
     return [fits[index] for index in range(len(strengths))]
+
+
+def _with_steps_between(strengths: np.ndarray) -> list[tuple[int, float]]:
+    """(index, strength) from the most regularised on; a long jump in steps of ten, under the index that it ends at."""
+    steps: list[tuple[int, float]] = []
+    before = FIRST_STEP
+    for index in np.argsort(-strengths, kind="stable"):
+        strength = float(strengths[index])
+        if before / strength > LONGEST_JUMP:
+            between = np.geomspace(before, strength, int(np.ceil(np.log10(before / strength))) + 1)
+            steps += [(int(index), float(step)) for step in between[1:-1]]
+        steps.append((int(index), strength))
+        before = strength
+    return steps
 
 
 def _continued(known: dict[float, np.ndarray], at: float) -> np.ndarray:
