@@ -90,6 +90,13 @@ def test_strengths_keep_the_order_given_and_may_repeat():
     assert path.objective[0] < path.objective[1]
 
 
+def test_a_long_jump_ends_where_the_whole_path_does():
+    features, labels = blobs()
+    path, jump = (logistic_path(features, labels, given) for given in (STRENGTHS, [STRENGTHS[0], STRENGTHS[-1]]))
+    np.testing.assert_allclose(jump.objective, path.objective[[0, -1]], rtol=1e-6)
+    assert logistic_path(features, labels, [1e-6, 1e9, 1e9]).converged.all()
+
+
 def test_labels_may_have_gaps_and_a_class_one_sample():
     features, labels = blobs()
     labels = np.append(10 * labels - 5, 1000)

@@ -26,7 +26,9 @@ STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 
 WEAKEST, STRONGEST = 1e-6, 1e9
 TOLERANCE = 1e-8
-MEMORY, MOST_STEPS, MOST_STARTS = 20, 5000, 5
+MEMORY, POINTS, MOST_STEPS, MOST_STARTS = 20, 3, 5000, 5
+FIRST_STEP, LONGEST_JUMP = 1e3, 1e3
+"""A far jump from zero or from a stronger penalty takes more passes at once than by steps between."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class LogisticPath:
         intercepts: Shape (S, K).
         objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit.
         converged: Whether what a further step would gain is at most `tolerance` of the objective, shape (S,).
-        evaluations: Passes over the samples that each strength took, shape (S,).
+        evaluations: Passes over the samples that each strength took, not counting steps on the way to it, shape (S,).
         mean: Of each feature, shape (D,).
         scale: Standard deviation of each feature, 1 for constant ones, shape (D,).
     """
@@ -227,26 +229,38 @@ class _Fit:
 def _descend(loss: _CrossEntropy, strengths: np.ndarray, tolerance: float) -> list[_Fit]:
     """A fit for each strength, from the most regularised to the least, each started from those before."""
     fits: dict[int, _Fit] = {}
-    order = np.argsort(-strengths, kind="stable")
-    known: list[tuple[float, np.ndarray]] = []
+    known: dict[float, np.ndarray] = {}
     # Two classes share one weight vector in scikit-learn: as two opposite halves they need twice the penalty.
     factor = 2.0 if loss.classes == 2 else 1.0
-    for index in order:
-        start = _continued(known, float(np.log(strengths[index])), (loss.classes, loss.width + 1))
-        fits[index] = _fit(loss, start, factor * float(strengths[index]), tolerance)
-        known = [*known[-1:], (float(np.log(strengths[index])), fits[index].theta)]
+    for index, strength in _with_steps_between(strengths):
+        at = float(np.log(strength))
+        start = _continued(known, at) if known else np.zeros((loss.classes, loss.width + 1))
+        fits[index] = _fit(loss, start, factor * strength, tolerance)
+        known = dict([*known.items(), (at, fits[index].theta)][-POINTS:])
     return [fits[index] for index in range(len(strengths))]
 
 
-def _continued(known: list[tuple[float, np.ndarray]], at: float, shape: tuple[int, int]) -> np.ndarray:
-    """Where the last two optima point, on a log scale of strengths; no further than they are apart."""
-    if not known:
-        return np.zeros(shape)
-    here, theta = known[-1]
-    if len(known) == 1 or known[0][0] == here:
-        return theta
-    before, earlier = known[0]
-    return theta + min((at - here) / (here - before), 1.0) * (theta - earlier)
+def _with_steps_between(strengths: np.ndarray) -> list[tuple[int, float]]:
+    """(index, strength) from the most regularised on; a long jump in steps of ten, under the index that it ends at."""
+    steps: list[tuple[int, float]] = []
+    before = FIRST_STEP
+    for index in np.argsort(-strengths, kind="stable"):
+        strength = float(strengths[index])
+        if before / strength > LONGEST_JUMP:
+            between = np.geomspace(before, strength, int(np.ceil(np.log10(before / strength))) + 1)
+            steps += [(int(index), float(step)) for step in between[1:-1]]
+        steps.append((int(index), strength))
+        before = strength
+    return steps
+
+
+def _continued(known: dict[float, np.ndarray], at: float) -> np.ndarray:
+    """Where the last optima point: their polynomial in the logarithm of the strength, no further than one step on."""
+    places = list(known)
+    if len(places) > 1:
+        at = max(at, 2 * places[-1] - places[-2])
+    shares = [np.prod([(at - other) / (own - other) for other in places if other != own]) for own in places]
+    return np.tensordot(shares, np.stack(list(known.values())), 1)
 
 
 def _fit(loss: _CrossEntropy, theta: np.ndarray, ridge: float, tolerance: float) -> _Fit:
