@@ -131,10 +131,11 @@ def _folders(given: tuple[str, ...]) -> list[str]:
 
     found: list[str] = []
     for text in given:
-        matches = sorted(glob.glob(text)) if glob.has_magic(text) else [text]
+        folder, at, epoch = text.rpartition("@") if text.rpartition("@")[2].isdigit() else (text, "", "")
+        matches = sorted(glob.glob(folder)) if glob.has_magic(folder) else [folder]
         if not matches:
-            raise UsageError(f"expected folders of runs at {text}, found none")
-        found += matches
+            raise UsageError(f"expected folders of runs at {folder}, found none")
+        found += [f"{match}{at}{epoch}" for match in matches]
     return list(dict.fromkeys(found))
 
 

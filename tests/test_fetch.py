@@ -222,8 +222,14 @@ def run_until(command, reached, kill=signal.SIGKILL):
     until = time.monotonic() + 120
     while not reached() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(kill)
-    errors = process.communicate()[1].decode()
+    errors = None
+    while errors is None:
+        process.send_signal(kill)
+        try:
+            errors = process.communicate(timeout=15)[1].decode()
+        except subprocess.TimeoutExpired:
+            # Python loses an interrupt that comes while it destroys an object; a user presses the keys again.
+            continue
     assert reached()
     return process.returncode, errors.strip()
 

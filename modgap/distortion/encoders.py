@@ -1,7 +1,8 @@
 """Encoders whose features are compared: a source as it is, and what runs made of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from modgap.digests import file_digest
@@ -25,20 +26,22 @@ class Encoder:
     Attributes:
         run: The run that trained it; None for the source as it is.
         epoch: Of stage 2; 0 for the source as it is, None for the run's chosen weights.
+        variant: Settings that tell the run from others of the same method beside it, such as `stage1.lambda=1`.
     """
 
     run: Run | None = None
     epoch: int | None = 0
+    variant: str = ""
 
     @property
     def method(self) -> str:
-        """Of the run; `untouched` without one."""
-        return "untouched" if self.run is None else str(self.run.record["method"])
+        """Of the run, with the settings that tell it from others' of that method; `untouched` without a run."""
+        return "untouched" if self.run is None else f"{self.run.record['method']} {self.variant}".strip()
 
     @property
     def target(self) -> str | None:
-        """What the run was trained on."""
-        return None if self.run is None else str(self.run.record["target"])
+        """What the run was trained on; of data of one's own the file's or folder's name."""
+        return None if self.run is None else PurePath(self.run.record["target"]).name
 
     @property
     def seed(self) -> int | None:
@@ -97,13 +100,35 @@ def encoders_of_runs(
         InputError: When a folder is no run, or an epoch was not kept.
         UsageError: When a run is of another source.
     """
-    found, fingerprint = [], handle.fingerprint()
+    found: list[Encoder] = []
+    fingerprint = handle.fingerprint()
     for text in folders:
         folder, epoch = _divided(text)
         run = open_run(folder)
         check_source(run, source, fingerprint)
         found += [Encoder(run, each) for each in _chosen_epochs(run, epochs if epoch is None else (epoch,))]
-    return found
+    variants = _variants([encoder.run for encoder in found if encoder.run])
+    return [replace(encoder, variant=variant) for encoder, variant in zip(found, variants, strict=True)]
+
+
+def _variants(runs: Sequence[Run]) -> list[str]:
+    """The settings of each run that differ among the runs of its method on its target."""
+    settings = [dict(_flat(run.record["recipe"])) for run in runs]
+    kinds = [(run.record["method"], run.record["target"]) for run in runs]
+    told = []
+    for own, kind in zip(settings, kinds, strict=True):
+        alike = [other for other, its in zip(settings, kinds, strict=True) if its == kind]
+        differing = [name for name, value in own.items() if any(other[name] != value for other in alike)]
+        told.append(" ".join(f"{name}={own[name]}" for name in differing))
+    return told
+
+
+def _flat(recipe: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
 
 
 def _divided(text: str) -> tuple[str, int | None]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from matplotlib.figure import Figure
 
@@ -47,10 +47,11 @@ def _figures(found: Sequence[SurrogateReadings]) -> Iterator[tuple[str, Figure]]
     if any(grid_cells(one.readings) for one in found):
         yield "probes.png", probe_grid(found)
     for one in found:
+        name = PurePath(one.name).stem
         if one.readings[0].map is not None:
             maps = {reading.map.name: reading.map for reading in one.readings if reading.map}
-            yield f"maps-{one.name}.png", map_grid(maps, one.labels, one.classes)
+            yield f"maps-{name}.png", map_grid(maps, one.labels, one.classes)
         for measure in dict.fromkeys(name for reading in one.readings for name in reading.similarity):
             grid = layer_grid(one.readings, measure)
             if grid is not None:
-                yield f"{measure}-{one.name}.png", similarity_heat_map(grid, f"to the untouched encoder, on {one.name}")
+                yield f"{measure}-{name}.png", similarity_heat_map(grid, f"to the untouched encoder, on {name}")

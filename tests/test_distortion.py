@@ -1,0 +1,284 @@
+"""Features of encoders, readings of runs, and `modgap distortion` as a user meets it."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from modgap.distortion import features as feature_module
+from modgap.distortion.distort import DistortionRequest, distortion
+from modgap.distortion.encoders import Encoder, encoders_of_runs, untouched
+from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, features, layer_names
+from modgap.distortion.report import grid_cells, layer_grid, reading_rows, to_json
+from modgap.errors import InputError, UsageError
+from modgap.sources import open_source
+from modgap.transfer.probe import adapted_encoder, surrogate_features
+from modgap.transfer.run import open_run
+from modgap.transfer.surrogate import open_surrogate
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.test_cli import refused, strict
+from tests.training import run, surrogate_file, target_file
+
+VIT = "random:timm:test_vit"
+BOTH = FeatureRequest(layers=("blocks", OUTPUT), input_size=32)
+
+
+@pytest.fixture(scope="module", name="made")
+def runs_and_their_data(tmp_path_factory):
+    """A surrogate, and runs of two methods that kept their epochs; not to be written to."""
+    folder = tmp_path_factory.mktemp("distortion")
+    data = target_file(folder, "classes"), surrogate_file(folder)
+    kept = ("stage2.epochs=2", "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-2")
+    for name in ("finetune", "emb"):
+        for seed in (0, 1):
+            run(folder / f"{name}-{seed}", name, VIT, *data, *kept, input_size=32, seed=seed)
+    return folder, data[1]
+
+
+@pytest.fixture(scope="module", name="small")
+def small_source_and_surrogate(made):
+    handle = open_source(VIT)
+    source = handle.load(32, head=False)
+    return handle, source, open_surrogate(str(made[1]), source, half=1)
+
+
+# Features
+
+
+def test_output_features_are_those_of_a_plain_loop(small):
+    handle, source, surrogate = small
+    found = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    parts = source.split()
+    assert list(found) == [*block_names(parts.encoder), OUTPUT]
+    np.testing.assert_allclose(
+        found[OUTPUT], surrogate_features(parts, parts.encoder, surrogate, "cpu"), rtol=1e-5, atol=1e-6
+    )
+    # Layer by layer, one sample at a time, through the blocks themselves.
+    seen = {}
+    blocks = dict(parts.encoder.named_modules())
+    handles = [blocks[name].register_forward_hook(lambda m, i, o, name=name: seen.update({name: o})) for name in found
+               if name != OUTPUT]  # fmt: skip
+    with torch.no_grad():
+        parts.encoder(parts.embedder(surrogate.at(np.array([5]), torch.device("cpu")).given))
+    for handle_ in handles:
+        handle_.remove()
+    for name, tokens in seen.items():
+        np.testing.assert_allclose(found[name][5], tokens[0].mean(0).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cache(small, monkeypatch, tmp_path):
+    handle, source, surrogate = small
+    whole = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    assert len(surrogate) == len(whole[OUTPUT]) == 22
+    monkeypatch.setattr(feature_module, "logit_batches", None)
+    again = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    for name, rows in whole.items():
+        np.testing.assert_array_equal(again[name], rows)
+    unit = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, normalised=True))
+    np.testing.assert_allclose(np.linalg.norm(unit[OUTPUT], axis=1), 1, rtol=1e-5)
+    monkeypatch.undo()
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path))
+    single = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, batch_size=7))
+    np.testing.assert_allclose(single[OUTPUT], whole[OUTPUT], rtol=1e-4, atol=1e-5)
+
+
+def test_another_encoder_or_other_samples_have_features_of_their_own(made, small):
+    handle, source, surrogate = small
+    first = features(source, handle.fingerprint(), untouched(), surrogate)
+    trained = Encoder(open_run(made[0] / "finetune-0"), 2)
+    second = features(source, handle.fingerprint(), trained, surrogate)
+    assert not np.allclose(first[OUTPUT], second[OUTPUT])
+    expected = surrogate_features(source.split(), adapted_encoder(trained.run, source.split(), 2), surrogate, "cpu")
+    np.testing.assert_allclose(second[OUTPUT], expected, rtol=1e-5, atol=1e-6)
+    other = open_surrogate(str(made[1]), source, half=0)
+    assert not np.allclose(first[OUTPUT][:20], features(source, handle.fingerprint(), untouched(), other)[OUTPUT][:20])
+
+
+def test_layers_by_name_pattern_and_in_the_encoders_order(small):
+    encoder = small[1].split().encoder
+    blocks = block_names(encoder)
+    assert len(blocks) > 1
+    assert layer_names(encoder, [OUTPUT, blocks[1], blocks[0]]) == [blocks[0], blocks[1], OUTPUT]
+    assert layer_names(encoder, ["*.mlp"]) == [f"{name}.mlp" for name in blocks]
+    with pytest.raises(UsageError, match="unknown layer of the encoder"):
+        layer_names(encoder, ["blocks.99"])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("timm:test_resnet", 4), ("timm:test_efficientnet", 5), ("timm:test_convnext", 4), ("timm:test_vit2", 8)],
+)
+def test_blocks_of_other_families(name, count):
+    source = open_source(f"random:{name}").load(64, head=False)
+    encoder = source.split().encoder
+    found = block_names(encoder)
+    assert len(found) >= 2
+    assert not any(a != b and b.startswith(f"{a}.") for a in found for b in found)
+
+
+def test_features_of_texts_are_means_over_their_own_tokens(hub, tmp_path):
+    hub("bert-bare")
+    path = surrogate_file(tmp_path, image=False)
+    handle = open_source("random:hf:small/bert-bare")
+    source = handle.load(None, head=False)
+    surrogate = open_surrogate(str(path), source, half=1)
+    found = features(source, handle.fingerprint(), untouched(), surrogate)
+    expected = surrogate_features(source.split(), source.split().encoder, surrogate, "cpu")
+    np.testing.assert_allclose(found[OUTPUT], expected, rtol=1e-4, atol=1e-5)
+
+
+# Encoders
+
+
+def test_encoders_of_runs_by_epoch(made):
+    handle, folder = open_source(VIT), str(made[0] / "finetune-0")
+    (chosen,) = encoders_of_runs([folder], VIT, handle)
+    assert chosen.epoch is None
+    assert chosen.after in (1, 2)
+    assert [each.epoch for each in encoders_of_runs([folder], VIT, handle, "all")] == [1, 2]
+    assert [each.epoch for each in encoders_of_runs([f"{folder}@1"], VIT, handle, "all")] == [1]
+    assert encoders_of_runs([folder], VIT, handle, (2,))[0].label == f"finetune {chosen.target} epoch 2 seed 0"
+    with pytest.raises(UsageError, match="kept epochs 1, 2, not 9"):
+        encoders_of_runs([f"{folder}@9"], VIT, handle)
+    with pytest.raises(UsageError, match="of --source"):
+        encoders_of_runs([folder], "random:timm:test_vit2", open_source("random:timm:test_vit2"))
+    with pytest.raises(InputError, match="found no"):
+        encoders_of_runs([str(made[0])], VIT, handle)
+
+
+def test_weights_of_another_source_are_refused_in_a_line(made, tmp_path):
+    shutil.copytree(made[0] / "finetune-0", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "epochs")
+    one = open_run(tmp_path / "run")
+    parts = open_source("random:timm:test_vit2").load(32, head=False).split()
+    with pytest.raises(InputError, match="is not that of the run's source"):
+        adapted_encoder(one, parts)
+    with pytest.raises(InputError, match=r"stage2\.keep_epochs names those kept"):
+        adapted_encoder(one, parts, 1)
+    with pytest.raises(InputError, match="kept no epochs"):
+        encoders_of_runs([str(tmp_path / "run")], VIT, open_source(VIT), "all")
+
+
+# Readings
+
+
+@pytest.fixture(scope="module", name="found")
+def readings_of_all(made, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODGAP_CACHE", str(tmp_path_factory.mktemp("readings")))
+        runs = [str(path) for path in sorted(made[0].glob("*-?"))]
+        request = DistortionRequest(features=BOTH, probes=("linear", "nearest-mean"), epochs="all", maps=True)
+        return distortion(VIT, [str(made[1])], runs, request, others=["random:timm:test_vit2"]), request
+
+
+def test_readings_compare_each_encoder_with_the_untouched_one(found):
+    ((one,), _) = found
+    first, *others = one.readings
+    assert [reading.label for reading in one.readings[:2]] == [f"{VIT} untouched", others[0].label]
+    assert len(others) == 2 * 2 * 2 + 1
+    assert first.difference is None
+    assert not first.similarity
+    assert one.trained_on + one.tested == len(one.labels) == 22
+    for reading in others:
+        own, base = reading.probes["linear"], first.probes["linear"]
+        assert reading.difference.value == pytest.approx(own.value - base.value)
+        assert reading.difference.samples == own.samples == one.tested
+    for layer, each in others[0].similarity["linear_cka"].items():
+        assert each.value <= 1 + 1e-12, layer
+    # Another architecture's blocks have other names; its output is compared all the same.
+    assert OUTPUT in others[-1].similarity["linear_cka"]
+
+
+def test_grid_is_over_seeds(found):
+    ((one,), _) = found
+    cells = grid_cells(one.readings)
+    assert [(cell.method, cell.epoch, cell.seeds) for cell in cells] == [
+        ("emb", 1, 2), ("emb", 2, 2), ("finetune", 1, 2), ("finetune", 2, 2)
+    ]  # fmt: skip
+    own = [r.probes["linear"].value for r in one.readings if (r.encoder.method, r.encoder.epoch) == ("emb", 2)]
+    assert cells[1].mean == pytest.approx(np.mean(own))
+    assert cells[1].interval[0] <= cells[1].mean <= cells[1].interval[1]
+    grid = layer_grid(one.readings, "linear_cka")
+    assert grid.columns[-1] == OUTPUT
+    # Another architecture has blocks of its own names, or the same.
+    assert grid.values.shape in {(8, len(grid.columns)), (9, len(grid.columns))}
+
+
+def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
+    other = run(tmp_path / "slow", "emb", VIT, made[0] / "classes-image.npz", made[1], "stage2.epochs=2",
+                "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-3", input_size=32)  # fmt: skip
+    request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)), epochs=(2,))
+    (one,) = distortion(VIT, [str(made[1])], [str(made[0] / "emb-0"), str(other.folder)], request)
+    cells = grid_cells(one.readings)
+    assert [(cell.method, cell.seeds) for cell in cells] == [
+        ("emb stage2.learning_rate=0.01", 1), ("emb stage2.learning_rate=0.001", 1)
+    ]  # fmt: skip
+    _, rows = reading_rows(one.readings)
+    assert rows[2][0] == "emb stage2.learning_rate=0.001 classes-image.npz epoch 2 seed 0"
+
+
+def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):
+    readings, request = found
+    record = strict(to_json(VIT, readings, request, 1.0))
+    (surrogate,) = record["surrogates"]
+    assert len(surrogate["encoders"]) == 10
+    assert surrogate["encoders"][1]["difference"]["samples"] == surrogate["tested"]
+    assert "wrong" not in json.dumps(surrogate["encoders"][1]["probes"])
+    assert surrogate["encoders"][1]["map"]["quality"]["samples"] == 22
+    heads, rows = reading_rows(readings[0].readings)
+    assert all(len(row) == len(heads) for row in rows)
+    assert rows[0][3] == "-"
+
+
+def test_untouched_encoder_read_twice_is_the_same(made):
+    request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)))
+    (one,) = distortion(VIT, [str(made[1])], [], request, others=[VIT])
+    assert one.readings[1].difference.value == 0
+    assert one.readings[1].similarity["linear_cka"][OUTPUT].value == pytest.approx(1)
+    assert one.readings[1].similarity["procrustes"][OUTPUT].value == pytest.approx(1)
+    assert one.readings[1].similarity["knn_overlap"][OUTPUT].value == 1
+
+
+# The command
+
+
+def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
+    done = modgap(
+        "distortion", "--source", VIT, "--surrogate", made[1], "--run", f"{made[0]}/*-0", "--epochs", "1,2",
+        "--input-size", "32", "--layer", "blocks", "--layer", OUTPUT, "--maps", "--out", tmp_path / "out", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "untouched" in done.stdout
+    assert "linear cka" in done.stdout
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"distortion.json", "probes.png"} <= names
+    assert any(name.startswith("maps-") for name in names)
+    assert any(name.startswith("linear_cka-") for name in names)
+    record = strict((tmp_path / "out" / "distortion.json").read_text())
+    assert [each["epoch"] for each in record["surrogates"][0]["encoders"]] == [0, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--epochs", "x"], 2, "expected --epochs chosen, all, or numbers"),
+        (["--run", "/nowhere-at-all/*"], 2, "expected folders of runs at /nowhere-at-all/*, found none"),
+        (["--run", "/nowhere-at-all"], 1, "expected a folder that modgap train wrote"),
+        (["--limit", "3"], 2, "expected --limit of at least 20"),
+        (["--layer", "blocks.77"], 2, "unknown layer of the encoder 'blocks.77'"),
+        (["--maps", "--perplexity", "0"], 2, "perplexity"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(modgap, made, options, code, told):
+    done = modgap("distortion", "--source", VIT, "--surrogate", made[1], "--input-size", "32", *options)
+    refused(done, code, told)
+
+
+def test_surrogate_of_another_modality_is_refused(modgap, tmp_path):
+    texts = surrogate_file(tmp_path, image=False)
+    command = ("distortion", "--source", VIT, "--input-size", "32")
+    refused(modgap(*command, "--surrogate", texts), 2, "the source takes image")
+    refused(modgap(*command), 2, "modgap knows of none")
