@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.jobs import UNTOUCHED, Job, done, jobs
+from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, done, jobs, log_ratio, sweep_ratios
 
-__all__ = ["figure"]
+__all__ = ["figure", "sensitivity"]
 
 Found = list[tuple[Job, dict]]
 MARKERS = "osD^vP*X"
@@ -80,3 +80,43 @@ def _points(axes: Axes, found: Found, targets: list[str], pick: Callable[[Job, d
             value = pick(job, result) if (job.method, job.target) == (UNTOUCHED, target) else np.nan
             if np.isfinite(value):
                 axes.hlines(value, t - 0.42, t + 0.42, color="0.3", linestyle="--", label="the source as it is")
+
+
+def sensitivity(folder: Path) -> Figure:
+    """Error by lambda and alpha, over emb's, and by inner steps, over one step's: the paper's Fig. 6.
+
+    Geometric means over targets and seeds, with the standard error of the mean.
+
+    Raises:
+        FileNotFoundError: When the sweep is not complete.
+    """
+    drawn = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = drawn.subplots(1, 2, sharey=True)
+    ratios = sweep_ratios(folder)
+    for number, alpha in enumerate(ALPHAS):
+        own = [ratios[f"{alpha}-{weight}"] for weight in WEIGHTS]
+        _ratios(left, np.array(WEIGHTS) * 1.04 ** (number - 1), own, number + 2, f"alpha {alpha:g}")
+    left.set_xscale("log")
+    left.set(xlabel="lambda", ylabel="test error, ratio", title="over emb's, by lambda and alpha")
+    found = [(job, result) for job in jobs("steps", folder) if (result := done(job, folder))]
+    errors = {(job.target, job.seed, job.label): _error(result) for job, result in found}
+    steps = sorted({job.label for job, _ in found})
+    own = [[log_ratio(error, errors[target, seed, "steps-1"]) for (target, seed, label), error in errors.items()
+            if label == step and (target, seed, "steps-1") in errors] for step in steps]  # fmt: skip
+    _ratios(right, np.array([int(step[-1]) for step in steps]), own, 5, "exact route")
+    right.set(xlabel="inner steps", title="over one step's, by inner steps", xticks=[1, 2, 3])
+    for axes in (left, right):
+        axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return drawn
+
+
+def _ratios(axes: Axes, places: np.ndarray, logs: list[list[float]], number: int, label: str) -> None:
+    if not logs:
+        axes.plot([], [], label="not run yet")
+        return
+    means = np.exp([np.mean(own) for own in logs])
+    errors = [np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else 0.0 for own in logs]
+    reach = [means * (1 - np.exp(-np.array(errors))), means * (np.exp(errors) - 1)]
+    axes.errorbar(places, means, reach, color=COLOURS[number % 8], marker=MARKERS[number % 8], capsize=2, label=label)
