@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modgap import plots
 from modgap.cli.output import print_table, progress_bars
+from modgap.drawing import save
 from modgap.logits import LogitsRequest
 from modgap.measure import measure
 from modgap.report import DiscrepancyReport, summary_row
@@ -61,7 +62,7 @@ def main() -> None:
             with progress_bars(quiet=False) as progress:
                 series[-1].append(measure(source, target, request=request, estimators=ESTIMATORS, progress=progress))
     print_table(COLUMNS, rows([report for reports in series for report in reports]))
-    plots.save(plots.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
+    save(plots.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
     print(f"figure: {Path(folder / 'demo.png').resolve()}")
 
 

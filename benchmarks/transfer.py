@@ -37,7 +37,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
-from modgap.plots import save
+from modgap.drawing import save
 
 RESULTS = Path(__file__).parent / "results" / "transfer"
 

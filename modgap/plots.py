@@ -1,34 +1,18 @@
-"""Figures. Colours are Okabe and Ito's, told apart by colour-blind readers; shapes tell apart what colours do."""
+"""Figures of discrepancies."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.discrepancy import Estimate, MonteCarlo
+from modgap.drawing import BLUE, GREEN, GREY, ORANGE, style, tidy
 from modgap.report import DiscrepancyReport
 
-__all__ = ["across_targets", "confusion", "save", "trials", "winning_map"]
+__all__ = ["across_targets", "confusion", "trials", "winning_map"]
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 ROWS_OF_MAP = 40
-MARKERS = ("o", "s", "^", "D")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG at 150 dots per inch, whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary, dpi=150, facecolor="white")
-    temporary.replace(path)
-
-
-def _tidy(axes: Axes, **labels: str) -> None:
-    axes.set(**labels)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _names(report: DiscrepancyReport) -> str:
@@ -55,7 +39,7 @@ def trials(report: DiscrepancyReport) -> Figure:
     right.axhline(report.result.chance, color=GREY, linestyle="--", label="chance")
     right.set_xscale("log")
     right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    _tidy(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
+    tidy(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
     figure.suptitle(_names(report), fontsize=11)
     return figure
 
@@ -79,7 +63,7 @@ def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None
     # Room for the legend above everything that it names.
     axes.set_ylim(0.7, counts.max() ** 1.4 * 3)
     label = "discrepancy (share of samples got wrong)"
-    _tidy(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
+    tidy(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
 
 
 def winning_map(report: DiscrepancyReport) -> Figure:
@@ -141,14 +125,14 @@ def across_targets(
     for axes, name in zip(panels, estimators, strict=True):
         for s, (series, label) in enumerate(zip(reports, labels, strict=True)):
             shift = 0.26 * (s - (len(reports) - 1) / 2)
-            _points(axes, name, series, shift, (BLUE, ORANGE, GREEN, GREY)[s % 4], MARKERS[s % 4], label)
+            _points(axes, name, series, shift, *style(s), label)
         for t, report in enumerate(reports[0]):
             chance = report.result.chance
             axes.hlines(chance, t - 0.42, t + 0.42, color=GREY, linestyle="--", label="chance" if t == 0 else "")
         ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
         axes.set_xticks(range(len(ticks)), ticks, fontsize=9)
         axes.set_ylim(0, 1.02)
-        _tidy(axes, title=name)
+        tidy(axes, title=name)
     panels[0].set_ylabel("discrepancy (lower is nearer)")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, frameon=False, fontsize=8, ncols=3, loc="outside upper center")

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from modgap import plots
+from modgap.drawing import save
 from modgap.errors import InputError
 from modgap.report import DiscrepancyReport, to_json
 
@@ -48,7 +49,7 @@ def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
     written = []
     try:
         for name, draw in _figures(report):
-            plots.save(draw(report), folder / name)
+            save(draw(report), folder / name)
             written.append(folder / name)
         temporary = folder / f".result-{os.getpid()}.part"
         temporary.write_text(to_json(report) + "\n", encoding="utf-8")

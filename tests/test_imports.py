@@ -18,6 +18,7 @@ LAYERS = (
     "paths",
     "digests",
     "checks",
+    "drawing",
     "label_space",
     "array_file",
     "cache",

@@ -13,15 +13,11 @@ from modgap.distortion.arrays import checked_count
 from modgap.distortion.maps import TsneMap
 from modgap.distortion.quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
+from modgap.drawing import style
 from modgap.errors import InputError, UsageError
 
 __all__ = ["map_grid", "similarity_heat_map"]
 
-# Okabe and Ito's colours, yellow darkened to be seen on white, grey and wine; markers tell apart what colours do not.
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000", "#999999", "#882255",
-)  # fmt: skip
-MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 6.8
 """Widths of print, in inches."""
 SMALL, LARGE = 8, 9
@@ -102,12 +98,8 @@ def _plain(text: str) -> str:
     return str(text).replace("$", r"\$").replace("_", " _", 1 if str(text).startswith("_") else 0)
 
 
-def _style(number: int) -> tuple[str, str]:
-    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-
-
 def _handle(number: int, name: str) -> Line2D:
-    colour, marker = _style(number)
+    colour, marker = style(number)
     short = textwrap.shorten(name, 28, placeholder=" …") if len(name) > 28 else name
     return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=4.5, label=_plain(short[:28]))
 
@@ -143,7 +135,7 @@ def _panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, reach: floa
     order = np.random.default_rng(0).permutation(len(classes))
     for some in np.array_split(order, SLICES):
         for number in np.unique(classes[some]):
-            colour, marker = _style(number)
+            colour, marker = style(number)
             places = one.coordinates[some[classes[some] == number]]
             axes.scatter(
                 places[:, 0], places[:, 1], s=size, c=colour, marker=marker, linewidths=0, alpha=0.75, rasterized=True

@@ -8,13 +8,11 @@ from matplotlib.figure import Figure
 
 from modgap.distortion.distort import SurrogateReadings
 from modgap.distortion.report import GridCell, grid_cells
+from modgap.drawing import style, tidy
 from modgap.errors import UsageError
 
 __all__ = ["probe_grid"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-"""Okabe and Ito's, told apart by colour-blind readers; markers tell apart what colours do."""
-MARKERS = "osD^vP*X"
 PANEL, HEIGHT, MOST_ACROSS = 2.3, 2.3, 4
 
 
@@ -64,6 +62,7 @@ def _before(axes: Axes, found: SurrogateReadings) -> None:
 def _line(axes: Axes, cells: Sequence[GridCell], number: int) -> None:
     if not cells:
         return
+    colour, marker = style(number)
     cells = sorted(cells, key=lambda cell: cell.epoch)
     means = np.array([cell.mean for cell in cells])
     ends = np.array([cell.interval for cell in cells])
@@ -71,15 +70,13 @@ def _line(axes: Axes, cells: Sequence[GridCell], number: int) -> None:
     # Methods side by side at each epoch, so that intervals do not hide each other.
     places = np.array([cell.epoch for cell in cells]) * 1.02 ** (number - 3)
     axes.errorbar(
-        places, means, reach, color=COLOURS[number % 8], marker=MARKERS[number % 8], markersize=4, linewidth=1,
+        places, means, reach, color=colour, marker=marker, markersize=4, linewidth=1,
         capsize=2, elinewidth=0.7, label=cells[0].method,
     )  # fmt: skip
 
 
 def _finish(axes: Axes, title: str, last: bool) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
+    tidy(axes)
     axes.tick_params(labelsize=8)
     axes.set_title(title, fontsize=10)
     if last:

@@ -10,6 +10,7 @@ from modgap.distortion.distort import SurrogateReadings
 from modgap.distortion.figures import map_grid, similarity_heat_map
 from modgap.distortion.grid_figure import probe_grid
 from modgap.distortion.report import grid_cells, layer_grid
+from modgap.drawing import save
 from modgap.errors import InputError
 
 __all__ = ["RECORD", "write_folder"]
@@ -29,17 +30,11 @@ def write_folder(record: str, found: Sequence[SurrogateReadings], folder: Path) 
         temporary.write_text(record + "\n", encoding="utf-8")
         os.replace(temporary, folder / RECORD)
         for name, figure in _figures(found):
-            _save(figure, folder / name)
+            save(figure, folder / name)
             written.append(folder / name)
     except OSError as error:
         raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
     return written
-
-
-def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary, dpi=150, facecolor="white")
-    temporary.replace(path)
 
 
 def _figures(found: Sequence[SurrogateReadings]) -> Iterator[tuple[str, Figure]]:
