@@ -31,18 +31,17 @@ def _start(chosen) -> str:
 def _settings(chosen):
     """Settings of each stage that the method has, with default and meaning."""
     from modgap.targets import named_manifest
-    from modgap.transfer.recipe import EmbedderStage, FullStage, Recipe, settings_of
+    from modgap.transfer.recipe import STAGES, Recipe, settings_of
 
     used = {stage.settings for stage in chosen.stages}
     objectives = {stage.objective for stage in chosen.stages}
     # A target without a recipe of its own.
     own = {"stage1": chosen.defaults(named_manifest("digits"))}
-    stages = {"stage1": EmbedderStage, "stage2": FullStage}
-    for name, model in stages.items():
+    for name, model in STAGES.items():
         if name in used:
             rows = _rows(settings_of(model, objectives), f"{name}.", own.get(name, {}))
             yield f"{name} (defaults; a target's own recipe goes before)", list(rows)
-    both = {name: row for name, row in settings_of(Recipe, ()).items() if name not in stages}
+    both = {name: row for name, row in settings_of(Recipe, ()).items() if name not in STAGES}
     yield "the whole run", list(_rows(both, "", {}))
 
 

@@ -14,7 +14,7 @@ from modgap.targets import named_manifest, open_target
 from modgap.transfer.batches import Feed, chunks, shuffled
 from modgap.transfer.data import target_data
 from modgap.transfer.methods import method, method_names
-from modgap.transfer.recipe import resolved_recipe
+from modgap.transfer.recipe import resolved_recipe, unused_settings
 from modgap.transfer.run import open_run
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, TASKS, run, surrogate_file, target_file
@@ -241,6 +241,18 @@ def test_route_goes_by_the_source(trained, source, route):
 def test_settings_that_do_not_fit_are_refused(setting, said):
     with pytest.raises(UsageError, match=said.replace(".", r"\.")):
         resolved_recipe(named_manifest("digits"), {}, [setting])
+
+
+@pytest.mark.parametrize(
+    ("name", "unused"),
+    [("finetune", ["stage1.lambda", "stage1.epochs"]), ("emb", ["stage1.lambda"]), ("mona", []),
+     ("orca", ["stage1.lambda"])],
+)  # fmt: skip
+def test_settings_that_a_method_does_not_look_at_are_said(name, unused):
+    how = method(name)
+    given = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
+    stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
+    assert unused_settings(given, stages, objectives) == unused
 
 
 def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):

@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
 
-__all__ = ["EmbedderStage", "FullStage", "OptimiserSettings", "Recipe", "resolved_recipe", "settings_of", "with_route"]
+__all__ = [
+    "STAGES",
+    "EmbedderStage",
+    "FullStage",
+    "OptimiserSettings",
+    "Recipe",
+    "resolved_recipe",
+    "settings_of",
+    "unused_settings",
+    "with_route",
+]
 
 
 class _Settings(BaseModel):
@@ -92,6 +102,9 @@ class Recipe(_Settings):
     checkpoint_seconds: float = Field(default=60, ge=0, description="Between checkpoints within an epoch.")
 
 
+STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
+
+
 def resolved_recipe(
     manifest: Manifest, defaults: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> Recipe:
@@ -151,6 +164,19 @@ def settings_of(model: type[BaseModel], objectives: Collection[str]) -> dict[str
     }
 
 
+def unused_settings(overrides: Sequence[str], stages: Collection[str], objectives: Collection[str]) -> list[str]:
+    """Settings that the user gives and that stages and objectives do not look at.
+
+    Args:
+        overrides: As for `resolved_recipe`.
+        stages: Among `stage1` and `stage2`.
+        objectives: Of the method.
+    """
+    used = {f"{stage}.{name}" for stage in stages for name in settings_of(STAGES[stage], objectives)}
+    given = (text.partition("=")[0].strip() for text in overrides)
+    return [key for key in given if "." in key and key not in used]
+
+
 SHARED = ("batch_size", "gradient_accumulation")
 OWN = ("epochs", "optimizer", "learning_rate", "weight_decay", "momentum", "warmup_epochs", "decay_epochs")
 
@@ -173,9 +199,8 @@ def _override(record: dict[str, Any], text: str) -> None:
     path = key.strip().split(".")
     if not equals or not all(path):
         raise UsageError(f"expected --set KEY=VALUE such as stage1.epochs=5, got {text!r}")
-    stages: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
-    known = [*(f"{stage}.{name}" for stage, model in stages.items() for name in _names(model)),
-             *(name for name in Recipe.model_fields if name not in stages)]  # fmt: skip
+    known = [*(f"{stage}.{name}" for stage, model in STAGES.items() for name in _names(model)),
+             *(name for name in Recipe.model_fields if name not in STAGES)]  # fmt: skip
     if ".".join(path) not in known:
         raise unknown_name("setting", key, known)
     place = record if len(path) == 1 else record[path[0]]

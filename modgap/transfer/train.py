@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from modgap.transfer.method import Method
 from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
-from modgap.transfer.recipe import Recipe, resolved_recipe, with_route
+from modgap.transfer.recipe import Recipe, resolved_recipe, unused_settings, with_route
 from modgap.transfer.run import RECORD, Run, agreed_run, check_folder, write_record
 from modgap.transfer.runlog import summary_writer
 from modgap.transfer.stages import Surroundings
@@ -103,6 +103,7 @@ def train(
     _check(folder, among, resume, tensorboard)
     target = open_target(request.target, own=request.own, place=request.place)
     recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
+    _say_unused(how, request.overrides)
     handle = open_source(request.source, weights=request.weights)
     source = handle.load(request.input_size, head=False)
     recipe = with_route(recipe, kinks=source.convolutional)
@@ -134,6 +135,13 @@ def _check(folder: Path, among: Processes, resume: bool, tensorboard: bool) -> N
         check_folder(folder, resume=resume)
     if tensorboard:
         summary_writer()
+
+
+def _say_unused(how: Method, overrides: Sequence[str]) -> None:
+    """One set of settings may serve for several methods, so those of others are said, not refused."""
+    stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
+    if unused := unused_settings(overrides, stages, objectives):
+        log.warning("method %s does not look at %s", how.name, ", ".join(unused))
 
 
 def model_of(
