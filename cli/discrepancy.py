@@ -196,7 +196,9 @@ def _print(report) -> None:
     columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     print_table(columns, rows, f"{names}   {size}")
-    upper = f"certified upper bound {result.upper_bound:.3f}   " if result.upper_bound is not None else ""
+    upper = (
+        f"certified upper bound without a search {result.upper_bound:.3f}   " if result.upper_bound is not None else ""
+    )
     what = "mean share of a class's samples got wrong" if result.balanced else "share of samples got wrong"
     click.echo(
         f"chance {result.chance:.3f}   guessing the largest class {result.prior:.3f}   {upper}({what}; lower is nearer)"

@@ -1,5 +1,6 @@
 """Source model x target data -> logits, computed once and kept in the cache."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from modgap.targets.splits import strata, stratified_subset
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_from_file", "source_logits"]
 
 Progress = Callable[[str, float], None]
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class LogitsRequest:
         dtype: float32, or bfloat16 or float16 for mixed precision.
         device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
         batch_size: Samples at a time; None finds it.
-        head: `own`, or `probe:SURROGATE` for a linear probe fitted on that target.
+        head: `own`, or `probe:SURROGATE` for a linear probe fitted on that target, whose training samples are not
+            judged by it.
         compared: Target classes that will be compared at a time; None for all. More classes than the
             source has are refused before the model runs, unless fewer are compared.
     """
@@ -123,7 +126,8 @@ def source_logits(
         "input_size": request.input_size,
         "representation": request.representation,
         "dtype": request.dtype,
-        "head": _surrogate(request).fingerprint if request.head != "own" else "own",
+        # Entries of a time when a head judged the samples it was fitted on are not this.
+        "head": {**_surrogate(request).fingerprint, "judged": "unfitted"} if request.head != "own" else "own",
         "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }
@@ -156,8 +160,12 @@ def _surrogate(request: LogitsRequest) -> Target:
     return open_target(name)
 
 
-def _chosen_rows(table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None) -> np.ndarray:
+def _chosen_rows(
+    table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None, *, fitted: bool = False
+) -> np.ndarray:
     rows = np.arange(len(table)) if embedder is None else embedder.unseen(table)
+    if fitted:
+        rows = _unfitted(rows, table, request)
     if request.split != "all":
         rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(request.split)]
     if len(rows) == 0:
@@ -168,6 +176,18 @@ def _chosen_rows(table: Table, request: LogitsRequest, embedder: TrainedEmbedder
     return rows
 
 
+def _unfitted(rows: np.ndarray, table: Table, request: LogitsRequest) -> np.ndarray:
+    """Without the samples that the head was fitted on, where it was fitted on this very target."""
+    train = SPLITS.index("train")
+    if request.split == "train":
+        raise UsageError(
+            f"--head {request.head} is fitted on the training samples of this target, which would judge itself; "
+            "use --split test"
+        )
+    log.warning("--head %s is fitted on this target's training samples; they are left out", request.head)
+    return rows[np.asarray(table.splits)[rows] != train]
+
+
 def _computed(
     handle, target: Target, request: LogitsRequest, wanted, path: Path, progress, began,
     embedder: TrainedEmbedder | None,
@@ -176,7 +196,8 @@ def _computed(
 
     device = choose_device(request.device)
     table = target.read()
-    rows = _chosen_rows(table, request, embedder)
+    fitted_here = request.head != "own" and _surrogate(request).fingerprint == target.fingerprint
+    rows = _chosen_rows(table, request, embedder, fitted=fitted_here)
     source = handle.load(request.input_size, head=request.head == "own")
     if embedder is None:
         embedding = native_embedding(target.manifest.input, table, source.input, request.representation)

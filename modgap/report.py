@@ -66,7 +66,7 @@ class DiscrepancyReport:
                 f"{best.value:.3f} with the real ones; no map can make those permuted labels fit as well"
             )
         if best and getattr(best, "exact", False):
-            said.append("exact: all injective maps were tried")
+            said.append(f"{result.best} is exact: all injective maps were tried")
         return said
 
 

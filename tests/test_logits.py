@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import numpy as np
@@ -206,10 +207,15 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
     pair = open_target(str(surrogate))
     request = LogitsRequest(input_size=64, device="cpu", head=f"probe:{surrogate}", compared=2)
     held = source_logits(handle, pair, request)
-    assert held.logits.shape == (80, 2)
+    # It does not judge the samples that it was fitted on.
+    seen = int((pair.read().splits == 0).sum())
+    assert held.logits.shape == (80 - seen, 2)
+    assert 0 < seen == held.provenance["head"]["trained_on"] < 80
     assert held.source_classes == ("0", "1")
     head = held.provenance["head"]
     assert (head["surrogate"], head["test_error"]) == ("surrogate", 0.0)
+    with pytest.raises(UsageError, match="would judge itself; use --split test"):
+        source_logits(handle, pair, dataclasses.replace(request, split="train"))
     # The head is the probe itself: on its own surrogate it predicts the classes it was fitted to.
     assert (held.logits.argmax(axis=1) == held.labels).mean() > 0.95
     assert source_logits(handle, pair, request).cached
