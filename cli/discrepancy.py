@@ -195,7 +195,11 @@ def _print(report) -> None:
     size = f"N = {result.n_samples:,}{groups}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
     columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
-    print_table(columns, rows, f"{names}   {size}")
+    if rows:
+        print_table(columns, rows, f"{names}   {size}")
+    else:
+        # More target than source classes: only some can be compared at a time.
+        click.echo(f"{names}   {size}")
     upper = (
         f"certified upper bound without a search {result.upper_bound:.3f}   " if result.upper_bound is not None else ""
     )
