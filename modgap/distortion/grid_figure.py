@@ -14,6 +14,8 @@ from modgap.errors import UsageError
 __all__ = ["probe_grid"]
 
 PANEL, HEIGHT, MOST_ACROSS = 2.3, 2.3, 4
+SPREAD = 0.6
+"""Of an epoch's place that its methods take."""
 
 
 def probe_grid(found: Sequence[SurrogateReadings]) -> Figure:
@@ -31,6 +33,7 @@ def probe_grid(found: Sequence[SurrogateReadings]) -> Figure:
     cells = [grid_cells(one.readings) for one in found]
     targets = list(dict.fromkeys(cell.target for own in cells for cell in own))
     methods = list(dict.fromkeys(cell.method for own in cells for cell in own))
+    epochs = sorted({cell.epoch for own in cells for cell in own})
     if not targets:
         raise UsageError("expected at least one run for a figure of what runs did; give --run")
     figure = Figure(figsize=(0.9 + PANEL * max(len(targets), 1.6), HEIGHT * len(found) + 0.9), layout="constrained")
@@ -40,8 +43,16 @@ def probe_grid(found: Sequence[SurrogateReadings]) -> Figure:
             axes = panels[row, column]
             _before(axes, one)
             for number, method in enumerate(methods):
-                _line(axes, [cell for cell in own if (cell.target, cell.method) == (target, method)], number)
-            _finish(axes, title=target if row == 0 else "", last=row == len(found) - 1)
+                # Methods side by side at each epoch, so that intervals do not hide each other.
+                shift = SPREAD * ((number + 0.5) / len(methods) - 0.5)
+                _line(
+                    axes,
+                    [cell for cell in own if (cell.target, cell.method) == (target, method)],
+                    epochs,
+                    shift,
+                    number,
+                )
+            _finish(axes, epochs, title=target if row == 0 else "", last=row == len(found) - 1)
         name = next(iter(one.readings[0].probes))
         panels[row, 0].set_ylabel(f"{name} probe's error\non {one.name}", fontsize=9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -59,7 +70,7 @@ def _before(axes: Axes, found: SurrogateReadings) -> None:
         axes.axhspan(*probe.interval, color="0.3", alpha=0.1, linewidth=0)
 
 
-def _line(axes: Axes, cells: Sequence[GridCell], number: int) -> None:
+def _line(axes: Axes, cells: Sequence[GridCell], epochs: Sequence[int], shift: float, number: int) -> None:
     if not cells:
         return
     colour, marker = style(number)
@@ -67,16 +78,17 @@ def _line(axes: Axes, cells: Sequence[GridCell], number: int) -> None:
     means = np.array([cell.mean for cell in cells])
     ends = np.array([cell.interval for cell in cells])
     reach = np.nan_to_num(np.abs(ends - means[:, None]).T)
-    # Methods side by side at each epoch, so that intervals do not hide each other.
-    places = np.array([cell.epoch for cell in cells]) * 1.02 ** (number - 3)
+    places = [epochs.index(cell.epoch) + shift for cell in cells]
     axes.errorbar(
         places, means, reach, color=colour, marker=marker, markersize=4, linewidth=1,
         capsize=2, elinewidth=0.7, label=cells[0].method,
     )  # fmt: skip
 
 
-def _finish(axes: Axes, title: str, last: bool) -> None:
+def _finish(axes: Axes, epochs: Sequence[int], title: str, last: bool) -> None:
     tidy(axes)
+    axes.set_xticks(range(len(epochs)), map(str, epochs))
+    axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.tick_params(labelsize=8)
     axes.set_title(title, fontsize=10)
     if last:
