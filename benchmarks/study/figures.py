@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.drawing import style
-from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, done, jobs, log_ratio, sweep_ratios
+from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, done, jobs, log_ratio, smoothed_error, sweep_ratios
 
 __all__ = ["figure", "sensitivity"]
 
@@ -97,7 +97,7 @@ def sensitivity(folder: Path) -> Figure:
     left.set_xscale("log")
     left.set(xlabel="lambda", ylabel="test error, ratio", title="over emb's, by lambda and alpha")
     found = [(job, result) for job in jobs("steps", folder) if (result := done(job, folder))]
-    errors = {(job.target, job.seed, job.label): _error(result) for job, result in found}
+    errors = {(job.target, job.seed, job.label): smoothed_error(result) for job, result in found}
     steps = sorted({job.label for job, _ in found})
     own = [[log_ratio(error, errors[target, seed, "steps-1"]) for (target, seed, label), error in errors.items()
             if label == step and (target, seed, "steps-1") in errors] for step in steps]  # fmt: skip

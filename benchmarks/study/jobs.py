@@ -9,7 +9,17 @@ import numpy as np
 
 from modgap.transfer.methods import method_names
 
-__all__ = ["PARTS", "UNTOUCHED", "Job", "chosen_settings", "done", "jobs", "result_file", "write_result"]
+__all__ = [
+    "PARTS",
+    "UNTOUCHED",
+    "Job",
+    "chosen_settings",
+    "done",
+    "jobs",
+    "result_file",
+    "smoothed_error",
+    "write_result",
+]
 
 UNTOUCHED = "untouched"
 """The source as it is: what probe and discrepancy are before any training."""
@@ -149,6 +159,14 @@ def sweep_ratios(folder: Path) -> dict[str, list[float]]:
 def log_ratio(error: float, other: float) -> float:
     """Log of a ratio of errors in which none counts as less than a thousandth."""
     return float(np.log(max(error, 1e-3) / max(other, 1e-3)))
+
+
+def smoothed_error(result: dict) -> float | None:
+    """The test error; of classes with half a sample more got wrong, so that none wrong has a logarithm too."""
+    if "result" not in result:
+        return None
+    error, samples = result["result"]["test"], result["samples"]["test"]
+    return (error / 100 * samples + 0.5) / (samples + 1) if result["result"]["metric"] == "0-1 error %" else error
 
 
 def result_file(job: Job, folder: Path) -> Path:

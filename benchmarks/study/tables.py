@@ -17,6 +17,7 @@ from study.jobs import (
     done,
     jobs,
     log_ratio,
+    smoothed_error,
     sweep_ratios,
 )
 
@@ -86,7 +87,9 @@ def _compare(part: str, found: Found) -> None:
         # Other jobs and other work ran beside them, so the fastest seed says most.
         _by_method(part, f"seconds of {stage} on one core, the fastest seed's", found, _cost(stage), _least)
     _weights(part, found)
-    paired(found, {"steps": "mona steps-1"}.get(part, "mona"))
+    own = {"steps": "mona steps-1"}.get(part, "mona")
+    paired(found, own, "test error", smoothed_error)
+    paired(found, own, "probe error after the last epoch", _last_probe)
     _tell_relation(part, found)
 
 
@@ -96,6 +99,10 @@ def _test(result: dict) -> float | None:
 
 def _probe(name: str, epoch: str) -> Pick:
     return lambda result: result["probe_error"].get(name, {}).get(epoch)
+
+
+def _last_probe(result: dict) -> float:
+    return list(next(iter(result["probe_error"].values())).values())[-1]
 
 
 def _epochs(found: Found, surrogate: str) -> list[str]:
@@ -153,12 +160,15 @@ def _weights(part: str, found: Found) -> None:
         print_table(["method", "target", "seed", "mean", "largest"], rows, f"{part}: weight of the mixed product")
 
 
-def paired(found: Found, own: str) -> None:
-    """One method against each other: ratio of the errors by target and seed, pooled over targets."""
+def paired(found: Found, own: str, title: str, pick: Pick) -> None:
+    """One method against each other: ratio of what is picked by target and seed, pooled over targets.
+
+    With one value a target and seed; targets, not seeds, are what a reader would generalise over, and they are few.
+    """
     errors = {(job.target, job.seed, _name(job)): error for job, result in found
-              if (error := _test(result)) is not None}  # fmt: skip
+              if (error := pick(result)) is not None}  # fmt: skip
     rows = []
-    for other in dict.fromkeys(name for _, _, name in errors if name != own):
+    for other in dict.fromkeys(name for _, _, name in errors if name not in (own, UNTOUCHED)):
         pairs = {
             (target, seed): log_ratio(errors[target, seed, own], value)
             for (target, seed, name), value in errors.items() if name == other and (target, seed, own) in errors
@@ -166,8 +176,8 @@ def paired(found: Found, own: str) -> None:
         if len(pairs) > 1:
             rows.append([other, *_told(np.array(list(pairs.values()))), _by_target(pairs)])
     if rows:
-        heads = ["against", "pairs", "lower", "higher", "error ratio", "95 %", "p (Wilcoxon)", "by target"]
-        print_table(heads, rows, f"{own} against the others, paired by target and seed (below 1: {own} is better)")
+        heads = ["against", "pairs", "lower", "higher", "ratio", "95 %", "p (Wilcoxon)", "by target"]
+        print_table(heads, rows, f"{title} of {own} against the others', paired by target and seed")
 
 
 def _told(gaps: np.ndarray) -> list[str]:
@@ -187,7 +197,7 @@ def _by_target(pairs: dict[tuple[str, int], float]) -> str:
 def _tell_relation(part: str, found: Found) -> None:
     """Whether the methods that keep more of the source, or bring the target nearer, have lower errors on a target."""
     for title, pick in (
-        ("probe error after the last epoch", lambda r: list(next(iter(r["probe_error"].values())).values())[-1]),
+        ("probe error after the last epoch", _last_probe),
         ("held-out discrepancy", _discrepancy("held_out")),
     ):
         told = []
