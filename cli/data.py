@@ -30,7 +30,7 @@ def data() -> None:
 @target_argument
 @place_option("Bring it into this folder, and remember it.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, from where, and how much it is.")
-@click.option("--yes", is_flag=True, help="Do not ask before more than 1 GB is fetched.")
+@click.option("--yes", is_flag=True, help="Do not ask before more than 1 GB, or who knows how much, is fetched.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds without a byte; then the next.")
 @click.option("--discard-archives", is_flag=True, help="Delete each archive once it is unpacked.")
 @quiet_option
@@ -56,7 +56,7 @@ def fetch(
     if dry_run:
         _print_plan(manifest, todo)
         return
-    if todo.to_fetch > ASKED_BEFORE and not yes and sys.stdin.isatty() and sys.stderr.isatty():
+    if _large(todo) and not yes and sys.stdin.isatty() and sys.stderr.isatty():
         _print_plan(manifest, todo)
         click.confirm("fetch it?", abort=True, err=True)
     if place is not None:
@@ -80,11 +80,20 @@ def _manifest(name: str):
     return named_manifest(name), None
 
 
+def _large(todo) -> bool:
+    """Whether more is to be fetched than should be unasked, as far as one can tell."""
+    unknown = any(item.needed and item.hosts and item.size is None for item in todo.items)
+    return unknown or todo.to_fetch + todo.about > ASKED_BEFORE
+
+
 def _amount(manifest, folder: Path) -> str:
     if not manifest.downloads:
         return "all its files are there"
-    count = len(manifest.downloads)
-    return f"{count} {'download' if count == 1 else 'downloads'} complete in {folder}"
+    return f"{_counted(len(manifest.downloads), 'download')} complete in {folder}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _print_plan(manifest, todo) -> None:
@@ -102,15 +111,33 @@ def _print_plan(manifest, todo) -> None:
         return
     rows = []
     for item in todo.items:
-        size = "unknown" if item.pin.size is None else megabytes(item.pin.size)
         state = f"{item.state}, {megabytes(item.came)} came before" if item.came and item.needed else item.state
-        rows.append([item.name, size, state, ", ".join(item.hosts) or "by hand"])
+        rows.append([item.name, _size(item), state, ", ".join(item.hosts) or "by hand"])
     print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.place}")
-    unknown = f" and {todo.unknown} of unknown size" if todo.unknown else ""
     click.echo(
-        f"to fetch {megabytes(todo.to_fetch)}{unknown}, to unpack at least {megabytes(todo.to_unpack)}, "
+        f"to fetch {_to_fetch(manifest, todo)}, to unpack at least {megabytes(todo.to_unpack)}, "
         f"free {megabytes(todo.free)}"
     )
+
+
+def _size(item) -> str:
+    from modgap.targets.data.files import megabytes
+
+    if item.size is None:
+        return "unknown"
+    return megabytes(item.size) if item.size == item.pin.size else f"~ {megabytes(item.size)}"
+
+
+def _to_fetch(manifest, todo) -> str:
+    """All together, with what the manifest says of sizes that are not known."""
+    from modgap.targets.data.files import megabytes
+
+    known = f"{'~ ' if todo.about else ''}{megabytes(todo.to_fetch + todo.about)}"
+    if not todo.unknown:
+        return known
+    note = manifest.unknown.get("downloads.size", "").rstrip(".")
+    unknown = f"{_counted(todo.unknown, 'file')} of unknown size" + (f" ({note})" if note else "")
+    return f"{known} and {unknown}" if todo.to_fetch + todo.about else unknown
 
 
 @data.command()
@@ -131,13 +158,17 @@ def verify(ctx: click.Context, name: str, place: Path | None, quiet: bool) -> No
 
     log_to_stderr(quiet)
     manifest, beside = _manifest(name)
+    folder = place_of(manifest, place and place.expanduser(), beside)
     with progress_bars(quiet) as progress:
-        found = verify(manifest, place_of(manifest, place and place.expanduser(), beside), progress)
+        found = verify(manifest, folder, progress)
     for line in found.faults:
         click.echo(line)
+    fetched = {str(folder / download.path) for download in manifest.downloads}
     for path in found.unknown:
-        click.echo(f"no checksum is known of {path}; modgap data fetch {name} records it")
-    click.echo(f"{len(found.faults)} faults; {found.checked} files, {megabytes(found.bytes)} read and compared")
+        way_out = f"modgap data fetch {name} records it" if path in fetched else "the manifest's [[files]] can give it"
+        click.echo(f"no checksum is known of {path}; {way_out}")
+    read = f"{_counted(found.checked, 'file')}, {megabytes(found.bytes)} read and compared"
+    click.echo(f"{_counted(len(found.faults), 'fault')}; {read}")
     ctx.exit(1 if found.faults else 0)
 
 
@@ -197,4 +228,4 @@ def path(name: str, place: Path | None, forget: bool) -> None:
     own = {file_path(file, manifest, folder) for file in manifest.files}
     inside = [each for each in own if each.is_relative_to(folder)]
     for each in [folder] if inside or not own else sorted({each.parent for each in own}):
-        click.echo(each)
+        click.echo(each.absolute())

@@ -3,7 +3,7 @@
 import click
 
 from modgap.cli.options import OWN, own_data, own_data_options
-from modgap.errors import UsageError
+from modgap.errors import OWN_TARGETS, UsageError
 
 __all__ = ["discrepancy"]
 
@@ -19,9 +19,7 @@ LOGITS_EXCLUDE = (
     metavar="NAME",
     help="Alias, timm:NAME, hf:NAME, a folder, a plug-in, or random: before one as a control.",
 )
-@click.option(
-    "--target", metavar="NAME", help="Manifest's name or .toml, folder of images or sounds by class, array file or CSV."
-)
+@click.option("--target", metavar="NAME", help=f"Manifest's name, {OWN_TARGETS}.")
 @click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
 @click.option(
     "--weights",

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["log_to_stderr", "print_sections", "print_table", "progress_bars"]
+__all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "progress_bars"]
 
 
 def log_to_stderr(quiet: bool) -> None:
@@ -42,6 +42,22 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     console.print(table)
 
 
+def print_text(text: str) -> None:
+    """A line on stdout, wrapped between words on a terminal."""
+    import click
+
+    for line in _wrapped(text, _width()):
+        click.echo(line)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> None:
     """A title and named lists of rows on stdout; empty ones are left out.
 
@@ -49,7 +65,7 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
     """
     import click
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    width = _width()
     color = False if os.environ.get("NO_COLOR") else None
     click.secho(title, bold=True, color=color)
     for name, rows in sections:
@@ -59,8 +75,7 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
         widths = [max(len(row[i]) if len(row) > i + 1 else 0 for row in rows) for i in range(max(map(len, rows)) - 1)]
         for row in rows:
             lead = "  ".join(["", *(cell.ljust(size) for cell, size in zip(row[:-1], widths, strict=False)), ""])
-            room = max(width - len(lead), 40)
-            lines = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
+            lines = _wrapped(row[-1], max(width - len(lead), 40))
             click.echo(f"\n{' ' * len(lead)}".join([f"{lead}{lines[0]}", *lines[1:]]).rstrip())
 
 

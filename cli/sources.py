@@ -11,7 +11,7 @@ OTHERS = "timm:NAME, hf:NAME[@REVISION], a folder in transformers' or timm's lay
 @click.argument("name", required=False)
 def sources(name: str | None) -> None:
     """Source models by alias, or one shown whole. Besides these: timm:NAME, hf:NAME, a folder, random:NAME."""
-    from modgap.cli.output import log_to_stderr, print_table
+    from modgap.cli.output import log_to_stderr, print_table, print_text
     from modgap.errors import unknown_name
     from modgap.sources import source_infos
 
@@ -22,15 +22,10 @@ def sources(name: str | None) -> None:
             raise unknown_name("source", name, infos, f"(shown are sources with a short name; there are also {OTHERS})")
         print_table(["field", "value"], _fields(infos[name]))
         return
-    print_table(
-        ["source", "classes", "parameters", "input", "licence", "here", "brought by", "surrogate", "what"],
-        [
-            [i.name, _count(i.n_classes, "none"), f"{i.parameters / 1e6:.1f} M", i.input, i.licence, _yes(i.available),
-             i.weights, _surrogate(i.surrogate), i.title]
-            for i in infos.values()
-        ],
-    )  # fmt: skip
-    click.echo(f"also {OTHERS} (the control)")
+    rows = [[i.name, _count(i.n_classes, "none"), i.input, _yes(i.available), i.title] for i in infos.values()]
+    print_table(["source", "classes", "input", "here", "what"], rows)
+    print_text("modgap sources NAME shows one whole, with its licence, its surrogate and what brings its weights")
+    print_text(f"also {OTHERS} (the control)")
 
 
 def _fields(info) -> list[tuple[str, str]]:

@@ -18,8 +18,9 @@ CHECKSUM = 12
 @click.command()
 @click.argument("name", required=False)
 def targets(name: str | None) -> None:
-    """Target data by manifest, or one shown whole. Besides these: a folder, .npz, .safetensors, .toml."""
-    from modgap.cli.output import print_sections, print_table
+    """Target data by manifest, or one shown whole. Besides these there is data of your own, as the list says."""
+    from modgap.cli.output import print_sections, print_table, print_text
+    from modgap.errors import OWN_TARGETS
     from modgap.targets import load_manifest, manifest_names, named_manifest
 
     if name:
@@ -29,13 +30,10 @@ def targets(name: str | None) -> None:
         print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
         return
     manifests = [named_manifest(each) for each in manifest_names()]
-    rows = [
-        [m.name, m.task, _classes(m), _shape(m.input.shape), _to_fetch(m), "yes" if _here(m.name) else "no",
-         m.install or "", m.title]
-        for m in manifests
-    ]  # fmt: skip
-    print_table(["target", "task", "K", "sample", "to fetch", "here", "brought by", "what"], rows)
-    click.echo("also a folder of class sub-folders of images, .npz or .safetensors with x and y, a .toml manifest")
+    rows = [[m.name, _predicted(m), _to_fetch(m), "yes" if _here(m.name) else "no", m.title] for m in manifests]
+    print_table(["target", "predicts", "to fetch", "here", "what"], rows)
+    print_text("modgap targets NAME shows one whole, with its samples and the command that brings it")
+    print_text(f"also {OWN_TARGETS}")
 
 
 def _here(name: str) -> bool:
@@ -53,10 +51,13 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return " x ".join("any" if size < 0 else str(size) for size in shape or ())
 
 
-def _classes(manifest: "Manifest") -> str:
-    """K, of the clusters that stand for classes where there are only values."""
+def _predicted(manifest: "Manifest") -> str:
+    """One of K classes, several of K labels, or values, with the clusters that stand for classes there."""
+    if manifest.task == "regression":
+        return f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else "values"
     size = manifest.n_classes or len(manifest.classes or ())
-    return str(size) if size else f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else ""
+    what = "labels" if manifest.task == "multi-label" else "classes"
+    return f"{size} {what}" if size else what
 
 
 def _bytes(size: int) -> str:

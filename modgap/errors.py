@@ -3,7 +3,13 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "UsageError", "first_line", "unknown_name"]
+__all__ = ["OWN_TARGETS", "InputError", "UsageError", "first_line", "unknown_name"]
+
+OWN_TARGETS = (
+    "a .toml manifest, an .npz, .safetensors, .h5, .csv or .tsv file, a folder with x.npy and y.npy, "
+    "or a folder of class sub-folders of images or sounds"
+)
+"""What a target can be besides a manifest's name; here, so that a command's help needs nothing of the targets."""
 
 
 class InputError(ValueError):

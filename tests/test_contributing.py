@@ -2,14 +2,18 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
+import tomli_w
 import torch
 from safetensors.torch import load_file
 
+from modgap.errors import InputError
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import open_target, readers
 from modgap.transfer import methods
 from modgap.transfer.data import target_data
 from modgap.transfer.recipe import resolved_recipe
@@ -36,16 +40,26 @@ def test_the_manifest_is_taken(tmp_path):
     assert (table.groups["groups"] == walkers).all()
 
 
-def test_the_reader_reads(tmp_path):
-    made: dict = {}
-    exec(block("python", '"""Recordings in JSON'), made)
-    files = [tmp_path / "a.json", tmp_path / "b.json"]
-    for number, path in enumerate(files):
-        path.write_text(json.dumps([{"signal": [[0.0, 1.0], [2.0, 3.0]], "terrain": number}] * 2))
-    table = made["read"]({"data": files})
+def test_the_reader_reads_what_its_manifest_lists(tmp_path, monkeypatch):
+    """As if its file lay in the folder of readers."""
+    (tmp_path / "readers").mkdir()
+    (tmp_path / "readers" / "walks.py").write_text(block("python", '"""Recordings in JSON'))
+    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(tmp_path / "readers")])
+    (tmp_path / "walks").mkdir()
+    for number, name in enumerate(("anna", "ben")):
+        windows = [{"signal": [[0.0, 1.0], [2.0, 3.0]], "terrain": number}] * 2
+        (tmp_path / "walks" / f"{name}.json").write_text(json.dumps(windows))
+    gait = tomllib.loads(block("toml")) | {"input": {"kind": "series"}, "classes": ["level", "stairs"]}
+    manifest = tmp_path / "walks.toml"
+    manifest.write_text(tomli_w.dumps(gait | tomllib.loads(block("toml", "group"))))
+    table = open_target(str(manifest)).read()
     assert table.labels.tolist() == [0, 0, 1, 1]
-    assert table.groups["walker"].tolist() == [0, 0, 1, 1]
+    assert table.groups["groups"].tolist() == [0, 0, 1, 1]
     assert table.samples[3].tolist() == [[0, 1], [2, 3]]
+    folder = tomllib.loads(block("toml", "group")) | {"files": [{"role": "data", "path": "walks"}]}
+    manifest.write_text(tomli_w.dumps(gait | folder))
+    with pytest.raises(InputError, match=r"got the folder .*walks; list its files .* each in a \[\[files\]\] block"):
+        open_target(str(manifest)).read()
 
 
 def test_the_method_trains(tmp_path, monkeypatch):

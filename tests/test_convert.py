@@ -232,10 +232,9 @@ def where(series):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (change_original, "made of other files"),
-        (change_manifest, "made of other manifest"),
-        (truncate, "not readable: it has"),
-        (spoil_header, "not readable: a header of"),
+        (change_original, "was made with other files and is not used"),
+        (truncate, "is not readable (it has"),
+        (spoil_header, "is not readable (a header of"),
     ],
 )
 def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, caplog, change, reason):
@@ -244,11 +243,20 @@ def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, cap
     target = open_target(str(series))
     assert type(target.read().samples).__name__ != "_FixedSamples"
     (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert f"the converted copy of mine is {reason}" in line
+    assert f"the converted copy of mine {reason}" in line
+    assert line.endswith(f"make it anew with: modgap data convert {series}")
     caplog.clear()
     convert(target)
     assert type(open_target(str(series)).read().samples).__name__ == "_FixedSamples"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_class_without_samples_is_said_by_name(series, caplog):
+    names = ["up", "down", "still", "turn", "fall"]
+    assert open_target(str(write_manifest(series.parent, classes=names[:4]))).read().labels.max() == 3
+    assert caplog.text == ""
+    open_target(str(write_manifest(series.parent, classes=names))).read()
+    assert "manifest mine names 5 classes, its samples are of 4: there is none of 'fall'" in caplog.text
 
 
 def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypatch, caplog):
@@ -256,7 +264,30 @@ def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypat
     monkeypatch.setattr("modgap.targets.target._reading_libraries", lambda: {"numpy": "9.9"})
     monkeypatch.setattr("modgap.targets.data.converted.__version__", "9.9")
     open_target(str(series)).read()
-    assert "made of other modgap and libraries" in caplog.text
+    assert "was made with another version of modgap and other versions of libraries" in caplog.text
+
+
+def test_a_copy_made_in_another_way_is_no_warning(series, caplog):
+    caplog.set_level(logging.INFO, logger="modgap")
+    convert(open_target(str(series)))
+    change_manifest(series)
+    open_target(str(series)).read()
+    (record,) = [record for record in caplog.records if "the converted copy of mine" in record.message]
+    assert record.levelno == logging.INFO
+    assert "was made with another manifest and is not used" in record.message
+
+
+def test_own_data_without_a_manifest_has_options(tmp_path, data, caplog):
+    caplog.set_level(logging.INFO, logger="modgap")
+    rows = "\n".join(f"{number},{number % 2},{number // 4}" for number in range(40))
+    (tmp_path / "my own.csv").write_text(f"a,label,who\n{rows}\n")
+    convert(open_target(str(tmp_path / "my own.csv"), own=OwnData(kind="table")))
+    open_target(str(tmp_path / "my own.csv"), own=OwnData(kind="table", group="who")).read()
+    (line,) = [record.message for record in caplog.records if "the converted copy" in record.message]
+    assert line == (
+        "the converted copy of my-own was made with other options and is not used; make it anew with: "
+        f"modgap data convert '{tmp_path / 'my own.csv'}' --kind table --group who"
+    )
 
 
 def test_the_command_converts_verifies_and_says_what_it_uses(modgap, series, data):

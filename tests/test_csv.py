@@ -33,6 +33,24 @@ def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
     assert list(table.groups["site"]) == ["r", "s"]
 
 
+@pytest.mark.parametrize(
+    ("header", "options", "said"),
+    [
+        ("Time,x,label", {}, True),
+        ("t,x,label", {}, True),
+        ("t0,t1,label", {}, False),
+        ("who,time,x,label", {"series": "who", "time": "time"}, False),
+        ("date,x,label", {"group": "date"}, False),
+        ("time,x,label", {"kind": "table"}, False),
+    ],
+)
+def test_rows_with_a_time_are_taken_for_series_with_a_warning(tmp_path, caplog, header, options, said):
+    values = "1,2,0\n3,4,1\n" if header.count(",") == 2 else "1,2,5,0\n3,4,6,1\n"
+    files = written(tmp_path, f"{header}\n{values}")
+    assert len(read(files, **({"kind": "series"} | options))) == 2
+    assert ("--series COLUMN --time" in caplog.text) == said
+
+
 def test_numbers_that_are_not_whole_are_values_and_texts_are_texts(tmp_path):
     table = read(written(tmp_path, "a,y\n1,0.5\n2,1.0\n"), kind="table")
     assert table.labels is None

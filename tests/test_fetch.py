@@ -1,5 +1,6 @@
 """Fetching as a user does it: the command as a process, hosts on the loopback interface that fail as real ones do."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -12,10 +13,12 @@ import tarfile
 import time
 import zipfile
 
+import click
 import numpy as np
 import pytest
 import tomli_w
 
+from modgap.errors import InputError
 from modgap.targets import open_target
 from tests.loopback import Fault
 
@@ -53,7 +56,8 @@ def manifest(tmp_path, origin):
         record = {
             "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
             "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
-            "files": [{"role": "data", "path": path} for path in files], "downloads": list(downloads),
+            "files": [file if isinstance(file, dict) else {"role": "data", "path": file} for file in files],
+            "downloads": list(downloads),
         } | fields  # fmt: skip
         folder = tmp_path / "manifests"
         folder.mkdir(exist_ok=True)
@@ -109,10 +113,56 @@ def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manif
     mine = manifest(download(origin, "x.npz", host.url, "https://second.invalid"), {"path": "more.bin", "urls": []})
     done = modgap("data", "fetch", mine, "--dry-run")
     assert done.returncode == 0
-    for word in ("x.npz", "missing", "second.invalid", "127.0.0.1", "by hand", "1 of unknown size", "free "):
+    for word in ("x.npz", "missing", "second.invalid", "127.0.0.1", "by hand", "1 file of unknown size", "free "):
         assert word in done.stdout
     assert host.asked == []
     assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "asked"),
+    [
+        ({}, "1 file of unknown size (The page says 24 GB)", True),
+        ({"about": 2 * 10**9}, "to fetch ~ 2.0 GB, ", True),
+        ({"about": 10**6}, "to fetch ~ 1.0 MB, ", False),
+        ({"urls": []}, "1 file of unknown size", False),
+    ],
+)
+def test_what_is_large_or_of_unknown_size_is_asked_about(data, manifest, monkeypatch, capsys, fields, said, asked):
+    from modgap.cli.data import data as command
+
+    file = {"path": "x.npz", "urls": ["http://127.0.0.1:9/x.npz"], **fields}
+    mine = manifest(file, unknown={"downloads.size": "The page says 24 GB."})
+    monkeypatch.setenv("MODGAP_OFFLINE", "1")
+    questions = []
+    monkeypatch.setattr(click, "confirm", lambda text, **_: questions.append(text))
+    for terminal, extra in ((True, []), (True, ["--yes"]), (False, []), (True, ["--dry-run"])):
+        for stream in (sys.stdin, sys.stderr):
+            monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with contextlib.suppress(InputError):
+            command.main(["fetch", str(mine), *extra], standalone_mode=False)
+        assert (questions == ["fetch it?"]) == asked
+        assert len(questions) <= 1
+    assert said in capsys.readouterr().out
+
+
+def test_own_files_without_checksum_may_change(modgap, data, origin, manifest, monkeypatch):
+    mine = manifest()
+    monkeypatch.chdir(mine.parent)
+    for _ in range(2):
+        np.savez(mine.parent / "x.npz", x=np.random.default_rng().random((12, 1, 30)), y=np.arange(12) % 3)
+        done = modgap("data", "fetch", mine.name)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "mine: all its files are there\n", "")
+        assert open_target(str(mine)).fingerprint
+    assert files_in(mine.parent) == ["mine.toml", "x.npz"]
+    assert modgap("data", "path", mine.name).stdout == f"{mine.parent}\n"
+    done = modgap("data", "verify", mine)
+    assert done.returncode == 0
+    assert "x.npz; the manifest's [[files]] can give it\n0 faults; 0 files, " in done.stdout
+    size = (mine.parent / "x.npz").stat().st_size
+    mine = manifest(files=[{"role": "data", "path": "x.npz", "size": size}])
+    assert "recorded" in modgap("data", "fetch", mine).stderr
+    assert "0 faults; 1 file, " in modgap("data", "verify", mine).stdout
 
 
 def test_the_next_host_is_tried_with_a_warning_a_host(modgap, serve, data, origin, manifest):
@@ -386,7 +436,7 @@ def test_use_compares_with_what_was_recorded(modgap, serve, data, origin, manife
     done = modgap("data", "verify", mine)
     assert done.returncode == 1
     assert "expected" in done.stdout
-    assert "1 faults" in done.stdout
+    assert "1 fault;" in done.stdout
 
 
 def test_md5_where_the_host_gives_no_better(modgap, serve, data, origin, manifest):
@@ -479,7 +529,7 @@ def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
     done = modgap("data", "fetch", mine, "--place", origin)
     assert done.returncode == 0, done.stderr
     assert "recorded" in done.stderr
-    assert "0 faults; 1 files" in modgap("data", "verify", mine).stdout
+    assert "0 faults; 1 file," in modgap("data", "verify", mine).stdout
 
 
 def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, origin, manifest):

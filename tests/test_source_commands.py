@@ -1,10 +1,13 @@
 """Sources as a user of the command meets them: processes, one line of error, an exit code."""
 
+import importlib
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -150,11 +153,25 @@ def test_the_list_and_one_source_whole(modgap, home):
     assert "21,843" in rows["vit-b"]
     assert " none " in rows["minilm"]
     assert " no " in rows["clip-b16"]
+    assert rows["source"].split() == ["source", "classes", "input", "here", "what"]
     assert "hf:NAME[@REVISION]" in done.stdout
     one = modgap("sources", "roberta-base", HF_HOME=str(home))
     assert "124,697,433" in one.stdout
     assert "hf download FacebookAI/roberta-base" in one.stdout
     refused(modgap("sources", "roberta"), 2, "did you mean roberta-base")
+
+
+@pytest.mark.parametrize("command", ["sources", "targets"])
+def test_the_lists_are_folded_between_words_on_a_narrow_terminal(command, capsys, monkeypatch):
+    called = getattr(importlib.import_module(f"modgap.cli.{command}"), command)
+    called.main([], standalone_mode=False)
+    whole = Counter(re.findall(r"[^\s─]+", capsys.readouterr().out))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    called.main([], standalone_mode=False)
+    narrow = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, narrow.splitlines())) <= 100
+    assert Counter(re.findall(r"[^\s─]+", narrow)) == whole
 
 
 def test_what_the_hubs_cache_holds_is_here(modgap, home):

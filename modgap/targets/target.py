@@ -2,7 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.digests import file_digest, folder_digest
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import OWN_TARGETS, InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
 from modgap.targets.data.converted import converted
 from modgap.targets.data.known import Pin, fault, files_below, pins
@@ -24,6 +26,9 @@ from modgap.targets.steps import step
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
+log = logging.getLogger("modgap")
+
+ONE_BY_ONE = "list its files in the manifest one by one, each in a [[files]] block of its own with its role and path"
 READ_BY = ("aeon", "av", "h5py", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "soundfile", "soxr")
 
 
@@ -35,11 +40,13 @@ class Target:
         manifest: What it is.
         files: Paths by role.
         place: Folder that the manifest's paths are relative to; None where no manifest was written.
+        asked: How the user calls it, with the options of own data; its name if None.
     """
 
     manifest: Manifest
     files: dict[str, list[Path]]
     place: Path | None = None
+    asked: str | None = None
 
     @property
     def name(self) -> str:
@@ -77,7 +84,7 @@ class Target:
         Raises:
             InputError: When the data is empty, broken, or not what the manifest says.
         """
-        copy = converted(self.manifest, self.files, lambda: self.fingerprint)
+        copy = converted(self.manifest, self.files, lambda: self.fingerprint, self.asked or self.name)
         table = self.read_originals() if copy is None else copy
         return self._with_labels(table) if classes or table.targets is None else table
 
@@ -113,17 +120,29 @@ class Target:
                 )
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pooled(table.targets), train=train, n_classes=manifest.pseudo_classes)
+        _warn_of_absent(labels, manifest)
         return replace(table, labels=labels, classes=manifest.classes or table.classes or _numbered(labels))
 
     def _read_by_reader(self) -> Table:
         name, options = self.manifest.reader.name, self.manifest.reader.options
         try:
             return _fitting(reader(name), f"reader {name}", self.manifest, options, self.files)
+        except (OSError, InputError) as error:
+            if folder := _folder_opened(error, self.files):
+                raise InputError(f"expected files for reader {name}, got the folder {folder}; {ONE_BY_ONE}") from error
+            raise
         except KeyError as error:
             roles = ", ".join(self.files) or "none"
             raise InputError(
                 f"manifest {self.name}: reader {name} wants a file of role {error}, got: {roles}"
             ) from error
+
+
+def _folder_opened(error: Exception, files: Mapping[str, Sequence[Path]]) -> Path | None:
+    """The target's folder that was opened as a file, also where a reader has put that in its own words."""
+    faults = [fault for fault in (error, error.__cause__) if isinstance(fault, IsADirectoryError) and fault.filename]
+    opened = {Path(fault.filename) for fault in faults}
+    return next((path for paths in files.values() for path in paths if path in opened), None)
 
 
 def _fitting(function: Callable[..., Table], what: str, manifest: Manifest, options: dict, given) -> Table:
@@ -142,6 +161,16 @@ def _check_shape(table: Table, manifest: Manifest) -> None:
     shape = table.samples[0].shape
     if len(shape) != len(wanted) or any(w not in (-1, s) for s, w in zip(shape, wanted, strict=True)):
         raise InputError(f"manifest {manifest.name} says samples of shape {wanted}, its files hold {shape}")
+
+
+def _warn_of_absent(labels: np.ndarray, manifest: Manifest) -> None:
+    """A class that the manifest names and no sample has would go unnoticed: K is that of the labels."""
+    named, found = manifest.classes or (), np.unique(labels)
+    absent = np.setdiff1d(np.arange(len(named)), found) if labels.ndim == 1 else ()
+    if len(absent):
+        names = ", ".join(repr(named[k]) for k in absent)
+        text = "manifest %s names %d classes, its samples are of %d: there is none of %s"
+        log.warning(text, manifest.name, len(named), len(found), names)
 
 
 def _numbered(labels: np.ndarray) -> list[str]:
@@ -197,8 +226,7 @@ def named_manifest(name: str) -> Manifest:
         UsageError: When there is none, with the nearest names.
     """
     if name not in manifest_names():
-        hint = "(or give a folder of class sub-folders, a .npz, .safetensors or .toml file)"
-        raise unknown_name("target", name, manifest_names(), hint)
+        raise unknown_name("target", name, manifest_names(), f"(or give {OWN_TARGETS})")
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 
 
@@ -209,7 +237,8 @@ def open_target(
 
     Args:
         name: A manifest's name, a `.toml` manifest, or data of one's own: a folder of class sub-folders of
-            images or sounds, an array file with x and y, a `.csv` or `.tsv` with a label column.
+            images or sounds, an array file (or a folder of `.npy`) with x and y, a `.csv` or `.tsv` with a label
+            column.
         own: What data of one's own does not say of itself.
         place: Folder that holds the files that the manifest names; where they were fetched to if None.
         pseudo_classes: Clusters that stand for a regression target's values; its manifest's number if None.
@@ -232,19 +261,21 @@ def _opened(name: str, own: OwnData, place: Path | None) -> Target:
     if is_own(path) and name not in manifest_names():
         if place is not None:
             raise UsageError(f"--place applies to manifests, not to target {name}, which says itself where it lies")
-        return Target(*own_target(path, own))
+        return Target(*own_target(path, own), asked=_as_asked(name, own.given()))
     if own.given():
         raise UsageError(f"--{next(iter(own.given()))} applies to data of your own, not to target {name}")
     if path.suffix == ".toml":
         return _of_manifest(load_manifest(path), name, place, path.parent)
     if path.suffix or "/" in name:
-        raise UsageError(
-            f"no target at {name}; expected a manifest's name, a .toml, .npz, .safetensors, .h5, .npy, .csv or .tsv "
-            "file, or a folder of class sub-folders of images or sounds"
-        )
+        raise UsageError(f"no target at {name}; expected a manifest's name, {OWN_TARGETS}")
     return _of_manifest(named_manifest(name), name, place, None)
 
 
 def _of_manifest(manifest: Manifest, asked: str, place: Path | None, beside: Path | None) -> Target:
     found = located(manifest, asked, place, beside)
-    return Target(manifest, found.files, found.place)
+    return Target(manifest, found.files, found.place, _as_asked(asked, {} if place is None else {"place": str(place)}))
+
+
+def _as_asked(name: str, options: Mapping[str, str]) -> str:
+    """Name and options, to be pasted after a command."""
+    return shlex.join([name, *(word for key, value in options.items() for word in (f"--{key}", value))])

@@ -24,6 +24,14 @@ STREAMS = ("samples", "targets", "masks")
 """Fields of a table that are read sample by sample."""
 SMALL = ("labels", "splits", "target_mean", "target_sd")
 """Arrays that are read whole."""
+MADE_WITH = {
+    "format": "another format of copies",
+    "modgap": "another version of modgap",
+    "libraries": "other versions of libraries",
+    "files": "other files",
+    "manifest": "another manifest",
+}
+"""Words for the parts of a copy's record that differ."""
 
 log = logging.getLogger("modgap")
 
@@ -46,49 +54,59 @@ def copy_record(fingerprint: Mapping) -> dict[str, Any]:
     }
 
 
-def stale(file: ArrayFile, record: Mapping) -> str | None:
-    """Why a copy is not one of the originals that are there; None where it is."""
+def stale(file: ArrayFile, record: Mapping) -> list[str]:
+    """In what a copy is not one of the originals that are there: names of the record; none where it is."""
     made = file.metadata.get("made_of", {})
-    changed = [name for name in record if made.get(name) != record[name]]
-    return f"made of other {' and '.join(changed)}" if changed else None
+    return [name for name in record if made.get(name) != record[name]]
 
 
 def converted(
-    manifest: Manifest, files: Mapping[str, Sequence[Path]], fingerprint: Callable[[], Mapping]
+    manifest: Manifest, files: Mapping[str, Sequence[Path]], fingerprint: Callable[[], Mapping], asked: str
 ) -> Table | None:
     """The table in a target's converted copy; None where there is none that fits.
 
-    A copy that does not fit, or is broken, is said aloud and left alone. Its content was checked when
+    A copy that does not fit, or is broken, is said and left alone; aloud unless the same files were converted
+    in another way, which may be meant. Its content was checked when
     it was written, and is again by `modgap data verify`, not at each reading.
 
     Args:
         manifest: The target.
         files: Its originals by role.
         fingerprint: Gives that of the originals; asked for only where there is a copy.
+        asked: How the user calls the target, options included, for the command that makes the copy anew.
     """
     path = copy_path(manifest, files)
     if not path.is_file():
         return None
     try:
         file = read_layout(path)
-        reason = stale(file, copy_record(fingerprint()))
+        changed = stale(file, copy_record(fingerprint()))
     except (OSError, ValueError) as error:
-        reason = f"not readable: {error}"
-    if reason:
-        log.warning(
-            "the converted copy of %s is %s; reading the originals (modgap data convert makes it anew)",
-            manifest.name,
-            reason,
-        )
+        _say_unused(logging.WARNING, manifest, f"is not readable ({error})", asked)
+        return None
+    if changed:
+        level = logging.WARNING if "files" in changed else logging.INFO
+        _say_unused(level, manifest, f"was made with {_other(changed, manifest)}", asked)
         return None
     log.info("reading %s from its converted copy %s", manifest.name, path)
     return _table(file)
 
 
+def _say_unused(level: int, manifest: Manifest, reason: str, asked: str) -> None:
+    text = "the converted copy of %s %s and is not used; make it anew with: modgap data convert %s"
+    log.log(level, text, manifest.name, reason, asked)
+
+
+def _other(changed: Sequence[str], manifest: Manifest) -> str:
+    """What differs, in words; data without a manifest has options in its place."""
+    words = MADE_WITH if manifest.files else MADE_WITH | {"manifest": "other options"}
+    return " and ".join(words[name] for name in changed)
+
+
 def fits(path: Path, fingerprint: Mapping) -> bool:
     """Whether there is a copy of originals with this fingerprint."""
     try:
-        return stale(read_layout(path), copy_record(fingerprint)) is None
+        return not stale(read_layout(path), copy_record(fingerprint))
     except (OSError, ValueError):
         return False
 

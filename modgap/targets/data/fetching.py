@@ -56,6 +56,11 @@ class Item:
         return self.state in ("missing", "another size")
 
     @property
+    def size(self) -> int | None:
+        """Bytes, rounded where the manifest knows no better; None where it knows nothing."""
+        return self.download.about if self.pin.size is None else self.pin.size
+
+    @property
     def hosts(self) -> list[str]:
         """Where it can be had."""
         return [host(url) or url for url in self.download.urls]
@@ -81,6 +86,11 @@ class Plan:
         return sum(max((item.pin.size or 0) - item.came, 0) for item in self.items if item.needed)
 
     @property
+    def about(self) -> int:
+        """Bytes to be fetched of files whose size is known only rounded."""
+        return sum(max((item.size or 0) - item.came, 0) for item in self.items if item.needed and item.pin.size is None)
+
+    @property
     def to_unpack(self) -> int:
         """Bytes that unpacking takes at least; an archive holds no less than its own size."""
         packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "brought by hand")]
@@ -88,8 +98,8 @@ class Plan:
 
     @property
     def unknown(self) -> int:
-        """Files to be fetched whose size is not known."""
-        return sum(item.needed and item.pin.size is None for item in self.items)
+        """Files to be fetched whose size is not known, not even rounded."""
+        return sum(item.needed and item.size is None for item in self.items)
 
 
 def offline() -> bool:
@@ -281,12 +291,15 @@ def _refuse_missing(manifest: Manifest, todo: Plan) -> None:
 
 
 def _record_own(manifest: Manifest, place: Path) -> None:
-    """Record files that the user brought and no one knows a checksum of."""
+    """Record files that the user brought and no one knows a checksum of.
+
+    A file with neither a download nor a size in the manifest is the user's own, and may change.
+    """
     if any(download.unpack for download in manifest.downloads):
         return
     known, downloaded = pins(manifest, place), {download.path for download in manifest.downloads}
     for file in manifest.files:
         path = place / file.path
         brought = file.path not in downloaded and not file.package
-        if brought and not known[file.path].sums and path.is_file():
+        if brought and file.size is not None and not known[file.path].sums and path.is_file():
             record(place, file.path, path.stat().st_size, file_digest(path))

@@ -1,5 +1,6 @@
 """A user's own CSV or TSV: tabular rows, time series (one a row, or in long format), or texts."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ __all__ = ["LABEL_NAMES", "columns_of", "read"]
 
 LABEL_NAMES = ("label", "class", "target", "y")
 """Columns taken for the label, in this order, where none is named."""
+CLOCK_NAMES = ("time", "t", "timestamp", "date")
+"""Columns that tell of a long format, where a row is a moment and no series."""
+
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def read(
     frame = _joined(parts)
     label = _label_column(frame, label, files[named[0]][0])
     _expect_columns(frame, [label, series, time, text if kind == "text" else None, group])
+    if kind == "series" and series is None:
+        _warn_of_clock(frame, (label, group), files[named[0]][0])
     codes = None
     if named != ["data"]:
         lengths = [len(part) for part in parts]
@@ -75,6 +82,16 @@ def read(
     labels, classes, targets = _labels(frame[label].iloc[rows])
     groups = {group: frame[group].iloc[rows].to_numpy()} if group else None
     return Table(samples, labels, classes, None if codes is None else codes[rows], groups, targets)
+
+
+def _warn_of_clock(frame: "DataFrame", known: Sequence[str | None], path: Path) -> None:
+    clock = next((c for c in frame.columns if str(c).lower() in CLOCK_NAMES and c not in known), None)
+    if clock is not None:
+        log.warning(
+            "every row of %s is taken for a series of its own, with column %r among its values; if rows are moments of "
+            "longer series, say which column tells the series: --series COLUMN --time %s",
+            path, str(clock), clock,
+        )  # fmt: skip
 
 
 def columns_of(path: Path) -> list[str]:
