@@ -31,8 +31,8 @@ from pathlib import Path
 
 import joblib
 import torch
-from study.figures import figure
-from study.jobs import PARTS, UNTOUCHED, Job, done, jobs
+from study.figures import figure, sensitivity
+from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, done, jobs
 from study.tables import plan, report
 from study.work import work
 
@@ -87,6 +87,17 @@ def _numbers(found: dict | None) -> dict:
     return {name: value for name, value in (found or {}).items() if name != "cost"}
 
 
+def _draw(part: str, results: Path, folder: Path) -> None:
+    """The figure of a part that has one: the comparisons, and the sweep with the inner steps."""
+    drawn = None
+    if part in GRIDS:
+        drawn = figure(part, results)
+    elif part == "sweep":
+        drawn = sensitivity(results)
+    if drawn:
+        save(drawn, folder / f"{part}.png")
+
+
 def quick() -> None:
     """Two methods on one target of each source, in a folder of its own."""
     small = ("stage1.epochs=1", "stage2.epochs=1", "stage1.surrogate_samples=60", "stage1.surrogate_batch=16",
@@ -122,8 +133,8 @@ def main() -> None:
     elif given.what == "report":
         for part in parts:
             report(part, given.results)
-            if given.figures and (drawn := figure(part, given.results)):
-                save(drawn, given.figures / f"{part}.png")
+            if given.figures:
+                _draw(part, given.results, given.figures)
     else:
         plan(parts, given.results, given.workers)
     if given.what == "run":

@@ -16,9 +16,9 @@ Found = list[tuple[Job, dict]]
 
 
 def figure(part: str, folder: Path) -> Figure | None:
-    """Three panels over the targets, mean and sd over seeds; None where nothing is done."""
+    """Three panels over the targets, mean and sd over seeds; None where fine-tuning, the measure, is not done."""
     found = [(job, result) for job in jobs(part, folder) if (result := done(job, folder))]
-    if not any("result" in result for _, result in found):
+    if not any("result" in result and job.method == "finetune" for job, result in found):
         return None
     targets = list(dict.fromkeys(job.target for job, _ in found))
     drawn = Figure(figsize=(1.6 + 2.1 * len(targets), 8.4), layout="constrained")

@@ -10,6 +10,7 @@ import numpy as np
 from modgap.transfer.methods import method_names
 
 __all__ = [
+    "GRIDS",
     "PARTS",
     "UNTOUCHED",
     "Job",
