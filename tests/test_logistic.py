@@ -6,6 +6,7 @@ import torch
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from modgap.distortion.logistic import STRENGTHS, _CrossEntropy, _CrossEntropyOnDevice, logistic_path
 from modgap.errors import InputError, UsageError
@@ -171,3 +172,18 @@ def test_other_features_than_those_fitted_on_are_refused():
     path = logistic_path(*blobs(), [1.0])
     with pytest.raises(InputError, match="expected 8 features, as the probe was fitted on, got 3"):
         path.predict(np.ones((1, 3)), 0)
+
+
+def test_number_of_threads_changes_no_bit():
+    features, labels = load_digits(return_X_y=True)
+    before, paths = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            with threadpool_limits(threads):
+                paths.append(logistic_path(features[:400], labels[:400], [1.0, 100.0]))
+    finally:
+        torch.set_num_threads(before)
+    for path in paths[1:]:
+        np.testing.assert_array_equal(path.weights, paths[0].weights)
+        np.testing.assert_array_equal(path.objective, paths[0].objective)
