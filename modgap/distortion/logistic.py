@@ -5,7 +5,8 @@ curvature nearly diagonal, so that L-BFGS on axes scaled by it needs few steps; 
 out; each strength starts where the two before it point.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,13 +118,24 @@ def logistic_path(
     if len(classes) < 2:
         raise InputError(f"expected at least two classes to tell apart, got only class {int(classes[0])}")
     scaler = StandardScaler().fit(np.asarray(array, np.float64))
-    # Threads that share products this thin wait for each other: on digits two took nine times as long as one.
-    with one_thread():
+    # Threads that share products this thin wait for each other: on digits two took twenty times as long as one.
+    with one_thread(), _one_thread_of_torch():
         scaled = torch.from_numpy(scaler.transform(np.asarray(array, np.float64)))
         rotated, axes = _on_principal_axes(scaled.to(_at(device)))
         on = _CrossEntropy if rotated.device.type == "cpu" else _CrossEntropyOnDevice
         fits = _descend(on(rotated, known.ravel(), len(classes)), wanted, tolerance)
     return _as_path(fits, wanted, classes, axes.cpu().numpy(), scaler)
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    """It has a pool and a BLAS of its own, which the others' limits do not reach."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _checked_strengths(strengths: Sequence[float]) -> np.ndarray:
