@@ -260,6 +260,7 @@ def test_a_class_without_samples_is_said_by_name(series, caplog):
 
 
 def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
     monkeypatch.setattr("modgap.targets.target._reading_libraries", lambda: {"numpy": "9.9"})
     monkeypatch.setattr("modgap.targets.data.converted.__version__", "9.9")

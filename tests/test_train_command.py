@@ -94,7 +94,7 @@ def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path
 
 
 def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
-    command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT, "--quiet")
+    command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT[2:], "--quiet")
     done = modgap(*command, "--out", tmp_path / "orca", "--protocol", "orca")
     assert (done.returncode, done.stderr) == (0, "")
     assert "protocol of ORCA: the test chose the epoch, so the value is optimistic" in done.stdout
