@@ -12,7 +12,7 @@ from modgap.report import DiscrepancyReport
 
 __all__ = ["across_targets", "confusion", "trials", "winning_map"]
 
-ROWS_OF_MAP = 40
+ROWS_OF_MAP, LONGEST_NAME = 40, 24
 
 
 def _names(report: DiscrepancyReport) -> str:
@@ -93,18 +93,23 @@ def confusion(report: DiscrepancyReport) -> Figure:
     shares, rows = table / table.sum(axis=1, keepdims=True), report.best_map()
     few = len(rows) <= ROWS_OF_MAP
     size = max(4.2, 0.36 * len(rows) + 2.4) if few else 8.0
-    figure = Figure(figsize=(size + 1.4, size), layout="constrained")
+    figure = Figure(figsize=(size + 0.6, size + 0.6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     if few:
         axes.set_xticks(
-            range(len(rows)), [f"{a[:18]}\n({b.split(',')[0][:18]})" for a, b in rows], rotation=90, fontsize=7
+            range(len(rows)), [f"{_short(a)}\n({_short(b.split(',')[0])})" for a, b in rows], rotation=90, fontsize=7
         )
-        axes.set_yticks(range(len(rows)), [a[:24] for a, _ in rows], fontsize=8)
+        axes.set_yticks(range(len(rows)), [_short(a) for a, _ in rows], fontsize=8)
     axes.set(xlabel="predicted (source class that stands for it)", ylabel="target class")
     figure.colorbar(image, ax=axes, label="share of the class's samples", shrink=0.8)
-    axes.set_title(_names(report), fontsize=9)
+    # A title of the axes that is wider than they are would push them aside.
+    figure.suptitle(_names(report).replace("   (", "\n("), fontsize=9)
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def across_targets(
