@@ -114,10 +114,14 @@ def _print_plan(manifest, todo) -> None:
         state = f"{item.state}, {megabytes(item.came)} came before" if item.came and item.needed else item.state
         rows.append([item.name, _size(item), state, ", ".join(item.hosts) or "by hand"])
     print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.place}")
-    click.echo(
-        f"to fetch {_to_fetch(manifest, todo)}, to unpack at least {megabytes(todo.to_unpack)}, "
-        f"free {megabytes(todo.free)}"
-    )
+    click.echo(f"to fetch {_to_fetch(manifest, todo)}{_to_unpack(todo)}, free {megabytes(todo.free)}")
+
+
+def _to_unpack(todo) -> str:
+    """Known archives unpack to this much or more; of others nothing can be said."""
+    from modgap.targets.data.files import megabytes
+
+    return f", to unpack at least {megabytes(todo.to_unpack)}" if todo.to_unpack else ""
 
 
 def _size(item) -> str:
