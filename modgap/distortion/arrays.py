@@ -11,7 +11,15 @@ from threadpoolctl import threadpool_limits
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["blockwise", "centred_features", "checked_count", "checked_labels", "one_thread", "squared_distances"]
+__all__ = [
+    "blockwise",
+    "centred_features",
+    "checked_count",
+    "checked_labels",
+    "not_finite",
+    "one_thread",
+    "squared_distances",
+]
 
 ROWS_NAMED = 5
 BLOCK_BYTES = 1 << 25
@@ -52,13 +60,20 @@ def centred_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
 
 
 def _refuse_not_finite(array: np.ndarray, name: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
+    if found := not_finite(array):
         raise InputError(
-            f"expected finite features of {name}, got NaN or infinite values in {len(bad)} of {len(array)} rows "
-            f"({named}); leave these samples out for every encoder, or mend the one that made them"
+            f"expected finite features of {name}, got {found}; leave these samples out for every encoder, or mend the "
+            "one that made them"
         )
+
+
+def not_finite(array: np.ndarray) -> str:
+    """Which rows (n, D) are not finite, in words; nothing where all are."""
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if not len(bad):
+        return ""
+    named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
+    return f"NaN or infinite values in {len(bad)} of {len(array)} rows ({named})"
 
 
 def checked_labels(labels: ArrayLike, samples: int) -> np.ndarray:

@@ -3,11 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modgap.distortion.arrays import not_finite
 from modgap.errors import InputError
 
 __all__ = ["checked_features", "checked_groups", "checked_labels", "checked_samples"]
-
-ROWS_NAMED = 5
 
 
 def checked_features(features: ArrayLike, what: str = "") -> np.ndarray:
@@ -25,12 +24,9 @@ def checked_features(features: ArrayLike, what: str = "") -> np.ndarray:
         raise InputError(f"expected {what} features of shape (n, D) and a float type, got {array.dtype} {array.shape}")
     if 0 in array.shape:
         raise InputError(f"expected at least one {what} sample and one feature, got features of shape {array.shape}")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
+    if found := not_finite(array):
         raise InputError(
-            f"expected finite {what} features, got NaN or infinite values in {len(bad)} of {len(array)} rows "
-            f"({named}); drop these samples or mend the encoder that made them"
+            f"expected finite {what} features, got {found}; drop these samples or mend the encoder that made them"
         )
     return array
 
