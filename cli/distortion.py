@@ -41,6 +41,7 @@ __all__ = ["distortion"]
     help="Of the encoder: a module's name, a pattern, blocks for all blocks. Probes read the last. May be repeated.",
 )  # fmt: skip
 @click.option("--normalised", is_flag=True, help="Divide each sample's features by their norm.")
+@click.option("--few-shot", is_flag=True, help="Also the first probe's error by training samples a class, five draws.")
 @click.option("--maps", is_flag=True, help="Make a t-SNE map of each encoder, as the paper's Fig. 2.")
 @click.option("--perplexity", type=float, default=30.0, show_default=True, help="Of the maps.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the surrogates.")
@@ -111,7 +112,8 @@ def _request(given: dict):
         probes=tuple(dict.fromkeys(given["probes"])),
         similarities=tuple(dict.fromkeys(given["similarities"])),
         epochs=_epochs(given["epochs"]),
-        split=given["split"], limit=given["limit"], maps=given["maps"], perplexity=given["perplexity"],
+        split=given["split"], limit=given["limit"], few_shot=given["few_shot"],
+        maps=given["maps"], perplexity=given["perplexity"],
         seed=given["seed"], threads=given["threads"],
     )  # fmt: skip
 
@@ -148,10 +150,25 @@ def _print(found) -> None:
         heads, rows = reading_rows(one.readings)
         print_table(heads, rows, f"{one.name}: {size}; lower errors mean that more knowledge is left")
         _print_grid(one.name, grid_cells(one.readings))
+        _print_few_shot(one)
         for note in dict.fromkeys(
             note for reading in one.readings for p in reading.probes.values() for note in p.notes
         ):
             click.echo(f"note: {note}")
+
+
+def _print_few_shot(found) -> None:
+    from modgap.cli.output import print_table
+
+    if found.readings[0].few_shot is None:
+        return
+    shots = found.readings[0].few_shot.shots
+    rows = [
+        [reading.label, *(f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(curve.mean, curve.sd, strict=True))]
+        for reading in found.readings
+        if (curve := reading.few_shot)
+    ]
+    print_table(["encoder", *map(str, shots)], rows, f"{found.name}: error by training samples a class, five draws")
 
 
 def _print_grid(name: str, cells) -> None:

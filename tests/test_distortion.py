@@ -170,7 +170,9 @@ def readings_of_all(made, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODGAP_CACHE", str(tmp_path_factory.mktemp("readings")))
         runs = [str(path) for path in sorted(made[0].glob("*-?"))]
-        request = DistortionRequest(features=BOTH, probes=("linear", "nearest-mean"), epochs="all", maps=True)
+        request = DistortionRequest(
+            features=BOTH, probes=("linear", "nearest-mean"), epochs="all", maps=True, few_shot=True
+        )
         return distortion(VIT, [str(made[1])], runs, request, others=["random:timm:test_vit2"]), request
 
 
@@ -226,6 +228,10 @@ def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
     assert surrogate["encoders"][1]["difference"]["samples"] == surrogate["tested"]
+    curve = surrogate["encoders"][1]["few_shot"]
+    assert (curve["name"], curve["shots"]) == ("linear", [1, 2, 5])
+    assert [len(draws) for draws in curve["errors"]] == [5, 5, 5]
+    assert curve["mean"][0] == pytest.approx(np.mean(curve["errors"][0]))
     assert "wrong" not in json.dumps(surrogate["encoders"][1]["probes"])
     assert surrogate["encoders"][1]["map"]["quality"]["samples"] == 22
     heads, rows = reading_rows(readings[0].readings)
@@ -248,13 +254,16 @@ def test_untouched_encoder_read_twice_is_the_same(made):
 def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
     done = modgap(
         "distortion", "--source", VIT, "--surrogate", made[1], "--run", f"{made[0]}/*-0", "--epochs", "1,2",
-        "--input-size", "32", "--layer", "blocks", "--layer", OUTPUT, "--maps", "--out", tmp_path / "out", "--quiet",
+        "--input-size", "32", "--layer", "blocks", "--layer", OUTPUT, "--maps", "--few-shot",
+        "--out", tmp_path / "out", "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "untouched" in done.stdout
     assert "linear cka" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"distortion.json", "probes.png"} <= names
+    assert any(name.startswith("few-shot-") for name in names)
+    assert "error by training samples a class" in done.stdout
     assert any(name.startswith("maps-") for name in names)
     assert any(name.startswith("linear_cka-") for name in names)
     record = strict((tmp_path / "out" / "distortion.json").read_text())

@@ -243,7 +243,7 @@ BAD = np.where(np.arange(40)[:, None] % 6 == 0, np.inf, X)
         ({"a": X[:0]}, Y[:0], "at least 16 samples"),
         ({}, Y, "features of at least one encoder"),
         ({"a": X, "b": X[:30]}, Y, "sample counts a 40, b 30"),
-        ({"a": X}, Y[:39], "one label for each of 40 samples with features, got 39 labels"),
+        ({"a": X}, Y[:39], r"integers of shape \(40,\), one a sample, got int64 \(39,\)"),
         ({"a": X}, Y.astype(float), "labels as integers"),
         ({"a": X, "b": np.ones((40, 3))}, Y, "the features of b are the same for all 40 samples"),
         ({"a": X, "b": BAD}, Y, r"of b, got NaN or infinite values in 7 of 40 rows \(0, 6, 12, 18, 24, ...\); leave"),

@@ -15,7 +15,6 @@ __all__ = [
     "blockwise",
     "centred_features",
     "checked_count",
-    "checked_labels",
     "not_finite",
     "one_thread",
     "squared_distances",
@@ -74,20 +73,6 @@ def not_finite(array: np.ndarray) -> str:
         return ""
     named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
     return f"NaN or infinite values in {len(bad)} of {len(array)} rows ({named})"
-
-
-def checked_labels(labels: ArrayLike, samples: int) -> np.ndarray:
-    """Labels as class numbers 0..K-1 in the order of their values, (n,).
-
-    Raises:
-        InputError: When they are not one integer a sample.
-    """
-    array = np.asarray(labels)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(f"expected labels as integers of shape (n,), got {array.dtype} {array.shape}")
-    if len(array) != samples:
-        raise InputError(f"expected one label for each of {samples} samples with features, got {len(array)} labels")
-    return np.unique(array, return_inverse=True)[1]
 
 
 def checked_count(name: str, value: int, low: int, high: int | None = None) -> int:

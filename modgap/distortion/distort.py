@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap.distortion.encoders import Encoder, Epochs, encoders_of_runs, untouched
 from modgap.distortion.features import FeatureRequest, features
+from modgap.distortion.few_shot import FewShotCurve, few_shot_curve
 from modgap.distortion.maps import TsneMap, tsne_maps
 from modgap.distortion.probes import ProbeResult, probe
 from modgap.distortion.scores import PairedDifference, paired_difference
@@ -38,6 +39,7 @@ class DistortionRequest:
         epochs: Which weights of each run.
         split: Of the surrogates; None for the source's own choice, else the training split.
         limit: At most so many samples of a surrogate.
+        few_shot: Whether to draw the curve of the first probe's error by training samples a class.
         maps: Whether to make a t-SNE map of each encoder.
         perplexity: Of the maps.
         seed: Of probes, intervals and maps.
@@ -50,6 +52,7 @@ class DistortionRequest:
     epochs: Epochs = "chosen"
     split: str | None = None
     limit: int | None = 5000
+    few_shot: bool = False
     maps: bool = False
     perplexity: float = 30
     seed: int = 0
@@ -67,6 +70,7 @@ class Reading:
         difference: Of the first probe's error to the untouched encoder's on the same test samples; None for that one.
         similarity: By measure and layer, to the same layer of the untouched encoder; empty for that one and where the
             layers are others.
+        few_shot: The first probe's error on its last layer by training samples a class; None where it was not wanted.
         map: Of its last layer; None where none was wanted.
     """
 
@@ -75,6 +79,7 @@ class Reading:
     probes: Mapping[str, ProbeResult]
     difference: PairedDifference | None
     similarity: Mapping[str, Mapping[str, SimilarityResult]]
+    few_shot: FewShotCurve | None = None
     map: TsneMap | None = None
 
     @property
@@ -227,12 +232,18 @@ def _reading(
         )
         for name in request.probes
     }  # fmt: skip
+    curve = None
+    if request.few_shot:
+        curve = few_shot_curve(
+            request.probes[0], last[~test], surrogate.labels[~test], last[test], surrogate.labels[test],
+            seed=request.seed,
+        )  # fmt: skip
     if not before:
-        return Reading(encoder, source, probes, None, {})
+        return Reading(encoder, source, probes, None, {}, curve)
     own = next(iter(probes.values())).wrong
     difference = paired_difference(own, next(iter(before[0].probes.values())).wrong, groups, seed=request.seed)
     alike = {
         measure: {layer: similarity(measure, found[layer], first[layer]) for layer in found if layer in first}
         for measure in request.similarities
     }
-    return Reading(encoder, source, probes, difference, alike)
+    return Reading(encoder, source, probes, difference, alike, curve)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 
-from modgap.distortion.arrays import centred_features, checked_count, checked_labels, one_thread
+from modgap.distortion.arrays import centred_features, checked_count, one_thread
+from modgap.distortion.inputs import class_numbers
 from modgap.distortion.quality import NEIGHBOURS, MapQuality, map_quality
 from modgap.errors import InputError, UsageError, unknown_name
 
@@ -87,7 +88,7 @@ def tsne_maps(
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"expected features of the same samples for all maps, got sample counts {told}")
-    classes = checked_labels(labels, next(iter(counts.values())))
+    classes = class_numbers(labels, next(iter(counts.values())))
     used = min(perplexity, (len(classes) - 1) // 3)
     maps: dict[str, TsneMap] = {}
     places: dict[str, np.ndarray] = {}

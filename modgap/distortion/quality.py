@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.distortion.arrays import blockwise, centred_features, checked_count, checked_labels, squared_distances
+from modgap.distortion.arrays import blockwise, centred_features, checked_count, squared_distances
+from modgap.distortion.inputs import class_numbers
 from modgap.errors import InputError
 
 __all__ = ["NEIGHBOURS", "MapQuality", "map_quality"]
@@ -71,7 +72,7 @@ def map_quality(
     high = centred_features(features, "the encoder", LEAST_SAMPLES)
     if len(places) != len(high):
         raise InputError(f"expected a map of the {len(high)} samples with features, got {len(places)} places")
-    classes = checked_labels(labels, len(high))
+    classes = class_numbers(labels, len(high))
     count = min(checked_count("neighbours", neighbours, 1), (len(high) - 1) // 2)
     in_map = _looked_at(places, classes, count, None, threads)
     in_features = _looked_at(high, classes, count, in_map.nearest, threads)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from modgap import __version__
 from modgap.distortion.distort import DistortionRequest, Reading, SurrogateReadings
+from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.similarity import SimilarityGrid
 
 __all__ = ["GridCell", "grid_cells", "layer_grid", "reading_rows", "to_json"]
@@ -151,8 +152,13 @@ def _reading(reading: Reading) -> dict[str, Any]:
             name: {layer: _plain(asdict(each)) for layer, each in layers.items()}
             for name, layers in reading.similarity.items()
         },
+        "few_shot": None if reading.few_shot is None else _curve(reading.few_shot),
         "map": None if reading.map is None else _without(asdict(reading.map), "coordinates"),
     }
+
+
+def _curve(curve: FewShotCurve) -> dict[str, Any]:
+    return _plain({name: value.tolist() if name != "name" else value for name, value in asdict(curve).items()})
 
 
 def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from matplotlib.figure import Figure
 
 from modgap.distortion.distort import SurrogateReadings
+from modgap.distortion.few_shot_figure import few_shot_figure
 from modgap.distortion.figures import map_grid, similarity_heat_map
 from modgap.distortion.grid_figure import probe_grid
 from modgap.distortion.report import grid_cells, layer_grid
@@ -43,6 +44,9 @@ def _figures(found: Sequence[SurrogateReadings]) -> Iterator[tuple[str, Figure]]
         yield "probes.png", probe_grid(found)
     for one in found:
         name = PurePath(one.name).stem
+        if one.readings[0].few_shot is not None:
+            curves = {reading.label: reading.few_shot for reading in one.readings if reading.few_shot}
+            yield f"few-shot-{name}.png", few_shot_figure(curves, one.chance, one.name)
         if one.readings[0].map is not None:
             maps = {reading.map.name: reading.map for reading in one.readings if reading.map}
             yield f"maps-{name}.png", map_grid(maps, one.labels, one.classes)
