@@ -9,7 +9,7 @@ import numpy as np
 from modgap.cache import CorruptEntry, Entry, EntryWriter, read_entry
 from modgap.errors import InputError
 
-__all__ = ["RowSink", "sound_entry"]
+__all__ = ["RowSink", "keep", "sound_entry"]
 
 IN_MEMORY = 4 << 30
 """Rows up to this many bytes survive a disk that fills up while they are written."""
@@ -24,6 +24,14 @@ def sound_entry(path: Path) -> Entry | None:
     except CorruptEntry as error:
         log.warning("cache entry %s is damaged: %s; computing it again", path, error)
         return None
+
+
+def keep(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping) -> None:
+    """Write an entry of small arrays; a disk that takes none is said aloud, and nothing is lost but time."""
+    try:
+        EntryWriter(path, arrays, "rows", (0, 0), record).commit()
+    except OSError as error:
+        log.warning("cannot write to the cache at %s (%s); going on without it", path.parent, error.strerror)
 
 
 class RowSink:

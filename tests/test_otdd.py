@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.otdd import class_distance, dataset_distance, labelled_source
+from modgap.transfer.otdd import class_distance, labelled_source
 
 ot = pytest.importorskip("ot")
 
@@ -77,16 +77,6 @@ def test_the_gradient_is_that_of_finite_differences(regularisation, debiased):
         moved[1][place] -= step
         slope = (class_distance(moved[0], source) - class_distance(moved[1], source)) / (2 * step)
         assert target.grad[place].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-7)
-
-
-def test_classes_weigh_by_their_frequency():
-    source = labelled_source(*clouds())
-    target, _ = clouds(9, seed=2)
-    labels = torch.tensor([4, 4, 4, 4, 4, 1, 1, 1, 7])
-    expected = sum(
-        class_distance(target[labels == each], source) * share / 9 for each, share in ((4, 5), (1, 3), (7, 1))
-    )
-    assert dataset_distance(target, labels, source).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_a_set_is_at_no_distance_from_itself():

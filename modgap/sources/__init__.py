@@ -9,12 +9,13 @@ from modgap.sources.hf_models import HfModel, named_architecture
 from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
 from modgap.sources.plugins import plugin, plugin_infos, plugin_names
-from modgap.sources.source import Parts, Source, SourceHandle, SourceInfo
+from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm_models import RandomTimm, TimmModel
 
 __all__ = [
     "AudioInput",
     "Batch",
+    "HeadlessError",
     "ImageInput",
     "Input",
     "Parts",

@@ -10,7 +10,7 @@ from modgap.sources.inputs import Batch, Input
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Parts", "Source", "SourceHandle", "SourceInfo", "headless"]
+__all__ = ["HeadlessError", "Parts", "Source", "SourceHandle", "SourceInfo", "headless"]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,13 @@ class SourceHandle(Protocol):
         """
 
 
-def headless(name: str) -> UsageError:
+class HeadlessError(UsageError):
+    """A model without a classification head, where one is needed."""
+
+
+def headless(name: str) -> HeadlessError:
     """The error for a model that has no classification head, where one is needed."""
-    return UsageError(
+    return HeadlessError(
         f"expected a model with a classification head, {name} has none; "
         "fit one on labelled data of its modality with --head probe:SURROGATE"
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["LabelledSource", "class_distance", "dataset_distance", "labelled_source", "optimal_transport"]
+__all__ = ["LabelledSource", "class_distance", "labelled_source", "optimal_transport"]
 
 ITERATIONS = 1000
 TOLERANCE = 1e-9
@@ -114,27 +114,6 @@ def class_distance(features: Tensor, source: LabelledSource) -> Tensor:
         own = _entropic(_squares(points, points) / 2, source.regularisation)
         distance = distance - own / 2 - source.self_distance / 2
     return distance.to(features.dtype)
-
-
-def dataset_distance(features: Tensor, labels: Tensor, source: LabelledSource) -> Tensor:
-    """Distance of a labelled target set to the source: the sum over its classes, weighted by their frequency.
-
-    Args:
-        features: Token means at the target embedder's output (n, d).
-        labels: Classes or pseudo-classes (n,), integers.
-        source: The source set.
-
-    Returns:
-        Scalar, as `class_distance` gives it.
-
-    Raises:
-        InputError: When shapes do not fit, or features are not finite.
-        UsageError: When POT is not installed.
-    """
-    _checked(features, labels)
-    found, counts = labels.unique(return_counts=True)
-    distances = torch.stack([class_distance(features[labels == each], source) for each in found])
-    return (distances * counts.to(distances) / len(labels)).sum()
 
 
 def optimal_transport() -> ModuleType:

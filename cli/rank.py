@@ -1,0 +1,172 @@
+"""`modgap rank`."""
+
+import click
+
+from modgap.cli.options import own_data, own_data_options
+from modgap.errors import OWN_TARGETS, UsageError
+
+__all__ = ["rank"]
+
+
+@click.command()
+@click.option("--target", metavar="NAME", required=True, help=f"Manifest's name, {OWN_TARGETS}.")
+@click.option(
+    "--sources", "given_sources", metavar="A,B,..|@FILE|'timm:vit_*'", multiple=True, required=True,
+    help="Sources as for modgap discrepancy: names with commas between, a file of them, one a line, or a pattern of "
+    "timm's names. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--by", metavar="SCORE", default="discrepancy", show_default=True, help="What decides; see modgap scores."
+)
+@click.option(
+    "--score", "scores", metavar="SCORE", multiple=True,
+    help="Another score to show, or all; the usual ones if absent. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--resamples", type=int, default=50, show_default=True,
+    help="Random halves of the samples, for intervals of scores and ranks; 0 for none.",
+)  # fmt: skip
+@click.option("--no-controls", is_flag=True, help="Leave out the same architectures with random weights.")
+@click.option("--no-raw", is_flag=True, help="Leave out the row of the samples' own values.")
+@click.option(
+    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
+    help="Part of the target's samples.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=int, default=2000, show_default=True,
+    help="At most so many samples, chosen by seed, in proportion to the classes; 0 for all.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
+@click.option(
+    "--input-size", type=int, metavar="PX", help="Height and width of the sources' input; their own if absent."
+)
+@click.option(
+    "--representation", type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
+    help="How series and sound enter.",
+)  # fmt: skip
+@own_data_options
+@click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
+@click.option(
+    "--head", default="auto", show_default=True,
+    help="auto: the source's own, or one fitted on labelled data of its modality; own, none, or probe:SURROGATE.",
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; one process a CUDA device.")
+@click.option("--batch-size", type=int, default=16, show_default=True, help="Samples at a time through a source.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Precision of the sources; other than float32 is mixed.",
+)  # fmt: skip
+@click.option(
+    "--backend", type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]), default="loky", show_default=True,
+    help="Where the jobs run; changes no result.",
+)  # fmt: skip
+@click.option("--jobs", type=int, metavar="N", help="Processes on this machine; one a core if absent.")
+@click.option(
+    "--address", metavar="HOST:PORT", help="Of a running Dask or Ray cluster; a local one is started if absent."
+)
+@click.option(
+    "--cluster", "cluster_options", metavar="KEY=VALUE", multiple=True,
+    help="For --backend slurm, as submitit takes it: slurm_partition=gpu, timeout_min=60, folder=logs.",
+)  # fmt: skip
+@click.option("--out", metavar="DIR", help="Write ranking.json, ranking.csv, ranking.png there, for modgap report.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+def rank(**given) -> int:
+    """Which source to transfer from.
+
+    Every source looks at the target's samples once; scores of transferability are then taken of what it gave, on all
+    samples and on random halves of them, which say how sure a score and a rank are. What is done is kept: after an
+    interruption, or with another score, the same command goes on where it was. Exits with 1 if a source failed.
+
+    Example: modgap rank --target digits --sources vit-fashion,efficientnet-lite0 --input-size 64
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.ranking.rank import rank as ranked
+    from modgap.ranking.report import to_json
+    from modgap.ranking.sources import named_sources
+    from modgap.results import checked_folder
+
+    _check(given)
+    log_to_stderr(given["quiet"])
+    sources = named_sources(given["given_sources"])
+    folder = checked_folder(given["out"]) if given["out"] else None
+    with progress_bars(given["quiet"]) as progress:
+        found = ranked(
+            given["target"], sources, _request(given), _backend(given), own=own_data(given), place=_place(given),
+            pseudo_classes=given["pseudo_classes"], progress=progress,
+        )  # fmt: skip
+    if folder:
+        from modgap.ranking.results import write_folder
+
+        written = write_folder(found, folder)
+        click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
+    if given["as_json"]:
+        click.echo(to_json(found))
+    else:
+        _print(found)
+    return 1 if found.failed else 0
+
+
+def _check(given: dict) -> None:
+    least = {"resamples": 0, "limit": 0, "seed": 0, "input_size": 1, "batch_size": 1, "jobs": 1, "pseudo_classes": 2}
+    for name, lowest in least.items():
+        if given[name] is not None and given[name] < lowest:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    if given["resamples"] == 1:
+        raise UsageError("expected --resamples of at least 2, or 0 for no intervals; one says nothing of spread")
+    if given["address"] and given["backend"] not in ("dask", "ray"):
+        raise UsageError(f"--address applies to --backend dask and ray, not to {given['backend']}")
+    if given["cluster_options"] and given["backend"] != "slurm":
+        raise UsageError(f"--cluster applies to --backend slurm, not to {given['backend']}")
+
+
+def _place(given: dict):
+    from pathlib import Path
+
+    return Path(given["place"]) if given["place"] else None
+
+
+def _request(given: dict):
+    from modgap.ranking.rank import RankRequest
+    from modgap.ranking.scores import score_names
+
+    scores = tuple(score_names()) if "all" in given["scores"] else given["scores"]
+    same = ("by", "resamples", "split", "seed", "input_size", "representation", "dtype", "device", "batch_size", "head")
+    return RankRequest(
+        **{name: given[name] for name in same}, scores=scores, limit=given["limit"] or None,
+        controls=not given["no_controls"], raw=not given["no_raw"], details=bool(given["out"]),
+    )  # fmt: skip
+
+
+def _backend(given: dict):
+    from modgap.ranking.backends import Backend
+
+    options = {}
+    for text in given["cluster_options"]:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"expected --cluster KEY=VALUE, got {text!r}")
+        options[name] = int(value) if value.isdigit() else value
+    return Backend(given["backend"], given["jobs"], given["address"], options)
+
+
+def _print(found) -> None:
+    from modgap.cli.output import print_table
+    from modgap.ranking.report import table_rows
+    from modgap.ranking.words import recommendation
+
+    target = found.target
+    if target:
+        groups = f" in {target.groups:,} groups" if target.groups else ""
+        direction = "higher" if found.tables[found.by].higher_is_better else "lower"
+        title = (
+            f"{target.name}: N = {target.samples:,}{groups}, K = {target.classes}; by {found.by}, {direction} is better"
+        )
+        print_table(*table_rows(found), title)
+    for row in found.rows:
+        if row.reason and row.kind != "no model":
+            click.echo(f"{row.name}: {row.reason}")
+    for sentence in recommendation(found):
+        click.echo(sentence)
+    done = ", ".join(f"{stage} {now:,} done now, {before:,} found done" for stage, (now, before) in found.jobs.items())
+    click.echo(f"jobs: {done}")

@@ -1,0 +1,103 @@
+"""One self-contained HTML page of a ranking, from its record; good to print and to read on a phone."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modgap.drawing import COLOURS
+from modgap.errors import InputError
+from modgap.ranking.results import RECORD
+
+__all__ = ["PAGE", "render", "write_page"]
+
+PAGE = "report.html"
+TEMPLATE = "page.html.j2"
+THUMBNAIL = 200
+"""Side of a map, in pixels."""
+MARGIN = 0.06
+SHAPES = 6
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html beside ranking.json, whole or not at all; returns its path.
+
+    Raises:
+        InputError: When the folder holds no ranking, or cannot be written.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"expected {path}, which modgap rank --out {folder} writes; found none") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"expected a ranking in {path}: {error}") from error
+    if not isinstance(record, dict) or record.get("kind") != "ranking":
+        raise InputError(f"expected the record of a ranking in {path}, got another")
+    try:
+        text = render(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"expected the record of a ranking in {path}; {error!r} is missing or broken") from error
+    temporary = folder / f".{PAGE}-{os.getpid()}.part"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, folder / PAGE)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+    return folder / PAGE
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """The page of a record, as `modgap.ranking.report.to_dict` makes it; it asks for nothing from outside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("modgap.ranking", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"number": _number, "count": lambda value: f"{value:,}"}
+    by = record["by"]
+    rows = [row for row in record["sources"] if not row["reason"]]
+    return environment.get_template(TEMPLATE).render(
+        record=record, by=by, rows=rows, failed=[row for row in record["sources"] if row["reason"]],
+        scores=list(record["sources"][0]["scores"]), axis=_axis([row["scores"][by] for row in rows]),
+        maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)], colours=COLOURS,
+        told=[row for row in rows if row["details"] and row["details"]["discrepancy"]], side=THUMBNAIL,
+    )  # fmt: skip
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.{digits}g}"
+
+
+def _axis(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Lowest and highest value shown, and a function from values to percent of the width between them."""
+    ends = [v for score in scores for v in (score["value"], *score["interval"]) if v is not None]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    span = (high - low) or 1.0
+
+    def at(value: float) -> str:
+        return f"{100 * (MARGIN + (1 - 2 * MARGIN) * (value - low) / span):.2f}"
+
+    return {"low": low, "high": high, "at": at}
+
+
+def _has_map(row: Mapping[str, Any]) -> bool:
+    return bool(row["details"] and row["details"]["map"]["coordinates"])
+
+
+def _thumbnail(found: Mapping[str, Any]) -> list[tuple[float, float, int, int]]:
+    """Place in pixels, colour and shape of each sample; shapes tell classes apart where colours do not."""
+    places, labels = found["coordinates"], found["labels"]
+    reach = max(max(abs(x), abs(y)) for x, y in places) or 1.0
+    half = THUMBNAIL / 2
+    scale = (half - 6) / reach
+    return [
+        (round(half + x * scale, 1), round(half - y * scale, 1), label % len(COLOURS), label % SHAPES)
+        for (x, y), label in zip(places, labels, strict=True)
+        if math.isfinite(x) and math.isfinite(y)
+    ]

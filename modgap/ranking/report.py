@@ -1,0 +1,186 @@
+"""A ranking as a record (strict JSON), as CSV, and as lines of a table."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from modgap.ranking.rank import SOURCE, Ranking, ScoreTable, SourceRow
+from modgap.ranking.words import recommendation
+
+__all__ = ["table_rows", "to_csv", "to_dict", "to_json"]
+
+SCHEMA = 1
+LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
+
+
+def table_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: the rank with its interval, the score that decides with its own, then the other scores.
+
+    A source that is not told apart from the first has `=` after its rank.
+    """
+    others = [name for name in ranking.tables if name != ranking.by]
+    by = ranking.tables[ranking.by]
+    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p best", *others]
+    return heads, [_line(ranking, by, number, others) for number in ranking.order()]
+
+
+def _line(ranking: Ranking, by: ScoreTable, number: int, others: Sequence[str]) -> list[str]:
+    row, place = ranking.rows[number], int(by.sources[number])
+    kind = "" if row.kind == SOURCE else row.kind
+    tied = number in first_ties(by)
+    low, high = by.rank_intervals[number]
+    return [
+        f"{place}{'=' if tied else ''}" if place else kind or "-",
+        f"{low}-{high}" if place and low else "",
+        row.name,
+        shown(by.all.values[number]),
+        interval(by.all.intervals[number]),
+        probability(ranking, number),
+        *(shown(ranking.tables[name].all.values[number]) for name in others),
+    ]
+
+
+def first_ties(table: ScoreTable) -> set[int]:
+    """Numbers of the sources that are not told apart from the first, itself among them if there are any."""
+    firsts = np.flatnonzero(table.sources == 1)
+    if not len(firsts):
+        return set()
+    tied = {int(n) for first in firsts for n in table.all.tied_with(int(first)) if table.sources[n]} | set(
+        firsts[1:].tolist()
+    )
+    return tied | set(firsts.tolist()) if tied else set()
+
+
+def probability(ranking: Ranking, number: int) -> str:
+    """Probability that a source is better than the one that stands first; `-` where unknown."""
+    table = ranking.tables[ranking.by]
+    firsts = np.flatnonzero(table.sources == 1)
+    if not len(firsts) or number == firsts[0] or not np.isfinite(table.all.beats[number, firsts[0]]):
+        return "-"
+    return f"{table.all.beats[number, firsts[0]]:.2f}"
+
+
+def shown(value: float) -> str:
+    """A score's value, four digits; `-` for none."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """Low and high; nothing where there are none."""
+    low, high = bounds
+    return f"{low:.3g} - {high:.3g}" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def to_dict(ranking: Ranking) -> dict[str, Any]:
+    """The documented record, of plain values."""
+    return {
+        "schema": SCHEMA,
+        "kind": "ranking",
+        "target": asdict(ranking.target) if ranking.target else None,
+        "by": ranking.by,
+        "sources": [_row(ranking, number) for number in ranking.order()],
+        "pairs": _pairs(ranking),
+        "recommendation": recommendation(ranking),
+        "request": _plain(asdict(ranking.request)),
+        "jobs": {stage: {"done": now, "found done": before} for stage, (now, before) in ranking.jobs.items()},
+        "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
+        "provenance": {"modgap": ranking.version, **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib import metadata
+
+    found = {name: metadata.version(name) for name in LIBRARIES}
+    return {**found, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+
+
+def _row(ranking: Ranking, number: int) -> dict[str, Any]:
+    row = ranking.rows[number]
+    return {
+        "source": row.name,
+        "kind": row.kind,
+        "reason": row.reason or None,
+        "rank": int(ranking.tables[ranking.by].sources[number]) or None,
+        "facts": _plain(row.facts),
+        "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
+        "details": _details(row),
+        "provenance": _plain(row.provenance),
+    }
+
+
+def _score(table: ScoreTable, number: int) -> dict[str, Any]:
+    low, high = (int(bound) for bound in table.rank_intervals[number])
+    return {
+        "value": _plain(float(table.all.values[number])),
+        "interval": _plain(table.all.intervals[number].tolist()),
+        "higher_is_better": table.higher_is_better,
+        "rank": int(table.sources[number]) or None,
+        "rank_interval": [low, high] if low else None,
+        "reason": table.reasons[number] or None,
+    }
+
+
+def _pairs(ranking: Ranking) -> list[dict[str, Any]]:
+    """Probability that a row is better than another by the score that decides, each pair once."""
+    table, order = ranking.tables[ranking.by], ranking.order()
+    return [
+        {"better": ranking.rows[a].name, "than": ranking.rows[b].name, "probability": round(float(chance), 4)}
+        for place, a in enumerate(order)
+        for b in order[place + 1 :]
+        if math.isfinite(chance := table.all.beats[a, b])
+    ]
+
+
+def _details(row: SourceRow) -> dict[str, Any] | None:
+    if row.details is None:
+        return None
+    return {
+        "discrepancy": _plain(row.details.discrepancy),
+        "map": {"coordinates": row.details.coordinates.round(3).tolist(), "labels": row.details.labels.tolist()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has; it has no NaN."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_json(ranking: Ranking) -> str:
+    """One strict JSON document: no NaN, no Infinity."""
+    return json.dumps(to_dict(ranking), indent=2, allow_nan=False)
+
+
+def to_csv(ranking: Ranking) -> str:
+    """A line a row, a column a score with its interval."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    ends = [f"{name}{end}" for name in ranking.tables for end in ("", " low", " high")]
+    writer.writerow(["rank", "source", "kind", "parameters", *ends, "reason"])
+    writer.writerows(_csv_line(ranking, number) for number in ranking.order())
+    return buffer.getvalue()
+
+
+def _csv_line(ranking: Ranking, number: int) -> Iterator[Any]:
+    row = ranking.rows[number]
+    yield int(ranking.tables[ranking.by].sources[number]) or ""
+    yield from (row.name, row.kind, row.facts.get("parameters", ""))
+    for table in ranking.tables.values():
+        for value in (table.all.values[number], *table.all.intervals[number]):
+            yield repr(float(value)) if math.isfinite(value) else ""
+    yield row.reason

@@ -1,0 +1,62 @@
+"""What a score of transferability is: one number of a source on a target, and how it is to be read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modgap.errors import InputError
+from modgap.ranking.evidence import CLASSES, SEVERAL, VALUES, Evidence
+
+__all__ = ["ALL_TASKS", "CLASSES", "SEVERAL", "VALUES", "Score"]
+
+ALL_TASKS = (CLASSES, SEVERAL, VALUES)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score.
+
+    Attributes:
+        name: As in options and records.
+        title: What it is, in a line.
+        reference: Where it comes from.
+        compute: Of a source on the target's samples, with a seed for what it draws.
+        higher_is_better: Its direction.
+        tasks: What targets it is defined for: `classes`, `several labels`, `values` (which also have clusters).
+        needs_logits: Whether the source must have a head.
+        needs_surrogate: Whether labelled data of the source's own modality must be there.
+        usual: Whether it is taken when no scores are named.
+        resampled: Whether it depends on the target's samples, so that it has an interval.
+        version: Raised when its numbers change.
+    """
+
+    name: str
+    title: str
+    reference: str
+    compute: Callable[[Evidence, int], float]
+    higher_is_better: bool
+    tasks: tuple[str, ...] = (CLASSES,)
+    needs_logits: bool = False
+    needs_surrogate: bool = False
+    usual: bool = True
+    resampled: bool = True
+    version: int = 1
+
+    def missing(self, evidence: Evidence) -> str:
+        """Why it is not defined here; nothing where it is."""
+        if evidence.task not in self.tasks:
+            return f"not defined for targets of {evidence.task}"
+        if self.needs_logits and evidence.logits is None:
+            return "the source has no head"
+        if self.needs_surrogate and evidence.surrogate is None:
+            return "labelled data of the source's own modality is not here"
+        return ""
+
+    def of(self, evidence: Evidence, seed: int = 0) -> float:
+        """The score of a source.
+
+        Raises:
+            InputError: When it is not defined for this source or target; says why.
+        """
+        if reason := self.missing(evidence):
+            raise InputError(f"score {self.name}: {reason}")
+        return float(self.compute(evidence, seed))

@@ -1,0 +1,342 @@
+"""Each score against golden values on iris, a naive twin, and what it must do on edge cases."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.covariance import LedoitWolf
+from sklearn.datasets import load_iris
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsClassifier
+
+from modgap.errors import InputError, UsageError
+from modgap.ranking.evidence import Evidence
+from modgap.ranking.folds import folds_of
+from modgap.ranking.scores import DEFAULT, score, score_names, usual_scores
+from modgap.ranking.scores.gbc import gbc
+from modgap.ranking.scores.knn import neighbours_mean
+from modgap.ranking.scores.leep import leep
+from modgap.ranking.scores.linear_probe import STRENGTHS, cross_validated_ridge
+from modgap.ranking.scores.logme import logme
+from modgap.ranking.scores.nce import nce
+from modgap.ranking.scores.otdd import dataset_distance
+from modgap.ranking.scores.parc import parc
+from modgap.ranking.scores.transrate import transrate
+
+X, Y = load_iris(return_X_y=True)
+IRIS = Evidence(X, Y, X @ ((np.arange(20).reshape(4, 5) % 7 - 3) / 4))
+GOLDEN = {
+    "leep": -0.7130844516907596,
+    "nce": -0.4994991443876836,
+    "logme": -0.1600602436621271,
+    "h-score": 1.1918988250416602,
+    "h-score-shrunk": 1.177842499331281,
+    "transrate": 0.5894054063746488,
+    "gbc": -0.230685578654914,
+}
+
+
+def drawn(seed=0, n=40, width=7, classes=3, outputs=5):
+    """Features that know something of the labels, and logits that know less."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % classes)
+    features = rng.standard_normal((n, width)) + 0.8 * np.eye(classes, width)[labels]
+    return Evidence(features, labels, rng.standard_normal((n, outputs)) + np.eye(classes, outputs)[labels])
+
+
+# Golden values
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_value_on_iris(name):
+    assert score(name).of(IRIS) == pytest.approx(GOLDEN[name], rel=1e-9)
+
+
+def test_golden_value_of_logme_for_values():
+    assert logme(X[:, :3], X[:, 3:]) == pytest.approx(0.1598265514565667, rel=1e-9)
+    assert score("logme").of(Evidence(X[:, :3], Y, values=X[:, 3:])) == pytest.approx(0.1598265514565667, rel=1e-9)
+
+
+def test_parcs_published_value_breaks_ties_by_rounding():
+    """np.corrcoef's last bits part pairs whose labels are equally alike; with these ties the value is another."""
+    upper = np.triu_indices(len(X), 1)
+    standard = (X - X.mean(0)) / X.std(0)
+    apart, labels = (1 - np.corrcoef(rows)[upper] for rows in (standard, np.eye(3)[Y]))
+    assert 100 * spearmanr(apart, labels).statistic == pytest.approx(61.2170104885269, rel=1e-9)
+    tied = np.where(Y[upper[0]] == Y[upper[1]], 0, 1.5)
+    assert score("parc").of(IRIS) == pytest.approx(100 * spearmanr(apart, tied).statistic, rel=1e-9)
+    assert score("parc").of(IRIS) == pytest.approx(58.679784035, rel=1e-9)
+
+
+def test_logme_of_noise_counts_the_rank_of_the_features_not_their_width():
+    rng = np.random.default_rng(0)
+    found = [logme(rng.standard_normal((300, 512)), np.eye(10)[rng.integers(0, 10, 300)]) for _ in range(3)]
+    assert np.mean(found) == pytest.approx(-0.29, abs=0.01)
+    published = [naive_logme(rng.standard_normal((300, 512)), rng.integers(0, 10, 300), rank=512) for _ in range(3)]
+    assert np.mean(published) == pytest.approx(3.05, abs=0.1)
+
+
+# Naive twins
+
+
+def naive_leep(theta, labels):
+    total = 0.0
+    for i, y in enumerate(labels):
+        own = 0.0
+        for z in range(theta.shape[1]):
+            joint = sum(theta[j, z] for j in range(len(labels)) if labels[j] == y)
+            own += joint / theta[:, z].sum() * theta[i, z]
+        total += math.log(own)
+    return total / len(labels)
+
+
+def naive_nce(predicted, labels):
+    pairs = list(zip(labels, predicted, strict=True))
+    return sum(
+        count / len(pairs) * math.log(count / sum(z == other for _, other in pairs))
+        for (y, z) in set(pairs)
+        if (count := pairs.count((y, z)))
+    )
+
+
+def naive_logme(features, labels, rank=None):
+    """With matrices in place of the decomposition, all precisions by their definitions."""
+    n, width = features.shape
+    squares, vectors = np.linalg.eigh(features.T @ features)
+    kept = squares > squares.max() * max(n, width) * np.finfo(float).eps
+    found = []
+    for label in range(labels.max() + 1):
+        t = (labels == label).astype(float)
+        alpha = beta = 1.0
+        for _ in range(11):
+            ratio = alpha / beta
+            gamma = (squares[kept] / (squares[kept] + ratio)).sum()
+            mean = vectors[:, kept] @ ((vectors[:, kept].T @ features.T @ t) / (squares[kept] + ratio))
+            residual = ((features @ mean - t) ** 2).sum()
+            alpha, beta = gamma / (mean @ mean + 1e-5), (n - gamma) / (residual + 1e-5)
+            if abs(alpha / beta - ratio) / ratio <= 1e-3:
+                break
+        evidence = (rank or kept.sum()) / 2 * np.log(alpha) + n / 2 * np.log(beta)
+        evidence -= 0.5 * np.log(alpha + beta * squares[kept]).sum() + (beta * residual + alpha * mean @ mean) / 2
+        found.append((evidence - n / 2 * np.log(2 * np.pi)) / n)
+    return np.mean(found)
+
+
+def naive_h(evidence, *, shrunk=False):
+    features, labels = evidence.features, evidence.labels
+    means = np.array([features[labels == label].mean(0) for label in labels])
+    if not shrunk:
+        return np.trace(np.linalg.pinv(np.cov(features.T), rcond=1e-12) @ np.cov(means.T))
+    fitted = LedoitWolf().fit(features)
+    return np.trace(np.linalg.inv(fitted.covariance_) @ ((1 - fitted.shrinkage_) * np.cov(means.T)))
+
+
+def naive_transrate(features, labels):
+    def rate(points):
+        inner = np.eye(points.shape[1]) + points.T @ points / (len(points) * 1e-4)
+        return 0.5 * np.log(np.linalg.eigvalsh(inner)).sum()
+
+    centred = features - features.mean(0)
+    parts = [(labels == label).mean() * rate(centred[labels == label]) for label in np.unique(labels)]
+    return rate(centred) - sum(parts)
+
+
+def naive_gbc(features, labels):
+    total = 0.0
+    for a, b in itertools.permutations(np.unique(labels), 2):
+        one, other = features[labels == a], features[labels == b]
+        distance = 0.0
+        for d in range(features.shape[1]):
+            v, w = max(one[:, d].var(), 1e-4), max(other[:, d].var(), 1e-4)
+            distance += (one[:, d].mean() - other[:, d].mean()) ** 2 / (v + w) / 4
+            distance += 0.5 * math.log((v + w) / 2 / math.sqrt(v * w))
+        total -= math.exp(-distance)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("n", "width"), [(40, 7), (31, 60)])
+def test_scores_equal_their_naive_twins(seed, n, width):
+    one = drawn(seed, n, width)
+    features, labels = one.features, one.labels
+    assert leep(one.probabilities, labels) == pytest.approx(naive_leep(one.probabilities, labels), rel=1e-12)
+    predicted = one.probabilities.argmax(1)
+    assert nce(predicted, labels) == pytest.approx(naive_nce(predicted, labels), rel=1e-12)
+    assert score("logme").of(one) == pytest.approx(naive_logme(features, labels), rel=1e-7)
+    assert score("h-score").of(one) == pytest.approx(naive_h(one), rel=1e-7)
+    assert score("h-score-shrunk").of(one) == pytest.approx(naive_h(one, shrunk=True), rel=1e-9)
+    assert score("transrate").of(one) == pytest.approx(naive_transrate(features, labels), rel=1e-9)
+    assert gbc(features, labels) == pytest.approx(naive_gbc(features, labels), rel=1e-9)
+
+
+def test_ridge_across_folds_is_scikit_learns():
+    one = drawn(5, 60, 9)
+    targets, folds = one.one_hot, folds_of(one, 0)
+    found = cross_validated_ridge(one.features, targets, folds)
+    standard = (one.features - one.features.mean(0)) / one.features.std(0)
+    by_strength = []
+    for strength in STRENGTHS:
+        predicted = np.empty_like(targets)
+        for fold in range(5):
+            out = folds == fold
+            fitted = Ridge(alpha=strength * (~out).sum()).fit(standard[~out], targets[~out])
+            predicted[out] = fitted.predict(standard[out])
+        by_strength.append(predicted)
+    best = min(by_strength, key=lambda predicted: ((predicted - targets) ** 2).sum())
+    np.testing.assert_allclose(found, best, atol=1e-9)
+
+
+def test_ridge_with_more_features_than_samples_is_the_same_in_fewer_dimensions():
+    one = drawn(6, 30, 80)
+    folds = folds_of(one, 0)
+    wide = cross_validated_ridge(one.features, one.one_hot, folds)
+    # Features of zero variance change nothing.
+    padded = np.hstack([one.features, np.ones((30, 3))])
+    np.testing.assert_allclose(cross_validated_ridge(padded, one.one_hot, folds), wide, atol=1e-7)
+    assert score("linear-probe").of(one) == (wide.argmax(1) != one.labels).mean()
+
+
+def test_neighbours_are_scikit_learns_without_the_sample_itself():
+    one = drawn(7, 50, 6)
+    found = neighbours_mean(one.features, one.one_hot, np.arange(50), np.arange(50))
+    for i in range(50):
+        others = np.delete(np.arange(50), i)
+        fitted = KNeighborsClassifier(5, metric="cosine").fit(one.features[others], one.labels[others])
+        np.testing.assert_allclose(fitted.predict_proba(one.features[i : i + 1])[0], found[i], atol=1e-12)
+
+
+def test_neighbours_of_the_same_group_do_not_count():
+    features = np.repeat(np.eye(4), 6, axis=0) + 0.01 * np.random.default_rng(0).random((24, 4))
+    labels = np.repeat([0, 1, 0, 1], 6)
+    assert score("knn").of(Evidence(features, labels)) == 0
+    grouped = Evidence(features, labels, groups=np.repeat(np.arange(4), 6))
+    assert score("knn").of(grouped) > 0.3
+
+
+# What they are for
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in score_names() if n not in ("size", "source-error", "otdd", "discrepancy-montecarlo")]
+)
+def test_score_prefers_features_that_know_the_labels(name):
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.arange(120) % 4)
+    noise = rng.standard_normal((120, 12))
+    shift, wrong = 4 * np.eye(4, 12)[labels], rng.standard_normal((120, 6))
+    known = Evidence(noise + shift, labels, wrong + 4 * np.eye(4, 6)[labels])
+    unknown = Evidence(noise, labels, wrong)
+    better = score(name).of(known) - score(name).of(unknown)
+    assert (better > 0) == score(name).higher_is_better
+    assert better != 0
+
+
+def test_perfect_source_has_leep_and_nce_of_zero():
+    labels = np.arange(30) % 3
+    perfect = Evidence(np.eye(3)[labels], labels, 800.0 * np.eye(3)[labels])
+    assert score("leep").of(perfect) == pytest.approx(0, abs=1e-12)
+    assert score("nce").of(perfect) == 0
+    blind = Evidence(np.ones((30, 3)), labels, np.zeros((30, 3)))
+    assert score("leep").of(blind) == pytest.approx(math.log(1 / 3))
+
+
+def test_source_of_many_classes_that_no_sample_has_a_share_of():
+    """Softmax of far logits is exactly 0 in most of thousands of classes."""
+    labels = np.arange(40) % 2
+    logits = np.full((40, 3000), -2000.0)
+    logits[np.arange(40), labels] = 0
+    assert score("leep").of(Evidence(np.eye(2)[labels], labels, logits)) == pytest.approx(0)
+
+
+def test_distance_of_a_source_to_its_own_data_is_the_smallest():
+    one = drawn(8, 60, 5)
+    near = Evidence(one.features, one.labels, surrogate=(one.features, one.labels))
+    far = Evidence(one.features + 3, one.labels, surrogate=(one.features, one.labels))
+    assert score("otdd").of(near) == pytest.approx(0, abs=1e-9)
+    assert score("otdd").of(far) > 1
+
+
+def test_dataset_distance_is_the_cheapest_assignment():
+    """Of equally many samples an optimal transport is a permutation: all of them are tried."""
+    rng = np.random.default_rng(3)
+    one, other = rng.standard_normal((5, 2)), rng.standard_normal((5, 2)) + 1
+    labels, classes = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 0, 1])
+
+    def cheapest(a, b, extra=lambda i, j: 0.0):
+        # Clouds of unequal size: each point as often as makes them equal.
+        i, j = np.repeat(np.arange(len(a)), len(b)), np.repeat(np.arange(len(b)), len(a))
+        if len(i) > 6:
+            i, j = np.arange(len(a)), np.arange(len(b))
+        return min(
+            np.mean([((a[x] - b[y]) ** 2).sum() + extra(x, y) for x, y in zip(i, np.array(j)[list(p)], strict=True)])
+            for p in itertools.permutations(range(len(j)))
+        )
+
+    between = {(k, c): cheapest(one[labels == k], other[classes == c]) for k in (0, 1) for c in (0, 1)}
+    expected = cheapest(one, other, lambda i, j: between[labels[i], classes[j]]) / 2
+    assert dataset_distance(one, labels, other, classes) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["discrepancy", "logme", "parc", "linear-probe", "knn"])
+def test_several_labels_a_sample_and_values(name):
+    rng = np.random.default_rng(2)
+    labels = (rng.random((80, 4)) < 0.4).astype(np.int64)
+    labels[labels.sum(1) == 0, 0] = 1
+    features = rng.standard_normal((80, 10)) + 2 * labels @ rng.standard_normal((4, 10))
+    logits = rng.standard_normal((80, 8)) + 3 * labels @ np.eye(4, 8)
+    several = Evidence(features, labels, logits)
+    values = Evidence(features, np.argmax(labels, 1), logits, values=labels @ rng.standard_normal((4, 2)))
+    shuffled = rng.permutation(80)
+    for one in (several, values):
+        blind = Evidence(features[shuffled], one.labels, logits[shuffled], one.values)
+        assert math.isfinite(score(name).of(one))
+        assert (score(name).of(one) > score(name).of(blind)) == score(name).higher_is_better
+
+
+# Where they are not defined
+
+
+def test_scores_say_why_they_are_not_defined():
+    one = drawn()
+    with pytest.raises(InputError, match=r"score leep: the source has no head"):
+        score("leep").of(Evidence(one.features, one.labels))
+    with pytest.raises(InputError, match=r"score gbc: not defined for targets of several labels"):
+        score("gbc").of(Evidence(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
+    with pytest.raises(InputError, match=r"score otdd: labelled data of the source's own modality is not here"):
+        score("otdd").of(one)
+    with pytest.raises(UsageError, match=r"unknown score 'logmee'; did you mean logme"):
+        score("logmee")
+
+
+def test_names_are_complete():
+    assert DEFAULT in usual_scores()
+    assert set(usual_scores()) < set(score_names())
+    assert math.isnan(score("source-error").of(drawn()))
+    assert score("size").of(Evidence(X, Y, facts={"parameters": 12})) == 12
+
+
+@pytest.mark.parametrize("name", [n for n in usual_scores() if n not in ("size", "source-error")])
+@pytest.mark.parametrize("kind", ["constant", "duplicate", "a class of one"])
+def test_degenerate_samples_give_a_number(name, kind):
+    one = drawn(9, 30, 6)
+    features, labels = one.features.copy(), one.labels.copy()
+    if kind == "constant":
+        features[:] = 1
+    elif kind == "duplicate":
+        features = np.hstack([features, features, np.zeros((30, 2))])
+    else:
+        labels[labels == 2] = 1
+        labels[0] = 2
+    assert isinstance(score(name).of(Evidence(features, labels, one.logits)), float)
+
+
+def test_parc_of_constant_features_is_zero():
+    assert parc(np.ones((10, 4)), np.eye(2)[np.arange(10) % 2]) == 0
+
+
+def test_transrate_of_one_class_is_zero():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((20, 4))
+    assert transrate(points - points.mean(0), np.zeros(20, int)) == pytest.approx(0)
