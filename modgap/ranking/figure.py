@@ -46,7 +46,7 @@ def _values(axes: Axes, ranking: Ranking, order: list[int], names: list[str]) ->
     better = "higher" if table.higher_is_better else "lower"
     tidy(axes, xlabel=f"{ranking.by} ({better} is better)")
     axes.tick_params(axis="x", labelsize=8)
-    axes.xaxis.label.set_size(8.5)
+    axes.xaxis.label.set_fontsize(8.5)
     told = "95 % intervals; " if ranking.request.resamples else ""
     axes.set_title(f"{told}grey squares: random weights", fontsize=8.5)
 

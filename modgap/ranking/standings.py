@@ -1,9 +1,9 @@
 """Intervals of scores and of ranks from half-samples of the target, and which sources are told apart."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.folds import halves_order
@@ -52,7 +52,7 @@ class Standings:
         return np.flatnonzero(unsure & (self.ranks > 0))
 
 
-def standings(values: Sequence[float], resampled: np.ndarray, *, higher_is_better: bool) -> Standings:
+def standings(values: ArrayLike, resampled: np.ndarray, *, higher_is_better: bool) -> Standings:
     """Intervals, ranks and pairs from the score on all samples and on random halves of them.
 
     A statistic on half of n samples differs from that on all of them by about as much as that on all differs from the

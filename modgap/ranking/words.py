@@ -91,7 +91,8 @@ def _size(ranking: Ranking, first: int) -> Iterator[str]:
 
 def _others(ranking: Ranking, first: int) -> Iterator[str]:
     """Which other scores put the same source first."""
-    agree, differ = [], []
+    agree: list[str] = []
+    differ: list[str] = []
     for name, table in ranking.tables.items():
         if name in (ranking.by, "size", "source-error") or not (table.sources > 0).sum() > 1:
             continue

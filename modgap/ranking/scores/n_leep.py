@@ -45,7 +45,7 @@ def n_leep(evidence: Evidence, seed: int = 0) -> float:
 
 def _floor(points: np.ndarray) -> float:
     """Variance added to each, small against the points' own whatever their unit."""
-    return 1e-6 * max(float(points.var(axis=0).max()), np.finfo(np.float32).tiny)
+    return 1e-6 * max(float(points.var(axis=0).max()), float(np.finfo(np.float32).tiny))
 
 
 SCORE = Score(

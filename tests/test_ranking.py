@@ -1,0 +1,376 @@
+"""Half-samples, intervals and pairs; jobs on every backend; the commands as a user meets them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from modgap.errors import InputError, UsageError
+from modgap.logits import LogitsRequest, source_logits
+from modgap.ranking import backends
+from modgap.ranking.backends import LOST, Backend, run_jobs
+from modgap.ranking.evidence import Evidence
+from modgap.ranking.extraction import evidence_of, extract
+from modgap.ranking.jobs import Failure, ScoreJob
+from modgap.ranking.page import render
+from modgap.ranking.rank import RankRequest, rank
+from modgap.ranking.report import table_rows, to_csv, to_dict
+from modgap.ranking.scores import score_names
+from modgap.ranking.sources import named_sources
+from modgap.ranking.standings import half_sample, standings
+from modgap.ranking.words import recommendation
+from modgap.sources import open_source
+from modgap.targets import open_target
+from tests.test_cli import refused, strict
+
+VIT, CNN = "random:timm:test_vit", "random:timm:test_resnet"
+CHEAP = ("leep", "nce", "knn", "size")
+SMALL = RankRequest(scores=CHEAP, resamples=4, input_size=32)
+
+
+def counted(found):
+    """Scores' values and intervals, for comparing bit for bit."""
+    record = to_dict(found)
+    return [(row["source"], row["reason"], row["scores"]) for row in record["sources"]], record["pairs"]
+
+
+# Half-samples and what they say
+
+
+def test_halves_are_stratified_keep_groups_and_depend_on_seed_and_number_alone():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [40, 20, 10])
+    plain = Evidence(rng.standard_normal((70, 2)), labels)
+    rows = half_sample(plain, 3, 1)
+    assert np.bincount(labels[rows]).tolist() == [20, 10, 5]
+    np.testing.assert_array_equal(rows, half_sample(Evidence(np.zeros((70, 9)), labels), 3, 1))
+    assert not np.array_equal(rows, half_sample(plain, 3, 2))
+    groups = np.arange(70) // 5
+    chosen = half_sample(Evidence(np.zeros((70, 1)), labels, groups=groups), 0, 0)
+    assert all(np.isin(np.flatnonzero(groups == g), chosen).all() for g in np.unique(groups[chosen]))
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_standings_by_a_plain_loop(higher):
+    rng = np.random.default_rng(1)
+    values, halves = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 200)) * 0.1
+    found = standings(values, halves, higher_is_better=higher)
+    assert found.ranks.tolist() == ([1, 2, 0, 2] if higher else [3, 1, 0, 1])
+    for a in (0, 1, 3):
+        laid = [values[a] + halves[a, r] - halves[a].mean() for r in range(200)]
+        np.testing.assert_allclose(found.intervals[a], np.quantile(laid, [0.025, 0.975]))
+        for b in (0, 1, 3):
+            other = [values[b] + halves[b, r] - halves[b].mean() for r in range(200)]
+            wins = [
+                (x > y) + (x == y) / 2 if higher else (x < y) + (x == y) / 2 for x, y in zip(laid, other, strict=True)
+            ]
+            assert found.beats[a, b] == pytest.approx(np.mean(wins))
+    assert np.isnan(found.beats[2]).all()
+    assert found.tied_with(1).tolist() == [3]
+    assert found.order()[-1] == 2
+
+
+def test_interval_of_a_mean_covers_the_truth():
+    """Of a statistic of known spread, the mean of 60 values, the interval must hold the truth in about 95 %."""
+    hits, rng = 0, np.random.default_rng(2)
+    labels = np.arange(60) % 2
+    for repeat in range(300):
+        sample = rng.standard_normal(60) + labels
+        one = Evidence(sample[:, None], labels)
+        halves = [[sample[half_sample(one, repeat, r)].mean() for r in range(50)]]
+        low, high = standings([sample.mean()], np.array(halves), higher_is_better=True).intervals[0]
+        hits += low <= 0.5 <= high
+    assert 0.90 <= hits / 300 <= 0.99
+
+
+def test_equal_scores_share_a_rank_and_are_not_told_apart():
+    halves = np.zeros((2, 10))
+    found = standings([0.5, 0.5], halves, higher_is_better=False)
+    assert found.ranks.tolist() == [1, 1]
+    assert found.beats[0, 1] == 0.5
+    assert found.tied_with(0).tolist() == [1]
+
+
+# Extraction
+
+
+def test_logits_are_those_of_the_discrepancy_and_features_their_tokens_mean(small_images):
+    target, request = open_target(str(small_images)), LogitsRequest(input_size=32, batch_size=16)
+    found = extract(VIT, target, LogitsRequest(input_size=32, batch_size=16, head="auto"))
+    evidence = evidence_of(found.key)
+    plain = source_logits(open_source(VIT), target, request)
+    np.testing.assert_allclose(evidence.logits, plain.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(evidence.labels, plain.labels)
+    assert evidence.features.shape == (60, found.facts["width"])
+    assert found.facts["parameters"] == sum(p.numel() for p in open_source(VIT).load(32).model.parameters())
+    assert extract(VIT, target, LogitsRequest(input_size=32, batch_size=16, head="auto")).cached
+
+
+# Jobs and backends
+
+
+class Square:
+    """A job that says in which process it ran."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self):
+        return self.number**2
+
+
+class Killer:
+    """A job that takes its process down the first time, and always if told so."""
+
+    def __init__(self, flag, always=False):
+        self.flag, self.always = flag, always
+
+    def __call__(self):
+        if self.always or not self.flag.exists():
+            self.flag.touch()
+            os._exit(13)
+        return "survived"
+
+
+@pytest.mark.parametrize("name", ["serial", "loky", "dask"])
+def test_backends_give_every_result_once(name):
+    found = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
+    assert found == [(n, n**2) for n in range(12)]
+
+
+@pytest.mark.parametrize("name", ["loky", "dask"])
+def test_a_lost_worker_costs_its_job_only(name, tmp_path):
+    jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
+    found = dict(run_jobs(jobs, Backend(name, 2)))
+    assert [found[0], found[2], found[4]] == [1, 4, 9]
+    assert found[1] == "survived" or name == "dask"
+    assert found[3] == LOST
+
+
+def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
+    backend = Backend("slurm", options={"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5})
+    assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]
+
+
+def test_unknown_backends_are_refused():
+    with pytest.raises(UsageError, match="unknown backend 'spark'; there are: serial, loky, dask, ray, slurm"):
+        list(run_jobs([Square(1)], Backend("spark")))
+    assert list(run_jobs([], Backend("loky"))) == []
+
+
+def test_jobs_are_done_once_and_failures_are_told(small_images, own_cache):
+    request = RankRequest(scores=CHEAP, resamples=4, input_size=32, controls=False)
+    first = rank(str(small_images), [VIT], request, Backend("serial"))
+    again = rank(str(small_images), [VIT], request, Backend("serial"))
+    assert first.jobs["features"] == (2, 0)
+    assert again.jobs["features"] == (0, 2)
+    assert again.jobs["scores"] == (0, first.jobs["scores"][0])
+    assert counted(first) == counted(again)
+    # One score more costs that score alone.
+    more = rank(
+        str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend("serial")
+    )
+    assert more.jobs["scores"][0] == 2 * 2
+
+
+def test_all_backends_give_the_same_bits(small_images, tmp_path, monkeypatch):
+    found = {}
+    for name in ("serial", "loky", "dask"):
+        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / name))
+        found[name] = counted(rank(str(small_images), [VIT, CNN], SMALL, Backend(name, 2)))
+    assert found["serial"] == found["loky"] == found["dask"]
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_killed_and_started_again_it_does_nothing_twice(small_images, own_cache, tmp_path, kills):
+    arguments = ["rank", "--target", small_images, "--sources", f"{VIT},{CNN}", "--input-size", "32", "--resamples",
+                 "30", "--jobs", "2", "--quiet", "--json"]  # fmt: skip
+    command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, arguments)]
+    for kill in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline, wanted = time.monotonic() + 120, 3 * (kill + 1)
+        while len(list(own_cache.glob("scores/*/*.safetensors"))) < wanted and time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    before = len(list(own_cache.glob("scores/*/*.safetensors")))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    record = strict(done.stdout)
+    assert record["jobs"]["scores"]["found done"] >= before > 0
+    uninterrupted = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "MODGAP_CACHE": str(tmp_path / "other")},
+    )
+    other = strict(uninterrupted.stdout)
+    assert (record["sources"], record["pairs"]) == (other["sources"], other["pairs"])
+    total = sum(record["jobs"]["scores"].values())
+    assert other["jobs"]["scores"] == {"done": total, "found done": 0}
+
+
+def filled(path, number):
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from modgap.row_store import keep, sound_entry\n"
+        "p = Path(sys.argv[1])\n"
+        "for _ in range(20):\n"
+        "    keep(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"
+        "    assert (sound_entry(p).arrays['values'] == np.arange(5000.0)).all()\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
+
+
+def test_eight_processes_fill_one_key_at_once(own_cache):
+    path = own_cache / "scores" / "ab" / "abcd.safetensors"
+    writers = [filled(path, number) for number in range(8)]
+    errors = [process.communicate()[1] for process in writers]
+    assert [process.returncode for process in writers] == [0] * 8, errors
+    assert [p.name for p in path.parent.iterdir()] == ["abcd.safetensors"]
+
+
+# The ranking
+
+
+@pytest.fixture(scope="module", name="found")
+def ranking_of_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranking")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODGAP_CACHE", str(folder / "cache"))
+        request = RankRequest(resamples=6, input_size=32, details=True)
+        return rank(str(folder / "small.npz"), [VIT.removeprefix("random:"), VIT, CNN], request, Backend("serial"))
+
+
+def test_a_source_that_fails_is_a_row_with_its_reason(found):
+    """Weights of timm:test_vit are not here and the hub is switched off."""
+    failed = [row for row in found.rows if row.reason]
+    assert [row.name for row in failed] == ["timm:test_vit"]
+    assert "weights" in failed[0].reason
+    assert "\n" not in failed[0].reason
+    assert [row.name for row in found.failed] == ["timm:test_vit"]
+
+
+def test_record_is_strict_and_every_row_has_every_score(found):
+    record = strict(json.dumps(to_dict(found), allow_nan=False))
+    assert record["kind"] == "ranking"
+    names = set(found.tables)
+    assert names < set(score_names())
+    assert all(set(row["scores"]) == names for row in record["sources"])
+    assert all(0 <= pair["probability"] <= 1 for pair in record["pairs"])
+    heads, rows = table_rows(found)
+    assert all(len(row) == len(heads) for row in rows)
+    assert len(to_csv(found).splitlines()) == 1 + len(found.rows)
+
+
+def test_the_page_is_whole_and_asks_for_nothing_from_outside(found):
+    page = render(json.loads(json.dumps(to_dict(found))))
+    assert "http" not in page
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+    assert len(page) < 3_000_000
+    for row in found.rows:
+        assert row.name in page
+    for sentence in recommendation(found):
+        assert sentence.split(";")[0][:40].replace("'", "&#39;") in page
+
+
+def test_names_are_escaped_in_the_page(found):
+    record = json.loads(json.dumps(to_dict(found)))
+    record["sources"][0]["source"] = "<img src=x onerror=alert(1)>"
+    assert "<img" not in render(record)
+
+
+# Names
+
+
+def test_sources_by_comma_file_and_pattern(tmp_path):
+    listed = tmp_path / "sources.txt"
+    listed.write_text("vit-b  # the paper's\n\nswin-b\n")
+    assert named_sources([f"@{listed}", "swin-b,minilm"]) == ["vit-b", "swin-b", "minilm"]
+    found = named_sources(["timm:test_vit*"])
+    assert found
+    assert all(name.startswith("timm:test_vit") for name in found)
+    for text, told in (
+        ("timm:nothing_such*", "no timm model"),
+        ("vit*", "patterns of timm's names"),
+        (",", "got none"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            named_sources([text])
+    with pytest.raises(InputError, match="expected a file of names"):
+        named_sources(["@/nowhere/at/all"])
+
+
+# The commands
+
+
+def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_path):
+    out = tmp_path / "out"
+    done = modgap(
+        "rank", "--target", small_images, "--sources", f"{VIT},{CNN}", "--score", "knn", "--score", "leep",
+        "--resamples", "3", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "lower is better" in done.stdout
+    assert "jobs: features" in done.stdout
+    assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png"}
+    page = modgap("report", out)
+    assert page.returncode == 0, page.stderr
+    assert page.stdout.strip() == str(out / "report.html")
+    assert (out / "report.html").stat().st_size < 3_000_000
+
+
+def test_exit_code_says_that_a_source_failed(modgap, small_images):
+    done = modgap(
+        "rank", "--target", small_images, "--sources", f"{VIT},timm:test_vit,minilm", "--by", "knn", "--score", "knn",
+        "--resamples", "0", "--input-size", "32", "--no-raw", "--no-controls", "--jobs", "1", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "timm:test_vit: " in done.stdout
+    assert "minilm: " in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--by", "lepe"], "unknown score 'lepe'"),
+        (["--score", "nothing"], "unknown score 'nothing'"),
+        (["--resamples", "1"], "expected --resamples of at least 2, or 0"),
+        (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
+        (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
+        (["--limit", "-1"], "expected --limit of at least 0"),
+    ],
+)
+def test_wrong_usage_is_refused_in_a_line(modgap, small_images, options, told):
+    refused(modgap("rank", "--target", small_images, "--sources", VIT, *options), 2, told)
+
+
+def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
+    refused(modgap("report", tmp_path), 1, "which modgap rank --out")
+    (tmp_path / "ranking.json").write_text('{"kind": "discrepancy"}')
+    refused(modgap("report", tmp_path), 1, "expected the record of a ranking")
+    (tmp_path / "ranking.json").write_text('{"kind": "ranking", "by": "leep"}')
+    refused(modgap("report", tmp_path), 1, "is missing or broken")
+
+
+def test_scores_are_listed_and_shown(modgap):
+    listed = modgap("scores")
+    assert listed.returncode == 0
+    assert all(name in listed.stdout for name in score_names())
+    shown = modgap("scores", "logme")
+    assert "You et al." in shown.stdout
+    refused(modgap("scores", "logmi"), 2, "unknown score 'logmi'; did you mean logme")
+    assert isinstance(ScoreJob("0" * 64, "knn", 0, -1, 0)(), Failure)
+    assert backends.TRIES > 1
