@@ -13,7 +13,7 @@ __all__ = ["rank"]
 @click.option(
     "--sources", "given_sources", metavar="A,B,..|@FILE|'timm:vit_*'", multiple=True, required=True,
     help="Sources as for modgap discrepancy: names with commas between, a file of them, one a line, or a pattern of "
-    "timm's names. May be repeated.",
+    "timm's names; @64px after a name is its input's side. May be repeated.",
 )  # fmt: skip
 @click.option(
     "--by", metavar="SCORE", default="discrepancy", show_default=True, help="What decides; see modgap scores."

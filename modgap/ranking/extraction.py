@@ -15,6 +15,7 @@ from modgap.errors import InputError
 from modgap.preparation import LogitsRequest, Prepared, chosen_samples, prepare
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.raw import RAW, raw_features
+from modgap.ranking.sources import with_size
 from modgap.row_store import RowSink, sound_entry
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.targets import Target
@@ -92,8 +93,8 @@ def extract(
     """Run the source over the target's samples, unless the cache has it.
 
     Args:
-        name: Of the source; its own head where it has one, else one fitted on its own surrogate, else none. `raw` for
-            the samples' own values in place of features.
+        name: Of the source, with `@64px` after it for a size of its own. Its own head where it has one, else one fitted
+            on its own surrogate, else none. `raw` for the samples' own values in place of features.
         target: The target.
         request: Which samples, at what size. Its `head` is `auto`, or as for logits.
         progress: Called with `features` and the share of the work done since the last call.
@@ -101,6 +102,8 @@ def extract(
     Raises:
         InputError: When source, target or their combination cannot be used; says why.
     """
+    name, size = with_size(name)
+    request = replace(request, input_size=size or request.input_size)
     handle = None if name == RAW else open_source(name)
     wanted = {
         "source": handle.fingerprint() if handle else RAW, "target": target.fingerprint, "split": request.split,

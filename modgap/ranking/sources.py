@@ -1,11 +1,14 @@
 """The sources that a user means: names, files of names, patterns."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["named_sources"]
+__all__ = ["named_sources", "with_size"]
+
+SIZED = re.compile(r"(.+)@(\d+)px")
 
 
 def named_sources(given: Sequence[str]) -> list[str]:
@@ -13,7 +16,7 @@ def named_sources(given: Sequence[str]) -> list[str]:
 
     Args:
         given: Names with commas between; `@FILE` with a name a line, `#` before remarks; or `timm:` before a pattern of
-            timm's names with pretrained weights.
+            timm's names with pretrained weights. A name may end with the side of its input, as in `vit-b@128px`.
 
     Raises:
         UsageError: When a pattern means nothing, or there is no name at all.
@@ -27,6 +30,17 @@ def named_sources(given: Sequence[str]) -> list[str]:
     if not names:
         raise UsageError("expected names of sources, got none; see modgap sources")
     return names
+
+
+def with_size(name: str) -> tuple[str, int | None]:
+    """A source's own name, and the side of its input in pixels if the name ends with one.
+
+    Example:
+        >>> with_size("efficientnet-lite0@64px"), with_size("hf:microsoft/resnet-18@main")
+        (('efficientnet-lite0', 64), ('hf:microsoft/resnet-18@main', None))
+    """
+    found = SIZED.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def _named(text: str) -> Iterator[str]:

@@ -1,0 +1,87 @@
+"""The truth: test errors after fine-tuning every source on every target, in small jobs that can be taken up again."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from modgap.ranking.sources import with_size
+from modgap.transfer.train import TrainRequest, train
+
+__all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "result_of", "trials", "work"]
+
+PRETRAINED = (
+    "efficientnet-lite0@32px", "efficientnet-lite0@64px", "efficientnet-lite1@64px", "efficientnet-lite2@64px",
+    "vit-fashion", "minilm",
+)  # fmt: skip
+SOURCES = (*PRETRAINED, *(f"random:{name}" for name in PRETRAINED))
+TARGETS = ("digits", "mnist5k", "acsf1", "arrowhead", "basic-motions", "gunpoint", "italy-power")
+SEEDS = 3
+LIMIT = 200
+COMMON = ("stage2.epochs=15", "stage2.decay_epochs=15", "stage2.warmup_epochs=1", "stage2.choose=last",
+          "stage2.batch_size=16")  # fmt: skip
+IMAGES = (*COMMON, "stage2.learning_rate=1e-3")
+TEXTS = (*COMMON, "stage2.learning_rate=1e-4", "target_sequence_length=32")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One source fine-tuned on one target."""
+
+    source: str
+    target: str
+    seed: int
+    limit: int
+    settings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its file and its run's folder."""
+        return f"{self.target}-{self.source.replace(':', '-')}-{self.seed}"
+
+
+def trials() -> Iterator[Trial]:
+    """All, seed by seed."""
+    for seed in range(SEEDS):
+        for target in TARGETS:
+            for source in SOURCES:
+                yield Trial(source, target, seed, LIMIT, TEXTS if "minilm" in source else IMAGES)
+
+
+def work(trial: Trial, folder: Path, runs: Path) -> dict:
+    """Fine-tune, on one thread, and write the trial's file."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    source, size = with_size(trial.source)
+    request = TrainRequest(
+        "finetune", source, trial.target, trial.settings, seed=trial.seed, limit=trial.limit, input_size=size
+    )
+    run = train(request, runs / trial.name, resume=True)
+    found = {
+        "trial": asdict(trial), "test": run.record["result"]["test"], "metric": run.record["result"]["metric"],
+        "samples": run.record["samples"], "seconds": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{trial.name}.part"
+    temporary.write_text(json.dumps(found, indent=1) + "\n")
+    temporary.replace(folder / f"{trial.name}.json")
+    return found
+
+
+def result_of(trial: Trial, folder: Path) -> dict | None:
+    """Its result; None if it has none, or one of other settings."""
+    path = folder / f"{trial.name}.json"
+    found = json.loads(path.read_text()) if path.exists() else None
+    return found if found and found["trial"] == json.loads(json.dumps(asdict(trial))) else None
+
+
+def errors_of(target: str, folder: Path) -> dict[str, list[float]]:
+    """Test errors in percent by source, one a seed."""
+    found: dict[str, list[float]] = {}
+    for trial in trials():
+        if trial.target == target and (result := result_of(trial, folder)):
+            found.setdefault(trial.source, []).append(result["test"])
+    return found

@@ -1,0 +1,156 @@
+"""Does `modgap rank` choose well? Every source fine-tuned on every target, and how each score agrees with that.
+
+    python benchmarks/ranking.py plan                  what there is to do, what is done, and the time it takes
+    python benchmarks/ranking.py run [--workers 2]     the fine-tunings that are not done yet; stopped when you like
+    python benchmarks/ranking.py report                scores of all sources, and the tables
+
+The truth is the test error after fine-tuning everything on small images and 200 samples at most, over three seeds: a
+probe as truth would be circular, since a probe is one of the scores. The scores see the training samples only. Over all
+sources (random weights among them) and among the pretrained ones alone; intervals are over targets.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from choice.judge import agreement, normalised_regret, over_targets, scratch_errors
+from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, result_of, trials, work
+
+from modgap import __version__
+from modgap.cli.output import print_table
+from modgap.ranking.backends import Backend
+from modgap.ranking.rank import RankRequest, rank
+from modgap.ranking.scores import score, score_names
+
+RESULTS = Path(__file__).parent / "results" / "ranking"
+SECONDS_UNKNOWN = 60.0
+
+
+def plan(folder: Path, workers: int) -> None:
+    """What is done and what the rest takes."""
+    listed = list(trials())
+    spent = [found["seconds"] for trial in listed if (found := result_of(trial, folder))]
+    each = float(np.mean(spent)) if spent else SECONDS_UNKNOWN
+    left = (len(listed) - len(spent)) * each / 60
+    told = "measured" if spent else "guess"
+    print(f"{len(listed)} fine-tunings ({len(SOURCES)} sources x {len(TARGETS)} targets x {SEEDS} seeds), {len(spent)} "
+          f"done, {each:.0f} s each ({told}); {left:.0f} min of one core left, {left / workers:.0f} min with {workers} "
+          "workers", flush=True)  # fmt: skip
+
+
+def run(folder: Path, runs: Path, workers: int) -> None:
+    """All that are not done, seed after seed."""
+    plan(folder, workers)
+    waiting = [trial for trial in trials() if result_of(trial, folder) is None]
+    began = time.perf_counter()
+    parallel = joblib.Parallel(workers, return_as="generator_unordered")
+    for number, (trial, found) in enumerate(
+        parallel(joblib.delayed(_worked)(trial, folder, runs) for trial in waiting), 1
+    ):
+        print(f"{number}/{len(waiting)} {trial.name}: {found['test']:.4g}, {found['seconds']} s, "
+              f"{(time.perf_counter() - began) / 60:.1f} min so far", flush=True)  # fmt: skip
+
+
+def _worked(trial: Trial, folder: Path, runs: Path) -> tuple[Trial, dict]:
+    return trial, work(trial, folder, runs)
+
+
+def report(folder: Path, workers: int) -> None:
+    """The truth, the scores, and how they agree."""
+    done = {target: errors for target in TARGETS if (errors := errors_of(target, folder))}
+    whole = {target: errors for target, errors in done.items() if set(errors) == set(SOURCES)}
+    print(f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, modgap {__version__}; targets with all sources "
+          f"done: {', '.join(whole) or 'none'}")  # fmt: skip
+    if not whole:
+        return
+    _print_truth(whole)
+    began = time.perf_counter()
+    scored = {target: _scored(target, workers) for target in whole}
+    print(f"scores: {time.perf_counter() - began:.0f} s with {workers} workers")
+    (folder / "scores.json").write_text(json.dumps(scored, indent=1) + "\n")
+    for title, sources in (("all sources", SOURCES), ("pretrained sources alone", PRETRAINED)):
+        _print_agreement(title, sources, whole, scored)
+
+
+def _print_truth(whole: dict[str, dict[str, list[float]]]) -> None:
+    rows = [[source, *(_told(errors[source]) for errors in whole.values())] for source in SOURCES]
+    print_table(["source", *whole], rows, "test error in %, mean ± sd (seeds) after fine-tuning")
+
+
+def _told(values: list[float]) -> str:
+    sd = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3g}{sd} ({len(values)})"
+
+
+def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
+    """By score and source, the value on the training samples; the higher the better."""
+    request = RankRequest(scores=tuple(score_names()), resamples=0, split="train", limit=200, controls=False, raw=False)
+    found = rank(target, SOURCES, request, Backend("loky", workers))
+    values: dict[str, dict[str, float | None]] = {}
+    for name, table in found.tables.items():
+        sign = 1 if table.higher_is_better else -1
+        values[name] = {
+            row.name: sign * float(value) if np.isfinite(value) else None
+            for row, value in zip(found.rows, table.all.values, strict=True)
+        }
+    return values
+
+
+def _print_agreement(title: str, sources: tuple[str, ...], whole: dict, scored: dict) -> None:
+    rows = []
+    for name in score_names():
+        taus, regrets, counted = [], [], 0
+        for target, errors in whole.items():
+            own = scored[target][name]
+            there = [source for source in sources if own[source] is not None]
+            if len(there) < 3:
+                continue
+            counted += len(there)
+            truth = np.array([np.mean(errors[source]) for source in there])
+            values = np.array([own[source] for source in there], float)
+            taus.append(agreement(values, truth))
+            # The best of all sources is what a choice is measured by, also where the score cannot judge it.
+            least = min(np.mean(errors[source]) for source in sources)
+            regrets.append(normalised_regret(values, truth) + truth.min() - least)
+        direction = "higher" if score(name).higher_is_better else "lower"
+        rows.append([name, direction, f"{counted}", _interval(over_targets(taus)), _interval(over_targets(regrets))])
+    rows.append(["any at random", "", "", "0", _interval(over_targets(_by_chance(sources, whole)))])
+    if sources == PRETRAINED:
+        scratch = [min(scratch_errors(e)) - min(np.mean(e[s]) for s in sources) for e in whole.values()]
+        rows.append(["best from scratch", "", "", "", _interval(over_targets(scratch))])
+    print_table(["score", "better", "judged", "weighted Kendall tau [95 %]", "regret in points of error [95 %]"], rows,
+                f"{title}, mean over {len(whole)} targets")  # fmt: skip
+
+
+def _by_chance(sources: tuple[str, ...], whole: dict) -> list[float]:
+    truths = [np.array([np.mean(errors[source]) for source in sources]) for errors in whole.values()]
+    return [float(truth.mean() - truth.min()) for truth in truths]
+
+
+def _interval(found: tuple[float, float, float]) -> str:
+    mean, low, high = found
+    return "-" if not np.isfinite(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["plan", "run", "report"])
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--runs", type=Path, default=Path("ranking-runs"))
+    given = parser.parse_args()
+    if given.what == "plan":
+        plan(given.results, given.workers)
+    elif given.what == "run":
+        run(given.results, given.runs, given.workers)
+    else:
+        report(given.results, given.workers)
+
+
+if __name__ == "__main__":
+    main()
