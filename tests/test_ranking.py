@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -185,36 +186,89 @@ def test_all_backends_give_the_same_bits(small_images, tmp_path, monkeypatch):
     assert found["serial"] == found["loky"] == found["dask"]
 
 
-@pytest.mark.parametrize("kills", [3])
-def test_killed_and_started_again_it_does_nothing_twice(small_images, own_cache, tmp_path, kills):
-    arguments = ["rank", "--target", small_images, "--sources", f"{VIT},{CNN}", "--input-size", "32", "--resamples",
-                 "30", "--jobs", "2", "--quiet", "--json"]  # fmt: skip
+EIGHT = ",".join(
+    f"random:timm:test_{name}"
+    for name in ("vit", "vit2", "vit3", "resnet", "efficientnet", "convnext", "byobnet", "nfnet")
+)
+
+
+def ranking_process(target, cache, *options, **others):
+    arguments = ["rank", "--target", target, "--sources", EIGHT, "--input-size", "32", "--resamples", "30", "--by",
+                 "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
     command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, arguments)]
-    for kill in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline, wanted = time.monotonic() + 120, 3 * (kill + 1)
-        while len(list(own_cache.glob("scores/*/*.safetensors"))) < wanted and time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
-    before = len(list(own_cache.glob("scores/*/*.safetensors")))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    record = strict(done.stdout)
-    assert record["jobs"]["scores"]["found done"] >= before > 0
-    uninterrupted = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "MODGAP_CACHE": str(tmp_path / "other")},
+    environment = {**os.environ, "MODGAP_CACHE": str(cache)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+        **others,
+    )  # fmt: skip
+
+
+def finished(process):
+    told, wrong = process.communicate(timeout=300)
+    assert process.returncode == 0, wrong
+    return strict(told)
+
+
+def entries_of(cache):
+    """When each entry was written."""
+    return {path: path.stat().st_mtime_ns for path in cache.glob("*/??/*.safetensors")}
+
+
+def until(cache, count, process):
+    """Wait for so many entries in the cache."""
+    deadline = time.monotonic() + 120
+    while len(entries_of(cache)) < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module", name="uninterrupted")
+def ranking_of_eight(tmp_path_factory):
+    """Of eight sources in one go, one job after the other."""
+    folder = tmp_path_factory.mktemp("eight")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
+    return folder / "small.npz", finished(
+        ranking_process(folder / "small.npz", folder / "cache", "--backend", "serial")
     )
-    other = strict(uninterrupted.stdout)
-    assert (record["sources"], record["pairs"]) == (other["sources"], other["pairs"])
-    total = sum(record["jobs"]["scores"].values())
-    assert other["jobs"]["scores"] == {"done": total, "found done": 0}
+
+
+def test_killed_three_times_and_started_again_it_does_nothing_twice(uninterrupted, own_cache):
+    target, expected = uninterrupted
+    counts, written = [], {}
+    for wanted in (3, 15, 50):
+        process = ranking_process(target, own_cache)
+        until(own_cache, wanted, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert {path: entries_of(own_cache)[path] for path in written} == written
+        written = entries_of(own_cache)
+        counts.append(len(written))
+    found = finished(ranking_process(target, own_cache))
+    assert {path: entries_of(own_cache)[path] for path in written} == written
+    done = [found["jobs"][stage]["found done"] for stage in ("features", "scores")]
+    print(f"entries after each kill {counts}, then found done {done}: {found['jobs']}")  # noqa: T201 - a figure to quote
+    assert sum(done) == counts[-1]
+    assert counts[0] < counts[-1]
+    assert [sum(found["jobs"][stage].values()) for stage in ("features", "scores")] == [
+        expected["jobs"][stage]["done"] for stage in ("features", "scores")
+    ]
+    assert (found["sources"], found["pairs"]) == (expected["sources"], expected["pairs"])
+
+
+def test_a_dask_worker_killed_on_the_way_changes_nothing(uninterrupted, own_cache):
+    import psutil
+
+    target, expected = uninterrupted
+    process = ranking_process(target, own_cache, "--backend", "dask")
+    until(own_cache, 20, process)
+    workers = [
+        child for child in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(child.cmdline())
+    ]
+    assert len(workers) >= 2
+    workers[-1].kill()
+    found = finished(process)
+    assert (found["sources"], found["pairs"]) == (expected["sources"], expected["pairs"])
 
 
 def filled(path, number):
