@@ -163,9 +163,9 @@ def _print(found) -> None:
             f"{target.name}: N = {target.samples:,}{groups}, K = {target.classes}; by {found.by}, {direction} is better"
         )
         print_table(*table_rows(found), title)
-    for row in found.rows:
-        if row.reason and row.kind != "no model":
-            click.echo(f"{row.name}: {row.reason}")
+    for number, row in enumerate(found.rows):
+        if row.asked and found.reason(number):
+            click.echo(f"{row.name}: {found.reason(number)}")
     for sentence in recommendation(found):
         click.echo(sentence)
     done = ", ".join(f"{stage} {now:,} done now, {before:,} found done" for stage, (now, before) in found.jobs.items())

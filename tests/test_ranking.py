@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from modgap.errors import InputError, UsageError
 from modgap.logits import LogitsRequest, source_logits
@@ -20,7 +22,7 @@ from modgap.ranking.jobs import Failure, ScoreJob
 from modgap.ranking.page import render
 from modgap.ranking.rank import RankRequest, rank
 from modgap.ranking.report import table_rows, to_csv, to_dict
-from modgap.ranking.scores import score_names
+from modgap.ranking.scores import score, score_names
 from modgap.ranking.sources import named_sources
 from modgap.ranking.standings import half_sample, standings
 from modgap.ranking.words import recommendation
@@ -58,21 +60,52 @@ def test_halves_are_stratified_keep_groups_and_depend_on_seed_and_number_alone()
 @pytest.mark.parametrize("higher", [True, False])
 def test_standings_by_a_plain_loop(higher):
     rng = np.random.default_rng(1)
-    values, halves = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 200)) * 0.1
+    values, halves = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 30)) * 0.1
     found = standings(values, halves, higher_is_better=higher)
     assert found.ranks.tolist() == ([1, 2, 0, 2] if higher else [3, 1, 0, 1])
     for a in (0, 1, 3):
-        laid = [values[a] + halves[a, r] - halves[a].mean() for r in range(200)]
-        np.testing.assert_allclose(found.intervals[a], np.quantile(laid, [0.025, 0.975]))
-        for b in (0, 1, 3):
-            other = [values[b] + halves[b, r] - halves[b].mean() for r in range(200)]
-            wins = [
-                (x > y) + (x == y) / 2 if higher else (x < y) + (x == y) / 2 for x, y in zip(laid, other, strict=True)
-            ]
-            assert found.beats[a, b] == pytest.approx(np.mean(wins))
+        expected = values[a] + halves[a].std(ddof=1) * stats.t.ppf([0.025, 0.975], 29)
+        np.testing.assert_allclose(found.intervals[a], expected)
+        for b in {0, 1, 3} - {a}:
+            spread = (halves[a] - halves[b]).std(ddof=1)
+            gap = (values[a] - values[b]) * (1 if higher else -1)
+            assert found.beats[a, b] == pytest.approx(stats.t.cdf(gap / spread, 29))
     assert np.isnan(found.beats[2]).all()
     assert found.tied_with(1).tolist() == [3]
     assert found.order()[-1] == 2
+
+
+def test_equal_sources_are_told_apart_in_five_of_a_hundred():
+    rng, told = np.random.default_rng(4), 0
+    for _ in range(400):
+        truth = rng.standard_normal((2, 1)) * 0.1
+        found = standings(truth[:, 0], truth + 0.1 * rng.standard_normal((2, 12)), higher_is_better=True)
+        told += len(found.tied_with(0)) == 0
+    assert 0.02 <= told / 400 <= 0.09
+
+
+def test_halves_without_a_score_leave_no_certainty():
+    """A score that is not defined on halves, or on hardly any, has no interval and beats nobody."""
+    halves = np.full((3, 50), np.nan)
+    halves[0], halves[1, :5] = 0.3, 0.301
+    found = standings([0.3, 0.301, 0.4], halves, higher_is_better=False)
+    assert np.isnan(found.beats[0, 1])
+    assert np.isnan(found.intervals[1:]).all()
+    assert found.rank_intervals.tolist() == [[0, 0]] * 3
+    assert found.ranks.tolist() == [1, 2, 3]
+
+
+def test_intervals_keep_to_the_scores_bounds():
+    halves = np.array([[0.0, 0.2] * 10, [0.5, 0.5] * 10])
+    found = standings([0.05, 0.5], halves, higher_is_better=False, bounds=(0, 1))
+    assert found.intervals[0, 0] == 0
+    assert found.intervals[0, 1] > 0.1
+
+
+def test_halves_of_groups_where_a_class_has_one_only():
+    groups = np.repeat(np.arange(4), 10)
+    one = Evidence(np.zeros((40, 1)), groups.copy(), groups=groups)
+    assert {len(half_sample(one, 0, number)) for number in range(20)} == {20}
 
 
 def test_interval_of_a_mean_covers_the_truth():
@@ -89,7 +122,7 @@ def test_interval_of_a_mean_covers_the_truth():
 
 
 def test_equal_scores_share_a_rank_and_are_not_told_apart():
-    halves = np.zeros((2, 10))
+    halves = np.zeros((2, 12))
     found = standings([0.5, 0.5], halves, higher_is_better=False)
     assert found.ranks.tolist() == [1, 1]
     assert found.beats[0, 1] == 0.5
@@ -314,6 +347,34 @@ def test_a_source_that_fails_is_a_row_with_its_reason(found):
     assert [row.name for row in found.failed] == ["timm:test_vit"]
 
 
+def test_a_control_that_was_asked_for_and_fails_is_told(small_images):
+    found = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
+    assert [(row.name, row.kind, bool(row.reason)) for row in found.rows] == [
+        (VIT, "source", False), ("random:timm:nothing_such", "source", True), ("raw", "no model", False)
+    ]  # fmt: skip
+    assert [row.name for row in found.failed] == ["random:timm:nothing_such"]
+
+
+def test_the_reason_is_told_where_the_score_that_decides_is_not_defined():
+    rng = np.random.default_rng(0)
+    many = Evidence(rng.standard_normal((24, 3)), np.arange(24) % 6, rng.standard_normal((24, 5)))
+    with pytest.raises(InputError, match="the target has 6 classes, more than the source's head, which has 5"):
+        score("discrepancy").of(many)
+
+
+def test_it_says_so_where_random_weights_are_better(found):
+    table = found.tables[found.by]
+    beats, values = table.all.beats.copy(), table.all.values.copy()
+    first = int(np.flatnonzero(table.sources == 1)[0])
+    rows = [*found.rows, replace(found.rows[first], name=f"random:{found.rows[first].name}", kind="control")]
+    beats = np.pad(beats, (0, 1), constant_values=0.5)
+    beats[first, -1] = 0.0
+    wider = replace(table.all, beats=beats, values=np.append(values, 0.0))
+    told = replace(table, all=wider, sources=np.append(table.sources, 0))
+    text = " ".join(recommendation(replace(found, rows=tuple(rows), tables={found.by: told})))
+    assert "random weights scores better" in text
+
+
 def test_record_is_strict_and_every_row_has_every_score(found):
     record = strict(json.dumps(to_dict(found), allow_nan=False))
     assert record["kind"] == "ranking"
@@ -416,6 +477,8 @@ def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
     (tmp_path / "ranking.json").write_text('{"kind": "discrepancy"}')
     refused(modgap("report", tmp_path), 1, "expected the record of a ranking")
     (tmp_path / "ranking.json").write_text('{"kind": "ranking", "by": "leep"}')
+    refused(modgap("report", tmp_path), 1, "is missing or broken")
+    (tmp_path / "ranking.json").write_text('{"kind": "ranking", "by": "leep", "sources": []}')
     refused(modgap("report", tmp_path), 1, "is missing or broken")
 
 

@@ -1,12 +1,13 @@
 """Where jobs run: here one after the other, on this machine's cores, or on a cluster. All give the same results."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from modgap.errors import UsageError
+from modgap.errors import UsageError, first_line
 from modgap.paths import cache_folder
 from modgap.ranking.jobs import Failure
 
@@ -15,6 +16,8 @@ __all__ = ["BACKENDS", "Backend", "run_jobs"]
 Job = Callable[[], Any]
 TRIES = 3
 """Of a job whose worker is lost; one that takes its worker down every time is given up."""
+MOST_TASKS = 200
+"""Of an array of SLURM; sites cap them."""
 LOST = Failure("its worker was lost every time, as when memory runs out; try --limit, or fewer --jobs")
 
 
@@ -37,7 +40,8 @@ class Backend:
     @property
     def processes(self) -> int:
         """Processes on this machine."""
-        return self.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or here
 
 
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
@@ -50,8 +54,10 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]
     """
     if backend.name not in BACKENDS:
         raise UsageError(f"unknown backend {backend.name!r}; there are: {', '.join(BACKENDS)}")
-    if jobs:
-        cache = str(cache_folder())
+    if backend.name == "serial":
+        yield from _serial(jobs, backend)
+    elif jobs:
+        cache = str(cache_folder().resolve())
         yield from BACKENDS[backend.name]([partial(_placed, job, cache) for job in jobs], backend)
 
 
@@ -160,20 +166,38 @@ def _slurm(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
         import submitit
     except ImportError as error:
         raise UsageError("--backend slurm needs submitit: pip install 'modgap[distributed]'") from error
-    options = dict(backend.options)
-    folder = options.pop("folder", str(cache_folder() / "submitit"))
-    executor = submitit.AutoExecutor(folder=folder, cluster=options.pop("cluster", None))
-    executor.update_parameters(**options)
-    submitted = dict(enumerate(executor.map_array(_call, jobs)))
-    for number, job in submitted.items():
-        try:
-            yield number, job.result()
-        except submitit.core.utils.UncompletedJobError:
-            yield number, LOST
+    options = {"cluster": "slurm", "folder": str(cache_folder().resolve() / "submitit"), **backend.options}
+    try:
+        executor = submitit.AutoExecutor(folder=options.pop("folder"), cluster=options.pop("cluster"))
+        executor.update_parameters(**options)
+    except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(f"submitit cannot use SLURM with these --cluster options: {first_line(error)}") from error
+    left = dict(enumerate(jobs))
+    for _ in range(TRIES):
+        for number, result in _of_array(executor, left):
+            del left[number]
+            yield number, result
+    yield from ((number, LOST) for number in left)
 
 
-def _call(job: Job) -> Any:
-    return job()
+def _of_array(executor: Any, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Any]]:
+    """Results of one array of tasks, several jobs each where there are many; those of lost tasks are missing."""
+    import submitit
+
+    each = -(-len(jobs) // MOST_TASKS)
+    listed = list(jobs.items())
+    bundles = [listed[start : start + each] for start in range(0, len(listed), each or 1)]
+    try:
+        submitted = executor.map_array(_bundle, bundles) if bundles else []
+    except submitit.core.utils.FailedSubmissionError as error:
+        raise UsageError(f"SLURM does not take the jobs: {first_line(error)}") from error
+    for task in submitted:
+        with contextlib.suppress(submitit.core.utils.UncompletedJobError):
+            yield from task.result()
+
+
+def _bundle(jobs: Sequence[tuple[int, Job]]) -> list[tuple[int, Any]]:
+    return [(number, job()) for number, job in jobs]
 
 
 BACKENDS: dict[str, Callable[[Sequence[Job], Backend], Iterator[tuple[int, Any]]]] = {

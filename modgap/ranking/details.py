@@ -72,8 +72,8 @@ class DetailJob:
         try:
             evidence = evidence_of(self.evidence)
             details = Details(_discrepancy(evidence, self.evidence, self.seed), *_map(evidence, self.seed))
-        except (InputError, RuntimeError, OSError, MemoryError, ValueError) as error:
-            return Failure(first_line(error))
+        except Exception as error:  # what cannot be shown must not cost the ranking
+            return Failure(f"{type(error).__name__}: {first_line(error)}")
         keep(
             self.path, {"coordinates": details.coordinates, "labels": details.labels},
             {"discrepancy": details.discrepancy, "job": asdict(self)},
@@ -119,8 +119,10 @@ def _map(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.sort(np.argsort(order, kind="stable")[:MAPPED])
     if len(rows) < 20:
         return np.empty((0, 2)), np.empty(0, np.int64)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    found = tsne_maps(
-        {"": np.array(evidence.features[rows])}, labels[rows], perplexity=perplexity, seed=seed, threads=1
-    )
-    return next(iter(found.values())).coordinates, labels[rows]
+    points, perplexity = np.array(evidence.features[rows]), min(30.0, (len(rows) - 1) / 3)
+    try:
+        found = tsne_maps({"features": points}, labels[rows], perplexity=perplexity, seed=seed, threads=1)
+    except InputError:
+        # Constant features, such as a dead network's, have no map.
+        return np.empty((0, 2)), np.empty(0, np.int64)
+    return found["features"].coordinates, labels[rows]

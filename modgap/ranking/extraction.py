@@ -11,20 +11,22 @@ from torch import Tensor, nn
 
 from modgap import __version__
 from modgap.cache import entry_path, key_of
-from modgap.errors import InputError
-from modgap.preparation import LogitsRequest, Prepared, chosen_samples, prepare
+from modgap.errors import InputError, UsageError
+from modgap.inference import choose_device
+from modgap.preparation import LogitsRequest, Prepared, chosen_samples, prepare, surrogate_of
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.raw import RAW, raw_features
 from modgap.ranking.sources import with_size
 from modgap.row_store import RowSink, sound_entry
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.targets import Target
+from modgap.targets import Target, open_target
 from modgap.targets.samples import pooled
+from modgap.transfer.surrogate import SurrogateBatch, default_surrogate, open_surrogate
 
 __all__ = ["Extracted", "class_names_of", "evidence_of", "extract"]
 
 KIND = "evidence"
-SURROGATE_SAMPLES = 1000
+SURROGATE_SAMPLES, OWN_BATCH = 1000, 16
 
 Progress = Callable[[str, float], None]
 log = logging.getLogger("modgap")
@@ -52,8 +54,8 @@ class Extracted:
 class _Joint(nn.Module):
     """Pooled features and logits of a batch side by side, (B, D + Z), from one pass of the encoder.
 
-    Of a source with its own head the features are the mean over the encoder's tokens, which is what the predictors of
-    `modgap train` see; of a bare encoder its pooled output, on which a fitted head is linear.
+    The features are the mean over the encoder's tokens, which is what the predictors of `modgap train` see. A head that
+    was fitted is linear on the bare encoder's own pooled output.
     """
 
     def __init__(self, source: Source, fitted: nn.Module | None, bare: bool):
@@ -68,20 +70,36 @@ class _Joint(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         encoded = self.encoder(self.embedder(batch))
+        features = SurrogateBatch(batch).pooled(self._tokens(encoded))
+        self.width = features.shape[1]
+        if self._bare and self.fitted is None:
+            return features
         given = self.head(encoded)
-        if not self._bare:
-            features = _mean(self._tokens(encoded), batch)
-            self.width = features.shape[1]
-            return torch.cat([features, given], dim=1)
-        self.width = given.shape[1]
-        return given if self.fitted is None else torch.cat([given, self.fitted(given)], dim=1)
+        return torch.cat([features, given if self.fitted is None else self.fitted(given)], dim=1)
 
 
-def _mean(tokens: Tensor, batch: Any) -> Tensor:
-    """Mean over tokens that are no padding."""
-    from modgap.transfer.surrogate import SurrogateBatch
+@dataclass(frozen=True)
+class _Own:
+    """Labelled data of a source's own modality: what a head is fitted on, and what it is measured on.
 
-    return SurrogateBatch(batch).pooled(tokens)
+    Attributes:
+        name: Of the data; empty where modgap knows of none, or it is not here.
+        split: Of it, that the source has not been trained on.
+        fingerprint: What decides it.
+    """
+
+    name: str = ""
+    split: str = ""
+    fingerprint: Any = None
+
+
+def _own_of(source: str) -> _Own:
+    try:
+        name, split = default_surrogate(source)
+        return _Own(name, split, open_target(name).fingerprint)
+    except InputError as error:
+        log.debug("no labelled data of the modality of %s: %s", source, error)
+        return _Own()
 
 
 def extract(
@@ -105,11 +123,15 @@ def extract(
     name, size = with_size(name)
     request = replace(request, input_size=size or request.input_size)
     handle = None if name == RAW else open_source(name)
+    own = _Own() if handle is None else _own_of(name)
+    heads = _heads(request, own, target)
     wanted = {
         "source": handle.fingerprint() if handle else RAW, "target": target.fingerprint, "split": request.split,
         "limit": [request.limit, request.seed] if request.limit else None,
-        "input_size": None if handle is None else request.input_size, "representation": request.representation,
-        "dtype": request.dtype, "head": request.head, "batch_size": request.batch_size, "modgap": __version__,
+        "input_size": request.input_size if handle else None, "representation": request.representation,
+        "dtype": request.dtype, "batch_size": request.batch_size, "heads": heads,
+        "fitted_on": [open_target(head.partition(":")[2]).fingerprint for head in heads if ":" in head],
+        "own_data": [own.name, own.split, own.fingerprint], "modgap": __version__,
     }  # fmt: skip
     key = key_of(wanted)
     entry = sound_entry(entry_path(KIND, key))
@@ -118,14 +140,14 @@ def extract(
         return Extracted(key, True, record["facts"], len(entry.arrays["labels"]), record["provenance"])
     if handle is None:
         return _raw(target, request, wanted, key)
-    return _run(name, handle, target, request, wanted, key, progress)
+    return _run(handle, target, request, heads, own, wanted, key, progress)
 
 
 def _run(
-    name: str, handle: SourceHandle, target: Target, request: LogitsRequest, wanted: dict, key: str,
+    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], own: _Own, wanted: dict, key: str,
     progress: Progress | None,
 ) -> Extracted:  # fmt: skip
-    ready, head = _prepared(name, handle, target, request, wanted)
+    ready, head = _prepared(handle, target, request, heads, wanted)
     fitted = getattr(ready.source.model, "fitted_head", None)
     joint = _Joint(ready.source, fitted, bare=head != "own")
     ready = replace(ready, source=replace(ready.source, model=joint))
@@ -135,7 +157,7 @@ def _run(
         if progress:
             progress("features", len(batch) / len(ready.rows))
     whole = np.concatenate(rows)
-    surrogate, error = _own_data(name, handle, ready.source, request)
+    surrogate, error = _own_data(own, ready.source, joint, request)
     facts = {
         "parameters": joint.parameter_count, "source_error": error, "head": head,
         "width": joint.width, "classes": whole.shape[1] - joint.width,
@@ -145,51 +167,62 @@ def _run(
     return _kept(whole, _arrays(ready, surrogate), facts, ready.provenance | {"head": head}, key, names)
 
 
+def _heads(request: LogitsRequest, own: _Own, target: Target) -> list[str]:
+    """Heads to try, in this order.
+
+    Raises:
+        UsageError: When a head would be fitted on the very target that it is to judge.
+    """
+    if request.head == "auto":
+        # Fitted on the target's training samples it would judge these, or other samples than other sources do.
+        fitted = own.name and own.fingerprint != target.fingerprint
+        return ["own", *([f"probe:{own.name}"] if fitted else []), "none"]
+    if request.head not in ("own", "none") and surrogate_of(request).fingerprint == target.fingerprint:
+        raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labelled data")
+    return [request.head]
+
+
 def _prepared(
-    name: str, handle: SourceHandle, target: Target, request: LogitsRequest, wanted: dict
+    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], wanted: dict
 ) -> tuple[Prepared, str]:
-    """Everything but the pass itself, and which head there is: `own`, `probe:NAME` or `none`."""
-    for head in _heads(name) if request.head == "auto" else (request.head,):
+    """Everything but the pass itself, and which head there is."""
+    for head in heads[:-1]:
         try:
             return prepare(handle, target, replace(request, head=head, compared=2), wanted), head
         except HeadlessError:
-            log.debug("%s has no head of its own", name)
-    return prepare(handle, target, replace(request, head="none", compared=2), wanted), "none"
-
-
-def _heads(name: str) -> list[str]:
-    from modgap.targets import open_target
-    from modgap.transfer.surrogate import default_surrogate
-
-    try:
-        surrogate, _ = default_surrogate(name)
-        open_target(surrogate)
-    except InputError:
-        return ["own"]
-    return ["own", f"probe:{surrogate}"]
+            log.debug("%s has no head of its own", handle.name)
+    return prepare(handle, target, replace(request, head=heads[-1], compared=2), wanted), heads[-1]
 
 
 def _own_data(
-    name: str, handle: SourceHandle, source: Source, request: LogitsRequest
+    own: _Own, source: Source, joint: _Joint, request: LogitsRequest
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, float | None]:
-    """Features and classes of labelled data of the source's own modality, and what a probe gets wrong on it."""
-    from modgap.distortion.encoders import untouched
-    from modgap.distortion.features import FeatureRequest, features
-    from modgap.ranking.scores.linear_probe import SCORE
-    from modgap.transfer.surrogate import default_surrogate, open_surrogate
+    """Features and classes of labelled data of the source's own modality, and what a probe gets wrong on it.
 
-    try:
-        known, split = default_surrogate(name)
-        surrogate = open_surrogate(known, source, split=split, limit=SURROGATE_SAMPLES)
-        asked = FeatureRequest(
-            input_size=request.input_size, dtype=request.dtype, device=request.device, batch_size=request.batch_size
-        )
-        found = features(source, handle.fingerprint(), untouched(), surrogate, asked)["output"]
-    except InputError as error:
-        log.info("no labelled data of the modality of %s: %s", name, error)
+    Where words are labelled the features are their own tokens'.
+    """
+    from modgap.ranking.scores.linear_probe import SCORE
+
+    if not own.name:
         return None, None
-    own = Evidence(found, np.unique(surrogate.labels, return_inverse=True)[1], groups=surrogate.groups)
-    return (found, surrogate.labels), SCORE.of(own)
+    try:
+        # The model that takes the target's samples, whose preprocessing it is.
+        surrogate = open_surrogate(own.name, source, split=own.split, limit=SURROGATE_SAMPLES)
+    except InputError as error:
+        log.info("no labelled data of the modality of the source: %s", error)
+        return None, None
+    device, size = choose_device(request.device), request.batch_size or OWN_BATCH
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(surrogate), size):
+            rows = np.arange(start, min(start + size, len(surrogate)))
+            found.append(_tokens_mean(joint, surrogate.at(rows, device)).float().cpu().numpy())
+    features, labels = np.concatenate(found), np.unique(surrogate.labels, return_inverse=True)[1]
+    return (features, labels), SCORE.of(Evidence(features, labels, groups=surrogate.groups))
+
+
+def _tokens_mean(joint: _Joint, batch: SurrogateBatch) -> Tensor:
+    return batch.pooled(joint._tokens(joint.encoder(joint.embedder(batch.given))))
 
 
 def _arrays(ready: Prepared, surrogate: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:

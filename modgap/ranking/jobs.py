@@ -1,5 +1,7 @@
 """The independent jobs of a ranking. What a job has done is in the cache, so that none is ever done twice."""
 
+import multiprocessing
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +11,13 @@ import numpy as np
 
 from modgap.cache import entry_path, key_of
 from modgap.errors import InputError, UsageError, first_line
+from modgap.ranking.evidence import Evidence
 from modgap.ranking.extraction import Extracted, evidence_of, extract
 from modgap.ranking.scores import score
-from modgap.ranking.standings import half_sample
+from modgap.ranking.standings import LEAST_GROUPS, half_sample
 from modgap.row_store import keep, sound_entry
 
-__all__ = ["ExtractJob", "Failure", "ScoreJob", "fix_threads"]
+__all__ = ["ExtractJob", "Failure", "ScoreJob", "accelerators", "fix_threads"]
 
 KIND = "scores"
 THREADS = 1
@@ -42,6 +45,30 @@ def fix_threads() -> None:
     threadpool_limits(THREADS)
 
 
+def accelerators(asked: str) -> int:
+    """How many devices jobs on this machine may share out among processes; 0 where they run on the CPU."""
+    import torch
+
+    from modgap.inference import choose_device
+
+    chosen = choose_device(asked)
+    if chosen.type == "cpu":
+        return 0
+    return torch.cuda.device_count() if chosen.type == "cuda" and chosen.index is None else 1
+
+
+def _device_of_worker(asked: str) -> str:
+    """Of several CUDA devices the one of this process, by its number among the workers."""
+    count = accelerators(asked)
+    number = re.search(r"\d+$", multiprocessing.current_process().name)
+    return f"cuda:{int(number[0]) % count}" if count > 1 and number else asked
+
+
+def _too_few(evidence: Evidence) -> bool:
+    """Whether halves of the groups would say nothing."""
+    return evidence.groups is not None and len(np.unique(evidence.groups)) < LEAST_GROUPS
+
+
 @dataclass(frozen=True)
 class ExtractJob:
     """One source over the target's samples.
@@ -63,10 +90,11 @@ class ExtractJob:
 
         fix_threads()
         try:
-            return extract(self.source, open_target(**self.target), LogitsRequest(**self.request))
+            given = {**self.request, "device": _device_of_worker(self.request["device"])}
+            return extract(self.source, open_target(**self.target), LogitsRequest(**given))
         except InputError as error:
             return Failure(str(error))
-        except (RuntimeError, OSError, MemoryError) as error:
+        except Exception as error:  # a model of anyone's may fail in any way; its row says how
             return Failure(f"{type(error).__name__}: {first_line(error)}")
 
     def describe(self) -> str:
@@ -112,7 +140,11 @@ class ScoreJob:
             return found
         fix_threads()
         try:
-            values = self._values()
+            evidence = evidence_of(self.evidence)
+        except InputError as error:
+            return Failure(str(error))
+        try:
+            values = self._values(evidence)
         except UsageError as error:
             # A library that is not here may be here the next time.
             return Failure(str(error))
@@ -122,13 +154,15 @@ class ScoreJob:
             nothing = np.full(self.last - self.first, np.nan)
             keep(self.path, {"values": nothing}, {"job": asdict(self), "reason": reason})
             return Failure(reason)
-        except (RuntimeError, OSError, MemoryError, ValueError, np.linalg.LinAlgError) as error:
+        except Exception as error:  # the same of a score
             return Failure(f"{type(error).__name__}: {first_line(error)}")
         keep(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
         return values
 
-    def _values(self) -> np.ndarray:
-        evidence, own = evidence_of(self.evidence), score(self.score)
+    def _values(self, evidence: Evidence) -> np.ndarray:
+        own = score(self.score)
+        if self.first >= 0 and _too_few(evidence):
+            return np.full(self.last - self.first, np.nan)
         values = []
         for number in range(self.first, self.last):
             if number < 0:
@@ -136,7 +170,9 @@ class ScoreJob:
                 continue
             try:
                 values.append(own.of(evidence.only(half_sample(evidence, self.seed, number)), self.seed))
-            except (InputError, ValueError, np.linalg.LinAlgError):
+            except UsageError:
+                raise
+            except (InputError, ValueError, ZeroDivisionError, np.linalg.LinAlgError):
                 values.append(float("nan"))
         return np.array(values, np.float64)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+
 from modgap.drawing import COLOURS
 from modgap.errors import InputError
 from modgap.ranking.results import RECORD
@@ -18,6 +20,8 @@ TEMPLATE = "page.html.j2"
 THUMBNAIL = 200
 """Side of a map, in pixels."""
 MARGIN = 0.06
+MOST_MAPS = 24
+"""Each is some 30 kB of the page."""
 SHAPES = 6
 
 
@@ -38,7 +42,7 @@ def write_page(folder: Path) -> Path:
         raise InputError(f"expected the record of a ranking in {path}, got another")
     try:
         text = render(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(f"expected the record of a ranking in {path}; {error!r} is missing or broken") from error
     temporary = folder / f".{PAGE}-{os.getpid()}.part"
     try:
@@ -51,19 +55,17 @@ def write_page(folder: Path) -> Path:
 
 def render(record: Mapping[str, Any]) -> str:
     """The page of a record, as `modgap.ranking.report.to_dict` makes it; it asks for nothing from outside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=PackageLoader("modgap.ranking", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": _number, "count": lambda value: f"{value:,}"}
     by = record["by"]
-    rows = [row for row in record["sources"] if not row["reason"]]
+    rows = [row for row in record["sources"] if row["facts"]]
     return environment.get_template(TEMPLATE).render(
         record=record, by=by, rows=rows, failed=[row for row in record["sources"] if row["reason"]],
-        scores=list(record["sources"][0]["scores"]), axis=_axis([row["scores"][by] for row in rows]),
-        maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)], colours=COLOURS,
+        scores=list(rows[0]["scores"]) if rows else [], axis=_axis([row["scores"][by] for row in rows]),
+        maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)][:MOST_MAPS], colours=COLOURS,
         told=[row for row in rows if row["details"] and row["details"]["discrepancy"]], side=THUMBNAIL,
     )  # fmt: skip
 

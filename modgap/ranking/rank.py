@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from modgap.errors import UsageError
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.details import DetailJob, Details
 from modgap.ranking.extraction import Extracted, evidence_of
-from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob
+from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
 from modgap.ranking.raw import RAW
 from modgap.ranking.scores import DEFAULT, score, usual_scores
 from modgap.ranking.standings import Standings, standings
-from modgap.targets import OwnData, open_target
+from modgap.targets import OwnData, manifest_names, open_target
 
 __all__ = ["RankRequest", "Ranking", "ScoreTable", "SourceRow", "TargetSummary", "rank"]
 
 BLOCK = 25
 """Half-samples of a job."""
+BASELINES = ("size", "source-error")
+"""Scores that stand beside any others."""
 SOURCE, CONTROL, NO_MODEL = "source", "control", "no model"
 
 Progress = Callable[[str, float], None]
@@ -98,6 +100,7 @@ class SourceRow:
     Attributes:
         name: Of the source.
         kind: `source`, `control` (random weights), or `no model` (the samples' own values).
+        asked: Whether it was named, not added as a control.
         reason: Why it could not be scored; empty where it was.
         facts: `parameters`, `source_error`, `head`, `width`, `classes`.
         details: For the report; None where none were made.
@@ -106,6 +109,7 @@ class SourceRow:
 
     name: str
     kind: str
+    asked: bool = True
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     details: Details | None = None
@@ -162,9 +166,13 @@ class Ranking:
 
     @property
     def failed(self) -> list[SourceRow]:
-        """Sources that could not be scored, or not by the score that decides."""
-        decided = self.tables[self.by].sources if self.by in self.tables else np.zeros(len(self.rows))
-        return [row for row, rank in zip(self.rows, decided, strict=True) if row.kind == SOURCE and not rank]
+        """Sources that could not be scored, or not by the score that decides; and controls that were asked for."""
+        decided = self.tables[self.by].all.ranks
+        return [row for row, rank in zip(self.rows, decided, strict=True) if row.asked and not rank]
+
+    def reason(self, number: int) -> str:
+        """Why a row has no value by the score that decides; empty where it has."""
+        return self.rows[number].reason or self.tables[self.by].reasons[number]
 
     def order(self) -> list[int]:
         """Numbers of the rows, best first by the score that decides, those without a value last."""
@@ -203,24 +211,33 @@ def rank(
     """
     request, backend = request or RankRequest(), backend or Backend()
     names = _row_names(sources, request)
-    scores = tuple(dict.fromkeys((request.by, *(request.scores or usual_scores()))))
+    scores = tuple(dict.fromkeys((request.by, *(request.scores or usual_scores()), *BASELINES)))
     for name in scores:
         score(name)
     opened = {"name": target, "own": own, "place": place, "pseudo_classes": pseudo_classes}
     open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read()
+    opened |= {"name": _absolute(target), "place": place and Path(place).resolve()}
     with _threads_restored():
-        return _ranked(names, scores, opened, request, backend, progress)
+        found = _ranked(names, set(sources), scores, opened, request, backend, progress)
+    return replace(found, target=found.target and replace(found.target, name=target))
+
+
+def _absolute(target: str) -> str:
+    """Workers may have another working directory."""
+    path = Path(target).expanduser()
+    return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 
 def _row_names(sources: Sequence[str], request: RankRequest) -> list[tuple[str, str]]:
     """Names and kinds of the rows."""
     plain = list(dict.fromkeys(sources))
+    controls_alone = all(name.startswith("random:") for name in plain)
     if not plain:
         raise UsageError("expected at least one source to rank; see modgap sources")
     if RAW in plain:
         raise UsageError(f"{RAW} names the row without a model; leave it out of the sources")
-    rows = [(name, CONTROL if name.startswith("random:") else SOURCE) for name in plain]
-    if request.controls:
+    rows = [(n, CONTROL if n.startswith("random:") and not controls_alone else SOURCE) for n in plain]
+    if request.controls and not controls_alone:
         rows += [(f"random:{n}", CONTROL) for n, kind in rows if kind == SOURCE and f"random:{n}" not in plain]
     return rows + ([(RAW, NO_MODEL)] if request.raw else [])
 
@@ -238,12 +255,12 @@ def _threads_restored() -> Iterator[None]:
 
 
 def _ranked(
-    names: list[tuple[str, str]], scores: tuple[str, ...], opened: dict[str, Any], request: RankRequest,
-    backend: Backend, progress: Progress | None,
+    names: list[tuple[str, str]], asked: set[str], scores: tuple[str, ...], opened: dict[str, Any],
+    request: RankRequest, backend: Backend, progress: Progress | None,
 ) -> Ranking:  # fmt: skip
     began = time.perf_counter()
     extracted = _extracted([name for name, _ in names], opened, request, backend, progress)
-    names, extracted = _without_idle_controls(names, extracted, request)
+    names, extracted = _without_idle_controls(names, extracted, asked)
     there = {n: found for n, found in enumerate(extracted) if isinstance(found, Extracted)}
     counts = {"features": _counted(there.values())}
     at = {"features": time.perf_counter() - began}
@@ -263,20 +280,21 @@ def _ranked(
         details, counts["details"] = _run("details", wanted, backend, progress)
         at["details"] = time.perf_counter() - began
     rows = tuple(
-        _row(name, kind, found, details, request) for (name, kind), found in zip(names, extracted, strict=True)
+        _row(name, kind, name in asked, found, details, request)
+        for (name, kind), found in zip(names, extracted, strict=True)
     )
     tables = {name: _table(name, rows, there, done, request) for name in scores}
     return Ranking(_summary(opened["name"], there), rows, tables, request.by, request, counts, at)
 
 
 def _without_idle_controls(
-    names: list[tuple[str, str]], extracted: list[Extracted | Failure], request: RankRequest
+    names: list[tuple[str, str]], extracted: list[Extracted | Failure], asked: set[str]
 ) -> tuple[list[tuple[str, str]], list[Extracted | Failure]]:
     """Without the controls that nobody asked for and that could not be made, and the row of texts' own values."""
     kept = [
         (named, found)
         for named, found in zip(names, extracted, strict=True)
-        if isinstance(found, Extracted) or named[1] == SOURCE or not request.controls
+        if isinstance(found, Extracted) or named[0] in asked
     ]
     return [named for named, _ in kept], [found for _, found in kept]
 
@@ -284,33 +302,20 @@ def _without_idle_controls(
 def _extracted(
     names: list[str], opened: dict[str, Any], request: RankRequest, backend: Backend, progress: Progress | None
 ) -> list[Extracted | Failure]:
-    devices = _devices(request.device)
     wanted = {
         name: getattr(request, name)
-        for name in ("split", "limit", "seed", "input_size", "representation", "dtype", "batch_size", "head")
+        for name in ("device", "split", "limit", "seed", "input_size", "representation", "dtype", "batch_size", "head")
     }
-    jobs = [ExtractJob(name, opened, {**wanted, "device": devices[n % len(devices)]}) for n, name in enumerate(names)]
-    if devices != ["cpu"] and backend.name in ("serial", "loky"):
+    jobs = [ExtractJob(name, opened, wanted) for name in names]
+    if backend.name == "loky" and (devices := accelerators(request.device)):
         # A process a device: several on one would fill its memory.
-        backend = Backend(backend.name, len(devices))
+        backend = replace(backend, workers=devices)
     found: list[Extracted | Failure] = [Failure("it was not run")] * len(names)
     for number, result in run_jobs(jobs, backend):
         found[number] = result
         if progress:
             progress("features", 1 / len(names))
     return found
-
-
-def _devices(asked: str) -> list[str]:
-    """One name a device."""
-    import torch
-
-    from modgap.inference import choose_device
-
-    chosen = choose_device(asked)
-    if chosen.type == "cuda" and chosen.index is None:
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return [str(chosen)]
 
 
 def _counted(found: Any) -> tuple[int, int]:
@@ -340,12 +345,12 @@ def _run(
 
 
 def _row(
-    name: str, kind: str, found: Extracted | Failure, details: Mapping[Any, Any], request: RankRequest
+    name: str, kind: str, asked: bool, found: Extracted | Failure, details: Mapping[Any, Any], request: RankRequest
 ) -> SourceRow:
     if isinstance(found, Failure):
-        return SourceRow(name, kind, found.reason)
+        return SourceRow(name, kind, asked, found.reason)
     own = details.get(DetailJob(found.key, request.seed))
-    return SourceRow(name, kind, "", found.facts, own if isinstance(own, Details) else None, found.provenance)
+    return SourceRow(name, kind, asked, "", found.facts, own if isinstance(own, Details) else None, found.provenance)
 
 
 def _table(
@@ -365,9 +370,12 @@ def _table(
         halves[number] = np.concatenate([np.empty(0), *parts[1:]])
         if not np.isfinite(values[number]):
             reasons[number] = "not known" if not own.resampled else "not defined on these samples"
-    everything = standings(values, halves, higher_is_better=own.higher_is_better)
+    read: dict[str, Any] = {"higher_is_better": own.higher_is_better, "bounds": own.bounds}
+    everything = standings(values, halves, **read)
     models = np.array([row.kind == SOURCE for row in rows])
-    alone = standings(np.where(models, values, np.nan), halves, higher_is_better=own.higher_is_better)
+    alone = standings(
+        np.where(models, values, np.nan), halves, higher_is_better=own.higher_is_better, bounds=own.bounds
+    )
     return ScoreTable(name, own.higher_is_better, everything, alone.ranks, alone.rank_intervals, tuple(reasons))
 
 

@@ -109,7 +109,8 @@ def _row(ranking: Ranking, number: int) -> dict[str, Any]:
     return {
         "source": row.name,
         "kind": row.kind,
-        "reason": row.reason or None,
+        "asked": row.asked,
+        "reason": ranking.reason(number) or None,
         "rank": int(ranking.tables[ranking.by].sources[number]) or None,
         "facts": _plain(row.facts),
         "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
@@ -183,4 +184,4 @@ def _csv_line(ranking: Ranking, number: int) -> Iterator[Any]:
     for table in ranking.tables.values():
         for value in (table.all.values[number], *table.all.intervals[number]):
             yield repr(float(value)) if math.isfinite(value) else ""
-    yield row.reason
+    yield ranking.reason(number)

@@ -1,14 +1,21 @@
 """What a score of transferability is: one number of a source on a target, and how it is to be read."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from modgap.errors import InputError
 from modgap.ranking.evidence import CLASSES, SEVERAL, VALUES, Evidence
 
-__all__ = ["ALL_TASKS", "CLASSES", "SEVERAL", "VALUES", "Score"]
+__all__ = [
+    "ALL_TASKS", "AT_LEAST_ZERO", "AT_MOST_ZERO", "CLASSES", "SEVERAL", "SHARE", "VALUES", "Score",
+]  # fmt: skip
 
 ALL_TASKS = (CLASSES, SEVERAL, VALUES)
+AT_LEAST_ZERO, AT_MOST_ZERO, SHARE = (0.0, math.inf), (-math.inf, 0.0), (0.0, 1.0)
+"""Bounds."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Score:
         needs_surrogate: Whether labelled data of the source's own modality must be there.
         usual: Whether it is taken when no scores are named.
         resampled: Whether it depends on the target's samples, so that it has an interval.
+        bounds: Lowest and highest value it can have.
         version: Raised when its numbers change.
     """
 
@@ -39,6 +47,7 @@ class Score:
     needs_surrogate: bool = False
     usual: bool = True
     resampled: bool = True
+    bounds: tuple[float, float] = (-math.inf, math.inf)
     version: int = 1
 
     def missing(self, evidence: Evidence) -> str:
@@ -59,4 +68,10 @@ class Score:
         """
         if reason := self.missing(evidence):
             raise InputError(f"score {self.name}: {reason}")
+        for what, given in (
+            ("features", evidence.features),
+            ("logits", evidence.logits if self.needs_logits else None),
+        ):
+            if given is not None and not np.isfinite(given).all():
+                raise InputError(f"score {self.name}: the source gives {what} that are not finite")
         return float(self.compute(evidence, seed))

@@ -4,22 +4,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from modgap.ranking.evidence import Evidence
-from modgap.ranking.folds import halves_order
+from modgap.targets.splits import strata, stratified_order
 
-__all__ = ["Standings", "half_sample", "standings"]
+__all__ = ["LEAST_GROUPS", "LEAST_HALVES", "Standings", "half_sample", "standings"]
 
 LEVEL = 0.95
+LEAST_HALVES = 10
+"""Halves on which a score must be defined for a spread to be told."""
+LEAST_GROUPS = 10
+"""Groups below which halves of them say nothing."""
 
 
 def half_sample(evidence: Evidence, seed: int, number: int) -> np.ndarray:
     """Rows of a random half of the samples, by class and with groups whole; a function of labels, groups, seed, number.
 
-    Without replacement: copies of a sample would be each other's nearest neighbours.
+    Without replacement: copies of a sample would be each other's nearest neighbours. Where a class has one group only,
+    half of all groups whatever their class.
     """
     own = int(np.random.SeedSequence([seed, 0x4A1F, number]).generate_state(1)[0])
-    return np.flatnonzero(halves_order(evidence, own) < 0.5)
+    labels, units = strata(evidence.labels), np.arange(len(evidence))
+    if evidence.groups is not None:
+        units = np.unique(evidence.groups, return_inverse=True)[1]
+        owners = labels[np.unique(units, return_index=True)[1]]
+        if np.unique(owners, return_counts=True)[1].min() < 2:
+            labels = np.zeros_like(labels)
+    return np.flatnonzero(stratified_order(labels, units, own) < 0.5)
 
 
 @dataclass(frozen=True)
@@ -52,40 +64,56 @@ class Standings:
         return np.flatnonzero(unsure & (self.ranks > 0))
 
 
-def standings(values: ArrayLike, resampled: np.ndarray, *, higher_is_better: bool) -> Standings:
+def standings(
+    values: ArrayLike, resampled: np.ndarray, *, higher_is_better: bool, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Standings:
     """Intervals, ranks and pairs from the score on all samples and on random halves of them.
 
     A statistic on half of n samples differs from that on all of them by about as much as that on all differs from the
-    truth (delete-half jackknife; Shao and Wu 1989), so each half's deviation from the mean over halves is laid at the
-    value: what depends on the number of samples drops out. All sources are judged on the same halves, so what their
-    scores share cancels in pairs.
+    truth (delete-half jackknife; Shao and Wu 1989), so the spread over halves is the value's own; what depends on the
+    number of samples drops out with the mean over halves. All sources are judged on the same halves, so what their
+    scores share cancels in pairs. Intervals and probabilities are by Student's t with as many degrees of freedom as
+    there are halves less one.
 
     Args:
         values: Score of each source on all samples, shape (S,); NaN for none.
-        resampled: The same on each half, shape (S, R); R may be 0.
+        resampled: The same on each half, shape (S, R), NaN where it is not defined; R may be 0. With fewer than ten
+            halves on which a source, or both of a pair, have a score there is no interval and no probability.
         higher_is_better: The score's direction.
+        bounds: Lowest and highest value that the score can have.
     """
     own = np.asarray(values, np.float64)
     count = len(own)
     ranks = _ranks(own[:, None], higher_is_better)[:, 0]
-    known, usable = np.flatnonzero(ranks), resampled.shape[1] > 1
+    spreads, halves = _spread(resampled)
+    sure = (ranks > 0) & (halves >= LEAST_HALVES)
     intervals, rank_intervals = np.full((count, 2), np.nan), np.zeros((count, 2), np.int64)
-    beats = np.full((count, count), np.nan)
-    if usable and len(known):
-        laid = _laid(own[known], resampled[known])
-        tails = [(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2]
-        intervals[known] = np.quantile(laid, tails, axis=1).T
-        places = _ranks(laid, higher_is_better)
-        rank_intervals[known] = np.quantile(places, tails, axis=1, method="inverted_cdf").T
-        beats[np.ix_(known, known)] = _beats(laid if higher_is_better else -laid)
-    return Standings(own, intervals, ranks, rank_intervals, beats)
+    reach = stats.t.ppf((1 + LEVEL) / 2, np.maximum(halves - 1, 1)) * spreads
+    intervals[sure] = np.stack([own - reach, own + reach], axis=1).clip(*bounds)[sure]
+    if sure.any() and sure.sum() == (ranks > 0).sum():
+        rank_intervals[sure] = _rank_intervals(own[sure], resampled[sure], higher_is_better)
+    return Standings(own, intervals, ranks, rank_intervals, _beats(own, resampled, higher_is_better))
 
 
-def _laid(values: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """Halves' deviations from their mean, laid at the values; a half without a score deviates by nothing."""
+def _spread(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviation over the halves where there is a value, and how many these are; each (...,)."""
     known = np.isfinite(resampled)
-    middle = np.where(known, resampled, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    return values[:, None] + np.where(known, resampled - middle[:, None], 0)
+    halves = known.sum(axis=-1)
+    means = np.where(known, resampled, 0).sum(axis=-1) / np.maximum(halves, 1)
+    squares = np.where(known, resampled - means[..., None], 0) ** 2
+    return np.sqrt(squares.sum(axis=-1) / np.maximum(halves - 1, 1)), halves
+
+
+def _rank_intervals(values: np.ndarray, resampled: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Ranks when each half's deviations are laid at the values, widened as Student's t is against the normal."""
+    known = np.isfinite(resampled).all(axis=0)
+    halves = resampled[:, known]
+    if halves.shape[1] < LEAST_HALVES:
+        return np.zeros((len(values), 2), np.int64)
+    wider = stats.t.ppf((1 + LEVEL) / 2, halves.shape[1] - 1) / stats.norm.ppf((1 + LEVEL) / 2)
+    laid = values[:, None] + wider * (halves - halves.mean(axis=1, keepdims=True))
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return np.quantile(_ranks(laid, higher_is_better), tails, axis=1, method="inverted_cdf").T.astype(np.int64)
 
 
 def _ranks(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
@@ -95,8 +123,13 @@ def _ranks(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return np.where(np.isfinite(values), better + 1, 0)
 
 
-def _beats(signed: np.ndarray) -> np.ndarray:
-    """Share of columns in which a row is larger than another; equal counts half."""
-    more = (signed[:, None] > signed[None]).mean(axis=2)
-    equal = (signed[:, None] == signed[None]).mean(axis=2)
-    return more + equal / 2
+def _beats(values: np.ndarray, resampled: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    """Probability (S, S) that the true difference of a pair has the sign that makes the first the better one."""
+    gaps = (values[:, None] - values[None]) * (1 if higher_is_better else -1)
+    spreads, halves = _spread(resampled[:, None] - resampled[None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = stats.t.cdf(gaps / spreads, np.maximum(halves - 1, 1))
+    # Without any spread the sign alone decides.
+    chance = np.where(spreads > 0, chance, 0.5 * (1 + np.sign(gaps)))
+    chance[~np.isfinite(gaps) | (halves < LEAST_HALVES)] = np.nan
+    return chance

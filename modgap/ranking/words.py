@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from modgap.ranking.rank import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
+from modgap.ranking.scores import score
+from modgap.ranking.standings import LEAST_GROUPS
 
 __all__ = ["recommendation"]
 
@@ -34,8 +36,11 @@ def _choice(ranking: Ranking, table: ScoreTable, first: int) -> str:
     name, count = ranking.rows[first].name, int((table.sources > 0).sum())
     if count == 1:
         return f"{name} is the only source that could be scored by {ranking.by}; nothing is compared."
-    if not ranking.request.resamples:
-        return f"{name} is the first of {count} by {ranking.by}; without resamples nothing says how sure that is."
+    equal = [ranking.rows[n].name for n in np.flatnonzero(table.sources == 1)[1:]]
+    if equal:
+        return f"{name} and {', '.join(equal)} are equal by {ranking.by}, the first of {count}: it does not choose."
+    if not np.isfinite(np.delete(table.all.beats[first], first)[np.delete(table.sources, first) > 0]).all():
+        return f"{name} is the first of {count} by {ranking.by}; nothing says how sure that is{_why_unsure(ranking)}."
     tied = [int(n) for n in table.all.tied_with(first) if table.sources[n]]
     if not tied:
         return f"{name} is the first of {count} by {ranking.by}, told apart from all others at 95 %: transfer from it."
@@ -50,18 +55,32 @@ def _choice(ranking: Ranking, table: ScoreTable, first: int) -> str:
     )
 
 
+def _why_unsure(ranking: Ranking) -> str:
+    if not score(ranking.by).resampled:
+        return ", since it does not look at the samples"
+    return " without --resamples" if not ranking.request.resamples else ": too few samples or groups to take halves of"
+
+
 def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
     name = f"random:{ranking.rows[first].name}"
     number = next((n for n, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
     if number is None or not np.isfinite(table.all.values[number]):
         return
     chance = table.all.beats[first, number]
+    if not np.isfinite(chance):
+        worse = table.all.values[number] >= table.all.values[first]
+        chance = 0.0 if worse == table.higher_is_better and score(ranking.by).resampled else np.nan
     if chance >= 0.975:
         yield "The same architecture with random weights scores worse: the score sees what the source has learned."
+    elif chance <= 0.025:
+        yield (
+            "The same architecture with random weights scores better: by this score its pretraining does not help on "
+            "this target, and its place says nothing."
+        )
     elif np.isfinite(chance):
         yield (
             "It is not told apart from the same architecture with random weights: by this score its pretraining counts "
-            "for nothing on this target, and its place says nothing."
+            "for nothing on this target, and its place says little."
         )
 
 
@@ -109,5 +128,7 @@ def _caveats(ranking: Ranking) -> Iterator[str]:
         yield f"{len(failed)} of the sources could not be scored: {', '.join(row.name for row in failed)}."
     if target and target.samples < FEW:
         yield f"{target.samples} samples tell few sources apart."
+    if target and target.groups and target.groups < LEAST_GROUPS:
+        yield f"{target.groups} groups are too few to tell how sure this is: there are no intervals."
     if target and target.smallest < 5:
         yield f"The smallest class has {target.smallest} samples; what is said of it is little."

@@ -3,8 +3,9 @@
 import numpy as np
 
 from modgap.discrepancy import Estimate, estimate
+from modgap.errors import InputError
 from modgap.ranking.evidence import Evidence
-from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, SHARE, Score
 
 __all__ = ["SCORES"]
 
@@ -13,6 +14,12 @@ TRIALS = 100_000
 
 
 def _found(evidence: Evidence, estimator: str, null: int, seed: int) -> Estimate:
+    assert evidence.logits is not None
+    outputs = evidence.logits.shape[1]
+    if evidence.n_classes > outputs:
+        raise InputError(
+            f"the target has {evidence.n_classes} classes, more than the source's head, which has {outputs}"
+        )
     result = estimate(
         np.asarray(evidence.logits, np.float32), evidence.labels, groups=evidence.groups, estimators=[estimator],
         trials=TRIALS, null=null, bootstrap=0, seed=seed, threads=1,
@@ -39,16 +46,18 @@ def _montecarlo(evidence: Evidence, seed: int) -> float:
 SCORES = (
     Score(
         "discrepancy", "share got wrong by the best map of classes, on samples that it was not chosen by",
-        "MoNA, ICML 2024, equation 3, held out", _held_out, higher_is_better=False, tasks=ALL_TASKS, needs_logits=True,
+        "MoNA, ICML 2024, equation 3, held out", _held_out, higher_is_better=False,
+        bounds=SHARE, tasks=ALL_TASKS, needs_logits=True,
     ),
     Score(
         "discrepancy-calibrated", "share got wrong by the best map over what permuted labels give",
-        "MoNA, ICML 2024, equation 3, calibrated", _calibrated, higher_is_better=False, tasks=ALL_TASKS,
+        "MoNA, ICML 2024, equation 3, calibrated", _calibrated, higher_is_better=False,
+        bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
         needs_logits=True, usual=False,
     ),
     Score(
         "discrepancy-montecarlo", "the paper's: the smallest share got wrong over 100,000 random maps",
-        "MoNA, ICML 2024, algorithm 2", _montecarlo, higher_is_better=False, tasks=ALL_TASKS,
+        "MoNA, ICML 2024, algorithm 2", _montecarlo, higher_is_better=False, bounds=SHARE, tasks=ALL_TASKS,
         needs_logits=True, usual=False,
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.ranking.evidence import Evidence
-from modgap.ranking.score import Score
+from modgap.ranking.score import AT_MOST_ZERO, Score
 
 __all__ = ["SCORE", "gbc"]
 
@@ -43,5 +43,5 @@ def _of(evidence: Evidence, seed: int) -> float:
 
 SCORE = Score(
     "gbc", "overlap of the classes as Gaussians, on 64 principal components", "Pándy et al., CVPR 2022", _of,
-    higher_is_better=True,
+    higher_is_better=True, bounds=AT_MOST_ZERO,
 )  # fmt: skip

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from modgap.errors import InputError
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.folds import error_of, halves_order
-from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
 
 __all__ = ["SCORE", "neighbours_mean"]
 
@@ -25,6 +26,9 @@ def neighbours_mean(features: np.ndarray, targets: np.ndarray, asked: np.ndarray
 
     Returns:
         Predictions, shape (a, M), in the order of `asked`.
+
+    Raises:
+        InputError: When a sample has no neighbour outside its group.
     """
     unit = np.asarray(features, np.float32)
     norms = np.linalg.norm(unit, axis=1, keepdims=True)
@@ -37,6 +41,8 @@ def neighbours_mean(features: np.ndarray, targets: np.ndarray, asked: np.ndarray
         most = min(NEIGHBOURS, alike.shape[1] - 1)
         # Of equally near ones the first: a stable order gives the same on every machine.
         near = np.argsort(-alike, axis=1, kind="stable")[:, :most] if alike.shape[1] <= BLOCK else _nearest(alike, most)
+        if not np.isfinite(alike).any(axis=1).all():
+            raise InputError("a sample has no neighbour outside its own group")
         valid = np.isfinite(np.take_along_axis(alike, near, axis=1))
         weights = valid / np.maximum(valid.sum(axis=1, keepdims=True), 1)
         predicted[start : start + BLOCK] = np.einsum("ak,akm->am", weights, targets[near])
@@ -63,5 +69,5 @@ def _of(evidence: Evidence, seed: int) -> float:
 
 SCORE = Score(
     "knn", "error of the vote of five nearest neighbours by cosine, each sample without its own group",
-    "Cover and Hart, 1967", _of, higher_is_better=False, tasks=ALL_TASKS,
+    "Cover and Hart, 1967", _of, higher_is_better=False, bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modgap.ranking.score import Score
+from modgap.ranking.score import AT_MOST_ZERO, Score
 
 __all__ = ["SCORE", "leep"]
 
@@ -32,5 +32,6 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 SCORE = Score(
     "leep", "log expected empirical prediction through the source's classes", "Nguyen et al., ICML 2020",
-    lambda evidence, seed: leep(evidence.probabilities, evidence.labels), higher_is_better=True, needs_logits=True,
+    lambda evidence, seed: leep(evidence.probabilities, evidence.labels), higher_is_better=True,
+    bounds=AT_MOST_ZERO, needs_logits=True,
 )  # fmt: skip

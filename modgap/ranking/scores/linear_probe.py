@@ -5,7 +5,7 @@ import scipy.linalg
 
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.folds import error_of, folds_of
-from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
 
 __all__ = ["SCORE", "cross_validated_ridge"]
 
@@ -63,5 +63,5 @@ def _of(evidence: Evidence, seed: int) -> float:
 
 SCORE = Score(
     "linear-probe", "error of least squares on the features in five folds: share wrong, 1 - AP, or 1 - R2",
-    "Alain and Bengio, 2016", _of, higher_is_better=False, tasks=ALL_TASKS,
+    "Alain and Bengio, 2016", _of, higher_is_better=False, bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
 )  # fmt: skip

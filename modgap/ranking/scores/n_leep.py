@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from modgap.ranking.evidence import Evidence
-from modgap.ranking.score import Score
+from modgap.ranking.score import AT_MOST_ZERO, Score
 from modgap.ranking.scores.leep import leep
 
 __all__ = ["SCORE", "n_leep"]
@@ -49,5 +49,6 @@ def _floor(points: np.ndarray) -> float:
 
 
 SCORE = Score(
-    "n-leep", "LEEP on clusters of the features", "Li et al., CVPR 2021", n_leep, higher_is_better=True
+    "n-leep", "LEEP on clusters of the features", "Li et al., CVPR 2021", n_leep, higher_is_better=True,
+    bounds=AT_MOST_ZERO
 )  # fmt: skip

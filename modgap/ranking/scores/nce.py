@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modgap.ranking.score import Score
+from modgap.ranking.score import AT_MOST_ZERO, Score
 
 __all__ = ["SCORE", "nce"]
 
@@ -31,5 +31,6 @@ def nce(predicted: np.ndarray, labels: np.ndarray) -> float:
 SCORE = Score(
     "nce", "negative conditional entropy given the source's predicted class", "Tran et al., ICCV 2019",
     lambda evidence, seed: nce(evidence.probabilities.argmax(axis=1), evidence.labels), higher_is_better=True,
+    bounds=AT_MOST_ZERO,
     needs_logits=True,
 )  # fmt: skip

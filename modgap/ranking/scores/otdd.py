@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from modgap.ranking.evidence import Evidence
-from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
 from modgap.targets.splits import strata, stratified_subset
 
 __all__ = ["SCORE", "dataset_distance"]
@@ -67,6 +67,7 @@ def _some(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarr
 
 SCORE = Score(
     "otdd", "optimal transport distance of the target to labelled data of the source's own modality",
-    "Alvarez-Melis and Fusi, NeurIPS 2020", _of, higher_is_better=False, tasks=ALL_TASKS, needs_surrogate=True,
+    "Alvarez-Melis and Fusi, NeurIPS 2020", _of, higher_is_better=False,
+    bounds=AT_LEAST_ZERO, tasks=ALL_TASKS, needs_surrogate=True,
     usual=False,
 )  # fmt: skip
