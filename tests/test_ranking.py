@@ -362,7 +362,8 @@ def test_the_reason_is_told_where_the_score_that_decides_is_not_defined():
         score("discrepancy").of(many)
 
 
-def test_it_says_so_where_random_weights_are_better(found):
+def test_it_says_so_where_random_weights_are_better(small_images):
+    found = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend("serial"))
     table = found.tables[found.by]
     beats, values = table.all.beats.copy(), table.all.values.copy()
     first = int(np.flatnonzero(table.sources == 1)[0])
