@@ -370,7 +370,7 @@ def test_it_says_so_where_random_weights_are_better(small_images):
     rows = [*found.rows, replace(found.rows[first], name=f"random:{found.rows[first].name}", kind="control")]
     beats = np.pad(beats, (0, 1), constant_values=0.5)
     beats[first, -1] = 0.0
-    wider = replace(table.all, beats=beats, values=np.append(values, 0.0))
+    wider = replace(table.all, beats=beats, values=np.append(values, 0.0), ranks=np.append(table.all.ranks, 1))
     told = replace(table, all=wider, sources=np.append(table.sources, 0))
     text = " ".join(recommendation(replace(found, rows=tuple(rows), tables={found.by: told})))
     assert "random weights scores better" in text
