@@ -270,7 +270,7 @@ def run_until(command, reached, kill=signal.SIGKILL):
     """Start the command, wait until `reached()`, and kill it; gives its exit code and stderr."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 120
-    while not reached() and time.monotonic() < until and process.poll() is None:
+    while not (seen := reached()) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
     errors = None
     while errors is None:
@@ -280,7 +280,7 @@ def run_until(command, reached, kill=signal.SIGKILL):
         except subprocess.TimeoutExpired:
             # Python loses an interrupt that comes while it destroys an object; a user presses the keys again.
             continue
-    assert reached()
+    assert seen, errors
     return process.returncode, errors.strip()
 
 

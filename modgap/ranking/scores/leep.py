@@ -19,7 +19,7 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     Example:
         >>> round(leep(np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]), np.array([0, 0, 1])), 4)
-        -0.2678
+        -0.2449
     """
     joint = np.zeros((int(labels.max()) + 1, probabilities.shape[1]))
     for label in range(len(joint)):
