@@ -1,6 +1,6 @@
 """The source vit-fashion: does it know its own images, and are its features worth something on digits it never saw?
 
-    python benchmarks/vit_fashion.py [--quick] [--out FILE]    about five minutes on one core
+    python benchmarks/vit_fashion.py [--quick] [--out FILE]    about ten minutes on two cores
 
 Prints its accuracy on Fashion-MNIST's test images, and the error of a linear probe on mnist5k (500 handwritten digits a
 class) of its features beside two controls: raw pixels, and the same architecture with random weights. Features are
