@@ -7,6 +7,9 @@ from modgap.errors import OWN_TARGETS, UsageError
 
 __all__ = ["rank"]
 
+LEAST_RESAMPLES = 10
+"""As in modgap.ranking.standings, which a command's help must not import."""
+
 
 @click.command()
 @click.option("--target", metavar="NAME", required=True, help=f"Manifest's name, {OWN_TARGETS}.")
@@ -112,8 +115,11 @@ def _check(given: dict) -> None:
     for name, lowest in least.items():
         if given[name] is not None and given[name] < lowest:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
-    if given["resamples"] == 1:
-        raise UsageError("expected --resamples of at least 2, or 0 for no intervals; one says nothing of spread")
+    if 0 < given["resamples"] < LEAST_RESAMPLES:
+        raise UsageError(
+            f"expected --resamples of at least {LEAST_RESAMPLES}, or 0 for no intervals, got {given['resamples']}; "
+            "fewer say little of spread"
+        )
     if given["address"] and given["backend"] not in ("dask", "ray"):
         raise UsageError(f"--address applies to --backend dask and ray, not to {given['backend']}")
     if given["cluster_options"] and given["backend"] != "slurm":

@@ -424,7 +424,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     out = tmp_path / "out"
     done = modgap(
         "rank", "--target", small_images, "--sources", VIT, "--score", "knn", "--score", "leep",
-        "--resamples", "3", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
+        "--resamples", "10", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "lower is better" in done.stdout
@@ -452,7 +452,7 @@ def test_exit_code_says_that_a_source_failed(modgap, small_images):
     [
         (["--by", "lepe"], "unknown score 'lepe'"),
         (["--score", "nothing"], "unknown score 'nothing'"),
-        (["--resamples", "1"], "expected --resamples of at least 2, or 0"),
+        (["--resamples", "1"], "expected --resamples of at least 10, or 0"),
         (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
         (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
         (["--limit", "-1"], "expected --limit of at least 0"),

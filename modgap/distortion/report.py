@@ -14,7 +14,7 @@ from modgap.distortion.distort import DistortionRequest, Reading, SurrogateReadi
 from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.similarity import SimilarityGrid
 
-__all__ = ["GridCell", "grid_cells", "layer_grid", "reading_rows", "to_json"]
+__all__ = ["GridCell", "grid_cells", "layer_grid", "plain", "reading_rows", "to_json"]
 
 SCHEMA = 1
 
@@ -116,7 +116,7 @@ def to_json(source: str, found: Sequence[SurrogateReadings], request: Distortion
         "kind": "distortion",
         "source": source,
         "surrogates": [_surrogate(one) for one in found],
-        "request": _plain(asdict(request)),
+        "request": plain(asdict(request)),
         "seconds": round(seconds, 1),
         "provenance": {"modgap": __version__},
     }
@@ -126,13 +126,13 @@ def to_json(source: str, found: Sequence[SurrogateReadings], request: Distortion
 def _surrogate(found: SurrogateReadings) -> dict[str, Any]:
     return {
         "name": found.name,
-        "samples": _plain(dict(found.provenance)),
+        "samples": plain(dict(found.provenance)),
         "classes": list(found.classes),
         "trained_on": found.trained_on,
         "tested": found.tested,
         "chance": found.chance,
         "encoders": [_reading(reading) for reading in found.readings],
-        "grid": [_plain(asdict(cell)) for cell in grid_cells(found.readings)],
+        "grid": [plain(asdict(cell)) for cell in grid_cells(found.readings)],
     }
 
 
@@ -147,9 +147,9 @@ def _reading(reading: Reading) -> dict[str, Any]:
         "epoch": encoder.after,
         "seed": encoder.seed,
         "probes": {name: _without(asdict(result), "wrong", "predicted") for name, result in reading.probes.items()},
-        "difference": _plain(asdict(reading.difference)) if reading.difference else None,
+        "difference": plain(asdict(reading.difference)) if reading.difference else None,
         "similarity": {
-            name: {layer: _plain(asdict(each)) for layer, each in layers.items()}
+            name: {layer: plain(asdict(each)) for layer, each in layers.items()}
             for name, layers in reading.similarity.items()
         },
         "few_shot": None if reading.few_shot is None else _curve(reading.few_shot),
@@ -158,20 +158,20 @@ def _reading(reading: Reading) -> dict[str, Any]:
 
 
 def _curve(curve: FewShotCurve) -> dict[str, Any]:
-    return _plain({name: value.tolist() if name != "name" else value for name, value in asdict(curve).items()})
+    return plain({name: value.tolist() if name != "name" else value for name, value in asdict(curve).items()})
 
 
 def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Without what is one value a sample."""
-    return _plain({name: value for name, value in record.items() if name not in names})
+    return plain({name: value for name, value in record.items() if name not in names})
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has; it has no NaN."""
+def plain(value: Any) -> Any:
+    """A record as JSON has it: mappings, lists and plain values, None for NaN and infinity."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value

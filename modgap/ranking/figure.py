@@ -47,7 +47,7 @@ def _values(axes: Axes, ranking: Ranking, order: list[int], names: list[str]) ->
     tidy(axes, xlabel=f"{ranking.by} ({better} is better)")
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.label.set_fontsize(8.5)
-    told = "95 % intervals; " if ranking.request.resamples else ""
+    told = "95 % intervals; " if np.isfinite(table.all.intervals).any() else ""
     axes.set_title(f"{told}grey squares: random weights", fontsize=8.5)
 
 

@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from modgap.distortion.report import plain
 from modgap.ranking.rank import SOURCE, Ranking, ScoreTable, SourceRow
 from modgap.ranking.words import recommendation
 
@@ -89,7 +90,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "sources": [_row(ranking, number) for number in ranking.order()],
         "pairs": _pairs(ranking),
         "recommendation": recommendation(ranking),
-        "request": _plain(asdict(ranking.request)),
+        "request": plain(asdict(ranking.request)),
         "jobs": {stage: {"done": now, "found done": before} for stage, (now, before) in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},
@@ -112,18 +113,18 @@ def _row(ranking: Ranking, number: int) -> dict[str, Any]:
         "asked": row.asked,
         "reason": ranking.reason(number) or None,
         "rank": int(ranking.tables[ranking.by].sources[number]) or None,
-        "facts": _plain(row.facts),
+        "facts": plain(row.facts),
         "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
         "details": _details(row),
-        "provenance": _plain(row.provenance),
+        "provenance": plain(row.provenance),
     }
 
 
 def _score(table: ScoreTable, number: int) -> dict[str, Any]:
     low, high = (int(bound) for bound in table.rank_intervals[number])
     return {
-        "value": _plain(float(table.all.values[number])),
-        "interval": _plain(table.all.intervals[number].tolist()),
+        "value": plain(float(table.all.values[number])),
+        "interval": plain(table.all.intervals[number].tolist()),
         "higher_is_better": table.higher_is_better,
         "rank": int(table.sources[number]) or None,
         "rank_interval": [low, high] if low else None,
@@ -146,20 +147,9 @@ def _details(row: SourceRow) -> dict[str, Any] | None:
     if row.details is None:
         return None
     return {
-        "discrepancy": _plain(row.details.discrepancy),
+        "discrepancy": plain(row.details.discrepancy),
         "map": {"coordinates": row.details.coordinates.round(3).tolist(), "labels": row.details.labels.tolist()},
     }
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has; it has no NaN."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_json(ranking: Ranking) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.ranking.rank import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
 from modgap.ranking.scores import score
-from modgap.ranking.standings import LEAST_GROUPS
+from modgap.ranking.standings import LEAST_GROUPS, LEAST_HALVES
 
 __all__ = ["recommendation"]
 
@@ -58,7 +58,9 @@ def _choice(ranking: Ranking, table: ScoreTable, first: int) -> str:
 def _why_unsure(ranking: Ranking) -> str:
     if not score(ranking.by).resampled:
         return ", since it does not look at the samples"
-    return " without --resamples" if not ranking.request.resamples else ": too few samples or groups to take halves of"
+    if ranking.request.resamples < LEAST_HALVES:
+        return f" without {LEAST_HALVES} resamples or more"
+    return ": too few samples or groups to take halves of"
 
 
 def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
