@@ -1,19 +1,24 @@
 """Time of every score on 20,000 x 1,280 features of 100 classes, beside the peer's package where it is installed.
 
-    python benchmarks/scores.py [--samples 20000] [--width 1280] [--classes 100] [--outputs 1000]
+    python benchmarks/scores.py [--samples 20000] [--width 1280] [--classes 100] [--outputs 1000] [--workers 2]
 
-The features are Gaussian clouds about class means, the logits a noisy function of the class. The peer is
-transformer-ranker (H-score and LogME on the same features, in torch): pip install transformer-ranker.
+Each score is a job of one thread, and as many jobs run at a time as there are workers, as in `modgap rank`. The
+features are Gaussian clouds about class means, the logits a noisy function of the class. The peer is
+transformer-ranker (H-score and LogME on the same features, in torch), after ours with one thread each:
+pip install transformer-ranker.
 """
 
 import argparse
+import os
 import platform
 import time
 from collections.abc import Callable
 
+import joblib
 import numpy as np
 
 from modgap.ranking.evidence import Evidence
+from modgap.ranking.jobs import fix_threads
 from modgap.ranking.scores import score, score_names
 
 
@@ -51,33 +56,44 @@ def timed(function: Callable[[], float]) -> tuple[float, float]:
     return value, time.perf_counter() - began
 
 
+def scored(name: str, evidence: Evidence) -> tuple[float, float]:
+    """Value and seconds of a score in this process, nothing shared with other scores."""
+    fix_threads()
+    fresh = Evidence(evidence.features, evidence.labels, evidence.logits, surrogate=evidence.surrogate,
+                     facts=evidence.facts)  # fmt: skip
+    return timed(lambda: score(name).of(fresh))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("samples", 20_000), ("width", 1280), ("classes", 100), ("outputs", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
     evidence = made(given.samples, given.width, given.classes, given.outputs)
-    # Compiled once, as in any use after the first.
+    # Compiled once, as in any use after the first; workers are started too.
     small = made(200, 32, given.classes // 10, 50)
-    for name in score_names():
-        score(name).of(small)
-    other = peers(evidence)
-    print(
-        f"{given.samples:,} x {given.width:,}, {given.classes} classes, {given.outputs:,} outputs; {platform.machine()}"
-    )
-    print(f"{'score':26}{'value':>12}{'s':>8}   peer: value, s, ratio")
-    total = shared = 0.0
-    began = time.perf_counter()
-    for name in score_names():
-        value, seconds = timed(lambda name=name: score(name).of(evidence))
-        total += seconds
-        line = f"{name:26}{value:12.5g}{seconds:8.2f}"
-        if name in other:
-            theirs, their_seconds = timed(other[name])
-            shared += their_seconds
-            line += f"   {theirs:.5g}, {their_seconds:.2f} s, {their_seconds / seconds:.1f} x"
-        print(line, flush=True)
-    print(f"all scores {total:.1f} s (wall {time.perf_counter() - began - shared:.1f} s)")
+    with joblib.Parallel(given.workers) as parallel:
+        parallel(joblib.delayed(scored)(name, small) for name in score_names() for _ in range(given.workers))
+        began = time.perf_counter()
+        found = parallel(joblib.delayed(scored)(name, evidence) for name in score_names())
+        wall = time.perf_counter() - began
+    print(f"{given.samples:,} x {given.width:,}, {given.classes} classes, {given.outputs:,} outputs; "
+          f"{platform.machine()}, {given.workers} workers of one thread")  # fmt: skip
+    print(f"{'score':26}{'value':>12}{'s':>8}")
+    for name, (value, seconds) in zip(score_names(), found, strict=True):
+        print(f"{name:26}{value:12.5g}{seconds:8.2f}")
+    print(f"all scores: {sum(seconds for _, seconds in found):.1f} s of a core, {wall:.1f} s of wall time")
+    compare(evidence)
+
+
+def compare(evidence: Evidence) -> None:
+    """The peer's scores and ours, one after the other, one thread each."""
+    fix_threads()
+    for name, theirs in peers(evidence).items():
+        value, seconds = scored(name, evidence)
+        other, took = timed(theirs)
+        print(f"{name}: {value:.5g} in {seconds:.2f} s; peer {other:.5g} in {took:.2f} s, {took / seconds:.1f} x")
 
 
 if __name__ == "__main__":

@@ -16,15 +16,17 @@ from modgap.errors import InputError, UsageError
 from modgap.logits import LogitsRequest, source_logits
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
+from modgap.ranking.compare import compare
 from modgap.ranking.evidence import Evidence
 from modgap.ranking.extraction import evidence_of, extract
+from modgap.ranking.halves import half_sample
 from modgap.ranking.jobs import Failure, ScoreJob
 from modgap.ranking.page import render, write_page
 from modgap.ranking.rank import RankRequest, rank
 from modgap.ranking.report import table_rows, to_csv, to_dict
 from modgap.ranking.scores import score, score_names
 from modgap.ranking.sources import named_sources
-from modgap.ranking.standings import half_sample, standings
+from modgap.ranking.standings import standings
 from modgap.ranking.words import recommendation
 from modgap.sources import open_source
 from modgap.targets import open_target
@@ -206,6 +208,26 @@ def test_jobs_are_done_once_and_failures_are_told(small_images, own_cache):
         str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend("serial")
     )
     assert more.jobs["scores"][0] == 2 * 2
+
+
+def test_sources_in_hand_are_compared_as_the_command_compares_them(small_images, own_cache):
+    request = RankRequest(scores=("knn",), by="knn", resamples=10, input_size=32, controls=False, raw=False)
+    found = rank(str(small_images), [VIT, CNN], request, Backend("serial")).tables["knn"].all
+    passes = {
+        name: extract(name, open_target(str(small_images)), LogitsRequest(input_size=32, batch_size=16, head="auto"))
+        for name in (VIT, CNN)
+    }
+    by_hand = compare("knn", {name: evidence_of(one.key) for name, one in passes.items()}, resamples=10)
+    for field in ("values", "intervals", "ranks", "rank_intervals", "beats"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(by_hand, field))
+
+
+def test_sources_in_hand_must_be_of_the_same_samples():
+    one = Evidence(np.eye(4), np.array([0, 1, 0, 1]))
+    with pytest.raises(InputError, match="source b: its labels are not those of the first"):
+        compare("knn", {"a": one, "b": replace(one, labels=one.labels[::-1])})
+    with pytest.raises(InputError, match="at least"):
+        compare("knn", {})
 
 
 EIGHT = ",".join(

@@ -12,10 +12,11 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.errors import InputError, UsageError
-from modgap.ranking.evidence import Evidence
+from modgap.ranking.evidence import Evidence, principal
 from modgap.ranking.folds import folds_of
 from modgap.ranking.scores import DEFAULT, score, score_names, usual_scores
 from modgap.ranking.scores.gbc import gbc
+from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
 from modgap.ranking.scores.knn import neighbours_mean
 from modgap.ranking.scores.leep import leep
 from modgap.ranking.scores.linear_probe import STRENGTHS, cross_validated_ridge
@@ -169,6 +170,23 @@ def test_scores_equal_their_naive_twins(seed, n, width):
     assert score("h-score-shrunk").of(one) == pytest.approx(naive_h(one, shrunk=True), rel=1e-9)
     assert score("transrate").of(one) == pytest.approx(naive_transrate(features, labels), rel=1e-9)
     assert gbc(features, labels) == pytest.approx(naive_gbc(features, labels), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "width"), [(300, 20), (20, 90), (50, 50)])
+def test_shrinkage_is_scikit_learns(n, width):
+    points = np.random.default_rng(n).standard_normal((n, width)) * np.linspace(0.1, 5, width)
+    centred = points - points.mean(0)
+    variances = np.linalg.eigvalsh(centred.T @ centred / n)
+    assert ledoit_wolf_shrinkage(centred, variances) == pytest.approx(LedoitWolf().fit(points).shrinkage_, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "width"), [(30, 8), (8, 30), (12, 12)])
+def test_principal_is_the_singular_value_decomposition(n, width):
+    rows = np.random.default_rng(1).standard_normal((n, 3)) @ np.random.default_rng(2).standard_normal((3, width))
+    squares, components = principal(rows)
+    np.testing.assert_allclose(squares[::-1], np.linalg.svd(rows, compute_uv=False)[:3] ** 2, rtol=1e-9)
+    np.testing.assert_allclose(rows @ components @ components.T, rows, atol=1e-9)
+    assert principal(np.zeros((4, 2)))[0].tolist() == [0]
 
 
 def test_ridge_across_folds_is_scikit_learns():
@@ -339,4 +357,4 @@ def test_parc_of_constant_features_is_zero():
 def test_transrate_of_one_class_is_zero():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((20, 4))
-    assert transrate(points - points.mean(0), np.zeros(20, int)) == pytest.approx(0)
+    assert transrate(Evidence(points, np.zeros(20, int)).moments, np.zeros(20, int)) == pytest.approx(0)

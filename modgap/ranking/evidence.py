@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from modgap.errors import InputError
 
-__all__ = ["Evidence", "Moments"]
+__all__ = ["Evidence", "Moments", "principal"]
 
 CLASSES, SEVERAL, VALUES = "classes", "several labels", "values"
 
@@ -22,18 +22,17 @@ class Moments:
 
     Attributes:
         centred: Features minus their mean, double precision, shape (n, D).
-        covariance: Of the features, with n - 1 below, shape (D, D).
-        variances: Of the principal components, ascending, shape (D,).
-        components: One a column, in that order, shape (D, D).
+        variances: Of the principal components, ascending, with n - 1 below, shape (r,); those of no variance are left
+            out, but for one where there is no other.
+        components: One a column, in that order, shape (D, r).
     """
 
     centred: np.ndarray
-    covariance: np.ndarray
     variances: np.ndarray
     components: np.ndarray
 
     def projected(self, most: int) -> np.ndarray:
-        """The samples on the `most` components of the largest variance, largest first, shape (n, min(most, D))."""
+        """The samples on the `most` components of the largest variance, largest first, shape (n, min(most, r))."""
         return self.centred @ self.components[:, ::-1][:, :most]
 
 
@@ -110,9 +109,24 @@ class Evidence:
 
     @functools.cached_property
     def moments(self) -> Moments:
-        """The features' covariance and principal components."""
+        """The features' mean taken off, and their principal components."""
         features = np.asarray(self.features, np.float64)
         centred = features - features.mean(axis=0)
-        covariance = centred.T @ centred / max(1, len(centred) - 1)
-        variances, components = scipy.linalg.eigh(covariance)
-        return Moments(centred, covariance, np.maximum(variances, 0), components)
+        squares, components = principal(centred)
+        return Moments(centred, squares / max(1, len(centred) - 1), components)
+
+
+def principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the nonzero singular values of rows (n, D), ascending, (r,), and the right vectors (D, r); r >= 1.
+
+    By the smaller of the two products of rows with themselves, which for 20,000 x 1,280 takes a fifth of the time of
+    their singular value decomposition.
+    """
+    n, width = rows.shape
+    squares, vectors = scipy.linalg.eigh(rows.T @ rows if n >= width else rows @ rows.T, driver="evd")
+    kept = squares > max(n, width) * np.finfo(np.float64).eps * squares[-1]
+    kept[-1] = True
+    squares = np.maximum(squares[kept], 0)
+    if n >= width:
+        return squares, vectors[:, kept]
+    return squares, rows.T @ (vectors[:, kept] / np.sqrt(np.where(squares > 0, squares, 1)))

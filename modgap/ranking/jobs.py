@@ -11,10 +11,9 @@ import numpy as np
 
 from modgap.cache import entry_path, key_of
 from modgap.errors import InputError, UsageError, first_line
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.extraction import Extracted, evidence_of, extract
+from modgap.ranking.halves import on_halves
 from modgap.ranking.scores import score
-from modgap.ranking.standings import LEAST_GROUPS, half_sample
 from modgap.row_store import keep, sound_entry
 
 __all__ = ["ExtractJob", "Failure", "ScoreJob", "accelerators", "fix_threads"]
@@ -62,11 +61,6 @@ def _device_of_worker(asked: str) -> str:
     count = accelerators(asked)
     number = re.search(r"\d+$", multiprocessing.current_process().name)
     return f"cuda:{int(number[0]) % count}" if count > 1 and number else asked
-
-
-def _too_few(evidence: Evidence) -> bool:
-    """Whether halves of the groups would say nothing."""
-    return evidence.groups is not None and len(np.unique(evidence.groups)) < LEAST_GROUPS
 
 
 @dataclass(frozen=True)
@@ -139,12 +133,14 @@ class ScoreJob:
         if found is not None:
             return found
         fix_threads()
+        own = score(self.score)
         try:
             evidence = evidence_of(self.evidence)
         except InputError as error:
             return Failure(str(error))
         try:
-            values = self._values(evidence)
+            whole = [own.of(evidence, self.seed)] if self.first < 0 else []
+            halves = on_halves(own, evidence, self.seed, range(max(self.first, 0), self.last))
         except UsageError as error:
             # A library that is not here may be here the next time.
             return Failure(str(error))
@@ -156,25 +152,9 @@ class ScoreJob:
             return Failure(reason)
         except Exception as error:  # the same of a score
             return Failure(f"{type(error).__name__}: {first_line(error)}")
+        values = np.array([*whole, *halves], np.float64)
         keep(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
         return values
-
-    def _values(self, evidence: Evidence) -> np.ndarray:
-        own = score(self.score)
-        if self.first >= 0 and _too_few(evidence):
-            return np.full(self.last - self.first, np.nan)
-        values = []
-        for number in range(self.first, self.last):
-            if number < 0:
-                values.append(own.of(evidence, self.seed))
-                continue
-            try:
-                values.append(own.of(evidence.only(half_sample(evidence, self.seed, number)), self.seed))
-            except UsageError:
-                raise
-            except (InputError, ValueError, ZeroDivisionError, np.linalg.LinAlgError):
-                values.append(float("nan"))
-        return np.array(values, np.float64)
 
     def describe(self) -> str:
         """For progress and logs."""

@@ -6,32 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from modgap.ranking.evidence import Evidence
-from modgap.targets.splits import strata, stratified_order
-
-__all__ = ["LEAST_GROUPS", "LEAST_HALVES", "Standings", "half_sample", "standings"]
+__all__ = ["LEAST_HALVES", "Standings", "standings"]
 
 LEVEL = 0.95
 LEAST_HALVES = 10
 """Halves on which a score must be defined for a spread to be told."""
-LEAST_GROUPS = 10
-"""Groups below which halves of them say nothing."""
-
-
-def half_sample(evidence: Evidence, seed: int, number: int) -> np.ndarray:
-    """Rows of a random half of the samples, by class and with groups whole; a function of labels, groups, seed, number.
-
-    Without replacement: copies of a sample would be each other's nearest neighbours. Where a class has one group only,
-    half of all groups whatever their class.
-    """
-    own = int(np.random.SeedSequence([seed, 0x4A1F, number]).generate_state(1)[0])
-    labels, units = strata(evidence.labels), np.arange(len(evidence))
-    if evidence.groups is not None:
-        units = np.unique(evidence.groups, return_inverse=True)[1]
-        owners = labels[np.unique(units, return_index=True)[1]]
-        if np.unique(owners, return_counts=True)[1].min() < 2:
-            labels = np.zeros_like(labels)
-    return np.flatnonzero(stratified_order(labels, units, own) < 0.5)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from modgap.ranking.halves import LEAST_GROUPS
 from modgap.ranking.rank import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
 from modgap.ranking.scores import score
-from modgap.ranking.standings import LEAST_GROUPS, LEAST_HALVES
+from modgap.ranking.standings import LEAST_HALVES
 
 __all__ = ["recommendation"]
 

@@ -1,8 +1,8 @@
 """LogME: evidence of a Bayesian linear model from features to what is to be predicted."""
 
 import numpy as np
-import scipy.linalg
 
+from modgap.ranking.evidence import principal
 from modgap.ranking.score import ALL_TASKS, Score
 
 __all__ = ["SCORE", "logme"]
@@ -25,24 +25,16 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     Returns:
         Natural logarithm of the evidence divided by n; higher is better. It depends on the unit of values.
     """
-    left, squares = _left_vectors(np.asarray(features, np.float64))
-    projections = (left.T @ targets) ** 2
+    squares, projections = _projections(np.asarray(features, np.float64), targets)
     remainders = np.maximum((targets**2).sum(axis=0) - projections.sum(axis=0), 0)
     return float(np.mean([_evidence(squares, x2, r, len(features)) for x2, r in zip(projections.T, remainders)]))  # noqa: B905
 
 
-def _left_vectors(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (n, k) of the nonzero singular values, and their squares (k,)."""
-    n, width = features.shape
-    if n > 2 * width:
-        # A thin matrix of the same singular values, three times faster than decomposing the tall one.
-        basis, triangle = scipy.linalg.qr(features, mode="economic", check_finite=False)
-        left, values, _ = scipy.linalg.svd(triangle, full_matrices=False, check_finite=False)
-        left = basis @ left
-    else:
-        left, values, _ = scipy.linalg.svd(features, full_matrices=False, check_finite=False)
-    kept = values > (values.max() if len(values) else 0) * max(n, width) * np.finfo(np.float64).eps
-    return left[:, kept], values[kept] ** 2
+def _projections(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the nonzero singular values, (r,), and of the targets on the left vectors, (r, M)."""
+    squares, right = principal(features)
+    turned = right.T @ (features.T @ targets)
+    return squares, turned**2 / np.maximum(squares, np.finfo(np.float64).tiny)[:, None]
 
 
 def _evidence(sigma: np.ndarray, x2: np.ndarray, rest: float, n: int) -> float:

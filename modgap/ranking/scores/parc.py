@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from modgap.ranking.evidence import Evidence
+from modgap.ranking.evidence import Evidence, principal
 from modgap.ranking.score import ALL_TASKS, Score
 from modgap.targets.splits import stratified_subset
 
@@ -48,14 +48,14 @@ def _of(evidence: Evidence, seed: int) -> float:
         return _of(evidence.only(stratified_subset(evidence.labels, MOST_SAMPLES, seed)), seed)
     if len(evidence) > MOST_SAMPLES:
         return _of(evidence.only(np.sort(np.random.default_rng(seed).permutation(len(evidence))[:MOST_SAMPLES])), seed)
-    centred = evidence.moments.centred
+    features = np.asarray(evidence.features, np.float64)
+    centred = features - features.mean(axis=0)
     spread = centred.std(axis=0)
     standard = centred[:, spread > 0] / spread[spread > 0]
     if not standard.shape[1]:
         return 0.0
     if standard.shape[1] > MOST_COMPONENTS:
-        left, values, _ = np.linalg.svd(standard, full_matrices=False)
-        standard = left[:, :MOST_COMPONENTS] * values[:MOST_COMPONENTS]
+        standard = standard @ principal(standard)[1][:, ::-1][:, :MOST_COMPONENTS]
     targets = evidence.one_hot
     # A single value has no correlation with itself over its one column; its sign beside it has.
     return parc(standard, targets if targets.shape[1] > 1 else np.hstack([targets, -targets]))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from modgap.ranking.evidence import Moments
 from modgap.ranking.score import Score
 
 __all__ = ["SCORE", "transrate"]
@@ -9,20 +10,21 @@ __all__ = ["SCORE", "transrate"]
 EPSILON = 1e-4
 
 
-def transrate(centred: np.ndarray, labels: np.ndarray, epsilon: float = EPSILON) -> float:
+def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) -> float:
     """R(Z) - sum over classes of n_c / n R(Z_c) with R(Z) = logdet(I + Z'Z / (n epsilon)) / 2 (Huang et al. 2022).
 
     Args:
-        centred: Features minus their mean, double precision, shape (n, D).
+        moments: Of the features.
         labels: Target classes 0..K-1, shape (n,).
         epsilon: Distortion that coding allows, in the features' squared unit.
 
     Returns:
         At least 0; higher is better. It depends on the features' unit.
     """
-    counts = np.bincount(labels)
-    within = [_rate(centred[labels == label], epsilon) for label in range(len(counts))]
-    return float(_rate(centred, epsilon) - counts / len(labels) @ np.array(within))
+    counts, n = np.bincount(labels), len(labels)
+    whole = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
+    within = [_rate(moments.centred[labels == label], epsilon) for label in range(len(counts))]
+    return float(whole - counts / n @ np.array(within))
 
 
 def _rate(points: np.ndarray, epsilon: float) -> float:
@@ -34,5 +36,5 @@ def _rate(points: np.ndarray, epsilon: float) -> float:
 
 SCORE = Score(
     "transrate", "coding rate of the features less that within classes", "Huang et al., ICML 2022",
-    lambda evidence, seed: transrate(evidence.moments.centred, evidence.labels), higher_is_better=True,
+    lambda evidence, seed: transrate(evidence.moments, evidence.labels), higher_is_better=True,
 )  # fmt: skip
