@@ -2,7 +2,17 @@
 
 import click
 
-from modgap.cli.options import OWN, own_data, own_data_options
+from modgap.cli.options import (
+    OWN,
+    device_option,
+    dtype_option,
+    input_size_option,
+    own_data,
+    own_data_options,
+    pseudo_classes_option,
+    representation_option,
+    split_option,
+)
 from modgap.errors import OWN_TARGETS, UsageError
 
 __all__ = ["discrepancy"]
@@ -61,30 +71,20 @@ LOGITS_EXCLUDE = (
     help="Resamples of the held-out interval where the target has groups; 0 for no interval.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
-@click.option(
-    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
-    help="Part of the target's samples.",
-)  # fmt: skip
+@split_option
 @click.option("--limit", type=int, help="At most so many samples, chosen by seed, in proportion to the classes.")
-@click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
-@click.option(
-    "--representation",
-    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
-    help="How series and sound enter.",
-)
+@input_size_option
+@representation_option
 @own_data_options
 @click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
 @click.option(
     "--embedder", metavar="native|RUN_DIR", default="native", show_default=True,
     help="What takes the samples in: the source's own, or that of a run's first stage, on samples it never saw.",
 )  # fmt: skip
-@click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@pseudo_classes_option
+@device_option
 @click.option("--batch-size", default="auto", show_default=True, help="Samples at a time through the source.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-    help="Precision of the source; other than float32 is mixed.",
-)  # fmt: skip
+@dtype_option
 @click.option("--threads", type=int, help="Threads of the estimators; all cores if absent. Changes no result.")
 @click.option("--out", metavar="DIR", help="Write result.json and figures there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")

@@ -4,6 +4,7 @@ import time
 
 import click
 
+from modgap.cli.options import device_option, dtype_option, input_size_option
 from modgap.errors import UsageError
 
 __all__ = ["distortion"]
@@ -47,14 +48,11 @@ __all__ = ["distortion"]
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the surrogates.")
 @click.option("--limit", type=int, default=5000, show_default=True, help="At most so many samples of a surrogate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of probes, intervals and maps.")
-@click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
+@input_size_option
 @click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@device_option
 @click.option("--batch-size", type=int, help="Samples at a time through the encoder; found if absent.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-    help="Precision of the encoder; other than float32 is mixed.",
-)  # fmt: skip
+@dtype_option
 @click.option("--threads", type=int, default=1, show_default=True, help="Of the maps. Changes no result.")
 @click.option("--out", metavar="DIR", help="Write distortion.json and figures there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")

@@ -8,11 +8,33 @@ import click
 if TYPE_CHECKING:
     from modgap.targets import OwnData
 
-__all__ = ["OWN", "own_data", "own_data_options"]
+__all__ = [
+    "OWN", "device_option", "dtype_option", "input_size_option", "own_data", "own_data_options",
+    "pseudo_classes_option", "representation_option", "split_option",
+]  # fmt: skip
 
 OWN = ("kind", "label", "series", "time", "group", "x", "y")
 """What data of one's own does not say of itself."""
 
+split_option = click.option(
+    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
+    help="Part of the target's samples.",
+)  # fmt: skip
+input_size_option = click.option(
+    "--input-size", type=int, metavar="PX", help="Height and width of a source's input; its own if absent."
+)
+representation_option = click.option(
+    "--representation", type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
+    help="How series and sound enter.",
+)  # fmt: skip
+pseudo_classes_option = click.option(
+    "--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+dtype_option = click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+    help="Precision of a source; other than float32 is mixed.",
+)  # fmt: skip
 OPTIONS = (
     click.option("--place", metavar="DIR", help="Folder in which the target's files lie; found by itself if absent."),
     click.option(

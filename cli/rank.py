@@ -2,7 +2,15 @@
 
 import click
 
-from modgap.cli.options import own_data, own_data_options
+from modgap.cli.options import (
+    dtype_option,
+    input_size_option,
+    own_data,
+    own_data_options,
+    pseudo_classes_option,
+    representation_option,
+    split_option,
+)
 from modgap.errors import OWN_TARGETS, UsageError
 
 __all__ = ["rank"]
@@ -31,34 +39,23 @@ LEAST_RESAMPLES = 10
 )  # fmt: skip
 @click.option("--no-controls", is_flag=True, help="Leave out the same architectures with random weights.")
 @click.option("--no-raw", is_flag=True, help="Leave out the row of the samples' own values.")
-@click.option(
-    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
-    help="Part of the target's samples.",
-)  # fmt: skip
+@split_option
 @click.option(
     "--limit", type=int, default=2000, show_default=True,
     help="At most so many samples, chosen by seed, in proportion to the classes; 0 for all.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
-@click.option(
-    "--input-size", type=int, metavar="PX", help="Height and width of the sources' input; their own if absent."
-)
-@click.option(
-    "--representation", type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
-    help="How series and sound enter.",
-)  # fmt: skip
+@input_size_option
+@representation_option
 @own_data_options
-@click.option("--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values.")
+@pseudo_classes_option
 @click.option(
     "--head", default="auto", show_default=True,
     help="auto: the source's own, or one fitted on labelled data of its modality; own, none, or probe:SURROGATE.",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; one process a CUDA device.")
 @click.option("--batch-size", type=int, default=16, show_default=True, help="Samples at a time through a source.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-    help="Precision of the sources; other than float32 is mixed.",
-)  # fmt: skip
+@dtype_option
 @click.option(
     "--backend", type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]), default="loky", show_default=True,
     help="Where the jobs run; changes no result.",

@@ -2,7 +2,7 @@
 
 import click
 
-from modgap.cli.options import own_data, own_data_options
+from modgap.cli.options import device_option, input_size_option, own_data, own_data_options
 from modgap.errors import UsageError
 
 __all__ = ["train"]
@@ -24,9 +24,9 @@ __all__ = ["train"]
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--limit", type=int, help="At most so many samples of each split, in proportion to the classes.")
-@click.option("--input-size", type=int, metavar="PX", help="Height and width of the source's input; its own if absent.")
+@input_size_option
 @click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@device_option
 @own_data_options
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, to DIR/tensorboard.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as one JSON document.")

@@ -41,9 +41,7 @@ def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, 
     first = next(iter(sources.values()))
     for each, evidence in sources.items():
         if not np.array_equal(evidence.labels, first.labels):
-            raise InputError(
-                f"source {each}: its labels are not those of the first; give all the same samples"
-            )
+            raise InputError(f"source {each}: its labels are not those of the first; give all the same samples")
     values = [own.of(evidence, seed) for evidence in sources.values()]
     halves = np.array([on_halves(own, evidence, seed, range(resamples)) for evidence in sources.values()])
     return standings(values, halves, higher_is_better=own.higher_is_better, bounds=own.bounds)
