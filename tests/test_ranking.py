@@ -184,6 +184,12 @@ def test_a_lost_worker_costs_its_job_only(tmp_path):
     assert found == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
 
 
+def test_ray_gives_every_result_and_a_lost_worker_costs_its_job_only(tmp_path):
+    pytest.importorskip("ray", reason="Ray, 80 MB, is in modgap[distributed] and not among what tests install")
+    jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
+    assert dict(run_jobs(jobs, Backend("ray", 2))) == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
+
+
 def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
     backend = Backend("slurm", options={"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5})
     assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]

@@ -146,7 +146,7 @@ def _ray(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     except ImportError as error:
         raise UsageError("--backend ray needs Ray: pip install 'modgap[distributed]'") from error
     own = {} if backend.address else {"num_cpus": backend.processes, "include_dashboard": False}
-    ray.init(address=backend.address, log_to_driver=False, **own)
+    ray.init(address=backend.address, log_to_driver=False, logging_level="ERROR", **own)
     try:
         run = ray.remote(num_cpus=1, max_retries=TRIES)(_numbered)
         left = [run.remote(number, job) for number, job in enumerate(jobs)]
