@@ -6,7 +6,9 @@
 
 The truth is the test error after fine-tuning everything on small images and 200 samples at most, over three seeds: a
 probe as truth would be circular, since a probe is one of the scores. The scores see the training samples only. Over all
-sources (random weights among them) and among the pretrained ones alone; intervals are over targets.
+sources (random weights among them) and among the pretrained ones alone; intervals are over targets, by Student's t.
+Beside the scores stand the sources' size, a choice at random, the best of all random weights, and one fine-tuning of
+each source judged by the other seeds, which is what the truth itself can tell.
 """
 
 import argparse
@@ -18,14 +20,13 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from choice.judge import agreement, normalised_regret, over_targets, scratch_errors
+from choice.tables import print_agreement, print_truth
 from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, result_of, trials, work
 
 from modgap import __version__
-from modgap.cli.output import print_table
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import RankRequest, rank
-from modgap.ranking.scores import score, score_names
+from modgap.ranking.scores import score_names
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 SECONDS_UNKNOWN = 60.0
@@ -62,29 +63,23 @@ def _worked(trial: Trial, folder: Path, runs: Path) -> tuple[Trial, dict]:
 
 def report(folder: Path, workers: int) -> None:
     """The truth, the scores, and how they agree."""
-    done = {target: errors for target in TARGETS if (errors := errors_of(target, folder))}
+    done = {target: errors_of(target, folder) for target in TARGETS}
     whole = {target: errors for target, errors in done.items() if set(errors) == set(SOURCES)}
     print(f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, modgap {__version__}; targets with all sources "
           f"done: {', '.join(whole) or 'none'}")  # fmt: skip
     if not whole:
         return
-    _print_truth(whole)
+    print_truth(whole, SOURCES)
     began = time.perf_counter()
     scored = {target: _scored(target, workers) for target in whole}
-    print(f"scores: {time.perf_counter() - began:.0f} s with {workers} workers")
-    (folder / "scores.json").write_text(json.dumps(scored, indent=1) + "\n")
-    for title, sources in (("all sources", SOURCES), ("pretrained sources alone", PRETRAINED)):
-        _print_agreement(title, sources, whole, scored)
-
-
-def _print_truth(whole: dict[str, dict[str, list[float]]]) -> None:
-    rows = [[source, *(_told(errors[source]) for errors in whole.values())] for source in SOURCES]
-    print_table(["source", *whole], rows, "test error in %, mean ± sd (seeds) after fine-tuning")
-
-
-def _told(values: list[float]) -> str:
-    sd = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3g}{sd} ({len(values)})"
+    print(f"scores of {len(SOURCES)} sources on {len(whole)} targets: {time.perf_counter() - began:.0f} s with "
+          f"{workers} workers")  # fmt: skip
+    agreement = {
+        title: print_agreement(title, whole, scored, sources)
+        for title, sources in (("all sources", SOURCES), ("pretrained sources alone", PRETRAINED))
+    }
+    found = {"targets": list(whole), "scores": scored, "agreement": agreement}
+    folder.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
@@ -99,42 +94,6 @@ def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
             for row, value in zip(found.rows, table.all.values, strict=True)
         }
     return values
-
-
-def _print_agreement(title: str, sources: tuple[str, ...], whole: dict, scored: dict) -> None:
-    rows = []
-    for name in score_names():
-        taus, regrets, counted = [], [], 0
-        for target, errors in whole.items():
-            own = scored[target][name]
-            there = [source for source in sources if own[source] is not None]
-            if len(there) < 3:
-                continue
-            counted += len(there)
-            truth = np.array([np.mean(errors[source]) for source in there])
-            values = np.array([own[source] for source in there], float)
-            taus.append(agreement(values, truth))
-            # The best of all sources is what a choice is measured by, also where the score cannot judge it.
-            least = min(np.mean(errors[source]) for source in sources)
-            regrets.append(normalised_regret(values, truth) + truth.min() - least)
-        direction = "higher" if score(name).higher_is_better else "lower"
-        rows.append([name, direction, f"{counted}", _interval(over_targets(taus)), _interval(over_targets(regrets))])
-    rows.append(["any at random", "", "", "0", _interval(over_targets(_by_chance(sources, whole)))])
-    if sources == PRETRAINED:
-        scratch = [min(scratch_errors(e)) - min(np.mean(e[s]) for s in sources) for e in whole.values()]
-        rows.append(["best from scratch", "", "", "", _interval(over_targets(scratch))])
-    print_table(["score", "better", "judged", "weighted Kendall tau [95 %]", "regret in points of error [95 %]"], rows,
-                f"{title}, mean over {len(whole)} targets")  # fmt: skip
-
-
-def _by_chance(sources: tuple[str, ...], whole: dict) -> list[float]:
-    truths = [np.array([np.mean(errors[source]) for source in sources]) for errors in whole.values()]
-    return [float(truth.mean() - truth.min()) for truth in truths]
-
-
-def _interval(found: tuple[float, float, float]) -> str:
-    mean, low, high = found
-    return "-" if not np.isfinite(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def main() -> None:

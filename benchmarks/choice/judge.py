@@ -1,41 +1,97 @@
 """How each score agrees with the truth: weighted Kendall tau and regret of its first choice, over targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import weightedtau
+from scipy import stats
 
-__all__ = ["agreement", "normalised_regret", "over_targets", "scratch_errors"]
+__all__ = ["Verdict", "agreement", "another_seed", "judged", "over_targets", "regret"]
 
-RESAMPLES = 10_000
+LEAST_SOURCES = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A way of choosing against the truth, one value a target; NaN where it could not judge.
+
+    Attributes:
+        taus: Weighted Kendall tau, in [-1, 1], shape (T,).
+        regrets: Error of its first choice above the least of all sources, in points, shape (T,).
+        sources: How many sources it could judge, over all targets.
+    """
+
+    taus: np.ndarray
+    regrets: np.ndarray
+    sources: int
 
 
 def agreement(scores: np.ndarray, errors: np.ndarray) -> float:
     """Weighted Kendall tau of scores (S,), higher is better, and errors (S,): 1 for the same order of sources.
 
-    Sources that stand high weigh more, hyperbolically (Vigna 2015), from both orders.
+    Sources that stand high weigh more, hyperbolically (Vigna 2015), from both orders. NaN where all scores are equal.
     """
-    return float(weightedtau(scores, -errors).statistic)
+    return float(stats.weightedtau(scores, -errors).statistic)
 
 
-def normalised_regret(scores: np.ndarray, errors: np.ndarray) -> float:
-    """Error of the first choice above the least, in percentage points of error; of equal firsts the mean."""
-    firsts = scores == scores.max()
-    return float(errors[firsts].mean() - errors.min())
+def regret(scores: np.ndarray, errors: np.ndarray) -> float:
+    """Error of the first choice above the least, in points of error; of equal firsts the mean."""
+    return float(errors[scores == scores.max()].mean() - errors.min())
 
 
-def over_targets(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """Mean over targets and its 95 % bootstrap interval over them; NaN values are left out."""
-    known = np.array([value for value in values if np.isfinite(value)])
+def judged(scores: Sequence[Mapping[str, float | None]], errors: Sequence[Mapping[str, float]]) -> Verdict:
+    """A score against the truth.
+
+    Args:
+        scores: For each target the score by source, the higher the better; None where it is not defined.
+        errors: For each target the true error of each source to be compared.
+
+    Returns:
+        What it is worth. The best of all sources is what a choice is measured by, also where the score cannot judge it.
+    """
+    taus, regrets, count = [], [], 0
+    for own, truth in zip(scores, errors, strict=True):
+        there = [source for source in truth if own.get(source) is not None]
+        count += len(there)
+        if len(there) < LEAST_SOURCES:
+            taus.append(np.nan)
+            regrets.append(np.nan)
+            continue
+        values = np.array([own[source] for source in there], float)
+        wrong = np.array([truth[source] for source in there])
+        taus.append(agreement(values, wrong))
+        regrets.append(regret(values, wrong) + wrong.min() - min(truth.values()))
+    return Verdict(np.array(taus), np.array(regrets), count)
+
+
+def another_seed(errors: Sequence[Mapping[str, Sequence[float]]]) -> Verdict:
+    """How well one fine-tuning of each source chooses, judged by the mean of the others: what no score can much exceed.
+
+    Args:
+        errors: For each target the errors of each source, one a seed; two seeds at least.
+    """
+    seeds = min(len(each) for truth in errors for each in truth.values())
+    one = [[{source: -each[seed] for source, each in truth.items()} for truth in errors] for seed in range(seeds)]
+    rest = [
+        [{source: float(np.mean(np.delete(each, seed))) for source, each in truth.items()} for truth in errors]
+        for seed in range(seeds)
+    ]
+    found = [judged(own, others) for own, others in zip(one, rest, strict=True)]
+    return Verdict(
+        np.mean([each.taus for each in found], axis=0), np.mean([each.regrets for each in found], axis=0),
+        found[0].sources,
+    )  # fmt: skip
+
+
+def over_targets(
+    values: Sequence[float] | np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float, float]:
+    """Mean over targets and its 95 % interval by Student's t; NaN values are left out."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    mean = float(known.mean()) if len(known) else np.nan
     if len(known) < 2:
-        return float(known.mean()) if len(known) else float("nan"), float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).choice(known, (RESAMPLES, len(known))).mean(axis=1)
-    return float(known.mean()), *(float(q) for q in np.quantile(drawn, [0.025, 0.975]))
-
-
-def scratch_errors(errors: dict[str, list[float]]) -> list[float]:
-    """Mean error of each source's architecture from random weights."""
-    return [float(np.mean(each)) for name, each in errors.items() if name.startswith("random:")]
-
-
-Measure = Callable[[np.ndarray, np.ndarray], float]
+        return mean, np.nan, np.nan
+    reach = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+    low, high = np.clip([mean - reach, mean + reach], *bounds)
+    return mean, float(low), float(high)
