@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "progress_bars"]
+__all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "print_wide_table", "progress_bars"]
 
 
 def log_to_stderr(quiet: bool) -> None:
@@ -19,6 +19,10 @@ def log_to_stderr(quiet: bool) -> None:
     log = logging.getLogger("modgap")
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+GAP = 3
+"""Characters between columns."""
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -40,6 +44,27 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         # As a title of the table's it would be folded at the table's width.
         console.print(title, style="bold", soft_wrap=True)
     console.print(table)
+
+
+def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout, on a terminal in as many parts as its width needs; the first column stands in each."""
+    widths = [max(len(cell) for cell in (column, *(row[n] for row in rows))) for n, column in enumerate(columns)]
+    for part in _parts(widths, _width()):
+        print_table([columns[n] for n in part], [[row[n] for n in part] for row in rows], title)
+        title = None
+
+
+def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Numbers of the columns of each part, the first in all, one more at least."""
+    parts, taken = [[0]], widths[0] + GAP
+    for number in range(1, len(widths)):
+        own = widths[number] + GAP
+        if len(parts[-1]) > 1 and taken + own > width:
+            parts.append([0])
+            taken = widths[0] + GAP
+        parts[-1].append(number)
+        taken += own
+    return parts
 
 
 def print_text(text: str) -> None:

@@ -154,8 +154,8 @@ def _backend(given: dict):
 
 
 def _print(found) -> None:
-    from modgap.cli.output import print_table
-    from modgap.ranking.report import table_rows
+    from modgap.cli.output import print_table, print_text, print_wide_table
+    from modgap.ranking.report import score_rows, table_rows
     from modgap.ranking.words import recommendation
 
     target = found.target
@@ -166,10 +166,12 @@ def _print(found) -> None:
             f"{target.name}: N = {target.samples:,}{groups}, K = {target.classes}; by {found.by}, {direction} is better"
         )
         print_table(*table_rows(found), title)
+        if len(found.tables) > 1:
+            print_wide_table(*score_rows(found), "other scores: ↑ higher is better, ↓ lower; * its first")
     for number, row in enumerate(found.rows):
         if row.asked and found.reason(number):
-            click.echo(f"{row.name}: {found.reason(number)}")
+            print_text(f"{row.name}: {found.reason(number)}")
     for sentence in recommendation(found):
-        click.echo(sentence)
+        print_text(sentence)
     done = ", ".join(f"{stage} {now:,} done now, {before:,} found done" for stage, (now, before) in found.jobs.items())
-    click.echo(f"jobs: {done}")
+    print_text(f"jobs: {done}")

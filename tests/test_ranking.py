@@ -23,7 +23,7 @@ from modgap.ranking.halves import half_sample
 from modgap.ranking.jobs import Failure, ScoreJob
 from modgap.ranking.page import render, write_page
 from modgap.ranking.rank import RankRequest, rank
-from modgap.ranking.report import table_rows, to_csv, to_dict
+from modgap.ranking.report import score_rows, table_rows, to_csv, to_dict
 from modgap.ranking.scores import score, score_names
 from modgap.ranking.sources import named_sources
 from modgap.ranking.standings import standings
@@ -400,9 +400,23 @@ def test_record_is_strict_and_every_row_has_every_score(found):
     assert names < set(score_names())
     assert all(set(row["scores"]) == names for row in record["sources"])
     assert all(0 <= pair["probability"] <= 1 for pair in record["pairs"])
-    heads, rows = table_rows(found)
-    assert all(len(row) == len(heads) for row in rows)
+    for heads, rows in (table_rows(found), score_rows(found)):
+        assert all(len(row) == len(heads) for row in rows)
     assert len(to_csv(found).splitlines()) == 1 + len(found.rows)
+
+
+def test_other_scores_stand_in_parts_that_fit_the_terminal(found, monkeypatch, capsys):
+    from modgap.cli import output
+
+    heads, rows = score_rows(found)
+    for width in (60, 100, 1000):
+        monkeypatch.setattr(output, "_width", lambda width=width: width)
+        output.print_wide_table(heads, rows)
+        told = capsys.readouterr().out
+        assert max(len(line.rstrip()) for line in told.splitlines()) <= width
+        for head in heads[1:]:
+            assert told.count(f" {head} ") == 1
+        assert told.count("source ") == told.count("─ \n")
 
 
 def test_the_page_is_whole_and_asks_for_nothing_from_outside(found):

@@ -14,24 +14,23 @@ from modgap.distortion.report import plain
 from modgap.ranking.rank import SOURCE, Ranking, ScoreTable, SourceRow
 from modgap.ranking.words import recommendation
 
-__all__ = ["table_rows", "to_csv", "to_dict", "to_json"]
+__all__ = ["score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
 
 SCHEMA = 1
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 
 
 def table_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: the rank with its interval, the score that decides with its own, then the other scores.
+    """Heads and rows: the rank with its interval, and the score that decides with its own.
 
     A source that is not told apart from the first has `=` after its rank.
     """
-    others = [name for name in ranking.tables if name != ranking.by]
     by = ranking.tables[ranking.by]
-    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p best", *others]
-    return heads, [_line(ranking, by, number, others) for number in ranking.order()]
+    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p best"]
+    return heads, [_line(ranking, by, number) for number in ranking.order()]
 
 
-def _line(ranking: Ranking, by: ScoreTable, number: int, others: Sequence[str]) -> list[str]:
+def _line(ranking: Ranking, by: ScoreTable, number: int) -> list[str]:
     row, place = ranking.rows[number], int(by.sources[number])
     kind = "" if row.kind == SOURCE else row.kind
     tied = number in first_ties(by)
@@ -43,7 +42,19 @@ def _line(ranking: Ranking, by: ScoreTable, number: int, others: Sequence[str]) 
         shown(by.all.values[number]),
         interval(by.all.intervals[number]),
         probability(ranking, number),
-        *(shown(ranking.tables[name].all.values[number]) for name in others),
+    ]
+
+
+def score_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: the other scores of every source, in the order of the ranking; those that none has are left out.
+
+    An arrow says a score's direction, a star which of the sources it would put first.
+    """
+    others = [t for name, t in ranking.tables.items() if name != ranking.by and np.isfinite(t.all.values).any()]
+    heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in others)]
+    return heads, [
+        [ranking.rows[n].name, *(shown(t.all.values[n]) + ("*" if t.sources[n] == 1 else "") for t in others)]
+        for n in ranking.order()
     ]
 
 
