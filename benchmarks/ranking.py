@@ -25,7 +25,8 @@ from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, 
 
 from modgap import __version__
 from modgap.ranking.backends import Backend
-from modgap.ranking.rank import RankRequest, rank
+from modgap.ranking.outcome import RankRequest
+from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
 
 RESULTS = Path(__file__).parent / "results" / "ranking"

@@ -130,7 +130,7 @@ def _place(given: dict):
 
 
 def _request(given: dict):
-    from modgap.ranking.rank import RankRequest
+    from modgap.ranking.outcome import RankRequest
     from modgap.ranking.scores import score_names
 
     scores = tuple(score_names()) if "all" in given["scores"] else given["scores"]
@@ -155,7 +155,7 @@ def _backend(given: dict):
 
 def _print(found) -> None:
     from modgap.cli.output import print_table, print_text, print_wide_table
-    from modgap.ranking.report import score_rows, table_rows
+    from modgap.ranking.report import reasons, score_rows, table_rows
     from modgap.ranking.words import recommendation
 
     target = found.target
@@ -167,10 +167,9 @@ def _print(found) -> None:
         )
         print_table(*table_rows(found), title)
         if len(found.tables) > 1:
-            print_wide_table(*score_rows(found), "other scores: ↑ higher is better, ↓ lower; * its first")
-    for number, row in enumerate(found.rows):
-        if row.asked and found.reason(number):
-            print_text(f"{row.name}: {found.reason(number)}")
+            print_wide_table(*score_rows(found), "other scores (↑ higher is better, ↓ lower; * the first by it)")
+    for line in reasons(found):
+        print_text(line)
     for sentence in recommendation(found):
         print_text(sentence)
     done = ", ".join(f"{stage} {now:,} done now, {before:,} found done" for stage, (now, before) in found.jobs.items())

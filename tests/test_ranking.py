@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from modgap.ranking.evidence import Evidence
 from modgap.ranking.extraction import evidence_of, extract
 from modgap.ranking.halves import half_sample
 from modgap.ranking.jobs import Failure, ScoreJob
+from modgap.ranking.outcome import RankRequest
 from modgap.ranking.page import render, write_page
-from modgap.ranking.rank import RankRequest, rank
+from modgap.ranking.rank import rank
 from modgap.ranking.report import score_rows, table_rows, to_csv, to_dict
 from modgap.ranking.scores import score, score_names
 from modgap.ranking.sources import named_sources
@@ -84,6 +86,22 @@ def test_equal_sources_are_told_apart_in_five_of_a_hundred():
         found = standings(truth[:, 0], truth + 0.1 * rng.standard_normal((2, 12)), higher_is_better=True)
         told += len(found.tied_with(0)) == 0
     assert 0.02 <= told / 400 <= 0.09
+
+
+def test_rank_intervals_say_what_the_ties_say():
+    rng = np.random.default_rng(7)
+    values = np.array([0.1, 0.12, 0.3, 0.9])
+    found = standings(values, values[:, None] + 0.03 * rng.standard_normal((4, 20)), higher_is_better=False)
+    assert found.tied_with(0).tolist() == [1]
+    assert found.rank_intervals.tolist() == [[1, 2], [1, 2], [3, 3], [4, 4]]
+
+
+def test_what_differs_by_rounding_alone_is_equal():
+    values = np.array([3.0, 3.0 * (1 + 1e-12), 3.1])
+    halves = np.random.default_rng(0).standard_normal((1, 20)) + np.array([[0], [1e-13], [0.0]])
+    found = standings(values, halves, higher_is_better=True)
+    assert found.ranks.tolist() == [2, 2, 1]
+    assert found.beats[0, 1] == 0.5
 
 
 def test_halves_without_a_score_leave_no_certainty():
@@ -234,6 +252,39 @@ def test_sources_in_hand_must_be_of_the_same_samples():
         compare("knn", {"a": one, "b": replace(one, labels=one.labels[::-1])})
     with pytest.raises(InputError, match="at least"):
         compare("knn", {})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"labels": [0, 1, 0]}, "source b: expected features of 3 samples"),
+        ({"logits": np.ones(4)}, "source b: expected logits of 4 samples"),
+        ({"features": [["a"]] * 4}, "source b: expected numbers in features, got <U1"),
+        ({"labels": np.full((4, 2), 2)}, "source b: expected labels"),
+        ({"groups": np.zeros((4, 1))}, "source b: expected groups"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_the_sources_name(given, told):
+    one = Evidence(np.eye(4), np.array([0, 1, 0, 1]))
+    with pytest.raises(InputError, match=re.escape(told)):
+        compare("knn", {"b": replace(one, **given)})
+
+
+def test_a_score_that_is_not_defined_names_the_source():
+    one = Evidence(np.eye(4), np.array([0, 1, 0, 1]))
+    with pytest.raises(InputError, match="source b: score leep: the source has no head"):
+        compare("leep", {"b": one})
+
+
+def test_lists_names_and_plain_values_are_taken():
+    features = np.random.default_rng(0).standard_normal((40, 3))
+    names = ["cat", "dog"] * 20
+    by_name = compare("knn", {"a": Evidence(features.tolist(), names)}, resamples=12)
+    by_number = compare("knn", {"a": Evidence(features, np.arange(40) % 2)}, resamples=12)
+    np.testing.assert_array_equal(by_name.intervals, by_number.intervals)
+    values = features[:, 0]
+    found = compare("logme", {"a": Evidence(features, np.arange(40) % 2, values=values)}, resamples=0)
+    assert found.values[0] == score("logme").of(Evidence(features, np.arange(40) % 2, values=values[:, None]))
 
 
 EIGHT = ",".join(
@@ -502,6 +553,16 @@ def test_exit_code_says_that_a_source_failed(modgap, small_images):
 )
 def test_wrong_usage_is_refused_in_a_line(modgap, small_images, options, told):
     refused(modgap("rank", "--target", small_images, "--sources", VIT, *options), 2, told)
+
+
+def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_images, tmp_path):
+    target = ["--target", str(small_images)]
+    refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "did you mean vit-fashion")
+    refused(modgap("rank", *target, "--sources", "vit-fashion@abc"), 2, "unknown source 'vit-fashion@abc'")
+    refused(modgap("rank", *target, "--sources", "vit-fashion", "--head", "none"), 2, "--head none")
+    np.savez(tmp_path / "one.npz", x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
+    one = modgap("rank", "--target", tmp_path / "one.npz", "--sources", "vit-fashion")
+    refused(one, 1, "expected at least two target classes")
 
 
 def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -97,10 +98,13 @@ def _until_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, 
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = Parallel(processes, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="all")
-    try:
-        yield from parallel(delayed(_numbered)(number, job) for number, job in dict(jobs).items())
-    except TerminatedWorkerError:
-        return
+    with warnings.catch_warnings():
+        # Of a worker that was renewed because its memory grew; its jobs are done all the same.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        try:
+            yield from parallel(delayed(_numbered)(number, job) for number, job in dict(jobs).items())
+        except TerminatedWorkerError:
+            return
 
 
 def _numbered(number: int, job: Job) -> tuple[int, Any]:

@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.drawing import BLUE, GREY, ORANGE, tidy
-from modgap.ranking.rank import CONTROL, SOURCE, Ranking
+from modgap.ranking.outcome import CONTROL, NO_MODEL, SOURCE, Ranking
 
 __all__ = ["ranking_figure"]
 
-STYLES = {SOURCE: (BLUE, "o"), CONTROL: (GREY, "s")}
+STYLES = {SOURCE: (BLUE, "o"), CONTROL: (GREY, "s"), NO_MODEL: (ORANGE, "^")}
 NOT_RANKED = ("size", "source-error")
 
 
@@ -36,7 +36,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
 def _values(axes: Axes, ranking: Ranking, order: list[int], names: list[str]) -> None:
     table = ranking.tables[ranking.by]
     for place, number in enumerate(order):
-        colour, marker = STYLES.get(ranking.rows[number].kind, (ORANGE, "^"))
+        colour, marker = STYLES[ranking.rows[number].kind]
         value, (low, high) = table.all.values[number], table.all.intervals[number]
         if np.isfinite(low):
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
@@ -47,22 +47,38 @@ def _values(axes: Axes, ranking: Ranking, order: list[int], names: list[str]) ->
     tidy(axes, xlabel=f"{ranking.by} ({better} is better)")
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.label.set_fontsize(8.5)
-    told = "95 % intervals; " if np.isfinite(table.all.intervals).any() else ""
-    axes.set_title(f"{told}grey squares: random weights", fontsize=8.5)
+    _legend(axes, {ranking.rows[number].kind for number in order}, np.isfinite(table.all.intervals).any())
+
+
+def _legend(axes: Axes, kinds: set[str], intervals: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    told = {SOURCE: "source", CONTROL: "random weights", NO_MODEL: "own values, no model"}
+    marks = [
+        Line2D([], [], color=STYLES[kind][0], marker=STYLES[kind][1], markersize=5, linestyle="", label=label)
+        for kind, label in told.items()
+        if kind in kinds
+    ]
+    if intervals:
+        marks.append(Line2D([], [], color=GREY, linewidth=1.6, label="95 %"))
+    axes.figure.legend(
+        handles=marks, loc="outside upper left", ncols=len(marks), fontsize=8, frameon=False, handletextpad=0.3,
+        columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _ranks(axes: Axes, ranking: Ranking, order: list[int], scores: list[str]) -> None:
     models = [number for number in order if ranking.rows[number].kind == SOURCE]
     places = np.array([[ranking.tables[name].sources[number] for name in scores] for number in order], float)
     places[places == 0] = np.nan
-    axes.imshow(places, cmap="cividis_r", vmin=1, vmax=max(2, len(models)), aspect="auto")
+    axes.imshow(places, cmap="cividis_r", vmin=1, vmax=max(3, len(models)), aspect="auto")
     for (row, column), value in np.ndenumerate(places):
         if np.isfinite(value):
-            dark = value > (1 + max(2, len(models))) / 2
+            dark = value > (1 + max(3, len(models))) / 2
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     axes.set_xticks(range(len(scores)), scores, rotation=90, fontsize=8)
     axes.set_yticks([])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title("ranks of the sources", fontsize=9)
+    axes.set_title("ranks among the sources", fontsize=8.5)

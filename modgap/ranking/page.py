@@ -59,11 +59,12 @@ def render(record: Mapping[str, Any]) -> str:
         loader=PackageLoader("modgap.ranking", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": _number, "count": lambda value: f"{value:,}"}
+    environment.filters |= {"number": _number, "count": lambda value: f"{value:,}", "words": _words}
     by = record["by"]
     rows = [row for row in record["sources"] if row["facts"]]
+    failed = [row for row in record["sources"] if row["reason"] and row["kind"] != "no model"]
     return environment.get_template(TEMPLATE).render(
-        record=record, by=by, rows=rows, failed=[row for row in record["sources"] if row["reason"]],
+        record=record, by=by, rows=rows, failed=failed,
         scores=list(rows[0]["scores"]) if rows else [], axis=_axis([row["scores"][by] for row in rows]),
         maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)][:MOST_MAPS], colours=COLOURS,
         told=[row for row in rows if row["details"] and row["details"]["discrepancy"]], side=THUMBNAIL,
@@ -74,6 +75,15 @@ def _number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.{digits}g}"
+
+
+def _words(value: Any) -> str:
+    """A setting as it is read: lists with commas, yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "the usual"
+    return "–" if value is None else str(value)
 
 
 def _axis(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

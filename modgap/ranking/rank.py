@@ -3,180 +3,44 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modgap import __version__
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.details import DetailJob, Details
 from modgap.ranking.extraction import Extracted, evidence_of
 from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
+from modgap.ranking.outcome import (
+    CONTROL,
+    NO_MODEL,
+    SOURCE,
+    Ranking,
+    RankRequest,
+    ScoreTable,
+    SourceRow,
+    TargetSummary,
+)  # fmt: skip
 from modgap.ranking.raw import RAW
-from modgap.ranking.scores import DEFAULT, score, usual_scores
-from modgap.ranking.standings import Standings, standings
-from modgap.targets import OwnData, manifest_names, open_target
+from modgap.ranking.score import CLASSES, SEVERAL, VALUES
+from modgap.ranking.scores import score, score_names, usual_scores
+from modgap.ranking.sources import with_size
+from modgap.ranking.standings import standings
+from modgap.sources import open_source
+from modgap.targets import OwnData, Table, manifest_names, open_target
 
-__all__ = ["RankRequest", "Ranking", "ScoreTable", "SourceRow", "TargetSummary", "rank"]
+__all__ = ["rank"]
 
 BLOCK = 25
 """Half-samples of a job."""
 BASELINES = ("size", "source-error")
 """Scores that stand beside any others."""
-SOURCE, CONTROL, NO_MODEL = "source", "control", "no model"
-
+AGAINST_RAW = "knn"
+"""What features and the samples' own values are compared by, whatever scores are asked for."""
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class RankRequest:
-    """What to rank by, and on what.
-
-    Attributes:
-        scores: Names of the scores; none for the usual ones.
-        by: The score that decides.
-        resamples: Half-samples for intervals; 0 for none.
-        split: `all`, or one of train, val and test.
-        limit: A stratified choice of so many samples.
-        seed: Of every draw.
-        input_size: Height and width of the sources' input in pixels; None for their own.
-        representation: How series become images; None for the manifest's way.
-        dtype: float32, or bfloat16 or float16 for mixed precision.
-        device: auto, cpu, cuda or mps; of several CUDA devices each has a process of its own.
-        batch_size: Samples at a time through a source; fixed, since it changes last bits.
-        head: `auto`: the source's own, or one fitted on its own surrogate where it has none.
-        controls: Whether each source's random control is scored too.
-        raw: Whether the samples' own values are scored in place of features.
-        details: Whether discrepancy with null, map of classes and t-SNE map are made for the report.
-    """
-
-    scores: tuple[str, ...] = ()
-    by: str = DEFAULT
-    resamples: int = 50
-    split: str = "all"
-    limit: int | None = 2000
-    seed: int = 0
-    input_size: int | None = None
-    representation: str | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    batch_size: int = 16
-    head: str = "auto"
-    controls: bool = True
-    raw: bool = True
-    details: bool = False
-
-
-@dataclass(frozen=True)
-class TargetSummary:
-    """The target, as far as it was looked at.
-
-    Attributes:
-        name: Its name.
-        task: `classes`, `several labels`, or `values`.
-        samples: Samples used.
-        classes: K, classes or clusters.
-        groups: Records or subjects; None where each sample is its own.
-        largest: Share of the largest class; of several labels the most frequent one's.
-        smallest: Samples of the smallest class.
-    """
-
-    name: str
-    task: str
-    samples: int
-    classes: int
-    groups: int | None
-    largest: float
-    smallest: int
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """A line of the ranking.
-
-    Attributes:
-        name: Of the source.
-        kind: `source`, `control` (random weights), or `no model` (the samples' own values).
-        asked: Whether it was named, not added as a control.
-        reason: Why it could not be scored; empty where it was.
-        facts: `parameters`, `source_error`, `head`, `width`, `classes`.
-        details: For the report; None where none were made.
-        provenance: What was run on what.
-    """
-
-    name: str
-    kind: str
-    asked: bool = True
-    reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    details: Details | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """One score of all rows.
-
-    Attributes:
-        name: Of the score.
-        higher_is_better: Its direction.
-        all: Values, intervals and pairs over all rows.
-        sources: Ranks among the sources alone, 0 for the other rows.
-        rank_intervals: 95 % interval of those ranks, shape (rows, 2).
-        reasons: Why a row has no value; empty where it has.
-    """
-
-    name: str
-    higher_is_better: bool
-    all: Standings
-    sources: np.ndarray
-    rank_intervals: np.ndarray
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Sources by scores.
-
-    Attributes:
-        target: What they were judged on.
-        rows: Sources, their controls, and no model, in the order asked.
-        tables: One a score.
-        by: Name of the score that decides.
-        request: What was asked for.
-        jobs: How many of each stage were done now, and how many were found done.
-        seconds: Wall time by stage.
-    """
-
-    target: TargetSummary | None
-    rows: tuple[SourceRow, ...]
-    tables: Mapping[str, ScoreTable]
-    by: str
-    request: RankRequest
-    jobs: Mapping[str, tuple[int, int]]
-    seconds: Mapping[str, float]
-
-    @property
-    def version(self) -> str:
-        """Of modgap."""
-        return __version__
-
-    @property
-    def failed(self) -> list[SourceRow]:
-        """Sources that could not be scored, or not by the score that decides; and controls that were asked for."""
-        decided = self.tables[self.by].all.ranks
-        return [row for row, rank in zip(self.rows, decided, strict=True) if row.asked and not rank]
-
-    def reason(self, number: int) -> str:
-        """Why a row has no value by the score that decides; empty where it has."""
-        return self.rows[number].reason or self.tables[self.by].reasons[number]
-
-    def order(self) -> list[int]:
-        """Numbers of the rows, best first by the score that decides, those without a value last."""
-        return [int(number) for number in self.tables[self.by].all.order()]
 
 
 def rank(
@@ -211,15 +75,42 @@ def rank(
     """
     request, backend = request or RankRequest(), backend or Backend()
     names = _row_names(sources, request)
-    scores = tuple(dict.fromkeys((request.by, *(request.scores or usual_scores()), *BASELINES)))
+    against = (AGAINST_RAW,) if request.raw else ()
+    scores = tuple(dict.fromkeys((request.by, *(request.scores or usual_scores()), *against, *BASELINES)))
     for name in scores:
         score(name)
+    for name in sources:
+        _check_name(name)
     opened = {"name": target, "own": own, "place": place, "pseudo_classes": pseudo_classes}
-    open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read()
+    _check_table(open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read(), request)
     opened |= {"name": _absolute(target), "place": place and Path(place).resolve()}
     with _threads_restored():
         found = _ranked(names, set(sources), scores, opened, request, backend, progress)
     return replace(found, target=found.target and replace(found.target, name=target))
+
+
+def _check_name(name: str) -> None:
+    """Refuse what no source is called before anything is computed; what else fails is a row with its reason."""
+    try:
+        open_source(with_size(name)[0])
+    except UsageError:
+        raise
+    except InputError:
+        pass
+
+
+def _check_table(table: Table, request: RankRequest) -> None:
+    """Refuse before any source has run what would fail for all of them."""
+    labels = np.asarray(table.labels)
+    task = VALUES if table.targets is not None else CLASSES if labels.ndim == 1 else SEVERAL
+    deciding = score(request.by)
+    if task == CLASSES and len(np.unique(labels)) < 2:
+        raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
+    if task not in deciding.tasks:
+        fit = ", ".join(name for name in score_names() if task in score(name).tasks and score(name).resampled)
+        raise UsageError(f"score {request.by} is not defined for targets of {task}; --by takes for them: {fit}")
+    if deciding.needs_logits and request.head == "none":
+        raise UsageError(f"score {request.by} needs a head; leave --head none out, or take another score with --by")
 
 
 def _absolute(target: str) -> str:
@@ -259,7 +150,7 @@ def _ranked(
     request: RankRequest, backend: Backend, progress: Progress | None,
 ) -> Ranking:  # fmt: skip
     began = time.perf_counter()
-    extracted = _extracted([name for name, _ in names], opened, request, backend, progress)
+    extracted = _extracted(names, asked, opened, request, backend, progress)
     names, extracted = _without_idle_controls(names, extracted, asked)
     there = {n: found for n, found in enumerate(extracted) if isinstance(found, Extracted)}
     counts = {"features": _counted(there.values())}
@@ -300,22 +191,33 @@ def _without_idle_controls(
 
 
 def _extracted(
-    names: list[str], opened: dict[str, Any], request: RankRequest, backend: Backend, progress: Progress | None
-) -> list[Extracted | Failure]:
-    wanted = {
-        name: getattr(request, name)
-        for name in ("device", "split", "limit", "seed", "input_size", "representation", "dtype", "batch_size", "head")
-    }
-    jobs = [ExtractJob(name, opened, wanted) for name in names]
+    names: Sequence[tuple[str, str]], asked: set[str], opened: dict[str, Any], request: RankRequest, backend: Backend,
+    progress: Progress | None,
+) -> list[Extracted | Failure]:  # fmt: skip
+    """Of each row; the controls that nobody asked for after their sources, and only where these could be had."""
     if backend.name == "loky" and (devices := accelerators(request.device)):
         # A process a device: several on one would fill its memory.
         backend = replace(backend, workers=devices)
-    found: list[Extracted | Failure] = [Failure("it was not run")] * len(names)
-    for number, result in run_jobs(jobs, backend):
-        found[number] = result
+    added = [name for name, kind in names if kind == CONTROL and name not in asked]
+    wanted = [name for name, kind in names if kind != NO_MODEL and name not in added]
+    found = dict(_passes(wanted, opened, request, backend, progress, len(names)))
+    if any(isinstance(each, Extracted) for each in found.values()):
+        models = [n for n in added if isinstance(found[n.removeprefix("random:")], Extracted)]
+        rest = [*models, *(name for name, kind in names if kind == NO_MODEL)]
+        found |= dict(_passes(rest, opened, request, backend, progress, len(names)))
+    return [found.get(name, Failure("it was not run")) for name, _ in names]
+
+
+def _passes(
+    names: Sequence[str], opened: dict[str, Any], request: RankRequest, backend: Backend, progress: Progress | None,
+    count: int,
+) -> Iterator[tuple[str, Extracted | Failure]]:  # fmt: skip
+    asked = ("device", "split", "limit", "seed", "input_size", "representation", "dtype", "batch_size", "head")
+    wanted = {name: getattr(request, name) for name in asked}
+    for number, result in run_jobs([ExtractJob(name, opened, wanted) for name in names], backend):
+        yield names[number], result
         if progress:
-            progress("features", 1 / len(names))
-    return found
+            progress("features", 1 / count)
 
 
 def _counted(found: Any) -> tuple[int, int]:

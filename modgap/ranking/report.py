@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from modgap.distortion.report import plain
-from modgap.ranking.rank import SOURCE, Ranking, ScoreTable, SourceRow
+from modgap.ranking.outcome import SOURCE, Ranking, ScoreTable, SourceRow
 from modgap.ranking.words import recommendation
 
-__all__ = ["score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
+__all__ = ["reasons", "score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
 
 SCHEMA = 1
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
@@ -23,10 +23,11 @@ LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", 
 def table_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Heads and rows: the rank with its interval, and the score that decides with its own.
 
-    A source that is not told apart from the first has `=` after its rank.
+    A source that is not told apart from the first has `=` after its rank; `p better` is the probability of being better
+    than the first.
     """
     by = ranking.tables[ranking.by]
-    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p best"]
+    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p better"]
     return heads, [_line(ranking, by, number) for number in ranking.order()]
 
 
@@ -91,6 +92,18 @@ def interval(bounds: Sequence[float]) -> str:
     return f"{low:.3g} - {high:.3g}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
+def reasons(ranking: Ranking) -> list[str]:
+    """Why what was asked for has no value by the score that decides, the same reason once."""
+    named: dict[str, list[tuple[str, str]]] = {}
+    for number, row in enumerate(ranking.rows):
+        if row.asked and (reason := ranking.reason(number)):
+            plain = row.name.removeprefix("timm:").removeprefix("hf:")
+            named.setdefault(reason.replace(plain, ""), []).append((row.name, reason))
+    return [
+        f"{rows[0][0]}{f' and {len(rows) - 1} more' if len(rows) > 1 else ''}: {rows[0][1]}" for rows in named.values()
+    ]
+
+
 def to_dict(ranking: Ranking) -> dict[str, Any]:
     """The documented record, of plain values."""
     return {
@@ -124,6 +137,7 @@ def _row(ranking: Ranking, number: int) -> dict[str, Any]:
         "asked": row.asked,
         "reason": ranking.reason(number) or None,
         "rank": int(ranking.tables[ranking.by].sources[number]) or None,
+        "tied_with_first": number in first_ties(ranking.tables[ranking.by]),
         "facts": plain(row.facts),
         "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
         "details": _details(row),

@@ -6,7 +6,7 @@ from pathlib import Path
 from modgap.drawing import save
 from modgap.errors import InputError
 from modgap.ranking.figure import ranking_figure
-from modgap.ranking.rank import Ranking
+from modgap.ranking.outcome import Ranking
 from modgap.ranking.report import to_csv, to_json
 
 __all__ = ["RECORD", "write_folder"]

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from modgap.ranking.evidence import CLASSES
 from modgap.ranking.halves import LEAST_GROUPS
-from modgap.ranking.rank import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
+from modgap.ranking.outcome import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
 from modgap.ranking.scores import score
 from modgap.ranking.standings import LEAST_HALVES
 
 __all__ = ["recommendation"]
 
+SHARES_WRONG = ("discrepancy", "linear-probe", "knn")
+"""Scores that are a share of samples got wrong."""
 FEW = 100
 """Samples below which hardly any two sources can be told apart."""
 
@@ -19,21 +22,24 @@ def recommendation(ranking: Ranking) -> list[str]:
     """Sentences, the most important first."""
     table = ranking.tables[ranking.by]
     if not (table.sources > 0).any():
-        return [f"No source could be scored by {ranking.by}; the reasons stand in their rows."]
+        return [f"No source could be scored by {ranking.by}; the reasons stand beside their names."]
     return list(_sentences(ranking, table))
 
 
 def _sentences(ranking: Ranking, table: ScoreTable) -> Iterator[str]:
     first = int(np.flatnonzero(table.sources == 1)[0])
-    yield _choice(ranking, table, first)
-    yield from _control(ranking, table, first)
+    doubts = [*_control(ranking, table, first), *_largest_class(ranking, table, first)]
+    yield _choice(ranking, table, first, sure=not doubts)
+    yield from doubts
+    if not doubts and np.isfinite(_control_is_worse(ranking, table, first)):
+        yield "The same architecture with random weights scores worse: the score sees what the source has learned."
     yield from _no_model(ranking, first)
     yield from _size(ranking, first)
     yield from _others(ranking, first)
     yield from _caveats(ranking)
 
 
-def _choice(ranking: Ranking, table: ScoreTable, first: int) -> str:
+def _choice(ranking: Ranking, table: ScoreTable, first: int, *, sure: bool) -> str:
     name, count = ranking.rows[first].name, int((table.sources > 0).sum())
     if count == 1:
         return f"{name} is the only source that could be scored by {ranking.by}; nothing is compared."
@@ -43,12 +49,16 @@ def _choice(ranking: Ranking, table: ScoreTable, first: int) -> str:
     if not np.isfinite(np.delete(table.all.beats[first], first)[np.delete(table.sources, first) > 0]).all():
         return f"{name} is the first of {count} by {ranking.by}; nothing says how sure that is{_why_unsure(ranking)}."
     tied = [int(n) for n in table.all.tied_with(first) if table.sources[n]]
+    second = ranking.rows[int(np.flatnonzero(table.sources > 1)[np.argmin(table.sources[table.sources > 1])])].name
     if not tied:
-        return f"{name} is the first of {count} by {ranking.by}, told apart from all others at 95 %: transfer from it."
+        told = f"{name} is the first of {count} by {ranking.by}, told apart from the other sources at 95 %"
+        return f"{told}: transfer from it." if sure else (
+            f"{told}, but what follows makes that doubtful: fine-tune {name}, {second} and a model from scratch, and "
+            "compare."
+        )  # fmt: skip
     closest = sorted(tied, key=lambda n: int(table.sources[n]))
     told = ", ".join(f"{ranking.rows[n].name} ({table.all.beats[n, first]:.2f})" for n in closest[:4])
     more = f" and {len(closest) - 4} more" if len(closest) > 4 else ""
-    second = ranking.rows[closest[0]].name
     return (
         f"{name} is the first of {count} by {ranking.by}, but this data does not tell it apart from {told}{more} (in "
         "brackets the probability of being better): collect more samples, or fine-tune "
@@ -64,26 +74,56 @@ def _why_unsure(ranking: Ranking) -> str:
     return ": too few samples or groups to take halves of"
 
 
-def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
+def _control_of(ranking: Ranking, first: int) -> int | None:
+    """Number of the row of the same architecture with random weights."""
     name = f"random:{ranking.rows[first].name}"
-    number = next((n for n, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
+    return next((n for n, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
+
+
+def _control_is_worse(ranking: Ranking, table: ScoreTable, first: int) -> float:
+    """Probability that the first is better than its control; NaN where nothing is known of it."""
+    number = _control_of(ranking, first)
     if number is None or not np.isfinite(table.all.values[number]):
-        return
+        return np.nan
     chance = table.all.beats[first, number]
-    if not np.isfinite(chance):
-        worse = table.all.values[number] >= table.all.values[first]
-        chance = 0.0 if worse == table.higher_is_better and score(ranking.by).resampled else np.nan
-    if chance >= 0.975:
-        yield "The same architecture with random weights scores worse: the score sees what the source has learned."
-    elif chance <= 0.025:
+    if not np.isfinite(chance) and _no_worse(table, number, first) and score(ranking.by).resampled:
+        return 0.0
+    return float(chance)
+
+
+def _no_worse(table: ScoreTable, number: int, other: int) -> bool:
+    one, two = table.all.values[[number, other]]
+    return bool(one >= two if table.higher_is_better else one <= two)
+
+
+def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
+    worse = _control_is_worse(ranking, table, first)
+    if worse <= 0.025:
         yield (
             "The same architecture with random weights scores better: by this score its pretraining does not help on "
             "this target, and its place says nothing."
         )
-    elif np.isfinite(chance):
+    elif worse < 0.975:
         yield (
             "It is not told apart from the same architecture with random weights: by this score its pretraining counts "
             "for nothing on this target, and its place says little."
+        )
+
+
+def _largest_class(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
+    """Whether the first does any better than naming the largest class always."""
+    if ranking.by not in SHARES_WRONG or not ranking.target or ranking.target.task != CLASSES:
+        return
+    value, chance = float(table.all.values[first]), 1 - ranking.target.largest
+    high = table.all.intervals[first, 1]
+    if value >= chance:
+        yield (
+            f"It gets {value:.3f} wrong, and who names the largest class always {chance:.3f}: by this score no source "
+            "knows these classes."
+        )
+    elif high >= chance:
+        yield (
+            f"It gets {value:.3f} wrong and is not told apart from who names the largest class always ({chance:.3f})."
         )
 
 
@@ -112,16 +152,23 @@ def _size(ranking: Ranking, first: int) -> Iterator[str]:
 
 
 def _others(ranking: Ranking, first: int) -> Iterator[str]:
-    """Which other scores put the same source first."""
+    """Which other scores put the same source first, and which of these its random weights content as well."""
     agree: list[str] = []
     differ: list[str] = []
+    control = _control_of(ranking, first)
+    blind = []
     for name, table in ranking.tables.items():
         if name in (ranking.by, "size", "source-error") or not (table.sources > 0).sum() > 1:
             continue
         (agree if table.sources[first] == 1 else differ).append(name)
+        if control is not None and table.sources[first] == 1 and _no_worse(table, control, first):
+            blind.append(name)
     if agree or differ:
-        yield f"Of {len(agree) + len(differ)} other scores {len(agree)} put it first" + (
-            f"; not {', '.join(differ)}." if differ else "."
+        yield (
+            f"Of {len(agree) + len(differ)} other scores {len(agree)} put it first"
+            + (f"; not {', '.join(differ)}" if differ else "")
+            + (f"; random weights are no worse by {', '.join(blind)}" if blind else "")
+            + "."
         )
 
 
