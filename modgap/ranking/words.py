@@ -141,7 +141,7 @@ def _no_model(ranking: Ranking, first: int) -> Iterator[str]:
                 f"By {name} the samples' own values do as well as any source's features ({raw:.3f}, {best:.3f}): "
                 "train a model from scratch beside the transfer (modgap train --method scratch)."
             )
-        return
+            return
 
 
 def _size(ranking: Ranking, first: int) -> Iterator[str]:
