@@ -140,7 +140,7 @@ def _folders(given: tuple[str, ...]) -> list[str]:
 
 
 def _print(found) -> None:
-    from modgap.cli.output import print_table
+    from modgap.cli.output import print_table, print_text
     from modgap.distortion.report import grid_cells, reading_rows
 
     for one in found:
@@ -149,10 +149,18 @@ def _print(found) -> None:
         print_table(heads, rows, f"{one.name}: {size}; lower errors mean that more knowledge is left")
         _print_grid(one.name, grid_cells(one.readings))
         _print_few_shot(one)
-        for note in dict.fromkeys(
-            note for reading in one.readings for p in reading.probes.values() for note in p.notes
-        ):
-            click.echo(f"note: {note}")
+        for note, of in _notes(one).items():
+            print_text(f"note on {', '.join(of)}: {note}")
+
+
+def _notes(found) -> dict[str, list[str]]:
+    """What probes say besides their errors, and which of which encoders say it."""
+    notes: dict[str, list[str]] = {}
+    for reading in found.readings:
+        for name, probe in reading.probes.items():
+            for note in probe.notes:
+                notes.setdefault(note, []).append(f"{name} of {reading.label}")
+    return notes
 
 
 def _print_few_shot(found) -> None:
