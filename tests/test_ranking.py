@@ -558,11 +558,16 @@ def test_wrong_usage_is_refused_in_a_line(modgap, small_images, options, told):
 def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_images, tmp_path):
     target = ["--target", str(small_images)]
     refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "did you mean vit-fashion")
-    refused(modgap("rank", *target, "--sources", "vit-fashion@abc"), 2, "unknown source 'vit-fashion@abc'")
-    refused(modgap("rank", *target, "--sources", "vit-fashion", "--head", "none"), 2, "--head none")
+    with pytest.raises(UsageError, match="unknown source 'vit-fashion@abc'"):
+        rank(str(small_images), ["vit-fashion@abc"])
+    with pytest.raises(UsageError, match="--head none"):
+        rank(str(small_images), ["vit-fashion"], RankRequest(head="none"))
     np.savez(tmp_path / "one.npz", x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
-    one = modgap("rank", "--target", tmp_path / "one.npz", "--sources", "vit-fashion")
-    refused(one, 1, "expected at least two target classes")
+    with pytest.raises(InputError, match="expected at least two target classes"):
+        rank(str(tmp_path / "one.npz"), ["vit-fashion"])
+    np.savez(tmp_path / "values.npz", x=np.zeros((40, 1, 4, 4), np.float32), y=np.linspace(0, 1, 40))
+    with pytest.raises(UsageError, match="leep is not defined for targets of values; --by takes for them: .*logme"):
+        rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
 
 
 def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
