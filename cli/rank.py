@@ -27,7 +27,7 @@ LEAST_RESAMPLES = 10
     "timm's names; @64px after a name is its input's side. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--by", metavar="SCORE", default="discrepancy", show_default=True, help="What decides; see modgap scores."
+    "--by", metavar="SCORE", help="What decides; leep for classes and discrepancy else if absent; see modgap scores."
 )
 @click.option(
     "--score", "scores", metavar="SCORE", multiple=True,

@@ -10,12 +10,13 @@ __all__ = ["scores"]
 def scores(name: str | None) -> None:
     """Scores of transferability there are for modgap rank; one shown whole."""
     from modgap.cli.output import print_sections, print_table
-    from modgap.ranking.scores import DEFAULT, score, score_names
+    from modgap.ranking.scores import DEFAULTS, score, score_names
 
     if name is None:
         rows = [(s.name, _better(s), ", ".join(s.tasks), s.title) for s in map(score, score_names())]
         print_table(["score", "better", "targets of", "what it is"], rows)
-        click.echo(f"modgap rank ranks by {DEFAULT} unless told otherwise (--by)")
+        told = "; ".join(f"{task}: {by}" for task, by in DEFAULTS.items())
+        click.echo(f"modgap rank ranks by these unless told otherwise (--by): {told}")
         return
     own = score(name)
     needs = [what for what, wanted in (("a head", own.needs_logits), ("its own data", own.needs_surrogate)) if wanted]

@@ -520,7 +520,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
         "--resamples", "10", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "lower is better" in done.stdout
+    assert "by leep, higher is better" in done.stdout
     assert "jobs: features" in done.stdout
     assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png"}
     page = modgap("report", out)
@@ -566,7 +566,7 @@ def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_ima
     with pytest.raises(InputError, match="expected at least two target classes"):
         rank(str(tmp_path / "one.npz"), ["vit-fashion"])
     np.savez(tmp_path / "values.npz", x=np.zeros((40, 1, 4, 4), np.float32), y=np.linspace(0, 1, 40))
-    with pytest.raises(UsageError, match="leep is not defined for targets of values; --by takes for them: .*logme"):
+    with pytest.raises(UsageError, match=r"leep is not defined for targets of values; --by takes for them: .*logme"):
         rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from modgap import __version__
 from modgap.ranking.details import Details
-from modgap.ranking.scores import DEFAULT
 from modgap.ranking.standings import Standings
 
 __all__ = [
@@ -25,7 +24,7 @@ class RankRequest:
 
     Attributes:
         scores: Names of the scores; none for the usual ones.
-        by: The score that decides.
+        by: The score that decides; None for the default of the target's task, `modgap.ranking.scores.DEFAULTS`.
         resamples: Half-samples for intervals; 0 for none.
         split: `all`, or one of train, val and test.
         limit: A stratified choice of so many samples.
@@ -42,7 +41,7 @@ class RankRequest:
     """
 
     scores: tuple[str, ...] = ()
-    by: str = DEFAULT
+    by: str | None = None
     resamples: int = 50
     split: str = "all"
     limit: int | None = 2000

@@ -26,7 +26,7 @@ from modgap.ranking.outcome import (
 )  # fmt: skip
 from modgap.ranking.raw import RAW
 from modgap.ranking.score import CLASSES, SEVERAL, VALUES
-from modgap.ranking.scores import score, score_names, usual_scores
+from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
 from modgap.ranking.sources import with_size
 from modgap.ranking.standings import standings
 from modgap.sources import open_source
@@ -75,17 +75,18 @@ def rank(
     """
     request, backend = request or RankRequest(), backend or Backend()
     names = _row_names(sources, request)
-    against = (AGAINST_RAW,) if request.raw else ()
-    scores = tuple(dict.fromkeys((request.by, *(request.scores or usual_scores()), *against, *BASELINES)))
-    for name in scores:
+    for name in (*request.scores, *filter(None, [request.by])):
         score(name)
     for name in sources:
         _check_name(name)
     opened = {"name": target, "own": own, "place": place, "pseudo_classes": pseudo_classes}
-    _check_table(open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read(), request)
+    table = open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read()
+    by = _deciding(table, request)
+    against = (AGAINST_RAW,) if request.raw else ()
+    scores = tuple(dict.fromkeys((by, *(request.scores or usual_scores()), *against, *BASELINES)))
     opened |= {"name": _absolute(target), "place": place and Path(place).resolve()}
     with _threads_restored():
-        found = _ranked(names, set(sources), scores, opened, request, backend, progress)
+        found = _ranked(names, set(sources), scores, opened, replace(request, by=by), backend, progress)
     return replace(found, target=found.target and replace(found.target, name=target))
 
 
@@ -99,18 +100,19 @@ def _check_name(name: str) -> None:
         pass
 
 
-def _check_table(table: Table, request: RankRequest) -> None:
-    """Refuse before any source has run what would fail for all of them."""
+def _deciding(table: Table, request: RankRequest) -> str:
+    """Name of the score that decides; refuses before any source has run what would fail for all of them."""
     labels = np.asarray(table.labels)
     task = VALUES if table.targets is not None else CLASSES if labels.ndim == 1 else SEVERAL
-    deciding = score(request.by)
+    by = score(request.by or DEFAULTS[task])
     if task == CLASSES and len(np.unique(labels)) < 2:
         raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
-    if task not in deciding.tasks:
+    if task not in by.tasks:
         fit = ", ".join(name for name in score_names() if task in score(name).tasks and score(name).resampled)
-        raise UsageError(f"score {request.by} is not defined for targets of {task}; --by takes for them: {fit}")
-    if deciding.needs_logits and request.head == "none":
-        raise UsageError(f"score {request.by} needs a head; leave --head none out, or take another score with --by")
+        raise UsageError(f"score {by.name} is not defined for targets of {task}; --by takes for them: {fit}")
+    if by.needs_logits and request.head == "none":
+        raise UsageError(f"score {by.name} needs a head; leave --head none out, or take another with --by: transrate")
+    return by.name
 
 
 def _absolute(target: str) -> str:
@@ -175,7 +177,7 @@ def _ranked(
         for (name, kind), found in zip(names, extracted, strict=True)
     )
     tables = {name: _table(name, rows, there, done, request) for name in scores}
-    return Ranking(_summary(opened["name"], there), rows, tables, request.by, request, counts, at)
+    return Ranking(_summary(opened["name"], there), rows, tables, scores[0], request, counts, at)
 
 
 def _without_idle_controls(

@@ -43,5 +43,5 @@ def _of(evidence: Evidence, seed: int) -> float:
 
 SCORE = Score(
     "gbc", "overlap of the classes as Gaussians, on 64 principal components", "Pándy et al., CVPR 2022", _of,
-    higher_is_better=True, bounds=AT_MOST_ZERO,
+    higher_is_better=True, bounds=AT_MOST_ZERO, usual=False,
 )  # fmt: skip

@@ -50,5 +50,5 @@ def _floor(points: np.ndarray) -> float:
 
 SCORE = Score(
     "n-leep", "LEEP on clusters of the features", "Li et al., CVPR 2021", n_leep, higher_is_better=True,
-    bounds=AT_MOST_ZERO
+    bounds=AT_MOST_ZERO, usual=False,
 )  # fmt: skip

@@ -33,4 +33,5 @@ SCORE = Score(
     lambda evidence, seed: nce(evidence.probabilities.argmax(axis=1), evidence.labels), higher_is_better=True,
     bounds=AT_MOST_ZERO,
     needs_logits=True,
+    usual=False,
 )  # fmt: skip
