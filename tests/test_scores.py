@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import multivariate_normal, spearmanr
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_iris
 from sklearn.linear_model import Ridge
+from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.errors import InputError, UsageError
@@ -155,6 +156,28 @@ def naive_gbc(features, labels):
             distance += 0.5 * math.log((v + w) / 2 / math.sqrt(v * w))
         total -= math.exp(-distance)
     return total
+
+
+def naive_n_leep(features, labels, seed=0):
+    """Components by the singular value decomposition, responsibilities by Bayes' rule from each cluster's density."""
+    centred = features - features.mean(0)
+    _, values, rows = np.linalg.svd(centred, full_matrices=False)
+    shares = np.cumsum(values**2) / (values**2).sum()
+    points = centred @ rows[: int((shares < 0.8).sum()) + 1].T
+    clusters = min(5 * (labels.max() + 1), len(points) // 4)
+    fitted = GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=1e-6 * points.var(0).max())
+    fitted.fit(points)
+    density = np.array([
+        weight * multivariate_normal(mean, np.diag(variance)).pdf(points)
+        for weight, mean, variance in zip(fitted.weights_, fitted.means_, fitted.covariances_, strict=True)
+    ]).T  # fmt: skip
+    return naive_leep(density / density.sum(1, keepdims=True), labels)
+
+
+@pytest.mark.parametrize(("n", "width"), [(60, 7), (45, 60)])
+def test_n_leep_equals_its_naive_twin(n, width):
+    one = drawn(3, n, width)
+    assert score("n-leep").of(one) == pytest.approx(naive_n_leep(one.features, one.labels), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
