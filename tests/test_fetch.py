@@ -1,6 +1,7 @@
 """Fetching as a user does it: the command as a process, hosts on the loopback interface that fail as real ones do."""
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -268,7 +269,11 @@ def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manif
 
 def run_until(command, reached, kill=signal.SIGKILL):
     """Start the command, wait until `reached()`, and kill it; gives its exit code and stderr."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Where a shell has started the tests in the background they ignore interrupts, and what they start would too.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     until = time.monotonic() + 120
     while not (seen := reached()) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)

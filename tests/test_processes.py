@@ -16,7 +16,7 @@ from modgap.transfer.processes import Processes
 from tests.training import surrogate_file, target_file
 
 SETTINGS = (
-    "precision=float64", "stage1.epochs=4", "stage2.epochs=6", "stage1.batch_size=10", "stage2.batch_size=5",
+    "precision=float64", "stage1.epochs=2", "stage2.epochs=4", "stage1.batch_size=10", "stage2.batch_size=5",
     "stage2.gradient_accumulation=2", "stage1.surrogate_batch=9", "stage2.choose=last", "stage2.learning_rate=1e-3",
     "stage1.learning_rate=1e-3",
 )  # fmt: skip
