@@ -89,7 +89,7 @@ def shown(value: float) -> str:
 def interval(bounds: Sequence[float]) -> str:
     """Low and high; nothing where there are none."""
     low, high = bounds
-    return f"{low:.3g} - {high:.3g}" if math.isfinite(low) and math.isfinite(high) else ""
+    return f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
 def reasons(ranking: Ranking) -> list[str]:
