@@ -28,6 +28,7 @@ from modgap.ranking.backends import Backend
 from modgap.ranking.outcome import RankRequest
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
+from modgap.ranking.standings import settled
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 SECONDS_UNKNOWN = 60.0
@@ -92,7 +93,7 @@ def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
         sign = 1 if table.higher_is_better else -1
         values[name] = {
             row.name: sign * float(value) if np.isfinite(value) else None
-            for row, value in zip(found.rows, table.all.values, strict=True)
+            for row, value in zip(found.rows, settled(table.all.values), strict=True)
         }
     return values
 

@@ -21,6 +21,7 @@ def log_to_stderr(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+WIDEST = 10_000
 GAP = 3
 """Characters between columns."""
 
@@ -39,7 +40,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for row in rows:
         table.add_row(*row)
     # Without a terminal nothing is folded, so that the table can be read by other programs.
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False, markup=False)
     if title:
         # As a title of the table's it would be folded at the table's width.
         console.print(title, style="bold", soft_wrap=True)

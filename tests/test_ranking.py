@@ -250,7 +250,13 @@ def test_sources_in_hand_must_be_of_the_same_samples():
     one = Evidence(np.eye(4), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match="source b: its labels are not those of the first"):
         compare("knn", {"a": one, "b": replace(one, labels=one.labels[::-1])})
-    with pytest.raises(InputError, match="at least"):
+    with pytest.raises(InputError, match="source b: its groups are not those of the first"):
+        compare("knn", {"a": one, "b": replace(one, groups=np.arange(4))})
+    with pytest.raises(InputError, match="at least two target classes"):
+        compare("knn", {"a": replace(one, labels=np.zeros(4, int))})
+    with pytest.raises(InputError, match="source b: score knn: the source gives features that are not finite"):
+        compare("knn", {"b": replace(one, features=np.full((4, 2), np.nan))})
+    with pytest.raises(InputError, match="expected one source at least"):
         compare("knn", {})
 
 
@@ -566,7 +572,7 @@ def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_ima
     with pytest.raises(InputError, match="expected at least two target classes"):
         rank(str(tmp_path / "one.npz"), ["vit-fashion"])
     np.savez(tmp_path / "values.npz", x=np.zeros((40, 1, 4, 4), np.float32), y=np.linspace(0, 1, 40))
-    with pytest.raises(UsageError, match=r"leep is not defined for targets of values; --by takes for them: .*logme"):
+    with pytest.raises(UsageError, match=r"leep is not defined for targets of values; --by takes: .*logme"):
         rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
 
 

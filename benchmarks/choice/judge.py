@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["Verdict", "agreement", "another_seed", "judged", "over_targets", "regret"]
+__all__ = ["Verdict", "agreement", "by_other_seeds", "chosen_elsewhere", "judged", "over_targets", "regret"]
 
 LEAST_SOURCES = 3
 
@@ -64,23 +64,37 @@ def judged(scores: Sequence[Mapping[str, float | None]], errors: Sequence[Mappin
     return Verdict(np.array(taus), np.array(regrets), count)
 
 
-def another_seed(errors: Sequence[Mapping[str, Sequence[float]]]) -> Verdict:
-    """How well one fine-tuning of each source chooses, judged by the mean of the others: what no score can much exceed.
+def by_other_seeds(errors: Sequence[Mapping[str, Sequence[float]]], scores: Sequence[Mapping] | None = None) -> Verdict:
+    """How well one fine-tuning of each source chooses, judged by the mean of the other seeds; or a score judged so.
+
+    These truths have a seed less than those of `judged`, so regrets are larger by their noise: what is to be compared
+    with one fine-tuning must be judged as it is.
 
     Args:
         errors: For each target the errors of each source, one a seed; two seeds at least.
+        scores: As for `judged`; None for the fine-tuning itself.
     """
-    seeds = min(len(each) for truth in errors for each in truth.values())
-    one = [[{source: -each[seed] for source, each in truth.items()} for truth in errors] for seed in range(seeds)]
-    rest = [
-        [{source: float(np.mean(np.delete(each, seed))) for source, each in truth.items()} for truth in errors]
-        for seed in range(seeds)
-    ]
-    found = [judged(own, others) for own, others in zip(one, rest, strict=True)]
-    return Verdict(
-        np.mean([each.taus for each in found], axis=0), np.mean([each.regrets for each in found], axis=0),
-        found[0].sources,
-    )  # fmt: skip
+    found = []
+    for seed in range(min(len(each) for truth in errors for each in truth.values())):
+        own = scores or [{source: -each[seed] for source, each in truth.items()} for truth in errors]
+        rest = [{source: float(np.mean(np.delete(each, seed))) for source, each in of.items()} for of in errors]
+        found.append(judged(own, rest))
+    taus, regrets = (np.mean([getattr(each, field) for each in found], axis=0) for field in ("taus", "regrets"))
+    return Verdict(taus, regrets, found[0].sources)
+
+
+def chosen_elsewhere(verdicts: Mapping[str, Verdict], *, by_tau: bool) -> tuple[list[str], float]:
+    """The score that is best on the other targets, for each target, and the mean regret of what that chooses there.
+
+    What the best of many scores is worth where it was not chosen. Scores that cannot judge every source on every target are left out.
+    """
+    most = max(each.sources for each in verdicts.values())
+    whole = {n: each for n, each in verdicts.items() if each.sources == most and np.isfinite(each.taus).all()}
+    names = list(whole)
+    regrets = np.array([each.regrets for each in whole.values()])
+    costs = -np.array([each.taus for each in whole.values()]) if by_tau else regrets
+    chosen = [int(np.delete(costs, target, axis=1).mean(axis=1).argmin()) for target in range(costs.shape[1])]
+    return [names[n] for n in chosen], float(np.mean([regrets[n, target] for target, n in enumerate(chosen)]))
 
 
 def over_targets(

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from choice.judge import Verdict, another_seed, judged, over_targets
+from choice.judge import Verdict, by_other_seeds, chosen_elsewhere, judged, over_targets
 from choice.truth import PRETRAINED
 from modgap.cli.output import print_table
-from modgap.ranking.scores import score, score_names
+from modgap.ranking.score import CLASSES
+from modgap.ranking.scores import DEFAULTS, score, score_names
 
 __all__ = ["print_agreement", "print_truth"]
 
@@ -15,6 +16,7 @@ Errors = Mapping[str, Mapping[str, Sequence[float]]]
 """By target and source, one a seed."""
 Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 """By target, score and source, the higher the better."""
+FIRST = DEFAULTS[CLASSES]
 TAU, REGRET = (-1.0, 1.0), (0.0, np.inf)
 
 
@@ -33,10 +35,12 @@ def print_agreement(title: str, errors: Errors, scored: Scores, sources: Sequenc
     seeds = [{source: of[source] for source in sources} for of in errors.values()]
     truth = [{source: float(np.mean(each)) for source, each in of.items()} for of in seeds]
     found = {name: judged([scored[target][name] for target in errors], truth) for name in score_names()}
+    elsewhere = {by_tau: chosen_elsewhere(found, by_tau=by_tau) for by_tau in (True, False)}
     rows = [_row(name, verdict, found["size"]) for name, verdict in found.items()]
     if min(len(each) for of in seeds for each in of.values()) > 1:
-        found["one fine-tuning"] = another_seed(seeds)
-        rows.append(_row("one fine-tuning", found["one fine-tuning"], found["size"]))
+        found["one fine-tuning"] = by_other_seeds(seeds)
+        found[f"{FIRST}, judged as that"] = by_other_seeds(seeds, [scored[target][FIRST] for target in errors])
+        rows += [_row(name, found[name], found["size"]) for name in ("one fine-tuning", f"{FIRST}, judged as that")]
     found["any at random"] = Verdict(
         np.full(len(truth), np.nan), np.array([np.mean([*of.values()]) - min(of.values()) for of in truth]), 0
     )
@@ -51,6 +55,9 @@ def print_agreement(title: str, errors: Errors, scored: Scores, sources: Sequenc
         ["score", "better", "judged", "weighted tau [95 %]", "minus size's", "regret [95 %]", "minus size's"], rows,
         f"{title}: means over {len(errors)} targets; regret in points of test error",
     )  # fmt: skip
+    for by_tau, (names, worth) in elsewhere.items():
+        told = ", ".join(f"{name} {names.count(name)} x" for name in dict.fromkeys(names))
+        print(f"chosen on the other targets by {'tau' if by_tau else 'regret'}: {told}; mean regret {worth:.2f}")
     return {
         name: {"taus": _plain(verdict.taus), "regrets": _plain(verdict.regrets), "judged": verdict.sources}
         for name, verdict in found.items()

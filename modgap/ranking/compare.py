@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.ranking.evidence import Evidence
+from modgap.errors import InputError, UsageError
+from modgap.ranking.evidence import CLASSES, Evidence
 from modgap.ranking.halves import on_halves
+from modgap.ranking.score import Score
 from modgap.ranking.scores import score
 from modgap.ranking.standings import Standings, standings
 
@@ -46,13 +47,25 @@ def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, 
     checked = {each: _checked(each, evidence) for each, evidence in sources.items()}
     first = next(iter(checked.values()))
     for each, evidence in checked.items():
-        if not np.array_equal(evidence.labels, first.labels):
-            raise InputError(f"source {each}: its labels are not those of the first; give all the same samples")
+        for field in ("labels", "values", "groups"):
+            if not np.array_equal(getattr(evidence, field), getattr(first, field)):
+                raise InputError(f"source {each}: its {field} are not those of the first; give all the same samples")
         if reason := own.missing(evidence):
             raise InputError(f"source {each}: score {name}: {reason}")
-    values = [own.of(evidence, seed) for evidence in checked.values()]
+    if first.task == CLASSES and first.n_classes < 2:
+        raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
+    values = [_value(own, each, evidence, seed) for each, evidence in checked.items()]
     halves = np.array([on_halves(own, evidence, seed, range(resamples)) for evidence in checked.values()])
     return standings(values, halves, higher_is_better=own.higher_is_better, bounds=own.bounds)
+
+
+def _value(own: Score, name: str, evidence: Evidence, seed: int) -> float:
+    try:
+        return own.of(evidence, seed)
+    except UsageError:
+        raise
+    except InputError as error:
+        raise InputError(f"source {name}: {error}") from error
 
 
 def _checked(name: str, given: Evidence) -> Evidence:

@@ -107,11 +107,16 @@ def _deciding(table: Table, request: RankRequest) -> str:
     by = score(request.by or DEFAULTS[task])
     if task == CLASSES and len(np.unique(labels)) < 2:
         raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
+    headless = request.head == "none"
+    fit = [
+        each.name
+        for each in map(score, score_names())
+        if task in each.tasks and each.resampled and not (headless and each.needs_logits)
+    ]
     if task not in by.tasks:
-        fit = ", ".join(name for name in score_names() if task in score(name).tasks and score(name).resampled)
-        raise UsageError(f"score {by.name} is not defined for targets of {task}; --by takes for them: {fit}")
-    if by.needs_logits and request.head == "none":
-        raise UsageError(f"score {by.name} needs a head; leave --head none out, or take another with --by: transrate")
+        raise UsageError(f"score {by.name} is not defined for targets of {task}; --by takes: {', '.join(fit)}")
+    if by.needs_logits and headless:
+        raise UsageError(f"score {by.name} needs a head; leave --head none out, or take --by: {', '.join(fit)}")
     return by.name
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["LEAST_HALVES", "Standings", "standings"]
+__all__ = ["LEAST_HALVES", "Standings", "settled", "standings"]
 
 LEVEL = 0.95
 LEAST_HALVES = 10
@@ -64,8 +64,8 @@ def standings(
     """
     own = np.asarray(values, np.float64)
     count = len(own)
-    beats = _beats(_settled(own), _settled(resampled), higher_is_better)
-    ranks = _ranks(_settled(own), higher_is_better)
+    beats = _beats(settled(own), settled(resampled), higher_is_better)
+    ranks = _ranks(settled(own), higher_is_better)
     spreads, halves = _spread(resampled)
     sure = (ranks > 0) & (halves >= LEAST_HALVES)
     intervals = np.full((count, 2), np.nan)
@@ -74,7 +74,7 @@ def standings(
     return Standings(own, intervals, ranks, _rank_intervals(beats, ranks), beats)
 
 
-def _settled(values: np.ndarray) -> np.ndarray:
+def settled(values: np.ndarray) -> np.ndarray:
     """Rounded to eight digits: what differs by rounding of sums alone must not be ranked."""
     with np.errstate(divide="ignore"):
         unit = 10.0 ** (np.floor(np.log10(np.abs(values))) - DIGITS + 1)

@@ -12,8 +12,8 @@ from modgap.ranking.standings import LEAST_HALVES
 
 __all__ = ["recommendation"]
 
-SHARES_WRONG = ("discrepancy", "linear-probe", "knn")
-"""Scores that are a share of samples got wrong."""
+SHARES_WRONG = ("knn", "linear-probe", "discrepancy")
+"""Scores that are a share of samples got wrong; the first is there unless raw values are not wanted."""
 FEW = 100
 """Samples below which hardly any two sources can be told apart."""
 
@@ -62,7 +62,7 @@ def _choice(ranking: Ranking, table: ScoreTable, first: int, *, sure: bool) -> s
     return (
         f"{name} is the first of {count} by {ranking.by}, but this data does not tell it apart from {told}{more} (in "
         "brackets the probability of being better): collect more samples, or fine-tune "
-        f"{name} and {second} and compare."
+        f"{name} and {ranking.rows[closest[0]].name} and compare."
     )
 
 
@@ -83,17 +83,18 @@ def _control_of(ranking: Ranking, first: int) -> int | None:
 def _control_is_worse(ranking: Ranking, table: ScoreTable, first: int) -> float:
     """Probability that the first is better than its control; NaN where nothing is known of it."""
     number = _control_of(ranking, first)
-    if number is None or not np.isfinite(table.all.values[number]):
+    if number is None or not table.all.ranks[number]:
         return np.nan
     chance = table.all.beats[first, number]
-    if not np.isfinite(chance) and _no_worse(table, number, first) and score(ranking.by).resampled:
-        return 0.0
-    return float(chance)
+    if np.isfinite(chance) or not score(ranking.by).resampled:
+        return float(chance)
+    # Without halves the values alone say that it is not better, but never how sure it is that it is.
+    one, two = table.all.ranks[[first, number]]
+    return 0.5 if one == two else 0.0 if two < one else np.nan
 
 
 def _no_worse(table: ScoreTable, number: int, other: int) -> bool:
-    one, two = table.all.values[[number, other]]
-    return bool(one >= two if table.higher_is_better else one <= two)
+    return bool(0 < table.all.ranks[number] <= table.all.ranks[other])
 
 
 def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
@@ -111,19 +112,19 @@ def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
 
 
 def _largest_class(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
-    """Whether the first does any better than naming the largest class always."""
-    if ranking.by not in SHARES_WRONG or not ranking.target or ranking.target.task != CLASSES:
+    """Whether the first does any better than naming the largest class always, by what is a share got wrong."""
+    name = ranking.by if ranking.by in SHARES_WRONG else SHARES_WRONG[0]
+    shares = ranking.tables.get(name)
+    if shares is None or not ranking.target or ranking.target.task != CLASSES:
         return
-    value, chance = float(table.all.values[first]), 1 - ranking.target.largest
-    high = table.all.intervals[first, 1]
+    value, high = float(shares.all.values[first]), shares.all.intervals[first, 1]
+    chance = 1 - ranking.target.largest
     if value >= chance:
-        yield (
-            f"It gets {value:.3f} wrong, and who names the largest class always {chance:.3f}: by this score no source "
-            "knows these classes."
-        )
+        yield f"By {name} it gets {value:.3f} wrong, and who names the largest class always {chance:.3f}."
     elif high >= chance:
         yield (
-            f"It gets {value:.3f} wrong and is not told apart from who names the largest class always ({chance:.3f})."
+            f"By {name} it gets {value:.3f} wrong, not told apart from who names the largest class always "
+            f"({chance:.3f})."
         )
 
 

@@ -44,8 +44,8 @@ def score_names() -> list[str]:
 def usual_scores() -> list[str]:
     """Names of the scores that are taken when none are named.
 
-    Those that choose better than the sources' size among the pretrained of the benchmark of choice, and the two that
-    compare features with the samples' own values.
+    Those whose first choice beats that by the sources' size among the pretrained of the benchmark of choice, one of
+    each kind, and the two that compare features with the samples' own values.
     """
     return [each.name for each in _scores().values() if each.usual]
 
