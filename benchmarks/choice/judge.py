@@ -86,7 +86,8 @@ def by_other_seeds(errors: Sequence[Mapping[str, Sequence[float]]], scores: Sequ
 def chosen_elsewhere(verdicts: Mapping[str, Verdict], *, by_tau: bool) -> tuple[list[str], float]:
     """The score that is best on the other targets, for each target, and the mean regret of what that chooses there.
 
-    What the best of many scores is worth where it was not chosen. Scores that cannot judge every source on every target are left out.
+    What the best of many scores is worth where it was not chosen. Scores that cannot judge every source on every target
+    are left out.
     """
     most = max(each.sources for each in verdicts.values())
     whole = {n: each for n, each in verdicts.items() if each.sources == most and np.isfinite(each.taus).all()}
