@@ -45,5 +45,5 @@ $(FASHION):
 	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist'
 
 clean:  ## Remove the virtual environment and what the tools left.
-	find modgap cli -name '*.nb[ic]' -delete
+	find modgap cli benchmarks -name '*.nb[ic]' -delete
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
