@@ -37,8 +37,8 @@ def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, 
         better than source j. `size` and `source-error` are NaN where `facts` has no `parameters`, `source_error`.
 
     Raises:
-        InputError: When the score is not defined for a source, arrays do not fit each other, or the sources' labels are
-            not the same; names the source.
+        InputError: When the score is not defined for a source, arrays do not fit each other, or the sources' labels,
+            values or groups are not the same; names the source.
         UsageError: When there is no such score; names the near ones.
     """
     own = score(name)

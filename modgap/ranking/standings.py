@@ -75,7 +75,7 @@ def standings(
 
 
 def settled(values: np.ndarray) -> np.ndarray:
-    """Rounded to eight digits: what differs by rounding of sums alone must not be ranked."""
+    """The same, of any shape, rounded to eight digits: what differs by rounding of sums alone must not be ranked."""
     with np.errstate(divide="ignore"):
         unit = 10.0 ** (np.floor(np.log10(np.abs(values))) - DIGITS + 1)
     return np.where(np.isfinite(unit) & (unit > 0), np.round(values / np.where(unit > 0, unit, 1)) * unit, values)
