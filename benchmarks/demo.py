@@ -10,13 +10,13 @@ interval. Expected: the pretrained source lies clearly below its random control 
 import argparse
 from pathlib import Path
 
-from modgap import plots
+from modgap.api import measure
 from modgap.cli.output import print_table, progress_bars
-from modgap.drawing import save
-from modgap.logits import LogitsRequest
-from modgap.measure import measure
-from modgap.report import DiscrepancyReport, summary_row
-from modgap.results import checked_folder
+from modgap.discrepancy import figures
+from modgap.discrepancy.report import DiscrepancyReport, summary_row
+from modgap.discrepancy.result_folder import checked_folder
+from modgap.figure_style import save
+from modgap.forward.logits import LogitsRequest
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
 ESTIMATORS = ("montecarlo", "search")
@@ -29,7 +29,7 @@ COLUMNS = (
     "value",
     "its null",
     "p",
-    "calibrated",
+    "ratio_to_null",
     "held-out",
     "95 %",
     "its null",
@@ -62,7 +62,7 @@ def main() -> None:
             with progress_bars(quiet=False) as progress:
                 series[-1].append(measure(source, target, request=request, estimators=ESTIMATORS, progress=progress))
     print_table(COLUMNS, rows([report for reports in series for report in reports]))
-    save(plots.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
+    save(figures.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
     print(f"figure: {Path(folder / 'demo.png').resolve()}")
 
 

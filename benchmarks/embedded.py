@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from modgap.api import measure
 from modgap.cli.output import print_table
 from modgap.discrepancy import ESTIMATORS, Estimate
-from modgap.logits import LogitsRequest
-from modgap.measure import measure
-from modgap.report import summary_row
+from modgap.discrepancy.report import summary_row
+from modgap.forward.logits import LogitsRequest
 
 TARGETS = ("digits", "mnist5k", "fashion-mnist", "basic-motions", "acsf1", "italy-power")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
@@ -30,7 +30,7 @@ def separations(pretrained: Estimate, control: Estimate) -> dict[str, bool]:
     scale = min(pretrained.null.mean, control.null.mean)
     return {
         "value": control.found.value - pretrained.found.value > noise,
-        "calibrated": control.calibrated - pretrained.calibrated > noise / scale,
+        "ratio_to_null": control.ratio_to_null - pretrained.ratio_to_null > noise / scale,
         "held-out": pretrained.held_out_interval[1] < control.held_out_interval[0],
     }
 
@@ -42,7 +42,7 @@ def main() -> None:
     given = parser.parse_args()
     limit, size, null = (200, 64, 5) if given.quick else (1000, 128, 19)
     request, rows, record = LogitsRequest(limit=limit, input_size=size), [], {}
-    wins = {name: dict.fromkeys(("value", "calibrated", "held-out"), 0) for name in ESTIMATORS}
+    wins = {name: dict.fromkeys(("value", "ratio_to_null", "held-out"), 0) for name in ESTIMATORS}
     for target in TARGETS:
         pair = [measure(source, target, request=request, null=null) for source in SOURCES]
         for name in ESTIMATORS:
@@ -61,8 +61,8 @@ def main() -> None:
             for found in own["estimates"].values():
                 found.pop("histogram", None)
             record[f"{source} -> {target}"] = own
-    columns = ("target", "source", "estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null",
-               "p", "tell pretrained from random")  # fmt: skip
+    columns = ("target", "source", "estimator", "value", "its null", "p", "ratio to null", "held-out", "95 %",
+               "its null", "p", "tell pretrained from random")  # fmt: skip
     print_table(columns, rows, f"at most {limit} samples, {size} pixels, {null} permutations")
     for name, columns_won in wins.items():
         counts = ", ".join(f"{column} {won} of {len(TARGETS)}" for column, won in columns_won.items())

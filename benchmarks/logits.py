@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from modgap.cli.output import print_table
-from modgap.embedding import native_embedding
-from modgap.inference import logit_batches
+from modgap.forward.source_pass import logit_batches
+from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import open_source
 from modgap.targets import open_target
 

@@ -11,12 +11,12 @@ import torch
 
 from modgap.models import Output, target_model
 from modgap.sources import open_source
+from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_update
 from modgap.transfer.losses import loss
 from modgap.transfer.methods import method
-from modgap.transfer.mixed import derivative_along
+from modgap.transfer.mixed_product import derivative_along
 from modgap.transfer.objectives import objective
-from modgap.transfer.task import Part, TaskLoss
-from modgap.transfer.updates import OuterLoss, VirtualSteps, mona_update
+from modgap.transfer.task_loss import Part, TaskLoss
 
 MODELS = {
     "ViT (test_vit, 64 px)": ("random:timm:test_vit", 64, (1, 12, 10)),

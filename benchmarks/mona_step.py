@@ -28,16 +28,16 @@ def resident(field: str) -> int:
 
 
 def step_of(kind: str, batch: int, device):
-    """A function that makes one step, optimiser and all."""
+    """A function that makes one step, optimizer and all."""
     import torch
 
     from modgap.models import Output, target_model
     from modgap.sources import open_source
+    from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_update, task_update
     from modgap.transfer.losses import loss
     from modgap.transfer.methods import method
     from modgap.transfer.objectives import objective
-    from modgap.transfer.task import Part, TaskLoss
-    from modgap.transfer.updates import OuterLoss, VirtualSteps, mona_update, task_update
+    from modgap.transfer.task_loss import Part, TaskLoss
 
     torch.manual_seed(0)
     source = open_source("random:timm:vit_tiny_patch16_224").load(SIZE)
@@ -49,7 +49,7 @@ def step_of(kind: str, batch: int, device):
     parameters = dict(model.named_parameters())
     embedder = method("mona").stages[1].trains(model)
     trained = list(parameters) if kind == "vanilla" else embedder
-    optimiser = torch.optim.AdamW([parameters[name] for name in trained], 1e-4)
+    optimizer = torch.optim.AdamW([parameters[name] for name in trained], 1e-4)
     with torch.no_grad():
         given = parts.embedder.to(device)(torch.randn(batch, 3, SIZE, SIZE, device=device))
     outer = OuterLoss(lambda held: parts.tokens(held.encoder(given)).mean(1), y, objective("alignment-uniformity"))
@@ -63,7 +63,7 @@ def step_of(kind: str, batch: int, device):
             found = mona_update(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
         for name in trained:
             parameters[name].grad = found.gradient[name]
-        optimiser.step()
+        optimizer.step()
 
     return step
 

@@ -23,7 +23,7 @@ from numba import njit
 
 from modgap.cli.output import print_table
 from modgap.discrepancy import trials
-from modgap.discrepancy._simd import aligned, equal_lanes, highest, load_64, popcount
+from modgap.discrepancy.kernels.simd import aligned, equal_lanes, highest, load_64, popcount
 from modgap.discrepancy.problem import Problem
 
 CASES = ((10_000, 4, 500), (10_000, 10, 600), (3_956, 18, 700), (10_000, 100, 4_000), (51_197, 200, 15_000))

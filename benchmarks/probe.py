@@ -6,7 +6,7 @@ Nearly all of the time is scikit-learn's, hours for the whole synthetic set; --q
 --peer-every 5 it fits every fifth strength only, and the ratio, its seconds for these over ours for the whole path, is
 a lower bound.
 
-For each data set: features (n, D), split in two, one fifth for test. Both are fitted on the same standardised training
+For each data set: features (n, D), split in two, one fifth for test. Both are fitted on the same standardized training
 features, in double precision, scikit-learn's LogisticRegression (lbfgs) once at a tolerance that brings it within 1e-6
 of the optimum at most strengths (tight, 1e-8) and once at its own (1e-4), which at weak strengths stops far from it.
 Printed: seconds, ratios, the largest relative gap between the objectives in either direction, the largest gap in test
@@ -35,8 +35,8 @@ from sklearn.linear_model import LogisticRegression
 
 from modgap.cli.output import print_table
 from modgap.distortion.logistic import LogisticPath, logistic_path
-from modgap.embedding import native_embedding
-from modgap.inference import logit_batches
+from modgap.forward.source_pass import logit_batches
+from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import Source, open_source
 from modgap.targets import open_target
 
@@ -79,7 +79,7 @@ def synthetic(samples: int = 20_000, width: int = 1024, classes: int = 10) -> tu
 
 
 def fits(path: LogisticPath, features: np.ndarray, labels: np.ndarray, tolerance: float, chosen: np.ndarray):
-    """(seconds, models): scikit-learn's, one for each chosen strength, on features standardised before."""
+    """(seconds, models): scikit-learn's, one for each chosen strength, on features standardized before."""
     standard = (features - path.mean) / path.scale
     began = time.perf_counter()
     models = [

@@ -25,10 +25,10 @@ from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, 
 
 from modgap import __version__
 from modgap.ranking.backends import Backend
-from modgap.ranking.outcome import RankRequest
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
 from modgap.ranking.standings import settled
+from modgap.ranking.types import RankRequest
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 SECONDS_UNKNOWN = 60.0

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import joblib
 import numpy as np
 
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.jobs import fix_threads
 from modgap.ranking.scores import score, score_names
+from modgap.ranking.source_outputs import Evidence
 
 
 def made(samples: int, width: int, classes: int, outputs: int) -> Evidence:

@@ -14,7 +14,7 @@ import numpy as np
 
 from modgap.discrepancy.assignment import assignment
 from modgap.discrepancy.bounds import lower_bound, upper_bound
-from modgap.discrepancy.montecarlo import summarise
+from modgap.discrepancy.montecarlo import summarize
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
@@ -64,7 +64,7 @@ def compare(name, logits, labels, classes, wanted=None):
     """Ten restarts against 100,000 trials and 1,000 subsets."""
     rows, one = np.arange(len(labels)), np.zeros(len(labels), np.int64)
     problem = Problem(logits, rows, labels, one, classes, 1)
-    trials = summarise(problem, count_trials(problem, threads=THREADS))
+    trials = summarize(problem, count_trials(problem, threads=THREADS))
     subsets_s, subsets = best_of(1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS))
     ranks_s, ranking = best_of(3, lambda: rank_samples(logits, classes, threads=THREADS))
     seconds, found = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))

@@ -37,7 +37,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
-from modgap.drawing import save
+from modgap.figure_style import save
 
 RESULTS = Path(__file__).parent / "results" / "transfer"
 

@@ -2,7 +2,7 @@
 
     python benchmarks/tsne.py [--samples 10000] [--width 1280] [--threads 2] [--peer-samples N | --skip-peer]
 
-Ten Gaussian clusters whose centres span 8 dimensions, in noise. Takes about three minutes on two cores, half of it
+Ten Gaussian clusters whose centers span 8 dimensions, in noise. Takes about three minutes on two cores, half of it
 scikit-learn's map. Times include the reduction to 50 principal components, which both start from, but not the quality,
 whose time is printed apart. Exits with 1 when two runs of one seed, with different numbers of threads, differ by a bit.
 """
@@ -16,18 +16,18 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from modgap.distortion.arrays import centred_features
-from modgap.distortion.maps import tsne_maps
-from modgap.distortion.quality import map_quality
+from modgap.distortion.arrays import centered_features
+from modgap.distortion.map_quality import map_quality
+from modgap.distortion.tsne_maps import tsne_maps
 
 
 def clusters(samples, width, seed=0):
     """Ten clusters of low rank in noise, (samples, width) float32, and their labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(samples) % 10
-    centres = rng.standard_normal((10, 8)) @ rng.standard_normal((8, width))
+    centers = rng.standard_normal((10, 8)) @ rng.standard_normal((8, width))
     noise = 4 * rng.standard_normal((samples, width), dtype=np.float32)
-    return centres.astype(np.float32)[labels] + noise, labels
+    return centers.astype(np.float32)[labels] + noise, labels
 
 
 def timed(function):
@@ -39,7 +39,7 @@ def timed(function):
 
 def peer(features, seed, threads):
     """Scikit-learn's map of the same 50 principal components, its own defaults but for a start from them."""
-    scores = PCA(min(50, *features.shape), random_state=seed).fit_transform(centred_features(features, "all", 16))
+    scores = PCA(min(50, *features.shape), random_state=seed).fit_transform(centered_features(features, "all", 16))
     map_ = TSNE(perplexity=30, init="pca", random_state=seed, n_jobs=threads)
     return map_.fit_transform(scores), map_.kl_divergence_
 

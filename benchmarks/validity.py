@@ -16,8 +16,8 @@ import argparse
 import numpy as np
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.chain import Data, run_chain
-from modgap.discrepancy.halves import wilson_interval
+from modgap.discrepancy.estimator_chain import Data, run_chain
+from modgap.discrepancy.held_out import wilson_interval
 from modgap.label_space import label_space
 
 LEVELS = (0.05, 0.1, 0.25, 0.5)

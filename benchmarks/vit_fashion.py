@@ -6,7 +6,7 @@ Prints its accuracy on Fashion-MNIST's test images, and the error of a linear pr
 class) of its features beside two controls: raw pixels, and the same architecture with random weights. Features are
 `pooled` (the mean over tokens that the head takes, 96 numbers) or all `tokens` of the encoder (49 x 96). Each repeat
 draws another half of the digits to be tested on, other digits to be trained on, and for the control other weights. The
-probe is logistic regression on standardised features, its strength chosen on a fifth of the training digits.
+probe is logistic regression on standardized features, its strength chosen on a fifth of the training digits.
 Expected: accuracy of 90 % or more; pretrained features err less than random ones, pooled and not. Pooled ones err more
 than raw pixels, since the mean over tokens no longer says where a stroke was; all tokens err less than raw pixels.
 """
@@ -29,8 +29,8 @@ from sklearn.preprocessing import StandardScaler
 
 from modgap.cli.output import print_table
 from modgap.sources import Source, open_source
-from modgap.sources.timm_models import build
-from modgap.sources.vit_fashion import ARCHITECTURE, OPTIONS
+from modgap.sources.timm.handle import build
+from modgap.sources.timm.vit_fashion import ARCHITECTURE, OPTIONS
 from modgap.targets import SPLITS, open_target
 
 INVERSE_L2 = (1e-4, 1e-3, 1e-2, 1e-1)

@@ -17,8 +17,8 @@ def cache() -> None:
 @cache.command("ls")
 def list_entries() -> None:
     """What is in the cache, with sizes."""
-    from modgap.cache import cache_folder, entries
     from modgap.cli.output import print_table
+    from modgap.storage.cache import cache_folder, entries
 
     found = list(entries())
     rows = [[path.stem[:16], path.parents[1].name, _size(path), _age(path)] for path in found]
@@ -32,7 +32,7 @@ def list_entries() -> None:
 @click.pass_context
 def verify(ctx: click.Context) -> None:
     """Check every entry against its checksum; exits with 1 when one is damaged."""
-    from modgap.cache import CorruptEntry, entries, read_entry
+    from modgap.storage.cache import CorruptEntry, entries, read_entry
 
     damaged = 0
     for path in entries():
@@ -49,7 +49,7 @@ def verify(ctx: click.Context) -> None:
 @click.option("--older-than", "days", type=click.FloatRange(min=0), default=0.0, help="Only entries older, in days.")
 def prune(days: float) -> None:
     """Delete entries, and files that killed runs left unfinished more than a day ago."""
-    from modgap.cache import entries, prune, unfinished
+    from modgap.storage.cache import entries, prune, unfinished
 
     now = time.time()
     old = [path for path in entries() if path.stat().st_mtime <= now - days * DAY]

@@ -17,8 +17,8 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress and no me
 
 
 def place_option(help_text: str):
-    """`--place`, with what it does in this command."""
-    return click.option("--place", type=click.Path(path_type=Path), metavar="DIR", help=help_text)
+    """`--data-dir`, with what it does in this command."""
+    return click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help=help_text)
 
 
 @click.group()
@@ -35,7 +35,7 @@ def data() -> None:
 @click.option("--discard-archives", is_flag=True, help="Delete each archive once it is unpacked.")
 @quiet_option
 def fetch(
-    name: str, place: Path | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
+    name: str, data_dir: Path | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
 ) -> None:
     """Bring a target's files, check and unpack them; what is there already stays.
 
@@ -44,14 +44,14 @@ def fetch(
     Example: modgap data fetch ninapro --dry-run
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.targets.data.fetching import fetch, plan
-    from modgap.targets.data.places import place_of, remember
+    from modgap.targets.download.fetch import fetch, plan
+    from modgap.targets.download.locations import data_dir_of, remember
 
     if not timeout > 0:
         raise UsageError(f"expected --timeout above 0, got {timeout}")
     log_to_stderr(quiet)
     manifest, beside = _manifest(name)
-    folder = place_of(manifest, place and place.expanduser(), beside)
+    folder = data_dir_of(manifest, data_dir and data_dir.expanduser(), beside)
     todo = plan(manifest, folder)
     if dry_run:
         _print_plan(manifest, todo)
@@ -59,7 +59,7 @@ def fetch(
     if _large(todo) and not yes and sys.stdin.isatty() and sys.stderr.isatty():
         _print_plan(manifest, todo)
         click.confirm("fetch it?", abort=True, err=True)
-    if place is not None:
+    if data_dir is not None:
         # At once, so that a fetch that is stopped goes on in the same folder.
         folder.mkdir(parents=True, exist_ok=True)
         remember(manifest.name, folder)
@@ -98,8 +98,8 @@ def _counted(number: int, what: str) -> str:
 
 def _print_plan(manifest, todo) -> None:
     from modgap.cli.output import print_table
-    from modgap.targets.data.files import megabytes
-    from modgap.targets.data.places import located
+    from modgap.storage.atomic_files import megabytes
+    from modgap.targets.download.locations import located
 
     if not todo.items:
         try:
@@ -113,19 +113,19 @@ def _print_plan(manifest, todo) -> None:
     for item in todo.items:
         state = f"{item.state}, {megabytes(item.came)} came before" if item.came and item.needed else item.state
         rows.append([item.name, _size(item), state, ", ".join(item.hosts) or "by hand"])
-    print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.place}")
+    print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.data_dir}")
     click.echo(f"to fetch {_to_fetch(manifest, todo)}{_to_unpack(todo)}, free {megabytes(todo.free)}")
 
 
 def _to_unpack(todo) -> str:
     """Known archives unpack to this much or more; of others nothing can be said."""
-    from modgap.targets.data.files import megabytes
+    from modgap.storage.atomic_files import megabytes
 
     return f", to unpack at least {megabytes(todo.to_unpack)}" if todo.to_unpack else ""
 
 
 def _size(item) -> str:
-    from modgap.targets.data.files import megabytes
+    from modgap.storage.atomic_files import megabytes
 
     if item.size is None:
         return "unknown"
@@ -134,7 +134,7 @@ def _size(item) -> str:
 
 def _to_fetch(manifest, todo) -> str:
     """All together, with what the manifest says of sizes that are not known."""
-    from modgap.targets.data.files import megabytes
+    from modgap.storage.atomic_files import megabytes
 
     known = f"{'~ ' if todo.about else ''}{megabytes(todo.to_fetch + todo.about)}"
     if not todo.unknown:
@@ -149,20 +149,20 @@ def _to_fetch(manifest, todo) -> str:
 @place_option("Where its files lie, this time.")
 @quiet_option
 @click.pass_context
-def verify(ctx: click.Context, name: str, place: Path | None, quiet: bool) -> None:
+def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) -> None:
     """Read every file of a target anew and compare checksums; exits with 1 when one is missing or wrong.
 
     They are compared with the manifest, with what was recorded when they were first fetched, and with what came out
     of the archives. A converted copy is checked too.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.targets.data.files import megabytes
-    from modgap.targets.data.places import place_of
-    from modgap.targets.data.verifying import verify
+    from modgap.storage.atomic_files import megabytes
+    from modgap.targets.download.locations import data_dir_of
+    from modgap.targets.download.verification import verify
 
     log_to_stderr(quiet)
     manifest, beside = _manifest(name)
-    folder = place_of(manifest, place and place.expanduser(), beside)
+    folder = data_dir_of(manifest, data_dir and data_dir.expanduser(), beside)
     with progress_bars(quiet) as progress:
         found = verify(manifest, folder, progress)
     for line in found.faults:
@@ -188,20 +188,20 @@ def verify(ctx: click.Context, name: str, place: Path | None, quiet: bool) -> No
 @click.option("--y", metavar="KEY", help="Array file: name of the labels.")
 @click.option("--again", is_flag=True, help="Even where there is a copy that fits.")
 @quiet_option
-def convert(name: str, place: Path | None, again: bool, quiet: bool, **own: str | None) -> None:
+def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **own: str | None) -> None:
     """Write a target's samples and labels as arrays that later runs map instead of reading the originals.
 
     TARGET is whatever --target takes, with the same options for data of your own. The copy lies in the data folder
     and is used as long as it fits the originals.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.targets import OwnData, open_target
-    from modgap.targets.data.converted import copy_path, fits
-    from modgap.targets.data.converting import convert
-    from modgap.targets.data.files import megabytes
+    from modgap.storage.atomic_files import megabytes
+    from modgap.targets import CustomData, open_target
+    from modgap.targets.download.conversion import convert
+    from modgap.targets.download.converted_copy import copy_path, fits
 
     log_to_stderr(quiet)
-    target = open_target(name, own=OwnData(**own), place=place and place.expanduser())
+    target = open_target(name, custom_data=CustomData(**own), data_dir=data_dir and data_dir.expanduser())
     path = copy_path(target.manifest, target.files)
     if not again and fits(path, target.fingerprint):
         click.echo(f"{target.name}: its converted copy {path} fits; --again makes it anew")
@@ -217,18 +217,18 @@ def convert(name: str, place: Path | None, again: bool, quiet: bool, **own: str 
 @target_argument
 @place_option("Take its files from this folder from now on.")
 @click.option("--forget", is_flag=True, help="Take them from the data folder again.")
-def path(name: str, place: Path | None, forget: bool) -> None:
+def path(name: str, data_dir: Path | None, forget: bool) -> None:
     """Print the folder that a target's files lie in, or are to be brought into."""
-    from modgap.targets.data.places import file_path, place_of, remember
+    from modgap.targets.download.locations import data_dir_of, file_path, remember
 
-    if place and forget:
-        raise UsageError("expected --place or --forget, got both")
+    if data_dir and forget:
+        raise UsageError("expected --data-dir or --forget, got both")
     manifest, beside = _manifest(name)
     if forget:
         remember(manifest.name, None)
-    elif place:
-        remember(manifest.name, place_of(manifest, place.expanduser()))
-    folder = place_of(manifest, beside=beside)
+    elif data_dir:
+        remember(manifest.name, data_dir_of(manifest, data_dir.expanduser()))
+    folder = data_dir_of(manifest, beside=beside)
     own = {file_path(file, manifest, folder) for file in manifest.files}
     inside = [each for each in own if each.is_relative_to(folder)]
     for each in [folder] if inside or not own else sorted({each.parent for each in own}):

@@ -4,10 +4,10 @@ import click
 
 from modgap.cli.options import (
     OWN,
+    custom_data_of,
     device_option,
     dtype_option,
     input_size_option,
-    own_data,
     own_data_options,
     pseudo_classes_option,
     representation_option,
@@ -19,7 +19,7 @@ __all__ = ["discrepancy"]
 
 LOGITS_EXCLUDE = (
     "source", "target", "weights", "split", "limit", "input_size", "representation", "device",
-    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "place", *OWN,
+    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "data_dir", *OWN,
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def discrepancy(ctx: click.Context, **given) -> None:
     Example: modgap discrepancy --source efficientnet-lite0 --target digits
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.report import to_json
+    from modgap.discrepancy.report import to_json
 
     _check(ctx, given)
     log_to_stderr(given["quiet"])
@@ -107,7 +107,7 @@ def discrepancy(ctx: click.Context, **given) -> None:
     with progress_bars(given["quiet"]) as progress:
         report = _measure(given, progress)
     if folder:
-        from modgap.results import write_folder
+        from modgap.discrepancy.result_folder import write_folder
 
         written = write_folder(report, folder)
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
@@ -120,7 +120,7 @@ def discrepancy(ctx: click.Context, **given) -> None:
 def _folder(out: str | None):
     if out is None:
         return None
-    from modgap.results import checked_folder
+    from modgap.discrepancy.result_folder import checked_folder
 
     return checked_folder(out)
 
@@ -155,8 +155,8 @@ def _check(ctx: click.Context, given: dict) -> None:
 def _measure(given: dict, progress):
     from pathlib import Path
 
-    from modgap.logits import LogitsRequest
-    from modgap.measure import measure, measure_logits
+    from modgap.api import measure, measure_logits
+    from modgap.forward.logits import LogitsRequest
 
     options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
                "bootstrap", "seed", "threads")  # fmt: skip
@@ -173,8 +173,8 @@ def _measure(given: dict, progress):
         given["source"],
         given["target"],
         weights=given["weights"],
-        own=own_data(given),
-        place=Path(given["place"]) if given["place"] else None,
+        custom_data=custom_data_of(given),
+        data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
         embedder=None if given["embedder"] == "native" else given["embedder"],
         pseudo_classes=given["pseudo_classes"],
         request=request,
@@ -185,13 +185,13 @@ def _measure(given: dict, progress):
 
 def _print(report) -> None:
     from modgap.cli.output import print_table
-    from modgap.report import summary_row
+    from modgap.discrepancy.report import summary_row
 
     result = report.result
     names = f"{report.source} -> {report.target}" if report.source else report.target
     groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
     size = f"N = {result.n_samples:,}{groups}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
-    columns = ["estimator", "value", "its null", "p", "calibrated", "held-out", "95 %", "its null", "p"]
+    columns = ["estimator", "value", "its null", "p", "ratio to null", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     if rows:
         print_table(columns, rows, f"{names}   {size}")

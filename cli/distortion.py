@@ -14,7 +14,7 @@ __all__ = ["distortion"]
 @click.option("--source", metavar="NAME", required=True, help="As for modgap discrepancy; its encoder is the first.")
 @click.option(
     "--surrogate", "surrogates", metavar="NAME", multiple=True,
-    help="Labelled data of the source's modality; the source's own if absent. May be repeated.",
+    help="Labeled data of the source's modality; the source's own if absent. May be repeated.",
 )  # fmt: skip
 @click.option(
     "--run", "runs", metavar="DIR[@EPOCH]", multiple=True,
@@ -41,7 +41,7 @@ __all__ = ["distortion"]
     "--layer", "layers", metavar="NAME", multiple=True, default=("output",), show_default=True,
     help="Of the encoder: a module's name, a pattern, blocks for all blocks. Probes read the last. May be repeated.",
 )  # fmt: skip
-@click.option("--normalised", is_flag=True, help="Divide each sample's features by their norm.")
+@click.option("--normalized", is_flag=True, help="Divide each sample's features by their norm.")
 @click.option("--few-shot", is_flag=True, help="Also the first probe's error by training samples a class, five draws.")
 @click.option("--maps", is_flag=True, help="Make a t-SNE map of each encoder, as the paper's Fig. 2.")
 @click.option("--perplexity", type=float, default=30.0, show_default=True, help="Of the maps.")
@@ -60,15 +60,15 @@ __all__ = ["distortion"]
 def distortion(**given) -> None:
     """What fine-tuning did to the source's knowledge.
 
-    Labelled data of the source's own modality goes through the source's own embedder and the encoder as it was and as
+    Labeled data of the source's own modality goes through the source's own embedder and the encoder as it was and as
     runs left it. A probe's error says how much of the knowledge can still be read off; lower is better.
 
     Example: modgap distortion --source vit-fashion --run run --out distortion
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.distortion.distort import distortion as read
+    from modgap.discrepancy.result_folder import checked_folder
+    from modgap.distortion.measurement import distortion as read
     from modgap.distortion.report import to_json
-    from modgap.results import checked_folder
 
     _check(given)
     log_to_stderr(given["quiet"])
@@ -81,7 +81,7 @@ def distortion(**given) -> None:
         )  # fmt: skip
     record = to_json(given["source"], found, request, time.perf_counter() - began)
     if folder:
-        from modgap.distortion.results import write_folder
+        from modgap.distortion.result_folder import write_folder
 
         written = write_folder(record, found, folder)
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
@@ -99,12 +99,12 @@ def _check(given: dict) -> None:
 
 
 def _request(given: dict):
-    from modgap.distortion.distort import DistortionRequest
     from modgap.distortion.features import FeatureRequest
+    from modgap.distortion.measurement import DistortionRequest
 
     return DistortionRequest(
         features=FeatureRequest(
-            layers=given["layers"], normalised=given["normalised"], input_size=given["input_size"],
+            layers=given["layers"], normalized=given["normalized"], input_size=given["input_size"],
             dtype=given["dtype"], device=given["device"], batch_size=given["batch_size"],
         ),
         probes=tuple(dict.fromkeys(given["probes"])),

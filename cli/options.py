@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from modgap.targets import OwnData
+    from modgap.targets import CustomData
 
 __all__ = [
-    "OWN", "device_option", "dtype_option", "input_size_option", "own_data", "own_data_options",
-    "pseudo_classes_option", "representation_option", "split_option",
+    "OWN",
+    "custom_data_of",
+    "device_option",
+    "dtype_option",
+    "input_size_option",
+    "own_data_options",
+    "pseudo_classes_option",
+    "representation_option",
+    "split_option",
 ]  # fmt: skip
 
 OWN = ("kind", "label", "series", "time", "group", "x", "y")
@@ -36,7 +43,7 @@ dtype_option = click.option(
     help="Precision of a source; other than float32 is mixed.",
 )  # fmt: skip
 OPTIONS = (
-    click.option("--place", metavar="DIR", help="Folder in which the target's files lie; found by itself if absent."),
+    click.option("--data-dir", metavar="DIR", help="Folder of the target's files; the usual locations if absent."),
     click.option(
         "--kind", type=click.Choice(["image", "series", "table", "text"]),
         help="What an array file or CSV holds, where unclear.",
@@ -57,8 +64,8 @@ def own_data_options(command: Callable) -> Callable:
     return command
 
 
-def own_data(given: dict[str, Any]) -> "OwnData":
+def custom_data_of(given: dict[str, Any]) -> "CustomData":
     """What was given of them."""
-    from modgap.targets import OwnData
+    from modgap.targets import CustomData
 
-    return OwnData(**{name: given[name] for name in OWN})
+    return CustomData(**{name: given[name] for name in OWN})

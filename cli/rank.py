@@ -3,9 +3,9 @@
 import click
 
 from modgap.cli.options import (
+    custom_data_of,
     dtype_option,
     input_size_option,
-    own_data,
     own_data_options,
     pseudo_classes_option,
     representation_option,
@@ -51,7 +51,7 @@ LEAST_RESAMPLES = 10
 @pseudo_classes_option
 @click.option(
     "--head", default="auto", show_default=True,
-    help="auto: the source's own, or one fitted on labelled data of its modality; own, none, or probe:SURROGATE.",
+    help="auto: the source's own, or one fitted on labeled data of its modality; own, none, or probe:SURROGATE.",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps; one process a CUDA device.")
 @click.option("--batch-size", type=int, default=16, show_default=True, help="Samples at a time through a source.")
@@ -81,10 +81,10 @@ def rank(**given) -> int:
     Example: modgap rank --target digits --sources vit-fashion,efficientnet-lite0 --input-size 64
     """
     from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.discrepancy.result_folder import checked_folder
     from modgap.ranking.rank import rank as ranked
     from modgap.ranking.report import to_json
-    from modgap.ranking.sources import named_sources
-    from modgap.results import checked_folder
+    from modgap.ranking.source_patterns import named_sources
 
     _check(given)
     log_to_stderr(given["quiet"])
@@ -92,11 +92,12 @@ def rank(**given) -> int:
     folder = checked_folder(given["out"]) if given["out"] else None
     with progress_bars(given["quiet"]) as progress:
         found = ranked(
-            given["target"], sources, _request(given), _backend(given), own=own_data(given), place=_place(given),
+            given["target"], sources, _request(given), _backend(given),
+            custom_data=custom_data_of(given), data_dir=_data_dir(given),
             pseudo_classes=given["pseudo_classes"], progress=progress,
         )  # fmt: skip
     if folder:
-        from modgap.ranking.results import write_folder
+        from modgap.ranking.result_folder import write_folder
 
         written = write_folder(found, folder)
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
@@ -123,15 +124,15 @@ def _check(given: dict) -> None:
         raise UsageError(f"--cluster applies to --backend slurm, not to {given['backend']}")
 
 
-def _place(given: dict):
+def _data_dir(given: dict):
     from pathlib import Path
 
-    return Path(given["place"]) if given["place"] else None
+    return Path(given["data_dir"]) if given["data_dir"] else None
 
 
 def _request(given: dict):
-    from modgap.ranking.outcome import RankRequest
     from modgap.ranking.scores import score_names
+    from modgap.ranking.types import RankRequest
 
     scores = tuple(score_names()) if "all" in given["scores"] else given["scores"]
     same = ("by", "resamples", "split", "seed", "input_size", "representation", "dtype", "device", "batch_size", "head")
@@ -155,8 +156,8 @@ def _backend(given: dict):
 
 def _print(found) -> None:
     from modgap.cli.output import print_table, print_text, print_wide_table
+    from modgap.ranking.recommendation import recommendation
     from modgap.ranking.report import reasons, score_rows, table_rows
-    from modgap.ranking.words import recommendation
 
     target = found.target
     if target:

@@ -24,7 +24,7 @@ def sources(name: str | None) -> None:
         return
     rows = [[i.name, _count(i.n_classes, "none"), i.input, _yes(i.available), i.title] for i in infos.values()]
     print_table(["source", "classes", "input", "here", "what"], rows)
-    print_text("modgap sources NAME shows one whole, with its licence, its surrogate and what brings its weights")
+    print_text("modgap sources NAME shows one whole, with its license, its surrogate and what brings its weights")
     print_text(f"also {OTHERS} (the control)")
 
 

@@ -78,7 +78,7 @@ def _to_fetch(manifest: "Manifest") -> str:
 
 def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
     """Everything that a manifest says, by what one wants to know."""
-    yield "what", _given(manifest, "modality", "task", "licence", "citation", "notes")
+    yield "what", _given(manifest, "modality", "task", "license", "citation", "notes")
     yield "input", [*_given(manifest.input, "kind"), *_more(manifest.input)]
     yield "output", _output(manifest)
     yield "benchmark", _benchmark(manifest)

@@ -2,7 +2,7 @@
 
 import click
 
-from modgap.cli.options import device_option, input_size_option, own_data, own_data_options
+from modgap.cli.options import custom_data_of, device_option, input_size_option, own_data_options
 from modgap.errors import UsageError
 
 __all__ = ["train"]
@@ -19,8 +19,8 @@ __all__ = ["train"]
     help="A setting of the recipe, such as stage1.epochs=5; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--protocol", type=click.Choice(["honest", "orca"]), default="honest", show_default=True,
-    help="Which samples choose the epoch: honest, a validation split, the test is touched once; orca, the test.",
+    "--protocol", type=click.Choice(["validation", "orca"]), default="validation", show_default=True,
+    help="Which samples choose the epoch: validation, a validation split, the test is touched once; orca, the test.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--limit", type=int, help="At most so many samples of each split, in proportion to the classes.")
@@ -60,8 +60,8 @@ def _trained(given: dict, progress):
     same = ("method", "source", "target", "overrides", "protocol", "seed", "limit", "input_size", "device", "weights")
     request = TrainRequest(
         **{name: given[name] for name in same},
-        own=own_data(given),
-        place=Path(given["place"]) if given["place"] else None,
+        custom_data=custom_data_of(given),
+        data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
     )
     folder = Path(given["out"]).expanduser()
     return train(request, folder, resume=given["resume"], progress=progress, tensorboard=given["tensorboard"])

@@ -143,7 +143,7 @@ def _single(array: np.ndarray) -> LabelSpace:
         )
     found = np.unique(array)
     if len(found) and found[0] < 0:
-        raise InputError(f"expected labels from 0, got {int(found[0])}; drop unlabelled samples or renumber")
+        raise InputError(f"expected labels from 0, got {int(found[0])}; drop unlabeled samples or renumber")
     highest = int(found[-1]) if len(found) else -1
     missing = np.setdiff1d(np.arange(min(highest + 1, len(array) + 1)), found)
     if len(missing):
@@ -211,3 +211,19 @@ def pseudo_classes(
     rank = np.empty(n_classes, np.int64)
     rank[clusters[np.sort(firsts)]] = np.arange(len(firsts))
     return rank[clusters]
+
+
+def checked_class_count(n_classes: int, n_source_classes: int) -> None:
+    """Refuse numbers of target classes that no injective map exists for, or that leave nothing to tell apart.
+
+    Raises:
+        InputError: When there is one class, or more than the source has.
+    """
+    if n_classes < 2:
+        raise InputError("expected at least two target classes, got one; a discrepancy needs classes to tell apart")
+    if n_classes > n_source_classes:
+        raise InputError(
+            f"expected at most as many target classes as source classes, got {n_classes} > {n_source_classes}; "
+            f"compare some of the classes at a time with --classes {min(n_source_classes, 10)}, or use a source with "
+            "a larger head"
+        )

@@ -15,7 +15,7 @@ def in_hub(cache: Path, name: str, files: Mapping[str, bytes | Path], revision: 
 
     Args:
         cache: The hub's cache, `HF_HUB_CACHE`, or `hub` under `HF_HOME`.
-        name: ORGANISATION/NAME.
+        name: ORGANizATION/NAME.
         files: Contents by file name, or a file that is moved there.
         revision: The commit; one made of the name if None. The branch `main` points to it.
     """
@@ -42,7 +42,7 @@ def timm_in_hub(cache: Path, model, name: str | None = None) -> Path:
         cache: The hub's cache folder.
         model: A timm model; give `timm.create_model` the tag of the weights that it stands in for, as in
             `swin_base_patch4_window7_224.ms_in22k`.
-        name: ORGANISATION/NAME; timm's own for that tag if None.
+        name: ORGANizATION/NAME; timm's own for that tag if None.
     """
     own = model.pretrained_cfg
     keys = ("tag", "input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier", "num_classes")

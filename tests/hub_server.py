@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def hub_server(repositories: Mapping[str, Mapping[str, bytes]]):
-    """Serve repositories, ORGANISATION/NAME to files; gives the address and the list of files that were got."""
+    """Serve repositories, ORGANizATION/NAME to files; gives the address and the list of files that were got."""
     got: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -17,8 +17,8 @@ import zipfile
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets.data.archives import Caps, extract
-from modgap.targets.data.names import checked_path
+from modgap.targets.download.archives import Caps, extract
+from modgap.targets.download.relative_paths import checked_path
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
@@ -440,7 +440,7 @@ def test_a_million_names_need_little_memory(tmp_path):
     code = (
         f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"
-        "from modgap.targets.data.entries import entries\n"
+        "from modgap.targets.download.archive_entries import entries\n"
         "stream = open(sys.argv[1], 'rb'); before = peak()\n"
         "count = sum(1 for _ in entries(Path(sys.argv[1]), stream, 0)); print(count, peak() - before)\n"
     )

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from modgap.discrepancy._confusion import count_by_reading, count_by_walking
 from modgap.discrepancy.assignment import assignment
-from modgap.discrepancy.montecarlo import summarise
+from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
+from modgap.discrepancy.montecarlo import summarize
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.trials import count_trials, drawn_map
@@ -51,7 +51,7 @@ def test_kernels_agree_with_each_other_and_with_numpy(kept):
 def test_never_worse_than_the_monte_carlo_winner(number):
     logits, labels = naive.problem(np.random.default_rng(number), 150, 40, 6, 0.3)
     problem = as_problem(logits, labels, 6)
-    winner = summarise(problem, count_trials(problem, stop=5000, seed=number))
+    winner = summarize(problem, count_trials(problem, stop=5000, seed=number))
     for subsets in (0, 10):
         found = assignment(logits, labels, 6, subsets=subsets, extra=[winner.map], seed=number)
         assert found.value <= winner.value + 1e-12

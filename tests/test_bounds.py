@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from modgap.discrepancy._blocks import Block
-from modgap.discrepancy._groups import best_partition
+from modgap.discrepancy.block_bounds import Block
 from modgap.discrepancy.bounds import lower_bound, upper_bound
+from modgap.discrepancy.kernels.class_groups import best_partition
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
 from tests import naive_search as naive

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from modgap.cache import CorruptEntry, EntryWriter, entries, entry_path, key_of, read_entry, unfinished
+from modgap.storage.cache import CorruptEntry, EntryWriter, entries, entry_path, key_of, read_entry, unfinished
 
 RECORD = {"names": ["a", "ü"], "number": 1.5}
 

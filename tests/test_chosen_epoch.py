@@ -77,11 +77,11 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
 
 def test_weights_that_a_checkpoint_goes_on_from_stay(tmp_path):
     model = torch.nn.Linear(2, 2)
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     for total, best in ((3, Best(1, 0.5)), (6, Best(4, 0.25)), (9, Best(4, 0.25)), (2, None)):
-        save_checkpoint(tmp_path, Position(0, total, 0, total, best=best), model, optimiser)
+        save_checkpoint(tmp_path, Position(0, total, 0, total, best=best), model, optimizer)
     assert best_epochs(tmp_path) == {4}
     assert latest_checkpoint(tmp_path)[0].best == Best(4, 0.25)
-    save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=Best(11, None)), model, optimiser)
+    save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=Best(11, None)), model, optimizer)
     assert best_epochs(tmp_path) == {4, 11}
     assert latest_checkpoint(tmp_path)[0].best == Best(11, None)

@@ -33,12 +33,12 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
     result = strict(first.stdout)
     assert list(result) == [
         "schema", "kind", "source", "target", "n_samples", "n_groups", "n_source_classes", "n_target_classes",
-        "unlabelled", "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed",
+        "unlabeled", "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed",
         "seconds", "upper_bound", "provenance",
     ]  # fmt: skip
     judged = {
-        "value", "map", "map_names", "null", "calibrated", "held_out", "held_out_interval", "held_out_null", "spread",
-        "measures",
+        "value", "map", "map_names", "null", "ratio_to_null", "held_out", "held_out_interval", "held_out_null",
+        "spread", "measures",
     }  # fmt: skip
     own = {
         "montecarlo": {"trials", "mean", "sd", "quantiles", "running_minimum", "histogram"},
@@ -60,7 +60,7 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
 def test_switched_off_is_null(modgap, own_logits):
     done = modgap("discrepancy", "--logits", own_logits, "--null", 0, "--bootstrap", 0, "--json")
     found = strict(done.stdout)["estimates"]["montecarlo"]
-    assert [found[key] for key in ("null", "calibrated", "held_out_interval", "held_out_null")] == [None] * 4
+    assert [found[key] for key in ("null", "ratio_to_null", "held_out_interval", "held_out_null")] == [None] * 4
     assert found["value"] < 0.2
 
 

@@ -15,9 +15,9 @@ from modgap.errors import InputError
 from modgap.sources import open_source
 from modgap.targets import open_target, readers
 from modgap.transfer import methods
-from modgap.transfer.data import target_data
 from modgap.transfer.recipe import resolved_recipe
 from modgap.transfer.train import model_of
+from modgap.transfer.training_data import target_data
 from tests.training import run, target_file
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")

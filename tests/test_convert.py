@@ -14,11 +14,11 @@ import tomli_w
 from PIL import Image
 from safetensors.numpy import load_file
 
-from modgap.array_file import ArrayWriter, data_digest, read_layout
 from modgap.errors import InputError
-from modgap.targets import OwnData, Table, Target, open_target
-from modgap.targets.data.converted import copy_path
-from modgap.targets.data.converting import convert
+from modgap.storage.array_file import ArrayWriter, data_digest, read_layout
+from modgap.targets import CustomData, Table, Target, open_target
+from modgap.targets.download.conversion import convert
+from modgap.targets.download.converted_copy import copy_path
 from modgap.targets.samples import ArraySamples, TextSamples
 from tests.memory import PEAK, peak
 
@@ -169,10 +169,10 @@ def test_pseudo_classes_are_made_anew_from_one_copy(tmp_path, data):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "r.npz", x=rng.random((40, 1, 30), dtype=np.float32), y=rng.random((40, 2)))
     name = str(tmp_path / "r.npz")
-    plain = {k: open_target(name, own=OwnData(kind="series"), pseudo_classes=k).read() for k in (3, 5)}
-    convert(open_target(name, own=OwnData(kind="series")))
+    plain = {k: open_target(name, custom_data=CustomData(kind="series"), pseudo_classes=k).read() for k in (3, 5)}
+    convert(open_target(name, custom_data=CustomData(kind="series")))
     for k, original in plain.items():
-        target = open_target(name, own=OwnData(kind="series"), pseudo_classes=k)
+        target = open_target(name, custom_data=CustomData(kind="series"), pseudo_classes=k)
         assert type(target.read().samples).__name__ == "_FixedSamples"
         assert_same(original, target.read())
 
@@ -263,7 +263,7 @@ def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypat
     caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
     monkeypatch.setattr("modgap.targets.target._reading_libraries", lambda: {"numpy": "9.9"})
-    monkeypatch.setattr("modgap.targets.data.converted.__version__", "9.9")
+    monkeypatch.setattr("modgap.targets.download.converted_copy.__version__", "9.9")
     open_target(str(series)).read()
     assert "was made with another version of modgap and other versions of libraries" in caplog.text
 
@@ -282,8 +282,8 @@ def test_own_data_without_a_manifest_has_options(tmp_path, data, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     rows = "\n".join(f"{number},{number % 2},{number // 4}" for number in range(40))
     (tmp_path / "my own.csv").write_text(f"a,label,who\n{rows}\n")
-    convert(open_target(str(tmp_path / "my own.csv"), own=OwnData(kind="table")))
-    open_target(str(tmp_path / "my own.csv"), own=OwnData(kind="table", group="who")).read()
+    convert(open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table")))
+    open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table", group="who")).read()
     (line,) = [record.message for record in caplog.records if "the converted copy" in record.message]
     assert line == (
         "the converted copy of my-own was made with other options and is not used; make it anew with: "
@@ -335,8 +335,8 @@ def test_a_full_disk_leaves_nothing_half(modgap, series, tmp_path):
 LAZY = f"""{PEAK}
 import os, sys, time
 import numpy as np
-from modgap.targets import OwnData, Table, Target, open_target
-from modgap.targets.data.converting import convert
+from modgap.targets import CustomData, Table, Target, open_target
+from modgap.targets.download.conversion import convert
 
 class Lazy:
     def __len__(self): return 200

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from modgap import digests
-from modgap.digests import file_digest, folder_digest
 from modgap.errors import InputError
+from modgap.storage import digests
+from modgap.storage.digests import file_digest, folder_digest
 
 HOUR = 3600
 

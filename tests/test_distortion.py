@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from modgap.distortion import features as feature_module
-from modgap.distortion.distort import DistortionRequest, distortion
 from modgap.distortion.encoders import Encoder, encoders_of_runs, untouched
 from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, features, layer_names
+from modgap.distortion.measurement import DistortionRequest, distortion
 from modgap.distortion.report import grid_cells, layer_grid, reading_rows, to_json
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source
-from modgap.transfer.probe import adapted_encoder, surrogate_features
-from modgap.transfer.run import open_run
+from modgap.transfer.adapted_encoder import adapted_encoder, surrogate_features
+from modgap.transfer.run_folder import open_run
 from modgap.transfer.surrogate import open_surrogate
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
@@ -77,7 +77,7 @@ def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cac
     again = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
     for name, rows in whole.items():
         np.testing.assert_array_equal(again[name], rows)
-    unit = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, normalised=True))
+    unit = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, normalized=True))
     np.testing.assert_allclose(np.linalg.norm(unit[OUTPUT], axis=1), 1, rtol=1e-5)
     monkeypatch.undo()
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path))

@@ -9,16 +9,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from modgap.distortion.figures import map_grid, similarity_heat_map
-from modgap.distortion.maps import TsneMap
-from modgap.distortion.quality import MapQuality
+from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
+from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
 
 PARAMETERS = {
     "library": "openTSNE 1.0.4",
     "perplexity": 30.0,
     "principal_components": 50,
-    "initialisation": "shared",
+    "initialization": "shared",
     "iterations": [250, 500],
     "seed": 0,
 }
@@ -90,8 +90,8 @@ def test_every_sample_is_drawn_once_in_the_style_of_its_class():
     drawn = {}
     for points in figure.axes[0].collections:
         for place in points.get_offsets():
-            colour = tuple(np.round(points.get_facecolor()[0][:3], 4))
-            drawn.setdefault((colour, points.get_paths()[0].vertices.tobytes()), set()).add(tuple(place))
+            color = tuple(np.round(points.get_facecolor()[0][:3], 4))
+            drawn.setdefault((color, points.get_paths()[0].vertices.tobytes()), set()).add(tuple(place))
     assert sorted(map(len, drawn.values())) == [6] * 10
     (one,) = maps.values()
     expected = [{tuple(map(float, place)) for place in one.coordinates[k == LABELS]} for k in range(10)]

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
-from modgap.representations import fold, spectrogram
+from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.inputs.representations import fold, spectrogram
 from modgap.sources import ImageInput
 from modgap.sources.inputs import to_input
 from modgap.targets.manifest import InputSpec

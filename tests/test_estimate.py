@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.discrepancy import discrepancy_under, estimate, halves
+from modgap.discrepancy import discrepancy_under, estimate, held_out
 from modgap.discrepancy.bounds import upper_bound
 from modgap.errors import InputError, UsageError
 from tests import naive
@@ -35,7 +35,7 @@ def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
 def test_held_out_is_found_on_one_half_and_tested_on_the_other(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=300, null=0, seed=2).estimates["montecarlo"]
-    parts = halves.split_halves(labels, None, 2)
+    parts = held_out.split_halves(labels, None, 2)
     maps = [naive.drawn_map(2, t, 30, 4) for t in range(300)]
     wrong = 0
     for half in (0, 1):
@@ -57,11 +57,11 @@ def test_same_result_for_any_number_of_threads(easy):
 def test_null_is_the_estimate_with_permuted_labels(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=200, null=5).estimates["montecarlo"]
-    permuted = [labels[halves.permuted_samples(labels, None, 0, r)] for r in range(5)]
+    permuted = [labels[held_out.permuted_samples(labels, None, 0, r)] for r in range(5)]
     values = [estimate(logits, other, trials=200, null=0).estimates["montecarlo"] for other in permuted]
-    assert result.null == halves.null_of(result.found.value, [v.found.value for v in values])
-    assert result.held_out_null == halves.null_of(result.held_out, [v.held_out for v in values])
-    assert result.calibrated == pytest.approx(result.found.value / result.null.mean)
+    assert result.null == held_out.null_of(result.found.value, [v.found.value for v in values])
+    assert result.held_out_null == held_out.null_of(result.held_out, [v.held_out for v in values])
+    assert result.ratio_to_null == pytest.approx(result.found.value / result.null.mean)
 
 
 def test_upper_bound_holds_for_its_map_and_chance_and_prior_are_right(easy):
@@ -77,7 +77,7 @@ def test_halves_are_stratified_and_keep_groups_whole():
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(40), rng.integers(2, 6, 40))
     labels = np.repeat(np.arange(4), 10)[groups]
-    parts = halves.split_halves(labels, groups, 0)
+    parts = held_out.split_halves(labels, groups, 0)
     for group in range(40):
         assert len(set(parts[groups == group])) == 1
     for label in range(4):
@@ -87,9 +87,9 @@ def test_halves_are_stratified_and_keep_groups_whole():
 
 def test_a_class_in_one_sample_or_one_group_is_never_tested():
     labels = np.array([0, 0, 0, 0, 1, 2, 2])
-    assert list(halves.split_halves(labels, None, 0)[[4]]) == [halves.MATCHED_TWICE]
+    assert list(held_out.split_halves(labels, None, 0)[[4]]) == [held_out.MATCHED_TWICE]
     groups = np.array([0, 0, 1, 1, 2, 3, 3])
-    assert list(halves.split_halves(labels, groups, 0)[4:]) == [halves.MATCHED_TWICE] * 3
+    assert list(held_out.split_halves(labels, groups, 0)[4:]) == [held_out.MATCHED_TWICE] * 3
     logits = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
     result = estimate(logits, labels, groups=groups, trials=50, null=2)
     assert result.untested == 3
@@ -105,11 +105,11 @@ def test_nothing_to_test_gives_no_held_out_value():
 def test_permutation_goes_by_group_where_groups_have_one_label():
     groups = np.repeat(np.arange(30), 4)
     labels = np.repeat(np.arange(3), 10)[groups]
-    permuted = labels[halves.permuted_samples(labels, groups, 0, 0)]
+    permuted = labels[held_out.permuted_samples(labels, groups, 0, 0)]
     assert all(len(set(permuted[groups == g])) == 1 for g in range(30))
     assert (permuted != labels).any()
     mixed = np.tile([0, 1, 2, 1], 30)
-    within = mixed[halves.permuted_samples(mixed, groups, 0, 0)]
+    within = mixed[held_out.permuted_samples(mixed, groups, 0, 0)]
     assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
 
 
@@ -117,15 +117,15 @@ def test_grouped_interval_is_wider_than_one_that_takes_samples_as_independent():
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(40), 10)
     wrong = rng.integers(0, 2, 40)[groups].astype(float)
-    low, high = halves.bootstrap_interval(wrong, np.ones(400), groups, 2000, 0)
-    narrow = halves.wilson_interval(wrong.mean(), 400)
+    low, high = held_out.bootstrap_interval(wrong, np.ones(400), groups, 2000, 0)
+    narrow = held_out.wilson_interval(wrong.mean(), 400)
     assert high - low > 2 * (narrow[1] - narrow[0])
 
 
 @pytest.mark.parametrize(("errors", "size"), [(0, 7), (7, 7), (3, 50), (180, 200)])
 def test_wilson_interval_is_scipys(errors, size):
     wanted = stats.binomtest(errors, size).proportion_ci(method="wilson")
-    assert halves.wilson_interval(errors / size, size) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    assert held_out.wilson_interval(errors / size, size) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_one_mixed_group_does_not_stop_the_others_from_being_permuted():
     groups = np.repeat(np.arange(50), 20)
     labels = np.repeat(np.arange(5), 10)[groups]
     labels[0] = 4
-    permuted = labels[halves.permuted_samples(labels, groups, 0, 0)]
+    permuted = labels[held_out.permuted_samples(labels, groups, 0, 0)]
     assert 0.1 < (permuted == labels).mean() < 0.4
     assert sorted(permuted[:20]) == sorted(labels[:20])
     assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
@@ -207,11 +207,11 @@ def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
     rng = np.random.default_rng(0)
     for _ in range(200):
         labels, groups = rng.integers(0, 4, 25), rng.integers(0, 9, 25)
-        parts = halves.split_halves(labels, groups, 0)
+        parts = held_out.split_halves(labels, groups, 0)
         assert all(len(set(parts[groups == g])) == 1 for g in np.unique(groups))
-        for label in np.unique(labels[parts < halves.MATCHED_TWICE]):
+        for label in np.unique(labels[parts < held_out.MATCHED_TWICE]):
             for half in (0, 1):
-                assert np.isin(parts[labels == label], (half, halves.MATCHED_TWICE)).any()
+                assert np.isin(parts[labels == label], (half, held_out.MATCHED_TWICE)).any()
 
 
 def test_measures_are_taken_on_the_logits_as_they_came():

@@ -97,7 +97,9 @@ def test_fetch_verify_path_and_use(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
     done = modgap("discrepancy", "--source", "random:timm:mobilenetv3_small_050", "--target", mine)
-    one_line(done, 1, f"modgap data fetch {mine} (3.1 MB), or say where it lies with --place DIR", "which is not there")
+    one_line(
+        done, 1, f"modgap data fetch {mine} (3.1 MB), or say where it lies with --data-dir DIR", "which is not there"
+    )
     done = modgap("data", "fetch", mine)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"mine: 2 downloads complete in {data / 'mine'}\n", "")
     assert (data / "mine" / "large.bin").read_bytes() == LARGE
@@ -380,7 +382,7 @@ def test_a_beginning_that_was_spoiled_is_found_out(modgap, data, killed_half_way
 
 WITHOUT_LOCKS = """
 import contextlib, sys
-import modgap.targets.data.fetching as fetching
+import modgap.targets.download.fetch as fetching
 fetching.one_at_a_time = lambda *_: contextlib.nullcontext()
 from modgap.cli.main import main
 main()
@@ -496,24 +498,24 @@ def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, mani
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     place = tmp_path / "elsewhere"
-    assert modgap("data", "fetch", mine, "--place", place).returncode == 0
+    assert modgap("data", "fetch", mine, "--data-dir", place).returncode == 0
     assert (place / "x.npz").is_file()
     assert modgap("data", "path", mine).stdout.strip() == str(place)
     assert modgap("data", "verify", mine).returncode == 0
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
     one_line(modgap("data", "convert", mine), 1, str(data / "mine" / "x.npz"), "which is not there")
-    assert modgap("data", "convert", mine, "--place", place).returncode == 0
-    one_line(modgap("data", "path", mine, "--place", tmp_path / "nowhere"), 1, "expected a folder at")
-    assert modgap("data", "path", mine, "--place", origin).stdout.strip() == str(origin)
-    one_line(modgap("data", "fetch", "digits", "--place", place), 2, "whose files come with a package")
+    assert modgap("data", "convert", mine, "--data-dir", place).returncode == 0
+    one_line(modgap("data", "path", mine, "--data-dir", tmp_path / "nowhere"), 1, "expected a folder at")
+    assert modgap("data", "path", mine, "--data-dir", origin).stdout.strip() == str(origin)
+    one_line(modgap("data", "fetch", "digits", "--data-dir", place), 2, "whose files come with a package")
     place.rename(tmp_path / "unmounted")
-    assert modgap("data", "path", mine, "--place", tmp_path / "unmounted").returncode == 0
+    assert modgap("data", "path", mine, "--data-dir", tmp_path / "unmounted").returncode == 0
     (tmp_path / "unmounted").rename(place)
     one_line(modgap("data", "fetch", mine), 1, "as remembered, found no folder; mount its disk", "--forget")
     assert not (tmp_path / "unmounted").exists()
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
-    (data / "places.json").write_text("{broken")
-    one_line(modgap("data", "path", mine), 1, "expected JSON in", "places.json")
+    (data / "data_dirs.json").write_text("{broken")
+    one_line(modgap("data", "path", mine), 1, "expected JSON in", "data_dirs.json")
 
 
 def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, data, origin, manifest):
@@ -531,7 +533,7 @@ def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
     one_line(done, 1, "x.npz, which is not there (2 of its 2 are missing)", "by hand (Somebody (2020). Something)")
     mine = manifest({"path": "x.npz"}, citation="Somebody (2020). Something.")
     one_line(modgap("data", "fetch", mine), 1, "must be brought by hand", "Somebody (2020)")
-    done = modgap("data", "fetch", mine, "--place", origin)
+    done = modgap("data", "fetch", mine, "--data-dir", origin)
     assert done.returncode == 0, done.stderr
     assert "recorded" in done.stderr
     assert "0 faults; 1 file," in modgap("data", "verify", mine).stdout
@@ -709,15 +711,15 @@ def small_disk(tmp_path):
 def test_too_small_a_disk_is_known_before_anything_is_asked_for(modgap, serve, origin, manifest, small_disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url), files=())
-    done = modgap("data", "fetch", mine, "--place", small_disk)
-    one_line(done, 1, "expected 3.1 MB free", "2.1 MB", "--place DIR or MODGAP_DATA")
+    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
+    one_line(done, 1, "expected 3.1 MB free", "2.1 MB", "--data-dir DIR or MODGAP_DATA")
     assert host.asked == []
 
 
 def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, manifest, small_disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
-    done = modgap("data", "fetch", mine, "--place", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
     one_line(done, 1, "cannot write", "No space left on device", "gone on with next time")
     assert not (small_disk / "large.bin").exists()
     for path in small_disk.rglob("*.part*"):
@@ -725,7 +727,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, man
     with zipfile.ZipFile(origin / "c.zip", "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("zeros", bytes(3 << 20))
     mine = manifest(download(origin, "c.zip", host.url, unpack=True), files=())
-    done = modgap("data", "fetch", mine, "--place", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
     one_line(done, 1, "cannot unpack", "No space left on device")
     assert not (small_disk / "zeros").exists()
     assert not leftovers(small_disk)
@@ -735,7 +737,7 @@ def test_a_place_that_can_only_be_read(modgap, data, origin, manifest, small_dis
     (small_disk / "x.npz").write_bytes((origin / "x.npz").read_bytes())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     mine = manifest({"path": "x.npz", "urls": ["http://127.0.0.1:1/x.npz"]})
-    done = modgap("data", "fetch", mine, "--place", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert "cannot record the checksum of x.npz" in done.stderr
@@ -746,7 +748,7 @@ def test_a_place_that_cannot_be_written(modgap, serve, data, origin, manifest, t
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     (tmp_path / "file").write_text("in the way")
-    done = modgap("data", "fetch", mine, "--place", tmp_path / "file" / "folder")
+    done = modgap("data", "fetch", mine, "--data-dir", tmp_path / "file" / "folder")
     one_line(done, 1, "Not a directory")
 
 
@@ -755,8 +757,8 @@ def test_bad_arguments(modgap, data, small_images, manifest, origin, serve):
     one_line(modgap("data", "fetch", small_images), 2, "expected a manifest's name or a .toml manifest")
     mine = manifest(download(origin, "x.npz", "http://127.0.0.1:1"))
     one_line(modgap("data", "fetch", mine, "--timeout", "0"), 2, "expected --timeout above 0")
-    one_line(modgap("data", "path", mine, "--place", origin, "--forget"), 2, "got both")
-    one_line(modgap("data", "convert", small_images, "--place", origin), 2, "--place applies to manifests")
+    one_line(modgap("data", "path", mine, "--data-dir", origin, "--forget"), 2, "got both")
+    one_line(modgap("data", "convert", small_images, "--data-dir", origin), 2, "--data-dir applies to manifests")
     os.makedirs(data / "mine" / "x.npz")
     one_line(modgap("data", "fetch", mine), 1, "found a folder")
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modgap.errors import UsageError
 from modgap.sources import open_source
-from modgap.sources.surgery import with_replaced
+from modgap.sources.splitting import with_replaced
 from tests.small_hub import CPU, TEXTS, batch_of, loaded, small_folder, small_hub  # noqa: F401 - fixtures
 from tests.small_models import BARE, MODELS
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets import pickles
-from modgap.targets.pickles import read_pickle
+from modgap.targets import plain_pickles
+from modgap.targets.plain_pickles import read_pickle
 from tests.memory import PEAK
 from tests.test_pickles import PLAIN, saved
 
@@ -206,7 +206,7 @@ def test_a_hostile_pickle_is_one_line_and_does_nothing(tmp_path, monkeypatch, na
     message = str(refused.value)
     assert re.search(REASONS.get(name, ""), message)
     assert message.startswith(f"cannot read {path}: ")
-    assert message.endswith(pickles.READ)
+    assert message.endswith(plain_pickles.READ)
     assert message.isascii()
     assert "\n" not in message
     assert len(message) < len(str(path)) + 400
@@ -250,7 +250,7 @@ MEMORY = f"""{PEAK}
 import resource, sys
 from pathlib import Path
 from modgap.errors import InputError
-from modgap.targets.pickles import read_pickle
+from modgap.targets.plain_pickles import read_pickle
 for path in map(Path, sys.argv[1:]):
     try:
         read_pickle(path)

@@ -1,6 +1,7 @@
-"""Data flows one way, and so do imports: a module may import only from layers below its own."""
+"""Data flows one way, and so do imports: from layer to layer, and from file to file."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -14,69 +15,87 @@ import modgap.cli
 LAYERS = (
     "unpickling",
     "errors",
-    "mapping",
-    "paths",
-    "digests",
-    "checks",
-    "drawing",
+    "figure_style",
     "label_space",
-    "array_file",
-    "cache",
-    "row_store",
+    "storage",
     "targets",
     "sources",
-    "representations",
-    "embedding",
-    "inference",
-    "probe_head",
-    "preparation",
-    "logits",
+    "inputs",
+    "forward",
     "discrepancy",
     "models",
     "transfer",
     "distortion",
     "ranking",
-    "report",
-    "plots",
-    "results",
-    "measure",
+    "api",
     "cli",
 )
 PACKAGE, CLI = Path(modgap.__file__).parent, Path(modgap.cli.__file__).parent
 
 
-def imported(tree: ast.AST):
-    """Names of modgap's modules that a file imports."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"modgap.{alias.name}" for alias in node.names] if node.module == "modgap" else [node.module]
-            yield from (name for name in names if name.startswith("modgap."))
-        yield from imported(node)
+def module_files() -> dict[str, Path]:
+    """Files of all modules, by dotted name; a package goes by its own name."""
+    roots = (("modgap", PACKAGE), ("modgap.cli", CLI))
+    found = {}
+    for prefix, root in roots:
+        for path in sorted(root.rglob("*.py")):
+            parts = [part for part in path.relative_to(root).with_suffix("").parts if part != "__init__"]
+            found[".".join((prefix, *parts))] = path
+    return found
 
 
-def files():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path.parent != PACKAGE or path.stem != "__init__":
-            yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
-    yield from (("cli", path) for path in sorted(CLI.glob("*.py")))
+FILES = module_files()
 
 
-@pytest.mark.parametrize(("layer", "path"), list(files()), ids=lambda value: getattr(value, "stem", value))
-def test_imports_point_downwards(layer, path):
-    assert layer in LAYERS, f"{path} belongs to no layer"
-    for name in imported(ast.parse(path.read_text())):
-        below = name.split(".")[1]
-        if below != "__version__":
-            assert LAYERS.index(below) <= LAYERS.index(layer), f"{path.name} imports {name}"
+def imported_modules(path: Path) -> set[str]:
+    """Modules of modgap that a file imports, at its top or inside functions."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name if name in FILES else node.module for name in names}
+    return {module for module in modules if module in FILES and module != "modgap"}
+
+
+IMPORTS = {module: imported_modules(path) for module, path in FILES.items()}
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if module != "modgap"])
+def test_layers_import_downwards(module):
+    assert layer_of(module) in LAYERS, f"{module} belongs to no layer"
+    for other in IMPORTS[module]:
+        assert LAYERS.index(layer_of(other)) <= LAYERS.index(layer_of(module)), f"{module} imports {other}"
+
+
+def test_files_import_in_no_circle():
+    list(graphlib.TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_no_file_imports_a_package_that_contains_it(module):
+    """A package's `__init__` offers what its files define, so it is above them."""
+    above = {module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)}
+    assert not IMPORTS[module] & above
+
+
+def test_a_circle_is_found():
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
 
 
 def test_every_package_is_installed_by_a_wheel():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
-    found = {".".join(("modgap", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")}
-    assert set(project["tool"]["setuptools"]["packages"]) == found | {"modgap.cli", "modgap.data_manifests"}
+    packages = {module for module, path in FILES.items() if path.stem == "__init__"}
+    assert set(project["tool"]["setuptools"]["packages"]) == packages | {"modgap.data_manifests"}
 
 
-@pytest.mark.parametrize("module", ["modgap.cli.main", "modgap.logits", "modgap.measure", "modgap.discrepancy"])
+@pytest.mark.parametrize("module", ["modgap.cli.main", "modgap.forward.logits", "modgap.api", "modgap.discrepancy"])
 def test_importing_brings_no_torch(module):
     code = f"import sys, {module}; print('torch' in sys.modules, 'timm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

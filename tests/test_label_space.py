@@ -3,8 +3,8 @@ import pytest
 
 from modgap.discrepancy import discrepancy_under, estimate, label_space, pseudo_classes, search, upper_bound
 from modgap.discrepancy import trials as counting
+from modgap.discrepancy.decomposition import confusion, wrong_terms
 from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.terms import confusion, wrong_terms
 from modgap.errors import InputError, UsageError
 from tests import naive
 
@@ -38,7 +38,7 @@ def several():
 def test_multi_label_estimates_are_the_naive_total_variation(several):
     logits, table = several
     result = estimate(logits, table, trials=300, null=0, spread=0)
-    assert (result.unlabelled, result.n_samples) == (2, 148)
+    assert (result.unlabeled, result.n_samples) == (2, 148)
     maps = [naive.drawn_map(0, t, 40, 6) for t in range(300)]
     values = [naive_value(logits, table, m) for m in maps]
     found = result.estimates["montecarlo"].found
@@ -111,9 +111,9 @@ def ranked(logits, space):
 
 def test_pseudo_classes_are_k_means_fitted_on_the_training_samples():
     rng = np.random.default_rng(4)
-    centres = np.array([[0.0, 0, 0], [9, 9, 9], [-9, 9, 0]])
+    centers = np.array([[0.0, 0, 0], [9, 9, 9], [-9, 9, 0]])
     truth = rng.integers(0, 3, 200)
-    fields = centres[truth] + rng.standard_normal((200, 3))
+    fields = centers[truth] + rng.standard_normal((200, 3))
     found = pseudo_classes(fields.reshape(200, 3, 1), train=np.arange(100), n_classes=3)
     assert len(set(zip(truth, found, strict=True))) == 3
     assert found[0] == 0

@@ -136,7 +136,7 @@ def test_constant_features_leave_the_share_of_each_class(features):
     np.testing.assert_allclose(path.probabilities(features[:1], 0), [[1 / 2, 1 / 3, 1 / 6]], atol=1e-3)
 
 
-def test_float32_and_a_huge_scale_are_standardised_away():
+def test_float32_and_a_huge_scale_are_standardized_away():
     features, labels = blobs()
     path, scaled = (logistic_path((features * 2.0**by).astype(np.float32), labels, STRENGTHS[::5]) for by in (0, 40))
     np.testing.assert_allclose(path.objective, scaled.objective, rtol=1e-9)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from modgap import cache, inference
 from modgap.errors import InputError, UsageError
-from modgap.logits import LogitsRequest, logits_from_file, source_logits
+from modgap.forward import source_pass
+from modgap.forward.logits import LogitsRequest, logits_from_file, source_logits
 from modgap.sources import open_source
+from modgap.storage import cache
 from modgap.targets import open_target
 
 SMALL = "random:timm:mobilenetv3_small_050"
@@ -95,7 +96,7 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
 def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, monkeypatch):
     whole = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     cache.prune(cache.entries())
-    forward, sizes = inference._Pass._forward, []
+    forward, sizes = source_pass._Pass._forward, []
 
     def small_memory(self, images):
         sizes.append(len(images))
@@ -103,7 +104,7 @@ def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, m
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return forward(self, images)
 
-    monkeypatch.setattr(inference._Pass, "_forward", small_memory)
+    monkeypatch.setattr(source_pass._Pass, "_forward", small_memory)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     assert "out of memory at 16 samples a batch; going on with 8" in caplog.text
     assert max(sizes[3:]) == 4
@@ -114,7 +115,7 @@ def test_an_image_that_does_not_fit_at_all_is_one_clear_line(small_images, monke
     def no_memory(self, images):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(inference._Pass, "_forward", no_memory)
+    monkeypatch.setattr(source_pass._Pass, "_forward", no_memory)
     with pytest.raises(InputError, match="fails on one image of 64 x 64 pixels"):
         source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
 
@@ -145,7 +146,7 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
     model = __import__("timm").create_model("mobilenetv3_small_050", num_classes=2)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(inference, "logit_batches", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr(source_pass, "logit_batches", lambda *a, **k: pytest.fail("the model ran"))
     handle = open_source("timm:mobilenetv3_small_050", weights=str(tmp_path / "w.safetensors"))
     with pytest.raises(InputError, match="3 > 2"):
         source_logits(handle, open_target(str(small_images)), AT_64)
@@ -153,8 +154,8 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
 def test_unknown_device_names_the_ones_there_are():
     with pytest.raises(UsageError, match=r"this machine has: .*cpu"):
-        inference.choose_device("tpu")
-    assert inference.choose_device("auto").type in ("cuda", "mps", "cpu")
+        source_pass.choose_device("tpu")
+    assert source_pass.choose_device("auto").type in ("cuda", "mps", "cpu")
 
 
 def test_own_logits_file(own_logits, tmp_path):
@@ -229,8 +230,8 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from modgap.embedding import native_embedding
-    from modgap.probe_head import with_probe_head
+    from modgap.forward.probe_head import with_probe_head
+    from modgap.inputs.native_embedding import native_embedding
     from modgap.sources.inputs import to_input
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))

@@ -35,7 +35,7 @@ def missing(manifest: Manifest, *paths: str) -> list[str]:
 
 
 def required(manifest: Manifest) -> list[str]:
-    paths = ["title", "modality", "licence", "citation"]
+    paths = ["title", "modality", "license", "citation"]
     if manifest.input.kind != "text":
         paths += ["input.shape", "input.unit"]
     if manifest.task == "regression":
@@ -85,7 +85,7 @@ def test_files_are_pinned_or_downloaded(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_unknown_is_a_field(name):
-    """Such as licence, split_sizes.val, downloads.size for that of all downloads, files.audio for a role."""
+    """Such as license, split_sizes.val, downloads.size for that of all downloads, files.audio for a role."""
     manifest = manifest_of(name)
     for path in manifest.unknown:
         field, _, rest = path.partition(".")

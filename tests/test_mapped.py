@@ -5,8 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from modgap.errors import InputError
-from modgap.targets import OwnData, open_target
-from modgap.targets.mapped import map_npy, map_npz, map_safetensors, safetensors_metadata
+from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, safetensors_metadata
+from modgap.targets import CustomData, open_target
 from modgap.targets.readers import reader
 
 ARRAYS = {
@@ -101,7 +101,7 @@ def test_splits_and_masks_of_ones_own_arrays(tmp_path):
     assert table.samples[0].dtype == np.float32
     np.savez(tmp_path / "b.npz", x=x, y=np.array([0, 1, 0, 1, 1]), splits=splits + 1)
     with pytest.raises(InputError, match="expected splits 0 \\(train\\)"):
-        open_target(str(tmp_path / "b.npz"), own=OwnData(kind="series")).read()
+        open_target(str(tmp_path / "b.npz"), custom_data=CustomData(kind="series")).read()
     np.savez(tmp_path / "c.npz", x=x, y=y, masks=masks[:3])
     with pytest.raises(InputError, match="expected 5 masks"):
         reader("arrays")({"data": [tmp_path / "c.npz"]}, kind="series")

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from modgap.mapping import forget_pages
+from modgap.storage.memory_map import forget_pages
 
 
 def resident(path):

@@ -12,8 +12,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from modgap.distortion import arrays
-from modgap.distortion.maps import tsne_maps
-from modgap.distortion.quality import map_quality
+from modgap.distortion.map_quality import map_quality
+from modgap.distortion.tsne_maps import tsne_maps
 from modgap.errors import InputError, UsageError
 
 SHORT = {"iterations": (60, 60)}
@@ -22,8 +22,8 @@ SHORT = {"iterations": (60, 60)}
 def clusters(samples=200, width=60, classes=4, seed=0, noise=1.0):
     rng = np.random.default_rng(seed)
     labels = np.arange(samples) % classes
-    centres = rng.standard_normal((classes, 3)) @ rng.standard_normal((3, width))
-    return (centres[labels] + noise * rng.standard_normal((samples, width))).astype(np.float32), labels
+    centers = rng.standard_normal((classes, 3)) @ rng.standard_normal((3, width))
+    return (centers[labels] + noise * rng.standard_normal((samples, width))).astype(np.float32), labels
 
 
 def two_encoders(**options):
@@ -31,11 +31,11 @@ def two_encoders(**options):
     return {"untouched": x, "after": x[:, ::2] + np.float32(0.5)}, labels
 
 
-@pytest.mark.parametrize("initialisation", ["shared", "pca"])
-def test_a_seed_gives_the_same_bits_whatever_the_threads(initialisation):
+@pytest.mark.parametrize("initialization", ["shared", "pca"])
+def test_a_seed_gives_the_same_bits_whatever_the_threads(initialization):
     features, labels = two_encoders()
     once, again = (
-        tsne_maps(features, labels, initialisation=initialisation, threads=threads, **SHORT) for threads in (1, 2)
+        tsne_maps(features, labels, initialization=initialization, threads=threads, **SHORT) for threads in (1, 2)
     )
     assert list(once) == ["untouched", "after"]
     for name, one in once.items():
@@ -52,10 +52,10 @@ def test_a_seed_gives_the_same_bits_whatever_the_threads(initialisation):
 CHILD = """
 import hashlib, sys
 import numpy as np
-from modgap.distortion import maps
-maps.GRID_FROM = int(sys.argv[2])
+from modgap.distortion import tsne_maps
+tsne_maps.GRID_FROM = int(sys.argv[2])
 x = np.random.default_rng(0).standard_normal((700, 300)) * np.linspace(1, 3, 300)
-found = maps.tsne_maps({"a": x}, np.arange(700) % 3, threads=int(sys.argv[1]), iterations=(20, 20))["a"]
+found = tsne_maps.tsne_maps({"a": x}, np.arange(700) % 3, threads=int(sys.argv[1]), iterations=(20, 20))["a"]
 print(hashlib.sha256(found.coordinates.tobytes()).hexdigest(), found.kl_divergence, found.quality)
 """
 
@@ -100,7 +100,7 @@ def test_own_starts_are_turned_onto_the_first_map():
     turn = np.linalg.qr(np.random.default_rng(1).standard_normal((60, 60)))[0]
     first, second = (
         one.coordinates
-        for one in tsne_maps({"a": x, "b": mirrored @ turn}, labels, initialisation="pca", **SHORT).values()
+        for one in tsne_maps({"a": x, "b": mirrored @ turn}, labels, initialization="pca", **SHORT).values()
     )
     product = first.T @ second
     assert np.trace(product) == pytest.approx(np.linalg.svd(product, compute_uv=False).sum(), rel=1e-4)
@@ -138,7 +138,7 @@ def test_parameters_say_what_was_done():
     assert (wide["perplexity"], wide["perplexity_asked"]) == (13, 30)
     assert (wide["dimensions"], wide["principal_components"]) == (60, 40)
     assert (narrow["dimensions"], narrow["principal_components"]) == (20, None)
-    assert (wide["initialisation"], wide["seed"], wide["iterations"]) == ("shared", 0, [60, 60])
+    assert (wide["initialization"], wide["seed"], wide["iterations"]) == ("shared", 0, [60, 60])
 
 
 def test_many_dimensions_become_fifty():
@@ -160,19 +160,19 @@ def quality_case(name):
 
 
 @pytest.mark.parametrize("case", ["clusters", "lone class", "negative labels", "wide"])
-@pytest.mark.parametrize("neighbours", [1, 10])
-def test_quality_is_scikit_learns_whatever_the_blocks(case, neighbours, monkeypatch):
+@pytest.mark.parametrize("neighbors", [1, 10])
+def test_quality_is_scikit_learns_whatever_the_blocks(case, neighbors, monkeypatch):
     places, x, labels = quality_case(case)
-    whole = map_quality(places, x, labels, neighbours=neighbours)
+    whole = map_quality(places, x, labels, neighbors=neighbors)
     monkeypatch.setattr(arrays, "BLOCK_BYTES", 32 * 150 * 11)
-    cut = map_quality(places, x, labels, neighbours=neighbours, threads=3)
+    cut = map_quality(places, x, labels, neighbors=neighbors, threads=3)
     for found in (whole, cut):
-        assert found.trustworthiness == pytest.approx(trustworthiness(x, places, n_neighbors=neighbours), abs=1e-12)
+        assert found.trustworthiness == pytest.approx(trustworthiness(x, places, n_neighbors=neighbors), abs=1e-12)
         for points, agreement, silhouette in (
             (places, found.agreement_map, found.silhouette_map),
             (x, found.agreement_features, found.silhouette_features),
         ):
-            nearest = NearestNeighbors(n_neighbors=neighbours).fit(points).kneighbors(return_distance=False)
+            nearest = NearestNeighbors(n_neighbors=neighbors).fit(points).kneighbors(return_distance=False)
             assert agreement == pytest.approx((labels[nearest] == labels[:, None]).mean(), abs=1e-12)
             assert silhouette == pytest.approx(silhouette_score(points.astype(float), labels), abs=1e-9)
 
@@ -185,10 +185,10 @@ def test_chance_is_the_agreement_of_shuffled_labels():
     assert np.mean([one.agreement_map for one in found]) == pytest.approx(found[0].agreement_chance, abs=0.01)
 
 
-def test_repeated_samples_are_neighbours_in_any_order():
+def test_repeated_samples_are_neighbors_in_any_order():
     x = np.repeat(np.random.default_rng(0).standard_normal((10, 40)) * 7 + 3, 15, axis=0)
     places = np.repeat(np.arange(20.0).reshape(10, 2), 15, axis=0) + np.random.default_rng(1).uniform(0, 0.1, (150, 2))
-    assert map_quality(places, x, np.arange(150) // 15, neighbours=10).trustworthiness == 1
+    assert map_quality(places, x, np.arange(150) // 15, neighbors=10).trustworthiness == 1
 
 
 def test_one_class_has_no_silhouette():
@@ -204,9 +204,9 @@ def test_as_many_classes_as_samples_have_no_silhouette():
     assert (found.silhouette_map, found.agreement_map, found.agreement_chance) == (None, 0, 0)
 
 
-def test_neighbours_are_lowered_where_samples_are_few():
+def test_neighbors_are_lowered_where_samples_are_few():
     x, labels = clusters(16)
-    assert map_quality(x[:, :2], x, labels, neighbours=10).neighbours == 7
+    assert map_quality(x[:, :2], x, labels, neighbors=10).neighbors == 7
 
 
 @pytest.mark.parametrize(
@@ -261,12 +261,12 @@ def test_input_without_map_is_refused_in_one_line(features, labels, said):
     [
         ({"perplexity": 1}, "perplexity of at least 2, got 1"),
         ({"perplexity": np.nan}, "perplexity of at least 2, got nan"),
-        ({"initialisation": "share"}, "did you mean shared"),
+        ({"initialization": "share"}, "did you mean shared"),
         ({"seed": -1}, "seed of 0 to 4294967295"),
         ({"iterations": (5,)}, "iterations as two numbers"),
         ({"iterations": (5, -1)}, "iterations of at least 0"),
         ({"threads": 0}, "threads of at least 1"),
-        ({"neighbours": 0}, "neighbours of at least 1"),
+        ({"neighbors": 0}, "neighbors of at least 1"),
     ],
 )
 def test_wrong_requests_are_refused_before_the_work(options, said):
@@ -280,6 +280,6 @@ def test_quality_refuses_maps_of_other_samples():
 
 
 def test_importing_brings_no_opentsne():
-    code = "import sys, modgap.distortion.maps; print('openTSNE' in sys.modules, 'sklearn' in sys.modules)"
+    code = "import sys, modgap.distortion.tsne_maps; print('openTSNE' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from modgap.errors import InputError, UsageError
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
-from modgap.transfer.measures import METRICS
+from modgap.transfer.metric_definitions import METRICS
 from modgap.transfer.metrics import bootstrap_interval, metric, task_metric
 
 VALUES = ["RMSE", "nRMSE", "relative L2"]
@@ -75,7 +75,7 @@ def test_f1_is_scikit_learns_macro_average():
 
 
 @pytest.mark.parametrize("predicted", [False, True])
-def test_f1_with_a_class_that_is_not_labelled(predicted):
+def test_f1_with_a_class_that_is_not_labeled(predicted):
     """Predicted, it counts as 0; not even predicted, it is left out."""
     outputs, y, _ = drawn("1 - F1")
     y[y == 2] = 3

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from modgap.errors import UsageError
-from modgap.transfer.mixed import ROUTES, derivative_along, first_pass
-from modgap.transfer.updates import VirtualSteps, mona_update, task_update
+from modgap.transfer.gradients import VirtualSteps, mona_update, task_update
+from modgap.transfer.mixed_product import ROUTES, derivative_along, first_pass
 from tests.small_hub import loaded, small_hub  # noqa: F401 - fixture
 from tests.training import Problem
 

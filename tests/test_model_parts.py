@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from modgap.inputs.representations import fold
+from modgap.models.initialization import drop_unused, reinitialize, seeded, stretched
 from modgap.models.layouts import Folded, Sequence, Whole, resized_to, sequence_stride
-from modgap.models.normalisation import is_normalisation, last_normalisation, output_scale
-from modgap.models.starting import drop_unused, reinitialise, seeded, stretched
-from modgap.representations import fold
+from modgap.models.normalization import is_normalization, last_normalization, output_scale
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (3, 24), (2, 97), (1, 1), (2, 3), (4, 1460)])
@@ -61,7 +61,7 @@ def test_strides_are_the_smallest_divisors_but_where_they_waste_tokens(most):
             assert stride == padded
 
 
-def test_pooling_averages_neighbours():
+def test_pooling_averages_neighbors():
     values = torch.arange(12.0).view(1, 1, 12)
     assert resized_to(values, (4,)).flatten().tolist() == [1, 4, 7, 10]
     assert resized_to(values, (2, 2)).flatten().tolist() == [1, 4, 7, 10]
@@ -108,7 +108,7 @@ class Bare(nn.Module):
 def test_parameters_that_no_library_starts():
     module = Bare()
     module(torch.randn(9, 4) + 3)
-    reinitialise(module)
+    reinitialize(module)
     assert 0.005 < module.table.std() < 0.05
     assert module.gamma.unique().item() == pytest.approx(1e-6)
     assert module.bias.unique().item() == 0
@@ -138,10 +138,10 @@ class OwnRMSNorm(nn.Module):
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.RMSNorm(4), OwnRMSNorm()])
-def test_layers_of_normalisation(norm):
-    assert is_normalisation(norm)
-    assert last_normalisation(nn.Sequential(nn.Linear(4, 4), norm, nn.ReLU())) is norm
-    assert last_normalisation(nn.Sequential(norm, nn.Linear(4, 4))) is None
+def test_layers_of_normalization(norm):
+    assert is_normalization(norm)
+    assert last_normalization(nn.Sequential(nn.Linear(4, 4), norm, nn.ReLU())) is norm
+    assert last_normalization(nn.Sequential(norm, nn.Linear(4, 4))) is None
 
 
 def test_the_scale_of_what_a_norm_gives_is_its_gains_and_shifts():

@@ -1,4 +1,4 @@
-"""What target models start from, by seed and source, and their layers of normalisation."""
+"""What target models start from, by seed and source, and their layers of normalization."""
 
 import copy
 
@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from modgap.models import normalisation_parameters, target_model
+from modgap.models import normalization_parameters, target_model
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.small_models import MODELS
 from tests.small_targets import CLASSES, IMAGES, TEXT, TIMM, batch, same, small_source, state  # noqa: F401 - fixture
@@ -24,11 +24,11 @@ def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
         if gain is None:
             assert torch.equal(found, wanted)
         else:
-            centred = wanted - wanted.mean(dim=-1, keepdim=True)
-            scaled = centred / (wanted.var(dim=-1, correction=0, keepdim=True) + 1e-5).sqrt()
+            centered = wanted - wanted.mean(dim=-1, keepdim=True)
+            scaled = centered / (wanted.var(dim=-1, correction=0, keepdim=True) + 1e-5).sqrt()
             torch.testing.assert_close(found, scaled * gain[0])
     if name.startswith(("swin", "convnext", "resnet", "tf_")):
-        # These stems normalise by themselves, all but the one whose encoder does it.
+        # These stems normalize by themselves, all but the one whose encoder does it.
         assert (gain is None) == (name != "swin-positions")
     # Twice as many channels that say the same: the same response.
     twice = target_model(own, np.zeros((6, *own.input.size)), CLASSES, initial="source").eval()
@@ -144,14 +144,14 @@ def test_series_start_from_the_vectors_of_words(source):
     target_model(own, np.zeros((100, 20)), CLASSES, initial="source")
 
 
-# Normalisation
+# Normalization
 
 
 @pytest.mark.parametrize("name", ["swin", "resnet", "clip", "bert-mlm", "convnext_atto", "tf_efficientnet_lite0"])
-def test_names_of_normalisation_are_all_with_norm_in_their_path(source, name):
+def test_names_of_normalization_are_all_with_norm_in_their_path(source, name):
     encoder = target_model(source(name), np.zeros((3, 24, 20)), CLASSES).encoder
     named = dict(encoder.named_parameters())
-    found = normalisation_parameters(encoder)
+    found = normalization_parameters(encoder)
     assert set(found) <= set(named)
     assert all(named[n].ndim == 1 for n in found)
     words = ("norm", "bn", "downsample.0", "downsampling_layer.0", "layrnorm")

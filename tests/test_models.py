@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from modgap.errors import UsageError
 from modgap.models import Output, TargetModel, target_model
 from modgap.sources import ImageInput, open_source
-from modgap.sources.timm_split import split_model
+from modgap.sources.timm.split import split_model
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.small_targets import CLASSES, IMAGES, TEXT, batch, small_source  # noqa: F401 - fixture
 
@@ -183,13 +183,13 @@ def test_training_brings_the_loss_down(source):
     model = target_model(source("swin"), np.zeros((1, 8, 8)), Output("classes", (2,)))
     x, labels = batch(8, 1, 8, 8), torch.arange(8) % 2
     x[labels == 1] += 1
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(15):
         loss = torch.nn.functional.cross_entropy(model(x), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 

@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from modgap.errors import InputError
 from modgap.targets import SPLITS, Target, named_manifest
-from modgap.targets.pickles import convert_pickles
+from modgap.targets.plain_pickles import convert_pickles
 from modgap.targets.readers import protein_maps, reader, star_fields
 from tests.fixtures import GENERATORS, cifar, darcy, deepsea, ecg, ninapro, proteins, satellite, spherical
 from tests.fixtures import star_fields as exposures
@@ -132,7 +132,7 @@ def test_ninapro_has_electrodes_as_rows(targets):
         np.testing.assert_array_equal(all_of(table.samples, rows(table, split)), expected)
 
 
-def test_darcy_flow_is_standardised_at_every_point_and_has_the_grid(targets):
+def test_darcy_flow_is_standardized_at_every_point_and_has_the_grid(targets):
     _, table = targets("darcy-flow")
     coefficients, solutions = darcy.fields("smooth1")
     held = [field[:, ::5, ::5] for field in darcy.fields("smooth2")]

@@ -64,10 +64,10 @@ def naive_contrastive(z, labels, temperature):
 def naive_davies_bouldin(z, labels):
     classes = sorted(set(labels))
     of = {c: np.array([row for row, label in zip(z, labels, strict=True) if label == c]) for c in classes}
-    centre = {c: rows.mean(axis=0) for c, rows in of.items()}
-    spread = {c: np.mean([np.linalg.norm(row - centre[c]) for row in rows]) for c, rows in of.items()}
+    center = {c: rows.mean(axis=0) for c, rows in of.items()}
+    spread = {c: np.mean([np.linalg.norm(row - center[c]) for row in rows]) for c, rows in of.items()}
     worst = [
-        max((spread[a] + spread[b]) / np.linalg.norm(centre[a] - centre[b]) for b in classes if b != a)
+        max((spread[a] + spread[b]) / np.linalg.norm(center[a] - center[b]) for b in classes if b != a)
         for a in classes
         if len(classes) > 1
     ]

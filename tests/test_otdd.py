@@ -7,66 +7,66 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.otdd import class_distance, labelled_source
+from modgap.transfer.otdd import class_distance, labeled_source
 
 ot = pytest.importorskip("ot")
 
 
 def clouds(n=12, d=3, classes=3, seed=0, away=0.0):
-    """Features around a centre of each class, and labels."""
+    """Features around a center of each class, and labels."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % classes
-    centres = torch.randn(classes, d, generator=random, dtype=torch.float64)
-    return away + centres[labels] + 0.5 * torch.randn(n, d, generator=random, dtype=torch.float64), labels
+    centers = torch.randn(classes, d, generator=random, dtype=torch.float64)
+    return away + centers[labels] + 0.5 * torch.randn(n, d, generator=random, dtype=torch.float64), labels
 
 
 def squares(x, y):
     return np.array([[((a - b) ** 2).sum() for b in y] for a in x])
 
 
-def naive_ot(cost, regularisation):
+def naive_ot(cost, regularization):
     n, m = cost.shape
     plan = ot.sinkhorn(
-        np.full(n, 1 / n), np.full(m, 1 / m), cost, regularisation, stopThr=1e-11, numItermax=20_000, warn=False
+        np.full(n, 1 / n), np.full(m, 1 / m), cost, regularization, stopThr=1e-11, numItermax=20_000, warn=False
     )
-    return (plan * cost).sum() + regularisation * (plan * np.log(plan * n * m)).sum()
+    return (plan * cost).sum() + regularization * (plan * np.log(plan * n * m)).sum()
 
 
-def naive_labelled(x, x_labels, y, y_labels, regularisation):
-    """OT of two labelled sets, point by point and class by class."""
+def naive_labeled(x, x_labels, y, y_labels, regularization):
+    """OT of two labeled sets, point by point and class by class."""
 
     def between(a, b):
         one, other = x[x_labels == a], y[y_labels == b]
         return ot.emd2(np.full(len(one), 1 / len(one)), np.full(len(other), 1 / len(other)), squares(one, other))
 
     labels = np.array([[between(a, b) for b in y_labels] for a in x_labels])
-    return naive_ot((squares(x, y) + labels) / 2, regularisation)
+    return naive_ot((squares(x, y) + labels) / 2, regularization)
 
 
-def naive_distance(target, features, labels, regularisation=0.1, debiased=True):
+def naive_distance(target, features, labels, regularization=0.1, debiased=True):
     target, features, labels = (values.numpy() for values in (target, features, labels))
     one = np.zeros(len(target), int)
-    value = naive_labelled(target, one, features, labels, regularisation)
+    value = naive_labeled(target, one, features, labels, regularization)
     if not debiased:
         return value
-    own = naive_labelled(target, one, target, one, regularisation)
-    return value - own / 2 - naive_labelled(features, labels, features, labels, regularisation) / 2
+    own = naive_labeled(target, one, target, one, regularization)
+    return value - own / 2 - naive_labeled(features, labels, features, labels, regularization) / 2
 
 
 @pytest.mark.parametrize("debiased", [True, False])
-@pytest.mark.parametrize("regularisation", [0.1, 1.0])
-def test_the_value_is_that_of_pots_own_solvers(regularisation, debiased):
+@pytest.mark.parametrize("regularization", [0.1, 1.0])
+def test_the_value_is_that_of_pots_own_solvers(regularization, debiased):
     features, labels = clouds()
     target, _ = clouds(7, classes=1, seed=1, away=0.5)
-    source = labelled_source(features, 10 + 5 * labels, regularisation, debiased)
-    expected = naive_distance(target, features, labels, regularisation, debiased)
+    source = labeled_source(features, 10 + 5 * labels, regularization, debiased)
+    expected = naive_distance(target, features, labels, regularization, debiased)
     assert class_distance(target, source).item() == pytest.approx(expected, rel=1e-7)
 
 
 @pytest.mark.parametrize("debiased", [True, False])
-@pytest.mark.parametrize("regularisation", [0.1, 1.0])
-def test_the_gradient_is_that_of_finite_differences(regularisation, debiased):
-    source = labelled_source(*clouds(), regularisation, debiased)
+@pytest.mark.parametrize("regularization", [0.1, 1.0])
+def test_the_gradient_is_that_of_finite_differences(regularization, debiased):
+    source = labeled_source(*clouds(), regularization, debiased)
     target, _ = clouds(5, classes=1, seed=1, away=0.5)
     target.requires_grad_()
     class_distance(target, source).backward()
@@ -81,26 +81,26 @@ def test_the_gradient_is_that_of_finite_differences(regularisation, debiased):
 
 def test_a_set_is_at_no_distance_from_itself():
     features, labels = clouds(8, classes=1)
-    assert class_distance(features, labelled_source(features, labels)).item() == pytest.approx(0, abs=1e-8)
-    assert class_distance(features + 0.1, labelled_source(features, labels)).item() > 0.01
+    assert class_distance(features, labeled_source(features, labels)).item() == pytest.approx(0, abs=1e-8)
+    assert class_distance(features + 0.1, labeled_source(features, labels)).item() > 0.01
 
 
 def test_descent_brings_a_class_to_the_source():
-    source = labelled_source(*clouds(classes=1))
+    source = labeled_source(*clouds(classes=1))
     target = clouds(6, classes=1, seed=1, away=3.0)[0].float().requires_grad_()
-    optimiser = torch.optim.Adam([target], lr=0.3)
+    optimizer = torch.optim.Adam([target], lr=0.3)
     distances = []
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         distances.append(class_distance(target, source))
         distances[-1].backward()
-        optimiser.step()
+        optimizer.step()
     assert distances[0].dtype == torch.float32
     assert distances[-1] < 0.05 * distances[0]
 
 
 def test_far_features_do_not_overflow():
-    source = labelled_source(*clouds())
+    source = labeled_source(*clouds())
     target = (1000 * clouds(4, classes=1, seed=1)[0]).requires_grad_()
     value = class_distance(target, source)
     value.backward()
@@ -111,25 +111,25 @@ def test_far_features_do_not_overflow():
 def test_a_class_with_one_sample():
     features, labels = clouds()
     target = clouds(1, classes=1, seed=1)[0]
-    assert class_distance(target, labelled_source(features, labels)).item() == pytest.approx(
+    assert class_distance(target, labeled_source(features, labels)).item() == pytest.approx(
         naive_distance(target, features, labels), rel=1e-7
     )
 
 
 def test_the_source_is_a_constant():
     features, labels = clouds()
-    source = labelled_source(features.requires_grad_(), labels)
+    source = labeled_source(features.requires_grad_(), labels)
     assert not source.features.requires_grad
     assert not class_distance(clouds(3, classes=1)[0], source).requires_grad
 
 
 def test_wrong_requests():
     features, labels = clouds()
-    source = labelled_source(features, labels)
-    with pytest.raises(UsageError, match="regularisation of more than 0"):
-        labelled_source(features, labels, 0)
+    source = labeled_source(features, labels)
+    with pytest.raises(UsageError, match="regularization of more than 0"):
+        labeled_source(features, labels, 0)
     with pytest.raises(InputError, match="expected 12 integer labels"):
-        labelled_source(features, labels[:3])
+        labeled_source(features, labels[:3])
     with pytest.raises(InputError, match="expected features of 3 values"):
         class_distance(features[:, :2], source)
     with pytest.raises(InputError, match="one sample or more"):
@@ -141,4 +141,4 @@ def test_wrong_requests():
 def test_without_pot_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(UsageError, match=r"pip install 'modgap\[ot\]'"):
-        labelled_source(*clouds())
+        labeled_source(*clouds())

@@ -10,7 +10,7 @@ import transformers
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
-from modgap.sources.smiles import smiles_tokenizer
+from modgap.sources.hf.smiles import smiles_tokenizer
 
 CPU = torch.device("cpu")
 REACTIONS = (
@@ -140,7 +140,7 @@ def test_minilm_is_a_bare_encoder(minilm):
     assert info.n_classes is None
     assert sum(p.numel() for p in minilm.model.parameters()) == info.parameters
     assert minilm.input.max_tokens == 512
-    with pytest.raises(UsageError, match="minilm has none; fit one on labelled data of its modality with --head probe"):
+    with pytest.raises(UsageError, match="minilm has none; fit one on labeled data of its modality with --head probe"):
         open_source("minilm").load(None)
     with pytest.raises(UsageError, match="--input-size applies to images, source minilm takes text"):
         open_source("minilm").load(224, head=False)

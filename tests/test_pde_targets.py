@@ -193,20 +193,20 @@ def small(x, y, train):
     return Table(ArraySamples(x), splits=splits, targets=None if y is None else ArraySamples(y))
 
 
-def test_standardising_by_the_input_uses_the_training_samples_of_x_alone():
+def test_standardizing_by_the_input_uses_the_training_samples_of_x_alone():
     rng = np.random.default_rng(0)
     x, y = 1e3 + rng.standard_normal((2, 30, 2, 5)).astype(np.float32)
-    done = step("standardise-by-input")(small(x, y, 20))
+    done = step("standardize-by-input")(small(x, y, 20))
     mean, sd = x[:20].mean(axis=0, dtype=np.float64), x[:20].astype(np.float64).std(axis=0, ddof=1) + 1e-5
     for row in (0, 25):
         np.testing.assert_allclose(done.samples[row], (x[row] - mean) / sd, rtol=1e-5)
         np.testing.assert_allclose(done.targets[row], (y[row] - mean) / sd, rtol=1e-5)
-    constant = step("standardise-by-input")(small(np.ones((4, 1, 3)), None, 4))
+    constant = step("standardize-by-input")(small(np.ones((4, 1, 3)), None, 4))
     np.testing.assert_array_equal(constant.samples[0], 0)
     with pytest.raises(InputError, match="two training samples"):
-        step("standardise-by-input")(small(x, y, 1))
+        step("standardize-by-input")(small(x, y, 1))
     with pytest.raises(InputError, match="of the samples' shape"):
-        step("standardise-by-input")(small(x, y[:, :1], 20))
+        step("standardize-by-input")(small(x, y[:, :1], 20))
 
 
 def test_flattening_lays_channels_end_to_end():
@@ -306,8 +306,8 @@ def test_a_manifest_is_complete(name):
     assert (manifest.task, manifest.metric.name, manifest.pseudo_classes) == ("regression", "nRMSE", 10)
     assert manifest.training.batch_size == 4
     assert manifest.training.epochs == (100 if name == "darcy-2d" else 200)
-    assert {"licence", "split_sizes.val"} <= set(manifest.unknown)
-    assert manifest.licence is None
+    assert {"license", "split_sizes.val"} <= set(manifest.unknown)
+    assert manifest.license is None
     published = {result.method: result.value for result in manifest.published}
     methods = zip(("PINN", "FNO", "U-Net", "ORCA", "MoNA"), TABLE[name], strict=True)
     assert published == {method: value for method, value in methods if value is not None}

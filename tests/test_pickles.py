@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets import pickles
-from modgap.targets.pickles import convert_pickles, converted_path, read_pickle, read_pickles
+from modgap.targets import plain_pickles
+from modgap.targets.plain_pickles import convert_pickles, converted_path, read_pickle, read_pickles
 
 PLAIN = {
     "numbers": [1, -2, 2**62, 0.5, float("inf"), True, None],
@@ -110,7 +110,7 @@ def test_a_converted_pickle_is_read_without_a_process_until_it_changes(tmp_path,
     written = converted_path(path).stat().st_mtime_ns
     convert_pickles([path])
     assert converted_path(path).stat().st_mtime_ns == written
-    monkeypatch.setattr(pickles, "_run_child", None)
+    monkeypatch.setattr(plain_pickles, "_run_child", None)
     same(read_pickle(path), PLAIN)
     monkeypatch.undo()
     path.write_bytes(pickle.dumps("new"))
@@ -136,7 +136,7 @@ def test_the_mapped_arrays_cannot_be_written(tmp_path):
 )
 def test_limits(tmp_path, monkeypatch, limit, value, content, message):
     monkeypatch.setattr(
-        pickles, "LIMITS", {**pickles.LIMITS, limit: value, "nodes_an_opcode": 0, "bytes_a_second": 10**12}
+        plain_pickles, "LIMITS", {**plain_pickles.LIMITS, limit: value, "nodes_an_opcode": 0, "bytes_a_second": 10**12}
     )
     with pytest.raises(InputError, match=message):
         read_pickle(saved(tmp_path, content))
@@ -144,7 +144,7 @@ def test_limits(tmp_path, monkeypatch, limit, value, content, message):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's memory")
 def test_memory_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, "LIMITS", {**pickles.LIMITS, "memory": 150 << 20, "memory_a_byte": 0})
+    monkeypatch.setattr(plain_pickles, "LIMITS", {**plain_pickles.LIMITS, "memory": 150 << 20, "memory_a_byte": 0})
     with pytest.raises(InputError, match="more memory"):
         read_pickle(saved(tmp_path, pickle.dumps(bytes(200 << 20))))
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from modgap.distortion.few_shot import few_shot_curve
 from modgap.distortion.probes import PROBES, _held, probe
 from modgap.distortion.ridge import ridge_path
-from modgap.distortion.scores import entity_f1, error_interval, paired_difference
+from modgap.distortion.statistics import entity_f1, error_interval, paired_difference
 from modgap.errors import InputError, UsageError
 
 
@@ -89,7 +89,7 @@ def test_ridge_is_scikit_learn_and_leaves_one_out_exactly(shape):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_neighbours_vote_as_in_scikit_learn(metric, parts):
+def test_neighbors_vote_as_in_scikit_learn(metric, parts):
     result = probe("knn", *parts, metric=metric)
     naive = KNeighborsClassifier(result.chosen, metric=metric, algorithm="brute").fit(*parts[:2])
     np.testing.assert_array_equal(result.predicted, naive.predict(parts[2]))
@@ -152,7 +152,7 @@ def test_what_could_not_be_chosen_is_said():
         ({"grid": []}, "at least one"),
         ({"name": "ridge", "grid": [0.0]}, "positive L2 strengths"),
         ({"name": "ridge", "grid": []}, "at least one"),
-        ({"name": "knn", "grid": [0]}, "numbers of neighbours from 1"),
+        ({"name": "knn", "grid": [0]}, "numbers of neighbors from 1"),
         ({"name": "knn", "metric": "cosin"}, "did you mean cosine"),
     ],
 )

@@ -83,7 +83,7 @@ class Twins(Processes):
         return [2 * tensor + 2 for tensor in tensors]
 
 
-def test_statistics_of_batch_normalisation_are_their_mean():
+def test_statistics_of_batch_normalization_are_their_mean():
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3, affine=False)
     )

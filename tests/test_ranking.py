@@ -14,22 +14,22 @@ import pytest
 from scipy import stats
 
 from modgap.errors import InputError, UsageError
-from modgap.logits import LogitsRequest, source_logits
+from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
-from modgap.ranking.compare import compare
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.extraction import evidence_of, extract
-from modgap.ranking.halves import half_sample
+from modgap.ranking.half_samples import half_sample
 from modgap.ranking.jobs import Failure, ScoreJob
-from modgap.ranking.outcome import RankRequest
 from modgap.ranking.page import render, write_page
 from modgap.ranking.rank import rank
+from modgap.ranking.recommendation import recommendation
 from modgap.ranking.report import score_rows, table_rows, to_csv, to_dict
+from modgap.ranking.score_sources import compare
 from modgap.ranking.scores import score, score_names
-from modgap.ranking.sources import named_sources
+from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.source_patterns import named_sources
 from modgap.ranking.standings import standings
-from modgap.ranking.words import recommendation
+from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
 from tests.test_cli import refused, strict
@@ -380,7 +380,7 @@ def test_a_dask_worker_killed_on_the_way_changes_nothing(uninterrupted, own_cach
 
 def filled(path, number):
     code = (
-        "import sys, numpy as np; from pathlib import Path; from modgap.row_store import keep, sound_entry\n"
+        "import sys, numpy as np; from pathlib import Path; from modgap.storage.row_store import keep, sound_entry\n"
         "p = Path(sys.argv[1])\n"
         "for _ in range(20):\n"
         "    keep(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError
-from modgap.inference import logit_batches
-from modgap.representations import letters, log_mel, numbers_as_text, waveform
+from modgap.forward.source_pass import logit_batches
+from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.inputs.representations import letters, log_mel, numbers_as_text, waveform
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import ArraySamples, Table, TextSamples
@@ -58,7 +58,7 @@ def test_log_mel_is_librosas(decibels, fft, ends):
 
 def test_chunks_are_cut_by_the_clock_and_padded():
     sound = np.arange(2500, dtype=np.float32)[None]
-    options = LogMel(bands=8, window=64, hop=50, chunk=1.0, chunk_hop=0.5, frames=25, centre=True)
+    options = LogMel(bands=8, window=64, hop=50, chunk=1.0, chunk_hop=0.5, frames=25, center=True)
     pieces = log_mel(sound, 1000, options)
     assert [piece.shape for piece in pieces] == [(1, 8, 25)] * 4
     (second,) = log_mel(sound[:, 500:1500], 1000, options)

@@ -13,12 +13,11 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.errors import InputError, UsageError
-from modgap.ranking.evidence import Evidence, principal
-from modgap.ranking.folds import folds_of
+from modgap.ranking.cross_validation import folds_of
 from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
 from modgap.ranking.scores.gbc import gbc
 from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
-from modgap.ranking.scores.knn import neighbours_mean
+from modgap.ranking.scores.knn import neighbors_mean
 from modgap.ranking.scores.leep import leep
 from modgap.ranking.scores.linear_probe import STRENGTHS, cross_validated_ridge
 from modgap.ranking.scores.logme import logme
@@ -26,6 +25,7 @@ from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
+from modgap.ranking.source_outputs import Evidence, principal
 
 X, Y = load_iris(return_X_y=True)
 IRIS = Evidence(X, Y, X @ ((np.arange(20).reshape(4, 5) % 7 - 3) / 4))
@@ -140,9 +140,9 @@ def naive_transrate(features, labels):
         inner = np.eye(points.shape[1]) + points.T @ points / (len(points) * 1e-4)
         return 0.5 * np.log(np.linalg.eigvalsh(inner)).sum()
 
-    centred = features - features.mean(0)
-    parts = [(labels == label).mean() * rate(centred[labels == label]) for label in np.unique(labels)]
-    return rate(centred) - sum(parts)
+    centered = features - features.mean(0)
+    parts = [(labels == label).mean() * rate(centered[labels == label]) for label in np.unique(labels)]
+    return rate(centered) - sum(parts)
 
 
 def naive_gbc(features, labels):
@@ -160,10 +160,10 @@ def naive_gbc(features, labels):
 
 def naive_n_leep(features, labels, seed=0):
     """Components by the singular value decomposition, responsibilities by Bayes' rule from each cluster's density."""
-    centred = features - features.mean(0)
-    _, values, rows = np.linalg.svd(centred, full_matrices=False)
+    centered = features - features.mean(0)
+    _, values, rows = np.linalg.svd(centered, full_matrices=False)
     shares = np.cumsum(values**2) / (values**2).sum()
-    points = centred @ rows[: int((shares < 0.8).sum()) + 1].T
+    points = centered @ rows[: int((shares < 0.8).sum()) + 1].T
     clusters = min(5 * (labels.max() + 1), len(points) // 4)
     fitted = GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=1e-6 * points.var(0).max())
     fitted.fit(points)
@@ -198,9 +198,9 @@ def test_scores_equal_their_naive_twins(seed, n, width):
 @pytest.mark.parametrize(("n", "width"), [(300, 20), (20, 90), (50, 50)])
 def test_shrinkage_is_scikit_learns(n, width):
     points = np.random.default_rng(n).standard_normal((n, width)) * np.linspace(0.1, 5, width)
-    centred = points - points.mean(0)
-    variances = np.linalg.eigvalsh(centred.T @ centred / n)
-    assert ledoit_wolf_shrinkage(centred, variances) == pytest.approx(LedoitWolf().fit(points).shrinkage_, rel=1e-9)
+    centered = points - points.mean(0)
+    variances = np.linalg.eigvalsh(centered.T @ centered / n)
+    assert ledoit_wolf_shrinkage(centered, variances) == pytest.approx(LedoitWolf().fit(points).shrinkage_, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "width"), [(30, 8), (8, 30), (12, 12)])
@@ -239,16 +239,16 @@ def test_ridge_with_more_features_than_samples_is_the_same_in_fewer_dimensions()
     assert score("linear-probe").of(one) == (wide.argmax(1) != one.labels).mean()
 
 
-def test_neighbours_are_scikit_learns_without_the_sample_itself():
+def test_neighbors_are_scikit_learns_without_the_sample_itself():
     one = drawn(7, 50, 6)
-    found = neighbours_mean(one.features, one.one_hot, np.arange(50), np.arange(50))
+    found = neighbors_mean(one.features, one.one_hot, np.arange(50), np.arange(50))
     for i in range(50):
         others = np.delete(np.arange(50), i)
         fitted = KNeighborsClassifier(5, metric="cosine").fit(one.features[others], one.labels[others])
         np.testing.assert_allclose(fitted.predict_proba(one.features[i : i + 1])[0], found[i], atol=1e-12)
 
 
-def test_neighbours_of_the_same_group_do_not_count():
+def test_neighbors_of_the_same_group_do_not_count():
     features = np.repeat(np.eye(4), 6, axis=0) + 0.01 * np.random.default_rng(0).random((24, 4))
     labels = np.repeat([0, 1, 0, 1], 6)
     assert score("knn").of(Evidence(features, labels)) == 0
@@ -345,7 +345,7 @@ def test_scores_say_why_they_are_not_defined():
         score("leep").of(Evidence(one.features, one.labels))
     with pytest.raises(InputError, match=r"score gbc: not defined for targets of several labels"):
         score("gbc").of(Evidence(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
-    with pytest.raises(InputError, match=r"score otdd: labelled data of the source's own modality is not here"):
+    with pytest.raises(InputError, match=r"score otdd: labeled data of the source's own modality is not here"):
         score("otdd").of(one)
     with pytest.raises(UsageError, match=r"unknown score 'logmee'; did you mean logme"):
         score("logmee")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from modgap.discrepancy import _dense, costs, restarts
-from modgap.discrepancy._annealing import anneal
-from modgap.discrepancy._climbing import climb
-from modgap.discrepancy._either import restart_from
-from modgap.discrepancy._tables import move, new_state, ranks_of
+from modgap.discrepancy import costs, restarts
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.costs import ranks_kept
+from modgap.discrepancy.kernels import dense_gains
+from modgap.discrepancy.kernels.annealing import anneal
+from modgap.discrepancy.kernels.gains import restart_from
+from modgap.discrepancy.kernels.hill_climbing import climb
+from modgap.discrepancy.kernels.table_gains import move, new_state, ranks_of
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
 from modgap.errors import UsageError
@@ -74,11 +75,11 @@ def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties, heaviest):
         np.testing.assert_array_equal(state.best, naive.predictions(logits, state.chosen))
 
 
-def dense_gains(source, state):
+def naive_gains(source, state):
     """Gains of all single moves and swaps (K, C)."""
     found = np.zeros_like(state.gains)
     for k, row in enumerate(found):
-        _dense.fill_gains(source, state, k, row)
+        dense_gains.fill_gains(source, state, k, row)
     return found
 
 
@@ -103,12 +104,12 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     rows = np.concatenate([np.arange(110), rng.integers(0, 110, 40)])
     labels = np.concatenate([labels, rng.integers(0, chosen, 40)])
     weights = rng.integers(1, heaviest + 1, 150)
-    source, state = _dense.Rows(logits, rows), _dense.new_state(labels, weights, chosen, classes)
+    source, state = dense_gains.Rows(logits, rows), dense_gains.new_state(labels, weights, chosen, classes)
     restart_from(source, state, np.arange(chosen))
     for step in range(60):
         k, c = rng.integers(chosen), rng.integers(classes)
         if state.chosen[k] != c:
-            _dense.move(source, state, k, c)
+            dense_gains.move(source, state, k, c)
         predicted = naive.predictions(logits[rows], state.chosen)
         counts = np.zeros((chosen, chosen), np.int64)
         np.add.at(counts, (labels, predicted), weights)
@@ -117,7 +118,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
         if step % 4 == 0 or step < 8:
             gains = naive.move_gains(logits[rows], labels, state.chosen, weights)
             gains[:, state.chosen] = swap_gains(logits[rows], labels, state.chosen, weights)
-            np.testing.assert_array_equal(dense_gains(source, state), gains)
+            np.testing.assert_array_equal(naive_gains(source, state), gains)
 
 
 @pytest.mark.parametrize("shape", [(200, 50, 2), (300, 70, 6), (150, 40, 20)])
@@ -126,10 +127,10 @@ def test_both_ways_take_the_same_steps(shape, ties):
     logits, labels = naive.problem(np.random.default_rng(7), *shape, 0.3, ties)
     classes, chosen = shape[1:]
     weights = np.random.default_rng(8).integers(1, 4, len(labels))
-    table, rows = new_state(labels, weights, chosen, classes), _dense.new_state(labels, weights, chosen, classes)
+    table, rows = new_state(labels, weights, chosen, classes), dense_gains.new_state(labels, weights, chosen, classes)
     ways = [
         (ranks_of(logits, rank_samples(logits, chosen, kept=9)), table),
-        (_dense.Rows(logits, np.arange(len(labels))), rows),
+        (dense_gains.Rows(logits, np.arange(len(labels))), rows),
     ]
     for source, state in ways:
         restart_from(source, state, np.arange(chosen))

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist, pdist, squareform
 
-from modgap.distortion import _hsic, arrays
+from modgap.distortion import arrays, hsic
 from modgap.distortion.similarity import SIMILARITIES, similarity, similarity_grid
 from modgap.errors import InputError, UsageError
 
@@ -72,7 +72,7 @@ def test_kernel_cka_is_the_naive_one_whatever_the_blocks(share, monkeypatch):
 def test_median_of_many_samples_is_that_of_evenly_spread_ones():
     x = noise(0, 4001, 2)
     sigma = 0.5 * np.median(pdist(x[np.unique(np.linspace(0, 4000, 2000).astype(int))]))
-    kernel = _hsic._Gaussian(x, 0.5)
+    kernel = hsic._Gaussian(x, 0.5)
     assert kernel.scale == pytest.approx(-1 / (2 * sigma**2), rel=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_procrustes_interval_is_near_the_jackknife_that_leaves_each_out():
 def test_knn_overlap_is_the_naive_one(metric):
     x, y = related(3, 120)
     for k in (1, 10, 118):
-        found = similarity("knn_overlap", x, y, neighbours=k, metric=metric)
+        found = similarity("knn_overlap", x, y, neighbors=k, metric=metric)
         assert found.value == pytest.approx(naive_knn(x, y, k, metric), abs=1e-12)
         assert found.null == pytest.approx(k / 119)
 
@@ -188,7 +188,7 @@ def test_scales_beyond_squares_and_offsets_do_no_harm():
 def test_duplicates_and_more_dimensions_than_samples_give_a_result(name):
     x = noise(0, 12, 300)
     doubled = np.concatenate([x, x, x[:1]])
-    found = similarity(name, doubled, doubled + 0.1 * noise(1, 25, 300), **({"neighbours": 3} if "knn" in name else {}))
+    found = similarity(name, doubled, doubled + 0.1 * noise(1, 25, 300), **({"neighbors": 3} if "knn" in name else {}))
     assert 0 < found.value <= 1
     assert found.interval[0] <= found.value <= found.interval[1]
 
@@ -229,7 +229,7 @@ def test_input_without_similarity_is_refused_in_one_line(name, changes, said):
         ("kernel_cka", {"bandwith": 1}, "did you mean bandwidth"),
         ("kernel_cka", {"bandwidth": 0}, "a bandwidth above 0"),
         ("kernel_cka", {"threads": 0}, "threads of at least 1, got 0"),
-        ("knn_overlap", {"neighbours": 19}, "neighbours of 1 to 18, got 19"),
+        ("knn_overlap", {"neighbors": 19}, "neighbors of 1 to 18, got 19"),
         ("knn_overlap", {"metric": "l3"}, "unknown metric 'l3'"),
         ("procrustes", {"seed": -1}, "seed of at least 0"),
     ],

@@ -63,13 +63,13 @@ def refused(done, code, message):
         ("swin-bb", 2, "unknown source 'swin-bb'; did you mean swin-b or swin-b-in1k"),
         ("hf:not/here", 1, "hf download not/here"),
         ("hf:small/vit@v9", 1, "hf download small/vit --revision v9"),
-        ("hf:a b", 2, "expected hf:ORGANISATION/NAME[@REVISION], got hf:a b"),
+        ("hf:a b", 2, "expected hf:ORGANizATION/NAME[@REVISION], got hf:a b"),
         ("swin-b", 1, "hf download timm/swin_base_patch4_window7_224.ms_in22k"),
         ("vit-b", 1, "hf download timm/vit_base_patch16_224.augreg_in21k"),
         ("clip-b16", 1, "configuration files of clip-b16 are not on this machine"),
         ("random:roberta-base", 1, "HF_HUB_OFFLINE is set"),
         ("random:hf:not/here", 1, "hf download not/here"),
-        ("minilm", 2, "minilm has none; fit one on labelled data of its modality with --head probe:SURROGATE"),
+        ("minilm", 2, "minilm has none; fit one on labeled data of its modality with --head probe:SURROGATE"),
     ],
 )
 def test_a_source_that_is_not_to_be_had(modgap, home, small_images, source, code, message):

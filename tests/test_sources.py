@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
-from modgap.sources.timm_models import build
-from modgap.sources.timm_split import split_model
+from modgap.sources.timm.handle import build
+from modgap.sources.timm.split import split_model
 from tests.hub_layout import timm_in_hub
 
 FAMILIES = {
@@ -112,7 +112,7 @@ def test_packaged_classifier_has_its_weights_and_class_names(number):
     with torch.inference_mode():
         logits, parts = source.model(images * 0), source.split()
         assert torch.equal(parts.head(parts.encoder(parts.embedder(images))), source.model(images))
-    # A trained classifier is sure of something even on grey; the same with random weights is not.
+    # A trained classifier is sure of something even on gray; the same with random weights is not.
     control = open_source(f"random:efficientnet-lite{number}").load(None)
     with torch.inference_mode():
         assert logits.std() > 3 * control.model(images * 0).std()
@@ -128,7 +128,7 @@ def test_aliases_of_timm_say_what_timm_builds(alias):
         model = timm.create_model(architecture)
     assert (info.n_classes, info.parameters) == (model.num_classes, sum(p.numel() for p in model.parameters()))
     assert info.weights == f"hf download {config.hf_hub_id}"
-    assert info.licence.lower() == config.license
+    assert info.license.lower() == config.license
     assert info.input == f"image, {config.input_size[1]} px"
 
 
@@ -276,7 +276,7 @@ def test_without_the_hub_missing_weights_say_how_to_get_them():
     [
         ("efficientnet-lit0", None, "did you mean efficientnet-lite0"),
         ("random:swin", None, "unknown source 'swin'; did you mean swin-b"),
-        ("hf:one two", None, "expected hf:ORGANISATION/NAME"),
+        ("hf:one two", None, "expected hf:ORGANizATION/NAME"),
         ("hf:a/b@", None, "expected a revision after @"),
         ("random:efficientnet-lite0", "x", "does not apply to a random: source"),
         ("efficientnet-lite0", "/no/such/file", "found no file or folder"),

@@ -50,10 +50,10 @@ def test_scale_divides():
         step("scale")(Table(ArraySamples(pixels)), divide=0)
 
 
-def test_standardise_fits_on_the_training_split_of_samples_and_targets():
+def test_standardize_fits_on_the_training_split_of_samples_and_targets():
     rng = np.random.default_rng(1)
     values = rng.normal(100, 0.1, (12, 4)).astype(np.float32)
-    done = step("standardise")(table(targets=ArraySamples(values)), epsilon=0.5)
+    done = step("standardize")(table(targets=ArraySamples(values)), epsilon=0.5)
     train = done.splits == 0
     for found, raw in ((done.samples, table().samples.array), (done.targets, values)):
         mean, sd = raw[train].mean(axis=0, dtype=np.float64), raw[train].std(axis=0, ddof=1, dtype=np.float64)
@@ -63,14 +63,14 @@ def test_standardise_fits_on_the_training_split_of_samples_and_targets():
     mean, sd = done.target_scale
     np.testing.assert_allclose(done.targets[5] * sd + mean, values[5], rtol=1e-5)
     with pytest.raises(InputError, match="at least two training samples"):
-        step("standardise")(Table(ArraySamples(values), splits=np.full(12, 2)))
+        step("standardize")(Table(ArraySamples(values), splits=np.full(12, 2)))
     with pytest.raises(InputError, match="values of one shape"):
-        step("standardise")(Table(Ragged([np.zeros(3), np.zeros(4)])))
+        step("standardize")(Table(Ragged([np.zeros(3), np.zeros(4)])))
 
 
-def test_standardise_reads_a_sample_at_a_time_and_no_more_than_once():
+def test_standardize_reads_a_sample_at_a_time_and_no_more_than_once():
     samples = Ragged([np.full(3, float(k)) for k in range(10)])
-    step("standardise")(Table(samples))
+    step("standardize")(Table(samples))
     # The first one is read once more for its shape.
     assert samples.reads == 11
 

@@ -10,8 +10,8 @@ from scipy import stats
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from modgap.embedding import native_embedding
 from modgap.errors import InputError, UsageError
+from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import open_source, source_infos
 from modgap.targets import SPLITS, named_manifest, open_target
 from modgap.transfer.surrogate import (
@@ -50,7 +50,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def words(tmp_path):
-    """A manifest of labelled words, all outside entities among them; more are outside than of any type."""
+    """A manifest of labeled words, all outside entities among them; more are outside than of any type."""
     lines = []
     for sentence in SENTENCES * 6:
         pairs = [word.split("/") for word in sentence.split(" ")]

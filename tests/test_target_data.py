@@ -8,8 +8,8 @@ from PIL import Image
 from modgap.errors import InputError
 from modgap.targets import open_target
 from modgap.transfer.batches import Feed
-from modgap.transfer.data import target_data
 from modgap.transfer.evaluation import Judge
+from modgap.transfer.training_data import target_data
 from tests.training import run
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_classes_that_no_sample_has_get_an_output(tmp_path):
     assert target_data(target).output.shape == (6,)
 
 
-def test_values_without_a_stated_loss_are_standardised(tmp_path):
+def test_values_without_a_stated_loss_are_standardized(tmp_path):
     """The metric stays in their own unit: of the training mean it is the naive error of that mean."""
     rng = np.random.default_rng(1)
     y = (np.array([300.0, -2e-4]) + np.array([50, 1e-5]) * rng.standard_normal((40, 2))).astype(np.float32)
@@ -67,7 +67,7 @@ def test_values_without_a_stated_loss_are_standardised(tmp_path):
 
 
 class Zero(torch.nn.Module):
-    """Gives the mean of standardised values."""
+    """Gives the mean of standardized values."""
 
     def __init__(self, shape):
         super().__init__()
@@ -77,7 +77,7 @@ class Zero(torch.nn.Module):
         return torch.zeros(len(x), *self.shape)
 
 
-def test_fields_are_standardised_by_channel_where_they_count(tmp_path):
+def test_fields_are_standardized_by_channel_where_they_count(tmp_path):
     rng = np.random.default_rng(1)
     y = rng.standard_normal((40, 2, 12, 10)).astype(np.float32) * np.array([1, 7])[:, None, None] + 5
     masks = (rng.random(y.shape) < 0.5).astype(np.uint8)
@@ -96,7 +96,7 @@ def test_values_with_a_stated_loss_stay_as_they_are(tmp_path):
 
 
 def test_large_numbers_are_learnt(tmp_path):
-    """Without standardising the outputs would hardly leave 0 in so few updates."""
+    """Without standardizing the outputs would hardly leave 0 in so few updates."""
     x = np.random.default_rng(0).standard_normal((60, 1, 12, 10)).astype(np.float32)
     opened(tmp_path, (1e4 + 10 * x.mean((1, 2, 3))).astype(np.float32), x=x)
     done = run(tmp_path / "run", "finetune", "random:timm:test_vit", tmp_path / "small.npz", tmp_path, input_size=32)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from modgap.errors import InputError, UsageError
-from modgap.targets import SPLITS, OwnData, load_manifest, manifest_names, named_manifest, open_target
+from modgap.targets import SPLITS, CustomData, load_manifest, manifest_names, named_manifest, open_target
 from modgap.targets.readers import reader
 from modgap.targets.splits import complete_splits, stratified_order, stratified_subset
 from tests.fixtures import GENERATORS
@@ -45,7 +45,7 @@ def test_manifest_says_what_the_data_is(name):
     assert all((table.splits == code).any() for code in range(len(SPLITS)))
     assert len(target.fingerprint["files"]) == len(manifest.files)
     assert manifest.citation
-    assert manifest.licence or "Licence: not found" in manifest.notes
+    assert manifest.license or "License: not found" in manifest.notes
     assert manifest.group or manifest.group_note
 
 
@@ -141,9 +141,9 @@ def test_all_ts_files_of_a_split_are_read():
     np.testing.assert_array_equal(table.labels[200:], once.labels[:50])
 
 
-def image(path, size=(8, 6), colour=(255, 0, 0), mode="RGB"):
+def image(path, size=(8, 6), color=(255, 0, 0), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).convert(mode).save(path)
+    Image.new("RGB", size, color).convert(mode).save(path)
 
 
 def test_a_folder_of_class_sub_folders(tmp_path):
@@ -156,7 +156,7 @@ def test_a_folder_of_class_sub_folders(tmp_path):
     assert list(table.labels) == [0, 0, 1]
     assert table.samples[0].shape == (3, 9, 5)
     before = open_target(str(tmp_path)).fingerprint
-    image(tmp_path / "dog" / "1.png", colour=(0, 1, 0))
+    image(tmp_path / "dog" / "1.png", color=(0, 1, 0))
     assert open_target(str(tmp_path)).fingerprint != before
 
 
@@ -201,8 +201,8 @@ def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
     np.savez(path, x=np.zeros((4, 6, 6)), y=np.array([0, 1, 0, 1]))
     with pytest.raises(UsageError, match="--kind image or --kind series"):
         open_target(str(path))
-    assert open_target(str(path), own=OwnData(kind="image")).read().samples[0].shape == (1, 6, 6)
-    assert open_target(str(path), own=OwnData(kind="series")).read().samples[0].shape == (6, 6)
+    assert open_target(str(path), custom_data=CustomData(kind="image")).read().samples[0].shape == (1, 6, 6)
+    assert open_target(str(path), custom_data=CustomData(kind="series")).read().samples[0].shape == (6, 6)
     np.savez(path, x=np.zeros((4, 6, 6, 3)), y=np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match="channels first"):
         open_target(str(path)).read()
@@ -238,7 +238,7 @@ def test_a_manifest_of_the_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("change", "arrays", "message"),
     [
-        (('kind = "series" } }', 'kind = "series", colour = 3 } }'), {}, "options of reader arrays do not fit"),
+        (('kind = "series" } }', 'kind = "series", color = 3 } }'), {}, "options of reader arrays do not fit"),
         ((', options = { kind = "series" }', ""), {}, "missing a required argument: 'kind'"),
         (('role = "data"', 'role = "train"'), {}, "wants a file of role 'data', got: train"),
         (("title", "title"), {"groups": np.zeros(3)}, "groups of shape"),

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from modgap.api import measure
 from modgap.errors import InputError, UsageError
-from modgap.logits import LogitsRequest
-from modgap.measure import measure
-from modgap.targets import OwnData
+from modgap.forward.logits import LogitsRequest
+from modgap.targets import CustomData
 from modgap.transfer.methods import method_names
-from modgap.transfer.run import open_run
+from modgap.transfer.run_folder import open_run
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
 from tests.training import WORDS, run, surrogate_file, target_file
@@ -99,7 +99,7 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "protocol of ORCA: the test chose the epoch, so the value is optimistic" in done.stdout
     assert "chosen by the test itself" in done.stdout
-    honest = modgap(*command, "--out", tmp_path / "honest")
+    honest = modgap(*command, "--out", tmp_path / "validation")
     assert "chosen by the validation split" in honest.stdout
     assert "ORCA" not in honest.stdout
 
@@ -167,7 +167,7 @@ def test_missing_packages_are_named_with_their_command(data, tmp_path):
 def test_surrogate_that_is_not_here_is_told_from_the_target(modgap, data, tmp_path):
     done = modgap("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", "--set",
                   "stage1.surrogate=cifar10")  # fmt: skip
-    refused(done, 1, "cifar10 is the surrogate of stage 1: modgap data path cifar10 --place DIR says where it lies")
+    refused(done, 1, "cifar10 is the surrogate of stage 1: modgap data path cifar10 --data-dir DIR says where it lies")
     assert not (tmp_path / "run").exists()
 
 
@@ -314,7 +314,7 @@ def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     with pytest.raises(UsageError, match="--input-size 32; repeat it"):
         after(data, folder, input_size=None)
     with pytest.raises(UsageError, match="have changed since"):
-        after(data, folder, own=OwnData(kind="series", x="x"))
+        after(data, folder, custom_data=CustomData(kind="series", x="x"))
 
 
 def test_data_that_changed_since_the_run_is_refused(data, tmp_path):
@@ -384,7 +384,7 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     target = target_file(tmp_path, "classes", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
     request = LogitsRequest(head=f"probe:{surrogate}")
-    given = {"own": OwnData(kind="series"), "request": request, **QUICK}
+    given = {"own": CustomData(kind="series"), "request": request, **QUICK}
     report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **given)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4

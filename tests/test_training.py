@@ -12,10 +12,10 @@ from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
 from modgap.transfer.batches import Feed, chunks, shuffled
-from modgap.transfer.data import target_data
 from modgap.transfer.methods import method, method_names
 from modgap.transfer.recipe import resolved_recipe, unused_settings
-from modgap.transfer.run import open_run
+from modgap.transfer.run_folder import open_run
+from modgap.transfer.training_data import target_data
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, TASKS, run, surrogate_file, target_file
 

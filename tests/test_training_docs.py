@@ -7,7 +7,7 @@ import pytest
 
 from modgap.transfer.methods import method, method_names
 from modgap.transfer.recipe import EmbedderStage, FullStage, OptimiserSettings, Recipe
-from modgap.transfer.run import SETTINGS
+from modgap.transfer.run_folder import SETTINGS
 from modgap.transfer.train import TrainRequest
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")

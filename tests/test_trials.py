@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modgap.discrepancy import trials
-from modgap.discrepancy._columns import byte_table
-from modgap.discrepancy._ranking import code_block, leading_classes
+from modgap.discrepancy.kernels.rank_order import code_block, leading_classes
+from modgap.discrepancy.kernels.trials_by_columns import byte_table
 from modgap.discrepancy.problem import Problem
 from tests import naive
 

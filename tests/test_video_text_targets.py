@@ -12,7 +12,7 @@ import pytest
 from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.readers import reader
-from modgap.targets.words import WordInText
+from modgap.targets.word_in_context import WordInText
 from tests.fixtures import audio
 from tests.fixtures.opened import opened
 from tests.fixtures.video import FRAMES, moving, write_video
@@ -66,7 +66,7 @@ def test_frames_are_the_middle_ones_of_equal_parts(tmp_path, suffix):
     for count, wanted in ((1, [6]), (3, [2, 6, 10]), (4, [1, 4, 7, 10]), (24, np.repeat(np.arange(12), 2))):
         (sample,) = reader("video")({"data": [tmp_path]}, frames=count).samples
         assert sample.shape == (count, 3, 48, 64)
-        # Each frame is one grey, five levels lighter than the one before.
+        # Each frame is one gray, five levels lighter than the one before.
         np.testing.assert_allclose(sample.mean(axis=(1, 2, 3)), frames[wanted].mean(axis=(1, 2, 3)), atol=2)
 
 
@@ -240,7 +240,7 @@ def test_tweets_of_the_package():
 def test_a_manifest_is_complete(name):
     manifest = named_manifest(name)
     assert manifest.citation
-    assert manifest.licence or manifest.unknown["licence"]
+    assert manifest.license or manifest.unknown["license"]
     assert manifest.group or manifest.group_note
     assert manifest.training or manifest.unknown["training"]
     assert manifest.classes or manifest.n_classes

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modgap.errors import InputError
 from modgap.sources import ImageInput, open_source, source_infos
-from modgap.sources.vit_fashion import ARCHITECTURE, CLASSES, OPTIONS, SHIPPED
+from modgap.sources.timm.vit_fashion import ARCHITECTURE, CLASSES, OPTIONS, SHIPPED
 from modgap.targets import named_manifest, open_target
 
 MOST_BYTES = 3_000_000
@@ -69,12 +69,12 @@ def test_the_parts_make_up_timms_own_model(source, original):
 
 def test_channels_become_one(source):
     rng = np.random.default_rng(0)
-    colours = rng.random((2, 3, 28, 28), dtype=np.float32)
-    batch = source.input.batch(list(colours), torch.device("cpu"))
-    wanted = (colours.mean(axis=1, keepdims=True) - 0.2860) / 0.3530
+    colors = rng.random((2, 3, 28, 28), dtype=np.float32)
+    batch = source.input.batch(list(colors), torch.device("cpu"))
+    wanted = (colors.mean(axis=1, keepdims=True) - 0.2860) / 0.3530
     np.testing.assert_allclose(batch, wanted, rtol=1e-5, atol=1e-6)
-    grey = source.input.batch([colours[0, :1], colours[1, :1]], torch.device("cpu"))
-    np.testing.assert_allclose(grey, (colours[:, :1] - 0.2860) / 0.3530, rtol=1e-5, atol=1e-6)
+    gray = source.input.batch([colors[0, :1], colors[1, :1]], torch.device("cpu"))
+    np.testing.assert_allclose(gray, (colors[:, :1] - 0.2860) / 0.3530, rtol=1e-5, atol=1e-6)
     assert source.input.batch([rng.random((2, 8, 8), dtype=np.float32)], torch.device("cpu")).shape == (1, 1, 28, 28)
 
 

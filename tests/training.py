@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from modgap.models import Output, target_model
-from modgap.targets import OwnData
+from modgap.targets import CustomData
+from modgap.transfer.gradients import OuterLoss
 from modgap.transfer.losses import loss
 from modgap.transfer.methods import method
 from modgap.transfer.objectives import objective
-from modgap.transfer.task import Part, TaskLoss
+from modgap.transfer.task_loss import Part, TaskLoss
 from modgap.transfer.train import TrainRequest, train
-from modgap.transfer.updates import OuterLoss
 
 TASKS = ("classes", "labels", "values")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
@@ -33,7 +33,7 @@ def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 4
 
 
 def surrogate_file(folder: Path, *, image: bool = True) -> Path:
-    """Labelled data that sources of images, or of text, take."""
+    """Labeled data that sources of images, or of text, take."""
     if image:
         rng = np.random.default_rng(1)
         labels = np.repeat(np.arange(3), 20)
@@ -52,7 +52,7 @@ def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Pat
     given = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
     how = options.pop("resume", False)
     if Path(target).name.endswith("-series.npz"):
-        options["own"] = OwnData(kind="series")
+        options["own"] = CustomData(kind="series")
     return train(TrainRequest(name, source, str(target), given, **options), folder, resume=how)
 
 

@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.timm_models import read_weights
-from modgap.sources.vit_fashion import ARCHITECTURE, MEAN, OPTIONS, SD, SHIPPED
+from modgap.sources.timm.handle import read_weights
+from modgap.sources.timm.vit_fashion import ARCHITECTURE, MEAN, OPTIONS, SD, SHIPPED
 from modgap.targets import SPLITS, open_target
 
 BATCH, EPOCHS, WARM_UP_STEPS = 128, 10, 200
@@ -42,22 +42,22 @@ else. It is a source for trying modgap out without a download, not a good classi
 | last epoch's training loss (label smoothing {smoothing}) and accuracy (augmented images) | {loss:.4f}, {trained:.4f} |
 | weights | half precision, safetensors, {size:,} bytes |
 | training | {epochs} epochs, batch {batch}, weight decay {decay} |
-| optimiser | Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for all else |
+| optimizer | Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for all else |
 | rate | of both, linear to {rate} in {warm_up} steps, then a cosine to 0; Muon's by `match_rms_adamw` |
 | augmentation | shifts by up to {shift} pixel, left-right flips |
 | command | `{command}` |
 | seed | {seed} |
 | time | {wall:.0f} s ({cpu:.0f} s of one core), {machine} |
 | versions | {versions} |
-| data | Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), MIT licence, Debian's dataset-fashion-mnist |
-| licence of the weights | MIT, as modgap |
+| data | Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747), MIT license, Debian's dataset-fashion-mnist |
+| license of the weights | MIT, as modgap |
 
 The test images were looked at once, after the last epoch; nothing was chosen by them.
 """
 
 
 def images_and_labels(split: str) -> tuple[Tensor, Tensor]:
-    """Standardised images (N, 1, 28, 28) and classes (N,) of `train` or `test`; validation counts as training."""
+    """Standardized images (N, 1, 28, 28) and classes (N,) of `train` or `test`; validation counts as training."""
     table = open_target("fashion-mnist").read()
     test = np.asarray(table.splits) == SPLITS.index("test")
     rows = np.flatnonzero(test if split == "test" else ~test)
@@ -84,7 +84,7 @@ def rate(step: int, steps_an_epoch: int, epochs: int) -> float:
 
 
 def fresh(seed: int) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-    """The model with random weights, and its optimisers: no weight decay of biases, norms and positions."""
+    """The model with random weights, and its optimizers: no weight decay of biases, norms and positions."""
     torch.manual_seed(seed)
     model = timm.create_model(ARCHITECTURE, weight_init="jax", **OPTIONS)
     for block in model.blocks:
@@ -104,7 +104,7 @@ def fresh(seed: int) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
 
 def train_epoch(
     model: nn.Module,
-    optimisers: list[torch.optim.Optimizer],
+    optimizers: list[torch.optim.Optimizer],
     data: tuple[Tensor, Tensor],
     seed: int,
     epoch: int,
@@ -117,7 +117,7 @@ def train_epoch(
     model.train()
     loss_sum = hits = 0.0
     for number, rows in enumerate(batches):
-        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate(epoch * len(batches) + number, len(batches), epochs)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(augmented(images[rows], generator)).float()
@@ -125,8 +125,8 @@ def train_epoch(
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
         loss_sum += float(loss.detach()) * len(rows)
         hits += float((logits.argmax(1) == labels[rows]).sum())
     return {"loss": loss_sum / len(images), "accuracy": hits / len(images)}
@@ -152,22 +152,22 @@ def trained(seed: int, epochs: int, limit: int | None, checkpoint: Path) -> tupl
     """The model after the last epoch, from the checkpoint if there is one; and the record of its epochs."""
     images, labels = images_and_labels("train")
     data = images[:limit], labels[:limit]
-    model, optimisers = fresh(seed)
+    model, optimizers = fresh(seed)
     record: dict = {"seed": seed, "epochs": epochs, "images": len(data[0]), "done": []}
     if checkpoint.is_file():
         saved = torch.load(checkpoint, weights_only=True)
         if any(saved["record"][key] != record[key] for key in ("seed", "epochs", "images")):
             raise click.ClickException(f"{checkpoint} is of another run: {saved['record']}; remove it")
         model.load_state_dict(saved["model"])
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         record = saved["record"]
     for epoch in range(len(record["done"]), epochs):
         wall, cpu = time.time(), time.process_time()
-        done = train_epoch(model, optimisers, data, seed, epoch, epochs)
+        done = train_epoch(model, optimizers, data, seed, epoch, epochs)
         record["done"].append(done | {"wall": time.time() - wall, "cpu": time.process_time() - cpu})
-        states = [optimiser.state_dict() for optimiser in optimisers]
-        state = {"model": model.state_dict(), "optimisers": states, "record": record}
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        state = {"model": model.state_dict(), "optimizers": states, "record": record}
         replace_with(checkpoint, lambda path, state=state: torch.save(state, path))
         click.echo(json.dumps({"epoch": epoch + 1} | record["done"][-1]), err=True)
     return model, record

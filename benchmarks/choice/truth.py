@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from modgap.ranking.sources import with_size
+from modgap.ranking.source_patterns import with_size
 from modgap.transfer.train import TrainRequest, train
 
 __all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "result_of", "trials", "work"]

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.drawing import style
+from modgap.figure_style import style
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, done, jobs, log_ratio, smoothed_error, sweep_ratios
 
 __all__ = ["figure", "sensitivity"]

@@ -80,7 +80,7 @@ def _compare(part: str, found: Found) -> None:
         for name in surrogates for epoch in _epochs(found, name)
     ]  # fmt: skip
     titles += [(f"discrepancy before the encoder is trained: {kind}", _discrepancy(key)) for kind, key in
-               (("held out", "held_out"), ("calibrated", "calibrated"))]  # fmt: skip
+               (("held out", "held_out"), ("ratio_to_null", "ratio_to_null"))]  # fmt: skip
     for title, pick in titles:
         _by_method(part, title, found, pick)
     for stage in ("stage1", "stage2"):
@@ -163,7 +163,7 @@ def _weights(part: str, found: Found) -> None:
 def paired(found: Found, own: str, title: str, pick: Pick) -> None:
     """One method against each other: ratio of what is picked by target and seed, pooled over targets.
 
-    With one value a target and seed; targets, not seeds, are what a reader would generalise over, and they are few.
+    With one value a target and seed; targets, not seeds, are what a reader would generalize over, and they are few.
     """
     errors = {(job.target, job.seed, _name(job)): error for job, result in found
               if (error := pick(result)) is not None}  # fmt: skip

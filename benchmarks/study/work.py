@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from modgap.api import measure
 from modgap.errors import InputError
-from modgap.logits import LogitsRequest
-from modgap.measure import measure
+from modgap.forward.logits import LogitsRequest
 from modgap.sources import open_source
+from modgap.transfer.adapted_encoder import adapted_encoder, linear_probe_error, surrogate_features
 from modgap.transfer.methods import method
-from modgap.transfer.probe import adapted_encoder, linear_probe_error, surrogate_features
-from modgap.transfer.run import Run
+from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train import TrainRequest, train
 from study.jobs import UNTOUCHED, Job, write_result
@@ -96,5 +96,5 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     except InputError as error:
         return {"refused": str(error)}
     best = found.estimates["search"]
-    return {"held_out": best.held_out, "interval": best.held_out_interval, "calibrated": best.calibrated,
+    return {"held_out": best.held_out, "interval": best.held_out_interval, "ratio_to_null": best.ratio_to_null,
             "value": best.found.value, "samples": found.n_samples}  # fmt: skip

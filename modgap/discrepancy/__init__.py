@@ -2,11 +2,11 @@
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.bounds import LowerBound, lower_bound, upper_bound
-from modgap.discrepancy.chain import ESTIMATORS, HeldOut
+from modgap.discrepancy.distances import MEASURES, discrepancy_under
 from modgap.discrepancy.estimate import estimate
-from modgap.discrepancy.halves import Null
+from modgap.discrepancy.estimator_chain import ESTIMATORS, HeldOut
+from modgap.discrepancy.held_out import Null
 from modgap.discrepancy.kway import KWay
-from modgap.discrepancy.measures import MEASURES, discrepancy_under
 from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search, search

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy._confusion import count_by_reading, count_by_walking
-from modgap.discrepancy._drawing import draw_maps
 from modgap.discrepancy.costs import walks_ranks
+from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
+from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.trials import _share
 from modgap.errors import UsageError

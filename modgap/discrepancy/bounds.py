@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy._blocks import Block, table_bytes
+from modgap.discrepancy.block_bounds import Block, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.label_space import LabelSpace, label_space
-from modgap.mapping import forget_pages
+from modgap.storage.memory_map import forget_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.checks import checked_class_count, checked_logits
 from modgap.discrepancy.bounds import lower_bound, upper_bound
-from modgap.discrepancy.chain import ESTIMATORS, Data, HeldOut, Outcome, run_chain, warm_up
-from modgap.discrepancy.halves import bootstrap_interval, null_of, permuted_samples, wilson_interval
+from modgap.discrepancy.decomposition import confusion
+from modgap.discrepancy.distances import checked_measures, discrepancy_under
+from modgap.discrepancy.estimator_chain import ESTIMATORS, Data, HeldOut, Outcome, run_chain, warm_up
+from modgap.discrepancy.held_out import bootstrap_interval, null_of, permuted_samples, wilson_interval
+from modgap.discrepancy.input_checks import checked_logits
 from modgap.discrepancy.kway import checked_k_way, k_way
-from modgap.discrepancy.measures import checked_measures, discrepancy_under
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
-from modgap.discrepancy.terms import confusion
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.label_space import LabelSpace, label_space
+from modgap.label_space import LabelSpace, checked_class_count, label_space
 
 __all__ = ["estimate"]
 
@@ -137,7 +137,7 @@ def estimate(
         n_groups=None if codes is None else len(np.unique(codes)),
         n_source_classes=array.shape[1],
         n_target_classes=space.n_classes,
-        unlabelled=len(array) - len(space),
+        unlabeled=len(array) - len(space),
         untested=len(space) - (run.tested if held else 0),
         chance=1 - 1 / space.n_classes,
         prior=float(1 - run.space.class_shares.max()),
@@ -277,7 +277,7 @@ class _Run:
         return Estimate(
             found=found,
             null=null,
-            calibrated=(found.value - floor) / above if above > 0 else None,
+            ratio_to_null=(found.value - floor) / above if above > 0 else None,
             held_out=held.value if held else None,
             held_out_interval=self._interval(held) if held and self.bootstrap else None,
             held_out_null=null_of(held.value, tested) if held and tested else None,

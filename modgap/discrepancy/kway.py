@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from modgap.discrepancy.chain import Data, Outcome, run_chain
+from modgap.discrepancy.estimator_chain import Data, Outcome, run_chain
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 

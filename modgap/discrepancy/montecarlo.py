@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.halves import MATCHED_TWICE
+from modgap.discrepancy.held_out import MATCHED_TWICE
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import TrialCounts, count_trials, drawn_map
 
-__all__ = ["MonteCarlo", "half_maps", "montecarlo", "summarise"]
+__all__ = ["MonteCarlo", "half_maps", "montecarlo", "summarize"]
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -62,10 +62,10 @@ def montecarlo(
     """
     rows, n_classes = np.arange(len(labels)), int(labels.max()) + 1
     problem = Problem(logits, rows, labels, np.zeros(len(labels), np.int64), n_classes, 1)
-    return summarise(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
+    return summarize(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
 
 
-def summarise(problem: Problem, counts: TrialCounts) -> MonteCarlo:
+def summarize(problem: Problem, counts: TrialCounts) -> MonteCarlo:
     """The estimate from the counts of a whole range of trials, over all parts."""
     return _summary(problem, counts, tuple(range(problem.n_parts)))
 
@@ -106,5 +106,5 @@ def _histogram(matches: np.ndarray, total: int) -> dict[str, list]:
     step = max(1, -(-(high - low) // BINS))
     edges = np.arange(low, high + step, step)
     counts, _ = np.histogram(matches, edges)
-    # Wrong shares fall as matches rise, so the bins turn round; half a sample centres each on its value.
+    # Wrong shares fall as matches rise, so the bins turn round; half a sample centers each on its value.
     return {"edges": (1 - (edges[::-1] - 0.5) / total).tolist(), "counts": counts[::-1].tolist()}

@@ -9,7 +9,7 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Logits with labelled entries; an entry is one sample that counts for one target class.
+    """Logits with labeled entries; an entry is one sample that counts for one target class.
 
     Attributes:
         logits: Source logits, float32, C-contiguous, shape (N, C).

@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy._ranking import leading_classes
 from modgap.discrepancy.costs import ranks_needed
+from modgap.discrepancy.kernels.rank_order import leading_classes
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import RANKED_ROWS, _class_dtype, _share, rank_leading
-from modgap.mapping import forget_pages
+from modgap.storage.memory_map import forget_pages
 
 __all__ = ["Ranking", "rank_columns", "rank_samples"]
 

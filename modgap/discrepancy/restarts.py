@@ -8,12 +8,12 @@ from typing import TypeVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy import _dense, _tables
-from modgap.discrepancy._annealing import anneal
-from modgap.discrepancy._climbing import climb
-from modgap.discrepancy._drawing import draw_maps
-from modgap.discrepancy._either import restart_from
 from modgap.discrepancy.costs import searches_rows
+from modgap.discrepancy.kernels import dense_gains, table_gains
+from modgap.discrepancy.kernels.annealing import anneal
+from modgap.discrepancy.kernels.gains import restart_from
+from modgap.discrepancy.kernels.hill_climbing import climb
+from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.trials import _share
 
@@ -75,11 +75,11 @@ class Entries:
         return searches_rows(len(self.logits), self.ranking.n_source_classes, self.n_classes)
 
     @cached_property
-    def source(self) -> "_dense.Rows | _tables.Ranks":
+    def source(self) -> "dense_gains.Rows | table_gains.Ranks":
         """Logits and ranks as the kernels take them."""
         if self.by_rows:
-            return _dense.Rows(self.logits, self.ranking.rows)
-        return _tables.ranks_of(self.logits, self.ranking)
+            return dense_gains.Rows(self.logits, self.ranking.rows)
+        return table_gains.ranks_of(self.logits, self.ranking)
 
     def take(self, members: np.ndarray) -> "Entries":
         """Some of the entries."""
@@ -87,9 +87,9 @@ class Entries:
             self.logits, self.ranking.take(members), self.labels[members], self.weights[members], self.n_classes
         )
 
-    def at(self, chosen: np.ndarray) -> "_dense.DenseState | _tables.State":
+    def at(self, chosen: np.ndarray) -> "dense_gains.DenseState | table_gains.State":
         """A state for the kernels, at a map (K,)."""
-        new_state = _dense.new_state if self.by_rows else _tables.new_state
+        new_state = dense_gains.new_state if self.by_rows else table_gains.new_state
         state = new_state(self.labels, self.weights, self.n_classes, self.ranking.n_source_classes)
         restart_from(self.source, state, chosen)
         return state

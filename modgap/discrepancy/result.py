@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.chain import Found
-from modgap.discrepancy.halves import Null
+from modgap.discrepancy.estimator_chain import Found
+from modgap.discrepancy.held_out import Null
 from modgap.discrepancy.kway import KWay
 
 __all__ = ["Bounds", "Discrepancy", "Estimate"]
@@ -18,7 +18,7 @@ class Estimate:
     Attributes:
         found: The estimator's own result, with `value` and `map`.
         null: The same estimator with permuted labels; None when switched off.
-        calibrated: (value - floor) / (mean of the null - floor): 1 where nothing is shared, 0 where all
+        ratio_to_null: (value - floor) / (mean of the null - floor): 1 where nothing is shared, 0 where all
             is. The floor is 0 for single labels. None without null.
         held_out: Map found on one half and judged on the other; the value to compare by.
         held_out_interval: 95 % interval of the held-out value; None when switched off.
@@ -29,7 +29,7 @@ class Estimate:
 
     found: Found
     null: Null | None
-    calibrated: float | None
+    ratio_to_null: float | None
     held_out: float | None
     held_out_interval: tuple[float, float] | None
     held_out_null: Null | None
@@ -69,7 +69,7 @@ class Discrepancy:
         n_groups: Groups (records, subjects, fields) that samples come from; None where each stands for itself.
         n_source_classes: C.
         n_target_classes: K.
-        unlabelled: Samples without any label, which were left out.
+        unlabeled: Samples without any label, which were left out.
         untested: Samples that no held-out value could test (a class in one sample or one group).
         chance: 1 - 1/K, the expected value of a map that knows nothing.
         prior: 1 - the largest class's share: what guessing that class gets wrong.
@@ -88,7 +88,7 @@ class Discrepancy:
     n_groups: int | None
     n_source_classes: int
     n_target_classes: int
-    unlabelled: int
+    unlabeled: int
     untested: int
     chance: float
     prior: float

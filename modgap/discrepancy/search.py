@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy._enumeration import best_of_prefixes
+from modgap.discrepancy.kernels.enumeration import best_of_prefixes
 from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
 from modgap.discrepancy.restarts import Entries, search_from
 from modgap.discrepancy.trials import _share
@@ -54,7 +54,7 @@ def search(
     enumerable: int = ENUMERABLE,
     weights: np.ndarray | None = None,
 ) -> Search:
-    """Minimise the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
+    """Minimize the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
 
     Climbs start from the assignment on full-argmax counts, from the given maps and from `restarts`
     seeded random maps, which are annealed first. A climb takes single moves and swaps

@@ -10,8 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from modgap.discrepancy._bits import LANES, PLANES, STEP, STRIDE, WORDS, count_batch
-from modgap.discrepancy._columns import (
+from modgap.discrepancy.kernels.random_maps import draw_maps
+from modgap.discrepancy.kernels.rank_order import code_block, leading_classes
+from modgap.discrepancy.kernels.simd import aligned
+from modgap.discrepancy.kernels.trials_by_bits import LANES, PLANES, STEP, STRIDE, WORDS, count_batch
+from modgap.discrepancy.kernels.trials_by_columns import (
     BYTES,
     LEADING,
     byte_table,
@@ -21,11 +24,8 @@ from modgap.discrepancy._columns import (
     count_wide,
     count_wide_bytes,
 )
-from modgap.discrepancy._drawing import draw_maps
-from modgap.discrepancy._ranking import code_block, leading_classes
-from modgap.discrepancy._simd import aligned
 from modgap.discrepancy.problem import Problem
-from modgap.mapping import forget_pages
+from modgap.storage.memory_map import forget_pages
 
 __all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "drawn_map", "merge_counts", "warm_up"]
 

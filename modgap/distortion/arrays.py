@@ -13,7 +13,7 @@ from modgap.errors import InputError, UsageError
 
 __all__ = [
     "blockwise",
-    "centred_features",
+    "centered_features",
     "checked_count",
     "not_finite",
     "one_thread",
@@ -25,7 +25,7 @@ BLOCK_BYTES = 1 << 25
 T = TypeVar("T")
 
 
-def centred_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
+def centered_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
     """Features as float64 (n, D) with mean 0 and a largest entry of 1, so that squares neither overflow nor vanish.
 
     Args:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from modgap.digests import file_digest
 from modgap.errors import InputError, UsageError
 from modgap.sources import Parts, SourceHandle
-from modgap.transfer.run import Run, check_source, epoch_file, open_run
+from modgap.storage.digests import file_digest
+from modgap.transfer.run_folder import Run, check_source, epoch_file, open_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +75,7 @@ class Encoder:
         Args:
             parts: Of the source.
         """
-        from modgap.transfer.probe import adapted_encoder
+        from modgap.transfer.adapted_encoder import adapted_encoder
 
         return parts.encoder if self.run is None else adapted_encoder(self.run, parts, self.epoch)
 

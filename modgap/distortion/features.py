@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from modgap import __version__
-from modgap.cache import entry_path, key_of
 from modgap.distortion.encoders import Encoder
 from modgap.errors import unknown_name
-from modgap.inference import choose_device, logit_batches
-from modgap.row_store import RowSink, sound_entry
+from modgap.forward.source_pass import choose_device, logit_batches
 from modgap.sources import Parts, Source
+from modgap.storage.cache import entry_path, key_of
+from modgap.storage.row_store import RowSink, sound_entry
 from modgap.transfer.surrogate import Surrogate, SurrogateBatch
 
 __all__ = ["OUTPUT", "FeatureRequest", "block_names", "features", "layer_names"]
@@ -36,7 +36,7 @@ class FeatureRequest:
 
     Attributes:
         layers: Modules of the encoder by name, wildcards allowed; `output` for its output.
-        normalised: Whether each sample's features are divided by their Euclidean norm.
+        normalized: Whether each sample's features are divided by their Euclidean norm.
         input_size: Height and width of the source's input in pixels; None for its own.
         dtype: float32, or bfloat16 or float16 for mixed precision.
         device: auto, cpu, cuda or mps.
@@ -44,7 +44,7 @@ class FeatureRequest:
     """
 
     layers: tuple[str, ...] = (OUTPUT,)
-    normalised: bool = False
+    normalized: bool = False
     input_size: int | None = None
     dtype: str = "float32"
     device: str = "auto"
@@ -157,13 +157,13 @@ def features(
 ) -> dict[str, np.ndarray]:
     """Features (n, D) float32 of each layer asked for, in one pass; from the cache where they are.
 
-    The mean over a sample's tokens or places, of a labelled word its first token's.
+    The mean over a sample's tokens or places, of a labeled word its first token's.
 
     Args:
         source: The source that the encoder came from, which brings embedder and preprocessing.
         fingerprint: What decides the source's weights.
         encoder: The encoder.
-        surrogate: The labelled samples.
+        surrogate: The labeled samples.
         request: Layers, precision, device; None for the output alone.
         progress: Called with `features` and the share of the work done since the last call.
 
@@ -186,7 +186,7 @@ def features(
     else:
         rows, widths = entry.arrays["features"], entry.metadata["widths"]
     divided = np.split(rows, np.cumsum(widths)[:-1], axis=1)
-    scale = _unit if request.normalised else np.asarray
+    scale = _unit if request.normalized else np.asarray
     return {name: scale(each) for name, each in zip(names, divided, strict=True)}
 
 

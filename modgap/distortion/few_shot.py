@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.distortion.inputs import checked_samples
+from modgap.distortion.input_checks import checked_samples
 from modgap.distortion.probes import probe
 from modgap.errors import UsageError
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from modgap.distortion.few_shot import FewShotCurve
-from modgap.drawing import GREY, style, tidy
+from modgap.figure_style import GRAY, style, tidy
 
 __all__ = ["few_shot_figure"]
 
@@ -22,13 +22,13 @@ def few_shot_figure(curves: Mapping[str, FewShotCurve], chance: float, surrogate
     figure = Figure(figsize=(6.8, 3.2 + 0.12 * len(curves)), layout="constrained")
     axes = figure.subplots()
     for number, (label, curve) in enumerate(curves.items()):
-        colour, marker = style(number)
+        color, marker = style(number)
         # Aside by a little, so that spreads do not hide each other.
         shots = curve.shots * 1.03 ** (number - (len(curves) - 1) / 2)
         spread = np.nan_to_num(curve.sd)
-        axes.errorbar(shots, curve.mean, spread, color=colour, marker=marker, markersize=4.5, linewidth=1.2,
+        axes.errorbar(shots, curve.mean, spread, color=color, marker=marker, markersize=4.5, linewidth=1.2,
                       elinewidth=0.9, label=label.replace("$", r"\$"))  # fmt: skip
-    axes.axhline(chance, color=GREY, linestyle="--", linewidth=1, label="guessing the largest class")
+    axes.axhline(chance, color=GRAY, linestyle="--", linewidth=1, label="guessing the largest class")
     name = next(iter(curves.values())).name
     axes.set_xscale("log")
     ticks = next(iter(curves.values())).shots

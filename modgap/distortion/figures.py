@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from modgap.distortion.arrays import checked_count
-from modgap.distortion.maps import TsneMap
-from modgap.distortion.quality import MapQuality
+from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
-from modgap.drawing import style
+from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
+from modgap.figure_style import style
 
 __all__ = ["map_grid", "similarity_heat_map"]
 
@@ -30,7 +30,7 @@ CELL = 0.34
 def map_grid(
     maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str], columns: int | None = None
 ) -> Figure:
-    """One panel an encoder, all to one scale, classes by colour and marker: MoNA's Fig. 2 with what it leaves unsaid.
+    """One panel an encoder, all to one scale, classes by color and marker: MoNA's Fig. 2 with what it leaves unsaid.
 
     Under each panel stand k-NN agreement and silhouette in the map and in the features; at the foot, the parameters.
 
@@ -99,9 +99,9 @@ def _plain(text: str) -> str:
 
 
 def _handle(number: int, name: str) -> Line2D:
-    colour, marker = style(number)
+    color, marker = style(number)
     short = textwrap.shorten(name, 28, placeholder=" …") if len(name) > 28 else name
-    return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=4.5, label=_plain(short[:28]))
+    return Line2D([], [], linestyle="", color=color, marker=marker, markersize=4.5, label=_plain(short[:28]))
 
 
 def _caption(maps: Mapping[str, TsneMap], samples: int, classes: int, width: float) -> str:
@@ -112,15 +112,15 @@ def _caption(maps: Mapping[str, TsneMap], samples: int, classes: int, width: flo
         f"{samples:,} samples of {classes} classes" + (f" ({CLASSES_NAMED} named)" if classes > CLASSES_NAMED else ""),
         f"t-SNE ({first['library']})",
         f"perplexity {first['perplexity']:g}" + (" (lowered)" if "perplexity_asked" in first else ""),
-        start[first["initialisation"]],
+        start[first["initialization"]],
         "+".join(str(number) for number in first["iterations"]) + " iterations",
         f"seed {first['seed']}",
     ]
     kept = sorted({one.parameters["principal_components"] for one in maps.values()} - {None})
     if kept:
         told.insert(2, f"on {kept[-1]} principal components")
-    near = next(iter(maps.values())).quality.neighbours
-    shares = f"{near}-NN: share of the {near} nearest neighbours that are of a sample's class, by chance "
+    near = next(iter(maps.values())).quality.neighbors
+    shares = f"{near}-NN: share of the {near} nearest neighbors that are of a sample's class, by chance "
     chance = next(iter(maps.values())).quality.agreement_chance
     return _wrapped(f"{', '.join(told)}. {shares}{chance:.2f}", width / 0.062)
 
@@ -135,10 +135,10 @@ def _panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, reach: floa
     order = np.random.default_rng(0).permutation(len(classes))
     for some in np.array_split(order, SLICES):
         for number in np.unique(classes[some]):
-            colour, marker = style(number)
+            color, marker = style(number)
             places = one.coordinates[some[classes[some] == number]]
             axes.scatter(
-                places[:, 0], places[:, 1], s=size, c=colour, marker=marker, linewidths=0, alpha=0.75, rasterized=True
+                places[:, 0], places[:, 1], s=size, c=color, marker=marker, linewidths=0, alpha=0.75, rasterized=True
             )
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set(color="#B0B0B0", linewidth=0.6)
@@ -147,7 +147,7 @@ def _panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, reach: floa
 
 
 def _told(quality: MapQuality, narrow: bool) -> str:
-    told = [f"{quality.neighbours}-NN {quality.agreement_map:.2f} (features {quality.agreement_features:.2f})"]
+    told = [f"{quality.neighbors}-NN {quality.agreement_map:.2f} (features {quality.agreement_features:.2f})"]
     if quality.silhouette_map is not None and quality.silhouette_features is not None:
         name = "silh." if narrow else "silhouette"
         told.append(f"{name} {quality.silhouette_map:.2f} (features {quality.silhouette_features:.2f})")
@@ -180,8 +180,8 @@ def similarity_heat_map(grid: SimilarityGrid, title: str) -> Figure:
     axes.tick_params(labelsize=SMALL, length=2)
     if cell >= CELL:
         for (row, column), value in np.ndenumerate(grid.values):
-            colour = "white" if (value - low) / (1 - low) < 0.55 else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=colour)
+            color = "white" if (value - low) / (1 - low) < 0.55 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(grid.name.replace("_", " ").replace("cka", "CKA").replace("knn", "k-NN"), fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.distortion.distort import SurrogateReadings
+from modgap.distortion.measurement import SurrogateReadings
 from modgap.distortion.report import GridCell, grid_cells
-from modgap.drawing import style, tidy
 from modgap.errors import UsageError
+from modgap.figure_style import style, tidy
 
 __all__ = ["probe_grid"]
 
@@ -73,14 +73,14 @@ def _before(axes: Axes, found: SurrogateReadings) -> None:
 def _line(axes: Axes, cells: Sequence[GridCell], epochs: Sequence[int], shift: float, number: int) -> None:
     if not cells:
         return
-    colour, marker = style(number)
+    color, marker = style(number)
     cells = sorted(cells, key=lambda cell: cell.epoch)
     means = np.array([cell.mean for cell in cells])
     ends = np.array([cell.interval for cell in cells])
     reach = np.nan_to_num(np.abs(ends - means[:, None]).T)
     places = [epochs.index(cell.epoch) + shift for cell in cells]
     axes.errorbar(
-        places, means, reach, color=colour, marker=marker, markersize=4, linewidth=1,
+        places, means, reach, color=color, marker=marker, markersize=4, linewidth=1,
         capsize=2, elinewidth=0.7, label=cells[0].method,
     )  # fmt: skip
 

@@ -18,13 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from modgap.distortion.arrays import one_thread
-from modgap.distortion.inputs import checked_features, checked_samples
+from modgap.distortion.input_checks import checked_features, checked_samples
 from modgap.errors import InputError, UsageError
 
 __all__ = ["STRENGTHS", "LogisticPath", "logistic_path"]
 
 STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
-"""L2 strengths, 1 / C of scikit-learn, the most regularised first."""
+"""L2 strengths, 1 / C of scikit-learn, the most regularized first."""
 
 WEAKEST, STRONGEST = 1e-6, 1e9
 TOLERANCE = 1e-8
@@ -40,7 +40,7 @@ class LogisticPath:
     Attributes:
         strengths: L2 strengths, 1 / C of scikit-learn, shape (S,).
         classes: Label of each row of the weights, ascending, shape (K,).
-        weights: On standardised features, shape (S, K, D).
+        weights: On standardized features, shape (S, K, D).
         intercepts: Shape (S, K).
         objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit.
         converged: Whether what a further step would gain is at most `tolerance` of the objective, shape (S,).
@@ -87,7 +87,7 @@ def logistic_path(
     device: str | torch.device = "cpu",
     tolerance: float = TOLERANCE,
 ) -> LogisticPath:
-    """Multinomial logistic regression on standardised features for every L2 strength.
+    """Multinomial logistic regression on standardized features for every L2 strength.
 
     The optimum is that of scikit-learn's `LogisticRegression(C=1 / strength)` on features from its `StandardScaler`,
     to about ten times `tolerance` of the objective; with two classes that is the binomial one, whose weights are the
@@ -240,7 +240,7 @@ class _Fit:
 
 
 def _descend(loss: _CrossEntropy, strengths: np.ndarray, tolerance: float) -> list[_Fit]:
-    """A fit for each strength, from the most regularised to the least, each started from those before."""
+    """A fit for each strength, from the most regularized to the least, each started from those before."""
     fits: dict[int, _Fit] = {}
     known: dict[float, np.ndarray] = {}
     # Two classes share one weight vector in scikit-learn: as two opposite halves they need twice the penalty.
@@ -254,7 +254,7 @@ def _descend(loss: _CrossEntropy, strengths: np.ndarray, tolerance: float) -> li
 
 
 def _with_steps_between(strengths: np.ndarray) -> list[tuple[int, float]]:
-    """(index, strength) from the most regularised on; a long jump in steps of ten, under the index that it ends at."""
+    """(index, strength) from the most regularized on; a long jump in steps of ten, under the index that it ends at."""
     steps: list[tuple[int, float]] = []
     before = FIRST_STEP
     for index in np.argsort(-strengths, kind="stable"):

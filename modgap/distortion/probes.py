@@ -8,15 +8,15 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from modgap.distortion.inputs import checked_groups, checked_samples
+from modgap.distortion.input_checks import checked_groups, checked_samples
 from modgap.distortion.logistic import STRENGTHS, logistic_path
 from modgap.distortion.ridge import ridge_path
-from modgap.distortion.scores import EntityF1, entity_f1, error_interval
+from modgap.distortion.statistics import EntityF1, entity_f1, error_interval
 from modgap.errors import InputError, UsageError, unknown_name
 
 __all__ = ["PROBES", "ProbeResult", "probe"]
 
-NEIGHBOURS = (1, 3, 5, 10, 20)
+NEIGHBORS = (1, 3, 5, 10, 20)
 METRICS = ("cosine", "euclidean")
 
 
@@ -32,7 +32,7 @@ class ProbeResult:
         predicted: Label predicted for each test sample, shape (samples,).
         samples: Test samples.
         trained_on: Training samples, those that chose the hyper-parameter included.
-        hyperparameter: What was chosen, "L2 strength" or "neighbours"; empty where there is nothing to choose.
+        hyperparameter: What was chosen, "L2 strength" or "neighbors"; empty where there is nothing to choose.
         chosen: Its value; None where there is nothing to choose.
         grid: The values it was chosen from.
         validation: Error of each of them on training samples left out of its fit; empty where none could be.
@@ -97,14 +97,14 @@ def probe(
 ) -> ProbeResult:
     """Fit a probe on training samples and judge it on test samples.
 
-    - `linear`: multinomial logistic regression on standardised features, the L2 strength chosen on a stratified share
+    - `linear`: multinomial logistic regression on standardized features, the L2 strength chosen on a stratified share
       of the training samples, then fitted again on all of them. Its error is the distortion of source knowledge of
       MoNA (ICML 2024), section 2.2.
-    - `ridge`: one-vs-rest least squares on standardised features, the L2 strength chosen by exact leave-one-out.
-    - `knn`: a vote of the nearest neighbours, how many chosen as for `linear`.
-    - `nearest-mean`: the class whose mean is nearest, on standardised features.
+    - `ridge`: one-vs-rest least squares on standardized features, the L2 strength chosen by exact leave-one-out.
+    - `knn`: a vote of the nearest neighbors, how many chosen as for `linear`.
+    - `nearest-mean`: the class whose mean is nearest, on standardized features.
 
-    Of equally good values the most regularised strength or the fewest neighbours are taken.
+    Of equally good values the most regularized strength or the fewest neighbors are taken.
 
     Args:
         name: Of the probe.
@@ -114,7 +114,7 @@ def probe(
         test_labels: Integer labels (n_test,); classes that training lacks count as got wrong.
         seed: Of the held-out share and the bootstrap.
         groups: Record or subject of each test sample, (n_test,), for the interval; None where each is its own.
-        grid: L2 strengths or numbers of neighbours to choose from; None for the probe's own.
+        grid: L2 strengths or numbers of neighbors to choose from; None for the probe's own.
         held_out: Share of each class's training samples that chooses; a class of one sample stays in training.
         metric: Of `knn`: cosine or euclidean.
         outside: Label of words of no class; then entity F1 is given beside the error.
@@ -190,7 +190,7 @@ def _task(
 
 
 def _own_grid(name: str) -> tuple[float, ...]:
-    return NEIGHBOURS if name == "knn" else STRENGTHS
+    return NEIGHBORS if name == "knn" else STRENGTHS
 
 
 def _held(codes: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -238,7 +238,7 @@ def _ridge(task: _Task) -> _Fitted:
 
 def _knn(task: _Task) -> _Fitted:
     if not task.grid or any(k < 1 or k != int(k) for k in task.grid):
-        raise UsageError(f"expected numbers of neighbours from 1, at least one, got {task.grid}")
+        raise UsageError(f"expected numbers of neighbors from 1, at least one, got {task.grid}")
     most = len(task.labels) - int(task.held.sum())
     grid = tuple(sorted({min(int(k), most) for k in task.grid}))
     errors: tuple[float, ...] = ()
@@ -248,7 +248,7 @@ def _knn(task: _Task) -> _Fitted:
     chosen = int(_best(errors, grid)) if errors else grid[0]
     return _Fitted(
         lambda features: _votes(task.features, task.labels, features, (chosen,), task.metric)[0],
-        "neighbours",
+        "neighbors",
         chosen,
         grid,
         errors,

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from modgap import __version__
-from modgap.distortion.distort import DistortionRequest, Reading, SurrogateReadings
 from modgap.distortion.few_shot import FewShotCurve
+from modgap.distortion.measurement import DistortionRequest, Reading, SurrogateReadings
 from modgap.distortion.similarity import SimilarityGrid
 
 __all__ = ["GridCell", "grid_cells", "layer_grid", "plain", "reading_rows", "to_json"]

@@ -33,7 +33,7 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
     the intercept's 1 / n included. One eigendecomposition of the smaller of the (D, D) and (n, n) products serves all.
 
     Args:
-        features: Features (n, D), finite; standardised, or strengths mean little.
+        features: Features (n, D), finite; standardized, or strengths mean little.
         labels: Classes 0..K-1, shape (n,).
         strengths: L2 strengths, positive.
 
@@ -57,12 +57,12 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
     return RidgePath(np.asarray(strengths, np.float64), stacked, shares - stacked @ middle, np.array(wrong))
 
 
-def _decomposed(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decomposed(centered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Left vectors (n, r), singular values (r,) above zero and right vectors (D, r)."""
-    n, width = centred.shape
-    squares, vectors = scipy.linalg.eigh(centred @ centred.T if n < width else centred.T @ centred)
+    n, width = centered.shape
+    squares, vectors = scipy.linalg.eigh(centered @ centered.T if n < width else centered.T @ centered)
     kept = squares > squares[-1] * max(n, width) * np.finfo(np.float64).eps
     values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
     if n < width:
-        return vectors, values, centred.T @ vectors / values
-    return centred @ vectors / values, values, vectors
+        return vectors, values, centered.T @ vectors / values
+    return centered @ vectors / values, values, vectors

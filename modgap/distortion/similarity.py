@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.distortion import _hsic
-from modgap.distortion.arrays import centred_features, checked_count, one_thread
+from modgap.distortion import hsic
+from modgap.distortion.arrays import centered_features, checked_count, one_thread
 from modgap.errors import InputError, UsageError, unknown_name
 
 __all__ = ["SIMILARITIES", "SimilarityGrid", "SimilarityResult", "similarity", "similarity_grid"]
@@ -123,7 +123,7 @@ def similarity_grid(
 
 
 def _checked(features: Mapping[str, ArrayLike]) -> list[np.ndarray]:
-    checked = {name: centred_features(array, name, LEAST_SAMPLES) for name, array in features.items()}
+    checked = {name: centered_features(array, name, LEAST_SAMPLES) for name, array in features.items()}
     (name, array), *rest = checked.items()
     for other, features_of_other in rest:
         if len(features_of_other) != len(array):
@@ -154,20 +154,20 @@ def _table(firsts: Sequence[Any], seconds: Sequence[Any], pair: Callable[[Any, A
 
 
 def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) -> Table:
-    """Linear centred kernel alignment, in [-1, 1], from the unbiased estimator of HSIC: 0 expected where independent.
+    """Linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC: 0 expected where independent.
 
     It leaves rotation and scale free. HSIC is Song et al.'s (2012) estimator, as in Kornblith et al. (2019) and
     Nguyen et al. (2021), by an identity without n x n matrix where D < n (see `_hsic`). The interval is by the
     delete-one jackknife.
     """
     with one_thread():
-        return _cka_table("linear_cka", *_hsic.linear_terms(firsts, seconds, interval))
+        return _cka_table("linear_cka", *hsic.linear_terms(firsts, seconds, interval))
 
 
 def kernel_cka(
     firsts: Features, seconds: Features, *, interval: bool = True, bandwidth: float = 0.8, threads: int = 1
 ) -> Table:
-    """Centred kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC; leaves rotation and scale free.
+    """Centerd kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC; leaves rotation and scale free.
 
     Kernels are computed in blocks of rows, once for an interval and twice with one (delete-one jackknife).
 
@@ -182,12 +182,12 @@ def kernel_cka(
     if not 0 < bandwidth < np.inf:
         raise UsageError(f"expected a bandwidth above 0, as a share of the median distance, got {bandwidth}")
     threads = checked_count("threads", threads, 1)
-    return _cka_table("kernel_cka", *_hsic.kernel_terms(firsts, seconds, bandwidth, interval, threads))
+    return _cka_table("kernel_cka", *hsic.kernel_terms(firsts, seconds, bandwidth, interval, threads))
 
 
-def _cka_table(name: str, cross: list[list[_hsic.Terms]], own: list[_hsic.Terms], others: list[_hsic.Terms]) -> Table:
+def _cka_table(name: str, cross: list[list[hsic.Terms]], own: list[hsic.Terms], others: list[hsic.Terms]) -> Table:
     for terms in (*own, *others):
-        if not _hsic.varies(terms):
+        if not hsic.varies(terms):
             raise InputError(
                 f"{name} is not defined for features whose samples are all equally far from each other; "
                 "take more samples or another layer"
@@ -198,12 +198,12 @@ def _cka_table(name: str, cross: list[list[_hsic.Terms]], own: list[_hsic.Terms]
     ]
 
 
-def _cka(name: str, cross: _hsic.Terms, own: _hsic.Terms, other: _hsic.Terms) -> SimilarityResult:
-    value = float(_ratio(_hsic.hsic(cross), _hsic.hsic(own), _hsic.hsic(other)))
+def _cka(name: str, cross: hsic.Terms, own: hsic.Terms, other: hsic.Terms) -> SimilarityResult:
+    value = float(_ratio(hsic.hsic(cross), hsic.hsic(own), hsic.hsic(other)))
     samples = len(cross.first)
     interval = None
     if cross.first_second is not None and samples > LEAST_SAMPLES:
-        left = _ratio(*(_hsic.hsic_without_each(terms) for terms in (cross, own, other)))
+        left = _ratio(*(hsic.hsic_without_each(terms) for terms in (cross, own, other)))
         spread = np.sqrt((samples - 1) / samples * ((left - left.mean()) ** 2).sum())
         interval = _interval(value, spread, -1.0)
     return SimilarityResult(name, value, samples, 0.0, interval)
@@ -220,7 +220,7 @@ def _interval(value: float, spread: float, low: float) -> tuple[float, float]:
 def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, seed: int = 0) -> Table:
     """Orthogonal Procrustes similarity, in [0, 1]: trace of the best rotation of one onto the other.
 
-    It is the nuclear norm of X'Y for centred features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
+    It is the nuclear norm of X'Y for centered features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
     is sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises
     with D / n: the null is the similarity after the second's samples were shuffled. The interval is by the
     infinitesimal jackknife.
@@ -260,39 +260,39 @@ def _procrustes(first: np.ndarray, second: np.ndarray, shuffled: np.ndarray, int
 
 
 def knn_overlap(
-    firsts: Features, seconds: Features, *, interval: bool = True, neighbours: int = 10, metric: str = "cosine"
+    firsts: Features, seconds: Features, *, interval: bool = True, neighbors: int = 10, metric: str = "cosine"
 ) -> Table:
-    """Mean share of a sample's k nearest neighbours that both encoders agree on, in [0, 1]; k / (n - 1) by chance.
+    """Mean share of a sample's k nearest neighbors that both encoders agree on, in [0, 1]; k / (n - 1) by chance.
 
-    The interval takes samples as independent, given their neighbours.
+    The interval takes samples as independent, given their neighbors.
 
     Args:
         firsts: Features.
         seconds: Features.
         interval: Whether to give intervals.
-        neighbours: k, less than n - 1.
-        metric: `cosine`, of features that were centred before, or `euclidean`.
+        neighbors: k, less than n - 1.
+        metric: `cosine`, of features that were centered before, or `euclidean`.
     """
     if metric not in ("cosine", "euclidean"):
         raise unknown_name("metric", metric, ("cosine", "euclidean"))
     samples = len(firsts[0])
-    neighbours = checked_count("neighbours", neighbours, 1, samples - 2)
-    sides = [[_neighbour_table(array, neighbours, metric) for array in side] for side in (firsts, seconds)]
+    neighbors = checked_count("neighbors", neighbors, 1, samples - 2)
+    sides = [[_neighbor_table(array, neighbors, metric) for array in side] for side in (firsts, seconds)]
 
     def pair(first: np.ndarray, second: np.ndarray) -> SimilarityResult:
-        shares = _common(first, second) / neighbours
+        shares = _common(first, second) / neighbors
         value, spread = float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(samples))
         reach = _interval(value, spread, 0.0) if interval else None
-        return SimilarityResult("knn_overlap", value, samples, neighbours / (samples - 1), reach)
+        return SimilarityResult("knn_overlap", value, samples, neighbors / (samples - 1), reach)
 
     return _table(sides[0], sides[1], pair)
 
 
-def _neighbour_table(array: np.ndarray, neighbours: int, metric: str) -> np.ndarray:
+def _neighbor_table(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     with one_thread():
-        finder = NearestNeighbors(n_neighbors=neighbours, metric=metric, algorithm="brute").fit(array)
+        finder = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
         return finder.kneighbors(return_distance=False)
 
 

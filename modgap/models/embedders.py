@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError
+from modgap.models.initialization import reinitialize, stretched
 from modgap.models.layouts import Layout, Sequence
-from modgap.models.normalisation import last_normalisation, output_scale
-from modgap.models.starting import reinitialise, stretched
+from modgap.models.normalization import last_normalization, output_scale
 
 __all__ = ["Initial", "SeriesEmbedder", "StemEmbedder", "series_embedder", "stem_embedder"]
 
@@ -19,10 +19,10 @@ PROBES = 8
 
 
 class StemEmbedder(nn.Module):
-    """Samples through a stem of the source's shape: tokens (n, T, D), normalised, or a feature map."""
+    """Samples through a stem of the source's shape: tokens (n, T, D), normalized, or a feature map."""
 
     def __init__(self, shape: tuple[int, ...], layout: Layout, stem: nn.Module, norm: nn.Module) -> None:
-        """A sample's shape, how it is laid out, the stem, and what normalises its tokens."""
+        """A sample's shape, how it is laid out, the stem, and what normalizes its tokens."""
         super().__init__()
         self.shape, self.layout, self.stem, self.norm = shape, layout, stem, norm
 
@@ -73,11 +73,11 @@ def stem_embedder(source: nn.Module, shape: tuple[int, ...], layout: Layout, siz
     """
     stem = copy.deepcopy(source).cpu().requires_grad_(True)
     first = _first_convolution(stem)
-    own, final = first.in_channels, last_normalisation(stem)
+    own, final = first.in_channels, last_normalization(stem)
     scale, tokens = _entering_scale(stem, own, size) if final is None else (output_scale(final), False)
     _take_channels(stem, first, layout.channels)
     if initial == "random":
-        reinitialise(stem)
+        reinitialize(stem)
         if final is not None:
             _set_scale(final, scale)
     norm: nn.Module = nn.Identity()
@@ -104,7 +104,7 @@ def _take_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
 
 
 def _set_scale(norm: nn.Module, scale: float) -> nn.Module:
-    """Let a layer of normalisation start at the scale of the source's own tokens.
+    """Let a layer of normalization start at the scale of the source's own tokens.
 
     At 1 they would be many times louder than the positions that the encoder adds to them.
     """
@@ -127,7 +127,7 @@ def _width(stem: nn.Module, channels: int, size: tuple[int, int]) -> int:
 
 
 def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
-    """Grey noise (8, channels, height, width) of mean 0 and sd 1 whose amplitude falls with frequency.
+    """Gray noise (8, channels, height, width) of mean 0 and sd 1 whose amplitude falls with frequency.
 
     So do natural images (Field 1987); white noise would meet few of a stem's filters.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modgap.representations import fold_shape
+from modgap.inputs.representations import fold_shape
 
 __all__ = ["Folded", "Layout", "Sequence", "Whole", "resized_to", "sequence_stride"]
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError, unknown_name
 from modgap.models.embedders import Initial, series_embedder, stem_embedder
+from modgap.models.initialization import drop_unused, reinitialize, seeded
 from modgap.models.layouts import Folded, Layout, Sequence, Whole, sequence_stride
 from modgap.models.predictors import Grid, Output, predictor_of, token_grid
-from modgap.models.starting import drop_unused, reinitialise, seeded
 from modgap.sources import Source
 
 __all__ = ["TargetModel", "target_model"]
@@ -96,7 +96,7 @@ def target_model(
     encoder.zero_grad(set_to_none=True)
     if not pretrained:
         with seeded(seed, "encoder"):
-            reinitialise(encoder)
+            reinitialize(encoder)
     grid, width = _observed(embedder, encoder, parts.tokens, shape, area)
     with seeded(seed, "predictor"):
         predictor = predictor_of(output, width, grid, layout, area)

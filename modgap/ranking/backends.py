@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from modgap.errors import UsageError, first_line
-from modgap.paths import cache_folder
 from modgap.ranking.jobs import Failure
+from modgap.storage.paths import cache_folder
 
 __all__ = ["BACKENDS", "Backend", "run_jobs"]
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from modgap import __version__
-from modgap.cache import entry_path, key_of
 from modgap.errors import InputError, UsageError
-from modgap.inference import choose_device
-from modgap.preparation import LogitsRequest, Prepared, chosen_samples, prepare, surrogate_of
-from modgap.ranking.evidence import Evidence
-from modgap.ranking.raw import RAW, raw_features
-from modgap.ranking.sources import with_size
-from modgap.row_store import RowSink, sound_entry
+from modgap.forward.preparation import LogitsRequest, Prepared, chosen_samples, prepare, surrogate_of
+from modgap.forward.source_pass import choose_device
+from modgap.ranking.raw_values import RAW, raw_features
+from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.source_patterns import with_size
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
+from modgap.storage.cache import entry_path, key_of
+from modgap.storage.row_store import RowSink, sound_entry
 from modgap.targets import Target, open_target
 from modgap.targets.samples import pooled
 from modgap.transfer.surrogate import SurrogateBatch, default_surrogate, open_surrogate
@@ -80,7 +80,7 @@ class _Joint(nn.Module):
 
 @dataclass(frozen=True)
 class _Own:
-    """Labelled data of a source's own modality: what a head is fitted on, and what it is measured on.
+    """Labeled data of a source's own modality: what a head is fitted on, and what it is measured on.
 
     Attributes:
         name: Of the data; empty where modgap knows of none, or it is not here.
@@ -98,7 +98,7 @@ def _own_of(source: str) -> _Own:
         name, split = default_surrogate(source)
         return _Own(name, split, open_target(name).fingerprint)
     except InputError as error:
-        log.debug("no labelled data of the modality of %s: %s", source, error)
+        log.debug("no labeled data of the modality of %s: %s", source, error)
         return _Own()
 
 
@@ -131,7 +131,7 @@ def extract(
         "input_size": request.input_size if handle else None, "representation": request.representation,
         "dtype": request.dtype, "batch_size": request.batch_size, "heads": heads,
         "fitted_on": [open_target(head.partition(":")[2]).fingerprint for head in heads if ":" in head],
-        "own_data": [own.name, own.split, own.fingerprint], "modgap": __version__,
+        "custom_data_of": [own.name, own.split, own.fingerprint], "modgap": __version__,
     }  # fmt: skip
     key = key_of(wanted)
     entry = sound_entry(entry_path(KIND, key))
@@ -178,7 +178,7 @@ def _heads(request: LogitsRequest, own: _Own, target: Target) -> list[str]:
         fitted = own.name and own.fingerprint != target.fingerprint
         return ["own", *([f"probe:{own.name}"] if fitted else []), "none"]
     if request.head not in ("own", "none") and surrogate_of(request).fingerprint == target.fingerprint:
-        raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labelled data")
+        raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labeled data")
     return [request.head]
 
 
@@ -197,9 +197,9 @@ def _prepared(
 def _own_data(
     own: _Own, source: Source, joint: _Joint, request: LogitsRequest
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, float | None]:
-    """Features and classes of labelled data of the source's own modality, and what a probe gets wrong on it.
+    """Features and classes of labeled data of the source's own modality, and what a probe gets wrong on it.
 
-    Where words are labelled the features are their own tokens'.
+    Where words are labeled the features are their own tokens'.
     """
     from modgap.ranking.scores.linear_probe import SCORE
 
@@ -209,7 +209,7 @@ def _own_data(
         # The model that takes the target's samples, whose preprocessing it is.
         surrogate = open_surrogate(own.name, source, split=own.split, limit=SURROGATE_SAMPLES)
     except InputError as error:
-        log.info("no labelled data of the modality of the source: %s", error)
+        log.info("no labeled data of the modality of the source: %s", error)
         return None, None
     device, size = choose_device(request.device), request.batch_size or OWN_BATCH
     found = []

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from modgap.cache import entry_path, key_of
 from modgap.errors import InputError, UsageError, first_line
 from modgap.ranking.extraction import Extracted, evidence_of, extract
-from modgap.ranking.halves import on_halves
+from modgap.ranking.half_samples import on_halves
 from modgap.ranking.scores import score
-from modgap.row_store import keep, sound_entry
+from modgap.storage.cache import entry_path, key_of
+from modgap.storage.row_store import keep, sound_entry
 
 __all__ = ["ExtractJob", "Failure", "ScoreJob", "accelerators", "fix_threads"]
 
@@ -48,7 +48,7 @@ def accelerators(asked: str) -> int:
     """How many devices jobs on this machine may share out among processes; 0 where they run on the CPU."""
     import torch
 
-    from modgap.inference import choose_device
+    from modgap.forward.source_pass import choose_device
 
     chosen = choose_device(asked)
     if chosen.type == "cpu":
@@ -70,7 +70,7 @@ class ExtractJob:
     Attributes:
         source: Its name.
         target: Keyword arguments of `modgap.targets.open_target`.
-        request: Keyword arguments of `modgap.preparation.LogitsRequest`.
+        request: Keyword arguments of `modgap.forward.preparation.LogitsRequest`.
     """
 
     source: str
@@ -79,7 +79,7 @@ class ExtractJob:
 
     def __call__(self) -> Extracted | Failure:
         """Do it, or say why it cannot be done."""
-        from modgap.preparation import LogitsRequest
+        from modgap.forward.preparation import LogitsRequest
         from modgap.targets import open_target
 
         fix_threads()

@@ -9,9 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
-from modgap.drawing import COLOURS
 from modgap.errors import InputError
-from modgap.ranking.results import RECORD
+from modgap.figure_style import COLORS
+from modgap.ranking.result_folder import RECORD
 
 __all__ = ["PAGE", "render", "write_page"]
 
@@ -66,7 +66,7 @@ def render(record: Mapping[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         record=record, by=by, rows=rows, failed=failed,
         scores=list(rows[0]["scores"]) if rows else [], axis=_axis([row["scores"][by] for row in rows]),
-        maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)][:MOST_MAPS], colours=COLOURS,
+        maps=[(row, _thumbnail(row["details"]["map"])) for row in rows if _has_map(row)][:MOST_MAPS], colors=COLORS,
         told=[row for row in rows if row["details"] and row["details"]["discrepancy"]], side=THUMBNAIL,
     )  # fmt: skip
 
@@ -103,13 +103,13 @@ def _has_map(row: Mapping[str, Any]) -> bool:
 
 
 def _thumbnail(found: Mapping[str, Any]) -> list[tuple[float, float, int, int]]:
-    """Place in pixels, colour and shape of each sample; shapes tell classes apart where colours do not."""
+    """Place in pixels, color and shape of each sample; shapes tell classes apart where colors do not."""
     places, labels = found["coordinates"], found["labels"]
     reach = max(max(abs(x), abs(y)) for x, y in places) or 1.0
     half = THUMBNAIL / 2
     scale = (half - 6) / reach
     return [
-        (round(half + x * scale, 1), round(half - y * scale, 1), label % len(COLOURS), label % SHAPES)
+        (round(half + x * scale, 1), round(half - y * scale, 1), label % len(COLORS), label % SHAPES)
         for (x, y), label in zip(places, labels, strict=True)
         if math.isfinite(x) and math.isfinite(y)
     ]

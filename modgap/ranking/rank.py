@@ -11,10 +11,15 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.ranking.backends import Backend, run_jobs
-from modgap.ranking.details import DetailJob, Details
 from modgap.ranking.extraction import Extracted, evidence_of
 from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
-from modgap.ranking.outcome import (
+from modgap.ranking.raw_values import RAW
+from modgap.ranking.report_details import DetailJob, Details
+from modgap.ranking.score import CLASSES, SEVERAL, VALUES
+from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
+from modgap.ranking.source_patterns import with_size
+from modgap.ranking.standings import standings
+from modgap.ranking.types import (
     CONTROL,
     NO_MODEL,
     SOURCE,
@@ -24,13 +29,8 @@ from modgap.ranking.outcome import (
     SourceRow,
     TargetSummary,
 )  # fmt: skip
-from modgap.ranking.raw import RAW
-from modgap.ranking.score import CLASSES, SEVERAL, VALUES
-from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
-from modgap.ranking.sources import with_size
-from modgap.ranking.standings import standings
 from modgap.sources import open_source
-from modgap.targets import OwnData, Table, manifest_names, open_target
+from modgap.targets import CustomData, Table, manifest_names, open_target
 
 __all__ = ["rank"]
 
@@ -49,8 +49,8 @@ def rank(
     request: RankRequest | None = None,
     backend: Backend | None = None,
     *,
-    own: OwnData | None = None,
-    place: Path | None = None,
+    custom_data: CustomData | None = None,
+    data_dir: Path | None = None,
     pseudo_classes: int | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
@@ -61,8 +61,8 @@ def rank(
         sources: As for `modgap.sources.open_source`.
         request: Scores, samples, precision; None for the defaults.
         backend: Where the jobs run; None for this machine's cores.
-        own: What data of one's own does not say of itself.
-        place: Folder in which a manifest's files lie.
+        custom_data: Description of custom data: kind, label column, groups and so on.
+        data_dir: Folder in which a manifest's files lie.
         pseudo_classes: Clusters that stand for a real-valued target's values.
         progress: Called with a stage's name and the share of its work done since the last call.
 
@@ -79,12 +79,12 @@ def rank(
         score(name)
     for name in sources:
         _check_name(name)
-    opened = {"name": target, "own": own, "place": place, "pseudo_classes": pseudo_classes}
-    table = open_target(target, own=own, place=place, pseudo_classes=pseudo_classes).read()
+    opened = {"name": target, "custom_data": custom_data, "data_dir": data_dir, "pseudo_classes": pseudo_classes}
+    table = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes).read()
     by = _deciding(table, request)
     against = (AGAINST_RAW,) if request.raw else ()
     scores = tuple(dict.fromkeys((by, *(request.scores or usual_scores()), *against, *BASELINES)))
-    opened |= {"name": _absolute(target), "place": place and Path(place).resolve()}
+    opened |= {"name": _absolute(target), "data_dir": data_dir and Path(data_dir).resolve()}
     with _threads_restored():
         found = _ranked(names, set(sources), scores, opened, replace(request, by=by), backend, progress)
     return replace(found, target=found.target and replace(found.target, name=target))

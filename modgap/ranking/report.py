@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from modgap.distortion.report import plain
-from modgap.ranking.outcome import SOURCE, Ranking, ScoreTable, SourceRow
-from modgap.ranking.words import recommendation
+from modgap.ranking.recommendation import recommendation
+from modgap.ranking.types import SOURCE, Ranking, ScoreTable, SourceRow
 
 __all__ = ["reasons", "score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
 

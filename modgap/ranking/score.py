@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.ranking.evidence import CLASSES, SEVERAL, VALUES, Evidence
+from modgap.ranking.source_outputs import CLASSES, SEVERAL, VALUES, Evidence
 
 __all__ = [
     "ALL_TASKS", "AT_LEAST_ZERO", "AT_MOST_ZERO", "CLASSES", "SEVERAL", "SHARE", "VALUES", "Score",
@@ -30,7 +30,7 @@ class Score:
         higher_is_better: Its direction.
         tasks: What targets it is defined for: `classes`, `several labels`, `values` (which also have clusters).
         needs_logits: Whether the source must have a head.
-        needs_surrogate: Whether labelled data of the source's own modality must be there.
+        needs_surrogate: Whether labeled data of the source's own modality must be there.
         usual: Whether it is taken when no scores are named.
         resampled: Whether it depends on the target's samples, so that it has an interval.
         bounds: Lowest and highest value it can have.
@@ -57,7 +57,7 @@ class Score:
         if self.needs_logits and evidence.logits is None:
             return "the source has no head"
         if self.needs_surrogate and evidence.surrogate is None:
-            return "labelled data of the source's own modality is not here"
+            return "labeled data of the source's own modality is not here"
         return ""
 
     def of(self, evidence: Evidence, seed: int = 0) -> float:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources.aliases import ALIASES
-from modgap.sources.hf_files import ModelFiles, read_configuration
-from modgap.sources.hf_models import HfModel, named_architecture
+from modgap.sources.hf.files import ModelFiles, read_configuration
+from modgap.sources.hf.handle import HfModel
+from modgap.sources.hf.spec import named_architecture
 from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
 from modgap.sources.plugins import plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
-from modgap.sources.timm_models import RandomTimm, TimmModel
+from modgap.sources.timm.handle import RandomTimm, TimmModel
 
 __all__ = [
     "AudioInput",

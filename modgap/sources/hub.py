@@ -18,7 +18,7 @@ class Repository:
     """A repository on the hub.
 
     Attributes:
-        name: ORGANISATION/NAME.
+        name: ORGANizATION/NAME.
         revision: Branch, tag or commit; None for the default branch.
     """
 
@@ -96,7 +96,7 @@ def _said(reason: Exception | None) -> str:
 
 
 def parse_repository(text: str) -> Repository:
-    """ORGANISATION/NAME[@REVISION].
+    """ORGANizATION/NAME[@REVISION].
 
     Raises:
         UsageError: When it is not the name of a repository.
@@ -111,7 +111,7 @@ def parse_repository(text: str) -> Repository:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UsageError(f"expected hf:ORGANISATION/NAME[@REVISION], got hf:{text}") from error
+        raise UsageError(f"expected hf:ORGANizATION/NAME[@REVISION], got hf:{text}") from error
     if at and not revision:
         raise UsageError(f"expected a revision after @, got hf:{text}")
     return Repository(name, revision or None)

@@ -67,7 +67,7 @@ class ImageInput:
 def to_input(images: "Tensor", own: ImageInput) -> "Tensor":
     """Images (B, C, H, W) as the source's input: its channels (three, or one), its size, its mean and sd.
 
-    One channel is repeated, more than the source's are averaged in as many neighbouring groups; resizing is
+    One channel is repeated, more than the source's are averaged in as many neighboring groups; resizing is
     antialiased, and the whole image is kept.
     """
     import torch

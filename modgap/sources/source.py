@@ -23,10 +23,10 @@ class SourceInfo:
         n_classes: Outputs of its head; None for a bare encoder.
         parameters: Number of parameters.
         input: What it takes, such as `image, 224 px`.
-        licence: Licence of the weights.
+        license: License of the weights.
         weights: Where the weights come from, with the command that brings them.
         available: Whether the weights are on this machine.
-        surrogate: Target and split of labelled data of the source's modality, which stage 1 of a transfer aligns to
+        surrogate: Target and split of labeled data of the source's modality, which stage 1 of a transfer aligns to
             unless told otherwise; None where modgap knows of none.
     """
 
@@ -35,7 +35,7 @@ class SourceInfo:
     n_classes: int | None
     parameters: int
     input: str
-    licence: str
+    license: str
     weights: str
     available: bool
     surrogate: tuple[str, str] | None = None
@@ -108,5 +108,5 @@ def headless(name: str) -> HeadlessError:
     """The error for a model that has no classification head, where one is needed."""
     return HeadlessError(
         f"expected a model with a classification head, {name} has none; "
-        "fit one on labelled data of its modality with --head probe:SURROGATE"
+        "fit one on labeled data of its modality with --head probe:SURROGATE"
     )

@@ -1,14 +1,14 @@
 """Target data: a manifest and a reader give samples, labels, splits and groups."""
 
+from modgap.targets.custom import CustomData
 from modgap.targets.manifest import Manifest, load_manifest
-from modgap.targets.own import OwnData
 from modgap.targets.samples import SPLITS, Samples, Table
 from modgap.targets.target import Target, manifest_names, named_manifest, open_target
 
 __all__ = [
     "SPLITS",
+    "CustomData",
     "Manifest",
-    "OwnData",
     "Samples",
     "Table",
     "Target",

@@ -76,10 +76,10 @@ class LogMel(_Record):
     low_hz: float = Field(default=0.0, ge=0)
     high_hz: float | None = Field(default=None, gt=0, description="Half the rate if absent.")
     scale: Literal["slaney", "htk"] = Field(
-        default="slaney", description="Mel scale; htk's filters are not normalised."
+        default="slaney", description="Mel scale; htk's filters are not normalized."
     )
     decibels: bool = Field(default=True, description="10 log10 of the power, 80 dB below the peak at most.")
-    centre: bool = Field(default=False, description="Whether the mean of each spectrogram is subtracted.")
+    center: bool = Field(default=False, description="Whether the mean of each spectrogram is subtracted.")
 
 
 class InputSpec(_Record):
@@ -150,7 +150,7 @@ class SplitSizes(_Record):
 
 
 class Loss(_Record):
-    """What training minimises."""
+    """What training minimizes."""
 
     name: LossName
     options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
@@ -219,7 +219,7 @@ class Manifest(_Record):
     )
     group_note: str | None = Field(default=None, description="Why there is no group, or what it stands for.")
     install: str | None = Field(default=None, description="Command that brings the files.")
-    licence: str | None = None
+    license: str | None = None
     citation: str | None = None
     preprocessing: str | None = Field(default=None, description="What is done to the original data, in words.")
     loss: Loss | None = Field(

@@ -133,7 +133,7 @@ class Table:
         splits: Index into SPLITS of each sample, shape (N,), or None where the data names none.
         groups: Record, subject or field of each sample, shape (N,), by name.
         masks: Where each sample's values count, 0/1 of the targets' shape; None where they all do.
-        target_scale: Mean and sd of the targets' shape, where a step has standardised them: y * sd + mean is in the
+        target_scale: Mean and sd of the targets' shape, where a step has standardized them: y * sd + mean is in the
             manifest's unit again. None where the targets are in it already.
     """
 
@@ -180,7 +180,7 @@ class Table:
 
 
 def pooled(targets: Samples, most: int = MOST_VALUES) -> np.ndarray:
-    """Each sample's values in one row (N, D); more than `most` are first averaged over equal blocks of neighbours.
+    """Each sample's values in one row (N, D); more than `most` are first averaged over equal blocks of neighbors.
 
     Values are averaged along the last axes, which are space or time, so that clusters of the rows are
     clusters of the fields at a coarser grid.

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.digests import file_digest, folder_digest
 from modgap.errors import OWN_TARGETS, InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
-from modgap.targets.data.converted import converted
-from modgap.targets.data.known import Pin, fault, files_below, pins
-from modgap.targets.data.places import located
+from modgap.storage.digests import file_digest, folder_digest
+from modgap.targets.custom import CustomData, is_own, own_target
+from modgap.targets.download.checksums import Pin, fault, files_below, pins
+from modgap.targets.download.converted_copy import converted
+from modgap.targets.download.locations import located
 from modgap.targets.manifest import Manifest, load_manifest
-from modgap.targets.own import OwnData, is_own, own_target
 from modgap.targets.readers import reader
 from modgap.targets.samples import SPLITS, Table, pooled
 from modgap.targets.splits import complete_splits, strata
@@ -39,13 +39,13 @@ class Target:
     Attributes:
         manifest: What it is.
         files: Paths by role.
-        place: Folder that the manifest's paths are relative to; None where no manifest was written.
+        data_dir: Folder that the manifest's paths are relative to; None where no manifest was written.
         asked: How the user calls it, with the options of own data; its name if None.
     """
 
     manifest: Manifest
     files: dict[str, list[Path]]
-    place: Path | None = None
+    data_dir: Path | None = None
     asked: str | None = None
 
     @property
@@ -60,9 +60,9 @@ class Target:
         Raises:
             InputError: When a file's size or checksum is not the manifest's.
         """
-        digests, known = {}, pins(self.manifest, self.place)
-        place = self.place or Path()
-        archives = {place / download.path for download in self.manifest.downloads if download.unpack}
+        digests, known = {}, pins(self.manifest, self.data_dir)
+        data_dir = self.data_dir or Path()
+        archives = {data_dir / download.path for download in self.manifest.downloads if download.unpack}
         for role, paths in self.files.items():
             given = [file.path for file in self.manifest.files if file.role == role]
             for number, path in enumerate(paths):
@@ -231,7 +231,7 @@ def named_manifest(name: str) -> Manifest:
 
 
 def open_target(
-    name: str, *, own: OwnData | None = None, place: Path | None = None, pseudo_classes: int | None = None
+    name: str, *, custom_data: CustomData | None = None, data_dir: Path | None = None, pseudo_classes: int | None = None
 ) -> Target:
     """Find a target's data.
 
@@ -239,15 +239,15 @@ def open_target(
         name: A manifest's name, a `.toml` manifest, or data of one's own: a folder of class sub-folders of
             images or sounds, an array file (or a folder of `.npy`) with x and y, a `.csv` or `.tsv` with a label
             column.
-        own: What data of one's own does not say of itself.
-        place: Folder that holds the files that the manifest names; where they were fetched to if None.
+        custom_data: Description of custom data: kind, label column, groups and so on.
+        data_dir: Folder that holds the files that the manifest names; where they were fetched to if None.
         pseudo_classes: Clusters that stand for a regression target's values; its manifest's number if None.
 
     Raises:
         UsageError: When nothing has this name, or something is missing or does not apply.
         InputError: When a file is missing, with the command that brings it.
     """
-    target = _opened(name, own or OwnData(), place)
+    target = _opened(name, custom_data or CustomData(), data_dir)
     if pseudo_classes is None:
         return target
     if target.manifest.task != "regression":
@@ -255,25 +255,27 @@ def open_target(
     return replace(target, manifest=target.manifest.model_copy(update={"pseudo_classes": pseudo_classes}))
 
 
-def _opened(name: str, own: OwnData, place: Path | None) -> Target:
+def _opened(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
     path = Path(name).expanduser()
     # A manifest's name means the manifest, also where a folder of that name lies here (./NAME means the folder).
     if is_own(path) and name not in manifest_names():
-        if place is not None:
-            raise UsageError(f"--place applies to manifests, not to target {name}, which says itself where it lies")
-        return Target(*own_target(path, own), asked=_as_asked(name, own.given()))
-    if own.given():
-        raise UsageError(f"--{next(iter(own.given()))} applies to data of your own, not to target {name}")
+        if data_dir is not None:
+            raise UsageError(f"--data-dir applies to manifests, not to target {name}, which says itself where it lies")
+        return Target(*own_target(path, custom_data), asked=_as_asked(name, custom_data.given()))
+    if custom_data.given():
+        raise UsageError(f"--{next(iter(custom_data.given()))} applies to data of your own, not to target {name}")
     if path.suffix == ".toml":
-        return _of_manifest(load_manifest(path), name, place, path.parent)
+        return _of_manifest(load_manifest(path), name, data_dir, path.parent)
     if path.suffix or "/" in name:
         raise UsageError(f"no target at {name}; expected a manifest's name, {OWN_TARGETS}")
-    return _of_manifest(named_manifest(name), name, place, None)
+    return _of_manifest(named_manifest(name), name, data_dir, None)
 
 
-def _of_manifest(manifest: Manifest, asked: str, place: Path | None, beside: Path | None) -> Target:
-    found = located(manifest, asked, place, beside)
-    return Target(manifest, found.files, found.place, _as_asked(asked, {} if place is None else {"place": str(place)}))
+def _of_manifest(manifest: Manifest, asked: str, data_dir: Path | None, beside: Path | None) -> Target:
+    found = located(manifest, asked, data_dir, beside)
+    return Target(
+        manifest, found.files, found.data_dir, _as_asked(asked, {} if data_dir is None else {"data_dir": str(data_dir)})
+    )
 
 
 def _as_asked(name: str, options: Mapping[str, str]) -> str:

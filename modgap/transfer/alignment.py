@@ -10,10 +10,10 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import generator
-from modgap.transfer.otdd import LabelledSource, class_distance
+from modgap.transfer.gradients import Update
+from modgap.transfer.otdd import LabeledSource, class_distance
 from modgap.transfer.processes import Processes
-from modgap.transfer.task import Part, at
-from modgap.transfer.updates import Update
+from modgap.transfer.task_loss import Part, at
 
 __all__ = ["OtddUpdater"]
 
@@ -36,7 +36,7 @@ class OtddUpdater:
 
     model: TargetModel
     trained: tuple[str, ...]
-    source: LabelledSource
+    source: LabeledSource
     rows: np.ndarray
     labels: np.ndarray
     per_class: int

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from modgap.errors import UsageError
-from modgap.transfer.data import TargetData
-from modgap.transfer.task import Part
+from modgap.transfer.task_loss import Part
+from modgap.transfer.training_data import TargetData
 
 __all__ = ["Feed", "chunks", "generator", "shuffled"]
 
@@ -85,7 +85,7 @@ class Feed:
         return piece if self.augmentation == "none" else self._moved(piece, draws)
 
     def _moved(self, image: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-        """An image shifted at random, 0 before standardising where it left room, and mirrored half the time."""
+        """An image shifted at random, 0 before standardizing where it left room, and mirrored half the time."""
         inputs = self.data.inputs
         room = [side // CROP_SHARE for side in image.shape[1:]]
         empty = (-inputs.mean / inputs.sd)[:, None, None]

@@ -89,7 +89,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write a checkpoint of a run's folder and remove older ones."""
     place = folder / "checkpoints"
     name = f"{position.total:09d}-{position.stage}-{position.epoch:05d}"
@@ -97,7 +97,7 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimise
     try:
         temporary.mkdir(parents=True)
         write_tensors(temporary / "model.safetensors", model.state_dict())
-        write_tensors(temporary / "optimizer.safetensors", _optimiser_tensors(optimiser))
+        write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(optimizer))
         (temporary / "position.json").write_text(json.dumps(asdict(position)))
         _to_disk(temporary / "position.json")
         if (place / name).exists():
@@ -110,7 +110,7 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimise
 
 
 def latest_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
-    """The newest checkpoint that can be read: position, the model's state, the optimiser's tensors."""
+    """The newest checkpoint that can be read: position, the model's state, the optimizer's tensors."""
     for place in sorted(_whole(folder / "checkpoints"), reverse=True):
         with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
             record = json.loads((place / "position.json").read_text())
@@ -129,20 +129,20 @@ def best_epochs(folder: Path) -> set[int]:
     return found
 
 
-def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser over the same parameters its state back."""
-    record = optimiser.state_dict()
+def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimizer over the same parameters its state back."""
+    record = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, own = name.partition(".")
         state.setdefault(int(number), {})[own] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": record["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{number}.{name}": value
-        for number, own in optimiser.state_dict()["state"].items()
+        for number, own in optimizer.state_dict()["state"].items()
         for name, value in own.items()
         if isinstance(value, Tensor)
     }

@@ -10,9 +10,9 @@ import torch
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import AHEAD, chunks
-from modgap.transfer.data import TargetData
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
+from modgap.transfer.training_data import TargetData
 
 __all__ = ["Judge"]
 

@@ -25,14 +25,14 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Judge
+from modgap.transfer.gradients import Update
 from modgap.transfer.method import Stage
-from modgap.transfer.optim import learning_rate_share, optimiser
+from modgap.transfer.optimization import learning_rate_share, optimizer
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimiserSettings, Recipe
-from modgap.transfer.run import epoch_file
-from modgap.transfer.runlog import RunLog
+from modgap.transfer.run_folder import epoch_file
+from modgap.transfer.run_log import RunLog
 from modgap.transfer.updaters import Updater
-from modgap.transfer.updates import Update
 
 __all__ = ["STAGE1", "Loop", "run_loop"]
 
@@ -142,9 +142,9 @@ class _StageRun:
         named = dict(loop.model.named_parameters())
         self.trained = self.stage.trains(loop.model)
         self.parameters = {name: named[name] for name in self.trained}
-        self.optimiser = optimiser(self.parameters.values(), self.settings)
+        self.optimizer = optimizer(self.parameters.values(), self.settings)
         if moments:
-            restore(self.optimiser, moments)
+            restore(self.optimizer, moments)
         self.size = self.settings.batch_size
         self.saved = time.monotonic()
 
@@ -215,10 +215,10 @@ class _StageRun:
         if not math.isfinite(update.loss) or not math.isfinite(float(norm)):
             self._refuse(position, update)
         share = learning_rate_share(self.settings, position.epoch + (position.update + 1) / updates)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def _refuse(self, position: Position, update: Update) -> None:
         what = "loss" if not math.isfinite(update.loss) else "gradient"
@@ -241,7 +241,7 @@ class _StageRun:
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
         epoch = position.epoch + 1
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
-        record["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
+        record["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         best = position.best
         self.loop.processes.share_statistics(self.loop.model)
         if self.stage.settings == "stage2":
@@ -295,5 +295,5 @@ class _StageRun:
         self.saved = time.monotonic()
         if not self.loop.leads:
             return
-        save_checkpoint(self.loop.folder, replace(position, logged=self.kept.size), self.loop.model, self.optimiser)
+        save_checkpoint(self.loop.folder, replace(position, logged=self.kept.size), self.loop.model, self.optimizer)
         self._remove_weights(set())

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.named import chosen
+from modgap.transfer.named_functions import chosen
 from modgap.transfer.numerics import Scale, counting_classes, matched, mean_over, nrmse, relative_l2, rmse, single
 
 __all__ = ["LOSSES", "LossFunction", "loss", "task_loss"]
@@ -47,7 +47,7 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
 
     Args:
         name: One of the above.
-        scale: Mean and sd of y where outputs and y are both standardised, each a number, one value a channel, or of
+        scale: Mean and sd of y where outputs and y are both standardized, each a number, one value a channel, or of
             one sample's shape as `Table.target_scale` has them. Both are then taken as value * sd + mean, so that the
             loss (and `clip`) is in the original unit. Not for the cross-entropies.
         masked: Whether a mask has to be given.
@@ -130,7 +130,7 @@ def _root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, sc
     return rmse(*matched(outputs, y, mask, scale))[0]
 
 
-def _normalised_root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
+def _normalized_root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
     return nrmse(*matched(outputs, y, mask, scale))[0]
 
 
@@ -143,6 +143,6 @@ LOSSES: Mapping[str, LossFunction] = {
     "binary cross-entropy": _binary_cross_entropy,
     "mean squared error": _mean_squared_error,
     "relative L2": _relative_l2,
-    "nRMSE": _normalised_root_mean_squared_error,
+    "nRMSE": _normalized_root_mean_squared_error,
     "RMSE": _root_mean_squared_error,
 }

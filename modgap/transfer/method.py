@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modgap.models import TargetModel, normalisation_parameters
+from modgap.models import TargetModel, normalization_parameters
 from modgap.targets import Manifest
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "embedder_and_predictor",
     "everything",
     "full_stage",
-    "normalisation",
+    "normalization",
     "predictor",
     "two_stages",
 ]
@@ -82,9 +82,9 @@ everything = _under("embedder", "encoder", "predictor")
 embedder_and_predictor = _under("embedder", "predictor")
 
 
-def normalisation(model: TargetModel) -> list[str]:
-    """Embedder, predictor, and the scales and shifts of the encoder's normalisation layers."""
-    chosen = {f"encoder.{name}" for name in normalisation_parameters(model.encoder)}
+def normalization(model: TargetModel) -> list[str]:
+    """Embedder, predictor, and the scales and shifts of the encoder's normalization layers."""
+    chosen = {f"encoder.{name}" for name in normalization_parameters(model.encoder)}
     return [name for name, _ in model.named_parameters() if name in chosen or not name.startswith("encoder.")]
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.measures import METRICS, VALUED, Measure, State
-from modgap.transfer.named import chosen
+from modgap.transfer.metric_definitions import METRICS, VALUED, Measure, State
+from modgap.transfer.named_functions import chosen
 from modgap.transfer.numerics import Scale
 
 __all__ = ["Metric", "bootstrap_interval", "metric", "task_metric"]
@@ -153,7 +153,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     | MAE8 | distances (n, 1, L, L), the same | mean absolute error, mean over samples | distance, separation |
     | nRMSE, RMSE, relative L2 | values (n, ...), the same | of each sample, mean over samples | |
 
-    A class of `1 - F1` that is neither labelled nor predicted is left out, as in scikit-learn. A class of `1 - mAP`
+    A class of `1 - F1` that is neither labeled nor predicted is left out, as in scikit-learn. A class of `1 - mAP`
     without a positive entry, and one of `1 - AUROC` without both kinds, is left out; of dense outputs all positions
     of all samples are ranked together. MAE8 averages the prediction of (i, j) and (j, i) and takes the pairs with
     j - i of at least `separation` (24) whose true distance is at most `distance` (8), as PDNET does (Adhikari 2020);
@@ -162,7 +162,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
 
     Args:
         name: One of the above.
-        scale: Mean and sd of y where outputs and y are both standardised, as `modgap.transfer.losses.loss` takes
+        scale: Mean and sd of y where outputs and y are both standardized, as `modgap.transfer.losses.loss` takes
             them: the metric is then in the original unit. For metrics of values only.
         **options: As above.
 

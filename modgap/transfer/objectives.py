@@ -1,6 +1,6 @@
-"""Objectives on labelled features: how well an encoder separates the classes of a surrogate source set.
+"""Objectives on labeled features: how well an encoder separates the classes of a surrogate source set.
 
-All take unit-normalised features z (n, d) and integer labels (n,), give a scalar to minimise, and are twice
+All take unit-normalized features z (n, d) and integer labels (n,), give a scalar to minimize, and are twice
 differentiable in z. A batch that has none of the pairs an objective is of gives 0 with gradient 0, never NaN. Memory
 grows as n x n and n x d, not as n x n x d. Half precision is taken as float32, also within autocast.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.named import chosen
+from modgap.transfer.named_functions import chosen
 from modgap.transfer.numerics import safe_divide, safe_sqrt, single
 
 __all__ = [
@@ -49,7 +49,7 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
     Wang and Isola (2020), with exponent 2. A class with one sample has no pair.
 
     Args:
-        z: Unit-normalised features (n, d).
+        z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
 
     Returns:
@@ -64,9 +64,9 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
         (2.0, 4.0)
     """
     members, counts = _members(z, labels)
-    # The squared distances of all pairs of a class sum to its size times those to its centre; no difference of large
+    # The squared distances of all pairs of a class sum to its size times those to its center; no difference of large
     # numbers is taken, so that features that have fallen together still give exact values.
-    residuals = ((z - members @ _centres(z, members, counts)) ** 2).sum(1)
+    residuals = ((z - members @ _centers(z, members, counts)) ** 2).sum(1)
     pairs = (counts * (counts - 1)).sum() / 2
     return (residuals * (members @ counts)).sum() / pairs.clamp(min=1)
 
@@ -78,7 +78,7 @@ def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
     Wang and Isola (2020), with t = 2, over pairs of different classes.
 
     Args:
-        z: Unit-normalised features (n, d).
+        z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
         all_pairs: Whether pairs of one class are among them, as in Wang and Isola's own.
 
@@ -107,7 +107,7 @@ def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) 
     """MoNA's outer objective, the sum of `alignment` and `uniformity` (ICML 2024, equation 4).
 
     Args:
-        z: Unit-normalised features (n, d).
+        z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
         all_pairs: As `uniformity` takes it.
 
@@ -128,7 +128,7 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
     other samples, negated. A sample alone in its class is no anchor, but one of the others.
 
     Args:
-        z: Unit-normalised features (n, d).
+        z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
         temperature: More than 0; 0.1 as in the paper.
 
@@ -158,11 +158,11 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
 def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
     """Davies-Bouldin index (1979): the mean over classes of the largest (s_i + s_j) / d_ij over the other classes.
 
-    s is the mean distance of a class's features to their centre, d that between centres. Classes with one sample have
-    s = 0; two classes with the same centre are passed over, as in scikit-learn.
+    s is the mean distance of a class's features to their center, d that between centers. Classes with one sample have
+    s = 0; two classes with the same center are passed over, as in scikit-learn.
 
     Args:
-        z: Features (n, d); unit-normalised or not.
+        z: Features (n, d); unit-normalized or not.
         labels: Classes (n,), integers.
 
     Returns:
@@ -174,18 +174,18 @@ def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
     members, counts = _members(z, labels)
     if len(counts) < 2:
         return _nothing(z)
-    centres = _centres(z, members, counts)
-    distances = safe_sqrt(((z - members @ centres) ** 2).sum(1))
+    centers = _centers(z, members, counts)
+    distances = safe_sqrt(((z - members @ centers) ** 2).sum(1))
     spreads = members.T @ distances / counts
     first, second = torch.triu_indices(len(counts), len(counts), 1, device=z.device)
-    apart = safe_sqrt(((centres[first] - centres[second]) ** 2).sum(1))
+    apart = safe_sqrt(((centers[first] - centers[second]) ** 2).sum(1))
     ratios = z.new_zeros(len(counts), len(counts))
     ratios = ratios.index_put((first, second), safe_divide(spreads[first] + spreads[second], apart))
     return (ratios + ratios.T).max(1).values.mean()
 
 
 def objective(name: str, **options: Any) -> Objective:
-    """An objective by name, with its options: a function (z, labels) that gives a scalar to minimise.
+    """An objective by name, with its options: a function (z, labels) that gives a scalar to minimize.
 
     Args:
         name: `alignment-uniformity` (option all_pairs), `supervised-contrastive` (temperature), `davies-bouldin`.
@@ -218,7 +218,7 @@ def _members(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return members, members.sum(0)
 
 
-def _centres(z: Tensor, members: Tensor, counts: Tensor) -> Tensor:
+def _centers(z: Tensor, members: Tensor, counts: Tensor) -> Tensor:
     return members.T @ z / counts[:, None]
 
 

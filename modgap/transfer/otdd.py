@@ -1,10 +1,10 @@
 """Optimal transport dataset distance, by whose decrease ORCA warms up an embedder (needs POT).
 
-Between labelled sets a point is its features and its label, a label is the cloud of its class's features
+Between labeled sets a point is its features and its label, a label is the cloud of its class's features
 (Alvarez-Melis and Fusi 2020), and ORCA takes the target class by class (Shen et al. 2023):
 
     cost((x, y), (x', y')) = (||x - x'||^2 + W(y, y')) / 2      W: exact squared 2-Wasserstein distance of two classes
-    OT(A, B) = min over P of <P, cost> + regularisation * KL(P | uniform)
+    OT(A, B) = min over P of <P, cost> + regularization * KL(P | uniform)
     distance(A, B) = OT(A, B) - OT(A, A) / 2 - OT(B, B) / 2     debiased, the Sinkhorn divergence
 
 The half is that of p = 2 in ORCA's code, where W has it once more, and is a constant to the gradient; here the
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["LabelledSource", "class_distance", "labelled_source", "optimal_transport"]
+__all__ = ["LabeledSource", "class_distance", "labeled_source", "optimal_transport"]
 
 ITERATIONS = 1000
 TOLERANCE = 1e-9
@@ -30,20 +30,20 @@ EXACT_ITERATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
-class LabelledSource:
-    """Features of a labelled source set, and what the distance to it needs of it alone.
+class LabeledSource:
+    """Features of a labeled source set, and what the distance to it needs of it alone.
 
     Attributes:
         features: (n, d), double precision.
         labels: Place of each sample's class among those that occur, (n,).
-        regularisation: Weight of the entropic term.
+        regularization: Weight of the entropic term.
         debiased: Whether each set's distance to itself is taken off.
         self_distance: OT of the source and itself; 0 if not debiased.
     """
 
     features: Tensor
     labels: Tensor
-    regularisation: float
+    regularization: float
     debiased: bool
     self_distance: float
 
@@ -57,27 +57,27 @@ class LabelledSource:
         return int(self.labels.max()) + 1
 
 
-def labelled_source(
-    features: Tensor, labels: Tensor, regularisation: float = 0.1, debiased: bool = True
-) -> LabelledSource:
+def labeled_source(
+    features: Tensor, labels: Tensor, regularization: float = 0.1, debiased: bool = True
+) -> LabeledSource:
     """Prepare a source set once, to take distances to it many times.
 
     Args:
         features: Token means at the embedder's output (n, d); gradients do not reach them.
         labels: Classes (n,), integers.
-        regularisation: Weight of the entropic term, in the unit of the cost; more than 0.
+        regularization: Weight of the entropic term, in the unit of the cost; more than 0.
         debiased: Whether each set's distance to itself is taken off, so that equal sets are at 0.
 
     Raises:
         InputError: When shapes do not fit, or features are not finite.
-        UsageError: When POT is not installed, or the regularisation is not more than 0.
+        UsageError: When POT is not installed, or the regularization is not more than 0.
     """
     optimal_transport()
-    if not regularisation > 0:
-        raise UsageError(f"expected a regularisation of more than 0, got {regularisation}")
+    if not regularization > 0:
+        raise UsageError(f"expected a regularization of more than 0, got {regularization}")
     features = _checked(features.detach(), labels)
     found, numbers = labels.unique(return_inverse=True)
-    source = LabelledSource(features, numbers.to(features.device), regularisation, debiased, 0.0)
+    source = LabeledSource(features, numbers.to(features.device), regularization, debiased, 0.0)
     if not debiased:
         return source
     between = torch.zeros(len(found), len(found), dtype=torch.float64, device=features.device)
@@ -85,10 +85,10 @@ def labelled_source(
         for j in range(i):
             between[i, j] = between[j, i] = _wasserstein(source.of_class(i), source.of_class(j))
     cost = (_squares(features, features) + between[source.labels][:, source.labels]) / 2
-    return LabelledSource(features, source.labels, regularisation, True, _entropic(cost, regularisation).item())
+    return LabeledSource(features, source.labels, regularization, True, _entropic(cost, regularization).item())
 
 
-def class_distance(features: Tensor, source: LabelledSource) -> Tensor:
+def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
     """Distance of one target class to the source, differentiable (once) in the class's features.
 
     Args:
@@ -109,9 +109,9 @@ def class_distance(features: Tensor, source: LabelledSource) -> Tensor:
         )
     between = torch.stack([_wasserstein(points, source.of_class(number)) for number in range(source.n_classes)])
     cost = (_squares(points, source.features) + between[source.labels]) / 2
-    distance = _entropic(cost, source.regularisation)
+    distance = _entropic(cost, source.regularization)
     if source.debiased:
-        own = _entropic(_squares(points, points) / 2, source.regularisation)
+        own = _entropic(_squares(points, points) / 2, source.regularization)
         distance = distance - own / 2 - source.self_distance / 2
     return distance.to(features.dtype)
 
@@ -153,12 +153,12 @@ def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
     return (torch.as_tensor(plan).to(costs) * costs).sum()
 
 
-def _entropic(cost: Tensor, regularisation: float) -> Tensor:
-    """Least <P, cost> + regularisation * KL(P | uniform); its gradient in the cost is the plan P."""
+def _entropic(cost: Tensor, regularization: float) -> Tensor:
+    """Least <P, cost> + regularization * KL(P | uniform); its gradient in the cost is the plan P."""
     n, m = cost.shape
     masses = cost.new_full((n,), 1 / n), cost.new_full((m,), 1 / m)
     plan = optimal_transport().bregman.sinkhorn_log(
-        *masses, cost.detach(), regularisation, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
+        *masses, cost.detach(), regularization, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
     )
     divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(n * m)
-    return (plan * cost).sum() + regularisation * divergence
+    return (plan * cost).sum() + regularization * divergence

@@ -53,7 +53,7 @@ class Processes:
         return whole.index_copy(0, places, own)
 
     def block(self, rows):
-        """What of a sequence falls to this process when each takes neighbours, so that `join` keeps the order."""
+        """What of a sequence falls to this process when each takes neighbors, so that `join` keeps the order."""
         return rows[self.rank * len(rows) // self.size : (self.rank + 1) * len(rows) // self.size]
 
     def join(self, own: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ class Processes:
         return there.cpu()
 
     def share_statistics(self, model: nn.Module) -> None:
-        """Give the running statistics of batch normalisation, which each process has of its own samples, their mean."""
+        """Give the running statistics of batch normalization, which each process has of its own samples, their mean."""
         layers = [
             layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None
         ]

@@ -60,7 +60,7 @@ class EmbedderStage(OptimiserSettings):
     )
     task_loss: bool = Field(default=True, description="Whether L_t is part of equation (5); false is an ablation.")
     predictor_epochs: int = Field(default=0, ge=0, description="Epochs that train the predictor alone beforehand.")
-    surrogate: str | None = Field(default=None, description="Labelled source data; the source's own if absent.")
+    surrogate: str | None = Field(default=None, description="Labeled source data; the source's own if absent.")
     surrogate_split: Literal["train", "val", "test"] | None = Field(
         default=None, description="Which samples of a surrogate named here; the training split if absent."
     )

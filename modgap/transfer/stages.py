@@ -17,11 +17,11 @@ from modgap.targets import manifest_names
 from modgap.targets.samples import ChosenSamples, pooled
 from modgap.transfer.alignment import OtddUpdater
 from modgap.transfer.batches import chunks
-from modgap.transfer.data import TargetData
+from modgap.transfer.gradients import VirtualSteps
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
 from modgap.transfer.objectives import objective
-from modgap.transfer.otdd import labelled_source, optimal_transport
+from modgap.transfer.otdd import labeled_source, optimal_transport
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.surrogate import (
@@ -32,8 +32,8 @@ from modgap.transfer.surrogate import (
     encoder_features,
     open_surrogate,
 )
+from modgap.transfer.training_data import TargetData
 from modgap.transfer.updaters import MonaUpdater, TaskUpdater, Updater
-from modgap.transfer.updates import VirtualSteps
 
 __all__ = ["Surroundings"]
 
@@ -97,7 +97,7 @@ class Surroundings:
 
     @functools.cached_property
     def surrogate(self) -> Surrogate:
-        """The first half of the labelled source data; probes look at the second."""
+        """The first half of the labeled source data; probes look at the second."""
         settings = self.recipe.stage1
         name, split = settings.surrogate, settings.surrogate_split
         if name is None:
@@ -110,8 +110,8 @@ class Surroundings:
         try:
             return open_surrogate(name, self.source, split=split, half=0, limit=most, seed=self.seed)
         except InputError as error:
-            # A --place of this command would be the target's.
-            place = f"modgap data path {name} --place DIR says where it lies, " if name in manifest_names() else ""
+            # A --data-dir of this command would be the target's.
+            place = f"modgap data path {name} --data-dir DIR says where it lies, " if name in manifest_names() else ""
             raise type(error)(
                 f"{error}; {name} is the surrogate of stage 1: {place}--set stage1.surrogate=NAME takes another"
             ) from error
@@ -139,7 +139,7 @@ class Surroundings:
         )
 
     def _scale(self) -> tuple[Tensor, Tensor] | None:
-        # Of values that were standardised here the loss is in that unit, which no learning rate has to follow.
+        # Of values that were standardized here the loss is in that unit, which no learning rate has to follow.
         if self.data.scale is None or self.data.own_scale is not None:
             return None
         mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
@@ -173,7 +173,7 @@ class Surroundings:
         return OtddUpdater(
             model=self.model,
             trained=tuple(stage.trains(self.model)),
-            source=labelled_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
+            source=labeled_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
             rows=self.data.train,
             labels=target_classes(self.data),
             per_class=self.recipe.stage1.samples_per_class,

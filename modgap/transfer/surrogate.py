@@ -1,4 +1,4 @@
-"""Labelled surrogate data of the source's own modality: what stage 1 aligns to, and what probes look at."""
+"""Labeled surrogate data of the source's own modality: what stage 1 aligns to, and what probes look at."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.cache import key_of
-from modgap.embedding import Embedding, native_embedding
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.sources import Batch, Input, Parts, Source, SourceHandle, TextInput, source_infos
+from modgap.storage.cache import key_of
 from modgap.targets import SPLITS, Samples, Table, open_target
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_order, stratified_subset
-from modgap.targets.words import WordInText
+from modgap.targets.word_in_context import WordInText
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -95,8 +95,8 @@ class SurrogateBatch:
     Attributes:
         given: What the source's embedder takes.
         labels: Class of each sample, shape (B,); None where nobody asks for them.
-        words: Position of the labelled word's first token in each text, shape (B,); None where whole samples are
-            labelled.
+        words: Position of the labeled word's first token in each text, shape (B,); None where whole samples are
+            labeled.
     """
 
     given: Batch
@@ -104,7 +104,7 @@ class SurrogateBatch:
     words: "Tensor | None" = None
 
     def pooled(self, tokens: "Tensor") -> "Tensor":
-        """Features (B, D) of tokens (B, T, D): the labelled word's, or the mean over tokens that are no padding."""
+        """Features (B, D) of tokens (B, T, D): the labeled word's, or the mean over tokens that are no padding."""
         if self.words is not None:
             import torch
 
@@ -113,17 +113,17 @@ class SurrogateBatch:
         if mask is None or mask.shape != tokens.shape[:2]:
             # The mask of a sound counts values, not frames.
             return tokens.mean(dim=1)
-        from modgap.sources.hf_parts import masked_mean
+        from modgap.sources.hf.parts import masked_mean
 
         return masked_mean(tokens, mask)
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Labelled samples that a source's own embedder takes.
+    """Labeled samples that a source's own embedder takes.
 
     Attributes:
-        samples: The samples; words in their text where words are labelled.
+        samples: The samples; words in their text where words are labeled.
         labels: Class of each, shape (n,), int64.
         classes: Names of the classes in label order.
         embedding: How a sample becomes a piece of the source's input.
@@ -204,7 +204,7 @@ def _token_of(word: WordInText, spans: list[tuple[int, int]]) -> int:
 def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
     """Pooled output (B, D) of the source's embedder, without gradients: what ORCA aligns to.
 
-    The mean over tokens or over a map's places; of a labelled word the vector of its first token.
+    The mean over tokens or over a map's places; of a labeled word the vector of its first token.
 
     Args:
         parts: The source's parts.
@@ -219,7 +219,7 @@ def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
 
 
 def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: SurrogateBatch) -> "Tensor":
-    """Pooled features (B, D) of the source's embedder followed by an encoder, not normalised.
+    """Pooled features (B, D) of the source's embedder followed by an encoder, not normalized.
 
     Gradients flow to what the encoder is a function of, to any order; the embedder, which is the source's own and is
     not trained, has none.
@@ -254,7 +254,7 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
     surrogate = known.get(name)
     if surrogate is None:
         raise UsageError(
-            f"expected labelled data of the modality of source {name}, modgap knows of none; "
+            f"expected labeled data of the modality of source {name}, modgap knows of none; "
             "name a target, or data of your own, with --set stage1.surrogate=NAME"
         )
     return surrogate
@@ -269,9 +269,9 @@ def open_surrogate(
     limit: int | None = None,
     seed: int = 0,
 ) -> Surrogate:
-    """Labelled data as a surrogate for a source.
+    """Labeled data as a surrogate for a source.
 
-    Where words are labelled, those outside entities are at most as many as the largest type of entity has, and words
+    Where words are labeled, those outside entities are at most as many as the largest type of entity has, and words
     without a token among those that the source takes of their text are left out.
 
     Args:

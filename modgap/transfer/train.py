@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from modgap import __version__
-from modgap.cache import key_of
 from modgap.errors import UsageError
-from modgap.inference import choose_device
+from modgap.forward.source_pass import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
-from modgap.targets import OwnData, open_target
+from modgap.storage.cache import key_of
+from modgap.targets import CustomData, open_target
 from modgap.transfer.batches import Feed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
-from modgap.transfer.data import TargetData, target_data
 from modgap.transfer.evaluation import Judge
 from modgap.transfer.loop import Loop, Progress, run_loop
 from modgap.transfer.method import Method
@@ -29,9 +28,10 @@ from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
 from modgap.transfer.recipe import Recipe, resolved_recipe, unused_settings, with_route
-from modgap.transfer.run import RECORD, Run, agreed_run, check_folder, write_record
-from modgap.transfer.runlog import summary_writer
+from modgap.transfer.run_folder import RECORD, Run, agreed_run, check_folder, write_record
+from modgap.transfer.run_log import summary_writer
 from modgap.transfer.stages import Surroundings
+from modgap.transfer.training_data import TargetData, target_data
 
 __all__ = ["TrainRequest", "model_of", "train"]
 
@@ -51,28 +51,28 @@ class TrainRequest:
         source: As for `modgap.sources.open_source`.
         target: As for `modgap.targets.open_target`.
         overrides: Settings of the recipe as KEY=VALUE.
-        protocol: `honest` or `orca`, see `modgap.transfer.data.target_data`.
+        protocol: `validation` or `orca`, see `modgap.transfer.training_data.target_data`.
         seed: Of everything random.
         limit: At most so many samples of each split; None for all.
         input_size: Height and width of an image source's input in pixels; None for its own.
         device: auto, cpu, cuda or mps.
         weights: File or folder that overrides where the source's weights come from.
-        own: What data of one's own does not say of itself.
-        place: Folder in which the target's files lie.
+        custom_data: Description of custom data: kind, label column, groups and so on.
+        data_dir: Folder in which the target's files lie.
     """
 
     method: str
     source: str
     target: str
     overrides: tuple[str, ...] = ()
-    protocol: Literal["honest", "orca"] = "honest"
+    protocol: Literal["validation", "orca"] = "validation"
     seed: int = 0
     limit: int | None = None
     input_size: int | None = None
     device: str = "auto"
     weights: str | None = None
-    own: OwnData = field(default_factory=OwnData)
-    place: Path | None = None
+    custom_data: CustomData = field(default_factory=CustomData)
+    data_dir: Path | None = None
 
 
 def train(
@@ -101,7 +101,7 @@ def train(
     """
     began, how, among = time.perf_counter(), method(request.method), processes(request.device)
     _check(folder, among, resume, tensorboard)
-    target = open_target(request.target, own=request.own, place=request.place)
+    target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
     recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
     _say_unused(how, request.overrides)
     handle = open_source(request.source, weights=request.weights)
@@ -171,7 +171,7 @@ def model_of(
 
 
 def _set_statistics(embedder: nn.Module, data: TargetData) -> None:
-    """Running statistics of a new stem's batch normalisation from training samples, for stage 1 goes by them."""
+    """Running statistics of a new stem's batch normalization from training samples, for stage 1 goes by them."""
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in embedder.modules()):
         return
     rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]

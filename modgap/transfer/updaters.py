@@ -10,10 +10,10 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import chunks, shuffled
+from modgap.transfer.gradients import OuterLoss, Update, VirtualSteps, mona_update, task_update
 from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
-from modgap.transfer.task import Part, TaskLoss
-from modgap.transfer.updates import OuterLoss, Update, VirtualSteps, mona_update, task_update
+from modgap.transfer.task_loss import Part, TaskLoss
 
 __all__ = ["MonaUpdater", "TaskUpdater", "Updater"]
 

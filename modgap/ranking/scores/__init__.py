@@ -18,7 +18,7 @@ above the best on every target, with and without random weights among the source
 and values.
 """
 ORDER = (
-    "discrepancy", "discrepancy-calibrated", "discrepancy-montecarlo", "leep", "nce", "n-leep", "logme", "h-score",
+    "discrepancy", "discrepancy-ratio", "discrepancy-montecarlo", "leep", "nce", "n-leep", "logme", "h-score",
     "h-score-shrunk", "transrate", "gbc", "parc", "linear-probe", "knn", "otdd", "size", "source-error",
 )  # fmt: skip
 """As they are shown; others follow by name."""

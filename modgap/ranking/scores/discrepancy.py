@@ -4,8 +4,8 @@ import numpy as np
 
 from modgap.discrepancy import Estimate, estimate
 from modgap.errors import InputError
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, SHARE, Score
+from modgap.ranking.source_outputs import Evidence
 
 __all__ = ["SCORES"]
 
@@ -36,7 +36,7 @@ def _held_out(evidence: Evidence, seed: int) -> float:
 
 
 def _calibrated(evidence: Evidence, seed: int) -> float:
-    return _number(_found(evidence, "search", NULLS, seed).calibrated)
+    return _number(_found(evidence, "search", NULLS, seed).ratio_to_null)
 
 
 def _montecarlo(evidence: Evidence, seed: int) -> float:
@@ -50,7 +50,7 @@ SCORES = (
         bounds=SHARE, tasks=ALL_TASKS, needs_logits=True,
     ),
     Score(
-        "discrepancy-calibrated", "share got wrong by the best map over what permuted labels give",
+        "discrepancy-ratio", "share got wrong by the best map over what permuted labels give",
         "MoNA, ICML 2024, equation 3, calibrated", _calibrated, higher_is_better=False,
         bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
         needs_logits=True, usual=False,

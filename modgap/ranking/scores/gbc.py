@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.score import AT_MOST_ZERO, Score
+from modgap.ranking.source_outputs import Evidence
 
 __all__ = ["SCORE", "gbc"]
 

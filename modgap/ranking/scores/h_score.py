@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.score import Score
+from modgap.ranking.source_outputs import Evidence
 
 __all__ = ["SCORES", "h_score", "ledoit_wolf_shrinkage", "shrunk_h_score"]
 
@@ -25,12 +25,12 @@ def shrunk_h_score(evidence: Evidence) -> float:
     """
     moments = evidence.moments
     variances = moments.variances * (len(evidence) - 1) / len(evidence)
-    shrinkage = ledoit_wolf_shrinkage(moments.centred, variances)
-    shrunk = (1 - shrinkage) * variances + shrinkage * variances.sum() / moments.centred.shape[1]
+    shrinkage = ledoit_wolf_shrinkage(moments.centered, variances)
+    shrunk = (1 - shrinkage) * variances + shrinkage * variances.sum() / moments.centered.shape[1]
     return float((1 - shrinkage) * (_between(evidence) ** 2).sum(axis=0) @ _inverse(shrunk))
 
 
-def ledoit_wolf_shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
+def ledoit_wolf_shrinkage(centered: np.ndarray, variances: np.ndarray) -> float:
     """Ledoit and Wolf's (2004) weight of the identity, as scikit-learn's `ledoit_wolf_shrinkage`.
 
     It needs two sums of squares, of the rows' squared norms and of the covariance, and both are cheap once the
@@ -38,14 +38,14 @@ def ledoit_wolf_shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
     20,000 x 1,280 where this takes a twentieth).
 
     Args:
-        centred: Features minus their mean, shape (n, D).
+        centered: Features minus their mean, shape (n, D).
         variances: Of their principal components, with n below, shape (r,).
 
     Returns:
         In [0, 1]; 0 of constant features.
     """
-    n, width = centred.shape
-    fourth = ((centred**2).sum(axis=1) ** 2).sum() / n
+    n, width = centered.shape
+    fourth = ((centered**2).sum(axis=1) ** 2).sum() / n
     squared, total = (variances**2).sum(), variances.sum()
     noise, apart = (fourth - squared) / n, squared - total**2 / width
     return float(min(noise / apart, 1.0)) if noise > 0 and apart > 0 else 0.0
@@ -53,7 +53,7 @@ def ledoit_wolf_shrinkage(centred: np.ndarray, variances: np.ndarray) -> float:
 
 def _between(evidence: Evidence) -> np.ndarray:
     """Means of the classes, weighted, over the root of n - 1, on the principal components, shape (K, r)."""
-    means = _scaled_means(evidence.moments.centred, evidence.labels) / np.sqrt(max(1, len(evidence) - 1))
+    means = _scaled_means(evidence.moments.centered, evidence.labels) / np.sqrt(max(1, len(evidence) - 1))
     return means @ evidence.moments.components
 
 
@@ -61,10 +61,10 @@ def _inverse(variances: np.ndarray) -> np.ndarray:
     return np.divide(1, variances, out=np.zeros_like(variances), where=variances > 0)
 
 
-def _scaled_means(centred: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _scaled_means(centered: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean of each class times the root of its size, shape (K, D)."""
     counts = np.bincount(labels)
-    return np.stack([centred[labels == label].sum(axis=0) / np.sqrt(count) for label, count in enumerate(counts)])
+    return np.stack([centered[labels == label].sum(axis=0) / np.sqrt(count) for label, count in enumerate(counts)])
 
 
 SCORES = (

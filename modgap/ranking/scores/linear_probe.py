@@ -3,14 +3,14 @@
 import numpy as np
 import scipy.linalg
 
-from modgap.ranking.evidence import Evidence
-from modgap.ranking.folds import error_of, folds_of
+from modgap.ranking.cross_validation import error_of, folds_of
 from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
+from modgap.ranking.source_outputs import Evidence
 
 __all__ = ["SCORE", "cross_validated_ridge"]
 
 STRENGTHS = tuple(10.0**exponent for exponent in range(-3, 5))
-"""L2 strengths a sample, on standardised features."""
+"""L2 strengths a sample, on standardized features."""
 
 
 def cross_validated_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def cross_validated_ridge(features: np.ndarray, targets: np.ndarray, folds: np.n
 
 
 def _reduced(features: np.ndarray) -> np.ndarray:
-    """Standardised, and turned into as many dimensions as there are samples where there are more."""
+    """Standardized, and turned into as many dimensions as there are samples where there are more."""
     spread = features.std(axis=0)
     standard = (features - features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
     if standard.shape[1] <= len(standard):

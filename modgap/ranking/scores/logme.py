@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modgap.ranking.evidence import principal
 from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.source_outputs import principal
 
 __all__ = ["SCORE", "logme"]
 
@@ -19,7 +19,7 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     3 in place of -0.3).
 
     Args:
-        features: Shape (n, D), as they are, not centred.
+        features: Shape (n, D), as they are, not centered.
         targets: 0/1 of each class, or values, shape (n, M).
 
     Returns:

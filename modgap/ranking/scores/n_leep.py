@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.score import AT_MOST_ZERO, Score
 from modgap.ranking.scores.leep import leep
+from modgap.ranking.source_outputs import Evidence
 
 __all__ = ["SCORE", "n_leep"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from modgap.ranking.evidence import Evidence
 from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
+from modgap.ranking.source_outputs import Evidence
 from modgap.targets.splits import strata, stratified_subset
 
 __all__ = ["SCORE", "dataset_distance"]
@@ -14,7 +14,7 @@ ITERATIONS = 1_000_000
 
 
 def dataset_distance(features: np.ndarray, labels: np.ndarray, own: np.ndarray, classes: np.ndarray) -> float:
-    """Exact transport between two labelled sets (Alvarez-Melis and Fusi 2020).
+    """Exact transport between two labeled sets (Alvarez-Melis and Fusi 2020).
 
     The cost of a pair of samples is half the squared distance of their features and half the exact squared
     2-Wasserstein distance of their classes' features.
@@ -66,7 +66,7 @@ def _some(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarr
 
 
 SCORE = Score(
-    "otdd", "optimal transport distance of the target to labelled data of the source's own modality",
+    "otdd", "optimal transport distance of the target to labeled data of the source's own modality",
     "Alvarez-Melis and Fusi, NeurIPS 2020", _of, higher_is_better=False,
     bounds=AT_LEAST_ZERO, tasks=ALL_TASKS, needs_surrogate=True,
     usual=False,

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from modgap.ranking.evidence import Evidence, principal
 from modgap.ranking.score import ALL_TASKS, Score
+from modgap.ranking.source_outputs import Evidence, principal
 from modgap.targets.splits import stratified_subset
 
 __all__ = ["SCORE", "parc"]
@@ -36,9 +36,9 @@ def parc(features: np.ndarray, targets: np.ndarray) -> float:
 
 def _apart(rows: np.ndarray) -> np.ndarray:
     """1 - Pearson's correlation of all pairs of rows; of a constant row with any other 1."""
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = centred / np.where(norms > 0, norms, 1)
+    centered = rows - rows.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    unit = centered / np.where(norms > 0, norms, 1)
     # Labels tie; a last bit of rounding must not part them.
     return np.round(1 - unit @ unit.T, DECIMALS)
 
@@ -49,9 +49,9 @@ def _of(evidence: Evidence, seed: int) -> float:
     if len(evidence) > MOST_SAMPLES:
         return _of(evidence.only(np.sort(np.random.default_rng(seed).permutation(len(evidence))[:MOST_SAMPLES])), seed)
     features = np.asarray(evidence.features, np.float64)
-    centred = features - features.mean(axis=0)
-    spread = centred.std(axis=0)
-    standard = centred[:, spread > 0] / spread[spread > 0]
+    centered = features - features.mean(axis=0)
+    spread = centered.std(axis=0)
+    standard = centered[:, spread > 0] / spread[spread > 0]
     if not standard.shape[1]:
         return 0.0
     if standard.shape[1] > MOST_COMPONENTS:

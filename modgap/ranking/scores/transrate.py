@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from modgap.ranking.evidence import Moments
 from modgap.ranking.score import Score
+from modgap.ranking.source_outputs import Moments
 
 __all__ = ["SCORE", "transrate"]
 
@@ -23,7 +23,7 @@ def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) ->
     """
     counts, n = np.bincount(labels), len(labels)
     whole = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
-    within = [_rate(moments.centred[labels == label], epsilon) for label in range(len(counts))]
+    within = [_rate(moments.centered[labels == label], epsilon) for label in range(len(counts))]
     return float(whole - counts / n @ np.array(within))
 
 

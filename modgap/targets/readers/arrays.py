@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
+from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, npy_header, refusing_broken
+from modgap.targets.file_layout import one_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, peek_hdf5
-from modgap.targets.layout import one_file
-from modgap.targets.mapped import map_npy, map_npz, map_safetensors, npy_header, refusing_broken
 from modgap.targets.samples import SPLITS, ArraySamples, JoinedSamples, Samples, Table
 from modgap.targets.shaping import shaped, split_codes
 from modgap.targets.splits import held_out

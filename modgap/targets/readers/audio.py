@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modgap.targets.layout import by_class, files_below, one_file
+from modgap.targets.file_layout import by_class, files_below, one_file
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.layout import files_by_split, one_file
+from modgap.targets.file_layout import files_by_split, one_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SoundFiles
 

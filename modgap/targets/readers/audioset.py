@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.layout import files_below, files_by_split, one_file
+from modgap.targets.file_layout import files_below, files_by_split, one_file
 from modgap.targets.readers.audio_csv import multi_hot
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles

@@ -1,4 +1,4 @@
-"""Words with entity tags, one a line in columns, as in CoNLL-2003: each labelled word is a sample."""
+"""Words with entity tags, one a line in columns, as in CoNLL-2003: each labeled word is a sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.layout import files_by_split
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import Table, TextSamples
-from modgap.targets.words import WordInText
+from modgap.targets.word_in_context import WordInText
 
 __all__ = ["OUTSIDE", "read"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.file_layout import one_file
 from modgap.targets.hdf5_arrays import open_hdf5, refusing_broken_hdf5
-from modgap.targets.layout import one_file
 from modgap.targets.samples import SPLITS, Table
 
 if TYPE_CHECKING:

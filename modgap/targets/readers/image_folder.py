@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from modgap.errors import InputError
-from modgap.targets.layout import by_class, files_below, one_file
+from modgap.targets.file_layout import by_class, files_below, one_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "image_files", "read"]

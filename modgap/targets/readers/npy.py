@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.mapped import map_npy, npy_header
-from modgap.targets.pickles import read_pickle
+from modgap.storage.mmap_arrays import map_npy, npy_header
+from modgap.targets.plain_pickles import read_pickle
 from modgap.targets.samples import SPLITS, JoinedSamples, Table
 from modgap.targets.shaping import class_numbers, shaped, split_codes
 from modgap.targets.splits import held_out

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.pickles import read_pickles
+from modgap.targets.plain_pickles import read_pickles
 from modgap.targets.samples import SPLITS, JoinedSamples, Table
 from modgap.targets.shaping import class_numbers, item, shaped, split_codes
 from modgap.targets.splits import drawn_test, held_out

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.pickles import convert_pickles, read_pickle
+from modgap.targets.plain_pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.shaping import item, split_codes
 from modgap.targets.splits import held_out
@@ -29,7 +29,7 @@ def read(
 
     Samples are (57, L, L) float32 for a protein of L residues: for each of 27 features of residues the matrix with
     the feature along its columns, then along its rows; then 3 features of pairs. Targets are (1, L, L), the distances
-    between C-beta atoms in angstrom, at least 1, with the diagonal between its neighbours.
+    between C-beta atoms in angstrom, at least 1, with the diagonal between its neighbors.
 
     Args:
         files: Under `train`, `val` or `test` a folder with `features/NAME.pkl` and `distance/NAME-cb.npy`, and under
@@ -136,7 +136,7 @@ class _Distances:
 
 
 def _smooth_diagonal(distances: np.ndarray) -> None:
-    """Set each distance of a residue to itself to the mean of those to its neighbours along the row."""
+    """Set each distance of a residue to itself to the mean of those to its neighbors along the row."""
     below, above = np.diagonal(distances, -1), np.diagonal(distances, 1)
     inner = np.arange(1, len(distances) - 1)
     diagonal = (below[:-1] + above[1:]) / 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.mapped import map_npy
+from modgap.storage.mmap_arrays import map_npy
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.shaping import split_codes
 from modgap.targets.splits import held_out

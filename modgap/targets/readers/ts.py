@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.layout import files_by_split
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["read"]

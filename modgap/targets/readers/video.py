@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.targets.layout import by_class, files_below, files_by_split, one_file
+from modgap.targets.file_layout import by_class, files_below, files_by_split, one_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "read"]

@@ -10,15 +10,15 @@ __all__ = ["apply"]
 
 
 def apply(table: Table) -> Table:
-    """Standardise every sample by itself, lazily; one whose values are all equal becomes 0.
+    """Standardize every sample by itself, lazily; one whose values are all equal becomes 0.
 
     Args:
         table: Samples of any shape.
     """
-    return replace(table, samples=MappedSamples(table.samples, _standardised))
+    return replace(table, samples=MappedSamples(table.samples, _standardized))
 
 
-def _standardised(sample: np.ndarray) -> np.ndarray:
+def _standardized(sample: np.ndarray) -> np.ndarray:
     values = np.asarray(sample, np.float64)
-    centred = values - values.mean()
-    return (centred / (values.std() or 1)).astype(np.float32)
+    centered = values - values.mean()
+    return (centered / (values.std() or 1)).astype(np.float32)

@@ -15,7 +15,7 @@ SLOW, FASTER = 1e-3, 10
 
 
 def _defaults(manifest: Manifest) -> Mapping[str, Any]:
-    """Its code's settings of stage 1: the optimiser of stage 2, faster where that is slow."""
+    """Its code's settings of stage 1: the optimizer of stage 2, faster where that is slow."""
     given = FullStage().model_dump() if manifest.training is None else manifest.training.model_dump(exclude_none=True)
     settings: dict[str, Any] = {"epochs": given.get("stage1_epochs", EPOCHS)}
     settings |= {name: given[name] for name in ("optimizer", "weight_decay", "momentum") if name in given}

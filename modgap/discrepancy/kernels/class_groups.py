@@ -1,0 +1,148 @@
+"""How many samples a group of two or three target classes can get right at most.
+
+wins[k][c, d] counts the samples of target class k whose logit of source class c beats that of d. A pair
+of target classes has its optimum in two such tables. For a triple they give a bound: of the samples in
+which c must beat d and e, no more are right than beat the worse of the two. Nodes (c, d) are taken from
+the highest bound down, and where it exceeds the best found, each e is counted sample by sample.
+"""
+
+import numpy as np
+from numba import njit
+
+from modgap.discrepancy.kernels.enumeration import count_above, count_below
+
+__all__ = ["best_pair", "best_partition", "count_wins", "refine_triple", "triple_bounds"]
+
+
+@njit(cache=True, nogil=True)
+def count_wins(ranks, start, stop, wins):
+    """Rows start..stop of wins (C, C) and their mirror images, from ranks (C, E) of one target class."""
+    size = ranks.shape[1]
+    for c in range(start, stop):
+        for d in range(c):
+            wins[c, d] = count_below(ranks[c], ranks[d])
+            wins[d, c] = size - wins[c, d]
+
+
+@njit(cache=True, nogil=True)
+def best_pair(wins, others, size, other_size):
+    """Most matches of two target classes of these sizes, over all two source classes."""
+    highest, lowest = -other_size, size
+    for c in range(len(wins)):
+        for d in range(c):
+            more = wins[c, d] - others[c, d]
+            highest, lowest = max(highest, more), min(lowest, more)
+    return max(other_size + highest, size - lowest)
+
+
+@njit(nogil=True)
+def _bound(first, second, third, total, c, d, limits):
+    """Bounds (C,) on the matches of the triple under (c, d, e) for all e; `total` is class three's size."""
+    own, other = first[c, d], second[d, c]
+    of_c, of_d, from_c, from_d = first[c], second[d], third[c], third[d]
+    for e in range(len(limits)):
+        won = min(own, of_c[e]) + min(other, of_d[e])
+        limits[e] = won + total - max(from_c[e], from_d[e])
+    limits[c] = limits[d] = 0
+
+
+@njit(cache=True, nogil=True)
+def triple_bounds(first, second, third, total, start, stop, bounds):
+    """Largest bound over e of each node (c, d), for c from start to stop, into bounds (C, C)."""
+    limits = np.empty(len(first), np.int32)
+    for c in range(start, stop):
+        for d in range(len(first)):
+            bounds[c, d] = 0
+            if c != d:
+                _bound(first, second, third, total, c, d, limits)
+                most = limits[0]
+                for e in range(1, len(limits)):
+                    most = max(most, limits[e])
+                bounds[c, d] = most
+
+
+@njit(nogil=True)
+def _cuts(ranks, cuts, c, d, limits):
+    """What e's rank must exceed (class one, class two) or stay below (class three), sample by sample."""
+    never = np.iinfo(limits.dtype).max
+    for i in range(limits.size):
+        high, low = ranks[c, i], ranks[d, i]
+        if i < cuts[1]:
+            limits[i] = high if high < low else never
+        elif i < cuts[2]:
+            limits[i] = low if low < high else never
+        else:
+            limits[i] = min(high, low)
+
+
+@njit(nogil=True)
+def _matches(ranks, cuts, e, limits):
+    right = count_above(ranks[e, : cuts[2]], limits[: cuts[2]])
+    return right + count_below(ranks[e, cuts[2] :], limits[cuts[2] :])
+
+
+@njit(cache=True, nogil=True)
+def refine_triple(ranks, cuts, first, second, third, nodes, most):
+    """Most matches at these nodes (c C + d), or `most` if that is more: all e above it are counted.
+
+    ranks (C, E): samples of classes one, two and three in cuts[0]..cuts[1] and so on.
+    """
+    sources, total = len(ranks), cuts[3] - cuts[2]
+    bounds, limits = np.empty(sources, np.int32), np.empty(ranks.shape[1], ranks.dtype)
+    for node in nodes:
+        c, d = node // sources, node % sources
+        _bound(first, second, third, total, c, d, bounds)
+        fresh = True
+        for e in range(sources):
+            if bounds[e] > most:
+                if fresh:
+                    _cuts(ranks, cuts, c, d, limits)
+                    fresh = False
+                most = max(most, _matches(ranks, cuts, e, limits))
+    return most
+
+
+@njit(inline="always")
+def _lowest(members):
+    k = 0
+    while not members >> k & 1:
+        k += 1
+    return k
+
+
+@njit(nogil=True)
+def _fill_partitions(pairs, triples, least, groups):
+    """Least total weight of each set of classes, and the group of its lowest class in that partition."""
+    classes = len(pairs)
+    for members in range(1, len(least)):
+        k = _lowest(members)
+        for j in range(k + 1, classes):
+            if not members >> j & 1:
+                continue
+            rest = members ^ (1 << k) ^ (1 << j)
+            if least[rest] + pairs[k, j] < least[members]:
+                least[members] = least[rest] + pairs[k, j]
+                groups[members] = 1 << k | 1 << j
+            for m in range(j + 1, classes):
+                left = rest ^ (1 << m)
+                if rest >> m & 1 and least[left] + triples[k, j, m] < least[members]:
+                    least[members] = least[left] + triples[k, j, m]
+                    groups[members] = 1 << k | 1 << j | 1 << m
+
+
+@njit(cache=True, nogil=True)
+def best_partition(pairs, triples):
+    """Partition of K classes into pairs and triples of least total weight: each group's set as bits.
+
+    pairs (K, K) and triples (K, K, K) are read at increasing indices.
+    """
+    every = (1 << len(pairs)) - 1
+    least = np.full(every + 1, np.int64(1) << 60, np.int64)
+    groups = np.zeros(every + 1, np.int64)
+    least[0] = 0
+    _fill_partitions(pairs, triples, least, groups)
+    chosen, members = [np.int64(0) for _ in range(0)], every
+    while members:
+        chosen.append(groups[members])
+        members ^= groups[members]
+    return chosen

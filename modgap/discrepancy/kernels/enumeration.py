@@ -1,0 +1,81 @@
+"""The exact optimum by trying every injective map, where there are not too many.
+
+With samples sorted by label and ranks stored class by class, all maps that agree on the first K - 1
+classes are counted together: what these predict is worked out once, then each last class costs one
+comparison a sample, 64 samples at a time.
+"""
+
+import numpy as np
+from numba import njit
+
+from modgap.discrepancy.kernels.simd import load_64, lower_lanes, popcount
+
+__all__ = ["best_of_prefixes", "count_above", "count_below"]
+
+
+@njit(nogil=True)
+def count_below(values, limits):
+    """How often values[i] < limits[i], for contiguous arrays of one unsigned type."""
+    total, whole = np.int64(0), len(values) - len(values) % 64
+    for i in range(0, whole, 64):
+        total += popcount(lower_lanes(load_64(values, i), load_64(limits, i)))
+    for i in range(whole, len(values)):
+        total += values[i] < limits[i]
+    return total
+
+
+@njit(nogil=True)
+def count_above(values, limits):
+    """How often values[i] > limits[i]."""
+    return count_below(limits, values)
+
+
+@njit(nogil=True)
+def _unrank(index, sources, prefix, pool):
+    """Write the index-th injective prefix, in lexicographic order; leave the unused classes in pool."""
+    size, left = len(prefix), 1
+    for j in range(sources):
+        pool[j] = j
+    for j in range(1, size):
+        left *= sources - j
+    for j in range(size):
+        place = index // left
+        index -= place * left
+        prefix[j] = pool[place]
+        pool[place : sources - j - 1] = pool[place + 1 : sources - j]
+        left //= max(1, sources - j - 1)
+
+
+@njit(nogil=True)
+def _set_limits(ranks, bounds, prefix, limits):
+    """Best rank among the prefix, but for samples it gets wrong a rank that nothing exceeds."""
+    limits[:] = ranks[prefix[0]]
+    for j in range(1, len(prefix)):
+        for i in range(len(limits)):
+            limits[i] = min(limits[i], ranks[prefix[j], i])
+    never = np.iinfo(limits.dtype).max
+    for k in range(len(prefix)):
+        for i in range(bounds[k], bounds[k + 1]):
+            if ranks[prefix[k], i] != limits[i]:
+                limits[i] = never
+
+
+@njit(cache=True, nogil=True)
+def best_of_prefixes(ranks, bounds, start, stop, best):
+    """Most matches of the maps with prefixes start..stop; the first map that has them goes into best (K,).
+
+    ranks (C, E) with samples sorted by label, label k in bounds[k]..bounds[k + 1].
+    """
+    sources, last = len(ranks), bounds[-2]
+    prefix, pool = np.empty(len(best) - 1, np.int64), np.empty(sources, np.int64)
+    limits, most = np.empty(ranks.shape[1], ranks.dtype), -1
+    for index in range(start, stop):
+        _unrank(index, sources, prefix, pool)
+        _set_limits(ranks, bounds, prefix, limits)
+        for j in range(sources - len(prefix)):
+            column = ranks[pool[j]]
+            matches = count_above(column[:last], limits[:last]) + count_below(column[last:], limits[last:])
+            if matches > most:
+                most = matches
+                best[:-1], best[-1] = prefix, pool[j]
+    return most

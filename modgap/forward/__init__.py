@@ -1,0 +1,1 @@
+"""The pass of samples through a source: preparation, batches, heads, logits."""

@@ -1,0 +1,257 @@
+"""What a pass over a target's samples needs: which samples, how they enter the source, and what head it has."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from modgap import __version__
+from modgap.errors import InputError, UsageError
+from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.label_space import checked_class_count, label_space
+from modgap.sources import Source, SourceHandle
+from modgap.storage.cache import key_of
+from modgap.targets import SPLITS, Samples, Table, Target, open_target
+from modgap.targets.splits import strata, stratified_subset
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LogitsRequest", "Prepared", "TrainedEmbedder", "chosen_samples", "prepare", "surrogate_of"]
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class LogitsRequest:
+    """Which logits are wanted, and how to compute them.
+
+    Attributes:
+        split: `all`, or one of train, val and test.
+        limit: A stratified choice of so many samples; None for all.
+        seed: Seed of that choice.
+        input_size: Height and width of the source's input in pixels; None for its own.
+        representation: How series become images; None for the manifest's way.
+        dtype: float32, or bfloat16 or float16 for mixed precision.
+        device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
+        batch_size: Samples at a time; None finds it.
+        head: `own`, or `probe:SURROGATE` for a linear probe fitted on that target, whose training samples are not
+            judged by it; `none` for features alone.
+        compared: Target classes that will be compared at a time; None for all. More classes than the
+            source has are refused before the model runs, unless fewer are compared.
+    """
+
+    split: str = "all"
+    limit: int | None = None
+    seed: int = 0
+    input_size: int | None = None
+    representation: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    batch_size: int | None = None
+    head: str = "own"
+    compared: int | None = None
+
+
+class TrainedEmbedder(Protocol):
+    """A target embedder that was trained, to stand in for the source's own."""
+
+    @property
+    def fingerprint(self) -> dict:
+        """What decides its outputs, and which samples it saw."""
+
+    def embedding(self, table: Table) -> Embedding:
+        """How samples become what it takes."""
+
+    def adapt(self, source: Source) -> Source:
+        """The source with this embedder before its own encoder and head."""
+
+    def unseen(self, table: Table) -> np.ndarray:
+        """Rows of the samples that its training did not see."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a pass over the samples needs.
+
+    Attributes:
+        source: The model, with the head that was asked for.
+        samples: Of the target.
+        rows: Numbers of the samples wanted, shape (N,).
+        embedding: How they enter the source.
+        device: Where the model runs.
+        labels: Their classes, shape (N,) or (N, K).
+        groups: Their records or subjects, shape (N,); None where each is its own.
+        table: The target as it was read.
+        target_classes: Names of the classes.
+        provenance: What is run on what.
+    """
+
+    source: Source
+    samples: Samples
+    rows: np.ndarray
+    embedding: Embedding
+    device: "torch.device"
+    labels: np.ndarray
+    groups: np.ndarray | None
+    table: Table
+    target_classes: tuple[str, ...]
+    provenance: dict
+
+    def batches(self, request: LogitsRequest) -> Iterator[np.ndarray]:
+        """What the model gives for the samples, batch by batch, float32 (B, outputs)."""
+        from modgap.forward.source_pass import logit_batches
+
+        return logit_batches(
+            self.source, self.samples, self.rows, self.embedding, device=self.device, batch_size=request.batch_size,
+            dtype=request.dtype,
+        )  # fmt: skip
+
+
+def prepare(
+    handle: SourceHandle, target: Target, request: LogitsRequest, wanted: dict, embedder: TrainedEmbedder | None = None
+) -> Prepared:
+    """Read the target, choose its samples, load the source, and see that they fit.
+
+    Args:
+        handle: The source.
+        target: The target.
+        request: Which samples, at what size, with which head.
+        wanted: What decides the outcome, for the record.
+        embedder: One that was trained, in place of the source's own.
+
+    Raises:
+        InputError: When the data, the weights or the labels cannot be used.
+        UsageError: When options do not apply.
+    """
+    from modgap.forward.source_pass import choose_device
+
+    device = choose_device(request.device)
+    table, rows, labels, groups = chosen_samples(target, request, embedder)
+    source = handle.load(request.input_size, head=request.head == "own")
+    if embedder is None:
+        embedding = native_embedding(target.manifest.input, table, source.input, request.representation)
+    source, head = _with_head(source, request, device)
+    if embedder is not None:
+        source, embedding = embedder.adapt(source), embedder.embedding(table)
+    n_classes = label_space(labels).n_classes
+    if request.head != "none":
+        checked_class_count(request.compared or n_classes, len(source.class_names))
+    if len(table.classes or ()) < n_classes:
+        raise InputError(f"expected labels of {len(table.classes or ())} classes, got {n_classes}")
+    return Prepared(
+        source, table.samples, rows, embedding, device, labels, groups, table,
+        tuple(str(name) for name in table.classes or ())[:n_classes],
+        _provenance(wanted, source, embedding, device.type) | {"head": head},
+    )  # fmt: skip
+
+
+def chosen_samples(
+    target: Target, request: LogitsRequest, embedder: TrainedEmbedder | None = None
+) -> tuple[Table, np.ndarray, np.ndarray, np.ndarray | None]:
+    """The target as read, the numbers of the samples that were asked for, their labels and groups.
+
+    Raises:
+        InputError: When there are none, or a class has none among them.
+    """
+    table = target.read()
+    named = request.head not in ("own", "none")
+    rows = _chosen_rows(
+        table, request, embedder, fitted=named and surrogate_of(request).fingerprint == target.fingerprint
+    )
+    labels = table.known_labels[rows]
+    _refuse_absent_classes(table, labels, request, embedder)
+    return table, rows, labels, table.groups["groups"][rows].astype(np.int64) if table.groups else None
+
+
+def _with_head(source: Source, request: LogitsRequest, device: "torch.device") -> tuple[Source, str | dict]:
+    """The source with the head asked for, and what is recorded of that."""
+    if request.head in ("own", "none"):
+        return source, request.head
+    from modgap.forward.probe_head import with_probe_head
+
+    source, fitted = with_probe_head(
+        source, surrogate_of(request), device=device, batch_size=request.batch_size, dtype=request.dtype
+    )  # fmt: skip
+    return source, asdict(fitted)
+
+
+def surrogate_of(request: LogitsRequest) -> Target:
+    """The labeled data that a head is to be fitted on.
+
+    Raises:
+        UsageError: When the request's head is another.
+    """
+    kind, _, name = request.head.partition(":")
+    if kind != "probe" or not name:
+        raise UsageError(f"expected --head own or probe:SURROGATE, got {request.head!r}")
+    return open_target(name)
+
+
+def _chosen_rows(
+    table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None, *, fitted: bool = False
+) -> np.ndarray:
+    rows = np.arange(len(table)) if embedder is None else embedder.unseen(table)
+    if fitted:
+        rows = _unfitted(rows, table, request)
+    if request.split != "all":
+        rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(request.split)]
+    if len(rows) == 0:
+        seen = " that the embedder's training did not see" if embedder else ""
+        raise InputError(f"expected at least one sample in split {request.split}{seen}, got none")
+    if request.limit and request.limit < len(rows):
+        rows = rows[stratified_subset(strata(table.known_labels[rows]), request.limit, request.seed)]
+    return rows
+
+
+def _unfitted(rows: np.ndarray, table: Table, request: LogitsRequest) -> np.ndarray:
+    """Without the samples that the head was fitted on, where it was fitted on this very target."""
+    train = SPLITS.index("train")
+    if request.split == "train":
+        raise UsageError(
+            f"--head {request.head} is fitted on the training samples of this target, which would judge itself; "
+            "use --split test"
+        )
+    log.warning("--head %s is fitted on this target's training samples; they are left out", request.head)
+    return rows[np.asarray(table.splits)[rows] != train]
+
+
+def _refuse_absent_classes(
+    table: Table, labels: np.ndarray, request: LogitsRequest, embedder: TrainedEmbedder | None
+) -> None:
+    """Choosing samples must not change which classes there are."""
+    if labels.ndim == 1:
+        absent = np.setdiff1d(table.known_labels, labels)
+    else:
+        absent = np.flatnonzero(table.known_labels.any(axis=0) & ~labels.any(axis=0))
+    if len(absent):
+        names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
+        chosen = f"split {request.split}" + (f" with --limit {request.limit}" if request.limit else "")
+        unseen = " that the embedder's training did not see" if embedder else ""
+        way_out = "use --split all or a larger --limit"
+        if embedder and request.split == "all" and not request.limit:
+            way_out = "leave more samples to its test"
+        raise InputError(
+            f"expected samples{unseen} of all classes, {chosen} has none of {len(absent)} of them ({names}); {way_out}"
+        )
+
+
+def _provenance(wanted: dict, source: Source, embedding: Embedding, device: str) -> dict:
+    own = source.input
+    files = wanted["target"]["files"]
+    return {
+        "modgap": __version__,
+        "source": wanted["source"],
+        "target": {"manifest": key_of(wanted["target"]["manifest"]), "files": files},
+        "samples": {"split": wanted["split"], "limit": wanted["limit"]},
+        "embedding": {
+            "embedder": wanted.get("embedder", "native"),
+            **embedding.to_dict(),
+            **own.to_dict(),
+        },
+        "source_notes": dict(source.notes),
+        "dtype": wanted["dtype"],
+        "device": device,
+    }

@@ -1,0 +1,1 @@
+"""How samples of any modality become input of any source."""

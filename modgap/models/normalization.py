@@ -1,0 +1,52 @@
+"""Layers of normalization: which they are, and what scale they give."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["is_normalization", "last_normalization", "normalization_parameters", "output_scale"]
+
+
+def is_normalization(module: nn.Module) -> bool:
+    """Whether it is a layer of normalization, torch's or a library's own, with or without parameters.
+
+    Libraries define root-mean-square and other norms of their own, which share no class but the word in their name.
+    """
+    return "Norm" in type(module).__name__ or isinstance(
+        module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _BatchNorm | nn.InstanceNorm2d
+    )
+
+
+def normalization_parameters(encoder: nn.Module) -> list[str]:
+    """Names of the affine parameters of all layers of normalization, in the encoder's order.
+
+    They are all of the encoder that the method `fpt` trains (Lu et al. 2022, Frozen Pretrained Transformers).
+
+    Example:
+        >>> normalization_parameters(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))
+        ['1.weight', '1.bias']
+    """
+    return [
+        f"{path}.{name}" if path else name
+        for path, module in encoder.named_modules()
+        if is_normalization(module)
+        for name, _ in module.named_parameters(recurse=False)
+    ]
+
+
+def last_normalization(module: nn.Module) -> nn.Module | None:
+    """The layer of normalization that comes after all other layers with parameters, if one does."""
+    layers = [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
+    return layers[-1] if layers and is_normalization(layers[-1]) else None
+
+
+def output_scale(norm: nn.Module) -> float:
+    """Root mean square of what a layer of normalization gives, by its gain and shift."""
+    layer: Any = norm
+    with torch.no_grad():
+        square = layer.weight.double().square().mean()
+        if getattr(layer, "bias", None) is not None:
+            square = square + layer.bias.double().square().mean()
+    return float(square.sqrt())

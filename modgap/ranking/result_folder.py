@@ -1,0 +1,35 @@
+"""A folder of a ranking: record, table and figure."""
+
+import os
+from pathlib import Path
+
+from modgap.errors import InputError
+from modgap.figure_style import save
+from modgap.ranking.figures import ranking_figure
+from modgap.ranking.report import to_csv, to_json
+from modgap.ranking.types import Ranking
+
+__all__ = ["RECORD", "write_folder"]
+
+RECORD = "ranking.json"
+
+
+def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
+    """Write ranking.json, ranking.csv and, where a source has a score, ranking.png; returns their paths.
+
+    Raises:
+        InputError: When the disk refuses.
+    """
+    written = []
+    try:
+        for name, text in (("ranking.csv", to_csv(ranking)), (RECORD, to_json(ranking) + "\n")):
+            temporary = folder / f".{name}-{os.getpid()}.part"
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, folder / name)
+            written.append(folder / name)
+        if (ranking.tables[ranking.by].all.ranks > 0).any():
+            save(ranking_figure(ranking), folder / "ranking.png")
+            written.append(folder / "ranking.png")
+    except OSError as error:
+        raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
+    return written

@@ -1,0 +1,117 @@
+"""Load a transformers model: which family its class is of, its weights read safely, its source made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto import modeling_auto as auto
+
+from modgap.errors import InputError, UsageError
+from modgap.sources.hf.files import ModelFiles
+from modgap.sources.hf.library import quiet, telling
+from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
+from modgap.sources.source import Source, headless
+from modgap.sources.timm.handle import RANDOM_SEED, read_weights
+
+__all__ = ["family_of", "load"]
+
+FAMILIES: dict[str, Mapping] = {
+    "image classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "audio classification": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
+    "contrastive": {"clip": CONTRASTIVE},
+    "masked language model": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "sequence classification": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    "token classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    "encoder": auto.MODEL_MAPPING_NAMES,
+}
+"""Classes by family, as the library itself lists them; the first family that has a class is its own."""
+INPUTS = {"pixel_values": "image", "input_ids": "text", "input_values": "audio", "input_features": "audio"}
+UNUSED = ("pooler.",)
+"""Beginnings of tensors that a bare encoder may lack, since nothing here uses them untrained."""
+
+
+def family_of(architecture: str) -> str:
+    """The family that a class of transformers belongs to.
+
+    Raises:
+        UsageError: When it is not one of those that can be a source.
+
+    Example:
+        >>> family_of("SwinForImageClassification"), family_of("Wav2Vec2ForSequenceClassification")
+        ('image classification', 'audio classification')
+    """
+    for family, names in FAMILIES.items():
+        for listed in names.values():
+            if architecture == listed or (isinstance(listed, tuple | list) and architecture in listed):
+                return family
+    raise UsageError(
+        f"transformers class {architecture!r} cannot be a source; there are: {', '.join(FAMILIES)} "
+        "(of CLIP's kind CLIPModel alone)"
+    )
+
+
+def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
+    """The source that the spec names.
+
+    Raises:
+        InputError: When files are missing, broken, or do not fit.
+        UsageError: When the class cannot be a source, has no head where one is needed, or takes no such size.
+    """
+    architecture = spec.class_name()
+    family = family_of(architecture)
+    if family == "encoder" and head:
+        raise headless(spec.name)
+    with quiet():
+        model, untrained = _model(spec, architecture, family)
+        kind = INPUTS.get(getattr(model, "main_input_name", ""))
+        if getattr(model.config, "is_encoder_decoder", False) or kind is None:
+            raise UsageError(f"{architecture} is no encoder of images, text or sound, and cannot be a source")
+        # Imported one at a time: the library's image processing takes seconds, and text needs none of it.
+        if family == "contrastive":
+            from modgap.sources.hf.clip import contrastive_source
+
+            return contrastive_source(spec, model, input_size)
+        if kind == "text":
+            from modgap.sources.hf.text import text_source
+
+            return text_source(spec, model, family, input_size)
+        from modgap.sources.hf.stem import stem_source
+
+        return stem_source(spec, model, kind, family, input_size, pooler=not untrained)
+
+
+def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]]:
+    """The model in evaluation mode, and the tensors of it that the weights do not have."""
+    files = spec.files
+    configuration = files.configuration()
+    if "quantization_config" in configuration:
+        raise UsageError(f"{spec.name} has quantized weights; use the model that they were made from")
+    cls = getattr(transformers, architecture)
+    with telling(f"transformers cannot make {architecture} from {files.described() / 'config.json'}"):
+        config = cls.config_class.from_pretrained(files.described())
+        if spec.control:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(RANDOM_SEED)
+                return cls(config).float().eval(), []
+    state = _weights(files)
+    with telling(f"weights of {spec.name} do not fit {architecture}"):
+        model, report = cls.from_pretrained(
+            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
+        )
+    untrained = sorted(report["missing_keys"])
+    allowed = UNUSED if family == "encoder" else ()
+    missing = [name for name in untrained if not name.startswith(allowed)] if allowed else untrained
+    if missing or report["mismatched_keys"]:
+        raise InputError(
+            f"weights of {spec.name} do not fit {architecture}: {len(missing)} tensors missing, "
+            f"{len(report['mismatched_keys'])} of another shape (first: {[*missing, *report['mismatched_keys']][0]})"
+        )
+    return model.eval(), untrained
+
+
+def _weights(files: ModelFiles) -> dict:
+    state: dict = {}
+    for path in files.weight_files():
+        state |= read_weights(path)
+    return state

@@ -1,0 +1,1 @@
+"""Sources from the timm library, and packaged weights of timm architectures."""

@@ -1,0 +1,1 @@
+"""Files that modgap keeps: cache, digests, atomic writes, memory maps."""
