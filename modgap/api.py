@@ -1,18 +1,16 @@
 """From names to a discrepancy: source and target in, report out."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
+from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_source
 from modgap.targets import CustomData, Target, open_target
 
 __all__ = ["measure", "measure_logits"]
-
-Progress = Callable[[str, float], None]
 
 
 def measure(

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -20,6 +20,7 @@ from modgap.discrepancy.kway import checked_k_way, k_way
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.label_space import LabelSpace, checked_class_count, label_space
+from modgap.progress import Progress
 
 __all__ = ["estimate"]
 
@@ -28,8 +29,6 @@ LONG = 20.0
 """Seconds of permuted repeats that are announced before they run."""
 
 log = logging.getLogger("modgap")
-
-Progress = Callable[[str, float], None]
 
 
 def estimate(

@@ -1,7 +1,7 @@
 """Features of a surrogate through the source's own embedder and an encoder, layer by layer, kept in the cache."""
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from modgap import __version__
 from modgap.distortion.encoders import Encoder
 from modgap.errors import unknown_name
 from modgap.forward.source_pass import choose_device, logit_batches
+from modgap.progress import Progress
 from modgap.sources import Parts, Source
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import RowSink, sound_entry
@@ -26,8 +27,6 @@ OUTPUT = "output"
 """Name of the encoder's own output among the layers."""
 BLOCKS = ("Block", "Layer", "Bottleneck", "Residual", "SeparableConv")
 """In the names of classes that libraries stack encoders from."""
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What runs did to a source's knowledge: probes and similarity of their encoders on surrogates (MoNA, section 2.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from modgap.distortion.similarity import SimilarityResult, similarity
 from modgap.distortion.statistics import PairedDifference, paired_difference
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
 from modgap.errors import UsageError
+from modgap.progress import Progress
 from modgap.sources import Source, SourceHandle, open_source
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_order
@@ -24,8 +25,6 @@ __all__ = ["DistortionRequest", "Reading", "SurrogateReadings", "distortion"]
 TRAIN_SHARE = 2 / 3
 DIVISION_SEED = 0
 """Of the samples that probes are fitted on: one for all, so that encoders are compared on the same test samples."""
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

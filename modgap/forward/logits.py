@@ -1,7 +1,6 @@
 """Source model x target data -> logits, computed once and kept in the cache."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import numpy as np
 from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.preparation import LogitsRequest, TrainedEmbedder, prepare, surrogate_of
+from modgap.progress import Progress
 from modgap.sources import SourceHandle
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import RowSink, sound_entry
 from modgap.targets import Target
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_from_file", "source_logits"]
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """A source's features and logits on the target's samples in one pass, kept in the cache."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.preparation import LogitsRequest, Prepared, chosen_samples, prepare, surrogate_of
 from modgap.forward.source_pass import choose_device
+from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import Evidence
 from modgap.ranking.source_patterns import with_size
@@ -28,7 +28,6 @@ __all__ = ["Extracted", "class_names_of", "evidence_of", "extract"]
 KIND = "evidence"
 SURROGATE_SAMPLES, OWN_BATCH = 1000, 16
 
-Progress = Callable[[str, float], None]
 log = logging.getLogger("modgap")
 
 

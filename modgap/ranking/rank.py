@@ -1,7 +1,7 @@
 """Rank sources by how well they suit a target: features once a source, then scores on all samples and on halves."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted, evidence_of
 from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
@@ -40,7 +41,6 @@ BASELINES = ("size", "source-error")
 """Scores that stand beside any others."""
 AGAINST_RAW = "knn"
 """What features and the samples' own values are compared by, whatever scores are asked for."""
-Progress = Callable[[str, float], None]
 
 
 def rank(

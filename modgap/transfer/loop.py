@@ -13,6 +13,7 @@ import torch
 
 from modgap.errors import InputError
 from modgap.models import TargetModel
+from modgap.progress import Progress
 from modgap.transfer.batches import Feed, generator
 from modgap.transfer.checkpoint import (
     Best,
@@ -40,7 +41,6 @@ STAGE1 = "stage1.safetensors"
 DROPOUT = 9
 """First number of the positions at which dropout's seeds are drawn; stages and pieces have those below."""
 
-Progress = Callable[[str, float], None]
 log = logging.getLogger("modgap")
 
 

@@ -3,12 +3,12 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modgap.errors import InputError
+from modgap.progress import Progress
 from modgap.storage.atomic_files import megabytes, one_at_a_time
 from modgap.storage.digests import file_digest
 from modgap.targets.download.checksums import Pin, fault, fresh_sums, pins
@@ -25,8 +25,6 @@ __all__ = ["Item", "Plan", "fetch", "offline", "plan"]
 State = Literal["there", "unpacked", "brought by hand", "missing", "another size"]
 
 log = logging.getLogger("modgap")
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
