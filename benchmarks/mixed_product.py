@@ -11,7 +11,7 @@ import torch
 
 from modgap.models import Output, target_model
 from modgap.sources import open_source
-from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_update
+from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
 from modgap.transfer.losses import loss
 from modgap.transfer.methods import method
 from modgap.transfer.mixed_product import derivative_along
@@ -48,7 +48,7 @@ def flat(tensors: dict) -> torch.Tensor:
 def mixed(task, outer, parameters, embedder, inner, alpha: float, route: str) -> torch.Tensor:
     """The embedder's mixed term alone, without lambda."""
     how = VirtualSteps(alpha, 1.0, route=route, task_loss=False)
-    return flat(mona_update(task, outer, parameters, embedder, inner, how).gradient)
+    return flat(mona_gradient(task, outer, parameters, embedder, inner, how).gradient)
 
 
 def outer_after_step(task, outer, parameters, inner, alpha: float) -> float:

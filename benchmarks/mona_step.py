@@ -33,7 +33,7 @@ def step_of(kind: str, batch: int, device):
 
     from modgap.models import Output, target_model
     from modgap.sources import open_source
-    from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_update, task_update
+    from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient, task_gradient
     from modgap.transfer.losses import loss
     from modgap.transfer.methods import method
     from modgap.transfer.objectives import objective
@@ -58,9 +58,9 @@ def step_of(kind: str, batch: int, device):
     def step() -> None:
         if kind in ("vanilla", "emb"):
             held = {name: p if name in trained else p.detach() for name, p in parameters.items()}
-            found = task_update(task, held, trained)
+            found = task_gradient(task, held, trained)
         else:
-            found = mona_update(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
+            found = mona_gradient(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
         for name in trained:
             parameters[name].grad = found.gradient[name]
         optimizer.step()

@@ -31,7 +31,7 @@ def _start(chosen) -> str:
 def _settings(chosen):
     """Settings of each stage that the method has, with default and meaning."""
     from modgap.targets import named_manifest
-    from modgap.transfer.recipe import STAGES, Recipe, settings_of
+    from modgap.transfer.recipe import STAGES, Recipe, stage_settings
 
     used = {stage.settings for stage in chosen.stages}
     objectives = {stage.objective for stage in chosen.stages}
@@ -39,9 +39,9 @@ def _settings(chosen):
     own = {"stage1": chosen.defaults(named_manifest("digits"))}
     for name, model in STAGES.items():
         if name in used:
-            rows = _rows(settings_of(model, objectives), f"{name}.", own.get(name, {}))
+            rows = _rows(stage_settings(model, objectives), f"{name}.", own.get(name, {}))
             yield f"{name} (defaults; a target's own recipe goes before)", list(rows)
-    both = {name: row for name, row in settings_of(Recipe, ()).items() if name not in STAGES}
+    both = {name: row for name, row in stage_settings(Recipe, ()).items() if name not in STAGES}
     yield "the whole run", list(_rows(both, "", {}))
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from modgap.transfer import loop as loops
-from modgap.transfer.checkpoint import Best, Position, best_epochs, latest_checkpoint, save_checkpoint
+from modgap.transfer.checkpoint import BestEpoch, Position, best_epochs, latest_checkpoint, save_checkpoint
 from tests.training import run, target_file
 
 VIT = "random:timm:test_vit"
@@ -68,7 +68,7 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
 
     monkeypatch.setattr(loops._StageRun, "_end_of_epoch", watched)
     falling = iter(np.linspace(90, 10, 9))
-    monkeypatch.setattr(loops.Judge, "error", lambda self, model, rows: float(next(falling)))
+    monkeypatch.setattr(loops.Evaluator, "error", lambda self, model, rows: float(next(falling)))
     done = trained(tmp_path / "run", target, "stage2.epochs=9")
     assert seen == [{f"best-{epoch:05d}.safetensors"} for epoch in range(1, 10)]
     assert done.record["result"]["epoch"] == 9
@@ -78,10 +78,10 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
 def test_weights_that_a_checkpoint_goes_on_from_stay(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    for total, best in ((3, Best(1, 0.5)), (6, Best(4, 0.25)), (9, Best(4, 0.25)), (2, None)):
+    for total, best in ((3, BestEpoch(1, 0.5)), (6, BestEpoch(4, 0.25)), (9, BestEpoch(4, 0.25)), (2, None)):
         save_checkpoint(tmp_path, Position(0, total, 0, total, best=best), model, optimizer)
     assert best_epochs(tmp_path) == {4}
-    assert latest_checkpoint(tmp_path)[0].best == Best(4, 0.25)
-    save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=Best(11, None)), model, optimizer)
+    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(4, 0.25)
+    save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=BestEpoch(11, None)), model, optimizer)
     assert best_epochs(tmp_path) == {4, 11}
-    assert latest_checkpoint(tmp_path)[0].best == Best(11, None)
+    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(11, None)

@@ -15,8 +15,8 @@ from modgap.errors import InputError
 from modgap.sources import open_source
 from modgap.targets import open_target, readers
 from modgap.transfer import methods
-from modgap.transfer.recipe import resolved_recipe
-from modgap.transfer.train import model_of
+from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.train import build_model
 from modgap.transfer.training_data import target_data
 from tests.training import run, target_file
 
@@ -71,7 +71,9 @@ def test_the_method_trains(tmp_path, monkeypatch):
     target, name = target_file(tmp_path, "classes"), "random:timm:test_vit"
     done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
     source, data = open_source(name).load(32, head=False), target_data(open_target(str(target)))
-    start = model_of(source, data, resolved_recipe(data.target.manifest), methods.method("bitfit"), seed=0).state_dict()
+    start = build_model(
+        source, data, resolve_recipe(data.target.manifest), methods.method("bitfit"), seed=0
+    ).state_dict()
     end = load_file(done.weights)
     still = {name for name in start if torch.equal(start[name], end[name])}
     assert still == {name for name in start if name.startswith("encoder.") and not name.endswith(".bias")}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modgap.errors import UsageError
-from modgap.transfer.gradients import VirtualSteps, mona_update, task_update
+from modgap.transfer.gradients import VirtualSteps, mona_gradient, task_gradient
 from modgap.transfer.mixed_product import ROUTES, derivative_along, first_pass
 from tests.small_hub import loaded, small_hub  # noqa: F401 - fixture
 from tests.training import Problem
@@ -69,7 +69,7 @@ def test_routes_agree(problem, name, parts):
 def test_update_is_the_gradient_of_equation_5(problem, name, steps, route, task_loss):
     given = problem(name)
     how = VirtualSteps(alpha=0.1, weight=0.7, steps=steps, route=route, task_loss=task_loss)
-    found = mona_update(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
+    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
     torch.manual_seed(1)
     direction = {n: torch.randn_like(given.parameters[n]) for n in given.embedder}
     along = sum(float((found.gradient[n] * direction[n]).sum()) for n in direction)
@@ -85,7 +85,7 @@ def test_equation_9_is_approached_as_alpha_vanishes(problem, name):
     errors = []
     for alpha in (1e-1, 1e-2, 1e-3, 1e-4):
         how = VirtualSteps(alpha, 1.0, route="exact", task_loss=False)
-        found = mona_update(given.task, given.outer, given.parameters, given.embedder, given.inner, how).gradient
+        found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how).gradient
         errors.append(relative({n: found[n] / -alpha for n in found}, limit))
     assert errors == sorted(errors, reverse=True)
     assert errors[3] / errors[2] == pytest.approx(0.1, rel=0.1)
@@ -95,8 +95,8 @@ def test_equation_9_is_approached_as_alpha_vanishes(problem, name):
 def test_weight_zero_leaves_the_task_gradient(problem, route):
     given = problem("vit")
     how = VirtualSteps(alpha=0.1, weight=0.0, route=route)
-    found = mona_update(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
-    alone = task_update(given.task, given.parameters, given.embedder)
+    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
+    alone = task_gradient(given.task, given.parameters, given.embedder)
     assert relative(found.gradient, alone.gradient) < 1e-12
     assert found.scalars["mixed_share"] == 0
 
@@ -106,15 +106,15 @@ def test_parameters_stay_as_they_are(problem, route):
     given = problem("vit")
     before = {name: value.clone() for name, value in given.parameters.items()}
     how = VirtualSteps(alpha=0.5, weight=1.0, route=route)
-    mona_update(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
+    mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
     assert all(torch.equal(before[name], value) for name, value in given.parameters.items())
 
 
 def test_share_of_the_mixed_product_is_logged(problem):
     given = problem("vit")
     how = VirtualSteps(alpha=0.1, weight=0.5, route="exact")
-    found = mona_update(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
-    alone = task_update(given.task, given.parameters, given.embedder).gradient
+    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
+    alone = task_gradient(given.task, given.parameters, given.embedder).gradient
     mixed = flat(found.gradient) - flat(alone)
     expected = torch.linalg.vector_norm(mixed) / torch.linalg.vector_norm(flat(alone))
     assert found.scalars["mixed_share"] == pytest.approx(float(expected), rel=1e-9)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.otdd import class_distance, labeled_source
+from modgap.transfer.otdd import class_distance, prepare_source
 
 ot = pytest.importorskip("ot")
 
@@ -58,7 +58,7 @@ def naive_distance(target, features, labels, regularization=0.1, debiased=True):
 def test_the_value_is_that_of_pots_own_solvers(regularization, debiased):
     features, labels = clouds()
     target, _ = clouds(7, classes=1, seed=1, away=0.5)
-    source = labeled_source(features, 10 + 5 * labels, regularization, debiased)
+    source = prepare_source(features, 10 + 5 * labels, regularization, debiased)
     expected = naive_distance(target, features, labels, regularization, debiased)
     assert class_distance(target, source).item() == pytest.approx(expected, rel=1e-7)
 
@@ -66,7 +66,7 @@ def test_the_value_is_that_of_pots_own_solvers(regularization, debiased):
 @pytest.mark.parametrize("debiased", [True, False])
 @pytest.mark.parametrize("regularization", [0.1, 1.0])
 def test_the_gradient_is_that_of_finite_differences(regularization, debiased):
-    source = labeled_source(*clouds(), regularization, debiased)
+    source = prepare_source(*clouds(), regularization, debiased)
     target, _ = clouds(5, classes=1, seed=1, away=0.5)
     target.requires_grad_()
     class_distance(target, source).backward()
@@ -81,12 +81,12 @@ def test_the_gradient_is_that_of_finite_differences(regularization, debiased):
 
 def test_a_set_is_at_no_distance_from_itself():
     features, labels = clouds(8, classes=1)
-    assert class_distance(features, labeled_source(features, labels)).item() == pytest.approx(0, abs=1e-8)
-    assert class_distance(features + 0.1, labeled_source(features, labels)).item() > 0.01
+    assert class_distance(features, prepare_source(features, labels)).item() == pytest.approx(0, abs=1e-8)
+    assert class_distance(features + 0.1, prepare_source(features, labels)).item() > 0.01
 
 
 def test_descent_brings_a_class_to_the_source():
-    source = labeled_source(*clouds(classes=1))
+    source = prepare_source(*clouds(classes=1))
     target = clouds(6, classes=1, seed=1, away=3.0)[0].float().requires_grad_()
     optimizer = torch.optim.Adam([target], lr=0.3)
     distances = []
@@ -100,7 +100,7 @@ def test_descent_brings_a_class_to_the_source():
 
 
 def test_far_features_do_not_overflow():
-    source = labeled_source(*clouds())
+    source = prepare_source(*clouds())
     target = (1000 * clouds(4, classes=1, seed=1)[0]).requires_grad_()
     value = class_distance(target, source)
     value.backward()
@@ -111,25 +111,25 @@ def test_far_features_do_not_overflow():
 def test_a_class_with_one_sample():
     features, labels = clouds()
     target = clouds(1, classes=1, seed=1)[0]
-    assert class_distance(target, labeled_source(features, labels)).item() == pytest.approx(
+    assert class_distance(target, prepare_source(features, labels)).item() == pytest.approx(
         naive_distance(target, features, labels), rel=1e-7
     )
 
 
 def test_the_source_is_a_constant():
     features, labels = clouds()
-    source = labeled_source(features.requires_grad_(), labels)
+    source = prepare_source(features.requires_grad_(), labels)
     assert not source.features.requires_grad
     assert not class_distance(clouds(3, classes=1)[0], source).requires_grad
 
 
 def test_wrong_requests():
     features, labels = clouds()
-    source = labeled_source(features, labels)
+    source = prepare_source(features, labels)
     with pytest.raises(UsageError, match="regularization of more than 0"):
-        labeled_source(features, labels, 0)
+        prepare_source(features, labels, 0)
     with pytest.raises(InputError, match="expected 12 integer labels"):
-        labeled_source(features, labels[:3])
+        prepare_source(features, labels[:3])
     with pytest.raises(InputError, match="expected features of 3 values"):
         class_distance(features[:, :2], source)
     with pytest.raises(InputError, match="one sample or more"):
@@ -141,4 +141,4 @@ def test_wrong_requests():
 def test_without_pot_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(UsageError, match=r"pip install 'modgap\[ot\]'"):
-        labeled_source(*clouds())
+        prepare_source(*clouds())

@@ -88,9 +88,9 @@ def test_statistics_of_batch_normalization_are_their_mean():
         torch.nn.Conv2d(1, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3, affine=False)
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Processes().share_statistics(model)
+    Processes().average_batch_statistics(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    Twins(0, 2).share_statistics(model)
+    Twins(0, 2).average_batch_statistics(model)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name] + (1 if "running" in name else 0))
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from modgap.errors import InputError
 from modgap.targets import open_target
-from modgap.transfer.batches import Feed
-from modgap.transfer.evaluation import Judge
+from modgap.transfer.batches import BatchFeed
+from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.training_data import target_data
 from tests.training import run
 
@@ -61,7 +61,7 @@ def test_values_without_a_stated_loss_are_standardized(tmp_path):
     assert np.allclose(shown.mean(0), 0, atol=1e-3)
     assert np.allclose(shown.std(0), 1, atol=1e-3)
     mean = y[data.train].mean(axis=0)
-    judged = Judge(data, CPU, torch.float32, 8).metric(Zero((2,)), data.test)
+    judged = Evaluator(data, CPU, torch.float32, 8).metric(Zero((2,)), data.test)
     errors = np.linalg.norm(y[data.test] - mean, axis=1) / np.linalg.norm(y[data.test], axis=1)
     assert judged.compute() == pytest.approx(errors.mean(), rel=1e-4)
 
@@ -120,9 +120,9 @@ def test_samples_that_are_no_numbers_are_refused_wherever_they_are(tmp_path):
     x = np.random.default_rng(0).standard_normal((40, 1, 12, 10)).astype(np.float32)
     x[data.test[0], 0, 3, 3] = np.nan
     data = target_data(opened(tmp_path, np.arange(40) % 4, x=x))
-    Feed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
     with pytest.raises(InputError, match="expected finite samples"):
-        Feed(data, 0, CPU, torch.float32).parts([data.test], 0, 0)
+        BatchFeed(data, 0, CPU, torch.float32).parts([data.test], 0, 0)
 
 
 def photos(folder, sizes):
@@ -140,7 +140,7 @@ def test_images_of_one_size_keep_it_and_others_get_the_sources(tmp_path):
     sizes = [(40 + n, 30) for n in range(24)]
     data = target_data(photos(tmp_path / "several", sizes), size=(32, 32))
     assert data.inputs.shape == (3, 32, 32)
-    (part,) = Feed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    (part,) = BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
     assert part.x.shape[1:] == (3, 32, 32)
     assert abs(float(part.x.mean())) < 0.05
     assert target_data(photos(tmp_path / "unknown", sizes)).inputs.shape[0] == 3

@@ -384,7 +384,7 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     target = target_file(tmp_path, "classes", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
     request = LogitsRequest(head=f"probe:{surrogate}")
-    given = {"own": CustomData(kind="series"), "request": request, **QUICK}
+    given = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
     report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **given)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4

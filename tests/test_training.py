@@ -11,9 +11,9 @@ from modgap.errors import InputError, UsageError
 from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
-from modgap.transfer.batches import Feed, chunks, shuffled
+from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
 from modgap.transfer.methods import method, method_names
-from modgap.transfer.recipe import resolved_recipe, unused_settings
+from modgap.transfer.recipe import find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import open_run
 from modgap.transfer.training_data import target_data
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -158,10 +158,10 @@ def test_same_seed_same_bits_other_seed_other_bits(trained, hub, tmp_path):
 
 def test_every_sample_is_used_once_an_epoch():
     rows = np.arange(100, 123)
-    plan = chunks(shuffled(rows, seed=0, stage=1, epoch=2), 8)
+    plan = chunks(shuffle_rows(rows, seed=0, stage=1, epoch=2), 8)
     assert [len(each) for each in plan] == [8, 8, 7]
     assert sorted(np.concatenate(plan)) == list(rows)
-    assert list(plan[0]) != list(chunks(shuffled(rows, 0, 1, 3), 8)[0])
+    assert list(plan[0]) != list(chunks(shuffle_rows(rows, 0, 1, 3), 8)[0])
 
 
 def test_protocol_of_orca_chooses_on_the_test(trained):
@@ -195,8 +195,8 @@ def test_weights_of_chosen_epochs_are_kept(trained):
 
 def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
     data = target_data(open_target(str(target_file(tmp_path, "classes"))))
-    feed = Feed(data, 0, torch.device("cpu"), torch.float32, "crop-flip")
-    plain = Feed(data, 0, torch.device("cpu"), torch.float32)
+    feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "crop-flip")
+    plain = BatchFeed(data, 0, torch.device("cpu"), torch.float32)
     rows = [data.train[:12]]
     first, again, later = (feed.parts(rows, 0, epoch)[0].x for epoch in (0, 0, 1))
     assert torch.equal(first, again)
@@ -213,17 +213,17 @@ def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
 
 def test_recipes_come_from_manifest_method_and_user():
     manifest = named_manifest("ninapro")
-    own = resolved_recipe(manifest)
+    own = resolve_recipe(manifest)
     assert own.stage2.learning_rate == manifest.training.learning_rate
     assert own.stage2.epochs == manifest.training.epochs
     assert own.stage1.weight == 0.4
     assert own.stage1.epochs == 10
-    aligned = resolved_recipe(manifest, method("orca").defaults(manifest))
+    aligned = resolve_recipe(manifest, method("orca").defaults(manifest))
     assert aligned.stage1.epochs == manifest.training.stage1_epochs
     assert aligned.stage1.learning_rate == pytest.approx(manifest.training.learning_rate * 10)
     plain = named_manifest("digits")
-    assert resolved_recipe(plain, method("orca").defaults(plain)).stage1.learning_rate == pytest.approx(1e-3)
-    changed = resolved_recipe(manifest, {}, ["stage1.lambda=2", "stage2.optimizer=sgd", "stage2.gradient_clip=none"])
+    assert resolve_recipe(plain, method("orca").defaults(plain)).stage1.learning_rate == pytest.approx(1e-3)
+    changed = resolve_recipe(manifest, {}, ["stage1.lambda=2", "stage2.optimizer=sgd", "stage2.gradient_clip=none"])
     assert (changed.stage1.weight, changed.stage2.optimizer, changed.stage2.gradient_clip) == (2, "sgd", None)
 
 
@@ -240,7 +240,7 @@ def test_route_goes_by_the_source(trained, source, route):
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(setting, said):
     with pytest.raises(UsageError, match=said.replace(".", r"\.")):
-        resolved_recipe(named_manifest("digits"), {}, [setting])
+        resolve_recipe(named_manifest("digits"), {}, [setting])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_settings_that_a_method_does_not_look_at_are_said(name, unused):
     how = method(name)
     given = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
     stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
-    assert unused_settings(given, stages, objectives) == unused
+    assert find_unused_settings(given, stages, objectives) == unused
 
 
 def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):

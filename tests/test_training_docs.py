@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modgap.transfer.methods import method, method_names
-from modgap.transfer.recipe import EmbedderStage, FullStage, OptimiserSettings, Recipe
+from modgap.transfer.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import SETTINGS
 from modgap.transfer.train import TrainRequest
 
@@ -28,7 +28,7 @@ def default(model, name):
 def documented():
     """Names of settings as --set takes them, and their defaults."""
     for row in ROWS:
-        if row[0] in OptimiserSettings.model_fields or row[0] == "epochs":
+        if row[0] in OptimizerSettings.model_fields or row[0] == "epochs":
             yield f"stage1.{row[0]}", row[1]
             yield f"stage2.{row[0]}", row[2]
         elif row[0].startswith(("stage1.", "stage2.")) or row[0] in Recipe.model_fields:

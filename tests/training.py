@@ -52,7 +52,7 @@ def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Pat
     given = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
     how = options.pop("resume", False)
     if Path(target).name.endswith("-series.npz"):
-        options["own"] = CustomData(kind="series")
+        options["custom_data"] = CustomData(kind="series")
     return train(TrainRequest(name, source, str(target), given, **options), folder, resume=how)
 
 

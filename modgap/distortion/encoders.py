@@ -144,11 +144,11 @@ def _chosen_epochs(run: Run, epochs: Epochs) -> list[int | None]:
             raise InputError(f"the run in {run.folder} is not finished; go on with modgap train --resume")
         return [None]
     if epochs == "all":
-        if not run.kept_epochs:
+        if not run.saved_epochs:
             raise InputError(f"the run in {run.folder} kept no epochs; train with --set 'stage2.keep_epochs=[1, 5]'")
-        return list(run.kept_epochs)
+        return list(run.saved_epochs)
     assert not isinstance(epochs, str)
-    if absent := [epoch for epoch in epochs if epoch not in run.kept_epochs]:
-        kept = ", ".join(map(str, run.kept_epochs)) or "none"
+    if absent := [epoch for epoch in epochs if epoch not in run.saved_epochs]:
+        kept = ", ".join(map(str, run.saved_epochs)) or "none"
         raise UsageError(f"the run in {run.folder} kept epochs {kept}, not {absent[0]}")
     return list(epochs)

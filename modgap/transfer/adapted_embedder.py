@@ -18,7 +18,7 @@ from modgap.storage.cache import key_of
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
-from modgap.transfer.loop import STAGE1
+from modgap.transfer.loop import STAGE1_FILE
 from modgap.transfer.methods import method
 from modgap.transfer.run_folder import Run, check_source, open_run
 from modgap.transfer.training_data import Inputs, TargetData, target_data
@@ -69,7 +69,7 @@ class RunEmbedder:
     def fingerprint(self) -> dict:
         """Weights, inputs, and what decides which samples were seen."""
         names = ("method", "seed", "protocol", "limit", "input_size", "recipe", "inputs")
-        return {name: self.run.record[name] for name in names} | {"weights": file_digest(self.run.folder / STAGE1)}
+        return {name: self.run.record[name] for name in names} | {"weights": file_digest(self.run.folder / STAGE1_FILE)}
 
     def embedding(self, table: Table) -> Embedding:
         """Standardized values; those of the run's training samples."""
@@ -91,7 +91,7 @@ class RunEmbedder:
             length = min(length, getattr(source.input, "max_tokens", length))
         sample = np.zeros(self.data.inputs.shape, np.float32)
         model = target_model(source, sample, Output("classes", (2,)), length=length, initial=how.initial)
-        path = self.run.folder / STAGE1
+        path = self.run.folder / STAGE1_FILE
         try:
             model.embedder.load_state_dict(load_tensors(path))
         except RuntimeError as error:
@@ -141,7 +141,7 @@ def run_embedder(
             f"method {how.name} trains no embedder before the encoder, so there is none to measure with; "
             "runs of emb, orca and mona have one"
         )
-    if not (run.folder / STAGE1).exists():
+    if not (run.folder / STAGE1_FILE).exists():
         raise InputError(
             f"the run in {folder} has no stage-1 embedder: it had no epochs of stage 1 or was stopped in it"
         )

@@ -11,7 +11,7 @@ from modgap.errors import UsageError
 from modgap.transfer.task_loss import Part
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["Feed", "chunks", "generator", "shuffled"]
+__all__ = ["BatchFeed", "chunks", "generator", "shuffle_rows"]
 
 AHEAD = 2
 CROP_SHARE = 8
@@ -30,7 +30,7 @@ def generator(seed: int, *position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, counter[0]], counter=[0, *counter[1:4]]))
 
 
-def shuffled(rows: np.ndarray, seed: int, stage: int, epoch: int) -> np.ndarray:
+def shuffle_rows(rows: np.ndarray, seed: int, stage: int, epoch: int) -> np.ndarray:
     """The rows in the order of an epoch."""
     return rows[generator(seed, 0, stage, epoch).permutation(len(rows))]
 
@@ -46,7 +46,7 @@ def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Feed:
+class BatchFeed:
     """Makes batches of a target's samples.
 
     Attributes:

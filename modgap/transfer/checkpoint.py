@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from modgap.errors import InputError
 
 __all__ = [
-    "Best",
+    "BestEpoch",
     "Position",
     "best_epochs",
     "latest_checkpoint",
     "load_tensors",
-    "restore",
+    "restore_optimizer",
     "save_checkpoint",
     "write_tensors",
 ]
@@ -31,7 +31,7 @@ KEPT = 2
 
 
 @dataclass(frozen=True)
-class Best:
+class BestEpoch:
     """The epoch that the validation chose so far; its error is None where the metric has no value."""
 
     epoch: int
@@ -58,7 +58,7 @@ class Position:
     total: int = 0
     logged: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    best: Best | None = None
+    best: BestEpoch | None = None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -114,7 +114,7 @@ def latest_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[s
     for place in sorted(_whole(folder / "checkpoints"), reverse=True):
         with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
             record = json.loads((place / "position.json").read_text())
-            best = Best(**record.pop("best")) if record.get("best") else record.pop("best")
+            best = BestEpoch(**record.pop("best")) if record.get("best") else record.pop("best")
             state, moments = load_tensors(place / "model.safetensors"), load_tensors(place / "optimizer.safetensors")
             return Position(**record, best=best), state, moments
     return None
@@ -129,7 +129,7 @@ def best_epochs(folder: Path) -> set[int]:
     return found
 
 
-def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimizer over the same parameters its state back."""
     record = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}

@@ -14,11 +14,11 @@ from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["Judge"]
+__all__ = ["Evaluator"]
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Applies a task's metric.
 
     Attributes:

@@ -13,13 +13,13 @@ from modgap.transfer.mixed_product import derivative_along, first_pass
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import TaskLoss, at
 
-__all__ = ["OuterLoss", "Update", "VirtualSteps", "mona_update", "task_update"]
+__all__ = ["LossGradient", "OuterLoss", "VirtualSteps", "mona_gradient", "task_gradient"]
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Update:
+class LossGradient:
     """What the optimizer gets.
 
     Attributes:
@@ -88,19 +88,19 @@ class OuterLoss:
         return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)
 
 
-def task_update(task: TaskLoss, parameters: Mapping[str, Tensor], trained: Sequence[str]) -> Update:
+def task_gradient(task: TaskLoss, parameters: Mapping[str, Tensor], trained: Sequence[str]) -> LossGradient:
     """The gradient of L_t, equation (1)."""
-    return Update(*task.gradient(parameters, trained))
+    return LossGradient(*task.gradient(parameters, trained))
 
 
-def mona_update(
+def mona_gradient(
     task: TaskLoss,
     outer: OuterLoss,
     parameters: Mapping[str, Tensor],
     embedder: Sequence[str],
     inner: Sequence[str],
     how: VirtualSteps,
-) -> Update:
+) -> LossGradient:
     """Gradient of equation (5) by the embedder, `L_t + lambda L_outer(theta'(omega))`.
 
     Args:
@@ -133,7 +133,7 @@ def mona_update(
     own = {name: first.gradient[name] for name in embedder}
     scalars = {"outer": value, "mixed_share": how.weight * _ratio(through, own)}
     combined = {name: how.weight * through[name] + (own[name] if how.task_loss else 0) for name in embedder}
-    return Update(combined, first.loss, scalars)
+    return LossGradient(combined, first.loss, scalars)
 
 
 def _moved(parameters: Mapping[str, Tensor], gradient: Tensors, names: Sequence[str], alpha: float) -> Tensors:

@@ -14,30 +14,30 @@ import torch
 from modgap.errors import InputError
 from modgap.models import TargetModel
 from modgap.progress import Progress
-from modgap.transfer.batches import Feed, generator
+from modgap.transfer.batches import BatchFeed, generator
 from modgap.transfer.checkpoint import (
-    Best,
+    BestEpoch,
     Position,
     best_epochs,
     latest_checkpoint,
     load_tensors,
-    restore,
+    restore_optimizer,
     save_checkpoint,
     write_tensors,
 )
-from modgap.transfer.evaluation import Judge
-from modgap.transfer.gradients import Update
+from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.gradients import LossGradient
 from modgap.transfer.method import Stage
-from modgap.transfer.optimization import learning_rate_share, optimizer
+from modgap.transfer.optimization import learning_rate_factor, optimizer
 from modgap.transfer.processes import Processes
-from modgap.transfer.recipe import FullStage, OptimiserSettings, Recipe
+from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import epoch_file
 from modgap.transfer.run_log import RunLog
-from modgap.transfer.updaters import Updater
+from modgap.transfer.training_steps import TrainingStep
 
-__all__ = ["STAGE1", "Loop", "run_loop"]
+__all__ = ["STAGE1_FILE", "TrainingLoop", "run_training_loop"]
 
-STAGE1 = "stage1.safetensors"
+STAGE1_FILE = "stage1.safetensors"
 DROPOUT = 9
 """First number of the positions at which dropout's seeds are drawn; stages and pieces have those below."""
 
@@ -45,7 +45,7 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class Loop:
+class TrainingLoop:
     """What stays the same while a run goes on.
 
     Attributes:
@@ -65,16 +65,16 @@ class Loop:
     model: TargetModel
     stages: tuple[Stage, ...]
     recipe: Recipe
-    feed: Feed
-    judge: Judge
-    updater: Callable[[int, Stage], Updater]
+    feed: BatchFeed
+    evaluator: Evaluator
+    training_step: Callable[[int, Stage], TrainingStep]
     folder: Path
     seed: int
     processes: Processes = field(default_factory=Processes)
     progress: Progress | None = None
     board: Path | None = None
 
-    def settings(self, stage: Stage) -> OptimiserSettings:
+    def settings(self, stage: Stage) -> OptimizerSettings:
         """The recipe's part for a stage."""
         return getattr(self.recipe, stage.settings)
 
@@ -88,7 +88,7 @@ class Loop:
         return self.processes.rank == 0
 
 
-def run_loop(loop: Loop) -> Position:
+def run_training_loop(loop: TrainingLoop) -> Position:
     """Train through all stages, from the newest checkpoint if there is one.
 
     The model is left with the chosen weights.
@@ -114,12 +114,12 @@ def run_loop(loop: Loop) -> Position:
     return position
 
 
-def _end_of_stage(loop: Loop, stage: Stage) -> None:
+def _end_of_stage(loop: TrainingLoop, stage: Stage) -> None:
     if stage.settings == "stage1" and stage.epochs == "epochs" and loop.leads:
-        write_tensors(loop.folder / STAGE1, loop.model.embedder.state_dict())
+        write_tensors(loop.folder / STAGE1_FILE, loop.model.embedder.state_dict())
 
 
-def _choose(loop: Loop, best: Best | None) -> None:
+def _choose(loop: TrainingLoop, best: BestEpoch | None) -> None:
     """Load the weights of the best epoch, where the recipe asks for it."""
     loop.processes.wait()
     if best is not None and loop.recipe.stage2.choose == "best":
@@ -133,18 +133,18 @@ def _best_file(folder: Path, epoch: int) -> Path:
 class _StageRun:
     """One stage under way."""
 
-    def __init__(self, loop: Loop, number: int, kept: RunLog, moments: dict[str, torch.Tensor]):
+    def __init__(self, loop: TrainingLoop, number: int, kept: RunLog, moments: dict[str, torch.Tensor]):
         self.loop, self.number, self.kept = loop, number, kept
         self.stage = loop.stages[number]
         self.settings = loop.settings(self.stage)
         self.feed = replace(loop.feed, augmentation=getattr(self.settings, "augmentation", "none"))
-        self.updater = loop.updater(number, self.stage)
+        self.training_step = loop.training_step(number, self.stage)
         named = dict(loop.model.named_parameters())
         self.trained = self.stage.trains(loop.model)
         self.parameters = {name: named[name] for name in self.trained}
         self.optimizer = optimizer(self.parameters.values(), self.settings)
         if moments:
-            restore(self.optimizer, moments)
+            restore_optimizer(self.optimizer, moments)
         self.size = self.settings.batch_size
         self.saved = time.monotonic()
 
@@ -159,7 +159,7 @@ class _StageRun:
         return position
 
     def _epoch(self, position: Position, epochs: int) -> Position:
-        plan, began = self.updater.plan(position.epoch), time.monotonic()
+        plan, began = self.training_step.plan(position.epoch), time.monotonic()
         self._set_mode()
         for rows, parts in self._updates(plan, position):
             update = self._safely(parts, rows, position)
@@ -173,7 +173,7 @@ class _StageRun:
 
     def _updates(self, plan: Sequence[np.ndarray], position: Position) -> Iterator[tuple[np.ndarray, Any]]:
         left = list(plan[position.update :])
-        shares = [self.updater.split(rows, self.size) for rows in left]
+        shares = [self.training_step.split(rows, self.size) for rows in left]
         yield from zip(left, self.feed.ahead(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
@@ -183,7 +183,7 @@ class _StageRun:
         if not any(name.startswith("encoder.") for name in self.trained):
             model.encoder.eval()
 
-    def _safely(self, parts: Any, rows: np.ndarray, position: Position) -> Update:
+    def _safely(self, parts: Any, rows: np.ndarray, position: Position) -> LossGradient:
         """An update; with smaller parts where the memory does not suffice."""
         while True:
             try:
@@ -197,30 +197,30 @@ class _StageRun:
                 log.warning("out of memory; going on with %d samples at a time", self.size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                parts = self.feed.parts(self.updater.split(rows, self.size), self.number, position.epoch)
+                parts = self.feed.parts(self.training_step.split(rows, self.size), self.number, position.epoch)
 
-    def _update(self, parts: Any, rows: np.ndarray, position: Position) -> Update:
+    def _update(self, parts: Any, rows: np.ndarray, position: Position) -> LossGradient:
         # Dropout depends on where in the run it happens, not on what was drawn before.
         step = position.total
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             draws = generator(self.loop.seed, DROPOUT, self.number, step, self.loop.processes.rank)
             torch.manual_seed(int(draws.integers(1 << 62)))
-            return self.updater.update(parts, rows, step)
+            return self.training_step.update(parts, rows, step)
 
-    def _step(self, update: Update, position: Position, updates: int) -> None:
+    def _step(self, update: LossGradient, position: Position, updates: int) -> None:
         for name, parameter in self.parameters.items():
             parameter.grad = update.gradient[name]
         limit = self.settings.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf)
         if not math.isfinite(update.loss) or not math.isfinite(float(norm)):
             self._refuse(position, update)
-        share = learning_rate_share(self.settings, position.epoch + (position.update + 1) / updates)
+        share = learning_rate_factor(self.settings, position.epoch + (position.update + 1) / updates)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * share
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _refuse(self, position: Position, update: Update) -> None:
+    def _refuse(self, position: Position, update: LossGradient) -> None:
         what = "loss" if not math.isfinite(update.loss) else "gradient"
         place = self.loop.folder / "checkpoints"
         last = sorted(path.name for path in place.glob("[0-9]*"))
@@ -231,7 +231,7 @@ class _StageRun:
             f"(now {self.settings.learning_rate:g})"
         )
 
-    def _counted(self, position: Position, update: Update) -> Position:
+    def _counted(self, position: Position, update: LossGradient) -> Position:
         sums = dict(position.sums)
         for name, value in {"loss": update.loss, **update.scalars}.items():
             sums[name] = sums.get(name, 0.0) + value
@@ -243,9 +243,9 @@ class _StageRun:
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
         record["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         best = position.best
-        self.loop.processes.share_statistics(self.loop.model)
+        self.loop.processes.average_batch_statistics(self.loop.model)
         if self.stage.settings == "stage2":
-            error = self.loop.judge.error(self.loop.model, self.loop.judge.data.validation)
+            error = self.loop.evaluator.error(self.loop.model, self.loop.evaluator.data.validation)
             record["validation_error"] = error
             best = self._best(epoch, error, best)
             self._keep(epoch)
@@ -253,7 +253,7 @@ class _StageRun:
         self.kept.add({**record, "seconds": round(seconds, 3)}, position.total)
         return Position(self.number, epoch, 0, position.total, self.kept.size, {}, best)
 
-    def _best(self, epoch: int, error: float, best: Best | None) -> Best:
+    def _best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
         """The first epoch of the lowest error; the last one as long as the error is no number."""
         if best is not None and best.error is not None and not error < best.error:
             return best
@@ -262,7 +262,7 @@ class _StageRun:
         if self.loop.leads and self.loop.recipe.stage2.choose == "best":
             write_tensors(_best_file(self.loop.folder, epoch), self.loop.model.state_dict())
             self._remove_weights({epoch})
-        return Best(epoch, error if math.isfinite(error) else None)
+        return BestEpoch(epoch, error if math.isfinite(error) else None)
 
     def _remove_weights(self, but: set[int]) -> None:
         """Those of former best epochs, but for what a checkpoint goes on from."""

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from modgap.transfer.recipe import OptimiserSettings
+from modgap.transfer.recipe import OptimizerSettings
 
-__all__ = ["learning_rate_share", "optimizer"]
+__all__ = ["learning_rate_factor", "optimizer"]
 
 
-def optimizer(parameters: Iterable[Tensor], settings: OptimiserSettings) -> torch.optim.Optimizer:
+def optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
     """The recipe's optimizer over these parameters, at its full learning rate."""
     chosen, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
@@ -19,7 +19,7 @@ def optimizer(parameters: Iterable[Tensor], settings: OptimiserSettings) -> torc
     return kind(chosen, rate, weight_decay=decay)
 
 
-def learning_rate_share(settings: OptimiserSettings, epoch: float) -> float:
+def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
     """Share of the learning rate at a time in epochs: linear rise, then linear fall to 0 where one is set.
 
     Args:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["LabeledSource", "class_distance", "labeled_source", "optimal_transport"]
+__all__ = ["LabeledSource", "class_distance", "import_pot", "prepare_source"]
 
 ITERATIONS = 1000
 TOLERANCE = 1e-9
@@ -57,7 +57,7 @@ class LabeledSource:
         return int(self.labels.max()) + 1
 
 
-def labeled_source(
+def prepare_source(
     features: Tensor, labels: Tensor, regularization: float = 0.1, debiased: bool = True
 ) -> LabeledSource:
     """Prepare a source set once, to take distances to it many times.
@@ -72,7 +72,7 @@ def labeled_source(
         InputError: When shapes do not fit, or features are not finite.
         UsageError: When POT is not installed, or the regularization is not more than 0.
     """
-    optimal_transport()
+    import_pot()
     if not regularization > 0:
         raise UsageError(f"expected a regularization of more than 0, got {regularization}")
     features = _checked(features.detach(), labels)
@@ -116,7 +116,7 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
     return distance.to(features.dtype)
 
 
-def optimal_transport() -> ModuleType:
+def import_pot() -> ModuleType:
     """The package POT.
 
     Raises:
@@ -149,7 +149,7 @@ def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
     """Exact squared 2-Wasserstein distance of two clouds; the plan is a constant to the gradient, as it may be."""
     costs = _squares(x, y)
     masses = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
-    plan = optimal_transport().emd(*masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
+    plan = import_pot().emd(*masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
     return (torch.as_tensor(plan).to(costs) * costs).sum()
 
 
@@ -157,7 +157,7 @@ def _entropic(cost: Tensor, regularization: float) -> Tensor:
     """Least <P, cost> + regularization * KL(P | uniform); its gradient in the cost is the plan P."""
     n, m = cost.shape
     masses = cost.new_full((n,), 1 / n), cost.new_full((m,), 1 / m)
-    plan = optimal_transport().bregman.sinkhorn_log(
+    plan = import_pot().bregman.sinkhorn_log(
         *masses, cost.detach(), regularization, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
     )
     divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(n * m)

@@ -76,7 +76,7 @@ class Processes:
         torch.distributed.all_reduce(there)
         return there.cpu()
 
-    def share_statistics(self, model: nn.Module) -> None:
+    def average_batch_statistics(self, model: nn.Module) -> None:
         """Give the running statistics of batch normalization, which each process has of its own samples, their mean."""
         layers = [
             layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None

@@ -13,12 +13,12 @@ __all__ = [
     "STAGES",
     "EmbedderStage",
     "FullStage",
-    "OptimiserSettings",
+    "OptimizerSettings",
     "Recipe",
-    "resolved_recipe",
-    "settings_of",
-    "unused_settings",
-    "with_route",
+    "choose_route",
+    "find_unused_settings",
+    "resolve_recipe",
+    "stage_settings",
 ]
 
 
@@ -26,7 +26,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
-class OptimiserSettings(_Settings):
+class OptimizerSettings(_Settings):
     """What moves the parameters, and how fast."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -40,7 +40,7 @@ class OptimiserSettings(_Settings):
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
 
 
-class EmbedderStage(OptimiserSettings):
+class EmbedderStage(OptimizerSettings):
     """Stage 1, which trains the embedder alone; of the methods that have it."""
 
     epochs: int = Field(default=10, ge=0)
@@ -75,7 +75,7 @@ class EmbedderStage(OptimiserSettings):
         return self
 
 
-class FullStage(OptimiserSettings):
+class FullStage(OptimizerSettings):
     """Stage 2: fine-tuning of all that the method trains."""
 
     epochs: int = Field(default=30, ge=0)
@@ -105,7 +105,7 @@ class Recipe(_Settings):
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
 
 
-def resolved_recipe(
+def resolve_recipe(
     manifest: Manifest, defaults: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> Recipe:
     """The defaults, then the manifest's recipe, then the method's, then the user's `key=value`.
@@ -130,7 +130,7 @@ def resolved_recipe(
         raise UsageError(f"the settings of this run do not fit: {faults}") from error
 
 
-def with_route(recipe: Recipe, *, kinks: bool) -> Recipe:
+def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
     """The recipe with its route chosen.
 
     Args:
@@ -153,7 +153,7 @@ OF_OBJECTIVES = {
 """Settings of stage 1 that only some objectives look at."""
 
 
-def settings_of(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:
+def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:
     """Settings by the name that the user gives them, with default and meaning, that these objectives look at."""
     others = {name for objective, names in OF_OBJECTIVES.items() if objective not in objectives for name in names}
     others -= {name for objective in objectives for name in OF_OBJECTIVES.get(objective, ())}
@@ -164,7 +164,7 @@ def settings_of(model: type[BaseModel], objectives: Collection[str]) -> dict[str
     }
 
 
-def unused_settings(overrides: Sequence[str], stages: Collection[str], objectives: Collection[str]) -> list[str]:
+def find_unused_settings(overrides: Sequence[str], stages: Collection[str], objectives: Collection[str]) -> list[str]:
     """Settings that the user gives and that stages and objectives do not look at.
 
     Args:
@@ -172,7 +172,7 @@ def unused_settings(overrides: Sequence[str], stages: Collection[str], objective
         stages: Among `stage1` and `stage2`.
         objectives: Of the method.
     """
-    used = {f"{stage}.{name}" for stage in stages for name in settings_of(STAGES[stage], objectives)}
+    used = {f"{stage}.{name}" for stage in stages for name in stage_settings(STAGES[stage], objectives)}
     given = (text.partition("=")[0].strip() for text in overrides)
     return [key for key in given if "." in key and key not in used]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["RECORD", "Run", "agreed_run", "check_folder", "check_source", "epoch_file", "open_run", "write_record"]
+__all__ = ["RECORD", "Run", "check_folder", "check_source", "epoch_file", "open_run", "prepare_run", "write_record"]
 
 RECORD = "run.json"
 SCHEMA = 1
@@ -37,7 +37,7 @@ class Run:
         return self.record.get("result") is not None
 
     @property
-    def kept_epochs(self) -> list[int]:
+    def saved_epochs(self) -> list[int]:
         """Epochs of stage 2 whose weights are there."""
         return sorted(int(path.stem) for path in (self.folder / EPOCHS).glob("*.safetensors") if path.stem.isdigit())
 
@@ -106,7 +106,7 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise UsageError(f"expected an empty folder for the run, {folder} holds other files; give another --out")
 
 
-def agreed_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
+def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
     """The run with these settings that is in a folder, or a new one; nothing is written.
 
     Raises:

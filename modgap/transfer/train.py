@@ -19,21 +19,21 @@ from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.cache import key_of
 from modgap.targets import CustomData, open_target
-from modgap.transfer.batches import Feed, chunks
+from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
-from modgap.transfer.evaluation import Judge
-from modgap.transfer.loop import Loop, Progress, run_loop
+from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.loop import Progress, TrainingLoop, run_training_loop
 from modgap.transfer.method import Method
 from modgap.transfer.methods import method
 from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
-from modgap.transfer.recipe import Recipe, resolved_recipe, unused_settings, with_route
-from modgap.transfer.run_folder import RECORD, Run, agreed_run, check_folder, write_record
+from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
+from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
-from modgap.transfer.stages import Surroundings
+from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, target_data
 
-__all__ = ["TrainRequest", "model_of", "train"]
+__all__ = ["TrainRequest", "build_model", "train"]
 
 STATISTICS_BATCH = 64
 STATISTICS_SAMPLES = 2000
@@ -102,17 +102,17 @@ def train(
     began, how, among = time.perf_counter(), method(request.method), processes(request.device)
     _check(folder, among, resume, tensorboard)
     target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
-    recipe = resolved_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
+    recipe = resolve_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
     _say_unused(how, request.overrides)
     handle = open_source(request.source, weights=request.weights)
     source = handle.load(request.input_size, head=False)
-    recipe = with_route(recipe, kinks=source.convolutional)
+    recipe = choose_route(recipe, kinks=source.convolutional)
     size = source.input.size if isinstance(source.input, ImageInput) else None
     data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed, size=size)
     if among.size > min(len(data.validation), len(data.test)):
         raise UsageError(f"expected a validation and a test sample for each of {among.size} processes; start fewer")
     settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
-    run = agreed_run(folder, settings, resume=resume or among.rank > 0)
+    run = prepare_run(folder, settings, resume=resume or among.rank > 0)
     if run.finished:
         return run
     loop = _loop(request, how, recipe, data, source, among, run.folder, progress, tensorboard)
@@ -120,7 +120,7 @@ def train(
     among.wait()
     if among.rank == 0:
         write_record(run.folder, run.record)
-    result = _result(loop, data, request, run_loop(loop))
+    result = _result(loop, data, request, run_training_loop(loop))
     if among.rank == 0:
         write_tensors(run.weights, loop.model.state_dict())
         seconds = {"seconds": round(time.perf_counter() - began, 1)}
@@ -140,11 +140,11 @@ def _check(folder: Path, among: Processes, resume: bool, tensorboard: bool) -> N
 def _say_unused(how: Method, overrides: Sequence[str]) -> None:
     """One set of settings may serve for several methods, so those of others are said, not refused."""
     stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
-    if unused := unused_settings(overrides, stages, objectives):
+    if unused := find_unused_settings(overrides, stages, objectives):
         log.warning("method %s does not look at %s", how.name, ", ".join(unused))
 
 
-def model_of(
+def build_model(
     source: Source, data: TargetData, recipe: Recipe, how: Method, *, seed: int, asked: bool = False
 ) -> TargetModel:
     """The untrained model of a method.
@@ -186,27 +186,27 @@ def _set_statistics(embedder: nn.Module, data: TargetData) -> None:
 def _loop(
     request: TrainRequest, how: Method, recipe: Recipe, data: TargetData, source: Source, among: Processes,
     folder: Path, progress: Progress | None, tensorboard: bool,
-) -> Loop:  # fmt: skip
+) -> TrainingLoop:  # fmt: skip
     device = choose_device(request.device) if among.size == 1 else torch.device(among.device)
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     asked = any(text.startswith("target_sequence_length") for text in request.overrides)
-    model = model_of(source, data, recipe, how, seed=request.seed, asked=asked).to(device=device, dtype=dtype)
+    model = build_model(source, data, recipe, how, seed=request.seed, asked=asked).to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
         _checkpoint_gradients(model.encoder)
     stages = tuple(stage for stage in how.stages if getattr(getattr(recipe, stage.settings), stage.epochs))
-    around = Surroundings(
+    around = TrainingContext(
         source, request.source, model, data, recipe, request.seed, among, device, dtype, autocast
     )  # fmt: skip
     if not (folder / RECORD).exists():
         around.prepare(stages)
-    return Loop(
+    return TrainingLoop(
         model=model,
         stages=stages,
         recipe=recipe,
-        feed=Feed(data, request.seed, device, dtype, recipe.stage2.augmentation),
-        judge=Judge(data, device, dtype, recipe.stage2.batch_size, among, autocast),
-        updater=around.updater,
+        feed=BatchFeed(data, request.seed, device, dtype, recipe.stage2.augmentation),
+        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, among, autocast),
+        training_step=around.training_step,
         folder=folder,
         seed=request.seed,
         processes=among,
@@ -257,9 +257,9 @@ def _own_scale(data: TargetData) -> dict[str, list[float]]:
     return {} if data.own_scale is None else {"mean": data.own_scale[0].tolist(), "sd": data.own_scale[1].tolist()}
 
 
-def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
+def _result(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
     """The test's metric with its 95 % interval, by groups where samples have them."""
-    metric, (epoch, error) = loop.judge.metric(loop.model, data.test), _chosen(loop, data, end)
+    metric, (epoch, error) = loop.evaluator.metric(loop.model, data.test), _chosen(loop, data, end)
     groups = None if data.groups is None else data.groups[data.test]
     chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
     return {
@@ -275,13 +275,13 @@ def _result(loop: Loop, data: TargetData, request: TrainRequest, end: Position) 
     }
 
 
-def _chosen(loop: Loop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
+def _chosen(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
     """The epoch whose weights the model has, and its error on the validation split."""
     if end.best is None:
         return None, None
     if loop.recipe.stage2.choose == "best" or end.best.epoch == end.epoch:
         return end.best.epoch, end.best.error
-    return end.epoch, _finite(loop.judge.error(loop.model, data.validation))
+    return end.epoch, _finite(loop.evaluator.error(loop.model, data.validation))
 
 
 def _finite(value: float) -> float | None:

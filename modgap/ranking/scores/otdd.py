@@ -40,10 +40,10 @@ def dataset_distance(features: np.ndarray, labels: np.ndarray, own: np.ndarray, 
 
 
 def _transport(cost: np.ndarray) -> float:
-    from modgap.transfer.otdd import optimal_transport
+    from modgap.transfer.otdd import import_pot
 
     n, m = cost.shape
-    return float(optimal_transport().emd2(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=ITERATIONS))
+    return float(import_pot().emd2(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=ITERATIONS))
 
 
 def _of(evidence: Evidence, seed: int) -> float:

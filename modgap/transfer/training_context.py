@@ -15,13 +15,13 @@ from modgap.models import TargetModel
 from modgap.sources import Parts, Source
 from modgap.targets import manifest_names
 from modgap.targets.samples import ChosenSamples, pooled
-from modgap.transfer.alignment import OtddUpdater
 from modgap.transfer.batches import chunks
 from modgap.transfer.gradients import VirtualSteps
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
 from modgap.transfer.objectives import objective
-from modgap.transfer.otdd import labeled_source, optimal_transport
+from modgap.transfer.otdd import import_pot, prepare_source
+from modgap.transfer.otdd_alignment import OtddStep
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.surrogate import (
@@ -33,16 +33,16 @@ from modgap.transfer.surrogate import (
     open_surrogate,
 )
 from modgap.transfer.training_data import TargetData
-from modgap.transfer.updaters import MonaUpdater, TaskUpdater, Updater
+from modgap.transfer.training_steps import MonaStep, TaskStep, TrainingStep
 
-__all__ = ["Surroundings"]
+__all__ = ["TrainingContext"]
 
 CLUSTERS = 10
 """Pseudo-classes of real-valued targets, as in ORCA."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TrainingContext:
     """All that a stage may need.
 
     Attributes:
@@ -69,7 +69,7 @@ class Surroundings:
     dtype: torch.dtype
     autocast: torch.dtype | None
 
-    def updater(self, number: int, stage: Stage) -> Updater:
+    def training_step(self, number: int, stage: Stage) -> TrainingStep:
         """What makes the updates of a stage."""
         if stage.objective == "otdd":
             return self._alignment(number, stage)
@@ -85,7 +85,7 @@ class Surroundings:
         """
         objectives = {stage.objective for stage in stages}
         if "otdd" in objectives:
-            optimal_transport()
+            import_pot()
         if "otdd" in objectives or ("mona" in objectives and not self._is_emb):
             assert len(self.surrogate)
 
@@ -124,9 +124,9 @@ class Surroundings:
             module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
         return parts
 
-    def _task(self, number: int, stage: Stage) -> TaskUpdater:
+    def _task(self, number: int, stage: Stage) -> TaskStep:
         settings = getattr(self.recipe, stage.settings)
-        return TaskUpdater(
+        return TaskStep(
             model=self.model,
             trained=tuple(stage.trains(self.model)),
             loss=task_loss(self.data.target.manifest, self._scale()),
@@ -145,7 +145,7 @@ class Surroundings:
         mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
         return mean, sd
 
-    def _mona(self, shared: TaskUpdater) -> Updater:
+    def _mona(self, shared: TaskStep) -> TrainingStep:
         settings = self.recipe.stage1
         if self._is_emb:
             return shared
@@ -154,7 +154,7 @@ class Surroundings:
         )  # fmt: skip
         options = {"all_pairs": settings.uniform_pairs == "all"}
         loss = objective(settings.objective, **(options if settings.objective == "alignment-uniformity" else {}))
-        return MonaUpdater(**_fields(shared), surrogate=self._surrogate_batch, objective=loss, how=how)
+        return MonaStep(**_fields(shared), surrogate=self._surrogate_batch, objective=loss, how=how)
 
     def _surrogate_batch(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
         rows = self.surrogate.batch(step, self.recipe.stage1.surrogate_batch, self.seed)
@@ -166,14 +166,14 @@ class Surroundings:
         found = self.surrogate.at(rows, self.device)
         return SurrogateBatch(_as_dtype(found.given, self.dtype), found.labels, found.words)
 
-    def _alignment(self, number: int, stage: Stage) -> OtddUpdater:
+    def _alignment(self, number: int, stage: Stage) -> OtddStep:
         size = self.recipe.stage1.surrogate_batch
         rows = chunks(np.arange(len(self.surrogate)), size)
         features = torch.cat([embedder_features(self.parts, self._batch(each)) for each in rows])
-        return OtddUpdater(
+        return OtddStep(
             model=self.model,
             trained=tuple(stage.trains(self.model)),
-            source=labeled_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
+            source=prepare_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
             rows=self.data.train,
             labels=target_classes(self.data),
             per_class=self.recipe.stage1.samples_per_class,
@@ -193,8 +193,8 @@ def target_classes(data: TargetData) -> np.ndarray:
     return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
 
 
-def _fields(updater: TaskUpdater) -> dict[str, Any]:
-    return {name: getattr(updater, name) for name in updater.__dataclass_fields__}
+def _fields(training_step: TaskStep) -> dict[str, Any]:
+    return {name: getattr(training_step, name) for name in training_step.__dataclass_fields__}
 
 
 def _as_dtype(given: Any, dtype: torch.dtype) -> Any:

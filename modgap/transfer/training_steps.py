@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from modgap.models import TargetModel
-from modgap.transfer.batches import chunks, shuffled
-from modgap.transfer.gradients import OuterLoss, Update, VirtualSteps, mona_update, task_update
+from modgap.transfer.batches import chunks, shuffle_rows
+from modgap.transfer.gradients import LossGradient, OuterLoss, VirtualSteps, mona_gradient, task_gradient
 from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import Part, TaskLoss
 
-__all__ = ["MonaUpdater", "TaskUpdater", "Updater"]
+__all__ = ["MonaStep", "TaskStep", "TrainingStep"]
 
 
-class Updater(Protocol):
+class TrainingStep(Protocol):
     """A stage's way from samples to gradients."""
 
     def plan(self, epoch: int) -> list[np.ndarray]:
@@ -27,12 +27,12 @@ class Updater(Protocol):
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """What of an update's rows falls to this process, in parts of at most `size` samples."""
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of an update, over all processes; `step` counts those of the run."""
 
 
 @dataclass(frozen=True)
-class TaskUpdater:
+class TaskStep:
     """L_t on shuffled batches, equation (1).
 
     Attributes:
@@ -59,7 +59,7 @@ class TaskUpdater:
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """All rows once, in the epoch's order."""
-        return chunks(shuffled(self.rows, self.seed, self.stage, epoch), self.size)
+        return chunks(shuffle_rows(self.rows, self.seed, self.stage, epoch), self.size)
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """This process's share."""
@@ -69,16 +69,16 @@ class TaskUpdater:
         """L_t of an update."""
         return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of L_t by what is trained."""
         # What is not trained needs no gradient, nor what a gradient would keep in memory.
         trained = set(self.trained)
         held = {n: p if n in trained else p.detach() for n, p in self.model.named_parameters()}
-        return task_update(self.task(parts, rows), held, self.trained)
+        return task_gradient(self.task(parts, rows), held, self.trained)
 
 
 @dataclass(frozen=True)
-class MonaUpdater(TaskUpdater):
+class MonaStep(TaskStep):
     """Equation (5): `trained` is the embedder, all else takes the virtual steps.
 
     Attributes:
@@ -91,7 +91,7 @@ class MonaUpdater(TaskUpdater):
     objective: Callable[[Tensor, Tensor], Tensor] | None = None
     how: VirtualSteps | None = None
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of the combined loss by the embedder."""
         assert self.surrogate is not None
         assert self.objective is not None
@@ -100,4 +100,4 @@ class MonaUpdater(TaskUpdater):
         outer = OuterLoss(features, labels, self.objective, self.processes)
         parameters = dict(self.model.named_parameters())
         inner = [name for name in parameters if name not in self.trained]
-        return mona_update(self.task(parts, rows), outer, parameters, self.trained, inner, self.how)
+        return mona_gradient(self.task(parts, rows), outer, parameters, self.trained, inner, self.how)

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from modgap.models import TargetModel
 from modgap.transfer.batches import generator
-from modgap.transfer.gradients import Update
+from modgap.transfer.gradients import LossGradient
 from modgap.transfer.otdd import LabeledSource, class_distance
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import Part, at
 
-__all__ = ["OtddUpdater"]
+__all__ = ["OtddStep"]
 
 
 @dataclass(frozen=True)
-class OtddUpdater:
+class OtddStep:
     """One update an epoch: the optimal-transport dataset distance to the surrogate, summed over classes.
 
     Attributes:
@@ -54,7 +54,7 @@ class OtddUpdater:
         """Whole classes: a distance between clouds cannot be added up from parts of them."""
         return [rows[classes == k] for classes in [self._classes(rows)] for k in self._own(rows)]
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> Update:
+    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of the distance by the embedder."""
         classes, parameters = self._classes(rows), dict(self.model.named_parameters())
         held = {name: parameters[name] for name in self.trained}
@@ -66,7 +66,7 @@ class OtddUpdater:
             loss += share * value
             sums = [total + share * gradient for total, gradient in zip(sums, gradients, strict=True)]
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
-        return Update(dict(zip(held, sums, strict=True)), float(loss))
+        return LossGradient(dict(zip(held, sums, strict=True)), float(loss))
 
     def _backward(self, part: Part, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens = model.tokens(part.x)
