@@ -113,15 +113,6 @@ def test_permutation_goes_by_group_where_groups_have_one_label():
     assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
 
 
-def test_grouped_interval_is_wider_than_one_that_takes_samples_as_independent():
-    rng = np.random.default_rng(2)
-    groups = np.repeat(np.arange(40), 10)
-    wrong = rng.integers(0, 2, 40)[groups].astype(float)
-    low, high = held_out.bootstrap_interval(wrong, np.ones(400), groups, 2000, 0)
-    narrow = held_out.wilson_interval(wrong.mean(), 400)
-    assert high - low > 2 * (narrow[1] - narrow[0])
-
-
 @pytest.mark.parametrize(("errors", "size"), [(0, 7), (7, 7), (3, 50), (180, 200)])
 def test_wilson_interval_is_scipys(errors, size):
     wanted = stats.binomtest(errors, size).proportion_ci(method="wilson")

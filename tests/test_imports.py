@@ -15,6 +15,7 @@ import modgap.cli
 LAYERS = (
     "unpickling",
     "errors",
+    "bootstrap",
     "progress",
     "figure_style",
     "label_space",

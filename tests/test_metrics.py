@@ -8,11 +8,12 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from modgap.bootstrap import bootstrap_interval
 from modgap.errors import InputError, UsageError
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
 from modgap.transfer.metric_definitions import METRICS
-from modgap.transfer.metrics import bootstrap_interval, metric, task_metric
+from modgap.transfer.metrics import metric, task_metric
 
 VALUES = ["RMSE", "nRMSE", "relative L2"]
 
@@ -33,6 +34,10 @@ def of(name, outputs, y, mask=None, **options):
     found = metric(name, **options)
     found.update(outputs, y, mask)
     return found
+
+
+def interval(measured, groups=None, **options):
+    return bootstrap_interval(measured.weighted, len(measured), groups, **options)
 
 
 def part(values, rows):
@@ -255,18 +260,18 @@ def test_the_interval_resamples_groups_whole():
     outputs, y, _ = drawn("RMSE", n=30)
     found = of("RMSE", outputs, y)
     means = found.per_sample.reshape(2, 15).mean(axis=1)
-    low, high = bootstrap_interval(found, np.repeat([5, 2], 15), repeats=400)
+    low, high = interval(found, np.repeat([5, 2], 15), resamples=400)
     assert (low, high) == (pytest.approx(means.min()), pytest.approx(means.max()))
-    alone = bootstrap_interval(found, repeats=400)
+    alone = interval(found, resamples=400)
     assert alone[0] < found.compute() < alone[1]
-    assert bootstrap_interval(found, repeats=400) == alone
-    assert bootstrap_interval(found, repeats=400, seed=1) != alone
+    assert interval(found, resamples=400) == alone
+    assert interval(found, resamples=400, seed=1) != alone
 
 
 def test_the_interval_of_a_mean_has_its_standard_errors():
     y = np.random.default_rng(0).normal(size=(400, 1, 1))
     found = of("RMSE", np.zeros_like(y), y)
-    low, high = bootstrap_interval(found)
+    low, high = interval(found)
     error = found.per_sample.std(ddof=1) / 20
     assert low == pytest.approx(found.compute() - 1.96 * error, abs=0.3 * error)
     assert high == pytest.approx(found.compute() + 1.96 * error, abs=0.3 * error)
@@ -276,17 +281,17 @@ def test_the_interval_of_a_mean_has_its_standard_errors():
 def test_intervals_of_what_is_no_mean(name):
     outputs, y, mask = drawn(name, n=60)
     found = of(name, outputs, y, mask)
-    low, high = bootstrap_interval(found, np.arange(60) // 3, repeats=200)
+    low, high = interval(found, np.arange(60) // 3, resamples=200)
     assert low < found.compute() < high
 
 
 def test_intervals_without_enough_to_resample():
     found = of("1 - mAP", np.ones((3, 2)), np.zeros((3, 2), int))
-    assert all(map(math.isnan, bootstrap_interval(found, repeats=5)))
+    assert all(map(math.isnan, interval(found, resamples=5)))
     outputs, y, _ = drawn("RMSE")
-    assert all(map(math.isnan, bootstrap_interval(of("RMSE", outputs, y), np.zeros(40))))
-    with pytest.raises(InputError, match="a group for each of 40 samples"):
-        bootstrap_interval(of("RMSE", outputs, y), np.zeros(39))
+    assert all(map(math.isnan, interval(of("RMSE", outputs, y), np.zeros(40))))
+    with pytest.raises(InputError, match="there are 40 samples"):
+        interval(of("RMSE", outputs, y), np.zeros(39))
 
 
 @pytest.mark.parametrize("name", manifest_names())

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modgap.bootstrap import mean_interval
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.decomposition import confusion
 from modgap.discrepancy.distances import checked_measures, discrepancy_under
 from modgap.discrepancy.estimator_chain import ESTIMATORS, Data, HeldOut, Outcome, run_chain, warm_up
-from modgap.discrepancy.held_out import bootstrap_interval, null_of, permuted_samples, wilson_interval
+from modgap.discrepancy.held_out import null_of, permuted_samples, wilson_interval
 from modgap.discrepancy.input_checks import checked_logits
 from modgap.discrepancy.kway import checked_k_way, k_way
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
@@ -288,7 +289,7 @@ class _Run:
         if self.data.groups is None and self.space.weights is None:
             return wilson_interval(held.value, len(held.tested))
         groups = None if self.data.groups is None else self.data.groups[held.tested]
-        return bootstrap_interval(held.terms, held.weights, groups, self.bootstrap, self.data.seed)
+        return mean_interval(held.terms, held.weights, groups, resamples=self.bootstrap, seed=self.data.seed)
 
     def bounds(self, seconds_each: float, seconds: dict[str, float]) -> Bounds:
         """Upper bound, and lower bounds for the real labels and for permuted ones."""

@@ -10,7 +10,6 @@ import numpy as np
 __all__ = [
     "MATCHED_TWICE",
     "Null",
-    "bootstrap_interval",
     "null_of",
     "permuted_samples",
     "split_halves",
@@ -128,22 +127,3 @@ def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float
     center = (share + z * z / (2 * size)) / (1 + z * z / size)
     reach = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
     return max(0.0, center - reach), min(1.0, center + reach)
-
-
-def bootstrap_interval(
-    terms: np.ndarray,
-    weights: np.ndarray,
-    groups: np.ndarray | None,
-    repeats: int,
-    seed: int,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap of a weighted mean of terms; groups are drawn whole."""
-    units = np.arange(len(terms)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums, sizes = np.bincount(units, weights * terms), np.bincount(units, weights)
-    rng, means = np.random.default_rng([seed, 0xC3]), np.empty(repeats)
-    for r in range(repeats):
-        drawn = rng.integers(0, len(sums), len(sums))
-        means[r] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from modgap.distortion.arrays import not_finite
 from modgap.errors import InputError
 
-__all__ = ["checked_features", "checked_groups", "checked_labels", "checked_samples", "class_numbers"]
+__all__ = ["checked_features", "checked_labels", "checked_samples", "class_numbers"]
 
 
 def checked_features(features: ArrayLike, what: str = "") -> np.ndarray:
@@ -72,17 +72,3 @@ def checked_samples(features: ArrayLike, labels: ArrayLike, what: str = "") -> t
     """
     array = checked_features(features, what)
     return array, checked_labels(labels, len(array), what)
-
-
-def checked_groups(groups: ArrayLike | None, samples: int) -> np.ndarray:
-    """Number of each sample's group (n,), from 0; every sample its own where no groups are given.
-
-    Raises:
-        InputError: When there is not one group a sample.
-    """
-    if groups is None:
-        return np.arange(samples)
-    array = np.asarray(groups)
-    if array.shape != (samples,):
-        raise InputError(f"expected groups of shape ({samples},), one a test sample, got {array.shape}")
-    return np.unique(array, return_inverse=True)[1].ravel()

@@ -8,10 +8,11 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from modgap.distortion.input_checks import checked_groups, checked_samples
+from modgap.bootstrap import mean_interval
+from modgap.distortion.input_checks import checked_samples
 from modgap.distortion.logistic import STRENGTHS, logistic_path
 from modgap.distortion.ridge import ridge_path
-from modgap.distortion.statistics import EntityF1, entity_f1, error_interval
+from modgap.distortion.statistics import EntityF1, entity_f1
 from modgap.errors import InputError, UsageError, unknown_name
 
 __all__ = ["PROBES", "ProbeResult", "probe"]
@@ -135,7 +136,6 @@ def probe(
         raise unknown_name("probe", name, PROBES)
     train, known = checked_samples(train_features, train_labels, "training")
     test, truth = checked_samples(test_features, test_labels, "test")
-    checked_groups(groups, len(test))
     if train.shape[1] != test.shape[1]:
         raise InputError(f"expected as many test features as training features, {train.shape[1]}, got {test.shape[1]}")
     task, classes, notes = _task(name, train, known, seed, grid, held_out, metric, device)
@@ -145,7 +145,7 @@ def probe(
     return ProbeResult(
         name=name,
         value=float(wrong.mean()),
-        interval=error_interval(wrong, groups, seed=seed),
+        interval=mean_interval(wrong, groups=groups, seed=seed),
         wrong=wrong,
         predicted=predicted,
         samples=len(test),

@@ -1,4 +1,4 @@
-"""Scores of a probe on test samples: error with its interval, entity F1, two probes on the same samples."""
+"""Scores of a probe on test samples: entity F1, two probes on the same samples."""
 
 from dataclasses import dataclass
 
@@ -6,46 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from modgap.distortion.input_checks import checked_groups, checked_labels
+from modgap.bootstrap import group_numbers, mean_interval
+from modgap.distortion.input_checks import checked_labels
 from modgap.errors import InputError
 
-__all__ = ["EntityF1", "PairedDifference", "entity_f1", "error_interval", "paired_difference"]
-
-RESAMPLES = 10_000
-
-
-def error_interval(wrong: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of an error rate: percentiles over resamples of samples, or of whole groups.
-
-    Args:
-        wrong: Whether each test sample was got wrong, shape (n,).
-        groups: Record or subject of each sample, shape (n,); None where each is its own.
-        seed: Of the resamples.
-
-    Returns:
-        Low and high, in [0, 1]; NaN with fewer than two groups.
-
-    Raises:
-        InputError: When there is no sample, or not one group a sample.
-
-    Example:
-        >>> error_interval([True] * 20 + [False] * 80)
-        (0.12, 0.28)
-    """
-    return _mean_interval(_checked_wrong(wrong).astype(np.int64), groups, seed)
-
-
-def _mean_interval(values: np.ndarray, groups: ArrayLike | None, seed: int) -> tuple[float, float]:
-    numbers = checked_groups(groups, len(values))
-    units = np.stack([np.bincount(numbers, values), np.bincount(numbers)], axis=1)
-    if len(units) < 2:
-        return float("nan"), float("nan")
-    # Units alike are drawn together: how often each kind comes up is multinomial, and kinds are few.
-    kinds, counts = np.unique(units, axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(units), counts / len(units), size=RESAMPLES)
-    sums = drawn @ kinds
-    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
-    return float(low), float(high)
+__all__ = ["EntityF1", "PairedDifference", "entity_f1", "paired_difference"]
 
 
 def _checked_wrong(wrong: ArrayLike) -> np.ndarray:
@@ -106,11 +71,11 @@ def paired_difference(
             "needs the same samples in the same order"
         )
     signs = first.astype(np.int64) - second.astype(np.int64)
-    by_group = np.bincount(checked_groups(groups, len(signs)), signs)
+    by_group = np.bincount(group_numbers(groups, len(signs)), signs)
     more, less = int((by_group > 0).sum()), int((by_group < 0).sum())
     return PairedDifference(
         value=float(signs.mean()),
-        interval=_mean_interval(signs, groups, seed),
+        interval=mean_interval(signs, groups=groups, seed=seed),
         p_value=float(binomtest(more, more + less).pvalue) if more + less else 1.0,
         only_first=int((signs > 0).sum()),
         only_second=int((signs < 0).sum()),

@@ -14,7 +14,7 @@ from modgap.transfer.metric_definitions import METRICS, VALUED, Measure, State
 from modgap.transfer.named_functions import chosen
 from modgap.transfer.numerics import Scale
 
-__all__ = ["Metric", "bootstrap_interval", "metric", "task_metric"]
+__all__ = ["Metric", "metric", "task_metric"]
 
 DEFAULTS = {"classification": "0-1 error %", "multi-label": "1 - mAP", "regression": "nRMSE"}
 ONE_FOR_ALL = ("n_classes",)
@@ -189,43 +189,6 @@ def task_metric(manifest: Manifest, scale: Scale | None = None) -> Metric:
     """
     given = manifest.metric
     return metric(DEFAULTS[manifest.task], scale) if given is None else metric(given.name, scale, **given.options)
-
-
-def bootstrap_interval(
-    metric: Metric, groups: ArrayLike | None = None, repeats: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """A 95 % interval by the bootstrap: percentiles of the metric over resamples of whole groups.
-
-    Args:
-        metric: With its samples.
-        groups: Record, subject or field of each sample (n,), in the order in which they came; None where each is
-            its own.
-        repeats: Resamples; those in which the metric is not defined do not count.
-        seed: With the resample's number it says what is drawn.
-
-    Returns:
-        Low and high, in the metric's unit; NaN with fewer than two groups.
-
-    Raises:
-        InputError: When there is not one group for each sample.
-    """
-    codes = np.arange(len(metric)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if codes.shape != (len(metric),):
-        raise InputError(f"expected a group for each of {len(metric)} samples, got {codes.shape}")
-    n_groups = int(codes.max()) + 1 if len(codes) else 0
-    if n_groups < 2:
-        return float("nan"), float("nan")
-    values = np.array([metric.weighted(_drawn(n_groups, seed, repeat)[codes]) for repeat in range(repeats)])
-    if np.isnan(values).all():
-        return float("nan"), float("nan")
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _drawn(n_groups: int, seed: int, repeat: int) -> np.ndarray:
-    """How often each group is drawn."""
-    drawn = np.random.default_rng([seed, repeat]).integers(n_groups, size=n_groups)
-    return np.bincount(drawn, minlength=n_groups).astype(np.float64)
 
 
 def _tensor(values: Tensor | ArrayLike) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from modgap import __version__
+from modgap.bootstrap import bootstrap_interval
 from modgap.errors import UsageError
 from modgap.forward.source_pass import choose_device
 from modgap.models import TargetModel, target_model
@@ -25,7 +26,6 @@ from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.loop import Progress, TrainingLoop, run_training_loop
 from modgap.transfer.method import Method
 from modgap.transfer.methods import method
-from modgap.transfer.metrics import bootstrap_interval
 from modgap.transfer.processes import Processes, processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
@@ -261,12 +261,13 @@ def _result(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Po
     """The test's metric with its 95 % interval, by groups where samples have them."""
     metric, (epoch, error) = loop.evaluator.metric(loop.model, data.test), _chosen(loop, data, end)
     groups = None if data.groups is None else data.groups[data.test]
+    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=request.seed)
     chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
     return {
         "metric": metric.name,
         "unit": metric.unit,
         "test": _finite(metric.compute()),
-        "interval": [_finite(end) for end in bootstrap_interval(metric, groups, RESAMPLES, request.seed)],
+        "interval": [_finite(limit) for limit in interval],
         "left_out": metric.left_out(),
         "validation": error,
         "epoch": epoch,
