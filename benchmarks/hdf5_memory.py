@@ -32,9 +32,9 @@ def write(path: Path, simulations: int) -> None:
 
 def read_all(path: Path) -> float:
     """Read every pair; the process's peak in MB."""
-    from modgap.targets.readers import reader
+    from modgap.targets.readers import get_reader
 
-    table = reader("hdf5")({"data": [path]}, **PARTS)
+    table = get_reader("hdf5")({"data": [path]}, **PARTS)
     total = sum(float(table.samples[row].sum() + table.targets[row].sum()) for row in range(len(table)))
     assert np.isfinite(total)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

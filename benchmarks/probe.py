@@ -66,7 +66,7 @@ def mnist5k() -> tuple[np.ndarray, np.ndarray]:
     embedding = native_embedding(target.manifest.input, table, source.input)
     cpu = torch.device("cpu")
     batches = logit_batches(bare(source), table.samples, np.arange(len(table)), embedding, device=cpu, batch_size=16)
-    return np.concatenate(list(batches)), table.known_labels
+    return np.concatenate(list(batches)), table.class_labels
 
 
 def synthetic(samples: int = 20_000, width: int = 1024, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:

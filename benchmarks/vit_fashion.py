@@ -42,7 +42,7 @@ def pictures(target: str, split: str | None = None) -> tuple[np.ndarray, np.ndar
     """Images (N, 1, 28, 28) in [0, 1] and labels (N,) of a target, or of one split of it."""
     table = open_target(target).read()
     rows = np.flatnonzero(table.splits == SPLITS.index(split)) if split else np.arange(len(table))
-    return np.stack([np.float32(table.samples[int(row)]) / 255 for row in rows]), table.known_labels[rows]
+    return np.stack([np.float32(table.samples[int(row)]) / 255 for row in rows]), table.class_labels[rows]
 
 
 @torch.inference_mode()

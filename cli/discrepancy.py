@@ -3,23 +3,23 @@
 import click
 
 from modgap.cli.options import (
-    OWN,
-    custom_data_of,
+    CUSTOM_DATA_OPTIONS,
+    custom_data_from_options,
+    custom_data_options,
     device_option,
     dtype_option,
     input_size_option,
-    own_data_options,
     pseudo_classes_option,
     representation_option,
     split_option,
 )
-from modgap.errors import OWN_TARGETS, UsageError
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 
 __all__ = ["discrepancy"]
 
 LOGITS_EXCLUDE = (
     "source", "target", "weights", "split", "limit", "input_size", "representation", "device",
-    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "data_dir", *OWN,
+    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "data_dir", *CUSTOM_DATA_OPTIONS,
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ LOGITS_EXCLUDE = (
     metavar="NAME",
     help="Alias, timm:NAME, hf:NAME, a folder, a plug-in, or random: before one as a control.",
 )
-@click.option("--target", metavar="NAME", help=f"Manifest's name, {OWN_TARGETS}.")
+@click.option("--target", metavar="NAME", help=f"Manifest's name, {CUSTOM_DATA_FORMATS}.")
 @click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
 @click.option(
     "--weights",
@@ -75,7 +75,7 @@ LOGITS_EXCLUDE = (
 @click.option("--limit", type=int, help="At most so many samples, chosen by seed, in proportion to the classes.")
 @input_size_option
 @representation_option
-@own_data_options
+@custom_data_options
 @click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
 @click.option(
     "--embedder", metavar="native|RUN_DIR", default="native", show_default=True,
@@ -173,7 +173,7 @@ def _measure(given: dict, progress):
         given["source"],
         given["target"],
         weights=given["weights"],
-        custom_data=custom_data_of(given),
+        custom_data=custom_data_from_options(given),
         data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
         embedder=None if given["embedder"] == "native" else given["embedder"],
         pseudo_classes=given["pseudo_classes"],

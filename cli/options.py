@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from modgap.targets import CustomData
 
 __all__ = [
-    "OWN",
-    "custom_data_of",
+    "CUSTOM_DATA_OPTIONS",
+    "custom_data_from_options",
+    "custom_data_options",
     "device_option",
     "dtype_option",
     "input_size_option",
-    "own_data_options",
     "pseudo_classes_option",
     "representation_option",
     "split_option",
 ]  # fmt: skip
 
-OWN = ("kind", "label", "series", "time", "group", "x", "y")
+CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
 """What data of one's own does not say of itself."""
 
 split_option = click.option(
@@ -57,15 +57,15 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def own_data_options(command: Callable) -> Callable:
+def custom_data_options(command: Callable) -> Callable:
     """Add the options of where a target lies and of data of one's own."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
-def custom_data_of(given: dict[str, Any]) -> "CustomData":
+def custom_data_from_options(given: dict[str, Any]) -> "CustomData":
     """What was given of them."""
     from modgap.targets import CustomData
 
-    return CustomData(**{name: given[name] for name in OWN})
+    return CustomData(**{name: given[name] for name in CUSTOM_DATA_OPTIONS})

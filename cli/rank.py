@@ -3,15 +3,15 @@
 import click
 
 from modgap.cli.options import (
-    custom_data_of,
+    custom_data_from_options,
+    custom_data_options,
     dtype_option,
     input_size_option,
-    own_data_options,
     pseudo_classes_option,
     representation_option,
     split_option,
 )
-from modgap.errors import OWN_TARGETS, UsageError
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 
 __all__ = ["rank"]
 
@@ -20,7 +20,7 @@ LEAST_RESAMPLES = 10
 
 
 @click.command()
-@click.option("--target", metavar="NAME", required=True, help=f"Manifest's name, {OWN_TARGETS}.")
+@click.option("--target", metavar="NAME", required=True, help=f"Manifest's name, {CUSTOM_DATA_FORMATS}.")
 @click.option(
     "--sources", "given_sources", metavar="A,B,..|@FILE|'timm:vit_*'", multiple=True, required=True,
     help="Sources as for modgap discrepancy: names with commas between, a file of them, one a line, or a pattern of "
@@ -47,7 +47,7 @@ LEAST_RESAMPLES = 10
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
 @input_size_option
 @representation_option
-@own_data_options
+@custom_data_options
 @pseudo_classes_option
 @click.option(
     "--head", default="auto", show_default=True,
@@ -93,7 +93,7 @@ def rank(**given) -> int:
     with progress_bars(given["quiet"]) as progress:
         found = ranked(
             given["target"], sources, _request(given), _backend(given),
-            custom_data=custom_data_of(given), data_dir=_data_dir(given),
+            custom_data=custom_data_from_options(given), data_dir=_data_dir(given),
             pseudo_classes=given["pseudo_classes"], progress=progress,
         )  # fmt: skip
     if folder:

@@ -20,7 +20,7 @@ CHECKSUM = 12
 def targets(name: str | None) -> None:
     """Target data by manifest, or one shown whole. Besides these there is data of your own, as the list says."""
     from modgap.cli.output import print_sections, print_table, print_text
-    from modgap.errors import OWN_TARGETS
+    from modgap.errors import CUSTOM_DATA_FORMATS
     from modgap.targets import load_manifest, manifest_names, named_manifest
 
     if name:
@@ -33,7 +33,7 @@ def targets(name: str | None) -> None:
     rows = [[m.name, _predicted(m), _to_fetch(m), "yes" if _here(m.name) else "no", m.title] for m in manifests]
     print_table(["target", "predicts", "to fetch", "here", "what"], rows)
     print_text("modgap targets NAME shows one whole, with its samples and the command that brings it")
-    print_text(f"also {OWN_TARGETS}")
+    print_text(f"also {CUSTOM_DATA_FORMATS}")
 
 
 def _here(name: str) -> bool:

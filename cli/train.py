@@ -2,7 +2,7 @@
 
 import click
 
-from modgap.cli.options import custom_data_of, device_option, input_size_option, own_data_options
+from modgap.cli.options import custom_data_from_options, custom_data_options, device_option, input_size_option
 from modgap.errors import UsageError
 
 __all__ = ["train"]
@@ -27,7 +27,7 @@ __all__ = ["train"]
 @input_size_option
 @click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
 @device_option
-@own_data_options
+@custom_data_options
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, to DIR/tensorboard.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as one JSON document.")
 @click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
@@ -60,7 +60,7 @@ def _trained(given: dict, progress):
     same = ("method", "source", "target", "overrides", "protocol", "seed", "limit", "input_size", "device", "weights")
     request = TrainRequest(
         **{name: given[name] for name in same},
-        custom_data=custom_data_of(given),
+        custom_data=custom_data_from_options(given),
         data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
     )
     folder = Path(given["out"]).expanduser()

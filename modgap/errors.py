@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["OWN_TARGETS", "InputError", "UsageError", "first_line", "unknown_name"]
+__all__ = ["CUSTOM_DATA_FORMATS", "InputError", "UsageError", "first_line", "unknown_name"]
 
-OWN_TARGETS = (
+CUSTOM_DATA_FORMATS = (
     "a .toml manifest, an .npz, .safetensors, .h5, .csv or .tsv file, a folder with x.npy and y.npy, "
     "or a folder of class sub-folders of images or sounds"
 )

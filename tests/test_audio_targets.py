@@ -12,7 +12,7 @@ import soundfile
 
 from modgap.errors import InputError
 from modgap.targets import SPLITS, named_manifest
-from modgap.targets.readers import reader
+from modgap.targets.readers import get_reader
 from modgap.targets.sound import SoundFiles, file_rate, waveform
 from tests.fixtures import audio
 
@@ -46,7 +46,7 @@ def test_sound_is_decoded_when_it_is_asked_for(at, monkeypatch):
     decoded = []
     whole = soundfile.read
     monkeypatch.setattr(soundfile, "read", lambda path, **how: decoded.append(path) or whole(path, **how))
-    table = reader("audio_csv")(at("esc50").files, **at("esc50").manifest.reader.options)
+    table = get_reader("audio_csv")(at("esc50").files, **at("esc50").manifest.reader.options)
     assert decoded == []
     _ = table.samples[9]
     assert len(decoded) == 1
@@ -71,12 +71,12 @@ def test_a_folder_of_class_sub_folders_of_sounds(tmp_path):
     for split, name in (("train", "dog"), ("train", "cat"), ("test", "cat")):
         (tmp_path / split / name).mkdir(parents=True)
         soundfile.write(tmp_path / split / name / "x.flac", audio.tone(440, 0.5, 8000), 8000)
-    table = reader("audio")({"data": [tmp_path]}, rate=8000)
+    table = get_reader("audio")({"data": [tmp_path]}, rate=8000)
     assert list(table.classes) == ["cat", "dog"]
     assert (list(table.labels), list(table.splits)) == ([0, 0, 1], [2, 0, 0])
     assert table.samples[2].shape == (1, 4000)
     with pytest.raises(InputError, match="expected a sub-folder of sound files for each class"):
-        reader("audio")({"data": [tmp_path / "train" / "dog"]}, rate=8000)
+        get_reader("audio")({"data": [tmp_path / "train" / "dog"]}, rate=8000)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def table_of(folder, rows, header="file,label", **more):
 
 def test_a_table_with_names_for_classes(tmp_path):
     files = table_of(tmp_path, ["/else/where/b.wav,dog", "/else/where/a.wav,cat"])
-    table = reader("audio_csv")(files, rate=8000, file="file", label="label")
+    table = get_reader("audio_csv")(files, rate=8000, file="file", label="label")
     assert (list(table.classes), list(table.labels), table.splits) == (["cat", "dog"], [1, 0], None)
     assert table.samples.clips[0] == (str(tmp_path / "audio" / "b.wav"),)
 
@@ -174,7 +174,7 @@ def test_a_table_with_names_for_classes(tmp_path):
 )
 def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, options, message):
     with pytest.raises(InputError, match=message) as caught:
-        reader("audio_csv")(table_of(tmp_path, rows, header), rate=8000, file="file", label="label", **options)
+        get_reader("audio_csv")(table_of(tmp_path, rows, header), rate=8000, file="file", label="label", **options)
     one_line(caught)
 
 
@@ -193,7 +193,7 @@ def test_several_labels_that_do_not_fit_are_one_clear_line(tmp_path, rows, known
     files = table_of(tmp_path, rows, "file,labels,clip", classes=[tmp_path / "map.json"])
     options = {"labels": "labels", "delimiter": ";", "clip": "clip"}
     with pytest.raises(InputError, match=message) as caught:
-        reader("audio_csv")(files, rate=8000, file="file", **options)
+        get_reader("audio_csv")(files, rate=8000, file="file", **options)
     one_line(caught)
 
 
@@ -215,10 +215,10 @@ def test_audioset_leaves_out_and_counts_what_was_not_brought(at, caplog):
 def test_audioset_without_sound_says_what_to_bring(at, tmp_path):
     files = at("audioset-20k").files | {"audio": [tmp_path]}
     with pytest.raises(InputError, match=r"<video>_<start>.wav or <video>.wav .* for 158 segments, got none") as caught:
-        reader("audioset")(files, rate=32_000)
+        get_reader("audioset")(files, rate=32_000)
     one_line(caught)
     (tmp_path / "broken.csv").write_text('# header\nabc, 0.0, "/m/01"\n')
     with pytest.raises(InputError, match="expected video, start, end and labels in line 2"):
-        reader("audioset")(files | {"train": [tmp_path / "broken.csv"]}, rate=32_000)
+        get_reader("audioset")(files | {"train": [tmp_path / "broken.csv"]}, rate=32_000)
     with pytest.raises(InputError, match="expected the columns index, mid and display_name"):
-        reader("audioset")(files | {"classes": [tmp_path / "broken.csv"]}, rate=32_000)
+        get_reader("audioset")(files | {"classes": [tmp_path / "broken.csv"]}, rate=32_000)

@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from modgap.errors import OWN_TARGETS
+from modgap.errors import CUSTOM_DATA_FORMATS
 
 SMALL = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
 QUICK = ("--trials", "2000", "--null", "3")
@@ -234,8 +234,8 @@ def refused(done, code, message):
     [
         (["--source", "efficientnet-lit0", "--target", "digits"], 2, "did you mean efficientnet-lite0"),
         (["--source", "efficientnet-lite0", "--target", "digts"], 2, "did you mean digits"),
-        (["--source", "efficientnet-lite0", "--target", "digts"], 2, OWN_TARGETS),
-        (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, OWN_TARGETS),
+        (["--source", "efficientnet-lite0", "--target", "digts"], 2, CUSTOM_DATA_FORMATS),
+        (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, CUSTOM_DATA_FORMATS),
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, "no target at no/such/folder"),
         (["--source", "efficientnet-lite0", "--target", "gone.npz"], 1, "expected a file at gone.npz"),
         (["--source", "timm:resnet18", "--target", "digits"], 1, "hf download timm/resnet18"),

@@ -6,8 +6,8 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.targets import Manifest, load_manifest, manifest_names, named_manifest
-from modgap.targets.readers import reader
-from modgap.targets.steps import step
+from modgap.targets.readers import get_reader
+from modgap.targets.steps import get_step
 
 NAMES = manifest_names()
 RECIPE = (
@@ -100,8 +100,8 @@ def test_what_is_unknown_is_a_field(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_readers_and_steps_exist_and_results_have_their_source(name):
     manifest = manifest_of(name)
-    assert callable(reader(manifest.reader.name))
-    assert all(callable(step(each.name)) for each in manifest.steps)
+    assert callable(get_reader(manifest.reader.name))
+    assert all(callable(get_step(each.name)) for each in manifest.steps)
     assert all(result.value > 0 and result.source for result in manifest.published)
     of_one_source = [(result.method, result.model, result.source) for result in manifest.published]
     assert len(set(of_one_source)) == len(of_one_source)

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from modgap.errors import InputError
 from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, safetensors_metadata
 from modgap.targets import CustomData, open_target
-from modgap.targets.readers import reader
+from modgap.targets.readers import get_reader
 
 ARRAYS = {
     "bytes": np.arange(7, dtype=np.uint8),
@@ -94,7 +94,7 @@ def test_splits_and_masks_of_ones_own_arrays(tmp_path):
     x, y = np.arange(30, dtype=np.float64).reshape(5, 1, 6), np.arange(10.0).reshape(5, 2)
     masks, splits = (y > 3).astype(np.uint8), np.array([0, 0, 1, 2, 2], np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=y, splits=splits, masks=masks)
-    table = reader("arrays")({"data": [tmp_path / "a.npz"]}, kind="series")
+    table = get_reader("arrays")({"data": [tmp_path / "a.npz"]}, kind="series")
     np.testing.assert_array_equal(table.splits, splits)
     np.testing.assert_array_equal(table.masks[2], masks[2])
     np.testing.assert_array_equal(table.targets[4], y[4])
@@ -104,7 +104,7 @@ def test_splits_and_masks_of_ones_own_arrays(tmp_path):
         open_target(str(tmp_path / "b.npz"), custom_data=CustomData(kind="series")).read()
     np.savez(tmp_path / "c.npz", x=x, y=y, masks=masks[:3])
     with pytest.raises(InputError, match="expected 5 masks"):
-        reader("arrays")({"data": [tmp_path / "c.npz"]}, kind="series")
+        get_reader("arrays")({"data": [tmp_path / "c.npz"]}, kind="series")
 
 
 def test_one_array_a_split(tmp_path):
@@ -112,7 +112,7 @@ def test_one_array_a_split(tmp_path):
         f"{n}_{s}": np.full((k, 1, 2, 2) if n == "x" else k, k) for s, k in (("train", 4), ("test", 2)) for n in "xy"
     }
     np.savez(tmp_path / "a.npz", **arrays)
-    table = reader("arrays")(
+    table = get_reader("arrays")(
         {"data": [tmp_path / "a.npz"]}, kind="image", x="x_{split}", y="y_{split}", validation=0.25
     )
     assert list(table.splits) == [0, 0, 0, 1, 2, 2]

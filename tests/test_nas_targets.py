@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from modgap.errors import InputError
 from modgap.targets import SPLITS, Target, named_manifest
 from modgap.targets.plain_pickles import convert_pickles
-from modgap.targets.readers import protein_maps, reader, star_fields
+from modgap.targets.readers import get_reader, protein_maps, star_fields
 from tests.fixtures import GENERATORS, cifar, darcy, deepsea, ecg, ninapro, proteins, satellite, spherical
 from tests.fixtures import star_fields as exposures
 from tests.fixtures.opened import opened
@@ -149,7 +149,7 @@ def test_darcy_flow_is_standardized_at_every_point_and_has_the_grid(targets):
     np.testing.assert_array_equal(table.samples[3][2], np.tile(place, (85, 1)).T)
     mean, sd = table.target_scale
     np.testing.assert_allclose((table.targets[16] * sd + mean)[0], held[1][0], rtol=1e-4, atol=1e-5)
-    assert table.only(np.array([2])).target_scale is table.target_scale
+    assert table.select(np.array([2])).target_scale is table.target_scale
 
 
 def protein_by_loops(name, clipped):
@@ -191,7 +191,7 @@ def test_psicov_without_conversion_is_the_same(targets, tmp_path):
     with zipfile.ZipFile(tmp_path / "protein.zip") as archive:
         archive.extractall(tmp_path)
     files = {file.role: [tmp_path / file.path] for file in target.manifest.files}
-    raw = reader("protein_maps")(files, validation=100, validation_at="start")
+    raw = get_reader("protein_maps")(files, validation=100, validation_at="start")
     length = raw.samples[113].shape[1]
     inner = slice(5, 5 + length)
     np.testing.assert_array_equal(raw.samples[113], table.samples[113][:, inner, inner])
@@ -206,7 +206,7 @@ def test_cosmic_takes_fields_of_galaxies_in_one_filter(targets):
     expected = [
         where for split in (exposures.TRAIN, exposures.TEST) for where, size in split.items() for _ in range(size)
     ]
-    listed = reader("star_fields")(target.files, fields=target.manifest.reader.options["fields"])
+    listed = get_reader("star_fields")(target.files, fields=target.manifest.reader.options["fields"])
     assert list(listed.groups["field"]) == [f"{proposal}_{visit}" for _, proposal, visit in expected]
     window = (slice(64, 192), slice(64, 192))
     for number, path in enumerate(listed.samples.paths):
@@ -266,7 +266,7 @@ def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeyp
     monkeypatch.setattr(star_fields, "map_npy", noted(star_fields.map_npy))
     monkeypatch.setattr(protein_maps, "read_pickle", noted(protein_maps.read_pickle))
     for target in known:
-        table = reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
+        table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
         assert opened_files == []
         assert len(table.samples[1]) in (1, 57)
         assert len(table.targets[2]) == 1
@@ -278,7 +278,7 @@ def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeyp
 def test_large_arrays_stay_on_disk(targets, name):
     """The memory of a sample as stored is a file's, mapped."""
     target, _ = targets(name)
-    table = reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
+    table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
     part = table.samples
     while not hasattr(part, "array"):
         part = part.parts[0] if hasattr(part, "parts") else part.samples
@@ -301,9 +301,9 @@ def test_matlab_files_of_both_versions_give_the_same(tmp_path):
     with (tmp_path / "new.mat").open("r+b") as stream:
         stream.write(b"MATLAB 7.3 MAT-file".ljust(128))
     for path in (tmp_path / "old.mat", tmp_path / "new.mat"):
-        table = reader("mat")({"train": [path]}, x="a", y="u", every=3, first={"train": 4})
+        table = get_reader("mat")({"train": [path]}, x="a", y="u", every=3, first={"train": 4})
         assert len(table) == 4
         np.testing.assert_allclose(table.samples[2][0], fields["a"][2, ::3, ::3], rtol=1e-6)
         np.testing.assert_allclose(table.targets[3][0], fields["u"][3, ::3, ::3], rtol=1e-6)
         with pytest.raises(InputError, match=r"expected an array of numbers b in .*, which has a, u"):
-            reader("mat")({"train": [path]}, x="a", y="b")
+            get_reader("mat")({"train": [path]}, x="a", y="b")

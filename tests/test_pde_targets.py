@@ -17,9 +17,9 @@ import torch
 
 from modgap.errors import InputError
 from modgap.targets import SPLITS, Table, named_manifest, open_target
-from modgap.targets.readers import reader
+from modgap.targets.readers import get_reader
 from modgap.targets.samples import ArraySamples
-from modgap.targets.steps import step
+from modgap.targets.steps import get_step
 from tests.fixtures.opened import opened
 from tests.fixtures.pdebench import SIMULATIONS
 
@@ -89,7 +89,7 @@ def test_nothing_is_read_before_it_is_asked_for_and_then_one_step_of_one_simulat
         return array
 
     monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
-    table = reader("hdf5")(target.files, **target.manifest.reader.options)
+    table = get_reader("hdf5")(target.files, **target.manifest.reader.options)
     assert asked == []
     assert table.samples[3].shape == (3, 1024)
     assert asked == [1024] * 3
@@ -111,7 +111,7 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path):
         path.unlink(missing_ok=True)
         with h5py.File(path, "w") as file:
             file["u"] = np.full((10, 2, int(4 * level)), level)
-        table = reader("hdf5")({"data": [path]}, x={"names": ["u"], "axes": "tx"}, y={"names": ["u"], "axes": "tx"})
+        table = get_reader("hdf5")({"data": [path]}, x={"names": ["u"], "axes": "tx"}, y={"names": ["u"], "axes": "tx"})
         assert table.samples[9].max() == level
 
 
@@ -121,7 +121,7 @@ def hdf5(folder, options=(), **datasets):
         for name, values in datasets.items():
             file[name.replace("__", "/")] = values
     part = {"names": ["u"], "axes": "tx"}
-    return lambda: reader("hdf5")({"data": [path]}, **{"x": part, "y": part, **dict(options)})
+    return lambda: get_reader("hdf5")({"data": [path]}, **{"x": part, "y": part, **dict(options)})
 
 
 FIELD = np.zeros((10, 3, 8), np.float32)
@@ -157,12 +157,12 @@ def test_a_broken_file_is_one_clear_line(tmp_path, at):
         path = tmp_path / "cut.hdf5"
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"as HDF5: .*cut short") as caught:
-            reader("hdf5")({"data": [path]}, **options)
+            get_reader("hdf5")({"data": [path]}, **options)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"cannot read .*No such file"):
-        reader("hdf5")({"data": [tmp_path / "none.hdf5"]}, **options)
+        get_reader("hdf5")({"data": [tmp_path / "none.hdf5"]}, **options)
     with pytest.raises(InputError, match="expected one file of role 'data', got 2"):
-        reader("hdf5")({"data": [whole, whole]}, **options)
+        get_reader("hdf5")({"data": [whole, whole]}, **options)
 
 
 def test_a_simulation_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
@@ -196,22 +196,22 @@ def small(x, y, train):
 def test_standardizing_by_the_input_uses_the_training_samples_of_x_alone():
     rng = np.random.default_rng(0)
     x, y = 1e3 + rng.standard_normal((2, 30, 2, 5)).astype(np.float32)
-    done = step("standardize-by-input")(small(x, y, 20))
+    done = get_step("standardize-by-input")(small(x, y, 20))
     mean, sd = x[:20].mean(axis=0, dtype=np.float64), x[:20].astype(np.float64).std(axis=0, ddof=1) + 1e-5
     for row in (0, 25):
         np.testing.assert_allclose(done.samples[row], (x[row] - mean) / sd, rtol=1e-5)
         np.testing.assert_allclose(done.targets[row], (y[row] - mean) / sd, rtol=1e-5)
-    constant = step("standardize-by-input")(small(np.ones((4, 1, 3)), None, 4))
+    constant = get_step("standardize-by-input")(small(np.ones((4, 1, 3)), None, 4))
     np.testing.assert_array_equal(constant.samples[0], 0)
     with pytest.raises(InputError, match="two training samples"):
-        step("standardize-by-input")(small(x, y, 1))
+        get_step("standardize-by-input")(small(x, y, 1))
     with pytest.raises(InputError, match="of the samples' shape"):
-        step("standardize-by-input")(small(x, y[:, :1], 20))
+        get_step("standardize-by-input")(small(x, y[:, :1], 20))
 
 
 def test_flattening_lays_channels_end_to_end():
     x = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    done = step("flatten")(small(x, x + 1, 2))
+    done = get_step("flatten")(small(x, x + 1, 2))
     np.testing.assert_array_equal(done.samples[1], x[1].reshape(1, 12))
     np.testing.assert_array_equal(done.targets[1], x[1].reshape(1, 12) + 1)
     assert pickle.loads(pickle.dumps(done.samples))[0].shape == (1, 12)  # noqa: S301 - our own bytes
@@ -239,13 +239,13 @@ def test_tensors_of_several_files_are_joined_in_order(tmp_path):
     for number in range(3):
         torch.save({"a": torch.full((4, 6, 6), number), "b": torch.arange(4) % 2}, tmp_path / f"{number}.pt")
     paths = [tmp_path / f"{number}.pt" for number in range(3)]
-    table = reader("pt")({"train": paths[:2], "test": paths[2:]}, kind="image", x="a", y="b")
+    table = get_reader("pt")({"train": paths[:2], "test": paths[2:]}, kind="image", x="a", y="b")
     assert [table.samples[row].max() for row in (0, 4, 11)] == [0, 1, 2]
     assert list(table.labels) == [0, 1] * 6
     assert list(table.splits) == [0] * 8 + [2] * 4
     torch.save({"a": torch.zeros(4, 5, 5), "b": torch.arange(4)}, paths[2])
     with pytest.raises(InputError, match="of one shape"):
-        reader("pt")({"train": paths}, kind="image", x="a", y="b")
+        get_reader("pt")({"train": paths}, kind="image", x="a", y="b")
 
 
 class Planted:
@@ -268,7 +268,7 @@ def test_a_file_of_other_things_is_refused(tmp_path, monkeypatch, content, messa
     monkeypatch.chdir(tmp_path)
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(InputError, match=message) as caught:
-        reader("pt")({"data": [tmp_path / "a.pt"]}, kind="series")
+        get_reader("pt")({"data": [tmp_path / "a.pt"]}, kind="series")
     assert "\n" not in str(caught.value)
     assert not Path("planted").exists()
 
@@ -279,7 +279,7 @@ def test_a_broken_file_of_tensors_is_refused(tmp_path):
     for content in (whole[:500], b"", b"\x80\x02junk"):
         (tmp_path / "a.pt").write_bytes(content)
         with pytest.raises(InputError, match=r"cannot read tensors|never unpickled") as caught:
-            reader("pt")({"data": [tmp_path / "a.pt"]}, kind="series")
+            get_reader("pt")({"data": [tmp_path / "a.pt"]}, kind="series")
         assert "\n" not in str(caught.value)
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError, UsageError
-from modgap.targets.samples import ArraySamples, JoinedSamples, Table
-from modgap.targets.splits import drawn_test, held_out
-from modgap.targets.steps import step
+from modgap.targets.samples import ArraySamples, ConcatenatedSamples, Table
+from modgap.targets.splits import draw_test_split, hold_out_validation
+from modgap.targets.steps import get_step
 
 
 class Ragged:
@@ -32,12 +32,12 @@ def table(size=12, shape=(1, 6, 5), **more):
 
 def test_unknown_steps_name_the_nearest():
     with pytest.raises(UsageError, match="unknown step 'clip-target'; did you mean clip-targets"):
-        step("clip-target")
+        get_step("clip-target")
 
 
 def test_zscore_is_by_sample_and_leaves_constants_at_zero():
     given = [np.arange(10.0)[None], np.full((1, 4), 7.0)]
-    done = step("zscore")(Table(Ragged(given)))
+    done = get_step("zscore")(Table(Ragged(given)))
     np.testing.assert_allclose(done.samples[0][0], (given[0][0] - 4.5) / np.std(given[0]), rtol=1e-6)
     np.testing.assert_array_equal(done.samples[1], np.zeros((1, 4)))
     assert done.samples[0].dtype == np.float32
@@ -45,15 +45,15 @@ def test_zscore_is_by_sample_and_leaves_constants_at_zero():
 
 def test_scale_divides():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 6)
-    np.testing.assert_allclose(step("scale")(Table(ArraySamples(pixels)), divide=4).samples[1], pixels[1] / 4)
+    np.testing.assert_allclose(get_step("scale")(Table(ArraySamples(pixels)), divide=4).samples[1], pixels[1] / 4)
     with pytest.raises(InputError, match="another number than 0"):
-        step("scale")(Table(ArraySamples(pixels)), divide=0)
+        get_step("scale")(Table(ArraySamples(pixels)), divide=0)
 
 
 def test_standardize_fits_on_the_training_split_of_samples_and_targets():
     rng = np.random.default_rng(1)
     values = rng.normal(100, 0.1, (12, 4)).astype(np.float32)
-    done = step("standardize")(table(targets=ArraySamples(values)), epsilon=0.5)
+    done = get_step("standardize")(table(targets=ArraySamples(values)), epsilon=0.5)
     train = done.splits == 0
     for found, raw in ((done.samples, table().samples.array), (done.targets, values)):
         mean, sd = raw[train].mean(axis=0, dtype=np.float64), raw[train].std(axis=0, ddof=1, dtype=np.float64)
@@ -63,14 +63,14 @@ def test_standardize_fits_on_the_training_split_of_samples_and_targets():
     mean, sd = done.target_scale
     np.testing.assert_allclose(done.targets[5] * sd + mean, values[5], rtol=1e-5)
     with pytest.raises(InputError, match="at least two training samples"):
-        step("standardize")(Table(ArraySamples(values), splits=np.full(12, 2)))
+        get_step("standardize")(Table(ArraySamples(values), splits=np.full(12, 2)))
     with pytest.raises(InputError, match="values of one shape"):
-        step("standardize")(Table(Ragged([np.zeros(3), np.zeros(4)])))
+        get_step("standardize")(Table(Ragged([np.zeros(3), np.zeros(4)])))
 
 
 def test_standardize_reads_a_sample_at_a_time_and_no_more_than_once():
     samples = Ragged([np.full(3, float(k)) for k in range(10)])
-    step("standardize")(Table(samples))
+    get_step("standardize")(Table(samples))
     # The first one is read once more for its shape.
     assert samples.reads == 11
 
@@ -80,7 +80,7 @@ def test_windows_follow_the_class_and_keep_split_and_group():
     given = Table(
         Ragged(series), np.array([0, 1, 0, 1]), ["a", "b"], np.array([0, 0, 1, 2]), {"groups": np.array([5, 6, 7, 8])}
     )
-    done = step("windows")(given, length=3, strides=[4, 2])
+    done = get_step("windows")(given, length=3, strides=[4, 2])
     expected = [
         (i, start) for i, stride in ((0, 4), (1, 2), (3, 2)) for start in range(0, series[i].shape[1] - 3, stride)
     ]
@@ -91,7 +91,7 @@ def test_windows_follow_the_class_and_keep_split_and_group():
     np.testing.assert_array_equal(done.labels, given.labels[rows])
     np.testing.assert_array_equal(done.splits, given.splits[rows])
     np.testing.assert_array_equal(done.groups["groups"], given.groups["groups"][rows])
-    assert len(step("windows")(given, length=3, strides=[2])) == 4 + 1 + 3
+    assert len(get_step("windows")(given, length=3, strides=[2])) == 4 + 1 + 3
 
 
 @pytest.mark.parametrize(
@@ -105,28 +105,28 @@ def test_windows_follow_the_class_and_keep_split_and_group():
 def test_windows_that_cannot_be_cut(options, message):
     given = Table(ArraySamples(np.zeros((2, 1, 8))), np.array([0, 1]))
     with pytest.raises(InputError, match=message):
-        step("windows")(given, **options)
+        get_step("windows")(given, **options)
     with pytest.raises(InputError, match="one class each"):
-        step("windows")(Table(given.samples), length=2, strides=[1])
+        get_step("windows")(Table(given.samples), length=2, strides=[1])
 
 
 def test_crop_cuts_everything_alike():
     given = table(shape=(2, 8, 9))
     given = Table(given.samples, targets=ArraySamples(given.samples.array[:, :1]), masks=given.samples)
-    done = step("crop")(given, start=[1, 2], size=[4, 5])
+    done = get_step("crop")(given, start=[1, 2], size=[4, 5])
     expected = given.samples.array[:, :, 1:5, 2:7]
     np.testing.assert_array_equal(done.samples[3], expected[3])
     np.testing.assert_array_equal(done.targets[3], expected[3, :1])
     np.testing.assert_array_equal(done.masks[3], expected[3])
     with pytest.raises(InputError, match="at least"):
-        _ = step("crop")(given, start=[5, 5], size=[4, 4]).samples[0]
+        _ = get_step("crop")(given, start=[5, 5], size=[4, 4]).samples[0]
     with pytest.raises(InputError, match="a start and a size"):
-        step("crop")(given, start=[5], size=[4, 4])
+        get_step("crop")(given, start=[5], size=[4, 4])
 
 
 def test_pad_surrounds_and_cuts_at_the_end():
     samples, targets = [np.ones((3, 2, 2)), np.ones((3, 9, 9))], [np.full((1, 2, 2), 5.0), np.full((1, 9, 9), 5.0)]
-    done = step("pad")(Table(Ragged(samples), targets=Ragged(targets)), size=[6, 6], start=2, target_fill=9)
+    done = get_step("pad")(Table(Ragged(samples), targets=Ragged(targets)), size=[6, 6], start=2, target_fill=9)
     small, large = np.zeros((6, 6)), np.zeros((6, 6))
     small[2:4, 2:4] = 1
     large[2:, 2:] = 1
@@ -134,30 +134,30 @@ def test_pad_surrounds_and_cuts_at_the_end():
     np.testing.assert_array_equal(done.samples[1][0], large)
     np.testing.assert_array_equal(done.targets[0][0], np.where(small, 5, 9))
     with pytest.raises(InputError, match="from a start within it"):
-        step("pad")(Table(Ragged(samples)), size=[3, 3], start=3)
+        get_step("pad")(Table(Ragged(samples)), size=[3, 3], start=3)
 
 
 def test_targets_are_clipped_where_it_is_said():
     values = np.full((6, 1, 2), 30.0)
     given = Table(ArraySamples(values), splits=np.array([0, 1, 2, 0, 1, 2]), targets=ArraySamples(values))
-    done = step("clip-targets")(given, high=16, splits=["train", "val"])
+    done = get_step("clip-targets")(given, high=16, splits=["train", "val"])
     assert [float(done.targets[i].max()) for i in range(6)] == [16, 16, 30, 16, 16, 30]
     with pytest.raises(InputError, match="expected targets to clip"):
-        step("clip-targets")(Table(ArraySamples(values)), high=1)
+        get_step("clip-targets")(Table(ArraySamples(values)), high=1)
     with pytest.raises(InputError, match="got training"):
-        step("clip-targets")(given, high=1, splits=["training"])
+        get_step("clip-targets")(given, high=1, splits=["training"])
 
 
 def test_coordinates_are_the_grid_last_axis_first():
-    done = step("coordinates")(Table(ArraySamples(np.zeros((1, 2, 3, 5), np.float32))))
+    done = get_step("coordinates")(Table(ArraySamples(np.zeros((1, 2, 3, 5), np.float32))))
     rows, columns = np.meshgrid(np.linspace(0, 1, 3), np.linspace(0, 1, 5), indexing="ij")
     np.testing.assert_allclose(done.samples[0][2:], [columns, rows], rtol=1e-6)
-    assert step("coordinates")(Table(ArraySamples(np.zeros((1, 1, 7))))).samples[0].shape == (2, 7)
+    assert get_step("coordinates")(Table(ArraySamples(np.zeros((1, 1, 7))))).samples[0].shape == (2, 7)
 
 
 def test_joined_samples_are_those_of_the_parts():
     parts = [np.arange(3), np.arange(0), np.arange(10, 12)]
-    joined = JoinedSamples(tuple(ArraySamples(part) for part in parts))
+    joined = ConcatenatedSamples(tuple(ArraySamples(part) for part in parts))
     assert len(joined) == 5
     assert [int(joined[i]) for i in range(5)] == [0, 1, 2, 10, 11]
     assert int(joined[-1]) == 11
@@ -169,26 +169,26 @@ def test_joined_samples_are_those_of_the_parts():
     ("size", "validation", "held"), [(50_000, 0.2, 10_000), (4830, 0.1, 483), (1000, 0.1, 100), (3456, 100, 100)]
 )
 def test_validation_by_position_has_the_benchmarks_sizes(size, validation, held):
-    done = held_out(np.zeros(size, np.int64), validation)
+    done = hold_out_validation(np.zeros(size, np.int64), validation)
     assert (done[-held:] == 1).all()
     assert (done[:-held] == 0).all()
-    assert (held_out(np.zeros(size, np.int64), validation, "start")[:held] == 1).all()
+    assert (hold_out_validation(np.zeros(size, np.int64), validation, "start")[:held] == 1).all()
 
 
 def test_validation_that_cannot_be_held():
     splits = np.array([0, 0, 0, 2])
-    np.testing.assert_array_equal(held_out(splits, "as-test"), [0, 0, 1, 2])
-    assert held_out(splits, None) is splits
+    np.testing.assert_array_equal(hold_out_validation(splits, "as-test"), [0, 0, 1, 2])
+    assert hold_out_validation(splits, None) is splits
     for wrong in (3, 0.0, 7):
         with pytest.raises(InputError, match="expected to hold some of 3"):
-            held_out(splits, wrong)
+            hold_out_validation(splits, wrong)
     for wrong, at in (("half", "end"), (0.5, "middle"), (True, "end")):
         with pytest.raises(InputError, match="expected validation to be"):
-            held_out(splits, wrong, at)
+            hold_out_validation(splits, wrong, at)
 
 
 def test_a_drawn_test_split_is_seeded():
-    first = drawn_test(100, 0.1, 0)
+    first = draw_test_split(100, 0.1, 0)
     assert (first == 2).sum() == 10
-    np.testing.assert_array_equal(first, drawn_test(100, 0.1, 0))
-    assert (first != drawn_test(100, 0.1, 1)).any()
+    np.testing.assert_array_equal(first, draw_test_split(100, 0.1, 0))
+    assert (first != draw_test_split(100, 0.1, 1)).any()

@@ -6,8 +6,8 @@ from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import SPLITS, CustomData, load_manifest, manifest_names, named_manifest, open_target
-from modgap.targets.readers import reader
-from modgap.targets.splits import complete_splits, stratified_order, stratified_subset
+from modgap.targets.readers import get_reader
+from modgap.targets.splits import complete_splits, stratified_keys, stratified_subset
 from tests.fixtures import GENERATORS
 
 EXPECTED = {
@@ -88,7 +88,7 @@ def test_splits_are_stratified_seeded_and_keep_groups_whole():
 
 def test_lowest_keys_are_a_random_choice_within_each_class():
     labels = np.repeat([0, 1], [30, 10])
-    firsts = [int(np.argmin(stratified_order(labels, None, seed)[:30])) for seed in range(300)]
+    firsts = [int(np.argmin(stratified_keys(labels, None, seed)[:30])) for seed in range(300)]
     assert len(set(firsts)) == 30
 
 
@@ -101,15 +101,15 @@ def idx(path, array):
 def test_idx_files(tmp_path):
     images = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     files = {"train": idx(tmp_path / "a.gz", images), "train-labels": idx(tmp_path / "b.gz", np.array([1, 0]))}
-    table = reader("idx")(files)
+    table = get_reader("idx")(files)
     np.testing.assert_array_equal(table.samples[1][0], images[1])
     assert list(table.labels) == [1, 0]
     files["train"][0].write_bytes(gzip.compress(gzip.decompress(files["train"][0].read_bytes())[:-3]))
     with pytest.raises(InputError, match="expected 24 bytes of data"):
-        reader("idx")(files)
+        get_reader("idx")(files)
     files["train"][0].write_bytes(files["train"][0].read_bytes()[:-9])
     with pytest.raises(InputError, match="cannot read"):
-        reader("idx")(files)
+        get_reader("idx")(files)
 
 
 def test_all_files_of_a_split_are_read(tmp_path):
@@ -120,22 +120,22 @@ def test_all_files_of_a_split_are_read(tmp_path):
         "test": idx(tmp_path / "2.gz", images[2]),
         "test-labels": idx(tmp_path / "l2.gz", np.array([0, 1])),
     }
-    table = reader("idx")(files)
+    table = get_reader("idx")(files)
     assert [int(table.samples[row].max()) for row in range(6)] == [1, 1, 2, 2, 3, 3]
     assert (list(table.labels), list(table.splits)) == ([0, 0, 1, 1, 0, 1], [0, 0, 0, 0, 2, 2])
     with pytest.raises(InputError, match="expected one label an image"):
-        reader("idx")(files | {"train-labels": files["train-labels"][:1]})
+        get_reader("idx")(files | {"train-labels": files["train-labels"][:1]})
     with pytest.raises(InputError, match="images of one size"):
-        reader("idx")(files | {"test": idx(tmp_path / "3.gz", np.zeros((2, 4, 4)))})
+        get_reader("idx")(files | {"test": idx(tmp_path / "3.gz", np.zeros((2, 4, 4)))})
     with pytest.raises(InputError, match="expected one file of role 'data', got 2"):
-        reader("table")({"data": [tmp_path, tmp_path]}, shape=[1])
+        get_reader("table")({"data": [tmp_path, tmp_path]}, shape=[1])
 
 
 @pytest.mark.bundle
 def test_all_ts_files_of_a_split_are_read():
     target = open_target("gunpoint")
     both = [*target.files["train"], *target.files["test"]]
-    table, once = reader("ts")({"train": both, "test": both[:1]}), target.read()
+    table, once = get_reader("ts")({"train": both, "test": both[:1]}), target.read()
     assert list(np.bincount(table.splits)) == [200, 0, 50]
     np.testing.assert_array_equal(table.samples.array[:200], once.samples.array)
     np.testing.assert_array_equal(table.labels[200:], once.labels[:50])

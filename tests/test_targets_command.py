@@ -2,7 +2,7 @@
 
 import pytest
 
-from modgap.errors import OWN_TARGETS
+from modgap.errors import CUSTOM_DATA_FORMATS
 from modgap.targets import manifest_names, named_manifest
 
 SECTIONS = [
@@ -23,7 +23,7 @@ def test_the_list_has_task_classes_and_what_there_is_to_fetch(modgap):
     assert rows["psicov"][1:6] == ["10", "clusters", "~", "1.1", "GB"]
     assert rows["ninapro"][3:6] == [">", "15", "MB"]
     assert rows["digits"][3] == "yes"
-    assert OWN_TARGETS in done.stdout
+    assert CUSTOM_DATA_FORMATS in done.stdout
 
 
 def test_a_manifest_is_shown_by_section(modgap):

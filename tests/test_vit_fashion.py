@@ -116,7 +116,7 @@ def test_it_knows_fashion_mnists_test_images(source):
     images = [np.float32(table.samples[int(row)]) / 255 for row in rows]
     with torch.inference_mode():
         guesses = source.model(source.input.batch(images, torch.device("cpu"))).argmax(dim=1).numpy()
-    assert (guesses == table.known_labels[rows]).mean() >= 0.88
+    assert (guesses == table.class_labels[rows]).mean() >= 0.88
 
 
 @pytest.mark.bundle

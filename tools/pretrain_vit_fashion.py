@@ -62,7 +62,7 @@ def images_and_labels(split: str) -> tuple[Tensor, Tensor]:
     test = np.asarray(table.splits) == SPLITS.index("test")
     rows = np.flatnonzero(test if split == "test" else ~test)
     pixels = torch.from_numpy(np.stack([table.samples[int(i)] for i in rows])).float() / 255
-    return (pixels - MEAN) / SD, torch.from_numpy(table.known_labels[rows])
+    return (pixels - MEAN) / SD, torch.from_numpy(table.class_labels[rows])
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:

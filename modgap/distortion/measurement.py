@@ -17,7 +17,7 @@ from modgap.errors import UsageError
 from modgap.progress import Progress
 from modgap.sources import Source, SourceHandle, open_source
 from modgap.targets.readers.bio import OUTSIDE
-from modgap.targets.splits import stratified_order
+from modgap.targets.splits import stratified_keys
 from modgap.transfer.surrogate import Surrogate, default_surrogate, open_surrogate
 
 __all__ = ["DistortionRequest", "Reading", "SurrogateReadings", "distortion"]
@@ -214,7 +214,7 @@ def _last(found: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _test_samples(surrogate: Surrogate) -> np.ndarray:
     """Whether each sample is tested, by class, groups kept whole, shape (n,)."""
-    return stratified_order(surrogate.labels, surrogate.groups, DIVISION_SEED) >= TRAIN_SHARE
+    return stratified_keys(surrogate.labels, surrogate.groups, DIVISION_SEED) >= TRAIN_SHARE
 
 
 def _reading(

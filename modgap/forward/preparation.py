@@ -14,7 +14,7 @@ from modgap.label_space import checked_class_count, label_space
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import key_of
 from modgap.targets import SPLITS, Samples, Table, Target, open_target
-from modgap.targets.splits import strata, stratified_subset
+from modgap.targets.splits import stratification_labels, stratified_subset
 
 if TYPE_CHECKING:
     import torch
@@ -161,7 +161,7 @@ def chosen_samples(
     rows = _chosen_rows(
         table, request, embedder, fitted=named and surrogate_of(request).fingerprint == target.fingerprint
     )
-    labels = table.known_labels[rows]
+    labels = table.class_labels[rows]
     _refuse_absent_classes(table, labels, request, embedder)
     return table, rows, labels, table.groups["groups"][rows].astype(np.int64) if table.groups else None
 
@@ -202,7 +202,7 @@ def _chosen_rows(
         seen = " that the embedder's training did not see" if embedder else ""
         raise InputError(f"expected at least one sample in split {request.split}{seen}, got none")
     if request.limit and request.limit < len(rows):
-        rows = rows[stratified_subset(strata(table.known_labels[rows]), request.limit, request.seed)]
+        rows = rows[stratified_subset(stratification_labels(table.class_labels[rows]), request.limit, request.seed)]
     return rows
 
 
@@ -223,9 +223,9 @@ def _refuse_absent_classes(
 ) -> None:
     """Choosing samples must not change which classes there are."""
     if labels.ndim == 1:
-        absent = np.setdiff1d(table.known_labels, labels)
+        absent = np.setdiff1d(table.class_labels, labels)
     else:
-        absent = np.flatnonzero(table.known_labels.any(axis=0) & ~labels.any(axis=0))
+        absent = np.flatnonzero(table.class_labels.any(axis=0) & ~labels.any(axis=0))
     if len(absent):
         names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
         chosen = f"split {request.split}" + (f" with --limit {request.limit}" if request.limit else "")

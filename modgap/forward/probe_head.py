@@ -75,7 +75,7 @@ def with_probe_head(
         InputError: When the surrogate's labels are not single classes.
     """
     table = surrogate.read()
-    if table.known_labels.ndim != 1:
+    if table.class_labels.ndim != 1:
         raise InputError(f"expected a surrogate with one label a sample, {surrogate.name} has several")
     bare = replace(source, model=_Features(source.features, source.model))
     embedding = native_embedding(surrogate.manifest.input, table, source.input)
@@ -85,14 +85,14 @@ def with_probe_head(
         if len(rows) == 0:
             return np.empty((0, 0)), np.empty(0)
         if len(rows) > MOST_SAMPLES:
-            rows = rows[stratified_subset(table.known_labels[rows], MOST_SAMPLES, 0)]
+            rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
         batches = logit_batches(
             bare, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
         )  # fmt: skip
-        return np.concatenate(list(batches)), table.known_labels[rows]
+        return np.concatenate(list(batches)), table.class_labels[rows]
 
     (features, labels), (unseen, truth) = read("train"), read("test")
-    if len(np.unique(labels)) < max(2, len(np.unique(table.known_labels))):
+    if len(np.unique(labels)) < max(2, len(np.unique(table.class_labels))):
         raise InputError(f"expected training samples of every class, at least two, in surrogate {surrogate.name}")
     scaler = StandardScaler().fit(features)
     probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)

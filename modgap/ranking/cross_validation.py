@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.ranking.source_outputs import CLASSES, SEVERAL, Evidence
-from modgap.targets.splits import strata, stratified_order
+from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["error_of", "folds_of", "halves_order"]
 
@@ -12,7 +12,7 @@ FOLDS = 5
 
 def halves_order(evidence: Evidence, seed: int) -> np.ndarray:
     """A key in [0, 1) for each sample, evenly spread over each class, groups together, shape (n,)."""
-    return stratified_order(strata(evidence.labels), evidence.groups, seed)
+    return stratified_keys(stratification_labels(evidence.labels), evidence.groups, seed)
 
 
 def folds_of(evidence: Evidence, seed: int) -> np.ndarray:

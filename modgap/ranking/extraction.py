@@ -20,7 +20,7 @@ from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import RowSink, sound_entry
 from modgap.targets import Target, open_target
-from modgap.targets.samples import pooled
+from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, default_surrogate, open_surrogate
 
 __all__ = ["Extracted", "class_names_of", "evidence_of", "extract"]
@@ -229,7 +229,7 @@ def _arrays(ready: Prepared, surrogate: tuple[np.ndarray, np.ndarray] | None) ->
     if ready.groups is not None:
         arrays["groups"] = ready.groups
     if ready.table.targets is not None:
-        arrays["values"] = pooled(ready.table.only(ready.rows).targets)  # type: ignore[arg-type]
+        arrays["values"] = pool_targets(ready.table.select(ready.rows).targets)  # type: ignore[arg-type]
     if surrogate is not None:
         arrays |= {"surrogate_features": surrogate[0], "surrogate_labels": np.asarray(surrogate[1], np.int64)}
     return arrays
@@ -259,7 +259,7 @@ def _raw(target: Target, request: LogitsRequest, wanted: dict, key: str) -> Extr
     if groups is not None:
         arrays["groups"] = groups
     if table.targets is not None:
-        arrays["values"] = pooled(table.only(rows).targets)  # type: ignore[arg-type]
+        arrays["values"] = pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
     names = {"source_classes": [], "target_classes": [str(name) for name in table.classes or ()]}
     provenance = {"modgap": __version__, "source": RAW, "samples": wanted["limit"]}
     return _kept(values, arrays, facts, provenance, key, names)

@@ -7,7 +7,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import Evidence
-from modgap.targets.splits import strata, stratified_order
+from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["LEAST_GROUPS", "half_sample", "on_halves"]
 
@@ -22,13 +22,13 @@ def half_sample(evidence: Evidence, seed: int, number: int) -> np.ndarray:
     half of all groups whatever their class.
     """
     own = int(np.random.SeedSequence([seed, 0x4A1F, number]).generate_state(1)[0])
-    labels, units = strata(evidence.labels), np.arange(len(evidence))
+    labels, units = stratification_labels(evidence.labels), np.arange(len(evidence))
     if evidence.groups is not None:
         units = np.unique(evidence.groups, return_inverse=True)[1]
         owners = labels[np.unique(units, return_index=True)[1]]
         if np.unique(owners, return_counts=True)[1].min() < 2:
             labels = np.zeros_like(labels)
-    return np.flatnonzero(stratified_order(labels, units, own) < 0.5)
+    return np.flatnonzero(stratified_keys(labels, units, own) < 0.5)
 
 
 def on_halves(score: Score, evidence: Evidence, seed: int, numbers: Iterable[int]) -> np.ndarray:

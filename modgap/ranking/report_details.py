@@ -12,7 +12,7 @@ from modgap.ranking.jobs import Failure, fix_threads
 from modgap.ranking.source_outputs import Evidence
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import keep, sound_entry
-from modgap.targets.splits import strata, stratified_order
+from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["DetailJob", "Details"]
 
@@ -114,8 +114,8 @@ def _named(names: list[str], number: int) -> str:
 def _map(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from modgap.distortion.tsne_maps import tsne_maps
 
-    labels = strata(evidence.labels).astype(np.int64)
-    order = stratified_order(labels, None, seed)
+    labels = stratification_labels(evidence.labels).astype(np.int64)
+    order = stratified_keys(labels, None, seed)
     rows = np.sort(np.argsort(order, kind="stable")[:MAPPED])
     if len(rows) < 20:
         return np.empty((0, 2)), np.empty(0, np.int64)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
-from modgap.targets.file_layout import files_below
+from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGES
 from modgap.targets.sound import SUFFIXES as SOUNDS
 
-__all__ = ["CustomData", "is_own", "own_target"]
+__all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
 ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5")
 CSV = (".csv", ".tsv")
@@ -44,12 +44,12 @@ class CustomData:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
-def is_own(path: Path) -> bool:
+def is_custom_data(path: Path) -> bool:
     """Whether a path is data rather than a manifest or a manifest's name."""
     return path.suffix in ARRAYS + CSV or path.is_dir()
 
 
-def own_target(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
+def custom_data_manifest(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
     """A manifest made up for the path, and the files by role.
 
     Raises:
@@ -89,7 +89,7 @@ def _folder(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]
     if (path / "x.npy").is_file():
         return _arrays(path, own)
     _expect_only(path, own, ())
-    images, sounds = files_below(path, IMAGES), files_below(path, SOUNDS)
+    images, sounds = list_files(path, IMAGES), list_files(path, SOUNDS)
     if images and sounds:
         raise UsageError(f"expected images or sounds in {path}, got {len(images)} and {len(sounds)}; keep them apart")
     if not sounds:
@@ -125,12 +125,12 @@ def _csv(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
 
 
 def _arrays(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
-    from modgap.targets.readers.arrays import peek
+    from modgap.targets.readers.arrays import read_array_headers
 
     _expect_only(path, own, ("kind", "group", "x", "y"))
     if own.kind not in (None, "image", "series"):
         raise UsageError(f"--kind {own.kind} does not apply to {path}; there is: image, series")
-    header = peek(path)
+    header = read_array_headers(path)
     x, y, group = own.x or "x", own.y or "y", own.group or "groups"
     if x not in header:
         raise InputError(f"expected arrays {x} and {y} in {path}, got {', '.join(sorted(header)) or 'none'}")

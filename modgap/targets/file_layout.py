@@ -8,10 +8,10 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.samples import SPLITS
 
-__all__ = ["by_class", "files_below", "files_by_split", "one_file"]
+__all__ = ["class_folder_labels", "files_by_split", "list_files", "single_file"]
 
 
-def one_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
+def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
     """The one path of a role.
 
     Raises:
@@ -43,12 +43,14 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
             yield code, path
 
 
-def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """Files with these suffixes, in lower case, anywhere below a folder, in order of their path."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
 
 
-def by_class(folder: Path, paths: Sequence[Path], what: str) -> tuple[np.ndarray, list[str], np.ndarray | None]:
+def class_folder_labels(
+    folder: Path, paths: Sequence[Path], what: str
+) -> tuple[np.ndarray, list[str], np.ndarray | None]:
     """Labels (N,), class names, and index into SPLITS (N,) of files that lie in class sub-folders.
 
     Args:

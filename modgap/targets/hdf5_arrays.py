@@ -16,7 +16,7 @@ from modgap.errors import InputError, first_line
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Hdf5Rows", "map_hdf5", "open_hdf5", "peek_hdf5", "refusing_broken_hdf5"]
+__all__ = ["Hdf5Rows", "map_hdf5", "open_hdf5", "read_hdf5_headers", "reraise_hdf5_errors"]
 
 HANDLES = 8
 IN_MEMORY = 256 << 20
@@ -67,7 +67,7 @@ def map_hdf5(path: Path) -> dict[str, Any]:
     Raises:
         InputError: When the file is broken.
     """
-    with refusing_broken_hdf5(path):
+    with reraise_hdf5_errors(path):
         return {name: _array(path, data) for name, data in _datasets(open_hdf5(path))}
 
 
@@ -93,11 +93,11 @@ def _array(path: Path, data: "h5py.Dataset") -> Any:
     return Hdf5Rows(path, data.name, data.shape, data.dtype)
 
 
-def peek_hdf5(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+def read_hdf5_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and kind (`f`, `i`, `u`, `U`, ...) of each dataset, without reading them."""
     import h5py
 
-    with refusing_broken_hdf5(path):
+    with reraise_hdf5_errors(path):
         return {
             name: (data.shape, "U" if h5py.check_string_dtype(data.dtype) is not None else data.dtype.kind)
             for name, data in _datasets(open_hdf5(path))
@@ -105,7 +105,7 @@ def peek_hdf5(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 @contextmanager
-def refusing_broken_hdf5(path: Path) -> Iterator[None]:
+def reraise_hdf5_errors(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into an InputError."""
     try:
         yield

@@ -12,13 +12,13 @@ from modgap.errors import InputError
 __all__ = [
     "SPLITS",
     "ArraySamples",
-    "ChosenSamples",
-    "JoinedSamples",
-    "MappedSamples",
+    "ConcatenatedSamples",
     "Samples",
+    "SelectedSamples",
     "Table",
     "TextSamples",
-    "pooled",
+    "TransformedSamples",
+    "pool_targets",
 ]
 
 SPLITS = ("train", "val", "test")
@@ -67,7 +67,7 @@ class TextSamples:
 
 
 @dataclass(frozen=True)
-class MappedSamples:
+class TransformedSamples:
     """Samples passed through a function each time they are asked for."""
 
     samples: Samples
@@ -83,7 +83,7 @@ class MappedSamples:
 
 
 @dataclass(frozen=True)
-class ChosenSamples:
+class SelectedSamples:
     """Some of the samples, by their numbers (N,)."""
 
     samples: Samples
@@ -99,7 +99,7 @@ class ChosenSamples:
 
 
 @dataclass(frozen=True)
-class JoinedSamples:
+class ConcatenatedSamples:
     """Samples of several parts, one after the other."""
 
     parts: tuple[Samples, ...]
@@ -151,7 +151,7 @@ class Table:
         return len(self.samples)
 
     @property
-    def known_labels(self) -> np.ndarray:
+    def class_labels(self) -> np.ndarray:
         """The labels, once they are known.
 
         Raises:
@@ -161,14 +161,14 @@ class Table:
             raise InputError("expected classes, got values only; they become classes by clustering (pseudo_classes)")
         return self.labels
 
-    def only(self, rows: np.ndarray) -> "Table":
+    def select(self, rows: np.ndarray) -> "Table":
         """The same with these samples alone, by their numbers (M,)."""
 
         def chosen(samples: Samples | None) -> Samples | None:
-            return None if samples is None else ChosenSamples(samples, rows)
+            return None if samples is None else SelectedSamples(samples, rows)
 
         return Table(
-            ChosenSamples(self.samples, rows),
+            SelectedSamples(self.samples, rows),
             None if self.labels is None else self.labels[rows],
             self.classes,
             None if self.splits is None else self.splits[rows],
@@ -179,7 +179,7 @@ class Table:
         )
 
 
-def pooled(targets: Samples, most: int = MOST_VALUES) -> np.ndarray:
+def pool_targets(targets: Samples, most: int = MOST_VALUES) -> np.ndarray:
     """Each sample's values in one row (N, D); more than `most` are first averaged over equal blocks of neighbors.
 
     Values are averaged along the last axes, which are space or time, so that clusters of the rows are

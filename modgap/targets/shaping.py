@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, ArraySamples, MappedSamples, Samples
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, TransformedSamples
 
-__all__ = ["class_numbers", "item", "shaped", "split_codes"]
+__all__ = ["class_numbers", "get_entry", "shape_samples", "split_codes"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def _numbers(sample: np.ndarray) -> np.ndarray:
     return sample if sample.dtype == np.uint8 else sample.astype(np.float32)
 
 
-def shaped(
+def shape_samples(
     array: np.ndarray, where: str, axes: Sequence[int] | None = None, shape: Sequence[int] | None = None
 ) -> Samples:
     """An array (N, ...) as samples; nothing is read or copied before a sample is asked for.
@@ -59,7 +59,7 @@ def shaped(
         or array.dtype == object
         or not (array.dtype == np.uint8 or array.dtype == np.float32)
     ):
-        return MappedSamples(ArraySamples(array), how)
+        return TransformedSamples(ArraySamples(array), how)
     array = array if how.axes is None else array.transpose(0, *(axis + 1 for axis in how.axes))
     return ArraySamples(array if how.shape is None else _view(array, how.shape))
 
@@ -69,7 +69,7 @@ def _view(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(len(array), *(shape if len(array) else (max(size, 0) for size in shape)))
 
 
-def item(record: Any, name: str, where: str) -> Any:
+def get_entry(record: Any, name: str, where: str) -> Any:
     """An entry of a dictionary under a name such as `labels`, or `train/labels` for one in another.
 
     What Python 2 pickled has names of bytes; both are found. An array that holds one object stands for it.

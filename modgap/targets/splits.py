@@ -5,10 +5,17 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.targets.samples import SPLITS
 
-__all__ = ["complete_splits", "drawn_test", "held_out", "strata", "stratified_order", "stratified_subset"]
+__all__ = [
+    "complete_splits",
+    "draw_test_split",
+    "hold_out_validation",
+    "stratification_labels",
+    "stratified_keys",
+    "stratified_subset",
+]
 
 
-def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+def stratified_keys(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
     """A key in [0, 1) for each sample such that the lowest keys are a stratified random choice.
 
     Within each class the samples, or the groups (which take the class of their first sample and get
@@ -24,7 +31,7 @@ def stratified_order(labels: np.ndarray, groups: np.ndarray | None, seed: int) -
     return keys[units]
 
 
-def strata(labels: np.ndarray) -> np.ndarray:
+def stratification_labels(labels: np.ndarray) -> np.ndarray:
     """One integer a sample to stratify by: its class, or its rarest class."""
     if labels.ndim == 1:
         return labels
@@ -45,7 +52,7 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     n_classes = len(np.unique(labels))
     if size < n_classes:
         raise UsageError(f"expected a limit of at least {n_classes}, one sample a class, got {size}")
-    keys = stratified_order(labels, None, seed)
+    keys = stratified_keys(labels, None, seed)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         keys[members[keys[members].argmin()]] = -1
@@ -65,15 +72,15 @@ def complete_splits(
     train, val, held = (SPLITS.index(name) for name in SPLITS)
     done = np.full(len(labels), train) if splits is None else splits.copy()
     if splits is None:
-        done[stratified_order(labels, groups, seed) >= 1 - test] = held
+        done[stratified_keys(labels, groups, seed) >= 1 - test] = held
     if not (done == val).any():
         rows = np.flatnonzero(done == train)
         own = None if groups is None else groups[rows]
-        done[rows[stratified_order(labels[rows], own, seed + 1) >= 1 - validation]] = val
+        done[rows[stratified_keys(labels[rows], own, seed + 1) >= 1 - validation]] = val
     return done
 
 
-def held_out(splits: np.ndarray, validation: float | str | None, at: str = "end") -> np.ndarray:
+def hold_out_validation(splits: np.ndarray, validation: float | str | None, at: str = "end") -> np.ndarray:
     """Splits with some of the training samples moved to validation, as benchmarks do by position.
 
     Args:
@@ -109,7 +116,7 @@ def held_out(splits: np.ndarray, validation: float | str | None, at: str = "end"
     return done
 
 
-def drawn_test(size: int, share: float, seed: int) -> np.ndarray:
+def draw_test_split(size: int, share: float, seed: int) -> np.ndarray:
     """Splits in which test samples are drawn as scikit-learn's `train_test_split` draws them, the others train.
 
     Raises:

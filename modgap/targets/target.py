@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.errors import OWN_TARGETS, InputError, UsageError, unknown_name
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
-from modgap.targets.custom import CustomData, is_own, own_target
+from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
 from modgap.targets.download.checksums import Pin, fault, files_below, pins
 from modgap.targets.download.converted_copy import converted
 from modgap.targets.download.locations import located
 from modgap.targets.manifest import Manifest, load_manifest
-from modgap.targets.readers import reader
-from modgap.targets.samples import SPLITS, Table, pooled
-from modgap.targets.splits import complete_splits, strata
-from modgap.targets.steps import step
+from modgap.targets.readers import get_reader
+from modgap.targets.samples import SPLITS, Table, pool_targets
+from modgap.targets.splits import complete_splits, stratification_labels
+from modgap.targets.steps import get_step
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
@@ -99,11 +99,11 @@ class Target:
         if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
         groups = _chosen_groups(table, manifest)
-        named = np.zeros(len(table), np.int64) if table.labels is None else strata(table.labels)
+        named = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
         splits = complete_splits(table.splits, named, groups, **manifest.splits.model_dump())
         table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups})
         for each in manifest.steps:
-            table = _fitting(step(each.name), f"step {each.name}", manifest, each.options, table)
+            table = _fitting(get_step(each.name), f"step {each.name}", manifest, each.options, table)
         _check_shape(table, manifest)
         return table
 
@@ -119,14 +119,14 @@ class Target:
                     "with --pseudo-classes 10 or pseudo_classes in the manifest, or store classes as integers"
                 )
             train = np.asarray(table.splits) == SPLITS.index("train")
-            labels = pseudo_classes(pooled(table.targets), train=train, n_classes=manifest.pseudo_classes)
+            labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         _warn_of_absent(labels, manifest)
         return replace(table, labels=labels, classes=manifest.classes or table.classes or _numbered(labels))
 
     def _read_by_reader(self) -> Table:
         name, options = self.manifest.reader.name, self.manifest.reader.options
         try:
-            return _fitting(reader(name), f"reader {name}", self.manifest, options, self.files)
+            return _fitting(get_reader(name), f"reader {name}", self.manifest, options, self.files)
         except (OSError, InputError) as error:
             if folder := _folder_opened(error, self.files):
                 raise InputError(f"expected files for reader {name}, got the folder {folder}; {ONE_BY_ONE}") from error
@@ -226,7 +226,7 @@ def named_manifest(name: str) -> Manifest:
         UsageError: When there is none, with the nearest names.
     """
     if name not in manifest_names():
-        raise unknown_name("target", name, manifest_names(), f"(or give {OWN_TARGETS})")
+        raise unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 
 
@@ -258,16 +258,16 @@ def open_target(
 def _opened(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
     path = Path(name).expanduser()
     # A manifest's name means the manifest, also where a folder of that name lies here (./NAME means the folder).
-    if is_own(path) and name not in manifest_names():
+    if is_custom_data(path) and name not in manifest_names():
         if data_dir is not None:
             raise UsageError(f"--data-dir applies to manifests, not to target {name}, which says itself where it lies")
-        return Target(*own_target(path, custom_data), asked=_as_asked(name, custom_data.given()))
+        return Target(*custom_data_manifest(path, custom_data), asked=_as_asked(name, custom_data.given()))
     if custom_data.given():
         raise UsageError(f"--{next(iter(custom_data.given()))} applies to data of your own, not to target {name}")
     if path.suffix == ".toml":
         return _of_manifest(load_manifest(path), name, data_dir, path.parent)
     if path.suffix or "/" in name:
-        raise UsageError(f"no target at {name}; expected a manifest's name, {OWN_TARGETS}")
+        raise UsageError(f"no target at {name}; expected a manifest's name, {CUSTOM_DATA_FORMATS}")
     return _of_manifest(named_manifest(name), name, data_dir, None)
 
 

@@ -13,7 +13,7 @@ from modgap.sources import Batch, Input, Parts, Source, SourceHandle, TextInput,
 from modgap.storage.cache import key_of
 from modgap.targets import SPLITS, Samples, Table, open_target
 from modgap.targets.readers.bio import OUTSIDE
-from modgap.targets.splits import stratified_order, stratified_subset
+from modgap.targets.splits import stratified_keys, stratified_subset
 from modgap.targets.word_in_context import WordInText
 
 if TYPE_CHECKING:
@@ -293,14 +293,14 @@ def open_surrogate(
         raise UsageError(f"expected half 0 or 1 of a surrogate, or none for all of it, got {half!r}")
     target = open_target(name)
     table = target.read()
-    if table.known_labels.ndim != 1:
+    if table.class_labels.ndim != 1:
         raise InputError(f"expected a surrogate with one label a sample, {name} has several")
     embedding = native_embedding(target.manifest.input, table, source.input)
     rows = _kept(table, SPLITS.index(split or "train"), half, source.input)
     if limit is not None and limit < len(rows):
-        rows = rows[stratified_subset(table.known_labels[rows], limit, seed)]
-    chosen = table.only(rows)
-    labels = chosen.known_labels.astype(np.int64)
+        rows = rows[stratified_subset(table.class_labels[rows], limit, seed)]
+    chosen = table.select(rows)
+    labels = chosen.class_labels.astype(np.int64)
     if len(np.unique(labels)) < 2 or np.bincount(labels).max() < 2:
         raise InputError(
             f"expected a surrogate of at least two classes, one of them with two samples; {name} has {len(rows)} "
@@ -319,10 +319,10 @@ def _kept(table: Table, split: int, half: int | None, own: Input) -> np.ndarray:
     rows = np.flatnonzero(table.splits == split)
     if half is not None and len(rows):
         groups = None if table.groups is None else table.groups["groups"][rows]
-        rows = rows[(stratified_order(table.known_labels[rows], groups, HALVES_SEED) >= 0.5) == bool(half)]
+        rows = rows[(stratified_keys(table.class_labels[rows], groups, HALVES_SEED) >= 0.5) == bool(half)]
     if len(rows) == 0 or not isinstance(table.samples[int(rows[0])], WordInText):
         return rows
-    rows = rows[_with_tokens(table.only(rows).samples, own)]
+    rows = rows[_with_tokens(table.select(rows).samples, own)]
     return _outside_capped(rows, table)
 
 
@@ -340,7 +340,7 @@ def _outside_capped(rows: np.ndarray, table: Table) -> np.ndarray:
     names = list(table.classes or ())
     if OUTSIDE not in names:
         return rows
-    labels, outside = table.known_labels[rows], names.index(OUTSIDE)
+    labels, outside = table.class_labels[rows], names.index(OUTSIDE)
     beyond = np.flatnonzero(labels == outside)
     most = int(np.bincount(labels[labels != outside], minlength=1).max())
     order = np.random.default_rng([HALVES_SEED, 0x5E]).permutation(beyond)

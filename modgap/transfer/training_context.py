@@ -14,7 +14,7 @@ from modgap.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.sources import Parts, Source
 from modgap.targets import manifest_names
-from modgap.targets.samples import ChosenSamples, pooled
+from modgap.targets.samples import SelectedSamples, pool_targets
 from modgap.transfer.batches import chunks
 from modgap.transfer.gradients import VirtualSteps
 from modgap.transfer.losses import task_loss
@@ -186,10 +186,10 @@ class TrainingContext:
 def target_classes(data: TargetData) -> np.ndarray:
     """A class of each training sample: its own, its first label, or a cluster of its values."""
     if data.output.kind == "classes":
-        labels = data.table.known_labels[data.train]
+        labels = data.table.class_labels[data.train]
         return labels if labels.ndim == 1 else labels.argmax(axis=1)
     assert data.table.targets is not None
-    values = pooled(ChosenSamples(data.table.targets, data.train))
+    values = pool_targets(SelectedSamples(data.table.targets, data.train))
     return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
 
 

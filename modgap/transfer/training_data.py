@@ -13,7 +13,7 @@ from modgap.inputs.representations import log_mel
 from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
-from modgap.targets.splits import strata, stratified_subset
+from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.transfer.task_loss import Part
 
 __all__ = ["Inputs", "TargetData", "target_data"]
@@ -158,7 +158,7 @@ class TargetData:
             InputError: When a value that counts is not finite.
         """
         if self.output.kind == "classes":
-            labels = self.table.known_labels[rows]
+            labels = self.table.class_labels[rows]
             return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
         assert self.table.targets is not None
         values, masks = self._stacked(self.table.targets, rows), self._masks(rows)
@@ -228,7 +228,7 @@ def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
     rows = np.flatnonzero(table.splits == SPLITS.index(name))
     if limit is None or limit >= len(rows):
         return rows
-    named = np.zeros(len(rows), np.int64) if table.labels is None else strata(table.labels[rows])
+    named = np.zeros(len(rows), np.int64) if table.labels is None else stratification_labels(table.labels[rows])
     return rows[stratified_subset(named, limit, seed)]
 
 
@@ -276,7 +276,7 @@ def _output(table: Table) -> Output:
 
 def _number_of_classes(table: Table) -> int:
     """As many as have names, or as there are labels."""
-    labels = table.known_labels
+    labels = table.class_labels
     if labels.ndim == 2:
         return labels.shape[1]
     largest, names = int(labels.max()) + 1, len(table.classes or ())

@@ -5,7 +5,7 @@ from scipy.spatial.distance import cdist
 
 from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
 from modgap.ranking.source_outputs import Evidence
-from modgap.targets.splits import strata, stratified_subset
+from modgap.targets.splits import stratification_labels, stratified_subset
 
 __all__ = ["SCORE", "dataset_distance"]
 
@@ -50,7 +50,7 @@ def _of(evidence: Evidence, seed: int) -> float:
     """Over the mean squared distance of the source's features to their mean, so that sources can be compared."""
     assert evidence.surrogate is not None
     own, classes = (np.array(each) for each in evidence.surrogate)
-    features, labels = np.asarray(evidence.features, np.float64), strata(evidence.labels)
+    features, labels = np.asarray(evidence.features, np.float64), stratification_labels(evidence.labels)
     own, classes = _some(own.astype(np.float64), classes, seed)
     features, labels = _some(features, labels, seed)
     spread = float(((own - own.mean(axis=0)) ** 2).sum(axis=1).mean())

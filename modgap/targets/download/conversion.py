@@ -13,7 +13,7 @@ from modgap.errors import InputError
 from modgap.storage.array_file import ArrayWriter, native
 from modgap.storage.atomic_files import hold, megabytes, one_at_a_time
 from modgap.targets.download.converted_copy import STREAMS, copy_path, copy_record
-from modgap.targets.readers import converter
+from modgap.targets.readers import get_converter
 from modgap.targets.samples import Samples, Table
 from modgap.targets.target import Target
 
@@ -36,7 +36,7 @@ def convert(target: Target, progress: Callable[[str, float], None] | None = None
     Raises:
         InputError: When the originals cannot be read, are not arrays of one type, or the disk is too small.
     """
-    own = converter(target.manifest.reader.name)
+    own = get_converter(target.manifest.reader.name)
     return [_copied(target, progress)] if own is None else own(target.files)
 
 

@@ -12,10 +12,10 @@ from types import ModuleType
 from modgap.errors import unknown_name
 from modgap.targets.samples import Table
 
-__all__ = ["converter", "reader"]
+__all__ = ["get_converter", "get_reader"]
 
 
-def reader(name: str) -> Callable[..., Table]:
+def get_reader(name: str) -> Callable[..., Table]:
     """The `read` function of the reader with this name.
 
     Raises:
@@ -24,7 +24,7 @@ def reader(name: str) -> Callable[..., Table]:
     return _module(name).read
 
 
-def converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Path]] | None:
+def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Path]] | None:
     """The `convert` function of a reader whose samples are much larger than its files; None for the others.
 
     It writes files beside the originals that `read` then takes in their place.

@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 
 from modgap.errors import InputError
 from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, npy_header, refusing_broken
-from modgap.targets.file_layout import one_file
-from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, peek_hdf5
-from modgap.targets.samples import SPLITS, ArraySamples, JoinedSamples, Samples, Table
-from modgap.targets.shaping import shaped, split_codes
-from modgap.targets.splits import held_out
+from modgap.targets.file_layout import single_file
+from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
+from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
+from modgap.targets.shaping import shape_samples, split_codes
+from modgap.targets.splits import hold_out_validation
 
-__all__ = ["load_arrays", "peek", "read"]
+__all__ = ["load_arrays", "read", "read_array_headers"]
 
 HDF5 = (".h5", ".hdf5")
 
@@ -54,14 +54,16 @@ def read(
     Raises:
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
-    path = one_file(files, "data")
+    path = single_file(files, "data")
     arrays = _mapped(path)
     named = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
     pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in named or SPLITS[:1]]
     parts = tuple(_channels_first(samples, kind, path, axes) for samples, _ in pairs)
-    table = Table(parts[0] if len(parts) == 1 else JoinedSamples(parts), splits=_splits(arrays, named, pairs, path))
+    table = Table(
+        parts[0] if len(parts) == 1 else ConcatenatedSamples(parts), splits=_splits(arrays, named, pairs, path)
+    )
     if table.splits is not None:
-        table = replace(table, splits=held_out(table.splits, validation, validation_at))
+        table = replace(table, splits=hold_out_validation(table.splits, validation, validation_at))
     if not named:
         table = replace(table, groups=_groups(arrays, groups), masks=_masks(arrays, len(table), path))
     return _with_labels(table, [labels for _, labels in pairs], path)
@@ -119,20 +121,20 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
     several = all(array.ndim == 2 and np.isin(array, (0, 1)).all() for array in labels)
     if "f" in kinds and not several:
         values = [ArraySamples(array) for array in labels]
-        return replace(table, targets=values[0] if len(values) == 1 else JoinedSamples(tuple(values)))
+        return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
     if any(array.ndim > 2 for array in labels) or not kinds <= set("iubf"):
         found = f"{labels[0].dtype} {labels[0].shape}"
         raise InputError(f"expected integer, text or real labels (N,) or (N, K) in {path}, got {found}")
     return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
 
 
-def peek(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in the file, without reading the arrays."""
     if path.is_dir():
         headers = {file.stem: npy_header(file) for file in sorted(path.glob("*.npy"))}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in headers.items()}
     if path.suffix in HDF5:
-        return peek_hdf5(path)
+        return read_hdf5_headers(path)
     with refusing_broken(path):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as held:
@@ -170,6 +172,6 @@ def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | 
             f"expected channels first, x of shape (N, C, H, W) in {path}, got {x.shape}; use x.transpose(0, 3, 1, 2)"
         )
     if isinstance(x, Hdf5Rows):
-        return shaped(x, str(path), axes, None if x.ndim == dimensions else (1, *x.shape[1:]))
+        return shape_samples(x, str(path), axes, None if x.ndim == dimensions else (1, *x.shape[1:]))
     samples = x if x.ndim == dimensions else x[:, None]
-    return shaped(samples, str(path), axes)
+    return shape_samples(samples, str(path), axes)

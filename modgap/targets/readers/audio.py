@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modgap.targets.file_layout import by_class, files_below, one_file
+from modgap.targets.file_layout import class_folder_labels, list_files, single_file
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
@@ -17,7 +17,7 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
         files: One folder under the role `data`.
         rate: Values a second, to which other files are resampled.
     """
-    folder = one_file(files, "data")
-    paths = files_below(folder, SUFFIXES)
-    labels, classes, codes = by_class(folder, paths, "sound files")
+    folder = single_file(files, "data")
+    paths = list_files(folder, SUFFIXES)
+    labels, classes, codes = class_folder_labels(folder, paths, "sound files")
     return Table(SoundFiles(tuple((str(path),) for path in paths), rate), labels, classes, codes)

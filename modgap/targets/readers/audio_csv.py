@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import files_by_split, one_file
+from modgap.targets.file_layout import files_by_split, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SoundFiles
 
@@ -54,7 +54,7 @@ def read(
     """
     if (label is None) == (labels is None):
         raise InputError("expected one of label and labels in the reader's options, got both or neither")
-    folder = one_file(files, "audio")
+    folder = single_file(files, "audio")
     wanted = [name for name in (file, label, labels, class_name, fold, clip, *groups) if name is not None]
     tables = [(code, _rows(path, wanted)) for code, path in _tables(files)]
     rows = [row for _, part in tables for row in part]
@@ -66,7 +66,7 @@ def read(
     clips = tuple(tuple(sorted(paths[number] for number in numbers)) for numbers in pieces)
     if labels is not None:
         _same_labels(rows, pieces, labels)
-        known = _class_numbers(one_file(files, "classes")) if "classes" in files else None
+        known = _class_numbers(single_file(files, "classes")) if "classes" in files else None
         marks, classes = multi_hot([row[labels].split(delimiter) for row in chosen], known)
     else:
         marks, classes = _one_class(chosen, str(label), class_name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import files_below, files_by_split, one_file
+from modgap.targets.file_layout import files_by_split, list_files, single_file
 from modgap.targets.readers.audio_csv import multi_hot
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
@@ -45,10 +45,10 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
     Raises:
         InputError: When a list is broken, or no segment has a file.
     """
-    names = _class_names(one_file(files, "classes"))
+    names = _class_names(single_file(files, "classes"))
     listed = [(code, segment) for code, path in files_by_split(files) for segment in _segments(path)]
-    folder = one_file(files, "audio")
-    present = {path.stem: str(path) for path in files_below(folder, SUFFIXES)}
+    folder = single_file(files, "audio")
+    present = {path.stem: str(path) for path in list_files(folder, SUFFIXES)}
     found = [(code, segment, path) for code, segment in listed if (path := _file_of(segment, present))]
     if not found:
         raise InputError(

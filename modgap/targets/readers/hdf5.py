@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import one_file
-from modgap.targets.hdf5_arrays import open_hdf5, refusing_broken_hdf5
+from modgap.targets.file_layout import single_file
+from modgap.targets.hdf5_arrays import open_hdf5, reraise_hdf5_errors
 from modgap.targets.samples import SPLITS, Table
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Simulations:
 
     def __getitem__(self, index: int) -> np.ndarray:
         number = range(self.count)[index]
-        with refusing_broken_hdf5(self.path):
+        with reraise_hdf5_errors(self.path):
             file = open_hdf5(self.path)
             place, sample = (file, (number,)) if self.groups is None else (file[self.groups[number]], ())
             return np.concatenate([self.fields.values(place[name], sample) for name in self.fields.names])
@@ -113,9 +113,9 @@ def read(
     Raises:
         InputError: When the file is broken, or its datasets are not what x and y say.
     """
-    path = one_file(files, "data")
+    path = single_file(files, "data")
     source, target = (_fields(part, name, time, space) for part, name in ((x, "x"), (y, "y")))
-    with refusing_broken_hdf5(path):
+    with reraise_hdf5_errors(path):
         file = open_hdf5(path)
         groups = tuple(sorted(file)) if per_group else None
         count = len(groups) if groups is not None else _count(file, (*source.names, *target.names))
@@ -166,7 +166,7 @@ def _check(path: Path, file: "h5py.File", groups: Sequence[str] | None, parts: S
     place = file if groups is None else file[groups[0]]
     for fields in parts:
         for name in fields.names:
-            with refusing_broken_hdf5(path):
+            with reraise_hdf5_errors(path):
                 shape = _dataset(place, name).shape[0 if groups is not None else 1 :]
             if len(shape) != len(fields.axes):
                 raise InputError(

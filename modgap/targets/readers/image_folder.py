@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import by_class, files_below, one_file
+from modgap.targets.file_layout import class_folder_labels, list_files, single_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "image_files", "read"]
@@ -39,7 +39,7 @@ class _ImageFiles:
 
 def image_files(folder: Path) -> list[Path]:
     """Image files below a folder, in order of their path."""
-    return files_below(folder, SUFFIXES)
+    return list_files(folder, SUFFIXES)
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
@@ -48,7 +48,7 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     Args:
         files: One folder under the role `data`.
     """
-    folder = one_file(files, "data")
+    folder = single_file(files, "data")
     paths = image_files(folder)
-    labels, classes, codes = by_class(folder, paths, "images")
+    labels, classes, codes = class_folder_labels(folder, paths, "images")
     return Table(_ImageFiles(tuple(paths)), labels, classes, codes)

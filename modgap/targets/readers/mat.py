@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, ArraySamples, JoinedSamples, Samples, Table
+from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
 from modgap.targets.shaping import split_codes
-from modgap.targets.splits import held_out
+from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
 
@@ -57,9 +57,9 @@ def read(
         targets.append(ArraySamples(fields[1][:, None]))
     splits = split_codes([(split, len(part)) for split, part in zip(named, inputs, strict=True)])
     return Table(
-        JoinedSamples(tuple(inputs)),
-        splits=held_out(splits, validation, validation_at),
-        targets=JoinedSamples(tuple(targets)),
+        ConcatenatedSamples(tuple(inputs)),
+        splits=hold_out_validation(splits, validation, validation_at),
+        targets=ConcatenatedSamples(tuple(targets)),
     )
 
 

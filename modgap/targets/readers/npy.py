@@ -8,9 +8,9 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.mmap_arrays import map_npy, npy_header
 from modgap.targets.plain_pickles import read_pickle
-from modgap.targets.samples import SPLITS, JoinedSamples, Table
-from modgap.targets.shaping import class_numbers, shaped, split_codes
-from modgap.targets.splits import held_out
+from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table
+from modgap.targets.shaping import class_numbers, shape_samples, split_codes
+from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
 
@@ -51,10 +51,12 @@ def read(
     numbers = [
         class_numbers(part, str(path), first=first_label) for part, (_, path) in zip(labels, of_labels, strict=True)
     ]
-    samples = [shaped(array, str(path), axes, shape) for array, (_, path) in zip(arrays, named, strict=True)]
+    samples = [shape_samples(array, str(path), axes, shape) for array, (_, path) in zip(arrays, named, strict=True)]
     splits = split_codes([(split, len(array)) for (split, _), array in zip(named, arrays, strict=True)])
     return Table(
-        JoinedSamples(tuple(samples)), np.concatenate(numbers), splits=held_out(splits, validation, validation_at)
+        ConcatenatedSamples(tuple(samples)),
+        np.concatenate(numbers),
+        splits=hold_out_validation(splits, validation, validation_at),
     )
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.plain_pickles import read_pickles
-from modgap.targets.samples import SPLITS, JoinedSamples, Table
-from modgap.targets.shaping import class_numbers, item, shaped, split_codes
-from modgap.targets.splits import drawn_test, held_out
+from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table
+from modgap.targets.shaping import class_numbers, get_entry, shape_samples, split_codes
+from modgap.targets.splits import draw_test_split, hold_out_validation
 
 __all__ = ["read"]
 
@@ -54,19 +54,22 @@ def read(
     """
     samples, labels, sizes = [], [], []
     for split, where, record in _records(files, x):
-        array, given = _array(item(record, x.format(split=split), where)), item(record, y.format(split=split), where)
-        samples.append(shaped(array, f"{x.format(split=split)} in {where}", axes, shape))
+        array, given = (
+            _array(get_entry(record, x.format(split=split), where)),
+            get_entry(record, y.format(split=split), where),
+        )
+        samples.append(shape_samples(array, f"{x.format(split=split)} in {where}", axes, shape))
         labels.append(class_numbers(given, f"{y.format(split=split)} in {where}", values, first_label))
         sizes.append((split, len(array)))
         if len(labels[-1]) != len(array):
             raise InputError(f"expected one label a sample in {where}, got {len(labels[-1])} for {len(array)} samples")
     size = sum(part for _, part in sizes)
     splits = None if sizes[0][0] == "data" else split_codes(sizes)
-    splits = splits if test is None else drawn_test(size, test, seed)
+    splits = splits if test is None else draw_test_split(size, test, seed)
     return Table(
-        JoinedSamples(tuple(samples)),
+        ConcatenatedSamples(tuple(samples)),
         np.concatenate(labels),
-        splits=splits if splits is None else held_out(splits, validation, validation_at),
+        splits=splits if splits is None else hold_out_validation(splits, validation, validation_at),
         groups={"record": np.arange(size)},
     )
 

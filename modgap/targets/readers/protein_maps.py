@@ -9,8 +9,8 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, Table
-from modgap.targets.shaping import item, split_codes
-from modgap.targets.splits import held_out
+from modgap.targets.shaping import get_entry, split_codes
+from modgap.targets.splits import hold_out_validation
 
 __all__ = ["convert", "read"]
 
@@ -52,7 +52,7 @@ def read(
     splits = split_codes([(split, len(names)) for split, _, names in lists])
     return Table(
         _Features(tuple(features)),
-        splits=held_out(splits, validation, validation_at),
+        splits=hold_out_validation(splits, validation, validation_at),
         targets=_Distances(tuple(distances)),
     )
 
@@ -89,19 +89,19 @@ class _Features:
     def __getitem__(self, index: int) -> np.ndarray:
         path = self.paths[index]
         record = read_pickle(path)
-        length = len(item(record, "seq", str(path)))
+        length = len(get_entry(record, "seq", str(path)))
         residues = np.concatenate([_of_residues(record, name, length, path) for name in OF_RESIDUES])
         maps = np.empty((2 * len(residues) + len(OF_PAIRS), length, length), np.float32)
         maps[0 : 2 * len(residues) : 2] = residues[:, None, :]
         maps[1 : 2 * len(residues) : 2] = residues[:, :, None]
         for number, name in enumerate(OF_PAIRS, 2 * len(residues)):
-            maps[number] = _checked(item(record, name, str(path)), (length, length), name, path)
+            maps[number] = _checked(get_entry(record, name, str(path)), (length, length), name, path)
         return maps
 
 
 def _of_residues(record: Mapping, name: str, length: int, path: Path) -> np.ndarray:
     """The values of a feature, (values, L)."""
-    values, found = OF_RESIDUES[name], item(record, name, str(path))
+    values, found = OF_RESIDUES[name], get_entry(record, name, str(path))
     if name == "pssm":
         return _checked(found, (length, values), name, path).T
     return _checked(found, (length,) if values == 1 else (values, length), name, path).reshape(values, length)

@@ -10,7 +10,7 @@ from modgap.errors import InputError
 from modgap.storage.mmap_arrays import map_npy
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.shaping import split_codes
-from modgap.targets.splits import held_out
+from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
 
@@ -51,7 +51,7 @@ def read(
     splits = split_codes([(split, len(part)) for split, part in found])
     return Table(
         _Planes(paths, IMAGE),
-        splits=held_out(splits, validation, validation_at),
+        splits=hold_out_validation(splits, validation, validation_at),
         groups={"field": np.array([_field(path) for path in paths])},
         targets=_Planes(paths, TARGET),
         masks=_Planes(paths, IGNORED),

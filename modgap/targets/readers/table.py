@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import one_file
+from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["read"]
@@ -19,7 +19,7 @@ def read(files: Mapping[str, Sequence[Path]], *, shape: Sequence[int]) -> Table:
         files: One path under the role `data`.
         shape: Shape of a sample, channels first.
     """
-    path = one_file(files, "data")
+    path = single_file(files, "data")
     try:
         rows = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
     except (ValueError, EOFError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.targets.file_layout import by_class, files_below, files_by_split, one_file
+from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, single_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "read"]
@@ -84,21 +84,21 @@ def read(
 
 
 def _in_class_folders(files: Mapping[str, Sequence[Path]]):
-    folder = one_file(files, "data")
-    paths = files_below(folder, SUFFIXES)
-    return paths, *by_class(folder, paths, "videos")
+    folder = single_file(files, "data")
+    paths = list_files(folder, SUFFIXES)
+    return paths, *class_folder_labels(folder, paths, "videos")
 
 
 def _listed(files: Mapping[str, Sequence[Path]]):
-    classes = [line.split(maxsplit=1)[-1] for line in _lines(one_file(files, "classes"))]
+    classes = [line.split(maxsplit=1)[-1] for line in _lines(single_file(files, "classes"))]
     number = {name: k for k, name in enumerate(classes)}
     listed = [(code, line.split()[0]) for code, path in files_by_split(files) for line in _lines(path)]
     strange = sorted({name.split("/")[0] for _, name in listed} - set(classes))
     if strange:
         raise InputError(f"expected videos of the {len(classes)} classes listed, got {', '.join(strange[:3])} too")
-    folder = one_file(files, "videos")
+    folder = single_file(files, "videos")
     # Archives of UCF101 differ in the case of one class's file names.
-    present = {path.name.lower(): path for path in files_below(folder, SUFFIXES)}
+    present = {path.name.lower(): path for path in list_files(folder, SUFFIXES)}
     absent = [name for _, name in listed if _base(name) not in present]
     if absent:
         raise InputError(f"expected {len(listed)} videos in {folder}, {len(absent)} are missing, first {absent[0]}")

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from modgap.errors import unknown_name
 from modgap.targets.samples import Table
 
-__all__ = ["step"]
+__all__ = ["get_step"]
 
 
-def step(name: str) -> Callable[..., Table]:
+def get_step(name: str) -> Callable[..., Table]:
     """The `apply` function of the step with this name.
 
     Raises:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modgap.targets.samples import MappedSamples, Table
+from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -17,7 +17,7 @@ def apply(table: Table) -> Table:
     Args:
         table: Samples with at least one axis after the channels.
     """
-    return replace(table, samples=MappedSamples(table.samples, _with_places))
+    return replace(table, samples=TransformedSamples(table.samples, _with_places))
 
 
 def _with_places(sample: np.ndarray) -> np.ndarray:

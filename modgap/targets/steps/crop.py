@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import MappedSamples, Samples, Table
+from modgap.targets.samples import Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -42,8 +42,11 @@ def apply(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
     crop = _Cropped(tuple(start), tuple(size))
 
     def cropped(samples: Samples | None) -> Samples | None:
-        return None if samples is None else MappedSamples(samples, crop)
+        return None if samples is None else TransformedSamples(samples, crop)
 
     return replace(
-        table, samples=MappedSamples(table.samples, crop), targets=cropped(table.targets), masks=cropped(table.masks)
+        table,
+        samples=TransformedSamples(table.samples, crop),
+        targets=cropped(table.targets),
+        masks=cropped(table.masks),
     )

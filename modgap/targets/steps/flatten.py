@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modgap.targets.samples import MappedSamples, Table
+from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -17,9 +17,9 @@ def apply(table: Table) -> Table:
     """
     return replace(
         table,
-        samples=MappedSamples(table.samples, _flat),
-        targets=None if table.targets is None else MappedSamples(table.targets, _flat),
-        masks=None if table.masks is None else MappedSamples(table.masks, _flat),
+        samples=TransformedSamples(table.samples, _flat),
+        targets=None if table.targets is None else TransformedSamples(table.targets, _flat),
+        masks=None if table.masks is None else TransformedSamples(table.masks, _flat),
     )
 
 

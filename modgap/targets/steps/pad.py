@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import MappedSamples, Samples, Table
+from modgap.targets.samples import Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -45,11 +45,11 @@ def apply(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.
         raise InputError(f"expected to lay samples into a size from a start within it, got {list(size)} and {start}")
 
     def padded(samples: Samples | None, value: float) -> Samples | None:
-        return None if samples is None else MappedSamples(samples, _Padded(start, tuple(size), value))
+        return None if samples is None else TransformedSamples(samples, _Padded(start, tuple(size), value))
 
     return replace(
         table,
-        samples=MappedSamples(table.samples, _Padded(start, tuple(size), fill)),
+        samples=TransformedSamples(table.samples, _Padded(start, tuple(size), fill)),
         targets=padded(table.targets, target_fill),
         masks=padded(table.masks, 0.0),
     )

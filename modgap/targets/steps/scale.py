@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import MappedSamples, Table
+from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -30,4 +30,4 @@ def apply(table: Table, *, divide: float) -> Table:
     """
     if not divide:
         raise InputError("expected to divide samples by another number than 0")
-    return replace(table, samples=MappedSamples(table.samples, _Scaled(divide)))
+    return replace(table, samples=TransformedSamples(table.samples, _Scaled(divide)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, MappedSamples, Samples, Table
+from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -35,11 +35,11 @@ def apply(table: Table, *, epsilon: float = 1e-5) -> Table:
     rows = np.arange(len(table)) if table.splits is None else np.flatnonzero(table.splits == SPLITS.index("train"))
     if len(rows) < 2:
         raise InputError(f"expected at least two training samples to standardize by, got {len(rows)}")
-    done = replace(table, samples=MappedSamples(table.samples, _fitted(table.samples, rows, epsilon)))
+    done = replace(table, samples=TransformedSamples(table.samples, _fitted(table.samples, rows, epsilon)))
     if table.targets is None:
         return done
     scale = _fitted(table.targets, rows, epsilon)
-    return replace(done, targets=MappedSamples(table.targets, scale), target_scale=(scale.mean, scale.sd))
+    return replace(done, targets=TransformedSamples(table.targets, scale), target_scale=(scale.mean, scale.sd))
 
 
 def _fitted(samples: Samples, rows: np.ndarray, epsilon: float) -> _Standardized:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, MappedSamples, Samples, Table
+from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -34,8 +34,8 @@ def apply(table: Table, *, offset: float = 1e-5) -> Table:
     scaled = functools.partial(_scaled, mean=mean, sd=sd + offset)
     return replace(
         table,
-        samples=MappedSamples(table.samples, scaled),
-        targets=None if targets is None else MappedSamples(targets, scaled),
+        samples=TransformedSamples(table.samples, scaled),
+        targets=None if targets is None else TransformedSamples(targets, scaled),
     )
 
 

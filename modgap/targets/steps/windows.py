@@ -55,4 +55,4 @@ def apply(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     rows = np.repeat(np.arange(len(table)), [len(part) for part in starts])
     if len(rows) == 0:
         raise InputError(f"expected series longer than {length} values to cut into windows, got none")
-    return replace(table.only(rows), samples=_Windows(table.samples, rows, np.concatenate(starts), length))
+    return replace(table.select(rows), samples=_Windows(table.samples, rows, np.concatenate(starts), length))

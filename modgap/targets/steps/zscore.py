@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modgap.targets.samples import MappedSamples, Table
+from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
 
@@ -15,7 +15,7 @@ def apply(table: Table) -> Table:
     Args:
         table: Samples of any shape.
     """
-    return replace(table, samples=MappedSamples(table.samples, _standardized))
+    return replace(table, samples=TransformedSamples(table.samples, _standardized))
 
 
 def _standardized(sample: np.ndarray) -> np.ndarray:
