@@ -10,11 +10,11 @@ interval. Expected: the pretrained source lies clearly below its random control 
 import argparse
 from pathlib import Path
 
-from modgap.api import measure
+from modgap.api import measure_discrepancy
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy import figures
 from modgap.discrepancy.report import DiscrepancyReport, summary_row
-from modgap.discrepancy.result_folder import checked_folder
+from modgap.discrepancy.result_folder import create_output_folder
 from modgap.figure_style import save
 from modgap.forward.logits import LogitsRequest
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=128, help="pixels (default 128)")
     parser.add_argument("--out", default="demo", help="folder for the figure (default demo)")
     given = parser.parse_args()
-    folder = checked_folder(given.out)
+    folder = create_output_folder(given.out)
     request = LogitsRequest(limit=given.limit, input_size=given.input_size)
     series = []
     for source in SOURCES:
@@ -60,9 +60,11 @@ def main() -> None:
         for target in TARGETS:
             print(f"{source} -> {target}", flush=True)
             with progress_bars(quiet=False) as progress:
-                series[-1].append(measure(source, target, request=request, estimators=ESTIMATORS, progress=progress))
+                series[-1].append(
+                    measure_discrepancy(source, target, request=request, estimators=ESTIMATORS, progress=progress)
+                )
     print_table(COLUMNS, rows([report for reports in series for report in reports]))
-    save(figures.across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
+    save(figures.plot_across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
     print(f"figure: {Path(folder / 'demo.png').resolve()}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.api import measure
+from modgap.api import measure_discrepancy
 from modgap.cli.output import print_table
 from modgap.discrepancy import ESTIMATORS, Estimate
 from modgap.discrepancy.report import summary_row
@@ -29,7 +29,7 @@ def separations(pretrained: Estimate, control: Estimate) -> dict[str, bool]:
     noise = 3 * float(np.hypot(pretrained.null.sd, control.null.sd))
     scale = min(pretrained.null.mean, control.null.mean)
     return {
-        "value": control.found.value - pretrained.found.value > noise,
+        "value": control.solution.value - pretrained.solution.value > noise,
         "ratio_to_null": control.ratio_to_null - pretrained.ratio_to_null > noise / scale,
         "held-out": pretrained.held_out_interval[1] < control.held_out_interval[0],
     }
@@ -44,7 +44,7 @@ def main() -> None:
     request, rows, record = LogitsRequest(limit=limit, input_size=size), [], {}
     wins = {name: dict.fromkeys(("value", "ratio_to_null", "held-out"), 0) for name in ESTIMATORS}
     for target in TARGETS:
-        pair = [measure(source, target, request=request, null=null) for source in SOURCES]
+        pair = [measure_discrepancy(source, target, request=request, null=null) for source in SOURCES]
         for name in ESTIMATORS:
             estimates = [report.result.estimates[name] for report in pair]
             told = separations(*estimates)
@@ -55,7 +55,7 @@ def main() -> None:
             rows[-1].append(", ".join(column for column, apart in told.items() if apart) or "none")
             rows[-2].append("")
         for source, report in zip(SOURCES, pair, strict=True):
-            values = [report.result.estimates[name].found.value for name in ESTIMATORS]
+            values = [report.result.estimates[name].solution.value for name in ESTIMATORS]
             assert values == sorted(values, reverse=True), "search <= assignment <= montecarlo does not hold"
             own = report.result.to_dict()
             for found in own["estimates"].values():

@@ -48,7 +48,7 @@ def main() -> None:
     began = time.perf_counter()
     result = estimate(held, labels(), null=0, spread=0, threads=2)
     for name, one in result.estimates.items():
-        print(f"{name}: {one.found.value:.5f}, held-out {one.held_out:.5f}")
+        print(f"{name}: {one.solution.value:.5f}, held-out {one.held_out:.5f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     how = "in memory" if given.in_memory else "mapped"
     print(f"{time.perf_counter() - began:.1f} s, peak {peak:.2f} GB resident, logits {how}")

@@ -25,6 +25,7 @@ from modgap.cli.output import print_table
 from modgap.discrepancy import trials
 from modgap.discrepancy.kernels.simd import aligned, equal_lanes, highest, load_64, popcount
 from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.threads import share_work
 
 CASES = ((10_000, 4, 500), (10_000, 10, 600), (3_956, 18, 700), (10_000, 100, 4_000), (51_197, 200, 15_000))
 CLASSES, TRIALS = 1_000, 100_000
@@ -41,7 +42,7 @@ def problem_of(n: int, k: int, seed: int = 0) -> Problem:
 def numpy_loop(problem: Problem, seconds: float) -> tuple[float, list[int]]:
     """(seconds a trial, matches) of the plain loop."""
     labels, matches = problem.labels, []
-    maps = [trials.drawn_map(problem, 0, t) for t in range(20_000)]
+    maps = [trials.random_map(problem, 0, t) for t in range(20_000)]
     began = time.perf_counter()
     while time.perf_counter() - began < seconds and len(matches) < len(maps):
         cols = maps[len(matches)]
@@ -53,7 +54,7 @@ def numpy_loop(problem: Problem, seconds: float) -> tuple[float, list[int]]:
 def torch_gather(problem: Problem, seconds: float, batch: int = 8) -> float:
     """Seconds a trial of gathering the columns of several trials at once and taking the arg-max."""
     logits, labels = torch.from_numpy(problem.logits), torch.from_numpy(problem.labels)
-    maps = torch.from_numpy(np.array([trials.drawn_map(problem, 0, t) for t in range(1_000)]))
+    maps = torch.from_numpy(np.array([trials.random_map(problem, 0, t) for t in range(1_000)]))
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         cols = maps[done % 1_000 : done % 1_000 + batch].reshape(-1)
@@ -78,9 +79,7 @@ def peak_load_rate(threads: int) -> float:
     """Vector loads a second of all threads from the first-level cache, as measured."""
     codes, rounds = aligned(8192, np.uint16), 400_000
     _stream(codes, 1)
-    best = min(
-        _timed(lambda: trials._share(range(threads), threads, lambda q: _stream(codes, rounds))) for _ in range(3)
-    )
+    best = min(_timed(lambda: share_work(range(threads), threads, lambda q: _stream(codes, rounds))) for _ in range(3))
     return threads * rounds * 64 * 2 / best
 
 

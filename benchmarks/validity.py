@@ -16,7 +16,7 @@ import argparse
 import numpy as np
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.estimator_chain import Data, run_chain
+from modgap.discrepancy.estimator_chain import EstimatorInputs, run_chain
 from modgap.discrepancy.held_out import wilson_interval
 from modgap.label_space import label_space
 
@@ -69,7 +69,7 @@ def coverage(simulations: int) -> None:
             return (rng.standard_normal((n, C)) + profiles[labels]).astype(np.float32), labels
 
         logits, labels = draw(200)
-        data = Data(logits, None, ("montecarlo",), K, trials=500, seed=seed)
+        data = EstimatorInputs(logits, None, ("montecarlo",), K, trials=500, seed=seed)
         held = run_chain(data, label_space(labels))[0]["montecarlo"].held_out
         fresh, truth = draw(20_000)
         errors = []

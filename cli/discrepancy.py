@@ -120,9 +120,9 @@ def discrepancy(ctx: click.Context, **given) -> None:
 def _folder(out: str | None):
     if out is None:
         return None
-    from modgap.discrepancy.result_folder import checked_folder
+    from modgap.discrepancy.result_folder import create_output_folder
 
-    return checked_folder(out)
+    return create_output_folder(out)
 
 
 def _check(ctx: click.Context, given: dict) -> None:
@@ -155,7 +155,7 @@ def _check(ctx: click.Context, given: dict) -> None:
 def _measure(given: dict, progress):
     from pathlib import Path
 
-    from modgap.api import measure, measure_logits
+    from modgap.api import measure_discrepancy, measure_logits_file
     from modgap.forward.logits import LogitsRequest
 
     options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
@@ -165,11 +165,11 @@ def _measure(given: dict, progress):
     if given["estimator"] != "all":
         counted["estimators"] = [given["estimator"]]
     if given["logits"]:
-        return measure_logits(given["logits"], progress=progress, **counted)
+        return measure_logits_file(given["logits"], progress=progress, **counted)
     asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device", "head")
     batch = None if given["batch_size"] == "auto" else int(given["batch_size"])
     request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch, compared=given["classes"])
-    return measure(
+    return measure_discrepancy(
         given["source"],
         given["target"],
         weights=given["weights"],
@@ -213,7 +213,9 @@ def _print(report) -> None:
     best = report.best_map()
     if best:
         click.echo(
-            f"\nbest map ({result.best}): " + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12]) + _rest(best)
+            f"\nbest map ({result.best_estimator}): "
+            + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12])
+            + _rest(best)
         )
 
 

@@ -66,13 +66,13 @@ def distortion(**given) -> None:
     Example: modgap distortion --source vit-fashion --run run --out distortion
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.discrepancy.result_folder import checked_folder
+    from modgap.discrepancy.result_folder import create_output_folder
     from modgap.distortion.measurement import distortion as read
     from modgap.distortion.report import to_json
 
     _check(given)
     log_to_stderr(given["quiet"])
-    folder = checked_folder(given["out"]) if given["out"] else None
+    folder = create_output_folder(given["out"]) if given["out"] else None
     request, began = _request(given), time.perf_counter()
     with progress_bars(given["quiet"]) as progress:
         found = read(

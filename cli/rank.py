@@ -81,7 +81,7 @@ def rank(**given) -> int:
     Example: modgap rank --target digits --sources vit-fashion,efficientnet-lite0 --input-size 64
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.discrepancy.result_folder import checked_folder
+    from modgap.discrepancy.result_folder import create_output_folder
     from modgap.ranking.rank import rank as ranked
     from modgap.ranking.report import to_json
     from modgap.ranking.source_patterns import named_sources
@@ -89,7 +89,7 @@ def rank(**given) -> int:
     _check(given)
     log_to_stderr(given["quiet"])
     sources = named_sources(given["given_sources"])
-    folder = checked_folder(given["out"]) if given["out"] else None
+    folder = create_output_folder(given["out"]) if given["out"] else None
     with progress_bars(given["quiet"]) as progress:
         found = ranked(
             given["target"], sources, _request(given), _backend(given),

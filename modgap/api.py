@@ -10,10 +10,10 @@ from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_source
 from modgap.targets import CustomData, Target, open_target
 
-__all__ = ["measure", "measure_logits"]
+__all__ = ["measure_discrepancy", "measure_logits_file"]
 
 
-def measure(
+def measure_discrepancy(
     source: str,
     target: str,
     *,
@@ -44,10 +44,8 @@ def measure(
     Raises:
         InputError: When source, target or their combination cannot be used; says why.
     """
-    handle, data = (
-        open_source(source, weights=weights),
-        open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes),
-    )
+    handle = open_source(source, weights=weights)
+    data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     request = request or LogitsRequest()
     trained = None
     if embedder:
@@ -66,7 +64,7 @@ def _embedder(folder: str | Path, source: str, handle: SourceHandle, target: str
     return run_embedder(folder, source, handle, target, data, input_size=request.input_size)
 
 
-def measure_logits(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:
+def measure_logits_file(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:
     """The same from a user's own file of logits and labels, see `modgap.forward.logits.logits_from_file`."""
     return _report(None, path, logits_from_file(path), progress, options)
 

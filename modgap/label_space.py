@@ -23,7 +23,7 @@ class LabelSpace:
         labels: Target class of each entry, 0..K-1, shape (E,).
         weights: Weight of each entry, positive integers, shape (E,); None for 1 each.
         unit: Weight of one sample's entries together where samples weigh the same.
-        kept: Rows of the logits that these samples are, shape (N,); the others have no label.
+        rows: Rows of the logits that these samples are, shape (N,); the others have no label.
         n_classes: K.
     """
 
@@ -31,15 +31,15 @@ class LabelSpace:
     labels: np.ndarray
     weights: np.ndarray | None
     unit: int
-    kept: np.ndarray
+    rows: np.ndarray
     n_classes: int
 
     def __len__(self) -> int:
         """N, the samples with a label."""
-        return len(self.kept)
+        return len(self.rows)
 
     @property
-    def samples(self) -> np.ndarray:
+    def entry_samples(self) -> np.ndarray:
         """Sample of each entry, shape (E,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
@@ -49,17 +49,17 @@ class LabelSpace:
         return np.ones(len(self.labels), np.int64) if self.weights is None else self.weights
 
     @property
-    def primary(self) -> np.ndarray:
+    def rarest_labels(self) -> np.ndarray:
         """One label for each sample, its rarest, by which samples are stratified; shape (N,)."""
         frequency = np.bincount(self.labels, minlength=self.n_classes)
-        order = np.lexsort((self.labels, frequency[self.labels], self.samples))
+        order = np.lexsort((self.labels, frequency[self.labels], self.entry_samples))
         return self.labels[order][self.starts[:-1]]
 
     @property
-    def label_sets(self) -> np.ndarray:
+    def label_set_ids(self) -> np.ndarray:
         """A number for each sample such that samples with equal labels, all of them, have equal numbers; (N,)."""
         table = np.zeros((len(self), self.n_classes), bool)
-        table[self.samples, self.labels] = True
+        table[self.entry_samples, self.labels] = True
         packed = np.packbits(table, axis=1)
         return np.unique(packed, axis=0, return_inverse=True)[1].ravel()
 
@@ -82,17 +82,17 @@ class LabelSpace:
 
     def shares_of(self, members: np.ndarray) -> np.ndarray:
         """P(y|x) of these samples, shape (M, K)."""
-        part = self.only(members)
+        part = self.subset(members)
         shares = np.zeros((len(members), self.n_classes))
-        shares[part.samples, part.labels] = part.entry_weights
+        shares[part.entry_samples, part.labels] = part.entry_weights
         return shares / shares.sum(axis=1, keepdims=True)
 
-    def only(self, members: np.ndarray) -> "LabelSpace":
+    def subset(self, members: np.ndarray) -> "LabelSpace":
         """The same label space with these samples alone."""
-        part = self.with_labels_of(members)
-        return replace(part, kept=self.kept[members])
+        part = self.with_labels_from(members)
+        return replace(part, rows=self.rows[members])
 
-    def with_labels_of(self, others: np.ndarray) -> "LabelSpace":
+    def with_labels_from(self, others: np.ndarray) -> "LabelSpace":
         """The same samples, where sample i has the labels that sample others[i] had."""
         sizes = np.diff(self.starts)[others]
         starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -122,7 +122,7 @@ def label_space(labels: ArrayLike) -> LabelSpace:
 
     Example:
         >>> space = label_space([[1, 1, 0], [0, 0, 1], [0, 0, 0]])
-        >>> space.labels, space.weights, space.unit, space.kept
+        >>> space.labels, space.weights, space.unit, space.rows
         (array([0, 1, 2]), array([1, 1, 2]), 2, array([0, 1]))
     """
     array = np.asarray(labels)
@@ -213,7 +213,7 @@ def pseudo_classes(
     return rank[clusters]
 
 
-def checked_class_count(n_classes: int, n_source_classes: int) -> None:
+def validate_class_count(n_classes: int, n_source_classes: int) -> None:
     """Refuse numbers of target classes that no injective map exists for, or that leave nothing to tell apart.
 
     Raises:

@@ -12,7 +12,7 @@ def _mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def drawn_map(seed: int, trial: int, n_source_classes: int, n_classes: int) -> list[int]:
+def random_map(seed: int, trial: int, n_source_classes: int, n_classes: int) -> list[int]:
     """Fisher and Yates' shuffle by hand, with Python's own integers."""
     key = _mix(_mix((seed + GAMMA) & MASK) ^ _mix((trial + GAMMA) & MASK))
     pool = list(range(n_source_classes))

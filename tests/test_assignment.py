@@ -6,7 +6,7 @@ from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walk
 from modgap.discrepancy.montecarlo import summarize
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import rank_samples
-from modgap.discrepancy.trials import count_trials, drawn_map
+from modgap.discrepancy.trials import count_trials, random_map
 from modgap.errors import UsageError
 from tests import naive_search as naive
 
@@ -20,11 +20,11 @@ def as_problem(logits, labels, n_classes):
 def test_equals_all_permutations_of_the_drawn_subsets(sources, ties):
     logits, labels = naive.problem(np.random.default_rng(0), 80, sources, 4, 0.5, ties)
     problem = as_problem(logits, labels, 4)
-    best = min(naive.best_permutation(logits, labels, drawn_map(problem, 7, m))[0] for m in range(20))
+    best = min(naive.best_permutation(logits, labels, random_map(problem, 7, m))[0] for m in range(20))
     found = assignment(logits, labels, 4, subsets=20, seed=7)
     assert found.value == pytest.approx(best)
     assert found.value == pytest.approx(naive.value(logits, labels, found.map))
-    assert sorted(found.map) == sorted(drawn_map(problem, 7, found.best_subset))
+    assert sorted(found.map) == sorted(random_map(problem, 7, found.best_subset))
     assert found.subsets == 20
 
 

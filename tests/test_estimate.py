@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.discrepancy import discrepancy_under, estimate, held_out
+from modgap.discrepancy import estimate, held_out, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.errors import InputError, UsageError
 from tests import naive
@@ -19,10 +19,10 @@ def easy():
 
 def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
     logits, labels = easy
-    found = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].found
-    wrong = np.array([1 - naive.matches(logits, labels, naive.drawn_map(3, t, 30, 4)) / 200 for t in range(500)])
+    found = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].solution
+    wrong = np.array([1 - naive.matches(logits, labels, naive.random_map(3, t, 30, 4)) / 200 for t in range(500)])
     assert found.value == pytest.approx(wrong.min())
-    assert found.map == tuple(naive.drawn_map(3, int(wrong.argmin()), 30, 4))
+    assert found.map == tuple(naive.random_map(3, int(wrong.argmin()), 30, 4))
     assert (found.mean, found.sd) == (pytest.approx(wrong.mean()), pytest.approx(wrong.std()))
     assert found.quantiles["0.25"] == pytest.approx(np.quantile(wrong, 0.25))
     assert found.running_minimum[3] == (10, pytest.approx(wrong[:10].min()))
@@ -36,7 +36,7 @@ def test_held_out_is_found_on_one_half_and_tested_on_the_other(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=300, null=0, seed=2).estimates["montecarlo"]
     parts = held_out.split_halves(labels, None, 2)
-    maps = [naive.drawn_map(2, t, 30, 4) for t in range(300)]
+    maps = [naive.random_map(2, t, 30, 4) for t in range(300)]
     wrong = 0
     for half in (0, 1):
         scores = [naive.matches(logits[parts == half], labels[parts == half], m) for m in maps]
@@ -57,11 +57,11 @@ def test_same_result_for_any_number_of_threads(easy):
 def test_null_is_the_estimate_with_permuted_labels(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=200, null=5).estimates["montecarlo"]
-    permuted = [labels[held_out.permuted_samples(labels, None, 0, r)] for r in range(5)]
+    permuted = [labels[held_out.permute_samples(labels, None, 0, r)] for r in range(5)]
     values = [estimate(logits, other, trials=200, null=0).estimates["montecarlo"] for other in permuted]
-    assert result.null == held_out.null_of(result.found.value, [v.found.value for v in values])
-    assert result.held_out_null == held_out.null_of(result.held_out, [v.held_out for v in values])
-    assert result.ratio_to_null == pytest.approx(result.found.value / result.null.mean)
+    assert result.null == held_out.summarize_null(result.solution.value, [v.solution.value for v in values])
+    assert result.held_out_null == held_out.summarize_null(result.held_out, [v.held_out for v in values])
+    assert result.ratio_to_null == pytest.approx(result.solution.value / result.null.mean)
 
 
 def test_upper_bound_holds_for_its_map_and_chance_and_prior_are_right(easy):
@@ -87,29 +87,29 @@ def test_halves_are_stratified_and_keep_groups_whole():
 
 def test_a_class_in_one_sample_or_one_group_is_never_tested():
     labels = np.array([0, 0, 0, 0, 1, 2, 2])
-    assert list(held_out.split_halves(labels, None, 0)[[4]]) == [held_out.MATCHED_TWICE]
+    assert list(held_out.split_halves(labels, None, 0)[[4]]) == [held_out.IN_BOTH_HALVES]
     groups = np.array([0, 0, 1, 1, 2, 3, 3])
-    assert list(held_out.split_halves(labels, groups, 0)[4:]) == [held_out.MATCHED_TWICE] * 3
+    assert list(held_out.split_halves(labels, groups, 0)[4:]) == [held_out.IN_BOTH_HALVES] * 3
     logits = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
     result = estimate(logits, labels, groups=groups, trials=50, null=2)
-    assert result.untested == 3
+    assert result.n_untested == 3
 
 
 def test_nothing_to_test_gives_no_held_out_value():
     logits = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     result = estimate(logits, [0, 1, 2], trials=50, null=2)
     assert result.estimates["montecarlo"].held_out is None
-    assert result.untested == 3
+    assert result.n_untested == 3
 
 
 def test_permutation_goes_by_group_where_groups_have_one_label():
     groups = np.repeat(np.arange(30), 4)
     labels = np.repeat(np.arange(3), 10)[groups]
-    permuted = labels[held_out.permuted_samples(labels, groups, 0, 0)]
+    permuted = labels[held_out.permute_samples(labels, groups, 0, 0)]
     assert all(len(set(permuted[groups == g])) == 1 for g in range(30))
     assert (permuted != labels).any()
     mixed = np.tile([0, 1, 2, 1], 30)
-    within = mixed[held_out.permuted_samples(mixed, groups, 0, 0)]
+    within = mixed[held_out.permute_samples(mixed, groups, 0, 0)]
     assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
 
 
@@ -140,8 +140,8 @@ def test_float64_logits_keep_their_order_and_their_ties():
     rng = np.random.default_rng(3)
     logits = 1e9 + rng.integers(0, 5, (80, 9)) * 1e-6
     labels = rng.permutation(np.repeat(np.arange(4), 20))
-    found = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].found
-    wrong = [1 - naive.matches(logits, labels, naive.drawn_map(0, t, 9, 4)) / 80 for t in range(100)]
+    found = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].solution
+    wrong = [1 - naive.matches(logits, labels, naive.random_map(0, t, 9, 4)) / 80 for t in range(100)]
     assert found.value == pytest.approx(min(wrong))
 
 
@@ -188,7 +188,7 @@ def test_one_mixed_group_does_not_stop_the_others_from_being_permuted():
     groups = np.repeat(np.arange(50), 20)
     labels = np.repeat(np.arange(5), 10)[groups]
     labels[0] = 4
-    permuted = labels[held_out.permuted_samples(labels, groups, 0, 0)]
+    permuted = labels[held_out.permute_samples(labels, groups, 0, 0)]
     assert 0.1 < (permuted == labels).mean() < 0.4
     assert sorted(permuted[:20]) == sorted(labels[:20])
     assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
@@ -200,16 +200,16 @@ def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
         labels, groups = rng.integers(0, 4, 25), rng.integers(0, 9, 25)
         parts = held_out.split_halves(labels, groups, 0)
         assert all(len(set(parts[groups == g])) == 1 for g in np.unique(groups))
-        for label in np.unique(labels[parts < held_out.MATCHED_TWICE]):
+        for label in np.unique(labels[parts < held_out.IN_BOTH_HALVES]):
             for half in (0, 1):
-                assert np.isin(parts[labels == label], (half, held_out.MATCHED_TWICE)).any()
+                assert np.isin(parts[labels == label], (half, held_out.IN_BOTH_HALVES)).any()
 
 
 def test_measures_are_taken_on_the_logits_as_they_came():
     rng = np.random.default_rng(5)
     logits, labels = rng.standard_normal((60, 12)), np.repeat([0, 1, 2], 20)
     found = estimate(logits, labels, trials=50, null=0, spread=0, measures=["kl"]).estimates["search"]
-    assert found.measures["kl"] == pytest.approx(discrepancy_under(logits, labels, found.found.map, "kl"))
+    assert found.measures["kl"] == pytest.approx(map_discrepancy(logits, labels, found.solution.map, "kl"))
 
 
 @pytest.mark.parametrize("option", [{"seed": 1 << 64}, {"threads": 0}, {"bound_seconds": float("nan")}])

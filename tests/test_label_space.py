@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from modgap.discrepancy import discrepancy_under, estimate, label_space, pseudo_classes, search, upper_bound
+from modgap.discrepancy import estimate, label_space, map_discrepancy, pseudo_classes, search, upper_bound
 from modgap.discrepancy import trials as counting
-from modgap.discrepancy.decomposition import confusion, wrong_terms
+from modgap.discrepancy.predictions import confusion_matrix, error_terms
 from modgap.discrepancy.problem import Problem
 from modgap.errors import InputError, UsageError
 from tests import naive
@@ -38,18 +38,18 @@ def several():
 def test_multi_label_estimates_are_the_naive_total_variation(several):
     logits, table = several
     result = estimate(logits, table, trials=300, null=0, spread=0)
-    assert (result.unlabeled, result.n_samples) == (2, 148)
-    maps = [naive.drawn_map(0, t, 40, 6) for t in range(300)]
+    assert (result.n_unlabeled, result.n_samples) == (2, 148)
+    maps = [naive.random_map(0, t, 40, 6) for t in range(300)]
     values = [naive_value(logits, table, m) for m in maps]
-    found = result.estimates["montecarlo"].found
+    found = result.estimates["montecarlo"].solution
     assert found.value == pytest.approx(min(values))
     assert found.mean == pytest.approx(np.mean(values))
     for name in ("assignment", "search"):
-        other = result.estimates[name].found
+        other = result.estimates[name].solution
         assert other.value == pytest.approx(naive_value(logits, table, other.map))
-    assert result.estimates["search"].found.value <= result.upper_bound + 1e-12
+    assert result.estimates["search"].solution.value <= result.upper_bound + 1e-12
     assert result.floor == pytest.approx(np.mean([1 - 1 / r.sum() for r in table if r.any()]))
-    assert result.estimates["search"].found.value >= result.floor
+    assert result.estimates["search"].solution.value >= result.floor
 
 
 def test_one_label_each_is_the_single_label_case():
@@ -68,11 +68,11 @@ def test_balanced_values_are_means_over_classes():
     logits[np.arange(287), labels + 2] += 1
     result = estimate(logits, labels, trials=400, null=2, balanced=True)
     for estimated in result.estimates.values():
-        chosen = np.asarray(estimated.found.map)
+        chosen = np.asarray(estimated.solution.map)
         order = np.argsort(chosen)
         wrong = order[logits[:, chosen[order]].argmax(axis=1)] != labels
         wanted = np.mean([wrong[labels == k].mean() for k in range(4)])
-        assert estimated.found.value == pytest.approx(wanted, abs=1e-6)
+        assert estimated.solution.value == pytest.approx(wanted, abs=1e-6)
     assert result.prior == pytest.approx(0.75, abs=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_weighted_counts_equal_the_naive_ones(kernel):
     problem = Problem(logits, np.arange(120), labels, parts, 7, 2, weights)
     counts = counting.count_trials(problem, stop=60, kernel=kernel).matches
     for t in range(60):
-        right = np.array([naive.matches(logits[[i]], labels[[i]], naive.drawn_map(0, t, 50, 7)) for i in range(120)])
+        right = np.array([naive.matches(logits[[i]], labels[[i]], naive.random_map(0, t, 50, 7)) for i in range(120)])
         assert counts[t].tolist() == [int((right * weights)[parts == p].sum()) for p in (0, 1)]
 
 
@@ -92,9 +92,9 @@ def test_terms_and_confusion(several):
     logits, table = several
     space = label_space(table)
     chosen = np.arange(3, 9)
-    terms, weights = wrong_terms(logits, space, np.arange(len(space)), chosen)
+    terms, weights = error_terms(logits, space, np.arange(len(space)), chosen)
     assert np.average(terms, weights=weights) == pytest.approx(naive_value(logits, table, chosen))
-    matrix = confusion(logits, space, chosen)
+    matrix = confusion_matrix(logits, space, chosen)
     assert matrix.sum() == pytest.approx(148)
     assert 1 - matrix.trace() / 148 == pytest.approx(naive_value(logits, table, chosen))
     assert (
@@ -106,7 +106,7 @@ def test_terms_and_confusion(several):
 def ranked(logits, space):
     from modgap.discrepancy.ranks import rank_samples
 
-    return rank_samples(logits, space.n_classes).take(space.kept[space.samples])
+    return rank_samples(logits, space.n_classes).take(space.rows[space.entry_samples])
 
 
 def test_pseudo_classes_are_k_means_fitted_on_the_training_samples():
@@ -140,22 +140,22 @@ LOG_P = np.log(np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]))
 )
 def test_measures_of_two_classes_in_closed_form(measure, terms):
     own = np.array([0.6 / 0.7, 0.5 / 0.7])
-    assert discrepancy_under(LOG_P, [0, 1], [0, 2], measure) == pytest.approx(terms(own).mean())
+    assert map_discrepancy(LOG_P, [0, 1], [0, 2], measure) == pytest.approx(terms(own).mean())
     cold = own**2 / (own**2 + (1 - own) ** 2)
-    assert discrepancy_under(LOG_P, [0, 1], [0, 2], measure, temperature=0.5) == pytest.approx(terms(cold).mean())
+    assert map_discrepancy(LOG_P, [0, 1], [0, 2], measure, temperature=0.5) == pytest.approx(terms(cold).mean())
 
 
 def test_measures_of_several_labels_and_their_refusals(several):
     logits, table = several
-    value = discrepancy_under(logits, table, np.arange(3, 9), "total-variation")
+    value = map_discrepancy(logits, table, np.arange(3, 9), "total-variation")
     source = np.exp(logits[:, 3:9]) / np.exp(logits[:, 3:9]).sum(axis=1, keepdims=True)
     target = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     kept = table.any(axis=1)
     assert value == pytest.approx(0.5 * np.abs(source - target).sum(axis=1)[kept].mean())
     with pytest.raises(UsageError, match="did you mean hellinger"):
-        discrepancy_under(logits, table, np.arange(3, 9), "helinger")
+        map_discrepancy(logits, table, np.arange(3, 9), "helinger")
     with pytest.raises(UsageError, match="temperature above 0"):
-        discrepancy_under(logits, table, np.arange(3, 9), "kl", temperature=0)
+        map_discrepancy(logits, table, np.arange(3, 9), "kl", temperature=0)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_bounds_bracket_the_best_map():
     logits = rng.standard_normal((100, 12)).astype(np.float32)
     logits[np.arange(100), labels] += 3
     result = estimate(logits, labels, trials=200, null=0, bound_seconds=5)
-    best = result.estimates["search"].found
+    best = result.estimates["search"].solution
     assert best.exact
     assert result.bounds.lower <= best.value <= result.bounds.upper
     assert sorted(k for group in result.bounds.groups for k in group) == [0, 1, 2, 3]

@@ -9,7 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from modgap.discrepancy import costs, restarts
 from modgap.discrepancy.bounds import upper_bound
-from modgap.discrepancy.costs import ranks_kept
+from modgap.discrepancy.costs import n_ranks_worth_keeping
 from modgap.discrepancy.kernels import dense_gains
 from modgap.discrepancy.kernels.annealing import anneal
 from modgap.discrepancy.kernels.gains import restart_from
@@ -340,12 +340,12 @@ def test_refuses_what_is_no_start():
 
 def test_ranks_kept_leave_few_samples_open():
     for classes, chosen in [(1000, 100), (1000, 4), (21841, 100), (12, 4), (5, 5), (6, 5)]:
-        kept = ranks_kept(1000, classes, chosen)
+        kept = n_ranks_worth_keeping(1000, classes, chosen)
         none = math.comb(classes - kept, chosen) / math.comb(classes, chosen)
         one = kept * math.comb(classes - kept, chosen - 1) / math.comb(classes, chosen)
         assert 1 <= kept <= classes
         assert none + one < 5e-4 or kept == classes
-    assert ranks_kept(1 << 20, 20_000, 4) == 128
+    assert n_ranks_worth_keeping(1 << 20, 20_000, 4) == 128
 
 
 @pytest.mark.usefixtures("each_way")
@@ -356,12 +356,12 @@ def test_restarts_depend_on_the_seed():
 
 
 def test_ranking_keeps_no_more_than_is_needed():
-    assert costs.ranks_needed(20_000, 21_841, 4) == 1
+    assert costs.n_ranks_needed(20_000, 21_841, 4) == 1
     # The assignment walks down the ranks here, and here the search keeps tables.
-    assert costs.ranks_needed(1000, 200, 10) == ranks_kept(1000, 200, 10) > 1
-    assert costs.ranks_needed(1000, 1000, 50) == ranks_kept(1000, 1000, 50) > 1
-    assert costs.searches_rows(200_000, 21_841, 16)
-    assert not costs.searches_rows(200_000, 21_841, 100)
+    assert costs.n_ranks_needed(1000, 200, 10) == n_ranks_worth_keeping(1000, 200, 10) > 1
+    assert costs.n_ranks_needed(1000, 1000, 50) == n_ranks_worth_keeping(1000, 1000, 50) > 1
+    assert costs.should_search_rows(200_000, 21_841, 16)
+    assert not costs.should_search_rows(200_000, 21_841, 100)
     logits, _ = naive.problem(np.random.default_rng(9), 700, 150, 4, ties=True)
     first = rank_samples(logits, 4, threads=2)
     np.testing.assert_array_equal(first.leading, rank_samples(logits, 4, kept=20).leading[:, :1])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from modgap.api import measure
+from modgap.api import measure_discrepancy
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest
 from modgap.targets import CustomData
@@ -226,7 +226,7 @@ def after(data, folder, **options):
     """The same in this process."""
     request = LogitsRequest(input_size=options.pop("input_size", 32))
     source, target = options.pop("source", VIT), options.pop("target", str(data[0]))
-    return measure(source, target, request=request, embedder=folder, **QUICK, **options)
+    return measure_discrepancy(source, target, request=request, embedder=folder, **QUICK, **options)
 
 
 def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
@@ -246,7 +246,7 @@ def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
 def test_each_method_with_a_first_stage_has_an_embedder_to_measure_with(data, trained, name):
     report = after(data, trained(name).folder)
     assert report.result.n_samples == 8
-    assert 0 <= report.result.estimates["search"].found.value <= 0.75
+    assert 0 <= report.result.estimates["search"].solution.value <= 0.75
 
 
 def test_cache_is_keyed_by_the_weights(data, trained, tmp_path, own_cache):
@@ -385,7 +385,7 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
     request = LogitsRequest(head=f"probe:{surrogate}")
     given = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
-    report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **given)
+    report = measure_discrepancy("hf:small/bert-bare", str(target), embedder=done.folder, **given)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4
     assert sorted(report.source_classes) == sorted(WORDS)

@@ -28,7 +28,7 @@ def expected(problem, seed, start, stop):
     """Matches by trial and part, one NumPy arg-max a trial."""
     table = np.zeros((stop - start, problem.n_parts), np.int64)
     for t in range(start, stop):
-        drawn = naive.drawn_map(seed, t, problem.n_source_classes, problem.n_classes)
+        drawn = naive.random_map(seed, t, problem.n_source_classes, problem.n_classes)
         for part in range(problem.n_parts):
             own = problem.parts == part
             table[t - start, part] = naive.matches(problem.logits[problem.rows[own]], problem.labels[own], drawn)
@@ -65,7 +65,7 @@ def test_threads_and_shards_change_nothing(kernel):
 def test_trials_left_open_by_the_leading_ranks_are_settled_exactly(monkeypatch):
     problem = make(np.random.default_rng(4), 150, 200, 10, ties=True)
     wanted = expected(problem, 0, 0, 300)
-    monkeypatch.setattr(trials, "kept_ranks", lambda c, k: 4)
+    monkeypatch.setattr(trials, "n_leading_ranks", lambda c, k: 4)
     np.testing.assert_array_equal(trials.count_trials(problem, stop=300, kernel="bits").matches, wanted)
 
 
@@ -91,7 +91,7 @@ def test_shards_with_a_gap_or_of_two_seeds_are_refused():
 def test_maps_are_injective_and_uniform():
     n_maps, c, k = 20_000, 7, 3
     problem = make(np.random.default_rng(0), 4, c, k)
-    drawn = np.array([trials.drawn_map(problem, 11, t) for t in range(n_maps)])
+    drawn = np.array([trials.random_map(problem, 11, t) for t in range(n_maps)])
     assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()
     codes, counts = np.unique(drawn @ [1, c, c * c], return_counts=True)
     assert len(codes) == 7 * 6 * 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from modgap.api import measure
+from modgap.api import measure_discrepancy
 from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
 from modgap.sources import open_source
@@ -92,9 +92,11 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     head, size = HEADS.get(job.source, "own"), SIZES.get(job.source)
     request = LogitsRequest(split="test", head=head, input_size=size, limit=1000)
     try:
-        found = measure(job.source, job.target, embedder=run and run.folder, request=request, trials=10_000).result
+        found = measure_discrepancy(
+            job.source, job.target, embedder=run and run.folder, request=request, trials=10_000
+        ).result
     except InputError as error:
         return {"refused": str(error)}
     best = found.estimates["search"]
     return {"held_out": best.held_out, "interval": best.held_out_interval, "ratio_to_null": best.ratio_to_null,
-            "value": best.found.value, "samples": found.n_samples}  # fmt: skip
+            "value": best.solution.value, "samples": found.n_samples}  # fmt: skip

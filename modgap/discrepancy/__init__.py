@@ -2,10 +2,10 @@
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.bounds import LowerBound, lower_bound, upper_bound
-from modgap.discrepancy.distances import MEASURES, discrepancy_under
+from modgap.discrepancy.distances import MEASURES, map_discrepancy
 from modgap.discrepancy.estimate import estimate
 from modgap.discrepancy.estimator_chain import ESTIMATORS, HeldOut
-from modgap.discrepancy.held_out import Null
+from modgap.discrepancy.held_out import NullDistribution
 from modgap.discrepancy.kway import KWay
 from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
@@ -24,13 +24,13 @@ __all__ = [
     "LabelSpace",
     "LowerBound",
     "MonteCarlo",
-    "Null",
+    "NullDistribution",
     "Search",
     "assignment",
-    "discrepancy_under",
     "estimate",
     "label_space",
     "lower_bound",
+    "map_discrepancy",
     "montecarlo",
     "pseudo_classes",
     "search",

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.costs import walks_ranks
+from modgap.discrepancy.costs import should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
 from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking, rank_samples
-from modgap.discrepancy.trials import _share
+from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
 
 __all__ = ["Assignment", "assignment"]
@@ -112,7 +112,8 @@ def _assign_all(logits, ranking: Ranking, labels, weights, chosen: np.ndarray, t
     matches, and which subset wins does not depend on it.
     """
     subsets, n_classes = chosen.shape
-    matches, maps = np.zeros(subsets, np.int64), chosen.copy()
+    matches = np.zeros(subsets, np.int64)
+    maps = chosen.copy()
     best = [0]
 
     def work(queue: Iterable[int]) -> None:
@@ -129,14 +130,14 @@ def _assign_all(logits, ranking: Ranking, labels, weights, chosen: np.ndarray, t
                 maps[m] = chosen[m, predicted]
                 best[0] = max(best[0], int(matches[m]))
 
-    _share(range(0, subsets, SUBSETS_AT_A_TIME), threads, work)
+    share_work(range(0, subsets, SUBSETS_AT_A_TIME), threads, work)
     return matches, maps
 
 
 def _count(logits, ranking: Ranking, labels, weights, block, place, counts) -> None:
     """Count (label, predicted class) under each subset of a block, by the cheaper of two kernels."""
     n_classes = block.shape[1]
-    if walks_ranks(ranking.n_source_classes, n_classes):
+    if should_walk_ranks(ranking.n_source_classes, n_classes):
         count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, place, counts)
     else:
         count_by_reading(logits, ranking.rows, labels, weights, block, counts)

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.discrepancy.kernels.class_groups import best_pair, best_partition, count_wins, refine_triple, triple_bounds
 from modgap.discrepancy.ranks import Ranking, rank_columns
 from modgap.discrepancy.search import search
-from modgap.discrepancy.trials import _share
+from modgap.discrepancy.threads import share_work
 
 __all__ = ["Block", "table_bytes"]
 
@@ -40,10 +40,13 @@ class Block:
 
     def __init__(self, logits: np.ndarray, labels: np.ndarray, ranking: Ranking, classes: np.ndarray):
         """Take the samples of these target classes; ranking is of all samples and for three classes."""
-        self.logits, self.ranking, self.size = logits, ranking, len(classes)
+        self.logits = logits
+        self.ranking = ranking
+        self.size = len(classes)
         self.members = [np.flatnonzero(labels == k) for k in classes]
         sizes = np.array([len(own) for own in self.members])
-        self.sizes, self.type = sizes, _table_type(labels)
+        self.sizes = sizes
+        self.type = _table_type(labels)
         self.pairs = sizes[:, None] + sizes
         self.upper = self.pairs[:, :, None] + sizes
         self.lower = np.zeros_like(self.upper)
@@ -84,7 +87,7 @@ class Block:
                     # Exact or out of time: there is no more hope than this.
                     hopes[triple] = self.upper[triple]
 
-            _share(pending, min(threads, len(pending)), work)
+            share_work(pending, min(threads, len(pending)), work)
 
     def _partition(self, weights: np.ndarray) -> list[tuple[int, ...]]:
         sets = best_partition(self.pairs, weights)
@@ -105,10 +108,10 @@ class Block:
             for k, j in queue:
                 self.pairs[k, j] = best_pair(wins[k], wins[j], self.sizes[k], self.sizes[j])
 
-        _share(itertools.product(range(self.size), range(0, classes, ROWS_AT_A_TIME)), threads, count)
+        share_work(itertools.product(range(self.size), range(0, classes, ROWS_AT_A_TIME)), threads, count)
         if time.monotonic() >= deadline:
             return False
-        _share(itertools.combinations(range(self.size), 2), threads, pair)
+        share_work(itertools.combinations(range(self.size), 2), threads, pair)
         self.wins = wins
         for k, j, m in itertools.combinations(range(self.size), 3):
             two = (self.pairs[k, j], self.pairs[k, m], self.pairs[j, m])
@@ -129,18 +132,21 @@ class Block:
                     hopes[triple] = self.lower[triple] = round((1 - found.value) * len(rows))
 
         if self.size > 2:
-            _share(itertools.combinations(range(self.size), 3), threads, work)
+            share_work(itertools.combinations(range(self.size), 3), threads, work)
         return hopes
 
     def _refine_triple(self, triple: Triple, deadline: float) -> None:
         """Branch and bound over the source classes of the triple's first two classes."""
-        tables, classes = [self.wins[k] for k in triple], self.ranking.n_source_classes
-        total, bounds = self.sizes[triple[2]], np.zeros((classes, classes), np.int32)
+        tables = [self.wins[k] for k in triple]
+        classes = self.ranking.n_source_classes
+        total = self.sizes[triple[2]]
+        bounds = np.zeros((classes, classes), np.int32)
         for first in range(0, classes, ROWS_AT_A_TIME):
             if time.monotonic() >= deadline:
                 return
             triple_bounds(*tables, total, first, min(first + ROWS_AT_A_TIME, classes), bounds)
-        flat, most = bounds.ravel(), self.lower[triple]
+        flat = bounds.ravel()
+        most = self.lower[triple]
         nodes = np.flatnonzero(flat > most)
         nodes = nodes[np.argsort(-flat[nodes], kind="stable")]
         cuts = np.concatenate([[0], np.cumsum(self.sizes[list(triple)])])

@@ -14,7 +14,8 @@ from modgap.storage.memory_map import forget_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
-BLOCK, ROWS_AT_A_TIME = 12, 256
+BLOCK = 12
+ROWS_AT_A_TIME = 256
 MEMORY = 1 << 31
 
 
@@ -39,7 +40,7 @@ def upper_bound(logits: np.ndarray, labels: ArrayLike | LabelSpace) -> float:
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
     first = _first_of_all(logits)
     counts = np.zeros((space.n_classes, logits.shape[1]), np.int64)
-    np.add.at(counts, (space.labels, first[space.kept][space.samples]), space.entry_weights)
+    np.add.at(counts, (space.labels, first[space.rows][space.entry_samples]), space.entry_weights)
     picked = linear_sum_assignment(counts, maximize=True)
     return float(1 - counts[picked].sum() / space.entry_weights.sum())
 

@@ -9,7 +9,7 @@ from scipy.special import log_softmax, rel_entr
 from modgap.errors import UsageError, unknown_name
 from modgap.label_space import LabelSpace, label_space
 
-__all__ = ["MEASURES", "checked_measures", "discrepancy_under"]
+__all__ = ["MEASURES", "map_discrepancy", "validate_measures"]
 
 ROWS_AT_A_TIME = 4096
 
@@ -46,7 +46,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def discrepancy_under(
+def map_discrepancy(
     logits: np.ndarray,
     labels: ArrayLike | LabelSpace,
     source_classes: ArrayLike,
@@ -76,20 +76,21 @@ def discrepancy_under(
 
     Example:
         >>> logits = np.log(np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]))
-        >>> round(discrepancy_under(logits, [0, 1], [0, 2], "total-variation"), 4)
+        >>> round(map_discrepancy(logits, [0, 1], [0, 2], "total-variation"), 4)
         0.3214
     """
-    checked_measures([measure], temperature)
+    validate_measures([measure], temperature)
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
-    chosen, terms = np.asarray(source_classes), np.empty(len(space))
+    chosen = np.asarray(source_classes)
+    terms = np.empty(len(space))
     for first in range(0, len(space), ROWS_AT_A_TIME):
         members = np.arange(first, min(first + ROWS_AT_A_TIME, len(space)))
-        picked = np.asarray(logits[space.kept[members]][:, chosen], dtype=np.float64)
+        picked = np.asarray(logits[space.rows[members]][:, chosen], dtype=np.float64)
         terms[members] = MEASURES[measure](space.shares_of(members), log_softmax(picked / temperature, axis=1))
     return float(np.average(terms, weights=sample_weights))
 
 
-def checked_measures(measures: Sequence[str], temperature: float) -> None:
+def validate_measures(measures: Sequence[str], temperature: float) -> None:
     """Refuse unknown measures and temperatures that are not positive.
 
     Raises:

@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike
 
 from modgap.bootstrap import mean_interval
 from modgap.discrepancy.bounds import lower_bound, upper_bound
-from modgap.discrepancy.decomposition import confusion
-from modgap.discrepancy.distances import checked_measures, discrepancy_under
-from modgap.discrepancy.estimator_chain import ESTIMATORS, Data, HeldOut, Outcome, run_chain, warm_up
-from modgap.discrepancy.held_out import null_of, permuted_samples, wilson_interval
-from modgap.discrepancy.input_checks import checked_logits
-from modgap.discrepancy.kway import checked_k_way, k_way
+from modgap.discrepancy.distances import map_discrepancy, validate_measures
+from modgap.discrepancy.estimator_chain import ESTIMATORS, EstimatorInputs, EstimatorResult, HeldOut, run_chain, warm_up
+from modgap.discrepancy.held_out import permute_samples, summarize_null, wilson_interval
+from modgap.discrepancy.input_checks import validate_logits
+from modgap.discrepancy.kway import k_way, validate_k_way
+from modgap.discrepancy.predictions import confusion_matrix
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.label_space import LabelSpace, checked_class_count, label_space
+from modgap.label_space import LabelSpace, label_space, validate_class_count
 from modgap.progress import Progress
 
 __all__ = ["estimate"]
@@ -77,7 +77,7 @@ def estimate(
             0 for neither. How high they get depends on the machine.
         classes: Compare this many target classes at a time, by random choices of them; allows K > C.
         balanced: Means over classes instead of over samples, for long-tailed classes.
-        measures: Further measures at each found map, see `discrepancy_under`.
+        measures: Further measures at each found map, see `map_discrepancy`.
         temperature: Of the softmax that these measures are taken on.
         seed: Seed of every draw.
         threads: Worker threads; None for one a core. The result does not depend on it.
@@ -99,9 +99,9 @@ def estimate(
         >>> logits = rng.standard_normal((120, 200)).astype("float32")
         >>> logits[np.arange(120), labels + 5] += 3
         >>> result = estimate(logits, labels, null=9)
-        >>> {name: round(found.held_out, 3) for name, found in result.estimates.items()}
+        >>> {name: round(estimate.held_out, 3) for name, estimate in result.estimates.items()}
         {'montecarlo': 0.233, 'assignment': 0.233, 'search': 0.017}
-        >>> result.estimates["search"].found.map
+        >>> result.estimates["search"].solution.map
         (5, 6, 7)
     """
     _refuse_out_of_range(
@@ -111,16 +111,16 @@ def estimate(
     if threads is not None and threads < 1:
         raise UsageError(f"expected threads of at least 1, got {threads}")
     names = _known(estimators)
-    checked_measures(measures, temperature)
-    array = checked_logits(logits)
+    validate_measures(measures, temperature)
+    array = validate_logits(logits)
     space = _checked_space(labels, len(array))
     if classes is not None:
-        checked_k_way(space, classes, array.shape[1])
-    codes = None if groups is None else _checked_groups(groups, len(array))[space.kept]
+        validate_k_way(space, classes, array.shape[1])
+    codes = None if groups is None else _checked_groups(groups, len(array))[space.rows]
     if classes is None or classes > space.n_classes:
-        checked_class_count(space.n_classes, array.shape[1])
+        validate_class_count(space.n_classes, array.shape[1])
     warm_up(names)
-    data = Data(
+    data = EstimatorInputs(
         array, codes, names, space.n_classes, trials, subsets, restarts, seed, threads or os.cpu_count() or 1
     )  # fmt: skip
     used = space.balanced() if balanced else space
@@ -137,8 +137,8 @@ def estimate(
         n_groups=None if codes is None else len(np.unique(codes)),
         n_source_classes=array.shape[1],
         n_target_classes=space.n_classes,
-        unlabeled=len(array) - len(space),
-        untested=len(space) - (run.tested if held else 0),
+        n_unlabeled=len(array) - len(space),
+        n_untested=len(space) - (run.tested if held else 0),
         chance=1 - 1 / space.n_classes,
         prior=float(1 - run.space.class_shares.max()),
         floor=run.space.floor,
@@ -148,7 +148,7 @@ def estimate(
         k_way=chosen,
         seed=seed,
         seconds=seconds,
-        confusion=confusion(array, run.space, list(estimates.values())[-1].found.map) if estimates else None,
+        confusion=confusion_matrix(array, run.space, list(estimates.values())[-1].solution.map) if estimates else None,
     )
 
 
@@ -201,7 +201,7 @@ class _Measures:
         return {name: self._at(source_classes, name) for name in self.names}
 
     def _at(self, source_classes: Sequence[int], name: str) -> float:
-        return discrepancy_under(
+        return map_discrepancy(
             self.logits, self.space, source_classes, name,
             temperature=self.temperature, sample_weights=self.sample_weights,
         )  # fmt: skip
@@ -211,7 +211,7 @@ class _Measures:
 class _Run:
     """The real labels, the permuted ones, and what is made of both."""
 
-    data: Data
+    data: EstimatorInputs
     space: LabelSpace
     measures: _Measures
     null: int
@@ -242,16 +242,16 @@ class _Run:
         }
 
     def _permuted_space(self, repeat: int) -> LabelSpace:
-        taken = permuted_samples(self.space.label_sets, self.data.groups, self.data.seed, repeat)
-        return self.space.with_labels_of(taken)
+        taken = permute_samples(self.space.label_set_ids, self.data.groups, self.data.seed, repeat)
+        return self.space.with_labels_from(taken)
 
-    def _all_permuted(self) -> list[dict[str, Outcome]]:
+    def _all_permuted(self) -> list[dict[str, EstimatorResult]]:
         """One repeat a thread: nothing to wait for within a repeat, and the same numbers."""
         alone = replace(self.data, threads=1)
         if {"assignment", "search"} & set(self.data.names):
             alone.__dict__["ranking"] = self.data.ranking
 
-        def run(repeat: int) -> dict[str, Outcome]:
+        def run(repeat: int) -> dict[str, EstimatorResult]:
             outcomes, _ = run_chain(alone, self._permuted_space(repeat))
             if self.progress:
                 self.progress("null", 1 / self.null)
@@ -260,27 +260,29 @@ class _Run:
         with ThreadPoolExecutor(self.data.threads) as pool:
             return list(pool.map(run, range(self.null)))
 
-    def _spread(self, outcomes: dict[str, Outcome]) -> float:
+    def _spread(self, outcomes: dict[str, EstimatorResult]) -> float:
         """Standard deviation of the Monte-Carlo minimum over seeds."""
-        values = [outcomes["montecarlo"].found.value]
+        values = [outcomes["montecarlo"].solution.value]
         for step in range(1, self.spread + 1):
             other = replace(self.data, names=("montecarlo",), halves=False, seed=self.data.seed + (step << 32))
-            values.append(run_chain(other, self.space)[0]["montecarlo"].found.value)
+            values.append(run_chain(other, self.space)[0]["montecarlo"].solution.value)
         return float(np.std(values, ddof=1))
 
-    def _judge(self, outcome: Outcome, permuted: list[Outcome], spread: float | None) -> Estimate:
-        found, held, floor = outcome.found, outcome.held_out, self.space.floor
-        null = null_of(found.value, [other.found.value for other in permuted]) if permuted else None
+    def _judge(self, outcome: EstimatorResult, permuted: list[EstimatorResult], spread: float | None) -> Estimate:
+        found = outcome.solution
+        held = outcome.held_out
+        floor = self.space.floor
+        null = summarize_null(found.value, [other.solution.value for other in permuted]) if permuted else None
         tested = [other.held_out.value for other in permuted if other.held_out]
         self.tested = max(self.tested, len(held.tested) if held else 0)
         above = null.mean - floor if null else 0.0
         return Estimate(
-            found=found,
+            solution=found,
             null=null,
             ratio_to_null=(found.value - floor) / above if above > 0 else None,
             held_out=held.value if held else None,
             held_out_interval=self._interval(held) if held and self.bootstrap else None,
-            held_out_null=null_of(held.value, tested) if held and tested else None,
+            held_out_null=summarize_null(held.value, tested) if held and tested else None,
             spread=spread,
             measures=self.measures.at(found.map),
         )
@@ -293,7 +295,8 @@ class _Run:
 
     def bounds(self, seconds_each: float, seconds: dict[str, float]) -> Bounds:
         """Upper bound, and lower bounds for the real labels and for permuted ones."""
-        began, threads = time.perf_counter(), self.data.threads
+        began = time.perf_counter()
+        threads = self.data.threads
         upper = upper_bound(self.data.logits, self.space)
         if not seconds_each or self.space.weights is not None:
             if seconds_each:

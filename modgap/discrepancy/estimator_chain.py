@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from modgap.discrepancy.assignment import Assignment, assignment
-from modgap.discrepancy.decomposition import wrong_terms
-from modgap.discrepancy.held_out import MATCHED_TWICE, split_halves
+from modgap.discrepancy.held_out import IN_BOTH_HALVES, split_halves
 from modgap.discrepancy.montecarlo import MonteCarlo, half_maps, summarize
+from modgap.discrepancy.predictions import error_terms
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.search import Search, search
@@ -19,11 +19,11 @@ from modgap.discrepancy.trials import count_trials
 from modgap.discrepancy.trials import warm_up as warm_up_trials
 from modgap.label_space import LabelSpace, label_space
 
-__all__ = ["ESTIMATORS", "Data", "Found", "HeldOut", "Outcome", "run_chain", "warm_up"]
+__all__ = ["ESTIMATORS", "EstimatorInputs", "EstimatorResult", "HeldOut", "Solution", "run_chain", "warm_up"]
 
 ESTIMATORS = ("montecarlo", "assignment", "search")
 
-Found = MonteCarlo | Assignment | Search
+Solution = MonteCarlo | Assignment | Search
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EstimatorResult:
     """What one estimator found on all samples, and held out; None where nothing could be tested."""
 
-    found: Found
+    solution: Solution
     held_out: HeldOut | None
 
 
 @dataclass(frozen=True)
-class Data:
+class EstimatorInputs:
     """What stays the same between the real labels and permuted ones.
 
     Attributes:
@@ -104,7 +104,8 @@ class _Clock:
 def warm_up(names: Sequence[str]) -> None:
     """Compile the kernels that these estimators need, or load them from numba's cache."""
     warm_up_trials()
-    logits, labels = np.zeros((40, 3), np.float32), np.arange(40) % 2
+    logits = np.zeros((40, 3), np.float32)
+    labels = np.arange(40) % 2
     logits.flags.writeable = False
     many = np.repeat(logits, 40, axis=1)
     many.flags.writeable = False
@@ -115,12 +116,12 @@ def warm_up(names: Sequence[str]) -> None:
         search(logits, labels, 2)
         for some in (logits, many):
             search(some, labels, 2, restarts=1, enumerable=0)
-    wrong_terms(logits, label_space(labels), np.arange(40), np.arange(2))
+    error_terms(logits, label_space(labels), np.arange(40), np.arange(2))
 
 
 def run_chain(
-    data: Data, space: LabelSpace, progress: Callable[[str, float], None] | None = None
-) -> tuple[dict[str, Outcome], dict[str, float]]:
+    data: EstimatorInputs, space: LabelSpace, progress: Callable[[str, float], None] | None = None
+) -> tuple[dict[str, EstimatorResult], dict[str, float]]:
     """Run the wanted estimators; assignment and search start from the best maps found before them.
 
     The Monte-Carlo trials always run, since the others build on their winner.
@@ -128,11 +129,12 @@ def run_chain(
     Returns:
         Outcome by estimator's name, and seconds by stage.
     """
-    clock, report = _Clock(), progress or (lambda stage, share: None)
-    parts = split_halves(space.primary, data.groups, data.seed)
+    clock = _Clock()
+    report = progress or (lambda stage, share: None)
+    parts = split_halves(space.rarest_labels, data.groups, data.seed)
     entry_parts = np.repeat(parts, np.diff(space.starts))
     problem = Problem(
-        data.logits, space.kept[space.samples], space.labels, entry_parts, space.n_classes,
+        data.logits, space.rows[space.entry_samples], space.labels, entry_parts, space.n_classes,
         int(parts.max()) + 1, space.weights,
     )  # fmt: skip
     counts = count_trials(
@@ -142,9 +144,9 @@ def run_chain(
     for stage, seconds in counts.seconds.items():
         clock.add(stage, seconds)
     scopes = [np.ones(len(entry_parts), bool)]
-    if data.halves and (parts < MATCHED_TWICE).any() and (parts == 1).any():
-        scopes += [np.isin(entry_parts, (half, MATCHED_TWICE)) for half in (0, 1)]
-    found: dict[str, list[Found]] = {}
+    if data.halves and (parts < IN_BOTH_HALVES).any() and (parts == 1).any():
+        scopes += [np.isin(entry_parts, (half, IN_BOTH_HALVES)) for half in (0, 1)]
+    found: dict[str, list[Solution]] = {}
     winners = [summarize(problem, counts), *half_maps(problem, counts)]
     found["montecarlo"] = list(winners[: len(scopes)])
     for name, improve in (("assignment", _assign), ("search", _search)):
@@ -153,21 +155,21 @@ def run_chain(
         with clock.stage("ranks"):
             _ = data.ranking
         with clock.stage(name):
-            improved: list[Found] = []
+            improved: list[Solution] = []
             for scope, members in enumerate(scopes):
                 starts = [np.asarray(earlier[scope].map) for earlier in found.values()]
                 improved.append(improve(data, problem, members, starts))
                 report(name, 1 / len(scopes))
             found[name] = improved
     outcomes = {
-        name: Outcome(maps[0], _held_out(data, space, parts, maps[1:]) if len(scopes) > 1 else None)
+        name: EstimatorResult(maps[0], _held_out(data, space, parts, maps[1:]) if len(scopes) > 1 else None)
         for name, maps in found.items()
         if name in data.names
     }
     return outcomes, clock.seconds
 
 
-def _assign(data: Data, problem: Problem, members, starts) -> Assignment:
+def _assign(data: EstimatorInputs, problem: Problem, members, starts) -> Assignment:
     weights = None if problem.weights is None else problem.weights[members]
     return assignment(
         data.logits, problem.labels[members], problem.n_classes, subsets=data.subsets, extra=starts,
@@ -175,7 +177,7 @@ def _assign(data: Data, problem: Problem, members, starts) -> Assignment:
     )  # fmt: skip
 
 
-def _search(data: Data, problem: Problem, members, starts) -> Search:
+def _search(data: EstimatorInputs, problem: Problem, members, starts) -> Search:
     weights = None if problem.weights is None else problem.weights[members]
     return search(
         data.logits, problem.labels[members], problem.n_classes, starts=starts, restarts=data.restarts,
@@ -183,12 +185,13 @@ def _search(data: Data, problem: Problem, members, starts) -> Search:
     )  # fmt: skip
 
 
-def _held_out(data: Data, space: LabelSpace, parts: np.ndarray, found: list[Found]) -> HeldOut:
-    tested = np.flatnonzero(parts < MATCHED_TWICE)
-    terms, weights = np.empty(len(space)), np.empty(len(space))
+def _held_out(data: EstimatorInputs, space: LabelSpace, parts: np.ndarray, found: list[Solution]) -> HeldOut:
+    tested = np.flatnonzero(parts < IN_BOTH_HALVES)
+    terms = np.empty(len(space))
+    weights = np.empty(len(space))
     maps = [np.asarray(half.map) for half in found]
     for half in (0, 1):
         other = np.flatnonzero(parts == 1 - half)
-        terms[other], weights[other] = wrong_terms(data.logits, space, other, maps[half])
+        terms[other], weights[other] = error_terms(data.logits, space, other, maps[half])
     value = float(np.average(terms[tested], weights=weights[tested]))
     return HeldOut(value, (maps[0], maps[1]), tested, terms[tested], weights[tested])

@@ -11,9 +11,10 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.figure_style import BLUE, GRAY, GREEN, ORANGE, style, tidy
 
-__all__ = ["across_targets", "confusion", "trials", "winning_map"]
+__all__ = ["plot_across_targets", "plot_best_map", "plot_confusion", "plot_trials"]
 
-ROWS_OF_MAP, LONGEST_NAME = 40, 24
+ROWS_OF_MAP = 40
+LONGEST_NAME = 24
 
 
 def _names(report: DiscrepancyReport) -> str:
@@ -22,7 +23,7 @@ def _names(report: DiscrepancyReport) -> str:
     return f"{report.source or 'own logits'} → {report.target}   ({size})"
 
 
-def trials(report: DiscrepancyReport) -> Figure:
+def plot_trials(report: DiscrepancyReport) -> Figure:
     """Histogram of D over the random maps, and the smallest D against the number of maps.
 
     Raises:
@@ -30,13 +31,15 @@ def trials(report: DiscrepancyReport) -> Figure:
     """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    found = report.result.estimates["montecarlo"].found
+    found = report.result.estimates["montecarlo"].solution
     assert isinstance(found, MonteCarlo)
     _histogram(left, report, found)
     steps, lowest = zip(*found.running_minimum, strict=True)
     right.plot(steps, lowest, color=BLUE, marker="o", markersize=3.5, label="smallest so far")
     for (name, estimate), line in zip(_others(report), (":", "-"), strict=False):
-        right.axhline(estimate.found.value, color=ORANGE, linestyle=line, label=f"{name} {estimate.found.value:.3f}")
+        right.axhline(
+            estimate.solution.value, color=ORANGE, linestyle=line, label=f"{name} {estimate.solution.value:.3f}"
+        )
     right.axhline(report.result.chance, color=GRAY, linestyle="--", label="chance")
     right.set_xscale("log")
     right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
@@ -50,14 +53,16 @@ def _others(report: DiscrepancyReport) -> list[tuple[str, Estimate]]:
 
 
 def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None:
-    chance, null = report.result.chance, report.result.estimates["montecarlo"].null
+    chance = report.result.chance
+    null = report.result.estimates["montecarlo"].null
     edges, counts = (np.array(found.histogram[key]) for key in ("edges", "counts"))
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.6)
     axes.set_yscale("log")
     axes.axvline(chance, color=GRAY, linestyle="--", ymax=0.72, label=f"chance {chance:.3f}")
     axes.axvline(found.value, color=ORANGE, ymax=0.72, label=f"minimum {found.value:.3f}")
     if null:
-        low, high = null.mean - 2 * null.sd, null.mean + 2 * null.sd
+        low = null.mean - 2 * null.sd
+        high = null.mean + 2 * null.sd
         label = f"minimum, labels permuted {null.mean:.3f}"
         axes.axvspan(low, high, 0, 0.72, color=GREEN, alpha=0.25, label=label)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -67,7 +72,7 @@ def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None
     tidy(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
 
 
-def winning_map(report: DiscrepancyReport) -> Figure:
+def plot_best_map(report: DiscrepancyReport) -> Figure:
     """The best map found: which source class stands for each target class."""
     rows = report.best_map()
     shown = [(a[:30], b.split(",")[0][:34]) for a, b in rows[:ROWS_OF_MAP]]
@@ -82,16 +87,19 @@ def winning_map(report: DiscrepancyReport) -> Figure:
         cell.set_linewidth(0.4)
         cell.get_text().set_fontweight("bold" if row == 0 else "normal")
     rest = f", first {ROWS_OF_MAP} of {len(rows)} classes" if len(rows) > ROWS_OF_MAP else ""
-    best = report.result.best or ""
-    axes.set_title(f"Best map ({best}), discrepancy {report.result.estimates[best].found.value:.3f}{rest}", fontsize=10)
+    best = report.result.best_estimator or ""
+    axes.set_title(
+        f"Best map ({best}), discrepancy {report.result.estimates[best].solution.value:.3f}{rest}", fontsize=10
+    )
     return figure
 
 
-def confusion(report: DiscrepancyReport) -> Figure:
+def plot_confusion(report: DiscrepancyReport) -> Figure:
     """Share of each target class's samples by prediction, under the best map found."""
     table = report.result.confusion
     assert table is not None
-    shares, rows = table / table.sum(axis=1, keepdims=True), report.best_map()
+    shares = table / table.sum(axis=1, keepdims=True)
+    rows = report.best_map()
     few = len(rows) <= ROWS_OF_MAP
     size = max(4.2, 0.36 * len(rows) + 2.4) if few else 8.0
     figure = Figure(figsize=(size + 0.6, size + 0.6), layout="constrained")
@@ -113,7 +121,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def across_targets(
+def plot_across_targets(
     reports: Sequence[Sequence[DiscrepancyReport]], labels: Sequence[str], estimators: Sequence[str] = ("search",)
 ) -> Figure:
     """Discrepancy of several targets with intervals, nulls and chance: the paper's Fig. 4.
@@ -147,8 +155,10 @@ def across_targets(
 
 def _points(axes: Axes, name: str, series, shift: float, color: str, marker: str, label: str) -> None:
     for t, report in enumerate(series):
-        estimate, place, first = report.result.estimates[name], t + shift, t == 0
-        axes.plot(place + 0.06, estimate.found.value, marker, color=color, fillstyle="none",
+        estimate = report.result.estimates[name]
+        place = t + shift
+        first = t == 0
+        axes.plot(place + 0.06, estimate.solution.value, marker, color=color, fillstyle="none",
                   label=f"{label}: smallest value found" if first else None)  # fmt: skip
         if estimate.held_out is not None:
             low, high = estimate.held_out_interval or (estimate.held_out, estimate.held_out)

@@ -8,20 +8,20 @@ from statistics import NormalDist
 import numpy as np
 
 __all__ = [
-    "MATCHED_TWICE",
-    "Null",
-    "null_of",
-    "permuted_samples",
+    "IN_BOTH_HALVES",
+    "NullDistribution",
+    "permute_samples",
     "split_halves",
+    "summarize_null",
     "wilson_interval",
 ]
 
-MATCHED_TWICE = 2
+IN_BOTH_HALVES = 2
 """Part of the samples that are searched with either half and tested in neither."""
 
 
 @dataclass(frozen=True)
-class Null:
+class NullDistribution:
     """The same estimate with the labels permuted across samples.
 
     Attributes:
@@ -38,19 +38,19 @@ class Null:
     repeats: int
 
 
-def null_of(value: float, permuted: Sequence[float]) -> Null:
+def summarize_null(value: float, permuted: Sequence[float]) -> NullDistribution:
     """Summarize the null.
 
     Example:
-        >>> null_of(0.25, [0.5, 0.75])
-        Null(mean=0.625, sd=0.1767766952966369, p_value=0.3333333333333333, repeats=2)
+        >>> summarize_null(0.25, [0.5, 0.75])
+        NullDistribution(mean=0.625, sd=0.1767766952966369, p_value=0.3333333333333333, repeats=2)
     """
     values = np.asarray(permuted, dtype=float)
     # Round-off must not turn a tie into a difference.
     at_most = int((values <= value + 1e-12).sum())
     sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     p_value = (1 + at_most) / (len(values) + 1)
-    return Null(float(values.mean()), sd, p_value, len(values))
+    return NullDistribution(float(values.mean()), sd, p_value, len(values))
 
 
 def _units(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -84,11 +84,11 @@ def _mark_untestable(parts: np.ndarray, labels: np.ndarray, units: np.ndarray) -
     done = parts.copy()
     for label in np.unique(labels):
         if len(np.unique(parts[labels == label])) < 2:
-            done[np.isin(units, units[labels == label])] = MATCHED_TWICE
+            done[np.isin(units, units[labels == label])] = IN_BOTH_HALVES
     return done
 
 
-def permuted_samples(label_sets: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
+def permute_samples(label_set_ids: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
     """For each sample, the sample whose labels it takes in one repeat of the null, shape (N,).
 
     Labels move between samples. With groups they move between the groups whose samples all have the
@@ -102,15 +102,16 @@ def permuted_samples(label_sets: np.ndarray, groups: np.ndarray | None, seed: in
     """
     rng = np.random.default_rng([seed, 0xB2, repeat])
     if groups is None:
-        return rng.permutation(len(label_sets))
-    units = _units(label_sets, groups)
+        return rng.permutation(len(label_set_ids))
+    units = _units(label_set_ids, groups)
     firsts = np.unique(units, return_index=True)[1]
     mixed = np.zeros(len(firsts), bool)
-    np.logical_or.at(mixed, units, label_sets != label_sets[firsts][units])
+    np.logical_or.at(mixed, units, label_set_ids != label_set_ids[firsts][units])
     sources = firsts.copy()
     sources[~mixed] = rng.permutation(firsts[~mixed])
-    within, order = np.lexsort((rng.random(len(label_sets)), units)), np.argsort(units, kind="stable")
-    taken = np.empty(len(label_sets), np.int64)
+    within = np.lexsort((rng.random(len(label_set_ids)), units))
+    order = np.argsort(units, kind="stable")
+    taken = np.empty(len(label_set_ids), np.int64)
     taken[order] = within
     return np.where(mixed[units], taken, sources[units])
 

@@ -6,13 +6,13 @@ from numpy.typing import ArrayLike
 from modgap.errors import InputError
 from modgap.storage.memory_map import forget_pages
 
-__all__ = ["checked_logits"]
+__all__ = ["validate_logits"]
 
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
 
 
-def checked_logits(logits: ArrayLike) -> np.ndarray:
+def validate_logits(logits: ArrayLike) -> np.ndarray:
     """Logits as C-contiguous float32 (N, C) with the same order and the same ties in every row; read-only.
 
     Logits that float32 cannot hold are replaced by their dense ranks, since the 0-1

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from modgap.discrepancy.estimator_chain import Data, Outcome, run_chain
+from modgap.discrepancy.estimator_chain import EstimatorInputs, EstimatorResult, run_chain
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 
-__all__ = ["KWay", "KWayEstimate", "checked_k_way", "k_way"]
+__all__ = ["KWay", "KWayEstimate", "k_way", "validate_k_way"]
 
 SUBSETS = 20
 
@@ -55,7 +55,12 @@ class KWay:
 
 
 def k_way(
-    data: Data, space: LabelSpace, classes: int, *, subsets: int = SUBSETS, seconds: dict[str, float] | None = None
+    data: EstimatorInputs,
+    space: LabelSpace,
+    classes: int,
+    *,
+    subsets: int = SUBSETS,
+    seconds: dict[str, float] | None = None,
 ) -> KWay:
     """Mean discrepancy over random choices of k target classes.
 
@@ -73,7 +78,7 @@ def k_way(
         MoNA (ICML 2024), A.4: "the target categories being compared".
     """
     began = time.perf_counter()
-    checked_k_way(space, classes, data.logits.shape[1])
+    validate_k_way(space, classes, data.logits.shape[1])
     each = int(np.bincount(space.labels).min())
     own = replace(data, n_classes=classes, groups=None)
     found = {name: _Sums(data.groups, len(space)) for name in data.names}
@@ -86,7 +91,7 @@ def k_way(
     return KWay(classes, subsets, each, 1 - 1 / classes, {name: sums.estimate() for name, sums in found.items()})
 
 
-def checked_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
+def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
     """Refuse what cannot be compared k classes at a time.
 
     Raises:
@@ -102,7 +107,7 @@ def checked_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> Non
         )
 
 
-def _regrouped(data: Data, groups: np.ndarray | None) -> Data:
+def _regrouped(data: EstimatorInputs, groups: np.ndarray | None) -> EstimatorInputs:
     other = replace(data, groups=groups)
     # The ranking holds for any samples and labels of k classes: make it once.
     other.__dict__["ranking"] = data.ranking
@@ -110,7 +115,7 @@ def _regrouped(data: Data, groups: np.ndarray | None) -> Data:
 
 
 def _choices(
-    data: Data, space: LabelSpace, classes: int, each: int, subsets: int
+    data: EstimatorInputs, space: LabelSpace, classes: int, each: int, subsets: int
 ) -> Iterator[tuple[LabelSpace, np.ndarray]]:
     """Random choices of classes and of samples, renumbered 0..k-1, and the numbers of the samples."""
     rng = np.random.default_rng([data.seed, 0xE5])
@@ -118,7 +123,7 @@ def _choices(
     for _ in range(subsets):
         chosen = rng.permutation(space.n_classes)[:classes]
         members = np.concatenate([rng.permutation(by_class[k])[:each] for k in chosen])
-        part = replace(space.only(members), labels=np.repeat(np.arange(classes), each), n_classes=classes)
+        part = replace(space.subset(members), labels=np.repeat(np.arange(classes), each), n_classes=classes)
         yield part, members
 
 
@@ -129,10 +134,11 @@ class _Sums:
         self.units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
         self.values: list[float] = []
         self.held: list[float] = []
-        self.wrong, self.weights = np.zeros(self.units.max() + 1), np.zeros(self.units.max() + 1)
+        self.wrong = np.zeros(self.units.max() + 1)
+        self.weights = np.zeros(self.units.max() + 1)
 
-    def add(self, outcome: Outcome, members: np.ndarray) -> None:
-        self.values.append(outcome.found.value)
+    def add(self, outcome: EstimatorResult, members: np.ndarray) -> None:
+        self.values.append(outcome.solution.value)
         if (held := outcome.held_out) is None:
             return
         self.held.append(held.value)
@@ -143,14 +149,16 @@ class _Sums:
     def estimate(self) -> KWayEstimate:
         values = np.array(self.values)
         reach = _quantile(len(values)) * np.sqrt(_variance_of_mean(values))
-        value, interval = float(values.mean()), (float(values.mean() - reach), float(values.mean() + reach))
+        value = float(values.mean())
+        interval = (float(values.mean() - reach), float(values.mean() + reach))
         if len(self.held) < 2:
             return KWayEstimate(value, interval, None, None)
         return KWayEstimate(value, interval, *self._held_out())
 
     def _held_out(self) -> tuple[float, tuple[float, float]]:
         seen = self.weights > 0
-        wrong, weights = self.wrong[seen], self.weights[seen]
+        wrong = self.wrong[seen]
+        weights = self.weights[seen]
         mean = float(wrong.sum() / weights.sum())
         # Of a ratio of sums over independent units.
         residuals = (wrong - mean * weights) / weights.mean()

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.held_out import MATCHED_TWICE
+from modgap.discrepancy.held_out import IN_BOTH_HALVES
 from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.trials import TrialCounts, count_trials, drawn_map
+from modgap.discrepancy.trials import TrialCounts, count_trials, random_map
 
 __all__ = ["MonteCarlo", "half_maps", "montecarlo", "summarize"]
 
@@ -60,7 +60,8 @@ def montecarlo(
         >>> found.map, round(found.value, 2), round(found.mean, 2)
         ((3, 4), 0.01, 0.51)
     """
-    rows, n_classes = np.arange(len(labels)), int(labels.max()) + 1
+    rows = np.arange(len(labels))
+    n_classes = int(labels.max()) + 1
     problem = Problem(logits, rows, labels, np.zeros(len(labels), np.int64), n_classes, 1)
     return summarize(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
 
@@ -72,18 +73,19 @@ def summarize(problem: Problem, counts: TrialCounts) -> MonteCarlo:
 
 def half_maps(problem: Problem, counts: TrialCounts) -> list[MonteCarlo]:
     """The estimates on half 0 and on half 1, each with the samples that are searched with both."""
-    both = tuple(range(MATCHED_TWICE, problem.n_parts))
+    both = tuple(range(IN_BOTH_HALVES, problem.n_parts))
     return [_summary(problem, counts, (half, *both)) for half in range(min(2, problem.n_parts))]
 
 
 def _summary(problem: Problem, counts: TrialCounts, parts: tuple[int, ...]) -> MonteCarlo:
     total = int(problem.part_weights[list(parts)].sum())
     matches = counts.matches[:, parts].sum(axis=1, dtype=np.int64)
-    best, levels = int(matches.argmax()), np.quantile(matches, 1 - np.array(QUANTILES))
+    best = int(matches.argmax())
+    levels = np.quantile(matches, 1 - np.array(QUANTILES))
     least = 1 - np.maximum.accumulate(matches) / total
     return MonteCarlo(
         value=float(least[-1]),
-        map=tuple(int(c) for c in drawn_map(problem, counts.seed, counts.start + best)),
+        map=tuple(int(c) for c in random_map(problem, counts.seed, counts.start + best)),
         trials=len(matches),
         mean=float(1 - matches.mean() / total),
         sd=float(matches.std() / total),
@@ -102,7 +104,8 @@ def _one_two_five(last: int) -> Iterator[int]:
 
 
 def _histogram(matches: np.ndarray, total: int) -> dict[str, list]:
-    low, high = int(min(matches)), int(max(matches)) + 1
+    low = int(min(matches))
+    high = int(max(matches)) + 1
     step = max(1, -(-(high - low) // BINS))
     edges = np.arange(low, high + step, step)
     counts, _ = np.histogram(matches, edges)

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "class_dtype"]
+
+
+def class_dtype(n_source_classes: int) -> type[np.uint16] | type[np.uint32]:
+    """Return the narrowest unsigned integer type that holds the numbers 0..C of source classes."""
+    return np.uint16 if n_source_classes < 1 << 16 else np.uint32
 
 
 @dataclass(frozen=True)

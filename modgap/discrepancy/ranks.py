@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy.costs import ranks_needed
+from modgap.discrepancy.costs import n_ranks_needed
 from modgap.discrepancy.kernels.rank_order import leading_classes
-from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.trials import RANKED_ROWS, _class_dtype, _share, rank_leading
+from modgap.discrepancy.problem import Problem, class_dtype
+from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
 from modgap.storage.memory_map import forget_pages
 
 __all__ = ["Ranking", "rank_columns", "rank_samples"]
@@ -51,7 +52,7 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
         logits: Source logits, float32, C-contiguous, shape (N, C); may be memory-mapped.
         n_classes: K.
         threads: Worker threads.
-        kept: R, the ranks to keep; None for `ranks_needed`.
+        kept: R, the ranks to keep; None for `n_ranks_needed`.
 
     Returns:
         The ranking of all N samples, for any labels of K classes.
@@ -62,7 +63,7 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
                [0, 2, 1]], dtype=uint16)
     """
     samples, classes = logits.shape
-    kept = kept or ranks_needed(samples, classes, n_classes)
+    kept = kept or n_ranks_needed(samples, classes, n_classes)
     nobody = np.zeros(0, np.int64)
     problem = Problem(logits, nobody, nobody, nobody, n_classes, 1)
     leading = _first_classes(problem, threads) if kept == 1 else rank_leading(problem, kept, threads)
@@ -71,13 +72,13 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, kept: 
 
 def _first_classes(problem: Problem, threads: int) -> np.ndarray:
     """What `rank_leading` gives for one rank, as fast as logits can be read."""
-    leading: np.ndarray = np.empty((len(problem.logits), 1), _class_dtype(problem))
+    leading: np.ndarray = np.empty((len(problem.logits), 1), class_dtype(problem.n_source_classes))
 
     def find(firsts: Iterable[int]) -> None:
         for first in firsts:
             leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
 
-    _share(range(0, len(leading), RANKED_ROWS), threads, find)
+    share_work(range(0, len(leading), RANKED_ROWS), threads, find)
     forget_pages(problem.logits)
     return leading
 
@@ -85,7 +86,7 @@ def _first_classes(problem: Problem, threads: int) -> np.ndarray:
 def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarray:
     """Rank of each class in each of these rows, class by class: 0 for the largest logit, shape (C, E)."""
     classes = logits.shape[1]
-    dtype = _class_dtype(Problem(logits, rows, rows, rows, 1, 1))
+    dtype = class_dtype(classes)
     ranks: np.ndarray = np.empty((classes, len(rows)), dtype)
 
     def rank(firsts: Iterable[int]) -> None:
@@ -95,7 +96,7 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
             leading_classes(block, 0, len(block), leading)
             _scatter(leading[: len(block)], ranks[:, first : first + len(block)])
 
-    _share(range(0, len(rows), RANKED_ROWS), threads, rank)
+    share_work(range(0, len(rows), RANKED_ROWS), threads, rank)
     return ranks
 
 
@@ -111,7 +112,8 @@ def _invert(leading, firsts, samples, ranks):
     for i in range(leading.shape[0]):
         for r in range(leading.shape[1]):
             c = leading[i, r]
-            samples[places[c]], ranks[places[c]] = i, r
+            samples[places[c]] = i
+            ranks[places[c]] = r
             places[c] += 1
 
 

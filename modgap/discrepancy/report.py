@@ -37,7 +37,7 @@ class DiscrepancyReport:
         """The documented record, of plain values."""
         own = self.result.to_dict()
         for name, found in own["estimates"].items():
-            map_names = [class_name(self.source_classes, c) for c in self.result.estimates[name].found.map]
+            map_names = [class_name(self.source_classes, c) for c in self.result.estimates[name].solution.map]
             own["estimates"][name] = {**found, "map_names": map_names}
         own["seconds"] = {"logits": self.logits_seconds, **own["seconds"]}
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
@@ -45,18 +45,21 @@ class DiscrepancyReport:
 
     def best_map(self) -> list[tuple[str, str]]:
         """(target class, source class) of the map that gets fewest wrong, by name."""
-        best = self.result.estimates[self.result.best].found.map if self.result.best else ()
+        best = self.result.estimates[self.result.best_estimator].solution.map if self.result.best_estimator else ()
         return [(class_name(self.target_classes, k), class_name(self.source_classes, c)) for k, c in enumerate(best)]
 
     def remarks(self) -> list[str]:
         """What the numbers prove or leave out, in words."""
-        result, said = self.result, []
-        bounds, best = result.bounds, result.estimates[result.best].found if result.best else None
-        if result.unlabeled:
-            said.append(f"{result.unlabeled} samples without a label were left out")
-        if result.untested and best:
+        result = self.result
+        said = []
+        bounds = result.bounds
+        best = result.estimates[result.best_estimator].solution if result.best_estimator else None
+        if result.n_unlabeled:
+            said.append(f"{result.n_unlabeled} samples without a label were left out")
+        if result.n_untested and best:
             said.append(
-                f"{result.untested} samples were not tested by the held-out value: their class has one sample or group"
+                f"{result.n_untested} samples were not tested by the held-out value: "
+                "their class has one sample or group"
             )
         if bounds.lower is not None:
             said.append(f"certified: no map at all gets less than {bounds.lower:.3f} wrong")
@@ -66,7 +69,7 @@ class DiscrepancyReport:
                 f"{best.value:.3f} with the real ones; no map can make those permuted labels fit as well"
             )
         if best and getattr(best, "exact", False):
-            said.append(f"{result.best} is exact: all injective maps were tried")
+            said.append(f"{result.best_estimator} is exact: all injective maps were tried")
         return said
 
 
@@ -82,10 +85,12 @@ def to_json(report: DiscrepancyReport) -> str:
 
 def summary_row(name: str, estimate: Estimate) -> list[str]:
     """One estimator's line of the table: value, null, p, calibrated, held-out, interval, its null, p."""
-    null, held_null, interval = estimate.null, estimate.held_out_null, estimate.held_out_interval
+    null = estimate.null
+    held_null = estimate.held_out_null
+    interval = estimate.held_out_interval
     return [
         name,
-        f"{estimate.found.value:.3f}",
+        f"{estimate.solution.value:.3f}",
         f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
         f"{null.p_value:.3f}" if null else "-",
         f"{estimate.ratio_to_null:.3f}" if estimate.ratio_to_null is not None else "-",

@@ -8,14 +8,14 @@ from typing import TypeVar
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.costs import searches_rows
+from modgap.discrepancy.costs import should_search_rows
 from modgap.discrepancy.kernels import dense_gains, table_gains
 from modgap.discrepancy.kernels.annealing import anneal
 from modgap.discrepancy.kernels.gains import restart_from
 from modgap.discrepancy.kernels.hill_climbing import climb
 from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking
-from modgap.discrepancy.trials import _share
+from modgap.discrepancy.threads import share_work
 
 __all__ = ["Entries", "Plan", "plan", "search_from"]
 
@@ -23,23 +23,35 @@ Item = TypeVar("Item")
 Ended = tuple[int, np.ndarray]
 """Matches and the map (K,) that has them."""
 
-HOT, COLD = 2.0, 0.3
+HOT = 2.0
+COLD = 0.3
 """Temperatures in samples, that a run begins and ends with."""
 
 # With tables a step walks ranks. A run has 500 steps, but more where each of many classes must have its
 # turns, and fewer where they would walk more than LONGEST (about two seconds). Where 500 do, a restart has
 # several runs for up to SHORT ranks.
-STEPS, TABLE_TURNS, RUNS, SHORT, LONGEST, RANKS_PER_SAMPLE = 500, 15, 16, 144_000_000, 1_000_000_000, 20
+STEPS = 500
+TABLE_TURNS = 15
+RUNS = 16
+SHORT = 144_000_000
+LONGEST = 1_000_000_000
+RANKS_PER_SAMPLE = 20
 
 # With rows a step reads up to half of them. What serves best for the same number of steps are runs of five
 # turns a class for each class there is, 20 steps for K = 2 and 500 for K = 10, and more of them: as many as
 # read RUN_LOGITS together at each step, within MANY, but FEW where they read no more than half of LONG_READS
 # (about .1 s). Where that is not enough for one run on all entries, it is annealed on some, at least SAMPLE:
 # at N = 10,000 one run on all ended in better maps than four on 2,000 each.
-ROW_TURNS, FEW, MANY, RUN_LOGITS, LONG_READS, SAMPLE = 5, 3, 24, 5_000_000, 7_500_000_000, 2000
+ROW_TURNS = 5
+FEW = 3
+MANY = 24
+RUN_LOGITS = 5_000_000
+LONG_READS = 7_500_000_000
+SAMPLE = 2000
 
 # The trials of the Monte-Carlo estimator are counted from 0; the maps and samples of runs must not be theirs.
-FIRST_RUN, FIRST_SAMPLE = 1 << 40, 1 << 41
+FIRST_RUN = 1 << 40
+FIRST_SAMPLE = 1 << 41
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Entries:
     @property
     def by_rows(self) -> bool:
         """Whether gains come from rows of logits and not from tables."""
-        return searches_rows(len(self.logits), self.ranking.n_source_classes, self.n_classes)
+        return should_search_rows(len(self.logits), self.ranking.n_source_classes, self.n_classes)
 
     @cached_property
     def source(self) -> "dense_gains.Rows | table_gains.Ranks":
@@ -149,7 +161,7 @@ def _map(work: Callable[[Item], Ended], items: Sequence[Item], threads: int) -> 
         for number, item in queue:
             ended[number] = work(item)
 
-    _share(enumerate(items), max(1, min(threads, len(items))), fill)
+    share_work(enumerate(items), max(1, min(threads, len(items))), fill)
     return [ended[number] for number in range(len(items))]
 
 

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.estimator_chain import Found
-from modgap.discrepancy.held_out import Null
+from modgap.discrepancy.estimator_chain import Solution
+from modgap.discrepancy.held_out import NullDistribution
 from modgap.discrepancy.kway import KWay
 
 __all__ = ["Bounds", "Discrepancy", "Estimate"]
@@ -16,7 +16,7 @@ class Estimate:
     """One estimator's value with what tells whether it means anything.
 
     Attributes:
-        found: The estimator's own result, with `value` and `map`.
+        solution: The estimator's own result, with `value` and `map`.
         null: The same estimator with permuted labels; None when switched off.
         ratio_to_null: (value - floor) / (mean of the null - floor): 1 where nothing is shared, 0 where all
             is. The floor is 0 for single labels. None without null.
@@ -27,19 +27,19 @@ class Estimate:
         measures: Other measures at the found map, by name.
     """
 
-    found: Found
-    null: Null | None
+    solution: Solution
+    null: NullDistribution | None
     ratio_to_null: float | None
     held_out: float | None
     held_out_interval: tuple[float, float] | None
-    held_out_null: Null | None
+    held_out_null: NullDistribution | None
     spread: float | None
     measures: dict[str, float]
 
     def to_dict(self) -> dict:
         """Plain values for strict JSON."""
         own = asdict(self)
-        return {**own.pop("found"), **own}
+        return {**own.pop("solution"), **own}
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Discrepancy:
         n_groups: Groups (records, subjects, fields) that samples come from; None where each stands for itself.
         n_source_classes: C.
         n_target_classes: K.
-        unlabeled: Samples without any label, which were left out.
-        untested: Samples that no held-out value could test (a class in one sample or one group).
+        n_unlabeled: Samples without any label, which were left out.
+        n_untested: Samples that no held-out value could test (a class in one sample or one group).
         chance: 1 - 1/K, the expected value of a map that knows nothing.
         prior: 1 - the largest class's share: what guessing that class gets wrong.
         floor: Mean of 1 - max P(y|x), which no map gets below; 0 for single labels.
@@ -88,8 +88,8 @@ class Discrepancy:
     n_groups: int | None
     n_source_classes: int
     n_target_classes: int
-    unlabeled: int
-    untested: int
+    n_unlabeled: int
+    n_untested: int
     chance: float
     prior: float
     floor: float
@@ -102,7 +102,7 @@ class Discrepancy:
     confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
-    def best(self) -> str | None:
+    def best_estimator(self) -> str | None:
         """Name of the estimator whose map gets fewest wrong: the last one, since each starts from those before."""
         return next(reversed(self.estimates), None)
 
@@ -113,8 +113,13 @@ class Discrepancy:
 
     def to_dict(self) -> dict:
         """Plain values for strict JSON, in the documented order."""
-        own = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "confusion"}
+        own = {
+            key.removeprefix("n_") if key in ("n_unlabeled", "n_untested") else key: getattr(self, key)
+            for key in self.__dataclass_fields__
+            if key != "confusion"
+        }
         own["estimates"] = {name: result.to_dict() for name, result in self.estimates.items()}
-        own["bounds"], own["upper_bound"] = asdict(self.bounds), self.upper_bound
+        own["bounds"] = asdict(self.bounds)
+        own["upper_bound"] = self.upper_bound
         own["k_way"] = asdict(self.k_way) if self.k_way else None
         return own

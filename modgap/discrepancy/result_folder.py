@@ -7,15 +7,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.figures import confusion, trials, winning_map
+from modgap.discrepancy.figures import plot_best_map, plot_confusion, plot_trials
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.errors import InputError
 from modgap.figure_style import save
 
-__all__ = ["checked_folder", "write_folder"]
+__all__ = ["create_output_folder", "write_folder"]
 
 
-def checked_folder(path: str) -> Path:
+def create_output_folder(path: str) -> Path:
     """Make a folder for results and prove that it can be written, before anything is computed.
 
     Raises:
@@ -34,9 +34,9 @@ def _figures(report: DiscrepancyReport) -> list[tuple[str, Callable[[Discrepancy
     """The figures that this report has the numbers for."""
     figures: list[tuple[str, Callable[[DiscrepancyReport], Figure]]] = []
     if "montecarlo" in report.result.estimates:
-        figures.append(("discrepancy.png", trials))
-    if report.result.best:
-        figures += [("map.png", winning_map), ("confusion.png", confusion)]
+        figures.append(("discrepancy.png", plot_trials))
+    if report.result.best_estimator:
+        figures += [("map.png", plot_best_map), ("confusion.png", plot_confusion)]
     return figures
 
 

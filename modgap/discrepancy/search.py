@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.kernels.enumeration import best_of_prefixes
 from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
 from modgap.discrepancy.restarts import Entries, search_from
-from modgap.discrepancy.trials import _share
+from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
 
 __all__ = ["ENUMERABLE", "Search", "search"]
@@ -100,7 +100,8 @@ def search(
     given.insert(0, _argmax_map(ranking, labels, weights, n_classes))
     entries = Entries(logits, ranking, labels, weights, n_classes)
     matches, maps = search_from(entries, given, seed, restarts, threads)
-    best, total = int(matches.argmax()), int(weights.sum())
+    best = int(matches.argmax())
+    total = int(weights.sum())
     return Search(
         value=1 - int(matches[best]) / total,
         map=tuple(int(c) for c in maps[best]),
@@ -142,7 +143,7 @@ def _enumerate(logits, rows, labels, n_classes: int, threads: int) -> Search:
             stop = min(firsts[f] + PREFIXES_AT_A_TIME, prefixes)
             matches[f] = best_of_prefixes(ranks, bounds, firsts[f], stop, maps[f])
 
-    _share(range(len(firsts)), threads, work)
+    share_work(range(len(firsts)), threads, work)
     best = int(matches.argmax())
     value = 1 - int(matches[best]) / len(labels)
     return Search(value, tuple(int(c) for c in maps[best]), True, 0, ())

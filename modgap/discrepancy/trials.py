@@ -4,9 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -24,12 +22,11 @@ from modgap.discrepancy.kernels.trials_by_columns import (
     count_wide,
     count_wide_bytes,
 )
-from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.problem import Problem, class_dtype
+from modgap.discrepancy.threads import share_work
 from modgap.storage.memory_map import forget_pages
 
-__all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "drawn_map", "merge_counts", "warm_up"]
-
-Result = TypeVar("Result")
+__all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "merge_counts", "random_map", "warm_up"]
 
 CHUNK = 1 << 17
 RANKED_ROWS = 512
@@ -39,7 +36,13 @@ RANKED_ROWS = 512
 # one trial; TIE: settling one sample whose largest bytes tie. BATCH and STEP: one sample's start, and its
 # visit of one class, for 1,024 trials. CODE and LEADING: ranking one value, and one of which only the
 # leading ones are wanted.
-COLUMN_NS, BYTE_NS, TIE_NS, BATCH_NS, STEP_NS, CODE_NS, LEADING_NS = 0.0105, 0.0078, 30.0, 90.0, 1.13, 5.5, 2.9
+COLUMN_NS = 0.0105
+BYTE_NS = 0.0078
+TIE_NS = 30.0
+BATCH_NS = 90.0
+STEP_NS = 1.13
+CODE_NS = 5.5
+LEADING_NS = 2.9
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def merge_counts(shards: Iterable[TrialCounts]) -> TrialCounts:
     return TrialCounts(matches, shards[0].start, shards[0].seed, seconds)
 
 
-def drawn_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
+def random_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
     """The injective map of one trial: the source class of each target class, shape (K,)."""
     maps = np.empty((1, problem.n_classes), np.int64)
     draw_maps(np.uint64(seed), trial, maps, np.arange(problem.n_source_classes))
@@ -135,12 +138,13 @@ def walk_length(n_source_classes: int, n_classes: int) -> float:
     return min(steps, n_source_classes)
 
 
-def kept_ranks(n_source_classes: int, n_classes: int) -> int:
+def n_leading_ranks(n_source_classes: int, n_classes: int) -> int:
     """Smallest R, a multiple of STEP, that leaves 1,024 trials of a sample undecided in under 1 %.
 
     A map misses a sample's R leading classes with probability C(C-R, K) / C(C, K).
     """
-    open_share, kept = float(LANES), 0
+    open_share = float(LANES)
+    kept = 0
     while open_share > 0.01 and kept < n_source_classes:
         open_share *= max(0, n_source_classes - n_classes - kept) / (n_source_classes - kept)
         kept += 1
@@ -159,7 +163,8 @@ def tied_share(n_source_classes: int, n_classes: int) -> float:
 
 def cheapest_kernel(problem: Problem, trials: int) -> str:
     """`columns`, `bytes` or `bits`, by the measured costs of counting and of ranking."""
-    classes, chosen = problem.n_source_classes, problem.n_classes
+    classes = problem.n_source_classes
+    chosen = problem.n_classes
     by_bytes = (chosen + 1) * BYTE_NS + TIE_NS * tied_share(classes, chosen)
     costs = {
         "columns": trials * (chosen + 1) * COLUMN_NS + classes * CODE_NS,
@@ -169,40 +174,29 @@ def cheapest_kernel(problem: Problem, trials: int) -> str:
     return min(costs, key=lambda kernel: costs[kernel])
 
 
-def _class_dtype(problem: Problem) -> type:
-    return np.uint16 if problem.n_source_classes < 1 << 16 else np.uint32
-
-
-def _share(work: Iterable, threads: int, worker: Callable[[Iterator], Result]) -> list[Result]:
-    """Run `worker` on each thread, all taking their work from one iterator."""
-    queue = iter(list(work))
-    if threads == 1:
-        return [worker(queue)]
-    with ThreadPoolExecutor(threads) as pool:
-        return [task.result() for task in [pool.submit(worker, queue) for _ in range(threads)]]
-
-
 def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int) -> np.ndarray:
-    maps: np.ndarray = np.empty((trials, problem.n_classes), _class_dtype(problem))
+    maps: np.ndarray = np.empty((trials, problem.n_classes), class_dtype(problem.n_source_classes))
 
     def draw(firsts: Iterator[int]) -> None:
         pool = np.arange(problem.n_source_classes)
         for first in firsts:
             draw_maps(np.uint64(seed), start + first, maps[first : first + 4096], pool)
 
-    _share(range(0, trials, 4096), threads, draw)
+    share_work(range(0, trials, 4096), threads, draw)
     return maps
 
 
 def _blocks(problem: Problem) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
     """Cut the entries into blocks of one label and weight: (label, weight, rows, segments of lanes by part)."""
-    weights, blocks = problem.entry_weights, []
+    weights = problem.entry_weights
+    blocks = []
     order = np.lexsort((problem.parts, weights, problem.labels))
     for first, last in itertools.pairwise(_run_bounds(problem.labels[order], weights[order])):
         for cut in range(first, last, 64):
             members = order[cut : min(cut + 64, last)]
             segments = np.array(_segments(problem.parts[members]), np.uint64)
-            label, weight = int(problem.labels[members[0]]), int(weights[members[0]])
+            label = int(problem.labels[members[0]])
+            weight = int(weights[members[0]])
             blocks.append((label, weight, problem.rows[members], segments))
     return blocks
 
@@ -225,7 +219,8 @@ def _count_by_bytes(problem, seed, start, matches, threads, progress) -> dict[st
 
 def _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes=False) -> dict[str, float]:
     """Rank one block of samples and run a chunk of trials on it while it is in the cache."""
-    blocks, seconds = _blocks(problem), {"ranks": 0.0, "montecarlo": 0.0}
+    blocks = _blocks(problem)
+    seconds = {"ranks": 0.0, "montecarlo": 0.0}
     for first in range(0, len(matches), CHUNK):
         chunk = matches[first : first + CHUNK]
         began = time.perf_counter()
@@ -235,8 +230,9 @@ def _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes
         def work(queue: Iterator, maps=maps, chunk=chunk) -> tuple[float, float, np.ndarray]:
             ranks = counting = 0.0
             own = np.zeros_like(chunk)
-            codes = aligned(problem.n_source_classes * 64, _class_dtype(problem))
-            coarse, table = aligned(len(codes), np.uint8), byte_table(problem.n_source_classes)
+            codes = aligned(problem.n_source_classes * 64, class_dtype(problem.n_source_classes))
+            coarse = aligned(len(codes), np.uint8)
+            table = byte_table(problem.n_source_classes)
             for label, weight, rows, segments in queue:
                 width = 64 if len(rows) > 32 else 32
                 began = time.perf_counter()
@@ -250,11 +246,12 @@ def _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes
                 else:
                     count = count_wide if width == 64 else count_narrow
                     count(codes, label, weight, segments, maps, own)
-                ranks, counting = ranks + ranked - began, counting + time.perf_counter() - ranked
+                ranks = ranks + ranked - began
+                counting = counting + time.perf_counter() - ranked
                 progress(len(rows) / len(problem.rows) * len(chunk) / len(matches))
             return ranks, counting, own
 
-        for ranks, counting, own in _share(blocks, threads, work):
+        for ranks, counting, own in share_work(blocks, threads, work):
             seconds["ranks"] += ranks / threads
             seconds["montecarlo"] += counting / threads
             chunk += own
@@ -263,13 +260,13 @@ def _count_by_columns(problem, seed, start, matches, threads, progress, in_bytes
 
 def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
     """Each sample's `kept` classes of largest logit, largest first, shape (N, kept)."""
-    leading: np.ndarray = np.empty((len(problem.logits), kept), _class_dtype(problem))
+    leading: np.ndarray = np.empty((len(problem.logits), kept), class_dtype(problem.n_source_classes))
 
     def rank(firsts: Iterator[int]) -> None:
         for first in firsts:
             leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
 
-    _share(range(0, len(leading), RANKED_ROWS), threads, rank)
+    share_work(range(0, len(leading), RANKED_ROWS), threads, rank)
     forget_pages(problem.logits)
     return leading
 
@@ -285,18 +282,21 @@ def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str, float]:
     """Rank the leading classes of all samples, then run 1,024 trials at a time on all samples."""
-    classes, chosen = problem.n_source_classes, problem.n_classes
+    classes = problem.n_source_classes
+    chosen = problem.n_classes
     began = time.perf_counter()
-    leading = rank_leading(problem, kept_ranks(classes, chosen), threads)
+    leading = rank_leading(problem, n_leading_ranks(classes, chosen), threads)
     ranked = time.perf_counter()
     rows, groups = _groups(problem)
     leading = leading[rows]
 
     def work(firsts: Iterator[int]) -> None:
-        table, planes = aligned((classes + 1) * STRIDE, np.uint64), aligned(PLANES * WORDS, np.uint64)
-        scratch, pool = aligned(3 * WORDS, np.uint64), np.arange(classes)
+        table = aligned((classes + 1) * STRIDE, np.uint64)
+        planes = aligned(PLANES * WORDS, np.uint64)
+        scratch = aligned(3 * WORDS, np.uint64)
+        pool = np.arange(classes)
         # The padded row length keeps the K rows that a trial writes out of one cache set.
-        maps = np.empty((chosen, LANES + 32), _class_dtype(problem))
+        maps = np.empty((chosen, LANES + 32), class_dtype(problem.n_source_classes))
         for first in firsts:
             batch = matches[first : first + LANES]
             drawn = maps[:, : len(batch)]
@@ -304,7 +304,7 @@ def _count_by_bits(problem, seed, start, matches, threads, progress) -> dict[str
             count_batch(problem.logits, rows, leading, groups, drawn, table, planes, scratch, batch)
             progress(len(batch) / len(matches))
 
-    _share(range(0, len(matches), LANES), threads, work)
+    share_work(range(0, len(matches), LANES), threads, work)
     return {"ranks": ranked - began, "montecarlo": time.perf_counter() - ranked}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.label_space import checked_class_count, label_space
+from modgap.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import key_of
 from modgap.targets import SPLITS, Samples, Table, Target, open_target
@@ -138,7 +138,7 @@ def prepare(
         source, embedding = embedder.adapt(source), embedder.embedding(table)
     n_classes = label_space(labels).n_classes
     if request.head != "none":
-        checked_class_count(request.compared or n_classes, len(source.class_names))
+        validate_class_count(request.compared or n_classes, len(source.class_names))
     if len(table.classes or ()) < n_classes:
         raise InputError(f"expected labels of {len(table.classes or ())} classes, got {n_classes}")
     return Prepared(

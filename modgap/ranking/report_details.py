@@ -96,10 +96,10 @@ def _discrepancy(evidence: Evidence, key: str, seed: int) -> dict[str, Any]:
     )  # fmt: skip
     best = result.estimates["search"]
     sources, targets = class_names_of(key)
-    pairs = [[_named(targets, k), _named(sources, int(c))] for k, c in enumerate(best.found.map)]
+    pairs = [[_named(targets, k), _named(sources, int(c))] for k, c in enumerate(best.solution.map)]
     null = best.null
     return {
-        "value": best.found.value, "held_out": best.held_out,
+        "value": best.solution.value, "held_out": best.held_out,
         "interval": list(best.held_out_interval) if best.held_out_interval else None,
         "null_mean": null.mean if null else None, "null_sd": null.sd if null else None,
         "p_value": null.p_value if null else None, "ratio_to_null": best.ratio_to_null, "chance": result.chance,

@@ -17,7 +17,8 @@ from modgap.discrepancy.kernels.random_maps import GAMMA, _below, _mix
 __all__ = ["anneal"]
 
 NEGLIGIBLE = 40.0
-ODDS, STAGE = 512, 10
+ODDS = 512
+STAGE = 10
 
 
 @njit(inline="always")
@@ -48,7 +49,8 @@ def _odds_of(behind, odds, levels, temperature):
 @njit(nogil=True)
 def _draw_class(found, most, odds, levels, temperature, share):
     """The class c at which the running sum of exp((found[c] - most) / temperature) passes `share` of it all."""
-    total, best = 0.0, 0
+    total = 0.0
+    best = 0
     for c in range(len(found)):
         total += _odds_of(most - found[c], odds, levels, temperature)
     left = share * total
@@ -71,7 +73,10 @@ def anneal(source, state, seed, run, hot, cold, steps):
     """
     classes = len(state.chosen)
     key = _mix(_mix(uint64(seed) + uint64(GAMMA)) ^ _mix(uint64(run) + uint64(GAMMA)))
-    found, odds, levels, temperature = np.empty(len(state.owner), state.weights.dtype), np.empty(ODDS), 0, hot
+    found = np.empty(len(state.owner), state.weights.dtype)
+    odds = np.empty(ODDS)
+    levels = 0
+    temperature = hot
     for step in range(steps):
         if step % STAGE == 0:
             temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))

@@ -27,19 +27,25 @@ def count_wins(ranks, start, stop, wins):
 @njit(cache=True, nogil=True)
 def best_pair(wins, others, size, other_size):
     """Most matches of two target classes of these sizes, over all two source classes."""
-    highest, lowest = -other_size, size
+    highest = -other_size
+    lowest = size
     for c in range(len(wins)):
         for d in range(c):
             more = wins[c, d] - others[c, d]
-            highest, lowest = max(highest, more), min(lowest, more)
+            highest = max(highest, more)
+            lowest = min(lowest, more)
     return max(other_size + highest, size - lowest)
 
 
 @njit(nogil=True)
 def _bound(first, second, third, total, c, d, limits):
     """Bounds (C,) on the matches of the triple under (c, d, e) for all e; `total` is class three's size."""
-    own, other = first[c, d], second[d, c]
-    of_c, of_d, from_c, from_d = first[c], second[d], third[c], third[d]
+    own = first[c, d]
+    other = second[d, c]
+    of_c = first[c]
+    of_d = second[d]
+    from_c = third[c]
+    from_d = third[d]
     for e in range(len(limits)):
         won = min(own, of_c[e]) + min(other, of_d[e])
         limits[e] = won + total - max(from_c[e], from_d[e])
@@ -66,7 +72,8 @@ def _cuts(ranks, cuts, c, d, limits):
     """What e's rank must exceed (class one, class two) or stay below (class three), sample by sample."""
     never = np.iinfo(limits.dtype).max
     for i in range(limits.size):
-        high, low = ranks[c, i], ranks[d, i]
+        high = ranks[c, i]
+        low = ranks[d, i]
         if i < cuts[1]:
             limits[i] = high if high < low else never
         elif i < cuts[2]:
@@ -87,10 +94,13 @@ def refine_triple(ranks, cuts, first, second, third, nodes, most):
 
     ranks (C, E): samples of classes one, two and three in cuts[0]..cuts[1] and so on.
     """
-    sources, total = len(ranks), cuts[3] - cuts[2]
-    bounds, limits = np.empty(sources, np.int32), np.empty(ranks.shape[1], ranks.dtype)
+    sources = len(ranks)
+    total = cuts[3] - cuts[2]
+    bounds = np.empty(sources, np.int32)
+    limits = np.empty(ranks.shape[1], ranks.dtype)
     for node in nodes:
-        c, d = node // sources, node % sources
+        c = node // sources
+        d = node % sources
         _bound(first, second, third, total, c, d, bounds)
         fresh = True
         for e in range(sources):
@@ -141,7 +151,8 @@ def best_partition(pairs, triples):
     groups = np.zeros(every + 1, np.int64)
     least[0] = 0
     _fill_partitions(pairs, triples, least, groups)
-    chosen, members = [np.int64(0) for _ in range(0)], every
+    chosen = [np.int64(0) for _ in range(0)]
+    members = every
     while members:
         chosen.append(groups[members])
         members ^= groups[members]

@@ -19,7 +19,9 @@ from modgap.discrepancy.kernels.moves import counter_of, fill_swaps
 
 __all__ = ["DenseState", "Rows", "fill_gains", "move", "new_state", "restart_from"]
 
-LOW, SIGNLESS, NONE = (1 << 32) - 1, (1 << 31) - 1, -(1 << 63)
+LOW = (1 << 32) - 1
+SIGNLESS = (1 << 31) - 1
+NONE = -(1 << 63)
 
 # What it costs to replace an entry's rival, where a count of it afresh costs 1.
 CHANGES = 1.5
@@ -60,7 +62,8 @@ class DenseState(NamedTuple):
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> DenseState:
     """Room for a map and its gains; `restart_from` fills it."""
-    size, number = len(labels), counter_of(weights)
+    size = len(labels)
+    number = counter_of(weights)
     return DenseState(
         labels.astype(np.int32),
         weights.astype(number),
@@ -101,7 +104,8 @@ def _logit_of(key):
 @njit(nogil=True)
 def _read_keys(source, c, keys):
     """The keys (E,) of source class c."""
-    logits, rows = source.logits, source.rows
+    logits = source.logits
+    rows = source.rows
     for i in range(len(rows)):
         keys[i] = _key(logits[rows[i], c], c)
 
@@ -109,7 +113,8 @@ def _read_keys(source, c, keys):
 @njit(nogil=True)
 def _find_two(keys, first, second):
     """The largest and the second-largest key of each entry, by vector instructions."""
-    first[:], second[:] = keys[0], NONE
+    first[:] = keys[0]
+    second[:] = NONE
     for k in range(1, len(keys)):
         own = keys[k]
         for i in range(len(own)):
@@ -121,7 +126,11 @@ def _find_two(keys, first, second):
 def _predict(state):
     """Bring all that follows from the keys up to date."""
     _find_two(state.keys, state.first, state.second)
-    labels, weights, owner, first, confusion = state.labels, state.weights, state.owner, state.first, state.confusion
+    labels = state.labels
+    weights = state.weights
+    owner = state.owner
+    first = state.first
+    confusion = state.confusion
     confusion[:] = 0
     for i in range(len(first)):
         confusion[labels[i], owner[_class_of(first[i])]] += weights[i]
@@ -130,7 +139,8 @@ def _predict(state):
 @njit(nogil=True)
 def restart_from(source, state, chosen):
     """Forget the state's map, and take another (K,)."""
-    state.owner[:], state.known[:] = -1, False
+    state.owner[:] = -1
+    state.known[:] = False
     for k in range(len(chosen)):
         state.chosen[k] = chosen[k]
         state.owner[chosen[k]] = k
@@ -141,8 +151,11 @@ def restart_from(source, state, chosen):
 @njit(nogil=True)
 def move(source, state, k, c):
     """Move target class k to source class c (not its own), swapping where c is taken."""
-    left, other = state.chosen[k], state.owner[c]
-    state.chosen[k], state.owner[c], state.owner[left] = c, k, other
+    left = state.chosen[k]
+    other = state.owner[c]
+    state.chosen[k] = c
+    state.owner[c] = k
+    state.owner[left] = other
     # The gains of a class hold while the others stay.
     alone = other < 0 and state.known[k]
     state.known[:] = False
@@ -161,8 +174,17 @@ def _find_rivals(state, k):
     Returns the weight of the entries that are right without k, how many matter, and how many rivals are
     other ones than those that were counted last.
     """
-    labels, weights, owner, rivals, counted = state.labels, state.weights, state.owner, state.rivals, state.counted[k]
-    own, first, second, right, many, changed = state.keys[k], state.first, state.second, 0, 0, 0
+    labels = state.labels
+    weights = state.weights
+    owner = state.owner
+    rivals = state.rivals
+    counted = state.counted[k]
+    own = state.keys[k]
+    first = state.first
+    second = state.second
+    right = 0
+    many = 0
+    changed = 0
     for i in range(len(labels)):
         rival = second[i] if first[i] == own[i] else first[i]
         without = owner[_class_of(rival)] == labels[i]
@@ -182,13 +204,16 @@ def _add_change(row, old, new, weight, counts):
     own, limit = (0, np.float32(np.inf)) if new == NONE else (_class_of(new), _logit_of(new))
     if own < low_own:
         low_own, low, low_weight, own, limit, weight = own, limit, weight, low_own, low, -weight
-    a, some = row[:low_own], counts[:low_own]
+    a = row[:low_own]
+    some = counts[:low_own]
     for c in range(len(a)):
         some[c] += (low_weight if a[c] >= low else 0) + (weight if a[c] >= limit else 0)
-    a, some = row[low_own:own], counts[low_own:own]
+    a = row[low_own:own]
+    some = counts[low_own:own]
     for c in range(len(a)):
         some[c] += (low_weight if a[c] > low else 0) + (weight if a[c] >= limit else 0)
-    a, some = row[own:], counts[own:]
+    a = row[own:]
+    some = counts[own:]
     for c in range(len(a)):
         some[c] += (low_weight if a[c] > low else 0) + (weight if a[c] > limit else 0)
 
@@ -196,7 +221,10 @@ def _add_change(row, old, new, weight, counts):
 @njit(nogil=True)
 def _count_changes(source, state, k):
     """Bring the gains of target class k up to date entry by entry."""
-    rivals, counted, labels, weights = state.rivals, state.counted[k], state.labels, state.weights
+    rivals = state.rivals
+    counted = state.counted[k]
+    labels = state.labels
+    weights = state.weights
     for i in range(len(rivals)):
         if rivals[i] != counted[i]:
             weight = weights[i] if labels[i] == k else -weights[i]
@@ -210,14 +238,26 @@ def _count_four(logits, places, limits, weights, own, counts):
     Loops without a branch over contiguous arrays of one length: so LLVM makes vector instructions of
     them. Four rows at a time take half as long as one by one. Ties go to the lower class.
     """
-    la, lb, lc, ld = limits[0], limits[1], limits[2], limits[3]
-    wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3]
-    a, b, c, d = (logits[places[0], :own], logits[places[1], :own], logits[places[2], :own], logits[places[3], :own])
+    la = limits[0]
+    lb = limits[1]
+    lc = limits[2]
+    ld = limits[3]
+    wa = weights[0]
+    wb = weights[1]
+    wc = weights[2]
+    wd = weights[3]
+    a = logits[places[0], :own]
+    b = logits[places[1], :own]
+    c = logits[places[2], :own]
+    d = logits[places[3], :own]
     some = counts[:own]
     for x in range(len(some)):
         one = (wa if a[x] >= la else 0) + (wb if b[x] >= lb else 0)
         some[x] += one + (wc if c[x] >= lc else 0) + (wd if d[x] >= ld else 0)
-    a, b, c, d = (logits[places[0], own:], logits[places[1], own:], logits[places[2], own:], logits[places[3], own:])
+    a = logits[places[0], own:]
+    b = logits[places[1], own:]
+    c = logits[places[2], own:]
+    d = logits[places[3], own:]
     some = counts[own:]
     for x in range(len(some)):
         one = (wa if a[x] > la else 0) + (wb if b[x] > lb else 0)
@@ -227,9 +267,16 @@ def _count_four(logits, places, limits, weights, own, counts):
 @njit(nogil=True)
 def _count_all(source, state, k):
     """Fill the gains of target class k from the entries that matter, sorted by their rival."""
-    rivals, labels, counts, members, sizes = state.rivals, state.labels, state.gains[k], state.members, state.sizes
-    places, limits, weights = np.zeros(4, np.int64), np.zeros(4, np.float32), np.zeros(4, state.weights.dtype)
-    counts[:], sizes[:] = 0, 0
+    rivals = state.rivals
+    labels = state.labels
+    counts = state.gains[k]
+    members = state.members
+    sizes = state.sizes
+    places = np.zeros(4, np.int64)
+    limits = np.zeros(4, np.float32)
+    weights = np.zeros(4, state.weights.dtype)
+    counts[:] = 0
+    sizes[:] = 0
     for i in range(len(rivals)):
         if rivals[i] != NONE:
             j = state.owner[_class_of(rivals[i])]
@@ -240,7 +287,8 @@ def _count_all(source, state, k):
             for m in range(4):
                 # The last entry comes again with no weight, to make up four.
                 i = members[j, min(start + m, sizes[j] - 1)]
-                places[m], limits[m] = source.rows[i], _logit_of(rivals[i])
+                places[m] = source.rows[i]
+                limits[m] = _logit_of(rivals[i])
                 weights[m] = 0 if start + m >= sizes[j] else state.weights[i] if labels[i] == k else -state.weights[i]
             _count_four(source.logits, places, limits, weights, state.chosen[j], counts)
 
@@ -253,7 +301,8 @@ def _count(source, state, k):
         _count_changes(source, state, k)
     else:
         _count_all(source, state, k)
-    state.counted[k], state.known[k] = state.rivals, True
+    state.counted[k] = state.rivals
+    state.known[k] = True
 
 
 @njit(nogil=True)

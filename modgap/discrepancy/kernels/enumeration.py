@@ -16,7 +16,8 @@ __all__ = ["best_of_prefixes", "count_above", "count_below"]
 @njit(nogil=True)
 def count_below(values, limits):
     """How often values[i] < limits[i], for contiguous arrays of one unsigned type."""
-    total, whole = np.int64(0), len(values) - len(values) % 64
+    total = np.int64(0)
+    whole = len(values) - len(values) % 64
     for i in range(0, whole, 64):
         total += popcount(lower_lanes(load_64(values, i), load_64(limits, i)))
     for i in range(whole, len(values)):
@@ -33,7 +34,8 @@ def count_above(values, limits):
 @njit(nogil=True)
 def _unrank(index, sources, prefix, pool):
     """Write the index-th injective prefix, in lexicographic order; leave the unused classes in pool."""
-    size, left = len(prefix), 1
+    size = len(prefix)
+    left = 1
     for j in range(sources):
         pool[j] = j
     for j in range(1, size):
@@ -66,9 +68,12 @@ def best_of_prefixes(ranks, bounds, start, stop, best):
 
     ranks (C, E) with samples sorted by label, label k in bounds[k]..bounds[k + 1].
     """
-    sources, last = len(ranks), bounds[-2]
-    prefix, pool = np.empty(len(best) - 1, np.int64), np.empty(sources, np.int64)
-    limits, most = np.empty(ranks.shape[1], ranks.dtype), -1
+    sources = len(ranks)
+    last = bounds[-2]
+    prefix = np.empty(len(best) - 1, np.int64)
+    pool = np.empty(sources, np.int64)
+    limits = np.empty(ranks.shape[1], ranks.dtype)
+    most = -1
     for index in range(start, stop):
         _unrank(index, sources, prefix, pool)
         _set_limits(ranks, bounds, prefix, limits)
@@ -77,5 +82,6 @@ def best_of_prefixes(ranks, bounds, start, stop, best):
             matches = count_above(column[:last], limits[:last]) + count_below(column[last:], limits[last:])
             if matches > most:
                 most = matches
-                best[:-1], best[-1] = prefix, pool[j]
+                best[:-1] = prefix
+                best[-1] = pool[j]
     return most

@@ -23,7 +23,8 @@ def first_most(found):
 @njit(cache=True, nogil=True)
 def climb(source, state):
     """Take the target classes in turn, each to its best source class, until a whole round changes none."""
-    classes, found = len(state.chosen), np.empty(len(state.owner), state.weights.dtype)
+    classes = len(state.chosen)
+    found = np.empty(len(state.owner), state.weights.dtype)
     k = idle = 0
     while idle < classes:
         fill_gains(source, state, k, found)

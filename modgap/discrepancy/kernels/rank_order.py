@@ -72,9 +72,11 @@ def leading_classes(logits, start, stop, leading):
     """
     classes = logits.shape[1]
     kept = min(leading.shape[1], classes)
-    items, spare = np.empty(classes + 1, np.uint64), np.empty(classes + 1, np.uint64)
+    items = np.empty(classes + 1, np.uint64)
+    spare = np.empty(classes + 1, np.uint64)
     for i in range(start, stop):
-        size, wanted = 0, 2 + 3 * PROBES * kept // (2 * classes)
+        size = 0
+        wanted = 2 + 3 * PROBES * kept // (2 * classes)
         while size < kept:
             threshold = np.float32(-np.inf)
             if wanted < PROBES:
@@ -95,7 +97,8 @@ def code_block(logits, rows, width, codes):
     lanes without a sample stay as they are.
     """
     classes = logits.shape[1]
-    items, spare = np.empty(classes + 1, np.uint64), np.empty(classes + 1, np.uint64)
+    items = np.empty(classes + 1, np.uint64)
+    spare = np.empty(classes + 1, np.uint64)
     for j in range(len(rows)):
         size = _collect(logits[rows[j]], np.float32(-np.inf), items)
         ordered = _radix_sort(items, spare, size)

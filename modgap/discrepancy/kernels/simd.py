@@ -38,7 +38,8 @@ class Vector(types.Type):
     """`lanes` unsigned integers of `bits` bits each."""
 
     def __init__(self, lanes, bits):
-        self.lanes, self.bits = lanes, bits
+        self.lanes = lanes
+        self.bits = bits
         super().__init__(name=f"Vector({lanes} x u{bits})")
 
 
@@ -77,7 +78,9 @@ def _loader(lanes):
     return load
 
 
-load_64, load_32, load_16_words = _loader(64), _loader(32), _loader(LANES // 64)
+load_64 = _loader(64)
+load_32 = _loader(32)
+load_16_words = _loader(LANES // 64)
 
 
 @intrinsic
@@ -154,7 +157,8 @@ def _comparison(sign):
     return compare
 
 
-equal_lanes, lower_lanes = _comparison("=="), _comparison("<")
+equal_lanes = _comparison("==")
+lower_lanes = _comparison("<")
 
 
 @intrinsic

@@ -71,7 +71,8 @@ def ranks_of(logits: np.ndarray, ranking: Ranking) -> Ranks:
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> State:
     """Room for a map and its tables; `restart_from` fills it."""
-    size, total = len(labels), int(weights.sum())
+    size = len(labels)
+    total = int(weights.sum())
     number = counter_of(weights)
     best, second, above_best, above_second = (np.zeros(size, np.int32) for _ in range(4))
     return State(
@@ -114,8 +115,13 @@ def _find_in_row(row, chosen, known):
 @njit(nogil=True)
 def _find(ranks, state, count):
     """Set the best and the second-best chosen class of the first `count` touched samples."""
-    leading, owner, touched = ranks.leading, state.owner, state.touched
-    best, second, above_best, above_second = state.best, state.second, state.above_best, state.above_second
+    leading = ranks.leading
+    owner = state.owner
+    touched = state.touched
+    best = state.best
+    second = state.second
+    above_best = state.above_best
+    above_second = state.above_second
     kept = leading.shape[1]
     for j in range(count):
         i = touched[j]
@@ -125,9 +131,11 @@ def _find(ranks, state, count):
         low = high + 1
         while low < kept and owner[leading[i, low]] < 0:
             low += 1
-        above_best[i], above_second[i] = high, min(low, kept)
+        above_best[i] = high
+        above_second[i] = min(low, kept)
         if low < kept:
-            best[i], second[i] = owner[leading[i, high]], owner[leading[i, low]]
+            best[i] = owner[leading[i, high]]
+            second[i] = owner[leading[i, low]]
         else:
             known = owner[leading[i, high]] if high < kept else -1
             best[i], second[i] = _find_in_row(ranks.logits[ranks.rows[i]], state.chosen, known)
@@ -136,8 +144,10 @@ def _find(ranks, state, count):
 @njit(nogil=True)
 def _add_beyond(ranks, state, i, weight):
     """Add sample i, with this weight, to the tables at the classes that rank too low to be among the kept."""
-    row, y = ranks.logits[ranks.rows[i]], state.labels[i]
-    best, second = state.best[i], state.second[i]
+    row = ranks.logits[ranks.rows[i]]
+    y = state.labels[i]
+    best = state.best[i]
+    second = state.second[i]
     last = ranks.leading[i, -1]
     for c in range(len(row)):
         if c == last or beats(row, c, last) or not beats(row, c, state.chosen[second]):
@@ -155,13 +165,22 @@ def _add_beyond(ranks, state, i, weight):
 @njit(nogil=True)
 def _add(ranks, state, count, sign):
     """Add the first `count` touched samples to all tables, or with sign -1 take them away."""
-    leading, touched, labels = ranks.leading, state.touched, state.labels
-    gains, losses, bases, confusion = state.gains, state.losses, state.bases, state.confusion
-    kept, some_left = leading.shape[1], leading.shape[1] < len(losses)
+    leading = ranks.leading
+    touched = state.touched
+    labels = state.labels
+    gains = state.gains
+    losses = state.losses
+    bases = state.bases
+    confusion = state.confusion
+    kept = leading.shape[1]
+    some_left = leading.shape[1] < len(losses)
     for j in range(count):
         i = touched[j]
         weight = sign * state.weights[i]
-        y, best, high, low = labels[i], state.best[i], state.above_best[i], state.above_second[i]
+        y = labels[i]
+        best = state.best[i]
+        high = state.above_best[i]
+        low = state.above_second[i]
         confusion[y, best] += weight
         if best == y:
             bases[y] -= weight
@@ -184,8 +203,11 @@ def _add(ranks, state, count, sign):
 @njit(nogil=True)
 def _touch(ranks, state, c, count):
     """List the samples in which class c ranks no lower than the second-best chosen class."""
-    samples, of_samples = ranks.samples, ranks.ranks
-    above_second, marked, touched = state.above_second, state.marked, state.touched
+    samples = ranks.samples
+    of_samples = ranks.ranks
+    above_second = state.above_second
+    marked = state.marked
+    touched = state.touched
     for e in range(ranks.firsts[c], ranks.firsts[c + 1]):
         i = samples[e]
         if of_samples[e] <= above_second[i] and not marked[i]:
@@ -194,7 +216,8 @@ def _touch(ranks, state, c, count):
             count += 1
     for j in range(state.size[0]):
         i = state.deep[j]
-        row, second = ranks.logits[ranks.rows[i]], state.chosen[state.second[i]]
+        row = ranks.logits[ranks.rows[i]]
+        second = state.chosen[state.second[i]]
         if not marked[i] and not beats(row, second, c):
             marked[i] = True
             touched[count] = i
@@ -211,7 +234,8 @@ def _place(state, k, c):
 @njit(nogil=True)
 def _exchange(state, k, c):
     """Give target class k the source class c; whoever had c gets k's."""
-    left, other = state.chosen[k], state.owner[c]
+    left = state.chosen[k]
+    other = state.owner[c]
     _place(state, k, c)
     if other >= 0:
         _place(state, other, left)
@@ -224,7 +248,8 @@ def _exchange(state, k, c):
 @njit(nogil=True)
 def _update_deep(ranks, state, count):
     """Bring the list of deep samples up to date with the touched ones, which are unmarked."""
-    kept, size = ranks.leading.shape[1], 0
+    kept = ranks.leading.shape[1]
+    size = 0
     for j in range(state.size[0]):
         i = state.deep[j]
         if not state.marked[i]:
@@ -242,8 +267,12 @@ def _update_deep(ranks, state, count):
 @njit(nogil=True)
 def restart_from(ranks, state, chosen):
     """Forget the state's map and tables, and fill them for another map (K,)."""
-    state.gains[:], state.losses[:], state.bases[:], state.confusion[:] = 0, 0, 0, 0
-    state.owner[:], state.size[0] = -1, 0
+    state.gains[:] = 0
+    state.losses[:] = 0
+    state.bases[:] = 0
+    state.confusion[:] = 0
+    state.owner[:] = -1
+    state.size[0] = 0
     for k in range(len(chosen)):
         state.chosen[k] = chosen[k]
         state.owner[chosen[k]] = k
@@ -269,7 +298,8 @@ def move(ranks, state, k, c):
 @njit(nogil=True)
 def fill_gains(ranks, state, k, found):
     """Matches gained by giving target class k each source class, into found (C,), where a taken one means a swap."""
-    gains, losses = state.gains[k], state.losses
+    gains = state.gains[k]
+    losses = state.losses
     for c in range(len(found)):
         found[c] = gains[c] - losses[c] + state.bases[k]
     fill_swaps(state, k, found)

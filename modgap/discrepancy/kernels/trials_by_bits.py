@@ -58,7 +58,8 @@ def _walk(table, leading, i, undecided):
     for r in range(0, leading.shape[1], STEP):
         for s in range(STEP):
             entry = np.int64(leading[i, r + s]) * STRIDE
-            chosen, own = load_16_words(table, entry), load_16_words(table, entry + WORDS)
+            chosen = load_16_words(table, entry)
+            own = load_16_words(table, entry + WORDS)
             matched = bit_or(matched, bit_and(undecided, own))
             undecided = bit_and_not(undecided, chosen)
         if is_zero(undecided):
@@ -69,8 +70,11 @@ def _walk(table, leading, i, undecided):
 @njit(nogil=True)
 def _count_samples(logits, rows, leading, first, last, label, maps, table, planes, scratch):
     """Add the matches of samples of one label to bit-sliced counters (plane p weighs 2**p)."""
-    live, ones, twos = load_16_words(scratch, 0), load_16_words(planes, 0), load_16_words(planes, WORDS)
-    open_words, won_words = scratch[WORDS : 2 * WORDS], scratch[2 * WORDS :]
+    live = load_16_words(scratch, 0)
+    ones = load_16_words(planes, 0)
+    twos = load_16_words(planes, WORDS)
+    open_words = scratch[WORDS : 2 * WORDS]
+    won_words = scratch[2 * WORDS :]
     for i in range(first, last):
         matched, undecided = _walk(table, leading, i, live)
         if not is_zero(undecided):
@@ -125,7 +129,8 @@ def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, cou
     ((C + 1) * STRIDE,), planes (PLANES * WORDS,), scratch (3 * WORDS,) are uint64 working space on
     cache lines, planes all zero.
     """
-    table[:], scratch[:] = 0, 0
+    table[:] = 0
+    scratch[:] = 0
     for t in range(maps.shape[1]):
         scratch[t >> 6] |= _bit(t)
     for k in range(len(maps)):

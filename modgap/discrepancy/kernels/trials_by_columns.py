@@ -25,7 +25,8 @@ __all__ = [
     "count_wide_bytes",
 ]
 
-BYTES, LEADING = 255, 223
+BYTES = 255
+LEADING = 223
 
 
 def _counter(load, width):
@@ -57,7 +58,8 @@ def _settle(codes, width, label, maps, t, ties):
         rest = ties & (ties - uint64(1))
         bit = ties ^ rest
         lane = popcount(bit - uint64(1))
-        own, wins = codes[maps[t, label] * width + lane], True
+        own = codes[maps[t, label] * width + lane]
+        wins = True
         for k in range(maps.shape[1]):
             wins &= codes[maps[t, k] * width + lane] <= own
         if wins:
@@ -82,7 +84,8 @@ def _byte_counter(load, width):
                 best = highest(best, load(coarse, maps[t, k] * width))
             for k in range(label + 1, chosen - 1):
                 best = highest(best, load(coarse, maps[t, k] * width))
-            matched, ties = lower_lanes(best, own), equal_lanes(best, own) & used
+            matched = lower_lanes(best, own)
+            ties = equal_lanes(best, own) & used
             if ties:
                 matched |= _settle(codes, width, label, maps, t, ties)
             counts[t, part] += weight * popcount(matched & lanes)
@@ -107,5 +110,7 @@ def byte_table(n_source_classes: int) -> np.ndarray:
     return np.where(ranks < LEADING, BYTES - ranks, np.maximum(deep, 0)).astype(np.uint8)
 
 
-count_wide, count_narrow = _counter(load_64, 64), _counter(load_32, 32)
-count_wide_bytes, count_narrow_bytes = _byte_counter(load_64, 64), _byte_counter(load_32, 32)
+count_wide = _counter(load_64, 64)
+count_narrow = _counter(load_32, 32)
+count_wide_bytes = _byte_counter(load_64, 64)
+count_narrow_bytes = _byte_counter(load_32, 32)

@@ -40,7 +40,7 @@ def _calibrated(evidence: Evidence, seed: int) -> float:
 
 
 def _montecarlo(evidence: Evidence, seed: int) -> float:
-    return _number(_found(evidence, "montecarlo", 0, seed).found.value)
+    return _number(_found(evidence, "montecarlo", 0, seed).solution.value)
 
 
 SCORES = (

@@ -7,7 +7,7 @@ from numba import njit
 
 from modgap.label_space import LabelSpace
 
-__all__ = ["confusion", "predicted_classes", "wrong_terms"]
+__all__ = ["confusion_matrix", "error_terms", "predicted_classes"]
 
 
 @njit(cache=True, nogil=True)
@@ -34,7 +34,7 @@ def predicted_classes(logits: np.ndarray, rows: np.ndarray, source_classes: np.n
     return predicted
 
 
-def wrong_terms(
+def error_terms(
     logits: np.ndarray, space: LabelSpace, samples: np.ndarray, source_classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """1 - P(pred|x) of each sample, and what the sample weighs. Equation (10), or its multi-label form.
@@ -49,16 +49,16 @@ def wrong_terms(
         Terms in [0, 1] and weights relative to `space.unit`, both of shape (M,).
     """
     predicted = np.full(len(space), -1)
-    predicted[samples] = predicted_classes(logits, space.kept[samples], source_classes)
-    own = space.entry_weights * (space.labels == predicted[space.samples])
+    predicted[samples] = predicted_classes(logits, space.rows[samples], source_classes)
+    own = space.entry_weights * (space.labels == predicted[space.entry_samples])
     right = np.add.reduceat(own, space.starts[:-1])[samples]
     total = np.add.reduceat(space.entry_weights, space.starts[:-1])[samples]
     return 1 - right / total, total / space.unit
 
 
-def confusion(logits: np.ndarray, space: LabelSpace, source_classes: Sequence[int]) -> np.ndarray:
+def confusion_matrix(logits: np.ndarray, space: LabelSpace, source_classes: Sequence[int]) -> np.ndarray:
     """Weight of samples by label (rows) and prediction (columns) under one map, shape (K, K)."""
-    predicted = predicted_classes(logits, space.kept, np.asarray(source_classes))
+    predicted = predicted_classes(logits, space.rows, np.asarray(source_classes))
     table = np.zeros((space.n_classes, space.n_classes))
-    np.add.at(table, (space.labels, predicted[space.samples]), space.entry_weights / space.unit)
+    np.add.at(table, (space.labels, predicted[space.entry_samples]), space.entry_weights / space.unit)
     return table
