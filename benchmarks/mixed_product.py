@@ -29,7 +29,8 @@ def problem(name: str):
     """L_t, L_outer, all parameters, names of the embedder's and of the rest."""
     torch.manual_seed(0)
     source, size, shape = MODELS[name]
-    model = target_model(open_source(source).load(size, head=False), torch.zeros(shape), Output("classes", (CLASSES,)))
+    output = Output("classification", (CLASSES,))
+    model = target_model(open_source(source).load(size, head=False), torch.zeros(shape), output)
     model.double().eval()
     x, y = torch.randn(SAMPLES, *shape, dtype=torch.float64), torch.arange(SAMPLES) % CLASSES
     task = TaskLoss(model, loss("cross-entropy"), (Part(x, y),), SAMPLES)

@@ -42,7 +42,7 @@ def step_of(kind: str, batch: int, device):
     torch.manual_seed(0)
     source = open_source("random:timm:vit_tiny_patch16_224").load(SIZE)
     parts = source.split()
-    model = target_model(source, torch.zeros(3, SIZE, SIZE), Output("classes", (CLASSES,))).to(device)
+    model = target_model(source, torch.zeros(3, SIZE, SIZE), Output("classification", (CLASSES,))).to(device)
     model.train(kind == "vanilla")
     x, y = torch.randn(batch, 3, SIZE, SIZE, device=device), torch.arange(batch, device=device) % CLASSES
     task = TaskLoss(model, loss("cross-entropy"), (Part(x, y),), batch)

@@ -52,9 +52,9 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _predicted(manifest: "Manifest") -> str:
-    """One of K classes, several of K labels, or values, with the clusters that stand for classes there."""
+    """Return the number of classes, labels (multi-label) or clusters (regression) of a target, or its task."""
     if manifest.task == "regression":
-        return f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else "values"
+        return f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else "regression"
     size = manifest.n_classes or len(manifest.classes or ())
     what = "labels" if manifest.task == "multi-label" else "classes"
     return f"{size} {what}" if size else what

@@ -114,7 +114,7 @@ class LabelSpace:
 def label_space(labels: ArrayLike) -> LabelSpace:
     """The label space of integer labels (N,) or of 0/1 labels (N, K), several of which may be 1.
 
-    With several labels P(y|x) is uniform over them. Samples with none are left out.
+    For multi-label data P(y|x) is uniform over the labels of a sample. Samples with none are left out.
 
     Raises:
         InputError: When the labels are of another kind, a class has no sample, or a sample has more

@@ -12,7 +12,7 @@ TIMM = ("tf_efficientnet_lite0", "resnet18", "convnext_atto", "vit_tiny_patch16_
 SOUND = ("ast", *(name for name in MODELS if name.startswith("wav2vec2")))
 TEXT = tuple(name for name in MODELS if name.startswith(("bert", "roberta")))
 IMAGES = (*(name for name in MODELS if name not in (*SOUND, *TEXT)), *TIMM)
-CLASSES = Output("classes", (5,))
+CLASSES = Output("classification", (5,))
 
 
 @pytest.fixture(scope="module", name="source")

@@ -17,7 +17,7 @@ VIT = "random:timm:test_vit"
 
 @pytest.fixture(scope="module", name="target")
 def small_target(tmp_path_factory):
-    return target_file(tmp_path_factory.mktemp("data"), "classes")
+    return target_file(tmp_path_factory.mktemp("data"), "classification")
 
 
 def trained(folder, target, *settings):

@@ -68,7 +68,7 @@ def test_the_method_trains(tmp_path, monkeypatch):
     (tmp_path / "methods" / "bitfit.py").write_text(block("python", '"""BitFit'))
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "methods")])
     assert methods.method_names()[-1] == "bitfit"
-    target, name = target_file(tmp_path, "classes"), "random:timm:test_vit"
+    target, name = target_file(tmp_path, "classification"), "random:timm:test_vit"
     done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
     source, data = open_source(name).load(32, head=False), target_data(open_target(str(target)))
     start = build_model(

@@ -30,7 +30,7 @@ BOTH = FeatureRequest(layers=("blocks", OUTPUT), input_size=32)
 def runs_and_their_data(tmp_path_factory):
     """A surrogate, and runs of two methods that kept their epochs; not to be written to."""
     folder = tmp_path_factory.mktemp("distortion")
-    data = target_file(folder, "classes"), surrogate_file(folder)
+    data = target_file(folder, "classification"), surrogate_file(folder)
     kept = ("stage2.epochs=2", "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-2")
     for name in ("finetune", "emb"):
         for seed in (0, 1):
@@ -210,7 +210,7 @@ def test_grid_is_over_seeds(found):
 
 
 def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
-    other = run(tmp_path / "slow", "emb", VIT, made[0] / "classes-image.npz", made[1], "stage2.epochs=2",
+    other = run(tmp_path / "slow", "emb", VIT, made[0] / "classification-image.npz", made[1], "stage2.epochs=2",
                 "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-3", input_size=32)  # fmt: skip
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)), epochs=(2,))
     (one,) = distortion(VIT, [str(made[1])], [str(made[0] / "emb-0"), str(other.folder)], request)
@@ -219,7 +219,7 @@ def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
         ("emb stage2.learning_rate=0.01", 1), ("emb stage2.learning_rate=0.001", 1)
     ]  # fmt: skip
     _, rows = reading_rows(one.readings)
-    assert rows[2][0] == "emb stage2.learning_rate=0.001 classes-image.npz epoch 2 seed 0"
+    assert rows[2][0] == "emb stage2.learning_rate=0.001 classification-image.npz epoch 2 seed 0"
 
 
 def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):

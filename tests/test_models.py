@@ -24,9 +24,9 @@ from tests.small_targets import CLASSES, IMAGES, TEXT, batch, small_source  # no
     ("shape", "output"),
     [
         ((2, 40, 30), CLASSES),
-        ((5, 20, 24), Output("values", (2, 20, 24))),
-        ((1, 97), Output("values", (3, 97))),
-        ((3, 60), Output("values", (4,))),
+        ((5, 20, 24), Output("regression", (2, 20, 24))),
+        ((1, 97), Output("regression", (3, 97))),
+        ((3, 60), Output("regression", (4,))),
     ],
     ids=["classes", "map", "series", "numbers"],
 )
@@ -55,7 +55,7 @@ def test_outputs_have_their_shape_and_every_parameter_a_gradient(source, name, s
     ],
 )
 def test_a_dense_predictor_knows_the_grid_and_leaves_class_tokens_out(source, name, output, grid):
-    model = target_model(source(name), np.zeros((3, 24, 40)), Output("values", output))
+    model = target_model(source(name), np.zeros((3, 24, 40)), Output("regression", output))
     assert model.predictor.grid.shape == grid
     model.eval()
     tokens = model.encode(model.tokens(batch(1, 3, 24, 40))).detach()
@@ -84,7 +84,7 @@ def test_a_grid_follows_an_image_that_is_not_square():
     wide = replace(
         source, model=model, split=lambda: split_model(model, (32, 64)), input=replace(source.input, size=(32, 64))
     )
-    made = target_model(wide, np.zeros((1, 10, 20)), Output("values", (1, 10, 20)))
+    made = target_model(wide, np.zeros((1, 10, 20)), Output("regression", (1, 10, 20)))
     assert made.predictor.grid.shape == (2, 4)
     assert made(batch(2, 1, 10, 20)).shape == (2, 1, 10, 20)
 
@@ -118,7 +118,7 @@ def test_tokens_of_series_are_within_the_target_length(source, shape, options, t
 
 
 def test_a_token_sees_its_own_stretch_alone(source):
-    model = target_model(source("roberta-mlm"), np.zeros((2, 96)), Output("values", (2, 96))).eval()
+    model = target_model(source("roberta-mlm"), np.zeros((2, 96)), Output("regression", (2, 96))).eval()
     x = batch(1, 2, 96)
     other = x.clone()
     other[..., 10] += 1
@@ -134,7 +134,7 @@ def test_a_token_sees_its_own_stretch_alone(source):
 
 
 def test_a_map_from_a_source_of_text_lies_as_the_image_does(source):
-    model = target_model(source("bert-mlm"), np.zeros((1, 10, 12)), Output("values", (1, 10, 12))).eval()
+    model = target_model(source("bert-mlm"), np.zeros((1, 10, 12)), Output("regression", (1, 10, 12))).eval()
     tokens = torch.zeros(1, 40, 32)
     with torch.no_grad():
         base = model.predictor(tokens)
@@ -147,7 +147,7 @@ def test_a_map_from_a_source_of_text_lies_as_the_image_does(source):
 
 
 @pytest.mark.parametrize("name", ["swin", "vit", "clip", "convnext", "resnet", "bert-mlm"])
-@pytest.mark.parametrize("output", [CLASSES, Output("values", (2, 12, 10))], ids=["classes", "map"])
+@pytest.mark.parametrize("output", [CLASSES, Output("regression", (2, 12, 10))], ids=["classes", "map"])
 def test_mixed_second_derivatives_agree_with_finite_differences(source, name, output):
     """d/d omega of <grad_theta loss, v>, through a functional call in float64, as MoNA's outer step takes it."""
     model = target_model(source(name), np.zeros((2, 12, 10)), output).double().eval()
@@ -174,13 +174,13 @@ def test_mixed_second_derivatives_agree_with_finite_differences(source, name, ou
 
 @pytest.mark.parametrize("name", [*IMAGES, *TEXT])
 def test_nothing_of_a_model_stays_behind_on_another_device(source, name):
-    for shape, output in [((2, 24, 20), CLASSES), ((1, 97), Output("values", (3, 97)))]:
+    for shape, output in [((2, 24, 20), CLASSES), ((1, 97), Output("regression", (3, 97)))]:
         model = target_model(source(name), np.zeros(shape), output).to("meta")
         assert model(torch.zeros(2, *shape, device="meta")).shape == (2, *output.shape)
 
 
 def test_training_brings_the_loss_down(source):
-    model = target_model(source("swin"), np.zeros((1, 8, 8)), Output("classes", (2,)))
+    model = target_model(source("swin"), np.zeros((1, 8, 8)), Output("classification", (2,)))
     x, labels = batch(8, 1, 8, 8), torch.arange(8) % 2
     x[labels == 1] += 1
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -220,12 +220,18 @@ def test_what_no_model_is_made_of(source, name, sample, options, message):
 
 
 @pytest.mark.parametrize(
-    ("kind", "shape"),
-    [("classes", (2, 3)), ("classes", (0,)), ("values", ()), ("values", (1, 2, 3, 4)), ("logits", (2,))],
+    ("task", "shape", "message"),
+    [
+        ("classification", (2, 3), r"shape \(2, 3\) does not fit the task classification"),
+        ("multi-label", (0,), r"Expected the shape \(K,\)"),
+        ("regression", (), r"shape \(\) does not fit"),
+        ("regression", (1, 2, 3, 4), r"Expected the shape \(channels,\), "),
+        ("logits", (2,), "logits"),
+    ],
 )
-def test_outputs_that_no_predictor_gives(kind, shape):
-    with pytest.raises(UsageError, match="expected"):
-        Output(kind, shape)
+def test_outputs_that_no_predictor_has(task, shape, message):
+    with pytest.raises(UsageError, match=message):
+        Output(task, shape)
 
 
 def test_a_model_is_made_of_three_parts(source):

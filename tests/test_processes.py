@@ -24,7 +24,7 @@ SOURCE = "random:timm:test_vit"
 
 
 def runs(folder: Path, name: str) -> list[dict]:
-    target, surrogate = target_file(folder, "classes", samples=70), surrogate_file(folder)
+    target, surrogate = target_file(folder, "classification", samples=70), surrogate_file(folder)
     settings = [*SETTINGS, f"stage1.surrogate={surrogate}"]
     return [
         {

@@ -572,7 +572,7 @@ def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_ima
     with pytest.raises(InputError, match="expected at least two target classes"):
         rank(str(tmp_path / "one.npz"), ["vit-fashion"])
     np.savez(tmp_path / "values.npz", x=np.zeros((40, 1, 4, 4), np.float32), y=np.linspace(0, 1, 40))
-    with pytest.raises(UsageError, match=r"leep is not defined for targets of values; --by takes: .*logme"):
+    with pytest.raises(UsageError, match=r"leep is not defined for regression targets; --by takes: .*logme"):
         rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
 
 

@@ -27,7 +27,7 @@ SETTINGS = (
 def train_command(tmp_path_factory):
     """The command of a run of mona on a small model with dropout, and its environment."""
     folder = tmp_path_factory.mktemp("data")
-    target, surrogate = target_file(folder, "classes", samples=200), surrogate_file(folder)
+    target, surrogate = target_file(folder, "classification", samples=200), surrogate_file(folder)
     environment = {
         **os.environ, "MODGAP_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip

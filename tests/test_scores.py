@@ -343,7 +343,7 @@ def test_scores_say_why_they_are_not_defined():
     one = drawn()
     with pytest.raises(InputError, match=r"score leep: the source has no head"):
         score("leep").of(Evidence(one.features, one.labels))
-    with pytest.raises(InputError, match=r"score gbc: not defined for targets of several labels"):
+    with pytest.raises(InputError, match=r"score gbc: not defined for multi-label targets"):
         score("gbc").of(Evidence(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
     with pytest.raises(InputError, match=r"score otdd: labeled data of the source's own modality is not here"):
         score("otdd").of(one)

@@ -30,7 +30,7 @@ QUICK = {"trials": 200, "null": 0, "subsets": 20}
 def small_data(tmp_path_factory):
     """Images in four classes, and a surrogate that sources of images take."""
     folder = tmp_path_factory.mktemp("data")
-    return target_file(folder, "classes"), surrogate_file(folder)
+    return target_file(folder, "classification"), surrogate_file(folder)
 
 
 @pytest.fixture(scope="module", name="trained")
@@ -308,7 +308,7 @@ def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     folder = trained("mona").folder
     with pytest.raises(UsageError, match=f"of --source {VIT}, not random:timm:test_efficientnet"):
         after(data, folder, source="random:timm:test_efficientnet")
-    other = target_file(tmp_path, "classes", samples=44)
+    other = target_file(tmp_path, "classification", samples=44)
     with pytest.raises(UsageError, match=f"of --target {data[0]}, not {other}"):
         after(data, folder, target=str(other))
     with pytest.raises(UsageError, match="--input-size 32; repeat it"):
@@ -318,7 +318,7 @@ def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
 
 
 def test_data_that_changed_since_the_run_is_refused(data, tmp_path):
-    target = target_file(tmp_path, "classes")
+    target = target_file(tmp_path, "classification")
     done = run(tmp_path / "run", "emb", VIT, target, data[1], input_size=32)
     report = after(data, done.folder, target=str(target.parent / "." / target.name))
     assert report.result.n_samples == 8
@@ -381,7 +381,7 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     rows = [f"the {WORDS[i % 4]} sat on a {WORDS[i // 4 % 4]},{WORDS[i % 4]}" for i in range(80)]
     surrogate = tmp_path / "words.csv"
     surrogate.write_text("\n".join(["text,label", *rows]) + "\n")
-    target = target_file(tmp_path, "classes", image=False, samples=80)
+    target = target_file(tmp_path, "classification", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
     request = LogitsRequest(head=f"probe:{surrogate}")
     given = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}

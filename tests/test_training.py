@@ -27,7 +27,7 @@ def trained_runs(hub, tmp_path_factory):
     """Runs by method, source, task and settings, each made once."""
     folder, kept = tmp_path_factory.mktemp("runs"), {}
 
-    def get(name, source="vit", task="classes", *settings, **options):
+    def get(name, source="vit", task="classification", *settings, **options):
         key = (name, source, task, settings, str(options))
         if key not in kept:
             hub(source)
@@ -87,7 +87,7 @@ def test_only_what_a_method_trains_changes(trained, name, still):
 
 @pytest.mark.parametrize("name", ["emb", "mona", "orca"])
 def test_first_stage_trains_the_embedder_alone(trained, name):
-    done = trained(name, "vit", "classes", "stage2.epochs=0")
+    done = trained(name, "vit", "classification", "stage2.epochs=0")
     start, end = start_of("vit", done).state_dict(), load_file(done.weights)
     changed = {n.split(".")[0] for n in start if not torch.equal(start[n], end[n])}
     assert changed == {"embedder"}
@@ -96,14 +96,14 @@ def test_first_stage_trains_the_embedder_alone(trained, name):
 
 
 def test_predictor_alone_is_trained_beforehand_on_request(trained):
-    done = trained("emb", "vit", "classes", "stage1.predictor_epochs=1", "stage1.epochs=0", "stage2.epochs=0")
+    done = trained("emb", "vit", "classification", "stage1.predictor_epochs=1", "stage1.epochs=0", "stage2.epochs=0")
     start, end = start_of("vit", done).state_dict(), load_file(done.weights)
     assert {n.split(".")[0] for n in start if not torch.equal(start[n], end[n])} == {"predictor"}
 
 
 @pytest.mark.parametrize("source", ["vit", "resnet", "roberta-mlm"])
 def test_mona_without_its_outer_loss_is_emb_bit_for_bit(trained, source):
-    first, second = (trained(name, source, "classes", "stage1.lambda=0") for name in ("mona", "emb"))
+    first, second = (trained(name, source, "classification", "stage1.lambda=0") for name in ("mona", "emb"))
     one, other = load_file(first.weights), load_file(second.weights)
     assert all(torch.equal(one[n], other[n]) for n in one)
     assert one.keys() == other.keys()
@@ -119,7 +119,7 @@ def test_mona_differs_from_emb(trained):
     ("stage1.uniform_pairs=all",), ("stage1.inner_steps=2",), ("stage1.route=exact",),
 ])  # fmt: skip
 def test_ablations_of_mona(trained, settings):
-    done, plain = trained("mona", "vit", "classes", *settings), trained("mona")
+    done, plain = trained("mona", "vit", "classification", *settings), trained("mona")
     assert all(np.isfinite([line["outer"], line["mixed_share"]]).all() for line in log_of(done)[:1])
     one, other = (load_file(each.folder / "stage1.safetensors") for each in (done, plain))
     assert any(not torch.equal(one[n], other[n]) for n in one)
@@ -128,15 +128,15 @@ def test_ablations_of_mona(trained, settings):
 @pytest.mark.parametrize("setting", ["precision=bfloat16", "gradient_checkpointing=true", "precision=float64"])
 @pytest.mark.parametrize("name", ["mona", "finetune"])
 def test_precision_and_checkpointing(trained, name, setting):
-    done, plain = trained(name, "vit", "classes", setting), trained(name)
+    done, plain = trained(name, "vit", "classification", setting), trained(name)
     one, other = load_file(done.weights), load_file(plain.weights)
     distance = max(float((one[n].double() - other[n].double()).abs().max()) for n in one)
     assert distance < (1e-2 if "bfloat16" in setting else 1e-5)
 
 
 def test_accumulated_batches_make_the_same_update(trained):
-    whole = trained("finetune", "vit", "values", "stage2.batch_size=16")
-    parts = trained("finetune", "vit", "values", "stage2.batch_size=8", "stage2.gradient_accumulation=2")
+    whole = trained("finetune", "vit", "regression", "stage2.batch_size=16")
+    parts = trained("finetune", "vit", "regression", "stage2.batch_size=8", "stage2.gradient_accumulation=2")
     one, other = load_file(whole.weights), load_file(parts.weights)
     assert max(float((one[n] - other[n]).abs().max()) for n in one) < 1e-5
     assert whole.record["result"]["updates"] == parts.record["result"]["updates"]
@@ -152,7 +152,7 @@ def test_same_seed_same_bits_other_seed_other_bits(trained, hub, tmp_path):
         tmp_path / "none",
     )
     assert (again.weights).read_bytes() == first.weights.read_bytes()
-    other = trained("finetune", "vit", "classes", seed=1)
+    other = trained("finetune", "vit", "classification", seed=1)
     assert other.weights.read_bytes() != first.weights.read_bytes()
 
 
@@ -165,7 +165,7 @@ def test_every_sample_is_used_once_an_epoch():
 
 
 def test_protocol_of_orca_chooses_on_the_test(trained):
-    done, honest = trained("finetune", "vit", "classes", protocol="orca"), trained("finetune")
+    done, honest = trained("finetune", "vit", "classification", protocol="orca"), trained("finetune")
     result = done.record["result"]
     assert result["validation"] == result["test"]
     assert "test itself" in result["chosen_by"]
@@ -173,7 +173,7 @@ def test_protocol_of_orca_chooses_on_the_test(trained):
 
 
 def test_best_epoch_is_the_one_of_least_validation_error(trained):
-    done = trained("finetune", "vit", "classes", "stage2.epochs=6", "stage2.learning_rate=1e-2")
+    done = trained("finetune", "vit", "classification", "stage2.epochs=6", "stage2.learning_rate=1e-2")
     errors = [line["validation_error"] for line in log_of(done)]
     result = done.record["result"]
     assert result["validation"] == min(errors)
@@ -182,11 +182,12 @@ def test_best_epoch_is_the_one_of_least_validation_error(trained):
 
 def test_patience_ends_the_training(trained):
     settings = ("stage2.epochs=50", "stage2.patience=2", "stage2.learning_rate=1e-9")
-    assert len(log_of(trained("finetune", "vit", "classes", *settings))) == 3
+    assert len(log_of(trained("finetune", "vit", "classification", *settings))) == 3
 
 
 def test_weights_of_chosen_epochs_are_kept(trained):
-    done = trained("finetune", "vit", "classes", "stage2.epochs=3", "stage2.keep_epochs=[1, 3]", "stage2.choose=last")
+    settings = ("stage2.epochs=3", "stage2.keep_epochs=[1, 3]", "stage2.choose=last")
+    done = trained("finetune", "vit", "classification", *settings)
     kept = sorted(path.name for path in (done.folder / "epochs").iterdir())
     assert kept == ["00001.safetensors", "00003.safetensors"]
     last, whole = load_file(done.folder / "epochs" / kept[1]), load_file(done.weights)
@@ -194,7 +195,7 @@ def test_weights_of_chosen_epochs_are_kept(trained):
 
 
 def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
-    data = target_data(open_target(str(target_file(tmp_path, "classes"))))
+    data = target_data(open_target(str(target_file(tmp_path, "classification"))))
     feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "crop-flip")
     plain = BatchFeed(data, 0, torch.device("cpu"), torch.float32)
     rows = [data.train[:12]]
@@ -257,7 +258,7 @@ def test_settings_that_a_method_does_not_look_at_are_said(name, unused):
 
 def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):
     hub("vit")
-    target = target_file(tmp_path, "classes")
+    target = target_file(tmp_path, "classification")
     settings = ("stage2.learning_rate=1e30", "stage2.epochs=5", "stage2.gradient_clip=none", "checkpoint_seconds=0")
     with pytest.raises(
         InputError, match=r"no finite number in stage2, epoch .*last good checkpoint is .*learning_rate"
@@ -268,7 +269,7 @@ def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):
 
 def test_folder_with_other_things_is_not_written_to(hub, tmp_path, trained):
     hub("vit")
-    target = target_file(tmp_path, "classes")
+    target = target_file(tmp_path, "classification")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     with pytest.raises(UsageError, match="empty folder"):

@@ -14,7 +14,7 @@ from modgap.transfer.objectives import objective
 from modgap.transfer.task_loss import Part, TaskLoss
 from modgap.transfer.train import TrainRequest, train
 
-TASKS = ("classes", "labels", "values")
+TASKS = ("classification", "multi-label", "regression")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
 WORDS = ("cat", "dog", "mat", "text")
 
@@ -26,7 +26,7 @@ def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 4
     shape = (1, 12, 10) if image else (2, 24)
     x = rng.standard_normal((samples, *shape)).astype(np.float32) + labels.reshape(-1, *(1,) * len(shape))
     several = np.stack([labels % 2, labels // 2, rng.integers(0, 2, samples)], 1)
-    y = {"classes": labels, "labels": several, "values": x[:, :1] ** 2}[task]
+    y = {"classification": labels, "multi-label": several, "regression": x[:, :1] ** 2}[task]
     path = folder / f"{task}-{'image' if image else 'series'}.npz"
     np.savez(path, x=x, y=y)
     return path
@@ -69,7 +69,7 @@ class Problem:
 
     def __init__(self, source, shape: tuple[int, ...], *, samples: int = 6, parts: int = 1, pairs: int = 8):
         torch.manual_seed(0)
-        self.model = target_model(source, np.zeros(shape, np.float32), Output("classes", (3,))).double().eval()
+        self.model = target_model(source, np.zeros(shape, np.float32), Output("classification", (3,))).double().eval()
         x, y = torch.randn(samples, *shape, dtype=torch.float64), torch.arange(samples) % 3
         pieces = tuple(Part(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
         self.task = TaskLoss(self.model, loss("cross-entropy"), pieces, samples)

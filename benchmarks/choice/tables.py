@@ -7,7 +7,7 @@ import numpy as np
 from choice.judge import Verdict, by_other_seeds, chosen_elsewhere, judged, over_targets
 from choice.truth import PRETRAINED
 from modgap.cli.output import print_table
-from modgap.ranking.score import CLASSES
+from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULTS, score, score_names
 
 __all__ = ["print_agreement", "print_truth"]
@@ -16,7 +16,7 @@ Errors = Mapping[str, Mapping[str, Sequence[float]]]
 """By target and source, one a seed."""
 Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 """By target, score and source, the higher the better."""
-FIRST = DEFAULTS[CLASSES]
+FIRST = DEFAULTS[CLASSIFICATION]
 TAU, REGRET = (-1.0, 1.0), (0.0, np.inf)
 
 

@@ -98,7 +98,7 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
         InputError: When k is too large or the labels are not single ones.
     """
     if space.weights is not None:
-        raise InputError("expected single labels to compare some classes at a time, got several labels a sample")
+        raise InputError("expected single labels to compare some classes at a time, got multi-label data")
     most = min(space.n_classes, n_source_classes)
     if classes > most:
         raise InputError(

@@ -7,35 +7,47 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.errors import UsageError
+from modgap.errors import UsageError, unknown_name
 from modgap.models.layouts import Layout, resized_to
 
 __all__ = ["DensePredictor", "Grid", "MeanPredictor", "Output", "predictor_of", "token_grid"]
 
 MOST_LEADING = 16
-"""More tokens than this before a picture's are no class tokens and registers."""
+"""The largest number of tokens before those of an image that are taken for class tokens and registers."""
+OUTPUT_SHAPES = {
+    "classification": "(K,)",
+    "multi-label": "(K,)",
+    "regression": "(channels,), (channels, length) or (channels, H, W)",
+}
+"""Shapes that an output may have, by task."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a target model is to give for a sample.
+    """The output of a target model for one sample.
 
     Attributes:
-        kind: `classes` for logits, `values` for real values.
-        shape: (K,) of classes, or (channels, ...) of values with up to two dimensions in space or time.
+        task: `classification` or `multi-label` for logits, `regression` for real values.
+        shape: (K,) for logits of K classes or labels; (channels, ...) for real values, with up to two dimensions in
+            space or time.
+
+    Raises:
+        UsageError: When the task is unknown, or the shape does not fit it.
     """
 
-    kind: Literal["classes", "values"]
+    task: Literal["classification", "multi-label", "regression"]
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what no predictor gives."""
-        if self.kind not in ("classes", "values"):
-            raise UsageError(f"expected an output of classes or values, got {self.kind!r}")
-        most = 1 if self.kind == "classes" else 3
-        if not 1 <= len(self.shape) <= most or any(size < 1 for size in self.shape):
-            wanted = "(K,)" if self.kind == "classes" else "(channels,), (channels, length) or (channels, H, W)"
-            raise UsageError(f"expected {self.kind} of shape {wanted}, got {self.shape}")
+        """Raise UsageError for an output that no predictor has."""
+        if self.task not in OUTPUT_SHAPES:
+            raise unknown_name("task", str(self.task), OUTPUT_SHAPES)
+        most_dimensions = 3 if self.task == "regression" else 1
+        if not 1 <= len(self.shape) <= most_dimensions or any(size < 1 for size in self.shape):
+            raise UsageError(
+                f"An output of shape {self.shape} does not fit the task {self.task}. "
+                f"Expected the shape {OUTPUT_SHAPES[self.task]}."
+            )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modgap.ranking.source_outputs import CLASSES, SEVERAL, Evidence
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, Evidence
 from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["error_of", "folds_of", "halves_order"]
@@ -23,13 +23,13 @@ def folds_of(evidence: Evidence, seed: int) -> np.ndarray:
 def error_of(evidence: Evidence, predicted: np.ndarray) -> float:
     """How wrong predictions (n, M) are; lower is better.
 
-    Of classes the share of samples whose largest column is another; of several labels the mean of 1 - average
+    Of classes the share of samples whose largest column is another; of multi-label data the mean of 1 - average
     precision; of values 1 - R2, which is 1 for predicting the mean.
     """
-    if evidence.task == CLASSES:
+    if evidence.task == CLASSIFICATION:
         return float((predicted.argmax(axis=1) != evidence.labels).mean())
     truth = evidence.one_hot
-    if evidence.task == SEVERAL:
+    if evidence.task == MULTI_LABEL:
         from sklearn.metrics import average_precision_score
 
         return float(

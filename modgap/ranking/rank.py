@@ -16,7 +16,7 @@ from modgap.ranking.extraction import Extracted, evidence_of
 from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
 from modgap.ranking.raw_values import RAW
 from modgap.ranking.report_details import DetailJob, Details
-from modgap.ranking.score import CLASSES, SEVERAL, VALUES
+from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
 from modgap.ranking.source_patterns import with_size
 from modgap.ranking.standings import standings
@@ -103,9 +103,9 @@ def _check_name(name: str) -> None:
 def _deciding(table: Table, request: RankRequest) -> str:
     """Name of the score that decides; refuses before any source has run what would fail for all of them."""
     labels = np.asarray(table.labels)
-    task = VALUES if table.targets is not None else CLASSES if labels.ndim == 1 else SEVERAL
+    task = REGRESSION if table.targets is not None else CLASSIFICATION if labels.ndim == 1 else MULTI_LABEL
     by = score(request.by or DEFAULTS[task])
-    if task == CLASSES and len(np.unique(labels)) < 2:
+    if task == CLASSIFICATION and len(np.unique(labels)) < 2:
         raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
     headless = request.head == "none"
     fit = [
@@ -114,7 +114,7 @@ def _deciding(table: Table, request: RankRequest) -> str:
         if task in each.tasks and each.resampled and not (headless and each.needs_logits)
     ]
     if task not in by.tasks:
-        raise UsageError(f"score {by.name} is not defined for targets of {task}; --by takes: {', '.join(fit)}")
+        raise UsageError(f"score {by.name} is not defined for {task} targets; --by takes: {', '.join(fit)}")
     if by.needs_logits and headless:
         raise UsageError(f"score {by.name} needs a head; leave --head none out, or take --by: {', '.join(fit)}")
     return by.name

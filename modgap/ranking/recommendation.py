@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.ranking.half_samples import LEAST_GROUPS
 from modgap.ranking.scores import score
-from modgap.ranking.source_outputs import CLASSES
+from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.standings import LEAST_HALVES
 from modgap.ranking.types import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
 
@@ -115,7 +115,7 @@ def _largest_class(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[
     """Whether the first does any better than naming the largest class always, by what is a share got wrong."""
     name = ranking.by if ranking.by in SHARES_WRONG else SHARES_WRONG[0]
     shares = ranking.tables.get(name)
-    if shares is None or not ranking.target or ranking.target.task != CLASSES:
+    if shares is None or not ranking.target or ranking.target.task != CLASSIFICATION:
         return
     value, high = float(shares.all.values[first]), shares.all.intervals[first, 1]
     chance = 1 - ranking.target.largest

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.ranking.source_outputs import CLASSES, SEVERAL, VALUES, Evidence
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, Evidence
 
 __all__ = [
-    "ALL_TASKS", "AT_LEAST_ZERO", "AT_MOST_ZERO", "CLASSES", "SEVERAL", "SHARE", "VALUES", "Score",
+    "ALL_TASKS", "AT_LEAST_ZERO", "AT_MOST_ZERO", "CLASSIFICATION", "MULTI_LABEL", "REGRESSION", "SHARE", "Score",
 ]  # fmt: skip
 
-ALL_TASKS = (CLASSES, SEVERAL, VALUES)
+ALL_TASKS = (CLASSIFICATION, MULTI_LABEL, REGRESSION)
 AT_LEAST_ZERO, AT_MOST_ZERO, SHARE = (0.0, math.inf), (-math.inf, 0.0), (0.0, 1.0)
 """Bounds."""
 
@@ -28,7 +28,8 @@ class Score:
         reference: Where it comes from.
         compute: Of a source on the target's samples, with a seed for what it draws.
         higher_is_better: Its direction.
-        tasks: What targets it is defined for: `classes`, `several labels`, `values` (which also have clusters).
+        tasks: Tasks that it is defined for: `classification`, `multi-label`, `regression` (whose targets also have
+            clusters).
         needs_logits: Whether the source must have a head.
         needs_surrogate: Whether labeled data of the source's own modality must be there.
         usual: Whether it is taken when no scores are named.
@@ -42,7 +43,7 @@ class Score:
     reference: str
     compute: Callable[[Evidence, int], float]
     higher_is_better: bool
-    tasks: tuple[str, ...] = (CLASSES,)
+    tasks: tuple[str, ...] = (CLASSIFICATION,)
     needs_logits: bool = False
     needs_surrogate: bool = False
     usual: bool = True
@@ -53,7 +54,7 @@ class Score:
     def missing(self, evidence: Evidence) -> str:
         """Why it is not defined here; nothing where it is."""
         if evidence.task not in self.tasks:
-            return f"not defined for targets of {evidence.task}"
+            return f"not defined for {evidence.task} targets"
         if self.needs_logits and evidence.logits is None:
             return "the source has no head"
         if self.needs_surrogate and evidence.surrogate is None:

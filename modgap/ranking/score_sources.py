@@ -10,7 +10,7 @@ from modgap.errors import InputError, UsageError
 from modgap.ranking.half_samples import on_halves
 from modgap.ranking.score import Score
 from modgap.ranking.scores import score
-from modgap.ranking.source_outputs import CLASSES, Evidence
+from modgap.ranking.source_outputs import CLASSIFICATION, Evidence
 from modgap.ranking.standings import Standings, standings
 
 __all__ = ["compare"]
@@ -28,7 +28,7 @@ def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, 
     Args:
         name: Of the score, as `modgap scores` lists them.
         sources: By name, what each gave on the same samples in the same order. Labels may be anything that can be
-            sorted, or 0 and 1 of several labels, shape (n, K); values may be of shape (n,) where there is one.
+            sorted, or 0 and 1 of multi-label data, shape (n, K); values may be of shape (n,) where there is one.
         resamples: Half-samples for intervals; none are told of fewer than ten.
         seed: Of the halves and of what the score draws.
 
@@ -52,7 +52,7 @@ def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, 
                 raise InputError(f"source {each}: its {field} are not those of the first; give all the same samples")
         if reason := own.missing(evidence):
             raise InputError(f"source {each}: score {name}: {reason}")
-    if first.task == CLASSES and first.n_classes < 2:
+    if first.task == CLASSIFICATION and first.n_classes < 2:
         raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
     values = [_value(own, each, evidence, seed) for each, evidence in checked.items()]
     halves = np.array([on_halves(own, evidence, seed, range(resamples)) for evidence in checked.values()])

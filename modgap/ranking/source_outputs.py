@@ -13,7 +13,9 @@ from modgap.errors import InputError
 
 __all__ = ["Evidence", "Moments", "principal"]
 
-CLASSES, SEVERAL, VALUES = "classes", "several labels", "values"
+CLASSIFICATION = "classification"
+MULTI_LABEL = "multi-label"
+REGRESSION = "regression"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Evidence:
 
     Attributes:
         features: Pooled features of the encoder, shape (n, D).
-        labels: Class of each sample, 0..K-1, shape (n,), or 0/1 of several labels, shape (n, K).
+        labels: Class of each sample, 0..K-1, shape (n,), or 0/1 of multi-label data, shape (n, K).
         logits: Of the source's head, shape (n, Z); None for a source without one.
         values: What is to be predicted where it is no class, shape (n, M); the labels are then clusters of it.
         groups: Record or subject of each sample, shape (n,); None where each is its own.
@@ -64,10 +66,10 @@ class Evidence:
 
     @property
     def task(self) -> str:
-        """`classes`, `several labels` or `values`."""
+        """Task of the target: `classification`, `multi-label` or `regression`."""
         if self.values is not None:
-            return VALUES
-        return CLASSES if self.labels.ndim == 1 else SEVERAL
+            return REGRESSION
+        return CLASSIFICATION if self.labels.ndim == 1 else MULTI_LABEL
 
     @property
     def n_classes(self) -> int:

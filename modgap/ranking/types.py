@@ -63,11 +63,11 @@ class TargetSummary:
 
     Attributes:
         name: Its name.
-        task: `classes`, `several labels`, or `values`.
+        task: `classification`, `multi-label` or `regression`.
         samples: Samples used.
         classes: K, classes or clusters.
         groups: Records or subjects; None where each sample is its own.
-        largest: Share of the largest class; of several labels the most frequent one's.
+        largest: Share of the largest class; of multi-label data the most frequent one's.
         smallest: Samples of the smallest class.
     """
 

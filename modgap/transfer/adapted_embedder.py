@@ -90,7 +90,7 @@ class RunEmbedder:
         if length is not None:
             length = min(length, getattr(source.input, "max_tokens", length))
         sample = np.zeros(self.data.inputs.shape, np.float32)
-        model = target_model(source, sample, Output("classes", (2,)), length=length, initial=how.initial)
+        model = target_model(source, sample, Output("classification", (2,)), length=length, initial=how.initial)
         path = self.run.folder / STAGE1_FILE
         try:
             model.embedder.load_state_dict(load_tensors(path))

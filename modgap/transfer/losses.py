@@ -78,7 +78,7 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
 def task_loss(manifest: Manifest, scale: Scale | None = None) -> LossFunction:
     """The loss of a task: its manifest's, or by its type.
 
-    Cross-entropy for classification, binary cross-entropy for several labels, mean squared error for values.
+    Cross-entropy for classification, binary cross-entropy for multi-label, mean squared error for regression.
 
     Args:
         manifest: The target's.

@@ -178,7 +178,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
 def task_metric(manifest: Manifest, scale: Scale | None = None) -> Metric:
     """A fresh metric of a task: its manifest's, or by its type.
 
-    0-1 error % for classification, 1 - mAP for several labels, nRMSE for values.
+    0-1 error % for classification, 1 - mAP for multi-label, nRMSE for regression.
 
     Args:
         manifest: The target's.

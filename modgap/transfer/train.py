@@ -242,7 +242,7 @@ def _settings(
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.inputs.to_dict(),
-        "output": {"kind": data.output.kind, "shape": list(data.output.shape), **_own_scale(data)},
+        "output": {"task": data.output.task, "shape": list(data.output.shape), **_own_scale(data)},
         "provenance": {
             "modgap": __version__,
             "torch": torch.__version__,

@@ -185,7 +185,7 @@ class TrainingContext:
 
 def target_classes(data: TargetData) -> np.ndarray:
     """A class of each training sample: its own, its first label, or a cluster of its values."""
-    if data.output.kind == "classes":
+    if data.output.task != "regression":
         labels = data.table.class_labels[data.train]
         return labels if labels.ndim == 1 else labels.argmax(axis=1)
     assert data.table.targets is not None

@@ -157,7 +157,7 @@ class TargetData:
         Raises:
             InputError: When a value that counts is not finite.
         """
-        if self.output.kind == "classes":
+        if self.output.task != "regression":
             labels = self.table.class_labels[rows]
             return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
         assert self.table.targets is not None
@@ -219,7 +219,7 @@ def target_data(
             raise InputError(f"expected {name} samples in target {target.name}, got none; see splits in its manifest")
     inputs, output = _inputs(table, train, target.manifest.input, size), _output(table)
     found = TargetData(target, table, inputs, output, train, validation, test, protocol)
-    if output.kind == "classes" or target.manifest.loss is not None or table.target_scale is not None:
+    if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return found
     return replace(found, own_scale=_scale_of(found))
 
@@ -267,11 +267,13 @@ def _resized_shape(
 
 def _output(table: Table) -> Output:
     if table.labels is not None:
-        return Output("classes", (_number_of_classes(table),))
+        shape = (_number_of_classes(table),)
+        return Output("multi-label", shape) if np.ndim(table.labels) == 2 else Output("classification", shape)
     assert table.targets is not None
-    shape, space = np.shape(table.targets[0]), np.shape(table.samples[0])[1:]
-    # A field over the sample's own space has no axis of channels; other values are numbers.
-    return Output("values", (1, *shape) if shape == space or not shape else shape)
+    shape = np.shape(table.targets[0])
+    space = np.shape(table.samples[0])[1:]
+    # A field over the sample's own space (dense regression) has no axis of channels. Neither has a single number.
+    return Output("regression", (1, *shape) if shape == space or not shape else shape)
 
 
 def _number_of_classes(table: Table) -> int:

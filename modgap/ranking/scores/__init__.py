@@ -6,16 +6,16 @@ import pkgutil
 from collections.abc import Iterator
 
 from modgap.errors import unknown_name
-from modgap.ranking.score import CLASSES, SEVERAL, VALUES, Score
+from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
 
 __all__ = ["DEFAULTS", "score", "score_names", "usual_scores"]
 
-DEFAULTS = {CLASSES: "leep", SEVERAL: "discrepancy", VALUES: "discrepancy"}
+DEFAULTS = {CLASSIFICATION: "leep", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """By task, what sources are ranked by unless told otherwise.
 
 In the benchmark of choice (benchmarks/ranking.py, docs/ranking.md) LEEP's first choice was at most 3.3 points of error
-above the best on every target, with and without random weights among the sources; it is not defined for several labels
-and values.
+above the best on every target, with and without random weights among the sources; it is not defined for multi-label
+and regression targets.
 """
 ORDER = (
     "discrepancy", "discrepancy-ratio", "discrepancy-montecarlo", "leep", "nce", "n-leep", "logme", "h-score",
