@@ -17,6 +17,7 @@ from modgap.discrepancy.report import DiscrepancyReport, summary_row
 from modgap.discrepancy.result_folder import create_output_folder
 from modgap.figure_style import save
 from modgap.forward.logits import LogitsRequest
+from modgap.forward.sample_request import SampleRequest
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
 ESTIMATORS = ("montecarlo", "search")
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", default="demo", help="folder for the figure (default demo)")
     given = parser.parse_args()
     folder = create_output_folder(given.out)
-    request = LogitsRequest(limit=given.limit, input_size=given.input_size)
+    request = LogitsRequest(SampleRequest(limit=given.limit, input_size=given.input_size))
     series = []
     for source in SOURCES:
         series.append([])

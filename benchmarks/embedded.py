@@ -19,6 +19,7 @@ from modgap.cli.output import print_table
 from modgap.discrepancy import ESTIMATORS, Estimate
 from modgap.discrepancy.report import summary_row
 from modgap.forward.logits import LogitsRequest
+from modgap.forward.sample_request import SampleRequest
 
 TARGETS = ("digits", "mnist5k", "fashion-mnist", "basic-motions", "acsf1", "italy-power")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", help="also write the numbers to this JSON file")
     given = parser.parse_args()
     limit, size, null = (200, 64, 5) if given.quick else (1000, 128, 19)
-    request, rows, record = LogitsRequest(limit=limit, input_size=size), [], {}
+    request, rows, record = LogitsRequest(SampleRequest(limit=limit, input_size=size)), [], {}
     wins = {name: dict.fromkeys(("value", "ratio_to_null", "held-out"), 0) for name in ESTIMATORS}
     for target in TARGETS:
         pair = [measure_discrepancy(source, target, request=request, null=null) for source in SOURCES]

@@ -24,6 +24,7 @@ from choice.tables import print_agreement, print_truth
 from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, result_of, trials, work
 
 from modgap import __version__
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
@@ -86,7 +87,8 @@ def report(folder: Path, workers: int) -> None:
 
 def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
     """By score and source, the value on the training samples; the higher the better."""
-    request = RankRequest(scores=tuple(score_names()), resamples=0, split="train", limit=200, controls=False, raw=False)
+    samples = SampleRequest(split="train", limit=200)
+    request = RankRequest(scores=tuple(score_names()), resamples=0, samples=samples, controls=False, raw=False)
     found = rank(target, SOURCES, request, Backend("loky", workers))
     values: dict[str, dict[str, float | None]] = {}
     for name, table in found.tables.items():

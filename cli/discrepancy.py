@@ -1,9 +1,12 @@
 """`modgap discrepancy`."""
 
+from dataclasses import fields
+
 import click
 
 from modgap.cli.options import (
     CUSTOM_DATA_OPTIONS,
+    check_minimums,
     custom_data_from_options,
     custom_data_options,
     device_option,
@@ -11,16 +14,38 @@ from modgap.cli.options import (
     input_size_option,
     pseudo_classes_option,
     representation_option,
+    sample_request,
     split_option,
 )
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.forward.sample_request import SampleRequest
 
 __all__ = ["discrepancy"]
 
-LOGITS_EXCLUDE = (
-    "source", "target", "weights", "split", "limit", "input_size", "representation", "device",
-    "batch_size", "dtype", "head", "embedder", "pseudo_classes", "data_dir", *CUSTOM_DATA_OPTIONS,
-)  # fmt: skip
+SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
+SOURCE_OPTIONS = {"source", "target", "weights", "head", "embedder", "pseudo_classes", "data_dir", *CUSTOM_DATA_OPTIONS}
+"""Options that do not apply to --logits, because the logits are already computed."""
+MINIMUMS = {
+    "trials": 1,
+    "subsets": 0,
+    "restarts": 0,
+    "classes": 2,
+    "bound_seconds": 0,
+    "null": 0,
+    "bootstrap": 0,
+    "pseudo_classes": 2,
+    "threads": 1,
+}
+"""Smallest allowed values of the options that the request for samples does not check."""
+
+
+def _batch_size(ctx: click.Context, parameter: click.Parameter, text: str) -> int | None:
+    """Return the number, or None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
+    return int(text)
 
 
 @click.command()
@@ -83,7 +108,13 @@ LOGITS_EXCLUDE = (
 )  # fmt: skip
 @pseudo_classes_option
 @device_option
-@click.option("--batch-size", default="auto", show_default=True, help="Samples at a time through the source.")
+@click.option(
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    callback=_batch_size,
+    help="Samples at a time through the source.",
+)
 @dtype_option
 @click.option("--threads", type=int, help="Threads of the estimators; all cores if absent. Changes no result.")
 @click.option("--out", metavar="DIR", help="Write result.json and figures there.")
@@ -102,10 +133,11 @@ def discrepancy(ctx: click.Context, **given) -> None:
     from modgap.discrepancy.report import to_json
 
     _check(ctx, given)
+    samples = sample_request(given)
     log_to_stderr(given["quiet"])
     folder = _folder(given["out"])
     with progress_bars(given["quiet"]) as progress:
-        report = _measure(given, progress)
+        report = _measure(given, samples, progress)
     if folder:
         from modgap.discrepancy.result_folder import write_folder
 
@@ -129,18 +161,11 @@ def _check(ctx: click.Context, given: dict) -> None:
     """Refuse what is out of range or would be ignored, before anything is loaded."""
     typed = {name for name in given if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if given["logits"]:
-        for name in LOGITS_EXCLUDE:
-            if name in typed:
-                raise UsageError(f"--{name.replace('_', '-')} does not apply to --logits, which are already computed")
+        for name in sorted(typed & (SAMPLE_OPTIONS | SOURCE_OPTIONS)):
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to --logits, which are already computed")
     elif not given["source"] or not given["target"]:
         raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
-    ones, zeros = ("trials", "limit", "input_size", "threads"), ("subsets", "restarts", "bound_seconds", "null")
-    least = (
-        {"classes": 2, "pseudo_classes": 2} | dict.fromkeys(ones, 1) | dict.fromkeys((*zeros, "bootstrap", "seed"), 0)
-    )
-    for name, lowest in least.items():
-        if given[name] is not None and not given[name] >= lowest:
-            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    check_minimums(given, MINIMUMS)
     for option, needed in (("subsets", "assignment"), ("restarts", "search")):
         if option in typed and given["estimator"] not in ("all", needed):
             raise UsageError(f"--{option} applies to --estimator {needed}, not to {given['estimator']}")
@@ -148,11 +173,9 @@ def _check(ctx: click.Context, given: dict) -> None:
         raise UsageError("--temperature applies to --measure other than zero-one")
     if not given["temperature"] > 0:
         raise UsageError(f"expected --temperature above 0, got {given['temperature']}")
-    if given["batch_size"] != "auto" and not (given["batch_size"].isdigit() and int(given["batch_size"]) > 0):
-        raise UsageError(f"expected --batch-size auto or a positive number, got {given['batch_size']!r}")
 
 
-def _measure(given: dict, progress):
+def _measure(given: dict, samples: SampleRequest, progress):
     from pathlib import Path
 
     from modgap.api import measure_discrepancy, measure_logits_file
@@ -166,9 +189,7 @@ def _measure(given: dict, progress):
         counted["estimators"] = [given["estimator"]]
     if given["logits"]:
         return measure_logits_file(given["logits"], progress=progress, **counted)
-    asked = ("split", "limit", "seed", "input_size", "representation", "dtype", "device", "head")
-    batch = None if given["batch_size"] == "auto" else int(given["batch_size"])
-    request = LogitsRequest(**{name: given[name] for name in asked}, batch_size=batch, compared=given["classes"])
+    request = LogitsRequest(samples, head=given["head"], compared=given["classes"])
     return measure_discrepancy(
         given["source"],
         given["target"],

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from modgap.cli.options import device_option, dtype_option, input_size_option
+from modgap.cli.options import check_minimums, device_option, dtype_option, input_size_option, sample_request
 from modgap.errors import UsageError
 
 __all__ = ["distortion"]
@@ -72,8 +72,9 @@ def distortion(**given) -> None:
 
     _check(given)
     log_to_stderr(given["quiet"])
+    request = _request(given)
     folder = create_output_folder(given["out"]) if given["out"] else None
-    request, began = _request(given), time.perf_counter()
+    began = time.perf_counter()
     with progress_bars(given["quiet"]) as progress:
         found = read(
             given["source"], given["surrogates"], _folders(given["runs"]), request,
@@ -92,10 +93,7 @@ def distortion(**given) -> None:
 
 
 def _check(given: dict) -> None:
-    least = {"limit": 20, "input_size": 1, "batch_size": 1, "threads": 1, "seed": 0}
-    for name, lowest in least.items():
-        if given[name] is not None and given[name] < lowest:
-            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    check_minimums(given, {"limit": 20, "threads": 1})
 
 
 def _request(given: dict):
@@ -103,17 +101,15 @@ def _request(given: dict):
     from modgap.distortion.measurement import DistortionRequest
 
     return DistortionRequest(
-        features=FeatureRequest(
-            layers=given["layers"], normalized=given["normalized"], input_size=given["input_size"],
-            dtype=given["dtype"], device=given["device"], batch_size=given["batch_size"],
-        ),
+        features=FeatureRequest(sample_request(given), layers=given["layers"], normalized=given["normalized"]),
         probes=tuple(dict.fromkeys(given["probes"])),
         similarities=tuple(dict.fromkeys(given["similarities"])),
         epochs=_epochs(given["epochs"]),
-        split=given["split"], limit=given["limit"], few_shot=given["few_shot"],
-        maps=given["maps"], perplexity=given["perplexity"],
-        seed=given["seed"], threads=given["threads"],
-    )  # fmt: skip
+        few_shot=given["few_shot"],
+        maps=given["maps"],
+        perplexity=given["perplexity"],
+        threads=given["threads"],
+    )
 
 
 def _epochs(text: str):

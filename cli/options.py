@@ -1,15 +1,20 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from modgap.errors import check_minimum
+from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
     from modgap.targets import CustomData
 
 __all__ = [
     "CUSTOM_DATA_OPTIONS",
+    "check_minimums",
     "custom_data_from_options",
     "custom_data_options",
     "device_option",
@@ -17,6 +22,7 @@ __all__ = [
     "input_size_option",
     "pseudo_classes_option",
     "representation_option",
+    "sample_request",
     "split_option",
 ]  # fmt: skip
 
@@ -69,3 +75,29 @@ def custom_data_from_options(given: dict[str, Any]) -> "CustomData":
     from modgap.targets import CustomData
 
     return CustomData(**{name: given[name] for name in CUSTOM_DATA_OPTIONS})
+
+
+def sample_request(values: Mapping[str, Any]) -> SampleRequest:
+    """Build the request for samples from a command's option values.
+
+    Options that the command does not have keep their defaults.
+
+    Raises:
+        UsageError: When a value is out of range.
+    """
+    names = [field.name for field in fields(SampleRequest)]
+    return SampleRequest(**{name: values[name] for name in names if name in values})
+
+
+def check_minimums(values: Mapping[str, Any], minimums: Mapping[str, float]) -> None:
+    """Raise if an option's value is below its minimum.
+
+    Args:
+        values: A command's option values by parameter name.
+        minimums: The smallest allowed value of each option that is checked.
+
+    Raises:
+        UsageError: When a value is too small.
+    """
+    for name, minimum in minimums.items():
+        check_minimum(f"--{name.replace('_', '-')}", values[name], minimum)

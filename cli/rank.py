@@ -3,12 +3,14 @@
 import click
 
 from modgap.cli.options import (
+    check_minimums,
     custom_data_from_options,
     custom_data_options,
     dtype_option,
     input_size_option,
     pseudo_classes_option,
     representation_option,
+    sample_request,
     split_option,
 )
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
@@ -87,12 +89,13 @@ def rank(**given) -> int:
     from modgap.ranking.source_patterns import named_sources
 
     _check(given)
+    request = _request(given)
     log_to_stderr(given["quiet"])
     sources = named_sources(given["given_sources"])
     folder = create_output_folder(given["out"]) if given["out"] else None
     with progress_bars(given["quiet"]) as progress:
         found = ranked(
-            given["target"], sources, _request(given), _backend(given),
+            given["target"], sources, request, _backend(given),
             custom_data=custom_data_from_options(given), data_dir=_data_dir(given),
             pseudo_classes=given["pseudo_classes"], progress=progress,
         )  # fmt: skip
@@ -109,10 +112,7 @@ def rank(**given) -> int:
 
 
 def _check(given: dict) -> None:
-    least = {"resamples": 0, "limit": 0, "seed": 0, "input_size": 1, "batch_size": 1, "jobs": 1, "pseudo_classes": 2}
-    for name, lowest in least.items():
-        if given[name] is not None and given[name] < lowest:
-            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    check_minimums(given, {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2})
     if 0 < given["resamples"] < LEAST_RESAMPLES:
         raise UsageError(
             f"expected --resamples of at least {LEAST_RESAMPLES}, or 0 for no intervals, got {given['resamples']}; "
@@ -135,11 +135,16 @@ def _request(given: dict):
     from modgap.ranking.types import RankRequest
 
     scores = tuple(score_names()) if "all" in given["scores"] else given["scores"]
-    same = ("by", "resamples", "split", "seed", "input_size", "representation", "dtype", "device", "batch_size", "head")
     return RankRequest(
-        **{name: given[name] for name in same}, scores=scores, limit=given["limit"] or None,
-        controls=not given["no_controls"], raw=not given["no_raw"], details=bool(given["out"]),
-    )  # fmt: skip
+        scores=scores,
+        by=given["by"],
+        resamples=given["resamples"],
+        samples=sample_request({**given, "limit": given["limit"] or None}),
+        head=given["head"],
+        controls=not given["no_controls"],
+        raw=not given["no_raw"],
+        details=bool(given["out"]),
+    )
 
 
 def _backend(given: dict):

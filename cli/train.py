@@ -2,7 +2,13 @@
 
 import click
 
-from modgap.cli.options import custom_data_from_options, custom_data_options, device_option, input_size_option
+from modgap.cli.options import (
+    custom_data_from_options,
+    custom_data_options,
+    device_option,
+    input_size_option,
+    sample_request,
+)
 from modgap.errors import UsageError
 
 __all__ = ["train"]
@@ -40,26 +46,29 @@ def train(**given) -> None:
     """
     from modgap.cli.output import log_to_stderr, progress_bars
 
-    for name, lowest in (("limit", 1), ("input_size", 1), ("seed", 0)):
-        if given[name] is not None and given[name] < lowest:
-            raise UsageError(f"expected --{name.replace('_', '-')} of at least {lowest}, got {given[name]}")
+    samples = sample_request(given)
     if given["seed"] >= 1 << 62:
         raise UsageError(f"expected --seed below 2**62, got {given['seed']}")
     log_to_stderr(given["quiet"])
     with progress_bars(given["quiet"] or not _leads()) as progress:
-        run = _trained(given, progress)
+        run = _trained(given, samples, progress)
     if _leads():
         _print(run, given["as_json"])
 
 
-def _trained(given: dict, progress):
+def _trained(given: dict, samples, progress):
     from pathlib import Path
 
     from modgap.transfer.train import TrainRequest, train
 
-    same = ("method", "source", "target", "overrides", "protocol", "seed", "limit", "input_size", "device", "weights")
     request = TrainRequest(
-        **{name: given[name] for name in same},
+        method=given["method"],
+        source=given["source"],
+        target=given["target"],
+        overrides=given["overrides"],
+        protocol=given["protocol"],
+        samples=samples,
+        weights=given["weights"],
         custom_data=custom_data_from_options(given),
         data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
     )

@@ -59,9 +59,9 @@ def measure_discrepancy(
 def _embedder(folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest):
     from modgap.transfer.adapted_embedder import run_embedder
 
-    if request.representation:
+    if request.samples.representation:
         raise UsageError("--representation applies to the source's own embedder, not to that of a run")
-    return run_embedder(folder, source, handle, target, data, input_size=request.input_size)
+    return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
 
 
 def measure_logits_file(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:

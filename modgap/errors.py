@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CUSTOM_DATA_FORMATS", "InputError", "UsageError", "first_line", "unknown_name"]
+__all__ = ["CUSTOM_DATA_FORMATS", "InputError", "UsageError", "check_minimum", "first_line", "unknown_name"]
 
 CUSTOM_DATA_FORMATS = (
     "a .toml manifest, an .npz, .safetensors, .h5, .csv or .tsv file, a folder with x.npy and y.npy, "
@@ -35,6 +35,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> 
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     way_out = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
     return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
+
+
+def check_minimum(option: str, value: float | None, minimum: float) -> None:
+    """Raise if an option's value is below its minimum; None stands for an absent option and passes.
+
+    Args:
+        option: The option as the user types it, for instance `--limit`.
+        value: The option's value.
+        minimum: The smallest value allowed.
+
+    Raises:
+        UsageError: When the value is smaller, or not a number.
+    """
+    if value is not None and not value >= minimum:
+        raise UsageError(f"{option} is {value}, but it must be at least {minimum}.")
 
 
 def first_line(error: BaseException) -> str:

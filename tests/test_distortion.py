@@ -14,6 +14,7 @@ from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, feat
 from modgap.distortion.measurement import DistortionRequest, distortion
 from modgap.distortion.report import grid_cells, layer_grid, reading_rows, to_json
 from modgap.errors import InputError, UsageError
+from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.transfer.adapted_encoder import adapted_encoder, surrogate_features
 from modgap.transfer.run_folder import open_run
@@ -23,7 +24,7 @@ from tests.test_cli import refused, strict
 from tests.training import run, surrogate_file, target_file
 
 VIT = "random:timm:test_vit"
-BOTH = FeatureRequest(layers=("blocks", OUTPUT), input_size=32)
+BOTH = FeatureRequest(SampleRequest(limit=5000, input_size=32), layers=("blocks", OUTPUT))
 
 
 @pytest.fixture(scope="module", name="made")
@@ -276,7 +277,7 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
         (["--epochs", "x"], 2, "expected --epochs chosen, all, or numbers"),
         (["--run", "/nowhere-at-all/*"], 2, "expected folders of runs at /nowhere-at-all/*, found none"),
         (["--run", "/nowhere-at-all"], 1, "expected a folder that modgap train wrote"),
-        (["--limit", "3"], 2, "expected --limit of at least 20"),
+        (["--limit", "3"], 2, "--limit is 3, but it must be at least 20."),
         (["--layer", "blocks.77"], 2, "unknown layer of the encoder 'blocks.77'"),
         (["--maps", "--perplexity", "0"], 2, "perplexity"),
     ],

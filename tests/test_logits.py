@@ -9,12 +9,13 @@ from PIL import Image
 from modgap.errors import InputError, UsageError
 from modgap.forward import source_pass
 from modgap.forward.logits import LogitsRequest, logits_from_file, source_logits
+from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage import cache
 from modgap.targets import open_target
 
 SMALL = "random:timm:mobilenetv3_small_050"
-AT_64 = LogitsRequest(input_size=64, device="cpu")
+AT_64 = LogitsRequest(SampleRequest(input_size=64, device="cpu"))
 
 
 def naive_logits(source_name, target_name, size):
@@ -51,7 +52,7 @@ def test_second_time_comes_from_the_cache_with_the_same_bits(small_images):
 
 def test_anything_that_decides_the_logits_makes_another_entry(small_images, tmp_path):
     def run(**changes):
-        request = LogitsRequest(**{"input_size": 64, "device": "cpu", **changes})
+        request = LogitsRequest(SampleRequest(**{"input_size": 64, "device": "cpu", **changes}))
         return source_logits(open_source(SMALL), open_target(str(small_images)), request)
 
     run()
@@ -133,7 +134,7 @@ def test_images_of_many_sizes_in_one_batch(tmp_path):
 def test_only_the_named_split_is_used(small_images):
     sizes = [
         len(source_logits(open_source(SMALL), open_target(str(small_images)),
-                          LogitsRequest(split=split, input_size=32)).labels)
+                          LogitsRequest(SampleRequest(split=split, input_size=32))).labels)
         for split in ("train", "val", "test", "all")
     ]  # fmt: skip
     train, val, test, everything = sizes
@@ -174,7 +175,7 @@ def test_own_logits_file(own_logits, tmp_path):
 def test_cuda_gives_the_same_logits(small_images):
     on_cpu = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64).logits
     cache.prune(cache.entries())
-    request = LogitsRequest(input_size=64, device="cuda")
+    request = LogitsRequest(SampleRequest(input_size=64, device="cuda"))
     on_cuda = source_logits(open_source(SMALL), open_target(str(small_images)), request)
     assert on_cuda.provenance["device"] == "cuda"
     np.testing.assert_allclose(on_cuda.logits, on_cpu, rtol=1e-3, atol=1e-3)
@@ -206,7 +207,7 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
     save_file(model.state_dict(), tmp_path / "bare.safetensors")
     handle = open_source("timm:mobilenetv3_small_050", weights=str(tmp_path / "bare.safetensors"))
     pair = open_target(str(surrogate))
-    request = LogitsRequest(input_size=64, device="cpu", head=f"probe:{surrogate}", compared=2)
+    request = LogitsRequest(SampleRequest(input_size=64, device="cpu"), head=f"probe:{surrogate}", compared=2)
     held = source_logits(handle, pair, request)
     # It does not judge the samples that it was fitted on.
     seen = int((pair.read().splits == 0).sum())
@@ -216,7 +217,7 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
     head = held.provenance["head"]
     assert (head["surrogate"], head["test_error"]) == ("surrogate", 0.0)
     with pytest.raises(UsageError, match="would judge itself; use --split test"):
-        source_logits(handle, pair, dataclasses.replace(request, split="train"))
+        source_logits(handle, pair, dataclasses.replace(request, samples=SampleRequest(split="train", device="cpu")))
     # The head is the probe itself: on its own surrogate it predicts the classes it was fitted to.
     assert (held.logits.argmax(axis=1) == held.labels).mean() > 0.95
     assert source_logits(handle, pair, request).cached
@@ -293,5 +294,7 @@ def test_a_choice_of_samples_must_keep_all_classes(tmp_path):
             Image.new("RGB", (9, 9), (ord(kind), 0, 0)).save(tmp_path / "own" / split / kind / "x.png")
     with pytest.raises(InputError, match=r"none of 1 of them \(c\); use --split all"):
         source_logits(
-            open_source(SMALL), open_target(str(tmp_path / "own")), LogitsRequest(split="test", input_size=32)
+            open_source(SMALL),
+            open_target(str(tmp_path / "own")),
+            LogitsRequest(SampleRequest(split="test", input_size=32)),
         )

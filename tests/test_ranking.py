@@ -15,6 +15,7 @@ from scipy import stats
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
 from modgap.ranking.extraction import evidence_of, extract
@@ -36,7 +37,7 @@ from tests.test_cli import refused, strict
 
 VIT, CNN = "random:timm:test_vit", "random:timm:test_resnet"
 CHEAP = ("leep", "nce", "knn", "size")
-SMALL = RankRequest(scores=CHEAP, resamples=4, input_size=32)
+SMALL = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32))
 
 
 def counted(found):
@@ -153,15 +154,15 @@ def test_equal_scores_share_a_rank_and_are_not_told_apart():
 
 
 def test_logits_are_those_of_the_discrepancy_and_features_their_tokens_mean(small_images):
-    target, request = open_target(str(small_images)), LogitsRequest(input_size=32, batch_size=16)
-    found = extract(VIT, target, LogitsRequest(input_size=32, batch_size=16, head="auto"))
+    target, request = open_target(str(small_images)), LogitsRequest(SampleRequest(input_size=32, batch_size=16))
+    found = extract(VIT, target, LogitsRequest(SampleRequest(input_size=32, batch_size=16), head="auto"))
     evidence = evidence_of(found.key)
     plain = source_logits(open_source(VIT), target, request)
     np.testing.assert_allclose(evidence.logits, plain.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(evidence.labels, plain.labels)
     assert evidence.features.shape == (60, found.facts["width"])
     assert found.facts["parameters"] == sum(p.numel() for p in open_source(VIT).load(32).model.parameters())
-    assert extract(VIT, target, LogitsRequest(input_size=32, batch_size=16, head="auto")).cached
+    assert extract(VIT, target, LogitsRequest(SampleRequest(input_size=32, batch_size=16), head="auto")).cached
 
 
 # Jobs and backends
@@ -220,7 +221,7 @@ def test_unknown_backends_are_refused():
 
 
 def test_jobs_are_done_once_and_failures_are_told(small_images, own_cache):
-    request = RankRequest(scores=CHEAP, resamples=4, input_size=32, controls=False)
+    request = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32), controls=False)
     first = rank(str(small_images), [VIT], request, Backend("serial"))
     again = rank(str(small_images), [VIT], request, Backend("serial"))
     assert first.jobs["features"] == (2, 0)
@@ -235,10 +236,16 @@ def test_jobs_are_done_once_and_failures_are_told(small_images, own_cache):
 
 
 def test_sources_in_hand_are_compared_as_the_command_compares_them(small_images, own_cache):
-    request = RankRequest(scores=("knn",), by="knn", resamples=10, input_size=32, controls=False, raw=False)
+    request = RankRequest(
+        scores=("knn",), by="knn", resamples=10, samples=SampleRequest(input_size=32), controls=False, raw=False
+    )
     found = rank(str(small_images), [VIT, CNN], request, Backend("serial")).tables["knn"].all
     passes = {
-        name: extract(name, open_target(str(small_images)), LogitsRequest(input_size=32, batch_size=16, head="auto"))
+        name: extract(
+            name,
+            open_target(str(small_images)),
+            LogitsRequest(SampleRequest(input_size=32, batch_size=16), head="auto"),
+        )
         for name in (VIT, CNN)
     }
     by_hand = compare("knn", {name: evidence_of(one.key) for name, one in passes.items()}, resamples=10)
@@ -408,7 +415,7 @@ def ranking_of_two(tmp_path_factory):
     np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODGAP_CACHE", str(folder / "cache"))
-        request = RankRequest(resamples=6, input_size=32, details=True)
+        request = RankRequest(resamples=6, samples=SampleRequest(input_size=32), details=True)
         return rank(str(folder / "small.npz"), [VIT.removeprefix("random:"), VIT, CNN], request, Backend("serial"))
 
 
@@ -554,7 +561,7 @@ def test_exit_code_says_that_a_source_failed(modgap, small_images):
         (["--resamples", "1"], "expected --resamples of at least 10, or 0"),
         (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
         (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
-        (["--limit", "-1"], "expected --limit of at least 0"),
+        (["--limit", "-1"], "--limit is -1, but it must be at least 0."),
     ],
 )
 def test_wrong_usage_is_refused_in_a_line(modgap, small_images, options, told):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from modgap.api import measure_discrepancy
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest
+from modgap.forward.sample_request import SampleRequest
 from modgap.targets import CustomData
 from modgap.transfer.methods import method_names
 from modgap.transfer.run_folder import open_run
@@ -114,7 +115,7 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--set", "stage2.epochs=many"], 2, "stage2.epochs: Input should be a valid integer"),
         (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
-        (["--seed", "-1"], 2, "expected --seed of at least 0, got -1"),
+        (["--seed", "-1"], 2, "--seed is -1, but it must be at least 0."),
         (["--seed", "9" * 30], 2, "expected --seed below 2**62"),
         (["--target", "TEXTS"], 2, "to train on, got texts"),
         (["--protocol", "mine"], 2, "'mine' is not one of"),
@@ -224,7 +225,7 @@ def embedded(modgap, data, run_folder, *more):
 
 def after(data, folder, **options):
     """The same in this process."""
-    request = LogitsRequest(input_size=options.pop("input_size", 32))
+    request = LogitsRequest(SampleRequest(input_size=options.pop("input_size", 32)))
     source, target = options.pop("source", VIT), options.pop("target", str(data[0]))
     return measure_discrepancy(source, target, request=request, embedder=folder, **QUICK, **options)
 

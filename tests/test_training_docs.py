@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.transfer.methods import method, method_names
 from modgap.transfer.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import SETTINGS
@@ -63,7 +64,7 @@ def test_example_in_python_is_a_request():
     made: dict = {}
     exec(
         re.search(r"TrainRequest\(.*?\)(?=, Path)", code)[0].join(("found = ", "")),
-        {"TrainRequest": TrainRequest},
+        {"TrainRequest": TrainRequest, "samples": SampleRequest(limit=500)},
         made,
     )
     assert made["found"].overrides == ("stage1.alpha=0.1",)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.models import Output, target_model
 from modgap.targets import CustomData
 from modgap.transfer.gradients import OuterLoss
@@ -53,7 +54,8 @@ def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Pat
     how = options.pop("resume", False)
     if Path(target).name.endswith("-series.npz"):
         options["custom_data"] = CustomData(kind="series")
-    return train(TrainRequest(name, source, str(target), given, **options), folder, resume=how)
+    samples = SampleRequest(**{name: options.pop(name) for name in ("limit", "seed", "input_size") if name in options})
+    return train(TrainRequest(name, source, str(target), given, samples=samples, **options), folder, resume=how)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

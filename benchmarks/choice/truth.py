@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.source_patterns import with_size
 from modgap.transfer.train import TrainRequest, train
 
@@ -56,9 +57,8 @@ def work(trial: Trial, folder: Path, runs: Path) -> dict:
     torch.set_num_threads(1)
     began = time.perf_counter()
     source, size = with_size(trial.source)
-    request = TrainRequest(
-        "finetune", source, trial.target, trial.settings, seed=trial.seed, limit=trial.limit, input_size=size
-    )
+    samples = SampleRequest(limit=trial.limit, seed=trial.seed, input_size=size)
+    request = TrainRequest("finetune", source, trial.target, trial.settings, samples=samples)
     run = train(request, runs / trial.name, resume=True)
     found = {
         "trial": asdict(trial), "test": run.record["result"]["test"], "metric": run.record["result"]["metric"],

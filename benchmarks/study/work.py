@@ -9,6 +9,7 @@ import torch
 from modgap.api import measure_discrepancy
 from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
+from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.transfer.adapted_encoder import adapted_encoder, linear_probe_error, surrogate_features
 from modgap.transfer.methods import method
@@ -46,8 +47,8 @@ def work(job: Job, folder: Path, runs: Path) -> dict:
 
 def _request(job: Job) -> TrainRequest:
     settings = (*job.settings, f"stage1.surrogate={job.surrogate}", f"stage1.surrogate_split={job.split}")
-    size = SIZES.get(job.source)
-    return TrainRequest(job.method, job.source, job.target, settings, seed=job.seed, limit=job.limit, input_size=size)
+    samples = SampleRequest(limit=job.limit, seed=job.seed, input_size=SIZES.get(job.source))
+    return TrainRequest(job.method, job.source, job.target, settings, samples=samples)
 
 
 def _told(run: Run) -> dict:
@@ -90,7 +91,7 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     if run is not None and not method(job.method).trains_embedder_first:
         return None
     head, size = HEADS.get(job.source, "own"), SIZES.get(job.source)
-    request = LogitsRequest(split="test", head=head, input_size=size, limit=1000)
+    request = LogitsRequest(SampleRequest(split="test", limit=1000, input_size=size), head=head)
     try:
         found = measure_discrepancy(
             job.source, job.target, embedder=run and run.folder, request=request, trials=10_000

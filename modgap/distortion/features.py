@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modgap import __version__
 from modgap.distortion.encoders import Encoder
 from modgap.errors import unknown_name
+from modgap.forward.sample_request import SampleRequest
 from modgap.forward.source_pass import choose_device, logit_batches
 from modgap.progress import Progress
 from modgap.sources import Parts, Source
@@ -34,20 +35,18 @@ class FeatureRequest:
     """Which features are wanted, and how to compute them.
 
     Attributes:
+        samples: Which samples of a surrogate, at what size, on what device. Its `representation` does not apply.
         layers: Modules of the encoder by name, wildcards allowed; `output` for its output.
         normalized: Whether each sample's features are divided by their Euclidean norm.
-        input_size: Height and width of the source's input in pixels; None for its own.
-        dtype: float32, or bfloat16 or float16 for mixed precision.
-        device: auto, cpu, cuda or mps.
-        batch_size: Samples at a time; None finds it.
     """
 
+    samples: SampleRequest = field(default_factory=SampleRequest)
     layers: tuple[str, ...] = (OUTPUT,)
     normalized: bool = False
-    input_size: int | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if a field of the samples is set that does not apply."""
+        self.samples.refuse_changes("representation", purpose="features of surrogates")
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def features(
     names = layer_names(parts.encoder, request.layers)
     wanted = {
         "source": dict(fingerprint), **encoder.fingerprint(), "surrogate": surrogate.provenance, "layers": names,
-        "input_size": request.input_size, "dtype": request.dtype, "modgap": __version__,
+        "input_size": request.samples.input_size, "dtype": request.samples.dtype, "modgap": __version__,
     }  # fmt: skip
     path = entry_path("features", key_of(wanted))
     entry = sound_entry(path)
@@ -198,8 +197,8 @@ def _computed(
     as_pieces: Any = surrogate
     found = []
     for batch in logit_batches(
-        bare, surrogate.samples, np.arange(len(surrogate)), as_pieces, device=choose_device(request.device),
-        batch_size=request.batch_size, dtype=request.dtype,
+        bare, surrogate.samples, np.arange(len(surrogate)), as_pieces, device=choose_device(request.samples.device),
+        batch_size=request.samples.batch_size, dtype=request.samples.dtype,
     ):  # fmt: skip
         found.append(batch)
         if progress:

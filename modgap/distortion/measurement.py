@@ -1,7 +1,7 @@
 """What runs did to a source's knowledge: probes and similarity of their encoders on surrogates (MoNA, section 2.2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from modgap.distortion.similarity import SimilarityResult, similarity
 from modgap.distortion.statistics import PairedDifference, paired_difference
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
 from modgap.errors import UsageError
+from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import Source, SourceHandle, open_source
 from modgap.targets.readers.bio import OUTSIDE
@@ -27,35 +28,39 @@ DIVISION_SEED = 0
 """Of the samples that probes are fitted on: one for all, so that encoders are compared on the same test samples."""
 
 
+DEFAULT_FEATURES = FeatureRequest(SampleRequest(limit=5000))
+
+
 @dataclass(frozen=True)
 class DistortionRequest:
     """What is to be read off the encoders, and how.
 
     Attributes:
-        features: Layers, precision, device.
+        features: Layers to read, and which samples of a surrogate, at what size, on what device. The split None stands
+            for the split that the source was not trained on where modgap knows it, and for the training split
+            otherwise.
         probes: Names of the probes; the first is the one that encoders are compared by.
         similarities: Names of the measures of similarity to the untouched encoder.
         epochs: Which weights of each run.
-        split: Of the surrogates; None for the source's own choice, else the training split.
-        limit: At most so many samples of a surrogate.
         few_shot: Whether to draw the curve of the first probe's error by training samples a class.
         maps: Whether to make a t-SNE map of each encoder.
         perplexity: Of the maps.
-        seed: Of probes, intervals and maps.
         threads: For the maps; changes no result.
     """
 
-    features: FeatureRequest = field(default_factory=FeatureRequest)
+    features: FeatureRequest = DEFAULT_FEATURES
     probes: tuple[str, ...] = ("linear",)
     similarities: tuple[str, ...] = ("linear_cka", "procrustes", "knn_overlap")
     epochs: Epochs = "chosen"
-    split: str | None = None
-    limit: int | None = 5000
     few_shot: bool = False
     maps: bool = False
     perplexity: float = 30
-    seed: int = 0
     threads: int = 1
+
+    @property
+    def samples(self) -> SampleRequest:
+        """Samples of a surrogate; their seed is also that of probes, intervals and maps."""
+        return self.features.samples
 
 
 @dataclass(frozen=True)
@@ -157,19 +162,19 @@ class _Loaded:
     def __init__(self, name: str, handle: SourceHandle, request: DistortionRequest, encoders: list[Encoder]):
         self.name, self.handle, self.encoders = name, handle, encoders
         self.fingerprint = handle.fingerprint()
-        self.source: Source = handle.load(request.features.input_size, head=False)
+        self.source: Source = handle.load(request.samples.input_size, head=False)
 
 
 def _read(
     name: str, loaded: Sequence[_Loaded], request: DistortionRequest, progress: Progress | None
 ) -> SurrogateReadings:
-    split = request.split or _own_split(name, loaded[0].handle)
+    split = request.samples.split or _own_split(name, loaded[0].handle)
     readings: list[Reading] = []
     points: dict[str, np.ndarray] = {}
     first: dict[str, np.ndarray] | None = None
     base: Surrogate | None = None
     for each in loaded:
-        surrogate = open_surrogate(name, each.source, split=split, half=1, limit=request.limit)
+        surrogate = open_surrogate(name, each.source, split=split, half=1, limit=request.samples.limit)
         base = base or surrogate
         if not np.array_equal(base.labels, surrogate.labels):
             raise UsageError(f"{each.name} takes other samples of {name} than {loaded[0].name}; read it by itself")
@@ -184,7 +189,7 @@ def _read(
     assert base is not None
     if request.maps:
         maps = tsne_maps(
-            points, base.labels, perplexity=request.perplexity, seed=request.seed, threads=request.threads
+            points, base.labels, perplexity=request.perplexity, seed=request.samples.seed, threads=request.threads
         )  # fmt: skip
         readings = [replace(reading, map=one) for reading, one in zip(readings, maps.values(), strict=True)]
     test = _test_samples(base)
@@ -227,7 +232,7 @@ def _reading(
     probes = {
         name: probe(
             name, last[~test], surrogate.labels[~test], last[test], surrogate.labels[test],
-            seed=request.seed, groups=groups, outside=outside,
+            seed=request.samples.seed, groups=groups, outside=outside,
         )
         for name in request.probes
     }  # fmt: skip
@@ -235,12 +240,12 @@ def _reading(
     if request.few_shot:
         curve = few_shot_curve(
             request.probes[0], last[~test], surrogate.labels[~test], last[test], surrogate.labels[test],
-            seed=request.seed,
+            seed=request.samples.seed,
         )  # fmt: skip
     if not before:
         return Reading(encoder, source, probes, None, {}, curve)
     own = next(iter(probes.values())).wrong
-    difference = paired_difference(own, next(iter(before[0].probes.values())).wrong, groups, seed=request.seed)
+    difference = paired_difference(own, next(iter(before[0].probes.values())).wrong, groups, seed=request.samples.seed)
     alike = {
         measure: {layer: similarity(measure, found[layer], first[layer]) for layer in found if layer in first}
         for measure in request.similarities

@@ -62,14 +62,15 @@ def source_logits(
         InputError: When the data, the weights or the labels cannot be used.
     """
     began = time.perf_counter()
+    samples = request.samples
     wanted = {
         "source": handle.fingerprint(),
         "target": target.fingerprint,
-        "split": request.split,
-        "limit": [request.limit, request.seed] if request.limit else None,
-        "input_size": request.input_size,
-        "representation": request.representation,
-        "dtype": request.dtype,
+        "split": samples.split or "all",
+        "limit": [samples.limit, samples.seed] if samples.limit else None,
+        "input_size": samples.input_size,
+        "representation": samples.representation,
+        "dtype": samples.dtype,
         # Entries of a time when a head judged the samples it was fitted on are not this.
         "head": {**surrogate_of(request).fingerprint, "judged": "unfitted"} if request.head != "own" else "own",
         "embedder": embedder.fingerprint if embedder else "native",

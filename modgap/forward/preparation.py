@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
+from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
@@ -26,31 +27,17 @@ log = logging.getLogger("modgap")
 
 @dataclass(frozen=True)
 class LogitsRequest:
-    """Which logits are wanted, and how to compute them.
+    """Which logits to compute, and how.
 
     Attributes:
-        split: `all`, or one of train, val and test.
-        limit: A stratified choice of so many samples; None for all.
-        seed: Seed of that choice.
-        input_size: Height and width of the source's input in pixels; None for its own.
-        representation: How series become images; None for the manifest's way.
-        dtype: float32, or bfloat16 or float16 for mixed precision.
-        device: auto, cpu, cuda or mps. Not part of what is asked for: devices differ by rounding only.
-        batch_size: Samples at a time; None finds it.
-        head: `own`, or `probe:SURROGATE` for a linear probe fitted on that target, whose training samples are not
-            judged by it; `none` for features alone.
-        compared: Target classes that will be compared at a time; None for all. More classes than the
-            source has are refused before the model runs, unless fewer are compared.
+        samples: Which samples, at what size, on what device.
+        head: `own` for the source's head; `probe:SURROGATE` for a linear probe fitted on that labeled data, whose
+            training samples are then left out; `none` for features alone.
+        compared: Number of target classes that are compared at a time; None for all. More classes than the source
+            has raise an error before the model runs, unless fewer are compared at a time.
     """
 
-    split: str = "all"
-    limit: int | None = None
-    seed: int = 0
-    input_size: int | None = None
-    representation: str | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    batch_size: int | None = None
+    samples: SampleRequest = field(default_factory=SampleRequest)
     head: str = "own"
     compared: int | None = None
 
@@ -105,9 +92,14 @@ class Prepared:
         from modgap.forward.source_pass import logit_batches
 
         return logit_batches(
-            self.source, self.samples, self.rows, self.embedding, device=self.device, batch_size=request.batch_size,
-            dtype=request.dtype,
-        )  # fmt: skip
+            self.source,
+            self.samples,
+            self.rows,
+            self.embedding,
+            device=self.device,
+            batch_size=request.samples.batch_size,
+            dtype=request.samples.dtype,
+        )
 
 
 def prepare(
@@ -128,11 +120,11 @@ def prepare(
     """
     from modgap.forward.source_pass import choose_device
 
-    device = choose_device(request.device)
+    device = choose_device(request.samples.device)
     table, rows, labels, groups = chosen_samples(target, request, embedder)
-    source = handle.load(request.input_size, head=request.head == "own")
+    source = handle.load(request.samples.input_size, head=request.head == "own")
     if embedder is None:
-        embedding = native_embedding(target.manifest.input, table, source.input, request.representation)
+        embedding = native_embedding(target.manifest.input, table, source.input, request.samples.representation)
     source, head = _with_head(source, request, device)
     if embedder is not None:
         source, embedding = embedder.adapt(source), embedder.embedding(table)
@@ -173,7 +165,7 @@ def _with_head(source: Source, request: LogitsRequest, device: "torch.device") -
     from modgap.forward.probe_head import with_probe_head
 
     source, fitted = with_probe_head(
-        source, surrogate_of(request), device=device, batch_size=request.batch_size, dtype=request.dtype
+        source, surrogate_of(request), device=device, batch_size=request.samples.batch_size, dtype=request.samples.dtype
     )  # fmt: skip
     return source, asdict(fitted)
 
@@ -196,20 +188,23 @@ def _chosen_rows(
     rows = np.arange(len(table)) if embedder is None else embedder.unseen(table)
     if fitted:
         rows = _unfitted(rows, table, request)
-    if request.split != "all":
-        rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(request.split)]
+    split = request.samples.split or "all"
+    if split != "all":
+        rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(split)]
     if len(rows) == 0:
         seen = " that the embedder's training did not see" if embedder else ""
-        raise InputError(f"expected at least one sample in split {request.split}{seen}, got none")
-    if request.limit and request.limit < len(rows):
-        rows = rows[stratified_subset(stratification_labels(table.class_labels[rows]), request.limit, request.seed)]
+        raise InputError(f"expected at least one sample in split {split}{seen}, got none")
+    limit = request.samples.limit
+    if limit and limit < len(rows):
+        strata = stratification_labels(table.class_labels[rows])
+        rows = rows[stratified_subset(strata, limit, request.samples.seed)]
     return rows
 
 
 def _unfitted(rows: np.ndarray, table: Table, request: LogitsRequest) -> np.ndarray:
     """Without the samples that the head was fitted on, where it was fitted on this very target."""
     train = SPLITS.index("train")
-    if request.split == "train":
+    if request.samples.split == "train":
         raise UsageError(
             f"--head {request.head} is fitted on the training samples of this target, which would judge itself; "
             "use --split test"
@@ -228,10 +223,12 @@ def _refuse_absent_classes(
         absent = np.flatnonzero(table.class_labels.any(axis=0) & ~labels.any(axis=0))
     if len(absent):
         names = ", ".join(str((table.classes or ())[k]) for k in absent[:5])
-        chosen = f"split {request.split}" + (f" with --limit {request.limit}" if request.limit else "")
+        chosen = f"split {request.samples.split or 'all'}" + (
+            f" with --limit {request.samples.limit}" if request.samples.limit else ""
+        )
         unseen = " that the embedder's training did not see" if embedder else ""
         way_out = "use --split all or a larger --limit"
-        if embedder and request.split == "all" and not request.limit:
+        if embedder and request.samples.split in (None, "all") and not request.samples.limit:
             way_out = "leave more samples to its test"
         raise InputError(
             f"expected samples{unseen} of all classes, {chosen} has none of {len(absent)} of them ({names}); {way_out}"

@@ -120,15 +120,17 @@ def extract(
         InputError: When source, target or their combination cannot be used; says why.
     """
     name, size = with_size(name)
-    request = replace(request, input_size=size or request.input_size)
+    samples = replace(request.samples, input_size=size or request.samples.input_size)
+    request = replace(request, samples=samples)
     handle = None if name == RAW else open_source(name)
     own = _Own() if handle is None else _own_of(name)
     heads = _heads(request, own, target)
     wanted = {
-        "source": handle.fingerprint() if handle else RAW, "target": target.fingerprint, "split": request.split,
-        "limit": [request.limit, request.seed] if request.limit else None,
-        "input_size": request.input_size if handle else None, "representation": request.representation,
-        "dtype": request.dtype, "batch_size": request.batch_size, "heads": heads,
+        "source": handle.fingerprint() if handle else RAW, "target": target.fingerprint,
+        "split": samples.split or "all",
+        "limit": [samples.limit, samples.seed] if samples.limit else None,
+        "input_size": samples.input_size if handle else None, "representation": samples.representation,
+        "dtype": samples.dtype, "batch_size": samples.batch_size, "heads": heads,
         "fitted_on": [open_target(head.partition(":")[2]).fingerprint for head in heads if ":" in head],
         "custom_data_of": [own.name, own.split, own.fingerprint], "modgap": __version__,
     }  # fmt: skip
@@ -210,7 +212,7 @@ def _own_data(
     except InputError as error:
         log.info("no labeled data of the modality of the source: %s", error)
         return None, None
-    device, size = choose_device(request.device), request.batch_size or OWN_BATCH
+    device, size = choose_device(request.samples.device), request.samples.batch_size or OWN_BATCH
     found = []
     with torch.inference_mode():
         for start in range(0, len(surrogate), size):

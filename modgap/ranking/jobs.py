@@ -3,13 +3,14 @@
 import multiprocessing
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
+from modgap.forward.preparation import LogitsRequest
 from modgap.ranking.extraction import Extracted, evidence_of, extract
 from modgap.ranking.half_samples import on_halves
 from modgap.ranking.scores import score
@@ -70,22 +71,21 @@ class ExtractJob:
     Attributes:
         source: Its name.
         target: Keyword arguments of `modgap.targets.open_target`.
-        request: Keyword arguments of `modgap.forward.preparation.LogitsRequest`.
+        request: Which samples, at what size, with which head.
     """
 
     source: str
     target: Mapping[str, Any]
-    request: Mapping[str, Any]
+    request: LogitsRequest
 
     def __call__(self) -> Extracted | Failure:
         """Do it, or say why it cannot be done."""
-        from modgap.forward.preparation import LogitsRequest
         from modgap.targets import open_target
 
         fix_threads()
         try:
-            given = {**self.request, "device": _device_of_worker(self.request["device"])}
-            return extract(self.source, open_target(**self.target), LogitsRequest(**given))
+            samples = replace(self.request.samples, device=_device_of_worker(self.request.samples.device))
+            return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # a model of anyone's may fail in any way; its row says how

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.forward.preparation import LogitsRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted, evidence_of
@@ -35,6 +36,8 @@ from modgap.targets import CustomData, Table, manifest_names, open_target
 
 __all__ = ["rank"]
 
+BATCH_SIZE = 16
+"""Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
 BLOCK = 25
 """Half-samples of a job."""
 BASELINES = ("size", "source-error")
@@ -164,7 +167,7 @@ def _ranked(
     at = {"features": time.perf_counter() - began}
     began = time.perf_counter()
     jobs = [
-        ScoreJob(found.key, name, request.seed, first, last)
+        ScoreJob(found.key, name, request.samples.seed, first, last)
         for found in there.values()
         for name in scores
         for first, last in _blocks(request.resamples if score(name).resampled else 0)
@@ -174,7 +177,7 @@ def _ranked(
     details: dict[Any, Any] = {}
     if request.details:
         began = time.perf_counter()
-        wanted = [DetailJob(found.key, request.seed) for found in there.values()]
+        wanted = [DetailJob(found.key, request.samples.seed) for found in there.values()]
         details, counts["details"] = _run("details", wanted, backend, progress)
         at["details"] = time.perf_counter() - began
     rows = tuple(
@@ -202,7 +205,7 @@ def _extracted(
     progress: Progress | None,
 ) -> list[Extracted | Failure]:  # fmt: skip
     """Of each row; the controls that nobody asked for after their sources, and only where these could be had."""
-    if backend.name == "loky" and (devices := accelerators(request.device)):
+    if backend.name == "loky" and (devices := accelerators(request.samples.device)):
         # A process a device: several on one would fill its memory.
         backend = replace(backend, workers=devices)
     added = [name for name, kind in names if kind == CONTROL and name not in asked]
@@ -219,8 +222,8 @@ def _passes(
     names: Sequence[str], opened: dict[str, Any], request: RankRequest, backend: Backend, progress: Progress | None,
     count: int,
 ) -> Iterator[tuple[str, Extracted | Failure]]:  # fmt: skip
-    asked = ("device", "split", "limit", "seed", "input_size", "representation", "dtype", "batch_size", "head")
-    wanted = {name: getattr(request, name) for name in asked}
+    samples = replace(request.samples, batch_size=request.samples.batch_size or BATCH_SIZE)
+    wanted = LogitsRequest(samples, head=request.head)
     for number, result in run_jobs([ExtractJob(name, opened, wanted) for name in names], backend):
         yield names[number], result
         if progress:
@@ -258,7 +261,7 @@ def _row(
 ) -> SourceRow:
     if isinstance(found, Failure):
         return SourceRow(name, kind, asked, found.reason)
-    own = details.get(DetailJob(found.key, request.seed))
+    own = details.get(DetailJob(found.key, request.samples.seed))
     return SourceRow(name, kind, asked, "", found.facts, own if isinstance(own, Details) else None, found.provenance)
 
 
@@ -270,7 +273,7 @@ def _table(
     values, halves = np.full(len(rows), np.nan), np.full((len(rows), count), np.nan)
     reasons = [row.reason for row in rows]
     for number, found in there.items():
-        parts = [done[ScoreJob(found.key, name, request.seed, *block)] for block in _blocks(count)]
+        parts = [done[ScoreJob(found.key, name, request.samples.seed, *block)] for block in _blocks(count)]
         failures = [part.reason for part in parts if isinstance(part, Failure)]
         if failures:
             reasons[number] = failures[0]

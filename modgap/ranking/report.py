@@ -12,7 +12,7 @@ import numpy as np
 
 from modgap.distortion.report import plain
 from modgap.ranking.recommendation import recommendation
-from modgap.ranking.types import SOURCE, Ranking, ScoreTable, SourceRow
+from modgap.ranking.types import SOURCE, Ranking, RankRequest, ScoreTable, SourceRow
 
 __all__ = ["reasons", "score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
 
@@ -114,7 +114,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "sources": [_row(ranking, number) for number in ranking.order()],
         "pairs": _pairs(ranking),
         "recommendation": recommendation(ranking),
-        "request": plain(asdict(ranking.request)),
+        "request": _request_record(ranking.request),
         "jobs": {stage: {"done": now, "found done": before} for stage, (now, before) in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},
@@ -180,6 +180,13 @@ def _details(row: SourceRow) -> dict[str, Any] | None:
 def to_json(ranking: Ranking) -> str:
     """One strict JSON document: no NaN, no Infinity."""
     return json.dumps(to_dict(ranking), indent=2, allow_nan=False)
+
+
+def _request_record(request: RankRequest) -> dict[str, Any]:
+    """Return the request as a flat record for JSON."""
+    record = asdict(request)
+    samples = record.pop("samples")
+    return plain({**record, **samples})
 
 
 def to_csv(ranking: Ranking) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap import __version__
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.report_details import Details
 from modgap.ranking.standings import Standings
 
@@ -18,6 +19,9 @@ SOURCE, CONTROL, NO_MODEL = "source", "control", "no model"
 """Kinds of rows."""
 
 
+DEFAULT_SAMPLES = SampleRequest(limit=2000)
+
+
 @dataclass(frozen=True)
 class RankRequest:
     """What to rank by, and on what.
@@ -26,14 +30,8 @@ class RankRequest:
         scores: Names of the scores; none for the usual ones.
         by: The score that decides; None for the default of the target's task, `modgap.ranking.scores.DEFAULTS`.
         resamples: Half-samples for intervals; 0 for none.
-        split: `all`, or one of train, val and test.
-        limit: A stratified choice of so many samples.
-        seed: Of every draw.
-        input_size: Height and width of the sources' input in pixels; None for their own.
-        representation: How series become images; None for the manifest's way.
-        dtype: float32, or bfloat16 or float16 for mixed precision.
-        device: auto, cpu, cuda or mps; of several CUDA devices each has a process of its own.
-        batch_size: Samples at a time through a source; fixed, since it changes last bits.
+        samples: Which samples, at what size, on what device; of several CUDA devices each has a process of its own. The
+            batch size None stands for 16 on every device, because the last bits of features depend on it.
         head: `auto`: the source's own, or one fitted on its own surrogate where it has none.
         controls: Whether each source's random control is scored too.
         raw: Whether the samples' own values are scored in place of features.
@@ -43,14 +41,7 @@ class RankRequest:
     scores: tuple[str, ...] = ()
     by: str | None = None
     resamples: int = 50
-    split: str = "all"
-    limit: int | None = 2000
-    seed: int = 0
-    input_size: int | None = None
-    representation: str | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    batch_size: int = 16
+    samples: SampleRequest = DEFAULT_SAMPLES
     head: str = "auto"
     controls: bool = True
     raw: bool = True

@@ -15,6 +15,7 @@ from torch import nn
 from modgap import __version__
 from modgap.bootstrap import bootstrap_interval
 from modgap.errors import UsageError
+from modgap.forward.sample_request import SampleRequest
 from modgap.forward.source_pass import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
@@ -52,10 +53,8 @@ class TrainRequest:
         target: As for `modgap.targets.open_target`.
         overrides: Settings of the recipe as KEY=VALUE.
         protocol: `validation` or `orca`, see `modgap.transfer.training_data.target_data`.
-        seed: Of everything random.
-        limit: At most so many samples of each split; None for all.
-        input_size: Height and width of an image source's input in pixels; None for its own.
-        device: auto, cpu, cuda or mps.
+        samples: How many samples of each split, at what size, on what device, and the seed of everything random. Its
+            split, representation, dtype and batch size do not apply: the protocol and the recipe decide them.
         weights: File or folder that overrides where the source's weights come from.
         custom_data: Description of custom data: kind, label column, groups and so on.
         data_dir: Folder in which the target's files lie.
@@ -66,13 +65,14 @@ class TrainRequest:
     target: str
     overrides: tuple[str, ...] = ()
     protocol: Literal["validation", "orca"] = "validation"
-    seed: int = 0
-    limit: int | None = None
-    input_size: int | None = None
-    device: str = "auto"
+    samples: SampleRequest = field(default_factory=SampleRequest)
     weights: str | None = None
     custom_data: CustomData = field(default_factory=CustomData)
     data_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if a field of the samples is set that does not apply."""
+        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
 
 
 def train(
@@ -99,16 +99,18 @@ def train(
         UsageError: When the request cannot be.
         InputError: When data or weights are missing or do not fit, or the loss is no longer a number.
     """
-    began, how, among = time.perf_counter(), method(request.method), processes(request.device)
+    began, how, among = time.perf_counter(), method(request.method), processes(request.samples.device)
     _check(folder, among, resume, tensorboard)
     target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
     recipe = resolve_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
     _say_unused(how, request.overrides)
     handle = open_source(request.source, weights=request.weights)
-    source = handle.load(request.input_size, head=False)
+    source = handle.load(request.samples.input_size, head=False)
     recipe = choose_route(recipe, kinks=source.convolutional)
     size = source.input.size if isinstance(source.input, ImageInput) else None
-    data = target_data(target, protocol=request.protocol, limit=request.limit, seed=request.seed, size=size)
+    data = target_data(
+        target, protocol=request.protocol, limit=request.samples.limit, seed=request.samples.seed, size=size
+    )
     if among.size > min(len(data.validation), len(data.test)):
         raise UsageError(f"expected a validation and a test sample for each of {among.size} processes; start fewer")
     settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
@@ -187,16 +189,17 @@ def _loop(
     request: TrainRequest, how: Method, recipe: Recipe, data: TargetData, source: Source, among: Processes,
     folder: Path, progress: Progress | None, tensorboard: bool,
 ) -> TrainingLoop:  # fmt: skip
-    device = choose_device(request.device) if among.size == 1 else torch.device(among.device)
+    device = choose_device(request.samples.device) if among.size == 1 else torch.device(among.device)
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     asked = any(text.startswith("target_sequence_length") for text in request.overrides)
-    model = build_model(source, data, recipe, how, seed=request.seed, asked=asked).to(device=device, dtype=dtype)
+    model = build_model(source, data, recipe, how, seed=request.samples.seed, asked=asked)
+    model = model.to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
         _checkpoint_gradients(model.encoder)
     stages = tuple(stage for stage in how.stages if getattr(getattr(recipe, stage.settings), stage.epochs))
     around = TrainingContext(
-        source, request.source, model, data, recipe, request.seed, among, device, dtype, autocast
+        source, request.source, model, data, recipe, request.samples.seed, among, device, dtype, autocast
     )  # fmt: skip
     if not (folder / RECORD).exists():
         around.prepare(stages)
@@ -204,11 +207,11 @@ def _loop(
         model=model,
         stages=stages,
         recipe=recipe,
-        feed=BatchFeed(data, request.seed, device, dtype, recipe.stage2.augmentation),
+        feed=BatchFeed(data, request.samples.seed, device, dtype, recipe.stage2.augmentation),
         evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, among, autocast),
         training_step=around.training_step,
         folder=folder,
-        seed=request.seed,
+        seed=request.samples.seed,
         processes=among,
         progress=progress,
         board=folder / "tensorboard" if tensorboard else None,
@@ -236,9 +239,9 @@ def _settings(
         "source": request.source,
         "target": request.target,
         "protocol": request.protocol,
-        "seed": request.seed,
-        "limit": request.limit,
-        "input_size": request.input_size,
+        "seed": request.samples.seed,
+        "limit": request.samples.limit,
+        "input_size": request.samples.input_size,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.inputs.to_dict(),
@@ -261,7 +264,7 @@ def _result(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Po
     """The test's metric with its 95 % interval, by groups where samples have them."""
     metric, (epoch, error) = loop.evaluator.metric(loop.model, data.test), _chosen(loop, data, end)
     groups = None if data.groups is None else data.groups[data.test]
-    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=request.seed)
+    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=request.samples.seed)
     chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
     return {
         "metric": metric.name,

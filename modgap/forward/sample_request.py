@@ -1,0 +1,73 @@
+"""The request that all analyses share: which samples, at what size, and on what device."""
+
+from dataclasses import dataclass, fields
+
+from modgap.errors import UsageError, check_minimum, unknown_name
+
+__all__ = ["SampleRequest"]
+
+SPLIT_NAMES = ("all", "train", "val", "test")
+DTYPE_NAMES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Which samples go through a source, at what size, and on what device.
+
+    The requests for logits, features, a ranking and a training run hold one as their field `samples`.
+
+    Attributes:
+        split: `all`, `train`, `val` or `test`. None stands for all samples of a target, and for the split of a
+            surrogate that the source was not trained on.
+        limit: Largest number of samples, chosen in proportion to the classes; None for all.
+        seed: Seed of the choice of samples, and of every other random draw of the analysis.
+        input_size: Height and width of the source's input in pixels; None for the source's default.
+        representation: How time series and audio are turned into model input; None for the manifest's choice.
+        dtype: float32, or bfloat16 or float16 for mixed precision.
+        device: auto, cpu, cuda or mps. No cache key contains it, because devices differ by rounding only.
+        batch_size: Number of samples in a batch; None for an automatic choice.
+
+    Raises:
+        UsageError: When a value is out of range.
+
+    Example:
+        >>> SampleRequest(limit=500, device="cpu").limit
+        500
+        >>> SampleRequest(limit=0)
+        Traceback (most recent call last):
+        ...
+        modgap.errors.UsageError: --limit is 0, but it must be at least 1.
+    """
+
+    split: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    input_size: int | None = None
+    representation: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if a value is out of range."""
+        if self.split not in (None, *SPLIT_NAMES):
+            raise unknown_name("split", str(self.split), SPLIT_NAMES)
+        if self.dtype not in DTYPE_NAMES:
+            raise unknown_name("dtype", self.dtype, DTYPE_NAMES)
+        check_minimum("--limit", self.limit, 1)
+        check_minimum("--seed", self.seed, 0)
+        check_minimum("--input-size", self.input_size, 1)
+        check_minimum("--batch-size", self.batch_size, 1)
+
+    def refuse_changes(self, *names: str, purpose: str) -> None:
+        """Raise if one of these fields was changed from its default, because `purpose` makes no use of it.
+
+        Raises:
+            UsageError: When one of the fields has another value than its default.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}, but it does not apply to {purpose}. Leave it out."
+                )
