@@ -98,7 +98,7 @@ def _counted(number: int, what: str) -> str:
 
 def _print_plan(manifest, todo) -> None:
     from modgap.cli.output import print_table
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
     from modgap.targets.download.locations import located
 
     if not todo.items:
@@ -111,32 +111,32 @@ def _print_plan(manifest, todo) -> None:
         return
     rows = []
     for item in todo.items:
-        state = f"{item.state}, {megabytes(item.came)} came before" if item.came and item.needed else item.state
+        state = f"{item.state}, {format_bytes(item.came)} came before" if item.came and item.needed else item.state
         rows.append([item.name, _size(item), state, ", ".join(item.hosts) or "by hand"])
     print_table(["file", "size", "here", "from"], rows, f"{manifest.name} in {todo.data_dir}")
-    click.echo(f"to fetch {_to_fetch(manifest, todo)}{_to_unpack(todo)}, free {megabytes(todo.free)}")
+    click.echo(f"to fetch {_to_fetch(manifest, todo)}{_to_unpack(todo)}, free {format_bytes(todo.free)}")
 
 
 def _to_unpack(todo) -> str:
     """Known archives unpack to this much or more; of others nothing can be said."""
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
 
-    return f", to unpack at least {megabytes(todo.to_unpack)}" if todo.to_unpack else ""
+    return f", to unpack at least {format_bytes(todo.to_unpack)}" if todo.to_unpack else ""
 
 
 def _size(item) -> str:
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
 
     if item.size is None:
         return "unknown"
-    return megabytes(item.size) if item.size == item.pin.size else f"~ {megabytes(item.size)}"
+    return format_bytes(item.size) if item.size == item.pin.size else f"~ {format_bytes(item.size)}"
 
 
 def _to_fetch(manifest, todo) -> str:
     """All together, with what the manifest says of sizes that are not known."""
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
 
-    known = f"{'~ ' if todo.about else ''}{megabytes(todo.to_fetch + todo.about)}"
+    known = f"{'~ ' if todo.about else ''}{format_bytes(todo.to_fetch + todo.about)}"
     if not todo.unknown:
         return known
     note = manifest.unknown.get("downloads.size", "").rstrip(".")
@@ -156,7 +156,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     of the archives. A converted copy is checked too.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
     from modgap.targets.download.locations import data_dir_of
     from modgap.targets.download.verification import verify
 
@@ -171,7 +171,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     for path in found.unknown:
         way_out = f"modgap data fetch {name} records it" if path in fetched else "the manifest's [[files]] can give it"
         click.echo(f"no checksum is known of {path}; {way_out}")
-    read = f"{_counted(found.checked, 'file')}, {megabytes(found.bytes)} read and compared"
+    read = f"{_counted(found.checked, 'file')}, {format_bytes(found.bytes)} read and compared"
     click.echo(f"{_counted(len(found.faults), 'fault')}; {read}")
     ctx.exit(1 if found.faults else 0)
 
@@ -195,7 +195,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **own: s
     and is used as long as it fits the originals.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.storage.atomic_files import megabytes
+    from modgap.formatting import format_bytes
     from modgap.targets import CustomData, open_target
     from modgap.targets.download.conversion import convert
     from modgap.targets.download.converted_copy import copy_path, fits
@@ -208,7 +208,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **own: s
         return
     with progress_bars(quiet) as progress:
         written = convert(target, progress)
-    size = megabytes(sum(each.stat().st_size for each in written))
+    size = format_bytes(sum(each.stat().st_size for each in written))
     where = written[0] if len(written) == 1 else f"{len(written)} files beside the originals"
     click.echo(f"{target.name}: converted to {where}, {size}")
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modgap.storage.atomic_files import atomic_path
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -32,6 +34,5 @@ def tidy(axes: "Axes", **labels: str) -> None:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG at 150 dots per inch, whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary, dpi=150, facecolor="white")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, facecolor="white")

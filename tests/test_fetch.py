@@ -383,7 +383,7 @@ def test_a_beginning_that_was_spoiled_is_found_out(modgap, data, killed_half_way
 WITHOUT_LOCKS = """
 import contextlib, sys
 import modgap.targets.download.fetch as fetching
-fetching.one_at_a_time = lambda *_: contextlib.nullcontext()
+fetching.one_process_at_a_time = lambda *_: contextlib.nullcontext()
 from modgap.cli.main import main
 main()
 """
@@ -515,7 +515,7 @@ def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, mani
     assert not (tmp_path / "unmounted").exists()
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
     (data / "data_dirs.json").write_text("{broken")
-    one_line(modgap("data", "path", mine), 1, "expected JSON in", "data_dirs.json")
+    one_line(modgap("data", "path", mine), 1, "is not valid JSON", "data_dirs.json")
 
 
 def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, data, origin, manifest):
@@ -712,7 +712,7 @@ def test_too_small_a_disk_is_known_before_anything_is_asked_for(modgap, serve, o
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url), files=())
     done = modgap("data", "fetch", mine, "--data-dir", small_disk)
-    one_line(done, 1, "expected 3.1 MB free", "2.1 MB", "--data-dir DIR or MODGAP_DATA")
+    one_line(done, 1, "but 3.1 MB are needed", "2.1 MB", "--data-dir DIR or the environment variable MODGAP_DATA")
     assert host.asked == []
 
 

@@ -1,10 +1,10 @@
 """Results as a record (strict JSON) and as lines of a table."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.storage.json_records import format_json
 
 __all__ = ["DiscrepancyReport", "class_name", "summary_row", "to_json"]
 
@@ -80,7 +80,7 @@ def class_name(names: Sequence[str], number: int) -> str:
 
 def to_json(report: DiscrepancyReport) -> str:
     """One strict JSON document: no NaN, no Infinity."""
-    return json.dumps(report.to_dict(), indent=2, allow_nan=False)
+    return format_json(report.to_dict())
 
 
 def summary_row(name: str, estimate: Estimate) -> list[str]:

@@ -1,6 +1,5 @@
 """A folder of results: the record and its figures."""
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from modgap.discrepancy.figures import plot_best_map, plot_confusion, plot_trial
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.errors import InputError
 from modgap.figure_style import save
+from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["create_output_folder", "write_folder"]
 
@@ -51,9 +51,7 @@ def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
         for name, draw in _figures(report):
             save(draw(report), folder / name)
             written.append(folder / name)
-        temporary = folder / f".result-{os.getpid()}.part"
-        temporary.write_text(to_json(report) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "result.json")
+        write_text_atomically(folder / "result.json", to_json(report) + "\n")
     except OSError as error:
         raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
     return [folder / "result.json", *written]

@@ -1,6 +1,5 @@
 """A distortion's record, tables, and the grid of the paper's Fig. 3: target x epochs x method, over seeds."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +12,9 @@ from modgap import __version__
 from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.measurement import DistortionRequest, Reading, SurrogateReadings
 from modgap.distortion.similarity import SimilarityGrid
+from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["GridCell", "grid_cells", "layer_grid", "plain", "reading_rows", "to_json"]
+__all__ = ["GridCell", "grid_cells", "layer_grid", "reading_rows", "to_json"]
 
 SCHEMA = 1
 
@@ -116,23 +116,23 @@ def to_json(source: str, found: Sequence[SurrogateReadings], request: Distortion
         "kind": "distortion",
         "source": source,
         "surrogates": [_surrogate(one) for one in found],
-        "request": plain(asdict(request)),
+        "request": plain_values(asdict(request)),
         "seconds": round(seconds, 1),
         "provenance": {"modgap": __version__},
     }
-    return json.dumps(record, indent=2, allow_nan=False)
+    return format_json(record)
 
 
 def _surrogate(found: SurrogateReadings) -> dict[str, Any]:
     return {
         "name": found.name,
-        "samples": plain(dict(found.provenance)),
+        "samples": plain_values(dict(found.provenance)),
         "classes": list(found.classes),
         "trained_on": found.trained_on,
         "tested": found.tested,
         "chance": found.chance,
         "encoders": [_reading(reading) for reading in found.readings],
-        "grid": [plain(asdict(cell)) for cell in grid_cells(found.readings)],
+        "grid": [plain_values(asdict(cell)) for cell in grid_cells(found.readings)],
     }
 
 
@@ -147,9 +147,9 @@ def _reading(reading: Reading) -> dict[str, Any]:
         "epoch": encoder.after,
         "seed": encoder.seed,
         "probes": {name: _without(asdict(result), "wrong", "predicted") for name, result in reading.probes.items()},
-        "difference": plain(asdict(reading.difference)) if reading.difference else None,
+        "difference": plain_values(asdict(reading.difference)) if reading.difference else None,
         "similarity": {
-            name: {layer: plain(asdict(each)) for layer, each in layers.items()}
+            name: {layer: plain_values(asdict(each)) for layer, each in layers.items()}
             for name, layers in reading.similarity.items()
         },
         "few_shot": None if reading.few_shot is None else _curve(reading.few_shot),
@@ -158,20 +158,9 @@ def _reading(reading: Reading) -> dict[str, Any]:
 
 
 def _curve(curve: FewShotCurve) -> dict[str, Any]:
-    return plain({name: value.tolist() if name != "name" else value for name, value in asdict(curve).items()})
+    return plain_values(asdict(curve))
 
 
 def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Without what is one value a sample."""
-    return plain({name: value for name, value in record.items() if name not in names})
-
-
-def plain(value: Any) -> Any:
-    """A record as JSON has it: mappings, lists and plain values, None for NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return plain_values({name: value for name, value in record.items() if name not in names})

@@ -1,6 +1,5 @@
 """A folder of what was found on encoders: the record and its figures."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -13,6 +12,7 @@ from modgap.distortion.measurement import SurrogateReadings
 from modgap.distortion.report import grid_cells, layer_grid
 from modgap.errors import InputError
 from modgap.figure_style import save
+from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["RECORD", "write_folder"]
 
@@ -27,9 +27,7 @@ def write_folder(record: str, found: Sequence[SurrogateReadings], folder: Path) 
     """
     written = [folder / RECORD]
     try:
-        temporary = folder / f".{RECORD}-{os.getpid()}.part"
-        temporary.write_text(record + "\n", encoding="utf-8")
-        os.replace(temporary, folder / RECORD)
+        write_text_atomically(folder / RECORD, record + "\n")
         for name, figure in _figures(found):
             save(figure, folder / name)
             written.append(folder / name)

@@ -1,8 +1,6 @@
 """One self-contained HTML page of a ranking, from its record; good to print and to read on a phone."""
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from modgap.errors import InputError
 from modgap.figure_style import COLORS
 from modgap.ranking.result_folder import RECORD
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import read_json
 
 __all__ = ["PAGE", "render", "write_page"]
 
@@ -32,22 +32,17 @@ def write_page(folder: Path) -> Path:
         InputError: When the folder holds no ranking, or cannot be written.
     """
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"expected {path}, which modgap rank --out {folder} writes; found none") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"expected a ranking in {path}: {error}") from error
-    if not isinstance(record, dict) or record.get("kind") != "ranking":
+    record = read_json(path)
+    if not record:
+        raise InputError(f"expected {path}, which modgap rank --out {folder} writes; found none")
+    if record.get("kind") != "ranking":
         raise InputError(f"expected the record of a ranking in {path}, got another")
     try:
         text = render(record)
     except (LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(f"expected the record of a ranking in {path}; {error!r} is missing or broken") from error
-    temporary = folder / f".{PAGE}-{os.getpid()}.part"
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / PAGE)
+        write_text_atomically(folder / PAGE, text)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}") from error
     return folder / PAGE

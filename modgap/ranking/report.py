@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.report import plain
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.types import SOURCE, Ranking, RankRequest, ScoreTable, SourceRow
+from modgap.storage.json_records import format_json, plain_values
 
 __all__ = ["reasons", "score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
 
@@ -138,18 +137,18 @@ def _row(ranking: Ranking, number: int) -> dict[str, Any]:
         "reason": ranking.reason(number) or None,
         "rank": int(ranking.tables[ranking.by].sources[number]) or None,
         "tied_with_first": number in first_ties(ranking.tables[ranking.by]),
-        "facts": plain(row.facts),
+        "facts": plain_values(row.facts),
         "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
         "details": _details(row),
-        "provenance": plain(row.provenance),
+        "provenance": plain_values(row.provenance),
     }
 
 
 def _score(table: ScoreTable, number: int) -> dict[str, Any]:
     low, high = (int(bound) for bound in table.rank_intervals[number])
     return {
-        "value": plain(float(table.all.values[number])),
-        "interval": plain(table.all.intervals[number].tolist()),
+        "value": plain_values(float(table.all.values[number])),
+        "interval": plain_values(table.all.intervals[number].tolist()),
         "higher_is_better": table.higher_is_better,
         "rank": int(table.sources[number]) or None,
         "rank_interval": [low, high] if low else None,
@@ -172,21 +171,21 @@ def _details(row: SourceRow) -> dict[str, Any] | None:
     if row.details is None:
         return None
     return {
-        "discrepancy": plain(row.details.discrepancy),
+        "discrepancy": plain_values(row.details.discrepancy),
         "map": {"coordinates": row.details.coordinates.round(3).tolist(), "labels": row.details.labels.tolist()},
     }
 
 
 def to_json(ranking: Ranking) -> str:
     """One strict JSON document: no NaN, no Infinity."""
-    return json.dumps(to_dict(ranking), indent=2, allow_nan=False)
+    return format_json(to_dict(ranking))
 
 
 def _request_record(request: RankRequest) -> dict[str, Any]:
     """Return the request as a flat record for JSON."""
     record = asdict(request)
     samples = record.pop("samples")
-    return plain({**record, **samples})
+    return plain_values({**record, **samples})
 
 
 def to_csv(ranking: Ranking) -> str:

@@ -1,6 +1,5 @@
 """A folder of a ranking: record, table and figure."""
 
-import os
 from pathlib import Path
 
 from modgap.errors import InputError
@@ -8,6 +7,7 @@ from modgap.figure_style import save
 from modgap.ranking.figures import ranking_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
+from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["RECORD", "write_folder"]
 
@@ -23,9 +23,7 @@ def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
     written = []
     try:
         for name, text in (("ranking.csv", to_csv(ranking)), (RECORD, to_json(ranking) + "\n")):
-            temporary = folder / f".{name}-{os.getpid()}.part"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, folder / name)
+            write_text_atomically(folder / name, text)
             written.append(folder / name)
         if (ranking.tables[ranking.by].all.ranks > 0).any():
             save(ranking_figure(ranking), folder / "ranking.png")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+from modgap.storage.atomic_files import temporary_path
 
 __all__ = ["ArrayFile", "ArrayWriter", "data_digest", "native", "read_layout"]
 
@@ -64,9 +65,8 @@ class ArrayWriter:
         needed = 8 + len(_header({}, self._metadata, NO_DIGEST)) + BYTES_AN_ARRAY * most_arrays
         self._start = -(-needed // ALIGNMENT) * ALIGNMENT
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=".part", dir=path.parent)
-        self.temporary = Path(name)
-        self._stream = os.fdopen(handle, "wb")
+        self.temporary = temporary_path(path)
+        self._stream = self.temporary.open("xb")
         self._guarded(self._stream.write, bytes(self._start))
 
     def _guarded(self, action, *args) -> None:

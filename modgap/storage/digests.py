@@ -2,16 +2,15 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError
+from modgap.storage.json_records import read_json, write_json
 from modgap.storage.paths import cache_folder
 
 __all__ = ["file_digest", "folder_digest"]
@@ -113,13 +112,13 @@ def _note(state: dict) -> Path:
     return cache_folder() / "digests" / f"{name}.json"
 
 
-def _read(note: Path, state: dict) -> str | None:
-    """The digest noted for this very state; None when there is none, or the note is of no use."""
+def _read(note: Path, state: dict[str, Any]) -> str | None:
+    """Return the digest noted for exactly this state; None when there is none, or the note is damaged."""
     try:
-        record = json.loads(note.read_text(encoding="utf-8"))
-        digest = record.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        record = read_json(note)
+    except InputError:
         return None
+    digest = record.pop("sha256", None)
     return digest if record == state and re.fullmatch(r"[0-9a-f]{64}", str(digest)) else None
 
 
@@ -128,14 +127,7 @@ def _unchanged(path: Path, before: os.stat_result) -> bool:
     return (now.st_mtime_ns, now.st_size, now.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)
 
 
-def _write(note: Path, record: dict) -> None:
-    """Whole or not at all; a cache that takes no note only costs time."""
+def _write(note: Path, record: dict[str, Any]) -> None:
+    # Without the note the next run hashes the file again, so a cache that cannot be written only costs time.
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{note.stem[:16]}-", suffix=".part", dir=note.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(record, stream)
-            os.replace(temporary, note)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
+        write_json(note, record)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.atomic_files import temporary_path
 from modgap.storage.digests import file_digest
 from modgap.storage.mmap_arrays import map_safetensors, safetensors_metadata
 
@@ -91,7 +92,7 @@ def convert_pickles(paths: Sequence[Path]) -> list[Path]:
     to_do = [path for path in paths if _kept(path) is None]
     for first in range(0, len(to_do), AT_ONCE):
         part = to_do[first : first + AT_ONCE]
-        temporary = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in part]
+        temporary = [temporary_path(path) for path in part]
         origins = [{"source_size": str(path.stat().st_size), "source_sha256": file_digest(path)} for path in part]
         try:
             _convert(part, temporary, origins)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from modgap.storage.atomic_files import megabytes
+from modgap.formatting import format_bytes
 from modgap.targets.download.relative_paths import shown
 
 __all__ = ["BROKEN", "Entry", "RefusalError", "entries"]
@@ -114,7 +114,7 @@ def _read_to_the_end(stream: _Readable) -> None:
     while chunk := stream.read(CHUNK):
         left -= len(chunk)
         if left < 0:
-            raise RefusalError(f"it goes on for more than {megabytes(TAR_END)} after its end")
+            raise RefusalError(f"it goes on for more than {format_bytes(TAR_END)} after its end")
 
 
 class _Forward:
@@ -139,7 +139,7 @@ class _Forward:
         if self.headers_left is not None:
             self.headers_left -= size
             if size < 0 or self.headers_left < 0:
-                raise RefusalError(f"it has more than {megabytes(TAR_HEADERS)} of headers before a file")
+                raise RefusalError(f"it has more than {format_bytes(TAR_HEADERS)} of headers before a file")
         self.last = self._stream.read(size)
         self._at += len(self.last)
         return self.last

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError
-from modgap.storage.atomic_files import megabytes
+from modgap.formatting import format_bytes
 from modgap.targets.download.archive_entries import BROKEN, Entry, RefusalError, entries
 from modgap.targets.download.relative_paths import checked_path, shown
 
@@ -111,7 +111,7 @@ class _Budget:
         self.bytes += size
         if self.bytes > self.limit:
             raise RefusalError(
-                f"its files have more than {megabytes(self.limit)}, far beyond what an archive of its size unpacks to"
+                f"its files are larger than {format_bytes(self.limit)}, the most that an archive of its size may hold"
             )
         self._unchecked += size
         if self._unchecked >= SPACE_CHECKED_EVERY:
@@ -119,7 +119,7 @@ class _Budget:
             usage = shutil.disk_usage(self.folder)
             # A full disk harms others too, so the last bit of it stays free.
             if usage.free < min(SPACE_CHECKED_EVERY, usage.total // 50) + size:
-                raise RefusalError(f"only {megabytes(usage.free)} are free in {self.folder}")
+                raise RefusalError(f"only {format_bytes(usage.free)} are free in {self.folder}")
 
 
 def _written(entry: Entry, folder: Path, budget: _Budget) -> Extracted | None:
@@ -129,7 +129,9 @@ def _written(entry: Entry, folder: Path, budget: _Budget) -> Extracted | None:
     except ValueError as error:
         raise RefusalError(f"{shown(entry.name)} {error}") from None
     if entry.size is not None and not 0 <= entry.size <= budget.limit - budget.bytes:
-        raise RefusalError(f"{shown(entry.name)} claims {entry.size:,} bytes, beyond {megabytes(budget.limit)} in all")
+        raise RefusalError(
+            f"{shown(entry.name)} claims {entry.size:,} bytes; the limit for all files is {format_bytes(budget.limit)}"
+        )
     try:
         if entry.folder:
             (folder / path).mkdir(parents=True, exist_ok=True)

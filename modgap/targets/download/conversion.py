@@ -1,17 +1,16 @@
 """Write a target's converted copy: read once through its reader and steps, streamed into one file."""
 
-import contextlib
-import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.formatting import format_bytes
 from modgap.storage.array_file import ArrayWriter, native
-from modgap.storage.atomic_files import hold, megabytes, one_at_a_time
+from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.converted_copy import STREAMS, copy_path, copy_record
 from modgap.targets.readers import get_converter
 from modgap.targets.samples import Samples, Table
@@ -52,11 +51,12 @@ def _copied(target: Target, progress: Callable[[str, float], None] | None) -> Pa
         "classes": table.classes and [str(name) for name in table.classes],
     }
     try:
-        with one_at_a_time(path.with_suffix(".lock"), f"converting {target.name}"):
+        with one_process_at_a_time(path.with_suffix(".lock"), f"converting {target.name}"):
             _remove_leftovers(path.parent)
             _refuse_small_disk(path.parent, streams)
             writer = ArrayWriter(path, metadata, most_arrays=16 + 3 * len(streams) + len(table.groups or {}))
-            with _held(writer.temporary):
+            # The lock tells other processes that the temporary file is still in use.
+            with locked(writer.temporary):
                 try:
                     _write(writer, table, streams, kinds, progress)
                 except BaseException:
@@ -72,21 +72,9 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed while converting have left."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.part"):
-        held = hold(left)
-        if held is not None:
-            left.unlink(missing_ok=True)
-            os.close(held)
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Keep the file from being taken for one that was left behind."""
-    held = hold(path)
-    try:
-        yield
-    finally:
-        if held is not None:
-            os.close(held)
+        with locked(left) as abandoned:
+            if abandoned:
+                left.unlink(missing_ok=True)
 
 
 def _refuse_small_disk(folder: Path, streams: dict[str, Samples]) -> None:
@@ -99,7 +87,7 @@ def _refuse_small_disk(folder: Path, streams: dict[str, Samples]) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"expected {megabytes(needed)} free in {folder} for the converted copy, got {megabytes(free)}; "
+            f"expected {format_bytes(needed)} free in {folder} for the converted copy, got {format_bytes(free)}; "
             "set MODGAP_DATA to a larger disk"
         )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from modgap.errors import InputError
+from modgap.formatting import format_bytes
 from modgap.progress import Progress
-from modgap.storage.atomic_files import megabytes, one_at_a_time
 from modgap.storage.digests import file_digest
+from modgap.storage.locks import one_process_at_a_time
 from modgap.targets.download.checksums import Pin, fault, fresh_sums, pins
 from modgap.targets.download.folder_records import record, unpacked
 from modgap.targets.download.http import Wanted, host, transfer
@@ -176,7 +177,7 @@ def fetch(
         located(manifest, given=data_dir if own else None)
         _record_own(manifest, data_dir)
         return plan(manifest, data_dir)
-    with one_at_a_time(data_dir / OWN_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
+    with one_process_at_a_time(data_dir / OWN_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
         todo = plan(manifest, data_dir)
         _refuse_offline(manifest, todo)
         _refuse_small_disk(todo)
@@ -212,9 +213,9 @@ def _refuse_small_disk(todo: Plan) -> None:
     needed = todo.to_fetch + todo.to_unpack
     if needed > todo.free:
         raise InputError(
-            f"expected {megabytes(needed)} free in {todo.data_dir} ({megabytes(todo.to_fetch)} to fetch, at least "
-            f"{megabytes(todo.to_unpack)} to unpack), got {megabytes(todo.free)}; give a larger disk with "
-            "--data-dir DIR or MODGAP_DATA"
+            f"the disk of {todo.data_dir} has {format_bytes(todo.free)} free, but {format_bytes(needed)} are needed "
+            f"({format_bytes(todo.to_fetch)} to fetch, at least {format_bytes(todo.to_unpack)} to unpack). "
+            "Choose a larger disk with --data-dir DIR or the environment variable MODGAP_DATA."
         )
 
 
@@ -267,7 +268,7 @@ def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> N
         taken={other.name for other in todo.items},
         advance=progress and (lambda share: progress(stage, share)),
     )
-    log.info("unpacked %s: %d files, %s", item.name, state.files, megabytes(state.bytes))
+    log.info("unpacked %s: %d files, %s", item.name, state.files, format_bytes(state.bytes))
 
 
 def _refuse_missing(manifest: Manifest, todo: Plan) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modgap.errors import InputError
-from modgap.storage.atomic_files import one_at_a_time, read_json, write_json
+from modgap.storage.json_records import read_json, write_json
+from modgap.storage.locks import one_process_at_a_time
 from modgap.targets.download.relative_paths import LOCK_NAME, OWN_FOLDER
 
 __all__ = ["Recorded", "Unpacked", "listing_path", "lock_path", "mark", "read_lock", "record", "unmark", "unpacked"]
@@ -90,7 +91,7 @@ def record(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry = Recorded(size=size, sha256=sha256, recorded=now, url=url)
     try:
-        with one_at_a_time(data_dir / OWN_FOLDER / "lock.lock", f"writing {LOCK_NAME}"):
+        with one_process_at_a_time(data_dir / OWN_FOLDER / "lock.lock", f"writing {LOCK_NAME}"):
             known = read_lock(data_dir) | {name: entry}
             files = {each: known[each].model_dump() for each in sorted(known)}
             write_json(lock_path(data_dir), {"schema": 1, "files": files})

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
-from modgap.storage.atomic_files import megabytes, one_at_a_time, read_json, write_json
+from modgap.formatting import format_bytes
 from modgap.storage.cache import cache_folder
+from modgap.storage.json_records import read_json, write_json
+from modgap.storage.locks import one_process_at_a_time
 from modgap.targets.download.folder_records import unpacked
 from modgap.targets.download.relative_paths import checked_path
 from modgap.targets.manifest import DataFile, Manifest
@@ -69,7 +71,7 @@ def remember(name: str, folder: Path | None) -> None:
     if folder is not None and not folder.is_dir():
         raise InputError(f"expected a folder at {folder}, found none")
     try:
-        with one_at_a_time(data_folder() / "data_dirs.lock", "saving a data directory"):
+        with one_process_at_a_time(data_folder() / "data_dirs.lock", "saving a data directory"):
             known = {each: str(data_dir) for each, data_dir in remembered().items() if each != name}
             if folder is not None:
                 known[name] = str(folder.resolve())
@@ -176,7 +178,7 @@ def source(manifest: Manifest) -> str:
 def _way_out(manifest: Manifest, asked: str, data_dir: Path, path: Path) -> str:
     if not by_hand(manifest, data_dir, path):
         sizes = [download.size for download in manifest.downloads]
-        size = f" ({megabytes(sum(sizes))})" if sizes and None not in sizes else ""  # type: ignore[arg-type]
+        size = f" ({format_bytes(sum(sizes))})" if sizes and None not in sizes else ""  # type: ignore[arg-type]
         return f"bring it with: modgap data fetch {asked}{size}, or say where it lies with --data-dir DIR"
     if manifest.install and not manifest.downloads:
         return f"bring it with: {manifest.install}"

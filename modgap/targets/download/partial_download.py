@@ -4,13 +4,14 @@ import contextlib
 import glob
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from modgap.storage.atomic_files import hold, publish, read_json, write_json
+from modgap.storage.json_records import read_json, write_json
+from modgap.storage.locks import try_lock, unlock
 
 __all__ = ["Partial", "Validator", "open_partial", "partial_bytes"]
 
@@ -101,7 +102,7 @@ class Partial:
             OSError: When it cannot be moved.
         """
         self._stream.flush()
-        publish(self.path, path)
+        os.replace(self.path, path)
         self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -116,8 +117,7 @@ class Partial:
             self._stream.close()
         if self.size == 0 or self.validator() is None:
             self.discard()
-        if self._held is not None:
-            os.close(self._held)
+        unlock(self._held)
 
 
 def _prefix(path: Path) -> str:
@@ -139,7 +139,7 @@ def open_partial(path: Path) -> Iterator[Partial]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = None
     for found in _all_of(path):
-        held = hold(found)
+        held = try_lock(found)
         if held is None:
             continue
         other = Partial(found, held)
@@ -172,11 +172,11 @@ def partial_bytes(path: Path) -> int:
 
 def _new(path: Path) -> Partial:
     for _ in range(NEW_NAMES):
-        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=SUFFIX, dir=path.parent)
-        os.close(handle)
-        held = hold(Path(name))
+        new = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}{SUFFIX}")
+        new.touch(exist_ok=False)
+        held = try_lock(new)
         if held is not None:
             break
         # Another process may be about to clear the empty file away as one that was left behind; or locks
         # do not work here, and then no process clears anything away.
-    return Partial(Path(name), held)
+    return Partial(new, held)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modgap.errors import InputError
-from modgap.storage.atomic_files import hold, publish
+from modgap.storage.locks import locked
 from modgap.targets.download.archives import Caps, extract
 from modgap.targets.download.folder_records import Unpacked, listing_path, mark, unmark
 
@@ -69,7 +69,7 @@ def _unpacked(data_dir: Path, name: str, sha256: str, size: int | None, taken: C
             if not moving:
                 unmark(data_dir, name)
             raise
-        publish(_listing(folder), listing_path(data_dir, name))
+        os.replace(_listing(folder), listing_path(data_dir, name))
         state = state.model_copy(update={"complete": True})
         mark(data_dir, name, state)
     return state
@@ -79,22 +79,19 @@ def _unpacked(data_dir: Path, name: str, sha256: str, size: int | None, taken: C
 def _aside(archive: Path) -> Iterator[Path]:
     """A folder beside the archive that only this process uses, gone in the end."""
     folder = Path(tempfile.mkdtemp(prefix=f".{archive.name[:64]}-", suffix=SUFFIX, dir=archive.parent))
-    held = hold(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+    with locked(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed while unpacking have left in a folder."""
     for left in folder.glob(f".*{SUFFIX}"):
-        held = hold(left)
-        if held is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(held)
+        with locked(left) as abandoned:
+            if abandoned:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _listing(folder: Path) -> Path:
