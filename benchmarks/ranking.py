@@ -21,7 +21,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 from choice.tables import print_agreement, print_truth
-from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, result_of, trials, work
+from choice.truth import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, errors_of, trials, work
+from result_log import ResultLog
 
 from modgap import __version__
 from modgap.forward.sample_request import SampleRequest
@@ -31,14 +32,14 @@ from modgap.ranking.scores import score_names
 from modgap.ranking.standings import settled
 from modgap.ranking.types import RankRequest
 
-RESULTS = Path(__file__).parent / "results" / "ranking"
+RESULTS = Path(__file__).parent / "results" / "ranking.jsonl"
 SECONDS_UNKNOWN = 60.0
 
 
-def plan(folder: Path, workers: int) -> None:
+def plan(log: ResultLog, workers: int) -> None:
     """What is done and what the rest takes."""
     listed = list(trials())
-    spent = [found["seconds"] for trial in listed if (found := result_of(trial, folder))]
+    spent = [found["seconds"] for trial in listed if (found := log.get(trial))]
     each = float(np.mean(spent)) if spent else SECONDS_UNKNOWN
     left = (len(listed) - len(spent)) * each / 60
     told = "measured" if spent else "guess"
@@ -47,26 +48,26 @@ def plan(folder: Path, workers: int) -> None:
           "workers", flush=True)  # fmt: skip
 
 
-def run(folder: Path, runs: Path, workers: int) -> None:
+def run(log: ResultLog, runs: Path, workers: int) -> None:
     """All that are not done, seed after seed."""
-    plan(folder, workers)
-    waiting = [trial for trial in trials() if result_of(trial, folder) is None]
+    plan(log, workers)
+    waiting = [trial for trial in trials() if log.get(trial) is None]
     began = time.perf_counter()
     parallel = joblib.Parallel(workers, return_as="generator_unordered")
     for number, (trial, found) in enumerate(
-        parallel(joblib.delayed(_worked)(trial, folder, runs) for trial in waiting), 1
+        parallel(joblib.delayed(_worked)(trial, log, runs) for trial in waiting), 1
     ):
         print(f"{number}/{len(waiting)} {trial.name}: {found['test']:.4g}, {found['seconds']} s, "
               f"{(time.perf_counter() - began) / 60:.1f} min so far", flush=True)  # fmt: skip
 
 
-def _worked(trial: Trial, folder: Path, runs: Path) -> tuple[Trial, dict]:
-    return trial, work(trial, folder, runs)
+def _worked(trial: Trial, log: ResultLog, runs: Path) -> tuple[Trial, dict]:
+    return trial, work(trial, log, runs)
 
 
-def report(folder: Path, workers: int) -> None:
+def report(log: ResultLog, workers: int) -> None:
     """The truth, the scores, and how they agree."""
-    done = {target: errors_of(target, folder) for target in TARGETS}
+    done = {target: errors_of(target, log) for target in TARGETS}
     whole = {target: errors for target, errors in done.items() if set(errors) == set(SOURCES)}
     print(f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, modgap {__version__}; targets with all sources "
           f"done: {', '.join(whole) or 'none'}")  # fmt: skip
@@ -82,7 +83,7 @@ def report(folder: Path, workers: int) -> None:
         for title, sources in (("all sources", SOURCES), ("pretrained sources alone", PRETRAINED))
     }
     found = {"targets": list(whole), "scores": scored, "agreement": agreement}
-    folder.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    log.path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
@@ -107,12 +108,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("ranking-runs"))
     given = parser.parse_args()
+    log = ResultLog(given.results)
     if given.what == "plan":
-        plan(given.results, given.workers)
+        plan(log, given.workers)
     elif given.what == "run":
-        run(given.results, given.runs, given.workers)
+        run(log, given.runs, given.workers)
     else:
-        report(given.results, given.workers)
+        report(log, given.workers)
 
 
 if __name__ == "__main__":

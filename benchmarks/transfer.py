@@ -6,8 +6,8 @@
     python benchmarks/transfer.py report [--part PART] [--figures DIR]    the tables of what is done
     python benchmarks/transfer.py quick                   small jobs of two sources and their tables, two minutes
 
-Each job is one `modgap train` and its diagnostics on one thread, and leaves one file in benchmarks/results/transfer;
-one that was stopped goes on from its newest checkpoint. Parts:
+Each job is one `modgap train` and its diagnostics on one thread, and appends one line to
+benchmarks/results/transfer.jsonl. A job that was stopped resumes from its newest checkpoint. Parts:
 
     sweep      alpha x lambda on two targets that are in no other part but `steps` (vit-fashion), two seeds; what is
                best there is MoNA's in all parts that follow
@@ -31,51 +31,51 @@ from pathlib import Path
 
 import joblib
 import torch
+from result_log import ResultLog
 from study.figures import figure, sensitivity
-from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, done, jobs
+from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, jobs
 from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
 from modgap.figure_style import save
 
-RESULTS = Path(__file__).parent / "results" / "transfer"
+RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 
 
-def run(parts: Sequence[str], folder: Path, runs: Path, workers: int, most: int | None) -> None:
+def run(parts: Sequence[str], log: ResultLog, runs: Path, workers: int, most: int | None) -> None:
     """All jobs that are not done, part after part."""
     print(f"{_machine()}; {' '.join(sys.argv)}", flush=True)
     for part in parts:
-        waiting = [job for job in jobs(part, folder) if done(job, folder) is None][:most]
+        waiting = [job for job in jobs(part, log) if log.get(job) is None][:most]
         most = None if most is None else most - len(waiting)
         began = time.perf_counter()
         parallel = joblib.Parallel(workers, return_as="generator_unordered")
-        for number, (job, found) in enumerate(
-            parallel(joblib.delayed(_worked)(job, folder, runs) for job in waiting), 1
-        ):
+        for number, (job, found) in enumerate(parallel(joblib.delayed(_worked)(job, log, runs) for job in waiting), 1):
             minutes = (time.perf_counter() - began) / 60
             error = found["result"]["test"] if "result" in found else float("nan")
             print(f"{part} {number}/{len(waiting)} {job.name}: {error:.4g}, {found['cost']['whole']} s, "
                   f"{minutes:.1f} min so far", flush=True)  # fmt: skip
 
 
-def _worked(job: Job, folder: Path, runs: Path) -> tuple[Job, dict]:
-    return job, work(job, folder, runs)
+def _worked(job: Job, log: ResultLog, runs: Path) -> tuple[Job, dict]:
+    return job, work(job, log, runs)
 
 
 def _machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, torch {torch.__version__}, modgap {__version__}"
 
 
-def again(parts: Sequence[str], folder: Path, most: int) -> None:
+def again(parts: Sequence[str], log: ResultLog, most: int) -> None:
     """Jobs spread over those that are done, once more in a folder of their own."""
-    known = [(job, found) for part in parts for job in jobs(part, folder) if (found := done(job, folder))]
+    known = [(job, found) for part in parts for job in jobs(part, log) if (found := log.get(job))]
     equal = 0
     chosen = known[:: max(1, len(known) // most)][:most]
     for job, found in chosen:
         with tempfile.TemporaryDirectory() as name:
-            work(job, Path(name), Path(name) / "runs")
-            repeated = done(job, Path(name))
+            repeats = ResultLog(Path(name) / "results.jsonl")
+            work(job, repeats, Path(name) / "runs")
+            repeated = repeats.get(job)
         same = _numbers(repeated) == _numbers(found)
         equal += same
         print(f"{job.part} {job.name}: {'the same numbers' if same else 'OTHER NUMBERS'}", flush=True)
@@ -87,13 +87,13 @@ def _numbers(found: dict | None) -> dict:
     return {name: value for name, value in (found or {}).items() if name != "cost"}
 
 
-def _draw(part: str, results: Path, folder: Path) -> None:
+def _draw(part: str, log: ResultLog, folder: Path) -> None:
     """The figure of a part that has one: the comparisons, and the sweep with the inner steps."""
     drawn = None
     if part in GRIDS:
-        drawn = figure(part, results)
+        drawn = figure(part, log)
     elif part == "sweep":
-        drawn = sensitivity(results)
+        drawn = sensitivity(log)
     if drawn:
         save(drawn, folder / f"{part}.png")
 
@@ -104,6 +104,7 @@ def quick() -> None:
              "stage2.keep_epochs=[1]")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        log = ResultLog(folder / "results.jsonl")
         for part, target in (("2d", "basic-motions"), ("1d", "italy-power")):
             listed = [
                 replace(job, limit=24, settings=(*job.settings, *small))
@@ -111,8 +112,8 @@ def quick() -> None:
                 if job.target == target and job.method in (UNTOUCHED, "finetune", "mona") and job.seed == 0
             ]
             for job in listed:
-                work(job, folder, folder / "runs")
-            report(part, folder, listed)
+                work(job, log, folder / "runs")
+            report(part, log, listed)
 
 
 def main() -> None:
@@ -126,20 +127,21 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="stop after so many jobs")
     given = parser.parse_args()
     parts = given.part or list(PARTS)
+    log = ResultLog(given.results)
     if given.what == "quick":
         quick()
     elif given.what == "again":
-        again(parts, given.results, given.most or 5)
+        again(parts, log, given.most or 5)
     elif given.what == "report":
         for part in parts:
-            report(part, given.results)
+            report(part, log)
             if given.figures:
-                _draw(part, given.results, given.figures)
+                _draw(part, log, given.figures)
     else:
-        plan(parts, given.results, given.workers)
+        plan(parts, log, given.workers)
     if given.what == "run":
         try:
-            run(parts, given.results, given.runs, given.workers, given.most)
+            run(parts, log, given.runs, given.workers, given.most)
         except FileNotFoundError as error:
             sys.exit(f"{error}")
 

@@ -4,13 +4,13 @@ import functools
 import hashlib
 import importlib.util
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.commands import run_in_process, run_in_subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -51,19 +51,14 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def modgap(own_cache):
-    """Run the command in a process; returns the completed process with text output."""
+    """Run the command in this process: `modgap("discrepancy", ...)` gives its exit code and output as text."""
+    return run_in_process
 
-    def run(*args, **environment):
-        command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, args)]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "MODGAP_CACHE": str(own_cache), **environment},
-        )
 
-    return run
+@pytest.fixture
+def modgap_process(own_cache):
+    """Run the command in a process of its own, as a user does; keyword arguments are environment variables."""
+    return run_in_subprocess
 
 
 @pytest.fixture

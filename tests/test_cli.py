@@ -64,8 +64,8 @@ def test_switched_off_is_null(modgap, own_logits):
     assert found["value"] < 0.2
 
 
-def test_table_and_folder(modgap, own_logits, tmp_path):
-    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
+def test_table_and_folder(modgap_process, own_logits, tmp_path):
+    done = modgap_process("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
     assert done.returncode == 0
     assert "montecarlo" in done.stdout
     assert "chance 0.667" in done.stdout
@@ -162,7 +162,7 @@ def test_cache_commands(modgap, small_images, own_cache):
 
 
 @pytest.mark.slow
-def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap, small_images, tmp_path):
+def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap_process, small_images, tmp_path):
     """The hub's folder is laid down as its client does; the hub itself is switched off."""
     torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
     from safetensors.torch import save_file
@@ -185,9 +185,9 @@ def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap, smal
         "--json",
     )
     hub = {"HF_HUB_CACHE": str(tmp_path / "hub")}
-    first = modgap("discrepancy", *source, *QUICK, "--json", **hub)
+    first = modgap_process("discrepancy", *source, *QUICK, "--json", **hub)
     assert first.returncode == 0, first.stderr
-    second = modgap(
+    second = modgap_process(
         "discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1"
     )
     assert without_timings(strict(second.stdout)) == without_timings(strict(first.stdout))

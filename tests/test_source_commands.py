@@ -72,8 +72,8 @@ def refused(done, code, message):
         ("minilm", 2, "minilm has none; fit one on labeled data of its modality with --head probe:SURROGATE"),
     ],
 )
-def test_a_source_that_is_not_to_be_had(modgap, home, small_images, source, code, message):
-    done = modgap("discrepancy", "--source", source, "--target", small_images, HF_HOME=str(home))
+def test_a_source_that_is_not_to_be_had(modgap_process, home, small_images, source, code, message):
+    done = modgap_process("discrepancy", "--source", source, "--target", small_images, HF_HOME=str(home))
     refused(done, code, message)
 
 
@@ -93,13 +93,13 @@ def test_a_folder_that_describes_no_source(modgap, tmp_path, small_images, confi
 
 
 @pytest.mark.parametrize("kind", ["bare pickle", "inside torch's file"])
-def test_a_malicious_weights_file_is_not_executed(modgap, home, tmp_path, small_images, kind):
+def test_a_malicious_weights_file_is_not_executed(modgap_process, home, tmp_path, small_images, kind):
     bad, trace = tmp_path / "pytorch_model.bin", tmp_path / "executed"
     if kind == "bare pickle":
         bad.write_bytes(pickle.dumps(Evil(trace)))
     else:
         torch.save({"x": Evil(trace)}, bad)
-    done = modgap("discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images,
+    done = modgap_process("discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images,
                   HF_HOME=str(home))  # fmt: skip
     refused(done, 1, f"cannot read weights from {bad}")
     assert not trace.exists()
@@ -143,8 +143,8 @@ def test_loading_says_nothing_on_stderr_and_asks_no_network(home, python):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_list_and_one_source_whole(modgap, home):
-    done = modgap("sources", HF_HOME=str(home))
+def test_the_list_and_one_source_whole(modgap_process, home):
+    done = modgap_process("sources", HF_HOME=str(home))
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
     aliases = ("swin-b", "swin-b-in1k", "vit-b", "clip-b16", "roberta-base", "minilm", "rxnfp", "efficientnet-lite0")
@@ -155,10 +155,10 @@ def test_the_list_and_one_source_whole(modgap, home):
     assert " no " in rows["clip-b16"]
     assert rows["source"].split() == ["source", "classes", "input", "here", "what"]
     assert "hf:NAME[@REVISION]" in done.stdout
-    one = modgap("sources", "roberta-base", HF_HOME=str(home))
+    one = modgap_process("sources", "roberta-base", HF_HOME=str(home))
     assert "124,697,433" in one.stdout
     assert "hf download FacebookAI/roberta-base" in one.stdout
-    refused(modgap("sources", "roberta"), 2, "did you mean roberta-base")
+    refused(modgap_process("sources", "roberta"), 2, "did you mean roberta-base")
 
 
 @pytest.mark.parametrize("command", ["sources", "targets"])
@@ -174,7 +174,7 @@ def test_the_lists_are_folded_between_words_on_a_narrow_terminal(command, capsys
     assert Counter(re.findall(r"[^\s─]+", narrow)) == whole
 
 
-def test_what_the_hubs_cache_holds_is_here(modgap, home):
+def test_what_the_hubs_cache_holds_is_here(modgap_process, home):
     (snapshot,) = (home / "hub" / "models--small--bert-mlm" / "snapshots").iterdir()
     other = home.parent / "other"
     folder = other / "hub" / "models--FacebookAI--roberta-base"
@@ -182,6 +182,6 @@ def test_what_the_hubs_cache_holds_is_here(modgap, home):
     (folder / "refs" / "main").write_text("abc")
     (folder / "snapshots").mkdir()
     (folder / "snapshots" / "abc").symlink_to(snapshot)
-    rows = modgap("sources", HF_HOME=str(other)).stdout.splitlines()
+    rows = modgap_process("sources", HF_HOME=str(other)).stdout.splitlines()
     (row,) = [line for line in rows if line.strip().startswith("roberta-base")]
     assert " yes " in row

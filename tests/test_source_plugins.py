@@ -131,8 +131,8 @@ def test_unknown_names_are_compared_with_plugins_too(installed):
         open_source("brian")
 
 
-def test_the_command_lists_them_and_warns_on_stderr(modgap, site):
-    done = modgap("sources", PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+def test_the_command_lists_them_and_warns_on_stderr(modgap_process, site):
+    done = modgap_process("sources", PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
     assert done.returncode == 0
     assert [line for line in done.stdout.splitlines() if line.split()[:1] == ["brain"]]
     lines = done.stderr.splitlines()

@@ -35,25 +35,29 @@ def test_quick_study_prints_its_tables(tmp_path):
 def test_study_has_what_the_sweep_chose(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(STUDY.parent))
     jobs = importlib.import_module("study.jobs")
+    log = importlib.import_module("result_log").ResultLog(tmp_path / "results.jsonl")
     with pytest.raises(FileNotFoundError, match="52 of its jobs are not done"):
-        list(jobs.jobs("2d", tmp_path))
-    for job in jobs.jobs("sweep", tmp_path):
+        list(jobs.jobs("2d", log))
+    for job in jobs.jobs("sweep", log):
         error = 2.0 if job.label == "0.1-4.0" else 3.0 if job.label else 4.0
         # One target alone says otherwise.
         error -= 1.5 * (job.label == "0.01-0.4" and job.target == "arrowhead" and job.seed == 1)
-        jobs.write_result(job, {"result": {"test": error}}, tmp_path)
-    listed = list(jobs.jobs("2d", tmp_path))
+        log.add(job, {"result": {"test": error}})
+    listed = list(jobs.jobs("2d", log))
     assert len(listed) == 4 * (1 + 5 * 8)
     for job in listed:
         assert ("stage1.alpha=0.1" in job.settings and "stage1.lambda=4.0" in job.settings) == (job.method == "mona")
     changed = dataclasses.replace(listed[0], limit=7)
-    jobs.write_result(changed, {}, tmp_path)
-    assert jobs.done(changed, tmp_path) is not None
-    assert jobs.done(listed[0], tmp_path) is None
+    log.add(changed, {})
+    assert log.get(changed) is not None
+    assert log.get(listed[0]) is None
 
 
 def test_plan_counts_the_jobs(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(STUDY), "plan", "--results", str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, str(STUDY), "plan", "--results", str(tmp_path / "none.jsonl")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert {"sweep", "2d", "1d", "cnn", "surrogate"} <= set(done.stdout.split())

@@ -1,18 +1,18 @@
 """The truth: test errors after fine-tuning every source on every target, in small jobs that can be taken up again."""
 
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from result_log import ResultLog
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.source_patterns import with_size
 from modgap.transfer.train import TrainRequest, train
 
-__all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "result_of", "trials", "work"]
+__all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "trials", "work"]
 
 PRETRAINED = (
     "efficientnet-lite0@32px", "efficientnet-lite0@64px", "efficientnet-lite1@64px", "efficientnet-lite2@64px",
@@ -40,7 +40,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its file and its run's folder."""
+        """Name of the trial, and of its run's folder."""
         return f"{self.target}-{self.source.replace(':', '-')}-{self.seed}"
 
 
@@ -52,8 +52,8 @@ def trials() -> Iterator[Trial]:
                 yield Trial(source, target, seed, LIMIT, TEXTS if "minilm" in source else IMAGES)
 
 
-def work(trial: Trial, folder: Path, runs: Path) -> dict:
-    """Fine-tune, on one thread, and write the trial's file."""
+def work(trial: Trial, log: ResultLog, runs: Path) -> dict:
+    """Fine-tune, on one thread, and append the result."""
     torch.set_num_threads(1)
     began = time.perf_counter()
     source, size = with_size(trial.source)
@@ -61,27 +61,16 @@ def work(trial: Trial, folder: Path, runs: Path) -> dict:
     request = TrainRequest("finetune", source, trial.target, trial.settings, samples=samples)
     run = train(request, runs / trial.name, resume=True)
     found = {
-        "trial": asdict(trial), "test": run.record["result"]["test"], "metric": run.record["result"]["metric"],
+        "test": run.record["result"]["test"], "metric": run.record["result"]["metric"],
         "samples": run.record["samples"], "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{trial.name}.part"
-    temporary.write_text(json.dumps(found, indent=1) + "\n")
-    temporary.replace(folder / f"{trial.name}.json")
-    return found
+    return log.add(trial, found)
 
 
-def result_of(trial: Trial, folder: Path) -> dict | None:
-    """Its result; None if it has none, or one of other settings."""
-    path = folder / f"{trial.name}.json"
-    found = json.loads(path.read_text()) if path.exists() else None
-    return found if found and found["trial"] == json.loads(json.dumps(asdict(trial))) else None
-
-
-def errors_of(target: str, folder: Path) -> dict[str, list[float]]:
+def errors_of(target: str, log: ResultLog) -> dict[str, list[float]]:
     """Test errors in percent by source, one a seed."""
     found: dict[str, list[float]] = {}
     for trial in trials():
-        if trial.target == target and (result := result_of(trial, folder)):
+        if trial.target == target and (result := log.get(trial)):
             found.setdefault(trial.source, []).append(result["test"])
     return found

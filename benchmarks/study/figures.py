@@ -1,23 +1,23 @@
 """The study's figure: error, knowledge left and discrepancy of each method on each target (Table 2, Figs. 3 and 4)."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from result_log import ResultLog
 
 from modgap.figure_style import style
-from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, done, jobs, log_ratio, smoothed_error, sweep_ratios
+from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 
 __all__ = ["figure", "sensitivity"]
 
 Found = list[tuple[Job, dict]]
 
 
-def figure(part: str, folder: Path) -> Figure | None:
+def figure(part: str, log: ResultLog) -> Figure | None:
     """Three panels over the targets, mean and sd over seeds; None where fine-tuning, the measure, is not done."""
-    found = [(job, result) for job in jobs(part, folder) if (result := done(job, folder))]
+    found = [(job, result) for job in jobs(part, log) if (result := log.get(job))]
     if not any("result" in result and job.method == "finetune" for job, result in found):
         return None
     targets = list(dict.fromkeys(job.target for job, _ in found))
@@ -82,7 +82,7 @@ def _points(axes: Axes, found: Found, targets: list[str], pick: Callable[[Job, d
                 axes.hlines(value, t - 0.42, t + 0.42, color="0.3", linestyle="--", label="the source as it is")
 
 
-def sensitivity(folder: Path) -> Figure:
+def sensitivity(log: ResultLog) -> Figure:
     """Error by lambda and alpha, over emb's, and by inner steps, over one step's: the paper's Fig. 6.
 
     Geometric means over targets and seeds, with the standard error of the mean.
@@ -92,13 +92,13 @@ def sensitivity(folder: Path) -> Figure:
     """
     drawn = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = drawn.subplots(1, 2, sharey=True)
-    ratios = sweep_ratios(folder)
+    ratios = sweep_ratios(log)
     for number, alpha in enumerate(ALPHAS):
         own = [ratios[f"{alpha}-{weight}"] for weight in WEIGHTS]
         _ratios(left, np.array(WEIGHTS) * 1.04 ** (number - 1), own, number + 2, f"alpha {alpha:g}")
     left.set_xscale("log")
     left.set(xlabel="lambda", ylabel="test error, ratio", title="over emb's, by lambda and alpha")
-    found = [(job, result) for job in jobs("steps", folder) if (result := done(job, folder))]
+    found = [(job, result) for job in jobs("steps", log) if (result := log.get(job))]
     errors = {(job.target, job.seed, job.label): smoothed_error(result) for job, result in found}
     steps = sorted({job.label for job, _ in found})
     own = [[log_ratio(error, errors[target, seed, "steps-1"]) for (target, seed, label), error in errors.items()

@@ -1,11 +1,10 @@
 """What the study consists of: parts of many small jobs, each one run and its diagnostics."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
+from result_log import ResultLog
 
 from modgap.transfer.methods import method_names
 
@@ -15,11 +14,8 @@ __all__ = [
     "UNTOUCHED",
     "Job",
     "chosen_settings",
-    "done",
     "jobs",
-    "result_file",
     "smoothed_error",
-    "write_result",
 ]
 
 UNTOUCHED = "untouched"
@@ -63,7 +59,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its file and its run's folder."""
+        """Name of the job, and of its run's folder."""
         parts = (self.target, self.method.replace("++", "-plus-plus"), self.label, str(self.seed))
         return "-".join(filter(None, parts))
 
@@ -80,8 +76,8 @@ GRIDS = {
 }
 
 
-def jobs(part: str, folder: Path | None) -> Iterator[Job]:
-    """The jobs of a part, seed by seed; MoNA has what the sweep in `folder` chose, or without one its defaults.
+def jobs(part: str, log: ResultLog | None) -> Iterator[Job]:
+    """The jobs of a part, seed by seed; MoNA has what the sweep in `log` chose, or without one its defaults.
 
     Raises:
         FileNotFoundError: When the part needs the sweep, which is not complete.
@@ -89,7 +85,7 @@ def jobs(part: str, folder: Path | None) -> Iterator[Job]:
     if part == "sweep":
         yield from _sweep()
         return
-    chosen = chosen_settings(folder) if folder else ()
+    chosen = chosen_settings(log) if log else ()
     if part == "ablation":
         for seed in range(5):
             for target in ("basic-motions", "acsf1"):
@@ -131,24 +127,24 @@ def _mona(base: Job, part: str, target: str, seed: int, own: tuple[str, ...], la
     )
 
 
-def chosen_settings(folder: Path) -> tuple[str, str]:
+def chosen_settings(log: ResultLog) -> tuple[str, str]:
     """Alpha and lambda of the lowest test error in the sweep, relative to emb, as the mean over target and seed.
 
     Raises:
         FileNotFoundError: When the sweep is not complete.
     """
-    logs = sweep_ratios(folder)
+    logs = sweep_ratios(log)
     best = min(logs, key=lambda label: (np.mean(logs[label]), label))
     alpha, weight = best.split("-")
     return f"stage1.alpha={alpha}", f"stage1.lambda={weight}"
 
 
-def sweep_ratios(folder: Path) -> dict[str, list[float]]:
+def sweep_ratios(log: ResultLog) -> dict[str, list[float]]:
     """By alpha-lambda, the log ratios of the test error to emb's at the same target and seed."""
-    found = {job: done(job, folder) for job in _sweep()}
+    found = {job: log.get(job) for job in _sweep()}
     if None in found.values():
         left = sum(result is None for result in found.values())
-        raise FileNotFoundError(f"expected a whole sweep in {folder}, {left} of its jobs are not done; run it first")
+        raise FileNotFoundError(f"expected a whole sweep in {log.path}, {left} of its jobs are not done; run it first")
     emb = {(job.target, job.seed): result["result"]["test"] for job, result in found.items() if not job.label}
     logs: dict[str, list[float]] = {}
     for job, result in found.items():
@@ -169,24 +165,3 @@ def smoothed_error(result: dict) -> float | None:
         return None
     error, samples = result["result"]["test"], result["samples"]["test"]
     return (error / 100 * samples + 0.5) / (samples + 1) if result["result"]["metric"] == "0-1 error %" else error
-
-
-def result_file(job: Job, folder: Path) -> Path:
-    """Where its result lies."""
-    return folder / job.part / f"{job.name}.json"
-
-
-def done(job: Job, folder: Path) -> dict | None:
-    """Its result; None if it has none, or one of other settings."""
-    path = result_file(job, folder)
-    found = json.loads(path.read_text()) if path.exists() else None
-    return found if found and found["job"] == json.loads(json.dumps(asdict(job))) else None
-
-
-def write_result(job: Job, found: dict, folder: Path) -> None:
-    """Write it, whole or not at all."""
-    path = result_file(job, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps({"job": asdict(job), **found}, indent=1) + "\n")
-    temporary.replace(path)

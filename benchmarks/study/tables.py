@@ -1,9 +1,9 @@
 """The study's tables, from the files of the jobs that are done."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
+from result_log import ResultLog
 from scipy.stats import spearmanr, ttest_1samp, wilcoxon
 
 from modgap.cli.output import print_table
@@ -14,7 +14,6 @@ from study.jobs import (
     WEIGHTS,
     Job,
     chosen_settings,
-    done,
     jobs,
     log_ratio,
     smoothed_error,
@@ -29,16 +28,16 @@ SECONDS_UNKNOWN = {"1d": 300.0, "cnn": 120.0}
 """A job's, before one of its part is done: what a first trial of each took on one core of two; others 60."""
 
 
-def plan(parts: Iterable[str], folder: Path, workers: int) -> None:
-    """What there is to do, what is done, and the time that is left."""
+def plan(parts: Iterable[str], log: ResultLog, workers: int) -> None:
+    """What there is to do, what is and the time that is left."""
     rows, total = [], 0.0
     for part in parts:
         try:
-            listed = list(jobs(part, folder))
+            listed = list(jobs(part, log))
         except FileNotFoundError:
             rows.append([part, "after the sweep", "", "", ""])
             continue
-        spent = [found["cost"]["whole"] for job in listed if (found := done(job, folder))]
+        spent = [found["cost"]["whole"] for job in listed if (found := log.get(job))]
         left, each = len(listed) - len(spent), np.mean(spent) if spent else SECONDS_UNKNOWN.get(part, 60.0)
         total += left * each
         source = "measured" if spent else "guess"
@@ -47,28 +46,28 @@ def plan(parts: Iterable[str], folder: Path, workers: int) -> None:
     print(f"{total / 60:.0f} min of one core, about {total / 60 / workers:.0f} min with {workers} workers", flush=True)
 
 
-def report(part: str, folder: Path, only: list[Job] | None = None) -> None:
+def report(part: str, log: ResultLog, only: list[Job] | None = None) -> None:
     """Tables of a part, mean and sd over seeds with their number in brackets."""
     try:
-        listed = list(jobs(part, folder)) if only is None else only
+        listed = list(jobs(part, log)) if only is None else only
     except FileNotFoundError as error:
         print(f"{part}: {error}\n")
         return
-    found = [(job, result) for job in listed if (result := done(job, folder))]
+    found = [(job, result) for job in listed if (result := log.get(job))]
     if not found:
         print(f"{part}: nothing is done\n")
     elif part == "sweep":
-        _sweep(folder)
+        _sweep(log)
     else:
-        _compare(part, _with_mona(part, found, folder))
+        _compare(part, _with_mona(part, found, log))
 
 
-def _with_mona(part: str, found: Found, folder: Path) -> Found:
+def _with_mona(part: str, found: Found, log: ResultLog) -> Found:
     """With the runs of MoNA as it is, which ablations are compared with and the 2d part has."""
     if part != "ablation":
         return found
     targets = {job.target for job, _ in found}
-    own = [(job, result) for job in jobs("2d", folder) if (result := done(job, folder))]
+    own = [(job, result) for job in jobs("2d", log) if (result := log.get(job))]
     return [*((j, r) for j, r in own if j.method in ("mona", "emb") and j.target in targets), *found]
 
 
@@ -211,13 +210,13 @@ def _tell_relation(part: str, found: Found) -> None:
     print()
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(log: ResultLog) -> None:
     try:
-        logs = sweep_ratios(folder)
+        logs = sweep_ratios(log)
     except FileNotFoundError as error:
         print(f"sweep: {error}\n")
         return
-    found = [(job, done(job, folder)) for job in jobs("sweep", folder)]
+    found = [(job, log.get(job)) for job in jobs("sweep", log)]
     shares = {}
     for job, result in found:
         if result and result["mixed_share"]:
@@ -234,4 +233,4 @@ def _sweep(folder: Path) -> None:
     for target in APART:
         own = [(job, result) for job, result in found if job.target == target]
         _by_method("sweep", f"test error on {target}", own, _test)
-    print(f"chosen: {', '.join(chosen_settings(folder))}\n")
+    print(f"chosen: {', '.join(chosen_settings(log))}\n")

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import torch
+from result_log import ResultLog
 
 from modgap.api import measure_discrepancy
 from modgap.errors import InputError
@@ -16,7 +17,7 @@ from modgap.transfer.methods import method
 from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train import TrainRequest, train
-from study.jobs import UNTOUCHED, Job, write_result
+from study.jobs import UNTOUCHED, Job
 
 __all__ = ["work"]
 
@@ -30,8 +31,8 @@ SURROGATES = {
 """What the source's knowledge is probed on, and which split of it."""
 
 
-def work(job: Job, folder: Path, runs: Path) -> dict:
-    """Train, judge, and write the job's file. One thread, so that the numbers are the same on any number of cores."""
+def work(job: Job, log: ResultLog, runs: Path) -> dict:
+    """Train, evaluate and append the job's result, on one thread so that the numbers do not depend on the cores."""
     torch.set_num_threads(1)
     place, run, found = runs / job.part / job.name, None, {}
     began = time.perf_counter()
@@ -41,7 +42,7 @@ def work(job: Job, folder: Path, runs: Path) -> dict:
     found["probe_error"] = _probes(job, run)
     found["discrepancy"] = _discrepancy(job, run)
     found["cost"] = {**_cost(run), "whole": round(time.perf_counter() - began, 1)}
-    write_result(job, found, folder)
+    log.add(job, found)
     return found
 
 
