@@ -16,7 +16,7 @@ from modgap.transfer.losses import loss
 from modgap.transfer.methods import method
 from modgap.transfer.mixed_product import derivative_along
 from modgap.transfer.objectives import objective
-from modgap.transfer.task_loss import Part, TaskLoss
+from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
 MODELS = {
     "ViT (test_vit, 64 px)": ("random:timm:test_vit", 64, (1, 12, 10)),
@@ -33,7 +33,7 @@ def problem(name: str):
     model = target_model(open_source(source).load(size, head=False), torch.zeros(shape), output)
     model.double().eval()
     x, y = torch.randn(SAMPLES, *shape, dtype=torch.float64), torch.arange(SAMPLES) % CLASSES
-    task = TaskLoss(model, loss("cross-entropy"), (Part(x, y),), SAMPLES)
+    task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), SAMPLES)
     tokens = model.tokens(x).detach()
     entering = tokens + 0.3 * torch.randn_like(tokens)
     outer = OuterLoss(lambda held: held.encode(entering).mean(1), y, objective("alignment-uniformity"))

@@ -37,7 +37,7 @@ def step_of(kind: str, batch: int, device):
     from modgap.transfer.losses import loss
     from modgap.transfer.methods import method
     from modgap.transfer.objectives import objective
-    from modgap.transfer.task_loss import Part, TaskLoss
+    from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
     torch.manual_seed(0)
     source = open_source("random:timm:vit_tiny_patch16_224").load(SIZE)
@@ -45,7 +45,7 @@ def step_of(kind: str, batch: int, device):
     model = target_model(source, torch.zeros(3, SIZE, SIZE), Output("classification", (CLASSES,))).to(device)
     model.train(kind == "vanilla")
     x, y = torch.randn(batch, 3, SIZE, SIZE, device=device), torch.arange(batch, device=device) % CLASSES
-    task = TaskLoss(model, loss("cross-entropy"), (Part(x, y),), batch)
+    task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), batch)
     parameters = dict(model.named_parameters())
     embedder = method("mona").stages[1].trains(model)
     trained = list(parameters) if kind == "vanilla" else embedder

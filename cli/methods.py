@@ -20,12 +20,12 @@ def methods(name: str | None) -> None:
     chosen = method(name)
     title = f"{chosen.name}: {chosen.title}"
     about = [("reference", chosen.reference), ("embedder starts", _start(chosen)),
-             ("encoder starts", "from the source's weights" if chosen.pretrained else "at random")]  # fmt: skip
+             ("encoder starts", "from the source's weights" if chosen.pretrained_encoder else "at random")]  # fmt: skip
     print_sections(title, [("method", about), *_settings(chosen)])
 
 
 def _start(chosen) -> str:
-    return "from the source embedder's weights" if chosen.initial == "source" else "at random"
+    return "from the source embedder's weights" if chosen.embedder_start == "source" else "at random"
 
 
 def _settings(chosen):

@@ -17,7 +17,7 @@ from modgap.targets import open_target, readers
 from modgap.transfer import methods
 from modgap.transfer.recipe import resolve_recipe
 from modgap.transfer.train import build_model
-from modgap.transfer.training_data import target_data
+from modgap.transfer.training_data import read_target_data
 from tests.training import run, target_file
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_the_method_trains(tmp_path, monkeypatch):
     assert methods.method_names()[-1] == "bitfit"
     target, name = target_file(tmp_path, "classification"), "random:timm:test_vit"
     done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
-    source, data = open_source(name).load(32, head=False), target_data(open_target(str(target)))
+    source, data = open_source(name).load(32, head=False), read_target_data(open_target(str(target)))
     start = build_model(
         source, data, resolve_recipe(data.target.manifest), methods.method("bitfit"), seed=0
     ).state_dict()

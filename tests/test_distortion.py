@@ -16,7 +16,7 @@ from modgap.distortion.report import grid_cells, layer_grid, reading_rows, to_js
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.transfer.adapted_encoder import adapted_encoder, surrogate_features
+from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
 from modgap.transfer.run_folder import open_run
 from modgap.transfer.surrogate import open_surrogate
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -63,7 +63,7 @@ def test_output_features_are_those_of_a_plain_loop(small):
     handles = [blocks[name].register_forward_hook(lambda m, i, o, name=name: seen.update({name: o})) for name in found
                if name != OUTPUT]  # fmt: skip
     with torch.no_grad():
-        parts.encoder(parts.embedder(surrogate.at(np.array([5]), torch.device("cpu")).given))
+        parts.encoder(parts.embedder(surrogate.load(np.array([5]), torch.device("cpu")).inputs))
     for handle_ in handles:
         handle_.remove()
     for name, tokens in seen.items():
@@ -92,7 +92,9 @@ def test_another_encoder_or_other_samples_have_features_of_their_own(made, small
     trained = Encoder(open_run(made[0] / "finetune-0"), 2)
     second = features(source, handle.fingerprint(), trained, surrogate)
     assert not np.allclose(first[OUTPUT], second[OUTPUT])
-    expected = surrogate_features(source.split(), adapted_encoder(trained.run, source.split(), 2), surrogate, "cpu")
+    expected = surrogate_features(
+        source.split(), load_adapted_encoder(trained.run, source.split(), 2), surrogate, "cpu"
+    )
     np.testing.assert_allclose(second[OUTPUT], expected, rtol=1e-5, atol=1e-6)
     other = open_surrogate(str(made[1]), source, half=0)
     assert not np.allclose(first[OUTPUT][:20], features(source, handle.fingerprint(), untouched(), other)[OUTPUT][:20])
@@ -156,9 +158,9 @@ def test_weights_of_another_source_are_refused_in_a_line(made, tmp_path):
     one = open_run(tmp_path / "run")
     parts = open_source("random:timm:test_vit2").load(32, head=False).split()
     with pytest.raises(InputError, match="is not that of the run's source"):
-        adapted_encoder(one, parts)
+        load_adapted_encoder(one, parts)
     with pytest.raises(InputError, match=r"stage2\.keep_epochs names those kept"):
-        adapted_encoder(one, parts, 1)
+        load_adapted_encoder(one, parts, 1)
     with pytest.raises(InputError, match="kept no epochs"):
         encoders_of_runs([str(tmp_path / "run")], VIT, open_source(VIT), "all")
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from modgap.inputs.representations import fold
-from modgap.models.initialization import drop_unused, reinitialize, seeded, stretched
-from modgap.models.layouts import Folded, Sequence, Whole, resized_to, sequence_stride
+from modgap.models.initialization import reinitialize, seeded_rng, stretch_channels, unused_to_buffers
+from modgap.models.layouts import FoldedSeries, ResizedImage, StridedSeries, resize_to, sequence_stride
 from modgap.models.normalization import is_normalization, last_normalization, output_scale
 
 
@@ -17,7 +17,7 @@ from modgap.models.normalization import is_normalization, last_normalization, ou
 def test_a_series_is_folded_as_for_the_diagnostics_and_unfolded_again(shape):
     series = np.random.default_rng(0).standard_normal((5, *shape)).astype(np.float32)
     folded = np.stack([fold(each) for each in series])
-    layout = Folded(shape, folded.shape[2:])
+    layout = FoldedSeries(shape, folded.shape[2:])
     found = layout.arrange(torch.from_numpy(series))
     assert np.array_equal(found.numpy(), folded)
     assert layout.canvas((9,)) == folded.shape[2:]
@@ -28,23 +28,23 @@ def test_a_series_is_folded_as_for_the_diagnostics_and_unfolded_again(shape):
 @pytest.mark.parametrize(("shape", "stride"), [((2, 24), 4), ((2, 23), 4), ((1, 6, 5), 3), ((3, 7, 5), 4), ((1, 5), 8)])
 def test_a_sequence_is_cut_and_joined_again(shape, stride):
     x = torch.randn(2, *shape)
-    layout = Sequence(shape, stride)
+    layout = StridedSeries(shape, stride)
     arranged = layout.arrange(x)
     assert arranged.shape[2] == layout.tokens * stride
     assert arranged.shape[2] - math.prod(shape[1:]) < stride
     assert torch.equal(layout.restore(arranged), x)
     # At twice the resolution too.
-    torch.testing.assert_close(resized_to(layout.restore(arranged.repeat_interleave(2, dim=2)), shape[1:]), x)
+    torch.testing.assert_close(resize_to(layout.restore(arranged.repeat_interleave(2, dim=2)), shape[1:]), x)
 
 
 def test_an_image_of_the_sources_size_is_left_as_it_is():
     x = torch.randn(2, 5, 8, 6)
-    assert Whole(5, (8, 6)).arrange(x) is x
-    larger = Whole(5, (16, 12)).arrange(x)
+    assert ResizedImage(5, (8, 6)).arrange(x) is x
+    larger = ResizedImage(5, (16, 12)).arrange(x)
     torch.testing.assert_close(larger, nn.functional.interpolate(x, (16, 12), mode="bilinear"))
     # Smaller ones see all pixels.
     stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
-    assert (Whole(1, (8, 8)).arrange(stripes) - 0.5).abs().max() < 0.1
+    assert (ResizedImage(1, (8, 8)).arrange(stripes) - 0.5).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("most", [1, 7, 64])
@@ -63,16 +63,16 @@ def test_strides_are_the_smallest_divisors_but_where_they_waste_tokens(most):
 
 def test_pooling_averages_neighbors():
     values = torch.arange(12.0).view(1, 1, 12)
-    assert resized_to(values, (4,)).flatten().tolist() == [1, 4, 7, 10]
-    assert resized_to(values, (2, 2)).flatten().tolist() == [1, 4, 7, 10]
-    assert resized_to(values.view(1, 1, 3, 4), (3, 2)).flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]
-    assert resized_to(values, (12,)) is values
+    assert resize_to(values, (4,)).flatten().tolist() == [1, 4, 7, 10]
+    assert resize_to(values, (2, 2)).flatten().tolist() == [1, 4, 7, 10]
+    assert resize_to(values.view(1, 1, 3, 4), (3, 2)).flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]
+    assert resize_to(values, (12,)) is values
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 7])
 def test_stretched_weights_repeat_the_sources_channels(channels):
     weight = torch.randn(4, 3, 2, 2)
-    found = stretched(weight, channels)
+    found = stretch_channels(weight, channels)
     assert found.shape == (4, channels, 2, 2)
     for channel in range(channels):
         torch.testing.assert_close(found[:, channel], weight[:, channel % 3] * 3 / channels)
@@ -84,7 +84,7 @@ def test_streams_are_apart_and_leave_torchs_own_alone():
     torch.manual_seed(0)
     draws = []
     for seed, part in [(0, "embedder"), (0, "predictor"), (1, "embedder"), (0, "embedder")]:
-        with seeded(seed, part):
+        with seeded_rng(seed, part):
             draws.append(torch.rand(3))
     assert torch.equal(torch.rand(3), wanted)
     assert torch.equal(draws[0], draws[3])
@@ -120,7 +120,7 @@ def test_parameters_that_no_library_starts():
 def test_parameters_that_the_output_does_not_see_become_buffers():
     module = Bare()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    assert drop_unused(module, module.eval()(torch.zeros(2, 4))) == ["unread", "head.weight", "head.bias"]
+    assert unused_to_buffers(module, module.eval()(torch.zeros(2, 4))) == ["unread", "head.weight", "head.bias"]
     assert {name for name, _ in module.named_parameters()} == {"table", "gamma", "bias", "norm.weight", "norm.bias"}
     after = module.state_dict()
     assert after.keys() == before.keys()

@@ -16,7 +16,7 @@ from tests.small_targets import CLASSES, IMAGES, TEXT, TIMM, batch, same, small_
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
     own = source(name)
-    model = target_model(own, np.zeros((3, *own.input.size)), CLASSES, initial="source").eval()
+    model = target_model(own, np.zeros((3, *own.input.size)), CLASSES, embedder_start="source").eval()
     images = batch(2, 3, *own.input.size)
     with torch.no_grad():
         wanted, found = own.split().embedder(images), model.tokens(images)
@@ -31,7 +31,7 @@ def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
         # These stems normalize by themselves, all but the one whose encoder does it.
         assert (gain is None) == (name != "swin-positions")
     # Twice as many channels that say the same: the same response.
-    twice = target_model(own, np.zeros((6, *own.input.size)), CLASSES, initial="source").eval()
+    twice = target_model(own, np.zeros((6, *own.input.size)), CLASSES, embedder_start="source").eval()
     with torch.no_grad():
         torch.testing.assert_close(twice.tokens(images.repeat(1, 2, 1, 1)), found, rtol=1e-4, atol=1e-5)
 
@@ -46,7 +46,7 @@ def test_parts_start_by_seed_each_from_its_own_numbers(source, name):
         return target_model(own, np.zeros(shape), CLASSES, **options)
 
     first, again, other = made(), made(), made(seed=1)
-    plus, scratch = made(initial="source"), made(pretrained=False)
+    plus, scratch = made(embedder_start="source"), made(pretrained_encoder=False)
     assert torch.equal(torch.get_rng_state(), before)
     assert same(state(first), state(again))
     for part in ("embedder", "predictor"):
@@ -55,7 +55,7 @@ def test_parts_start_by_seed_each_from_its_own_numbers(source, name):
     assert same(state(first.encoder), state(other.encoder))
     assert same(state(first.predictor), state(plus.predictor))
     assert not same(state(first.embedder), state(plus.embedder))
-    assert not same(state(scratch.encoder), state(made(pretrained=False, seed=1).encoder))
+    assert not same(state(scratch.encoder), state(made(pretrained_encoder=False, seed=1).encoder))
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *TEXT])
@@ -87,7 +87,7 @@ def test_the_encoder_is_a_copy_and_its_state_is_that_of_the_sources(source, name
 )
 def test_scratch_starts_as_the_library_starts_a_new_model(source, name):
     own = source(name)
-    scratch = target_model(own, np.zeros((3, 24, 20)), CLASSES, pretrained=False).encoder
+    scratch = target_model(own, np.zeros((3, 24, 20)), CLASSES, pretrained_encoder=False).encoder
     if name in TIMM:
         torch.manual_seed(9)
         new = timm.create_model(name).state_dict()
@@ -134,14 +134,14 @@ def test_new_tokens_have_the_scale_of_the_sources_own(source, name):
 def test_series_start_from_the_vectors_of_words(source):
     own = source("bert-texts")
     table = own.split().embedder.words.weight.detach()
-    model = target_model(own, np.zeros((4, 20)), CLASSES, initial="source")
+    model = target_model(own, np.zeros((4, 20)), CLASSES, embedder_start="source")
     given = torch.cat([model.embedder.projection.weight[..., 0].T, model.embedder.projection.bias[None]])
     cosine = torch.nn.functional.cosine_similarity(given[:, None], table[None], dim=2)
     nearest = cosine.max(dim=1)
     torch.testing.assert_close(nearest.values, torch.ones(5))
     assert len(set(nearest.indices.tolist())) == 5
     # More values than the vocabulary has words.
-    target_model(own, np.zeros((100, 20)), CLASSES, initial="source")
+    target_model(own, np.zeros((100, 20)), CLASSES, embedder_start="source")
 
 
 # Normalization

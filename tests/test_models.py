@@ -209,7 +209,12 @@ def test_training_brings_the_loss_down(source):
         ("swin", np.zeros((3, 8, 8)), {"length": 20}, "a target length applies to sources of text"),
         ("bert-mlm", np.zeros((3, 8)), {"length": 41}, "from 1 to the 40 tokens that the source takes, got 41"),
         ("bert-mlm", np.zeros((3, 8)), {"length": 0}, "from 1 to the 40 tokens"),
-        ("swin", np.zeros((3, 8, 8)), {"initial": "sources"}, "unknown initial 'sources'; did you mean source"),
+        (
+            "swin",
+            np.zeros((3, 8, 8)),
+            {"embedder_start": "sources"},
+            "unknown embedder_start 'sources'; did you mean source",
+        ),
         ("swin", np.zeros((3, 8, 8)), {"seed": -1}, "expected a seed from 0, got -1"),
     ],
 )

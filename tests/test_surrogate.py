@@ -140,12 +140,12 @@ def test_samples_are_the_targets_own_as_the_source_takes_them(images, source):
     rows = np.flatnonzero(table.splits == 2)
     np.testing.assert_array_equal(surrogate.labels, table.labels[rows])
     assert surrogate.classes == ("0", "1", "2")
-    batch = surrogate.at(np.array([3, 0]), CPU)
+    batch = surrogate.load(np.array([3, 0]), CPU)
     wanted = source.input.batch([embedding.pieces(table.samples[int(rows[i])])[0] for i in (3, 0)], CPU)
-    assert torch.equal(batch.given, wanted)
+    assert torch.equal(batch.inputs, wanted)
     assert batch.labels.tolist() == table.labels[rows[[3, 0]]].tolist()
-    assert batch.words is None
-    np.testing.assert_array_equal(surrogate.batch(2, 8, seed=1), balanced_rows(surrogate.labels, 2, 8, seed=1))
+    assert batch.word_positions is None
+    np.testing.assert_array_equal(surrogate.draw_rows(2, 8, seed=1), balanced_rows(surrogate.labels, 2, 8, seed=1))
     assert surrogate.provenance["samples"] == len(surrogate) == len(rows)
 
 
@@ -208,9 +208,9 @@ def test_a_sample_of_several_pieces_is_refused(images, source):
     surrogate = open_surrogate(images, source)
     frames = dataclasses.replace(surrogate.embedding, representation="frames")
     clips = dataclasses.replace(surrogate, embedding=frames, samples=[np.zeros((k, 1, 28, 28)) for k in (1, 3)])
-    assert clips.at(np.array([0]), CPU).given.shape == (1, 1, 28, 28)
+    assert clips.load(np.array([0]), CPU).inputs.shape == (1, 1, 28, 28)
     with pytest.raises(InputError, match="one piece of input each, got 3"):
-        clips.at(np.arange(2), CPU)
+        clips.load(np.arange(2), CPU)
 
 
 # Words
@@ -233,10 +233,10 @@ def test_words_are_found_among_the_tokens_of_their_text(hub, words, caplog, name
     source = named(hub, name)
     surrogate = open_surrogate(words, source)
     samples = [surrogate.samples[i] for i in range(len(surrogate))]
-    batch = surrogate.at(np.arange(len(samples)), CPU)
-    assert batch.words.tolist() == [naive_place(source.input.tokenizer, word) for word in samples]
-    assert torch.equal(batch.given["input_ids"], source.input.batch([w.text for w in samples], CPU)["input_ids"])
-    assert (batch.words < batch.given["attention_mask"].sum(dim=1) - 1).all()
+    batch = surrogate.load(np.arange(len(samples)), CPU)
+    assert batch.word_positions.tolist() == [naive_place(source.input.tokenizer, word) for word in samples]
+    assert torch.equal(batch.inputs["input_ids"], source.input.batch([w.text for w in samples], CPU)["input_ids"])
+    assert (batch.word_positions < batch.inputs["attention_mask"].sum(dim=1) - 1).all()
     # Entities are all there but those that have no token, or lie behind the last.
     table = open_target(words).read()
     train = [(w, k) for w, k, s in zip(table.samples.texts, table.labels, table.splits, strict=True) if s == 0]
@@ -272,15 +272,15 @@ def test_tweets_are_the_surrogate_of_the_packaged_encoder():
     source = open_source("minilm").load(None, head=False)
     name, split = default_surrogate("minilm")
     surrogate = open_surrogate(name, source, split=split, half=0, limit=200)
-    rows = surrogate.batch(0, 22, seed=0)
+    rows = surrogate.draw_rows(0, 22, seed=0)
     assert (np.bincount(surrogate.labels[rows]) == 2).all()
-    batch = surrogate.at(rows, CPU)
-    ids = batch.given["input_ids"][torch.arange(22), batch.words].tolist()
+    batch = surrogate.load(rows, CPU)
+    ids = batch.inputs["input_ids"][torch.arange(22), batch.word_positions].tolist()
     for token, row in zip(source.input.tokenizer.convert_ids_to_tokens(ids), rows, strict=True):
         assert token == "[UNK]" or surrogate.samples[int(row)].lower().startswith(token)
     with torch.no_grad():
         features = encoder_features(source.split(), source.split().encoder, batch)
-        alone = encoder_features(source.split(), source.split().encoder, surrogate.at(rows[:1], CPU))
+        alone = encoder_features(source.split(), source.split().encoder, surrogate.load(rows[:1], CPU))
     torch.testing.assert_close(features[:1], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -288,11 +288,11 @@ def test_tweets_are_the_surrogate_of_the_packaged_encoder():
 
 
 def test_features_of_images_are_means_over_tokens(images, source):
-    batch = open_surrogate(images, source).at(np.arange(4), CPU)
+    batch = open_surrogate(images, source).load(np.arange(4), CPU)
     parts, model = source.split(), source.model
     features = encoder_features(parts, parts.encoder, batch)
-    torch.testing.assert_close(features, model.forward_features(batch.given).mean(dim=1))
-    patches = model.patch_embed.proj(batch.given)
+    torch.testing.assert_close(features, model.forward_features(batch.inputs).mean(dim=1))
+    patches = model.patch_embed.proj(batch.inputs)
     embedded = embedder_features(parts, batch)
     torch.testing.assert_close(embedded, patches.mean(dim=(2, 3)))
     assert features.requires_grad
@@ -301,23 +301,23 @@ def test_features_of_images_are_means_over_tokens(images, source):
 
 def test_features_of_a_convolutional_source_are_means_over_the_map(images):
     source = open_source("random:timm:mobilenetv3_small_050").load(64)
-    batch = open_surrogate(images, source).at(np.arange(3), CPU)
+    batch = open_surrogate(images, source).load(np.arange(3), CPU)
     parts, model = source.split(), source.model
-    maps = model.forward_features(batch.given)
+    maps = model.forward_features(batch.inputs)
     torch.testing.assert_close(encoder_features(parts, parts.encoder, batch), maps.mean(dim=(2, 3)))
-    torch.testing.assert_close(embedder_features(parts, batch), parts.embedder(batch.given).mean(dim=(2, 3)))
+    torch.testing.assert_close(embedder_features(parts, batch), parts.embedder(batch.inputs).mean(dim=(2, 3)))
 
 
 def test_features_of_words_are_those_of_their_first_tokens(hub, words):
     source = named(hub, "roberta-mlm")
     surrogate = open_surrogate(words, source)
-    batch, parts = surrogate.at(np.arange(9), CPU), source.split()
-    hidden = hub("roberta-mlm").roberta(**batch.given).last_hidden_state
+    batch, parts = surrogate.load(np.arange(9), CPU), source.split()
+    hidden = hub("roberta-mlm").roberta(**batch.inputs).last_hidden_state
     table = hub("roberta-mlm").get_input_embeddings().weight
     features, embedded = encoder_features(parts, parts.encoder, batch), embedder_features(parts, batch)
-    for i, place in enumerate(batch.words.tolist()):
+    for i, place in enumerate(batch.word_positions.tolist()):
         torch.testing.assert_close(features[i], hidden[i, place])
-        assert torch.equal(embedded[i], table[batch.given["input_ids"][i, place]])
+        assert torch.equal(embedded[i], table[batch.inputs["input_ids"][i, place]])
 
 
 def test_features_of_whole_texts_leave_padding_out(hub, tmp_path):
@@ -326,17 +326,17 @@ def test_features_of_whole_texts_leave_padding_out(hub, tmp_path):
     (tmp_path / "texts.csv").write_text("text,label\n" + lines)
     source = named(hub, "bert-texts")
     surrogate, parts = open_surrogate(str(tmp_path / "texts.csv"), source), source.split()
-    batch = surrogate.at(np.arange(6), CPU)
-    assert batch.words is None
-    torch.testing.assert_close(encoder_features(parts, parts.encoder, batch), source.features(batch.given))
+    batch = surrogate.load(np.arange(6), CPU)
+    assert batch.word_positions is None
+    torch.testing.assert_close(encoder_features(parts, parts.encoder, batch), source.features(batch.inputs))
     for function in (embedder_features, lambda p, b: encoder_features(p, p.encoder, b)):
-        alone = torch.cat([function(parts, surrogate.at(np.array([i]), CPU)) for i in range(6)])
+        alone = torch.cat([function(parts, surrogate.load(np.array([i]), CPU)) for i in range(6)])
         torch.testing.assert_close(function(parts, batch), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_the_given_encoder_and_nothing_else(images):
     source = open_source("random:vit-fashion").load(None)
-    batch = open_surrogate(images, source).at(np.arange(4), CPU)
+    batch = open_surrogate(images, source).load(np.arange(4), CPU)
     parts = source.split()
     adapted = {name: p.detach() * 1.1 for name, p in parts.encoder.named_parameters()}
     leaves = {name: p.clone().requires_grad_() for name, p in adapted.items()}
@@ -346,7 +346,7 @@ def test_gradients_reach_the_given_encoder_and_nothing_else(images):
     # The same with the values put into a copy of the whole model.
     model = copy.deepcopy(source.model)
     model.load_state_dict({n.removeprefix("model."): p for n, p in adapted.items()}, strict=False)
-    model.forward_features(batch.given).mean(dim=1).square().sum().backward()
+    model.forward_features(batch.inputs).mean(dim=1).square().sum().backward()
     own = {name: p.grad for name, p in model.named_parameters()}
     for name, leaf in leaves.items():
         wanted = own[name.removeprefix("model.")]
@@ -359,8 +359,8 @@ def test_gradients_reach_the_given_encoder_and_nothing_else(images):
 def test_gradients_can_be_differentiated_again(images):
     source = open_source("random:vit-fashion").load(None)
     source.model.double()
-    batch = open_surrogate(images, source).at(np.arange(2), CPU)
-    batch = SurrogateBatch(batch.given.double(), batch.labels)
+    batch = open_surrogate(images, source).load(np.arange(2), CPU)
+    batch = SurrogateBatch(batch.inputs.double(), batch.labels)
     parts = source.split()
     name = "model.blocks.0.attn.qkv.weight"
     weight = dict(parts.encoder.named_parameters())[name].detach()

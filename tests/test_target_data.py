@@ -9,7 +9,7 @@ from modgap.errors import InputError
 from modgap.targets import open_target
 from modgap.transfer.batches import BatchFeed
 from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.training_data import target_data
+from modgap.transfer.training_data import read_target_data
 from tests.training import run
 
 CPU = torch.device("cpu")
@@ -43,20 +43,20 @@ def opened(folder, y, *, task=None, more="", x=None, **arrays):
 def test_labels_without_a_class_are_refused(tmp_path, lowest, message):
     target = opened(tmp_path, np.arange(40) % 4 + lowest, task="classification", more='classes = ["a", "b"]')
     with pytest.raises(InputError, match=f"expected labels 0 to 1, as 2 classes have names, {message}"):
-        target_data(target)
+        read_target_data(target)
 
 
 def test_classes_that_no_sample_has_get_an_output(tmp_path):
     target = opened(tmp_path, np.arange(40) % 4, task="classification", more='classes = ["a", "b", "c", "d", "e", "f"]')
-    assert target_data(target).output.shape == (6,)
+    assert read_target_data(target).output.shape == (6,)
 
 
 def test_values_without_a_stated_loss_are_standardized(tmp_path):
     """The metric stays in their own unit: of the training mean it is the naive error of that mean."""
     rng = np.random.default_rng(1)
     y = (np.array([300.0, -2e-4]) + np.array([50, 1e-5]) * rng.standard_normal((40, 2))).astype(np.float32)
-    data = target_data(opened(tmp_path, y))
-    shown = data.truth(data.train)[0]
+    data = read_target_data(opened(tmp_path, y))
+    shown = data.ground_truth(data.train)[0]
     # One channel of two values: each has its own mean and sd.
     assert np.allclose(shown.mean(0), 0, atol=1e-3)
     assert np.allclose(shown.std(0), 1, atol=1e-3)
@@ -82,17 +82,17 @@ def test_fields_are_standardized_by_channel_where_they_count(tmp_path):
     y = rng.standard_normal((40, 2, 12, 10)).astype(np.float32) * np.array([1, 7])[:, None, None] + 5
     masks = (rng.random(y.shape) < 0.5).astype(np.uint8)
     y[masks == 0] = np.nan
-    data = target_data(opened(tmp_path, y.astype(np.float32), masks=masks))
+    data = read_target_data(opened(tmp_path, y.astype(np.float32), masks=masks))
     values = y[data.train]
-    assert np.allclose(data.own_scale[0], np.nanmean(values, axis=(0, 2, 3)), rtol=1e-5)
-    assert np.allclose(data.own_scale[1], np.nanstd(values, axis=(0, 2, 3)), rtol=1e-5)
+    assert np.allclose(data.y_standardization[0], np.nanmean(values, axis=(0, 2, 3)), rtol=1e-5)
+    assert np.allclose(data.y_standardization[1], np.nanstd(values, axis=(0, 2, 3)), rtol=1e-5)
 
 
 def test_values_with_a_stated_loss_stay_as_they_are(tmp_path):
     y = (300 + np.random.default_rng(1).standard_normal(40)).astype(np.float32)
-    data = target_data(opened(tmp_path, y, task="regression", more='loss = { name = "mean squared error" }'))
-    assert data.own_scale is None
-    assert np.array_equal(data.truth(data.train)[0][:, 0], y[data.train])
+    data = read_target_data(opened(tmp_path, y, task="regression", more='loss = { name = "mean squared error" }'))
+    assert data.y_standardization is None
+    assert np.array_equal(data.ground_truth(data.train)[0][:, 0], y[data.train])
 
 
 def test_large_numbers_are_learnt(tmp_path):
@@ -107,19 +107,19 @@ def test_large_numbers_are_learnt(tmp_path):
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_values_that_are_no_numbers_are_named(tmp_path, part):
     y = np.random.default_rng(1).standard_normal(40).astype(np.float32)
-    data = target_data(opened(tmp_path, y))
+    data = read_target_data(opened(tmp_path, y))
     rows = (data.train, data.validation, data.test)[part]
     y[rows[1]] = np.inf
     target = opened(tmp_path, y)
     with pytest.raises(InputError, match=f"infinite ones in sample {rows[1]}; leave it out, or give masks"):
-        target_data(target).truth(rows)
+        read_target_data(target).ground_truth(rows)
 
 
 def test_samples_that_are_no_numbers_are_refused_wherever_they_are(tmp_path):
-    data = target_data(opened(tmp_path, np.arange(40) % 4))
+    data = read_target_data(opened(tmp_path, np.arange(40) % 4))
     x = np.random.default_rng(0).standard_normal((40, 1, 12, 10)).astype(np.float32)
     x[data.test[0], 0, 3, 3] = np.nan
-    data = target_data(opened(tmp_path, np.arange(40) % 4, x=x))
+    data = read_target_data(opened(tmp_path, np.arange(40) % 4, x=x))
     BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
     with pytest.raises(InputError, match="expected finite samples"):
         BatchFeed(data, 0, CPU, torch.float32).parts([data.test], 0, 0)
@@ -135,12 +135,12 @@ def photos(folder, sizes):
 
 
 def test_images_of_one_size_keep_it_and_others_get_the_sources(tmp_path):
-    assert target_data(photos(tmp_path / "one", [(40, 30)] * 24), size=(32, 32)).inputs.shape == (3, 40, 30)
-    assert target_data(photos(tmp_path / "large", [(140, 130)] * 24), size=(32, 32)).inputs.shape == (3, 32, 32)
+    assert read_target_data(photos(tmp_path / "one", [(40, 30)] * 24), size=(32, 32)).transform.shape == (3, 40, 30)
+    assert read_target_data(photos(tmp_path / "large", [(140, 130)] * 24), size=(32, 32)).transform.shape == (3, 32, 32)
     sizes = [(40 + n, 30) for n in range(24)]
-    data = target_data(photos(tmp_path / "several", sizes), size=(32, 32))
-    assert data.inputs.shape == (3, 32, 32)
+    data = read_target_data(photos(tmp_path / "several", sizes), size=(32, 32))
+    assert data.transform.shape == (3, 32, 32)
     (part,) = BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
     assert part.x.shape[1:] == (3, 32, 32)
     assert abs(float(part.x.mean())) < 0.05
-    assert target_data(photos(tmp_path / "unknown", sizes)).inputs.shape[0] == 3
+    assert read_target_data(photos(tmp_path / "unknown", sizes)).transform.shape[0] == 3

@@ -15,7 +15,7 @@ from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
 from modgap.transfer.methods import method, method_names
 from modgap.transfer.recipe import find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import open_run
-from modgap.transfer.training_data import target_data
+from modgap.transfer.training_data import read_target_data
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, TASKS, run, surrogate_file, target_file
 
@@ -64,10 +64,14 @@ def log_of(done):
 def start_of(source, trained_run):
     """The weights that a run started from."""
     target = open_target(trained_run.record["target"])
-    data, how = target_data(target), method(trained_run.record["method"])
+    data, how = read_target_data(target), method(trained_run.record["method"])
     opened = open_source(f"hf:small/{source}").load(None, head=False)
     return target_model(
-        opened, np.zeros(data.inputs.shape), data.output, initial=how.initial, pretrained=how.pretrained
+        opened,
+        np.zeros(data.transform.shape),
+        data.output,
+        embedder_start=how.embedder_start,
+        pretrained_encoder=how.pretrained_encoder,
     )
 
 
@@ -195,7 +199,7 @@ def test_weights_of_chosen_epochs_are_kept(trained):
 
 
 def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
-    data = target_data(open_target(str(target_file(tmp_path, "classification"))))
+    data = read_target_data(open_target(str(target_file(tmp_path, "classification"))))
     feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "crop-flip")
     plain = BatchFeed(data, 0, torch.device("cpu"), torch.float32)
     rows = [data.train[:12]]

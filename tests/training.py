@@ -12,7 +12,7 @@ from modgap.transfer.gradients import OuterLoss
 from modgap.transfer.losses import loss
 from modgap.transfer.methods import method
 from modgap.transfer.objectives import objective
-from modgap.transfer.task_loss import Part, TaskLoss
+from modgap.transfer.task_loss import MicroBatch, TaskLoss
 from modgap.transfer.train import TrainRequest, train
 
 TASKS = ("classification", "multi-label", "regression")
@@ -73,7 +73,7 @@ class Problem:
         torch.manual_seed(0)
         self.model = target_model(source, np.zeros(shape, np.float32), Output("classification", (3,))).double().eval()
         x, y = torch.randn(samples, *shape, dtype=torch.float64), torch.arange(samples) % 3
-        pieces = tuple(Part(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
+        pieces = tuple(MicroBatch(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
         self.task = TaskLoss(self.model, loss("cross-entropy"), pieces, samples)
         self.labels = torch.arange(pairs) % 3
         tokens = self.model.tokens(x).detach()

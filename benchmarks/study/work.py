@@ -12,7 +12,7 @@ from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.transfer.adapted_encoder import adapted_encoder, linear_probe_error, surrogate_features
+from modgap.transfer.adapted_encoder import linear_probe_error, load_adapted_encoder, surrogate_features
 from modgap.transfer.methods import method
 from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate
@@ -76,7 +76,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
     source = open_source(job.source).load(SIZES.get(job.source), head=False)
     parts = source.split()
     epochs = (0,) if run is None else run.record["recipe"]["stage2"]["keep_epochs"]
-    encoders = {str(epoch): adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
+    encoders = {str(epoch): load_adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
     found: dict[str, dict[str, float]] = {}
     for name, split in SURROGATES[job.source].items():
         surrogate = open_surrogate(name, source, split=split, half=1, limit=1000)

@@ -75,9 +75,9 @@ class Encoder:
         Args:
             parts: Of the source.
         """
-        from modgap.transfer.adapted_encoder import adapted_encoder
+        from modgap.transfer.adapted_encoder import load_adapted_encoder
 
-        return parts.encoder if self.run is None else adapted_encoder(self.run, parts, self.epoch)
+        return parts.encoder if self.run is None else load_adapted_encoder(self.run, parts, self.epoch)
 
 
 def untouched() -> Encoder:

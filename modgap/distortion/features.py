@@ -57,7 +57,7 @@ class _SurrogateInput:
     kind: Literal["image"] = "image"
 
     def batch(self, pieces: Sequence[Any], device: torch.device) -> Any:
-        return self.surrogate.collated(pieces, device)
+        return self.surrogate.collate(pieces, device)
 
     def to_dict(self) -> dict:
         return {}
@@ -74,8 +74,8 @@ class _Layers(nn.Module):
 
     def forward(self, batch: SurrogateBatch) -> Tensor:
         with _outputs(self.encoder, [name for name in self.layers if name != OUTPUT]) as seen:
-            seen[OUTPUT] = self._tokens(self.encoder(self.embedder(batch.given)))
-        found = [batch.pooled(seen[n] if n == OUTPUT else self._as_tokens(seen[n])) for n in self.layers]
+            seen[OUTPUT] = self._tokens(self.encoder(self.embedder(batch.inputs)))
+        found = [batch.pool(seen[n] if n == OUTPUT else self._as_tokens(seen[n])) for n in self.layers]
         self.widths = tuple(each.shape[1] for each in found)
         return torch.cat(found, dim=1)
 

@@ -1,6 +1,6 @@
 """Models of target data: a target embedder, a source's encoder, a predictor."""
 
-from modgap.models.initialization import seeded, stretched
+from modgap.models.initialization import seeded_rng, stretch_channels
 from modgap.models.normalization import normalization_parameters
 from modgap.models.predictors import Output
 from modgap.models.target_model import TargetModel, target_model
@@ -9,7 +9,7 @@ __all__ = [
     "Output",
     "TargetModel",
     "normalization_parameters",
-    "seeded",
-    "stretched",
+    "seeded_rng",
+    "stretch_channels",
     "target_model",
 ]

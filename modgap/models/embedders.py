@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError
-from modgap.models.initialization import reinitialize, stretched
-from modgap.models.layouts import Layout, Sequence
+from modgap.models.initialization import reinitialize, stretch_channels
+from modgap.models.layouts import Layout, StridedSeries
 from modgap.models.normalization import last_normalization, output_scale
 
-__all__ = ["Initial", "SeriesEmbedder", "StemEmbedder", "series_embedder", "stem_embedder"]
+__all__ = ["EmbedderStart", "SeriesEmbedder", "StemEmbedder", "series_embedder", "stem_embedder"]
 
-Initial = Literal["random", "source"]
+EmbedderStart = Literal["random", "source"]
 PROBES = 8
 
 
@@ -35,7 +35,7 @@ class StemEmbedder(nn.Module):
 class SeriesEmbedder(nn.Module):
     """Stretches of a series as tokens: convolution with kernel = stride, LayerNorm, positions."""
 
-    def __init__(self, layout: Sequence, width: int) -> None:
+    def __init__(self, layout: StridedSeries, width: int) -> None:
         """How samples are laid out, and the width D of tokens."""
         super().__init__()
         self.layout = layout
@@ -58,7 +58,9 @@ def _check_shape(x: Tensor, shape: tuple[int, ...]) -> None:
 # From a stem
 
 
-def stem_embedder(source: nn.Module, shape: tuple[int, ...], layout: Layout, size: tuple[int, int], initial: Initial):
+def stem_embedder(
+    source: nn.Module, shape: tuple[int, ...], layout: Layout, size: tuple[int, int], embedder_start: EmbedderStart
+):
     """An embedder of the source's stem's shape; draws from torch's random numbers.
 
     Args:
@@ -66,7 +68,7 @@ def stem_embedder(source: nn.Module, shape: tuple[int, ...], layout: Layout, siz
         shape: Of a sample.
         layout: How a sample becomes the stem's input.
         size: Height and width of the source's input.
-        initial: Where its weights start.
+        embedder_start: Where its weights start.
 
     Raises:
         UsageError: When the stem has no convolution to take other channels.
@@ -76,7 +78,7 @@ def stem_embedder(source: nn.Module, shape: tuple[int, ...], layout: Layout, siz
     own, final = first.in_channels, last_normalization(stem)
     scale, tokens = _entering_scale(stem, own, size) if final is None else (output_scale(final), False)
     _take_channels(stem, first, layout.channels)
-    if initial == "random":
+    if embedder_start == "random":
         reinitialize(stem)
         if final is not None:
             _set_scale(final, scale)
@@ -95,7 +97,7 @@ def _first_convolution(stem: nn.Module) -> nn.Conv2d:
 
 def _take_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
     own = first.in_channels
-    first.weight = nn.Parameter(stretched(first.weight.detach(), channels))
+    first.weight = nn.Parameter(stretch_channels(first.weight.detach(), channels))
     first.in_channels = channels
     for layer in stem.modules():
         # transformers' stems compare their input's channels with it.
@@ -142,7 +144,7 @@ def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
 # From words
 
 
-def series_embedder(source: nn.Module, layout: Sequence, initial: Initial) -> SeriesEmbedder:
+def series_embedder(source: nn.Module, layout: StridedSeries, embedder_start: EmbedderStart) -> SeriesEmbedder:
     """An embedder of series for an encoder of text; draws from torch's random numbers.
 
     From the source's weights, each channel's value at each place of a stretch, and the bias, starts as
@@ -151,7 +153,7 @@ def series_embedder(source: nn.Module, layout: Sequence, initial: Initial) -> Se
     Args:
         source: The source's embedder, with its table of words.
         layout: How samples are cut into tokens.
-        initial: Where its weights start.
+        embedder_start: Where its weights start.
 
     Raises:
         UsageError: When the source has no table of words.
@@ -161,7 +163,7 @@ def series_embedder(source: nn.Module, layout: Sequence, initial: Initial) -> Se
         raise UsageError("expected a source of text with a table of word vectors; choose another")
     words = table.weight.detach().cpu()
     embedder = SeriesEmbedder(layout, words.shape[1])
-    if initial == "source":
+    if embedder_start == "source":
         _draw_words(embedder.projection, words)
     _set_scale(embedder.norm, float(words.double().square().mean().sqrt()))
     return embedder

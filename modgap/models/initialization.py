@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["STREAMS", "drop_unused", "reinitialize", "seeded", "stretched"]
+__all__ = ["STREAMS", "reinitialize", "seeded_rng", "stretch_channels", "unused_to_buffers"]
 
 STREAMS = ("embedder", "encoder", "predictor")
 """Each part has random numbers of its own, so that how one starts changes nothing in another."""
@@ -18,7 +18,7 @@ BARE_SD, BARE_GAIN = 0.02, 1e-6
 
 
 @contextlib.contextmanager
-def seeded(seed: int, part: str) -> Iterator[None]:
+def seeded_rng(seed: int, part: str) -> Iterator[None]:
     """torch's random numbers on the CPU are those of this seed and part within the context, and untouched after."""
     (state,) = np.random.SeedSequence((seed, STREAMS.index(part))).generate_state(1)
     with torch.random.fork_rng(devices=[]):
@@ -84,13 +84,13 @@ def _start_bare(name: str, parameter: Tensor) -> None:
         parameter.fill_(BARE_GAIN)
 
 
-def stretched(weight: Tensor, channels: int) -> Tensor:
+def stretch_channels(weight: Tensor, channels: int) -> Tensor:
     """Weights (out, source channels, ...) of a convolution for other channels: repeated, then truncated.
 
     They are scaled by source channels / channels, so that the response keeps its size.
 
     Example:
-        >>> stretched(torch.tensor([[1.0, 2.0, 3.0]]), 6).tolist()
+        >>> stretch_channels(torch.tensor([[1.0, 2.0, 3.0]]), 6).tolist()
         [[0.5, 1.0, 1.5, 0.5, 1.0, 1.5]]
     """
     own = weight.shape[1]
@@ -98,7 +98,7 @@ def stretched(weight: Tensor, channels: int) -> Tensor:
     return weight[:, order] * (own / channels)
 
 
-def drop_unused(module: nn.Module, output: Tensor) -> list[str]:
+def unused_to_buffers(module: nn.Module, output: Tensor) -> list[str]:
     """Make buffers of the parameters that an output does not depend on; returns their names.
 
     Heads and poolers that the encoder's tokens never see would else count as trainable, and stay as they are.

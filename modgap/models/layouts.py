@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from modgap.inputs.representations import fold_shape
 
-__all__ = ["Folded", "Layout", "Sequence", "Whole", "resized_to", "sequence_stride"]
+__all__ = ["FoldedSeries", "Layout", "ResizedImage", "StridedSeries", "resize_to", "sequence_stride"]
 
 
 class Layout(Protocol):
@@ -31,7 +31,7 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
+class ResizedImage:
     """An image (C, H, W), resized to the source's input size.
 
     Attributes:
@@ -56,7 +56,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedSeries:
     """A series (C, length) as an image of one channel, as `representations.fold` lays it out, resized.
 
     Attributes:
@@ -83,7 +83,7 @@ class Folded:
         """Values (n, c, length): the mean over the places that a moment has, one in each channel's rows."""
         channels, length = self.series
         rows, width = fold_shape(channels, length)
-        folded = resized_to(values, (channels * rows, width))
+        folded = resize_to(values, (channels * rows, width))
         return folded.unflatten(2, (channels, rows)).mean(dim=2).flatten(2)[..., :length]
 
     def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class StridedSeries:
     """A series (C, length), or an image (C, H, W) read row by row, cut into stretches of `stride` values.
 
     Attributes:
@@ -128,7 +128,7 @@ class Sequence:
         """Values (n, c, length), or (n, c, H, W), without those of the filling."""
         whole = self.tokens * self.stride
         kept = values[..., : math.ceil(values.shape[-1] * self.length / whole)]
-        return kept if len(self.shape) == 2 else resized_to(kept, self.shape[1:])
+        return kept if len(self.shape) == 2 else resize_to(kept, self.shape[1:])
 
     def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """As many values as the output has, and those of the filling."""
@@ -154,7 +154,7 @@ def sequence_stride(length: int, most: int) -> int:
     return divisor if 2 * (length // divisor) >= math.ceil(length / least) else least
 
 
-def resized_to(values: Tensor, spatial: tuple[int, ...]) -> Tensor:
+def resize_to(values: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Values (n, c, ...) at these sizes by adaptive average pooling.
 
     Where there are more or fewer dimensions, values are read row by row.
@@ -163,7 +163,7 @@ def resized_to(values: Tensor, spatial: tuple[int, ...]) -> Tensor:
         return values
     if values.ndim - 2 != len(spatial) or len(spatial) > 2:
         flat, count = values.flatten(2), math.prod(spatial)
-        return resized_to(flat, (count,)).unflatten(2, spatial)
+        return resize_to(flat, (count,)).unflatten(2, spatial)
     if len(spatial) == 1:
         return functional.adaptive_avg_pool1d(values, spatial[0])
     return functional.adaptive_avg_pool2d(values, (spatial[0], spatial[1]))

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.errors import UsageError, unknown_name
-from modgap.models.layouts import Layout, resized_to
+from modgap.models.layouts import Layout, resize_to
 
-__all__ = ["DensePredictor", "Grid", "MeanPredictor", "Output", "predictor_of", "token_grid"]
+__all__ = ["DensePredictor", "Grid", "MeanPredictor", "Output", "build_predictor", "find_token_grid"]
 
 MOST_LEADING = 16
 """The largest number of tokens before those of an image that are taken for class tokens and registers."""
@@ -89,7 +89,7 @@ class DensePredictor(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Values (n, channels, ...) of tokens (n, T, D)."""
         spread = self._spread(self.linear(tokens[:, self.grid.leading :]).transpose(1, 2))
-        return resized_to(self.layout.restore(spread), self.spatial)
+        return resize_to(self.layout.restore(spread), self.spatial)
 
     def _spread(self, values: Tensor) -> Tensor:
         """(n, channels * factor ** d, T) to (n, channels, ...), each side `factor` times the grid's."""
@@ -98,7 +98,7 @@ class DensePredictor(nn.Module):
         return values.unflatten(1, (self.channels, self.factor)).transpose(2, 3).flatten(2)
 
 
-def predictor_of(output: Output, width: int, grid: Grid, layout: Layout, area: tuple[int, ...]) -> nn.Module:
+def build_predictor(output: Output, width: int, grid: Grid, layout: Layout, area: tuple[int, ...]) -> nn.Module:
     """The predictor for an output; draws from torch's random numbers.
 
     Each token covers as many values as it covers of the source's input, or more where the output asks for it.
@@ -117,7 +117,7 @@ def predictor_of(output: Output, width: int, grid: Grid, layout: Layout, area: t
     return DensePredictor(width, output, grid, factor, layout)
 
 
-def token_grid(features: Any, tokens: Tensor, entering: Tensor, size: tuple[int, int]) -> Grid:
+def find_token_grid(features: Any, tokens: Tensor, entering: Tensor, size: tuple[int, int]) -> Grid:
     """How the tokens of an encoder of images lie.
 
     Args:

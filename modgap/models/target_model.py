@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError, unknown_name
-from modgap.models.embedders import Initial, series_embedder, stem_embedder
-from modgap.models.initialization import drop_unused, reinitialize, seeded
-from modgap.models.layouts import Folded, Layout, Sequence, Whole, sequence_stride
-from modgap.models.predictors import Grid, Output, predictor_of, token_grid
+from modgap.models.embedders import EmbedderStart, series_embedder, stem_embedder
+from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
+from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StridedSeries, sequence_stride
+from modgap.models.predictors import Grid, Output, build_predictor, find_token_grid
 from modgap.sources import Source
 
 __all__ = ["TargetModel", "target_model"]
@@ -57,22 +57,22 @@ def target_model(
     output: Output,
     *,
     length: int | None = None,
-    initial: Initial = "random",
-    pretrained: bool = True,
+    embedder_start: EmbedderStart = "random",
+    pretrained_encoder: bool = True,
     seed: int = 0,
 ) -> TargetModel:
     """Make a model of target data from a source (MoNA, appendix A.2; shapes as in ORCA).
 
     Embedder, encoder and predictor draw their start values from random numbers of their own, so at one
-    seed the predictor starts the same for all methods, and the embedder for all with the same `initial`.
+    seed the predictor starts the same for all methods, and the embedder for all with the same `embedder_start`.
 
     Args:
         source: A source of images or of text.
         sample: One sample, or any array of its shape: (C, H, W) or (C, length).
         output: What to give for each.
         length: Most tokens that a sample becomes for a source of text; None for 512, or as many as it takes.
-        initial: `source` starts the embedder from the source's own, its channels repeated and truncated.
-        pretrained: False starts the encoder from random weights.
+        embedder_start: `source` starts the embedder from the source's own, its channels repeated and truncated.
+        pretrained_encoder: False starts the encoder from random weights.
         seed: Of all start values, from 0.
 
     Returns:
@@ -84,22 +84,22 @@ def target_model(
             dimensions.
     """
     shape = _sample_shape(source, sample)
-    if initial not in ("random", "source"):
-        raise unknown_name("initial", str(initial), ("random", "source"))
+    if embedder_start not in ("random", "source"):
+        raise unknown_name("embedder_start", str(embedder_start), ("random", "source"))
     if seed < 0:
         raise UsageError(f"expected a seed from 0, got {seed}")
     layout, area = _layout(source, shape, length)
     parts = source.split()
-    with seeded(seed, "embedder"):
-        embedder = _embedder(parts.embedder, shape, layout, area, initial)
+    with seeded_rng(seed, "embedder"):
+        embedder = _embedder(parts.embedder, shape, layout, area, embedder_start)
     encoder = copy.deepcopy(parts.encoder).cpu().requires_grad_(True)
     encoder.zero_grad(set_to_none=True)
-    if not pretrained:
-        with seeded(seed, "encoder"):
+    if not pretrained_encoder:
+        with seeded_rng(seed, "encoder"):
             reinitialize(encoder)
     grid, width = _observed(embedder, encoder, parts.tokens, shape, area)
-    with seeded(seed, "predictor"):
-        predictor = predictor_of(output, width, grid, layout, area)
+    with seeded_rng(seed, "predictor"):
+        predictor = build_predictor(output, width, grid, layout, area)
     return TargetModel(embedder, encoder, predictor, parts.tokens, grid.leading).train()
 
 
@@ -121,13 +121,13 @@ def _layout(source: Source, shape: tuple[int, ...], length: int | None) -> tuple
     own: Any = source.input
     if own.kind == "text":
         most = _most_tokens(own.max_tokens, length)
-        flat = Sequence(shape, 1)
-        series = Sequence(shape, sequence_stride(flat.length, most))
+        flat = StridedSeries(shape, 1)
+        series = StridedSeries(shape, sequence_stride(flat.length, most))
         return series, (series.tokens * series.stride,)
     if length is not None:
         raise UsageError("a target length applies to sources of text, this one takes images of its own size")
     size = int(own.size[0]), int(own.size[1])
-    return (Whole(shape[0], size) if len(shape) == 3 else Folded((shape[0], shape[1]), size)), size
+    return (ResizedImage(shape[0], size) if len(shape) == 3 else FoldedSeries((shape[0], shape[1]), size)), size
 
 
 def _most_tokens(places: int, length: int | None) -> int:
@@ -139,11 +139,11 @@ def _most_tokens(places: int, length: int | None) -> int:
 
 
 def _embedder(
-    source: nn.Module, shape: tuple[int, ...], layout: Layout, area: tuple[int, ...], initial: Initial
+    source: nn.Module, shape: tuple[int, ...], layout: Layout, area: tuple[int, ...], embedder_start: EmbedderStart
 ) -> nn.Module:
-    if isinstance(layout, Sequence):
-        return series_embedder(source, layout, initial)
-    return stem_embedder(source, shape, layout, (area[0], area[1]), initial)
+    if isinstance(layout, StridedSeries):
+        return series_embedder(source, layout, embedder_start)
+    return stem_embedder(source, shape, layout, (area[0], area[1]), embedder_start)
 
 
 def _observed(
@@ -157,7 +157,7 @@ def _observed(
         features = encoder(entering)
         tokens = as_tokens(features)
     for part in (embedder, encoder):
-        drop_unused(part, tokens)
+        unused_to_buffers(part, tokens)
     if len(area) == 1:
         return Grid((tokens.shape[1],)), tokens.shape[2]
-    return token_grid(features, tokens, entering, (area[0], area[1])), tokens.shape[2]
+    return find_token_grid(features, tokens, entering, (area[0], area[1])), tokens.shape[2]

@@ -69,7 +69,7 @@ class _Joint(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         encoded = self.encoder(self.embedder(batch))
-        features = SurrogateBatch(batch).pooled(self._tokens(encoded))
+        features = SurrogateBatch(batch).pool(self._tokens(encoded))
         self.width = features.shape[1]
         if self._bare and self.fitted is None:
             return features
@@ -217,13 +217,13 @@ def _own_data(
     with torch.inference_mode():
         for start in range(0, len(surrogate), size):
             rows = np.arange(start, min(start + size, len(surrogate)))
-            found.append(_tokens_mean(joint, surrogate.at(rows, device)).float().cpu().numpy())
+            found.append(_tokens_mean(joint, surrogate.load(rows, device)).float().cpu().numpy())
     features, labels = np.concatenate(found), np.unique(surrogate.labels, return_inverse=True)[1]
     return (features, labels), SCORE.of(Evidence(features, labels, groups=surrogate.groups))
 
 
 def _tokens_mean(joint: _Joint, batch: SurrogateBatch) -> Tensor:
-    return batch.pooled(joint._tokens(joint.encoder(joint.embedder(batch.given))))
+    return batch.pool(joint._tokens(joint.encoder(joint.embedder(batch.inputs))))
 
 
 def _arrays(ready: Prepared, surrogate: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.loop import STAGE1_FILE
 from modgap.transfer.methods import method
 from modgap.transfer.run_folder import Run, check_source, open_run
-from modgap.transfer.training_data import Inputs, TargetData, target_data
+from modgap.transfer.training_data import InputTransform, TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
 
@@ -30,7 +30,7 @@ __all__ = ["RunEmbedder", "run_embedder"]
 class ValuesInput:
     """What a target embedder takes: standardized arrays of one shape."""
 
-    inputs: Inputs
+    inputs: InputTransform
     kind: Literal["image"] = "image"
 
     def batch(self, pieces: Sequence[Any], device: torch.device) -> Tensor:
@@ -73,11 +73,11 @@ class RunEmbedder:
 
     def embedding(self, table: Table) -> Embedding:
         """Standardized values; those of the run's training samples."""
-        return Embedding("values", options=(("inputs", self.data.inputs),))
+        return Embedding("values", options=(("inputs", self.data.transform),))
 
     def unseen(self, table: Table) -> np.ndarray:
         """Rows that neither trained it nor chose its epoch."""
-        return self.data.unseen()
+        return self.data.unseen_rows()
 
     def adapt(self, source: Source) -> Source:
         """The source with this embedder in place of its own.
@@ -89,14 +89,16 @@ class RunEmbedder:
         length = recipe["target_sequence_length"] if source.input.kind == "text" else None
         if length is not None:
             length = min(length, getattr(source.input, "max_tokens", length))
-        sample = np.zeros(self.data.inputs.shape, np.float32)
-        model = target_model(source, sample, Output("classification", (2,)), length=length, initial=how.initial)
+        sample = np.zeros(self.data.transform.shape, np.float32)
+        model = target_model(
+            source, sample, Output("classification", (2,)), length=length, embedder_start=how.embedder_start
+        )
         path = self.run.folder / STAGE1_FILE
         try:
             model.embedder.load_state_dict(load_tensors(path))
         except RuntimeError as error:
             raise InputError(f"the embedder in {path} does not fit source and target of its run") from error
-        return replace(source, model=self._whole(model.embedder, source), input=ValuesInput(self.data.inputs))
+        return replace(source, model=self._whole(model.embedder, source), input=ValuesInput(self.data.transform))
 
     def _whole(self, embedder: nn.Module, source: Source) -> nn.Module:
         parts = source.split()
@@ -148,8 +150,8 @@ def run_embedder(
     record = run.record
     shape = record["inputs"]["shape"]
     size = (shape[1], shape[2]) if len(shape) == 3 else None
-    data = target_data(opened, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
-    if len(data.unseen()) == 0:
+    data = read_target_data(opened, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
+    if len(data.unseen_rows()) == 0:
         raise InputError(f"the run in {folder} left no sample unseen{_seen_by(record)}")
     return RunEmbedder(run, data)
 

@@ -19,7 +19,7 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.run_folder import Run, epoch_file
 from modgap.transfer.surrogate import Surrogate, encoder_features
 
-__all__ = ["ProbeError", "adapted_encoder", "linear_probe_error", "surrogate_features"]
+__all__ = ["ProbeError", "linear_probe_error", "load_adapted_encoder", "surrogate_features"]
 
 BATCH, FOLDS, INVERSE_L2 = 64, 5, 1.0
 
@@ -43,7 +43,7 @@ ENCODER = "encoder."
 """Before the names of the encoder's weights in a run's file."""
 
 
-def adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> torch.nn.Module:
+def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> torch.nn.Module:
     """The source's encoder as a run left it, in evaluation mode; embedder and predictor of the run are not needed.
 
     Args:
@@ -81,7 +81,7 @@ def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: S
     found, place = [], torch.device(device)
     with torch.no_grad():
         for rows in chunks(np.arange(len(surrogate)), BATCH):
-            found.append(encoder_features(parts, encoder, surrogate.at(rows, place)).float().cpu().numpy())
+            found.append(encoder_features(parts, encoder, surrogate.load(rows, place)).float().cpu().numpy())
     return np.concatenate(found)
 
 

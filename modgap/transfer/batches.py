@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from modgap.errors import UsageError
-from modgap.transfer.task_loss import Part
+from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
 __all__ = ["BatchFeed", "chunks", "generator", "shuffle_rows"]
@@ -65,19 +65,19 @@ class BatchFeed:
 
     def __post_init__(self) -> None:
         """Refuse an augmentation that has no meaning here."""
-        if self.augmentation == "crop-flip" and len(self.data.inputs.shape) != 3:
+        if self.augmentation == "crop-flip" and len(self.data.transform.shape) != 3:
             raise UsageError("stage2.augmentation=crop-flip is for images; this target's samples are series")
 
-    def parts(self, rows: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[Part, ...]:
+    def parts(self, rows: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[MicroBatch, ...]:
         """Batches of these rows, one piece a sample, in an epoch's own choice of pieces and shifts."""
         return tuple(self._part(each, stage, epoch) for each in rows)
 
-    def _part(self, rows: np.ndarray, stage: int, epoch: int) -> Part:
+    def _part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
         pieces = [self._piece(int(row), stage, epoch) for row in rows]
-        return self.data.part(self.data.stacked(pieces, self.device, self.dtype), rows)
+        return self.data.micro_batch(self.data.to_batch(pieces, self.device, self.dtype), rows)
 
     def _piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
-        pieces = self.data.inputs.pieces(self.data.table.samples[row])
+        pieces = self.data.transform.pieces(self.data.table.samples[row])
         if len(pieces) == 1 and self.augmentation == "none":
             return pieces[0]
         draws = generator(self.seed, 1 + stage, epoch, row)
@@ -86,7 +86,7 @@ class BatchFeed:
 
     def _moved(self, image: np.ndarray, draws: np.random.Generator) -> np.ndarray:
         """An image shifted at random, 0 before standardizing where it left room, and mirrored half the time."""
-        inputs = self.data.inputs
+        inputs = self.data.transform
         room = [side // CROP_SHARE for side in image.shape[1:]]
         empty = (-inputs.mean / inputs.sd)[:, None, None]
         wide = np.pad(image - empty, [(0, 0), *((each, each) for each in room)]) + empty
@@ -94,7 +94,9 @@ class BatchFeed:
         moved = wide[:, top : top + image.shape[1], left : left + image.shape[2]]
         return moved[:, :, ::-1].copy() if draws.integers(2) else moved
 
-    def ahead(self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int) -> Iterator[tuple[Part, ...]]:
+    def ahead(
+        self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int
+    ) -> Iterator[tuple[MicroBatch, ...]]:
         """The batches of several updates, made while the model works on the ones before."""
         with ThreadPoolExecutor(1) as pool:
             waiting: list[Future] = []

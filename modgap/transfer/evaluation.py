@@ -46,7 +46,7 @@ class Evaluator:
         model.eval()
         try:
             for own, pieces, counts in self._batches(self.processes.block(rows)):
-                y, mask = self.data.truth(own)
+                y, mask = self.data.ground_truth(own)
                 found.update(self._outputs(model, pieces, counts), y, mask)
         finally:
             model.train(training)
@@ -58,7 +58,7 @@ class Evaluator:
 
     def _batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, list[np.ndarray], list[int]]]:
         def made(own: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[int]]:
-            found = [self.data.inputs.pieces(self.data.table.samples[int(row)]) for row in own]
+            found = [self.data.transform.pieces(self.data.table.samples[int(row)]) for row in own]
             return own, [piece for pieces in found for piece in pieces], [len(pieces) for pieces in found]
 
         waiting: list[Future] = []
@@ -77,7 +77,7 @@ class Evaluator:
         parts = []
         with torch.inference_mode(), reduced:
             for first in range(0, len(pieces), self.batch_size):
-                batch = self.data.stacked(pieces[first : first + self.batch_size], self.device, self.dtype)
+                batch = self.data.to_batch(pieces[first : first + self.batch_size], self.device, self.dtype)
                 parts.append(model(batch).double().cpu())
         outputs = torch.cat(parts)
         if max(counts) == 1:

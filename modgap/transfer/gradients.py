@@ -11,7 +11,7 @@ from modgap.errors import UsageError
 from modgap.models import TargetModel
 from modgap.transfer.mixed_product import derivative_along, first_pass
 from modgap.transfer.processes import Processes
-from modgap.transfer.task_loss import TaskLoss, at
+from modgap.transfer.task_loss import TaskLoss, call_with_parameters
 
 __all__ = ["LossGradient", "OuterLoss", "VirtualSteps", "mona_gradient", "task_gradient"]
 
@@ -79,7 +79,9 @@ class OuterLoss:
         self, model: TargetModel, parameters: Mapping[str, Tensor], of: Sequence[str]
     ) -> tuple[Tensors, float]:
         """Gradient of the loss at these parameters, and the loss."""
-        value, gradients = at(model, parameters, lambda held: self._backward(held, [parameters[n] for n in of]))
+        value, gradients = call_with_parameters(
+            model, parameters, lambda held: self._backward(held, [parameters[n] for n in of])
+        )
         return dict(zip(of, self.processes.sum(list(gradients)), strict=True)), float(value)
 
     def _backward(self, model: TargetModel, by: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -10,8 +10,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.named_functions import chosen
-from modgap.transfer.numerics import Scale, counting_classes, matched, mean_over, nrmse, relative_l2, rmse, single
+from modgap.transfer.named_functions import choose_function
+from modgap.transfer.numerics import (
+    Scale,
+    matched,
+    mean_of_valid,
+    nrmse,
+    relative_l2,
+    rmse,
+    single,
+    valid_class_positions,
+)
 
 __all__ = ["LOSSES", "LossFunction", "loss", "task_loss"]
 
@@ -67,7 +76,7 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
         >>> loss("mean squared error")(outputs, y, torch.tensor([[1, 0], [0, 1]])).tolist()
         [0.0, 4.0]
     """
-    function = chosen("loss", LOSSES, name, options)
+    function = choose_function("loss", LOSSES, name, options)
     if scale is not None and "cross-entropy" in name:
         raise UsageError(f"loss {name} is of classes, which have no scale; leave it out")
     if not options.get("positive_weight", 1) > 0:
@@ -102,12 +111,12 @@ def _values(
 def _cross_entropy(
     outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, ignore: int | None = None
 ) -> Tensor:
-    valid = counting_classes(outputs, y, mask, ignore)
+    valid = valid_class_positions(outputs, y, mask, ignore)
     outputs, y = single(outputs), y.long()
     if valid is not None:
         outputs, y = torch.where(valid.unsqueeze(1), outputs, 0), torch.where(valid, y, 0)
     terms = cross_entropy(outputs, y, reduction="none")
-    return mean_over(terms.reshape(len(y), -1), None if valid is None else valid.reshape(len(y), -1))[0]
+    return mean_of_valid(terms.reshape(len(y), -1), None if valid is None else valid.reshape(len(y), -1))[0]
 
 
 def _binary_cross_entropy(
@@ -116,14 +125,14 @@ def _binary_cross_entropy(
     outputs, y, valid = matched(outputs, y, mask)
     weight = None if positive_weight == 1 else outputs.new_tensor(positive_weight)
     terms = binary_cross_entropy_with_logits(outputs, y, reduction="none", pos_weight=weight)
-    return mean_over(terms, valid)[0]
+    return mean_of_valid(terms, valid)[0]
 
 
 def _mean_squared_error(
     outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None, *, clip: float | None = None
 ) -> Tensor:
     outputs, y, valid = matched(outputs, y, mask, scale)
-    return mean_over((outputs - y.clamp(max=clip) if clip is not None else outputs - y) ** 2, valid)[0]
+    return mean_of_valid((outputs - y.clamp(max=clip) if clip is not None else outputs - y) ** 2, valid)[0]
 
 
 def _root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:

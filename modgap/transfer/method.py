@@ -50,8 +50,8 @@ class Method:
         title: What it does, in a line.
         reference: Where it is described.
         stages: In order.
-        initial: Start of the embedder: random, or the source embedder's weights.
-        pretrained: Whether the encoder starts from the source's weights.
+        embedder_start: Start of the embedder: random, or the source embedder's weights.
+        pretrained_encoder: Whether the encoder starts from the source's weights.
         defaults: The target's manifest to stage-1 settings of its own.
     """
 
@@ -59,8 +59,8 @@ class Method:
     title: str
     reference: str
     stages: tuple[Stage, ...]
-    initial: Literal["random", "source"] = "random"
-    pretrained: bool = True
+    embedder_start: Literal["random", "source"] = "random"
+    pretrained_encoder: bool = True
     defaults: Callable[[Manifest], Mapping[str, Any]] = lambda manifest: {}
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modgap.errors import InputError
 from modgap.transfer.auroc import ranked, scores_of
-from modgap.transfer.numerics import Scale, counting_classes, matched, mean_over, nrmse, relative_l2, rmse
+from modgap.transfer.numerics import Scale, matched, mean_of_valid, nrmse, relative_l2, rmse, valid_class_positions
 
 __all__ = ["METRICS", "VALUED", "Measure", "State"]
 
@@ -51,7 +51,7 @@ def _kept(values: Tensor, known: Tensor) -> dict[str, np.ndarray]:
 
 def _predicted(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> tuple[Tensor, Tensor]:
     """The class of the largest output, ties to the lowest, and which positions count."""
-    valid = counting_classes(outputs, y, mask, ignore)
+    valid = valid_class_positions(outputs, y, mask, ignore)
     return outputs.argmax(1), torch.ones_like(y, dtype=torch.bool) if valid is None else valid
 
 
@@ -59,7 +59,7 @@ def _zero_one(scale: None, *, ignore: int | None = None) -> Measure:
     def collect(outputs, y, mask):
         predicted, valid = _predicted(outputs, y, mask, ignore)
         wrong = 100 * (predicted != y).double()
-        return _kept(*mean_over(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
+        return _kept(*mean_of_valid(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
 
     return Measure("%", collect, _mean)
 
@@ -105,7 +105,7 @@ def _mae8(scale: Scale | None, *, distance: float = 8.0, separation: int = 24) -
         size = y.shape[-1]
         pairs = torch.ones(size, size, dtype=torch.bool, device=y.device).triu(separation) & (y <= distance)
         errors = ((outputs + outputs.transpose(-1, -2)) / 2 - y).abs()
-        return _kept(*mean_over(torch.where(pairs, errors, 0), pairs if valid is None else pairs & valid))
+        return _kept(*mean_of_valid(torch.where(pairs, errors, 0), pairs if valid is None else pairs & valid))
 
     return Measure("angstrom", collect, _mean)
 

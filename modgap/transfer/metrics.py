@@ -11,7 +11,7 @@ from torch import Tensor
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
 from modgap.transfer.metric_definitions import METRICS, VALUED, Measure, State
-from modgap.transfer.named_functions import chosen
+from modgap.transfer.named_functions import choose_function
 from modgap.transfer.numerics import Scale
 
 __all__ = ["Metric", "metric", "task_metric"]
@@ -169,7 +169,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     Raises:
         UsageError: When there is no such metric or option, or the metric takes no scale.
     """
-    make = chosen("metric", METRICS, name, options)
+    make = choose_function("metric", METRICS, name, options)
     if scale is not None and name not in VALUED:
         raise UsageError(f"metric {name} is of classes, which have no scale; leave it out")
     return Metric(name, make(scale))

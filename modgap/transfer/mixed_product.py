@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
-from modgap.transfer.task_loss import Part, TaskLoss, at
+from modgap.transfer.task_loss import MicroBatch, TaskLoss, call_with_parameters
 
 __all__ = ["ROUTES", "FirstPass", "derivative_along", "first_pass"]
 
@@ -54,11 +54,11 @@ def first_pass(
     Of several parts all graphs would have to be held at once; `derivative_along` then goes through them again.
     """
     names, inner = list(of), list(inner)
-    if route != "exact" or len(task.parts) != 1:
+    if route != "exact" or len(task.micro_batches) != 1:
         return FirstPass(*task.gradient(parameters, names, precise=route == "exact"))
     with sdpa_kernel(SDPBackend.MATH):
-        value, gradients = at(
-            task.model, parameters, lambda model: _with_graph(task, model, task.parts[0], parameters, names)
+        value, gradients = call_with_parameters(
+            task.model, parameters, lambda model: _with_graph(task, model, task.micro_batches[0], parameters, names)
         )
     own = dict(zip(names, gradients, strict=True))
     whole = task.processes.sum([gradient.detach() for gradient in gradients])
@@ -66,7 +66,7 @@ def first_pass(
     return FirstPass(dict(zip(names, whole, strict=True)), float(loss), {name: own[name] for name in inner})
 
 
-def _with_graph(task: TaskLoss, model, part: Part, parameters: Parameters, names: list[str]):
+def _with_graph(task: TaskLoss, model, part: MicroBatch, parameters: Parameters, names: list[str]):
     value = task.value(model, part, precise=True)
     by = [parameters[name] for name in names]
     return value, torch.autograd.grad(value, by, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -106,13 +106,13 @@ def _exact(task: TaskLoss, parameters: Parameters, direction: Tensors, names: li
         return task.processes.sum(list(_along(graph, direction, by)))
     sums = [torch.zeros_like(value) for value in by]
 
-    def both(part: Part, model: TargetModel) -> tuple[Tensor, ...]:
+    def both(part: MicroBatch, model: TargetModel) -> tuple[Tensor, ...]:
         _, gradients = _with_graph(task, model, part, parameters, list(direction))
         return _along(dict(zip(direction, gradients, strict=True)), direction, by)
 
     with sdpa_kernel(SDPBackend.MATH):
-        for part in task.parts:
-            found = at(task.model, parameters, functools.partial(both, part))
+        for part in task.micro_batches:
+            found = call_with_parameters(task.model, parameters, functools.partial(both, part))
             sums = [total + one for total, one in zip(sums, found, strict=True)]
     return task.processes.sum(sums)
 

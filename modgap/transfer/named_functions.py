@@ -7,10 +7,10 @@ from typing import Any
 
 from modgap.errors import UsageError, unknown_name
 
-__all__ = ["chosen"]
+__all__ = ["choose_function"]
 
 
-def chosen(kind: str, known: Mapping[str, Callable], name: str, options: Mapping[str, Any]) -> Callable:
+def choose_function(kind: str, known: Mapping[str, Callable], name: str, options: Mapping[str, Any]) -> Callable:
     """The function of this name with its options filled in; options are its keyword-only parameters.
 
     Raises:

@@ -11,9 +11,8 @@ from modgap.errors import InputError
 __all__ = [
     "Scale",
     "counting",
-    "counting_classes",
     "matched",
-    "mean_over",
+    "mean_of_valid",
     "nrmse",
     "relative_l2",
     "rescaled",
@@ -21,6 +20,7 @@ __all__ = [
     "safe_divide",
     "safe_sqrt",
     "single",
+    "valid_class_positions",
 ]
 
 Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
@@ -83,7 +83,7 @@ def counting(mask: Tensor | None, shape: Sequence[int]) -> Tensor | None:
     return mask.bool().expand(*shape)
 
 
-def counting_classes(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> Tensor | None:
+def valid_class_positions(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> Tensor | None:
     """Which positions of y count, (n, ...), where it holds classes for logits (n, K, ...); None where all do.
 
     Raises:
@@ -123,7 +123,7 @@ def matched(
     return outputs.reshape(shape), y.reshape(shape), None if valid is None else valid.reshape(shape)
 
 
-def mean_over(values: Tensor, valid: Tensor | None, start: int = 1) -> tuple[Tensor, Tensor]:
+def mean_of_valid(values: Tensor, valid: Tensor | None, start: int = 1) -> tuple[Tensor, Tensor]:
     """Mean over the axes from `start` on of the values that count, and where there are any; 0 where there are none."""
     if valid is None:
         mean = values.flatten(start).mean(-1)
@@ -138,8 +138,8 @@ def rmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tens
     Returns:
         Values (n,), and where there are any positions that count.
     """
-    squares, known = mean_over((outputs - y) ** 2, valid, start=2)
-    return mean_over(safe_sqrt(squares), known)
+    squares, known = mean_of_valid((outputs - y) ** 2, valid, start=2)
+    return mean_of_valid(safe_sqrt(squares), known)
 
 
 def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,7 @@ def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Ten
     """
     norms = (y**2).sum(-1).sqrt()
     ratios = safe_divide(safe_sqrt(((outputs - y) ** 2).sum(-1)), norms)
-    return mean_over(ratios, norms > 0)
+    return mean_of_valid(ratios, norms > 0)
 
 
 def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:

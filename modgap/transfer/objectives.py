@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.named_functions import chosen
+from modgap.transfer.named_functions import choose_function
 from modgap.transfer.numerics import safe_divide, safe_sqrt, single
 
 __all__ = [
@@ -194,7 +194,7 @@ def objective(name: str, **options: Any) -> Objective:
     Raises:
         UsageError: When there is no such objective or option.
     """
-    return chosen("objective", OBJECTIVES, name, options)
+    return choose_function("objective", OBJECTIVES, name, options)
 
 
 def _check(z: Tensor, labels: Tensor) -> None:

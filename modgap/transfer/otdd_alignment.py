@@ -13,7 +13,7 @@ from modgap.transfer.batches import generator
 from modgap.transfer.gradients import LossGradient
 from modgap.transfer.otdd import LabeledSource, class_distance
 from modgap.transfer.processes import Processes
-from modgap.transfer.task_loss import Part, at
+from modgap.transfer.task_loss import MicroBatch, call_with_parameters
 
 __all__ = ["OtddStep"]
 
@@ -54,7 +54,7 @@ class OtddStep:
         """Whole classes: a distance between clouds cannot be added up from parts of them."""
         return [rows[classes == k] for classes in [self._classes(rows)] for k in self._own(rows)]
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
+    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of the distance by the embedder."""
         classes, parameters = self._classes(rows), dict(self.model.named_parameters())
         held = {name: parameters[name] for name in self.trained}
@@ -62,13 +62,15 @@ class OtddStep:
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
         for part, k in zip(parts, self._own(rows), strict=True):
             share = float((classes == k).sum() / len(rows))
-            value, gradients = at(self.model, held, functools.partial(self._backward, part, list(held.values())))
+            value, gradients = call_with_parameters(
+                self.model, held, functools.partial(self._backward, part, list(held.values()))
+            )
             loss += share * value
             sums = [total + share * gradient for total, gradient in zip(sums, gradients, strict=True)]
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
         return LossGradient(dict(zip(held, sums, strict=True)), float(loss))
 
-    def _backward(self, part: Part, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _backward(self, part: MicroBatch, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens = model.tokens(part.x)
         # A stem's feature map has its channels second.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)

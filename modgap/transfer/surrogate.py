@@ -93,23 +93,23 @@ class SurrogateBatch:
     """Some of the samples on a device.
 
     Attributes:
-        given: What the source's embedder takes.
+        inputs: What the source's embedder takes.
         labels: Class of each sample, shape (B,); None where nobody asks for them.
-        words: Position of the labeled word's first token in each text, shape (B,); None where whole samples are
-            labeled.
+        word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
+            are labeled.
     """
 
-    given: Batch
+    inputs: Batch
     labels: "Tensor | None" = None
-    words: "Tensor | None" = None
+    word_positions: "Tensor | None" = None
 
-    def pooled(self, tokens: "Tensor") -> "Tensor":
+    def pool(self, tokens: "Tensor") -> "Tensor":
         """Features (B, D) of tokens (B, T, D): the labeled word's, or the mean over tokens that are no padding."""
-        if self.words is not None:
+        if self.word_positions is not None:
             import torch
 
-            return tokens[torch.arange(len(tokens), device=tokens.device), self.words]
-        mask = self.given.get("attention_mask") if isinstance(self.given, Mapping) else None
+            return tokens[torch.arange(len(tokens), device=tokens.device), self.word_positions]
+        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
         if mask is None or mask.shape != tokens.shape[:2]:
             # The mask of a sound counts values, not frames.
             return tokens.mean(dim=1)
@@ -144,11 +144,11 @@ class Surrogate:
         """How many samples there are."""
         return len(self.labels)
 
-    def batch(self, step: int, size: int, seed: int) -> np.ndarray:
+    def draw_rows(self, step: int, size: int, seed: int) -> np.ndarray:
         """Numbers of a step's samples, balanced by class; see balanced_rows."""
         return balanced_rows(self.labels, step, size, seed)
 
-    def at(self, rows: np.ndarray, device: "device") -> SurrogateBatch:
+    def load(self, rows: np.ndarray, device: "device") -> SurrogateBatch:
         """The samples with these numbers (B,), on the device.
 
         Raises:
@@ -156,18 +156,18 @@ class Surrogate:
         """
         import torch
 
-        found = [self.pieces(self.samples[int(row)]) for row in rows]
+        found = [self.to_pieces(self.samples[int(row)]) for row in rows]
         if any(len(each) != 1 for each in found):
             most = max(len(each) for each in found)
             raise InputError(f"expected a surrogate whose samples are one piece of input each, got {most} pieces")
         labels = torch.from_numpy(self.labels[rows]).to(device)
-        return replace(self.collated([each[0] for each in found], device), labels=labels)
+        return replace(self.collate([each[0] for each in found], device), labels=labels)
 
-    def pieces(self, sample: Any) -> list[Any]:
+    def to_pieces(self, sample: Any) -> list[Any]:
         """A sample's pieces; a word in its text is one."""
         return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
 
-    def collated(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
+    def collate(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
         """Pieces (B,) as a batch on the device, without labels."""
         import torch
 
@@ -176,7 +176,7 @@ class Surrogate:
             return SurrogateBatch(self.input.batch(pieces, device))
         assert isinstance(self.input, TextInput)
         given = self.input.batch([word.text for word in words], device)
-        return SurrogateBatch(given, words=torch.from_numpy(_first_tokens(self.input, words)).to(device))
+        return SurrogateBatch(given, word_positions=torch.from_numpy(_first_tokens(self.input, words)).to(device))
 
 
 def _first_tokens(own: TextInput, words: list[WordInText]) -> np.ndarray:
@@ -213,9 +213,9 @@ def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
     import torch
 
     with torch.no_grad():
-        output = parts.embedder(batch.given)
+        output = parts.embedder(batch.inputs)
         tokens = output["inputs_embeds"] if isinstance(output, Mapping) else output
-        return batch.pooled(tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens)
+        return batch.pool(tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens)
 
 
 def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: SurrogateBatch) -> "Tensor":
@@ -233,8 +233,8 @@ def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: Surroga
     import torch
 
     with torch.no_grad():
-        given = parts.embedder(batch.given)
-    return batch.pooled(parts.tokens(encoder(given)))
+        given = parts.embedder(batch.inputs)
+    return batch.pool(parts.tokens(encoder(given)))
 
 
 # Finding it

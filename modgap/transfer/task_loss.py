@@ -14,13 +14,13 @@ from modgap.models import TargetModel
 from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 
-__all__ = ["Part", "TaskLoss", "at"]
+__all__ = ["MicroBatch", "TaskLoss", "call_with_parameters"]
 
 Parameters = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Samples that go through the model together.
 
     Attributes:
@@ -45,7 +45,7 @@ class _Holding(nn.Module):
         return work(self.model)
 
 
-def at(model: nn.Module, parameters: Parameters, work: Callable[[Any], Any]) -> Any:
+def call_with_parameters(model: nn.Module, parameters: Parameters, work: Callable[[Any], Any]) -> Any:
     """`work(model)` with some of the model's parameters exchanged for others.
 
     Backward passes belong into `work`: gradient checkpointing computes forward again in them, and must
@@ -61,7 +61,7 @@ class TaskLoss:
     Attributes:
         model: The model.
         loss: Outputs, y and mask to per-sample losses (n,).
-        parts: What of the batch falls to this process, in parts that fit into memory.
+        micro_batches: What of the batch falls to this process, in parts that fit into memory.
         count: Samples of the whole batch, over all parts and processes.
         processes: Who shares the batch.
         autocast: Precision of the forward pass where it is not that of the parameters.
@@ -69,12 +69,12 @@ class TaskLoss:
 
     model: TargetModel
     loss: LossFunction
-    parts: tuple[Part, ...]
+    micro_batches: tuple[MicroBatch, ...]
     count: int
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
 
-    def value(self, model: TargetModel, part: Part, *, precise: bool = False) -> Tensor:
+    def value(self, model: TargetModel, part: MicroBatch, *, precise: bool = False) -> Tensor:
         """What a part adds to the batch's loss."""
         reduced: contextlib.AbstractContextManager = contextlib.nullcontext()
         if self.autocast and not precise:
@@ -99,8 +99,10 @@ class TaskLoss:
         sums = [torch.zeros_like(parameters[name]) for name in names]
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device if sums else "cpu")
         by = [parameters[name] for name in names]
-        for part in self.parts:
-            value, gradients = at(self.model, parameters, functools.partial(self._backward, part, by, precise))
+        for part in self.micro_batches:
+            value, gradients = call_with_parameters(
+                self.model, parameters, functools.partial(self._backward, part, by, precise)
+            )
             loss += value
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient
@@ -108,7 +110,7 @@ class TaskLoss:
         return dict(zip(names, sums, strict=True)), float(loss)
 
     def _backward(
-        self, part: Part, by: list[Tensor], precise: bool, model: TargetModel
+        self, part: MicroBatch, by: list[Tensor], precise: bool, model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         value = self.value(model, part, precise=precise)
         return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)

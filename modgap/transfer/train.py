@@ -32,7 +32,7 @@ from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, r
 from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
 from modgap.transfer.training_context import TrainingContext
-from modgap.transfer.training_data import TargetData, target_data
+from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["TrainRequest", "build_model", "train"]
 
@@ -52,7 +52,7 @@ class TrainRequest:
         source: As for `modgap.sources.open_source`.
         target: As for `modgap.targets.open_target`.
         overrides: Settings of the recipe as KEY=VALUE.
-        protocol: `validation` or `orca`, see `modgap.transfer.training_data.target_data`.
+        protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
         samples: How many samples of each split, at what size, on what device, and the seed of everything random. Its
             split, representation, dtype and batch size do not apply: the protocol and the recipe decide them.
         weights: File or folder that overrides where the source's weights come from.
@@ -108,7 +108,7 @@ def train(
     source = handle.load(request.samples.input_size, head=False)
     recipe = choose_route(recipe, kinks=source.convolutional)
     size = source.input.size if isinstance(source.input, ImageInput) else None
-    data = target_data(
+    data = read_target_data(
         target, protocol=request.protocol, limit=request.samples.limit, seed=request.samples.seed, size=size
     )
     if among.size > min(len(data.validation), len(data.test)):
@@ -164,9 +164,15 @@ def build_model(
         length = None
     elif length is not None and not asked:
         length = min(length, getattr(source.input, "max_tokens", length))
-    sample = data.inputs.pieces(data.table.samples[int(data.train[0])])[0]
+    sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
     model = target_model(
-        source, sample, data.output, length=length, initial=how.initial, pretrained=how.pretrained, seed=seed
+        source,
+        sample,
+        data.output,
+        length=length,
+        embedder_start=how.embedder_start,
+        pretrained_encoder=how.pretrained_encoder,
+        seed=seed,
     )
     _set_statistics(model.embedder, data)
     return model
@@ -179,7 +185,7 @@ def _set_statistics(embedder: nn.Module, data: TargetData) -> None:
     rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]
     dtype, cpu = torch.float32, torch.device("cpu")
     batches = (
-        data.stacked([data.inputs.pieces(data.table.samples[int(row)])[0] for row in each], cpu, dtype)
+        data.to_batch([data.transform.pieces(data.table.samples[int(row)])[0] for row in each], cpu, dtype)
         for each in chunks(rows, STATISTICS_BATCH)
     )
     torch.optim.swa_utils.update_bn(batches, embedder)
@@ -244,7 +250,7 @@ def _settings(
         "input_size": request.samples.input_size,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "inputs": data.inputs.to_dict(),
+        "inputs": data.transform.to_dict(),
         "output": {"task": data.output.task, "shape": list(data.output.shape), **_own_scale(data)},
         "provenance": {
             "modgap": __version__,
@@ -257,7 +263,11 @@ def _settings(
 
 def _own_scale(data: TargetData) -> dict[str, list[float]]:
     """Mean and sd that turn outputs into values of the target's unit, where the trainer chose them."""
-    return {} if data.own_scale is None else {"mean": data.own_scale[0].tolist(), "sd": data.own_scale[1].tolist()}
+    return (
+        {}
+        if data.y_standardization is None
+        else {"mean": data.y_standardization[0].tolist(), "sd": data.y_standardization[1].tolist()}
+    )
 
 
 def _result(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:

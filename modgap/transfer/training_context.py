@@ -140,7 +140,7 @@ class TrainingContext:
 
     def _scale(self) -> tuple[Tensor, Tensor] | None:
         # Of values that were standardized here the loss is in that unit, which no learning rate has to follow.
-        if self.data.scale is None or self.data.own_scale is not None:
+        if self.data.scale is None or self.data.y_standardization is not None:
             return None
         mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
         return mean, sd
@@ -157,14 +157,14 @@ class TrainingContext:
         return MonaStep(**_fields(shared), surrogate=self._surrogate_batch, objective=loss, how=how)
 
     def _surrogate_batch(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
-        rows = self.surrogate.batch(step, self.recipe.stage1.surrogate_batch, self.seed)
+        rows = self.surrogate.draw_rows(step, self.recipe.stage1.surrogate_batch, self.seed)
         batch = self._batch(self.processes.share(rows))
         labels = torch.from_numpy(self.surrogate.labels[rows]).to(self.device)
         return lambda model: encoder_features(self.parts, model.encoder, batch), labels
 
     def _batch(self, rows: np.ndarray) -> SurrogateBatch:
-        found = self.surrogate.at(rows, self.device)
-        return SurrogateBatch(_as_dtype(found.given, self.dtype), found.labels, found.words)
+        found = self.surrogate.load(rows, self.device)
+        return SurrogateBatch(_as_dtype(found.inputs, self.dtype), found.labels, found.word_positions)
 
     def _alignment(self, number: int, stage: Stage) -> OtddStep:
         size = self.recipe.stage1.surrogate_batch

@@ -14,9 +14,9 @@ from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.transfer.task_loss import Part
+from modgap.transfer.task_loss import MicroBatch
 
-__all__ = ["Inputs", "TargetData", "target_data"]
+__all__ = ["InputTransform", "TargetData", "read_target_data"]
 
 STATISTICS_SAMPLES = 2000
 MUCH_LARGER = 16
@@ -26,7 +26,7 @@ Protocol = Literal["validation", "orca"]
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputTransform:
     """How a sample becomes what a target embedder takes.
 
     Attributes:
@@ -89,31 +89,31 @@ class TargetData:
     Attributes:
         target: Where it comes from.
         table: The samples.
-        inputs: How they enter.
+        transform: How they enter.
         output: What is predicted.
         train: Rows to train on, (n,).
         validation: Rows that choose the epoch; under the protocol of ORCA those of the test.
         test: Rows for the result.
         protocol: `validation` or `orca`.
-        own_scale: Mean and sd of each channel of y over the training samples, (channels,), where y is standardized
-            here because nothing says in what unit the loss is; None where it is taken as it is.
+        y_standardization: Mean and sd of each channel of y over the training samples, both of shape (channels,), if y
+            is standardized because nothing defines the unit of the loss. None if y is used as it is.
     """
 
     target: Target
     table: Table
-    inputs: Inputs
+    transform: InputTransform
     output: Output
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     protocol: Protocol
-    own_scale: tuple[np.ndarray, np.ndarray] | None = None
+    y_standardization: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def scale(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean and sd that give values in the manifest's unit, in the output's shape."""
-        if self.own_scale is not None:
-            mean, sd = (each.reshape(-1, *(1 for _ in self.output.shape[1:])) for each in self.own_scale)
+        if self.y_standardization is not None:
+            mean, sd = (each.reshape(-1, *(1 for _ in self.output.shape[1:])) for each in self.y_standardization)
             return mean + np.zeros(self.output.shape, np.float32), sd + np.zeros(self.output.shape, np.float32)
         if self.table.target_scale is None:
             return None
@@ -126,11 +126,11 @@ class TargetData:
         return self.table.groups["groups"] if self.table.groups else None
 
     @property
-    def pieces_a_sample(self) -> bool:
+    def has_several_pieces(self) -> bool:
         """Whether samples may consist of several pieces."""
-        return self.inputs.spec.kind in ("audio", "video")
+        return self.transform.spec.kind in ("audio", "video")
 
-    def unseen(self) -> np.ndarray:
+    def unseen_rows(self) -> np.ndarray:
         """Rows that no part of the training saw, the choice of the epoch included, nor others of their groups."""
         rows, seen = np.arange(len(self.table)), np.union1d(self.train, self.validation)
         left = np.setdiff1d(rows, seen)
@@ -140,7 +140,7 @@ class TargetData:
         test = np.asarray(self.table.splits)[left] == SPLITS.index("test")
         return left[test | ~np.isin(self.groups[left], self.groups[seen])]
 
-    def stacked(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    def to_batch(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Inputs as a batch.
 
         Raises:
@@ -151,7 +151,7 @@ class TargetData:
             raise InputError("expected finite samples, got NaN or infinite values; leave them out or fill them")
         return torch.from_numpy(batch).to(device=device, dtype=dtype)
 
-    def truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def ground_truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """y of these rows, and where it counts.
 
         Raises:
@@ -168,19 +168,19 @@ class TargetData:
             raise InputError(
                 f"expected finite values y, got NaN or infinite ones in sample {row}; leave it out, or give masks"
             )
-        if self.own_scale is not None:
+        if self.y_standardization is not None:
             mean, sd = self.scale or (0, 1)
             values = (values - mean) / sd
         return values, masks
 
-    def part(self, inputs: torch.Tensor, rows: np.ndarray) -> Part:
+    def micro_batch(self, inputs: torch.Tensor, rows: np.ndarray) -> MicroBatch:
         """A batch of inputs with its y."""
-        y, mask = self.truth(rows)
+        y, mask = self.ground_truth(rows)
         kept = torch.from_numpy(y).to(inputs.device)
         if kept.is_floating_point():
             kept = kept.to(inputs.dtype)
         masked = None if mask is None else torch.from_numpy(mask).to(device=inputs.device, dtype=inputs.dtype)
-        return Part(inputs, kept, masked)
+        return MicroBatch(inputs, kept, masked)
 
     def _masks(self, rows: np.ndarray) -> np.ndarray | None:
         return None if self.table.masks is None else self._stacked(self.table.masks, rows)
@@ -192,7 +192,7 @@ class TargetData:
         return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
 
 
-def target_data(
+def read_target_data(
     target: Target, *, protocol: Protocol = "validation", limit: int | None = None, seed: int = 0,
     size: tuple[int, int] | None = None,
 ) -> TargetData:  # fmt: skip
@@ -221,7 +221,7 @@ def target_data(
     found = TargetData(target, table, inputs, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return found
-    return replace(found, own_scale=_scale_of(found))
+    return replace(found, y_standardization=_scale_of(found))
 
 
 def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
@@ -235,7 +235,7 @@ def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
 def _inputs(
     table: Table, train: np.ndarray, spec: InputSpec, size: tuple[int, int] | None,
     shape: tuple[int, ...] | None = None,
-) -> Inputs:  # fmt: skip
+) -> InputTransform:  # fmt: skip
     """One shape for all, and each channel's mean and sd over the training samples."""
     train = _some(train)
     count, sums, squares = 0, np.zeros(1), np.zeros(1)
@@ -253,7 +253,7 @@ def _inputs(
     if not np.isfinite(sd).all():
         raise InputError("expected finite training samples, got NaN or infinite values")
     # A constant channel stays at 0.
-    return Inputs(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+    return InputTransform(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
 
 def _resized_shape(
@@ -291,7 +291,7 @@ def _number_of_classes(table: Table) -> int:
 def _scale_of(data: TargetData) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd of each channel of y over (at most 2,000 of) the training samples, where they count."""
     rows = _some(data.train)
-    values, masks = data.truth(rows)
+    values, masks = data.ground_truth(rows)
     counts = np.ones_like(values) if masks is None else masks
     values, axes = np.where(counts != 0, values, 0).astype(np.float64), (0, *range(2, values.ndim))
     total = np.maximum(counts.sum(axis=axes, dtype=np.float64), 1)

@@ -13,7 +13,7 @@ from modgap.transfer.batches import chunks, shuffle_rows
 from modgap.transfer.gradients import LossGradient, OuterLoss, VirtualSteps, mona_gradient, task_gradient
 from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
-from modgap.transfer.task_loss import Part, TaskLoss
+from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
 __all__ = ["MonaStep", "TaskStep", "TrainingStep"]
 
@@ -27,7 +27,7 @@ class TrainingStep(Protocol):
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """What of an update's rows falls to this process, in parts of at most `size` samples."""
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
+    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of an update, over all processes; `step` counts those of the run."""
 
 
@@ -65,11 +65,11 @@ class TaskStep:
         """This process's share."""
         return chunks(self.processes.share(rows), size)
 
-    def task(self, parts: Sequence[Part], rows: np.ndarray) -> TaskLoss:
+    def task(self, parts: Sequence[MicroBatch], rows: np.ndarray) -> TaskLoss:
         """L_t of an update."""
         return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
+    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of L_t by what is trained."""
         # What is not trained needs no gradient, nor what a gradient would keep in memory.
         trained = set(self.trained)
@@ -91,7 +91,7 @@ class MonaStep(TaskStep):
     objective: Callable[[Tensor, Tensor], Tensor] | None = None
     how: VirtualSteps | None = None
 
-    def update(self, parts: Sequence[Part], rows: np.ndarray, step: int) -> LossGradient:
+    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
         """The gradient of the combined loss by the embedder."""
         assert self.surrogate is not None
         assert self.objective is not None

@@ -9,5 +9,5 @@ METHOD = Method(
     title="fine-tuning with the embedder started from the source embedder's weights",
     reference="MoNA (ICML 2024), Table 2",
     stages=(full_stage(),),
-    initial="source",
+    embedder_start="source",
 )

@@ -9,5 +9,5 @@ METHOD = Method(
     title="everything is trained from random weights",
     reference="MoNA (ICML 2024), Table 2",
     stages=(full_stage(),),
-    pretrained=False,
+    pretrained_encoder=False,
 )
