@@ -50,7 +50,7 @@ def laid_down(cache: Path, full: bool) -> list[str]:
         timm_in_hub(cache, model)
     for name in MODELS:
         saved_in_hub(cache, f"small/{name}", *made(name))
-    here = {info.name for info in source_infos() if info.available}
+    here = {info.name for info in source_infos() if info.is_installed}
     return [*names, *(f"hf:small/{name}" for name in MODELS), *(name for name in PACKAGED if name in here)]
 
 

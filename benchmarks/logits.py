@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from modgap.cli.output import print_table
-from modgap.forward.source_pass import logit_batches
+from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import open_source
 from modgap.targets import open_target
@@ -33,7 +33,7 @@ def bare_loop(model, images: torch.Tensor, batch: int) -> float:
 def our_pass(source, table, embedding, rows, batch: int) -> float:
     """Seconds for the same number of samples, from the samples to logits."""
     began = time.perf_counter()
-    for _ in logit_batches(source, table.samples, rows, embedding, device=torch.device("cpu"), batch_size=batch):
+    for _ in output_batches(source, table.samples, rows, embedding, device=torch.device("cpu"), batch_size=batch):
         pass
     return time.perf_counter() - began
 

@@ -35,7 +35,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modgap.cli.output import print_table
 from modgap.distortion.logistic import LogisticPath, logistic_path
-from modgap.forward.source_pass import logit_batches
+from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import Source, open_source
 from modgap.targets import open_target
@@ -65,7 +65,7 @@ def mnist5k() -> tuple[np.ndarray, np.ndarray]:
     table = target.read()
     embedding = native_embedding(target.manifest.input, table, source.input)
     cpu = torch.device("cpu")
-    batches = logit_batches(bare(source), table.samples, np.arange(len(table)), embedding, device=cpu, batch_size=16)
+    batches = output_batches(bare(source), table.samples, np.arange(len(table)), embedding, device=cpu, batch_size=16)
     return np.concatenate(list(batches)), table.class_labels
 
 

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from modgap.cli.output import print_table
 from modgap.sources import Source, open_source
-from modgap.sources.timm.handle import build
+from modgap.sources.timm.handle import build_source
 from modgap.sources.timm.vit_fashion import ARCHITECTURE, OPTIONS
 from modgap.targets import SPLITS, open_target
 
@@ -65,7 +65,7 @@ def features_of(source: Source, images: np.ndarray) -> dict[str, np.ndarray]:
 def control(seed: int) -> Source:
     """The same architecture with random weights of this seed."""
     torch.manual_seed(seed)
-    return build(ARCHITECTURE, None, **OPTIONS)
+    return build_source(ARCHITECTURE, None, **OPTIONS)
 
 
 def probe_error(features: np.ndarray, labels: np.ndarray, size: int, seed: int) -> float:

@@ -22,7 +22,7 @@ def sources(name: str | None) -> None:
             raise unknown_name("source", name, infos, f"(shown are sources with a short name; there are also {OTHERS})")
         print_table(["field", "value"], _fields(infos[name]))
         return
-    rows = [[i.name, _count(i.n_classes, "none"), i.input, _yes(i.available), i.title] for i in infos.values()]
+    rows = [[i.name, _count(i.n_classes, "none"), i.input, _yes(i.is_installed), i.title] for i in infos.values()]
     print_table(["source", "classes", "input", "here", "what"], rows)
     print_text("modgap sources NAME shows one whole, with its license, its surrogate and what brings its weights")
     print_text(f"also {OTHERS} (the control)")
@@ -32,7 +32,7 @@ def _fields(info) -> list[tuple[str, str]]:
     shown = {
         "n_classes": _count(info.n_classes, "none; a bare encoder, which takes --head probe:SURROGATE"),
         "parameters": f"{info.parameters:,}",
-        "available": _yes(info.available),
+        "available": _yes(info.is_installed),
         "surrogate": _surrogate(info.surrogate),
     }
     return [(key, shown.get(key, str(getattr(info, key)))) for key in info.__dataclass_fields__]

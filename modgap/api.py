@@ -5,7 +5,7 @@ from pathlib import Path
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
-from modgap.forward.logits import LogitsRequest, SourceLogits, logits_from_file, source_logits
+from modgap.forward.logits import LogitsRequest, SourceLogits, read_logits_file, source_logits
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_source
 from modgap.targets import CustomData, Target, open_target
@@ -65,8 +65,8 @@ def _embedder(folder: str | Path, source: str, handle: SourceHandle, target: str
 
 
 def measure_logits_file(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:
-    """The same from a user's own file of logits and labels, see `modgap.forward.logits.logits_from_file`."""
-    return _report(None, path, logits_from_file(path), progress, options)
+    """The same from a user's own file of logits and labels, see `modgap.forward.logits.read_logits_file`."""
+    return _report(None, path, read_logits_file(path), progress, options)
 
 
 def _report(source: str | None, target: str, held: SourceLogits, progress, options: dict) -> DiscrepancyReport:

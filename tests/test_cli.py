@@ -268,7 +268,7 @@ def refused(done, code, message):
         (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature applies to --measure"),
         (["--logits", "x.npz", "--measure", "kl", "--temperature", "0"], 2, "expected --temperature above 0"),
         (["--logits", "x.npz", "--head", "probe:digits"], 2, "--head does not apply to --logits"),
-        (["--source", "efficientnet-lite0", "--target", "digits", "--head", "svm"], 2, "own or probe:SURROGATE"),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--head", "svm"], 2, "own, none or probe:SURROGATE"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--pseudo-classes", "5"], 2, "real-valued targets"),
         (["--sauce", "efficientnet-lite0"], 2, "No such option"),
     ],

@@ -74,7 +74,7 @@ def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cac
     handle, source, surrogate = small
     whole = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
     assert len(surrogate) == len(whole[OUTPUT]) == 22
-    monkeypatch.setattr(feature_module, "logit_batches", None)
+    monkeypatch.setattr(feature_module, "output_batches", None)
     again = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
     for name, rows in whole.items():
         np.testing.assert_array_equal(again[name], rows)

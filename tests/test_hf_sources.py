@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modgap.errors import UsageError
 from modgap.sources import open_source
-from modgap.sources.splitting import with_replaced
+from modgap.sources.splitting import replace_modules
 from tests.small_hub import CPU, TEXTS, batch_of, loaded, small_folder, small_hub  # noqa: F401 - fixtures
 from tests.small_models import BARE, MODELS
 
@@ -156,7 +156,7 @@ def test_a_map_enters_a_convolutional_encoder_also_as_tokens(hub):
 
 def test_a_copy_with_other_modules_shares_all_else():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU()))
-    copied = with_replaced(model, {"1.1": torch.nn.Identity()})
+    copied = replace_modules(model, {"1.1": torch.nn.Identity()})
     assert isinstance(model[1][1], torch.nn.ReLU)
     assert isinstance(copied[1][1], torch.nn.Identity)
     assert {id(p) for p in copied.parameters()} == {id(p) for p in model.parameters()}

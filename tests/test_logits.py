@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from modgap.errors import InputError, UsageError
-from modgap.forward import source_pass
-from modgap.forward.logits import LogitsRequest, logits_from_file, source_logits
+from modgap.forward import batched_inference
+from modgap.forward.logits import LogitsRequest, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage import cache
@@ -97,7 +97,7 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
 def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, monkeypatch):
     whole = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     cache.prune(cache.entries())
-    forward, sizes = source_pass._Pass._forward, []
+    forward, sizes = batched_inference._Pass._forward, []
 
     def small_memory(self, images):
         sizes.append(len(images))
@@ -105,7 +105,7 @@ def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, m
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return forward(self, images)
 
-    monkeypatch.setattr(source_pass._Pass, "_forward", small_memory)
+    monkeypatch.setattr(batched_inference._Pass, "_forward", small_memory)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     assert "out of memory at 16 samples a batch; going on with 8" in caplog.text
     assert max(sizes[3:]) == 4
@@ -116,7 +116,7 @@ def test_an_image_that_does_not_fit_at_all_is_one_clear_line(small_images, monke
     def no_memory(self, images):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(source_pass._Pass, "_forward", no_memory)
+    monkeypatch.setattr(batched_inference._Pass, "_forward", no_memory)
     with pytest.raises(InputError, match="fails on one image of 64 x 64 pixels"):
         source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
 
@@ -147,7 +147,7 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
     model = __import__("timm").create_model("mobilenetv3_small_050", num_classes=2)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(source_pass, "logit_batches", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setattr(batched_inference, "output_batches", lambda *a, **k: pytest.fail("the model ran"))
     handle = open_source("timm:mobilenetv3_small_050", weights=str(tmp_path / "w.safetensors"))
     with pytest.raises(InputError, match="3 > 2"):
         source_logits(handle, open_target(str(small_images)), AT_64)
@@ -155,20 +155,20 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
 def test_unknown_device_names_the_ones_there_are():
     with pytest.raises(UsageError, match=r"this machine has: .*cpu"):
-        source_pass.choose_device("tpu")
-    assert source_pass.choose_device("auto").type in ("cuda", "mps", "cpu")
+        batched_inference.choose_device("tpu")
+    assert batched_inference.choose_device("auto").type in ("cuda", "mps", "cpu")
 
 
 def test_own_logits_file(own_logits, tmp_path):
-    held = logits_from_file(str(own_logits))
+    held = read_logits_file(str(own_logits))
     assert held.logits.shape == (90, 12)
     assert held.groups is None
     np.savez(tmp_path / "half.npz", logits=held.logits)
     for name, message in (("half.npz", "expected arrays logits and labels"), ("none.npz", "found none")):
         with pytest.raises(InputError, match=message):
-            logits_from_file(str(tmp_path / name))
+            read_logits_file(str(tmp_path / name))
     with pytest.raises(UsageError, match=r"a .npz or .safetensors file"):
-        logits_from_file(str(tmp_path / "a.csv"))
+        read_logits_file(str(tmp_path / "a.csv"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -216,14 +216,14 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
     assert held.source_classes == ("0", "1")
     head = held.provenance["head"]
     assert (head["surrogate"], head["test_error"]) == ("surrogate", 0.0)
-    with pytest.raises(UsageError, match="would judge itself; use --split test"):
+    with pytest.raises(UsageError, match=r"cannot be evaluated on them\. Use --split test"):
         source_logits(handle, pair, dataclasses.replace(request, samples=SampleRequest(split="train", device="cpu")))
     # The head is the probe itself: on its own surrogate it predicts the classes it was fitted to.
     assert (held.logits.argmax(axis=1) == held.labels).mean() > 0.95
     assert source_logits(handle, pair, request).cached
     with pytest.raises(InputError, match=r"classification head|do not fit"):
         source_logits(handle, pair, AT_64)
-    with pytest.raises(UsageError, match="own or probe:SURROGATE"):
+    with pytest.raises(UsageError, match="own, none or probe:SURROGATE"):
         source_logits(handle, pair, LogitsRequest(head="ridge:x"))
 
 
@@ -231,17 +231,17 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from modgap.forward.probe_head import with_probe_head
+    from modgap.forward.probe_head import fit_probe_head
     from modgap.inputs.native_embedding import native_embedding
-    from modgap.sources.inputs import to_input
+    from modgap.sources.inputs import prepare_images
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
-    probed, _ = with_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    probed, _ = fit_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
     table = pair.read()
     embedding = native_embedding(pair.manifest.input, table, source.input)
     images = torch.from_numpy(np.stack([embedding.pieces(table.samples[i])[0] for i in range(80)]))
     with torch.inference_mode():
-        ready = to_input(images, source.input)
+        ready = prepare_images(images, source.input)
         features = source.features(ready).numpy()
         logits = probed.model(ready).numpy()
     train = table.splits == 0
@@ -292,7 +292,7 @@ def test_a_choice_of_samples_must_keep_all_classes(tmp_path):
         for kind in kinds:
             (tmp_path / "own" / split / kind).mkdir(parents=True)
             Image.new("RGB", (9, 9), (ord(kind), 0, 0)).save(tmp_path / "own" / split / kind / "x.png")
-    with pytest.raises(InputError, match=r"none of 1 of them \(c\); use --split all"):
+    with pytest.raises(InputError, match=r"no samples of 1 classes \(c\)\. .* Use --split all"):
         source_logits(
             open_source(SMALL),
             open_target(str(tmp_path / "own")),

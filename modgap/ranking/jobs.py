@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.forward.preparation import LogitsRequest
+from modgap.forward.inference_setup import LogitsRequest
 from modgap.ranking.extraction import Extracted, evidence_of, extract
 from modgap.ranking.half_samples import on_halves
 from modgap.ranking.scores import score
@@ -49,7 +49,7 @@ def accelerators(asked: str) -> int:
     """How many devices jobs on this machine may share out among processes; 0 where they run on the CPU."""
     import torch
 
-    from modgap.forward.source_pass import choose_device
+    from modgap.forward.batched_inference import choose_device
 
     chosen = choose_device(asked)
     if chosen.type == "cpu":

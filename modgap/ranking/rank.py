@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
-from modgap.forward.preparation import LogitsRequest
+from modgap.forward.inference_setup import LogitsRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted, evidence_of

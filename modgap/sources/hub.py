@@ -26,18 +26,18 @@ class Repository:
     revision: str | None = None
 
     @property
-    def command(self) -> str:
+    def download_command(self) -> str:
         """The command that brings all of it."""
         return f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
 
-    def cached(self, names: Iterable[str]) -> list[Path]:
+    def cached_files(self, names: Iterable[str]) -> list[Path]:
         """Which of these files are in the local cache. Imports no more than the hub's client."""
         from huggingface_hub import try_to_load_from_cache
 
         found = [try_to_load_from_cache(self.name, name, revision=self.revision) for name in names]
         return [Path(path) for path in found if isinstance(path, str)]
 
-    def obtain(
+    def find_or_fetch(
         self, look: Callable[[], Found | None], patterns: Sequence[Sequence[str]], what: str, way_out: str = ""
     ) -> Found:
         """What `look` finds in the local cache; if nothing, then after fetching it.
@@ -62,7 +62,7 @@ class Repository:
             found = look()
         if found is not None:
             return found
-        bring = f"bring them with: {self.command}" + (f", or {way_out}" if way_out else "")
+        bring = f"bring them with: {self.download_command}" + (f", or {way_out}" if way_out else "")
         raise InputError(f"{what} are not on this machine and the hub gave none ({_said(reason)}); {bring}") from reason
 
     def _fetch(self, patterns: Sequence[str]) -> Exception | None:

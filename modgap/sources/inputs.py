@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-__all__ = ["AudioInput", "Batch", "ImageInput", "Input", "TextInput", "to_input"]
+__all__ = ["AudioInput", "Batch", "ImageInput", "Input", "TextInput", "prepare_images"]
 
 Batch = Any
 """A tensor, or a mapping of tensors, that a model takes as its one argument."""
@@ -51,8 +51,8 @@ class ImageInput:
         import torch
 
         if len({image.shape for image in pieces}) == 1:
-            return to_input(torch.from_numpy(np.stack(pieces)).to(device), self)
-        return torch.cat([to_input(torch.from_numpy(image)[None].to(device), self) for image in pieces])
+            return prepare_images(torch.from_numpy(np.stack(pieces)).to(device), self)
+        return torch.cat([prepare_images(torch.from_numpy(image)[None].to(device), self) for image in pieces])
 
     def to_dict(self) -> dict:
         """Plain values for the result's record."""
@@ -64,7 +64,7 @@ class ImageInput:
         }
 
 
-def to_input(images: "Tensor", own: ImageInput) -> "Tensor":
+def prepare_images(images: "Tensor", own: ImageInput) -> "Tensor":
     """Images (B, C, H, W) as the source's input: its channels (three, or one), its size, its mean and sd.
 
     One channel is repeated, more than the source's are averaged in as many neighboring groups; resizing is

@@ -10,7 +10,7 @@ from modgap.sources.inputs import Batch, Input
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HeadlessError", "Parts", "Source", "SourceHandle", "SourceInfo", "headless"]
+__all__ = ["HeadlessError", "Parts", "Source", "SourceHandle", "SourceInfo", "headless_error"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SourceInfo:
     input: str
     license: str
     weights: str
-    available: bool
+    is_installed: bool
     surrogate: tuple[str, str] | None = None
 
 
@@ -104,7 +104,7 @@ class HeadlessError(UsageError):
     """A model without a classification head, where one is needed."""
 
 
-def headless(name: str) -> HeadlessError:
+def headless_error(name: str) -> HeadlessError:
     """The error for a model that has no classification head, where one is needed."""
     return HeadlessError(
         f"expected a model with a classification head, {name} has none; "

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from modgap.errors import UsageError
 from modgap.sources.source import Parts
 
-__all__ = ["Entry", "Given", "checked_parts", "observed_entry", "path_of", "with_replaced"]
+__all__ = ["EncoderEntry", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
 
 CLOSE = 1e-4
 
 
-def path_of(model: nn.Module, wanted: nn.Module) -> str | None:
+def module_path(model: nn.Module, wanted: nn.Module) -> str | None:
     """Dotted path of a sub-module; None when the model has no such one."""
     return next((path for path, module in model.named_modules() if module is wanted), None)
 
 
-def with_replaced(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+def replace_modules(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
     """A copy of the tree with other modules at these dotted paths.
 
     Only the modules on the way to these places are copied, and shallowly, so that all parameters and
@@ -37,11 +37,11 @@ def with_replaced(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn
         first, _, rest = path.partition(".")
         below.setdefault(first, {})[rest] = module
     for name, inner in below.items():
-        copied._modules[name] = with_replaced(model.get_submodule(name), inner)
+        copied._modules[name] = replace_modules(model.get_submodule(name), inner)
     return copied
 
 
-class Given(nn.Module):
+class StandIn(nn.Module):
     """Stands in for a module: returns what it was given, and shows the other's attributes.
 
     The module that it stands in for is not part of it: its parameters do not count as the copy's own.
@@ -77,7 +77,7 @@ class Given(nn.Module):
 
 
 @dataclass(frozen=True)
-class Entry:
+class EncoderEntry:
     """The place where tokens enter an encoder, in the form that the stem gives there.
 
     Attributes:
@@ -132,7 +132,7 @@ class Entry:
         return tokens.transpose(1, 2).unflatten(2, self.shape[1:])
 
 
-def observed_entry(output: Any, *, channels_last: bool, as_tokens: bool) -> Entry:
+def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:
     """The entry that a stem's output on one sample shows.
 
     Raises:
@@ -141,10 +141,10 @@ def observed_entry(output: Any, *, channels_last: bool, as_tokens: bool) -> Entr
     value, rest = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
     if not isinstance(value, torch.Tensor) or value.ndim not in (3, 4):
         raise UsageError("the model's stem gives neither tokens nor a feature map; it cannot be split")
-    return Entry(tuple(value.shape[1:]), channels_last, as_tokens, rest)
+    return EncoderEntry(tuple(value.shape[1:]), channels_last, as_tokens, rest)
 
 
-def checked_parts(make: Callable[[], Parts], model: nn.Module, sample: Any, what: str) -> Parts:
+def verify_parts(make: Callable[[], Parts], model: nn.Module, sample: Any, what: str) -> Parts:
     """Parts that together give the model's own outputs on a sample, so that no unknown model is split wrongly.
 
     Args:

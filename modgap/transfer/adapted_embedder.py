@@ -75,7 +75,7 @@ class RunEmbedder:
         """Standardized values; those of the run's training samples."""
         return Embedding("values", options=(("inputs", self.data.transform),))
 
-    def unseen(self, table: Table) -> np.ndarray:
+    def unseen_rows(self, table: Table) -> np.ndarray:
         """Rows that neither trained it nor chose its epoch."""
         return self.data.unseen_rows()
 

@@ -15,8 +15,8 @@ from torch import nn
 from modgap import __version__
 from modgap.bootstrap import bootstrap_interval
 from modgap.errors import UsageError
+from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
-from modgap.forward.source_pass import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.cache import key_of

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import InputError
-from modgap.sources.hf.inputs import image_input, noise
-from modgap.sources.hf.parts import Encoded, encoded_tokens, moved
+from modgap.sources.hf.image_audio import WHOLE_IMAGE, find_size_options
+from modgap.sources.hf.parts import Encoded, encoded_tokens, move_batch
+from modgap.sources.hf.preprocessing import image_input, noise_batch
 from modgap.sources.hf.spec import PROMPT, HfSpec
-from modgap.sources.hf.stem import WHOLE_IMAGE, working_options
 from modgap.sources.hf.stem_split import split_stem
 from modgap.sources.hf.text import tokenizer_of
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import checked_parts
-from modgap.sources.timm.imagenet import class_names, short_names
+from modgap.sources.splitting import verify_parts
+from modgap.sources.timm.imagenet import imagenet_class_names, short_class_names
 
 __all__ = ["contrastive_source"]
 
@@ -31,10 +31,10 @@ def contrastive_source(spec: HfSpec, model: Any, input_size: int | None) -> Sour
         UsageError: When the model takes no images of this size.
     """
     own = image_input(spec, model.config.vision_config, input_size)
-    sample = noise(own)
+    sample = noise_batch(own)
     vision = model.vision_model
-    extra = working_options(vision, "pixel_values", sample, input_size)
-    prompts = [PROMPT.format(name) for name in short_names()]
+    extra = find_size_options(vision, "pixel_values", sample, input_size)
+    prompts = [PROMPT.format(name) for name in short_class_names()]
     texts = _text_vectors(model, tokenizer_of(spec), prompts)
     project = _Projection(model.visual_projection)
     whole = _ZeroShot(vision, project, texts, model.logit_scale, extra)
@@ -45,11 +45,11 @@ def contrastive_source(spec: HfSpec, model: Any, input_size: int | None) -> Sour
             head = nn.Sequential(project, whole.similarity).eval()
             return Parts(embedder, encoder, head, encoded_tokens)
 
-        return checked_parts(make, whole, moved(sample, model.device), spec.name)
+        return verify_parts(make, whole, move_batch(sample, model.device), spec.name)
 
     listed = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
     notes = (("prompt", PROMPT), ("prompts", f"{len(prompts)}, SHA-256 of all {listed}"), WHOLE_IMAGE)
-    return Source(whole, own, class_names(), False, split, whole.features, notes)
+    return Source(whole, own, imagenet_class_names(), False, split, whole.features, notes)
 
 
 def _text_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:

@@ -42,7 +42,7 @@ class ModelFiles:
     repository: Repository | None = None
     weights: Path | None = None
 
-    def described(self) -> Path:
+    def configuration_folder(self) -> Path:
         """The folder with config.json.
 
         Raises:
@@ -60,14 +60,16 @@ class ModelFiles:
         repository = self.repository
 
         def look() -> Path | None:
-            return next((path.parent for path in repository.cached(names)), None)
+            return next((path.parent for path in repository.cached_files(names)), None)
 
         small = ("config.json", *TOKENIZER, *PREPROCESSING)
-        return repository.obtain(look, [small], f"{what} files of {self.name}", "give a folder by --weights FOLDER")
+        return repository.find_or_fetch(
+            look, [small], f"{what} files of {self.name}", "give a folder by --weights FOLDER"
+        )
 
     def configuration(self) -> dict:
         """config.json as read."""
-        return read_configuration(self.described() / "config.json")
+        return read_configuration(self.configuration_folder() / "config.json")
 
     def weight_files(self) -> list[Path]:
         """The weights, one file or several, safetensors where there are some.
@@ -88,15 +90,15 @@ class ModelFiles:
         names = [name for pair in WEIGHTS for name in pair]
 
         def look() -> list[Path] | None:
-            folder = next((path.parent for path in repository.cached(names)), None)
+            folder = next((path.parent for path in repository.cached_files(names)), None)
             return _weights_in(folder) if folder else None
 
         groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
-        return repository.obtain(look, groups, f"weights of {self.name}", "give a file or folder by --weights")
+        return repository.find_or_fetch(look, groups, f"weights of {self.name}", "give a file or folder by --weights")
 
     def fingerprint(self, *, weights: bool = True) -> dict:
         """Digests of all files that decide the outputs, and the revision where the hub names one."""
-        folder = self.described()
+        folder = self.configuration_folder()
         record: dict = {
             "files": {
                 name: file_digest(folder / name)
@@ -107,13 +109,13 @@ class ModelFiles:
         }
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})
 
-    def here(self) -> bool:
+    def is_installed(self) -> bool:
         """Whether configuration and weights are on this machine; nothing is fetched."""
         if self.folder:
             return (self.folder / "config.json").is_file() and bool(_weights_in(self.folder))
         assert self.repository
         names = [name for pair in WEIGHTS for name in pair]
-        return bool(self.repository.cached(["config.json"])) and bool(self.repository.cached(names))
+        return bool(self.repository.cached_files(["config.json"])) and bool(self.repository.cached_files(names))
 
 
 def _weights_in(folder: Path) -> list[Path]:

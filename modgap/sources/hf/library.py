@@ -7,11 +7,11 @@ import transformers
 
 from modgap.errors import InputError
 
-__all__ = ["quiet", "telling"]
+__all__ = ["one_line_errors", "quiet_library"]
 
 
 @contextlib.contextmanager
-def telling(what: str) -> Iterator[None]:
+def one_line_errors(what: str) -> Iterator[None]:
     """Turn whatever a foreign file makes the library raise into one line."""
     try:
         yield
@@ -23,7 +23,7 @@ def telling(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep the library's advice and progress bars off stderr, and set it back as it was."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -9,12 +9,12 @@ from transformers.models.auto import modeling_auto as auto
 
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.files import ModelFiles
-from modgap.sources.hf.library import quiet, telling
+from modgap.sources.hf.library import one_line_errors, quiet_library
 from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
-from modgap.sources.source import Source, headless
+from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import RANDOM_SEED, read_weights
 
-__all__ = ["family_of", "load"]
+__all__ = ["load", "model_family"]
 
 FAMILIES: dict[str, Mapping] = {
     "image classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
@@ -31,14 +31,14 @@ UNUSED = ("pooler.",)
 """Beginnings of tensors that a bare encoder may lack, since nothing here uses them untrained."""
 
 
-def family_of(architecture: str) -> str:
+def model_family(architecture: str) -> str:
     """The family that a class of transformers belongs to.
 
     Raises:
         UsageError: When it is not one of those that can be a source.
 
     Example:
-        >>> family_of("SwinForImageClassification"), family_of("Wav2Vec2ForSequenceClassification")
+        >>> model_family("SwinForImageClassification"), model_family("Wav2Vec2ForSequenceClassification")
         ('image classification', 'audio classification')
     """
     for family, names in FAMILIES.items():
@@ -59,10 +59,10 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
         UsageError: When the class cannot be a source, has no head where one is needed, or takes no such size.
     """
     architecture = spec.class_name()
-    family = family_of(architecture)
+    family = model_family(architecture)
     if family == "encoder" and head:
-        raise headless(spec.name)
-    with quiet():
+        raise headless_error(spec.name)
+    with quiet_library():
         model, untrained = _model(spec, architecture, family)
         kind = INPUTS.get(getattr(model, "main_input_name", ""))
         if getattr(model.config, "is_encoder_decoder", False) or kind is None:
@@ -76,9 +76,9 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
             from modgap.sources.hf.text import text_source
 
             return text_source(spec, model, family, input_size)
-        from modgap.sources.hf.stem import stem_source
+        from modgap.sources.hf.image_audio import image_audio_source
 
-        return stem_source(spec, model, kind, family, input_size, pooler=not untrained)
+        return image_audio_source(spec, model, kind, family, input_size, pooler=not untrained)
 
 
 def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]]:
@@ -88,14 +88,16 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
     if "quantization_config" in configuration:
         raise UsageError(f"{spec.name} has quantized weights; use the model that they were made from")
     cls = getattr(transformers, architecture)
-    with telling(f"transformers cannot make {architecture} from {files.described() / 'config.json'}"):
-        config = cls.config_class.from_pretrained(files.described())
+    with one_line_errors(
+        f"transformers cannot make {architecture} from {files.configuration_folder() / 'config.json'}"
+    ):
+        config = cls.config_class.from_pretrained(files.configuration_folder())
         if spec.control:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(RANDOM_SEED)
                 return cls(config).float().eval(), []
     state = _weights(files)
-    with telling(f"weights of {spec.name} do not fit {architecture}"):
+    with one_line_errors(f"weights of {spec.name} do not fit {architecture}"):
         model, report = cls.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modgap.sources.splitting import Given, with_replaced
+from modgap.sources.splitting import StandIn, replace_modules
 
-__all__ = ["BaseHead", "Encoded", "Logits", "Pooled", "base_of", "encoded_tokens", "masked_mean", "moved"]
+__all__ = ["BaseHead", "Encoded", "Logits", "Pooled", "encoded_tokens", "encoder_path", "masked_mean", "move_batch"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def encoded_tokens(features: Encoded) -> Tensor:
     return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
 
 
-def base_of(model: PreTrainedModel) -> str:
+def encoder_path(model: PreTrainedModel) -> str:
     """Path of the encoder within a model with a head; empty where the model is the encoder."""
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), "")
 
@@ -47,7 +47,7 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
-def moved(batch: Any, device: torch.device) -> Any:
+def move_batch(batch: Any, device: torch.device) -> Any:
     """A batch on a device."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device)
@@ -75,8 +75,8 @@ class BaseHead(nn.Module):
     def __init__(self, model: nn.Module, base: str):
         """A classifier, and the path of its encoder."""
         super().__init__()
-        self.given = Given(model.get_submodule(base))
-        self.model = with_replaced(model, {base: self.given})
+        self.given = StandIn(model.get_submodule(base))
+        self.model = replace_modules(model, {base: self.given})
         self.eval()
 
     def forward(self, features: Encoded) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.files import ModelFiles
 
-__all__ = ["CONTRASTIVE", "PROMPT", "HfSpec", "named_architecture", "refused_size"]
+__all__ = ["CONTRASTIVE", "PROMPT", "HfSpec", "configured_architecture", "input_size_error"]
 
 CONTRASTIVE = "CLIPModel"
 PROMPT = "a photo of a {}."
@@ -33,10 +33,12 @@ class HfSpec:
 
     def class_name(self) -> str:
         """Return the name of the model's class in transformers."""
-        return self.architecture or named_architecture(self.files.configuration(), self.files.described())
+        return self.architecture or configured_architecture(
+            self.files.configuration(), self.files.configuration_folder()
+        )
 
 
-def named_architecture(configuration: dict, where) -> str:
+def configured_architecture(configuration: dict, where) -> str:
     """The class that a transformers configuration names.
 
     Raises:
@@ -48,6 +50,6 @@ def named_architecture(configuration: dict, where) -> str:
     return named[0]
 
 
-def refused_size(name: str, kind: str) -> UsageError:
+def input_size_error(name: str, kind: str) -> UsageError:
     """The error for an input size where the source takes no images."""
     return UsageError(f"--input-size applies to images, source {name} takes {kind}")

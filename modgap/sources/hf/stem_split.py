@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError
-from modgap.sources.hf.parts import Encoded, moved
-from modgap.sources.splitting import Entry, Given, observed_entry, with_replaced
+from modgap.sources.hf.parts import Encoded, move_batch
+from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules
 
 __all__ = ["split_stem"]
 
@@ -36,9 +36,9 @@ def split_stem(base: Any, key: str, sample: Any, extra: dict) -> tuple[nn.Module
     with torch.no_grad():
         output = stem(value, **takes)
         hidden = base(**{key: value}, **extra).last_hidden_state
-    entry = observed_entry(output, channels_last=False, as_tokens=hidden.ndim == 3)
-    given = Given(stem)
-    encoder = with_replaced(base, {path: given})
+    entry = entry_of_output(output, channels_last=False, as_tokens=hidden.ndim == 3)
+    given = StandIn(stem)
+    encoder = replace_modules(base, {path: given})
     return _Embedder(stem, key, entry, takes), _StemEncoder(encoder, given, key, entry, tuple(value.shape[1:]), extra)
 
 
@@ -56,7 +56,7 @@ def _stem_path(base: Any) -> str:
 
 
 class _Embedder(nn.Module):
-    def __init__(self, stem: nn.Module, key: str, entry: Entry, takes: dict):
+    def __init__(self, stem: nn.Module, key: str, entry: EncoderEntry, takes: dict):
         super().__init__()
         self.stem, self.key, self.entry, self.takes = stem, key, entry, takes
         self.eval()
@@ -80,7 +80,9 @@ def _unpacked(value: Any) -> tuple[Tensor, dict]:
 class _StemEncoder(nn.Module):
     """An encoder with the tokens given in place of its stem's output."""
 
-    def __init__(self, model: nn.Module, given: Given, key: str, entry: Entry, shape: tuple[int, ...], extra: dict):
+    def __init__(
+        self, model: nn.Module, given: StandIn, key: str, entry: EncoderEntry, shape: tuple[int, ...], extra: dict
+    ):
         super().__init__()
         self.model, self.given, self.key, self.entry, self.shape, self.extra = model, given, key, entry, shape, extra
         self.eval()
@@ -101,9 +103,9 @@ def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Modul
         # The library records layers through hooks that it sets at a model's first use; set before the copy
         # is made they are there once, else each layer would be recorded twice.
         with torch.no_grad():
-            base(**moved(dict(sample), base.device), **layers)
-    frames, projected = Given(base.feature_extractor), Given(base.feature_projection)
-    encoder = with_replaced(base, {"feature_extractor": frames, "feature_projection": projected})
+            base(**move_batch(dict(sample), base.device), **layers)
+    frames, projected = StandIn(base.feature_extractor), StandIn(base.feature_projection)
+    encoder = replace_modules(base, {"feature_extractor": frames, "feature_projection": projected})
     return _FrameEmbedder(base, key), _FrameEncoder(encoder, frames, projected, key, layers)
 
 
@@ -120,7 +122,7 @@ class _FrameEmbedder(nn.Module):
 
 
 class _FrameEncoder(nn.Module):
-    def __init__(self, model: Any, frames: Given, projected: Given, key: str, layers: dict):
+    def __init__(self, model: Any, frames: StandIn, projected: StandIn, key: str, layers: dict):
         super().__init__()
         self.model, self.frames, self.projected, self.key, self.layers = model, frames, projected, key, layers
         self.eval()

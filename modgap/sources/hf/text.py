@@ -9,13 +9,13 @@ from transformers import AutoTokenizer
 
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.files import VOCABULARIES
-from modgap.sources.hf.library import telling
-from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, base_of, encoded_tokens, masked_mean
+from modgap.sources.hf.library import one_line_errors
+from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, encoded_tokens, encoder_path, masked_mean
 from modgap.sources.hf.smiles import smiles_tokenizer
-from modgap.sources.hf.spec import HfSpec, refused_size
+from modgap.sources.hf.spec import HfSpec, input_size_error
 from modgap.sources.inputs import TextInput
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import checked_parts, path_of, with_replaced
+from modgap.sources.splitting import module_path, replace_modules, verify_parts
 
 __all__ = ["text_source", "tokenizer_of"]
 
@@ -33,7 +33,7 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
         UsageError: When an input size is asked for.
     """
     if input_size:
-        raise refused_size(spec.name, "text")
+        raise input_size_error(spec.name, "text")
     tokenizer = tokenizer_of(spec)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise InputError(
@@ -42,7 +42,7 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
         )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    base = "" if family == "encoder" else base_of(model)
+    base = "" if family == "encoder" else encoder_path(model)
     own = TextInput(tokenizer, _longest(model.get_submodule(base), tokenizer))
     encoder = model.get_submodule(base)
 
@@ -55,7 +55,7 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
         def make() -> Parts:
             return Parts(_Embedder(model, tokenizer), _Encoder(encoder, own.max_tokens), head(), encoded_tokens)
 
-        return checked_parts(make, whole, own.batch(SAMPLES, model.device), spec.name)
+        return verify_parts(make, whole, own.batch(SAMPLES, model.device), spec.name)
 
     return Source(whole, own, _class_names(model, family, tokenizer), False, split, features, _notes(family))
 
@@ -73,7 +73,7 @@ def tokenizer_of(spec: HfSpec) -> Any:
         InputError: When its files are not there or make none that can pad.
     """
     folder = spec.files.require(VOCABULARIES, "tokenizer")
-    with telling(f"transformers cannot read the tokenizer of {spec.name}"):
+    with one_line_errors(f"transformers cannot read the tokenizer of {spec.name}"):
         if spec.tokenizer == "smiles":
             return smiles_tokenizer(folder / "vocab.txt")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -142,10 +142,10 @@ def _last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
     with each position. Where a model does more than that layer after the cut, it is left whole.
     """
     last = model.get_output_embeddings()
-    path = path_of(model, last) if isinstance(last, nn.Linear) else None
+    path = module_path(model, last) if isinstance(last, nn.Linear) else None
     if path is None:
         return model, None
-    cut = with_replaced(model, {path: nn.Identity()})
+    cut = replace_modules(model, {path: nn.Identity()})
     ids = torch.arange(3, device=model.device)[None]
     with torch.no_grad():
         try:
@@ -202,9 +202,9 @@ class _Encoder(nn.Module):
 
     def __init__(self, encoder: Any, max_tokens: int):
         super().__init__()
-        path = path_of(encoder, encoder.get_input_embeddings())
+        path = module_path(encoder, encoder.get_input_embeddings())
         # The words' own table is no part of an encoder that takes vectors.
-        self.model = with_replaced(encoder, {path: nn.Identity()}) if path else encoder
+        self.model = replace_modules(encoder, {path: nn.Identity()}) if path else encoder
         self.max_tokens = max_tokens
         self.eval()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modgap.errors import InputError
 from modgap.sources.source import Source
-from modgap.sources.timm.handle import build, library_versions, read_weights
+from modgap.sources.timm.handle import build_source, library_versions, read_weights
 from modgap.storage.digests import file_digest
 
 __all__ = ["EfficientNetLite"]
@@ -75,4 +75,4 @@ class EfficientNetLite:
                 )
             model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
 
-        return build(self._architecture, input_size, head=head, fill=fill)
+        return build_source(self._architecture, input_size, head=head, fill=fill)

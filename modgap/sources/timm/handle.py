@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
-from modgap.sources.source import Parts, Source, headless
-from modgap.sources.timm.imagenet import class_names
+from modgap.sources.source import Parts, Source, headless_error
+from modgap.sources.timm.imagenet import imagenet_class_names
 from modgap.storage.cache import cache_folder, key_of
 from modgap.storage.digests import file_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build", "library_versions", "put_weights", "read_weights"]
+__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build_source", "library_versions", "load_weights", "read_weights"]
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> dict:
     return state
 
 
-def build(
+def build_source(
     architecture: str,
     input_size: int | None,
     *,
@@ -94,7 +94,7 @@ def build(
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"timm cannot make {architecture}: {error}") from error
     if head and not getattr(model, "num_classes", 0):
-        raise headless(architecture)
+        raise headless_error(architecture)
     if fill:
         fill(model)
     config = resolve_model_data_config(model)
@@ -145,7 +145,7 @@ def _class_names(model) -> tuple[str, ...]:
     subset = infer_imagenet_subset(model)
     if not subset:
         return tuple(str(c) for c in range(model.num_classes))
-    return class_names(subset)
+    return imagenet_class_names(subset)
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,9 @@ class TimmModel:
             options["num_classes"] = 0
 
         def fill(model) -> None:
-            put_weights(model, given, self.architecture, self._file())
+            load_weights(model, given, self.architecture, self._file())
 
-        return build(self.architecture, input_size, head=head, fill=fill, **options)
+        return build_source(self.architecture, input_size, head=head, fill=fill, **options)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class RandomTimm:
         options = _folder_options(self.folder / "config.json") if self.folder else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return build(self.architecture, input_size, head=head, **options)
+            return build_source(self.architecture, input_size, head=head, **options)
 
 
 def _folder_options(configuration: Path) -> dict:
@@ -263,7 +263,7 @@ def _head_size(state: dict, architecture: str) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
-def put_weights(model, state: dict, architecture: str, path: Path) -> None:
+def load_weights(model, state: dict, architecture: str, path: Path) -> None:
     """Put weights into a model, also those with an older layout's names, which timm knows how to convert."""
     fault = _misfit(model, state)
     if fault:
@@ -323,6 +323,6 @@ def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
 
 def _in_repository(repository: Repository, names: tuple[str, ...], what: str) -> Path:
     def look() -> Path | None:
-        return next(iter(repository.cached(names)), None)
+        return next(iter(repository.cached_files(names)), None)
 
-    return repository.obtain(look, [(name,) for name in names], f"weights of {what}", "give --weights FILE")
+    return repository.find_or_fetch(look, [(name,) for name in names], f"weights of {what}", "give --weights FILE")

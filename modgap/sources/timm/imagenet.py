@@ -2,14 +2,14 @@
 
 from collections import Counter
 
-__all__ = ["class_names", "short_names"]
+__all__ = ["imagenet_class_names", "short_class_names"]
 
 
-def class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
+def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """All lemmas of each class's synset, in the order of a classifier's outputs.
 
     Example:
-        >>> class_names()[:2]
+        >>> imagenet_class_names()[:2]
         ('tench, Tinca tinca', 'goldfish, Carassius auratus')
     """
     from timm.data import ImageNetInfo
@@ -17,11 +17,11 @@ def class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
     return tuple(ImageNetInfo(subset).label_descriptions())
 
 
-def short_names() -> tuple[str, ...]:
+def short_class_names() -> tuple[str, ...]:
     """One name a class of ImageNet-1k, no two alike: the first lemma, with the definition where two share it.
 
     Example:
-        >>> short_names()[0], short_names()[639]
+        >>> short_class_names()[0], short_class_names()[639]
         ('tench', "maillot, a woman's one-piece bathing suit")
     """
     from timm.data import ImageNetInfo

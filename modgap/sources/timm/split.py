@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.sources.source import Parts
-from modgap.sources.splitting import Entry, Given, checked_parts, observed_entry, with_replaced
+from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, verify_parts
 
 __all__ = ["split_model"]
 
@@ -38,7 +38,7 @@ def split_model(model: nn.Module, size: tuple[int, int]) -> Parts:
     weight = convolution.weight
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, convolution.in_channels, *size, generator=generator).to(weight.device, weight.dtype)
-    parts = checked_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
+    parts = verify_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
     own, total = (sum(p.numel() for p in each.parameters()) for each in (parts.embedder, model))
     if own > STEM_SHARE * total:
         raise UsageError(f"{type(model).__name__} cannot be split: its first convolution is in no module of its own")
@@ -51,12 +51,12 @@ def _split(model: Any, first: str, sample: Tensor) -> Parts:
     stem = nn.Sequential(*(model.get_submodule(name) for name in names)).eval()
     with torch.no_grad():
         output = stem(sample)
-    entry = observed_entry(
+    entry = entry_of_output(
         output, channels_last=_channels_last(model, first, output), as_tokens=names[0].startswith("patch_embed")
     )
-    given = Given(stem[0])
+    given = StandIn(stem[0])
     replaced: dict[str, nn.Module] = {name: nn.Identity() for name in (*names, *_classifiers(model))}
-    encoder = with_replaced(model, replaced | {names[0]: given})
+    encoder = replace_modules(model, replaced | {names[0]: given})
     return Parts(
         _Embedder(stem, entry), _Encoder(encoder, given, entry, sample.shape[1:]), _Head(model), _as_tokens(model)
     )
@@ -80,7 +80,7 @@ def _classifiers(model: Any) -> list[str]:
 
 
 class _Embedder(nn.Module):
-    def __init__(self, stem: nn.Module, entry: Entry):
+    def __init__(self, stem: nn.Module, entry: EncoderEntry):
         super().__init__()
         self.stem, self.entry = stem, entry
         self.eval()
@@ -92,7 +92,7 @@ class _Embedder(nn.Module):
 class _Encoder(nn.Module):
     """The model's features, with the tokens given in place of the stem's output."""
 
-    def __init__(self, model: nn.Module, given: Given, entry: Entry, image: torch.Size):
+    def __init__(self, model: nn.Module, given: StandIn, entry: EncoderEntry, image: torch.Size):
         super().__init__()
         self.model, self.given, self.entry, self.image = model, given, entry, image
         self.eval()

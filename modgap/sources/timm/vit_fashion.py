@@ -6,7 +6,7 @@ from typing import Any
 
 from modgap.errors import InputError
 from modgap.sources.source import Source
-from modgap.sources.timm.handle import RANDOM_SEED, build, library_versions, put_weights, read_weights
+from modgap.sources.timm.handle import RANDOM_SEED, build_source, library_versions, load_weights, read_weights
 from modgap.storage.digests import file_digest
 
 __all__ = ["ARCHITECTURE", "OPTIONS", "SHIPPED", "VitFashion"]
@@ -73,12 +73,12 @@ class VitFashion:
         if self.control:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(RANDOM_SEED)
-                return build(ARCHITECTURE, input_size, head=head, **OPTIONS)
+                return build_source(ARCHITECTURE, input_size, head=head, **OPTIONS)
         given = read_weights(self._file)
-        return build(
+        return build_source(
             ARCHITECTURE,
             input_size,
             head=head,
-            fill=lambda model: put_weights(model, given, self.name, self._file),
+            fill=lambda model: load_weights(model, given, self.name, self._file),
             **OPTIONS,
         )

@@ -7,11 +7,11 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor
 
 from modgap.errors import InputError
 from modgap.sources.hf.files import PREPROCESSING
-from modgap.sources.hf.library import telling
-from modgap.sources.hf.spec import HfSpec, refused_size
+from modgap.sources.hf.library import one_line_errors
+from modgap.sources.hf.spec import HfSpec, input_size_error
 from modgap.sources.inputs import AudioInput, ImageInput, Input
 
-__all__ = ["audio_input", "image_input", "noise"]
+__all__ = ["audio_input", "image_input", "noise_batch"]
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 NEAREST_RESAMPLING = "bicubic"
@@ -26,7 +26,7 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
         InputError: When its file is missing, broken, or asks for what is not done here.
     """
     folder = spec.files.require(PREPROCESSING, "image preprocessing")
-    with telling(f"transformers cannot read the image preprocessing of {spec.name}"):
+    with one_line_errors(f"transformers cannot read the image preprocessing of {spec.name}"):
         record = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False).to_dict()
         channels = getattr(config, "num_channels", 3)
         size = (input_size, input_size) if input_size else _pixels(config, record)
@@ -72,14 +72,14 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
         UsageError: When an input size is asked for.
     """
     if input_size:
-        raise refused_size(spec.name, "sound")
+        raise input_size_error(spec.name, "sound")
     folder = spec.files.require(PREPROCESSING, "sound preprocessing")
-    with telling(f"transformers cannot read the sound preprocessing of {spec.name}"):
+    with one_line_errors(f"transformers cannot read the sound preprocessing of {spec.name}"):
         extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
         return AudioInput(extractor, int(extractor.sampling_rate))
 
 
-def noise(own: Input) -> Any:
+def noise_batch(own: Input) -> Any:
     """A batch of one, of noise."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(own, ImageInput):

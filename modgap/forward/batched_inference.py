@@ -15,7 +15,7 @@ from modgap.inputs.native_embedding import Embedding
 from modgap.sources import ImageInput, Source
 from modgap.targets import Samples
 
-__all__ = ["DTYPES", "choose_device", "logit_batches"]
+__all__ = ["DTYPES", "choose_device", "output_batches"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH_IN_CACHE = 16
@@ -134,7 +134,7 @@ def _means(logits: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return (np.add.reduceat(logits.astype(np.float64), firsts) / counts[:, None]).astype(np.float32)
 
 
-def logit_batches(
+def output_batches(
     source: Source,
     samples: Samples,
     rows: np.ndarray,

@@ -6,20 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError
-from modgap.sources.hf.inputs import audio_input, image_input, noise
-from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, base_of, encoded_tokens, moved
+from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, encoded_tokens, encoder_path, move_batch
+from modgap.sources.hf.preprocessing import audio_input, image_input, noise_batch
 from modgap.sources.hf.spec import HfSpec
 from modgap.sources.hf.stem_split import split_stem
 from modgap.sources.inputs import ImageInput, Input
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import checked_parts, with_replaced
+from modgap.sources.splitting import replace_modules, verify_parts
 
-__all__ = ["WHOLE_IMAGE", "stem_source", "working_options"]
+__all__ = ["WHOLE_IMAGE", "find_size_options", "image_audio_source"]
 
 WHOLE_IMAGE = ("resize", "the whole image is kept, without the crop of the model's own preprocessing")
 
 
-def stem_source(spec: HfSpec, model: Any, kind: str, family: str, input_size: int | None, *, pooler: bool) -> Source:
+def image_audio_source(
+    spec: HfSpec, model: Any, kind: str, family: str, input_size: int | None, *, pooler: bool
+) -> Source:
     """A classifier, or a bare encoder, of images or sound.
 
     Args:
@@ -36,10 +38,10 @@ def stem_source(spec: HfSpec, model: Any, kind: str, family: str, input_size: in
     """
     own: Input = image_input(spec, model.config, input_size) if kind == "image" else audio_input(spec, input_size)
     key = model.main_input_name
-    sample = noise(own)
+    sample = noise_batch(own)
     bare = family == "encoder"
-    extra = working_options(model, key, sample, input_size)
-    base = "" if bare else base_of(model)
+    extra = find_size_options(model, key, sample, input_size)
+    base = "" if bare else encoder_path(model)
     pool = _pooling(model, base, key, extra, pooler=pooler) if bare else _before_last_layer(model, base, key, extra)
     whole: nn.Module = Pooled(pool, model) if bare else Logits(model, key, extra)
 
@@ -49,7 +51,7 @@ def stem_source(spec: HfSpec, model: Any, kind: str, family: str, input_size: in
             head = Pooled(_pooled_output(pooler)) if bare else BaseHead(model, base)
             return Parts(embedder, encoder, head, encoded_tokens)
 
-        return checked_parts(make, whole, moved(sample, model.device), spec.name)
+        return verify_parts(make, whole, move_batch(sample, model.device), spec.name)
 
     names = () if bare else tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
     notes = (WHOLE_IMAGE,) if isinstance(own, ImageInput) else ()
@@ -60,7 +62,7 @@ def _convolutional(config: Any) -> bool:
     return not any(hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config"))
 
 
-def working_options(model: Any, key: str, sample: Any, input_size: int | None) -> dict:
+def find_size_options(model: Any, key: str, sample: Any, input_size: int | None) -> dict:
     """What the model must be called with to take images of this size.
 
     Raises:
@@ -109,4 +111,4 @@ def _before_last_layer(model: Any, base: str, key: str, extra: dict):
     ]
     if len(last) != 1:
         return _pooling(model, base, key, extra, pooler=True)
-    return Logits(with_replaced(model, {last[0]: nn.Identity()}), key, extra)
+    return Logits(replace_modules(model, {last[0]: nn.Identity()}), key, extra)

@@ -1,0 +1,286 @@
+"""Everything that is settled before a source runs over a target's samples: which samples, which input, which head."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from modgap import __version__
+from modgap.errors import InputError, UsageError
+from modgap.forward.sample_request import SampleRequest
+from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.label_space import label_space, validate_class_count
+from modgap.sources import Source, SourceHandle
+from modgap.storage.cache import key_of
+from modgap.targets import SPLITS, Samples, Table, Target, open_target
+from modgap.targets.splits import stratification_labels, stratified_subset
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "InferenceSetup",
+    "LogitsRequest",
+    "TrainedEmbedder",
+    "open_head_surrogate",
+    "select_samples",
+    "set_up_inference",
+]
+
+NAMES_SHOWN = 5
+"""Largest number of class names in an error message."""
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class LogitsRequest:
+    """Which logits to compute, and how.
+
+    Attributes:
+        samples: Which samples, at what size, on what device.
+        head: `own` for the source's head; `probe:SURROGATE` for a linear probe fitted on that labeled data, whose
+            training samples are then left out; `none` for features alone.
+        compared: Number of target classes that are compared at a time; None for all. More classes than the source
+            has raise an error before the model runs, unless fewer are compared at a time.
+    """
+
+    samples: SampleRequest = field(default_factory=SampleRequest)
+    head: str = "own"
+    compared: int | None = None
+
+
+class TrainedEmbedder(Protocol):
+    """A target embedder that was trained and replaces the source's native input."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides its outputs, and which samples it was trained on."""
+
+    def embedding(self, table: Table) -> Embedding:
+        """Return the rule by which samples become the embedder's input."""
+
+    def adapt(self, source: Source) -> Source:
+        """Return the source with this embedder in front of its pretrained encoder and head."""
+
+    def unseen_rows(self, table: Table) -> np.ndarray:
+        """Return the numbers of the samples that its training did not use."""
+
+
+@dataclass(frozen=True)
+class InferenceSetup:
+    """Everything that a pass of a source over a target's samples needs.
+
+    Attributes:
+        source: The model with the requested head.
+        samples: All samples of the target.
+        rows: Numbers of the selected samples, shape (N,).
+        embedding: Rule by which samples become the source's input.
+        device: Device on which the model runs.
+        labels: Classes of the selected samples, shape (N,), or (N, K) for a multi-label target.
+        groups: Record or subject of each selected sample, shape (N,); None where every sample is independent.
+        table: The target as it was read.
+        target_classes: Names of the target classes.
+        provenance: Record of the weights, the data and the settings.
+    """
+
+    source: Source
+    samples: Samples
+    rows: np.ndarray
+    embedding: Embedding
+    device: "torch.device"
+    labels: np.ndarray
+    groups: np.ndarray | None
+    table: Table
+    target_classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def batches(self, request: LogitsRequest) -> Iterator[np.ndarray]:
+        """Yield the model's outputs for the selected samples, batch by batch, float32 (B, outputs)."""
+        from modgap.forward.batched_inference import output_batches
+
+        return output_batches(
+            self.source,
+            self.samples,
+            self.rows,
+            self.embedding,
+            device=self.device,
+            batch_size=request.samples.batch_size,
+            dtype=request.samples.dtype,
+        )
+
+
+def set_up_inference(
+    handle: SourceHandle,
+    target: Target,
+    request: LogitsRequest,
+    cache_record: dict[str, Any],
+    embedder: TrainedEmbedder | None = None,
+) -> InferenceSetup:
+    """Read the target, select its samples, load the source, and check that they fit together.
+
+    Args:
+        handle: The source.
+        target: The target.
+        request: Which samples, at what size, with which head.
+        cache_record: Everything that decides the outputs; copied into the provenance.
+        embedder: A trained embedder that replaces the source's native input; None for the native input.
+
+    Raises:
+        InputError: When the data, the weights or the labels cannot be used.
+        UsageError: When an option does not apply.
+    """
+    from modgap.forward.batched_inference import choose_device
+
+    device = choose_device(request.samples.device)
+    table, rows, labels, groups = select_samples(target, request, embedder)
+    source = handle.load(request.samples.input_size, head=request.head == "own")
+    if embedder is None:
+        embedding = native_embedding(target.manifest.input, table, source.input, request.samples.representation)
+    source, head = _source_with_head(source, request, device)
+    if embedder is not None:
+        source = embedder.adapt(source)
+        embedding = embedder.embedding(table)
+    n_classes = label_space(labels).n_classes
+    n_named = len(table.classes or ())
+    if request.head != "none":
+        validate_class_count(request.compared or n_classes, len(source.class_names))
+    if n_named < n_classes:
+        raise InputError(f"The labels have {n_classes} classes, but the target names only {n_named}.")
+    return InferenceSetup(
+        source=source,
+        samples=table.samples,
+        rows=rows,
+        embedding=embedding,
+        device=device,
+        labels=labels,
+        groups=groups,
+        table=table,
+        target_classes=tuple(str(name) for name in table.classes or ())[:n_classes],
+        provenance=_provenance(cache_record, source, embedding, device.type) | {"head": head},
+    )
+
+
+def select_samples(
+    target: Target, request: LogitsRequest, embedder: TrainedEmbedder | None = None
+) -> tuple[Table, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the target as it was read, and the numbers, labels and groups of the requested samples.
+
+    Raises:
+        InputError: When no sample is selected, or a class loses all its samples.
+    """
+    table = target.read()
+    has_probe = request.head not in ("own", "none")
+    is_fitted_here = has_probe and open_head_surrogate(request).fingerprint == target.fingerprint
+    rows = _selected_rows(table, request, embedder, is_fitted_here=is_fitted_here)
+    labels = table.class_labels[rows]
+    _check_no_class_is_lost(table, labels, request, embedder)
+    groups = table.groups["groups"][rows].astype(np.int64) if table.groups else None
+    return table, rows, labels, groups
+
+
+def _source_with_head(
+    source: Source, request: LogitsRequest, device: "torch.device"
+) -> tuple[Source, str | dict[str, Any]]:
+    """Return the source with the requested head, and the head's record for the provenance."""
+    if request.head in ("own", "none"):
+        return source, request.head
+    from modgap.forward.probe_head import fit_probe_head
+
+    source, probe = fit_probe_head(
+        source,
+        open_head_surrogate(request),
+        device=device,
+        batch_size=request.samples.batch_size,
+        dtype=request.samples.dtype,
+    )
+    return source, asdict(probe)
+
+
+def open_head_surrogate(request: LogitsRequest) -> Target:
+    """Open the labeled data on which the requested head is to be fitted.
+
+    Raises:
+        UsageError: When the request's head is not of the form `probe:SURROGATE`.
+    """
+    kind, _, name = request.head.partition(":")
+    if kind != "probe" or not name:
+        raise UsageError(f"--head is {request.head!r}, but it must be own, none or probe:SURROGATE.")
+    return open_target(name)
+
+
+def _selected_rows(
+    table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None, *, is_fitted_here: bool
+) -> np.ndarray:
+    rows = np.arange(len(table)) if embedder is None else embedder.unseen_rows(table)
+    if is_fitted_here:
+        rows = _without_head_training_rows(rows, table, request)
+    split = request.samples.split or "all"
+    if split != "all":
+        rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(split)]
+    if len(rows) == 0:
+        raise InputError(f"Split {split} has no sample{_unseen_note(embedder)}. Choose another --split.")
+    limit = request.samples.limit
+    if limit and limit < len(rows):
+        strata = stratification_labels(table.class_labels[rows])
+        rows = rows[stratified_subset(strata, limit, request.samples.seed)]
+    return rows
+
+
+def _unseen_note(embedder: TrainedEmbedder | None) -> str:
+    return " that the embedder was not trained on" if embedder else ""
+
+
+def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsRequest) -> np.ndarray:
+    """Return the rows without the training samples of a head that was fitted on this target."""
+    train = SPLITS.index("train")
+    if request.samples.split == "train":
+        raise UsageError(
+            f"--head {request.head} is fitted on the training samples of this target, so it cannot be evaluated on "
+            "them. Use --split test."
+        )
+    log.warning("--head %s is fitted on the training samples of this target. These samples are left out.", request.head)
+    return rows[np.asarray(table.splits)[rows] != train]
+
+
+def _check_no_class_is_lost(
+    table: Table, labels: np.ndarray, request: LogitsRequest, embedder: TrainedEmbedder | None
+) -> None:
+    """Raise if the selection leaves a class without samples, which would change what is compared."""
+    if labels.ndim == 1:
+        absent = np.setdiff1d(table.class_labels, labels)
+    else:
+        absent = np.flatnonzero(table.class_labels.any(axis=0) & ~labels.any(axis=0))
+    if len(absent) == 0:
+        return
+    split = request.samples.split or "all"
+    limit = request.samples.limit
+    names = ", ".join(str((table.classes or ())[k]) for k in absent[:NAMES_SHOWN])
+    selection = f"Split {split}" + (f" with --limit {limit}" if limit else "")
+    way_out = "Use --split all or a larger --limit."
+    if embedder and split == "all" and not limit:
+        way_out = "Train the embedder with more samples in the test split."
+    raise InputError(
+        f"{selection} has no samples{_unseen_note(embedder)} of {len(absent)} classes ({names}). "
+        f"Every class needs at least one. {way_out}"
+    )
+
+
+def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embedding, device: str) -> dict[str, Any]:
+    target = cache_record["target"]
+    return {
+        "modgap": __version__,
+        "source": cache_record["source"],
+        "target": {"manifest": key_of(target["manifest"]), "files": target["files"]},
+        "samples": {"split": cache_record["split"], "limit": cache_record["limit"]},
+        "embedding": {
+            "embedder": cache_record.get("embedder", "native"),
+            **embedding.to_dict(),
+            **source.input.to_dict(),
+        },
+        "source_notes": dict(source.notes),
+        "dtype": cache_record["dtype"],
+        "device": device,
+    }
