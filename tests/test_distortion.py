@@ -293,4 +293,4 @@ def test_surrogate_of_another_modality_is_refused(modgap, tmp_path):
     texts = surrogate_file(tmp_path, image=False)
     command = ("distortion", "--source", VIT, "--input-size", "32")
     refused(modgap(*command, "--surrogate", texts), 2, "the source takes image")
-    refused(modgap(*command), 2, "modgap knows of none")
+    refused(modgap(*command), 2, "No labeled data of the modality of source")

@@ -11,13 +11,13 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.errors import InputError, UsageError
+from modgap.forward.surrogate_target import default_surrogate, open_head_surrogate, open_surrogate_target
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import open_source, source_infos
 from modgap.targets import SPLITS, named_manifest, open_target
 from modgap.transfer.surrogate import (
     SurrogateBatch,
     balanced_rows,
-    default_surrogate,
     embedder_features,
     encoder_features,
     open_surrogate,
@@ -400,6 +400,21 @@ def test_sources_name_their_surrogates():
 
 @pytest.mark.parametrize("name", ["rxnfp", "timm:resnet18", "random:timm:resnet18"])
 def test_a_source_without_a_surrogate_says_how_to_name_one(name):
-    with pytest.raises(UsageError, match=r"knows of none.*--set stage1\.surrogate=NAME") as caught:
+    with pytest.raises(UsageError, match=r"source .* is registered.*--set stage1\.surrogate=NAME") as caught:
         default_surrogate(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_surrogate_name_may_end_with_a_split(images, source):
+    assert (
+        open_surrogate(f"{images}:test", source).provenance == open_surrogate(images, source, split="test").provenance
+    )
+    assert open_surrogate_target(images).split is None
+    with pytest.raises(UsageError, match="names the split test, but the split val was requested"):
+        open_surrogate_target(f"{images}:test", "val")
+
+
+def test_a_head_is_fitted_on_the_training_split(images):
+    assert open_head_surrogate(f"probe:{images}").fingerprint == open_target(images).fingerprint
+    with pytest.raises(UsageError, match=r"always fitted on the training split\. Pass --head probe:"):
+        open_head_surrogate(f"probe:{images}:test")

@@ -15,11 +15,12 @@ from modgap.distortion.statistics import PairedDifference, paired_difference
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import default_surrogate, parse_surrogate_name
 from modgap.progress import Progress
 from modgap.sources import Source, SourceHandle, open_source
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys
-from modgap.transfer.surrogate import Surrogate, default_surrogate, open_surrogate
+from modgap.transfer.surrogate import Surrogate, open_surrogate
 
 __all__ = ["DistortionRequest", "Reading", "SurrogateReadings", "distortion"]
 
@@ -168,7 +169,8 @@ class _Loaded:
 def _read(
     name: str, loaded: Sequence[_Loaded], request: DistortionRequest, progress: Progress | None
 ) -> SurrogateReadings:
-    split = request.samples.split or _own_split(name, loaded[0].handle)
+    name, named_split = parse_surrogate_name(name)
+    split = request.samples.split or named_split or _own_split(name, loaded[0].handle)
     readings: list[Reading] = []
     points: dict[str, np.ndarray] = {}
     first: dict[str, np.ndarray] | None = None

@@ -10,11 +10,12 @@ import numpy as np
 from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import key_of
-from modgap.targets import SPLITS, Samples, Table, Target, open_target
+from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = [
     "InferenceSetup",
     "LogitsRequest",
     "TrainedEmbedder",
-    "open_head_surrogate",
     "select_samples",
     "set_up_inference",
 ]
@@ -173,7 +173,7 @@ def select_samples(
     """
     table = target.read()
     has_probe = request.head not in ("own", "none")
-    is_fitted_here = has_probe and open_head_surrogate(request).fingerprint == target.fingerprint
+    is_fitted_here = has_probe and open_head_surrogate(request.head).fingerprint == target.fingerprint
     rows = _selected_rows(table, request, embedder, is_fitted_here=is_fitted_here)
     labels = table.class_labels[rows]
     _check_no_class_is_lost(table, labels, request, embedder)
@@ -191,24 +191,12 @@ def _source_with_head(
 
     source, probe = fit_probe_head(
         source,
-        open_head_surrogate(request),
+        open_head_surrogate(request.head),
         device=device,
         batch_size=request.samples.batch_size,
         dtype=request.samples.dtype,
     )
     return source, asdict(probe)
-
-
-def open_head_surrogate(request: LogitsRequest) -> Target:
-    """Open the labeled data on which the requested head is to be fitted.
-
-    Raises:
-        UsageError: When the request's head is not of the form `probe:SURROGATE`.
-    """
-    kind, _, name = request.head.partition(":")
-    if kind != "probe" or not name:
-        raise UsageError(f"--head is {request.head!r}, but it must be own, none or probe:SURROGATE.")
-    return open_target(name)
 
 
 def _selected_rows(

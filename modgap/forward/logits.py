@@ -8,7 +8,8 @@ import numpy as np
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
-from modgap.forward.inference_setup import LogitsRequest, TrainedEmbedder, open_head_surrogate, set_up_inference
+from modgap.forward.inference_setup import LogitsRequest, TrainedEmbedder, set_up_inference
+from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
 from modgap.storage.cache import entry_path, key_of
@@ -63,6 +64,9 @@ def source_logits(
     """
     began = time.perf_counter()
     samples = request.samples
+    head: str | dict = "own"
+    if request.head != "own":
+        head = {**open_head_surrogate(request.head).fingerprint, "judged": "unfitted"}
     wanted = {
         "source": handle.fingerprint(),
         "target": target.fingerprint,
@@ -72,7 +76,7 @@ def source_logits(
         "representation": samples.representation,
         "dtype": samples.dtype,
         # Entries of a time when a head judged the samples it was fitted on are not this.
-        "head": {**open_head_surrogate(request).fingerprint, "judged": "unfitted"} if request.head != "own" else "own",
+        "head": head,
         "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }

@@ -14,10 +14,10 @@ from modgap.forward.batched_inference import choose_device
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
-    open_head_surrogate,
     select_samples,
     set_up_inference,
 )
+from modgap.forward.surrogate_target import default_surrogate, open_head_surrogate, open_surrogate_target
 from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import Evidence
@@ -25,9 +25,9 @@ from modgap.ranking.source_patterns import with_size
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.cache import entry_path, key_of
 from modgap.storage.row_store import RowSink, sound_entry
-from modgap.targets import Target, open_target
+from modgap.targets import Target
 from modgap.targets.samples import pool_targets
-from modgap.transfer.surrogate import SurrogateBatch, default_surrogate, open_surrogate
+from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 
 __all__ = ["Extracted", "class_names_of", "evidence_of", "extract"]
 
@@ -101,7 +101,7 @@ class _Own:
 def _own_of(source: str) -> _Own:
     try:
         name, split = default_surrogate(source)
-        return _Own(name, split, open_target(name).fingerprint)
+        return _Own(name, split, open_surrogate_target(name).target.fingerprint)
     except InputError as error:
         log.debug("no labeled data of the modality of %s: %s", source, error)
         return _Own()
@@ -137,7 +137,7 @@ def extract(
         "limit": [samples.limit, samples.seed] if samples.limit else None,
         "input_size": samples.input_size if handle else None, "representation": samples.representation,
         "dtype": samples.dtype, "batch_size": samples.batch_size, "heads": heads,
-        "fitted_on": [open_target(head.partition(":")[2]).fingerprint for head in heads if ":" in head],
+        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
         "custom_data_of": [own.name, own.split, own.fingerprint], "modgap": __version__,
     }  # fmt: skip
     key = key_of(wanted)
@@ -184,7 +184,7 @@ def _heads(request: LogitsRequest, own: _Own, target: Target) -> list[str]:
         # Fitted on the target's training samples it would judge these, or other samples than other sources do.
         fitted = own.name and own.fingerprint != target.fingerprint
         return ["own", *([f"probe:{own.name}"] if fitted else []), "none"]
-    if request.head not in ("own", "none") and open_head_surrogate(request).fingerprint == target.fingerprint:
+    if request.head not in ("own", "none") and open_head_surrogate(request.head).fingerprint == target.fingerprint:
         raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labeled data")
     return [request.head]
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError
+from modgap.forward.surrogate_target import open_surrogate_target
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.sources import Batch, Input, Parts, Source, SourceHandle, TextInput, source_infos
+from modgap.sources import Batch, Input, Parts, Source, TextInput
 from modgap.storage.cache import key_of
-from modgap.targets import SPLITS, Samples, Table, open_target
+from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys, stratified_subset
 from modgap.targets.word_in_context import WordInText
@@ -23,7 +24,6 @@ __all__ = [
     "Surrogate",
     "SurrogateBatch",
     "balanced_rows",
-    "default_surrogate",
     "embedder_features",
     "encoder_features",
     "open_surrogate",
@@ -237,27 +237,7 @@ def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: Surroga
     return batch.pool(parts.tokens(encoder(given)))
 
 
-# Finding it
-
-
-def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
-    """The target, and the split of it, that stage 1 aligns this source to when none is named.
-
-    Args:
-        source: The source's name or handle; a `random:` control has its original's surrogate.
-
-    Raises:
-        UsageError: When modgap knows of none for the source.
-    """
-    name = (source if isinstance(source, str) else source.name).removeprefix("random:")
-    known = {info.name: info.surrogate for info in source_infos()}
-    surrogate = known.get(name)
-    if surrogate is None:
-        raise UsageError(
-            f"expected labeled data of the modality of source {name}, modgap knows of none; "
-            "name a target, or data of your own, with --set stage1.surrogate=NAME"
-        )
-    return surrogate
+# Opening
 
 
 def open_surrogate(
@@ -287,16 +267,15 @@ def open_surrogate(
         UsageError: When an argument is out of range, there is no such target, or the source does not take its samples.
         InputError: When its data is missing or has not one label a sample, or no class is left with two samples.
     """
-    if split not in (None, *SPLITS):
-        raise unknown_name("split", str(split), SPLITS)
     if half not in (None, 0, 1):
         raise UsageError(f"expected half 0 or 1 of a surrogate, or none for all of it, got {half!r}")
-    target = open_target(name)
+    opened = open_surrogate_target(name, split)
+    target, split = opened.target, opened.split or "train"
     table = target.read()
     if table.class_labels.ndim != 1:
         raise InputError(f"expected a surrogate with one label a sample, {name} has several")
     embedding = native_embedding(target.manifest.input, table, source.input)
-    rows = _kept(table, SPLITS.index(split or "train"), half, source.input)
+    rows = _kept(table, SPLITS.index(split), half, source.input)
     if limit is not None and limit < len(rows):
         rows = rows[stratified_subset(table.class_labels[rows], limit, seed)]
     chosen = table.select(rows)
@@ -307,7 +286,7 @@ def open_surrogate(
             f"samples of {len(np.unique(labels))} classes in what was asked for"
         )
     data = {"manifest": key_of(target.fingerprint["manifest"]), "files": target.fingerprint["files"]}
-    provenance = {"name": target.name, "data": data, "split": split or "train", "half": half, "limit": limit,
+    provenance = {"name": target.name, "data": data, "split": split, "half": half, "limit": limit,
                   "seed": seed, "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
     names = tuple(str(each) for each in table.classes or ())
     groups = None if chosen.groups is None else np.unique(chosen.groups["groups"], return_inverse=True)[1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError
+from modgap.forward.surrogate_target import default_surrogate
 from modgap.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.sources import Parts, Source
@@ -27,7 +28,6 @@ from modgap.transfer.recipe import Recipe
 from modgap.transfer.surrogate import (
     Surrogate,
     SurrogateBatch,
-    default_surrogate,
     embedder_features,
     encoder_features,
     open_surrogate,

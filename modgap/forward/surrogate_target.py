@@ -1,0 +1,107 @@
+"""Labeled surrogate data of a source's own modality: its name, its split and the opened target."""
+
+from dataclasses import dataclass
+
+from modgap.errors import UsageError, unknown_name
+from modgap.sources import SourceHandle, source_infos
+from modgap.targets import SPLITS, Target, open_target
+
+__all__ = [
+    "SurrogateTarget",
+    "default_surrogate",
+    "open_head_surrogate",
+    "open_surrogate_target",
+    "parse_surrogate_name",
+]
+
+
+@dataclass(frozen=True)
+class SurrogateTarget:
+    """An opened target whose labels stand for a source's own training data.
+
+    Attributes:
+        target: The opened target.
+        split: Split to use: `train`, `val` or `test`. None if neither the name nor the caller says which.
+    """
+
+    target: Target
+    split: str | None
+
+
+def parse_surrogate_name(name: str) -> tuple[str, str | None]:
+    """Split the name of a surrogate, NAME or NAME:SPLIT, into the name of a target and a split.
+
+    Returns:
+        The name of the target, and the split, None if the name contains none.
+
+    Example:
+        >>> parse_surrogate_name("cifar10:test"), parse_surrogate_name("photos/cats")
+        (('cifar10', 'test'), ('photos/cats', None))
+    """
+    target, colon, split = name.rpartition(":")
+    return (target, split) if colon and target and split in SPLITS else (name, None)
+
+
+def open_surrogate_target(name: str, split: str | None = None) -> SurrogateTarget:
+    """Open the labeled data that the name of a surrogate stands for.
+
+    Args:
+        name: A target's name, the path of a manifest or of your own data, with `:train`, `:val` or `:test` after it
+            to choose a split.
+        split: Split to use. None for the split in the name.
+
+    Raises:
+        UsageError: When there is no such target or split, or the name and the argument contradict each other.
+        InputError: When the data is missing.
+    """
+    if split not in (None, *SPLITS):
+        raise unknown_name("split", str(split), SPLITS)
+    target, named_split = parse_surrogate_name(name)
+    if split is not None and named_split not in (None, split):
+        raise UsageError(f"The surrogate {name} names the split {named_split}, but the split {split} was requested.")
+    return SurrogateTarget(open_target(target), split or named_split)
+
+
+def open_head_surrogate(head: str) -> Target:
+    """Open the labeled data that a head is fitted on.
+
+    Args:
+        head: `probe:SURROGATE`, as in the option --head.
+
+    Raises:
+        UsageError: When the head is of another kind, there is no such target, or a split is named.
+        InputError: When the data is missing.
+    """
+    kind, _, name = head.partition(":")
+    if kind != "probe" or not name:
+        raise UsageError(f"--head is {head!r}, but it must be own, none or probe:SURROGATE.")
+    surrogate = open_surrogate_target(name)
+    if surrogate.split is not None:
+        raise UsageError(
+            f"--head {head} names a split, but a head is always fitted on the training split. "
+            f"Pass --head probe:{parse_surrogate_name(name)[0]}."
+        )
+    return surrogate.target
+
+
+def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
+    """Return the surrogate of a source that is used if none is named.
+
+    Args:
+        source: Name or handle of the source. A `random:` control has the surrogate of the pretrained source.
+
+    Returns:
+        The name of a target, and the split of it that the source was not trained on.
+
+    Raises:
+        UsageError: When no surrogate is registered for the source.
+    """
+    name = (source if isinstance(source, str) else source.name).removeprefix("random:")
+    surrogate = {info.name: info.surrogate for info in source_infos()}.get(name)
+    if surrogate is None:
+        raise UsageError(
+            f"No labeled data of the modality of source {name} is registered. "
+            "Name a target or your own data, with --set stage1.surrogate=NAME for training or --surrogate NAME for "
+            "distortion."
+        )
+    return surrogate
