@@ -76,7 +76,7 @@ def coverage(simulations: int) -> None:
         for chosen in held.maps:
             order = np.argsort(chosen)
             errors.append(np.mean(order[fresh[:, chosen[order]].argmax(axis=1)] != truth))
-        low, high = wilson_interval(held.value, len(held.tested))
+        low, high = wilson_interval(round(held.terms.sum()), len(held.tested))
         covered += low <= np.mean(errors) <= high
     print(f"95 % interval covers the maps' true error in {covered} of {simulations}: {covered / simulations:.1%}")
 

@@ -1,11 +1,12 @@
-"""From names to a discrepancy: source and target in, report out."""
+"""High-level functions that take the names of a source and a target and return a discrepancy report."""
 
 from pathlib import Path
+from typing import Any
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
-from modgap.forward.logits import LogitsRequest, SourceLogits, read_logits_file, source_logits
+from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_source
 from modgap.targets import CustomData, Target, open_target
@@ -24,59 +25,76 @@ def measure_discrepancy(
     embedder: str | Path | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,
-    **options,
+    **options: Any,
 ) -> DiscrepancyReport:
-    """How far a source model's knowledge is from target data.
+    """Measure the modality knowledge discrepancy between a source model and target data.
 
     Args:
-        source: As for `modgap.sources.open_source`.
-        target: As for `modgap.targets.open_target`.
-        weights: File or folder that overrides where the source's weights come from.
+        source: Name of the source, as for `modgap.sources.open_source`.
+        target: Name or path of the target, as for `modgap.targets.open_target`.
+        weights: File or folder to take the source's weights from; None for the source's default weights.
         custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Folder in which a manifest's files lie.
-        pseudo_classes: Clusters that stand for a real-valued target's values.
-        embedder: Folder of a run of `modgap train` whose stage-1 embedder stands in for the source's own; the
-            source's if None.
-        request: Which samples, at what size, on what device; None for all at the source's own size.
-        progress: Called with a stage's name and the share of its work done since the last call.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters that serve as the classes of a real-valued target; None for a target that
+            has classes.
+        embedder: Folder of a `modgap train` run whose stage-1 embedder replaces the source's embedder; None for the
+            source's embedder.
+        request: Samples, input size and device of the logits; None for all samples at the source's input size.
+        progress: Called with the name of a stage and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`.
 
     Raises:
-        InputError: When source, target or their combination cannot be used; says why.
+        InputError: If the source, the target or their combination cannot be used.
     """
     handle = open_source(source, weights=weights)
     data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     request = request or LogitsRequest()
-    trained = None
+    trained_embedder = None
     if embedder:
-        # How values are clustered is not the training's concern.
-        whole = open_target(target, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
-        trained = _embedder(embedder, source, handle, target, whole, request)
-    held = source_logits(handle, data, request, progress, trained)
-    return _report(source, target, held, progress, options)
+        # The run was trained on the target's values, and does not depend on how they are clustered.
+        unclustered = open_target(target, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
+        trained_embedder = _load_embedder(embedder, source, handle, target, unclustered, request)
+    logits = source_logits(handle, data, request, progress, trained_embedder)
+    return _report(source, target, logits, progress, options)
 
 
-def _embedder(folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest):
+def _load_embedder(
+    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
+) -> TrainedEmbedder:
     from modgap.transfer.adapted_embedder import run_embedder
 
     if request.samples.representation:
-        raise UsageError("--representation applies to the source's own embedder, not to that of a run")
+        raise UsageError(
+            "--representation does not apply to the embedder of a run. It applies only to the source's embedder. "
+            "Remove --representation or --embedder."
+        )
     return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
 
 
-def measure_logits_file(path: str, *, progress: Progress | None = None, **options) -> DiscrepancyReport:
-    """The same from a user's own file of logits and labels, see `modgap.forward.logits.read_logits_file`."""
+def measure_logits_file(path: str, *, progress: Progress | None = None, **options: Any) -> DiscrepancyReport:
+    """Measure the modality knowledge discrepancy from a file of logits and labels.
+
+    Args:
+        path: File to read, see `modgap.forward.logits.read_logits_file`.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Keyword arguments of `modgap.discrepancy.estimate`.
+
+    Raises:
+        InputError: If the file cannot be read, or its logits and labels cannot be used.
+    """
     return _report(None, path, read_logits_file(path), progress, options)
 
 
-def _report(source: str | None, target: str, held: SourceLogits, progress, options: dict) -> DiscrepancyReport:
-    result = estimate(held.logits, held.labels, groups=held.groups, progress=progress, **options)
+def _report(
+    source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: dict[str, Any]
+) -> DiscrepancyReport:
+    result = estimate(logits.logits, logits.labels, groups=logits.groups, progress=progress, **options)
     return DiscrepancyReport(
         source=source,
         target=target,
         result=result,
-        source_classes=held.source_classes,
-        target_classes=held.target_classes,
-        provenance=held.provenance,
-        logits_seconds=held.seconds,
+        source_classes=logits.source_classes,
+        target_classes=logits.target_classes,
+        provenance=logits.provenance,
+        logits_seconds=logits.seconds,
     )

@@ -1,4 +1,4 @@
-"""What a sample's label can be: one class, several, or a dense target turned into pseudo-classes."""
+"""Target labels of samples: one class, several classes, or dense targets turned into pseudo-classes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,23 +8,28 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 
-__all__ = ["LabelSpace", "label_space", "pseudo_classes"]
+__all__ = ["LabelSpace", "label_space", "pseudo_classes", "validate_class_count"]
 
 BALANCE_UNIT = 1 << 20
 MOST_LABELS = 24
+MOST_TOTAL_WEIGHT = 2.0**60
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """P(y|x) of samples as integers: entry e gives sample e's class the share weights[e] / unit.
+    """The label distributions P(y|x) of N samples, stored as E integer-weighted entries.
+
+    An entry pairs one sample with one of its classes. Entry e gives its class the share
+    `weights[e] / unit` of the sample.
 
     Attributes:
-        starts: Sample i has the entries starts[i] .. starts[i + 1], shape (N + 1,).
-        labels: Target class of each entry, 0..K-1, shape (E,).
-        weights: Weight of each entry, positive integers, shape (E,); None for 1 each.
-        unit: Weight of one sample's entries together where samples weigh the same.
-        rows: Rows of the logits that these samples are, shape (N,); the others have no label.
-        n_classes: K.
+        starts: First entry of each sample, and E at the end: sample i has the entries `starts[i]` to
+            `starts[i + 1]`, exclusive; shape (N + 1,).
+        labels: Target class 0..K-1 of each entry, shape (E,).
+        weights: Weight of each entry, positive integers of shape (E,); None if every entry weighs 1.
+        unit: Total weight of one sample's entries if all samples weigh the same.
+        rows: Row of the logits that belongs to each sample, shape (N,). Rows without a label are left out.
+        n_classes: Number K of target classes.
     """
 
     starts: np.ndarray
@@ -35,12 +40,12 @@ class LabelSpace:
     n_classes: int
 
     def __len__(self) -> int:
-        """N, the samples with a label."""
+        """Return N, the number of samples that have a label."""
         return len(self.rows)
 
     @property
     def entry_samples(self) -> np.ndarray:
-        """Sample of each entry, shape (E,)."""
+        """Sample 0..N-1 of each entry, shape (E,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     @property
@@ -50,14 +55,15 @@ class LabelSpace:
 
     @property
     def rarest_labels(self) -> np.ndarray:
-        """One label for each sample, its rarest, by which samples are stratified; shape (N,)."""
+        """The rarest label of each sample, by which samples are stratified; shape (N,)."""
         frequency = np.bincount(self.labels, minlength=self.n_classes)
         order = np.lexsort((self.labels, frequency[self.labels], self.entry_samples))
-        return self.labels[order][self.starts[:-1]]
+        rarest: np.ndarray = self.labels[order][self.starts[:-1]]
+        return rarest
 
     @property
     def label_set_ids(self) -> np.ndarray:
-        """A number for each sample such that samples with equal labels, all of them, have equal numbers; (N,)."""
+        """Number of each sample's set of labels, equal for two samples if all their labels are equal; shape (N,)."""
         table = np.zeros((len(self), self.n_classes), bool)
         table[self.entry_samples, self.labels] = True
         packed = np.packbits(table, axis=1)
@@ -65,60 +71,81 @@ class LabelSpace:
 
     @property
     def sample_weights(self) -> np.ndarray:
-        """What each sample's entries weigh together, shape (N,)."""
-        return np.add.reduceat(self.entry_weights, self.starts[:-1])
+        """Total weight of each sample's entries, shape (N,)."""
+        totals: np.ndarray = np.add.reduceat(self.entry_weights, self.starts[:-1])
+        return totals
 
     @property
     def class_shares(self) -> np.ndarray:
-        """Mean of P(y|x) over samples by class, shape (K,)."""
-        shares = np.bincount(self.labels, self.entry_weights, self.n_classes)
-        return shares / shares.sum()
+        """Mean of P(y|x) over the samples for each class, shape (K,)."""
+        totals = np.bincount(self.labels, self.entry_weights, self.n_classes)
+        shares: np.ndarray = totals / totals.sum()
+        return shares
 
     @property
     def floor(self) -> float:
-        """Mean over samples of 1 - max P(y|x), which no map can get below."""
+        """Mean of 1 - max P(y|x) over the samples, the lowest error that any map can reach."""
         weights = self.entry_weights
-        return float(1 - np.maximum.reduceat(weights, self.starts[:-1]).sum() / weights.sum())
+        highest = np.maximum.reduceat(weights, self.starts[:-1])
+        return float(1 - highest.sum() / weights.sum())
 
-    def shares_of(self, members: np.ndarray) -> np.ndarray:
-        """P(y|x) of these samples, shape (M, K)."""
-        part = self.subset(members)
-        shares = np.zeros((len(members), self.n_classes))
-        shares[part.entry_samples, part.labels] = part.entry_weights
-        return shares / shares.sum(axis=1, keepdims=True)
+    def probabilities(self, samples: np.ndarray) -> np.ndarray:
+        """Return P(y|x) of the given samples, shape (M, K).
 
-    def subset(self, members: np.ndarray) -> "LabelSpace":
-        """The same label space with these samples alone."""
-        part = self.with_labels_from(members)
-        return replace(part, rows=self.rows[members])
+        Args:
+            samples: Numbers of M samples, shape (M,).
+        """
+        part = self.subset(samples)
+        table = np.zeros((len(samples), self.n_classes))
+        table[part.entry_samples, part.labels] = part.entry_weights
+        probabilities: np.ndarray = table / table.sum(axis=1, keepdims=True)
+        return probabilities
 
-    def with_labels_from(self, others: np.ndarray) -> "LabelSpace":
-        """The same samples, where sample i has the labels that sample others[i] had."""
-        sizes = np.diff(self.starts)[others]
+    def subset(self, samples: np.ndarray) -> "LabelSpace":
+        """Return the label space of the given samples alone.
+
+        Args:
+            samples: Numbers of M samples, shape (M,).
+        """
+        part = self.with_labels_from(samples)
+        return replace(part, rows=self.rows[samples])
+
+    def with_labels_from(self, donors: np.ndarray) -> "LabelSpace":
+        """Return a label space in which sample i has the labels of sample `donors[i]`.
+
+        Args:
+            donors: Sample whose labels each sample takes, shape (N,).
+        """
+        sizes = np.diff(self.starts)[donors]
         starts = np.concatenate([[0], np.cumsum(sizes)])
-        picked = np.repeat(self.starts[:-1][others] - starts[:-1], sizes) + np.arange(starts[-1])
-        weights = None if self.weights is None else self.weights[picked]
-        return replace(self, starts=starts, labels=self.labels[picked], weights=weights)
+        entries = np.repeat(self.starts[:-1][donors] - starts[:-1], sizes) + np.arange(starts[-1])
+        weights = None if self.weights is None else self.weights[entries]
+        return replace(self, starts=starts, labels=self.labels[entries], weights=weights)
 
     def balanced(self) -> "LabelSpace":
-        """Classes weighing the same: discrepancies become means over classes.
+        """Return the label space with equal total weight for every class.
 
-        Weights are integers; their rounding changes a class's share by less than one in a million.
+        Discrepancies then become means over classes. Weights are integers, and their rounding changes the
+        share of a class by less than one in a million.
         """
         totals = np.bincount(self.labels, self.entry_weights, self.n_classes)
-        unit = min(BALANCE_UNIT, 2.0**60 / (self.n_classes * totals.max()))
-        weights = np.maximum(1, np.rint(self.entry_weights * (unit * totals.max() / totals)[self.labels]))
+        unit = min(BALANCE_UNIT, MOST_TOTAL_WEIGHT / (self.n_classes * totals.max()))
+        exact_weights = self.entry_weights * (unit * totals.max() / totals)[self.labels]
+        weights = np.maximum(1, np.rint(exact_weights))
         return replace(self, weights=weights.astype(np.int64))
 
 
 def label_space(labels: ArrayLike) -> LabelSpace:
-    """The label space of integer labels (N,) or of 0/1 labels (N, K), several of which may be 1.
+    """Build the label space of integer labels (N,), or of 0/1 labels (N, K) with one or more ones in a row.
 
-    For multi-label data P(y|x) is uniform over the labels of a sample. Samples with none are left out.
+    P(y|x) of a multi-label sample is uniform over its labels. Samples without a label are left out.
+
+    Args:
+        labels: Integer labels 0..K-1 of shape (N,), or 0/1 labels of shape (N, K).
 
     Raises:
-        InputError: When the labels are of another kind, a class has no sample, or a sample has more
-            than MOST_LABELS labels.
+        InputError: If the labels are of another kind, a class has no sample, or a sample has more than
+            MOST_LABELS labels.
 
     Example:
         >>> space = label_space([[1, 1, 0], [0, 0, 1], [0, 0, 0]])
@@ -127,70 +154,79 @@ def label_space(labels: ArrayLike) -> LabelSpace:
     """
     array = np.asarray(labels)
     if array.ndim != 2:
-        return _single(array)
+        return _single_label_space(array)
     if array.dtype.kind not in "biu" and not (array.dtype.kind == "f" and np.isin(array, (0, 1)).all()):
-        raise InputError(f"expected labels (N, K) of 0 and 1, got {array.dtype} {array.shape}")
+        raise InputError(f"Labels of shape {array.shape} have type {array.dtype}. Expected the values 0 and 1.")
     if len(array) and (array.min() < 0 or array.max() > 1):
-        raise InputError(f"expected labels (N, K) of 0 and 1, got values {array.min()} to {array.max()}")
-    return _multiple(array.astype(bool))
+        raise InputError(
+            f"Labels of shape {array.shape} have values from {array.min()} to {array.max()}. "
+            "Expected the values 0 and 1."
+        )
+    return _multi_label_space(array.astype(bool))
 
 
-def _single(array: np.ndarray) -> LabelSpace:
+def _single_label_space(array: np.ndarray) -> LabelSpace:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
-            f"expected integer labels of shape (N,) or 0/1 labels of shape (N, K), got {array.dtype} {array.shape}; "
-            "for dense or real-valued targets use modgap.discrepancy.pseudo_classes"
+            f"Labels of type {array.dtype} and shape {array.shape} are not class labels. Expected integer labels of "
+            "shape (N,) or 0/1 labels of shape (N, K). For dense or real-valued targets, make classes with "
+            "modgap.discrepancy.pseudo_classes."
         )
-    found = np.unique(array)
-    if len(found) and found[0] < 0:
-        raise InputError(f"expected labels from 0, got {int(found[0])}; drop unlabeled samples or renumber")
-    highest = int(found[-1]) if len(found) else -1
-    missing = np.setdiff1d(np.arange(min(highest + 1, len(array) + 1)), found)
+    classes = np.unique(array)
+    if len(classes) and classes[0] < 0:
+        raise InputError(
+            f"Label {int(classes[0])} is negative. Labels must start from 0. "
+            "Drop unlabeled samples, or renumber the classes."
+        )
+    highest = int(classes[-1]) if len(classes) else -1
+    missing = np.setdiff1d(np.arange(min(highest + 1, len(array) + 1)), classes)
     if len(missing):
         raise InputError(
-            f"expected labels 0..K-1 without gaps, got {len(found)} different ones up to {highest} "
-            f"(first missing: {int(missing[0])}); renumber with numpy.unique(labels, return_inverse=True)"
+            f"There are {len(classes)} different labels up to {highest}, and the first missing one is "
+            f"{int(missing[0])}. Expected labels 0..K-1 without gaps. "
+            "Renumber them with numpy.unique(labels, return_inverse=True)."
         )
     rows = np.arange(len(array))
-    return LabelSpace(np.arange(len(array) + 1), array.astype(np.int64), None, 1, rows, len(found))
+    return LabelSpace(np.arange(len(array) + 1), array.astype(np.int64), None, 1, rows, len(classes))
 
 
-def _multiple(array: np.ndarray) -> LabelSpace:
-    absent = np.flatnonzero(~array.any(axis=0))
-    if len(array) and len(absent):
+def _multi_label_space(array: np.ndarray) -> LabelSpace:
+    empty_classes = np.flatnonzero(~array.any(axis=0))
+    if len(array) and len(empty_classes):
         raise InputError(
-            f"expected every class to have a sample, got none for {len(absent)} of {array.shape[1]} classes "
-            f"(first: {int(absent[0])}); drop their columns"
+            f"There is no sample for {len(empty_classes)} of {array.shape[1]} classes (first: column "
+            f"{int(empty_classes[0])}). Every class needs a sample. Drop the empty columns."
         )
     sizes = array.sum(axis=1)
     if len(sizes) and sizes.max() > MOST_LABELS:
         raise InputError(
-            f"expected at most {MOST_LABELS} labels a sample, got {int(sizes.max())}; drop the rarest labels"
+            f"Sample {int(sizes.argmax())} has {int(sizes.max())} labels. A sample can have at most {MOST_LABELS} "
+            "labels. Drop the rarest labels."
         )
-    kept = np.flatnonzero(sizes)
-    counts = sizes[kept]
+    rows = np.flatnonzero(sizes)
+    counts = sizes[rows]
     unit = math.lcm(*(int(size) for size in np.unique(counts)))
     weights = np.repeat(unit // counts, counts) if unit > 1 else None
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return LabelSpace(starts, np.nonzero(array[kept])[1], weights, unit, kept, array.shape[1])
+    return LabelSpace(starts, np.nonzero(array[rows])[1], weights, unit, rows, array.shape[1])
 
 
 def pseudo_classes(
     targets: ArrayLike, *, train: np.ndarray | None = None, n_classes: int = 10, seed: int = 0
 ) -> np.ndarray:
-    """Classes for dense or real-valued targets: k-means clusters of the flattened targets, as ORCA takes.
+    """Cluster dense or real-valued targets into classes with k-means on the flattened targets, as ORCA does.
 
     Args:
-        targets: Targets (N, ...), finite.
-        train: Which samples the clusters are fitted on, boolean or indices; None for all.
-        n_classes: Clusters k.
+        targets: Finite targets, shape (N, ...).
+        train: Samples that the clusters are fitted on, as a boolean mask or indices; None for all samples.
+        n_classes: Number k of clusters.
         seed: Seed of the clustering.
 
     Returns:
-        Integer labels (N,), renumbered 0..K-1 by the clusters that occur, K <= k.
+        Integer labels (N,), renumbered 0..K-1 in the order in which the clusters occur, with K <= k.
 
     Raises:
-        InputError: When targets are not finite numbers or there are fewer training samples than clusters.
+        InputError: If targets are not finite numbers, or there are fewer training samples than clusters.
 
     Example:
         >>> pseudo_classes([[0.0], [0.1], [5.0], [5.2], [0.2]], n_classes=2)
@@ -200,30 +236,40 @@ def pseudo_classes(
 
     flat = np.asarray(targets, dtype=np.float64).reshape(len(np.asarray(targets)), -1)
     if not np.isfinite(flat).all():
-        raise InputError(f"expected finite targets, got NaN or infinite values in {len(flat)} samples")
+        n_invalid = int((~np.isfinite(flat).all(axis=1)).sum())
+        raise InputError(
+            f"Targets are NaN or infinite in {n_invalid} of {len(flat)} samples. Expected finite targets. "
+            "Drop these samples."
+        )
     fitted = flat if train is None else flat[train]
     if len(fitted) < n_classes:
         raise InputError(
-            f"expected at least {n_classes} training samples for {n_classes} pseudo-classes, got {len(fitted)}"
+            f"There are {len(fitted)} training samples for {n_classes} pseudo-classes. "
+            f"Expected at least {n_classes} training samples. Use fewer pseudo-classes or more samples."
         )
     clusters = KMeans(n_classes, n_init=10, random_state=seed).fit(fitted).predict(flat)
     firsts = np.unique(clusters, return_index=True)[1]
-    rank = np.empty(n_classes, np.int64)
-    rank[clusters[np.sort(firsts)]] = np.arange(len(firsts))
-    return rank[clusters]
+    numbers = np.empty(n_classes, np.int64)
+    numbers[clusters[np.sort(firsts)]] = np.arange(len(firsts))
+    labels: np.ndarray = numbers[clusters]
+    return labels
 
 
 def validate_class_count(n_classes: int, n_source_classes: int) -> None:
-    """Refuse numbers of target classes that no injective map exists for, or that leave nothing to tell apart.
+    """Check that an injective map exists and that there are at least two classes to distinguish.
+
+    Args:
+        n_classes: Number K of target classes.
+        n_source_classes: Number C of source classes.
 
     Raises:
-        InputError: When there is one class, or more than the source has.
+        InputError: If there is only one target class, or there are more target than source classes.
     """
     if n_classes < 2:
-        raise InputError("expected at least two target classes, got one; a discrepancy needs classes to tell apart")
+        raise InputError("The target has one class. At least two target classes are needed.")
     if n_classes > n_source_classes:
         raise InputError(
-            f"expected at most as many target classes as source classes, got {n_classes} > {n_source_classes}; "
-            f"compare some of the classes at a time with --classes {min(n_source_classes, 10)}, or use a source with "
-            "a larger head"
+            f"The target has {n_classes} classes, but the source has only {n_source_classes}. Expected at most as many "
+            "target classes as source classes. Compare some of the classes at a time with "
+            f"--classes {min(n_source_classes, 10)}, or use a source with a larger head."
         )

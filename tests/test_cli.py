@@ -94,8 +94,8 @@ def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
     bounds = strict(done.stdout)["bounds"]
     assert 0 <= bounds["lower"] <= bounds["upper"]
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--bound-seconds", 2)
-    assert "certified: no map at all gets less than" in done.stdout
-    assert "certified: with permuted labels every map gets at least" in done.stdout
+    assert "Certified: every map has an error of at least" in done.stdout
+    assert "Certified: with permuted labels, every map has an error of at least" in done.stdout
 
 
 def test_one_estimator_alone(modgap, own_logits):
@@ -207,11 +207,11 @@ NAN = {"logits": np.full((6, 5), np.nan, np.float32), "labels": np.arange(6) % 2
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (ONE_CLASS, "expected at least two target classes, got one"),
-        (GAPS, "without gaps, got 3 different ones up to 3 (first missing: 2)"),
-        (NEGATIVE, "expected labels from 0, got -1"),
-        (TOO_MANY, "expected at most as many target classes as source classes, got 6 > 2"),
-        (EMPTY, "expected at least one sample"),
+        (ONE_CLASS, "The target has one class. At least two target classes are needed."),
+        (GAPS, "There are 3 different labels up to 3, and the first missing one is 2. Expected labels 0..K-1"),
+        (NEGATIVE, "Label -1 is negative. Labels must start from 0."),
+        (TOO_MANY, "The target has 6 classes, but the source has only 2."),
+        (EMPTY, "Expected at least one sample"),
         (NAN, "30 NaN or infinite values in 6 of 6 rows (0, 1, 2, 3, 4, ...)"),
         ({"logits": np.zeros((6, 5), np.float32)}, "expected arrays logits and labels"),
     ],

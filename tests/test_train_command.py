@@ -301,7 +301,7 @@ def test_embedder_refusals_of_the_command(modgap, data, trained, tmp_path):
     refused(embedded(modgap, data, tmp_path / "none"), 1, "expected a folder that modgap train wrote, found no")
     refused(embedded(modgap, data, data[0]), 1, "expected a folder that modgap train wrote, found no")
     refused(embedded(modgap, data, trained("finetune").folder), 2, "runs of emb, orca and mona have one")
-    refused(embedded(modgap, data, trained("mona").folder, "--representation", "fold"), 2, "--representation applies")
+    refused(embedded(modgap, data, trained("mona").folder, "--representation", "fold"), 2, "does not apply to")
     refused(embedded(modgap, data, trained("mona").folder, "--split", "train"), 1, "embedder was not trained on")
 
 

@@ -1,4 +1,4 @@
-"""Modality knowledge discrepancy: Definition 2.1 of MoNA (ICML 2024) and ways to estimate it."""
+"""Modality knowledge discrepancy (Definition 2.1 of MoNA, ICML 2024) and its estimators."""
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.bounds import LowerBound, lower_bound, upper_bound

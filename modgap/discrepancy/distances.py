@@ -1,4 +1,4 @@
-"""Distances d between P(Y_source restricted to the chosen classes | x) and P(Y_target | x), at a given map."""
+"""Distances d between P(Y_source restricted to the chosen classes | x) and P(Y_target | x) under one map."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,26 +15,32 @@ ROWS_AT_A_TIME = 4096
 
 
 def _total_variation(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    return np.abs(target - np.exp(log_source)).sum(axis=1) / 2
+    terms: np.ndarray = np.abs(target - np.exp(log_source)).sum(axis=1) / 2
+    return terms
 
 
 def _kl(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(target > 0, target * (np.log(target) - log_source), 0.0).sum(axis=1)
+        terms: np.ndarray = np.where(target > 0, target * (np.log(target) - log_source), 0.0).sum(axis=1)
+    return terms
 
 
 def _jensen_shannon(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     source = np.exp(log_source)
     middle = (target + source) / 2
-    return (rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2
+    terms: np.ndarray = (rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2
+    return terms
 
 
 def _hellinger(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(0.0, 1 - np.sqrt(target * np.exp(log_source)).sum(axis=1)))
+    affinity = np.sqrt(target * np.exp(log_source)).sum(axis=1)
+    terms: np.ndarray = np.sqrt(np.maximum(0.0, 1 - affinity))
+    return terms
 
 
 def _brier(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    return ((target - np.exp(log_source)) ** 2).sum(axis=1)
+    terms: np.ndarray = ((target - np.exp(log_source)) ** 2).sum(axis=1)
+    return terms
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -55,21 +61,21 @@ def map_discrepancy(
     temperature: float = 1.0,
     sample_weights: np.ndarray | None = None,
 ) -> float:
-    """Mean distance between the source's restricted softmax and the target's labels under one map.
+    """Compute the mean distance between the source's restricted softmax and the target's labels under one map.
 
     The softmax is taken over the K chosen source classes only, of logits / temperature. Lower is nearer.
 
     Args:
-        logits: Source logits (N, C).
+        logits: Source logits, shape (N, C).
         labels: Integer labels (N,), 0/1 labels (N, K), or a label space.
         source_classes: Source class of each target class, shape (K,).
         measure: `total-variation` in [0, 1]; `kl`, the divergence of the source from the target in nats,
             [0, inf); `jensen-shannon` in nats, [0, ln 2]; `hellinger` in [0, 1]; `brier` in [0, 2].
-        temperature: Positive.
-        sample_weights: What each labeled sample counts, shape (N,); None for 1 each.
+        temperature: Temperature of the softmax, above 0.
+        sample_weights: Weight of each labeled sample, shape (N,); None if every sample weighs 1.
 
     Raises:
-        UsageError: When there is no such measure, or the temperature is not positive.
+        UsageError: If the measure is unknown or the temperature is not above 0.
 
     References:
         Definition 2.1 of MoNA (ICML 2024), which leaves d open.
@@ -84,20 +90,21 @@ def map_discrepancy(
     chosen = np.asarray(source_classes)
     terms = np.empty(len(space))
     for first in range(0, len(space), ROWS_AT_A_TIME):
-        members = np.arange(first, min(first + ROWS_AT_A_TIME, len(space)))
-        picked = np.asarray(logits[space.rows[members]][:, chosen], dtype=np.float64)
-        terms[members] = MEASURES[measure](space.shares_of(members), log_softmax(picked / temperature, axis=1))
+        samples = np.arange(first, min(first + ROWS_AT_A_TIME, len(space)))
+        chosen_logits = np.asarray(logits[space.rows[samples]][:, chosen], dtype=np.float64)
+        log_source = log_softmax(chosen_logits / temperature, axis=1)
+        terms[samples] = MEASURES[measure](space.probabilities(samples), log_source)
     return float(np.average(terms, weights=sample_weights))
 
 
 def validate_measures(measures: Sequence[str], temperature: float) -> None:
-    """Refuse unknown measures and temperatures that are not positive.
+    """Check that all measures exist and that the temperature is above 0.
 
     Raises:
-        UsageError: With the nearest names.
+        UsageError: If a measure is unknown, with the nearest names, or the temperature is not above 0.
     """
     for measure in measures:
         if measure not in MEASURES:
             raise unknown_name("measure", measure, MEASURES)
     if not temperature > 0:
-        raise UsageError(f"expected a temperature above 0, got {temperature}")
+        raise UsageError(f"The temperature is {temperature}. Expected a temperature above 0.")

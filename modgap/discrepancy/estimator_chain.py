@@ -1,4 +1,4 @@
-"""All estimators on one labeling, each given what the ones before it found, on all samples and on halves."""
+"""The chain of estimators on one labeling: each starts from the maps of those before it, on all samples and halves."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +28,14 @@ Solution = MonteCarlo | Assignment | Search
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Maps found on one half of the samples and judged on the other, both ways.
+    """Result of maps that are chosen on one half of the samples and tested on the other half, both ways.
 
     Attributes:
-        value: Mean of the tested terms, in [0, 1]; unbiased, so comparable with chance.
-        maps: The map found on half 0 and the one found on half 1.
-        tested: Samples that were tested, shape (M,).
-        terms: Their terms of equation (11), 0 or 1 for single labels, shape (M,).
-        weights: What each term counts, shape (M,); all the same but for the balanced variant.
+        value: Weighted mean of the terms, in [0, 1]; unbiased, so it can be compared with the chance level.
+        maps: The map chosen on half 0 and the map chosen on half 1.
+        tested: Numbers of the M tested samples, shape (M,).
+        terms: Term of equation (11) of each tested sample, 0 or 1 for single labels, shape (M,).
+        weights: Weight of each term, shape (M,); all are equal except in the balanced variant.
     """
 
     value: float
@@ -47,7 +47,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class EstimatorResult:
-    """What one estimator found on all samples, and held out; None where nothing could be tested."""
+    """Result of one estimator.
+
+    Attributes:
+        solution: Its solution on all samples.
+        held_out: Its held-out result; None if no sample could be tested.
+    """
 
     solution: Solution
     held_out: HeldOut | None
@@ -55,17 +60,19 @@ class EstimatorResult:
 
 @dataclass(frozen=True)
 class EstimatorInputs:
-    """What stays the same between the real labels and permuted ones.
+    """Inputs of the estimators that are the same for real and for permuted labels.
 
     Attributes:
         logits: Source logits, float32, shape (N', C).
-        groups: Group of each labeled sample, shape (N,), or None.
-        names: Estimators wanted, in the order of ESTIMATORS.
-        trials: Random maps of the Monte-Carlo estimator.
-        subsets: Random subsets of the assignment estimator.
-        restarts: Restarts of the search.
-        seed: Seed of every draw.
-        threads: Worker threads.
+        groups: Group of each labeled sample, shape (N,), or None if samples are independent.
+        names: Names of the requested estimators, in the order of ESTIMATORS.
+        n_classes: Number K of target classes.
+        trials: Number of random maps of the Monte-Carlo estimator.
+        subsets: Number of random subsets of the assignment estimator.
+        restarts: Number of restarts of the search.
+        seed: Seed of every random draw.
+        threads: Number of worker threads.
+        halves: True to compute held-out results too.
     """
 
     logits: np.ndarray
@@ -81,12 +88,16 @@ class EstimatorInputs:
 
     @cached_property
     def ranking(self) -> Ranking:
-        """Leading classes of all rows, for assignment and search."""
+        """Leading source classes of all rows, which the assignment and the search use."""
         return rank_samples(self.logits, self.n_classes, threads=self.threads)
+
+    def share_ranking_of(self, other: "EstimatorInputs") -> None:
+        """Use the ranking of inputs with the same logits and number of classes, so that it is computed only once."""
+        self.__dict__["ranking"] = other.ranking
 
 
 class _Clock:
-    """Wall time by stage."""
+    """Wall time by stage, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -102,96 +113,127 @@ class _Clock:
 
 
 def warm_up(names: Sequence[str]) -> None:
-    """Compile the kernels that these estimators need, or load them from numba's cache."""
+    """Compile the kernels that the named estimators need, or load them from Numba's cache."""
     warm_up_trials()
-    logits = np.zeros((40, 3), np.float32)
     labels = np.arange(40) % 2
-    logits.flags.writeable = False
-    many = np.repeat(logits, 40, axis=1)
-    many.flags.writeable = False
+    few_classes = np.zeros((40, 3), np.float32)
+    many_classes = np.zeros((40, 120), np.float32)
+    few_classes.flags.writeable = False
+    many_classes.flags.writeable = False
     if "assignment" in names:
-        for some in (logits, many):
-            assignment(some, labels, 2, subsets=2)
+        for logits in (few_classes, many_classes):
+            assignment(logits, labels, 2, subsets=2)
     if "search" in names:
-        search(logits, labels, 2)
-        for some in (logits, many):
-            search(some, labels, 2, restarts=1, enumerable=0)
-    error_terms(logits, label_space(labels), np.arange(40), np.arange(2))
+        search(few_classes, labels, 2)
+        for logits in (few_classes, many_classes):
+            search(logits, labels, 2, restarts=1, enumerable=0)
+    error_terms(few_classes, label_space(labels), np.arange(40), np.arange(2))
 
 
 def run_chain(
-    data: EstimatorInputs, space: LabelSpace, progress: Callable[[str, float], None] | None = None
+    inputs: EstimatorInputs, space: LabelSpace, progress: Callable[[str, float], None] | None = None
 ) -> tuple[dict[str, EstimatorResult], dict[str, float]]:
-    """Run the wanted estimators; assignment and search start from the best maps found before them.
+    """Run the requested estimators; the assignment and the search start from the best maps before them.
 
-    The Monte-Carlo trials always run, since the others build on their winner.
+    The Monte-Carlo trials always run, because the other estimators build on their best map.
+
+    Args:
+        inputs: Logits and options of the estimators.
+        space: Labels of the N samples.
+        progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        Outcome by estimator's name, and seconds by stage.
+        Result of each requested estimator by name, and wall time by stage in seconds.
     """
     clock = _Clock()
     report = progress or (lambda stage, share: None)
-    parts = split_halves(space.rarest_labels, data.groups, data.seed)
-    entry_parts = np.repeat(parts, np.diff(space.starts))
-    problem = Problem(
-        data.logits, space.rows[space.entry_samples], space.labels, entry_parts, space.n_classes,
-        int(parts.max()) + 1, space.weights,
-    )  # fmt: skip
+    parts = split_halves(space.rarest_labels, inputs.groups, inputs.seed)
+    problem = _problem(inputs, space, parts)
     counts = count_trials(
-        problem, seed=data.seed, stop=data.trials, threads=data.threads,
+        problem,
+        seed=inputs.seed,
+        stop=inputs.trials,
+        threads=inputs.threads,
         progress=lambda share: report("montecarlo", share),
-    )  # fmt: skip
+    )
     for stage, seconds in counts.seconds.items():
         clock.add(stage, seconds)
-    scopes = [np.ones(len(entry_parts), bool)]
-    if data.halves and (parts < IN_BOTH_HALVES).any() and (parts == 1).any():
-        scopes += [np.isin(entry_parts, (half, IN_BOTH_HALVES)) for half in (0, 1)]
-    found: dict[str, list[Solution]] = {}
-    winners = [summarize(problem, counts), *half_maps(problem, counts)]
-    found["montecarlo"] = list(winners[: len(scopes)])
+    scopes = _scopes(inputs, problem, parts)
+    # One solution for each scope: all entries, and where there are halves the entries of each half.
+    solutions: dict[str, list[Solution]] = {}
+    minima = [summarize(problem, counts), *half_maps(problem, counts)]
+    solutions["montecarlo"] = list(minima[: len(scopes)])
     for name, improve in (("assignment", _assign), ("search", _search)):
-        if name not in data.names:
+        if name not in inputs.names:
             continue
         with clock.stage("ranks"):
-            _ = data.ranking
+            _ = inputs.ranking
         with clock.stage(name):
             improved: list[Solution] = []
             for scope, members in enumerate(scopes):
-                starts = [np.asarray(earlier[scope].map) for earlier in found.values()]
-                improved.append(improve(data, problem, members, starts))
+                starts = [np.asarray(earlier[scope].map) for earlier in solutions.values()]
+                improved.append(improve(inputs, problem, members, starts))
                 report(name, 1 / len(scopes))
-            found[name] = improved
-    outcomes = {
-        name: EstimatorResult(maps[0], _held_out(data, space, parts, maps[1:]) if len(scopes) > 1 else None)
-        for name, maps in found.items()
-        if name in data.names
+            solutions[name] = improved
+    results = {
+        name: EstimatorResult(by_scope[0], _held_out(inputs, space, parts, by_scope[1:]) if len(scopes) > 1 else None)
+        for name, by_scope in solutions.items()
+        if name in inputs.names
     }
-    return outcomes, clock.seconds
+    return results, clock.seconds
 
 
-def _assign(data: EstimatorInputs, problem: Problem, members, starts) -> Assignment:
-    weights = None if problem.weights is None else problem.weights[members]
+def _problem(inputs: EstimatorInputs, space: LabelSpace, parts: np.ndarray) -> Problem:
+    entry_parts = np.repeat(parts, np.diff(space.starts))
+    rows = space.rows[space.entry_samples]
+    n_parts = int(parts.max()) + 1
+    return Problem(inputs.logits, rows, space.labels, entry_parts, space.n_classes, n_parts, space.weights)
+
+
+def _scopes(inputs: EstimatorInputs, problem: Problem, parts: np.ndarray) -> list[np.ndarray]:
+    """Return masks of entries to run the estimators on: all entries, then those of each half if both can be tested."""
+    scopes = [np.ones(len(problem.parts), bool)]
+    if inputs.halves and (parts < IN_BOTH_HALVES).any() and (parts == 1).any():
+        scopes += [np.isin(problem.parts, (half, IN_BOTH_HALVES)) for half in (0, 1)]
+    return scopes
+
+
+def _assign(inputs: EstimatorInputs, problem: Problem, members: np.ndarray, starts: Sequence[np.ndarray]) -> Assignment:
     return assignment(
-        data.logits, problem.labels[members], problem.n_classes, subsets=data.subsets, extra=starts,
-        seed=data.seed, threads=data.threads, ranking=data.ranking.take(problem.rows[members]), weights=weights,
-    )  # fmt: skip
+        inputs.logits,
+        problem.labels[members],
+        problem.n_classes,
+        subsets=inputs.subsets,
+        extra=starts,
+        seed=inputs.seed,
+        threads=inputs.threads,
+        ranking=inputs.ranking.take(problem.rows[members]),
+        weights=None if problem.weights is None else problem.weights[members],
+    )
 
 
-def _search(data: EstimatorInputs, problem: Problem, members, starts) -> Search:
-    weights = None if problem.weights is None else problem.weights[members]
+def _search(inputs: EstimatorInputs, problem: Problem, members: np.ndarray, starts: Sequence[np.ndarray]) -> Search:
     return search(
-        data.logits, problem.labels[members], problem.n_classes, starts=starts, restarts=data.restarts,
-        seed=data.seed, threads=data.threads, ranking=data.ranking.take(problem.rows[members]), weights=weights,
-    )  # fmt: skip
+        inputs.logits,
+        problem.labels[members],
+        problem.n_classes,
+        starts=starts,
+        restarts=inputs.restarts,
+        seed=inputs.seed,
+        threads=inputs.threads,
+        ranking=inputs.ranking.take(problem.rows[members]),
+        weights=None if problem.weights is None else problem.weights[members],
+    )
 
 
-def _held_out(data: EstimatorInputs, space: LabelSpace, parts: np.ndarray, found: list[Solution]) -> HeldOut:
+def _held_out(inputs: EstimatorInputs, space: LabelSpace, parts: np.ndarray, half_solutions: list[Solution]) -> HeldOut:
+    """Test the map of each half on the samples of the other half."""
     tested = np.flatnonzero(parts < IN_BOTH_HALVES)
     terms = np.empty(len(space))
     weights = np.empty(len(space))
-    maps = [np.asarray(half.map) for half in found]
+    maps = [np.asarray(solution.map) for solution in half_solutions]
     for half in (0, 1):
-        other = np.flatnonzero(parts == 1 - half)
-        terms[other], weights[other] = error_terms(data.logits, space, other, maps[half])
+        other_half = np.flatnonzero(parts == 1 - half)
+        terms[other_half], weights[other_half] = error_terms(inputs.logits, space, other_half, maps[half])
     value = float(np.average(terms[tested], weights=weights[tested]))
     return HeldOut(value, (maps[0], maps[1]), tested, terms[tested], weights[tested])

@@ -1,11 +1,10 @@
-"""Held-out value, its interval, and the null of permuted labels."""
+"""Held-out evaluation: halves of the samples, permuted labels, and confidence intervals."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 __all__ = [
     "IN_BOTH_HALVES",
@@ -17,19 +16,19 @@ __all__ = [
 ]
 
 IN_BOTH_HALVES = 2
-"""Part of the samples that are searched with either half and tested in neither."""
+"""Part of the samples that belong to both halves during the search and are tested in neither."""
 
 
 @dataclass(frozen=True)
 class NullDistribution:
-    """The same estimate with the labels permuted across samples.
+    """Distribution of an estimate with labels permuted across samples.
 
     Attributes:
-        mean: Mean over repeats.
-        sd: Standard deviation over repeats (ddof 1; 0 for one repeat).
-        p_value: (1 + repeats whose value is at most the real one) / (repeats + 1), one-sided. Since
-            the value is discrete, p is conservative: P(p <= a) <= a.
-        repeats: R.
+        mean: Mean over the permutations.
+        sd: Standard deviation over the permutations (ddof 1; 0 for a single permutation).
+        p_value: One-sided p-value, (1 + number of permutations with a value at most the real one) / (repeats + 1).
+            Since the value is discrete, p is conservative: P(p <= a) <= a.
+        repeats: Number R of permutations.
     """
 
     mean: float
@@ -39,92 +38,106 @@ class NullDistribution:
 
 
 def summarize_null(value: float, permuted: Sequence[float]) -> NullDistribution:
-    """Summarize the null.
+    """Summarize the null distribution of a value.
+
+    Args:
+        value: Value with the real labels.
+        permuted: Value of each permutation, at least one.
 
     Example:
         >>> summarize_null(0.25, [0.5, 0.75])
         NullDistribution(mean=0.625, sd=0.1767766952966369, p_value=0.3333333333333333, repeats=2)
     """
     values = np.asarray(permuted, dtype=float)
-    # Round-off must not turn a tie into a difference.
-    at_most = int((values <= value + 1e-12).sum())
+    # The tolerance keeps round-off from turning a tie into a difference.
+    n_at_most = int((values <= value + 1e-12).sum())
     sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    p_value = (1 + at_most) / (len(values) + 1)
+    p_value = (1 + n_at_most) / (len(values) + 1)
     return NullDistribution(float(values.mean()), sd, p_value, len(values))
 
 
-def _units(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Number of the unit that is kept whole for each sample: its group, or itself."""
+def _group_numbers(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Return the group of each sample as a number from 0; without groups, each sample is its own group."""
     return np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 
 def split_halves(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Part of each sample: 0 or 1 for the halves, 2 where it cannot be tested.
+    """Split the samples into two halves, stratified by class, that keep groups together.
 
-    Halves are stratified by class and keep groups whole; a group counts for the class of its first
-    sample. A class that is not in both halves, since it is in one sample or one group only, has nothing
-    to be tested on: it is searched with both halves, and so is the rest of its groups.
+    A group counts for the class of its first sample. A class that occurs in one half only, because it has only one
+    sample or one group, cannot be tested. Its groups, with all their samples, belong to both halves.
+
+    Args:
+        labels: One label of each sample, shape (N,).
+        groups: Group of each sample, shape (N,), or None if the samples are independent.
+        seed: Seed of the split.
+
+    Returns:
+        Part of each sample, shape (N,): 0 or 1 for the halves, IN_BOTH_HALVES for samples that cannot be tested.
     """
     rng = np.random.default_rng([seed, 0xA1])
-    units = _units(labels, groups)
-    firsts = np.unique(units, return_index=True)[1]
-    unit_labels = labels[firsts]
+    numbers = _group_numbers(labels, groups)
+    firsts = np.unique(numbers, return_index=True)[1]
+    group_labels = labels[firsts]
     halves = np.zeros(len(firsts), np.int64)
-    odd = 0
-    for label in np.unique(unit_labels):
-        members = rng.permutation(np.flatnonzero(unit_labels == label))
-        # An odd class out goes to the halves in turn, so that they stay of one size.
-        halves[members] = (np.arange(len(members)) + odd) % 2
-        odd += len(members) % 2
-    return _mark_untestable(halves[units], labels, units)
+    n_odd = 0
+    for label in np.unique(group_labels):
+        members = rng.permutation(np.flatnonzero(group_labels == label))
+        # Classes of odd size give their extra group to the two halves in turn, so that the halves stay equal.
+        halves[members] = (np.arange(len(members)) + n_odd) % 2
+        n_odd += len(members) % 2
+    return _mark_untestable(halves[numbers], labels, numbers)
 
 
-def _mark_untestable(parts: np.ndarray, labels: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Whole units with a class that is not in both halves go to part 2."""
-    done = parts.copy()
+def _mark_untestable(parts: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the parts with IN_BOTH_HALVES for all groups that have a class that occurs in one half only."""
+    marked = parts.copy()
     for label in np.unique(labels):
         if len(np.unique(parts[labels == label])) < 2:
-            done[np.isin(units, units[labels == label])] = IN_BOTH_HALVES
-    return done
+            marked[np.isin(groups, groups[labels == label])] = IN_BOTH_HALVES
+    return marked
 
 
 def permute_samples(label_set_ids: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int) -> np.ndarray:
-    """For each sample, the sample whose labels it takes in one repeat of the null, shape (N,).
+    """Return the sample whose labels each sample takes in one permutation, shape (N,).
 
-    Labels move between samples. With groups they move between the groups whose samples all have the
+    Without groups, labels move between samples. With groups, they move between the groups whose samples all have the
     same labels, and within each group whose samples do not.
 
     Args:
-        label_sets: A number for each sample, equal where all labels are, shape (N,).
-        groups: Group of each sample, shape (N,), or None.
+        label_set_ids: Number of each sample's set of labels, shape (N,).
+        groups: Group of each sample, shape (N,), or None if the samples are independent.
         seed: Seed of the permutations.
-        repeat: Which of them.
+        repeat: Number of the permutation.
     """
     rng = np.random.default_rng([seed, 0xB2, repeat])
     if groups is None:
         return rng.permutation(len(label_set_ids))
-    units = _units(label_set_ids, groups)
-    firsts = np.unique(units, return_index=True)[1]
-    mixed = np.zeros(len(firsts), bool)
-    np.logical_or.at(mixed, units, label_set_ids != label_set_ids[firsts][units])
-    sources = firsts.copy()
-    sources[~mixed] = rng.permutation(firsts[~mixed])
-    within = np.lexsort((rng.random(len(label_set_ids)), units))
-    order = np.argsort(units, kind="stable")
-    taken = np.empty(len(label_set_ids), np.int64)
-    taken[order] = within
-    return np.where(mixed[units], taken, sources[units])
+    numbers = _group_numbers(label_set_ids, groups)
+    firsts = np.unique(numbers, return_index=True)[1]
+    is_mixed = np.zeros(len(firsts), bool)
+    np.logical_or.at(is_mixed, numbers, label_set_ids != label_set_ids[firsts][numbers])
+    group_donors = firsts.copy()
+    group_donors[~is_mixed] = rng.permutation(firsts[~is_mixed])
+    shuffled = np.lexsort((rng.random(len(label_set_ids)), numbers))
+    order = np.argsort(numbers, kind="stable")
+    donors_within = np.empty(len(label_set_ids), np.int64)
+    donors_within[order] = shuffled
+    return np.where(is_mixed[numbers], donors_within, group_donors[numbers])
 
 
-def wilson_interval(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share of independent samples (JASA 22, 1927).
+def wilson_interval(n_errors: int, n_samples: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of an error rate over independent samples (JASA 22, 1927).
+
+    Args:
+        n_errors: Number of misclassified samples.
+        n_samples: Number of samples.
+        level: Confidence level.
 
     Example:
-        >>> low, high = wilson_interval(0.5, 100)
+        >>> low, high = wilson_interval(50, 100)
         >>> round(low, 4), round(high, 4)
         (0.4038, 0.5962)
     """
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    center = (share + z * z / (2 * size)) / (1 + z * z / size)
-    reach = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return max(0.0, center - reach), min(1.0, center + reach)
+    interval = stats.binomtest(n_errors, n_samples).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

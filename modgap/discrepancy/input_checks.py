@@ -1,61 +1,70 @@
-"""Refuse logits and labels that no discrepancy is defined for, saying what is wrong with them."""
+"""Validation of the logits, labels and groups that a discrepancy is estimated from."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
+from modgap.label_space import LabelSpace, label_space
 from modgap.storage.memory_map import forget_pages
 
-__all__ = ["validate_logits"]
+__all__ = ["validate_groups", "validate_labels", "validate_logits"]
 
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
 
 
 def validate_logits(logits: ArrayLike) -> np.ndarray:
-    """Logits as C-contiguous float32 (N, C) with the same order and the same ties in every row; read-only.
+    """Return the logits as a read-only, C-contiguous float32 array (N, C) with the same order and ties in every row.
 
-    Logits that float32 cannot hold are replaced by their dense ranks, since the 0-1
-    discrepancy depends on nothing but the order within a row.
+    The 0-1 discrepancy depends only on the order within a row. Logits that float32 cannot hold are therefore replaced
+    by their dense ranks.
+
+    Args:
+        logits: Source logits, shape (N, C).
 
     Raises:
-        InputError: When the array is not two-dimensional, not of real numbers, empty, has one class,
-            or has NaN or infinite values.
+        InputError: If the array is not two-dimensional, not of real numbers, empty, has only one class, or has NaN or
+            infinite values.
     """
     array = np.asarray(logits)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InputError(f"expected logits of shape (N, C) and a float type, got {array.dtype} {array.shape}")
+        raise InputError(
+            f"The logits have type {array.dtype} and shape {array.shape}. Expected real numbers of shape (N, C)."
+        )
     if len(array) == 0:
-        raise InputError(f"expected at least one sample, got logits of shape {array.shape}")
+        raise InputError(f"The logits have shape {array.shape}. Expected at least one sample.")
     if array.shape[1] < 2:
-        raise InputError(f"expected at least two source classes, got logits of shape {array.shape}")
-    _refuse_not_finite(array)
-    holds = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
-    exact = np.ascontiguousarray(array, np.float32) if holds else _float32_in_order(array)
-    # Numba compiles read-only arrays apart, and mapped logits are read-only: all are, so that once will do.
+        raise InputError(f"The logits have shape {array.shape}. Expected at least two source classes.")
+    _raise_if_not_finite(array)
+    fits_float32 = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+    exact = np.ascontiguousarray(array, np.float32) if fits_float32 else _float32_in_order(array)
+    # Numba compiles kernels for read-only arrays separately, and memory-mapped logits are read-only. All logits are
+    # made read-only, so that the kernels are compiled once.
     exact = exact.view(np.ndarray)
     exact.flags.writeable = False
     return exact
 
 
-def _refuse_not_finite(array: np.ndarray) -> None:
+def _raise_if_not_finite(array: np.ndarray) -> None:
     if array.dtype.kind != "f":
         return
-    bad = np.zeros(len(array), np.int64)
-    for cut in range(0, len(array), ROWS_AT_A_TIME):
-        bad[cut : cut + ROWS_AT_A_TIME] = (~np.isfinite(array[cut : cut + ROWS_AT_A_TIME])).sum(axis=1)
+    n_invalid = np.zeros(len(array), np.int64)
+    for start in range(0, len(array), ROWS_AT_A_TIME):
+        block = array[start : start + ROWS_AT_A_TIME]
+        n_invalid[start : start + ROWS_AT_A_TIME] = (~np.isfinite(block)).sum(axis=1)
     forget_pages(array)
-    bad_rows = np.flatnonzero(bad)
-    if len(bad_rows):
-        named = ", ".join(str(int(row)) for row in bad_rows[:ROWS_NAMED])
-        more = ", ..." if len(bad_rows) > ROWS_NAMED else ""
+    rows = np.flatnonzero(n_invalid)
+    if len(rows):
+        named = ", ".join(str(int(row)) for row in rows[:ROWS_NAMED])
+        more = ", ..." if len(rows) > ROWS_NAMED else ""
         raise InputError(
-            f"expected finite logits, got {bad.sum()} NaN or infinite values in {len(bad_rows)} of {len(array)} "
-            f"rows ({named}{more}); drop these samples or mend the model that made them"
+            f"The logits have {n_invalid.sum()} NaN or infinite values in {len(rows)} of {len(array)} rows "
+            f"({named}{more}). Expected finite logits. Drop these samples, or fix the model that computed them."
         )
 
 
 def _float32_in_order(array: np.ndarray) -> np.ndarray:
+    """Return float32 values with the same order and ties in each row: the same values if they fit, else dense ranks."""
     with np.errstate(over="ignore"):
         narrowed = np.ascontiguousarray(array, np.float32)
     if np.array_equal(narrowed, array):
@@ -63,3 +72,42 @@ def _float32_in_order(array: np.ndarray) -> np.ndarray:
     for i, row in enumerate(array):
         narrowed[i] = np.unique(row, return_inverse=True)[1]
     return narrowed
+
+
+def validate_labels(labels: ArrayLike, n_samples: int) -> LabelSpace:
+    """Return the label space of labels that belong to rows of logits.
+
+    Args:
+        labels: Integer labels (N,) or 0/1 labels (N, K).
+        n_samples: Number N of rows of logits.
+
+    Raises:
+        InputError: If there is not one label for each row, or no row has a label.
+    """
+    array = np.asarray(labels)
+    if array.ndim and len(array) != n_samples:
+        raise InputError(
+            f"There are {len(array)} labels for {n_samples} rows of logits. Expected one label for each row."
+        )
+    space = label_space(array)
+    if len(space) == 0:
+        raise InputError(f"None of the {n_samples} samples has a label. Expected at least one sample with a label.")
+    return space
+
+
+def validate_groups(groups: ArrayLike, n_samples: int) -> np.ndarray:
+    """Return the group of each sample as a number from 0, shape (N,).
+
+    Args:
+        groups: Group of each sample, of any sortable type, shape (N,).
+        n_samples: Number N of samples.
+
+    Raises:
+        InputError: If there is not one group for each sample.
+    """
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    if len(numbers) != n_samples:
+        raise InputError(
+            f"There are {len(numbers)} groups for {n_samples} samples. Expected one group for each sample."
+        )
+    return numbers

@@ -1,4 +1,4 @@
-"""What every estimator counts on: logits, and which sample counts how much for which target class."""
+"""Common input of all estimators: logits, and labeled entries with their weights."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ __all__ = ["Problem", "class_dtype"]
 
 
 def class_dtype(n_source_classes: int) -> type[np.uint16] | type[np.uint32]:
-    """Return the narrowest unsigned integer type that holds the numbers 0..C of source classes."""
+    """Return the narrowest unsigned integer type that holds the numbers 0..C."""
     return np.uint16 if n_source_classes < 1 << 16 else np.uint32
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Logits with labeled entries; an entry is one sample that counts for one target class.
+    """Logits with labeled entries. An entry is one sample that counts for one target class.
 
     Attributes:
         logits: Source logits, float32, C-contiguous, shape (N, C).
-        rows: Sample of each entry, shape (E,).
-        labels: Target class of each entry, 0..K-1, shape (E,).
-        parts: Part of each entry, 0..P-1, shape (E,); matches are counted by part, so one pass gives
-            the counts on both halves of the samples.
-        n_classes: K.
-        n_parts: P.
-        weights: What each entry counts, positive integers, shape (E,); None for 1 each.
+        rows: Row of the logits of each entry, shape (E,).
+        labels: Target class 0..K-1 of each entry, shape (E,).
+        parts: Part 0..P-1 of each entry, shape (E,). Matches are counted by part, so that one pass gives the counts
+            on both halves of the samples.
+        n_classes: Number K of target classes.
+        n_parts: Number P of parts.
+        weights: Weight of each entry, positive integers of shape (E,); None if every entry weighs 1.
     """
 
     logits: np.ndarray
@@ -37,15 +37,15 @@ class Problem:
 
     @property
     def n_source_classes(self) -> int:
-        """C, the outputs of the source model's head."""
+        """Number C of source classes, the outputs of the source model's head."""
         return int(self.logits.shape[1])
 
     @property
     def entry_weights(self) -> np.ndarray:
-        """What each entry counts, shape (E,)."""
+        """Weight of each entry, shape (E,)."""
         return np.ones(len(self.rows), np.int64) if self.weights is None else self.weights
 
     @property
     def part_weights(self) -> np.ndarray:
-        """What all entries of each part count together, shape (P,)."""
+        """Total weight of the entries of each part, shape (P,)."""
         return np.bincount(self.parts, self.entry_weights, self.n_parts).astype(np.int64)

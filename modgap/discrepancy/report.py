@@ -1,7 +1,8 @@
-"""Results as a record (strict JSON) and as lines of a table."""
+"""Discrepancy report: the result with its names, as a strict JSON record and as lines of a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.storage.json_records import format_json
@@ -13,16 +14,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class DiscrepancyReport:
-    """A discrepancy with the names of what it is between.
+    """A discrepancy with the names of its source, its target and their classes.
 
     Attributes:
-        source: Name of the source, or None for a user's own logits.
-        target: Name of the target, or the file of logits.
+        source: Name of the source, or None if the logits come from a file of the user.
+        target: Name of the target, or path of the file of logits.
         result: The estimates.
-        source_classes: Names of the source classes; empty for numbers.
-        target_classes: Names of the target classes; empty for numbers.
-        provenance: What was run on what.
-        logits_seconds: Wall time to compute or read the logits.
+        source_classes: Names of the source classes; empty if the classes have only numbers.
+        target_classes: Names of the target classes; empty if the classes have only numbers.
+        provenance: Record of the weights, data, preprocessing and software that gave the logits.
+        logits_seconds: Wall time to compute or read the logits, in seconds.
     """
 
     source: str | None
@@ -30,63 +31,84 @@ class DiscrepancyReport:
     result: Discrepancy
     source_classes: Sequence[str]
     target_classes: Sequence[str]
-    provenance: dict
+    provenance: dict[str, Any]
     logits_seconds: float
 
-    def to_dict(self) -> dict:
-        """The documented record, of plain values."""
-        own = self.result.to_dict()
-        for name, found in own["estimates"].items():
-            map_names = [class_name(self.source_classes, c) for c in self.result.estimates[name].solution.map]
-            own["estimates"][name] = {**found, "map_names": map_names}
-        own["seconds"] = {"logits": self.logits_seconds, **own["seconds"]}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        record = self.result.to_dict()
+        for name, estimate in self.result.estimates.items():
+            map_names = [class_name(self.source_classes, c) for c in estimate.solution.map]
+            record["estimates"][name]["map_names"] = map_names
+        record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
-        return {**head, **own, "provenance": self.provenance}
+        return {**head, **record, "provenance": self.provenance}
+
+    @property
+    def best_estimate(self) -> Estimate | None:
+        """Estimate of the estimator with the lowest error; None if there is none."""
+        name = self.result.best_estimator
+        return self.result.estimates[name] if name else None
 
     def best_map(self) -> list[tuple[str, str]]:
-        """(target class, source class) of the map that gets fewest wrong, by name."""
-        best = self.result.estimates[self.result.best_estimator].solution.map if self.result.best_estimator else ()
-        return [(class_name(self.target_classes, k), class_name(self.source_classes, c)) for k, c in enumerate(best)]
+        """Return the (target class, source class) pairs of the map with the lowest error, by name."""
+        source_classes = self.best_estimate.solution.map if self.best_estimate else ()
+        return [
+            (class_name(self.target_classes, k), class_name(self.source_classes, c))
+            for k, c in enumerate(source_classes)
+        ]
 
     def remarks(self) -> list[str]:
-        """What the numbers prove or leave out, in words."""
+        """Return sentences that say what the numbers prove and which samples they leave out."""
+        return [*self._remarks_on_samples(), *self._remarks_on_bounds()]
+
+    def _remarks_on_samples(self) -> list[str]:
         result = self.result
-        said = []
-        bounds = result.bounds
-        best = result.estimates[result.best_estimator].solution if result.best_estimator else None
+        remarks = []
         if result.n_unlabeled:
-            said.append(f"{result.n_unlabeled} samples without a label were left out")
-        if result.n_untested and best:
-            said.append(
-                f"{result.n_untested} samples were not tested by the held-out value: "
-                "their class has one sample or group"
+            remarks.append(f"{result.n_unlabeled} samples without a label are left out.")
+        if result.n_untested and self.best_estimate:
+            remarks.append(
+                f"The held-out error does not test {result.n_untested} samples, because their class has only one "
+                "sample or group."
             )
+        return remarks
+
+    def _remarks_on_bounds(self) -> list[str]:
+        bounds = self.result.bounds
+        solution = self.best_estimate.solution if self.best_estimate else None
+        remarks = []
         if bounds.lower is not None:
-            said.append(f"certified: no map at all gets less than {bounds.lower:.3f} wrong")
-        if best and bounds.permuted_lower is not None and bounds.permuted_lower > best.value:
-            said.append(
-                f"certified: with permuted labels every map gets at least {bounds.permuted_lower:.3f} wrong, more than "
-                f"{best.value:.3f} with the real ones; no map can make those permuted labels fit as well"
+            remarks.append(f"Certified: every map has an error of at least {bounds.lower:.3f}.")
+        if solution and bounds.permuted_lower is not None and bounds.permuted_lower > solution.value:
+            remarks.append(
+                f"Certified: with permuted labels, every map has an error of at least {bounds.permuted_lower:.3f}. "
+                f"The error with the real labels is {solution.value:.3f}, so no map can fit these permuted labels as "
+                "well."
             )
-        if best and getattr(best, "exact", False):
-            said.append(f"{result.best_estimator} is exact: all injective maps were tried")
-        return said
+        if solution and getattr(solution, "exact", False):
+            remarks.append(f"The value of {self.result.best_estimator} is exact: all injective maps were tried.")
+        return remarks
 
 
 def class_name(names: Sequence[str], number: int) -> str:
-    """A class's name, or its number where there are no names."""
+    """Return the name of a class, or its number if it has no name."""
     return names[number] if number < len(names) else str(number)
 
 
 def to_json(report: DiscrepancyReport) -> str:
-    """One strict JSON document: no NaN, no Infinity."""
+    """Return the report as one strict JSON document, without NaN and Infinity."""
     return format_json(report.to_dict())
 
 
 def summary_row(name: str, estimate: Estimate) -> list[str]:
-    """One estimator's line of the table: value, null, p, calibrated, held-out, interval, its null, p."""
+    """Return one estimator's line of the table.
+
+    The columns are the estimator, its value, null distribution, p-value and ratio to the null, then the held-out
+    value, interval, null distribution and p-value. A quantity that was not computed is shown as "-".
+    """
     null = estimate.null
-    held_null = estimate.held_out_null
+    held_out_null = estimate.held_out_null
     interval = estimate.held_out_interval
     return [
         name,
@@ -96,6 +118,6 @@ def summary_row(name: str, estimate: Estimate) -> list[str]:
         f"{estimate.ratio_to_null:.3f}" if estimate.ratio_to_null is not None else "-",
         f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
         f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "-",
-        f"{held_null.mean:.3f} ± {held_null.sd:.3f}" if held_null else "-",
-        f"{held_null.p_value:.3f}" if held_null else "-",
+        f"{held_out_null.mean:.3f} ± {held_out_null.sd:.3f}" if held_out_null else "-",
+        f"{held_out_null.p_value:.3f}" if held_out_null else "-",
     ]

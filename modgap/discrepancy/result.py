@@ -1,6 +1,7 @@
-"""What an estimate is made of: values with what tells whether they mean anything."""
+"""Result of a discrepancy estimation: values, null distributions, intervals and bounds."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,21 +11,25 @@ from modgap.discrepancy.kway import KWay
 
 __all__ = ["Bounds", "Discrepancy", "Estimate"]
 
+RECORD_KEYS = {"n_unlabeled": "unlabeled", "n_untested": "untested"}
+"""Keys of the record that differ from the names of the fields."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """One estimator's value with what tells whether it means anything.
+    """One estimator's value, with the quantities that it has to be compared with.
 
     Attributes:
-        solution: The estimator's own result, with `value` and `map`.
-        null: The same estimator with permuted labels; None when switched off.
-        ratio_to_null: (value - floor) / (mean of the null - floor): 1 where nothing is shared, 0 where all
-            is. The floor is 0 for single labels. None without null.
-        held_out: Map found on one half and judged on the other; the value to compare by.
-        held_out_interval: 95 % interval of the held-out value; None when switched off.
-        held_out_null: The null of the held-out value.
+        solution: Result of the estimator on all samples, with its `value` and its `map`.
+        null: Distribution of the value with permuted labels; None if there are no permutations.
+        ratio_to_null: (value - floor) / (mean of the null - floor): 1 if the source and the target share no
+            knowledge, 0 if they share all. The floor is 0 for single labels. None without a null distribution.
+        held_out: Error of maps that are chosen on one half of the samples and tested on the other half. This is
+            the value to compare by. None if no sample could be tested.
+        held_out_interval: 95 % confidence interval of the held-out value; None if it is switched off.
+        held_out_null: Distribution of the held-out value with permuted labels.
         spread: Standard deviation of the value over independent seeds of the trials (Monte-Carlo only).
-        measures: Other measures at the found map, by name.
+        measures: Value of further distance measures at the solution's map, by name.
     """
 
     solution: Solution
@@ -36,10 +41,10 @@ class Estimate:
     spread: float | None
     measures: dict[str, float]
 
-    def to_dict(self) -> dict:
-        """Plain values for strict JSON."""
-        own = asdict(self)
-        return {**own.pop("solution"), **own}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as plain values for strict JSON; the solution's fields come first."""
+        record = asdict(self)
+        return {**record.pop("solution"), **record}
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,10 @@ class Bounds:
     """Certified bounds on the infimum over all injective maps.
 
     Attributes:
-        lower: No map gets fewer wrong; None when not asked for.
-        upper: Some map gets no more wrong.
-        permuted_lower: The lower bound with permuted labels. Where it lies above the value found for the
-            real labels, no map at all can make the permuted labels fit as well as the real ones do.
+        lower: Error that no map can fall below; None if it was not requested.
+        upper: Error that at least one map reaches or falls below; None if there is no injective map.
+        permuted_lower: Lower bound with permuted labels. If it lies above the value for the real labels, no map
+            at all can fit the permuted labels as well as the best map fits the real ones.
         groups: Partition of the target classes that certifies `lower`.
     """
 
@@ -65,23 +70,25 @@ class Discrepancy:
     """Modality knowledge discrepancy of one source and one target.
 
     Attributes:
-        n_samples: N, samples with a label.
-        n_groups: Groups (records, subjects, fields) that samples come from; None where each stands for itself.
-        n_source_classes: C.
-        n_target_classes: K.
-        n_unlabeled: Samples without any label, which were left out.
-        n_untested: Samples that no held-out value could test (a class in one sample or one group).
-        chance: 1 - 1/K, the expected value of a map that knows nothing.
-        prior: 1 - the largest class's share: what guessing that class gets wrong.
-        floor: Mean of 1 - max P(y|x), which no map gets below; 0 for single labels.
-        balanced: Whether all values are means over classes instead of over samples.
-        estimates: Result by estimator's name.
+        n_samples: Number N of samples with a label.
+        n_groups: Number of groups (records, subjects, fields) that the samples come from; None if the samples are
+            independent.
+        n_source_classes: Number C of source classes.
+        n_target_classes: Number K of target classes.
+        n_unlabeled: Number of samples without a label, which are left out.
+        n_untested: Number of samples that the held-out value does not test, because their class has only one
+            sample or one group.
+        chance: Chance level 1 - 1/K, the expected error of a random map.
+        prior: Majority-class baseline, the error of always predicting the largest class: 1 minus its share.
+        floor: Mean of 1 - max P(y|x), the lowest error that any map can reach; 0 for single labels.
+        balanced: True if all values are means over classes instead of means over samples.
+        estimates: Estimate of each estimator, by name.
         bounds: Certified bounds on the infimum.
-        k_way: The estimates on k target classes at a time; None when not asked for.
-        confusion: Weight of samples by (label, prediction) under the last estimator's map, shape (K, K);
-            not part of the record.
-        seed: Seed of every draw.
-        seconds: Wall time by stage.
+        k_way: Estimates for k target classes at a time; None if they were not requested.
+        seed: Seed of every random draw.
+        seconds: Wall time by stage, in seconds.
+        confusion: Weight of the samples by label (rows) and prediction (columns) under the last estimator's map,
+            shape (K, K); None without an estimate. It is not part of the record.
     """
 
     n_samples: int
@@ -103,7 +110,7 @@ class Discrepancy:
 
     @property
     def best_estimator(self) -> str | None:
-        """Name of the estimator whose map gets fewest wrong: the last one, since each starts from those before."""
+        """Name of the estimator with the lowest error, the last one, because each starts from those before it."""
         return next(reversed(self.estimates), None)
 
     @property
@@ -111,15 +118,12 @@ class Discrepancy:
         """Certified upper bound on the infimum."""
         return self.bounds.upper
 
-    def to_dict(self) -> dict:
-        """Plain values for strict JSON, in the documented order."""
-        own = {
-            key.removeprefix("n_") if key in ("n_unlabeled", "n_untested") else key: getattr(self, key)
-            for key in self.__dataclass_fields__
-            if key != "confusion"
-        }
-        own["estimates"] = {name: result.to_dict() for name, result in self.estimates.items()}
-        own["bounds"] = asdict(self.bounds)
-        own["upper_bound"] = self.upper_bound
-        own["k_way"] = asdict(self.k_way) if self.k_way else None
-        return own
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values for strict JSON, in the documented order."""
+        names = [name for name in self.__dataclass_fields__ if name != "confusion"]
+        record = {RECORD_KEYS.get(name, name): getattr(self, name) for name in names}
+        record["estimates"] = {name: estimate.to_dict() for name, estimate in self.estimates.items()}
+        record["bounds"] = asdict(self.bounds)
+        record["upper_bound"] = self.upper_bound
+        record["k_way"] = asdict(self.k_way) if self.k_way else None
+        return record
