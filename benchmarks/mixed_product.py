@@ -13,7 +13,7 @@ from modgap.models import Output, target_model
 from modgap.sources import open_source
 from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
 from modgap.transfer.losses import loss
-from modgap.transfer.methods import method
+from modgap.transfer.methods import get_method
 from modgap.transfer.mixed_product import derivative_along
 from modgap.transfer.objectives import objective
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
@@ -38,7 +38,7 @@ def problem(name: str):
     entering = tokens + 0.3 * torch.randn_like(tokens)
     outer = OuterLoss(lambda held: held.encode(entering).mean(1), y, objective("alignment-uniformity"))
     parameters = dict(model.named_parameters())
-    embedder = method("mona").stages[1].trains(model)
+    embedder = get_method("mona").stages[1].select_parameters(model)
     return task, outer, parameters, embedder, [n for n in parameters if n not in embedder]
 
 

@@ -35,7 +35,7 @@ def step_of(kind: str, batch: int, device):
     from modgap.sources import open_source
     from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient, task_gradient
     from modgap.transfer.losses import loss
-    from modgap.transfer.methods import method
+    from modgap.transfer.methods import get_method
     from modgap.transfer.objectives import objective
     from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
@@ -47,7 +47,7 @@ def step_of(kind: str, batch: int, device):
     x, y = torch.randn(batch, 3, SIZE, SIZE, device=device), torch.arange(batch, device=device) % CLASSES
     task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), batch)
     parameters = dict(model.named_parameters())
-    embedder = method("mona").stages[1].trains(model)
+    embedder = get_method("mona").stages[1].select_parameters(model)
     trained = list(parameters) if kind == "vanilla" else embedder
     optimizer = torch.optim.AdamW([parameters[name] for name in trained], 1e-4)
     with torch.no_grad():

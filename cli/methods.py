@@ -1,52 +1,73 @@
-"""`modgap methods`."""
+"""The command `modgap methods`."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from modgap.transfer.method import Method
+
 __all__ = ["methods"]
+
+Row = tuple[str, ...]
 
 
 @click.command()
 @click.argument("name", required=False)
 def methods(name: str | None) -> None:
-    """Methods of transfer, or one shown whole with the settings of its stages and their defaults."""
-    from modgap.cli.output import print_sections, print_table
-    from modgap.transfer.methods import method, method_names
+    """List the transfer methods, or show one method with the settings of its stages and their defaults."""
+    from modgap.transfer.methods import get_method
 
     if name is None:
-        rows = [(m.name, m.title, m.reference) for m in map(method, method_names())]
-        print_table(["method", "what it does", "from"], rows)
-        click.echo("modgap methods NAME shows its settings, which modgap train --set KEY=VALUE changes")
-        return
-    chosen = method(name)
-    title = f"{chosen.name}: {chosen.title}"
-    about = [("reference", chosen.reference), ("embedder starts", _start(chosen)),
-             ("encoder starts", "from the source's weights" if chosen.pretrained_encoder else "at random")]  # fmt: skip
-    print_sections(title, [("method", about), *_settings(chosen)])
+        _print_list()
+    else:
+        _print_method(get_method(name))
 
 
-def _start(chosen) -> str:
-    return "from the source embedder's weights" if chosen.embedder_start == "source" else "at random"
+def _print_list() -> None:
+    from modgap.cli.output import print_table
+    from modgap.transfer.methods import get_method, method_names
+
+    all_methods = [get_method(name) for name in method_names()]
+    rows = [(method.name, method.title, method.reference) for method in all_methods]
+    print_table(["method", "what it does", "reference"], rows)
+    click.echo("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
 
 
-def _settings(chosen):
-    """Settings of each stage that the method has, with default and meaning."""
+def _print_method(method: "Method") -> None:
+    from modgap.cli.output import print_sections
+
+    embedder_start = "the source embedder's weights" if method.embedder_start == "source" else "random weights"
+    summary = [
+        ("reference", method.reference),
+        ("embedder starts from", embedder_start),
+        ("encoder starts from", "the source's weights" if method.pretrained_encoder else "random weights"),
+    ]
+    print_sections(f"{method.name}: {method.title}", [("method", summary), *_setting_sections(method)])
+
+
+def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
+    """Yield a heading and the settings of each stage of the method, then those of the whole run."""
     from modgap.targets import named_manifest
     from modgap.transfer.recipe import STAGES, Recipe, stage_settings
 
-    used = {stage.settings for stage in chosen.stages}
-    objectives = {stage.objective for stage in chosen.stages}
-    # A target without a recipe of its own.
-    own = {"stage1": chosen.defaults(named_manifest("digits"))}
-    for name, model in STAGES.items():
-        if name in used:
-            rows = _rows(stage_settings(model, objectives), f"{name}.", own.get(name, {}))
-            yield f"{name} (defaults; a target's own recipe goes before)", list(rows)
-    both = {name: row for name, row in stage_settings(Recipe, ()).items() if name not in STAGES}
-    yield "the whole run", list(_rows(both, "", {}))
+    used_sections = {stage.recipe_section for stage in method.stages}
+    objectives = {stage.objective for stage in method.stages}
+    # The manifest of digits has no recipe, so these are the method's defaults.
+    method_defaults = {"stage1": method.stage1_defaults(named_manifest("digits"))}
+    for section, model in STAGES.items():
+        if section in used_sections:
+            rows = _setting_rows(stage_settings(model, objectives), f"{section}.", method_defaults.get(section, {}))
+            yield f"{section} (defaults; the recipe of a target overrides them)", list(rows)
+    run_settings = {name: row for name, row in stage_settings(Recipe, ()).items() if name not in STAGES}
+    yield "the whole run", list(_setting_rows(run_settings, "", {}))
 
 
-def _rows(settings, prefix: str, own):
-    """Values as they are written after --set."""
+def _setting_rows(
+    settings: Mapping[str, tuple[Any, str]], prefix: str, method_defaults: Mapping[str, Any]
+) -> Iterable[Row]:
+    """Yield key, default and meaning of each setting, with values as they are written after --set."""
     for name, (default, meaning) in settings.items():
-        value = own.get(name, default)
+        value = method_defaults.get(name, default)
         yield f"{prefix}{name}", "[]" if value == () else str(value).lower(), meaning

@@ -72,7 +72,7 @@ def test_the_method_trains(tmp_path, monkeypatch):
     done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
     source, data = open_source(name).load(32, head=False), read_target_data(open_target(str(target)))
     start = build_model(
-        source, data, resolve_recipe(data.target.manifest), methods.method("bitfit"), seed=0
+        source, data, resolve_recipe(data.target.manifest), methods.get_method("bitfit"), seed=0
     ).state_dict()
     end = load_file(done.weights)
     still = {name for name in start if torch.equal(start[name], end[name])}

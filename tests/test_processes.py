@@ -70,7 +70,7 @@ def test_two_processes_train_as_one_does(tmp_path_factory):
 
 def test_one_process_shares_with_nobody():
     alone, rows = Processes(), np.arange(7)
-    assert list(alone.share(rows)) == list(alone.block(rows)) == list(rows)
+    assert list(alone.interleaved_share(rows)) == list(alone.contiguous_share(rows)) == list(rows)
     z = torch.randn(3, 2, requires_grad=True)
     assert alone.gather(z, 3) is z
     assert alone.sum([z]) == [z]
@@ -98,5 +98,5 @@ def test_statistics_of_batch_normalization_are_their_mean():
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_shares_and_blocks_cover_each_row_once(size):
     rows, several = np.arange(11), [Processes(rank, size) for rank in range(size)]
-    assert sorted(np.concatenate([each.share(rows) for each in several])) == list(rows)
-    assert list(np.concatenate([each.block(rows) for each in several])) == list(rows)
+    assert sorted(np.concatenate([each.interleaved_share(rows) for each in several])) == list(rows)
+    assert list(np.concatenate([each.contiguous_share(rows) for each in several])) == list(rows)

@@ -120,9 +120,9 @@ def test_samples_that_are_no_numbers_are_refused_wherever_they_are(tmp_path):
     x = np.random.default_rng(0).standard_normal((40, 1, 12, 10)).astype(np.float32)
     x[data.test[0], 0, 3, 3] = np.nan
     data = read_target_data(opened(tmp_path, np.arange(40) % 4, x=x))
-    BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    BatchFeed(data, 0, CPU, torch.float32).load([data.train], 0, 0)
     with pytest.raises(InputError, match="expected finite samples"):
-        BatchFeed(data, 0, CPU, torch.float32).parts([data.test], 0, 0)
+        BatchFeed(data, 0, CPU, torch.float32).load([data.test], 0, 0)
 
 
 def photos(folder, sizes):
@@ -140,7 +140,7 @@ def test_images_of_one_size_keep_it_and_others_get_the_sources(tmp_path):
     sizes = [(40 + n, 30) for n in range(24)]
     data = read_target_data(photos(tmp_path / "several", sizes), size=(32, 32))
     assert data.transform.shape == (3, 32, 32)
-    (part,) = BatchFeed(data, 0, CPU, torch.float32).parts([data.train], 0, 0)
+    (part,) = BatchFeed(data, 0, CPU, torch.float32).load([data.train], 0, 0)
     assert part.x.shape[1:] == (3, 32, 32)
     assert abs(float(part.x.mean())) < 0.05
     assert read_target_data(photos(tmp_path / "unknown", sizes)).transform.shape[0] == 3

@@ -111,7 +111,7 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--method", "monna"], 2, "unknown method 'monna'; did you mean mona?"),
         (["--set", "stage1.lamda=2"], 2, "unknown setting 'stage1.lamda'; did you mean stage1.lambda"),
         (["--set", "lambda=2"], 2, "unknown setting 'lambda'; did you mean stage1.lambda?"),
-        (["--set", "stage1.epochs"], 2, "expected --set KEY=VALUE such as stage1.epochs=5, got 'stage1.epochs'"),
+        (["--set", "stage1.epochs"], 2, "--set 'stage1.epochs' is not of the form KEY=VALUE. Pass for example --set"),
         (["--set", "stage2.epochs=many"], 2, "stage2.epochs: Input should be a valid integer"),
         (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
@@ -209,9 +209,9 @@ def test_methods_are_listed_and_shown(modgap):
     assert "stage1.lambda" in shown.stdout
     assert "0.4" in shown.stdout
     assert "stage1." not in modgap("methods", "finetune").stdout
-    aligned = [line.split() for line in modgap("methods", "orca").stdout.splitlines()]
-    assert ["stage1.epochs", "60"] in aligned
-    assert not any(line[:1] == ["stage1.lambda"] for line in aligned)
+    orca_rows = [line.split() for line in modgap("methods", "orca").stdout.splitlines()]
+    assert ["stage1.epochs", "60"] in [row[:2] for row in orca_rows]
+    assert not any(row[:1] == ["stage1.lambda"] for row in orca_rows)
     refused(modgap("methods", "finetun"), 2, "did you mean finetune")
 
 

@@ -12,7 +12,7 @@ from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
 from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
-from modgap.transfer.methods import method, method_names
+from modgap.transfer.methods import get_method, method_names
 from modgap.transfer.recipe import find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import open_run
 from modgap.transfer.training_data import read_target_data
@@ -64,7 +64,7 @@ def log_of(done):
 def start_of(source, trained_run):
     """The weights that a run started from."""
     target = open_target(trained_run.record["target"])
-    data, how = read_target_data(target), method(trained_run.record["method"])
+    data, how = read_target_data(target), get_method(trained_run.record["method"])
     opened = open_source(f"hf:small/{source}").load(None, head=False)
     return target_model(
         opened,
@@ -203,12 +203,12 @@ def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
     feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "crop-flip")
     plain = BatchFeed(data, 0, torch.device("cpu"), torch.float32)
     rows = [data.train[:12]]
-    first, again, later = (feed.parts(rows, 0, epoch)[0].x for epoch in (0, 0, 1))
+    first, again, later = (feed.load(rows, 0, epoch)[0].x for epoch in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
-    assert first.shape == plain.parts(rows, 0, 0)[0].x.shape
+    assert first.shape == plain.load(rows, 0, 0)[0].x.shape
     # An image is moved by at most an eighth of its size, so its middle is found in the original or its mirror.
-    for moved, image in zip(first, plain.parts(rows, 0, 0)[0].x, strict=True):
+    for moved, image in zip(first, plain.load(rows, 0, 0)[0].x, strict=True):
         places = [(flip, top, left) for flip in (image, image.flip(-1)) for top in range(3) for left in range(3)]
         assert any(
             torch.allclose(moved[:, 1:11, 1:9], each[:, top : top + 10, left : left + 8], atol=1e-5)
@@ -223,11 +223,11 @@ def test_recipes_come_from_manifest_method_and_user():
     assert own.stage2.epochs == manifest.training.epochs
     assert own.stage1.weight == 0.4
     assert own.stage1.epochs == 10
-    aligned = resolve_recipe(manifest, method("orca").defaults(manifest))
+    aligned = resolve_recipe(manifest, get_method("orca").stage1_defaults(manifest))
     assert aligned.stage1.epochs == manifest.training.stage1_epochs
     assert aligned.stage1.learning_rate == pytest.approx(manifest.training.learning_rate * 10)
     plain = named_manifest("digits")
-    assert resolve_recipe(plain, method("orca").defaults(plain)).stage1.learning_rate == pytest.approx(1e-3)
+    assert resolve_recipe(plain, get_method("orca").stage1_defaults(plain)).stage1.learning_rate == pytest.approx(1e-3)
     changed = resolve_recipe(manifest, {}, ["stage1.lambda=2", "stage2.optimizer=sgd", "stage2.gradient_clip=none"])
     assert (changed.stage1.weight, changed.stage2.optimizer, changed.stage2.gradient_clip) == (2, "sgd", None)
 
@@ -254,9 +254,9 @@ def test_settings_that_do_not_fit_are_refused(setting, said):
      ("orca", ["stage1.lambda"])],
 )  # fmt: skip
 def test_settings_that_a_method_does_not_look_at_are_said(name, unused):
-    how = method(name)
+    how = get_method(name)
     given = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
-    stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
+    stages, objectives = {stage.recipe_section for stage in how.stages}, {stage.objective for stage in how.stages}
     assert find_unused_settings(given, stages, objectives) == unused
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modgap.forward.sample_request import SampleRequest
-from modgap.transfer.methods import method, method_names
+from modgap.transfer.methods import get_method, method_names
 from modgap.transfer.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import SETTINGS
 from modgap.transfer.train import TrainRequest
@@ -51,7 +51,7 @@ def test_all_methods_are_there():
     table = [row for row in ROWS if row[0] in method_names()]
     assert [row[0] for row in table] == method_names()
     for row in table:
-        assert ("stage 1" in row[1]) == method(row[0]).trains_embedder_first
+        assert ("stage 1" in row[1]) == get_method(row[0]).has_embedder_stage
 
 
 @pytest.mark.parametrize("part", ["model.safetensors", "stage1.safetensors", "metrics.jsonl", "run.json"])

@@ -10,7 +10,7 @@ from modgap.models import Output, target_model
 from modgap.targets import CustomData
 from modgap.transfer.gradients import OuterLoss
 from modgap.transfer.losses import loss
-from modgap.transfer.methods import method
+from modgap.transfer.methods import get_method
 from modgap.transfer.objectives import objective
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
 from modgap.transfer.train import TrainRequest, train
@@ -84,7 +84,7 @@ class Problem:
             lambda model: model.encode(entering).mean(1), self.labels, objective("alignment-uniformity")
         )
         self.parameters = dict(self.model.named_parameters())
-        self.embedder = method("emb").stages[1].trains(self.model)
+        self.embedder = get_method("emb").stages[1].select_parameters(self.model)
         self.inner = [name for name in self.parameters if name not in self.embedder]
 
     def at(self, **changed):

@@ -13,7 +13,7 @@ from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.transfer.adapted_encoder import linear_probe_error, load_adapted_encoder, surrogate_features
-from modgap.transfer.methods import method
+from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train import TrainRequest, train
@@ -89,7 +89,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
 
 def _discrepancy(job: Job, run: Run | None) -> dict | None:
     """Of the search on the target's test samples, with the stage-1 embedder; without a run the source's own."""
-    if run is not None and not method(job.method).trains_embedder_first:
+    if run is not None and not get_method(job.method).has_embedder_stage:
         return None
     head, size = HEADS.get(job.source, "own"), SIZES.get(job.source)
     request = LogitsRequest(SampleRequest(split="test", limit=1000, input_size=size), head=head)

@@ -19,7 +19,7 @@ from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.loop import STAGE1_FILE
-from modgap.transfer.methods import method
+from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_source, open_run
 from modgap.transfer.training_data import InputTransform, TargetData, read_target_data
 
@@ -85,7 +85,7 @@ class RunEmbedder:
         Raises:
             InputError: When the weights do not fit.
         """
-        how, recipe = method(self.run.record["method"]), self.run.record["recipe"]
+        how, recipe = get_method(self.run.record["method"]), self.run.record["recipe"]
         length = recipe["target_sequence_length"] if source.input.kind == "text" else None
         if length is not None:
             length = min(length, getattr(source.input, "max_tokens", length))
@@ -137,8 +137,8 @@ def run_embedder(
         size = run.record["input_size"]
         repeat = "no --input-size; leave it out" if size is None else f"--input-size {size}; repeat it"
         raise UsageError(f"the run in {folder} has {repeat}")
-    how = method(run.record["method"])
-    if not how.trains_embedder_first:
+    how = get_method(run.record["method"])
+    if not how.has_embedder_stage:
         raise UsageError(
             f"method {how.name} trains no embedder before the encoder, so there is none to measure with; "
             "runs of emb, orca and mona have one"

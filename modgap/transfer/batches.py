@@ -1,4 +1,4 @@
-"""Which samples make up each update, and their inputs, made ahead in a thread; all of it by seed and position."""
+"""Batches of training samples, loaded in advance by a thread; the random numbers depend on seed and position alone."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,32 +11,33 @@ from modgap.errors import UsageError
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["BatchFeed", "chunks", "generator", "shuffle_rows"]
+__all__ = ["PREFETCHED", "BatchFeed", "chunks", "generator", "shuffle_rows"]
 
-AHEAD = 2
-CROP_SHARE = 8
+PREFETCHED = 2
+"""Number of batches that are loaded in advance."""
+SHIFT_DIVISOR = 8
 """Images are shifted by at most an eighth of their size: 4 of 32 pixels."""
 
 
 def generator(seed: int, *position: int) -> np.random.Generator:
-    """Random numbers that depend on the seed and up to four whole numbers alone.
+    """Return a random generator that depends only on the seed and on a position of up to four integers.
 
     Example:
         >>> int(generator(0, 1, 2).integers(1000)) == int(generator(0, 1, 2).integers(1000))
         True
     """
     counter = [*position, *(0 for _ in range(4 - len(position)))]
-    # The lowest word counts what is drawn; positions go above it.
+    # The lowest word of the counter counts the numbers drawn, so the position goes above it.
     return np.random.Generator(np.random.Philox(key=[seed, counter[0]], counter=[0, *counter[1:4]]))
 
 
 def shuffle_rows(rows: np.ndarray, seed: int, stage: int, epoch: int) -> np.ndarray:
-    """The rows in the order of an epoch."""
+    """Return the rows (n,) in the random order of an epoch."""
     return rows[generator(seed, 0, stage, epoch).permutation(len(rows))]
 
 
 def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """All rows, `size` at a time; the last are fewer where they do not come out even.
+    """Split rows into consecutive chunks of `size`; the last chunk may be smaller.
 
     Example:
         >>> [len(chunk) for chunk in chunks(np.arange(10), 4)]
@@ -47,14 +48,14 @@ def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class BatchFeed:
-    """Makes batches of a target's samples.
+    """Loader of batches of a target's samples.
 
     Attributes:
         data: The target.
-        seed: Of everything random.
-        device: Where batches go.
+        seed: Seed of the choice of pieces and of the augmentation.
+        device: Device that the batches are copied to.
         dtype: Precision of the inputs.
-        augmentation: `none`, or `crop-flip` for shifts and mirrors of images.
+        augmentation: `none`, or `crop-flip` for random shifts and mirror images.
     """
 
     data: TargetData
@@ -64,46 +65,65 @@ class BatchFeed:
     augmentation: str = "none"
 
     def __post_init__(self) -> None:
-        """Refuse an augmentation that has no meaning here."""
+        """Raise an error if the augmentation does not apply to the target's samples.
+
+        Raises:
+            UsageError: When images would be augmented, but the samples are series.
+        """
         if self.augmentation == "crop-flip" and len(self.data.transform.shape) != 3:
-            raise UsageError("stage2.augmentation=crop-flip is for images; this target's samples are series")
+            raise UsageError(
+                "stage2.augmentation=crop-flip is for images, but the samples of this target are series. "
+                "Pass --set stage2.augmentation=none."
+            )
 
-    def parts(self, rows: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[MicroBatch, ...]:
-        """Batches of these rows, one piece a sample, in an epoch's own choice of pieces and shifts."""
-        return tuple(self._part(each, stage, epoch) for each in rows)
+    def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[MicroBatch, ...]:
+        """Load one batch for each array of rows, with one piece of each sample.
 
-    def _part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
-        pieces = [self._piece(int(row), stage, epoch) for row in rows]
+        Args:
+            parts: Rows of each batch.
+            stage: Number of the stage.
+            epoch: Number of the epoch. Pieces and shifts are drawn anew in every epoch.
+        """
+        return tuple(self._load_part(rows, stage, epoch) for rows in parts)
+
+    def _load_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
+        pieces = [self._load_piece(int(row), stage, epoch) for row in rows]
         return self.data.micro_batch(self.data.to_batch(pieces, self.device, self.dtype), rows)
 
-    def _piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
+    def _load_piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
         pieces = self.data.transform.pieces(self.data.table.samples[row])
         if len(pieces) == 1 and self.augmentation == "none":
             return pieces[0]
-        draws = generator(self.seed, 1 + stage, epoch, row)
-        piece = pieces[int(draws.integers(len(pieces)))]
-        return piece if self.augmentation == "none" else self._moved(piece, draws)
+        random = generator(self.seed, 1 + stage, epoch, row)
+        piece = pieces[int(random.integers(len(pieces)))]
+        return piece if self.augmentation == "none" else self._augment(piece, random)
 
-    def _moved(self, image: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-        """An image shifted at random, 0 before standardizing where it left room, and mirrored half the time."""
-        inputs = self.data.transform
-        room = [side // CROP_SHARE for side in image.shape[1:]]
-        empty = (-inputs.mean / inputs.sd)[:, None, None]
-        wide = np.pad(image - empty, [(0, 0), *((each, each) for each in room)]) + empty
-        top, left = (int(draws.integers(2 * each + 1)) for each in room)
-        moved = wide[:, top : top + image.shape[1], left : left + image.shape[2]]
-        return moved[:, :, ::-1].copy() if draws.integers(2) else moved
+    def _augment(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Shift an image at random, and mirror it half of the time; the gap is 0 before standardization."""
+        transform = self.data.transform
+        margins = [side // SHIFT_DIVISOR for side in image.shape[1:]]
+        background = (-transform.mean / transform.sd)[:, None, None]
+        padding = [(0, 0), *((margin, margin) for margin in margins)]
+        padded = np.pad(image - background, padding) + background
+        top, left = (int(random.integers(2 * margin + 1)) for margin in margins)
+        shifted: np.ndarray = padded[:, top : top + image.shape[1], left : left + image.shape[2]]
+        return shifted[:, :, ::-1].copy() if random.integers(2) else shifted
 
-    def ahead(
+    def prefetch(
         self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int
     ) -> Iterator[tuple[MicroBatch, ...]]:
-        """The batches of several updates, made while the model works on the ones before."""
+        """Yield the batches of each update; a thread loads the next ones while the model works.
+
+        Args:
+            updates: For each update, the rows of each of its batches.
+            stage: Number of the stage.
+            epoch: Number of the epoch.
+        """
         with ThreadPoolExecutor(1) as pool:
-            waiting: list[Future] = []
-            for number in range(len(updates) + AHEAD):
-                if number < len(updates):
-                    waiting.append(pool.submit(self.parts, updates[number], stage, epoch))
-                if number >= AHEAD or number >= len(updates):
-                    if not waiting:
-                        return
-                    yield waiting.pop(0).result()
+            pending: list[Future[tuple[MicroBatch, ...]]] = []
+            for parts in updates:
+                pending.append(pool.submit(self.load, parts, stage, epoch))
+                if len(pending) > PREFETCHED:
+                    yield pending.pop(0).result()
+            for batch in pending:
+                yield batch.result()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from modgap.models import TargetModel
-from modgap.transfer.batches import AHEAD, chunks
+from modgap.transfer.batches import PREFETCHED, chunks
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
 from modgap.transfer.training_data import TargetData
@@ -45,7 +45,7 @@ class Evaluator:
         found, training = task_metric(self.data.target.manifest, self.data.scale), model.training
         model.eval()
         try:
-            for own, pieces, counts in self._batches(self.processes.block(rows)):
+            for own, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
                 y, mask = self.data.ground_truth(own)
                 found.update(self._outputs(model, pieces, counts), y, mask)
         finally:
@@ -65,7 +65,7 @@ class Evaluator:
         with ThreadPoolExecutor(1) as pool:
             for own in chunks(rows, self.batch_size):
                 waiting.append(pool.submit(made, own))
-                if len(waiting) > AHEAD:
+                if len(waiting) > PREFETCHED:
                     yield waiting.pop(0).result()
             for left in waiting:
                 yield left.result()
@@ -94,11 +94,11 @@ class Evaluator:
 
 def _joined_state(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:
     """States of all processes as one, samples in the order of the ranks."""
-    samples = processes.join(state["samples"].reshape(1))
+    samples = processes.concatenate(state["samples"].reshape(1))
     joined = {}
     for name, values in state.items():
         if name == "rows":
             values = values + int(samples[: processes.rank].sum())
         # What is one number is the same for all.
-        joined[name] = values if values.ndim == 0 else processes.join(values)
+        joined[name] = values if values.ndim == 0 else processes.concatenate(values)
     return joined | {"samples": np.array(int(samples.sum()))}

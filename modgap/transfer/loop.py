@@ -28,7 +28,7 @@ from modgap.transfer.checkpoint import (
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.gradients import LossGradient
 from modgap.transfer.method import Stage
-from modgap.transfer.optimization import learning_rate_factor, optimizer
+from modgap.transfer.optimization import build_optimizer, learning_rate_factor
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import epoch_file
@@ -76,11 +76,11 @@ class TrainingLoop:
 
     def settings(self, stage: Stage) -> OptimizerSettings:
         """The recipe's part for a stage."""
-        return getattr(self.recipe, stage.settings)
+        return getattr(self.recipe, stage.recipe_section)
 
     def epochs(self, stage: Stage) -> int:
         """How many a stage has."""
-        return getattr(self.settings(stage), stage.epochs)
+        return getattr(self.settings(stage), stage.epochs_setting)
 
     @property
     def leads(self) -> bool:
@@ -115,13 +115,13 @@ def run_training_loop(loop: TrainingLoop) -> Position:
 
 
 def _end_of_stage(loop: TrainingLoop, stage: Stage) -> None:
-    if stage.settings == "stage1" and stage.epochs == "epochs" and loop.leads:
+    if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs" and loop.leads:
         write_tensors(loop.folder / STAGE1_FILE, loop.model.embedder.state_dict())
 
 
 def _choose(loop: TrainingLoop, best: BestEpoch | None) -> None:
     """Load the weights of the best epoch, where the recipe asks for it."""
-    loop.processes.wait()
+    loop.processes.barrier()
     if best is not None and loop.recipe.stage2.choose == "best":
         loop.model.load_state_dict(load_tensors(_best_file(loop.folder, best.epoch)))
 
@@ -140,9 +140,9 @@ class _StageRun:
         self.feed = replace(loop.feed, augmentation=getattr(self.settings, "augmentation", "none"))
         self.training_step = loop.training_step(number, self.stage)
         named = dict(loop.model.named_parameters())
-        self.trained = self.stage.trains(loop.model)
+        self.trained = self.stage.select_parameters(loop.model)
         self.parameters = {name: named[name] for name in self.trained}
-        self.optimizer = optimizer(self.parameters.values(), self.settings)
+        self.optimizer = build_optimizer(self.parameters.values(), self.settings)
         if moments:
             restore_optimizer(self.optimizer, moments)
         self.size = self.settings.batch_size
@@ -174,12 +174,12 @@ class _StageRun:
     def _updates(self, plan: Sequence[np.ndarray], position: Position) -> Iterator[tuple[np.ndarray, Any]]:
         left = list(plan[position.update :])
         shares = [self.training_step.split(rows, self.size) for rows in left]
-        yield from zip(left, self.feed.ahead(shares, self.number, position.epoch), strict=True)
+        yield from zip(left, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
         """Stage 2 with dropout and batch statistics, but for an encoder that is not trained; stage 1 without."""
         model = self.loop.model
-        model.train(self.stage.settings == "stage2")
+        model.train(self.stage.recipe_section == "stage2")
         if not any(name.startswith("encoder.") for name in self.trained):
             model.encoder.eval()
 
@@ -197,7 +197,7 @@ class _StageRun:
                 log.warning("out of memory; going on with %d samples at a time", self.size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                parts = self.feed.parts(self.training_step.split(rows, self.size), self.number, position.epoch)
+                parts = self.feed.load(self.training_step.split(rows, self.size), self.number, position.epoch)
 
     def _update(self, parts: Any, rows: np.ndarray, position: Position) -> LossGradient:
         # Dropout depends on where in the run it happens, not on what was drawn before.
@@ -227,7 +227,7 @@ class _StageRun:
         there = f"the last good checkpoint is {place / last[-1]}" if last else "no checkpoint was written yet"
         raise InputError(
             f"the {what} is no finite number in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{position.update + 1}; {there}; try a smaller --set {self.stage.settings}.learning_rate "
+            f"{position.update + 1}; {there}; try a smaller --set {self.stage.recipe_section}.learning_rate "
             f"(now {self.settings.learning_rate:g})"
         )
 
@@ -244,7 +244,7 @@ class _StageRun:
         record["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
         best = position.best
         self.loop.processes.average_batch_statistics(self.loop.model)
-        if self.stage.settings == "stage2":
+        if self.stage.recipe_section == "stage2":
             error = self.loop.evaluator.error(self.loop.model, self.loop.evaluator.data.validation)
             record["validation_error"] = error
             best = self._best(epoch, error, best)

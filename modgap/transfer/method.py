@@ -1,4 +1,4 @@
-"""What a method is: its stages, and in each what is trained and by which objective."""
+"""Definition of a transfer method: its stages, the parameters that each trains, and the objective of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,17 +9,19 @@ from modgap.targets import Manifest
 
 __all__ = [
     "Method",
+    "ParameterSelector",
     "Stage",
-    "embedder",
-    "embedder_and_predictor",
-    "everything",
+    "all_parameters",
+    "embedder_and_predictor_parameters",
+    "embedder_parameters",
+    "fpt_parameters",
     "full_stage",
-    "normalization",
-    "predictor",
+    "predictor_parameters",
     "two_stages",
 ]
 
-Trains = Callable[[TargetModel], list[str]]
+ParameterSelector = Callable[[TargetModel], list[str]]
+"""A function that returns the names of some of a model's parameters."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +29,33 @@ class Stage:
     """One stage of training.
 
     Attributes:
-        name: In logs and folders.
-        settings: Which part of the recipe it goes by.
-        trains: The model to names of the parameters that it trains.
-        objective: `task` is L_t (1), `mona` equation (5), `otdd` the alignment of orca.
-        epochs: Name of the setting that says for how long.
+        name: Name of the stage in logs and progress messages.
+        recipe_section: Section of the recipe whose settings the stage uses.
+        select_parameters: Function that returns the names of the parameters that the stage trains.
+        objective: `task` is L_t (1), `mona` is the combined loss of equation (5), `otdd` is ORCA's alignment.
+        epochs_setting: Name of the setting in that section that gives the number of epochs.
     """
 
     name: str
-    settings: Literal["stage1", "stage2"]
-    trains: Trains
+    recipe_section: Literal["stage1", "stage2"]
+    select_parameters: ParameterSelector
     objective: Literal["task", "mona", "otdd"] = "task"
-    epochs: str = "epochs"
+    epochs_setting: str = "epochs"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of transferring.
+    """A method that transfers a source model to a target.
 
     Attributes:
-        name: As in `modgap train --method`.
-        title: What it does, in a line.
-        reference: Where it is described.
-        stages: In order.
-        embedder_start: Start of the embedder: random, or the source embedder's weights.
-        pretrained_encoder: Whether the encoder starts from the source's weights.
-        defaults: The target's manifest to stage-1 settings of its own.
+        name: Name as in `modgap train --method`.
+        title: Description of the method in one line.
+        reference: Publication that describes the method.
+        stages: Stages in the order in which they run.
+        embedder_start: Start of the embedder: random, or the weights of the source's own embedder.
+        pretrained_encoder: True if the encoder starts from the source's weights, False if it starts at random.
+        stage1_defaults: Function from the target's manifest to the stage-1 settings in which the method differs
+            from the recipe; by default there are none.
     """
 
     name: str
@@ -61,39 +64,44 @@ class Method:
     stages: tuple[Stage, ...]
     embedder_start: Literal["random", "source"] = "random"
     pretrained_encoder: bool = True
-    defaults: Callable[[Manifest], Mapping[str, Any]] = lambda manifest: {}
+    stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda manifest: {}
 
     @property
-    def trains_embedder_first(self) -> bool:
-        """Whether it has a stage-1 embedder, which the discrepancy can be measured with."""
-        return any(stage.settings == "stage1" for stage in self.stages)
+    def has_embedder_stage(self) -> bool:
+        """True if stage 1 trains an embedder, with which the discrepancy can be measured."""
+        return any(stage.recipe_section == "stage1" for stage in self.stages)
 
 
-def _under(*parts: str) -> Trains:
-    def names(model: TargetModel) -> list[str]:
-        return [name for name, _ in model.named_parameters() if name.split(".")[0] in parts]
+def _parameters_of(*modules: str) -> ParameterSelector:
+    def select_names(model: TargetModel) -> list[str]:
+        return [name for name, _ in model.named_parameters() if name.split(".")[0] in modules]
 
-    return names
-
-
-embedder = _under("embedder")
-predictor = _under("predictor")
-everything = _under("embedder", "encoder", "predictor")
-embedder_and_predictor = _under("embedder", "predictor")
+    return select_names
 
 
-def normalization(model: TargetModel) -> list[str]:
-    """Embedder, predictor, and the scales and shifts of the encoder's normalization layers."""
-    chosen = {f"encoder.{name}" for name in normalization_parameters(model.encoder)}
-    return [name for name, _ in model.named_parameters() if name in chosen or not name.startswith("encoder.")]
+embedder_parameters = _parameters_of("embedder")
+predictor_parameters = _parameters_of("predictor")
+all_parameters = _parameters_of("embedder", "encoder", "predictor")
+embedder_and_predictor_parameters = _parameters_of("embedder", "predictor")
 
 
-def full_stage(trains: Trains = everything) -> Stage:
-    """Stage 2: the task loss on all that is trained."""
-    return Stage("stage2", "stage2", trains)
+def fpt_parameters(model: TargetModel) -> list[str]:
+    """Return the names of embedder, predictor, and the scales and shifts of the encoder's normalization layers."""
+    normalization = {f"encoder.{name}" for name in normalization_parameters(model.encoder)}
+    names = [name for name, _ in model.named_parameters()]
+    return [name for name in names if name in normalization or not name.startswith("encoder.")]
+
+
+def full_stage(select_parameters: ParameterSelector = all_parameters) -> Stage:
+    """Return stage 2, which trains the selected parameters on the task loss."""
+    return Stage("stage2", "stage2", select_parameters)
 
 
 def two_stages(objective: Literal["task", "mona", "otdd"]) -> tuple[Stage, ...]:
-    """The embedder by an objective, after the predictor alone where the recipe asks for it; then everything."""
-    warm_up = Stage("predictor", "stage1", predictor, epochs="predictor_epochs")
-    return warm_up, Stage("stage1", "stage1", embedder, objective), full_stage()
+    """Return a first stage that trains the embedder by an objective, and a second one that trains everything.
+
+    Before them the predictor is trained alone, where the recipe sets `stage1.predictor_epochs`.
+    """
+    warm_up = Stage("predictor", "stage1", predictor_parameters, epochs_setting="predictor_epochs")
+    embedder_stage = Stage("stage1", "stage1", embedder_parameters, objective)
+    return warm_up, embedder_stage, full_stage()

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule by a recipe."""
+"""The optimizer and the learning-rate schedule of a recipe."""
 
 from collections.abc import Iterable
 
@@ -7,29 +7,32 @@ from torch import Tensor
 
 from modgap.transfer.recipe import OptimizerSettings
 
-__all__ = ["learning_rate_factor", "optimizer"]
+__all__ = ["build_optimizer", "learning_rate_factor"]
 
 
-def optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The recipe's optimizer over these parameters, at its full learning rate."""
-    chosen, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
+def build_optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over some parameters, at its full learning rate."""
+    tensors = list(parameters)
+    rate = settings.learning_rate
+    decay = settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(chosen, rate, momentum=settings.momentum, weight_decay=decay)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(chosen, rate, weight_decay=decay)
+        return torch.optim.SGD(tensors, rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(tensors, rate, weight_decay=decay)
+    return torch.optim.Adam(tensors, rate, weight_decay=decay)
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
-    """Share of the learning rate at a time in epochs: linear rise, then linear fall to 0 where one is set.
+    """Return the factor of the learning rate, in [0, 1]: a linear warm-up, then a linear decay if one is set.
 
     Args:
-        settings: With warmup_epochs and decay_epochs.
-        epoch: Epochs done, the update in hand included.
+        settings: Settings with warmup_epochs and decay_epochs.
+        epoch: Number of completed epochs, as a fraction; it includes the current update.
 
     Example:
         >>> from modgap.transfer.recipe import FullStage
         >>> settings = FullStage(warmup_epochs=2, decay_epochs=10)
-        >>> [learning_rate_share(settings, epoch) for epoch in (1, 2, 6, 10, 11)]
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 6, 10, 11)]
         [0.5, 1.0, 0.5, 0.0, 0.0]
     """
     if epoch < settings.warmup_epochs:
@@ -37,4 +40,6 @@ def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
     if settings.decay_epochs is None:
         return 1.0
     length = settings.decay_epochs - settings.warmup_epochs
-    return min(1.0, max(0.0, (settings.decay_epochs - epoch) / length)) if length > 0 else 1.0
+    if length <= 0:
+        return 1.0
+    return min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))

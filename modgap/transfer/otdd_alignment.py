@@ -82,4 +82,4 @@ class OtddStep:
 
     def _own(self, rows: np.ndarray) -> list[int]:
         """Classes of this process."""
-        return [int(k) for k in self.processes.share(np.unique(self._classes(rows)))]
+        return [int(k) for k in self.processes.interleaved_share(np.unique(self._classes(rows)))]

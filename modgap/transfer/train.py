@@ -26,8 +26,8 @@ from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.loop import Progress, TrainingLoop, run_training_loop
 from modgap.transfer.method import Method
-from modgap.transfer.methods import method
-from modgap.transfer.processes import Processes, processes
+from modgap.transfer.methods import get_method
+from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
@@ -99,10 +99,10 @@ def train(
         UsageError: When the request cannot be.
         InputError: When data or weights are missing or do not fit, or the loss is no longer a number.
     """
-    began, how, among = time.perf_counter(), method(request.method), processes(request.samples.device)
+    began, how, among = time.perf_counter(), get_method(request.method), current_processes(request.samples.device)
     _check(folder, among, resume, tensorboard)
     target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
-    recipe = resolve_recipe(target.manifest, how.defaults(target.manifest), request.overrides)
+    recipe = resolve_recipe(target.manifest, how.stage1_defaults(target.manifest), request.overrides)
     _say_unused(how, request.overrides)
     handle = open_source(request.source, weights=request.weights)
     source = handle.load(request.samples.input_size, head=False)
@@ -119,7 +119,7 @@ def train(
         return run
     loop = _loop(request, how, recipe, data, source, among, run.folder, progress, tensorboard)
     # The folder is the run's only once nothing is missing any more, and all processes have looked at it.
-    among.wait()
+    among.barrier()
     if among.rank == 0:
         write_record(run.folder, run.record)
     result = _result(loop, data, request, run_training_loop(loop))
@@ -141,7 +141,7 @@ def _check(folder: Path, among: Processes, resume: bool, tensorboard: bool) -> N
 
 def _say_unused(how: Method, overrides: Sequence[str]) -> None:
     """One set of settings may serve for several methods, so those of others are said, not refused."""
-    stages, objectives = {stage.settings for stage in how.stages}, {stage.objective for stage in how.stages}
+    stages, objectives = {stage.recipe_section for stage in how.stages}, {stage.objective for stage in how.stages}
     if unused := find_unused_settings(overrides, stages, objectives):
         log.warning("method %s does not look at %s", how.name, ", ".join(unused))
 
@@ -203,7 +203,9 @@ def _loop(
     model = model.to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
         _checkpoint_gradients(model.encoder)
-    stages = tuple(stage for stage in how.stages if getattr(getattr(recipe, stage.settings), stage.epochs))
+    stages = tuple(
+        stage for stage in how.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting)
+    )
     around = TrainingContext(
         source, request.source, model, data, recipe, request.samples.seed, among, device, dtype, autocast
     )  # fmt: skip

@@ -125,10 +125,10 @@ class TrainingContext:
         return parts
 
     def _task(self, number: int, stage: Stage) -> TaskStep:
-        settings = getattr(self.recipe, stage.settings)
+        settings = getattr(self.recipe, stage.recipe_section)
         return TaskStep(
             model=self.model,
-            trained=tuple(stage.trains(self.model)),
+            trained=tuple(stage.select_parameters(self.model)),
             loss=task_loss(self.data.target.manifest, self._scale()),
             rows=self.data.train,
             size=settings.batch_size * settings.gradient_accumulation,
@@ -158,7 +158,7 @@ class TrainingContext:
 
     def _surrogate_batch(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
         rows = self.surrogate.draw_rows(step, self.recipe.stage1.surrogate_batch, self.seed)
-        batch = self._batch(self.processes.share(rows))
+        batch = self._batch(self.processes.interleaved_share(rows))
         labels = torch.from_numpy(self.surrogate.labels[rows]).to(self.device)
         return lambda model: encoder_features(self.parts, model.encoder, batch), labels
 
@@ -172,7 +172,7 @@ class TrainingContext:
         features = torch.cat([embedder_features(self.parts, self._batch(each)) for each in rows])
         return OtddStep(
             model=self.model,
-            trained=tuple(stage.trains(self.model)),
+            trained=tuple(stage.select_parameters(self.model)),
             source=prepare_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
             rows=self.data.train,
             labels=target_classes(self.data),

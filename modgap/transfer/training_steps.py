@@ -63,7 +63,7 @@ class TaskStep:
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """This process's share."""
-        return chunks(self.processes.share(rows), size)
+        return chunks(self.processes.interleaved_share(rows), size)
 
     def task(self, parts: Sequence[MicroBatch], rows: np.ndarray) -> TaskLoss:
         """L_t of an update."""

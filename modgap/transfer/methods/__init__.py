@@ -1,4 +1,4 @@
-"""Methods of transfer; one file each, found by its METHOD."""
+"""Methods of transfer: one module each, which defines the constant METHOD."""
 
 import importlib
 import pkgutil
@@ -6,30 +6,35 @@ import pkgutil
 from modgap.errors import unknown_name
 from modgap.transfer.method import Method
 
-__all__ = ["method", "method_names"]
+__all__ = ["get_method", "method_names"]
 
 ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "emb", "orca", "mona")
-"""As in the paper's tables; others follow by name."""
+"""Order of the paper's tables; other methods follow, sorted by name."""
 
 
 def _methods() -> dict[str, Method]:
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = {module.METHOD.name: module.METHOD for module in modules}
-    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else 99, item[0])))
+    methods = {module.METHOD.name: module.METHOD for module in modules}
+    return {name: methods[name] for name in sorted(methods, key=_table_position)}
+
+
+def _table_position(name: str) -> tuple[int, str]:
+    position = ORDER.index(name) if name in ORDER else len(ORDER)
+    return position, name
 
 
 def method_names() -> list[str]:
-    """Names of all methods."""
+    """Return the names of all methods, in the order of the paper's tables."""
     return list(_methods())
 
 
-def method(name: str) -> Method:
-    """The method of this name.
+def get_method(name: str) -> Method:
+    """Return the method with this name.
 
     Raises:
-        UsageError: When there is none, with the nearest names.
+        UsageError: When there is no such method; the message names the nearest ones.
     """
-    known = _methods()
-    if name not in known:
-        raise unknown_name("method", name, known)
-    return known[name]
+    methods = _methods()
+    if name not in methods:
+        raise unknown_name("method", name, methods)
+    return methods[name]

@@ -6,7 +6,7 @@ __all__ = ["METHOD"]
 
 METHOD = Method(
     name="emb",
-    title="the embedder alone on the task loss, then everything",
+    title="the embedder is trained alone on the task loss, then everything is trained",
     reference="MoNA (ICML 2024), Table 2",
     stages=two_stages("task"),
 )

@@ -6,7 +6,7 @@ __all__ = ["METHOD"]
 
 METHOD = Method(
     name="finetune++",
-    title="fine-tuning with the embedder started from the source embedder's weights",
+    title="everything is trained on the task loss; the embedder starts from the source embedder's weights",
     reference="MoNA (ICML 2024), Table 2",
     stages=(full_stage(),),
     embedder_start="source",

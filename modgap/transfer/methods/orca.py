@@ -10,20 +10,22 @@ from modgap.transfer.recipe import FullStage
 __all__ = ["METHOD"]
 
 EPOCHS = 60
-SLOW, FASTER = 1e-3, 10
-"""Learning rates up to SLOW are raised by FASTER in its first stage."""
+LOW_LEARNING_RATE = 1e-3
+LEARNING_RATE_FACTOR = 10
+"""Stage 1 multiplies learning rates of at most LOW_LEARNING_RATE by this factor."""
 
 
-def _defaults(manifest: Manifest) -> Mapping[str, Any]:
-    """Its code's settings of stage 1: the optimizer of stage 2, faster where that is slow."""
-    given = FullStage().model_dump() if manifest.training is None else manifest.training.model_dump(exclude_none=True)
-    settings: dict[str, Any] = {"epochs": given.get("stage1_epochs", EPOCHS)}
-    settings |= {name: given[name] for name in ("optimizer", "weight_decay", "momentum") if name in given}
-    if "learning_rate" in given:
-        rate = given["learning_rate"]
-        settings["learning_rate"] = rate * FASTER if rate <= SLOW else rate
-    if "stage1_samples_per_class" in given:
-        settings["samples_per_class"] = given["stage1_samples_per_class"]
+def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
+    """Return stage 1 of ORCA's code: the optimizer of stage 2, with a low learning rate raised."""
+    training = manifest.training
+    recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
+    settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS)}
+    settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum") if name in recipe}
+    if "learning_rate" in recipe:
+        rate = recipe["learning_rate"]
+        settings["learning_rate"] = rate * LEARNING_RATE_FACTOR if rate <= LOW_LEARNING_RATE else rate
+    if "stage1_samples_per_class" in recipe:
+        settings["samples_per_class"] = recipe["stage1_samples_per_class"]
     return settings
 
 
@@ -32,5 +34,5 @@ METHOD = Method(
     title="the embedder is aligned to the surrogate class by class (OTDD), then everything is trained",
     reference="Shen et al. (2023), Cross-modal fine-tuning: align then refine",
     stages=two_stages("otdd"),
-    defaults=_defaults,
+    stage1_defaults=_stage1_defaults,
 )

@@ -1,4 +1,4 @@
-"""Training from scratch: what the architecture alone is worth."""
+"""Training from scratch, the baseline without any pretraining."""
 
 from modgap.transfer.method import Method, full_stage
 
