@@ -1,6 +1,7 @@
 """`modgap cache`."""
 
 import time
+from pathlib import Path
 
 import click
 
@@ -11,56 +12,67 @@ DAY = 86_400
 
 @click.group()
 def cache() -> None:
-    """The cache of logits: list, verify, prune."""
+    """List, verify or prune the cache of logits, features and scores."""
 
 
 @cache.command("ls")
 def list_entries() -> None:
-    """What is in the cache, with sizes."""
+    """List all cache entries with their sizes and ages."""
     from modgap.cli.output import print_table
-    from modgap.storage.cache import cache_folder, entries
+    from modgap.formatting import format_bytes
+    from modgap.storage.cache import entry_paths
+    from modgap.storage.paths import cache_folder
 
-    found = list(entries())
-    rows = [[path.stem[:16], path.parents[1].name, _size(path), _age(path)] for path in found]
+    paths = list(entry_paths())
+    sizes = [path.stat().st_size for path in paths]
+    rows = [
+        [path.stem[:16], path.parents[1].name, format_bytes(size), _age(path)]
+        for path, size in zip(paths, sizes, strict=True)
+    ]
     if rows:
         print_table(["key", "kind", "size", "age"], rows)
-    total = sum(path.stat().st_size for path in found)
-    click.echo(f"{len(found)} entries, {total / 1e6:.1f} MB in {cache_folder()}")
+    click.echo(f"{_count(len(paths))}, {format_bytes(sum(sizes))} in {cache_folder()}")
 
 
 @cache.command()
 @click.pass_context
 def verify(ctx: click.Context) -> None:
-    """Check every entry against its checksum; exits with 1 when one is damaged."""
-    from modgap.storage.cache import CorruptEntry, entries, read_entry
+    """Compare every cache entry with its checksum. The exit code is 1 when one is damaged."""
+    from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
-    for path in entries():
+    for path in entry_paths():
         try:
             read_entry(path)
-        except CorruptEntry as error:
+        except CorruptEntryError as error:
             damaged += 1
             click.echo(f"damaged: {path}: {error}")
-    click.echo(f"{damaged} damaged entries; the next run that needs one computes it again")
-    ctx.exit(1 if damaged else 0)
+    if damaged:
+        click.echo(f"{_count(damaged)} damaged. The next run that needs one computes it again.")
+        ctx.exit(1)
+    click.echo("0 entries damaged.")
 
 
 @cache.command()
-@click.option("--older-than", "days", type=click.FloatRange(min=0), default=0.0, help="Only entries older, in days.")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(min=0), default=0.0, help="Delete only entries older than DAYS days.",
+    metavar="DAYS",
+)  # fmt: skip
 def prune(days: float) -> None:
-    """Delete entries, and files that killed runs left unfinished more than a day ago."""
-    from modgap.storage.cache import entries, prune, unfinished
+    """Delete cache entries, and unfinished files of killed runs that are older than a day."""
+    from modgap.formatting import format_bytes
+    from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
 
     now = time.time()
-    old = [path for path in entries() if path.stat().st_mtime <= now - days * DAY]
+    old = [path for path in entry_paths() if path.stat().st_mtime <= now - days * DAY]
     # A younger unfinished file may be one that a run is writing now.
-    old += [path for path in unfinished() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
-    click.echo(f"deleted {len(old)} files, {prune(old) / 1e6:.1f} MB")
+    old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
+    click.echo(f"deleted {len(old)} files, {format_bytes(delete_files(old))}")
 
 
-def _size(path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
+def _count(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
 
 
-def _age(path) -> str:
+def _age(path: Path) -> str:
     return f"{(time.time() - path.stat().st_mtime) / DAY:.1f} days"

@@ -18,7 +18,7 @@ def env() -> None:
     from importlib import metadata
 
     from modgap import __version__
-    from modgap.storage.cache import cache_folder
+    from modgap.storage.paths import cache_folder
 
     click.echo(f"modgap {__version__}")
     click.echo(f"python {platform.python_version()} on {platform.platform()}")

@@ -6,8 +6,10 @@ import shutil
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+
+from modgap.progress import Progress
 
 __all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "print_wide_table", "progress_bars"]
 
@@ -106,7 +108,7 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
 
 @contextmanager
-def progress_bars(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+def progress_bars(quiet: bool) -> Iterator[Progress | None]:
     """One bar a stage on stderr, on a terminal only."""
     if quiet or not sys.stderr.isatty():
         yield None

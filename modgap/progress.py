@@ -5,4 +5,4 @@ from collections.abc import Callable
 __all__ = ["Progress"]
 
 Progress = Callable[[str, float], None]
-"""Called with the name of a stage and the share of its work, in [0, 1], done since the last call."""
+"""A function of the name of a stage, and of the fraction of its work, in [0, 1], done since the last call."""

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from modgap.storage.cache import CorruptEntry, EntryWriter, entries, entry_path, key_of, read_entry, unfinished
+from modgap.storage.cache import (
+    CorruptEntryError,
+    EntryWriter,
+    cache_key,
+    entry_path,
+    entry_paths,
+    read_entry,
+    unfinished_paths,
+)
 
 RECORD = {"names": ["a", "ü"], "number": 1.5}
 
@@ -20,7 +28,7 @@ def write(path, value=1.0, rows=5):
 
 
 def test_what_was_written_is_read_and_is_a_plain_safetensors_file():
-    path = entry_path("logits", key_of(RECORD))
+    path = entry_path("logits", cache_key(RECORD))
     assert read_entry(path) is None
     write(path)
     entry = read_entry(path)
@@ -28,11 +36,11 @@ def test_what_was_written_is_read_and_is_a_plain_safetensors_file():
     np.testing.assert_array_equal(entry.arrays["labels"], np.arange(5))
     np.testing.assert_array_equal(entry.arrays["logits"], np.ones((5, 3)))
     np.testing.assert_array_equal(load_file(path)["logits"], np.ones((5, 3)))
-    assert list(entries()) == [path]
+    assert list(entry_paths()) == [path]
 
 
 def test_the_key_depends_on_content_not_on_order():
-    assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1}) != key_of({"a": 1, "b": [3]})
+    assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 1, "b": [3]})
 
 
 @pytest.mark.parametrize("place", [0, 4, 40, -1])
@@ -42,7 +50,7 @@ def test_every_flipped_byte_is_noticed(place):
     content = bytearray(path.read_bytes())
     content[place] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(CorruptEntry):
+    with pytest.raises(CorruptEntryError):
         read_entry(path)
 
 
@@ -51,7 +59,7 @@ def test_every_truncation_is_noticed(size):
     path = entry_path("logits", "0" * 64)
     write(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CorruptEntry):
+    with pytest.raises(CorruptEntryError):
         read_entry(path)
 
 
@@ -60,9 +68,9 @@ def test_an_unfinished_entry_is_none_and_discarding_leaves_nothing():
     writer = EntryWriter(path, {}, "logits", (2, 3), RECORD)
     writer.append(np.zeros((1, 3), np.float32))
     assert read_entry(path) is None
-    assert len(list(unfinished())) == 1
+    assert len(list(unfinished_paths())) == 1
     writer.discard()
-    assert list(unfinished()) == []
+    assert list(unfinished_paths()) == []
 
 
 def test_many_writers_of_one_key_leave_one_valid_entry():
@@ -70,15 +78,15 @@ def test_many_writers_of_one_key_leave_one_valid_entry():
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(write, [(path, 7.0, 2000)] * 8)
     np.testing.assert_array_equal(read_entry(path).arrays["logits"], np.full((2000, 3), 7.0))
-    assert list(unfinished()) == []
+    assert list(unfinished_paths()) == []
 
 
 def test_too_little_space_is_an_error_before_anything_is_written(monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
-    with pytest.raises(OSError, match="MB needed") as caught:
+    with pytest.raises(OSError, match="100 bytes needed") as caught:
         write(entry_path("logits", "3" * 64))
     assert caught.value.errno == errno.ENOSPC
-    assert list(unfinished()) == []
+    assert list(unfinished_paths()) == []
 
 
 @pytest.fixture

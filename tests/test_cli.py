@@ -147,7 +147,7 @@ def test_sources_targets_and_env_name_what_there_is(modgap):
 
 def test_cache_commands(modgap, small_images, own_cache):
     modgap("discrepancy", *SMALL, "--target", small_images, *QUICK)
-    assert "1 entries" in modgap("cache", "ls").stdout
+    assert "1 entry, " in modgap("cache", "ls").stdout
     assert modgap("cache", "verify").returncode == 0
     (entry,) = own_cache.glob("logits/*/*.safetensors")
     entry.write_bytes(entry.read_bytes()[:-1])

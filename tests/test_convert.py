@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
-from modgap.storage.array_file import ArrayWriter, data_digest, read_layout
+from modgap.storage.array_file import ArrayWriter, read_array_file
 from modgap.targets import CustomData, Table, Target, open_target
 from modgap.targets.download.conversion import convert
 from modgap.targets.download.converted_copy import copy_path
@@ -233,8 +233,8 @@ def where(series):
     ("change", "reason"),
     [
         (change_original, "was made with other files and is not used"),
-        (truncate, "is not readable (it has"),
-        (spoil_header, "is not readable (a header of"),
+        (truncate, "is not readable (Error while deserializing header: incomplete metadata"),
+        (spoil_header, "is not readable (Error while deserializing header: header too large"),
     ],
 )
 def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, caplog, change, reason):
@@ -369,9 +369,9 @@ def test_memory_does_not_grow_with_the_data_and_a_kill_leaves_nothing_that_count
     assert int(kilobytes) < 40_000
     assert os.path.getsize(path) > 200_000_000
     assert list((data / "converted").glob(".*")) == []
-    file = read_layout(copy_path(*where(series)))
-    assert data_digest(file) == file.digest
-    assert file.mapped("samples")[199, 0, 0, 0] == 199
+    file = read_array_file(copy_path(*where(series)))
+    assert file.compute_digest() == file.digest
+    assert file.map_array("samples")[199, 0, 0, 0] == 199
 
 
 def test_reading_a_copy_does_not_read_all_of_it(series, data):
@@ -386,21 +386,21 @@ def test_reading_a_copy_does_not_read_all_of_it(series, data):
 
 def test_arrays_of_unknown_size_in_one_file(tmp_path):
     writer = ArrayWriter(tmp_path / "a.safetensors", {"who": "ü"})
-    writer.add("empty", np.empty((0, 3), np.float32))
-    writer.start("bytes", np.uint8)
+    writer.add_array("empty", np.empty((0, 3), np.float32))
+    writer.begin_array("bytes", np.uint8)
     for size in (1, 0, 5):
         writer.append(np.arange(size, dtype=np.uint8))
-    writer.end((6,))
-    writer.add("number", np.array(7.5))
-    writer.add("strided", np.arange(10, dtype=">i4")[::3])
+    writer.end_array((6,))
+    writer.add_array("number", np.array(7.5))
+    writer.add_array("strided", np.arange(10, dtype=">i4")[::3])
     writer.commit()
-    file = read_layout(tmp_path / "a.safetensors")
+    file = read_array_file(tmp_path / "a.safetensors")
     assert file.metadata == {"who": "ü"}
-    assert list(file.fields) == ["empty", "bytes", "number", "strided"]
+    assert list(file.arrays) == ["empty", "bytes", "number", "strided"]
     loaded = load_file(tmp_path / "a.safetensors")
-    for name in file.fields:
-        np.testing.assert_array_equal(file.mapped(name), loaded[name])
-        assert (file.start + file.fields[name]["data_offsets"][0]) % 64 == 0
+    for name in file.arrays:
+        np.testing.assert_array_equal(file.map_array(name), loaded[name])
+        assert (file.data_start + file.arrays[name].start) % 64 == 0
     assert loaded["empty"].shape == (0, 3)
     assert loaded["number"] == 7.5
     np.testing.assert_array_equal(loaded["strided"], [0, 3, 6, 9])
@@ -409,12 +409,15 @@ def test_arrays_of_unknown_size_in_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
-        (lambda writer: writer.add("a", np.array(["text"])), "expected numbers for a"),
-        (lambda writer: (writer.start("a", "f4"), writer.append(np.zeros(2))), "expected float32 for a, got float64"),
-        (lambda writer: (writer.start("a", "f4"), writer.end((3,))), "expected 12 bytes of a, got 0"),
-        (lambda writer: (writer.start("a", "f4"), writer.commit()), "expected closed arrays"),
+        (lambda writer: writer.add_array("a", np.array(["text"])), "array a has the type"),
         (
-            lambda writer: [writer.add(str(n), np.zeros(1)) for n in range(99)] + [writer.commit()],
+            lambda writer: (writer.begin_array("a", "f4"), writer.append(np.zeros(2))),
+            "expected float32 values for array a, got float64",
+        ),
+        (lambda writer: (writer.begin_array("a", "f4"), writer.end_array((3,))), "expected 12 bytes of array a, got 0"),
+        (lambda writer: (writer.begin_array("a", "f4"), writer.commit()), "array a has not been ended"),
+        (
+            lambda writer: [writer.add_array(str(n), np.zeros(1)) for n in range(99)] + [writer.commit()],
             "a header of at most",
         ),
     ],

@@ -17,7 +17,7 @@ HOUR = 3600
 @pytest.fixture
 def large(tmp_path, monkeypatch):
     """A file above the threshold, last changed an hour ago."""
-    monkeypatch.setattr(digests, "LARGE", 100)
+    monkeypatch.setattr(digests, "MIN_BYTES_FOR_NOTE", 100)
     path = tmp_path / "weights.bin"
     write(path, b"a" * 200)
     return path
@@ -38,23 +38,23 @@ def notes(cache):
 
 
 @pytest.fixture
-def hashed(monkeypatch):
+def hashed_files(monkeypatch):
     """Paths in the order in which they are really hashed."""
-    seen, real = [], digests._hashed
-    monkeypatch.setattr(digests, "_hashed", lambda path: (seen.append(path), real(path))[1])
+    seen, real = [], digests._hash_file
+    monkeypatch.setattr(digests, "_hash_file", lambda path: (seen.append(path), real(path))[1])
     return seen
 
 
-def test_a_large_file_is_hashed_once(large, hashed, own_cache):
+def test_a_large_file_is_hashed_once(large, hashed_files, own_cache):
     assert [file_digest(large) for _ in range(3)] == [sha256(large)] * 3
-    assert hashed == [large]
+    assert hashed_files == [large]
     assert len(notes(own_cache)) == 1
 
 
-def test_through_a_link_it_is_the_same_file(large, hashed, tmp_path):
+def test_through_a_link_it_is_the_same_file(large, hashed_files, tmp_path):
     (tmp_path / "link").symlink_to(large)
     assert file_digest(large) == file_digest(tmp_path / "link")
-    assert len(hashed) == 1
+    assert len(hashed_files) == 1
 
 
 @pytest.mark.parametrize("change", ["content", "length", "touched", "replaced", "restored-time"])
@@ -76,24 +76,24 @@ def test_any_change_is_noticed(large, change, tmp_path):
     assert (file_digest(large) == first) == (change == "touched")
 
 
-def test_a_file_that_may_still_change_is_not_remembered(large, hashed, own_cache):
+def test_a_file_that_may_still_change_is_not_remembered(large, hashed_files, own_cache):
     for age in (0, -HOUR):
         write(large, b"c" * 200, age=age)
         assert file_digest(large) == file_digest(large) == sha256(large)
-    assert len(hashed) == 4
+    assert len(hashed_files) == 4
     assert notes(own_cache) == []
 
 
-def test_small_files_leave_no_note(large, hashed, own_cache):
+def test_small_files_leave_no_note(large, hashed_files, own_cache):
     write(large, b"d" * 99)
     assert file_digest(large) == file_digest(large)
-    assert (len(hashed), notes(own_cache)) == (2, [])
+    assert (len(hashed_files), notes(own_cache)) == (2, [])
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"sha256": "0"}', "state only", "bad digest"]
 )
-def test_a_broken_note_is_passed_over_and_mended(large, hashed, own_cache, content):
+def test_a_broken_note_is_passed_over_and_mended(large, hashed_files, own_cache, content):
     file_digest(large)
     (note,) = notes(own_cache)
     record = json.loads(note.read_text())
@@ -104,7 +104,7 @@ def test_a_broken_note_is_passed_over_and_mended(large, hashed, own_cache, conte
     note.write_bytes(content if isinstance(content, bytes) else json.dumps(record).encode())
     assert file_digest(large) == sha256(large)
     assert json.loads(note.read_text())["sha256"] == sha256(large)
-    assert len(hashed) == 2
+    assert len(hashed_files) == 2
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(large, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_folder_of_many_files_is_read_once_and_again_when_one_changes(tmp_path
         write(path, bytes([number]) * 500_000)
     first = folder_digest(folder, paths)
     with monkeypatch.context() as within:
-        within.setattr(digests, "_hashed_folder", lambda *_: pytest.fail("it was read again"))
+        within.setattr(digests, "_hash_folder", lambda *_: pytest.fail("it was read again"))
         assert folder_digest(folder, paths) == first
     before = paths[7].stat().st_mtime
     paths[7].write_bytes(b"x" * 500_000)

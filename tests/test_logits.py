@@ -68,7 +68,7 @@ def test_anything_that_decides_the_logits_makes_another_entry(small_images, tmp_
 
 def test_a_damaged_entry_is_said_aloud_and_mended(small_images, caplog):
     first = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
-    (path,) = cache.entries()
+    (path,) = cache.entry_paths()
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
@@ -82,7 +82,7 @@ def test_a_damaged_entry_is_said_aloud_and_mended(small_images, caplog):
 @pytest.mark.parametrize("moment", ["open", "append", "commit"])
 def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small_images, caplog, monkeypatch, moment):
     wanted = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64).logits
-    cache.prune(cache.entries())
+    cache.delete_files(cache.entry_paths())
 
     def refuse(*args):
         raise OSError(28, "No space left on device")
@@ -90,13 +90,13 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
     name = {"open": "__init__", "append": "append", "commit": "commit"}[moment]
     monkeypatch.setattr(cache.EntryWriter, name, refuse)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
-    assert "going on without it" in caplog.text
+    assert "Continuing without it" in caplog.text
     np.testing.assert_array_equal(held.logits, wanted)
 
 
 def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, monkeypatch):
     whole = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
-    cache.prune(cache.entries())
+    cache.delete_files(cache.entry_paths())
     forward, sizes = batched_inference._Pass._forward, []
 
     def small_memory(self, images):
@@ -174,7 +174,7 @@ def test_own_logits_file(own_logits, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_logits(small_images):
     on_cpu = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64).logits
-    cache.prune(cache.entries())
+    cache.delete_files(cache.entry_paths())
     request = LogitsRequest(SampleRequest(input_size=64, device="cuda"))
     on_cuda = source_logits(open_source(SMALL), open_target(str(small_images)), request)
     assert on_cuda.provenance["device"] == "cuda"
@@ -284,7 +284,7 @@ def test_a_pass_that_breaks_off_leaves_no_unfinished_file(tmp_path):
     (folder / "39.png").write_bytes(b"broken")
     with pytest.raises(InputError, match="cannot read image"):
         source_logits(open_source(SMALL), open_target(str(tmp_path / "own")), AT_64)
-    assert list(cache.unfinished()) == []
+    assert list(cache.unfinished_paths()) == []
 
 
 def test_a_choice_of_samples_must_keep_all_classes(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, safetensors_metadata
+from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors
+from modgap.storage.safetensors_header import read_safetensors_metadata
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers import get_reader
 
@@ -41,7 +42,7 @@ def test_npz(tmp_path, compressed):
 def test_safetensors(tmp_path):
     save_file({name: np.ascontiguousarray(a) for name, a in ARRAYS.items()}, tmp_path / "a.safetensors", {"k": "v"})
     found, metadata = map_safetensors(tmp_path / "a.safetensors")
-    assert metadata == safetensors_metadata(tmp_path / "a.safetensors") == {"k": "v"}
+    assert metadata == read_safetensors_metadata(tmp_path / "a.safetensors") == {"k": "v"}
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(found[name], array.reshape(found[name].shape))
         assert found[name].dtype == array.dtype
@@ -53,7 +54,7 @@ def test_safetensors_of_types_that_numpy_has_not(tmp_path):
     from safetensors.torch import save_file as save_tensors
 
     save_tensors({"b": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"types that NumPy has in .*, got BF16"):
+    with pytest.raises(InputError, match=r"NumPy has no type for BF16"):
         map_safetensors(tmp_path / "b.safetensors")
 
 
@@ -71,14 +72,14 @@ def test_truncated_and_foreign_files(tmp_path, suffix):
         path.write_bytes(content)
         with pytest.raises(InputError, match="cannot read arrays from"):
             {"npz": map_npz, "npy": map_npy, "safetensors": map_safetensors}[suffix](path)
-    assert safetensors_metadata(path) == {}
+    assert read_safetensors_metadata(path) == {}
 
 
 def test_a_member_that_is_not_as_long_as_its_header_says(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(5, dtype=np.int64))
     content = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(content.replace(b"'shape': (5,)", b"'shape': (9,)"))
-    with pytest.raises(InputError, match="not as long as its header says"):
+    with pytest.raises(InputError, match="does not match its header"):
         map_npz(tmp_path / "a.npz")
 
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from modgap.storage.memory_map import forget_pages
+from modgap.storage.memory_map import release_pages
 
 
 def resident(path):
@@ -23,7 +23,7 @@ def test_pages_go_and_values_stay(tmp_path):
     mapped = np.memmap(tmp_path / "logits", np.float32, "r", shape=values.shape).view(np.ndarray)
     assert (mapped == values).all()
     assert resident(tmp_path / "logits") == 4096
-    forget_pages(mapped[10:])
+    release_pages(mapped[10:])
     assert resident(tmp_path / "logits") == 0
     assert (mapped == values).all()
 
@@ -35,5 +35,5 @@ def test_what_was_changed_in_memory_is_not_lost(tmp_path, mode):
     array[7] = 1
     view = array.view(np.ndarray)
     view.flags.writeable = False
-    forget_pages(view)
+    release_pages(view)
     assert view[7] == 1

@@ -387,11 +387,12 @@ def test_a_dask_worker_killed_on_the_way_changes_nothing(uninterrupted, own_cach
 
 def filled(path, number):
     code = (
-        "import sys, numpy as np; from pathlib import Path; from modgap.storage.row_store import keep, sound_entry\n"
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from modgap.storage.row_store import read_valid_entry, store_arrays\n"
         "p = Path(sys.argv[1])\n"
         "for _ in range(20):\n"
-        "    keep(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"
-        "    assert (sound_entry(p).arrays['values'] == np.arange(5000.0)).all()\n"
+        "    store_arrays(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"
+        "    assert (read_valid_entry(p).arrays['values'] == np.arange(5000.0)).all()\n"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
 

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.block_bounds import Block, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.label_space import LabelSpace, label_space
-from modgap.storage.memory_map import forget_pages
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
@@ -50,7 +50,7 @@ def _first_of_all(logits: np.ndarray) -> np.ndarray:
     first = np.empty(len(logits), np.int64)
     for cut in range(0, len(logits), ROWS_AT_A_TIME):
         first[cut : cut + ROWS_AT_A_TIME] = logits[cut : cut + ROWS_AT_A_TIME].argmax(1)
-        forget_pages(logits)
+        release_pages(logits)
     return first
 
 

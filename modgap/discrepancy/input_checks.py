@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace, label_space
-from modgap.storage.memory_map import forget_pages
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["validate_groups", "validate_labels", "validate_logits"]
 
@@ -52,7 +52,7 @@ def _raise_if_not_finite(array: np.ndarray) -> None:
     for start in range(0, len(array), ROWS_AT_A_TIME):
         block = array[start : start + ROWS_AT_A_TIME]
         n_invalid[start : start + ROWS_AT_A_TIME] = (~np.isfinite(block)).sum(axis=1)
-    forget_pages(array)
+    release_pages(array)
     rows = np.flatnonzero(n_invalid)
     if len(rows):
         named = ", ".join(str(int(row)) for row in rows[:ROWS_NAMED])

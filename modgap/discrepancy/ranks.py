@@ -12,7 +12,7 @@ from modgap.discrepancy.kernels.rank_order import leading_classes
 from modgap.discrepancy.problem import Problem, class_dtype
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
-from modgap.storage.memory_map import forget_pages
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["Ranking", "rank_columns", "rank_samples"]
 
@@ -79,7 +79,7 @@ def _first_classes(problem: Problem, threads: int) -> np.ndarray:
             leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
 
     share_work(range(0, len(leading), RANKED_ROWS), threads, find)
-    forget_pages(problem.logits)
+    release_pages(problem.logits)
     return leading
 
 

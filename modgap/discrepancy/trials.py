@@ -24,7 +24,7 @@ from modgap.discrepancy.kernels.trials_by_columns import (
 )
 from modgap.discrepancy.problem import Problem, class_dtype
 from modgap.discrepancy.threads import share_work
-from modgap.storage.memory_map import forget_pages
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["TrialCounts", "cheapest_kernel", "count_trials", "merge_counts", "random_map", "warm_up"]
 
@@ -267,7 +267,7 @@ def rank_leading(problem: Problem, kept: int, threads: int) -> np.ndarray:
             leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
 
     share_work(range(0, len(leading), RANKED_ROWS), threads, rank)
-    forget_pages(problem.logits)
+    release_pages(problem.logits)
     return leading
 
 

@@ -18,8 +18,8 @@ from modgap.forward.batched_inference import choose_device, output_batches
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import Parts, Source
-from modgap.storage.cache import entry_path, key_of
-from modgap.storage.row_store import RowSink, sound_entry
+from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.transfer.surrogate import Surrogate, SurrogateBatch
 
 __all__ = ["OUTPUT", "FeatureRequest", "block_names", "features", "layer_names"]
@@ -176,8 +176,8 @@ def features(
         "source": dict(fingerprint), **encoder.fingerprint(), "surrogate": surrogate.provenance, "layers": names,
         "input_size": request.samples.input_size, "dtype": request.samples.dtype, "modgap": __version__,
     }  # fmt: skip
-    path = entry_path("features", key_of(wanted))
-    entry = sound_entry(path)
+    path = entry_path("features", cache_key(wanted))
+    entry = read_valid_entry(path)
     if entry is None:
         rows, widths = _computed(source, parts, encoder, surrogate, names, request, progress)
         _kept(rows, widths, path, wanted)
@@ -207,7 +207,7 @@ def _computed(
 
 
 def _kept(rows: np.ndarray, widths: list[int], path: Any, wanted: Mapping[str, Any]) -> None:
-    with RowSink(path, {}, "features", rows.shape, {"widths": widths, "provenance": dict(wanted)}) as sink:
+    with RowWriter(path, {}, "features", rows.shape, {"widths": widths, "provenance": dict(wanted)}) as sink:
         sink.append(rows)
         sink.finish()
 

@@ -14,7 +14,7 @@ from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
-from modgap.storage.cache import key_of
+from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
 
@@ -261,7 +261,7 @@ def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embeddi
     return {
         "modgap": __version__,
         "source": cache_record["source"],
-        "target": {"manifest": key_of(target["manifest"]), "files": target["files"]},
+        "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
         "samples": {"split": cache_record["split"], "limit": cache_record["limit"]},
         "embedding": {
             "embedder": cache_record.get("embedder", "native"),

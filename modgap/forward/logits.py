@@ -12,8 +12,8 @@ from modgap.forward.inference_setup import LogitsRequest, TrainedEmbedder, set_u
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
-from modgap.storage.cache import entry_path, key_of
-from modgap.storage.row_store import RowSink, sound_entry
+from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "read_logits_file", "source_logits"]
@@ -80,7 +80,7 @@ def source_logits(
         "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }
-    path = entry_path("logits", key_of(wanted))
+    path = entry_path("logits", cache_key(wanted))
     found = _from_cache(path)
     if found is None:
         return _computed(handle, target, request, wanted, path, progress, began, embedder)
@@ -88,7 +88,7 @@ def source_logits(
 
 
 def _from_cache(path: Path) -> dict | None:
-    entry = sound_entry(path)
+    entry = read_valid_entry(path)
     if entry is None:
         return None
     arrays, record = entry.arrays, entry.metadata
@@ -116,7 +116,7 @@ def _computed(
     arrays = {"labels": ready.labels, "rows": ready.rows}
     if ready.groups is not None:
         arrays["groups"] = ready.groups
-    with RowSink(path, arrays, "logits", shape, record) as sink:
+    with RowWriter(path, arrays, "logits", shape, record) as sink:
         for batch in ready.batches(request):
             sink.append(batch)
             if progress:

@@ -23,8 +23,8 @@ from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import Evidence
 from modgap.ranking.source_patterns import with_size
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.storage.cache import entry_path, key_of
-from modgap.storage.row_store import RowSink, sound_entry
+from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
@@ -140,8 +140,8 @@ def extract(
         "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
         "custom_data_of": [own.name, own.split, own.fingerprint], "modgap": __version__,
     }  # fmt: skip
-    key = key_of(wanted)
-    entry = sound_entry(entry_path(KIND, key))
+    key = cache_key(wanted)
+    entry = read_valid_entry(entry_path(KIND, key))
     if entry is not None:
         record = entry.metadata
         return Extracted(key, True, record["facts"], len(entry.arrays["labels"]), record["provenance"])
@@ -252,7 +252,7 @@ def _kept(
     names: dict[str, list[str]],
 ) -> Extracted:
     record = {"facts": facts, "provenance": provenance, **names}
-    with RowSink(entry_path(KIND, key), arrays, "evidence", whole.shape, record) as sink:
+    with RowWriter(entry_path(KIND, key), arrays, "evidence", whole.shape, record) as sink:
         sink.append(whole)
         sink.finish()
     return Extracted(key, False, facts, len(whole), provenance)
@@ -279,7 +279,7 @@ def evidence_of(key: str) -> Evidence:
     Raises:
         InputError: When it is not there any more.
     """
-    entry = sound_entry(entry_path(KIND, key))
+    entry = read_valid_entry(entry_path(KIND, key))
     if entry is None:
         raise InputError(f"cache entry {key[:12]}... is gone; run the command again")
     arrays, facts = entry.arrays, entry.metadata["facts"]
@@ -298,5 +298,5 @@ def evidence_of(key: str) -> Evidence:
 
 def class_names_of(key: str) -> tuple[list[str], list[str]]:
     """Names of the source's and of the target's classes, where they have some."""
-    entry = sound_entry(entry_path(KIND, key))
+    entry = read_valid_entry(entry_path(KIND, key))
     return ([], []) if entry is None else (entry.metadata["source_classes"], entry.metadata["target_classes"])

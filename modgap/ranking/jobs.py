@@ -14,8 +14,8 @@ from modgap.forward.inference_setup import LogitsRequest
 from modgap.ranking.extraction import Extracted, evidence_of, extract
 from modgap.ranking.half_samples import on_halves
 from modgap.ranking.scores import score
-from modgap.storage.cache import entry_path, key_of
-from modgap.storage.row_store import keep, sound_entry
+from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.row_store import read_valid_entry, store_arrays
 
 __all__ = ["ExtractJob", "Failure", "ScoreJob", "accelerators", "fix_threads"]
 
@@ -117,11 +117,11 @@ class ScoreJob:
     @property
     def path(self) -> Path:
         """Where its result lies once it is done."""
-        return entry_path(KIND, key_of({**asdict(self), "version": score(self.score).version}))
+        return entry_path(KIND, cache_key({**asdict(self), "version": score(self.score).version}))
 
     def done(self) -> np.ndarray | Failure | None:
         """Its result (last - first,), or that the score is not defined here, if that is in the cache."""
-        entry = sound_entry(self.path)
+        entry = read_valid_entry(self.path)
         if entry is None:
             return None
         reason = entry.metadata["reason"]
@@ -148,12 +148,12 @@ class ScoreJob:
             # A matter of the samples and the source: it would be the same the next time.
             reason = str(error).removeprefix(f"score {self.score}: ")
             nothing = np.full(self.last - self.first, np.nan)
-            keep(self.path, {"values": nothing}, {"job": asdict(self), "reason": reason})
+            store_arrays(self.path, {"values": nothing}, {"job": asdict(self), "reason": reason})
             return Failure(reason)
         except Exception as error:  # the same of a score
             return Failure(f"{type(error).__name__}: {first_line(error)}")
         values = np.array([*whole, *halves], np.float64)
-        keep(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
+        store_arrays(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
         return values
 
     def describe(self) -> str:

@@ -10,8 +10,8 @@ from modgap.errors import InputError, first_line
 from modgap.ranking.extraction import class_names_of, evidence_of
 from modgap.ranking.jobs import Failure, fix_threads
 from modgap.ranking.source_outputs import Evidence
-from modgap.storage.cache import entry_path, key_of
-from modgap.storage.row_store import keep, sound_entry
+from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["DetailJob", "Details"]
@@ -53,11 +53,11 @@ class DetailJob:
     @property
     def path(self) -> Path:
         """Where its result lies once it is done."""
-        return entry_path(KIND, key_of({**asdict(self), "version": VERSION}))
+        return entry_path(KIND, cache_key({**asdict(self), "version": VERSION}))
 
     def done(self) -> Details | None:
         """Its result, if it is in the cache."""
-        entry = sound_entry(self.path)
+        entry = read_valid_entry(self.path)
         if entry is None:
             return None
         arrays = entry.arrays
@@ -74,7 +74,7 @@ class DetailJob:
             details = Details(_discrepancy(evidence, self.evidence, self.seed), *_map(evidence, self.seed))
         except Exception as error:  # what cannot be shown must not cost the ranking
             return Failure(f"{type(error).__name__}: {first_line(error)}")
-        keep(
+        store_arrays(
             self.path, {"coordinates": details.coordinates, "labels": details.labels},
             {"discrepancy": details.discrepancy, "job": asdict(self)},
         )  # fmt: skip

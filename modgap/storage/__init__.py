@@ -1,1 +1,1 @@
-"""Files that modgap keeps: cache, digests, atomic writes, memory maps."""
+"""Files on disk: the cache, checksums, arrays, strict JSON, atomic writes, locks and memory maps."""

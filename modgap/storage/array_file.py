@@ -1,10 +1,10 @@
-"""Arrays streamed into one safetensors file: written whole or not at all, and mapped when read."""
+"""Arrays streamed into one safetensors file, which is written completely or not at all and memory-mapped when read."""
 
+import contextlib
 import hashlib
-import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,221 +13,229 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from modgap.storage.atomic_files import temporary_path
+from modgap.storage.json_records import format_json, parse_json
+from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray, read_safetensors_header
 
-__all__ = ["ArrayFile", "ArrayWriter", "data_digest", "native", "read_layout"]
+__all__ = ["ArrayFile", "ArrayWriter", "read_array_file", "with_native_byte_order"]
 
-NO_DIGEST = "0" * 64
-DTYPES = {
-    "bool": "BOOL", "int8": "I8", "uint8": "U8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32",
-    "int64": "I64", "uint64": "U64", "float16": "F16", "float32": "F32", "float64": "F64",
-}  # fmt: skip
+DIGEST_PLACEHOLDER = "0" * 64
+TYPE_CODES = {name: code for code, name in NUMPY_DTYPES.items()}
 ALIGNMENT = 64
-"""Every array begins at a multiple of so many bytes, so that a mapped one can be read in place."""
-PADDING = "padding."
-BYTES_AN_ARRAY = 320
-"""Room in the header for one array's entry and that of the padding before it; names are short."""
+"""Each array begins at a multiple of this number of bytes, so that it can be used where it is mapped."""
+PADDING_PREFIX = "padding."
+HEADER_BYTES_PER_ARRAY = 320
+"""Bytes reserved in the header for the entries of one array and of the padding before it; names are short."""
 
 
-def native(values: Any) -> np.ndarray:
-    """Values as an array in the machine's byte order."""
+def with_native_byte_order(values: Any) -> np.ndarray:
+    """Convert values to an array in the byte order of this machine."""
     array = np.asarray(values)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _header(fields: Mapping, metadata: Mapping, digest: str) -> bytes:
-    sealed = {"digest": digest, "record": json.dumps(metadata, allow_nan=False)}
-    return json.dumps({"__metadata__": sealed, **fields}).encode()
+def _header(fields: Mapping[str, Any], metadata: Mapping[str, Any], digest: str) -> bytes:
+    text_metadata = {"digest": digest, "record": format_json(metadata, indent=None)}
+    return format_json({"__metadata__": text_metadata, **fields}, indent=None).encode()
+
+
+@dataclass(frozen=True)
+class _OpenArray:
+    name: str
+    dtype: np.dtype
+    start: int
 
 
 class ArrayWriter:
-    """Streams arrays, one after the other, to a file that no one else writes, and renames it when complete.
+    """Streams arrays, one after the other, to a temporary file and renames it when it is complete.
 
-    Sizes need not be known beforehand: room for the header is kept at the start and filled at the end.
-    Writers of one path cannot disturb each other: the last to finish replaces the others' file. When
-    anything fails the unfinished file is gone before the error is out.
+    The sizes of the arrays need not be known in advance: space for the header is reserved at the start of the
+    file and filled at the end. Writers of one path do not disturb each other; the last one to finish replaces the
+    file of the others. When a method raises, the unfinished file has been removed.
+
+    Attributes:
+        temporary: Path of the unfinished file.
     """
 
-    def __init__(self, path: Path, metadata: Mapping, most_arrays: int = 24):
+    def __init__(self, path: Path, metadata: Mapping[str, Any], max_arrays: int = 24):
         """Open a temporary file beside `path`.
 
         Args:
-            path: Where the file shall lie when it is complete.
-            metadata: Kept in the header, as JSON.
-            most_arrays: At most so many arrays will follow.
+            path: Path of the complete file. Missing parent folders are created.
+            metadata: Record of plain values that is stored in the header as JSON.
+            max_arrays: Number of arrays to reserve header space for.
 
         Raises:
             OSError: When the folder cannot be written.
         """
-        self._path, self._metadata = path, dict(metadata)
-        self._fields: dict[str, dict] = {}
-        self._digest, self._written = hashlib.sha256(), 0
-        self._open: tuple[str, np.dtype, int] | None = None
-        needed = 8 + len(_header({}, self._metadata, NO_DIGEST)) + BYTES_AN_ARRAY * most_arrays
-        self._start = -(-needed // ALIGNMENT) * ALIGNMENT
+        self._path = path
+        self._metadata = dict(metadata)
+        self._fields: dict[str, dict[str, Any]] = {}
+        self._digest = hashlib.sha256()
+        self._bytes_written = 0
+        self._open: _OpenArray | None = None
+        needed = 8 + len(_header({}, self._metadata, DIGEST_PLACEHOLDER)) + HEADER_BYTES_PER_ARRAY * max_arrays
+        self._data_start = -(-needed // ALIGNMENT) * ALIGNMENT
         path.parent.mkdir(parents=True, exist_ok=True)
         self.temporary = temporary_path(path)
         self._stream = self.temporary.open("xb")
-        self._guarded(self._stream.write, bytes(self._start))
+        with self._discard_on_error():
+            self._stream.write(bytes(self._data_start))
 
-    def _guarded(self, action, *args) -> None:
+    @contextlib.contextmanager
+    def _discard_on_error(self) -> Iterator[None]:
         try:
-            action(*args)
+            yield
         except BaseException:
             self.discard()
             raise
 
-    def add(self, name: str, array: np.ndarray) -> None:
-        """Write one array whole.
+    def add_array(self, name: str, array: np.ndarray) -> None:
+        """Write a complete array.
 
         Raises:
+            ValueError: When safetensors has no type for its values.
             OSError: When the disk is full.
         """
-        array = native(array)
-        self.start(name, array.dtype)
+        array = with_native_byte_order(array)
+        self.begin_array(name, array.dtype)
         self.append(array)
-        self.end(array.shape)
+        self.end_array(array.shape)
 
-    def start(self, name: str, dtype: DTypeLike) -> None:
-        """Begin an array whose values follow.
+    def begin_array(self, name: str, dtype: DTypeLike) -> None:
+        """Begin an array, whose values follow by `append`.
 
         Raises:
-            ValueError: When the file has no such type.
+            ValueError: When safetensors has no such type.
+            OSError: When the disk is full.
         """
-        if np.dtype(dtype).name not in DTYPES:
-            self._guarded(_refuse, f"expected numbers for {name}, got {np.dtype(dtype)}")
-        gap = -self._written % ALIGNMENT
-        if gap:
-            self._field(f"{PADDING}{len(self._fields)}", np.dtype(np.uint8), (gap,), self._written)
-            self._guarded(self._write, bytes(gap))
-        self._open = (name, np.dtype(dtype), self._written)
+        with self._discard_on_error():
+            if np.dtype(dtype).name not in TYPE_CODES:
+                raise ValueError(f"array {name} has the type {np.dtype(dtype)}; expected numbers or booleans")
+            gap = -self._bytes_written % ALIGNMENT
+            if gap:
+                self._add_field(f"{PADDING_PREFIX}{len(self._fields)}", np.dtype(np.uint8), (gap,), self._bytes_written)
+                self._write(bytes(gap))
+            self._open = _OpenArray(name, np.dtype(dtype), self._bytes_written)
 
     def append(self, values: np.ndarray) -> None:
-        """Write the next values of the array begun.
+        """Write the next values of the current array.
 
         Raises:
+            ValueError: When the values are of another type than the array.
             OSError: When the disk is full.
         """
         assert self._open is not None
-        if values.dtype != self._open[1]:
-            self._guarded(_refuse, f"expected {self._open[1]} for {self._open[0]}, got {values.dtype}")
-        self._guarded(self._write, np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        with self._discard_on_error():
+            if values.dtype != self._open.dtype:
+                raise ValueError(f"expected {self._open.dtype} values for array {self._open.name}, got {values.dtype}")
+            self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def _write(self, data: bytes | memoryview) -> None:
         self._digest.update(data)
         self._stream.write(data)
-        self._written += len(data)
+        self._bytes_written += len(data)
 
-    def end(self, shape: Sequence[int]) -> None:
-        """Close the array begun; its values fill this shape.
+    def end_array(self, shape: Sequence[int]) -> None:
+        """End the current array.
+
+        Args:
+            shape: Shape of the array, which the appended values fill in C order.
 
         Raises:
-            ValueError: When they do not.
+            ValueError: When the number of appended values does not match the shape.
         """
         assert self._open is not None
-        name, dtype, start = self._open
-        expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if self._written - start != expected:
-            self._guarded(_refuse, f"expected {expected} bytes of {name}, got {self._written - start}")
-        self._field(name, dtype, shape, start)
+        current = self._open
+        with self._discard_on_error():
+            expected = int(np.prod(shape, dtype=np.int64)) * current.dtype.itemsize
+            actual = self._bytes_written - current.start
+            if actual != expected:
+                raise ValueError(f"expected {expected} bytes of array {current.name}, got {actual}")
+            self._add_field(current.name, current.dtype, shape, current.start)
         self._open = None
 
-    def _field(self, name: str, dtype: np.dtype, shape: Sequence[int], start: int) -> None:
+    def _add_field(self, name: str, dtype: np.dtype, shape: Sequence[int], start: int) -> None:
         end = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self._fields[name] = {"dtype": DTYPES[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
+        self._fields[name] = {"dtype": TYPE_CODES[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
 
     def commit(self) -> None:
-        """Seal the file with its checksum and move it into place.
+        """Write the header with the checksum, and rename the file to its final path.
 
         Raises:
+            ValueError: When an array has not been ended, or the header does not fit the reserved space.
             OSError: When the disk is full.
         """
-        self._guarded(self._seal)
-
-    def _seal(self) -> None:
-        text = _header(self._fields, self._metadata, self._digest.hexdigest())
-        room = self._start - 8
-        if self._open or len(text) > room:
-            raise ValueError(f"expected closed arrays and a header of at most {room} bytes, got {len(text)}")
-        self._stream.seek(0)
-        self._stream.write(struct.pack("<Q", room) + text.ljust(room))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        os.replace(self.temporary, self._path)
+        with self._discard_on_error():
+            header = _header(self._fields, self._metadata, self._digest.hexdigest())
+            reserved = self._data_start - 8
+            if self._open is not None:
+                raise ValueError(f"array {self._open.name} has not been ended")
+            if len(header) > reserved:
+                raise ValueError(f"expected a header of at most {reserved} bytes, got {len(header)}")
+            self._stream.seek(0)
+            self._stream.write(struct.pack("<Q", reserved) + header.ljust(reserved))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            os.replace(self.temporary, self._path)
 
     def discard(self) -> None:
-        """Drop the unfinished file."""
-        try:
+        """Remove the unfinished file."""
+        # Closing flushes, which fails again where the disk is full. The file is removed in any case.
+        with contextlib.suppress(OSError):
             self._stream.close()
-        except OSError:
-            # Closing flushes, which fails again where the disk is full; the file goes anyway.
-            self._stream = open(os.devnull, "wb")  # noqa: SIM115
         self.temporary.unlink(missing_ok=True)
-
-
-def _refuse(message: str) -> None:
-    raise ValueError(message)
 
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """What a file holds, from its header alone.
+    """A file of `ArrayWriter`, as its header describes it.
 
     Attributes:
         path: The file.
-        start: Where the arrays begin, in bytes.
-        fields: Type, shape and place of each array, by name.
-        digest: SHA-256 of all that follows the header, as it was written.
-        metadata: What the writer was given.
+        data_start: Bytes before the first array.
+        arrays: Type, shape and position of each array, by name.
+        digest: SHA-256 of all bytes after the header when they were written, in hexadecimal.
+        metadata: The record that the writer was given.
     """
 
     path: Path
-    start: int
-    fields: dict[str, dict]
+    data_start: int
+    arrays: dict[str, StoredArray]
     digest: str
-    metadata: dict
+    metadata: dict[str, Any]
 
-    def mapped(self, name: str) -> np.ndarray:
-        """One array, mapped and read-only."""
-        field = self.fields[name]
-        shape, offset = tuple(field["shape"]), self.start + field["data_offsets"][0]
-        dtype = np.dtype({code: kind for kind, code in DTYPES.items()}[field["dtype"]])
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.memmap(self.path, dtype, "r", offset, shape)
+    def map_array(self, name: str) -> np.ndarray:
+        """Return one array, read-only and memory-mapped."""
+        stored = self.arrays[name]
+        dtype = np.dtype(NUMPY_DTYPES[stored.dtype])
+        if 0 in stored.shape:
+            return np.empty(stored.shape, dtype)
+        return np.memmap(self.path, dtype, "r", self.data_start + stored.start, stored.shape)
+
+    def compute_digest(self) -> str:
+        """Compute the SHA-256 of all bytes after the header as they are on disk now.
+
+        Raises:
+            OSError: When the file cannot be read.
+        """
+        with self.path.open("rb") as stream:
+            stream.seek(self.data_start)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_layout(path: Path) -> ArrayFile:
-    """Read a file's header and check that the file is as long as it says.
+def read_array_file(path: Path) -> ArrayFile:
+    """Read the header of a file that `ArrayWriter` wrote.
 
     Raises:
-        ValueError: When the header is broken, or the file is truncated.
-        OSError: When it cannot be read.
+        ValueError: When the header is damaged, or the file is truncated.
+        OSError: When the file cannot be read.
     """
-    size = path.stat().st_size
+    header = read_safetensors_header(path)
     try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > size:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            fields = json.loads(stream.read(length))
-        sealed = fields.pop("__metadata__")
-        end = 8 + length + max((field["data_offsets"][1] for field in fields.values()), default=0)
-        record, digest = json.loads(sealed["record"]), str(sealed["digest"])
-    except (KeyError, TypeError, AttributeError, struct.error) as error:
-        raise ValueError(f"its header is not readable ({error!r})") from error
-    if end != size:
-        raise ValueError(f"it has {size} bytes, {end} were written")
-    own = {name: field for name, field in fields.items() if not name.startswith(PADDING)}
-    return ArrayFile(path, 8 + length, own, digest, record)
-
-
-def data_digest(file: ArrayFile) -> str:
-    """SHA-256 of all that follows the header, read anew.
-
-    Raises:
-        OSError: When it cannot be read.
-    """
-    with file.path.open("rb") as stream:
-        stream.seek(file.start)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = header.metadata["digest"]
+        record = parse_json(header.metadata["record"])
+    except KeyError as error:
+        raise ValueError(f"its metadata has no {error}") from error
+    arrays = {name: stored for name, stored in header.arrays.items() if not name.startswith(PADDING_PREFIX)}
+    return ArrayFile(path, header.data_start, arrays, digest, record)

@@ -1,134 +1,165 @@
-"""Content-addressed arrays on disk: safetensors files, written whole or not at all, verified on read."""
+"""The cache: content-addressed safetensors files, written completely or not at all, and verified when read."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.array_file import ArrayWriter, data_digest, read_layout
+from modgap.formatting import format_bytes
+from modgap.storage.array_file import ArrayWriter, read_array_file
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.paths import cache_folder
 
 __all__ = [
-    "CorruptEntry",
-    "Entry",
+    "CacheEntry",
+    "CorruptEntryError",
     "EntryWriter",
-    "cache_folder",
-    "entries",
+    "cache_key",
+    "delete_files",
     "entry_path",
-    "key_of",
-    "prune",
+    "entry_paths",
     "read_entry",
-    "unfinished",
+    "unfinished_paths",
 ]
 
 SUFFIX = ".safetensors"
 
 
-class CorruptEntry(Exception):  # noqa: N818 - a state of the cache, not a mistake of the caller
-    """A cache entry whose content is not what was written."""
+class CorruptEntryError(Exception):
+    """The content of a cache entry is not what was written."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What a cache entry holds."""
+class CacheEntry:
+    """The content of a cache entry.
+
+    Attributes:
+        arrays: Read-only, memory-mapped arrays by name.
+        metadata: The record that was stored with them.
+    """
 
     arrays: dict[str, np.ndarray]
-    metadata: dict
+    metadata: dict[str, Any]
 
 
-def key_of(record: Mapping) -> str:
-    """SHA-256 of a record's canonical JSON."""
+def cache_key(record: Mapping[str, Any]) -> str:
+    """Compute the SHA-256 of a record's canonical JSON, in hexadecimal.
+
+    Raises:
+        ValueError: When the record contains NaN or an infinity.
+    """
     return hashlib.sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def entry_path(kind: str, key: str) -> Path:
-    """Where the entry of a kind and key lies, whether it is there or not."""
+    """Return the path of the cache entry with this kind and key; the entry need not exist."""
     return cache_folder() / kind / key[:2] / f"{key}{SUFFIX}"
 
 
-def entries() -> Iterator[Path]:
-    """All entries in the cache."""
-    folder = cache_folder()
-    yield from sorted(folder.glob(f"*/??/*{SUFFIX}"))
+def entry_paths() -> Iterator[Path]:
+    """Yield the paths of all entries in the cache, sorted."""
+    yield from sorted(cache_folder().glob(f"*/??/*{SUFFIX}"))
+
+
+def unfinished_paths() -> Iterator[Path]:
+    """Yield the temporary files of runs that were killed, and of runs that are writing now."""
+    yield from sorted(cache_folder().glob(f"*/??/.*{TEMPORARY_SUFFIX}"))
 
 
 class EntryWriter:
-    """Streams one entry to a file that no one else writes, and renames it when it is complete.
+    """Streams one cache entry to a temporary file and renames it when it is complete.
 
-    Small arrays are known from the start; the rows of one large array follow as they are made.
+    An entry has any number of small arrays, which are known from the start, and one large float32 array, whose rows
+    are appended as they are computed.
     """
 
-    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray], rows_name: str, rows_shape, metadata: Mapping):
-        """Open a temporary file beside `path` and write what is known.
+    def __init__(
+        self,
+        path: Path,
+        arrays: Mapping[str, np.ndarray],
+        rows_name: str,
+        rows_shape: Sequence[int],
+        metadata: Mapping[str, Any],
+    ):
+        """Open a temporary file beside `path` and write the small arrays.
+
+        Args:
+            path: Path of the entry; see `entry_path`.
+            arrays: The small arrays by name.
+            rows_name: Name of the large array.
+            rows_shape: Shape of the large array.
+            metadata: Record of plain values to store with the arrays.
 
         Raises:
-            OSError: When the folder cannot be written or lacks the space.
+            OSError: When the folder cannot be written, or its disk is too small.
         """
         self._shape = tuple(rows_shape)
         path.parent.mkdir(parents=True, exist_ok=True)
         needed = sum(array.nbytes for array in arrays.values()) + 4 * int(np.prod(self._shape, dtype=np.int64))
         if shutil.disk_usage(path.parent).free < needed:
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {needed / 1e6:.0f} MB needed", str(path.parent))
-        self._file = ArrayWriter(path, metadata)
+            message = f"{os.strerror(errno.ENOSPC)}, {format_bytes(needed)} needed"
+            raise OSError(errno.ENOSPC, message, str(path.parent))
+        self._writer = ArrayWriter(path, metadata)
         for name, array in arrays.items():
-            self._file.add(name, array)
-        self._file.start(rows_name, np.float32)
+            self._writer.add_array(name, array)
+        self._writer.begin_array(rows_name, np.float32)
 
     def append(self, rows: np.ndarray) -> None:
-        """Write the next rows.
+        """Write the next rows of the large array, in float32.
 
         Raises:
-            OSError: When the disk is full; the unfinished file is gone by then.
+            OSError: When the disk is full. The unfinished file has been removed.
         """
-        self._file.append(rows)
+        self._writer.append(rows)
 
     def commit(self) -> None:
-        """Seal the entry with its checksum and move it into place."""
-        self._file.end(self._shape)
-        self._file.commit()
+        """Write the checksum and rename the file to its final path.
+
+        Raises:
+            OSError: When the disk is full. The unfinished file has been removed.
+        """
+        self._writer.end_array(self._shape)
+        self._writer.commit()
 
     def discard(self) -> None:
-        """Drop the unfinished file."""
-        self._file.discard()
+        """Remove the unfinished file."""
+        self._writer.discard()
 
 
-def read_entry(path: Path) -> Entry | None:
-    """Read an entry and check its content; None when there is none.
+def read_entry(path: Path) -> CacheEntry | None:
+    """Read a cache entry and verify its checksum.
 
-    Large arrays are mapped, not loaded.
+    Returns:
+        The entry, with memory-mapped arrays; None when there is no file.
 
     Raises:
-        CorruptEntry: When the file is damaged or truncated.
-        InputError: When it cannot be opened.
+        CorruptEntryError: When the file is damaged or truncated.
+        InputError: When the file cannot be opened.
     """
     try:
-        file = read_layout(path)
-        digest = data_digest(file)
+        file = read_array_file(path)
+        digest = file.compute_digest()
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise CorruptEntry(str(error)) from error
+        raise CorruptEntryError(str(error)) from error
     except OSError as error:
-        raise InputError(f"cannot read cache entry {path}: {error.strerror}") from error
+        raise InputError(f"cannot read the cache entry {path}: {error.strerror}") from error
     if digest != file.digest:
-        raise CorruptEntry(f"its checksum is {digest[:12]}..., {file.digest[:12]}... was written")
-    return Entry({name: file.mapped(name) for name in file.fields}, file.metadata)
+        raise CorruptEntryError(f"its checksum is {digest[:12]}..., but {file.digest[:12]}... was written")
+    return CacheEntry({name: file.map_array(name) for name in file.arrays}, file.metadata)
 
 
-def unfinished() -> Iterator[Path]:
-    """Files that a run left when it was killed, or that one is writing now."""
-    yield from sorted(cache_folder().glob("*/??/.*.part"))
-
-
-def prune(paths: Iterable[Path]) -> int:
-    """Delete entries; returns the bytes freed."""
+def delete_files(paths: Iterable[Path]) -> int:
+    """Delete files and return the number of bytes that they had."""
     freed = 0
     for path in paths:
         freed += path.stat().st_size

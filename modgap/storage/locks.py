@@ -85,10 +85,10 @@ def one_process_at_a_time(lock_file: Path, activity: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("Another process is %s. Waiting for it to finish.", activity)
+            log.info("another process is %s. Waiting for it to finish.", activity)
             lock.acquire()
     except (OSError, NotImplementedError) as error:
-        log.debug("Cannot lock %s: %s", lock_file, error)
+        log.debug("cannot lock %s: %s", lock_file, error)
     try:
         yield
     finally:

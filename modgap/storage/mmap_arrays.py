@@ -1,6 +1,5 @@
-"""Arrays in files as views of one memory map a file, so that only what is used is read."""
+"""Arrays of NumPy and safetensors files, memory-mapped so that only the parts in use are read."""
 
-import json
 import math
 import struct
 import zipfile
@@ -8,126 +7,131 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from modgap.errors import InputError
+from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray, read_safetensors_header
 
-__all__ = ["map_npy", "map_npz", "map_safetensors", "npy_header", "refusing_broken", "safetensors_metadata"]
+__all__ = ["convert_read_errors", "map_npy", "map_npz", "map_safetensors", "read_npy_header", "read_npy_stream_header"]
 
-DTYPES = {
-    "BOOL": "?", "I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8",
-    "U64": "<u8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
-}  # fmt: skip
+DAMAGED_FILE_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error)
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Signature, then the lengths of the name and of the extra field, in front of a zip archive's member."""
+"""Header before each member of a zip archive: a signature, and the lengths of the name and of the extra field."""
 
 
 @contextmanager
-def refusing_broken(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on a damaged file into an InputError."""
-    broken = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error, SafetensorError)
+def convert_read_errors(path: Path) -> Iterator[None]:
+    """Convert the errors that libraries raise for a damaged file to an InputError that names the file."""
     try:
         yield
     except InputError:
         raise
-    except broken as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read arrays from {path}: {error}") from error
 
 
 def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays of a safetensors file, read-only and mapped, and its metadata.
+    """Map the arrays of a safetensors file, read-only.
+
+    Returns:
+        The arrays by name, and the metadata of the file.
 
     Raises:
-        InputError: When the file is broken or holds a type that NumPy has not.
+        InputError: When the file is damaged, or contains a type that NumPy does not have.
     """
-    with refusing_broken(path):
-        fields = _safetensors_header(path)
-        metadata = fields.pop("__metadata__", {})
-        names = sorted({field["dtype"] for field in fields.values()} - set(DTYPES))
-        if names:
-            raise InputError(f"expected arrays of types that NumPy has in {path}, got {', '.join(names)}")
-        start = path.stat().st_size - max([field["data_offsets"][1] for field in fields.values()], default=0)
-        content = np.memmap(path, np.uint8, "r")
-        return {name: _part(content, start, field) for name, field in fields.items()}, metadata
+    with convert_read_errors(path):
+        header = read_safetensors_header(path)
+        unsupported = sorted({stored.dtype for stored in header.arrays.values()} - set(NUMPY_DTYPES))
+        if unsupported:
+            raise InputError(f"cannot read arrays from {path}: NumPy has no type for {', '.join(unsupported)}")
+        content: np.ndarray = np.memmap(path, np.uint8, "r")
+        data = content[header.data_start :]
+        return {name: _view(data, stored) for name, stored in header.arrays.items()}, header.metadata
 
 
-def _part(content: np.ndarray, start: int, field: dict) -> np.ndarray:
-    first, last = (start + offset for offset in field["data_offsets"])
-    return content[first:last].view(np.ndarray).view(DTYPES[field["dtype"]]).reshape(field["shape"])
-
-
-def safetensors_metadata(path: Path) -> dict[str, str]:
-    """Metadata of a safetensors file; empty when it has none or is broken."""
-    try:
-        with safe_open(path, framework="numpy") as held:
-            return dict(held.metadata() or {})
-    except (OSError, SafetensorError):
-        return {}
-
-
-def _safetensors_header(path: Path) -> dict:
-    # The library checks all names, shapes and offsets; only then are they taken at their word.
-    with safe_open(path, framework="numpy"), path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        return json.loads(stream.read(length))
+def _view(data: np.ndarray, stored: StoredArray) -> np.ndarray:
+    dtype = np.dtype(NUMPY_DTYPES[stored.dtype]).newbyteorder("<")
+    return data[stored.start : stored.end].view(np.ndarray).view(dtype).reshape(stored.shape)
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """The array of a `.npy` file, read-only and mapped.
+    """Map the array of a `.npy` file, read-only.
 
     Raises:
-        InputError: When the file is broken or holds objects.
+        InputError: When the file is damaged, or contains Python objects.
     """
-    with refusing_broken(path):
-        return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    with convert_read_errors(path):
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array.view(np.ndarray)
 
 
-def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a `.npy` file's array, which is not read.
+def read_npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of the array in a `.npy` file, without reading the array.
 
     Raises:
-        InputError: When the file is broken.
+        InputError: When the file is damaged.
     """
-    with refusing_broken(path), path.open("rb") as stream:
-        shape, _, dtype = _npy_header(stream)
+    with convert_read_errors(path), path.open("rb") as stream:
+        shape, _, dtype = read_npy_stream_header(stream)
         return shape, dtype
 
 
-def _npy_header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    return readers[version](stream)
+def read_npy_stream_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of an array in `.npy` format, and leave the stream at the first value.
+
+    Returns:
+        The shape; True when the values are in Fortran order; the type.
+
+    Raises:
+        ValueError: When the header is damaged.
+        KeyError: When the format version is not 1.0 or 2.0.
+    """
+    readers: dict[tuple[int, int], Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    shape, fortran_order, dtype = readers[version](stream)
+    return shape, fortran_order, dtype
 
 
 def map_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a `.npz` file by name; mapped where they are not compressed, which `numpy.savez` never does.
+    """Return the arrays of a `.npz` file by name.
+
+    Arrays that are not compressed are memory-mapped and read-only; `numpy.savez` never compresses.
 
     Raises:
-        InputError: When the file is broken or holds objects.
+        InputError: When the file is damaged, or contains Python objects.
     """
-    with refusing_broken(path), zipfile.ZipFile(path) as archive:
-        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
-        return {name: _member(path, archive, member) for name, member in members.items()}
+    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        return {member.filename.removesuffix(".npy"): _read_member(path, archive, member) for member in members}
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        with archive.open(member) as packed:
-            return np.lib.format.read_array(packed, allow_pickle=False)
+        with archive.open(member) as stream:
+            array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
+            return array
+    return _map_member(path, member)
+
+
+def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
     with path.open("rb") as stream:
         stream.seek(member.header_offset)
         signature, *lengths = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
         if signature != b"PK\3\4":
             raise InputError(f"cannot read arrays from {path}: the archive has no member at {member.header_offset}")
         start = stream.seek(sum(lengths), 1)
-        shape, fortran, dtype = _npy_header(stream)
+        shape, fortran_order, dtype = read_npy_stream_header(stream)
         offset = stream.tell()
     if dtype.hasobject:
-        raise InputError(f"cannot read arrays from {path}: {member.filename} holds pickled objects")
+        raise InputError(f"cannot read arrays from {path}: {member.filename} contains pickled objects")
     if offset - start + math.prod(shape) * dtype.itemsize != member.file_size:
-        raise InputError(f"cannot read arrays from {path}: {member.filename} is not as long as its header says")
+        raise InputError(f"cannot read arrays from {path}: the length of {member.filename} does not match its header")
     if math.prod(shape) == 0:
         return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C").view(np.ndarray)
+    mapped: np.ndarray = np.memmap(path, dtype, "r", offset, shape, "F" if fortran_order else "C")
+    return mapped.view(np.ndarray)

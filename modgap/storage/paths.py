@@ -1,4 +1,4 @@
-"""Where modgap keeps its own files on this machine."""
+"""The folder where modgap stores its files on this machine."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ __all__ = ["cache_folder"]
 
 
 def cache_folder() -> Path:
-    """`MODGAP_CACHE`, else the platform's folder for a user's caches."""
-    if named := os.environ.get("MODGAP_CACHE"):
-        return Path(named).expanduser()
+    """Return the folder in the environment variable `MODGAP_CACHE`, or else the platform's folder for user caches."""
+    if folder := os.environ.get("MODGAP_CACHE"):
+        return Path(folder).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("modgap", appauthor=False))

@@ -1,87 +1,136 @@
-"""Rows of a large array to the cache as they are made, and back: logits and features."""
+"""Cache entries that are optional: when the cache is damaged or full, the computation continues without it."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.cache import CorruptEntry, Entry, EntryWriter, read_entry
+from modgap.storage.cache import CacheEntry, CorruptEntryError, EntryWriter, read_entry
 
-__all__ = ["RowSink", "keep", "sound_entry"]
+__all__ = ["RowWriter", "read_valid_entry", "store_arrays"]
 
-IN_MEMORY = 4 << 30
-"""Rows up to this many bytes survive a disk that fills up while they are written."""
+MAX_BYTES_IN_MEMORY = 4 << 30
+"""Rows up to this size are also kept in memory, so that they survive a disk that fills up while they are written."""
 
 log = logging.getLogger("modgap")
 
 
-def sound_entry(path: Path) -> Entry | None:
-    """A cache entry, None if there is none; a damaged one counts as none and is said aloud."""
+def read_valid_entry(path: Path) -> CacheEntry | None:
+    """Read a cache entry; log a warning and return None when it is damaged, and return None when there is none.
+
+    Raises:
+        InputError: When the file cannot be opened.
+    """
     try:
         return read_entry(path)
-    except CorruptEntry as error:
-        log.warning("cache entry %s is damaged: %s; computing it again", path, error)
+    except CorruptEntryError as error:
+        log.warning("the cache entry %s is damaged (%s). It is computed again.", path, error)
         return None
 
 
-def keep(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping) -> None:
-    """Write an entry of small arrays; a disk that takes none is said aloud, and nothing is lost but time."""
+def store_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
+    """Write a cache entry of small arrays; log a warning when the disk does not take it.
+
+    Args:
+        path: Path of the entry.
+        arrays: The arrays by name.
+        record: Record of plain values to store with them.
+    """
     try:
         EntryWriter(path, arrays, "rows", (0, 0), record).commit()
     except OSError as error:
-        log.warning("cannot write to the cache at %s (%s); going on without it", path.parent, error.strerror)
+        log.warning("cannot write to the cache in %s (%s). Continuing without it.", path.parent, error.strerror)
 
 
-class RowSink:
-    """Takes batches of rows to the cache, and keeps them in memory where they fit."""
+class RowWriter:
+    """Writes batches of rows to a cache entry, and keeps them in memory where they fit.
 
-    def __init__(self, path: Path, arrays: Mapping, name: str, shape: tuple[int, int], record: Mapping):
-        """Open the entry at `path`: small arrays, then the rows of the array called `name`, and the record."""
-        self._path, self._name, self._filled, self._writer = path, name, 0, None
-        self._kept = np.empty(shape, np.float32) if 4 * shape[0] * shape[1] <= IN_MEMORY else None
+    Use it as a context manager: when the block raises, the unfinished entry is removed.
+    """
+
+    def __init__(
+        self, path: Path, arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int], record: Mapping[str, Any]
+    ):
+        """Open the entry.
+
+        Args:
+            path: Path of the entry.
+            arrays: Small arrays that precede the rows, by name.
+            name: Name of the array of rows.
+            shape: Number of rows and of columns.
+            record: Record of plain values to store with the arrays.
+
+        Raises:
+            InputError: When neither the disk nor the memory can take the rows.
+        """
+        self._path = path
+        self._name = name
+        self._rows_written = 0
+        self._rows_in_memory: np.ndarray | None = None
+        if 4 * shape[0] * shape[1] <= MAX_BYTES_IN_MEMORY:
+            self._rows_in_memory = np.empty(shape, np.float32)
+        self._writer: EntryWriter | None = None
         try:
             self._writer = EntryWriter(path, arrays, name, shape, record)
         except OSError as error:
-            self._without_disk(error)
+            self._continue_without_disk(error)
 
-    def __enter__(self) -> "RowSink":
-        """Itself; an error within drops the unfinished entry."""
+    def __enter__(self) -> Self:
+        """Return the writer."""
         return self
 
-    def __exit__(self, *error) -> None:
-        """Drop the entry if something went wrong."""
-        if error[0] is not None and self._writer:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove the unfinished entry when the block raised an error."""
+        if kind is not None and self._writer:
             self._writer.discard()
 
     def append(self, batch: np.ndarray) -> None:
-        """Take the next rows."""
-        if self._kept is not None:
-            self._kept[self._filled : self._filled + len(batch)] = batch
-        self._filled += len(batch)
+        """Write the next rows.
+
+        Args:
+            batch: (rows, columns), float32.
+
+        Raises:
+            InputError: When the disk is full, and the rows do not fit in memory.
+        """
+        if self._rows_in_memory is not None:
+            self._rows_in_memory[self._rows_written : self._rows_written + len(batch)] = batch
+        self._rows_written += len(batch)
         if self._writer:
             try:
                 self._writer.append(batch)
             except OSError as error:
-                self._without_disk(error)
+                self._continue_without_disk(error)
 
     def finish(self) -> np.ndarray:
-        """Seal the entry; returns all rows, in memory or mapped."""
+        """Complete the entry and return all rows, in memory or memory-mapped.
+
+        Raises:
+            InputError: When the disk is full, and the rows do not fit in memory.
+        """
         if self._writer:
             try:
                 self._writer.commit()
             except OSError as error:
-                self._without_disk(error)
-        if self._kept is not None:
-            return self._kept
+                self._continue_without_disk(error)
+        if self._rows_in_memory is not None:
+            return self._rows_in_memory
         entry = read_entry(self._path)
         assert entry is not None
         return entry.arrays[self._name]
 
-    def _without_disk(self, error: OSError) -> None:
+    def _continue_without_disk(self, error: OSError) -> None:
         self._writer = None
-        reason = f"cannot write to the cache at {self._path.parent} ({error.strerror})"
-        if self._kept is None:
-            raise InputError(f"{reason}, and the {self._name} do not fit in memory; set MODGAP_CACHE to a larger disk")
-        log.warning("%s; going on without it", reason)
+        problem = f"cannot write to the cache in {self._path.parent} ({error.strerror})"
+        if self._rows_in_memory is None:
+            raise InputError(
+                f"{problem}, and the {self._name} do not fit in memory. "
+                "Set the environment variable MODGAP_CACHE to a folder on a larger disk."
+            )
+        log.warning("%s. Continuing without it.", problem)

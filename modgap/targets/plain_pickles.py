@@ -19,7 +19,8 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.digests import file_digest
-from modgap.storage.mmap_arrays import map_safetensors, safetensors_metadata
+from modgap.storage.mmap_arrays import map_safetensors
+from modgap.storage.safetensors_header import read_safetensors_metadata
 
 __all__ = ["LIMITS", "convert_pickles", "converted_path", "read_pickle", "read_pickles"]
 
@@ -98,7 +99,7 @@ def convert_pickles(paths: Sequence[Path]) -> list[Path]:
             _convert(part, temporary, origins)
         finally:
             for path, out in zip(part, temporary, strict=True):
-                if out.exists() and safetensors_metadata(out).get("tree"):
+                if out.exists() and read_safetensors_metadata(out).get("tree"):
                     os.replace(out, converted_path(path))
                 out.unlink(missing_ok=True)
     return [converted_path(path) for path in paths]
@@ -109,7 +110,7 @@ def _kept(path: Path) -> Path | None:
     converted = converted_path(path)
     if not converted.is_file() or not path.is_file():
         return None
-    origin = safetensors_metadata(converted)
+    origin = read_safetensors_metadata(converted)
     same = origin.get("source_size") == str(path.stat().st_size) and origin.get("source_sha256") == file_digest(path)
     return converted if same else None
 

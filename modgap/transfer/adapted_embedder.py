@@ -14,7 +14,7 @@ from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
 from modgap.models import Output, target_model
 from modgap.sources import Source, SourceHandle
-from modgap.storage.cache import key_of
+from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
@@ -165,7 +165,7 @@ def _seen_by(record: Mapping[str, Any]) -> str:
 def _same_target(run: Run, name: str, opened: Target) -> None:
     """Refuse other data, of which nobody knows what the run saw."""
     trained, given = run.record["provenance"]["target"], opened.fingerprint
-    if trained == {"manifest": key_of(given["manifest"]), "files": given["files"]}:
+    if trained == {"manifest": cache_key(given["manifest"]), "files": given["files"]}:
         return
     if run.record["target"] != name:
         raise UsageError(f"the run in {run.folder} is of --target {run.record['target']}, not {name}")

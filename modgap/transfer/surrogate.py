@@ -11,7 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.surrogate_target import open_surrogate_target
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.sources import Batch, Input, Parts, Source, TextInput
-from modgap.storage.cache import key_of
+from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys, stratified_subset
@@ -285,7 +285,7 @@ def open_surrogate(
             f"expected a surrogate of at least two classes, one of them with two samples; {name} has {len(rows)} "
             f"samples of {len(np.unique(labels))} classes in what was asked for"
         )
-    data = {"manifest": key_of(target.fingerprint["manifest"]), "files": target.fingerprint["files"]}
+    data = {"manifest": cache_key(target.fingerprint["manifest"]), "files": target.fingerprint["files"]}
     provenance = {"name": target.name, "data": data, "split": split, "half": half, "limit": limit,
                   "seed": seed, "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
     names = tuple(str(each) for each in table.classes or ())

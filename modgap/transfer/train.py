@@ -19,7 +19,7 @@ from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel, target_model
 from modgap.sources import ImageInput, Source, open_source
-from modgap.storage.cache import key_of
+from modgap.storage.cache import cache_key
 from modgap.targets import CustomData, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
@@ -258,7 +258,7 @@ def _settings(
             "modgap": __version__,
             "torch": torch.__version__,
             "source": dict(source),
-            "target": {"manifest": key_of(target["manifest"]), "files": target["files"]},
+            "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
         },
     }
 

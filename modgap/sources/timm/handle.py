@@ -16,7 +16,7 @@ from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source, headless_error
 from modgap.sources.timm.imagenet import imagenet_class_names
-from modgap.storage.cache import cache_folder, key_of
+from modgap.storage.cache import cache_folder, cache_key
 from modgap.storage.digests import file_digest
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def _hub_file(architecture: str) -> Path:
 
     Which repository holds them is noted, so that the next run finds it without importing timm.
     """
-    note = cache_folder() / "hub" / f"{key_of({'architecture': architecture, **library_versions()})}.json"
+    note = cache_folder() / "hub" / f"{cache_key({'architecture': architecture, **library_versions()})}.json"
     try:
         record = json.loads(note.read_text(encoding="utf-8"))
         repository, names = Repository(str(record["repository"])), tuple(map(str, record["files"]))

@@ -9,7 +9,8 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
-from modgap.storage.array_file import ArrayWriter, native
+from modgap.progress import Progress
+from modgap.storage.array_file import ArrayWriter, with_native_byte_order
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.converted_copy import STREAMS, copy_path, copy_record
 from modgap.targets.readers import get_converter
@@ -22,7 +23,7 @@ PROBED = 8
 """Samples that are read beforehand, to estimate the size of the copy."""
 
 
-def convert(target: Target, progress: Callable[[str, float], None] | None = None) -> list[Path]:
+def convert(target: Target, progress: Progress | None = None) -> list[Path]:
     """Read the originals once and write them as arrays that can be mapped; the paths of what was written.
 
     One sample is held at a time, so that memory does not grow with the data. The copy appears whole
@@ -39,7 +40,7 @@ def convert(target: Target, progress: Callable[[str, float], None] | None = None
     return [_copied(target, progress)] if own is None else own(target.files)
 
 
-def _copied(target: Target, progress: Callable[[str, float], None] | None) -> Path:
+def _copied(target: Target, progress: Progress | None) -> Path:
     fingerprint = target.fingerprint
     table = target.read_originals()
     path = copy_path(target.manifest, target.files)
@@ -54,7 +55,7 @@ def _copied(target: Target, progress: Callable[[str, float], None] | None) -> Pa
         with one_process_at_a_time(path.with_suffix(".lock"), f"converting {target.name}"):
             _remove_leftovers(path.parent)
             _refuse_small_disk(path.parent, streams)
-            writer = ArrayWriter(path, metadata, most_arrays=16 + 3 * len(streams) + len(table.groups or {}))
+            writer = ArrayWriter(path, metadata, max_arrays=16 + 3 * len(streams) + len(table.groups or {}))
             # The lock tells other processes that the temporary file is still in use.
             with locked(writer.temporary):
                 try:
@@ -107,30 +108,30 @@ def _write(writer: ArrayWriter, table: Table, streams: dict[str, Samples], kinds
     small |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
     for name, numbers in small.items():
         if numbers is not None:
-            writer.add(name, np.asarray(numbers))
+            writer.add_array(name, np.asarray(numbers))
 
 
 def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
     """Strings in UTF-8 one behind the other, and where each begins; one more start than strings."""
     starts = array("q", [0])
-    writer.start(name, np.uint8)
+    writer.begin_array(name, np.uint8)
     for index in range(len(samples)):
         text = np.frombuffer(samples[index].encode(), np.uint8)
         writer.append(text)
         starts.append(starts[-1] + len(text))
         advance()
-    writer.end((starts[-1],))
-    writer.add(f"{name}.starts", np.frombuffer(starts, np.int64))
+    writer.end_array((starts[-1],))
+    writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
 
 
 def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
     """Samples one behind the other; those of several shapes with where each begins and its shape."""
-    first = native(samples[0])
+    first = with_native_byte_order(samples[0])
     _refuse_other_kind(name, 0, first, first)
     starts, shapes, varied, total = array("q"), array("q"), False, 0
-    writer.start(name, first.dtype)
+    writer.begin_array(name, first.dtype)
     for index in range(len(samples)):
-        sample = native(samples[index])
+        sample = with_native_byte_order(samples[index])
         _refuse_other_kind(name, index, sample, first)
         writer.append(sample)
         starts.append(total)
@@ -138,10 +139,10 @@ def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Cal
         varied |= sample.shape != first.shape
         total += sample.size
         advance()
-    writer.end((total,) if varied else (len(samples), *first.shape))
+    writer.end_array((total,) if varied else (len(samples), *first.shape))
     if varied:
-        writer.add(f"{name}.starts", np.frombuffer(starts, np.int64))
-        writer.add(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(samples), first.ndim))
+        writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
+        writer.add_array(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(samples), first.ndim))
 
 
 def _refuse_other_kind(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from modgap import __version__
-from modgap.storage.array_file import ArrayFile, data_digest, read_layout
-from modgap.storage.cache import key_of
+from modgap.storage.array_file import ArrayFile, read_array_file
+from modgap.storage.cache import cache_key
 from modgap.targets.download.locations import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
@@ -39,7 +39,7 @@ log = logging.getLogger("modgap")
 def copy_path(manifest: Manifest, files: Mapping[str, Sequence[Path]]) -> Path:
     """Where the copy of these originals lies, whether it is there or not."""
     where = sorted(str(path.absolute()) for paths in files.values() for path in paths)
-    return data_folder() / "converted" / f"{manifest.name}-{key_of({'files': where})[:12]}.safetensors"
+    return data_folder() / "converted" / f"{manifest.name}-{cache_key({'files': where})[:12]}.safetensors"
 
 
 def copy_record(fingerprint: Mapping) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def copy_record(fingerprint: Mapping) -> dict[str, Any]:
         "modgap": __version__,
         "libraries": fingerprint["libraries"],
         "files": fingerprint["files"],
-        "manifest": hashlib.sha256(key_of(manifest).encode()).hexdigest(),
+        "manifest": hashlib.sha256(cache_key(manifest).encode()).hexdigest(),
     }
 
 
@@ -79,7 +79,7 @@ def converted(
     if not path.is_file():
         return None
     try:
-        file = read_layout(path)
+        file = read_array_file(path)
         changed = stale(file, copy_record(fingerprint()))
     except (OSError, ValueError) as error:
         _say_unused(logging.WARNING, manifest, f"is not readable ({error})", asked)
@@ -106,7 +106,7 @@ def _other(changed: Sequence[str], manifest: Manifest) -> str:
 def fits(path: Path, fingerprint: Mapping) -> bool:
     """Whether there is a copy of originals with this fingerprint."""
     try:
-        return not stale(read_layout(path), copy_record(fingerprint))
+        return not stale(read_array_file(path), copy_record(fingerprint))
     except (OSError, ValueError):
         return False
 
@@ -117,18 +117,20 @@ def damage(manifest: Manifest, files: Mapping[str, Sequence[Path]]) -> str | Non
     if not path.is_file():
         return None
     try:
-        file = read_layout(path)
-        whole = data_digest(file) == file.digest
+        file = read_array_file(path)
+        whole = file.compute_digest() == file.digest
     except (OSError, ValueError) as error:
         return f"damaged: {path}: {error}"
     return None if whole else f"damaged: {path}: its checksum is not the one that was written"
 
 
 def _table(file: ArrayFile) -> Table:
-    known, names = file.metadata["kinds"], set(file.fields)
+    known, names = file.metadata["kinds"], set(file.arrays)
     streams = {name: _samples(file, name, known[name]) for name in STREAMS if name in known}
-    groups = {name.removeprefix("group."): np.array(file.mapped(name)) for name in names if name.startswith("group.")}
-    small = {name: np.array(file.mapped(name)) for name in SMALL if name in names}
+    groups = {
+        name.removeprefix("group."): np.array(file.map_array(name)) for name in names if name.startswith("group.")
+    }
+    small = {name: np.array(file.map_array(name)) for name in SMALL if name in names}
     return Table(
         streams["samples"],
         small.get("labels"),
@@ -144,7 +146,7 @@ def _table(file: ArrayFile) -> Table:
 def _samples(file: ArrayFile, name: str, kind: str) -> Samples:
     if kind == "text":
         return _TextSamples(file, name)
-    return _VariedSamples(file, name) if f"{name}.shapes" in file.fields else _FixedSamples(file, name)
+    return _VariedSamples(file, name) if f"{name}.shapes" in file.arrays else _FixedSamples(file, name)
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,15 @@ class _Mapped:
 
     @functools.cached_property
     def _values(self) -> np.ndarray:
-        return self.file.mapped(self.name)
+        return self.file.map_array(self.name)
 
     @functools.cached_property
     def _starts(self) -> np.ndarray:
-        return np.array(self.file.mapped(f"{self.name}.starts"))
+        return np.array(self.file.map_array(f"{self.name}.starts"))
 
     @functools.cached_property
     def _shapes(self) -> np.ndarray:
-        return np.array(self.file.mapped(f"{self.name}.shapes"))
+        return np.array(self.file.map_array(f"{self.name}.shapes"))
 
     def __getstate__(self) -> dict:
         return {"file": self.file, "name": self.name}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import format_bytes
-from modgap.storage.cache import cache_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
+from modgap.storage.paths import cache_folder
 from modgap.targets.download.folder_records import unpacked
 from modgap.targets.download.relative_paths import checked_path
 from modgap.targets.manifest import DataFile, Manifest

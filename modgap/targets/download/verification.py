@@ -2,13 +2,14 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from modgap.errors import InputError
+from modgap.progress import Progress
 from modgap.targets.download.checksums import Pin, fault, fresh_sums, pins
 from modgap.targets.download.converted_copy import damage
 from modgap.targets.download.fetch import plan
@@ -46,7 +47,7 @@ class _Found:
     unknown: list[str]
 
 
-def verify(manifest: Manifest, data_dir: Path, progress: Callable[[str, float], None] | None = None) -> Verified:
+def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None) -> Verified:
     """Compare every file with the manifest, with what was recorded on first sight, and with what was unpacked.
 
     Args:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors, npy_header, refusing_broken
+from modgap.storage.mmap_arrays import (
+    convert_read_errors,
+    map_npy,
+    map_npz,
+    map_safetensors,
+    read_npy_header,
+    read_npy_stream_header,
+)
+from modgap.storage.safetensors_header import read_safetensors_header
 from modgap.targets.file_layout import single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
@@ -73,7 +80,7 @@ def _mapped(path: Path) -> dict[str, Any]:
     """Arrays by name; of a folder, its .npy files."""
     if path.is_dir():
         return {file.stem: map_npy(file) for file in sorted(path.glob("*.npy"))}
-    with refusing_broken(path):
+    with convert_read_errors(path):
         if path.suffix in HDF5:
             return map_hdf5(path)
         return map_safetensors(path)[0] if path.suffix == ".safetensors" else map_npz(path)
@@ -131,30 +138,27 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in the file, without reading the arrays."""
     if path.is_dir():
-        headers = {file.stem: npy_header(file) for file in sorted(path.glob("*.npy"))}
+        headers = {file.stem: read_npy_header(file) for file in sorted(path.glob("*.npy"))}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in headers.items()}
     if path.suffix in HDF5:
         return read_hdf5_headers(path)
-    with refusing_broken(path):
+    with convert_read_errors(path):
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as held:
-                slices = {name: held.get_slice(name) for name in held.keys()}  # noqa: SIM118
-                return {name: (tuple(s.get_shape()), s.get_dtype()[0].lower()) for name, s in slices.items()}
+            arrays = read_safetensors_header(path).arrays
+            return {name: (stored.shape, stored.dtype[0].lower()) for name, stored in arrays.items()}
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy"): _npy_header(archive, name) for name in archive.namelist()}
 
 
 def _npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
     with archive.open(name) as stream:
-        version = np.lib.format.read_magic(stream)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = header[version](stream)
+        shape, _, dtype = read_npy_stream_header(stream)
         return shape, dtype.kind
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a `.npz` or `.safetensors` file; nothing is unpickled."""
-    with refusing_broken(path):
+    with convert_read_errors(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         with np.load(path, allow_pickle=False) as archive:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, npy_header
+from modgap.storage.mmap_arrays import map_npy, read_npy_header
 from modgap.targets.plain_pickles import read_pickle
 from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table
 from modgap.targets.shaping import class_numbers, shape_samples, split_codes
@@ -62,7 +62,7 @@ def read(
 
 def _array(path: Path) -> np.ndarray:
     """The file's array; one of objects is unpickled by a child process, if they are plain numbers."""
-    array = read_pickle(path) if npy_header(path)[1].hasobject else map_npy(path)
+    array = read_pickle(path) if read_npy_header(path)[1].hasobject else map_npy(path)
     if array.ndim == 0:
         raise InputError(f"expected an array with one row a sample in {path}, got a single value")
     return array
