@@ -213,7 +213,7 @@ NAN = {"logits": np.full((6, 5), np.nan, np.float32), "labels": np.arange(6) % 2
         (TOO_MANY, "The target has 6 classes, but the source has only 2."),
         (EMPTY, "Expected at least one sample"),
         (NAN, "30 NaN or infinite values in 6 of 6 rows (0, 1, 2, 3, 4, ...)"),
-        ({"logits": np.zeros((6, 5), np.float32)}, "expected arrays logits and labels"),
+        ({"logits": np.zeros((6, 5), np.float32)}, "has no array labels. It has: logits."),
     ],
 )
 def test_bad_logits(modgap, tmp_path, arrays, message):

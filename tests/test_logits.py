@@ -97,7 +97,7 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
 def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, monkeypatch):
     whole = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     cache.delete_files(cache.entry_paths())
-    forward, sizes = batched_inference._Pass._forward, []
+    forward, sizes = batched_inference._ModelRunner._forward, []
 
     def small_memory(self, images):
         sizes.append(len(images))
@@ -105,9 +105,9 @@ def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, m
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return forward(self, images)
 
-    monkeypatch.setattr(batched_inference._Pass, "_forward", small_memory)
+    monkeypatch.setattr(batched_inference._ModelRunner, "_forward", small_memory)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
-    assert "out of memory at 16 samples a batch; going on with 8" in caplog.text
+    assert "Out of memory with batches of 16 samples. Continuing with 8." in caplog.text
     assert max(sizes[3:]) == 4
     np.testing.assert_allclose(held.logits, whole.logits, rtol=1e-4, atol=1e-5)
 
@@ -116,7 +116,7 @@ def test_an_image_that_does_not_fit_at_all_is_one_clear_line(small_images, monke
     def no_memory(self, images):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(batched_inference._Pass, "_forward", no_memory)
+    monkeypatch.setattr(batched_inference._ModelRunner, "_forward", no_memory)
     with pytest.raises(InputError, match="fails on one image of 64 x 64 pixels"):
         source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
 
@@ -154,7 +154,7 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
 
 def test_unknown_device_names_the_ones_there_are():
-    with pytest.raises(UsageError, match=r"this machine has: .*cpu"):
+    with pytest.raises(UsageError, match=r"Available devices: .*cpu"):
         batched_inference.choose_device("tpu")
     assert batched_inference.choose_device("auto").type in ("cuda", "mps", "cpu")
 
@@ -164,10 +164,10 @@ def test_own_logits_file(own_logits, tmp_path):
     assert held.logits.shape == (90, 12)
     assert held.groups is None
     np.savez(tmp_path / "half.npz", logits=held.logits)
-    for name, message in (("half.npz", "expected arrays logits and labels"), ("none.npz", "found none")):
+    for name, message in (("half.npz", "has no array"), ("none.npz", "does not exist")):
         with pytest.raises(InputError, match=message):
             read_logits_file(str(tmp_path / name))
-    with pytest.raises(UsageError, match=r"a .npz or .safetensors file"):
+    with pytest.raises(UsageError, match=r"a .npz nor a .safetensors file"):
         read_logits_file(str(tmp_path / "a.csv"))
 
 

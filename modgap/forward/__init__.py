@@ -1,1 +1,1 @@
-"""The pass of samples through a source: preparation, batches, heads, logits."""
+"""Running samples through a source: setup, batches, probe heads, logits."""

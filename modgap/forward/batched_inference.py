@@ -1,4 +1,4 @@
-"""Run a source model over samples: preprocessing on the device, batches prepared ahead, memory respected."""
+"""Running a source model over samples in batches: preprocessing ahead of the model, batches that fit the memory."""
 
 import contextlib
 import logging
@@ -18,32 +18,45 @@ from modgap.targets import Samples
 __all__ = ["DTYPES", "choose_device", "output_batches"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BATCH_IN_CACHE = 16
-"""On a CPU larger batches only push the activations out of the caches (measured in benchmarks/logits.py)."""
-LARGEST_BATCH, PROBE_BATCH, MEMORY_SHARE = 512, 8, 0.6
-AHEAD = 2
+CPU_BATCH = 16
+"""On a CPU, larger batches only push the activations out of its caches (measured in benchmarks/logits.py)."""
+LARGEST_BATCH = 512
+TRIAL_BATCH = 8
+"""Samples whose peak memory decides the batch size on CUDA."""
+MEMORY_FRACTION = 0.6
+"""Fraction of the free GPU memory that a batch may use."""
+BATCHES_AHEAD = 2
+"""Number of batches that are prepared while the model runs on another one."""
 
 log = logging.getLogger("modgap")
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU.
+    """Return the device of this name; `auto` stands for CUDA, else MPS, else the CPU.
 
     Raises:
-        UsageError: When the named device is not there.
+        UsageError: When this machine does not have the device.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
-    if not present.get(name.split(":")[0], False):
-        there = ", ".join(kind for kind, found in present.items() if found)
-        raise UsageError(f"device {name!r} is not there; this machine has: {there}")
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name.split(":")[0], False):
+        kinds = ", ".join(kind for kind, is_available in available.items() if is_available)
+        raise UsageError(f"Device {name!r} is not available on this machine. Available devices: {kinds}.")
     return torch.device(name)
 
 
 @dataclass
-class _Pass:
-    """The model on its device, with the number of samples that fit."""
+class _ModelRunner:
+    """A model on its device.
+
+    Attributes:
+        source: The source, whose model runs.
+        device: Device on which it runs.
+        dtype: Precision of the forward pass; other than float32 it is mixed.
+        limit: Largest number of pieces in a batch.
+        layout: Memory layout of image batches.
+    """
 
     source: Source
     device: torch.device
@@ -52,86 +65,96 @@ class _Pass:
     layout: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
+        """Move the model to the device."""
         self.layout = torch.channels_last if self.source.convolutional else torch.contiguous_format
         self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
-    def logits(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Logits of pieces (P, classes), in as many batches as the memory asks for."""
-        parts, done = [], 0
-        while done < len(pieces):
-            part = pieces[done : done + self.limit]
+    def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
+        """Return the outputs of pieces (P, outputs), in as many batches as the memory requires."""
+        parts: list[np.ndarray] = []
+        n_done = 0
+        while n_done < len(pieces):
+            part = pieces[n_done : n_done + self.limit]
             try:
                 parts.append(self._forward(part))
-                done += len(part)
             except RuntimeError as error:
-                if len(part) == 1 or not _out_of_memory(error):
-                    raise InputError(self._failure(error)) from error
-                self.limit = len(part) // 2
-                log.warning("out of memory at %d samples a batch; going on with %d", len(part), self.limit)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                self._shrink_batches(len(part), error)
+            else:
+                n_done += len(part)
         return np.concatenate(parts)
+
+    def _shrink_batches(self, batch_size: int, error: RuntimeError) -> None:
+        """Halve the batch size after an error of this batch size; raise if the batch size is not the cause."""
+        if batch_size == 1 or not _is_out_of_memory(error):
+            raise InputError(self._failure(error)) from error
+        self.limit = batch_size // 2
+        log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.limit)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _failure(self, error: RuntimeError) -> str:
         reason = str(error).strip().splitlines()[-1]
-        own = self.source.input
-        if isinstance(own, ImageInput):
-            height, width = own.size
-            return f"the source fails on one image of {height} x {width} pixels ({reason}); try another --input-size"
-        return f"the source fails on one piece of {own.kind} ({reason})"
+        source_input = self.source.input
+        if isinstance(source_input, ImageInput):
+            height, width = source_input.size
+            return f"The source fails on one image of {height} x {width} pixels ({reason}). Try another --input-size."
+        return f"The source fails on one piece of {source_input.kind} ({reason})."
 
     def _forward(self, pieces: Sequence[Any]) -> np.ndarray:
-        autocast: contextlib.AbstractContextManager = contextlib.nullcontext()
+        autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
         with torch.inference_mode(), autocast:
             batch = self.source.input.batch(pieces, self.device)
             if isinstance(batch, torch.Tensor) and batch.ndim == 4:
                 batch = batch.contiguous(memory_format=self.layout)
-            return self.source.model(batch).float().cpu().numpy()
+            outputs: torch.Tensor = self.source.model(batch)
+            return outputs.float().cpu().numpy()
 
     def fit_to_memory(self, pieces: Sequence[Any]) -> None:
-        """On CUDA, set the largest batch that the free memory holds, from the peak of a small one."""
+        """Set the largest batch that the free CUDA memory holds, from the peak memory of a small batch."""
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self.logits(pieces)
-        each = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
-        free, _ = torch.cuda.mem_get_info(self.device)
-        fits = max(1, int(MEMORY_SHARE * free / max(each, 1)))
-        self.limit = min(LARGEST_BATCH, 1 << (fits.bit_length() - 1))
+        self.outputs(pieces)
+        bytes_per_piece = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        n_fitting = max(1, int(MEMORY_FRACTION * free_bytes / max(bytes_per_piece, 1)))
+        self.limit = min(LARGEST_BATCH, 1 << (n_fitting.bit_length() - 1))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _pieces(samples: Samples, rows: np.ndarray, embedding: Embedding) -> tuple[list[Any], np.ndarray]:
-    """All pieces of these samples in order, and how many each sample has."""
-    found = [embedding.pieces(samples[int(i)]) for i in rows]
-    return [piece for pieces in found for piece in pieces], np.array([len(pieces) for pieces in found])
+def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding) -> tuple[list[Any], np.ndarray]:
+    """Return all pieces of these samples in order, and the number of pieces of each sample."""
+    pieces_by_sample = [embedding.pieces(samples[int(row)]) for row in rows]
+    counts = np.array([len(pieces) for pieces in pieces_by_sample])
+    return [piece for pieces in pieces_by_sample for piece in pieces], counts
 
 
-def _prepared(
-    samples: Samples, rows: np.ndarray, embedding: Embedding, size: Callable[[], int]
+def _piece_batches(
+    samples: Samples, rows: np.ndarray, embedding: Embedding, batch_size: Callable[[], int]
 ) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Batches of pieces, made in a thread while the model works on the ones before."""
+    """Yield batches of pieces, which a thread prepares while the model works on earlier ones."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[Future] = []
+        waiting: list[Future[tuple[list[Any], np.ndarray]]] = []
         start = 0
         while start < len(rows) or waiting:
-            while start < len(rows) and len(waiting) < AHEAD:
-                cut = rows[start : start + size()]
-                waiting.append(pool.submit(_pieces, samples, cut, embedding))
-                start += len(cut)
+            while start < len(rows) and len(waiting) < BATCHES_AHEAD:
+                batch_rows = rows[start : start + batch_size()]
+                waiting.append(pool.submit(_pieces_of_samples, samples, batch_rows, embedding))
+                start += len(batch_rows)
             yield waiting.pop(0).result()
 
 
-def _means(logits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean logits of each sample's pieces."""
+def _sample_means(outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean output of each sample's pieces."""
     if (counts == 1).all():
-        return logits
+        return outputs
     firsts = np.cumsum(counts) - counts
-    return (np.add.reduceat(logits.astype(np.float64), firsts) / counts[:, None]).astype(np.float32)
+    means: np.ndarray = np.add.reduceat(outputs.astype(np.float64), firsts) / counts[:, None]
+    return means.astype(np.float32)
 
 
 def output_batches(
@@ -144,21 +167,22 @@ def output_batches(
     batch_size: int | None = None,
     dtype: str = "float32",
 ) -> Iterator[np.ndarray]:
-    """Logits of the samples with these numbers, batch by batch, float32 (B, classes).
+    """Yield the model's outputs for the samples with these numbers, batch by batch, float32 (B, outputs).
 
-    A sample of several pieces (chunks of a clip, frames of a video) has their mean logits.
+    The outputs are logits, or features if the source's model has no head. A sample of several pieces (chunks of a
+    clip, frames of a video) gets the mean of their outputs.
 
     Args:
-        source: The model.
-        samples: Where the samples come from.
-        rows: Numbers of the samples wanted.
-        embedding: How samples become pieces of the source's input.
-        device: Where to run.
-        batch_size: Pieces at a time; None finds it. Halved when the memory does not suffice.
+        source: The source whose model runs.
+        samples: The samples, addressed by number.
+        rows: Numbers of the requested samples, shape (N,).
+        embedding: Rule by which samples become pieces of the source's input.
+        device: Device on which the model runs.
+        batch_size: Number of pieces in a batch, halved when the memory does not suffice; None for an automatic choice.
         dtype: float32, or bfloat16 or float16 for mixed precision.
     """
-    run = _Pass(source, device, DTYPES[dtype], batch_size or BATCH_IN_CACHE)
+    runner = _ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
     if batch_size is None and device.type == "cuda":
-        run.fit_to_memory(_pieces(samples, rows[:PROBE_BATCH], embedding)[0])
-    for pieces, counts in _prepared(samples, rows, embedding, lambda: run.limit):
-        yield _means(run.logits(pieces), counts)
+        runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
+    for pieces, counts in _piece_batches(samples, rows, embedding, lambda: runner.limit):
+        yield _sample_means(runner.outputs(pieces), counts)

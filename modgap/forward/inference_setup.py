@@ -230,7 +230,8 @@ def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsR
             "them. Use --split test."
         )
     log.warning("--head %s is fitted on the training samples of this target. These samples are left out.", request.head)
-    return rows[np.asarray(table.splits)[rows] != train]
+    is_train: np.ndarray = np.asarray(table.splits)[rows] == train
+    return rows[~is_train]
 
 
 def _check_no_class_is_lost(

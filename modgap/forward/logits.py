@@ -1,14 +1,20 @@
-"""Source model x target data -> logits, computed once and kept in the cache."""
+"""Logits of a source on a target, computed once and stored in the cache."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
-from modgap.forward.inference_setup import LogitsRequest, TrainedEmbedder, set_up_inference
+from modgap.forward.inference_setup import (
+    InferenceSetup,
+    LogitsRequest,
+    TrainedEmbedder,
+    set_up_inference,
+)
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
@@ -21,17 +27,17 @@ __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "read_logits_file
 
 @dataclass(frozen=True)
 class SourceLogits:
-    """Logits with all that the estimators and the report need.
+    """Logits of a source on a target, with everything that the estimators and the report need.
 
     Attributes:
-        logits: Shape (N, C), float32; may be mapped from disk.
-        labels: Target classes 0..K-1, shape (N,).
-        groups: Record, subject or field of each sample, shape (N,), or None.
+        logits: Logits of shape (N, C), float32; may be memory-mapped from disk.
+        labels: Target classes 0..K-1 of the samples, shape (N,).
+        groups: Record, subject or field of each sample, shape (N,); None where every sample is independent.
         source_classes: Names of the C source classes.
         target_classes: Names of the K target classes.
-        provenance: What was run on what: weights, data, embedding, versions.
-        seconds: Wall time to compute or read them.
-        cached: Whether they were read from the cache.
+        provenance: Record of the weights, the data, the embedding and the versions.
+        seconds: Wall time to compute or read the logits, in seconds.
+        cached: Whether the logits were read from the cache.
     """
 
     logits: np.ndarray
@@ -39,7 +45,7 @@ class SourceLogits:
     groups: np.ndarray | None
     source_classes: tuple[str, ...]
     target_classes: tuple[str, ...]
-    provenance: dict
+    provenance: dict[str, Any]
     seconds: float = 0.0
     cached: bool = False
 
@@ -51,23 +57,28 @@ def source_logits(
     progress: Progress | None = None,
     embedder: TrainedEmbedder | None = None,
 ) -> SourceLogits:
-    """Logits of the source on the target, from the cache where they are.
+    """Return the logits of the source on the target, from the cache if they are there.
 
-    A cache entry is addressed by what decides its content: weights, data, choice of samples,
-    embedding, precision and versions. A damaged entry is said aloud and computed anew; so is a disk
-    that takes no new one.
+    The key of a cache entry contains everything that decides its content: weights, data, selection of samples,
+    embedding, precision and versions. A damaged entry causes a warning and is computed again. A disk that cannot
+    store a new entry causes a warning, too.
 
-    With a trained embedder only samples that it never saw are judged, by the source's pretrained encoder and head.
+    With a trained embedder, only samples that it was not trained on are used. They pass through the source's
+    pretrained encoder and head.
+
+    Args:
+        handle: The source.
+        target: The target.
+        request: Which samples, at what size, with which head.
+        progress: Called with `logits` and the fraction of the work done since the last call.
+        embedder: A trained embedder that replaces the source's native input; None for the native input.
 
     Raises:
         InputError: When the data, the weights or the labels cannot be used.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     samples = request.samples
-    head: str | dict = "own"
-    if request.head != "own":
-        head = {**open_head_surrogate(request.head).fingerprint, "judged": "unfitted"}
-    wanted = {
+    cache_record = {
         "source": handle.fingerprint(),
         "target": target.fingerprint,
         "split": samples.split or "all",
@@ -75,83 +86,93 @@ def source_logits(
         "input_size": samples.input_size,
         "representation": samples.representation,
         "dtype": samples.dtype,
-        # Entries of a time when a head judged the samples it was fitted on are not this.
-        "head": head,
+        "head": "own" if request.head == "own" else _head_record(request),
         "embedder": embedder.fingerprint if embedder else "native",
         "modgap": __version__,
     }
-    path = entry_path("logits", cache_key(wanted))
-    found = _from_cache(path)
-    if found is None:
-        return _computed(handle, target, request, wanted, path, progress, began, embedder)
-    return SourceLogits(**found, seconds=time.perf_counter() - began, cached=True)
-
-
-def _from_cache(path: Path) -> dict | None:
-    entry = read_valid_entry(path)
-    if entry is None:
-        return None
-    arrays, record = entry.arrays, entry.metadata
-    return {
-        "logits": arrays["logits"],
-        "labels": np.array(arrays["labels"]),
-        "groups": np.array(arrays["groups"]) if "groups" in arrays else None,
-        "source_classes": tuple(record["source_classes"]),
-        "target_classes": tuple(record["target_classes"]),
-        "provenance": record["provenance"],
-    }
-
-
-def _computed(
-    handle: SourceHandle, target: Target, request: LogitsRequest, wanted: dict, path: Path,
-    progress: Progress | None, began: float, embedder: TrainedEmbedder | None,
-) -> SourceLogits:  # fmt: skip
-    ready = set_up_inference(handle, target, request, wanted, embedder)
-    shape = (len(ready.rows), len(ready.source.class_names))
-    record: dict = {
-        "source_classes": list(ready.source.class_names),
-        "target_classes": list(ready.target_classes),
-        "provenance": ready.provenance,
-    }
-    arrays = {"labels": ready.labels, "rows": ready.rows}
-    if ready.groups is not None:
-        arrays["groups"] = ready.groups
-    with RowWriter(path, arrays, "logits", shape, record) as sink:
-        for batch in ready.batches(request):
-            sink.append(batch)
-            if progress:
-                progress("logits", len(batch) / len(ready.rows))
-        logits = sink.finish()
+    path = entry_path("logits", cache_key(cache_record))
+    cached = _read_cache_entry(path)
+    if cached is not None:
+        return replace(cached, seconds=time.perf_counter() - start)
+    setup = set_up_inference(handle, target, request, cache_record, embedder)
+    logits = _compute(setup, request, path, progress)
     return SourceLogits(
         logits=logits,
-        labels=ready.labels,
-        groups=ready.groups,
-        source_classes=ready.source.class_names,
-        target_classes=ready.target_classes,
-        provenance=ready.provenance,
-        seconds=time.perf_counter() - began,
+        labels=setup.labels,
+        groups=setup.groups,
+        source_classes=setup.source.class_names,
+        target_classes=setup.target_classes,
+        provenance=setup.provenance,
+        seconds=time.perf_counter() - start,
     )
 
 
+def _head_record(request: LogitsRequest) -> dict[str, Any]:
+    # The marker tells these entries from older ones, in which a head could see its training samples again.
+    return {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
+
+
+def _read_cache_entry(path: Path) -> SourceLogits | None:
+    entry = read_valid_entry(path)
+    if entry is None:
+        return None
+    arrays = entry.arrays
+    record = entry.metadata
+    return SourceLogits(
+        logits=arrays["logits"],
+        labels=np.array(arrays["labels"]),
+        groups=np.array(arrays["groups"]) if "groups" in arrays else None,
+        source_classes=tuple(record["source_classes"]),
+        target_classes=tuple(record["target_classes"]),
+        provenance=record["provenance"],
+        cached=True,
+    )
+
+
+def _compute(setup: InferenceSetup, request: LogitsRequest, path: Path, progress: Progress | None) -> np.ndarray:
+    """Run the source, and return its logits (N, C) as they are stored in the cache."""
+    shape = (len(setup.rows), len(setup.source.class_names))
+    record: dict[str, Any] = {
+        "source_classes": list(setup.source.class_names),
+        "target_classes": list(setup.target_classes),
+        "provenance": setup.provenance,
+    }
+    arrays = {"labels": setup.labels, "rows": setup.rows}
+    if setup.groups is not None:
+        arrays["groups"] = setup.groups
+    with RowWriter(path, arrays, "logits", shape, record) as sink:
+        for batch in setup.batches(request):
+            sink.append(batch)
+            if progress:
+                progress("logits", len(batch) / len(setup.rows))
+        return sink.finish()
+
+
 def read_logits_file(path: str) -> SourceLogits:
-    """A user's own logits: `.npz` or `.safetensors` with `logits` (N, C) and `labels` (N,), or `groups` (N,).
+    """Read logits that were computed elsewhere.
+
+    Args:
+        path: A `.npz` or `.safetensors` file with the arrays `logits` (N, C), `labels` (N,) and, optionally, `groups`
+            (N,).
 
     Raises:
-        InputError: When the file is missing, broken or lacks an array.
-        UsageError: When its suffix is another.
+        InputError: When the file is missing or damaged, or lacks an array.
+        UsageError: When the file has another suffix.
     """
     from modgap.storage.digests import file_digest
     from modgap.targets.readers.arrays import load_arrays
 
-    began, file = time.perf_counter(), Path(path).expanduser()
+    start = time.perf_counter()
+    file = Path(path).expanduser()
     if file.suffix not in (".npz", ".safetensors"):
-        raise UsageError(f"expected a .npz or .safetensors file of logits and labels, got {path}")
+        raise UsageError(f"{path} is neither a .npz nor a .safetensors file. Store logits and labels in one of these.")
     if not file.is_file():
-        raise InputError(f"expected a file at {path}, found none")
+        raise InputError(f"The logits file {path} does not exist.")
     arrays = load_arrays(file)
     missing = [name for name in ("logits", "labels") if name not in arrays]
     if missing:
-        raise InputError(f"expected arrays logits and labels in {path}, got {', '.join(sorted(arrays)) or 'none'}")
+        present = ", ".join(sorted(arrays)) or "no arrays"
+        raise InputError(f"{path} has no array {' and no array '.join(missing)}. It has: {present}.")
     return SourceLogits(
         logits=arrays["logits"],
         labels=arrays["labels"],
@@ -159,5 +180,5 @@ def read_logits_file(path: str) -> SourceLogits:
         source_classes=(),
         target_classes=(),
         provenance={"modgap": __version__, "logits": file_digest(file)},
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - start,
     )

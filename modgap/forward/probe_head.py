@@ -1,4 +1,4 @@
-"""A head for a bare encoder: a linear probe on a labeled surrogate, whose classes become the source's."""
+"""A linear probe on a labeled surrogate as the head of a bare encoder; its classes become the source's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from modgap.errors import InputError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import Batch, Source
-from modgap.targets import SPLITS, Target
+from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
 
 __all__ = ["ProbeHead", "fit_probe_head"]
@@ -24,12 +24,12 @@ INVERSE_L2 = 1.0
 
 @dataclass(frozen=True)
 class ProbeHead:
-    """What is recorded of a fitted head.
+    """The record of a fitted probe head.
 
     Attributes:
         surrogate: Name of the surrogate.
-        trained_on: Samples of its training split that were used.
-        test_error: Share of its test split that the probe gets wrong; None where there is none.
+        trained_on: Number of samples of its training split that were used.
+        test_error: Error rate of the probe on the surrogate's test split; None if there is no test split.
     """
 
     surrogate: str
@@ -37,26 +37,29 @@ class ProbeHead:
     test_error: float | None
 
 
-class _Features(nn.Module):
-    """A model up to its pooled features (B, D)."""
+class _FeatureModel(nn.Module):
+    """A model from its input to its pooled features (B, D)."""
 
-    def __init__(self, features: Callable[[Batch], torch.Tensor], model: nn.Module):
+    def __init__(self, features: Callable[[Batch], torch.Tensor], model: nn.Module) -> None:
         super().__init__()
-        self.model, self._features = model, features
+        self.model = model
+        self._features = features
 
     def forward(self, batch: Batch) -> torch.Tensor:
         return self._features(batch)
 
 
-class _Headed(nn.Module):
-    """Features and the fitted layer on them; `fitted_head` can be put on the same features from elsewhere."""
+class _ModelWithHead(nn.Module):
+    """A feature model with a fitted layer; `fitted_head` can be put on the same features from elsewhere."""
 
-    def __init__(self, features: nn.Module, layer: nn.Linear):
+    def __init__(self, features: nn.Module, layer: nn.Linear) -> None:
         super().__init__()
-        self.features, self.fitted_head = features, layer
+        self.features = features
+        self.fitted_head = layer
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        return self.fitted_head(self.features(batch))
+        logits: torch.Tensor = self.fitted_head(self.features(batch))
+        return logits
 
 
 def fit_probe_head(
@@ -65,49 +68,66 @@ def fit_probe_head(
     """Replace the source's head by multinomial logistic regression on standardized features.
 
     Args:
-        source: The encoder; its own head, if any, is not used.
+        source: The encoder. If it has a head, the head is not used.
         surrogate: Labeled data of the source's modality.
-        device: Where to run.
-        batch_size: Samples at a time; None finds it.
+        device: Device on which the encoder runs.
+        batch_size: Number of samples in a batch; None for an automatic choice.
         dtype: Precision of the encoder.
 
+    Returns:
+        The source with the new head, and the head's record.
+
     Raises:
-        InputError: When the surrogate's labels are not single classes.
+        InputError: When the surrogate is multi-label, or lacks training samples of a class.
     """
     table = surrogate.read()
     if table.class_labels.ndim != 1:
-        raise InputError(f"expected a surrogate with one label a sample, {surrogate.name} has several")
-    bare = replace(source, model=_Features(source.features, source.model))
+        raise InputError(f"Surrogate {surrogate.name} is multi-label. A surrogate needs one label per sample.")
+    feature_source = replace(source, model=_FeatureModel(source.features, source.model))
     embedding = native_embedding(surrogate.manifest.input, table, source.input)
 
-    def read(split: str) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.flatnonzero(table.splits == SPLITS.index(split))
+    def split_features(split: str) -> tuple[np.ndarray, np.ndarray]:
+        rows = _split_rows(table, split)
         if len(rows) == 0:
             return np.empty((0, 0)), np.empty(0)
-        if len(rows) > MOST_SAMPLES:
-            rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
         batches = output_batches(
-            bare, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
-        )  # fmt: skip
+            feature_source, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
+        )
         return np.concatenate(list(batches)), table.class_labels[rows]
 
-    (features, labels), (unseen, truth) = read("train"), read("test")
+    features, labels = split_features("train")
+    test_features, test_labels = split_features("test")
     if len(np.unique(labels)) < max(2, len(np.unique(table.class_labels))):
-        raise InputError(f"expected training samples of every class, at least two, in surrogate {surrogate.name}")
+        raise InputError(
+            f"The training split of surrogate {surrogate.name} does not have samples of every class. "
+            "It needs samples of every class, and at least two classes."
+        )
     scaler = StandardScaler().fit(features)
     probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)
-    error = float((probe.predict(scaler.transform(unseen)) != truth).mean()) if len(truth) else None
-    head = _Headed(bare.model, _linear(scaler, probe)).eval()
+    error = None
+    if len(test_labels):
+        error = float((probe.predict(scaler.transform(test_features)) != test_labels).mean())
+    model = _ModelWithHead(feature_source.model, _linear_layer(scaler, probe)).eval()
     names = tuple(str(name) for name in table.classes or ())
-    return replace(source, model=head, class_names=names), ProbeHead(surrogate.name, len(labels), error)
+    return replace(source, model=model, class_names=names), ProbeHead(surrogate.name, len(labels), error)
 
 
-def _linear(scaler: StandardScaler, probe: LogisticRegression) -> nn.Linear:
-    """Scaling and regression in one layer, one output a class."""
-    weight, bias = probe.coef_ / scaler.scale_, probe.intercept_ - (probe.coef_ * scaler.mean_ / scaler.scale_).sum(1)
+def _split_rows(table: Table, split: str) -> np.ndarray:
+    """Return the numbers of at most `MOST_SAMPLES` samples of a split."""
+    rows = np.flatnonzero(table.splits == SPLITS.index(split))
+    if len(rows) > MOST_SAMPLES:
+        rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
+    return rows
+
+
+def _linear_layer(scaler: StandardScaler, probe: LogisticRegression) -> nn.Linear:
+    """Return scaling and regression as one layer with one output per class."""
+    weight = probe.coef_ / scaler.scale_
+    bias = probe.intercept_ - (probe.coef_ * scaler.mean_ / scaler.scale_).sum(1)
     if len(weight) == 1:
-        # Two classes share one logit, which is their difference.
-        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        # Two classes share one logit, which is the difference of theirs.
+        weight = np.vstack([-weight, weight]) / 2
+        bias = np.concatenate([-bias, bias]) / 2
     layer = nn.Linear(weight.shape[1], len(weight))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
