@@ -29,7 +29,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
-from modgap.ranking.standings import settled
+from modgap.ranking.standings import round_significant
 from modgap.ranking.types import RankRequest
 
 RESULTS = Path(__file__).parent / "results" / "ranking.jsonl"
@@ -96,7 +96,7 @@ def _scored(target: str, workers: int) -> dict[str, dict[str, float | None]]:
         sign = 1 if table.higher_is_better else -1
         values[name] = {
             row.name: sign * float(value) if np.isfinite(value) else None
-            for row, value in zip(found.rows, settled(table.all.values), strict=True)
+            for row, value in zip(found.rows, round_significant(table.standings.values), strict=True)
         }
     return values
 

@@ -13,16 +13,17 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import joblib
 import numpy as np
 
 from modgap.ranking.jobs import fix_threads
-from modgap.ranking.scores import score, score_names
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.scores import get_score, score_names
+from modgap.ranking.source_outputs import SourceOutputs
 
 
-def made(samples: int, width: int, classes: int, outputs: int) -> Evidence:
+def made(samples: int, width: int, classes: int, outputs: int) -> SourceOutputs:
     """Features that tell the classes apart in part, logits that tell less."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(samples) % classes)
@@ -31,10 +32,10 @@ def made(samples: int, width: int, classes: int, outputs: int) -> Evidence:
     towards = rng.standard_normal((classes, outputs)).astype(np.float32)
     logits = rng.standard_normal((samples, outputs), np.float32) + towards[labels]
     own = rng.standard_normal((1000, width), np.float32), rng.permutation(np.arange(1000) % 10)
-    return Evidence(features, labels, logits, surrogate=own, facts={"parameters": 1e6, "source_error": 0.1})
+    return SourceOutputs(features, labels, logits, surrogate=own, properties={"parameters": 1e6, "source_error": 0.1})
 
 
-def peers(evidence: Evidence) -> dict[str, Callable[[], float]]:
+def peers(source_outputs: SourceOutputs) -> dict[str, Callable[[], float]]:
     """What the peer computes, by the name of our score."""
     try:
         import torch
@@ -42,7 +43,7 @@ def peers(evidence: Evidence) -> dict[str, Callable[[], float]]:
     except ImportError as error:
         print(f"peer transformer-ranker is not installed or does not load ({error})")
         return {}
-    features, labels = torch.from_numpy(np.array(evidence.features)), torch.from_numpy(evidence.labels)
+    features, labels = torch.from_numpy(np.array(source_outputs.features)), torch.from_numpy(source_outputs.labels)
     return {
         "h-score-shrunk": lambda: float(HScore().fit(embeddings=features, labels=labels)),
         "logme": lambda: float(LogME().fit(embeddings=features, labels=labels)),
@@ -56,12 +57,11 @@ def timed(function: Callable[[], float]) -> tuple[float, float]:
     return value, time.perf_counter() - began
 
 
-def scored(name: str, evidence: Evidence) -> tuple[float, float]:
+def scored(name: str, source_outputs: SourceOutputs) -> tuple[float, float]:
     """Value and seconds of a score in this process, nothing shared with other scores."""
     fix_threads()
-    fresh = Evidence(evidence.features, evidence.labels, evidence.logits, surrogate=evidence.surrogate,
-                     facts=evidence.facts)  # fmt: skip
-    return timed(lambda: score(name).of(fresh))
+    fresh = replace(source_outputs)
+    return timed(lambda: get_score(name).evaluate(fresh))
 
 
 def main() -> None:
@@ -70,13 +70,13 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    evidence = made(given.samples, given.width, given.classes, given.outputs)
+    source_outputs = made(given.samples, given.width, given.classes, given.outputs)
     # Compiled once, as in any use after the first; workers are started too.
     small = made(200, 32, given.classes // 10, 50)
     with joblib.Parallel(given.workers) as parallel:
         parallel(joblib.delayed(scored)(name, small) for name in score_names() for _ in range(given.workers))
         began = time.perf_counter()
-        found = parallel(joblib.delayed(scored)(name, evidence) for name in score_names())
+        found = parallel(joblib.delayed(scored)(name, source_outputs) for name in score_names())
         wall = time.perf_counter() - began
     print(f"{given.samples:,} x {given.width:,}, {given.classes} classes, {given.outputs:,} outputs; "
           f"{platform.machine()}, {given.workers} workers of one thread")  # fmt: skip
@@ -84,14 +84,14 @@ def main() -> None:
     for name, (value, seconds) in zip(score_names(), found, strict=True):
         print(f"{name:26}{value:12.5g}{seconds:8.2f}")
     print(f"all scores: {sum(seconds for _, seconds in found):.1f} s of a core, {wall:.1f} s of wall time")
-    compare(evidence)
+    compare(source_outputs)
 
 
-def compare(evidence: Evidence) -> None:
+def compare(source_outputs: SourceOutputs) -> None:
     """The peer's scores and ours, one after the other, one thread each."""
     fix_threads()
-    for name, theirs in peers(evidence).items():
-        value, seconds = scored(name, evidence)
+    for name, theirs in peers(source_outputs).items():
+        value, seconds = scored(name, source_outputs)
         other, took = timed(theirs)
         print(f"{name}: {value:.5g} in {seconds:.2f} s; peer {other:.5g} in {took:.2f} s, {took / seconds:.1f} x")
 

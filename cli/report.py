@@ -10,9 +10,9 @@ __all__ = ["report"]
 @click.command()
 @click.argument("folder", metavar="DIR")
 def report(folder: str) -> None:
-    """One self-contained HTML page of a ranking, from the folder that modgap rank --out wrote.
+    """Make one self-contained HTML page from the folder DIR that `modgap rank --out DIR` wrote.
 
-    The page asks for nothing from outside: it can be sent, printed, and read on a phone.
+    The page loads nothing from outside. It can be sent, printed, and read on a phone.
 
     Example: modgap report ranking
     """

@@ -1,6 +1,11 @@
 """`modgap scores`."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from modgap.ranking.score import Score
 
 __all__ = ["scores"]
 
@@ -8,25 +13,51 @@ __all__ = ["scores"]
 @click.command()
 @click.argument("name", required=False)
 def scores(name: str | None) -> None:
-    """Scores of transferability there are for modgap rank; one shown whole."""
-    from modgap.cli.output import print_sections, print_table
-    from modgap.ranking.scores import DEFAULTS, score, score_names
+    """List the transferability scores of `modgap rank`, or show the one called NAME.
 
+    Example: modgap scores logme
+    """
     if name is None:
-        rows = [(s.name, _better(s), ", ".join(s.tasks), s.title) for s in map(score, score_names())]
-        print_table(["score", "better", "targets of", "what it is"], rows)
-        told = "; ".join(f"{task}: {by}" for task, by in DEFAULTS.items())
-        click.echo(f"modgap rank ranks by these unless told otherwise (--by): {told}")
-        return
-    own = score(name)
-    needs = [what for what, wanted in (("a head", own.needs_logits), ("its own data", own.needs_surrogate)) if wanted]
-    print_sections(f"{own.name}: {own.title}", [("score", [
-        ("from", own.reference), ("better", _better(own)), ("targets of", ", ".join(own.tasks)),
-        ("needs of the source", ", ".join(needs) or "features"),
-        ("interval", "from random halves of the samples" if own.resampled else "none: it looks at no sample"),
-        ("taken when none are named", "yes" if own.usual else "no: --score " + own.name),
-    ])])  # fmt: skip
+        _list_scores()
+    else:
+        _show_score(name)
 
 
-def _better(own) -> str:
-    return "higher" if own.higher_is_better else "lower"
+def _list_scores() -> None:
+    from modgap.cli.output import print_table
+    from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
+
+    rows = []
+    for score in map(get_score, score_names()):
+        better = "higher" if score.higher_is_better else "lower"
+        rows.append((score.name, better, ", ".join(score.tasks), score.title))
+    print_table(["score", "better", "tasks", "what it measures"], rows)
+    defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())
+    click.echo(f"Unless --by is given, modgap rank ranks by {defaults}.")
+
+
+def _show_score(name: str) -> None:
+    from modgap.cli.output import print_sections
+    from modgap.ranking.scores import get_score
+
+    score = get_score(name)
+    interval = "from random halves of the samples" if score.uses_samples else "none, because it uses no samples"
+    rows = [
+        ("reference", score.reference),
+        ("direction", score.direction),
+        ("unit", score.unit or "none"),
+        ("tasks", ", ".join(score.tasks)),
+        ("needs", _requirements(score)),
+        ("interval", interval),
+        ("shown by default", "yes" if score.default else f"no; pass --score {score.name}"),
+    ]
+    print_sections(f"{score.name}: {score.title}", [("score", rows)])
+
+
+def _requirements(score: "Score") -> str:
+    requirements = []
+    if score.needs_logits:
+        requirements.append("a classification head of the source")
+    if score.needs_surrogate:
+        requirements.append("labeled data of the source's own modality")
+    return ", ".join(requirements) or "features only"

@@ -13,8 +13,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.errors import InputError, UsageError
-from modgap.ranking.cross_validation import folds_of
-from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
+from modgap.ranking.cross_validation import assign_folds
+from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.scores.gbc import gbc
 from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
 from modgap.ranking.scores.knn import neighbors_mean
@@ -25,10 +25,10 @@ from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
-from modgap.ranking.source_outputs import Evidence, principal
+from modgap.ranking.source_outputs import SourceOutputs, principal_components
 
 X, Y = load_iris(return_X_y=True)
-IRIS = Evidence(X, Y, X @ ((np.arange(20).reshape(4, 5) % 7 - 3) / 4))
+IRIS = SourceOutputs(X, Y, X @ ((np.arange(20).reshape(4, 5) % 7 - 3) / 4))
 GOLDEN = {
     "leep": -0.7130844516907596,
     "nce": -0.4994991443876836,
@@ -45,7 +45,7 @@ def drawn(seed=0, n=40, width=7, classes=3, outputs=5):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % classes)
     features = rng.standard_normal((n, width)) + 0.8 * np.eye(classes, width)[labels]
-    return Evidence(features, labels, rng.standard_normal((n, outputs)) + np.eye(classes, outputs)[labels])
+    return SourceOutputs(features, labels, rng.standard_normal((n, outputs)) + np.eye(classes, outputs)[labels])
 
 
 # Golden values
@@ -53,12 +53,14 @@ def drawn(seed=0, n=40, width=7, classes=3, outputs=5):
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_value_on_iris(name):
-    assert score(name).of(IRIS) == pytest.approx(GOLDEN[name], rel=1e-9)
+    assert get_score(name).evaluate(IRIS) == pytest.approx(GOLDEN[name], rel=1e-9)
 
 
 def test_golden_value_of_logme_for_values():
     assert logme(X[:, :3], X[:, 3:]) == pytest.approx(0.1598265514565667, rel=1e-9)
-    assert score("logme").of(Evidence(X[:, :3], Y, values=X[:, 3:])) == pytest.approx(0.1598265514565667, rel=1e-9)
+    assert get_score("logme").evaluate(SourceOutputs(X[:, :3], Y, values=X[:, 3:])) == pytest.approx(
+        0.1598265514565667, rel=1e-9
+    )
 
 
 def test_parcs_published_value_breaks_ties_by_rounding():
@@ -68,8 +70,8 @@ def test_parcs_published_value_breaks_ties_by_rounding():
     apart, labels = (1 - np.corrcoef(rows)[upper] for rows in (standard, np.eye(3)[Y]))
     assert 100 * spearmanr(apart, labels).statistic == pytest.approx(61.2170104885269, rel=1e-9)
     tied = np.where(Y[upper[0]] == Y[upper[1]], 0, 1.5)
-    assert score("parc").of(IRIS) == pytest.approx(100 * spearmanr(apart, tied).statistic, rel=1e-9)
-    assert score("parc").of(IRIS) == pytest.approx(58.679784035, rel=1e-9)
+    assert get_score("parc").evaluate(IRIS) == pytest.approx(100 * spearmanr(apart, tied).statistic, rel=1e-9)
+    assert get_score("parc").evaluate(IRIS) == pytest.approx(58.679784035, rel=1e-9)
 
 
 def test_logme_of_noise_counts_the_rank_of_the_features_not_their_width():
@@ -120,14 +122,14 @@ def naive_logme(features, labels, rank=None):
             alpha, beta = gamma / (mean @ mean + 1e-5), (n - gamma) / (residual + 1e-5)
             if abs(alpha / beta - ratio) / ratio <= 1e-3:
                 break
-        evidence = (rank or kept.sum()) / 2 * np.log(alpha) + n / 2 * np.log(beta)
-        evidence -= 0.5 * np.log(alpha + beta * squares[kept]).sum() + (beta * residual + alpha * mean @ mean) / 2
-        found.append((evidence - n / 2 * np.log(2 * np.pi)) / n)
+        outputs = (rank or kept.sum()) / 2 * np.log(alpha) + n / 2 * np.log(beta)
+        outputs -= 0.5 * np.log(alpha + beta * squares[kept]).sum() + (beta * residual + alpha * mean @ mean) / 2
+        found.append((outputs - n / 2 * np.log(2 * np.pi)) / n)
     return np.mean(found)
 
 
-def naive_h(evidence, *, shrunk=False):
-    features, labels = evidence.features, evidence.labels
+def naive_h(outputs, *, shrunk=False):
+    features, labels = outputs.features, outputs.labels
     means = np.array([features[labels == label].mean(0) for label in labels])
     if not shrunk:
         return np.trace(np.linalg.pinv(np.cov(features.T), rcond=1e-12) @ np.cov(means.T))
@@ -177,7 +179,7 @@ def naive_n_leep(features, labels, seed=0):
 @pytest.mark.parametrize(("n", "width"), [(60, 7), (45, 60)])
 def test_n_leep_equals_its_naive_twin(n, width):
     one = drawn(3, n, width)
-    assert score("n-leep").of(one) == pytest.approx(naive_n_leep(one.features, one.labels), rel=1e-6)
+    assert get_score("n-leep").evaluate(one) == pytest.approx(naive_n_leep(one.features, one.labels), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -188,10 +190,10 @@ def test_scores_equal_their_naive_twins(seed, n, width):
     assert leep(one.probabilities, labels) == pytest.approx(naive_leep(one.probabilities, labels), rel=1e-12)
     predicted = one.probabilities.argmax(1)
     assert nce(predicted, labels) == pytest.approx(naive_nce(predicted, labels), rel=1e-12)
-    assert score("logme").of(one) == pytest.approx(naive_logme(features, labels), rel=1e-7)
-    assert score("h-score").of(one) == pytest.approx(naive_h(one), rel=1e-7)
-    assert score("h-score-shrunk").of(one) == pytest.approx(naive_h(one, shrunk=True), rel=1e-9)
-    assert score("transrate").of(one) == pytest.approx(naive_transrate(features, labels), rel=1e-9)
+    assert get_score("logme").evaluate(one) == pytest.approx(naive_logme(features, labels), rel=1e-7)
+    assert get_score("h-score").evaluate(one) == pytest.approx(naive_h(one), rel=1e-7)
+    assert get_score("h-score-shrunk").evaluate(one) == pytest.approx(naive_h(one, shrunk=True), rel=1e-9)
+    assert get_score("transrate").evaluate(one) == pytest.approx(naive_transrate(features, labels), rel=1e-9)
     assert gbc(features, labels) == pytest.approx(naive_gbc(features, labels), rel=1e-9)
 
 
@@ -206,15 +208,15 @@ def test_shrinkage_is_scikit_learns(n, width):
 @pytest.mark.parametrize(("n", "width"), [(30, 8), (8, 30), (12, 12)])
 def test_principal_is_the_singular_value_decomposition(n, width):
     rows = np.random.default_rng(1).standard_normal((n, 3)) @ np.random.default_rng(2).standard_normal((3, width))
-    squares, components = principal(rows)
+    squares, components = principal_components(rows)
     np.testing.assert_allclose(squares[::-1], np.linalg.svd(rows, compute_uv=False)[:3] ** 2, rtol=1e-9)
     np.testing.assert_allclose(rows @ components @ components.T, rows, atol=1e-9)
-    assert principal(np.zeros((4, 2)))[0].tolist() == [0]
+    assert principal_components(np.zeros((4, 2)))[0].tolist() == [0]
 
 
 def test_ridge_across_folds_is_scikit_learns():
     one = drawn(5, 60, 9)
-    targets, folds = one.one_hot, folds_of(one, 0)
+    targets, folds = one.target_matrix, assign_folds(one, 0)
     found = cross_validated_ridge(one.features, targets, folds)
     standard = (one.features - one.features.mean(0)) / one.features.std(0)
     by_strength = []
@@ -231,17 +233,17 @@ def test_ridge_across_folds_is_scikit_learns():
 
 def test_ridge_with_more_features_than_samples_is_the_same_in_fewer_dimensions():
     one = drawn(6, 30, 80)
-    folds = folds_of(one, 0)
-    wide = cross_validated_ridge(one.features, one.one_hot, folds)
+    folds = assign_folds(one, 0)
+    wide = cross_validated_ridge(one.features, one.target_matrix, folds)
     # Features of zero variance change nothing.
     padded = np.hstack([one.features, np.ones((30, 3))])
-    np.testing.assert_allclose(cross_validated_ridge(padded, one.one_hot, folds), wide, atol=1e-7)
-    assert score("linear-probe").of(one) == (wide.argmax(1) != one.labels).mean()
+    np.testing.assert_allclose(cross_validated_ridge(padded, one.target_matrix, folds), wide, atol=1e-7)
+    assert get_score("linear-probe").evaluate(one) == (wide.argmax(1) != one.labels).mean()
 
 
 def test_neighbors_are_scikit_learns_without_the_sample_itself():
     one = drawn(7, 50, 6)
-    found = neighbors_mean(one.features, one.one_hot, np.arange(50), np.arange(50))
+    found = neighbors_mean(one.features, one.target_matrix, np.arange(50), np.arange(50))
     for i in range(50):
         others = np.delete(np.arange(50), i)
         fitted = KNeighborsClassifier(5, metric="cosine").fit(one.features[others], one.labels[others])
@@ -251,9 +253,9 @@ def test_neighbors_are_scikit_learns_without_the_sample_itself():
 def test_neighbors_of_the_same_group_do_not_count():
     features = np.repeat(np.eye(4), 6, axis=0) + 0.01 * np.random.default_rng(0).random((24, 4))
     labels = np.repeat([0, 1, 0, 1], 6)
-    assert score("knn").of(Evidence(features, labels)) == 0
-    grouped = Evidence(features, labels, groups=np.repeat(np.arange(4), 6))
-    assert score("knn").of(grouped) > 0.3
+    assert get_score("knn").evaluate(SourceOutputs(features, labels)) == 0
+    grouped = SourceOutputs(features, labels, groups=np.repeat(np.arange(4), 6))
+    assert get_score("knn").evaluate(grouped) > 0.3
 
 
 # What they are for
@@ -267,20 +269,20 @@ def test_score_prefers_features_that_know_the_labels(name):
     labels = rng.permutation(np.arange(120) % 4)
     noise = rng.standard_normal((120, 12))
     shift, wrong = 4 * np.eye(4, 12)[labels], rng.standard_normal((120, 6))
-    known = Evidence(noise + shift, labels, wrong + 4 * np.eye(4, 6)[labels])
-    unknown = Evidence(noise, labels, wrong)
-    better = score(name).of(known) - score(name).of(unknown)
-    assert (better > 0) == score(name).higher_is_better
+    known = SourceOutputs(noise + shift, labels, wrong + 4 * np.eye(4, 6)[labels])
+    unknown = SourceOutputs(noise, labels, wrong)
+    better = get_score(name).evaluate(known) - get_score(name).evaluate(unknown)
+    assert (better > 0) == get_score(name).higher_is_better
     assert better != 0
 
 
 def test_perfect_source_has_leep_and_nce_of_zero():
     labels = np.arange(30) % 3
-    perfect = Evidence(np.eye(3)[labels], labels, 800.0 * np.eye(3)[labels])
-    assert score("leep").of(perfect) == pytest.approx(0, abs=1e-12)
-    assert score("nce").of(perfect) == 0
-    blind = Evidence(np.ones((30, 3)), labels, np.zeros((30, 3)))
-    assert score("leep").of(blind) == pytest.approx(math.log(1 / 3))
+    perfect = SourceOutputs(np.eye(3)[labels], labels, 800.0 * np.eye(3)[labels])
+    assert get_score("leep").evaluate(perfect) == pytest.approx(0, abs=1e-12)
+    assert get_score("nce").evaluate(perfect) == 0
+    blind = SourceOutputs(np.ones((30, 3)), labels, np.zeros((30, 3)))
+    assert get_score("leep").evaluate(blind) == pytest.approx(math.log(1 / 3))
 
 
 def test_source_of_many_classes_that_no_sample_has_a_share_of():
@@ -288,15 +290,15 @@ def test_source_of_many_classes_that_no_sample_has_a_share_of():
     labels = np.arange(40) % 2
     logits = np.full((40, 3000), -2000.0)
     logits[np.arange(40), labels] = 0
-    assert score("leep").of(Evidence(np.eye(2)[labels], labels, logits)) == pytest.approx(0)
+    assert get_score("leep").evaluate(SourceOutputs(np.eye(2)[labels], labels, logits)) == pytest.approx(0)
 
 
 def test_distance_of_a_source_to_its_own_data_is_the_smallest():
     one = drawn(8, 60, 5)
-    near = Evidence(one.features, one.labels, surrogate=(one.features, one.labels))
-    far = Evidence(one.features + 3, one.labels, surrogate=(one.features, one.labels))
-    assert score("otdd").of(near) == pytest.approx(0, abs=1e-9)
-    assert score("otdd").of(far) > 1
+    near = SourceOutputs(one.features, one.labels, surrogate=(one.features, one.labels))
+    far = SourceOutputs(one.features + 3, one.labels, surrogate=(one.features, one.labels))
+    assert get_score("otdd").evaluate(near) == pytest.approx(0, abs=1e-9)
+    assert get_score("otdd").evaluate(far) > 1
 
 
 def test_dataset_distance_is_the_cheapest_assignment():
@@ -327,13 +329,13 @@ def test_several_labels_a_sample_and_values(name):
     labels[labels.sum(1) == 0, 0] = 1
     features = rng.standard_normal((80, 10)) + 2 * labels @ rng.standard_normal((4, 10))
     logits = rng.standard_normal((80, 8)) + 3 * labels @ np.eye(4, 8)
-    several = Evidence(features, labels, logits)
-    values = Evidence(features, np.argmax(labels, 1), logits, values=labels @ rng.standard_normal((4, 2)))
+    several = SourceOutputs(features, labels, logits)
+    values = SourceOutputs(features, np.argmax(labels, 1), logits, values=labels @ rng.standard_normal((4, 2)))
     shuffled = rng.permutation(80)
     for one in (several, values):
-        blind = Evidence(features[shuffled], one.labels, logits[shuffled], one.values)
-        assert math.isfinite(score(name).of(one))
-        assert (score(name).of(one) > score(name).of(blind)) == score(name).higher_is_better
+        blind = SourceOutputs(features[shuffled], one.labels, logits[shuffled], one.values)
+        assert math.isfinite(get_score(name).evaluate(one))
+        assert (get_score(name).evaluate(one) > get_score(name).evaluate(blind)) == get_score(name).higher_is_better
 
 
 # Where they are not defined
@@ -341,22 +343,22 @@ def test_several_labels_a_sample_and_values(name):
 
 def test_scores_say_why_they_are_not_defined():
     one = drawn()
-    with pytest.raises(InputError, match=r"score leep: the source has no head"):
-        score("leep").of(Evidence(one.features, one.labels))
-    with pytest.raises(InputError, match=r"score gbc: not defined for multi-label targets"):
-        score("gbc").of(Evidence(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
-    with pytest.raises(InputError, match=r"score otdd: labeled data of the source's own modality is not here"):
-        score("otdd").of(one)
+    with pytest.raises(InputError, match="The score leep needs a classification head, and the source has none"):
+        get_score("leep").evaluate(SourceOutputs(one.features, one.labels))
+    with pytest.raises(InputError, match="The score gbc is not defined for multi-label targets"):
+        get_score("gbc").evaluate(SourceOutputs(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
+    with pytest.raises(InputError, match="The score otdd needs labeled data of the source's own modality"):
+        get_score("otdd").evaluate(one)
     with pytest.raises(UsageError, match=r"unknown score 'logmee'; did you mean logme"):
-        score("logmee")
+        get_score("logmee")
 
 
 def test_names_are_complete():
-    assert set(DEFAULTS.values()) <= set(usual_scores())
-    assert all(task in score(by).tasks for task, by in DEFAULTS.items())
-    assert set(usual_scores()) < set(score_names())
-    assert math.isnan(score("source-error").of(drawn()))
-    assert score("size").of(Evidence(X, Y, facts={"parameters": 12})) == 12
+    assert set(DEFAULT_RANKING_SCORES.values()) <= set(default_scores())
+    assert all(task in get_score(by).tasks for task, by in DEFAULT_RANKING_SCORES.items())
+    assert set(default_scores()) < set(score_names())
+    assert math.isnan(get_score("source-error").evaluate(drawn()))
+    assert get_score("size").evaluate(SourceOutputs(X, Y, properties={"parameters": 12})) == 12
 
 
 @pytest.mark.parametrize("name", [n for n in score_names() if n not in ("size", "source-error", "otdd")])
@@ -371,7 +373,7 @@ def test_degenerate_samples_give_a_number(name, kind):
     else:
         labels[labels == 2] = 1
         labels[0] = 2
-    assert isinstance(score(name).of(Evidence(features, labels, one.logits)), float)
+    assert isinstance(get_score(name).evaluate(SourceOutputs(features, labels, one.logits)), float)
 
 
 def test_parc_of_constant_features_is_zero():
@@ -381,4 +383,4 @@ def test_parc_of_constant_features_is_zero():
 def test_transrate_of_one_class_is_zero():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((20, 4))
-    assert transrate(Evidence(points, np.zeros(20, int)).moments, np.zeros(20, int)) == pytest.approx(0)
+    assert transrate(SourceOutputs(points, np.zeros(20, int)).moments, np.zeros(20, int)) == pytest.approx(0)

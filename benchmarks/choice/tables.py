@@ -8,7 +8,7 @@ from choice.judge import Verdict, by_other_seeds, chosen_elsewhere, judged, over
 from choice.truth import PRETRAINED
 from modgap.cli.output import print_table
 from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.scores import DEFAULTS, score, score_names
+from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
 
 __all__ = ["print_agreement", "print_truth"]
 
@@ -16,7 +16,7 @@ Errors = Mapping[str, Mapping[str, Sequence[float]]]
 """By target and source, one a seed."""
 Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 """By target, score and source, the higher the better."""
-FIRST = DEFAULTS[CLASSIFICATION]
+FIRST = DEFAULT_RANKING_SCORES[CLASSIFICATION]
 TAU, REGRET = (-1.0, 1.0), (0.0, np.inf)
 
 
@@ -73,7 +73,7 @@ def _plain(values: np.ndarray) -> list[float | None]:
 
 
 def _row(name: str, verdict: Verdict, size: Verdict) -> list[str]:
-    better = ("higher" if score(name).higher_is_better else "lower") if name in score_names() else ""
+    better = ("higher" if get_score(name).higher_is_better else "lower") if name in score_names() else ""
     return [
         name, better, f"{verdict.sources}" if verdict.sources else "", _interval(over_targets(verdict.taus, TAU)),
         _interval(over_targets(verdict.taus - size.taus)), _interval(over_targets(verdict.regrets, REGRET)),

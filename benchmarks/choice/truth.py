@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from result_log import ResultLog
 
-from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.source_patterns import with_size
+from modgap.ranking.source_patterns import split_input_size
 from modgap.transfer.train import TrainRequest, train
 
 __all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "trials", "work"]
@@ -56,9 +55,10 @@ def work(trial: Trial, log: ResultLog, runs: Path) -> dict:
     """Fine-tune, on one thread, and append the result."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    source, size = with_size(trial.source)
-    samples = SampleRequest(limit=trial.limit, seed=trial.seed, input_size=size)
-    request = TrainRequest("finetune", source, trial.target, trial.settings, samples=samples)
+    source, size = split_input_size(trial.source)
+    request = TrainRequest(
+        "finetune", source, trial.target, trial.settings, seed=trial.seed, limit=trial.limit, input_size=size
+    )
     run = train(request, runs / trial.name, resume=True)
     found = {
         "test": run.record["result"]["test"], "metric": run.record["result"]["metric"],

@@ -1,1 +1,1 @@
-"""Which source to transfer from: scores of transferability on the target's samples, with intervals."""
+"""Ranking of sources for a target by transferability scores with confidence intervals."""

@@ -1,7 +1,8 @@
-"""Where jobs run: here one after the other, on this machine's cores, or on a cluster. All give the same results."""
+"""Backends that run jobs: in this process, on this machine's cores, or on a cluster. All give the same results."""
 
 import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,22 +16,27 @@ from modgap.storage.paths import cache_folder
 __all__ = ["BACKENDS", "Backend", "run_jobs"]
 
 Job = Callable[[], Any]
-TRIES = 3
-"""Of a job whose worker is lost; one that takes its worker down every time is given up."""
-MOST_TASKS = 200
-"""Of an array of SLURM; sites cap them."""
-LOST = Failure("its worker was lost every time, as when memory runs out; try --limit, or fewer --jobs")
+MAX_TRIES = 3
+"""Most times that a job is run if its worker is lost."""
+MAX_TASKS = 200
+"""Most tasks of a SLURM array, whose size sites limit."""
+LOST = Failure(
+    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
+    "fewer --jobs."
+)
+_job_lock = threading.Lock()
+"""Lock that keeps the threads of a Dask worker apart."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where to run.
+    """Backend that runs jobs, and its size.
 
     Attributes:
         name: `serial`, `loky` (processes on this machine), `dask`, `ray`, or `slurm` (through submitit).
-        workers: Processes on this machine; None for one a core. Of a cluster it is what a local one is started with.
-        address: Of a running Dask or Ray cluster; None starts one on this machine.
-        options: What the cluster's library takes besides, such as `slurm_partition`.
+        workers: Number of processes on this machine, or of a cluster that is started on it. None for one on each core.
+        address: Address of a running Dask or Ray cluster. None to start one on this machine.
+        options: Further options of the cluster's library, such as `slurm_partition`.
     """
 
     name: str = "loky"
@@ -40,91 +46,106 @@ class Backend:
 
     @property
     def processes(self) -> int:
-        """Processes on this machine."""
-        here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.workers or here
+        """Number of processes on this machine."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or cores
 
 
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
-    """Run independent jobs; gives number and result of each as it is done, in any order.
+    """Run independent jobs.
 
-    A job returns a failure rather than raise. A lost worker costs what it was at: its jobs run again elsewhere.
+    A job returns a Failure instead of raising an error. If a worker is lost, its jobs are run again elsewhere.
+
+    Args:
+        jobs: The jobs. They must be picklable unless the backend is `serial`.
+        backend: The backend.
+
+    Yields:
+        Index and result of each job as soon as it is finished, in any order.
 
     Raises:
-        UsageError: When there is no such backend, or its library is not installed.
+        UsageError: If there is no such backend, or if its library is not installed.
     """
     if backend.name not in BACKENDS:
-        raise UsageError(f"unknown backend {backend.name!r}; there are: {', '.join(BACKENDS)}")
+        raise UsageError(f"There is no backend {backend.name!r}. Expected one of: {', '.join(BACKENDS)}.")
     if backend.name == "serial":
         yield from _serial(jobs, backend)
     elif jobs:
         cache = str(cache_folder().resolve())
-        yield from BACKENDS[backend.name]([partial(_placed, job, cache) for job in jobs], backend)
+        yield from BACKENDS[backend.name]([partial(_with_cache, job, cache) for job in jobs], backend)
 
 
-def _placed(job: Job, cache: str) -> Any:
-    """Run a job with the cache of the one who asked for it: on another machine a folder that both see."""
+def _with_cache(job: Job, cache: str) -> Any:
+    """Run a job with the cache folder of the process that submitted it. Other machines must share this folder."""
     os.environ["MODGAP_CACHE"] = cache
     return job()
 
 
 def _serial(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
-    for number, job in enumerate(jobs):
-        yield number, job()
+    for index, job in enumerate(jobs):
+        yield index, job()
 
 
-# This machine
+# Processes on this machine
 
 
 def _loky(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     if backend.processes == 1:
         yield from _serial(jobs, backend)
         return
-    left = dict(enumerate(jobs))
-    for _ in range(TRIES):
-        for number, result in _until_lost(left, backend.processes):
-            del left[number]
-            yield number, result
-        if not left:
+    remaining = dict(enumerate(jobs))
+    for _ in range(MAX_TRIES):
+        for index, result in _run_until_worker_lost(remaining, backend.processes):
+            del remaining[index]
+            yield index, result
+        if not remaining:
             return
-    # One of these takes its worker down, and with it whatever runs beside it: each by itself.
-    for number, job in list(left.items()):
-        yield number, next((result for _, result in _until_lost({number: job}, 2)), LOST)
+    # One of these kills its worker, and with it the jobs that run beside it. So each is run by itself.
+    for index, job in list(remaining.items()):
+        yield index, next((result for _, result in _run_until_worker_lost({index: job}, 2)), LOST)
 
 
-def _until_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
-    """Results until all are there or a worker is lost."""
+def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
+    """Yield results until all jobs are finished or a worker is lost."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parallel = Parallel(processes, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     with warnings.catch_warnings():
-        # Of a worker that was renewed because its memory grew; its jobs are done all the same.
+        # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
-            yield from parallel(delayed(_numbered)(number, job) for number, job in dict(jobs).items())
+            yield from parallel(delayed(_run_indexed)(index, job) for index, job in dict(jobs).items())
         except TerminatedWorkerError:
             return
 
 
-def _numbered(number: int, job: Job) -> tuple[int, Any]:
-    return number, job()
+def _run_indexed(index: int, job: Job) -> tuple[int, Any]:
+    return index, job()
 
 
 # Clusters
+
+
+def _missing_library(backend_name: str, library: str) -> UsageError:
+    return UsageError(
+        f"The backend {backend_name} needs {library}, which is not installed. Run: pip install 'modgap[distributed]'"
+    )
 
 
 def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     try:
         from dask.distributed import Client, LocalCluster, as_completed
     except ImportError as error:
-        raise UsageError("--backend dask needs Dask: pip install 'modgap[distributed]'") from error
-    own = backend.address is None
-    cluster = LocalCluster(n_workers=backend.processes, threads_per_worker=1, dashboard_address=None) if own else None
+        raise _missing_library("dask", "Dask") from error
+    cluster = None
+    if backend.address is None:
+        cluster = LocalCluster(n_workers=backend.processes, threads_per_worker=1, dashboard_address=None)
     with Client(cluster or backend.address) as client:
         try:
-            # Several threads of one worker would share the number of threads that a job fixes: a lock keeps them apart.
-            futures = {client.submit(_alone, job, pure=False, retries=TRIES): n for n, job in enumerate(jobs)}
+            futures = {
+                client.submit(_run_locked, job, pure=False, retries=MAX_TRIES): index for index, job in enumerate(jobs)
+            }
             for future in as_completed(list(futures)):
                 yield futures[future], LOST if future.status == "error" else future.result()
         finally:
@@ -132,35 +153,32 @@ def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
                 cluster.close()
 
 
-def _alone(job: Job) -> Any:
-    """Run a job while no other thread of this process runs one."""
-    with _lock():
+def _run_locked(job: Job) -> Any:
+    """Run a job while no other thread of this process runs one.
+
+    A worker of a running cluster may have several threads, which share the number of threads that a job fixes.
+    """
+    with _job_lock:
         return job()
-
-
-def _lock():
-    import threading
-
-    return vars(run_jobs).setdefault("lock", threading.Lock())
 
 
 def _ray(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--backend ray needs Ray: pip install 'modgap[distributed]'") from error
-    own = {} if backend.address else {"num_cpus": backend.processes, "include_dashboard": False}
-    ray.init(address=backend.address, log_to_driver=False, logging_level="ERROR", **own)
+        raise _missing_library("ray", "Ray") from error
+    local_options = {} if backend.address else {"num_cpus": backend.processes, "include_dashboard": False}
+    ray.init(address=backend.address, log_to_driver=False, logging_level="ERROR", **local_options)
     try:
-        run = ray.remote(num_cpus=1, max_retries=TRIES)(_numbered)
-        left = [run.remote(number, job) for number, job in enumerate(jobs)]
-        numbers = {reference: number for number, reference in enumerate(left)}
-        while left:
-            (ready,), left = ray.wait(left)
+        run = ray.remote(num_cpus=1, max_retries=MAX_TRIES)(_run_indexed)
+        pending = [run.remote(index, job) for index, job in enumerate(jobs)]
+        indices = {reference: index for index, reference in enumerate(pending)}
+        while pending:
+            (ready,), pending = ray.wait(pending)
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError:
-                yield numbers[ready], LOST
+                yield indices[ready], LOST
     finally:
         ray.shutdown()
 
@@ -169,41 +187,45 @@ def _slurm(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     try:
         import submitit
     except ImportError as error:
-        raise UsageError("--backend slurm needs submitit: pip install 'modgap[distributed]'") from error
+        raise _missing_library("slurm", "submitit") from error
     options = {"cluster": "slurm", "folder": str(cache_folder().resolve() / "submitit"), **backend.options}
     try:
         executor = submitit.AutoExecutor(folder=options.pop("folder"), cluster=options.pop("cluster"))
         executor.update_parameters(**options)
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"submitit cannot use SLURM with these --cluster options: {first_line(error)}") from error
-    left = dict(enumerate(jobs))
-    for _ in range(TRIES):
-        for number, result in _of_array(executor, left):
-            del left[number]
-            yield number, result
-    yield from ((number, LOST) for number in left)
+    remaining = dict(enumerate(jobs))
+    for _ in range(MAX_TRIES):
+        for index, result in _run_array(executor, remaining):
+            del remaining[index]
+            yield index, result
+    yield from ((index, LOST) for index in remaining)
 
 
-def _of_array(executor: Any, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Any]]:
-    """Results of one array of tasks, several jobs each where there are many; those of lost tasks are missing."""
+def _run_array(executor: Any, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Any]]:
+    """Yield the results of an array of tasks, except those of lost tasks. A task may run several jobs."""
     import submitit
 
-    each = -(-len(jobs) // MOST_TASKS)
-    listed = list(jobs.items())
-    bundles = [listed[start : start + each] for start in range(0, len(listed), each or 1)]
+    bundle_size = -(-len(jobs) // MAX_TASKS) or 1
+    items = list(jobs.items())
+    bundles = [items[start : start + bundle_size] for start in range(0, len(items), bundle_size)]
     try:
-        submitted = executor.map_array(_bundle, bundles) if bundles else []
+        tasks = executor.map_array(_run_bundle, bundles) if bundles else []
     except submitit.core.utils.FailedSubmissionError as error:
-        raise UsageError(f"SLURM does not take the jobs: {first_line(error)}") from error
-    for task in submitted:
+        raise UsageError(f"SLURM rejected the jobs: {first_line(error)}") from error
+    for task in tasks:
         with contextlib.suppress(submitit.core.utils.UncompletedJobError):
             yield from task.result()
 
 
-def _bundle(jobs: Sequence[tuple[int, Job]]) -> list[tuple[int, Any]]:
-    return [(number, job()) for number, job in jobs]
+def _run_bundle(jobs: Sequence[tuple[int, Job]]) -> list[tuple[int, Any]]:
+    return [(index, job()) for index, job in jobs]
 
 
 BACKENDS: dict[str, Callable[[Sequence[Job], Backend], Iterator[tuple[int, Any]]]] = {
-    "serial": _serial, "loky": _loky, "dask": _dask, "ray": _ray, "slurm": _slurm,
-}  # fmt: skip
+    "serial": _serial,
+    "loky": _loky,
+    "dask": _dask,
+    "ray": _ray,
+    "slurm": _slurm,
+}

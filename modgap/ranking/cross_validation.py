@@ -1,39 +1,46 @@
-"""Cross-validation that keeps groups whole, and errors of what it predicts."""
+"""Cross-validation folds that keep groups together, and the error of predictions."""
 
 import numpy as np
 
-from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, Evidence
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["error_of", "folds_of", "halves_order"]
+__all__ = ["assign_folds", "prediction_error", "sample_keys"]
 
 FOLDS = 5
 
 
-def halves_order(evidence: Evidence, seed: int) -> np.ndarray:
-    """A key in [0, 1) for each sample, evenly spread over each class, groups together, shape (n,)."""
-    return stratified_keys(stratification_labels(evidence.labels), evidence.groups, seed)
+def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
+    """Return a random key in [0, 1) for each sample, shape (n,).
 
-
-def folds_of(evidence: Evidence, seed: int) -> np.ndarray:
-    """Fold 0..4 of each sample, by class, groups kept whole, shape (n,)."""
-    return (halves_order(evidence, seed) * FOLDS).astype(np.int64)
-
-
-def error_of(evidence: Evidence, predicted: np.ndarray) -> float:
-    """How wrong predictions (n, M) are; lower is better.
-
-    Of classes the share of samples whose largest column is another; of multi-label data the mean of 1 - average
-    precision; of values 1 - R2, which is 1 for predicting the mean.
+    The keys are spread evenly over each class, and those of a group lie together.
     """
-    if evidence.task == CLASSIFICATION:
-        return float((predicted.argmax(axis=1) != evidence.labels).mean())
-    truth = evidence.one_hot
-    if evidence.task == MULTI_LABEL:
+    return stratified_keys(stratification_labels(outputs.labels), outputs.groups, seed)
+
+
+def assign_folds(outputs: SourceOutputs, seed: int) -> np.ndarray:
+    """Assign each sample to one of five folds, stratified by class with groups kept together, shape (n,)."""
+    return (sample_keys(outputs, seed) * FOLDS).astype(np.int64)
+
+
+def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
+    """Compute the error of predictions; lower is better.
+
+    Args:
+        outputs: Outputs with the true labels or values of n samples.
+        predicted: Predictions, shape (n, M).
+
+    Returns:
+        For classification the error rate of the column with the largest prediction. For multi-label targets 1 - mean
+        average precision. For regression 1 - R2, which is 1 for predicting the mean, and NaN for constant values.
+    """
+    if outputs.task == CLASSIFICATION:
+        return float((predicted.argmax(axis=1) != outputs.labels).mean())
+    truth = outputs.target_matrix
+    if outputs.task == MULTI_LABEL:
         from sklearn.metrics import average_precision_score
 
-        return float(
-            1 - np.mean([average_precision_score(truth[:, k], predicted[:, k]) for k in range(truth.shape[1])])
-        )
-    spread = ((truth - truth.mean(axis=0)) ** 2).sum()
-    return float(((truth - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
+        precisions = [average_precision_score(truth[:, k], predicted[:, k]) for k in range(truth.shape[1])]
+        return float(1 - np.mean(precisions))
+    variation = ((truth - truth.mean(axis=0)) ** 2).sum()
+    return float(((truth - predicted) ** 2).sum() / variation) if variation > 0 else float("nan")

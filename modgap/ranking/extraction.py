@@ -1,6 +1,7 @@
-"""A source's features and logits on the target's samples in one pass, kept in the cache."""
+"""Features and logits of a source on the target's samples, computed in one pass and stored in the cache."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,86 +12,94 @@ from torch import Tensor, nn
 from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import choose_device
-from modgap.forward.inference_setup import (
-    InferenceSetup,
-    LogitsRequest,
-    select_samples,
-    set_up_inference,
-)
+from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
 from modgap.forward.surrogate_target import default_surrogate, open_head_surrogate, open_surrogate_target
 from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
-from modgap.ranking.source_outputs import Evidence
-from modgap.ranking.source_patterns import with_size
+from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
-from modgap.targets import Target
+from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 
-__all__ = ["Extracted", "class_names_of", "evidence_of", "extract"]
+__all__ = ["Extracted", "extract", "load_class_names", "load_source_outputs"]
 
-KIND = "evidence"
-SURROGATE_SAMPLES, OWN_BATCH = 1000, 16
+KIND = "source_outputs"
+"""Kind of the cache entries."""
+ARRAY = "outputs"
+"""Name of the array in a cache entry that holds features and logits side by side."""
+SURROGATE_SAMPLES = 1000
+"""Most samples of the source's own modality."""
+SURROGATE_BATCH_SIZE = 16
+"""Batch size for these samples if the request names none."""
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Where a source's evidence lies.
+    """Reference to the outputs of a source in the cache.
 
     Attributes:
-        key: Of the cache entry.
-        cached: Whether it was there already.
-        facts: What is known of the source: `parameters`, `source_error`, `head`, `width`, `classes`.
-        samples: How many of the target's.
-        provenance: What was run on what.
+        key: Key of the cache entry.
+        cached: True if the entry was in the cache before.
+        properties: Properties that do not depend on the target: `parameters`, `source_error`, `head`, `width` and
+            `classes`.
+        samples: Number of samples of the target.
+        provenance: Record of the model, the data and the versions that were used.
     """
 
     key: str
     cached: bool
-    facts: dict[str, Any]
+    properties: dict[str, Any]
     samples: int
     provenance: dict[str, Any]
 
 
-class _Joint(nn.Module):
-    """Pooled features and logits of a batch side by side, (B, D + Z), from one pass of the encoder.
+class _FeaturesAndLogits(nn.Module):
+    """Compute pooled features and logits of a batch side by side, (B, D + Z), in one pass of the encoder.
 
-    The features are the mean over the encoder's tokens, which is what the predictors of `modgap train` see. A head that
-    was fitted is linear on the bare encoder's own pooled output.
+    The features are the mean over the encoder's tokens, which is what the predictors of `modgap train` see. A fitted
+    head is linear on the pooled output of the bare encoder.
     """
 
-    def __init__(self, source: Source, fitted: nn.Module | None, bare: bool):
+    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:
         super().__init__()
         parts = source.split()
-        self.embedder, self.encoder, self.head, self.fitted = parts.embedder, parts.encoder, parts.head, fitted
-        self._tokens, self._bare = parts.tokens, bare
+        self.embedder = parts.embedder
+        self.encoder = parts.encoder
+        self.head = parts.head
+        self.fitted_head = fitted_head
+        self.tokens = parts.tokens
+        self.headless = headless
         self.width = 0
-        of_model = (self.embedder, self.encoder, self.head)
-        self.parameter_count = sum({p: p.numel() for part in of_model for p in part.parameters()}.values())
+        modules = (self.embedder, self.encoder, self.head)
+        sizes = {parameter: parameter.numel() for module in modules for parameter in module.parameters()}
+        self.parameter_count = sum(sizes.values())
         self.eval()
 
     def forward(self, batch: Any) -> Tensor:
         encoded = self.encoder(self.embedder(batch))
-        features = SurrogateBatch(batch).pool(self._tokens(encoded))
+        features = SurrogateBatch(batch).pool(self.tokens(encoded))
         self.width = features.shape[1]
-        if self._bare and self.fitted is None:
+        if self.headless and self.fitted_head is None:
             return features
-        given = self.head(encoded)
-        return torch.cat([features, given if self.fitted is None else self.fitted(given)], dim=1)
+        outputs = self.head(encoded)
+        logits = outputs if self.fitted_head is None else self.fitted_head(outputs)
+        return torch.cat([features, logits], dim=1)
 
 
 @dataclass(frozen=True)
-class _Own:
-    """Labeled data of a source's own modality: what a head is fitted on, and what it is measured on.
+class _SurrogateReference:
+    """Labeled data of a source's own modality, on which a head is fitted and the source's error is measured.
 
     Attributes:
-        name: Of the data; empty where modgap knows of none, or it is not here.
-        split: Of it, that the source has not been trained on.
-        fingerprint: What decides it.
+        name: Name of the data. Empty if there are none.
+        split: Split of the data that the source was not trained on.
+        fingerprint: Content that identifies the data in cache keys.
     """
 
     name: str = ""
@@ -98,205 +107,242 @@ class _Own:
     fingerprint: Any = None
 
 
-def _own_of(source: str) -> _Own:
+def _find_surrogate(source_name: str) -> _SurrogateReference:
     try:
-        name, split = default_surrogate(source)
-        return _Own(name, split, open_surrogate_target(name).target.fingerprint)
+        name, split = default_surrogate(source_name)
+        return _SurrogateReference(name, split, open_surrogate_target(name).target.fingerprint)
     except InputError as error:
-        log.debug("no labeled data of the modality of %s: %s", source, error)
-        return _Own()
+        log.debug("There is no labeled data of the modality of %s: %s", source_name, error)
+        return _SurrogateReference()
 
 
 def extract(
-    name: str,
+    source_name: str,
     target: Target,
     request: LogitsRequest,
     progress: Progress | None = None,
 ) -> Extracted:
-    """Run the source over the target's samples, unless the cache has it.
+    """Run a source over the target's samples, unless the result is in the cache.
 
     Args:
-        name: Of the source, with `@64px` after it for a size of its own. Its own head where it has one, else one fitted
-            on its own surrogate, else none. `raw` for the samples' own values in place of features.
+        source_name: Name of the source, optionally followed by the size of its input as in `vit-b@64px`. The source's
+            own head is used if it has one, else a head fitted on labeled data of its modality, else none. The name
+            `raw` stands for the samples' raw values in place of features.
         target: The target.
-        request: Which samples, at what size. Its `head` is `auto`, or as for logits.
-        progress: Called with `features` and the share of the work done since the last call.
+        request: Samples, input size and precision. Its `head` may be `auto` besides the values for logits.
+        progress: Called with `features` and the share of the work done since the last call. None for no reports.
+
+    Returns:
+        A reference to the outputs in the cache.
 
     Raises:
-        InputError: When source, target or their combination cannot be used; says why.
+        InputError: If the source, the target or their combination cannot be used. The message says why.
     """
-    name, size = with_size(name)
+    name, size = split_input_size(source_name)
     samples = replace(request.samples, input_size=size or request.samples.input_size)
     request = replace(request, samples=samples)
     handle = None if name == RAW else open_source(name)
-    own = _Own() if handle is None else _own_of(name)
-    heads = _heads(request, own, target)
-    wanted = {
-        "source": handle.fingerprint() if handle else RAW, "target": target.fingerprint,
-        "split": samples.split or "all",
-        "limit": [samples.limit, samples.seed] if samples.limit else None,
-        "input_size": samples.input_size if handle else None, "representation": samples.representation,
-        "dtype": samples.dtype, "batch_size": samples.batch_size, "heads": heads,
-        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
-        "custom_data_of": [own.name, own.split, own.fingerprint], "modgap": __version__,
-    }  # fmt: skip
-    key = cache_key(wanted)
+    surrogate = _SurrogateReference() if handle is None else _find_surrogate(name)
+    heads = _candidate_heads(request, surrogate, target)
+    key_content = _key_content(handle, target, request, surrogate, heads)
+    key = cache_key(key_content)
     entry = read_valid_entry(entry_path(KIND, key))
     if entry is not None:
         record = entry.metadata
-        return Extracted(key, True, record["facts"], len(entry.arrays["labels"]), record["provenance"])
+        return Extracted(key, True, record["properties"], len(entry.arrays["labels"]), record["provenance"])
     if handle is None:
-        return _raw(target, request, wanted, key)
-    return _run(handle, target, request, heads, own, wanted, key, progress)
+        return _extract_raw_values(target, request, key, key_content)
+    setup, head = _set_up(handle, target, request, heads, key_content)
+    return _run_source(setup, head, surrogate, request, key, progress)
 
 
-def _run(
-    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], own: _Own, wanted: dict, key: str,
+def _key_content(
+    handle: SourceHandle | None,
+    target: Target,
+    request: LogitsRequest,
+    surrogate: _SurrogateReference,
+    heads: list[str],
+) -> dict[str, Any]:
+    """Return everything that the outputs depend on."""
+    samples = request.samples
+    return {
+        "source": handle.fingerprint() if handle else RAW,
+        "target": target.fingerprint,
+        "split": samples.split or "all",
+        "limit": [samples.limit, samples.seed] if samples.limit else None,
+        "input_size": samples.input_size if handle else None,
+        "representation": samples.representation,
+        "dtype": samples.dtype,
+        "batch_size": samples.batch_size,
+        "heads": heads,
+        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
+        "surrogate": [surrogate.name, surrogate.split, surrogate.fingerprint],
+        "modgap": __version__,
+    }
+
+
+def _run_source(
+    setup: InferenceSetup,
+    head: str,
+    surrogate: _SurrogateReference,
+    request: LogitsRequest,
+    key: str,
     progress: Progress | None,
-) -> Extracted:  # fmt: skip
-    ready, head = _prepared(handle, target, request, heads, wanted)
-    fitted = getattr(ready.source.model, "fitted_head", None)
-    joint = _Joint(ready.source, fitted, bare=head != "own")
-    ready = replace(ready, source=replace(ready.source, model=joint))
-    rows = []
-    for batch in ready.batches(request):
-        rows.append(batch)
+) -> Extracted:
+    fitted_head = getattr(setup.source.model, "fitted_head", None)
+    model = _FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
+    setup = replace(setup, source=replace(setup.source, model=model))
+    batches = []
+    for batch in setup.batches(request):
+        batches.append(batch)
         if progress:
-            progress("features", len(batch) / len(ready.rows))
-    whole = np.concatenate(rows)
-    surrogate, error = _own_data(own, ready.source, joint, request)
-    facts = {
-        "parameters": joint.parameter_count, "source_error": error, "head": head,
-        "width": joint.width, "classes": whole.shape[1] - joint.width,
-    }  # fmt: skip
-    classes = ready.source.class_names if facts["classes"] else ()
-    names = {"source_classes": list(classes), "target_classes": list(ready.target_classes)}
-    return _kept(whole, _arrays(ready, surrogate), facts, ready.provenance | {"head": head}, key, names)
+            progress("features", len(batch) / len(setup.rows))
+    outputs = np.concatenate(batches)
+    surrogate_data, source_error = _evaluate_surrogate(surrogate, setup.source, model, request)
+    properties = {
+        "parameters": model.parameter_count,
+        "source_error": source_error,
+        "head": head,
+        "width": model.width,
+        "classes": outputs.shape[1] - model.width,
+    }
+    arrays = _sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
+    if surrogate_data is not None:
+        arrays["surrogate_features"] = surrogate_data[0]
+        arrays["surrogate_labels"] = np.asarray(surrogate_data[1], np.int64)
+    record = {
+        "properties": properties,
+        "provenance": setup.provenance | {"head": head},
+        "source_classes": list(setup.source.class_names if properties["classes"] else ()),
+        "target_classes": list(setup.target_classes),
+    }
+    return _store(outputs, arrays, record, key)
 
 
-def _heads(request: LogitsRequest, own: _Own, target: Target) -> list[str]:
-    """Heads to try, in this order.
+def _candidate_heads(request: LogitsRequest, surrogate: _SurrogateReference, target: Target) -> list[str]:
+    """Return the heads to try, in this order.
 
     Raises:
-        UsageError: When a head would be fitted on the very target that it is to judge.
+        UsageError: If the head would be fitted on the target that the source is scored on.
     """
     if request.head == "auto":
-        # Fitted on the target's training samples it would judge these, or other samples than other sources do.
-        fitted = own.name and own.fingerprint != target.fingerprint
-        return ["own", *([f"probe:{own.name}"] if fitted else []), "none"]
+        # A head fitted on the target's training samples would see the samples that it is scored on.
+        can_fit = surrogate.name and surrogate.fingerprint != target.fingerprint
+        return ["own", *([f"probe:{surrogate.name}"] if can_fit else []), "none"]
     if request.head not in ("own", "none") and open_head_surrogate(request.head).fingerprint == target.fingerprint:
-        raise UsageError(f"--head {request.head} would be fitted on the target itself; name other labeled data")
+        raise UsageError(
+            f"The head {request.head} would be fitted on the target itself. Name other labeled data, as in --head "
+            "probe:SURROGATE."
+        )
     return [request.head]
 
 
-def _prepared(
-    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], wanted: dict
+def _set_up(
+    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], key_content: dict[str, Any]
 ) -> tuple[InferenceSetup, str]:
-    """Everything but the pass itself, and which head there is."""
+    """Prepare the pass with the first head that the source has or that can be fitted, and return that head too."""
     for head in heads[:-1]:
         try:
-            return set_up_inference(handle, target, replace(request, head=head, compared=2), wanted), head
+            return set_up_inference(handle, target, replace(request, head=head, compared=2), key_content), head
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
-    return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), wanted), heads[-1]
+    return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
 
 
-def _own_data(
-    own: _Own, source: Source, joint: _Joint, request: LogitsRequest
+def _evaluate_surrogate(
+    reference: _SurrogateReference, source: Source, model: _FeaturesAndLogits, request: LogitsRequest
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, float | None]:
-    """Features and classes of labeled data of the source's own modality, and what a probe gets wrong on it.
+    """Return features and classes of labeled data of the source's own modality, and a linear probe's error on it.
 
-    Where words are labeled the features are their own tokens'.
+    If words in texts are labeled, the features are means over the tokens of each word.
     """
     from modgap.ranking.scores.linear_probe import SCORE
 
-    if not own.name:
+    if not reference.name:
         return None, None
     try:
-        # The model that takes the target's samples, whose preprocessing it is.
-        surrogate = open_surrogate(own.name, source, split=own.split, limit=SURROGATE_SAMPLES)
+        # The source that takes the target's samples, because its preprocessing must match.
+        surrogate = open_surrogate(reference.name, source, split=reference.split, limit=SURROGATE_SAMPLES)
     except InputError as error:
-        log.info("no labeled data of the modality of the source: %s", error)
+        log.info("There is no labeled data of the modality of the source: %s", error)
         return None, None
-    device, size = choose_device(request.samples.device), request.samples.batch_size or OWN_BATCH
-    found = []
+    device = choose_device(request.samples.device)
+    batch_size = request.samples.batch_size or SURROGATE_BATCH_SIZE
+    batches = []
     with torch.inference_mode():
-        for start in range(0, len(surrogate), size):
-            rows = np.arange(start, min(start + size, len(surrogate)))
-            found.append(_tokens_mean(joint, surrogate.load(rows, device)).float().cpu().numpy())
-    features, labels = np.concatenate(found), np.unique(surrogate.labels, return_inverse=True)[1]
-    return (features, labels), SCORE.of(Evidence(features, labels, groups=surrogate.groups))
+        for start in range(0, len(surrogate), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(surrogate)))
+            batches.append(_pooled_features(model, surrogate.load(rows, device)).float().cpu().numpy())
+    features = np.concatenate(batches)
+    labels = np.unique(surrogate.labels, return_inverse=True)[1]
+    return (features, labels), SCORE.evaluate(SourceOutputs(features, labels, groups=surrogate.groups))
 
 
-def _tokens_mean(joint: _Joint, batch: SurrogateBatch) -> Tensor:
-    return batch.pool(joint._tokens(joint.encoder(joint.embedder(batch.inputs))))
+def _pooled_features(model: _FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:
+    return batch.pool(model.tokens(model.encoder(model.embedder(batch.inputs))))
 
 
-def _arrays(ready: InferenceSetup, surrogate: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
-    arrays = {"labels": ready.labels, "rows": ready.rows}
-    if ready.groups is not None:
-        arrays["groups"] = ready.groups
-    if ready.table.targets is not None:
-        arrays["values"] = pool_targets(ready.table.select(ready.rows).targets)  # type: ignore[arg-type]
-    if surrogate is not None:
-        arrays |= {"surrogate_features": surrogate[0], "surrogate_labels": np.asarray(surrogate[1], np.int64)}
-    return arrays
-
-
-def _kept(
-    whole: np.ndarray,
-    arrays: dict[str, np.ndarray],
-    facts: dict[str, Any],
-    provenance: dict,
-    key: str,
-    names: dict[str, list[str]],
-) -> Extracted:
-    record = {"facts": facts, "provenance": provenance, **names}
-    with RowWriter(entry_path(KIND, key), arrays, "evidence", whole.shape, record) as sink:
-        sink.append(whole)
-        sink.finish()
-    return Extracted(key, False, facts, len(whole), provenance)
-
-
-def _raw(target: Target, request: LogitsRequest, wanted: dict, key: str) -> Extracted:
-    """The samples' own values in place of features: what any model must beat."""
-    table, rows, labels, groups = select_samples(target, replace(request, head="none"))
-    values = raw_features(table.samples, rows)
-    facts = {"parameters": 0, "source_error": None, "head": "none", "width": values.shape[1], "classes": 0}
+def _sample_arrays(
+    labels: np.ndarray, rows: np.ndarray, groups: np.ndarray | None, table: Table
+) -> dict[str, np.ndarray]:
     arrays = {"labels": labels, "rows": rows}
     if groups is not None:
         arrays["groups"] = groups
     if table.targets is not None:
         arrays["values"] = pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
-    names = {"source_classes": [], "target_classes": [str(name) for name in table.classes or ()]}
-    provenance = {"modgap": __version__, "source": RAW, "samples": wanted["limit"]}
-    return _kept(values, arrays, facts, provenance, key, names)
+    return arrays
 
 
-def evidence_of(key: str) -> Evidence:
-    """What `extract` has put into the cache.
+def _store(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: dict[str, Any], key: str) -> Extracted:
+    with RowWriter(entry_path(KIND, key), arrays, ARRAY, outputs.shape, record) as writer:
+        writer.append(outputs)
+        writer.finish()
+    return Extracted(key, False, record["properties"], len(outputs), record["provenance"])
+
+
+def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_content: Mapping[str, Any]) -> Extracted:
+    """Store the samples' raw values in place of features, as a baseline that any model must beat."""
+    table, rows, labels, groups = select_samples(target, replace(request, head="none"))
+    features = raw_features(table.samples, rows)
+    properties = {"parameters": 0, "source_error": None, "head": "none", "width": features.shape[1], "classes": 0}
+    record = {
+        "properties": properties,
+        "provenance": {"modgap": __version__, "source": RAW, "samples": key_content["limit"]},
+        "source_classes": [],
+        "target_classes": [str(name) for name in table.classes or ()],
+    }
+    return _store(features, _sample_arrays(labels, rows, groups, table), record, key)
+
+
+def load_source_outputs(key: str) -> SourceOutputs:
+    """Load the outputs of a source that `extract` has stored in the cache.
+
+    Args:
+        key: Key of the cache entry.
 
     Raises:
-        InputError: When it is not there any more.
+        InputError: If the entry is no longer in the cache.
     """
     entry = read_valid_entry(entry_path(KIND, key))
     if entry is None:
-        raise InputError(f"cache entry {key[:12]}... is gone; run the command again")
-    arrays, facts = entry.arrays, entry.metadata["facts"]
-    width, whole = facts["width"], arrays["evidence"]
-    own = (arrays["surrogate_features"], arrays["surrogate_labels"]) if "surrogate_features" in arrays else None
-    return Evidence(
-        features=whole[:, :width],
+        raise InputError(f"The cache entry {key[:12]}... was removed. Run the command again to compute it.")
+    arrays = entry.arrays
+    properties = entry.metadata["properties"]
+    width = properties["width"]
+    outputs = arrays[ARRAY]
+    has_surrogate = "surrogate_features" in arrays
+    return SourceOutputs(
+        features=outputs[:, :width],
         labels=np.array(arrays["labels"]),
-        logits=whole[:, width:] if facts["classes"] else None,
+        logits=outputs[:, width:] if properties["classes"] else None,
         values=np.array(arrays["values"]) if "values" in arrays else None,
         groups=np.array(arrays["groups"]) if "groups" in arrays else None,
-        surrogate=own,
-        facts=facts,
+        surrogate=(arrays["surrogate_features"], arrays["surrogate_labels"]) if has_surrogate else None,
+        properties=properties,
     )
 
 
-def class_names_of(key: str) -> tuple[list[str], list[str]]:
-    """Names of the source's and of the target's classes, where they have some."""
+def load_class_names(key: str) -> tuple[list[str], list[str]]:
+    """Return the names of the source's and of the target's classes. Empty lists if they have no names."""
     entry = read_valid_entry(entry_path(KIND, key))
     return ([], []) if entry is None else (entry.metadata["source_classes"], entry.metadata["target_classes"])

@@ -6,40 +6,63 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.ranking.score import Score
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.source_outputs import SourceOutputs
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["LEAST_GROUPS", "half_sample", "on_halves"]
+__all__ = ["MIN_GROUPS", "half_sample", "score_half_samples"]
 
-LEAST_GROUPS = 10
-"""Groups below which halves of them say nothing."""
+MIN_GROUPS = 10
+"""Fewest groups whose halves are used to estimate a spread."""
+SEED_SALT = 0x4A1F
 
 
-def half_sample(evidence: Evidence, seed: int, number: int) -> np.ndarray:
-    """Rows of a random half of the samples, by class and with groups whole; a function of labels, groups, seed, number.
+def half_sample(outputs: SourceOutputs, seed: int, number: int) -> np.ndarray:
+    """Choose a random half of the samples, stratified by class, with groups kept together.
 
-    Without replacement: copies of a sample would be each other's nearest neighbors. Where a class has one group only,
-    half of all groups whatever their class.
+    The choice depends on labels, groups, seed and number only. Samples are drawn without replacement, because copies of
+    a sample would be each other's nearest neighbors. If a class has a single group, half of all groups are chosen
+    whatever their classes.
+
+    Args:
+        outputs: Outputs of a source on n samples.
+        seed: Seed of all half-samples.
+        number: Number of the half-sample, from 0.
+
+    Returns:
+        Indices of the chosen samples in ascending order, shape (h,).
     """
-    own = int(np.random.SeedSequence([seed, 0x4A1F, number]).generate_state(1)[0])
-    labels, units = stratification_labels(evidence.labels), np.arange(len(evidence))
-    if evidence.groups is not None:
-        units = np.unique(evidence.groups, return_inverse=True)[1]
-        owners = labels[np.unique(units, return_index=True)[1]]
-        if np.unique(owners, return_counts=True)[1].min() < 2:
+    half_seed = int(np.random.SeedSequence([seed, SEED_SALT, number]).generate_state(1)[0])
+    labels = stratification_labels(outputs.labels)
+    groups = np.arange(len(outputs))
+    if outputs.groups is not None:
+        groups = np.unique(outputs.groups, return_inverse=True)[1]
+        group_labels = labels[np.unique(groups, return_index=True)[1]]
+        if np.unique(group_labels, return_counts=True)[1].min() < 2:
             labels = np.zeros_like(labels)
-    return np.flatnonzero(stratified_keys(labels, units, own) < 0.5)
+    return np.flatnonzero(stratified_keys(labels, groups, half_seed) < 0.5)
 
 
-def on_halves(score: Score, evidence: Evidence, seed: int, numbers: Iterable[int]) -> np.ndarray:
-    """The score on the halves of these numbers, shape (R,); NaN where it is not defined, or groups are too few."""
-    few = evidence.groups is not None and len(np.unique(evidence.groups)) < LEAST_GROUPS
-    return np.array([np.nan if few else _on_half(score, evidence, seed, number) for number in numbers], np.float64)
+def score_half_samples(score: Score, outputs: SourceOutputs, seed: int, numbers: Iterable[int]) -> np.ndarray:
+    """Compute a score on half-samples.
+
+    Args:
+        score: The score.
+        outputs: Outputs of a source on all samples.
+        seed: Seed of the half-samples and of the score's own random numbers.
+        numbers: Numbers of R half-samples.
+
+    Returns:
+        Scores, shape (R,). NaN for half-samples on which the score is not defined, and everywhere if there are fewer
+        than ten groups.
+    """
+    if outputs.groups is not None and len(np.unique(outputs.groups)) < MIN_GROUPS:
+        return np.array([np.nan for _ in numbers], np.float64)
+    return np.array([_score_half_sample(score, outputs, seed, number) for number in numbers], np.float64)
 
 
-def _on_half(score: Score, evidence: Evidence, seed: int, number: int) -> float:
+def _score_half_sample(score: Score, outputs: SourceOutputs, seed: int, number: int) -> float:
     try:
-        return score.of(evidence.only(half_sample(evidence, seed, number)), seed)
+        return score.evaluate(outputs.subset(half_sample(outputs, seed, number)), seed)
     except UsageError:
         raise
     except (InputError, ValueError, ZeroDivisionError, np.linalg.LinAlgError):

@@ -1,4 +1,4 @@
-"""The independent jobs of a ranking. What a job has done is in the cache, so that none is ever done twice."""
+"""Independent jobs of a ranking. Results are stored in the cache, so that no job is computed twice."""
 
 import multiprocessing
 import re
@@ -11,67 +11,69 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.ranking.extraction import Extracted, evidence_of, extract
-from modgap.ranking.half_samples import on_halves
-from modgap.ranking.scores import score
+from modgap.ranking.extraction import Extracted, extract, load_source_outputs
+from modgap.ranking.half_samples import score_half_samples
+from modgap.ranking.scores import get_score
+from modgap.ranking.source_outputs import SourceOutputs
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ExtractJob", "Failure", "ScoreJob", "accelerators", "fix_threads"]
+__all__ = ["ExtractJob", "Failure", "ScoreJob", "count_accelerators", "fix_threads"]
 
 KIND = "scores"
+"""Kind of the cache entries."""
 THREADS = 1
-"""Of every job: how sums are shared out between threads changes their last bits."""
+"""Threads of every job. The number is fixed because it changes the last bits of sums."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that could not be done.
+    """Result of a job that failed.
 
     Attributes:
-        reason: In a line.
+        reason: Reason of the failure in one line.
     """
 
     reason: str
 
 
 def fix_threads() -> None:
-    """Let this process compute as every other that works on the ranking does."""
+    """Set the number of threads of this process to that of every process that works on a ranking."""
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(THREADS)
-    # Without leaving a context: what a worker runs besides these jobs is nothing.
+    # The limit is not undone, because a worker process runs nothing but these jobs.
     threadpool_limits(THREADS)
 
 
-def accelerators(asked: str) -> int:
-    """How many devices jobs on this machine may share out among processes; 0 where they run on the CPU."""
+def count_accelerators(device_name: str) -> int:
+    """Return the number of devices that jobs on this machine can use in parallel. 0 if they run on the CPU."""
     import torch
 
     from modgap.forward.batched_inference import choose_device
 
-    chosen = choose_device(asked)
-    if chosen.type == "cpu":
+    device = choose_device(device_name)
+    if device.type == "cpu":
         return 0
-    return torch.cuda.device_count() if chosen.type == "cuda" and chosen.index is None else 1
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
 
 
-def _device_of_worker(asked: str) -> str:
-    """Of several CUDA devices the one of this process, by its number among the workers."""
-    count = accelerators(asked)
-    number = re.search(r"\d+$", multiprocessing.current_process().name)
-    return f"cuda:{int(number[0]) % count}" if count > 1 and number else asked
+def _device_of_worker(device_name: str) -> str:
+    """Assign one of several CUDA devices to this process by its number among the workers."""
+    count = count_accelerators(device_name)
+    worker_number = re.search(r"\d+$", multiprocessing.current_process().name)
+    return f"cuda:{int(worker_number[0]) % count}" if count > 1 and worker_number else device_name
 
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """One source over the target's samples.
+    """Pass of one source over the target's samples.
 
     Attributes:
-        source: Its name.
+        source: Name of the source.
         target: Keyword arguments of `modgap.targets.open_target`.
-        request: Which samples, at what size, with which head.
+        request: Samples, input size, device and head.
     """
 
     source: str
@@ -79,7 +81,7 @@ class ExtractJob:
     request: LogitsRequest
 
     def __call__(self) -> Extracted | Failure:
-        """Do it, or say why it cannot be done."""
+        """Extract the outputs, or return the reason why that failed."""
         from modgap.targets import open_target
 
         fix_threads()
@@ -88,27 +90,23 @@ class ExtractJob:
             return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
         except InputError as error:
             return Failure(str(error))
-        except Exception as error:  # a model of anyone's may fail in any way; its row says how
+        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
-
-    def describe(self) -> str:
-        """For progress and logs."""
-        return f"features of {self.source}"
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """One score of one source on some half-samples.
+    """One score of one source on all samples or on some half-samples.
 
     Attributes:
-        evidence: Key of the source's evidence in the cache.
+        outputs_key: Cache key of the source's outputs.
         score: Name of the score.
-        seed: Of halves and of what the score draws.
-        first: Number of the first half-sample; -1 for all samples.
-        last: Number after the last.
+        seed: Seed of the half-samples and of the score's own random numbers.
+        first: Number of the first half-sample. -1 stands for all samples.
+        last: Number after that of the last half-sample.
     """
 
-    evidence: str
+    outputs_key: str
     score: str
     seed: int
     first: int
@@ -116,11 +114,11 @@ class ScoreJob:
 
     @property
     def path(self) -> Path:
-        """Where its result lies once it is done."""
-        return entry_path(KIND, cache_key({**asdict(self), "version": score(self.score).version}))
+        """Path of the result in the cache."""
+        return entry_path(KIND, cache_key({**asdict(self), "version": get_score(self.score).version}))
 
-    def done(self) -> np.ndarray | Failure | None:
-        """Its result (last - first,), or that the score is not defined here, if that is in the cache."""
+    def load_cached(self) -> np.ndarray | Failure | None:
+        """Return the result from the cache: scores of shape (last - first,), or a failure. None if there is none."""
         entry = read_valid_entry(self.path)
         if entry is None:
             return None
@@ -128,34 +126,32 @@ class ScoreJob:
         return Failure(reason) if reason else np.array(entry.arrays["values"])
 
     def __call__(self) -> np.ndarray | Failure:
-        """Do it, unless it is done; NaN for a half on which the score is not defined."""
-        found = self.done()
-        if found is not None:
-            return found
+        """Return the scores from the cache, or compute them. NaN for half-samples on which the score is undefined."""
+        cached = self.load_cached()
+        if cached is not None:
+            return cached
         fix_threads()
-        own = score(self.score)
         try:
-            evidence = evidence_of(self.evidence)
+            outputs = load_source_outputs(self.outputs_key)
         except InputError as error:
             return Failure(str(error))
         try:
-            whole = [own.of(evidence, self.seed)] if self.first < 0 else []
-            halves = on_halves(own, evidence, self.seed, range(max(self.first, 0), self.last))
+            values = self._compute(outputs)
         except UsageError as error:
-            # A library that is not here may be here the next time.
+            # Not stored: a library that is missing now may be installed later.
             return Failure(str(error))
         except InputError as error:
-            # A matter of the samples and the source: it would be the same the next time.
-            reason = str(error).removeprefix(f"score {self.score}: ")
-            nothing = np.full(self.last - self.first, np.nan)
-            store_arrays(self.path, {"values": nothing}, {"job": asdict(self), "reason": reason})
-            return Failure(reason)
-        except Exception as error:  # the same of a score
+            # Stored: the samples and the source decide this, so it would be the same next time.
+            undefined = np.full(self.last - self.first, np.nan)
+            store_arrays(self.path, {"values": undefined}, {"job": asdict(self), "reason": str(error)})
+            return Failure(str(error))
+        except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
-        values = np.array([*whole, *halves], np.float64)
         store_arrays(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
         return values
 
-    def describe(self) -> str:
-        """For progress and logs."""
-        return f"{self.score} of {self.evidence[:8]}"
+    def _compute(self, outputs: SourceOutputs) -> np.ndarray:
+        score = get_score(self.score)
+        on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
+        on_halves = score_half_samples(score, outputs, self.seed, range(max(self.first, 0), self.last))
+        return np.array([*on_all, *on_halves], np.float64)

@@ -1,7 +1,7 @@
-"""Rank sources by how well they suit a target: features once a source, then scores on all samples and on halves."""
+"""Ranking of sources for a target: one pass of each source, then scores on all samples and on half-samples."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,41 +9,45 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
-from modgap.ranking.extraction import Extracted, evidence_of
-from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, accelerators
-from modgap.ranking.raw_values import RAW
-from modgap.ranking.report_details import DetailJob, Details
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION
-from modgap.ranking.scores import DEFAULTS, score, score_names, usual_scores
-from modgap.ranking.source_patterns import with_size
-from modgap.ranking.standings import standings
+from modgap.ranking.extraction import Extracted, load_source_outputs
+from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, count_accelerators
+from modgap.ranking.plan import (
+    CONTROL_PREFIX,
+    RankPlan,
+    RowName,
+    check_names,
+    choose_ranking_score,
+    list_rows,
+    list_scores,
+)
+from modgap.ranking.report_details import ReportDetails, ReportDetailsJob
+from modgap.ranking.score import Score
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import (
     CONTROL,
-    NO_MODEL,
+    RAW_VALUES,
     SOURCE,
     Ranking,
     RankRequest,
     ScoreTable,
     SourceRow,
     TargetSummary,
-)  # fmt: skip
-from modgap.sources import open_source
-from modgap.targets import CustomData, Table, manifest_names, open_target
+)
+from modgap.targets import CustomData, manifest_names, open_target
 
 __all__ = ["rank"]
 
 BATCH_SIZE = 16
 """Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
 BLOCK = 25
-"""Half-samples of a job."""
-BASELINES = ("size", "source-error")
-"""Scores that stand beside any others."""
-AGAINST_RAW = "knn"
-"""What features and the samples' own values are compared by, whatever scores are asked for."""
+"""Half-samples in each job."""
+BATCH_SIZE = 16
+"""Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
+"""Options of the request that the pass of a source depends on."""
 
 
 def rank(
@@ -57,95 +61,61 @@ def rank(
     pseudo_classes: int | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
-    """Score sources on a target.
+    """Rank sources by how well they suit a target.
 
     Args:
-        target: As for `modgap.targets.open_target`.
-        sources: As for `modgap.sources.open_source`.
-        request: Scores, samples, precision; None for the defaults.
-        backend: Where the jobs run; None for this machine's cores.
-        custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Folder in which a manifest's files lie.
-        pseudo_classes: Clusters that stand for a real-valued target's values.
-        progress: Called with a stage's name and the share of its work done since the last call.
+        target: Name or path of the target, as for `modgap.targets.open_target`.
+        sources: Names of the sources, as for `modgap.sources.open_source`. A name may end with the size of the source's
+            input, as in `vit-b@128px`.
+        request: Scores, samples and precision. None for the defaults.
+        backend: Backend that runs the jobs. None for one process on each core of this machine.
+        custom_data: Description of your own data: kind, label column, groups and so on.
+        data_dir: Folder with the files of the target. None for the default locations.
+        pseudo_classes: Number of clusters that replace the values of a regression target as classes.
+        progress: Called with the name of a stage and the share of its work done since the last call. None for no
+            reports.
 
     Returns:
-        A row a source, failed ones with their reason.
+        The ranking. Sources that failed have a row with the reason.
 
     Raises:
-        UsageError: When there are no sources, or an option or score is unknown.
-        InputError: When the target cannot be used.
+        UsageError: If there are no sources, or if an option or a score is unknown.
+        InputError: If the target cannot be used.
     """
-    request, backend = request or RankRequest(), backend or Backend()
-    names = _row_names(sources, request)
-    for name in (*request.scores, *filter(None, [request.by])):
-        score(name)
-    for name in sources:
-        _check_name(name)
-    opened = {"name": target, "custom_data": custom_data, "data_dir": data_dir, "pseudo_classes": pseudo_classes}
+    request = request or RankRequest()
+    rows = list_rows(sources, request)
+    check_names(sources, request)
     table = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes).read()
-    by = _deciding(table, request)
-    against = (AGAINST_RAW,) if request.raw else ()
-    scores = tuple(dict.fromkeys((by, *(request.scores or usual_scores()), *against, *BASELINES)))
-    opened |= {"name": _absolute(target), "data_dir": data_dir and Path(data_dir).resolve()}
-    with _threads_restored():
-        found = _ranked(names, set(sources), scores, opened, replace(request, by=by), backend, progress)
-    return replace(found, target=found.target and replace(found.target, name=target))
+    by = choose_ranking_score(table, request)
+    # Workers may have another working directory, so they get absolute paths.
+    target_options = {
+        "name": _absolute_path(target),
+        "custom_data": custom_data,
+        "data_dir": data_dir and Path(data_dir).resolve(),
+        "pseudo_classes": pseudo_classes,
+    }
+    plan = RankPlan(
+        rows=rows,
+        requested=frozenset(sources),
+        scores=list_scores(by, request),
+        target_options=target_options,
+        request=replace(request, by=by),
+        backend=backend or Backend(),
+        progress=progress,
+    )
+    with _restore_threads():
+        ranking = _compute_ranking(plan)
+    return replace(ranking, target=ranking.target and replace(ranking.target, name=target))
 
 
-def _check_name(name: str) -> None:
-    """Refuse what no source is called before anything is computed; what else fails is a row with its reason."""
-    try:
-        open_source(with_size(name)[0])
-    except UsageError:
-        raise
-    except InputError:
-        pass
-
-
-def _deciding(table: Table, request: RankRequest) -> str:
-    """Name of the score that decides; refuses before any source has run what would fail for all of them."""
-    labels = np.asarray(table.labels)
-    task = REGRESSION if table.targets is not None else CLASSIFICATION if labels.ndim == 1 else MULTI_LABEL
-    by = score(request.by or DEFAULTS[task])
-    if task == CLASSIFICATION and len(np.unique(labels)) < 2:
-        raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
-    headless = request.head == "none"
-    fit = [
-        each.name
-        for each in map(score, score_names())
-        if task in each.tasks and each.resampled and not (headless and each.needs_logits)
-    ]
-    if task not in by.tasks:
-        raise UsageError(f"score {by.name} is not defined for {task} targets; --by takes: {', '.join(fit)}")
-    if by.needs_logits and headless:
-        raise UsageError(f"score {by.name} needs a head; leave --head none out, or take --by: {', '.join(fit)}")
-    return by.name
-
-
-def _absolute(target: str) -> str:
-    """Workers may have another working directory."""
+def _absolute_path(target: str) -> str:
     path = Path(target).expanduser()
     return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 
-def _row_names(sources: Sequence[str], request: RankRequest) -> list[tuple[str, str]]:
-    """Names and kinds of the rows."""
-    plain = list(dict.fromkeys(sources))
-    controls_alone = all(name.startswith("random:") for name in plain)
-    if not plain:
-        raise UsageError("expected at least one source to rank; see modgap sources")
-    if RAW in plain:
-        raise UsageError(f"{RAW} names the row without a model; leave it out of the sources")
-    rows = [(n, CONTROL if n.startswith("random:") and not controls_alone else SOURCE) for n in plain]
-    if request.controls and not controls_alone:
-        rows += [(f"random:{n}", CONTROL) for n, kind in rows if kind == SOURCE and f"random:{n}" not in plain]
-    return rows + ([(RAW, NO_MODEL)] if request.raw else [])
-
-
 @contextmanager
-def _threads_restored() -> Iterator[None]:
-    """Jobs fix the number of threads of their process, which may be this one."""
+def _restore_threads() -> Iterator[None]:
+    """Restore the number of threads of this process, which jobs that run in it change."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -155,149 +125,175 @@ def _threads_restored() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _ranked(
-    names: list[tuple[str, str]], asked: set[str], scores: tuple[str, ...], opened: dict[str, Any],
-    request: RankRequest, backend: Backend, progress: Progress | None,
-) -> Ranking:  # fmt: skip
-    began = time.perf_counter()
-    extracted = _extracted(names, asked, opened, request, backend, progress)
-    names, extracted = _without_idle_controls(names, extracted, asked)
-    there = {n: found for n, found in enumerate(extracted) if isinstance(found, Extracted)}
-    counts = {"features": _counted(there.values())}
-    at = {"features": time.perf_counter() - began}
-    began = time.perf_counter()
-    jobs = [
-        ScoreJob(found.key, name, request.samples.seed, first, last)
-        for found in there.values()
-        for name in scores
-        for first, last in _blocks(request.resamples if score(name).resampled else 0)
+def _compute_ranking(plan: RankPlan) -> Ranking:
+    request = plan.request
+    seconds = {}
+    started = time.perf_counter()
+    rows, results = _drop_failed_controls(plan, _extract_all(plan))
+    extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
+    jobs = {"features": _count_cached(extracted.values())}
+    seconds["features"] = time.perf_counter() - started
+
+    started = time.perf_counter()
+    score_jobs = [
+        job for source in extracted.values() for name in plan.scores for job in _score_jobs(source, name, plan)
     ]
-    done, counts["scores"] = _run("scores", jobs, backend, progress)
-    at["scores"] = time.perf_counter() - began
+    scored, jobs["scores"] = _run_stage("scores", score_jobs, plan)
+    seconds["scores"] = time.perf_counter() - started
+
     details: dict[Any, Any] = {}
-    if request.details:
-        began = time.perf_counter()
-        wanted = [DetailJob(found.key, request.samples.seed) for found in there.values()]
-        details, counts["details"] = _run("details", wanted, backend, progress)
-        at["details"] = time.perf_counter() - began
-    rows = tuple(
-        _row(name, kind, name in asked, found, details, request)
-        for (name, kind), found in zip(names, extracted, strict=True)
-    )
-    tables = {name: _table(name, rows, there, done, request) for name in scores}
-    return Ranking(_summary(opened["name"], there), rows, tables, scores[0], request, counts, at)
+    if request.report_details:
+        started = time.perf_counter()
+        detail_jobs = [ReportDetailsJob(source.key, request.samples.seed) for source in extracted.values()]
+        details, jobs["report details"] = _run_stage("report details", detail_jobs, plan)
+        seconds["report details"] = time.perf_counter() - started
+
+    source_rows = tuple(_source_row(row, result, details, plan) for row, result in zip(rows, results, strict=True))
+    tables = {name: _score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
+    summary = _summarize_target(plan.target_options["name"], extracted)
+    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds)
 
 
-def _without_idle_controls(
-    names: list[tuple[str, str]], extracted: list[Extracted | Failure], asked: set[str]
-) -> tuple[list[tuple[str, str]], list[Extracted | Failure]]:
-    """Without the controls that nobody asked for and that could not be made, and the row of texts' own values."""
-    kept = [
-        (named, found)
-        for named, found in zip(names, extracted, strict=True)
-        if isinstance(found, Extracted) or named[0] in asked
+def _drop_failed_controls(
+    plan: RankPlan, results: list[Extracted | Failure]
+) -> tuple[list[RowName], list[Extracted | Failure]]:
+    """Drop failed rows that the user did not name: controls, and raw values of texts."""
+    pairs = [
+        (row, result)
+        for row, result in zip(plan.rows, results, strict=True)
+        if isinstance(result, Extracted) or row.name in plan.requested
     ]
-    return [named for named, _ in kept], [found for _, found in kept]
+    return [row for row, _ in pairs], [result for _, result in pairs]
 
 
-def _extracted(
-    names: Sequence[tuple[str, str]], asked: set[str], opened: dict[str, Any], request: RankRequest, backend: Backend,
-    progress: Progress | None,
-) -> list[Extracted | Failure]:  # fmt: skip
-    """Of each row; the controls that nobody asked for after their sources, and only where these could be had."""
-    if backend.name == "loky" and (devices := accelerators(request.samples.device)):
-        # A process a device: several on one would fill its memory.
+def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
+    """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
+    backend = plan.backend
+    if backend.name == "loky" and (devices := count_accelerators(plan.request.samples.device)):
+        # One process on each device, because several would fill its memory.
         backend = replace(backend, workers=devices)
-    added = [name for name, kind in names if kind == CONTROL and name not in asked]
-    wanted = [name for name, kind in names if kind != NO_MODEL and name not in added]
-    found = dict(_passes(wanted, opened, request, backend, progress, len(names)))
-    if any(isinstance(each, Extracted) for each in found.values()):
-        models = [n for n in added if isinstance(found[n.removeprefix("random:")], Extracted)]
-        rest = [*models, *(name for name, kind in names if kind == NO_MODEL)]
-        found |= dict(_passes(rest, opened, request, backend, progress, len(names)))
-    return [found.get(name, Failure("it was not run")) for name, _ in names]
+    added_controls = [row.name for row in plan.rows if row.kind == CONTROL and row.name not in plan.requested]
+    first = [row.name for row in plan.rows if row.kind != RAW_VALUES and row.name not in added_controls]
+    results = dict(_extract_each(first, plan, backend))
+    if any(isinstance(result, Extracted) for result in results.values()):
+        controls = [
+            name for name in added_controls if isinstance(results[name.removeprefix(CONTROL_PREFIX)], Extracted)
+        ]
+        raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
+        results |= dict(_extract_each([*controls, *raw_values], plan, backend))
+    return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
 
 
-def _passes(
-    names: Sequence[str], opened: dict[str, Any], request: RankRequest, backend: Backend, progress: Progress | None,
-    count: int,
-) -> Iterator[tuple[str, Extracted | Failure]]:  # fmt: skip
-    samples = replace(request.samples, batch_size=request.samples.batch_size or BATCH_SIZE)
-    wanted = LogitsRequest(samples, head=request.head)
-    for number, result in run_jobs([ExtractJob(name, opened, wanted) for name in names], backend):
-        yield names[number], result
-        if progress:
-            progress("features", 1 / count)
+def _extract_each(names: Sequence[str], plan: RankPlan, backend: Backend) -> Iterator[tuple[str, Extracted | Failure]]:
+    samples = replace(plan.request.samples, batch_size=plan.request.samples.batch_size or BATCH_SIZE)
+    request = LogitsRequest(samples, head=plan.request.head)
+    jobs = [ExtractJob(name, plan.target_options, request) for name in names]
+    for index, result in run_jobs(jobs, backend):
+        yield names[index], result
+        if plan.progress:
+            plan.progress("features", 1 / len(plan.rows))
 
 
-def _counted(found: Any) -> tuple[int, int]:
-    listed = [each.cached for each in found]
-    return len(listed) - sum(listed), sum(listed)
+def _count_cached(extracted: Iterable[Extracted]) -> tuple[int, int]:
+    """Return how many passes were computed and how many came from the cache."""
+    cached = [source.cached for source in extracted]
+    return len(cached) - sum(cached), sum(cached)
 
 
 def _blocks(resamples: int) -> list[tuple[int, int]]:
-    """Ranges of half-samples; -1 to 0 is the whole."""
+    """Return ranges of half-samples, each for one job. The range -1 to 0 stands for all samples."""
     return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
 
 
-def _run(
-    stage: str, jobs: Sequence[Any], backend: Backend, progress: Progress | None
-) -> tuple[dict[Any, Any], tuple[int, int]]:
-    """Results by job, those in the cache first, and how many were done now and before."""
-    results = {job: found for job in jobs if (found := job.done()) is not None}
-    before = len(results)
-    left = [job for job in jobs if job not in results]
-    if progress and before:
-        progress(stage, before / len(jobs))
-    for number, result in run_jobs(left, backend):
-        results[left[number]] = result
-        if progress:
-            progress(stage, 1 / len(jobs))
-    return results, (len(left), before)
+def _score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob]:
+    resamples = plan.request.resamples if get_score(score_name).uses_samples else 0
+    return [
+        ScoreJob(source.key, score_name, plan.request.samples.seed, first, last) for first, last in _blocks(resamples)
+    ]
 
 
-def _row(
-    name: str, kind: str, asked: bool, found: Extracted | Failure, details: Mapping[Any, Any], request: RankRequest
-) -> SourceRow:
-    if isinstance(found, Failure):
-        return SourceRow(name, kind, asked, found.reason)
-    own = details.get(DetailJob(found.key, request.samples.seed))
-    return SourceRow(name, kind, asked, "", found.facts, own if isinstance(own, Details) else None, found.provenance)
+def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], tuple[int, int]]:
+    """Return the results by job, and how many were computed and how many came from the cache."""
+    results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
+    n_cached = len(results)
+    missing = [job for job in jobs if job not in results]
+    if plan.progress and n_cached:
+        plan.progress(stage, n_cached / len(jobs))
+    for index, result in run_jobs(missing, plan.backend):
+        results[missing[index]] = result
+        if plan.progress:
+            plan.progress(stage, 1 / len(jobs))
+    return results, (len(missing), n_cached)
 
 
-def _table(
-    name: str, rows: Sequence[SourceRow], there: Mapping[int, Extracted], done: Mapping[Any, Any], request: RankRequest
-) -> ScoreTable:
-    own = score(name)
-    count = request.resamples if own.resampled else 0
-    values, halves = np.full(len(rows), np.nan), np.full((len(rows), count), np.nan)
-    reasons = [row.reason for row in rows]
-    for number, found in there.items():
-        parts = [done[ScoreJob(found.key, name, request.samples.seed, *block)] for block in _blocks(count)]
-        failures = [part.reason for part in parts if isinstance(part, Failure)]
-        if failures:
-            reasons[number] = failures[0]
-            continue
-        values[number] = parts[0][0]
-        halves[number] = np.concatenate([np.empty(0), *parts[1:]])
-        if not np.isfinite(values[number]):
-            reasons[number] = "not known" if not own.resampled else "not defined on these samples"
-    read: dict[str, Any] = {"higher_is_better": own.higher_is_better, "bounds": own.bounds}
-    everything = standings(values, halves, **read)
-    models = np.array([row.kind == SOURCE for row in rows])
-    alone = standings(
-        np.where(models, values, np.nan), halves, higher_is_better=own.higher_is_better, bounds=own.bounds
+def _source_row(row: RowName, result: Extracted | Failure, details: Mapping[Any, Any], plan: RankPlan) -> SourceRow:
+    requested = row.name in plan.requested
+    if isinstance(result, Failure):
+        return SourceRow(row.name, row.kind, requested, result.reason)
+    report_details = details.get(ReportDetailsJob(result.key, plan.request.samples.seed))
+    return SourceRow(
+        row.name,
+        row.kind,
+        requested,
+        properties=result.properties,
+        report_details=report_details if isinstance(report_details, ReportDetails) else None,
+        provenance=result.provenance,
     )
-    return ScoreTable(name, own.higher_is_better, everything, alone.ranks, alone.rank_intervals, tuple(reasons))
 
 
-def _summary(name: str, there: Mapping[int, Extracted]) -> TargetSummary | None:
-    if not there:
+def _score_table(
+    score_name: str,
+    rows: Sequence[SourceRow],
+    extracted: Mapping[int, Extracted],
+    scored: Mapping[ScoreJob, Any],
+    plan: RankPlan,
+) -> ScoreTable:
+    score = get_score(score_name)
+    values = np.full(len(rows), np.nan)
+    halves = np.full((len(rows), plan.request.resamples if score.uses_samples else 0), np.nan)
+    reasons = [row.reason for row in rows]
+    for index, source in extracted.items():
+        results = [scored[job] for job in _score_jobs(source, score_name, plan)]
+        failures = [result.reason for result in results if isinstance(result, Failure)]
+        if failures:
+            reasons[index] = failures[0]
+            continue
+        values[index] = results[0][0]
+        halves[index] = np.concatenate([np.empty(0), *results[1:]])
+        if not np.isfinite(values[index]):
+            reasons[index] = _explain_missing_value(score)
+    is_source = np.array([row.kind == SOURCE for row in rows])
+    standings = compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+    among_sources = compute_standings(
+        np.where(is_source, values, np.nan), halves, higher_is_better=score.higher_is_better, bounds=score.bounds
+    )
+    return ScoreTable(
+        score_name,
+        score.higher_is_better,
+        standings,
+        among_sources.ranks,
+        among_sources.rank_intervals,
+        tuple(reasons),
+    )
+
+
+def _explain_missing_value(score: Score) -> str:
+    if score.uses_samples:
+        return f"The score {score.name} is not defined on these samples."
+    return f"The score {score.name} is not known for this source."
+
+
+def _summarize_target(name: str, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
+    if not extracted:
         return None
-    evidence = evidence_of(next(iter(there.values())).key)
-    counts = np.bincount(evidence.labels) if evidence.labels.ndim == 1 else evidence.labels.sum(axis=0)
-    groups = None if evidence.groups is None else len(np.unique(evidence.groups))
+    outputs = load_source_outputs(next(iter(extracted.values())).key)
+    counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
     return TargetSummary(
-        name, evidence.task, len(evidence), evidence.n_classes, groups, float(counts.max() / len(evidence)),
-        int(counts.min()),
-    )  # fmt: skip
+        name=name,
+        task=outputs.task,
+        samples=len(outputs),
+        classes=outputs.n_classes,
+        groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
+        largest_class_share=float(counts.max() / len(outputs)),
+        smallest_class_samples=int(counts.min()),
+    )

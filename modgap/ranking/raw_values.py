@@ -1,4 +1,4 @@
-"""Samples' own values as features: what a source is worth beside no source at all."""
+"""Raw values of the samples as features: the baseline without any model."""
 
 import numpy as np
 
@@ -8,30 +8,40 @@ from modgap.targets import Samples
 __all__ = ["RAW", "raw_features"]
 
 RAW = "raw"
-"""Name of the row without a model."""
-MOST_VALUES = 1024
+"""Name of the row of raw values in a ranking."""
+MAX_VALUES = 1024
 
 
 def raw_features(samples: Samples, rows: np.ndarray) -> np.ndarray:
-    """Samples (n, ...) flattened; of more than 1,024 values means over equal stretches, float32 (n, D).
+    """Flatten samples. Samples of more than 1,024 values are reduced to means over equal stretches.
+
+    Args:
+        samples: Samples of a target.
+        rows: Indices of n samples, shape (n,).
+
+    Returns:
+        Features, float32, shape (n, D) with D at most 1,024.
 
     Raises:
-        InputError: When the samples are texts, or of different shapes.
+        InputError: If the samples are texts, or if they differ in size.
     """
-    found = []
+    features = []
     for row in rows:
         sample = samples[int(row)]
         if not isinstance(sample, np.ndarray) or sample.dtype.kind not in "fiub":
-            raise InputError("expected samples that are arrays, got texts; they have no values of their own")
-        found.append(_shortened(np.asarray(sample, np.float32).ravel()))
-    sizes = {len(each) for each in found}
+            raise InputError("Text samples have no raw values to score. Raw values need numeric arrays.")
+        features.append(_shorten(np.asarray(sample, np.float32).ravel()))
+    sizes = {len(values) for values in features}
     if len(sizes) > 1:
-        raise InputError(f"expected samples of one size, got {min(sizes)} to {max(sizes)} values")
-    return np.stack(found)
+        raise InputError(
+            f"The samples have {min(sizes)} to {max(sizes)} values. Raw values can be scored only if all samples have "
+            "the same size."
+        )
+    return np.stack(features)
 
 
-def _shortened(values: np.ndarray) -> np.ndarray:
-    if len(values) <= MOST_VALUES:
+def _shorten(values: np.ndarray) -> np.ndarray:
+    if len(values) <= MAX_VALUES:
         return values
-    edges = np.linspace(0, len(values), MOST_VALUES + 1).astype(np.int64)
+    edges = np.linspace(0, len(values), MAX_VALUES + 1).astype(np.int64)
     return (np.add.reduceat(values.astype(np.float64), edges[:-1]) / np.diff(edges)).astype(np.float32)

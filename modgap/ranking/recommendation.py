@@ -1,185 +1,164 @@
-"""A ranking in words: what it recommends, on what grounds, and what it does not tell."""
+"""Recommendation of a ranking in plain sentences, made from its verdict."""
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from modgap.ranking.half_samples import LEAST_GROUPS
-from modgap.ranking.scores import score
-from modgap.ranking.source_outputs import CLASSIFICATION
-from modgap.ranking.standings import LEAST_HALVES
-from modgap.ranking.types import CONTROL, NO_MODEL, SOURCE, Ranking, ScoreTable
+from modgap.ranking import verdict as kinds
+from modgap.ranking.half_samples import MIN_GROUPS
+from modgap.ranking.types import Ranking
+from modgap.ranking.verdict import ErrorComparison, Verdict, judge
 
 __all__ = ["recommendation"]
 
-SHARES_WRONG = ("knn", "linear-probe", "discrepancy")
-"""Scores that are a share of samples got wrong; the first is there unless raw values are not wanted."""
-FEW = 100
-"""Samples below which hardly any two sources can be told apart."""
+ERROR_NAMES = {"knn": "k-NN error", "linear-probe": "Linear-probe error", "discrepancy": "Held-out discrepancy"}
+"""Names of error scores in sentences."""
+MAX_COMPETITORS = 4
+"""Most competitors that are named."""
+FEW_SAMPLES = 100
+"""Number of samples below which hardly any two sources differ significantly."""
+SMALL_CLASS = 5
+"""Number of samples below which results for a class are unreliable."""
+TRAIN_FROM_SCRATCH = "train a model from scratch (modgap train --method scratch)"
 
 
 def recommendation(ranking: Ranking) -> list[str]:
-    """Sentences, the most important first."""
-    table = ranking.tables[ranking.by]
-    if not (table.sources > 0).any():
-        return [f"No source could be scored by {ranking.by}; the reasons stand beside their names."]
-    return list(_sentences(ranking, table))
+    """Return the recommendation as sentences, the most important first.
+
+    All sentences are made from the verdict of the ranking, so that they agree with each other and with the record.
+    """
+    return [*_verdict_sentences(judge(ranking)), *_caveats(ranking)]
 
 
-def _sentences(ranking: Ranking, table: ScoreTable) -> Iterator[str]:
-    first = int(np.flatnonzero(table.sources == 1)[0])
-    doubts = [*_control(ranking, table, first), *_largest_class(ranking, table, first)]
-    yield _choice(ranking, table, first, sure=not doubts)
-    yield from doubts
-    if not doubts and np.isfinite(_control_is_worse(ranking, table, first)):
-        yield "The same architecture with random weights scores worse: the score sees what the source has learned."
-    yield from _no_model(ranking, first)
-    yield from _size(ranking, first)
-    yield from _others(ranking, first)
-    yield from _caveats(ranking)
-
-
-def _choice(ranking: Ranking, table: ScoreTable, first: int, *, sure: bool) -> str:
-    name, count = ranking.rows[first].name, int((table.sources > 0).sum())
-    if count == 1:
-        return f"{name} is the only source that could be scored by {ranking.by}; nothing is compared."
-    equal = [ranking.rows[n].name for n in np.flatnonzero(table.sources == 1)[1:]]
-    if equal:
-        return f"{name} and {', '.join(equal)} are equal by {ranking.by}, the first of {count}: it does not choose."
-    if not np.isfinite(np.delete(table.all.beats[first], first)[np.delete(table.sources, first) > 0]).all():
-        return f"{name} is the first of {count} by {ranking.by}; nothing says how sure that is{_why_unsure(ranking)}."
-    tied = [int(n) for n in table.all.tied_with(first) if table.sources[n]]
-    second = ranking.rows[int(np.flatnonzero(table.sources > 1)[np.argmin(table.sources[table.sources > 1])])].name
-    if not tied:
-        told = f"{name} is the first of {count} by {ranking.by}, told apart from the other sources at 95 %"
-        return f"{told}: transfer from it." if sure else (
-            f"{told}, but what follows makes that doubtful: fine-tune {name}, {second} and a model from scratch, and "
-            "compare."
-        )  # fmt: skip
-    closest = sorted(tied, key=lambda n: int(table.sources[n]))
-    told = ", ".join(f"{ranking.rows[n].name} ({table.all.beats[n, first]:.2f})" for n in closest[:4])
-    more = f" and {len(closest) - 4} more" if len(closest) > 4 else ""
-    return (
-        f"{name} is the first of {count} by {ranking.by}, but this data does not tell it apart from {told}{more} (in "
-        "brackets the probability of being better): collect more samples, or fine-tune "
-        f"{name} and {ranking.rows[closest[0]].name} and compare."
-    )
-
-
-def _why_unsure(ranking: Ranking) -> str:
-    if not score(ranking.by).resampled:
-        return ", since it does not look at the samples"
-    if ranking.request.resamples < LEAST_HALVES:
-        return f" without {LEAST_HALVES} resamples or more"
-    return ": too few samples or groups to take halves of"
-
-
-def _control_of(ranking: Ranking, first: int) -> int | None:
-    """Number of the row of the same architecture with random weights."""
-    name = f"random:{ranking.rows[first].name}"
-    return next((n for n, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
-
-
-def _control_is_worse(ranking: Ranking, table: ScoreTable, first: int) -> float:
-    """Probability that the first is better than its control; NaN where nothing is known of it."""
-    number = _control_of(ranking, first)
-    if number is None or not table.all.ranks[number]:
-        return np.nan
-    chance = table.all.beats[first, number]
-    if np.isfinite(chance) or not score(ranking.by).resampled:
-        return float(chance)
-    # Without halves the values alone say that it is not better, but never how sure it is that it is.
-    one, two = table.all.ranks[[first, number]]
-    return 0.5 if one == two else 0.0 if two < one else np.nan
-
-
-def _no_worse(table: ScoreTable, number: int, other: int) -> bool:
-    return bool(0 < table.all.ranks[number] <= table.all.ranks[other])
-
-
-def _control(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
-    worse = _control_is_worse(ranking, table, first)
-    if worse <= 0.025:
-        yield (
-            "The same architecture with random weights scores better: by this score its pretraining does not help on "
-            "this target, and its place says nothing."
-        )
-    elif worse < 0.975:
-        yield (
-            "It is not told apart from the same architecture with random weights: by this score its pretraining counts "
-            "for nothing on this target, and its place says little."
-        )
-
-
-def _largest_class(ranking: Ranking, table: ScoreTable, first: int) -> Iterator[str]:
-    """Whether the first does any better than naming the largest class always, by what is a share got wrong."""
-    name = ranking.by if ranking.by in SHARES_WRONG else SHARES_WRONG[0]
-    shares = ranking.tables.get(name)
-    if shares is None or not ranking.target or ranking.target.task != CLASSIFICATION:
+def _verdict_sentences(verdict: Verdict) -> Iterator[str]:
+    if verdict.kind == kinds.NOT_SCORED:
+        yield f"No source could be scored by {verdict.by}. The reason is given beside each source."
         return
-    value, high = float(shares.all.values[first]), shares.all.intervals[first, 1]
-    chance = 1 - ranking.target.largest
-    if value >= chance:
-        yield f"By {name} it gets {value:.3f} wrong, and who names the largest class always {chance:.3f}."
-    elif high >= chance:
+    yield _standing(verdict)
+    yield from _doubts(verdict)
+    if advice := _advice(verdict):
+        yield advice
+    if verdict.control == kinds.CONTROL_WORSE and not verdict.has_doubts:
         yield (
-            f"By {name} it gets {value:.3f} wrong, not told apart from who names the largest class always "
-            f"({chance:.3f})."
+            f"By {verdict.by}, the same architecture with random weights scores significantly worse, so the score "
+            "reflects what the source has learned."
         )
+    if verdict.largest:
+        yield f"By number of parameters alone, {verdict.largest} would rank first."
+    yield from _other_scores(verdict)
 
 
-def _no_model(ranking: Ranking, first: int) -> Iterator[str]:
-    number = next((n for n, row in enumerate(ranking.rows) if row.kind == NO_MODEL), None)
-    if number is None:
-        return
-    for name in ("linear-probe", "knn"):
-        table = ranking.tables.get(name)
-        if table is None or not np.isfinite(table.all.values[[number, first]]).all():
-            continue
-        raw, best = table.all.values[number], np.nanmin(np.where(table.sources > 0, table.all.values, np.nan))
-        if raw <= best:
-            yield (
-                f"By {name} the samples' own values do as well as any source's features ({raw:.3f}, {best:.3f}): "
-                "train a model from scratch beside the transfer (modgap train --method scratch)."
-            )
-            return
+def _standing(verdict: Verdict) -> str:
+    """Return the sentence that says how clear the first place is. It advises a transfer only if nothing opposes it."""
+    place = f"{verdict.best} ranks first of {verdict.n_sources} sources by {verdict.by}"
+    if verdict.kind == kinds.SINGLE:
+        return f"{verdict.best} is the only source that could be scored by {verdict.by}. There is no comparison."
+    if verdict.kind == kinds.EQUAL:
+        names = ", ".join([str(verdict.best), *verdict.equals])
+        return f"{names} have the same score by {verdict.by}, the best of {verdict.n_sources} sources."
+    if verdict.kind == kinds.UNCERTAIN:
+        return f"{place}, but it is unknown how certain this is, because {verdict.uncertainty_reason}."
+    if verdict.kind == kinds.TIED:
+        return f"{place}, but it is not significantly better than {_competitors(verdict)}."
+    if verdict.kind == kinds.DOUBTFUL:
+        return f"{place}, significantly ahead of the others, but nothing shows that transferring from it helps."
+    return f"{place}, significantly ahead of the others (at the 95 % level). Transfer from it."
 
 
-def _size(ranking: Ranking, first: int) -> Iterator[str]:
-    parameters = [row.facts.get("parameters") or 0 if row.kind == SOURCE else 0 for row in ranking.rows]
-    largest = int(np.argmax(parameters))
-    if sum(value > 0 for value in parameters) > 1 and largest != first:
-        yield f"By number of parameters alone the first would be {ranking.rows[largest].name}."
+def _competitors(verdict: Verdict) -> str:
+    """Return the names of the sources that are not significantly different, with their probabilities."""
+    competitors = verdict.competitors[:MAX_COMPETITORS]
+    named = [f"{competitor.name} ({competitor.win_probability:.2f})" for competitor in competitors]
+    n_more = len(verdict.competitors) - len(competitors)
+    more = f" and {n_more} more" if n_more else ""
+    meaning = f"in parentheses: the probability of being better than {verdict.best}"
+    return f"{', '.join(named)}{more} ({meaning})"
 
 
-def _others(ranking: Ranking, first: int) -> Iterator[str]:
-    """Which other scores put the same source first, and which of these its random weights content as well."""
-    agree: list[str] = []
-    differ: list[str] = []
-    control = _control_of(ranking, first)
-    blind = []
-    for name, table in ranking.tables.items():
-        if name in (ranking.by, "size", "source-error") or not (table.sources > 0).sum() > 1:
-            continue
-        (agree if table.sources[first] == 1 else differ).append(name)
-        if control is not None and table.sources[first] == 1 and _no_worse(table, control, first):
-            blind.append(name)
-    if agree or differ:
+def _doubts(verdict: Verdict) -> Iterator[str]:
+    owner = f"The score of {verdict.best}" if verdict.kind == kinds.EQUAL else "Its score"
+    if verdict.control == kinds.CONTROL_BETTER:
         yield (
-            f"Of {len(agree) + len(differ)} other scores {len(agree)} put it first"
-            + (f"; not {', '.join(differ)}" if differ else "")
-            + (f"; random weights are no worse by {', '.join(blind)}" if blind else "")
-            + "."
+            f"{owner} is significantly worse than that of the same architecture with random weights. Pretraining hurts "
+            "on this target by this score; do not rely on its rank."
+        )
+    if verdict.control == kinds.CONTROL_SIMILAR:
+        yield (
+            f"{owner} is not significantly different from the same architecture with random weights. Pretraining does "
+            "not help on this target by this score; do not rely on its rank."
+        )
+    if verdict.majority:
+        of_source = f" of {verdict.best}" if verdict.kind == kinds.EQUAL else ""
+        yield _majority_sentence(verdict.majority, of_source)
+    if verdict.raw_values:
+        described = _describe_error(verdict.raw_values, " on raw values")
+        yield f"{described}, no worse than on the features of the best source ({verdict.raw_values.baseline:.3f})."
+
+
+def _majority_sentence(majority: ErrorComparison, of_source: str) -> str:
+    better = "no better" if majority.error >= majority.baseline else "not significantly better"
+    described = _describe_error(majority, of_source)
+    return f"{described}, {better} than always predicting the majority class ({majority.baseline:.3f})."
+
+
+def _describe_error(comparison: ErrorComparison, where: str) -> str:
+    interval = ""
+    if comparison.interval:
+        low, high = comparison.interval
+        interval = f" (95 % CI {low:.3f}-{high:.3f})"
+    return f"{ERROR_NAMES[comparison.score]}{where} is {comparison.error:.3f}{interval}"
+
+
+def _advice(verdict: Verdict) -> str:
+    """Return what to do if the verdict does not already say to transfer. Empty if there is nothing to do."""
+    if verdict.kind == kinds.RECOMMENDED:
+        return ""
+    other = _other_candidate(verdict)
+    if verdict.has_doubts:
+        candidates = f"{verdict.best} and {other}" if other else str(verdict.best)
+        return f"Fine-tune {candidates}, {TRAIN_FROM_SCRATCH}, and compare them."
+    if not other:
+        return ""
+    if verdict.kind == kinds.UNCERTAIN:
+        return f"Fine-tune {verdict.best} and {other} and compare them."
+    return f"Collect more samples, or fine-tune {verdict.best} and {other} and compare them."
+
+
+def _other_candidate(verdict: Verdict) -> str | None:
+    """Return the name of the source that is closest to the first."""
+    if verdict.equals:
+        return verdict.equals[0]
+    return verdict.competitors[0].name if verdict.competitors else verdict.runner_up
+
+
+def _other_scores(verdict: Verdict) -> Iterator[str]:
+    n_agreeing = len(verdict.agreeing)
+    n_scores = n_agreeing + len(verdict.disagreeing)
+    if n_scores and not n_agreeing:
+        yield f"No other score ranks {verdict.best} first ({', '.join(verdict.disagreeing)})."
+    elif n_scores:
+        exceptions = f" The others are {', '.join(verdict.disagreeing)}." if verdict.disagreeing else ""
+        verb = "ranks" if n_agreeing == 1 else "rank"
+        yield f"{n_agreeing} of {n_scores} other scores {verb} {verdict.best} first too.{exceptions}"
+    if verdict.unconvincing:
+        yield (
+            f"By {', '.join(verdict.unconvincing)}, the same architecture with random weights scores at least as well, "
+            "so this agreement says little."
         )
 
 
 def _caveats(ranking: Ranking) -> Iterator[str]:
-    target, failed = ranking.target, ranking.failed
+    failed = [row.name for row in ranking.failed]
     if failed:
-        yield f"{len(failed)} of the sources could not be scored: {', '.join(row.name for row in failed)}."
-    if target and target.samples < FEW:
-        yield f"{target.samples} samples tell few sources apart."
-    if target and target.groups and target.groups < LEAST_GROUPS:
-        yield f"{target.groups} groups are too few to tell how sure this is: there are no intervals."
-    if target and target.smallest < 5:
-        yield f"The smallest class has {target.smallest} samples; what is said of it is little."
+        yield f"{len(failed)} of the named sources could not be scored: {', '.join(failed)}."
+    target = ranking.target
+    if target is None:
+        return
+    if target.samples < FEW_SAMPLES:
+        yield f"The target has only {target.samples} samples. With so few, sources rarely differ significantly."
+    if target.groups and target.groups < MIN_GROUPS:
+        yield (
+            f"The target has only {target.groups} groups. There are no intervals, because they need at least "
+            f"{MIN_GROUPS} groups."
+        )
+    if target.smallest_class_samples < SMALL_CLASS:
+        samples = "1 sample" if target.smallest_class_samples == 1 else f"{target.smallest_class_samples} samples"
+        yield f"The smallest class has {samples}; results for it are unreliable."

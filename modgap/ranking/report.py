@@ -1,4 +1,4 @@
-"""A ranking as a record (strict JSON), as CSV, and as lines of a table."""
+"""Ranking as a record (strict JSON), as CSV, and as rows of tables."""
 
 import csv
 import io
@@ -10,199 +10,232 @@ from typing import Any
 import numpy as np
 
 from modgap.ranking.recommendation import recommendation
+from modgap.ranking.scores import get_score
 from modgap.ranking.types import SOURCE, Ranking, RankRequest, ScoreTable, SourceRow
+from modgap.ranking.verdict import judge
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["reasons", "score_rows", "table_rows", "to_csv", "to_dict", "to_json"]
+__all__ = ["failure_messages", "ranking_table", "scores_table", "to_csv", "to_dict", "to_json"]
 
 SCHEMA = 1
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
+"""Libraries whose versions are recorded."""
 
 
-def table_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: the rank with its interval, and the score that decides with its own.
+def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the ranking: rank and score of each source with their intervals.
 
-    A source that is not told apart from the first has `=` after its rank; `p better` is the probability of being better
-    than the first.
+    `=` after a rank marks a source that is not significantly different from the first. `p better` is the probability of
+    being better than the first.
     """
-    by = ranking.tables[ranking.by]
     heads = ["rank", "95 %", "source", ranking.by, "95 %", "p better"]
-    return heads, [_line(ranking, by, number) for number in ranking.order()]
+    return heads, [_table_row(ranking, index) for index in ranking.order()]
 
 
-def _line(ranking: Ranking, by: ScoreTable, number: int) -> list[str]:
-    row, place = ranking.rows[number], int(by.sources[number])
-    kind = "" if row.kind == SOURCE else row.kind
-    tied = number in first_ties(by)
-    low, high = by.rank_intervals[number]
+def _table_row(ranking: Ranking, index: int) -> list[str]:
+    row = ranking.rows[index]
+    table = ranking.tables[ranking.by]
+    rank = int(table.source_ranks[index])
+    tie_mark = "=" if index in first_ties(table) else ""
+    label = "-" if row.kind == SOURCE else row.kind
+    low, high = table.source_rank_intervals[index]
     return [
-        f"{place}{'=' if tied else ''}" if place else kind or "-",
-        f"{low}-{high}" if place and low else "",
+        f"{rank}{tie_mark}" if rank else label,
+        f"{low}-{high}" if rank and low else "",
         row.name,
-        shown(by.all.values[number]),
-        interval(by.all.intervals[number]),
-        probability(ranking, number),
+        format_score(table.standings.values[index]),
+        format_interval(table.standings.intervals[index]),
+        format_probability(ranking, index),
     ]
 
 
-def score_rows(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: the other scores of every source, in the order of the ranking; those that none has are left out.
+def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the other scores of every source, in the order of the ranking.
 
-    An arrow says a score's direction, a star which of the sources it would put first.
+    An arrow gives the direction of a score. A star marks the source that ranks first by it. Scores that no source has
+    are left out.
     """
-    others = [t for name, t in ranking.tables.items() if name != ranking.by and np.isfinite(t.all.values).any()]
-    heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in others)]
-    return heads, [
-        [ranking.rows[n].name, *(shown(t.all.values[n]) + ("*" if t.sources[n] == 1 else "") for t in others)]
-        for n in ranking.order()
+    tables = [
+        table
+        for name, table in ranking.tables.items()
+        if name != ranking.by and np.isfinite(table.standings.values).any()
     ]
+    heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in tables)]
+    return heads, [
+        [ranking.rows[index].name, *(_starred_score(table, index) for table in tables)] for index in ranking.order()
+    ]
+
+
+def _starred_score(table: ScoreTable, index: int) -> str:
+    return format_score(table.standings.values[index]) + ("*" if table.source_ranks[index] == 1 else "")
 
 
 def first_ties(table: ScoreTable) -> set[int]:
-    """Numbers of the sources that are not told apart from the first, itself among them if there are any."""
-    firsts = np.flatnonzero(table.sources == 1)
-    if not len(firsts):
-        return set()
-    tied = {int(n) for first in firsts for n in table.all.tied_with(int(first)) if table.sources[n]} | set(
-        firsts[1:].tolist()
-    )
-    return tied | set(firsts.tolist()) if tied else set()
+    """Return the indices of the sources that are not significantly different from the first.
+
+    The first is among them if there are others. Otherwise the set is empty.
+    """
+    firsts = np.flatnonzero(table.source_ranks == 1).tolist()
+    tied = set(firsts[1:])
+    for first in firsts:
+        tied |= {int(index) for index in table.standings.tied_with(first) if table.source_ranks[index]}
+    return tied | set(firsts) if tied else set()
 
 
-def probability(ranking: Ranking, number: int) -> str:
-    """Probability that a source is better than the one that stands first; `-` where unknown."""
+def format_probability(ranking: Ranking, index: int) -> str:
+    """Format the probability that a row is better than the first source. `-` if it is unknown."""
     table = ranking.tables[ranking.by]
-    firsts = np.flatnonzero(table.sources == 1)
-    if not len(firsts) or number == firsts[0] or not np.isfinite(table.all.beats[number, firsts[0]]):
+    first = table.first_source
+    if first is None or index == first:
         return "-"
-    return f"{table.all.beats[number, firsts[0]]:.2f}"
+    probability = table.standings.win_probabilities[index, first]
+    return f"{probability:.2f}" if np.isfinite(probability) else "-"
 
 
-def shown(value: float) -> str:
-    """A score's value, four digits; `-` for none."""
+def format_score(value: float) -> str:
+    """Format a score with four significant digits. `-` if there is none."""
     if not math.isfinite(value):
         return "-"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def interval(bounds: Sequence[float]) -> str:
-    """Low and high; nothing where there are none."""
+def format_interval(bounds: Sequence[float]) -> str:
+    """Format an interval as `low to high`. Empty if it is unknown."""
     low, high = bounds
     return f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def reasons(ranking: Ranking) -> list[str]:
-    """Why what was asked for has no value by the score that decides, the same reason once."""
-    named: dict[str, list[tuple[str, str]]] = {}
-    for number, row in enumerate(ranking.rows):
-        if row.asked and (reason := ranking.reason(number)):
-            plain = row.name.removeprefix("timm:").removeprefix("hf:")
-            named.setdefault(reason.replace(plain, ""), []).append((row.name, reason))
-    return [
-        f"{rows[0][0]}{f' and {len(rows) - 1} more' if len(rows) > 1 else ''}: {rows[0][1]}" for rows in named.values()
-    ]
+def failure_messages(ranking: Ranking) -> list[str]:
+    """Return why sources that the user named have no score to rank by. Sources with the same reason share a message."""
+    failures: dict[str, list[tuple[str, str]]] = {}
+    for index, row in enumerate(ranking.rows):
+        if row.requested and (reason := ranking.reason(index)):
+            # Reasons that differ only by the name of the source count as the same.
+            short_name = row.name.removeprefix("timm:").removeprefix("hf:")
+            failures.setdefault(reason.replace(short_name, ""), []).append((row.name, reason))
+    messages = []
+    for (name, reason), *others in failures.values():
+        more = f" and {len(others)} more" if others else ""
+        messages.append(f"{name}{more}: {reason}")
+    return messages
 
 
 def to_dict(ranking: Ranking) -> dict[str, Any]:
-    """The documented record, of plain values."""
+    """Return the documented record of plain Python values."""
     return {
         "schema": SCHEMA,
         "kind": "ranking",
         "target": asdict(ranking.target) if ranking.target else None,
         "by": ranking.by,
-        "sources": [_row(ranking, number) for number in ranking.order()],
-        "pairs": _pairs(ranking),
+        "score_descriptions": {name: _describe_score(name) for name in ranking.tables},
+        "sources": [_row_record(ranking, index) for index in ranking.order()],
+        "pairs": _pair_records(ranking),
+        "verdict": plain_values(asdict(judge(ranking))),
         "recommendation": recommendation(ranking),
         "request": _request_record(ranking.request),
-        "jobs": {stage: {"done": now, "found done": before} for stage, (now, before) in ranking.jobs.items()},
+        "jobs": {stage: {"computed": computed, "cached": cached} for stage, (computed, cached) in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},
     }
+
+
+def _describe_score(name: str) -> dict[str, Any]:
+    score = get_score(name)
+    return {"title": score.title, "unit": score.unit, "higher_is_better": score.higher_is_better}
 
 
 def _versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    found = {name: metadata.version(name) for name in LIBRARIES}
-    return {**found, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {**versions, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
 
 
-def _row(ranking: Ranking, number: int) -> dict[str, Any]:
-    row = ranking.rows[number]
+def _row_record(ranking: Ranking, index: int) -> dict[str, Any]:
+    row = ranking.rows[index]
+    table = ranking.tables[ranking.by]
     return {
         "source": row.name,
         "kind": row.kind,
-        "asked": row.asked,
-        "reason": ranking.reason(number) or None,
-        "rank": int(ranking.tables[ranking.by].sources[number]) or None,
-        "tied_with_first": number in first_ties(ranking.tables[ranking.by]),
-        "facts": plain_values(row.facts),
-        "scores": {name: _score(table, number) for name, table in ranking.tables.items()},
-        "details": _details(row),
+        "requested": row.requested,
+        "reason": ranking.reason(index) or None,
+        "rank": int(table.source_ranks[index]) or None,
+        "tied_with_first": index in first_ties(table),
+        "properties": plain_values(row.properties),
+        "scores": {name: _score_record(table, index) for name, table in ranking.tables.items()},
+        "report_details": _details_record(row),
         "provenance": plain_values(row.provenance),
     }
 
 
-def _score(table: ScoreTable, number: int) -> dict[str, Any]:
-    low, high = (int(bound) for bound in table.rank_intervals[number])
+def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
+    low, high = (int(bound) for bound in table.source_rank_intervals[index])
     return {
-        "value": plain_values(float(table.all.values[number])),
-        "interval": plain_values(table.all.intervals[number].tolist()),
+        "value": plain_values(float(table.standings.values[index])),
+        "interval": plain_values(table.standings.intervals[index].tolist()),
         "higher_is_better": table.higher_is_better,
-        "rank": int(table.sources[number]) or None,
+        "rank": int(table.source_ranks[index]) or None,
         "rank_interval": [low, high] if low else None,
-        "reason": table.reasons[number] or None,
+        "reason": table.reasons[index] or None,
     }
 
 
-def _pairs(ranking: Ranking) -> list[dict[str, Any]]:
-    """Probability that a row is better than another by the score that decides, each pair once."""
-    table, order = ranking.tables[ranking.by], ranking.order()
+def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
+    """Return, once for each pair, the probability that a row is better than another by the score to rank by."""
+    order = ranking.order()
+    win_probabilities = ranking.tables[ranking.by].standings.win_probabilities
     return [
-        {"better": ranking.rows[a].name, "than": ranking.rows[b].name, "probability": round(float(chance), 4)}
-        for place, a in enumerate(order)
-        for b in order[place + 1 :]
-        if math.isfinite(chance := table.all.beats[a, b])
+        {
+            "better": ranking.rows[one].name,
+            "than": ranking.rows[other].name,
+            "probability": round(float(win_probabilities[one, other]), 4),
+        }
+        for position, one in enumerate(order)
+        for other in order[position + 1 :]
+        if math.isfinite(win_probabilities[one, other])
     ]
 
 
-def _details(row: SourceRow) -> dict[str, Any] | None:
-    if row.details is None:
+def _details_record(row: SourceRow) -> dict[str, Any] | None:
+    details = row.report_details
+    if details is None:
         return None
     return {
-        "discrepancy": plain_values(row.details.discrepancy),
-        "map": {"coordinates": row.details.coordinates.round(3).tolist(), "labels": row.details.labels.tolist()},
+        "discrepancy": plain_values(details.discrepancy),
+        "map": {"coordinates": details.coordinates.round(3).tolist(), "labels": details.labels.tolist()},
     }
 
 
-def to_json(ranking: Ranking) -> str:
-    """One strict JSON document: no NaN, no Infinity."""
-    return format_json(to_dict(ranking))
-
-
 def _request_record(request: RankRequest) -> dict[str, Any]:
-    """Return the request as a flat record for JSON."""
+    """Return the request as a flat record."""
     record = asdict(request)
     samples = record.pop("samples")
     return plain_values({**record, **samples})
 
 
+def to_json(ranking: Ranking) -> str:
+    """Return the record as one strict JSON document, without NaN and Infinity."""
+    return format_json(to_dict(ranking))
+
+
 def to_csv(ranking: Ranking) -> str:
-    """A line a row, a column a score with its interval."""
+    """Return the ranking as CSV: one line for each row, one column for each score and each end of its interval."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    ends = [f"{name}{end}" for name in ranking.tables for end in ("", " low", " high")]
-    writer.writerow(["rank", "source", "kind", "parameters", *ends, "reason"])
-    writer.writerows(_csv_line(ranking, number) for number in ranking.order())
+    columns = [f"{name}{end}" for name in ranking.tables for end in ("", " low", " high")]
+    writer.writerow(["rank", "source", "kind", "parameters", *columns, "reason"])
+    writer.writerows(_csv_row(ranking, index) for index in ranking.order())
     return buffer.getvalue()
 
 
-def _csv_line(ranking: Ranking, number: int) -> Iterator[Any]:
-    row = ranking.rows[number]
-    yield int(ranking.tables[ranking.by].sources[number]) or ""
-    yield from (row.name, row.kind, row.facts.get("parameters", ""))
+def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
+    row = ranking.rows[index]
+    yield int(ranking.tables[ranking.by].source_ranks[index]) or ""
+    yield row.name
+    yield row.kind
+    yield row.properties.get("parameters", "")
     for table in ranking.tables.values():
-        for value in (table.all.values[number], *table.all.intervals[number]):
+        for value in (table.standings.values[index], *table.standings.intervals[index]):
             yield repr(float(value)) if math.isfinite(value) else ""
-    yield ranking.reason(number)
+    yield ranking.reason(index)

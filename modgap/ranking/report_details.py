@@ -1,4 +1,4 @@
-"""What a report shows of a source beside its scores: discrepancy with its null, best map of classes, t-SNE map."""
+"""Results that the HTML report shows for each source: discrepancy with its null distribution, class map, t-SNE map."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,30 +7,36 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.ranking.extraction import class_names_of, evidence_of
+from modgap.ranking.extraction import load_class_names, load_source_outputs
 from modgap.ranking.jobs import Failure, fix_threads
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.source_outputs import SourceOutputs
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["DetailJob", "Details"]
+__all__ = ["ReportDetails", "ReportDetailsJob"]
 
-KIND, VERSION = "details", 1
-MAPPED = 600
-"""Samples of a thumbnail."""
-NULLS = 99
+KIND = "report_details"
+"""Kind of the cache entries."""
+VERSION = 1
+"""Version of the algorithm, part of the cache keys."""
+MAX_MAP_SAMPLES = 600
+MIN_MAP_SAMPLES = 20
+"""Most and fewest samples of a t-SNE map."""
+PERMUTATIONS = 99
+"""Permutations of the labels for the null distribution."""
 
 
 @dataclass(frozen=True)
-class Details:
-    """What is shown of a source.
+class ReportDetails:
+    """Results that the HTML report shows for a source.
 
     Attributes:
-        discrepancy: `value`, `held_out`, `interval`, `null_mean`, `null_sd`, `p_value`, `ratio_to_null`, `chance` and
-            `map`, pairs of target and source class; empty for a source without a head, or with fewer classes.
-        coordinates: t-SNE map of some of the samples, shape (m, 2); empty where there are too few.
-        labels: Their classes, shape (m,).
+        discrepancy: `value`, `held_out`, `interval`, `null_mean`, `null_sd`, `p_value`, `ratio_to_null`, `chance`
+            (error at chance level) and `map`, a list of pairs of target and source class. Empty for a source without a
+            head, or with fewer classes than the target.
+        coordinates: t-SNE map of some of the samples, shape (m, 2). Empty if there are too few samples.
+        labels: Classes of these samples, shape (m,).
     """
 
     discrepancy: dict[str, Any]
@@ -39,90 +45,104 @@ class Details:
 
 
 @dataclass(frozen=True)
-class DetailJob:
-    """Details of one source.
+class ReportDetailsJob:
+    """Computation of the report details of one source.
 
     Attributes:
-        evidence: Key of the source's evidence in the cache.
-        seed: Of null and map.
+        outputs_key: Cache key of the source's outputs.
+        seed: Seed of the null distribution and of the t-SNE map.
     """
 
-    evidence: str
+    outputs_key: str
     seed: int
 
     @property
     def path(self) -> Path:
-        """Where its result lies once it is done."""
+        """Path of the result in the cache."""
         return entry_path(KIND, cache_key({**asdict(self), "version": VERSION}))
 
-    def done(self) -> Details | None:
-        """Its result, if it is in the cache."""
+    def load_cached(self) -> ReportDetails | None:
+        """Return the result from the cache. None if there is none."""
         entry = read_valid_entry(self.path)
         if entry is None:
             return None
-        arrays = entry.arrays
-        return Details(entry.metadata["discrepancy"], np.array(arrays["coordinates"]), np.array(arrays["labels"]))
+        coordinates = np.array(entry.arrays["coordinates"])
+        return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
 
-    def __call__(self) -> Details | Failure:
-        """Do it, unless it is done."""
-        found = self.done()
-        if found is not None:
-            return found
+    def __call__(self) -> ReportDetails | Failure:
+        """Return the result from the cache, or compute it."""
+        cached = self.load_cached()
+        if cached is not None:
+            return cached
         fix_threads()
         try:
-            evidence = evidence_of(self.evidence)
-            details = Details(_discrepancy(evidence, self.evidence, self.seed), *_map(evidence, self.seed))
-        except Exception as error:  # what cannot be shown must not cost the ranking
+            outputs = load_source_outputs(self.outputs_key)
+            discrepancy = _discrepancy(outputs, self.outputs_key, self.seed)
+            coordinates, labels = _tsne_map(outputs, self.seed)
+        except Exception as error:  # A report without details is better than no ranking.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
         store_arrays(
-            self.path, {"coordinates": details.coordinates, "labels": details.labels},
-            {"discrepancy": details.discrepancy, "job": asdict(self)},
-        )  # fmt: skip
-        return details
-
-    def describe(self) -> str:
-        """For progress and logs."""
-        return f"details of {self.evidence[:8]}"
+            self.path,
+            {"coordinates": coordinates, "labels": labels},
+            {"discrepancy": discrepancy, "job": asdict(self)},
+        )
+        return ReportDetails(discrepancy, coordinates, labels)
 
 
-def _discrepancy(evidence: Evidence, key: str, seed: int) -> dict[str, Any]:
+def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[str, Any]:
     from modgap.discrepancy import estimate
 
-    if evidence.logits is None or evidence.n_classes > evidence.logits.shape[1]:
+    if outputs.logits is None or outputs.n_classes > outputs.logits.shape[1]:
         return {}
     result = estimate(
-        np.asarray(evidence.logits, np.float32), evidence.labels, groups=evidence.groups, estimators=["search"],
-        null=NULLS, seed=seed, threads=1,
-    )  # fmt: skip
+        np.asarray(outputs.logits, np.float32),
+        outputs.labels,
+        groups=outputs.groups,
+        estimators=["search"],
+        null=PERMUTATIONS,
+        seed=seed,
+        threads=1,
+    )
     best = result.estimates["search"]
-    sources, targets = class_names_of(key)
-    pairs = [[_named(targets, k), _named(sources, int(c))] for k, c in enumerate(best.solution.map)]
+    source_names, target_names = load_class_names(outputs_key)
+    pairs = [
+        [_class_name(target_names, target), _class_name(source_names, int(source))]
+        for target, source in enumerate(best.solution.map)
+    ]
     null = best.null
     return {
-        "value": best.solution.value, "held_out": best.held_out,
+        "value": best.solution.value,
+        "held_out": best.held_out,
         "interval": list(best.held_out_interval) if best.held_out_interval else None,
-        "null_mean": null.mean if null else None, "null_sd": null.sd if null else None,
-        "p_value": null.p_value if null else None, "ratio_to_null": best.ratio_to_null, "chance": result.chance,
+        "null_mean": null.mean if null else None,
+        "null_sd": null.sd if null else None,
+        "p_value": null.p_value if null else None,
+        "ratio_to_null": best.ratio_to_null,
+        "chance": result.chance,
         "map": pairs,
-    }  # fmt: skip
+    }
 
 
-def _named(names: list[str], number: int) -> str:
+def _class_name(names: list[str], number: int) -> str:
+    """Return the first of a class's names, which are separated by commas, or its number if it has none."""
     return names[number].split(",")[0] if number < len(names) else str(number)
 
 
-def _map(evidence: Evidence, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _tsne_map(outputs: SourceOutputs, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates (m, 2) and classes (m,) of some samples. Both are empty if no map can be made."""
     from modgap.distortion.tsne_maps import tsne_maps
 
-    labels = stratification_labels(evidence.labels).astype(np.int64)
-    order = stratified_keys(labels, None, seed)
-    rows = np.sort(np.argsort(order, kind="stable")[:MAPPED])
-    if len(rows) < 20:
-        return np.empty((0, 2)), np.empty(0, np.int64)
-    points, perplexity = np.array(evidence.features[rows]), min(30.0, (len(rows) - 1) / 3)
+    no_map = (np.empty((0, 2)), np.empty(0, np.int64))
+    labels = stratification_labels(outputs.labels).astype(np.int64)
+    keys = stratified_keys(labels, None, seed)
+    rows = np.sort(np.argsort(keys, kind="stable")[:MAX_MAP_SAMPLES])
+    if len(rows) < MIN_MAP_SAMPLES:
+        return no_map
+    points = np.array(outputs.features[rows])
+    perplexity = min(30.0, (len(rows) - 1) / 3)
     try:
-        found = tsne_maps({"features": points}, labels[rows], perplexity=perplexity, seed=seed, threads=1)
+        maps = tsne_maps({"features": points}, labels[rows], perplexity=perplexity, seed=seed, threads=1)
     except InputError:
-        # Constant features, such as a dead network's, have no map.
-        return np.empty((0, 2)), np.empty(0, np.int64)
-    return found["features"].coordinates, labels[rows]
+        # Constant features, such as those of a network with dead units, have no map.
+        return no_map
+    return maps["features"].coordinates, labels[rows]

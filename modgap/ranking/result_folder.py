@@ -1,4 +1,4 @@
-"""A folder of a ranking: record, table and figure."""
+"""Result folder of a ranking: record, table and figure."""
 
 from pathlib import Path
 
@@ -15,19 +15,26 @@ RECORD = "ranking.json"
 
 
 def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
-    """Write ranking.json, ranking.csv and, where a source has a score, ranking.png; returns their paths.
+    """Write ranking.json and ranking.csv, and ranking.png if any row has a score.
+
+    Args:
+        ranking: The ranking.
+        folder: An existing folder.
+
+    Returns:
+        Paths of the written files.
 
     Raises:
-        InputError: When the disk refuses.
+        InputError: If a file cannot be written.
     """
     written = []
     try:
         for name, text in (("ranking.csv", to_csv(ranking)), (RECORD, to_json(ranking) + "\n")):
             write_text_atomically(folder / name, text)
             written.append(folder / name)
-        if (ranking.tables[ranking.by].all.ranks > 0).any():
+        if (ranking.tables[ranking.by].standings.ranks > 0).any():
             save(ranking_figure(ranking), folder / "ranking.png")
             written.append(folder / "ranking.png")
     except OSError as error:
-        raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
+        raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error
     return written

@@ -1,4 +1,4 @@
-"""What a score of transferability is: one number of a source on a target, and how it is to be read."""
+"""Definition of a transferability score: one number for a source on a target, and how to read it."""
 
 import math
 from collections.abc import Callable
@@ -7,72 +7,97 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, Evidence
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, SourceOutputs
 
 __all__ = [
-    "ALL_TASKS", "AT_LEAST_ZERO", "AT_MOST_ZERO", "CLASSIFICATION", "MULTI_LABEL", "REGRESSION", "SHARE", "Score",
-]  # fmt: skip
+    "ALL_TASKS",
+    "CLASSIFICATION",
+    "ERROR_RATE",
+    "MULTI_LABEL",
+    "NON_NEGATIVE",
+    "NON_POSITIVE",
+    "REGRESSION",
+    "Score",
+]
 
 ALL_TASKS = (CLASSIFICATION, MULTI_LABEL, REGRESSION)
-AT_LEAST_ZERO, AT_MOST_ZERO, SHARE = (0.0, math.inf), (-math.inf, 0.0), (0.0, 1.0)
-"""Bounds."""
+NON_NEGATIVE = (0.0, math.inf)
+NON_POSITIVE = (-math.inf, 0.0)
+ERROR_RATE = (0.0, 1.0)
+"""Bounds of scores."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score.
+    """A transferability score.
 
     Attributes:
-        name: As in options and records.
-        title: What it is, in a line.
-        reference: Where it comes from.
-        compute: Of a source on the target's samples, with a seed for what it draws.
-        higher_is_better: Its direction.
-        tasks: Tasks that it is defined for: `classification`, `multi-label`, `regression` (whose targets also have
-            clusters).
-        needs_logits: Whether the source must have a head.
-        needs_surrogate: Whether labeled data of the source's own modality must be there.
-        usual: Whether it is taken when no scores are named.
-        resampled: Whether it depends on the target's samples, so that it has an interval.
-        bounds: Lowest and highest value it can have.
-        version: Raised when its numbers change.
+        name: Name of the score in options and records.
+        title: One line that says what the score measures.
+        unit: Unit of the values, such as "nats" or "error rate". Empty for a number without a unit.
+        reference: The publication that introduced the score.
+        compute: Function of a source's outputs on the target's samples and a seed that returns the score.
+        higher_is_better: True if a higher score is better.
+        tasks: Tasks of targets that the score is defined for: `classification`, `multi-label` and `regression`. For
+            regression, scores on classes use clusters of the values.
+        needs_logits: True if the source must have a classification head.
+        needs_surrogate: True if the score uses labeled data of the source's own modality.
+        default: True if `modgap rank` computes the score when no scores are named.
+        uses_samples: True if the score depends on the target's samples, so that it has an interval.
+        bounds: Lowest and highest value that the score can have.
+        version: Version of the algorithm. It must be raised when the numbers change.
     """
 
     name: str
     title: str
+    unit: str
     reference: str
-    compute: Callable[[Evidence, int], float]
+    compute: Callable[[SourceOutputs, int], float]
     higher_is_better: bool
     tasks: tuple[str, ...] = (CLASSIFICATION,)
     needs_logits: bool = False
     needs_surrogate: bool = False
-    usual: bool = True
-    resampled: bool = True
+    default: bool = True
+    uses_samples: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
     version: int = 1
 
-    def missing(self, evidence: Evidence) -> str:
-        """Why it is not defined here; nothing where it is."""
-        if evidence.task not in self.tasks:
-            return f"not defined for {evidence.task} targets"
-        if self.needs_logits and evidence.logits is None:
-            return "the source has no head"
-        if self.needs_surrogate and evidence.surrogate is None:
-            return "labeled data of the source's own modality is not here"
+    @property
+    def direction(self) -> str:
+        """`higher is better` or `lower is better`."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    def explain_undefined(self, outputs: SourceOutputs) -> str:
+        """Return a sentence that says why the score is not defined for these outputs. Empty if it is defined."""
+        if outputs.task not in self.tasks:
+            return f"The score {self.name} is not defined for {outputs.task} targets."
+        if self.needs_logits and outputs.logits is None:
+            return f"The score {self.name} needs a classification head, and the source has none."
+        if self.needs_surrogate and outputs.surrogate is None:
+            return f"The score {self.name} needs labeled data of the source's own modality, and none was found."
         return ""
 
-    def of(self, evidence: Evidence, seed: int = 0) -> float:
-        """The score of a source.
+    def evaluate(self, outputs: SourceOutputs, seed: int = 0) -> float:
+        """Compute the score of a source.
+
+        Args:
+            outputs: Outputs of the source on the target's samples.
+            seed: Seed of the random numbers that the score uses.
+
+        Returns:
+            The score. NaN if it is not defined on these samples.
 
         Raises:
-            InputError: When it is not defined for this source or target; says why.
+            InputError: If the score is not defined for this source or target. The message says why.
         """
-        if reason := self.missing(evidence):
-            raise InputError(f"score {self.name}: {reason}")
-        for what, given in (
-            ("features", evidence.features),
-            ("logits", evidence.logits if self.needs_logits else None),
-        ):
-            if given is not None and not np.isfinite(given).all():
-                raise InputError(f"score {self.name}: the source gives {what} that are not finite")
-        return float(self.compute(evidence, seed))
+        if reason := self.explain_undefined(outputs):
+            raise InputError(reason)
+        _check_finite("features", outputs.features)
+        if self.needs_logits:
+            _check_finite("logits", outputs.logits)
+        return float(self.compute(outputs, seed))
+
+
+def _check_finite(array_name: str, array: np.ndarray | None) -> None:
+    if array is not None and not np.isfinite(array).all():
+        raise InputError(f"The source's {array_name} contain NaN or infinity.")

@@ -1,94 +1,129 @@
-"""Sources whose features and logits are in hand already: a score of each with its interval, and how they stand."""
+"""Score sources from arrays that are already in memory, without models, cache or jobs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
-from modgap.ranking.half_samples import on_halves
+from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.score import Score
-from modgap.ranking.scores import score
-from modgap.ranking.source_outputs import CLASSIFICATION, Evidence
-from modgap.ranking.standings import Standings, standings
+from modgap.ranking.scores import get_score
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
+from modgap.ranking.standings import Standings, compute_standings
 
-__all__ = ["compare"]
+__all__ = ["score_sources"]
+
+ARRAYS = ("features", "logits", "values", "groups")
+"""Fields of SourceOutputs with one row or entry a sample, besides the labels."""
 
 
-def compare(name: str, sources: Mapping[str, Evidence], *, resamples: int = 50, seed: int = 0) -> Standings:
-    """What `modgap rank` says of a score, without its models, cache and jobs.
+def score_sources(
+    score_name: str, sources: Mapping[str, SourceOutputs], *, resamples: int = 50, seed: int = 0
+) -> Standings:
+    """Score each source and compare the sources, as `modgap rank` does.
 
     ```
-    sources = {"swin": Evidence(features, labels, logits), "vit": Evidence(others, labels)}
-    found = compare("logme", sources)
-    found.values, found.intervals, found.ranks, found.beats
+    sources = {"swin": SourceOutputs(swin_features, labels, swin_logits), "vit": SourceOutputs(vit_features, labels)}
+    standings = score_sources("logme", sources)
+    standings.values, standings.intervals, standings.ranks, standings.win_probabilities
     ```
 
     Args:
-        name: Of the score, as `modgap scores` lists them.
-        sources: By name, what each gave on the same samples in the same order. Labels may be anything that can be
-            sorted, or 0 and 1 of multi-label data, shape (n, K); values may be of shape (n,) where there is one.
-        resamples: Half-samples for intervals; none are told of fewer than ten.
-        seed: Of the halves and of what the score draws.
+        score_name: Name of the score, as `modgap scores` lists it.
+        sources: The outputs of each source by its name, all on the same samples in the same order. Class labels may be
+            of any type that can be sorted. Multi-label targets have 0/1 labels of shape (n, K). The values of a
+            regression target may have shape (n,) if there is one value a sample.
+        resamples: Number of random half-samples for the intervals. With fewer than ten there are no intervals.
+        seed: Seed of the half-samples and of the score's own random numbers.
 
     Returns:
-        Standings; all arrays are in the order of the sources, and `beats[i, j]` is the probability that source i is
-        better than source j. `size` and `source-error` are NaN where `facts` has no `parameters`, `source_error`.
+        Standings. All arrays are in the order of the sources, and `win_probabilities[i, j]` is the probability that
+        source i is better than source j. The scores `size` and `source-error` are NaN for sources whose `properties`
+        lack `parameters` or `source_error`.
 
     Raises:
-        InputError: When the score is not defined for a source, arrays do not fit each other, or the sources' labels,
-            values or groups are not the same; names the source.
-        UsageError: When there is no such score; names the near ones.
+        InputError: If the score is not defined for a source, if arrays do not fit each other, or if the sources'
+            labels, values or groups differ. The message names the source.
+        UsageError: If there is no score of this name. The message suggests similar names.
     """
-    own = score(name)
+    score = get_score(score_name)
     if not sources:
-        raise InputError("expected one source at least, got none")
-    checked = {each: _checked(each, evidence) for each, evidence in sources.items()}
-    first = next(iter(checked.values()))
-    for each, evidence in checked.items():
+        raise InputError("There are no sources to score. Pass at least one.")
+    checked = {name: _convert_arrays(name, outputs) for name, outputs in sources.items()}
+    _check_same_samples(checked)
+    for name, outputs in checked.items():
+        if reason := score.explain_undefined(outputs):
+            raise InputError(f"Source {name} cannot be scored. {reason}")
+    _check_classes(next(iter(checked.values())))
+    values = [_evaluate(score, name, outputs, seed) for name, outputs in checked.items()]
+    resampled = np.array([score_half_samples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
+    return compute_standings(values, resampled, higher_is_better=score.higher_is_better, bounds=score.bounds)
+
+
+def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:
+    first_name, first = next(iter(sources.items()))
+    for name, outputs in sources.items():
         for field in ("labels", "values", "groups"):
-            if not np.array_equal(getattr(evidence, field), getattr(first, field)):
-                raise InputError(f"source {each}: its {field} are not those of the first; give all the same samples")
-        if reason := own.missing(evidence):
-            raise InputError(f"source {each}: score {name}: {reason}")
-    if first.task == CLASSIFICATION and first.n_classes < 2:
-        raise InputError("expected at least two target classes, got one; there is nothing to tell apart")
-    values = [_value(own, each, evidence, seed) for each, evidence in checked.items()]
-    halves = np.array([on_halves(own, evidence, seed, range(resamples)) for evidence in checked.values()])
-    return standings(values, halves, higher_is_better=own.higher_is_better, bounds=own.bounds)
+            if not np.array_equal(getattr(outputs, field), getattr(first, field)):
+                raise InputError(
+                    f"The {field} of source {name} differ from those of source {first_name}. All sources must be given "
+                    "on the same samples in the same order."
+                )
 
 
-def _value(own: Score, name: str, evidence: Evidence, seed: int) -> float:
+def _check_classes(outputs: SourceOutputs) -> None:
+    if outputs.task == CLASSIFICATION and outputs.n_classes < 2:
+        raise InputError("The target has one class. At least two are needed.")
+
+
+def _evaluate(score: Score, source_name: str, outputs: SourceOutputs, seed: int) -> float:
     try:
-        return own.of(evidence, seed)
+        return score.evaluate(outputs, seed)
     except UsageError:
         raise
     except InputError as error:
-        raise InputError(f"source {name}: {error}") from error
+        raise InputError(f"Source {source_name} cannot be scored. {error}") from error
 
 
-def _checked(name: str, given: Evidence) -> Evidence:
-    """The same as arrays of the shapes that scores take, classes numbered from 0."""
-    labels = np.asarray(given.labels)
-    arrays: dict[str, Any] = {
-        field: None if getattr(given, field) is None else np.asarray(getattr(given, field))
-        for field in ("features", "logits", "values", "groups")
-    }
-    if labels.ndim == 1:
-        labels = np.unique(labels, return_inverse=True)[1]
-    elif labels.ndim != 2 or not np.isin(labels, (0, 1)).all():
-        raise InputError(f"source {name}: expected labels (n,), or 0 and 1 of shape (n, K), got shape {labels.shape}")
-    if arrays["values"] is not None and arrays["values"].ndim == 1:
-        arrays["values"] = arrays["values"][:, None]
+def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
+    """Return the same outputs as arrays of the shapes that scores take, with classes numbered from 0."""
+    labels = _convert_labels(source_name, outputs.labels)
+    arrays = {}
+    for field in ARRAYS:
+        array = getattr(outputs, field)
+        arrays[field] = None if array is None else np.asarray(array)
+    values = arrays["values"]
+    if values is not None and values.ndim == 1:
+        arrays["values"] = values[:, None]
     for field, array in arrays.items():
-        if array is None:
-            continue
-        if array.ndim != (1 if field == "groups" else 2) or len(array) != len(labels):
-            raise InputError(
-                f"source {name}: expected {field} of {len(labels)} samples, a row each, as there are labels; got shape "
-                f"{array.shape}"
-            )
-        if field != "groups" and array.dtype.kind not in "fiub":
-            raise InputError(f"source {name}: expected numbers in {field}, got {array.dtype}")
-    return replace(given, labels=labels, **arrays)
+        if array is not None:
+            _check_array(source_name, field, array, len(labels))
+    checked: dict[str, Any] = arrays
+    return replace(outputs, labels=labels, **checked)
+
+
+def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.ndim == 1:
+        return np.unique(array, return_inverse=True)[1]
+    if array.ndim != 2 or not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"The labels of source {source_name} have shape {array.shape}. Expected class labels of shape (n,), or 0/1 "
+            "labels of shape (n, K)."
+        )
+    return array
+
+
+def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int) -> None:
+    n_axes = 1 if field == "groups" else 2
+    if array.ndim != n_axes or len(array) != n_samples:
+        expected = f"({n_samples},)" if field == "groups" else f"({n_samples}, ...) with two axes"
+        raise InputError(
+            f"The {field} of source {source_name} have shape {array.shape}. Expected {expected}, because there are "
+            f"labels of {n_samples} samples."
+        )
+    if field != "groups" and array.dtype.kind not in "fiub":
+        raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")

@@ -1,4 +1,4 @@
-"""What scores judge a source by: its features and logits on the target's samples, and the samples' labels."""
+"""Outputs of a source on the target's samples, which scores are computed from."""
 
 import functools
 from collections.abc import Mapping
@@ -11,45 +11,55 @@ from scipy.special import softmax
 
 from modgap.errors import InputError
 
-__all__ = ["Evidence", "Moments", "principal"]
+__all__ = ["CLASSIFICATION", "MULTI_LABEL", "REGRESSION", "Moments", "SourceOutputs", "principal_components"]
 
 CLASSIFICATION = "classification"
 MULTI_LABEL = "multi-label"
 REGRESSION = "regression"
+"""Tasks of targets."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Features about their mean: what scores on covariances share.
+    """Centered features and their principal components, which scores based on covariances share.
 
     Attributes:
         centered: Features minus their mean, double precision, shape (n, D).
-        variances: Of the principal components, ascending, with n - 1 below, shape (r,); those of no variance are left
-            out, but for one where there is no other.
-        components: One a column, in that order, shape (D, r).
+        variances: Variances of the principal components in ascending order, with divisor n - 1, shape (r,). Components
+            without variance are left out, unless there is no other.
+        components: Principal components in the same order, one in each column, shape (D, r).
     """
 
     centered: np.ndarray
     variances: np.ndarray
     components: np.ndarray
 
-    def projected(self, most: int) -> np.ndarray:
-        """The samples on the `most` components of the largest variance, largest first, shape (n, min(most, r))."""
-        return self.centered @ self.components[:, ::-1][:, :most]
+    def project(self, n_components: int) -> np.ndarray:
+        """Project the samples on the components of the largest variance, largest first.
+
+        Args:
+            n_components: Number of components.
+
+        Returns:
+            Coordinates, shape (n, min(n_components, r)).
+        """
+        return self.centered @ self.components[:, ::-1][:, :n_components]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """A source on the target's samples.
+class SourceOutputs:
+    """Features and logits of a source on n samples of the target, with the samples' labels.
 
     Attributes:
         features: Pooled features of the encoder, shape (n, D).
-        labels: Class of each sample, 0..K-1, shape (n,), or 0/1 of multi-label data, shape (n, K).
-        logits: Of the source's head, shape (n, Z); None for a source without one.
-        values: What is to be predicted where it is no class, shape (n, M); the labels are then clusters of it.
-        groups: Record or subject of each sample, shape (n,); None where each is its own.
-        surrogate: Features (m, D) and classes (m,) of labeled data of the source's own modality; None without.
-        facts: What is known of the source without the target, such as `parameters`.
+        labels: Class of each sample, 0..K-1, shape (n,), or 0/1 labels of a multi-label target, shape (n, K).
+        logits: Outputs of the source's classification head, shape (n, Z). None for a source without a head.
+        values: Values to be predicted for a regression target, shape (n, M). The labels are then clusters of the
+            values. None for classification and multi-label targets.
+        groups: Record or subject that each sample belongs to, shape (n,). None if every sample is a group by itself.
+        surrogate: Features (m, D) and classes (m,) of labeled data of the source's own modality. None if there are
+            none.
+        properties: Properties of the source that do not depend on the target, such as `parameters` (their number).
     """
 
     features: np.ndarray
@@ -58,10 +68,10 @@ class Evidence:
     values: np.ndarray | None = None
     groups: np.ndarray | None = None
     surrogate: tuple[np.ndarray, np.ndarray] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.labels)
 
     @property
@@ -73,11 +83,18 @@ class Evidence:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """Number of classes K, or of clusters of a regression target."""
         return int(self.labels.max()) + 1 if self.labels.ndim == 1 else self.labels.shape[1]
 
-    def only(self, rows: np.ndarray) -> "Evidence":
-        """The same source on these samples; classes without a sample among them are gone."""
+    def subset(self, rows: np.ndarray) -> "SourceOutputs":
+        """Select samples. Classes without a sample among them are removed, and the others are renumbered.
+
+        Args:
+            rows: Indices of the samples, shape (k,).
+
+        Returns:
+            The outputs of the same source on these samples.
+        """
         labels = self.labels[rows]
         labels = np.unique(labels, return_inverse=True)[1] if labels.ndim == 1 else labels[:, labels.any(axis=0)]
         return replace(
@@ -94,15 +111,15 @@ class Evidence:
         """Softmax of the logits, double precision, shape (n, Z).
 
         Raises:
-            InputError: When the source has no head.
+            InputError: If the source has no classification head.
         """
         if self.logits is None:
-            raise InputError("the source has no head, and none was fitted")
+            raise InputError("The source has no classification head, and none was fitted.")
         return softmax(np.asarray(self.logits, np.float64), axis=1)
 
     @functools.cached_property
-    def one_hot(self) -> np.ndarray:
-        """What is to be predicted as columns: values, or 0/1 of each class; double precision, shape (n, M)."""
+    def target_matrix(self) -> np.ndarray:
+        """Columns to be predicted, double precision, shape (n, M): the values, or 0/1 for each class."""
         if self.values is not None:
             return np.asarray(self.values, np.float64)
         if self.labels.ndim == 2:
@@ -111,24 +128,31 @@ class Evidence:
 
     @functools.cached_property
     def moments(self) -> Moments:
-        """The features' mean taken off, and their principal components."""
+        """Centered features and their principal components."""
         features = np.asarray(self.features, np.float64)
         centered = features - features.mean(axis=0)
-        squares, components = principal(centered)
+        squares, components = principal_components(centered)
         return Moments(centered, squares / max(1, len(centered) - 1), components)
 
 
-def principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squares of the nonzero singular values of rows (n, D), ascending, (r,), and the right vectors (D, r); r >= 1.
+def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the squared nonzero singular values and the right singular vectors of a matrix.
 
-    By the smaller of the two products of rows with themselves, which for 20,000 x 1,280 takes a fifth of the time of
-    their singular value decomposition.
+    The smaller of the two products of the matrix with its transpose is decomposed. For 20,000 x 1,280 this takes a
+    fifth of the time of a singular value decomposition.
+
+    Args:
+        rows: Matrix, shape (n, D).
+
+    Returns:
+        Squared nonzero singular values in ascending order, shape (r,), and the right singular vectors as columns, shape
+        (D, r). r is at least 1.
     """
     n, width = rows.shape
     squares, vectors = scipy.linalg.eigh(rows.T @ rows if n >= width else rows @ rows.T, driver="evd")
-    kept = squares > max(n, width) * np.finfo(np.float64).eps * squares[-1]
-    kept[-1] = True
-    squares = np.maximum(squares[kept], 0)
+    nonzero = squares > max(n, width) * np.finfo(np.float64).eps * squares[-1]
+    nonzero[-1] = True
+    squares = np.maximum(squares[nonzero], 0)
     if n >= width:
-        return squares, vectors[:, kept]
-    return squares, rows.T @ (vectors[:, kept] / np.sqrt(np.where(squares > 0, squares, 1)))
+        return squares, vectors[:, nonzero]
+    return squares, rows.T @ (vectors[:, nonzero] / np.sqrt(np.where(squares > 0, squares, 1)))

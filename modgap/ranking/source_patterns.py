@@ -1,4 +1,4 @@
-"""The sources that a user means: names, files of names, patterns."""
+"""Names of sources from the command line: lists, files and patterns."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,68 +6,77 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["named_sources", "with_size"]
+__all__ = ["parse_source_names", "split_input_size"]
 
-SIZED = re.compile(r"(.+)@(\d+)px")
+NAME_WITH_SIZE = re.compile(r"(.+)@(\d+)px")
 
 
-def named_sources(given: Sequence[str]) -> list[str]:
-    """Names of sources, each once, in the order given.
+def parse_source_names(arguments: Sequence[str]) -> list[str]:
+    """Return the distinct names of sources in the order of the arguments.
 
     Args:
-        given: Names with commas between; `@FILE` with a name a line, `#` before remarks; or `timm:` before a pattern of
-            timm's names with pretrained weights. A name may end with the side of its input, as in `vit-b@128px`.
+        arguments: Each is a list of names separated by commas, or `@FILE` for a file with one name in each line and
+            comments after `#`. A name may be a pattern of timm models with pretrained weights, such as `timm:vit_*`. A
+            name may end with the size of its input, as in `vit-b@128px`.
 
     Raises:
-        UsageError: When a pattern means nothing, or there is no name at all.
-        InputError: When a file cannot be read.
+        UsageError: If a pattern matches no model, or if there is no name at all.
+        InputError: If a file cannot be read.
 
     Example:
-        >>> named_sources(["vit-b, swin-b", "vit-b"])
+        >>> parse_source_names(["vit-b, swin-b", "vit-b"])
         ['vit-b', 'swin-b']
     """
-    names = list(dict.fromkeys(name for text in given for name in _named(text)))
+    names = list(dict.fromkeys(name for argument in arguments for name in _expand_argument(argument)))
     if not names:
-        raise UsageError("expected names of sources, got none; see modgap sources")
+        raise UsageError("No source was named. Run `modgap sources` for a list of them.")
     return names
 
 
-def with_size(name: str) -> tuple[str, int | None]:
-    """A source's own name, and the side of its input in pixels if the name ends with one.
+def split_input_size(name: str) -> tuple[str, int | None]:
+    """Split a name into the source's name and the height and width of its input in pixels (None if absent).
 
     Example:
-        >>> with_size("efficientnet-lite0@64px"), with_size("hf:microsoft/resnet-18@main")
+        >>> split_input_size("efficientnet-lite0@64px"), split_input_size("hf:microsoft/resnet-18@main")
         (('efficientnet-lite0', 64), ('hf:microsoft/resnet-18@main', None))
     """
-    found = SIZED.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, None)
+    match = NAME_WITH_SIZE.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, None)
 
 
-def _named(text: str) -> Iterator[str]:
-    if text.startswith("@"):
-        path = Path(text[1:]).expanduser()
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"expected a file of names of sources, one a line, at {path}: {error}") from error
-        for line in lines:
-            yield from _split(line.partition("#")[0])
-    else:
-        yield from _split(text)
+def _expand_argument(argument: str) -> Iterator[str]:
+    if not argument.startswith("@"):
+        yield from _expand_list(argument)
+        return
+    for line in _read_lines(Path(argument[1:]).expanduser()):
+        yield from _expand_list(line.partition("#")[0])
 
 
-def _split(text: str) -> Iterator[str]:
-    for name in filter(None, (part.strip() for part in text.split(","))):
-        yield from _matching(name) if any(sign in name for sign in "*?[") else [name]
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Cannot read the list of sources {path}: {error}. Expected a text file with one source name in each line."
+        ) from error
 
 
-def _matching(pattern: str) -> list[str]:
+def _expand_list(text: str) -> Iterator[str]:
+    for part in text.split(","):
+        name = part.strip()
+        if any(sign in name for sign in "*?["):
+            yield from _expand_pattern(name)
+        elif name:
+            yield name
+
+
+def _expand_pattern(pattern: str) -> list[str]:
     prefix = "random:timm:" if pattern.startswith("random:") else "timm:"
     if not pattern.startswith(prefix):
-        raise UsageError(f"expected patterns of timm's names, such as 'timm:vit_*', got {pattern!r}")
+        raise UsageError(f"{pattern!r} is not a pattern of timm models. Expected a pattern such as 'timm:vit_*'.")
     import timm
 
-    found = timm.list_models(pattern.removeprefix(prefix), pretrained=True)
-    if not found:
-        raise UsageError(f"no timm model with pretrained weights is called {pattern.removeprefix(prefix)!r}")
-    return [f"{prefix}{name}" for name in found]
+    models = timm.list_models(pattern.removeprefix(prefix), pretrained=True)
+    if not models:
+        raise UsageError(f"No timm model with pretrained weights matches {pattern.removeprefix(prefix)!r}.")
+    return [f"{prefix}{model}" for model in models]

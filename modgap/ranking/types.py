@@ -1,4 +1,4 @@
-"""What a ranking is asked for, and what it gives."""
+"""Request and result of a ranking."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,34 +8,44 @@ import numpy as np
 
 from modgap import __version__
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.report_details import Details
+from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.standings import Standings
 
 __all__ = [
-    "CONTROL", "NO_MODEL", "SOURCE", "RankRequest", "Ranking", "ScoreTable", "SourceRow", "TargetSummary",
-]  # fmt: skip
+    "CONTROL",
+    "RAW_VALUES",
+    "SOURCE",
+    "RankRequest",
+    "Ranking",
+    "ScoreTable",
+    "SourceRow",
+    "TargetSummary",
+]
 
-SOURCE, CONTROL, NO_MODEL = "source", "control", "no model"
+SOURCE = "source"
+CONTROL = "random-weights control"
+RAW_VALUES = "raw values"
 """Kinds of rows."""
-
-
 DEFAULT_SAMPLES = SampleRequest(limit=2000)
 
 
 @dataclass(frozen=True)
 class RankRequest:
-    """What to rank by, and on what.
+    """Scores to rank by, and samples to compute them on.
 
     Attributes:
-        scores: Names of the scores; none for the usual ones.
-        by: The score that decides; None for the default of the target's task, `modgap.ranking.scores.DEFAULTS`.
-        resamples: Half-samples for intervals; 0 for none.
-        samples: Which samples, at what size, on what device; of several CUDA devices each has a process of its own. The
-            batch size None stands for 16 on every device, because the last bits of features depend on it.
-        head: `auto`: the source's own, or one fitted on its own surrogate where it has none.
-        controls: Whether each source's random control is scored too.
-        raw: Whether the samples' own values are scored in place of features.
-        details: Whether discrepancy with null, map of classes and t-SNE map are made for the report.
+        scores: Names of the scores to compute. Empty for the default scores.
+        by: Name of the score to rank by. None for the default of the target's task, which is given in
+            `modgap.ranking.scores.DEFAULT_RANKING_SCORES`.
+        resamples: Number of random half-samples for the intervals. 0 for no intervals.
+        samples: Samples of the target, input size, precision and device. With several CUDA devices, one process runs
+            on each. The batch size None stands for 16 on every device, because the last bits of features depend on it.
+        head: Classification head of the sources. `auto` takes the head of the source, or fits one on labeled data of
+            the source's own modality if the source has none.
+        controls: True to score a random-weights control of each source too.
+        raw: True to score the samples' raw values too.
+        report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
+            that the HTML report shows for each source.
     """
 
     scores: tuple[str, ...] = ()
@@ -45,21 +55,22 @@ class RankRequest:
     head: str = "auto"
     controls: bool = True
     raw: bool = True
-    details: bool = False
+    report_details: bool = False
 
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """The target, as far as it was looked at.
+    """Summary of the samples that the sources were scored on.
 
     Attributes:
-        name: Its name.
+        name: Name of the target.
         task: `classification`, `multi-label` or `regression`.
-        samples: Samples used.
-        classes: K, classes or clusters.
-        groups: Records or subjects; None where each sample is its own.
-        largest: Share of the largest class; of multi-label data the most frequent one's.
-        smallest: Samples of the smallest class.
+        samples: Number of samples.
+        classes: Number of classes K. For regression, the number of clusters of the values.
+        groups: Number of records or subjects. None if every sample is a group by itself.
+        largest_class_share: Share of the samples that belong to the largest class, or to the most frequent label of a
+            multi-label target.
+        smallest_class_samples: Number of samples of the smallest class.
     """
 
     name: str
@@ -67,66 +78,74 @@ class TargetSummary:
     samples: int
     classes: int
     groups: int | None
-    largest: float
-    smallest: int
+    largest_class_share: float
+    smallest_class_samples: int
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A line of the ranking.
+    """A row of the ranking: a source, a random-weights control, or the raw values.
 
     Attributes:
-        name: Of the source.
-        kind: `source`, `control` (random weights), or `no model` (the samples' own values).
-        asked: Whether it was named, not added as a control.
-        reason: Why it could not be scored; empty where it was.
-        facts: `parameters`, `source_error`, `head`, `width`, `classes`.
-        details: For the report; None where none were made.
-        provenance: What was run on what.
+        name: Name of the source.
+        kind: `source`, `random-weights control` or `raw values`.
+        requested: True if the user named the source. False if it was added as a control.
+        reason: Sentence that says why the row could not be scored. Empty if it was scored.
+        properties: Properties that do not depend on the target: `parameters` (their number), `source_error` (error rate
+            on the source's own modality), `head`, `width` (of the features) and `classes` (of the head).
+        report_details: Results for the HTML report. None if they were not computed.
+        provenance: Record of the model, the data and the versions that were used.
     """
 
     name: str
     kind: str
-    asked: bool = True
+    requested: bool = True
     reason: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    details: Details | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    report_details: ReportDetails | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One score of all rows.
+    """One score for all rows of the ranking.
 
     Attributes:
-        name: Of the score.
-        higher_is_better: Its direction.
-        all: Values, intervals and pairs over all rows.
-        sources: Ranks among the sources alone, 0 for the other rows.
-        rank_intervals: 95 % interval of those ranks, shape (rows, 2).
-        reasons: Why a row has no value; empty where it has.
+        name: Name of the score.
+        higher_is_better: True if a higher score is better.
+        standings: Values, intervals, ranks and win probabilities of all rows.
+        source_ranks: Ranks among the sources only, from 1, shape (rows,). 0 for controls, for raw values and for
+            sources without a value.
+        source_rank_intervals: 95 % interval of the source ranks, shape (rows, 2). 0 where it is unknown.
+        reasons: For each row, a sentence that says why it has no value. Empty if it has one.
     """
 
     name: str
     higher_is_better: bool
-    all: Standings
-    sources: np.ndarray
-    rank_intervals: np.ndarray
+    standings: Standings
+    source_ranks: np.ndarray
+    source_rank_intervals: np.ndarray
     reasons: tuple[str, ...]
+
+    @property
+    def first_source(self) -> int | None:
+        """Index of the source with rank 1, the first of several equal ones. None if no source has a value."""
+        firsts = np.flatnonzero(self.source_ranks == 1)
+        return int(firsts[0]) if len(firsts) else None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Sources by scores.
+    """Ranking of sources by one score, with other scores beside it.
 
     Attributes:
-        target: What they were judged on.
-        rows: Sources, their controls, and no model, in the order asked.
-        tables: One a score.
-        by: Name of the score that decides.
-        request: What was asked for.
-        jobs: How many of each stage were done now, and how many were found done.
-        seconds: Wall time by stage.
+        target: Summary of the target's samples. None if no source could be run.
+        rows: Sources, random-weights controls and raw values, in the order of the request.
+        tables: The table of each score by the score's name.
+        by: Name of the score that the sources are ranked by.
+        request: The request.
+        jobs: For each stage, the number of jobs that were computed and the number that came from the cache.
+        seconds: Wall time of each stage in seconds.
     """
 
     target: TargetSummary | None
@@ -139,19 +158,19 @@ class Ranking:
 
     @property
     def version(self) -> str:
-        """Of modgap."""
+        """Version of modgap."""
         return __version__
 
     @property
     def failed(self) -> list[SourceRow]:
-        """Sources that could not be scored, or not by the score that decides; and controls that were asked for."""
-        decided = self.tables[self.by].all.ranks
-        return [row for row, rank in zip(self.rows, decided, strict=True) if row.asked and not rank]
+        """Rows that the user named and that have no value by the score that they are ranked by."""
+        ranks = self.tables[self.by].standings.ranks
+        return [row for row, rank in zip(self.rows, ranks, strict=True) if row.requested and not rank]
 
-    def reason(self, number: int) -> str:
-        """Why a row has no value by the score that decides; empty where it has."""
-        return self.rows[number].reason or self.tables[self.by].reasons[number]
+    def reason(self, index: int) -> str:
+        """Return why a row has no value by the score that the sources are ranked by. Empty if it has one."""
+        return self.rows[index].reason or self.tables[self.by].reasons[index]
 
     def order(self) -> list[int]:
-        """Numbers of the rows, best first by the score that decides, those without a value last."""
-        return [int(number) for number in self.tables[self.by].all.order()]
+        """Return the indices of the rows, best first. Rows without a value come last."""
+        return [int(index) for index in self.tables[self.by].standings.order()]

@@ -1,4 +1,4 @@
-"""Scores of transferability; one file each, found by its SCORE or SCORES."""
+"""Transferability scores. Each module defines one as SCORE or several as SCORES."""
 
 import functools
 import importlib
@@ -8,26 +8,45 @@ from collections.abc import Iterator
 from modgap.errors import unknown_name
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
 
-__all__ = ["DEFAULTS", "score", "score_names", "usual_scores"]
+__all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names"]
 
-DEFAULTS = {CLASSIFICATION: "leep", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
-"""By task, what sources are ranked by unless told otherwise.
+DEFAULT_RANKING_SCORES = {CLASSIFICATION: "leep", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
+"""The score that sources are ranked by if --by is not given, for each task.
 
-In the benchmark of choice (benchmarks/ranking.py, docs/ranking.md) LEEP's first choice was at most 3.3 points of error
-above the best on every target, with and without random weights among the sources; it is not defined for multi-label
-and regression targets.
+In the benchmark of source choice (benchmarks/ranking.py, docs/ranking.md) the first choice of LEEP was at most 3.3
+points of error above the best source on every target, with and without random-weights controls among the sources. LEEP
+is not defined for multi-label and regression targets.
 """
 ORDER = (
-    "discrepancy", "discrepancy-ratio", "discrepancy-montecarlo", "leep", "nce", "n-leep", "logme", "h-score",
-    "h-score-shrunk", "transrate", "gbc", "parc", "linear-probe", "knn", "otdd", "size", "source-error",
-)  # fmt: skip
-"""As they are shown; others follow by name."""
+    "discrepancy",
+    "discrepancy-ratio",
+    "discrepancy-montecarlo",
+    "leep",
+    "nce",
+    "n-leep",
+    "logme",
+    "h-score",
+    "h-score-shrunk",
+    "transrate",
+    "gbc",
+    "parc",
+    "linear-probe",
+    "knn",
+    "otdd",
+    "size",
+    "source-error",
+)
+"""Order in which scores are shown. Scores that are not listed follow in alphabetical order."""
 
 
 @functools.cache
 def _scores() -> dict[str, Score]:
-    found = {each.name: each for each in _declared()}
-    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else 99, item[0])))
+    scores = {score.name: score for score in _declared()}
+    return {name: scores[name] for name in sorted(scores, key=_sort_key)}
+
+
+def _sort_key(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def _declared() -> Iterator[Score]:
@@ -37,24 +56,24 @@ def _declared() -> Iterator[Score]:
 
 
 def score_names() -> list[str]:
-    """Names of all scores."""
+    """Return the names of all scores in the order in which they are shown."""
     return list(_scores())
 
 
-def usual_scores() -> list[str]:
-    """Names of the scores that are taken when none are named.
+def default_scores() -> list[str]:
+    """Return the names of the scores that are computed when none are named.
 
-    Those whose first choice beats that by the sources' size among the pretrained of the benchmark of choice, one of
-    each kind, and the two that compare features with the samples' own values.
+    They are the scores whose first choice beats the choice by the sources' size among the pretrained sources of the
+    benchmark of source choice, one score of each kind, and the two that compare features with raw values.
     """
-    return [each.name for each in _scores().values() if each.usual]
+    return [score.name for score in _scores().values() if score.default]
 
 
-def score(name: str) -> Score:
-    """The score of this name.
+def get_score(name: str) -> Score:
+    """Return the score of a name.
 
     Raises:
-        UsageError: When there is none, with the nearest names.
+        UsageError: If there is no score of this name. The message suggests similar names.
     """
     if name not in _scores():
         raise unknown_name("score", name, _scores())

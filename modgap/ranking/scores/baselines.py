@@ -1,16 +1,17 @@
-"""What is known of a source without the target: the baselines that any score must beat."""
+"""Baselines that do not depend on the target and that any score must beat: size and error on the source's own data."""
 
 import math
+from collections.abc import Callable
 
 from modgap.ranking.score import ALL_TASKS, Score
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.source_outputs import SourceOutputs
 
 __all__ = ["SCORES"]
 
 
-def _fact(name: str):
-    def compute(evidence: Evidence, seed: int) -> float:
-        value = evidence.facts.get(name)
+def _property_reader(property_name: str) -> Callable[[SourceOutputs, int], float]:
+    def compute(outputs: SourceOutputs, seed: int) -> float:
+        value = outputs.properties.get(property_name)
         return math.nan if value is None else float(value)
 
     return compute
@@ -18,11 +19,23 @@ def _fact(name: str):
 
 SCORES = (
     Score(
-        "size", "number of the model's parameters", "Agostinelli et al., ECCV 2022, and others", _fact("parameters"),
-        higher_is_better=True, tasks=ALL_TASKS, resampled=False,
+        name="size",
+        title="number of parameters of the source model",
+        unit="parameters",
+        reference="Agostinelli et al., ECCV 2022, and others",
+        compute=_property_reader("parameters"),
+        higher_is_better=True,
+        tasks=ALL_TASKS,
+        uses_samples=False,
     ),
     Score(
-        "source-error", "what the source gets wrong on labeled data of its own modality, by a linear probe",
-        "Kornblith et al., CVPR 2019", _fact("source_error"), higher_is_better=False, tasks=ALL_TASKS, resampled=False,
+        name="source-error",
+        title="error of a linear probe on labeled data of the source's own modality",
+        unit="error rate",
+        reference="Kornblith et al., CVPR 2019",
+        compute=_property_reader("source_error"),
+        higher_is_better=False,
+        tasks=ALL_TASKS,
+        uses_samples=False,
     ),
-)  # fmt: skip
+)

@@ -1,63 +1,91 @@
-"""Knowledge discrepancy (MoNA, ICML 2024, section 2.3) as a score: held out, calibrated, and by random maps."""
+"""Knowledge discrepancy (MoNA, ICML 2024, section 2.3) as a score: held out, as a ratio to the null, by random maps."""
 
 import numpy as np
 
 from modgap.discrepancy import Estimate, estimate
 from modgap.errors import InputError
-from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, SHARE, Score
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, Score
+from modgap.ranking.source_outputs import SourceOutputs
 
 __all__ = ["SCORES"]
 
-NULLS = 19
-TRIALS = 100_000
+PERMUTATIONS = 19
+"""Permutations of the labels for the null distribution of `discrepancy-ratio`."""
+RANDOM_MAPS = 100_000
+"""Random maps of `discrepancy-montecarlo`."""
 
 
-def _found(evidence: Evidence, estimator: str, null: int, seed: int) -> Estimate:
-    assert evidence.logits is not None
-    outputs = evidence.logits.shape[1]
-    if evidence.n_classes > outputs:
+def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: int) -> Estimate:
+    assert outputs.logits is not None
+    n_source_classes = outputs.logits.shape[1]
+    if outputs.n_classes > n_source_classes:
         raise InputError(
-            f"the target has {evidence.n_classes} classes, more than the source's head, which has {outputs}"
+            f"The target has {outputs.n_classes} classes, but the source's head has only {n_source_classes}."
         )
     result = estimate(
-        np.asarray(evidence.logits, np.float32), evidence.labels, groups=evidence.groups, estimators=[estimator],
-        trials=TRIALS, null=null, bootstrap=0, seed=seed, threads=1,
-    )  # fmt: skip
+        np.asarray(outputs.logits, np.float32),
+        outputs.labels,
+        groups=outputs.groups,
+        estimators=[estimator],
+        trials=RANDOM_MAPS,
+        null=permutations,
+        bootstrap=0,
+        seed=seed,
+        threads=1,
+    )
     return result.estimates[estimator]
 
 
-def _number(value: float | None) -> float:
+def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _held_out(evidence: Evidence, seed: int) -> float:
-    return _number(_found(evidence, "search", 0, seed).held_out)
+def _held_out(outputs: SourceOutputs, seed: int) -> float:
+    return _nan_if_none(_estimate(outputs, "search", 0, seed).held_out)
 
 
-def _calibrated(evidence: Evidence, seed: int) -> float:
-    return _number(_found(evidence, "search", NULLS, seed).ratio_to_null)
+def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
+    return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).ratio_to_null)
 
 
-def _montecarlo(evidence: Evidence, seed: int) -> float:
-    return _number(_found(evidence, "montecarlo", 0, seed).solution.value)
+def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
+    return _nan_if_none(_estimate(outputs, "montecarlo", 0, seed).solution.value)
 
 
 SCORES = (
     Score(
-        "discrepancy", "share got wrong by the best map of classes, on samples that it was not chosen by",
-        "MoNA, ICML 2024, equation 3, held out", _held_out, higher_is_better=False,
-        bounds=SHARE, tasks=ALL_TASKS, needs_logits=True,
+        name="discrepancy",
+        title="held-out error of the best map from target classes to source classes",
+        unit="error rate",
+        reference="MoNA, ICML 2024, equation 3, on held-out samples",
+        compute=_held_out,
+        higher_is_better=False,
+        bounds=ERROR_RATE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
     ),
     Score(
-        "discrepancy-ratio", "share got wrong by the best map over what permuted labels give",
-        "MoNA, ICML 2024, equation 3, calibrated", _calibrated, higher_is_better=False,
-        bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
-        needs_logits=True, usual=False,
+        name="discrepancy-ratio",
+        title="error of the best class map, divided by its mean with permuted labels",
+        unit="ratio to the null",
+        reference="MoNA, ICML 2024, equation 3, relative to its null distribution",
+        compute=_ratio_to_null,
+        higher_is_better=False,
+        bounds=NON_NEGATIVE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
+        default=False,
     ),
     Score(
-        "discrepancy-montecarlo", "the paper's: the smallest share got wrong over 100,000 random maps",
-        "MoNA, ICML 2024, algorithm 2", _montecarlo, higher_is_better=False, bounds=SHARE, tasks=ALL_TASKS,
-        needs_logits=True, usual=False,
+        name="discrepancy-montecarlo",
+        title="smallest error of 100,000 random class maps, as in the MoNA paper",
+        unit="error rate",
+        reference="MoNA, ICML 2024, algorithm 2",
+        compute=_montecarlo,
+        higher_is_better=False,
+        bounds=ERROR_RATE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
+        default=False,
     ),
-)  # fmt: skip
+)

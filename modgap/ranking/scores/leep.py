@@ -1,21 +1,25 @@
-"""LEEP: how well the target's labels follow from the source's predicted classes, averaged softly."""
+"""LEEP: log-likelihood of the target's labels when they are predicted through the source's classes."""
 
 import numpy as np
 
-from modgap.ranking.score import AT_MOST_ZERO, Score
+from modgap.ranking.score import NON_POSITIVE, Score
 
 __all__ = ["SCORE", "leep"]
 
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Log of the expected empirical prediction, mean over samples (Nguyen et al. 2020, equation 2).
+    """Compute the mean log of the expected empirical prediction over samples (equation 2 of the paper).
 
     Args:
-        probabilities: Of the source's classes for each sample, rows sum to 1, shape (n, Z).
+        probabilities: Probability of each source class for each sample, shape (n, Z). The rows sum to 1.
         labels: Target classes 0..K-1, shape (n,).
 
     Returns:
-        At most 0, which is perfect; about log(1 / K) for a source that tells nothing. Higher is better.
+        The score in nats, at most 0, which is perfect. It is about log(1 / K) for a source whose classes are unrelated
+        to the labels. Higher is better.
+
+    References:
+        Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020.
 
     Example:
         >>> round(leep(np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]), np.array([0, 0, 1])), 4)
@@ -25,13 +29,18 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
     for label in range(len(joint)):
         joint[label] = probabilities[labels == label].sum(axis=0)
     marginal = joint.sum(axis=0)
-    # A class that no sample has a share of cannot predict; its shares are 0 everywhere.
+    # A source class of probability 0 for every sample cannot predict anything; its column stays 0.
     conditional = joint / np.where(marginal > 0, marginal, 1)
     return float(np.log(np.einsum("nz,nz->n", probabilities, conditional[labels])).mean())
 
 
 SCORE = Score(
-    "leep", "log expected empirical prediction through the source's classes", "Nguyen et al., ICML 2020",
-    lambda evidence, seed: leep(evidence.probabilities, evidence.labels), higher_is_better=True,
-    bounds=AT_MOST_ZERO, needs_logits=True,
-)  # fmt: skip
+    name="leep",
+    title="mean log-probability of the labels, predicted through the source's classes",
+    unit="nats",
+    reference="Nguyen et al., ICML 2020",
+    compute=lambda outputs, seed: leep(outputs.probabilities, outputs.labels),
+    higher_is_better=True,
+    bounds=NON_POSITIVE,
+    needs_logits=True,
+)

@@ -1,67 +1,77 @@
-"""Error of a linear probe on the features, cross-validated."""
+"""Cross-validated error of a linear probe on the features."""
 
 import numpy as np
 import scipy.linalg
 
-from modgap.ranking.cross_validation import error_of, folds_of
-from modgap.ranking.score import ALL_TASKS, AT_LEAST_ZERO, Score
-from modgap.ranking.source_outputs import Evidence
+from modgap.ranking.cross_validation import assign_folds, prediction_error
+from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, Score
+from modgap.ranking.source_outputs import SourceOutputs
 
 __all__ = ["SCORE", "cross_validated_ridge"]
 
 STRENGTHS = tuple(10.0**exponent for exponent in range(-3, 5))
-"""L2 strengths a sample, on standardized features."""
+"""L2 strengths per sample, on standardized features."""
 
 
 def cross_validated_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """What least squares with an L2 penalty predicts for each fold's samples, fitted without them.
+    """Predict each fold by ridge regression fitted on the other folds.
 
-    The strength is that of the smallest squared error over all folds, one for all columns. A fold's products are taken
-    off those of all samples; eight Cholesky factors take half the time of one eigendecomposition for all strengths.
+    The L2 strength has the smallest squared error over all folds and is the same for all columns. The products of a
+    fold are subtracted from those of all samples. Eight Cholesky factorizations take half the time of one
+    eigendecomposition for all strengths.
 
     Args:
-        features: Shape (n, D).
-        targets: Shape (n, M).
+        features: Features, shape (n, D).
+        targets: Targets, shape (n, M).
         folds: Fold of each sample, 0..F-1, shape (n,).
 
     Returns:
         Predictions, shape (n, M).
     """
-    points = _reduced(features)
+    points = _standardize(features)
     predictions = np.empty((len(STRENGTHS), *targets.shape))
-    gram, products = points.T @ points, points.T @ targets
+    gram = points.T @ points
+    products = points.T @ targets
     for fold in range(int(folds.max()) + 1):
-        out = folds == fold
-        inside, kept = points[out], int((~out).sum())
-        middle = (points.sum(axis=0) - inside.sum(axis=0)) / kept
-        share = (targets.sum(axis=0) - targets[out].sum(axis=0)) / kept
-        fitted = gram - inside.T @ inside - kept * np.outer(middle, middle)
-        right = products - inside.T @ targets[out] - kept * np.outer(middle, share)
-        seen = inside - middle
-        for number, strength in enumerate(STRENGTHS):
-            weights = scipy.linalg.solve(fitted + strength * kept * np.eye(len(fitted)), right, assume_a="pos")
-            predictions[number, out] = share + seen @ weights
+        test = folds == fold
+        test_points = points[test]
+        n_train = int((~test).sum())
+        mean_point = (points.sum(axis=0) - test_points.sum(axis=0)) / n_train
+        mean_target = (targets.sum(axis=0) - targets[test].sum(axis=0)) / n_train
+        train_gram = gram - test_points.T @ test_points - n_train * np.outer(mean_point, mean_point)
+        train_products = products - test_points.T @ targets[test] - n_train * np.outer(mean_point, mean_target)
+        centered = test_points - mean_point
+        for index, strength in enumerate(STRENGTHS):
+            penalized = train_gram + strength * n_train * np.eye(len(train_gram))
+            weights = scipy.linalg.solve(penalized, train_products, assume_a="pos")
+            predictions[index, test] = mean_target + centered @ weights
     errors = ((predictions - targets) ** 2).sum(axis=(1, 2))
     return predictions[int(errors.argmin())]
 
 
-def _reduced(features: np.ndarray) -> np.ndarray:
-    """Standardized, and turned into as many dimensions as there are samples where there are more."""
+def _standardize(features: np.ndarray) -> np.ndarray:
+    """Standardize features, and rotate them into n dimensions if there are more features than samples."""
     spread = features.std(axis=0)
-    standard = (features - features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
-    if standard.shape[1] <= len(standard):
-        return standard
-    squares, vectors = scipy.linalg.eigh(standard @ standard.T)
+    standardized = (features - features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    if standardized.shape[1] <= len(standardized):
+        return standardized
+    squares, vectors = scipy.linalg.eigh(standardized @ standardized.T)
     return vectors * np.sqrt(np.maximum(squares, 0))
 
 
-def _of(evidence: Evidence, seed: int) -> float:
-    features = np.asarray(evidence.features, np.float64)
-    predicted = cross_validated_ridge(features, evidence.one_hot, folds_of(evidence, seed))
-    return error_of(evidence, predicted)
+def _compute(outputs: SourceOutputs, seed: int) -> float:
+    features = np.asarray(outputs.features, np.float64)
+    predicted = cross_validated_ridge(features, outputs.target_matrix, assign_folds(outputs, seed))
+    return prediction_error(outputs, predicted)
 
 
 SCORE = Score(
-    "linear-probe", "error of least squares on the features in five folds: share wrong, 1 - AP, or 1 - R2",
-    "Alain and Bengio, 2016", _of, higher_is_better=False, bounds=AT_LEAST_ZERO, tasks=ALL_TASKS,
-)  # fmt: skip
+    name="linear-probe",
+    title="error of a linear probe (ridge regression) on the features in 5-fold cross-validation",
+    unit="error rate (1 - average precision for multi-label, 1 - R2 for regression)",
+    reference="Alain and Bengio, 2016",
+    compute=_compute,
+    higher_is_better=False,
+    bounds=NON_NEGATIVE,
+    tasks=ALL_TASKS,
+)

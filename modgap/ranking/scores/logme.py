@@ -1,59 +1,76 @@
-"""LogME: evidence of a Bayesian linear model from features to what is to be predicted."""
+"""LogME: log evidence of a Bayesian linear model from the features to the targets."""
 
 import numpy as np
 
 from modgap.ranking.score import ALL_TASKS, Score
-from modgap.ranking.source_outputs import principal
+from modgap.ranking.source_outputs import principal_components
 
 __all__ = ["SCORE", "logme"]
 
-ROUNDS, TOLERANCE, SMALL = 11, 1e-3, 1e-5
+MAX_ITERATIONS = 11
+TOLERANCE = 1e-3
+"""Relative change of alpha / beta at which the iteration stops."""
+EPSILON = 1e-5
+"""Added to denominators."""
 
 
 def logme(features: np.ndarray, targets: np.ndarray) -> float:
-    """Maximum log evidence a sample, mean over columns of the targets (You et al. 2021, algorithm 1).
+    """Compute the maximum log evidence per sample, averaged over the columns of the targets (algorithm 1).
 
-    Precisions alpha of the weights and beta of the noise go to their fixed point, at most eleven rounds. The number of
-    weights is the rank of the features: the code that the authors published counts D / 2 ln alpha also where there are
-    fewer samples than features, which rewards features for their number alone (of pure noise, 300 x 512, it gives about
-    3 in place of -0.3).
+    The precisions alpha of the weights and beta of the noise are iterated to their fixed point, at most eleven times.
+    The number of weights is the rank of the features. The code that the authors published counts D / 2 ln alpha even if
+    there are fewer samples than features, which rewards features for their number alone: for pure noise of shape
+    300 x 512 it gives about 3 instead of -0.3.
 
     Args:
-        features: Shape (n, D), as they are, not centered.
-        targets: 0/1 of each class, or values, shape (n, M).
+        features: Features, not centered, shape (n, D).
+        targets: 0/1 for each class, or real values, shape (n, M).
 
     Returns:
-        Natural logarithm of the evidence divided by n; higher is better. It depends on the unit of values.
+        The natural logarithm of the evidence divided by n, in nats per sample. Higher is better. It depends on the unit
+        of real values.
+
+    References:
+        You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021.
     """
     squares, projections = _projections(np.asarray(features, np.float64), targets)
     remainders = np.maximum((targets**2).sum(axis=0) - projections.sum(axis=0), 0)
-    return float(np.mean([_evidence(squares, x2, r, len(features)) for x2, r in zip(projections.T, remainders)]))  # noqa: B905
+    evidences = [
+        _evidence(squares, x2, remainder, len(features))
+        for x2, remainder in zip(projections.T, remainders, strict=True)
+    ]
+    return float(np.mean(evidences))
 
 
 def _projections(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squares of the nonzero singular values, (r,), and of the targets on the left vectors, (r, M)."""
-    squares, right = principal(features)
-    turned = right.T @ (features.T @ targets)
-    return squares, turned**2 / np.maximum(squares, np.finfo(np.float64).tiny)[:, None]
+    """Return squared nonzero singular values (r,) and squared target projections on the left vectors (r, M)."""
+    squares, right_vectors = principal_components(features)
+    rotated = right_vectors.T @ (features.T @ targets)
+    return squares, rotated**2 / np.maximum(squares, np.finfo(np.float64).tiny)[:, None]
 
 
-def _evidence(sigma: np.ndarray, x2: np.ndarray, rest: float, n: int) -> float:
+def _evidence(sigma: np.ndarray, x2: np.ndarray, remainder: float, n: int) -> float:
     alpha = beta = 1.0
     residual = weights = 0.0
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         ratio = alpha / beta
         explained = (sigma / (sigma + ratio)).sum()
         weights = (sigma * x2 / (ratio + sigma) ** 2).sum()
-        residual = (x2 / (1 + sigma / ratio) ** 2).sum() + rest
-        alpha = explained / (weights + SMALL)
-        beta = (n - explained) / (residual + SMALL)
+        residual = (x2 / (1 + sigma / ratio) ** 2).sum() + remainder
+        alpha = explained / (weights + EPSILON)
+        beta = (n - explained) / (residual + EPSILON)
         if abs(alpha / beta - ratio) / ratio <= TOLERANCE:
             break
-    spread = len(sigma) * np.log(alpha) + n * np.log(beta) - np.log(alpha + beta * sigma).sum()
-    return float(spread - beta * residual - alpha * weights - n * np.log(2 * np.pi)) / 2 / n
+    log_determinants = len(sigma) * np.log(alpha) + n * np.log(beta) - np.log(alpha + beta * sigma).sum()
+    return float(log_determinants - beta * residual - alpha * weights - n * np.log(2 * np.pi)) / 2 / n
 
 
 SCORE = Score(
-    "logme", "log evidence of a Bayesian linear model on the features", "You et al., ICML 2021",
-    lambda evidence, seed: logme(evidence.features, evidence.one_hot), higher_is_better=True, tasks=ALL_TASKS,
-)  # fmt: skip
+    name="logme",
+    title="log evidence of a Bayesian linear model on the features, per sample",
+    unit="nats per sample",
+    reference="You et al., ICML 2021",
+    compute=lambda outputs, seed: logme(outputs.features, outputs.target_matrix),
+    higher_is_better=True,
+    tasks=ALL_TASKS,
+)

@@ -2,36 +2,44 @@
 
 import numpy as np
 
-from modgap.ranking.score import AT_MOST_ZERO, Score
+from modgap.ranking.score import NON_POSITIVE, Score
 
 __all__ = ["SCORE", "nce"]
 
 
 def nce(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """-H(Y | Z), in nats (Tran, Nguyen and Hassner 2019).
+    """Compute the negative conditional entropy -H(Y | Z).
 
     Args:
-        predicted: Source class of the largest output of each sample, shape (n,).
-        labels: Target classes, shape (n,).
+        predicted: Source class with the largest output for each sample, shape (n,).
+        labels: Target classes 0..K-1, shape (n,).
 
     Returns:
-        At most 0, where the predicted class determines the label. Higher is better.
+        The score in nats, at most 0. It is 0 if the predicted class determines the label. Higher is better.
+
+    References:
+        Tran, Nguyen and Hassner, "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019.
 
     Example:
         >>> nce(np.array([3, 3, 7]), np.array([0, 0, 1]))
         0.0
     """
-    given, z = np.unique(predicted, return_inverse=True)
-    counts = np.zeros((int(labels.max()) + 1, len(given)))
+    classes, z = np.unique(predicted, return_inverse=True)
+    counts = np.zeros((int(labels.max()) + 1, len(classes)))
     np.add.at(counts, (labels, z), 1)
-    filled = counts > 0
-    return float((counts[filled] * np.log((counts / counts.sum(axis=0))[filled])).sum() / len(labels)) + 0.0
+    nonzero = counts > 0
+    # Adding 0.0 turns -0.0 into 0.0.
+    return float((counts[nonzero] * np.log((counts / counts.sum(axis=0))[nonzero])).sum() / len(labels)) + 0.0
 
 
 SCORE = Score(
-    "nce", "negative conditional entropy given the source's predicted class", "Tran et al., ICCV 2019",
-    lambda evidence, seed: nce(evidence.probabilities.argmax(axis=1), evidence.labels), higher_is_better=True,
-    bounds=AT_MOST_ZERO,
+    name="nce",
+    title="negative conditional entropy of the labels given the source's predicted class",
+    unit="nats",
+    reference="Tran et al., ICCV 2019",
+    compute=lambda outputs, seed: nce(outputs.probabilities.argmax(axis=1), outputs.labels),
+    higher_is_better=True,
+    bounds=NON_POSITIVE,
     needs_logits=True,
-    usual=False,
-)  # fmt: skip
+    default=False,
+)

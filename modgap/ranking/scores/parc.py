@@ -1,67 +1,83 @@
-"""PARC: whether samples that are alike in the features are alike in what is to be predicted."""
+"""PARC: rank correlation between the similarity of samples in the features and in the targets."""
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from modgap.ranking.score import ALL_TASKS, Score
-from modgap.ranking.source_outputs import Evidence, principal
+from modgap.ranking.source_outputs import SourceOutputs, principal_components
 from modgap.targets.splits import stratified_subset
 
 __all__ = ["SCORE", "parc"]
 
-MOST_COMPONENTS = 32
+MAX_COMPONENTS = 32
 DECIMALS = 12
-MOST_SAMPLES = 2000
-"""All pairs of so many; the score does not grow with them, only its precision does."""
+"""Decimals that correlations are rounded to, so that equal labels tie."""
+MAX_SAMPLES = 2000
+"""Most samples whose pairs are compared. More samples change only the precision of the score."""
 
 
 def parc(features: np.ndarray, targets: np.ndarray) -> float:
-    """100 times the rank correlation over pairs of samples of 1 - correlation of features and of targets.
+    """Compute 100 times the rank correlation between the distances of all pairs in features and in targets.
 
-    Bolya, Mittapalli and Hoffman (2021), algorithm 1.
+    The distance of two samples is 1 - Pearson's correlation (algorithm 1 of the paper).
 
     Args:
-        features: Shape (n, D).
-        targets: 0/1 of each class, or values, shape (n, M).
+        features: Features, shape (n, D).
+        targets: 0/1 for each class, or real values, shape (n, M).
 
     Returns:
-        In [-100, 100]; higher is better. Of constant features or targets 0.
+        The score in percent, in [-100, 100]. It is 0 for constant features or targets. Higher is better.
+
+    References:
+        Bolya et al., "Scalable Diverse Model Selection for Accessible Transfer Learning", NeurIPS 2021.
     """
     upper = np.triu_indices(len(features), 1)
-    one, other = _apart(features)[upper], _apart(targets)[upper]
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    feature_distances = _correlation_distances(features)[upper]
+    target_distances = _correlation_distances(targets)[upper]
+    if np.ptp(feature_distances) == 0 or np.ptp(target_distances) == 0:
         return 0.0
-    return 100 * float(spearmanr(one, other).statistic)
+    return 100 * float(spearmanr(feature_distances, target_distances).statistic)
 
 
-def _apart(rows: np.ndarray) -> np.ndarray:
-    """1 - Pearson's correlation of all pairs of rows; of a constant row with any other 1."""
+def _correlation_distances(rows: np.ndarray) -> np.ndarray:
+    """Return 1 - Pearson's correlation of all pairs of rows. It is 1 for a constant row."""
     centered = rows - rows.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centered, axis=1, keepdims=True)
     unit = centered / np.where(norms > 0, norms, 1)
-    # Labels tie; a last bit of rounding must not part them.
+    # Pairs of equal labels must tie, so rounding errors in the last bits are removed.
     return np.round(1 - unit @ unit.T, DECIMALS)
 
 
-def _of(evidence: Evidence, seed: int) -> float:
-    if len(evidence) > MOST_SAMPLES and evidence.labels.ndim == 1:
-        return _of(evidence.only(stratified_subset(evidence.labels, MOST_SAMPLES, seed)), seed)
-    if len(evidence) > MOST_SAMPLES:
-        return _of(evidence.only(np.sort(np.random.default_rng(seed).permutation(len(evidence))[:MOST_SAMPLES])), seed)
-    features = np.asarray(evidence.features, np.float64)
+def _compute(outputs: SourceOutputs, seed: int) -> float:
+    if len(outputs) > MAX_SAMPLES:
+        return _compute(outputs.subset(_choose_rows(outputs, seed)), seed)
+    features = np.asarray(outputs.features, np.float64)
     centered = features - features.mean(axis=0)
     spread = centered.std(axis=0)
-    standard = centered[:, spread > 0] / spread[spread > 0]
-    if not standard.shape[1]:
+    standardized = centered[:, spread > 0] / spread[spread > 0]
+    if not standardized.shape[1]:
         return 0.0
-    if standard.shape[1] > MOST_COMPONENTS:
-        standard = standard @ principal(standard)[1][:, ::-1][:, :MOST_COMPONENTS]
-    targets = evidence.one_hot
-    # A single value has no correlation with itself over its one column; its sign beside it has.
-    return parc(standard, targets if targets.shape[1] > 1 else np.hstack([targets, -targets]))
+    if standardized.shape[1] > MAX_COMPONENTS:
+        standardized = standardized @ principal_components(standardized)[1][:, ::-1][:, :MAX_COMPONENTS]
+    targets = outputs.target_matrix
+    if targets.shape[1] == 1:
+        # A correlation over a single column is not defined; with the negated column beside it, it is.
+        targets = np.hstack([targets, -targets])
+    return parc(standardized, targets)
+
+
+def _choose_rows(outputs: SourceOutputs, seed: int) -> np.ndarray:
+    if outputs.labels.ndim == 1:
+        return stratified_subset(outputs.labels, MAX_SAMPLES, seed)
+    return np.sort(np.random.default_rng(seed).permutation(len(outputs))[:MAX_SAMPLES])
 
 
 SCORE = Score(
-    "parc", "rank correlation of likeness in features and in labels", "Bolya et al., NeurIPS 2021", _of,
-    higher_is_better=True, tasks=ALL_TASKS,
-)  # fmt: skip
+    name="parc",
+    title="rank correlation of the samples' similarity in the features and in the labels",
+    unit="%",
+    reference="Bolya et al., NeurIPS 2021",
+    compute=_compute,
+    higher_is_better=True,
+    tasks=ALL_TASKS,
+)

@@ -1,4 +1,4 @@
-"""TransRate: coding rate of the features less that within the classes."""
+"""TransRate: coding rate of the features minus their coding rate within the classes."""
 
 import numpy as np
 
@@ -11,30 +11,38 @@ EPSILON = 1e-4
 
 
 def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) -> float:
-    """R(Z) - sum over classes of n_c / n R(Z_c) with R(Z) = logdet(I + Z'Z / (n epsilon)) / 2 (Huang et al. 2022).
+    """Compute R(Z) - sum over classes of n_c / n R(Z_c), where R(Z) = logdet(I + Z'Z / (n epsilon)) / 2.
 
     Args:
-        moments: Of the features.
+        moments: Centered features and their principal components.
         labels: Target classes 0..K-1, shape (n,).
-        epsilon: Distortion that coding allows, in the features' squared unit.
+        epsilon: Distortion that the coding allows, in the features' squared unit.
 
     Returns:
-        At least 0; higher is better. It depends on the features' unit.
+        The score in nats, at least 0. Higher is better. It depends on the features' unit.
+
+    References:
+        Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022.
     """
-    counts, n = np.bincount(labels), len(labels)
-    whole = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
-    within = [_rate(moments.centered[labels == label], epsilon) for label in range(len(counts))]
-    return float(whole - counts / n @ np.array(within))
+    counts = np.bincount(labels)
+    n = len(labels)
+    total_rate = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
+    class_rates = [_coding_rate(moments.centered[labels == label], epsilon) for label in range(len(counts))]
+    return float(total_rate - counts / n @ np.array(class_rates))
 
 
-def _rate(points: np.ndarray, epsilon: float) -> float:
+def _coding_rate(points: np.ndarray, epsilon: float) -> float:
     n, width = points.shape
-    # Both products have the same eigenvalues but for zeros.
+    # Both products have the same nonzero eigenvalues.
     product = points.T @ points if width <= n else points @ points.T
     return 0.5 * float(np.linalg.slogdet(np.eye(len(product)) + product / (n * epsilon))[1])
 
 
 SCORE = Score(
-    "transrate", "coding rate of the features less that within classes", "Huang et al., ICML 2022",
-    lambda evidence, seed: transrate(evidence.moments, evidence.labels), higher_is_better=True,
-)  # fmt: skip
+    name="transrate",
+    title="coding rate of the features minus their coding rate within the classes",
+    unit="nats",
+    reference="Huang et al., ICML 2022",
+    compute=lambda outputs, seed: transrate(outputs.moments, outputs.labels),
+    higher_is_better=True,
+)

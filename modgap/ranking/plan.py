@@ -1,0 +1,141 @@
+"""Plan of a ranking: its rows, its scores, and checks before anything is computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError
+from modgap.progress import Progress
+from modgap.ranking.backends import Backend
+from modgap.ranking.raw_values import RAW
+from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
+from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
+from modgap.sources import open_source
+from modgap.targets import Table
+
+__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "check_names", "choose_ranking_score", "list_rows", "list_scores"]
+
+BASELINES = ("size", "source-error")
+"""Scores that are always computed, as baselines."""
+RAW_COMPARISON = "knn"
+"""Score that is always computed to compare features with raw values."""
+CONTROL_PREFIX = "random:"
+
+
+class RowName(NamedTuple):
+    """Name and kind of a row.
+
+    Attributes:
+        name: Name of the source.
+        kind: `source`, `random-weights control` or `raw values`.
+    """
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """Everything that is needed to compute a ranking.
+
+    Attributes:
+        rows: Names and kinds of all rows.
+        requested: Names of the sources that the user named.
+        scores: Names of the scores. The first is the one to rank by.
+        target_options: Keyword arguments of `modgap.targets.open_target`.
+        request: The request.
+        backend: Backend that runs the jobs.
+        progress: Progress callback, or None.
+    """
+
+    rows: list[RowName]
+    requested: frozenset[str]
+    scores: tuple[str, ...]
+    target_options: dict[str, Any]
+    request: RankRequest
+    backend: Backend
+    progress: Progress | None
+
+
+def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
+    """Return the names and kinds of all rows: the sources, their random-weights controls, and the raw values.
+
+    Raises:
+        UsageError: If there are no sources, or if a source has the name of the row of raw values.
+    """
+    names = list(dict.fromkeys(sources))
+    if not names:
+        raise UsageError("No source was named. Run `modgap sources` for a list of them.")
+    if RAW in names:
+        raise UsageError(f"{RAW!r} is the name of the row of raw values, not of a source. Remove it from the sources.")
+    # If all sources have random weights they are ranked as sources, not as controls.
+    only_random = all(name.startswith(CONTROL_PREFIX) for name in names)
+    rows = [RowName(name, CONTROL if name.startswith(CONTROL_PREFIX) and not only_random else SOURCE) for name in names]
+    if request.controls and not only_random:
+        controls = [f"{CONTROL_PREFIX}{row.name}" for row in rows if row.kind == SOURCE]
+        rows += [RowName(name, CONTROL) for name in controls if name not in names]
+    if request.raw:
+        rows.append(RowName(RAW, RAW_VALUES))
+    return rows
+
+
+def check_names(sources: Sequence[str], request: RankRequest) -> None:
+    """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
+    for name in (*request.scores, *filter(None, [request.by])):
+        get_score(name)
+    for name in sources:
+        try:
+            open_source(split_input_size(name)[0])
+        except UsageError:
+            raise
+        except InputError:
+            pass
+
+
+def list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
+    """Return the names of all scores to compute, beginning with the score to rank by."""
+    comparison = (RAW_COMPARISON,) if request.raw else ()
+    return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *BASELINES)))
+
+
+def _task_of(table: Table) -> str:
+    if table.targets is not None:
+        return REGRESSION
+    return CLASSIFICATION if np.asarray(table.labels).ndim == 1 else MULTI_LABEL
+
+
+def choose_ranking_score(table: Table, request: RankRequest) -> str:
+    """Return the name of the score to rank by.
+
+    Raises:
+        UsageError: If the score is not defined for any source, before any source is run.
+        InputError: If the target has fewer than two classes.
+    """
+    task = _task_of(table)
+    score = get_score(request.by or DEFAULT_RANKING_SCORES[task])
+    if task == CLASSIFICATION and len(np.unique(np.asarray(table.labels))) < 2:
+        raise InputError("The target has one class. At least two are needed.")
+    headless = request.head == "none"
+    usable = ", ".join(_usable_scores(task, headless=headless))
+    if task not in score.tasks:
+        raise UsageError(
+            f"The score {score.name} is not defined for {task} targets. Pass one of these to --by: {usable}."
+        )
+    if score.needs_logits and headless:
+        raise UsageError(
+            f"The score {score.name} needs a classification head. Remove --head none, or pass one of these to --by: "
+            f"{usable}."
+        )
+    return score.name
+
+
+def _usable_scores(task: str, *, headless: bool) -> list[str]:
+    return [score.name for score in map(get_score, score_names()) if _is_usable(score, task, headless=headless)]
+
+
+def _is_usable(score: Score, task: str, *, headless: bool) -> bool:
+    return task in score.tasks and score.uses_samples and not (headless and score.needs_logits)
