@@ -2,9 +2,10 @@
 
 import ast
 import graphlib
+import os
 import subprocess
 import sys
-import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -92,10 +93,31 @@ def test_a_circle_is_found():
         list(graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
 
 
-def test_every_package_is_installed_by_a_wheel():
-    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
-    packages = {module for module, path in FILES.items() if path.stem == "__init__"}
-    assert set(project["tool"]["setuptools"]["packages"]) == packages | {"modgap.data_manifests"}
+def test_a_wheel_has_all_files_of_the_packages(tmp_path):
+    root = PACKAGE.parent
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    folders = (("modgap", PACKAGE), ("modgap/cli", CLI), ("modgap/data_manifests", root / "data_manifests"))
+    expected = {
+        f"{prefix}/{path.relative_to(folder).as_posix()}"
+        for prefix, folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert expected <= names
+    assert {name.split("/")[0] for name in names} == {"modgap", f"modgap-{modgap.__version__}.dist-info"}
+
+
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
+    (tmp_path / "modgap").mkdir()
+    script = "import modgap, modgap.cli.main; print(modgap.__version__)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["", str(PACKAGE.parent)])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == modgap.__version__
 
 
 @pytest.mark.parametrize("module", ["modgap.cli.main", "modgap.forward.logits", "modgap.api", "modgap.discrepancy"])
