@@ -201,7 +201,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **own: s
     from modgap.targets.download.converted_copy import copy_path, fits
 
     log_to_stderr(quiet)
-    target = open_target(name, custom_data=CustomData(**own), data_dir=data_dir and data_dir.expanduser())
+    target = open_target(name, custom_data=CustomData.from_options(own), data_dir=data_dir and data_dir.expanduser())
     path = copy_path(target.manifest, target.files)
     if not again and fits(path, target.fingerprint):
         click.echo(f"{target.name}: its converted copy {path} fits; --again makes it anew")

@@ -74,7 +74,7 @@ def custom_data_from_options(given: dict[str, Any]) -> "CustomData":
     """What was given of them."""
     from modgap.targets import CustomData
 
-    return CustomData(**{name: given[name] for name in CUSTOM_DATA_OPTIONS})
+    return CustomData.from_options(given)
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:

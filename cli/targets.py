@@ -69,7 +69,7 @@ def _bytes(size: int) -> str:
 
 def _to_fetch(manifest: "Manifest") -> str:
     """All downloads together: `>` where some sizes are not known, `~` where some are rounded."""
-    sizes = [download.size or download.about for download in manifest.downloads]
+    sizes = [download.size or download.approximate_size for download in manifest.downloads]
     if not any(sizes):
         return "unknown" if sizes else ""
     sign = "> " if None in sizes else "" if all(download.size for download in manifest.downloads) else "~ "
@@ -162,7 +162,7 @@ def _download(download) -> Rows:
     """One row for each place, the first with what is known of the file."""
     kind, value = ("sha256", download.sha256) if download.sha256 else ("md5", download.md5)
     checksum = f"{kind} {value[:CHECKSUM]}..." if value else "no checksum"
-    size = download.size or download.about
+    size = download.size or download.approximate_size
     known = f"{'' if download.size else '~ '}{_bytes(size)}" if size else "size unknown"
     rows: Rows = [(download.path, known, checksum, url) for url in download.urls or ("by hand",)]
     return [rows[0], *(("", "", "", row[-1]) for row in rows[1:])]

@@ -154,7 +154,7 @@ def table_of(folder, rows, header="file,label", **more):
 
 def test_a_table_with_names_for_classes(tmp_path):
     files = table_of(tmp_path, ["/else/where/b.wav,dog", "/else/where/a.wav,cat"])
-    table = get_reader("audio_csv")(files, rate=8000, file="file", label="label")
+    table = get_reader("audio_csv")(files, rate=8000, file_column="file", label_column="label")
     assert (list(table.classes), list(table.labels), table.splits) == (["cat", "dog"], [1, 0], None)
     assert table.samples.clips[0] == (str(tmp_path / "audio" / "b.wav"),)
 
@@ -166,15 +166,17 @@ def test_a_table_with_names_for_classes(tmp_path):
         (["a.wav"], "file,label", {}, "in line 2 of"),
         (["c.wav,1"], "file,label", {}, "expected sound file c.wav"),
         (["a.wav,1", "c.wav,1"], "file,label", {}, "1 are missing, first"),
-        (["a.wav,1"], "file,label", {"labels": "label"}, "one of label and labels"),
-        (["a.wav,1,x", "b.wav,1,y"], "file,label,name", {"class_name": "name"}, "one name in column name"),
-        (["a.wav,1,1"], "file,label,fold", {"fold": "fold", "folds": {"test": ["5"]}}, "got none of"),
-        (["a.wav,1,1"], "file,label,fold", {"fold": "fold", "folds": {"dev": ["1"]}}, "expected folds of train"),
+        (["a.wav,1"], "file,label", {"labels_column": "label"}, "one of label_column and labels_column"),
+        (["a.wav,1,x", "b.wav,1,y"], "file,label,name", {"class_name_column": "name"}, "one name in column name"),
+        (["a.wav,1,1"], "file,label,fold", {"fold_column": "fold", "folds": {"test": ["5"]}}, "got none of"),
+        (["a.wav,1,1"], "file,label,fold", {"fold_column": "fold", "folds": {"dev": ["1"]}}, "expected folds of train"),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, options, message):
     with pytest.raises(InputError, match=message) as caught:
-        get_reader("audio_csv")(table_of(tmp_path, rows, header), rate=8000, file="file", label="label", **options)
+        get_reader("audio_csv")(
+            table_of(tmp_path, rows, header), rate=8000, file_column="file", label_column="label", **options
+        )
     one_line(caught)
 
 
@@ -182,7 +184,7 @@ def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, opt
     ("rows", "known", "message"),
     [
         (["a.wav,x,1", "b.wav,y,1"], '{"x": 0, "y": 1}', "the same labels on all pieces"),
-        (["a.wav,x;z,1"], '{"x": 0, "y": 1}', "labels among 2 class names, got z too"),
+        (["a.wav,x;z,1"], '{"x": 0, "y": 1}', "labels among 2 class names, got unknown z"),
         (["a.wav,x,1"], '{"x": 0, "y": 2}', "numbers 0 to K - 1"),
         (["a.wav,x,1"], '["x"]', "numbers 0 to K - 1"),
         (["a.wav,x,1"], "{", "cannot read class names"),
@@ -191,9 +193,9 @@ def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, opt
 def test_several_labels_that_do_not_fit_are_one_clear_line(tmp_path, rows, known, message):
     (tmp_path / "map.json").write_text(known)
     files = table_of(tmp_path, rows, "file,labels,clip", classes=[tmp_path / "map.json"])
-    options = {"labels": "labels", "delimiter": ";", "clip": "clip"}
+    options = {"labels_column": "labels", "delimiter": ";", "clip_column": "clip"}
     with pytest.raises(InputError, match=message) as caught:
-        get_reader("audio_csv")(files, rate=8000, file="file", **options)
+        get_reader("audio_csv")(files, rate=8000, file_column="file", **options)
     one_line(caught)
 
 
@@ -202,7 +204,7 @@ def test_audioset_leaves_out_and_counts_what_was_not_brought(at, caplog):
     with caplog.at_level(logging.INFO, "modgap"):
         table = target.read()
     said = [record.message for record in caplog.records if record.name == "modgap"]
-    assert said == [f"6 of 158 segments have no sound file in {target.files['audio'][0]} and are left out"]
+    assert said == [f"6 of 158 segments have no sound file in {target.files['audio'][0]} and are skipped"]
     assert len(table) == 2 * audio.AUDIOSET_CLIPS
     assert table.labels.shape[1] == named_manifest("audioset-20k").n_classes == 527
     assert table.classes[3] == "Sound, kind 3"

@@ -255,7 +255,7 @@ def refused(done, code, message):
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--kind", "image"],
             2,
-            "--kind applies to data of your own",
+            "--kind applies to custom data",
         ),
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--representation", "fold"],

@@ -1,3 +1,5 @@
+"""Tables, series and texts in CSV files."""
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_rows_are_features_or_series(tmp_path):
 
 def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
     text = "who,t,x,z,label,site\nb,2,5,50,1,s\nb,1,4,40,1,s\na,1,1,10,0,r\na,3,3,30,0,r\na,2,2,20,0,r\n"
-    table = read(written(tmp_path, text), kind="series", series="who", time="t", group="site")
+    table = read(written(tmp_path, text), kind="series", series_column="who", time_column="t", group_column="site")
     np.testing.assert_array_equal(table.samples[0], [[1, 2, 3], [10, 20, 30]])
     np.testing.assert_array_equal(table.samples[1], [[4, 5], [40, 50]])
     np.testing.assert_array_equal(table.labels, [0, 1])
@@ -34,31 +36,31 @@ def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "options", "said"),
+    ("header", "options", "warns"),
     [
         ("Time,x,label", {}, True),
         ("t,x,label", {}, True),
         ("t0,t1,label", {}, False),
-        ("who,time,x,label", {"series": "who", "time": "time"}, False),
-        ("date,x,label", {"group": "date"}, False),
+        ("who,time,x,label", {"series_column": "who", "time_column": "time"}, False),
+        ("date,x,label", {"group_column": "date"}, False),
         ("time,x,label", {"kind": "table"}, False),
     ],
 )
-def test_rows_with_a_time_are_taken_for_series_with_a_warning(tmp_path, caplog, header, options, said):
+def test_a_time_column_in_rows_that_are_read_as_series_gives_a_warning(tmp_path, caplog, header, options, warns):
     values = "1,2,0\n3,4,1\n" if header.count(",") == 2 else "1,2,5,0\n3,4,6,1\n"
     files = written(tmp_path, f"{header}\n{values}")
     assert len(read(files, **({"kind": "series"} | options))) == 2
-    assert ("--series COLUMN --time" in caplog.text) == said
+    assert ("--series COLUMN --time" in caplog.text) == warns
 
 
-def test_numbers_that_are_not_whole_are_values_and_texts_are_texts(tmp_path):
+def test_fractional_labels_are_regression_targets_and_text_is_text(tmp_path):
     table = read(written(tmp_path, "a,y\n1,0.5\n2,1.0\n"), kind="table")
     assert table.labels is None
     np.testing.assert_array_equal(table.targets[0], 0.5)
-    whole = read(written(tmp_path, "a,y\n1,3.0\n2,1.0\n"), kind="table")
-    assert list(whole.classes) == ["1", "3"]
-    words = read(written(tmp_path, 'text,label\n"a, b",x\nc,y\n'), kind="text")
-    assert words.samples[0] == "a, b"
+    integers = read(written(tmp_path, "a,y\n1,3.0\n2,1.0\n"), kind="table")
+    assert list(integers.classes) == ["1", "3"]
+    texts = read(written(tmp_path, 'text,label\n"a, b",x\nc,y\n'), kind="text")
+    assert texts.samples[0] == "a, b"
 
 
 def test_splits_come_from_roles(tmp_path):
@@ -73,18 +75,18 @@ def test_splits_come_from_roles(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "error", "message"),
     [
-        ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b; name it with --label"),
-        ("a,y\n1,2\n", {"label": "kind"}, UsageError, "expected a column 'kind', got a, y"),
+        ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b. Name it with --label"),
+        ("a,y\n1,2\n", {"label_column": "kind"}, UsageError, "expected a column 'kind', got a, y"),
         ("a,y\n1,\n2,3\n", {}, InputError, "of column 'y', 1 are missing"),
-        ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b; drop or encode"),
+        ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b. Drop or encode"),
         ("a,y\n,2\n2,3\n", {}, InputError, "1 are missing or infinite .in a"),
         ("y\n2\n3\n", {}, InputError, "got text in none, and no other column"),
-        ("a,y,s\n1,2,u\n1,3,u\n", {"series": "s"}, InputError, "expected one y a series"),
+        ("a,y,s\n1,2,u\n1,3,u\n", {"series_column": "s"}, InputError, "expected one y for each series"),
         ("", {}, InputError, "cannot read"),
         ('a,y\n"1,2\n', {}, InputError, "cannot read"),
     ],
 )
-def test_what_is_not_readable_is_said_in_one_line(tmp_path, text, options, error, message):
+def test_an_unreadable_file_gives_an_error_of_one_line(tmp_path, text, options, error, message):
     with pytest.raises(error, match=message) as caught:
         read(written(tmp_path, text), kind="table", **options)
     assert "\n" not in str(caught.value)

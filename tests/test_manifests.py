@@ -79,7 +79,7 @@ def test_files_are_pinned_or_downloaded(name):
         assert all(url.startswith("https://") for url in download.urls)
         assert download.sha256 or "downloads.sha256" in manifest.unknown or download.md5
         assert download.size or "downloads.size" in manifest.unknown or download.md5 or download.sha256
-        assert not (download.size and download.about)
+        assert not (download.size and download.approximate_size)
     assert len({download.path for download in manifest.downloads}) == len(manifest.downloads)
 
 

@@ -91,7 +91,7 @@ def test_objects_are_refused(tmp_path):
             read(tmp_path / name)
 
 
-def test_splits_and_masks_of_ones_own_arrays(tmp_path):
+def test_splits_and_masks_of_custom_arrays(tmp_path):
     x, y = np.arange(30, dtype=np.float64).reshape(5, 1, 6), np.arange(10.0).reshape(5, 2)
     masks, splits = (y > 3).astype(np.uint8), np.array([0, 0, 1, 2, 2], np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=y, splits=splits, masks=masks)

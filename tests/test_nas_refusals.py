@@ -11,13 +11,13 @@ from tests.fixtures.opened import opened
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("cifar100", ("cifar-100-python/train", b"<html>"), "cannot read .*train: it is no pickle"),
+        ("cifar100", ("cifar-100-python/train", b"<html>"), "cannot read .*train: it is not a pickle"),
         (
             "spherical",
             ("s2_cifar100.gz", b"\x80\x04}\x8c\x05train}s."),
             "expected an entry train/images in .*, which has",
         ),
-        ("ninapro", ("label_val.npy", None), "expected one label a sample .*label_val.npy"),
+        ("ninapro", ("label_val.npy", None), "expected one label for each sample .*label_val.npy"),
         ("ninapro", ("ninapro_val.npy", b"\x93NUMPY"), "cannot read arrays from .*ninapro_val.npy"),
         ("darcy-flow", ("piececonst_r421_N1024_smooth2.mat", b"MATLAB"), "cannot read .*smooth2.mat as a MATLAB file"),
         ("deepsea", ("deepsea_filtered.npz", b"PK"), "cannot read arrays from .*npz"),
@@ -54,23 +54,23 @@ def changed(target, **options):
     [
         (
             "ecg",
-            {"x": "data", "y": "label", "shape": [1, -1], "values": ["N", "A"]},
+            {"x": "data", "y": "label", "shape": [1, -1], "label_values": ["N", "A"]},
             "expected labels N, A in .*, got O, ~",
         ),
-        ("ecg", {"x": "data", "y": "label", "shape": [1, -1]}, "expected whole numbers"),
+        ("ecg", {"x": "data", "y": "label", "shape": [1, -1]}, "expected integer labels"),
         (
             "ecg",
-            {"x": "data", "y": "label", "values": list("NAO~"), "test": 1.5},
-            "expected to draw a share of 1.5 of 60",
+            {"x": "data", "y": "label", "label_values": list("NAO~"), "test_fraction": 1.5},
+            "cannot draw a fraction of 1.5 of 60",
         ),
-        ("satellite", {"x": "data", "y": "label", "first_label": 2}, "expected labels from 2 .*, got 1"),
+        ("satellite", {"x": "data", "y": "label", "first_label": 2}, "expected labels of at least 2 .*, got 1"),
         ("satellite", {"x": "data", "y": "labels"}, "expected an entry labels in .*, which has data, label"),
         ("satellite", {"x": "data", "y": "label", "shape": [7]}, "do not fit axes None and shape"),
-        ("satellite", {"x": "data", "y": "label", "validation": 240}, "expected to hold some of 240"),
+        ("satellite", {"x": "data", "y": "label", "validation": 240}, "expected to move some of the 240"),
         (
             "satellite",
             {"x": "data", "y": "label", "validation": "all"},
-            "expected validation to be a number or as-test",
+            "expected validation to be a number or size-of-test",
         ),
         (
             "darcy-flow",

@@ -191,7 +191,7 @@ def test_psicov_without_conversion_is_the_same(targets, tmp_path):
     with zipfile.ZipFile(tmp_path / "protein.zip") as archive:
         archive.extractall(tmp_path)
     files = {file.role: [tmp_path / file.path] for file in target.manifest.files}
-    raw = get_reader("protein_maps")(files, validation=100, validation_at="start")
+    raw = get_reader("protein_maps")(files, validation=100, validation_position="start")
     length = raw.samples[113].shape[1]
     inner = slice(5, 5 + length)
     np.testing.assert_array_equal(raw.samples[113], table.samples[113][:, inner, inner])
@@ -301,7 +301,7 @@ def test_matlab_files_of_both_versions_give_the_same(tmp_path):
     with (tmp_path / "new.mat").open("r+b") as stream:
         stream.write(b"MATLAB 7.3 MAT-file".ljust(128))
     for path in (tmp_path / "old.mat", tmp_path / "new.mat"):
-        table = get_reader("mat")({"train": [path]}, x="a", y="u", every=3, first={"train": 4})
+        table = get_reader("mat")({"train": [path]}, x="a", y="u", stride=3, max_samples={"train": 4})
         assert len(table) == 4
         np.testing.assert_allclose(table.samples[2][0], fields["a"][2, ::3, ::3], rtol=1e-6)
         np.testing.assert_allclose(table.targets[3][0], fields["u"][3, ::3, ::3], rtol=1e-6)

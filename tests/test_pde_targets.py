@@ -133,15 +133,15 @@ FIELD = np.zeros((10, 3, 8), np.float32)
         ({}, {"v": FIELD}, "expected a dataset u in .* got: v"),
         ({}, {"u": FIELD[0]}, "with the axes t, x .* got the shape"),
         ({"y": {"names": ["u"], "axes": "tx", "frame": 3}}, {"u": FIELD}, "frame 3 .* got 3 frames"),
-        ({"y": {"names": ["u"], "axes": "tx", "frame": 1}, "time": 5}, {"u": FIELD}, "got 1 frames"),
+        ({"y": {"names": ["u"], "axes": "tx", "frame": 1}, "time_stride": 5}, {"u": FIELD}, "got 1 frames"),
         ({"y": {"names": ["u"], "axes": "tc", "channels": [8]}}, {"u": FIELD}, "got 3 frames of 8 channels"),
         ({"y": {"names": ["v"], "axes": "tx"}}, {"u": FIELD, "v": FIELD[:9]}, "as many simulations"),
         ({"y": {"names": ["u"], "axes": "tt"}}, {"u": FIELD}, "expected names and axes"),
         ({"y": {"name": ["u"], "axes": "tx"}}, {"u": FIELD}, "expected names and axes"),
-        ({"space": 0}, {"u": FIELD}, "at least 1"),
-        ({"per_group": True}, {"u": FIELD}, "expected a dataset u"),
-        ({"per_group": True}, {"0__v": FIELD[0]}, "expected a dataset u in .* at /0, got: v"),
-        ({"per_group": True}, {}, "a group for each simulation"),
+        ({"space_stride": 0}, {"u": FIELD}, "at least 1"),
+        ({"group_per_simulation": True}, {"u": FIELD}, "expected a dataset u"),
+        ({"group_per_simulation": True}, {"0__v": FIELD[0]}, "expected a dataset u in .* at /0, got: v"),
+        ({"group_per_simulation": True}, {}, "a group for each simulation"),
     ],
 )
 def test_datasets_that_do_not_fit_are_one_clear_line(tmp_path, options, datasets, message):
@@ -156,7 +156,7 @@ def test_a_broken_file_is_one_clear_line(tmp_path, at):
     for content in (whole.read_bytes()[:300_000], b"not HDF5 at all", b""):
         path = tmp_path / "cut.hdf5"
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"as HDF5: .*cut short") as caught:
+        with pytest.raises(InputError, match=r"as HDF5: .*truncated") as caught:
             get_reader("hdf5")({"data": [path]}, **options)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"cannot read .*No such file"):
@@ -166,7 +166,9 @@ def test_a_broken_file_is_one_clear_line(tmp_path, at):
 
 
 def test_a_simulation_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
-    table = hdf5(tmp_path, {"per_group": True}, **{f"{seed}__u": FIELD[0] for seed in range(9)}, **{"9__v": FIELD[0]})()
+    table = hdf5(
+        tmp_path, {"group_per_simulation": True}, **{f"{seed}__u": FIELD[0] for seed in range(9)}, **{"9__v": FIELD[0]}
+    )()
     assert table.samples[8].shape == (1, 8)
     with pytest.raises(InputError, match=r"cannot read .*a\.hdf5"):
         table.samples[9]

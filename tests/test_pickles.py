@@ -136,7 +136,9 @@ def test_the_mapped_arrays_cannot_be_written(tmp_path):
 )
 def test_limits(tmp_path, monkeypatch, limit, value, content, message):
     monkeypatch.setattr(
-        plain_pickles, "LIMITS", {**plain_pickles.LIMITS, limit: value, "nodes_an_opcode": 0, "bytes_a_second": 10**12}
+        plain_pickles,
+        "LIMITS",
+        {**plain_pickles.LIMITS, limit: value, "nodes_per_opcode": 0, "bytes_per_second": 10**12},
     )
     with pytest.raises(InputError, match=message):
         read_pickle(saved(tmp_path, content))
@@ -144,7 +146,7 @@ def test_limits(tmp_path, monkeypatch, limit, value, content, message):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's memory")
 def test_memory_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_pickles, "LIMITS", {**plain_pickles.LIMITS, "memory": 150 << 20, "memory_a_byte": 0})
+    monkeypatch.setattr(plain_pickles, "LIMITS", {**plain_pickles.LIMITS, "memory": 150 << 20, "memory_per_byte": 0})
     with pytest.raises(InputError, match="more memory"):
         read_pickle(saved(tmp_path, pickle.dumps(bytes(200 << 20))))
 

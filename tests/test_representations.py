@@ -32,7 +32,7 @@ def test_log_mel_is_librosas(decibels, fft, ends):
         hop=220,
         decibels=decibels,
         high_hz=8000,
-        ends=ends,
+        edge_padding=ends,
         scale="htk" if fft else "slaney",
     )
     (found,) = log_mel(sound[None], 22_050, options)
@@ -68,7 +68,7 @@ def test_chunks_are_cut_by_the_clock_and_padded():
     (short,) = log_mel(sound[:, :300], 1000, options)
     (repeated,) = log_mel(np.tile(sound[:, :300], 4)[:, :1000], 1000, options)
     assert (short != repeated).any()
-    (short,) = log_mel(sound[:, :300], 1000, options.model_copy(update={"short": "repeat"}))
+    (short,) = log_mel(sound[:, :300], 1000, options.model_copy(update={"short_padding": "repeat"}))
     np.testing.assert_array_equal(short, repeated)
 
 

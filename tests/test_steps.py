@@ -1,4 +1,4 @@
-"""Steps of preprocessing against the formulas they stand for, and splits by position."""
+"""Preprocessing steps against their formulas, and splits by position."""
 
 import numpy as np
 import pytest
@@ -45,9 +45,9 @@ def test_zscore_is_by_sample_and_leaves_constants_at_zero():
 
 def test_scale_divides():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 6)
-    np.testing.assert_allclose(get_step("scale")(Table(ArraySamples(pixels)), divide=4).samples[1], pixels[1] / 4)
-    with pytest.raises(InputError, match="another number than 0"):
-        get_step("scale")(Table(ArraySamples(pixels)), divide=0)
+    np.testing.assert_allclose(get_step("scale")(Table(ArraySamples(pixels)), divisor=4).samples[1], pixels[1] / 4)
+    with pytest.raises(InputError, match="a divisor other than 0"):
+        get_step("scale")(Table(ArraySamples(pixels)), divisor=0)
 
 
 def test_standardize_fits_on_the_training_split_of_samples_and_targets():
@@ -110,7 +110,7 @@ def test_windows_that_cannot_be_cut(options, message):
         get_step("windows")(Table(given.samples), length=2, strides=[1])
 
 
-def test_crop_cuts_everything_alike():
+def test_crop_cuts_samples_targets_and_masks_alike():
     given = table(shape=(2, 8, 9))
     given = Table(given.samples, targets=ArraySamples(given.samples.array[:, :1]), masks=given.samples)
     done = get_step("crop")(given, start=[1, 2], size=[4, 5])
@@ -133,19 +133,19 @@ def test_pad_surrounds_and_cuts_at_the_end():
     np.testing.assert_array_equal(done.samples[0], np.stack([small] * 3))
     np.testing.assert_array_equal(done.samples[1][0], large)
     np.testing.assert_array_equal(done.targets[0][0], np.where(small, 5, 9))
-    with pytest.raises(InputError, match="from a start within it"):
+    with pytest.raises(InputError, match="a start below it"):
         get_step("pad")(Table(Ragged(samples)), size=[3, 3], start=3)
 
 
-def test_targets_are_clipped_where_it_is_said():
+def test_targets_are_clipped_in_the_named_splits():
     values = np.full((6, 1, 2), 30.0)
     given = Table(ArraySamples(values), splits=np.array([0, 1, 2, 0, 1, 2]), targets=ArraySamples(values))
-    done = get_step("clip-targets")(given, high=16, splits=["train", "val"])
+    done = get_step("clip-targets")(given, maximum=16, splits=["train", "val"])
     assert [float(done.targets[i].max()) for i in range(6)] == [16, 16, 30, 16, 16, 30]
     with pytest.raises(InputError, match="expected targets to clip"):
-        get_step("clip-targets")(Table(ArraySamples(values)), high=1)
+        get_step("clip-targets")(Table(ArraySamples(values)), maximum=1)
     with pytest.raises(InputError, match="got training"):
-        get_step("clip-targets")(given, high=1, splits=["training"])
+        get_step("clip-targets")(given, maximum=1, splits=["training"])
 
 
 def test_coordinates_are_the_grid_last_axis_first():
@@ -155,36 +155,37 @@ def test_coordinates_are_the_grid_last_axis_first():
     assert get_step("coordinates")(Table(ArraySamples(np.zeros((1, 1, 7))))).samples[0].shape == (2, 7)
 
 
-def test_joined_samples_are_those_of_the_parts():
+def test_concatenated_samples_are_those_of_the_parts():
     parts = [np.arange(3), np.arange(0), np.arange(10, 12)]
-    joined = ConcatenatedSamples(tuple(ArraySamples(part) for part in parts))
-    assert len(joined) == 5
-    assert [int(joined[i]) for i in range(5)] == [0, 1, 2, 10, 11]
-    assert int(joined[-1]) == 11
+    samples = ConcatenatedSamples(tuple(ArraySamples(part) for part in parts))
+    assert len(samples) == 5
+    assert [int(samples[i]) for i in range(5)] == [0, 1, 2, 10, 11]
+    assert int(samples[-1]) == 11
     with pytest.raises(IndexError):
-        joined[5]
+        samples[5]
 
 
 @pytest.mark.parametrize(
-    ("size", "validation", "held"), [(50_000, 0.2, 10_000), (4830, 0.1, 483), (1000, 0.1, 100), (3456, 100, 100)]
+    ("size", "validation", "n_validation"),
+    [(50_000, 0.2, 10_000), (4830, 0.1, 483), (1000, 0.1, 100), (3456, 100, 100)],
 )
-def test_validation_by_position_has_the_benchmarks_sizes(size, validation, held):
+def test_validation_by_position_has_the_benchmarks_sizes(size, validation, n_validation):
     done = hold_out_validation(np.zeros(size, np.int64), validation)
-    assert (done[-held:] == 1).all()
-    assert (done[:-held] == 0).all()
-    assert (hold_out_validation(np.zeros(size, np.int64), validation, "start")[:held] == 1).all()
+    assert (done[-n_validation:] == 1).all()
+    assert (done[:-n_validation] == 0).all()
+    assert (hold_out_validation(np.zeros(size, np.int64), validation, "start")[:n_validation] == 1).all()
 
 
-def test_validation_that_cannot_be_held():
+def test_invalid_validation_sizes_are_rejected():
     splits = np.array([0, 0, 0, 2])
-    np.testing.assert_array_equal(hold_out_validation(splits, "as-test"), [0, 0, 1, 2])
+    np.testing.assert_array_equal(hold_out_validation(splits, "size-of-test"), [0, 0, 1, 2])
     assert hold_out_validation(splits, None) is splits
     for wrong in (3, 0.0, 7):
-        with pytest.raises(InputError, match="expected to hold some of 3"):
+        with pytest.raises(InputError, match="expected to move some of the 3"):
             hold_out_validation(splits, wrong)
-    for wrong, at in (("half", "end"), (0.5, "middle"), (True, "end")):
+    for wrong, position in (("half", "end"), (0.5, "middle"), (True, "end")):
         with pytest.raises(InputError, match="expected validation to be"):
-            hold_out_validation(splits, wrong, at)
+            hold_out_validation(splits, wrong, position)
 
 
 def test_a_drawn_test_split_is_seeded():

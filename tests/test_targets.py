@@ -123,7 +123,7 @@ def test_all_files_of_a_split_are_read(tmp_path):
     table = get_reader("idx")(files)
     assert [int(table.samples[row].max()) for row in range(6)] == [1, 1, 2, 2, 3, 3]
     assert (list(table.labels), list(table.splits)) == ([0, 0, 1, 1, 0, 1], [0, 0, 0, 0, 2, 2])
-    with pytest.raises(InputError, match="expected one label an image"):
+    with pytest.raises(InputError, match="expected one label for each image"):
         get_reader("idx")(files | {"train-labels": files["train-labels"][:1]})
     with pytest.raises(InputError, match="images of one size"):
         get_reader("idx")(files | {"test": idx(tmp_path / "3.gz", np.zeros((2, 4, 4)))})
@@ -231,7 +231,7 @@ def test_a_manifest_of_the_users_own(tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]), groups=np.array([1, 1, 2, 2]))
     assert list(open_target(str(tmp_path / "mine.toml")).read().groups["groups"]) == [0, 0, 1, 1]
     (tmp_path / "mine.toml").write_text(OWN.replace('"groups"', '"subject"'))
-    with pytest.raises(InputError, match="names the group 'subject', its reader gives: groups"):
+    with pytest.raises(InputError, match="names the group 'subject', its reader returns: groups"):
         open_target(str(tmp_path / "mine.toml")).read()
 
 
@@ -240,10 +240,10 @@ def test_a_manifest_of_the_users_own(tmp_path):
     [
         (('kind = "series" } }', 'kind = "series", color = 3 } }'), {}, "options of reader arrays do not fit"),
         ((', options = { kind = "series" }', ""), {}, "missing a required argument: 'kind'"),
-        (('role = "data"', 'role = "train"'), {}, "wants a file of role 'data', got: train"),
+        (('role = "data"', 'role = "train"'), {}, "needs a file of role 'data', got: train"),
         (("title", "title"), {"groups": np.zeros(3)}, "groups of shape"),
         (("title", "title"), {"groups": np.zeros((4, 1))}, "groups of shape"),
-        (('{ kind = "series" }\n', '{ kind = "series", shape = [3, 30] }\n'), {}, "says samples of shape"),
+        (('{ kind = "series" }\n', '{ kind = "series", shape = [3, 30] }\n'), {}, "describes samples of shape"),
     ],
 )
 def test_a_manifest_that_does_not_fit_its_files_is_one_clear_line(tmp_path, change, arrays, message):

@@ -315,7 +315,7 @@ def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     with pytest.raises(UsageError, match="--input-size 32; repeat it"):
         after(data, folder, input_size=None)
     with pytest.raises(UsageError, match="have changed since"):
-        after(data, folder, custom_data=CustomData(kind="series", x="x"))
+        after(data, folder, custom_data=CustomData(kind="series", x_name="x"))
 
 
 def test_data_that_changed_since_the_run_is_refused(data, tmp_path):

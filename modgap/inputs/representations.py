@@ -99,7 +99,7 @@ def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]
         return [sound]
     size, hop = round(options.chunk * rate), round((options.chunk_hop or options.chunk) * rate)
     if sound.shape[1] < size:
-        fill = "constant" if options.short == "zeros" else "wrap"
+        fill = "constant" if options.short_padding == "zeros" else "wrap"
         sound = np.pad(sound, ((0, 0), (0, size - sound.shape[1])), mode=fill)  # type: ignore[call-overload]
     return [sound[:, start : start + size] for start in range(0, sound.shape[1] - size + 1, hop)]
 
@@ -109,7 +109,7 @@ def _log_mel(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     from scipy.signal.windows import hann
 
     size = options.fft or options.window
-    fill = "constant" if options.ends == "zeros" else "reflect"
+    fill = "constant" if options.edge_padding == "zeros" else "reflect"
     padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)), mode=fill)  # type: ignore[call-overload]
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
     beside = (size - options.window) // 2, (size - options.window + 1) // 2

@@ -1,149 +1,204 @@
-"""A user's own data without a manifest: array files, CSV, folders of images or sounds."""
+"""Custom data without a manifest: array files, CSV files, and folders of images or sounds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import Manifest
-from modgap.targets.readers.image_folder import SUFFIXES as IMAGES
-from modgap.targets.sound import SUFFIXES as SOUNDS
+from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 
 __all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
-ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5")
-CSV = (".csv", ".tsv")
+ARRAY_SUFFIXES = (".npz", ".safetensors", ".h5", ".hdf5")
+CSV_SUFFIXES = (".csv", ".tsv")
+FIELD_OF_OPTION = {
+    "kind": "kind",
+    "label": "label_column",
+    "series": "series_column",
+    "time": "time_column",
+    "group": "group",
+    "x": "x_name",
+    "y": "y_name",
+}
+"""Field of CustomData that each command-line option sets, without the option's dashes."""
+
+ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
 
 
 @dataclass(frozen=True)
 class CustomData:
-    """What a file does not say of itself.
+    """Description of custom data where the file itself does not tell.
 
     Attributes:
-        kind: `image` or `series` for array files that could be either; `table`, `series` or `text` for CSV.
-        label: CSV column of the label.
-        series: CSV column that says which series a row belongs to (long format).
-        time: CSV column that orders a series' rows.
-        group: CSV column, or array, that says which samples belong together.
-        x: Name of the samples' array.
-        y: Name of the labels' array.
+        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV files.
+            None infers it.
+        label_column: CSV column of the label. None looks for a column named label, class, target or y.
+        series_column: CSV column with the name of the series that a row belongs to (long format). None if every
+            row is a sample.
+        time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
+        group: CSV column, or name of the array, of the groups of samples that belong together. None uses the
+            array `groups` if there is one.
+        x_name: Name of the array of samples. None means `x`.
+        y_name: Name of the array of labels. None means `y`.
     """
 
     kind: str | None = None
-    label: str | None = None
-    series: str | None = None
-    time: str | None = None
+    label_column: str | None = None
+    series_column: str | None = None
+    time_column: str | None = None
     group: str | None = None
-    x: str | None = None
-    y: str | None = None
+    x_name: str | None = None
+    y_name: str | None = None
 
-    def given(self) -> dict[str, str]:
-        """What is not None."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+    @classmethod
+    def from_options(cls, options: Mapping[str, str | None]) -> "CustomData":
+        """Return the description that command-line options give.
+
+        Args:
+            options: Values by option, without the option's dashes (kind, label, series, time, group, x, y). Other
+                options are ignored.
+        """
+        return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
+
+    def options(self) -> dict[str, str]:
+        """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
+        values = {option: getattr(self, field) for option, field in FIELD_OF_OPTION.items()}
+        return {option: value for option, value in values.items() if value is not None}
 
 
 def is_custom_data(path: Path) -> bool:
-    """Whether a path is data rather than a manifest or a manifest's name."""
-    return path.suffix in ARRAYS + CSV or path.is_dir()
+    """Return True if a path is data rather than a manifest or the name of a manifest."""
+    return path.suffix in ARRAY_SUFFIXES + CSV_SUFFIXES or path.is_dir()
 
 
-def custom_data_manifest(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
-    """A manifest made up for the path, and the files by role.
+def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return a manifest that describes the data at a path, and the files by role.
+
+    Args:
+        path: Array file, CSV file, or folder.
+        custom_data: Description of what the data does not tell itself.
 
     Raises:
-        UsageError: When it could be read in several ways, or an option does not apply.
+        UsageError: When the data can be read in several ways, or an option does not apply to it.
         InputError: When there is nothing to read.
     """
     if path.is_dir():
-        return _folder(path, own)
+        return _folder_manifest(path, custom_data)
     if not path.is_file():
         raise InputError(f"expected a file at {path}, found none")
-    return (_csv if path.suffix in CSV else _arrays)(path, own)
+    if path.suffix in CSV_SUFFIXES:
+        return _csv_manifest(path, custom_data)
+    return _arrays_manifest(path, custom_data)
 
 
-def _expect_only(path: Path, own: CustomData, allowed: tuple[str, ...]) -> None:
-    for name in own.given():
-        if name not in allowed:
-            raise UsageError(f"--{name} does not apply to target {path}")
+def _check_options(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
+    for option in custom_data.options():
+        if option not in allowed:
+            raise UsageError(f"--{option} does not apply to target {path}")
 
 
-def _manifest(path: Path, reader: str, options: Mapping[str, Any], kind: str, spec: dict | None = None, **more):
+def _manifest(
+    path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
+) -> ManifestAndFiles:
+    """Return a manifest of a reader for one path, and the path under the role `data`."""
     name = "".join(c if c.isalnum() else "-" for c in path.stem.lower()).strip("-")
-    return Manifest.model_validate(
-        {
-            "schema": 1,
-            "name": name or "data",
-            "title": path.name,
-            "modality": "user's own",
-            "task": "classification",
-            "input": {"kind": kind, **(spec or {})},
-            "reader": {"name": reader, "options": dict(options)},
-            **more,
-        }
-    )
+    record = {
+        "schema": 1,
+        "name": name or "data",
+        "title": path.name,
+        "modality": "custom data",
+        "task": "classification",
+        "input": dict(input_spec),
+        "reader": {"name": reader, "options": dict(options)},
+        **fields,
+    }
+    return Manifest.model_validate(record), {"data": [path]}
 
 
-def _folder(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
+def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     if (path / "x.npy").is_file():
-        return _arrays(path, own)
-    _expect_only(path, own, ())
-    images, sounds = list_files(path, IMAGES), list_files(path, SOUNDS)
+        return _arrays_manifest(path, custom_data)
+    _check_options(path, custom_data, ())
+    images = list_files(path, IMAGE_SUFFIXES)
+    sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
-        raise UsageError(f"expected images or sounds in {path}, got {len(images)} and {len(sounds)}; keep them apart")
+        raise UsageError(
+            f"{path} has {len(images)} images and {len(sounds)} sounds. Put images and sounds into separate folders."
+        )
     if not sounds:
-        return _manifest(path, "image_folder", {}, "image", {"low": 0, "high": 255}), {"data": [path]}
+        return _manifest(path, "image_folder", {}, {"kind": "image", "low": 0, "high": 255})
     from modgap.targets.sound import file_rate
 
     rate = file_rate(sounds[0])
-    return _manifest(path, "audio", {"rate": rate}, "audio", {"rate": rate}), {"data": [path]}
+    return _manifest(path, "audio", {"rate": rate}, {"kind": "audio", "rate": rate})
 
 
-def _csv(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
-    _expect_only(path, own, ("kind", "label", "series", "time", "group"))
-    if own.kind not in (None, "table", "series", "text"):
-        raise UsageError(f"--kind {own.kind} does not apply to {path}; there is: table, series, text")
-    if own.time and not own.series:
-        raise UsageError("--time orders the rows of a series in long format; name the series' column with --series")
-    kind = own.kind or ("series" if own.series else None)
-    if kind is None:
-        from modgap.targets.readers.csv import columns_of
-
-        if "text" not in columns_of(path):
-            raise UsageError(
-                f"the rows of {path} can be features or time series; say which with --kind table or --kind series "
-                "(in long format --series COLUMN)"
-            )
-        kind = "text"
-    options = {name: value for name, value in own.given().items() if name != "kind"} | {"kind": kind}
+def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    _check_options(path, custom_data, ("kind", "label", "series", "time", "group"))
+    if custom_data.kind not in (None, "table", "series", "text"):
+        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose table, series or text.")
+    if custom_data.time_column and not custom_data.series_column:
+        raise UsageError(
+            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
+            "--series COLUMN names the column that identifies the series."
+        )
+    kind = _csv_kind(path, custom_data)
+    columns = ("label_column", "series_column", "time_column")
+    options = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
+    if custom_data.group is not None:
+        options["group_column"] = custom_data.group
+    input_spec = {"kind": "text" if kind == "text" else "series"}
+    if kind == "table":
+        input_spec["representation"] = "fold"
     steps = [{"name": "standardize"}] if kind == "table" else []
-    spec = {"representation": "fold"} if kind == "table" else {}
-    return _manifest(
-        path, "csv", options, "text" if kind == "text" else "series", spec, steps=steps, group=own.group
-    ), {"data": [path]}
+    return _manifest(path, "csv", options | {"kind": kind}, input_spec, steps=steps, group=custom_data.group)
 
 
-def _arrays(path: Path, own: CustomData) -> tuple[Manifest, dict[str, list[Path]]]:
+def _csv_kind(path: Path, custom_data: CustomData) -> str:
+    """Return `table`, `series` or `text`."""
+    if custom_data.kind is not None:
+        return custom_data.kind
+    if custom_data.series_column:
+        return "series"
+    from modgap.targets.readers.csv import columns_of
+
+    if "text" not in columns_of(path):
+        raise UsageError(
+            f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
+            "(in long format --series COLUMN)."
+        )
+    return "text"
+
+
+def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     from modgap.targets.readers.arrays import read_array_headers
 
-    _expect_only(path, own, ("kind", "group", "x", "y"))
-    if own.kind not in (None, "image", "series"):
-        raise UsageError(f"--kind {own.kind} does not apply to {path}; there is: image, series")
-    header = read_array_headers(path)
-    x, y, group = own.x or "x", own.y or "y", own.group or "groups"
-    if x not in header:
-        raise InputError(f"expected arrays {x} and {y} in {path}, got {', '.join(sorted(header)) or 'none'}")
-    kind = own.kind
-    if kind is None:
-        if len(header[x][0]) == 3:
-            raise UsageError(
-                f"{x} of shape {header[x][0]} in {path} can be images (N, H, W) or series (N, channels, length); "
-                "say which with --kind image or --kind series"
-            )
-        kind = "image" if len(header[x][0]) > 3 else "series"
-    shape, sort = header.get(y, ((0,), "i"))
-    task = "regression" if sort == "f" else "multi-label" if len(shape) == 2 else "classification"
-    options = {"kind": kind} | {name: v for name, v in (("x", own.x), ("y", own.y), ("groups", own.group)) if v}
-    has_group = group in header or own.group is not None
-    return _manifest(path, "arrays", options, kind, task=task, group=group if has_group else None), {"data": [path]}
+    _check_options(path, custom_data, ("kind", "group", "x", "y"))
+    if custom_data.kind not in (None, "image", "series"):
+        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
+    headers = read_array_headers(path)
+    x_name = custom_data.x_name or "x"
+    y_name = custom_data.y_name or "y"
+    if x_name not in headers:
+        raise InputError(f"expected arrays {x_name} and {y_name} in {path}, got {', '.join(sorted(headers)) or 'none'}")
+    kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
+    y_shape, y_type = headers.get(y_name, ((0,), "i"))
+    task = "regression" if y_type == "f" else "multi-label" if len(y_shape) == 2 else "classification"
+    names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
+    options = {"kind": kind} | {name: value for name, value in names.items() if value}
+    group = custom_data.group or ("groups" if "groups" in headers else None)
+    return _manifest(path, "arrays", options, {"kind": kind}, task=task, group=group)
+
+
+def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
+    """Return `image` or `series`, by the number of axes."""
+    if len(shape) == 3:
+        raise UsageError(
+            f"{x_name} of shape {shape} in {path} can be images (N, H, W) or series (N, channels, length). "
+            "Pass --kind image or --kind series."
+        )
+    return "image" if len(shape) > 3 else "series"

@@ -1,4 +1,4 @@
-"""How readers find their files: one of a role, some of each split, or class sub-folders."""
+"""Functions by which readers select files: the one of a role, those of each split, or class folders."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,26 +12,27 @@ __all__ = ["class_folder_labels", "files_by_split", "list_files", "single_file"]
 
 
 def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
-    """The one path of a role.
+    """Return the one path of a role.
 
     Raises:
-        InputError: When the role has several.
-        KeyError: When it has none.
+        InputError: When the role has several files.
+        KeyError: When the role has no file.
     """
-    if len(files[role]) != 1:
+    paths = files[role]
+    if len(paths) != 1:
         raise InputError(
-            f"expected one file of role {role!r}, got {len(files[role])}: {', '.join(map(str, files[role]))}; "
-            "give the others in manifests of their own"
+            f"expected one file of role {role!r}, got {len(paths)}: {', '.join(map(str, paths))}. "
+            "Write a manifest for each of them."
         )
-    return files[role][0]
+    return paths[0]
 
 
 def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Iterator[tuple[int, Path]]:
-    """Index into SPLITS and path of every file of the roles train, val and test, in that order.
+    """Yield index into SPLITS and path of every file of the roles train, val and test, in that order.
 
     Args:
         files: Paths by role.
-        suffix: What follows the split in the role, such as `-labels`.
+        suffix: Text after the split's name in the role, such as `-labels`.
 
     Raises:
         KeyError: When no split has a file.
@@ -44,27 +45,29 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Files with these suffixes, in lower case, anywhere below a folder, in order of their path."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    """Return the files with one of the suffixes (lower case) anywhere below a folder, sorted by path."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def class_folder_labels(
-    folder: Path, paths: Sequence[Path], what: str
+    folder: Path, paths: Sequence[Path], noun: str
 ) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """Labels (N,), class names, and index into SPLITS (N,) of files that lie in class sub-folders.
+    """Return labels (N,), class names, and index into SPLITS (N,) of files that lie in class folders.
 
     Args:
-        folder: Holds a folder for each class, or the folders train, val and test that do.
-        paths: Files below it.
-        what: What they are, in the plural, for the error.
+        folder: Folder that holds a folder for each class, or the folders train, val and test that do. Without the
+            latter there are no splits.
+        paths: The N files below it.
+        noun: Name of such files in the plural, for error messages.
 
     Raises:
-        InputError: When there is no file, or one lies in no class's folder.
+        InputError: When there is no file, or a file is not in a class folder.
     """
     parts = [path.relative_to(folder).parts for path in paths]
-    split = bool(parts) and all(p[0] in SPLITS and len(p) > 2 for p in parts)
-    if not parts or any(len(p) < 2 for p in parts):
-        raise InputError(f"expected a sub-folder of {what} for each class in {folder}, got {len(paths)} {what}")
-    classes, labels = np.unique([p[1] if split else p[0] for p in parts], return_inverse=True)
-    codes = np.array([SPLITS.index(p[0]) for p in parts]) if split else None
+    if not parts or any(len(part) < 2 for part in parts):
+        raise InputError(f"expected a sub-folder of {noun} for each class in {folder}, got {len(paths)} {noun}")
+    has_splits = all(part[0] in SPLITS and len(part) > 2 for part in parts)
+    class_level = 1 if has_splits else 0
+    classes, labels = np.unique([part[class_level] for part in parts], return_inverse=True)
+    codes = np.array([SPLITS.index(part[0]) for part in parts]) if has_splits else None
     return labels.astype(np.int64), [str(name) for name in classes], codes

@@ -1,4 +1,4 @@
-"""What a manifest says of a target: one TOML file a task, validated, every field documented."""
+"""Schema of a manifest: one TOML file for each target, validated, with every field documented."""
 
 import tomllib
 from pathlib import Path
@@ -34,56 +34,80 @@ class _Record(BaseModel):
 
 
 class Download(_Record):
-    """One file that `modgap data fetch` brings into the target's folder."""
+    """One file that `modgap data fetch` downloads into the target's folder."""
 
     path: str = Field(description="Path within the target's folder.")
-    urls: tuple[str, ...] = Field(default=(), description="Where it lies, tried in this order; none if only by hand.")
-    size: int | None = Field(default=None, ge=0, description="Bytes.")
-    about: int | None = Field(default=None, ge=0, description="Bytes as published, rounded, where `size` is absent.")
-    sha256: Sha256 | None = Field(default=None, description="SHA-256; recorded on the first fetch if absent.")
-    md5: Md5 | None = Field(default=None, description="MD5, where the host publishes no better sum.")
-    unpack: bool = Field(default=False, description="An archive (tar, zip, gzip), extracted into its folder.")
-    unpacked: int | None = Field(
-        default=None, ge=0, description="Bytes of what it unpacks to; at most 100 times the archive if absent."
+    urls: tuple[str, ...] = Field(
+        default=(), description="Source URLs, tried in this order; empty if the file must be downloaded by hand."
+    )
+    size: int | None = Field(default=None, ge=0, description="Size in bytes.")
+    approximate_size: int | None = Field(
+        default=None, ge=0, description="Published, rounded size in bytes, if `size` is absent."
+    )
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 checksum; recorded on the first fetch if absent.")
+    md5: Md5 | None = Field(default=None, description="MD5 checksum, if the host publishes no better one.")
+    unpack: bool = Field(
+        default=False, description="True for an archive (tar, zip, gzip) to be extracted into its folder."
+    )
+    unpacked_size: int | None = Field(
+        default=None,
+        ge=0,
+        description="Bytes after extraction; at most 100 times the size of the archive if absent.",
     )
 
 
 class DataFile(_Record):
-    """One file or folder of the original data that a reader takes, in exactly one place."""
+    """One file or folder of the original data for a reader; at most one of `package` and `folder` applies."""
 
-    role: str = Field(description="What the reader takes it for, such as train, test or train-labels.")
-    path: str = Field(description="Path within the place; a folder where the reader takes one.")
-    package: str | None = Field(default=None, description="Import package that carries the file.")
-    folder: str | None = Field(default=None, description="Absolute folder that holds the file, as Debian packages do.")
-    size: int | None = Field(default=None, ge=0, description="Bytes.")
-    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file.")
+    role: str = Field(description="Role of the file for the reader, such as train, test or train-labels.")
+    path: str = Field(description="Path within the package or folder, or within the target's folder.")
+    package: str | None = Field(default=None, description="Import name of the Python package that contains the file.")
+    folder: str | None = Field(
+        default=None, description="Absolute folder that contains the file, as for Debian packages."
+    )
+    size: int | None = Field(default=None, ge=0, description="Size in bytes.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 checksum of the file.")
 
 
 class LogMel(_Record):
-    """How sound becomes log-mel spectrograms, one image (1, bands, frames) a chunk."""
+    """Parameters of log-mel spectrograms: each chunk of sound becomes one image (1, bands, frames)."""
 
-    bands: int = Field(default=64, ge=1)
-    window: int = Field(default=1024, ge=1, description="Samples of the Hann window.")
+    bands: int = Field(default=64, ge=1, description="Number of mel bands.")
+    window: int = Field(default=1024, ge=1, description="Length of the Hann window in samples.")
     fft: int | None = Field(
-        default=None, ge=1, description="Samples of the Fourier transform, the window padded to it; `window` if absent."
+        default=None,
+        ge=1,
+        description="Length of the Fourier transform in samples, to which the window is padded; `window` if absent.",
     )
     hop: int = Field(default=320, ge=1, description="Samples from one frame to the next.")
-    chunk: float | None = Field(default=None, gt=0, description="Seconds of a chunk; the whole sound if absent.")
-    chunk_hop: float | None = Field(default=None, gt=0, description="Seconds from chunk to chunk; `chunk` if absent.")
-    frames: int | None = Field(default=None, ge=1, description="Frames, cut or padded on the right; all if absent.")
-    short: Literal["zeros", "repeat"] = Field(default="zeros", description="What fills a sound shorter than a chunk.")
-    ends: Literal["zeros", "reflect"] = Field(default="zeros", description="What lies beyond the ends of a chunk.")
-    low_hz: float = Field(default=0.0, ge=0)
-    high_hz: float | None = Field(default=None, gt=0, description="Half the rate if absent.")
-    scale: Literal["slaney", "htk"] = Field(
-        default="slaney", description="Mel scale; htk's filters are not normalized."
+    chunk: float | None = Field(
+        default=None, gt=0, description="Length of a chunk in seconds; the whole sound if absent."
     )
-    decibels: bool = Field(default=True, description="10 log10 of the power, 80 dB below the peak at most.")
-    center: bool = Field(default=False, description="Whether the mean of each spectrogram is subtracted.")
+    chunk_hop: float | None = Field(
+        default=None, gt=0, description="Seconds from one chunk to the next; `chunk` if absent."
+    )
+    frames: int | None = Field(
+        default=None, ge=1, description="Frames, cut or padded on the right; all frames if absent."
+    )
+    short_padding: Literal["zeros", "repeat"] = Field(
+        default="zeros", description="Padding of a sound that is shorter than a chunk."
+    )
+    edge_padding: Literal["zeros", "reflect"] = Field(
+        default="zeros", description="Padding beyond both ends of a chunk."
+    )
+    low_hz: float = Field(default=0.0, ge=0, description="Lowest frequency in hertz.")
+    high_hz: float | None = Field(
+        default=None, gt=0, description="Highest frequency in hertz; half the sampling rate if absent."
+    )
+    scale: Literal["slaney", "htk"] = Field(
+        default="slaney", description="Mel scale; the filters of htk are not normalized."
+    )
+    decibels: bool = Field(default=True, description="True for 10 log10 of the power, at least 80 dB below the peak.")
+    center: bool = Field(default=False, description="True to subtract the mean of each spectrogram.")
 
 
 class InputSpec(_Record):
-    """What one sample is, and how it becomes the source model's input."""
+    """Description of one sample, and of how it is turned into the source model's input."""
 
     kind: Literal["image", "series", "audio", "video", "text"] = Field(
         description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string."
@@ -92,79 +116,82 @@ class InputSpec(_Record):
         default=None, description="Shape of one sample, channels first; -1 where samples differ."
     )
     unit: str | None = Field(default=None, description="Physical unit of the values.")
-    rate: float | None = Field(default=None, gt=0, description="Values a second of series and audio, in hertz.")
-    channels: tuple[str, ...] | None = Field(default=None, description="What the channels are, in order.")
+    rate: float | None = Field(default=None, gt=0, description="Sampling rate of series and audio in hertz.")
+    channels: tuple[str, ...] | None = Field(default=None, description="Names of the channels, in order.")
     low: float | None = Field(
         default=None,
-        description="Value of the image, or of the series' representation, that becomes 0; the training split's "
-        "smallest if absent.",
+        description="Value of the image, or of the series' representation, that is mapped to 0; the smallest value of "
+        "the training split if absent.",
     )
     high: float | None = Field(
-        default=None, description="The value that becomes 1; the training split's largest if absent."
+        default=None, description="Value that is mapped to 1; the largest value of the training split if absent."
     )
     representation: Literal["spectrogram", "log-mel", "fold", "tokens"] | None = Field(
         default=None,
-        description="How series and sound enter a source of images or text; by length if absent.",
+        description="How time series and audio are turned into input for a source of images or text; chosen by "
+        "length if absent.",
     )
-    log_mel: LogMel = Field(default_factory=lambda: LogMel())
+    log_mel: LogMel = Field(default_factory=lambda: LogMel(), description="Parameters of log-mel spectrograms.")
     alphabet: str | None = Field(
-        default=None, description="Letters that one-hot channels stand for in text, in order, such as ACGT."
+        default=None, description="Letters of the one-hot channels when they are written as text, such as ACGT."
     )
 
 
 class OutputSpec(_Record):
-    """What is predicted where the target is not one class: the shape and unit of y."""
+    """Shape and unit of y, for targets that are not a single class."""
 
     shape: tuple[int, ...] | None = Field(default=None, description="Shape of one y; -1 where samples differ.")
-    unit: str | None = None
+    unit: str | None = Field(default=None, description="Physical unit of the values.")
 
 
 class Reader(_Record):
-    """Which reader turns the files into samples and labels."""
+    """Reader that turns the files into samples and labels."""
 
     name: str = Field(description="Module in modgap.targets.readers.")
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its read().")
 
 
 class Step(_Record):
-    """One step of preprocessing, in order, after the reader."""
+    """One step of preprocessing after the reader; steps are applied in order."""
 
-    name: str = Field(description="Function in modgap.targets.steps.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
+    name: str = Field(description="Module in modgap.targets.steps.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its apply().")
 
 
 class Splits(_Record):
-    """How samples are split where the data itself says nothing; stratified by class, groups kept whole."""
+    """Fractions of splits that the data does not define; drawn stratified by class, without dividing a group."""
 
-    validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the training samples held for validation.")
-    test: float = Field(default=0.2, ge=0, lt=1, description="Share of all samples held for test, if none is named.")
-    seed: int = Field(default=0, ge=0)
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="Fraction of the training samples drawn for validation."
+    )
+    test: float = Field(default=0.2, ge=0, lt=1, description="Fraction of all samples drawn for test.")
+    seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
 class SplitSizes(_Record):
-    """Samples of each split in the benchmark, for the record."""
+    """Number of samples of each split in the benchmark, for the record."""
 
-    train: int | None = None
-    val: int | None = None
-    test: int | None = None
+    train: int | None = Field(default=None, description="Training samples.")
+    val: int | None = Field(default=None, description="Validation samples.")
+    test: int | None = Field(default=None, description="Test samples.")
 
 
 class Loss(_Record):
-    """What training minimizes."""
+    """Training loss."""
 
     name: LossName
     options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
 
 
 class Metric(_Record):
-    """What is reported; lower is better in all of them."""
+    """Reported metric; lower is better for every metric."""
 
     name: MetricName
     options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
 
 
 class Training(_Record):
-    """The benchmark's recipe of full fine-tuning (stage 2), and what is particular in stage 1."""
+    """The benchmark's recipe for full fine-tuning (stage 2), and its settings for stage 1."""
 
     batch_size: int | None = None
     epochs: int | None = None
@@ -178,50 +205,59 @@ class Training(_Record):
     gradient_clip: float | None = None
     augmentation: str | None = None
     target_sequence_length: int | None = None
-    stage1_epochs: int | None = Field(default=None, description="Of ORCA's first stage.")
-    stage1_samples_per_class: int | None = Field(default=None, description="Of ORCA's first stage.")
+    stage1_epochs: int | None = Field(default=None, description="Epochs of ORCA's first stage.")
+    stage1_samples_per_class: int | None = Field(
+        default=None, description="Samples of each class in ORCA's first stage."
+    )
 
 
 class Published(_Record):
     """One published result."""
 
-    method: str
-    value: float = Field(description="In the manifest's metric; lower is better.")
-    source: str = Field(description="Where it is printed.")
-    model: str | None = Field(default=None, description="Pretrained model, where the source names it.")
+    method: str = Field(description="Name of the method.")
+    value: float = Field(description="Value of the manifest's metric; lower is better.")
+    source: str = Field(description="Publication and table of the value.")
+    model: str | None = Field(default=None, description="Pretrained model, if the source names it.")
 
 
 class Manifest(_Record):
-    """A target task."""
+    """Description of a target task."""
 
-    schema_version: Literal[1] = Field(alias="schema")
-    name: Name
-    title: str
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this schema.")
+    name: Name = Field(description="Name of the target on the command line.")
+    title: str = Field(description="Title in lists and reports.")
     modality: str = Field(description="Kind of data in the field's words, such as handwriting or motion.")
     task: Literal["classification", "multi-label", "regression"] = Field(
-        description="One class a sample, several, or values (dense ones too)."
+        description="One class for each sample, a set of labels, or real values (including dense targets)."
     )
-    n_classes: int | None = Field(default=None, ge=2, description="K, where the names are not given here.")
+    n_classes: int | None = Field(default=None, ge=2, description="Number of classes K, if `classes` is absent.")
     pseudo_classes: int | None = Field(
-        default=None, ge=2, description="Clusters that stand for the values of a regression target."
+        default=None, ge=2, description="Number of clusters that serve as classes of a regression target."
     )
-    input: InputSpec
-    output: OutputSpec | None = None
-    classes: tuple[str, ...] | None = Field(default=None, description="Names in label order; the reader's if absent.")
-    reader: Reader
-    steps: tuple[Step, ...] = ()
-    files: tuple[DataFile, ...] = ()
-    downloads: tuple[Download, ...] = ()
-    splits: Splits = Field(default_factory=lambda: Splits())
-    split_sizes: SplitSizes | None = None
+    input: InputSpec = Field(description="Description of one sample.")
+    output: OutputSpec | None = Field(default=None, description="Description of one y, if it is not a single class.")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="Class names in the order of the labels; those of the reader if absent."
+    )
+    reader: Reader = Field(description="Reader and its options.")
+    steps: tuple[Step, ...] = Field(default=(), description="Preprocessing steps, in order.")
+    files: tuple[DataFile, ...] = Field(default=(), description="Files that the reader needs.")
+    downloads: tuple[Download, ...] = Field(default=(), description="Files that `modgap data fetch` downloads.")
+    splits: Splits = Field(default_factory=lambda: Splits(), description="Splits that the data does not define.")
+    split_sizes: SplitSizes | None = Field(default=None, description="Samples of each split in the benchmark.")
     group: str | None = Field(
-        default=None, description="Which samples belong together (record, subject, field): a name the reader gives."
+        default=None,
+        description="Groups of samples that belong together (record, subject, field): a name that the reader returns.",
     )
-    group_note: str | None = Field(default=None, description="Why there is no group, or what it stands for.")
-    install: str | None = Field(default=None, description="Command that brings the files.")
-    license: str | None = None
-    citation: str | None = None
-    preprocessing: str | None = Field(default=None, description="What is done to the original data, in words.")
+    group_note: str | None = Field(
+        default=None, description="Explanation of the group, or the reason why there is none."
+    )
+    install: str | None = Field(default=None, description="Command that installs or fetches the files.")
+    license: str | None = Field(default=None, description="License of the data.")
+    citation: str | None = Field(default=None, description="Publication to cite.")
+    preprocessing: str | None = Field(
+        default=None, description="Preprocessing of the original data, in whole sentences."
+    )
     loss: Loss | None = Field(
         default=None,
         description="Training loss of the benchmark; if absent cross-entropy, binary cross-entropy or mean squared "
@@ -231,17 +267,19 @@ class Manifest(_Record):
         default=None,
         description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task.",
     )
-    training: Training | None = None
-    published: tuple[Published, ...] = ()
-    unknown: dict[str, str] = Field(default_factory=dict, description="Fields left out, and why.")
-    notes: str | None = None
+    training: Training | None = Field(default=None, description="Recipe of the benchmark.")
+    published: tuple[Published, ...] = Field(default=(), description="Published results.")
+    unknown: dict[str, str] = Field(
+        default_factory=dict, description="Fields that are absent, and the reason for each."
+    )
+    notes: str | None = Field(default=None, description="Remarks, in whole sentences.")
 
 
 def load_manifest(path: Path) -> Manifest:
     """Read and validate a manifest file.
 
     Raises:
-        InputError: When the file cannot be read, is not TOML, or a field is missing, unknown or wrong.
+        InputError: When the file cannot be read, is not TOML, or a field is missing, unknown or invalid.
     """
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -252,5 +290,5 @@ def load_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(record)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise InputError(f"manifest {path} is not valid: {faults}") from error

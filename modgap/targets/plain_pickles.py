@@ -1,7 +1,7 @@
-"""Pickles of plain data, read without ever unpickling in this process.
+"""Pickles of plain data, read without unpickling in this process.
 
-Some published data comes as pickles, which are programs. They are run by a child process with a table of its own
-instead of Python's names, under limits of memory and time, and what they build comes back as safetensors.
+Some published data comes as pickles, which are programs. A child process runs them with a table of stand-ins
+instead of Python's names, under limits of memory and time, and returns what they build as safetensors.
 """
 
 import json
@@ -27,86 +27,93 @@ __all__ = ["LIMITS", "convert_pickles", "converted_path", "read_pickle", "read_p
 LIMITS = {
     "opcodes": 8_000_000,
     "nodes": 1_000,
-    "nodes_an_opcode": 4,
+    "nodes_per_opcode": 4,
     "depth": 32,
     "bytes": 8 << 30,
     "expansion": 20,
     "expansion_free": 64 << 20,
     "memory": 1 << 30,
-    "memory_a_byte": 4,
+    "memory_per_byte": 4,
     "seconds": 60,
-    "bytes_a_second": 5_000_000,
+    "bytes_per_second": 5_000_000,
 }
-"""What a file may ask for: opcodes, objects it unfolds into and how many more for each opcode, their depth, bytes, how
-many bytes a zipped byte may become beyond the free ones, bytes of memory and how many more for each of its own, and
-seconds likewise."""
-READ = "only pickles of NumPy arrays, numbers, strings and plain containers of them are read"
-MOST_REASON = 240
-AT_ONCE = 256
+"""Limits of one file.
+
+`opcodes` limits the opcodes; `nodes` plus `nodes_per_opcode` for each opcode the objects that the pickle unfolds
+into; `depth` their nesting; `bytes` the size of the pickle after unzipping; `expansion` the ratio of this size to the
+zipped size, beyond the first `expansion_free` bytes; `memory` plus `memory_per_byte` for each byte of the pickle the
+memory in bytes; `seconds` plus one second for each `bytes_per_second` bytes the time.
+"""
+ALLOWED_CONTENT = "Only pickles of NumPy arrays, numbers, strings and plain containers of them are read."
+MAX_REASON_LENGTH = 240
+FILES_PER_PROCESS = 256
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle, zipped or not, or a `.npy` file of objects holds, if it is plain data.
+    """Return the object in a pickle (also gzipped), or in a `.npy` file of objects, if it is plain data.
 
-    Plain are None, truth values, numbers, strings and bytes, dictionaries, lists, tuples and sets of them, and NumPy
-    arrays and scalars of numbers, truth values, strings or such objects. Arrays are read-only and mapped from disk
-    where the system allows it. Strings that Python 2 wrote come as bytes.
+    Plain data is None, booleans, numbers, strings and bytes; dictionaries, lists, tuples and sets of them; and NumPy
+    arrays and scalars of numbers, booleans, strings or such objects. Arrays are read-only and memory-mapped
+    if the system supports it. Strings that Python 2 wrote become bytes.
 
     Raises:
-        InputError: When the file is anything else, or asks for more than LIMITS.
+        InputError: When the file is anything else, or goes beyond LIMITS.
     """
     return next(read_pickles([path]))
 
 
 def read_pickles(paths: Sequence[Path]) -> Iterator[Any]:
-    """The same for several files by one child process, one after the other.
+    """Yield the object in each of several files, all read by one child process.
 
-    A file that `convert_pickles` has converted is read from its safetensors file.
+    A file that `convert_pickles` has converted is read from its safetensors file instead.
 
     Raises:
-        InputError: As `read_pickle`, for the first such file, before anything is given back.
+        InputError: For the first file for which `read_pickle` raises one, before any object is yielded.
     """
-    kept = [_kept(path) for path in paths]
-    to_do = [path for path, found in zip(paths, kept, strict=True) if found is None]
+    converted = [_valid_conversion(path) for path in paths]
+    pending = [path for path, conversion in zip(paths, converted, strict=True) if conversion is None]
     with tempfile.TemporaryDirectory(prefix="modgap-pickle-") as folder:
-        outs = [Path(folder) / f"{number}.safetensors" for number in range(len(to_do))]
-        _convert(to_do, outs, [{}] * len(to_do))
-        fresh = iter(outs)
-        # A mapped file lives on without its name; where it does not, its content is copied.
-        values = [_plain(found or next(fresh), mapped=os.name == "posix") for found in kept]
+        outputs = [Path(folder) / f"{number}.safetensors" for number in range(len(pending))]
+        _convert(pending, outputs, [{}] * len(pending))
+        new = iter(outputs)
+        # On POSIX systems a mapped file outlives its name; elsewhere its content is copied.
+        values = [_decode_file(conversion or next(new), mapped=os.name == "posix") for conversion in converted]
     yield from values
 
 
 def converted_path(path: Path) -> Path:
-    """Where the safetensors file of a pickle lies: beside it, hidden, and so no part of a folder's content."""
+    """Return the path of a pickle's safetensors file: hidden beside it, so that it is not part of a folder's digest."""
     return path.with_name(f".{path.name}.safetensors")
 
 
 def convert_pickles(paths: Sequence[Path]) -> list[Path]:
-    """Convert pickles for good, each into a safetensors file beside it, which is then read in its place.
+    """Convert pickles permanently, each to a safetensors file beside it that is read instead of the pickle.
 
-    Files converted before are left alone unless the pickle has changed since.
+    Files that have been converted before are skipped unless the pickle has changed since.
+
+    Returns:
+        Paths of the safetensors files.
 
     Raises:
-        InputError: As `read_pickle`; those before the faulty file are converted.
+        InputError: For the first file for which `read_pickle` raises one. The files before it are converted.
     """
-    to_do = [path for path in paths if _kept(path) is None]
-    for first in range(0, len(to_do), AT_ONCE):
-        part = to_do[first : first + AT_ONCE]
-        temporary = [temporary_path(path) for path in part]
-        origins = [{"source_size": str(path.stat().st_size), "source_sha256": file_digest(path)} for path in part]
+    pending = [path for path in paths if _valid_conversion(path) is None]
+    for first in range(0, len(pending), FILES_PER_PROCESS):
+        batch = pending[first : first + FILES_PER_PROCESS]
+        temporary = [temporary_path(path) for path in batch]
+        origins = [{"source_size": str(path.stat().st_size), "source_sha256": file_digest(path)} for path in batch]
         try:
-            _convert(part, temporary, origins)
+            _convert(batch, temporary, origins)
         finally:
-            for path, out in zip(part, temporary, strict=True):
-                if out.exists() and read_safetensors_metadata(out).get("tree"):
-                    os.replace(out, converted_path(path))
-                out.unlink(missing_ok=True)
+            for path, output in zip(batch, temporary, strict=True):
+                if output.exists() and read_safetensors_metadata(output).get("tree"):
+                    os.replace(output, converted_path(path))
+                output.unlink(missing_ok=True)
     return [converted_path(path) for path in paths]
 
 
-def _kept(path: Path) -> Path | None:
-    """The converted file, if it is there and of this pickle."""
+def _valid_conversion(path: Path) -> Path | None:
+    """Return the converted file, if it exists and was made from the present content of the pickle."""
     converted = converted_path(path)
     if not converted.is_file() or not path.is_file():
         return None
@@ -115,61 +122,62 @@ def _kept(path: Path) -> Path | None:
     return converted if same else None
 
 
-def _convert(paths: Sequence[Path], outs: Sequence[Path], metadata: Sequence[dict]) -> None:
-    """Have a child process convert pickles to safetensors files."""
+def _convert(paths: Sequence[Path], outputs: Sequence[Path], metadata: Sequence[dict[str, str]]) -> None:
+    """Convert pickles to safetensors files in a child process."""
     if not paths:
         return
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"expected a file at {missing[0]}, found none")
     jobs = [
-        {"path": str(path.absolute()), "out": str(out), "metadata": more}
-        for path, out, more in zip(paths, outs, metadata, strict=True)
+        {"path": str(path.absolute()), "out": str(output), "metadata": entries}
+        for path, output, entries in zip(paths, outputs, metadata, strict=True)
     ]
-    replies, fate = _run_child(json.dumps({"limits": LIMITS, "jobs": jobs}), _seconds(paths))
+    replies, fate = _run_child(json.dumps({"limits": LIMITS, "jobs": jobs}), _time_limit(paths))
     for path, reply in zip_longest(paths, replies):
-        reason = fate if reply is None else reply.get("refused")
+        reason = fate if reply is None else reply.get("rejected")
         if reason is not None:
-            line = " ".join(ascii(reason)[1:-1].split())[:MOST_REASON]
-            raise InputError(f"cannot read {path}: {line}; {READ}")
+            line = " ".join(ascii(reason)[1:-1].split())[:MAX_REASON_LENGTH]
+            raise InputError(f"cannot read {path}: {line}. {ALLOWED_CONTENT}")
 
 
-def _seconds(paths: Sequence[Path]) -> float:
+def _time_limit(paths: Sequence[Path]) -> float:
+    """Return the largest number of seconds that the child process may run."""
     unzipped = sum(path.stat().st_size for path in paths) * LIMITS["expansion"]
-    return LIMITS["seconds"] + unzipped / LIMITS["bytes_a_second"]
+    return LIMITS["seconds"] + unzipped / LIMITS["bytes_per_second"]
 
 
-def _run_child(order: str, seconds: float) -> tuple[list[dict], str]:
-    """Replies of the child process, and what became of it where one is missing."""
-    # One thread: NumPy's threads would claim address space that the memory limit counts.
+def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], str]:
+    """Return the replies of the child process, and the reason why replies are missing if it ended early."""
+    # One thread, because NumPy's threads would claim address space that the memory limit counts.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-B", "-m", "modgap.unpickling"]
-    fate = "the process that reads it came to an end"
+    fate = "the process that reads it ended early"
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as child:
         try:
-            output, _ = child.communicate(order, timeout=seconds)
+            output, _ = child.communicate(request, timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             output, _ = child.communicate()
-            fate = f"it takes longer than {seconds:.0f} s"
+            fate = f"reading it takes longer than {seconds:.0f} s"
         else:
             if child.returncode < 0:
                 fate = f"the process that reads it was stopped by signal {-child.returncode}"
     return [json.loads(line) for line in output.splitlines()], fate
 
 
-def _plain(path: Path, *, mapped: bool) -> Any:
-    """The object that a converted file holds."""
+def _decode_file(path: Path, *, mapped: bool) -> Any:
+    """Return the object in a converted file."""
     arrays, metadata = map_safetensors(path)
     try:
-        return _value(json.loads(metadata["tree"]), arrays, copied=not mapped)
+        return _decode(json.loads(metadata["tree"]), arrays, copied=not mapped)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read {path}: it is not what modgap converted ({error}); delete it") from error
+        raise InputError(f"cannot read {path}: it is not what modgap converted ({error}). Delete it.") from error
 
 
-def _value(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:
+def _decode(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:
     if not isinstance(node, list):
         return node
     kind, *parts = node
@@ -183,14 +191,14 @@ def _value(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:
         array = np.array(array) if copied else array
         return array[()] if kind == "scalar" else array
     if kind == "dict":
-        return {_value(key, arrays, copied=copied): _value(item, arrays, copied=copied) for key, item in parts[0]}
-    items = [_value(item, arrays, copied=copied) for item in parts[-1]]
+        return {_decode(key, arrays, copied=copied): _decode(item, arrays, copied=copied) for key, item in parts[0]}
+    items = [_decode(item, arrays, copied=copied) for item in parts[-1]]
     if kind == "objects":
-        return _objects(items, parts[0])
+        return _object_array(items, parts[0])
     return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
 
 
-def _objects(items: list, shape: list[int]) -> np.ndarray:
+def _object_array(items: list[Any], shape: list[int]) -> np.ndarray:
     array = np.empty(len(items), object)
     for number, item in enumerate(items):
         array[number] = item

@@ -1,4 +1,4 @@
-"""What readers give: samples, labels, and what is known of splits and groups."""
+"""Tables that readers return: samples, labels, splits and groups."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,33 +22,34 @@ __all__ = [
 ]
 
 SPLITS = ("train", "val", "test")
-MOST_VALUES = 1024
-"""Values of a dense target that are clustered; larger ones are averaged down to these."""
+MAX_POOLED_VALUES = 1024
+"""Largest number of values of a dense target that are clustered. Larger targets are averaged down to it."""
 
 
 class Samples(Protocol):
-    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string; shapes may differ between them."""
+    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
 
     def __getitem__(self, index: int) -> Any:
-        """One sample: an array or a string."""
+        """Return one sample: an array or a string."""
 
 
 @dataclass(frozen=True)
 class ArraySamples:
-    """Samples of one shape held in memory, (N, C, H, W) or (N, C, length)."""
+    """Samples of one shape in one array, (N, C, H, W) or (N, C, length)."""
 
     array: np.ndarray
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.array)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One sample."""
-        return self.array[index]
+        """Return one sample."""
+        sample: np.ndarray = self.array[index]
+        return sample
 
 
 @dataclass(frozen=True)
@@ -58,49 +59,49 @@ class TextSamples:
     texts: Sequence[str]
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.texts)
 
     def __getitem__(self, index: int) -> str:
-        """One sample."""
+        """Return one sample."""
         return self.texts[index]
 
 
 @dataclass(frozen=True)
 class TransformedSamples:
-    """Samples passed through a function each time they are asked for."""
+    """Samples to which a function is applied each time they are read."""
 
     samples: Samples
     function: Callable[[Any], Any]
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Any:
-        """One sample, after the function."""
+        """Return the function's value for one sample."""
         return self.function(self.samples[index])
 
 
 @dataclass(frozen=True)
 class SelectedSamples:
-    """Some of the samples, by their numbers (N,)."""
+    """A selection of samples, by their numbers (N,)."""
 
     samples: Samples
     rows: np.ndarray
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        """One sample."""
+        """Return one sample."""
         return self.samples[int(self.rows[index])]
 
 
 @dataclass(frozen=True)
 class ConcatenatedSamples:
-    """Samples of several parts, one after the other."""
+    """Samples of several parts, one part after the other."""
 
     parts: tuple[Samples, ...]
 
@@ -109,11 +110,11 @@ class ConcatenatedSamples:
         return np.cumsum([len(part) for part in self.parts])
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return int(self._ends[-1]) if self.parts else 0
 
     def __getitem__(self, index: int) -> Any:
-        """One sample."""
+        """Return one sample."""
         index = range(len(self))[index]
         part = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
@@ -121,20 +122,21 @@ class ConcatenatedSamples:
 
 @dataclass(frozen=True)
 class Table:
-    """A target's data as read.
+    """Data of a target as a reader returns it.
 
     Attributes:
-        samples: The samples.
-        labels: Target class of each sample, 0..K-1, shape (N,), or 0/1 labels (N, K); None as long as there
-            are only values.
-        targets: Values y of each sample where they are not classes (regression, dense targets), each of
-            one shape; read when asked for, as samples are. None for classification.
-        classes: Class names in label order, or None.
-        splits: Index into SPLITS of each sample, shape (N,), or None where the data names none.
-        groups: Record, subject or field of each sample, shape (N,), by name.
-        masks: Where each sample's values count, 0/1 of the targets' shape; None where they all do.
-        target_scale: Mean and sd of the targets' shape, where a step has standardized them: y * sd + mean is in the
-            manifest's unit again. None where the targets are in it already.
+        samples: The N samples.
+        labels: Class of each sample in 0..K-1, shape (N,), or 0/1 labels, shape (N, K). None for real-valued
+            targets that have not been clustered into pseudo-classes.
+        targets: Real-valued target y of each sample (regression, dense targets), each of one shape. They are read
+            on access, as samples are. None for classification.
+        classes: Class names in the order of the labels. None if the data has no names.
+        splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits.
+        groups: Record, subject or field of each sample, shape (N,), by the name of the grouping. None if the data
+            has no groups.
+        masks: 0/1 arrays of the targets' shape, 1 where a value counts. None where all values count.
+        target_scale: Mean and standard deviation (sd), each of the targets' shape, if a step standardized the
+            targets: y * sd + mean is in the manifest's unit. None if the targets are in this unit.
     """
 
     samples: Samples
@@ -147,56 +149,72 @@ class Table:
     target_scale: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.samples)
 
     @property
     def class_labels(self) -> np.ndarray:
-        """The labels, once they are known.
+        """Labels, which must be available.
 
         Raises:
-            InputError: When there are only values.
+            InputError: When the table has real-valued targets only.
         """
         if self.labels is None:
-            raise InputError("expected classes, got values only; they become classes by clustering (pseudo_classes)")
+            raise InputError(
+                "expected classes, got real-valued targets. Set pseudo_classes in the manifest to cluster them."
+            )
         return self.labels
 
     def select(self, rows: np.ndarray) -> "Table":
-        """The same with these samples alone, by their numbers (M,)."""
+        """Return the table of a selection of samples.
 
-        def chosen(samples: Samples | None) -> Samples | None:
+        Args:
+            rows: Numbers of the samples, shape (M,).
+        """
+
+        def select_samples(samples: Samples | None) -> Samples | None:
             return None if samples is None else SelectedSamples(samples, rows)
 
         return Table(
-            SelectedSamples(self.samples, rows),
-            None if self.labels is None else self.labels[rows],
-            self.classes,
-            None if self.splits is None else self.splits[rows],
-            None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
-            chosen(self.targets),
-            chosen(self.masks),
-            self.target_scale,
+            samples=SelectedSamples(self.samples, rows),
+            labels=None if self.labels is None else self.labels[rows],
+            classes=self.classes,
+            splits=None if self.splits is None else self.splits[rows],
+            groups=None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
+            targets=select_samples(self.targets),
+            masks=select_samples(self.masks),
+            target_scale=self.target_scale,
         )
 
 
-def pool_targets(targets: Samples, most: int = MOST_VALUES) -> np.ndarray:
-    """Each sample's values in one row (N, D); more than `most` are first averaged over equal blocks of neighbors.
+def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.ndarray:
+    """Return the values of each target as one row, averaged over blocks of neighbors if there are too many.
 
     Values are averaged along the last axes, which are space or time, so that clusters of the rows are
-    clusters of the fields at a coarser grid.
+    clusters of the fields on a coarser grid.
+
+    Args:
+        targets: N targets of one shape.
+        max_values: Largest number of values D in a row.
+
+    Returns:
+        Rows (N, D), float64.
+
+    Raises:
+        InputError: When the targets differ in size.
     """
-    rows = [_coarse(np.asarray(targets[i], dtype=np.float64), most).ravel() for i in range(len(targets))]
+    rows = [_coarsen(np.asarray(targets[i], dtype=np.float64), max_values).ravel() for i in range(len(targets))]
     sizes = {row.size for row in rows}
     if len(sizes) > 1:
         raise InputError(f"expected values of one shape to cluster, got sizes from {min(sizes)} to {max(sizes)}")
     return np.stack(rows)
 
 
-def _coarse(values: np.ndarray, most: int) -> np.ndarray:
-    while values.size > most:
+def _coarsen(values: np.ndarray, max_values: int) -> np.ndarray:
+    while values.size > max_values:
         axis = int(np.argmax(values.shape))
-        even = values.shape[axis] // 2 * 2
-        halves = values[(slice(None),) * axis + (slice(even),)]
-        shape = (*values.shape[:axis], even // 2, 2, *values.shape[axis + 1 :])
-        values = halves.reshape(shape).mean(axis=axis + 1)
+        half = values.shape[axis] // 2
+        pairs = values[(slice(None),) * axis + (slice(2 * half),)]
+        shape = (*values.shape[:axis], half, 2, *values.shape[axis + 1 :])
+        values = pairs.reshape(shape).mean(axis=axis + 1)
     return values

@@ -1,7 +1,8 @@
-"""Sound files as waveforms at one rate, decoded when they are asked for."""
+"""Sound files as waveforms at one sampling rate, decoded when they are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -10,16 +11,16 @@ from modgap.errors import InputError, first_line
 __all__ = ["SUFFIXES", "SoundFiles", "file_rate", "waveform"]
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
-INSTALL = "install them with: pip install 'modgap[audio]'"
+INSTALL = "Install them with: pip install 'modgap[audio]'"
 
 
 @dataclass(frozen=True)
 class SoundFiles:
-    """Clips (1, length), float32, mono.
+    """Mono clips (1, length), float32.
 
     Attributes:
-        clips: Files of each clip; several are its overlapping pieces, in order.
-        rate: Values a second, to which other files are resampled.
+        clips: Paths of each clip's files. Several files are overlapping pieces of the clip, in order.
+        rate: Sampling rate in hertz. Files of another rate are resampled.
         overlap: Seconds that a piece shares with the next one.
     """
 
@@ -28,57 +29,64 @@ class SoundFiles:
     overlap: float = 0.0
 
     def __len__(self) -> int:
-        """How many clips there are."""
+        """Return the number of clips."""
         return len(self.clips)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One clip; what a piece shares with the next one is taken from the next one."""
+        """Return one clip. The part that two pieces share is taken from the later piece."""
         pieces = [waveform(Path(path), self.rate) for path in self.clips[index]]
         shared = round(self.overlap * self.rate)
-        kept = [piece[: max(len(piece) - shared, 0)] for piece in pieces[:-1]]
-        return np.concatenate([*kept, pieces[-1]])[None]
+        starts = [piece[: max(len(piece) - shared, 0)] for piece in pieces[:-1]]
+        clip: np.ndarray = np.concatenate([*starts, pieces[-1]])[None]
+        return clip
 
 
 def waveform(path: Path, rate: int) -> np.ndarray:
-    """One file's sound, (length,) float32: the mean of its channels, at this rate.
+    """Return the mean of a file's channels at a sampling rate, shape (length,), float32.
+
+    Args:
+        path: Sound file.
+        rate: Sampling rate in hertz.
 
     Raises:
-        InputError: When a library is missing, or the file is no sound, empty, or not finite.
+        InputError: When a library is missing, or the file is not a sound file, empty, or not finite.
     """
-    soundfile = _library()
+    soundfile = _import_soundfile()
     try:
-        values, own = soundfile.read(str(path), dtype="float32", always_2d=True)
+        values, stored_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
     if len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"expected finite sound in {path}, got {'none' if len(values) == 0 else 'NaN or infinities'}")
-    mono = values.mean(axis=1)
-    return mono if own == rate else _resampled(mono, own, rate)
+    mono: np.ndarray = values.mean(axis=1)
+    return mono if stored_rate == rate else _resample(mono, stored_rate, rate)
 
 
 def file_rate(path: Path) -> int:
-    """Values a second in a sound file, from its header.
+    """Return the sampling rate of a sound file in hertz, from its header.
 
     Raises:
-        InputError: When the library is missing or the file is no sound.
+        InputError: When the library is missing or the file is not a sound file.
     """
     try:
-        return int(_library().info(str(path)).samplerate)
+        return int(_import_soundfile().info(str(path)).samplerate)
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
 
 
-def _library():
+def _import_soundfile() -> ModuleType:
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        raise InputError(f"reading sound needs soundfile and soxr; {INSTALL}") from error
-    return soundfile
+        raise InputError(f"reading sound needs soundfile and soxr. {INSTALL}") from error
+    library: ModuleType = soundfile
+    return library
 
 
-def _resampled(values: np.ndarray, own: int, rate: int) -> np.ndarray:
+def _resample(values: np.ndarray, stored_rate: int, rate: int) -> np.ndarray:
     try:
         import soxr
     except ImportError as error:
-        raise InputError(f"resampling sound from {own} to {rate} Hz needs soxr; {INSTALL}") from error
-    return soxr.resample(values, own, rate)
+        raise InputError(f"resampling sound from {stored_rate} to {rate} Hz needs soxr. {INSTALL}") from error
+    resampled: np.ndarray = soxr.resample(values, stored_rate, rate)
+    return resampled

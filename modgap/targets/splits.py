@@ -14,33 +14,46 @@ __all__ = [
     "stratified_subset",
 ]
 
+TRAIN = SPLITS.index("train")
+VAL = SPLITS.index("val")
+TEST = SPLITS.index("test")
+KEY_STREAM = 0xD4
+"""Second seed that keeps these random numbers apart from others of the same seed."""
+
 
 def stratified_keys(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """A key in [0, 1) for each sample such that the lowest keys are a stratified random choice.
+    """Return a key in [0, 1) for each sample such that the samples with the lowest keys are a stratified choice.
 
-    Within each class the samples, or the groups (which take the class of their first sample and get
-    one key together), are shuffled and spread evenly over [0, 1).
+    Within each class the samples are shuffled and spread evenly over [0, 1). The samples of a group share one
+    key; a group has the class of its first sample.
+
+    Args:
+        labels: Class of each sample, shape (N,).
+        groups: Group of each sample, shape (N,). None if every sample is a group.
+        seed: Seed of the shuffling.
     """
-    rng = np.random.default_rng([seed, 0xD4])
+    rng = np.random.default_rng([seed, KEY_STREAM])
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     unit_labels = labels[np.unique(units, return_index=True)[1]]
     keys = np.empty(len(unit_labels))
     for label in np.unique(unit_labels):
         members = rng.permutation(np.flatnonzero(unit_labels == label))
         keys[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    return keys[units]
+    sample_keys: np.ndarray = keys[units]
+    return sample_keys
 
 
 def stratification_labels(labels: np.ndarray) -> np.ndarray:
-    """One integer a sample to stratify by: its class, or its rarest class."""
+    """Return one integer for each sample to stratify by: its class, or for 0/1 labels (N, K) its rarest class."""
     if labels.ndim == 1:
         return labels
     frequency = labels.sum(axis=0)
-    return np.where(labels > 0, frequency, frequency.sum() + 1).argmin(axis=1)
+    rarest: np.ndarray = np.where(labels > 0, frequency, frequency.sum() + 1).argmin(axis=1)
+    return rarest
 
 
 def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Indices of `size` samples in order, by class in proportion, each class at least once.
+    """Return sorted numbers of `size` samples, with classes in proportion and at least one sample of each class.
 
     Raises:
         UsageError: When `size` is smaller than the number of classes.
@@ -51,7 +64,7 @@ def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """
     n_classes = len(np.unique(labels))
     if size < n_classes:
-        raise UsageError(f"expected a limit of at least {n_classes}, one sample a class, got {size}")
+        raise UsageError(f"expected a limit of at least {n_classes}, one sample for each class, got {size}")
     keys = stratified_keys(labels, None, seed)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -68,66 +81,78 @@ def complete_splits(
     test: float,
     seed: int,
 ) -> np.ndarray:
-    """Index into SPLITS of each sample, with the parts that the data does not name drawn by seed."""
-    train, val, held = (SPLITS.index(name) for name in SPLITS)
-    done = np.full(len(labels), train) if splits is None else splits.copy()
+    """Return the index into SPLITS of each sample, with the splits that the data does not define drawn at random.
+
+    Args:
+        splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits.
+        labels: Classes to stratify by, shape (N,).
+        groups: Group of each sample, shape (N,). A drawn split does not divide a group. None if there are none.
+        validation: Fraction of the training samples drawn for validation.
+        test: Fraction of all samples drawn for test.
+        seed: Seed of the draws.
+    """
+    completed = np.full(len(labels), TRAIN) if splits is None else splits.copy()
     if splits is None:
-        done[stratified_keys(labels, groups, seed) >= 1 - test] = held
-    if not (done == val).any():
-        rows = np.flatnonzero(done == train)
-        own = None if groups is None else groups[rows]
-        done[rows[stratified_keys(labels[rows], own, seed + 1) >= 1 - validation]] = val
-    return done
+        completed[stratified_keys(labels, groups, seed) >= 1 - test] = TEST
+    if not (completed == VAL).any():
+        rows = np.flatnonzero(completed == TRAIN)
+        row_groups = None if groups is None else groups[rows]
+        completed[rows[stratified_keys(labels[rows], row_groups, seed + 1) >= 1 - validation]] = VAL
+    return completed
 
 
-def hold_out_validation(splits: np.ndarray, validation: float | str | None, at: str = "end") -> np.ndarray:
-    """Splits with some of the training samples moved to validation, as benchmarks do by position.
+def hold_out_validation(splits: np.ndarray, validation: float | str | None, position: str = "end") -> np.ndarray:
+    """Return splits with some of the training samples moved to validation, by their position as benchmarks do.
 
     Args:
         splits: Index into SPLITS of each sample, shape (N,).
-        validation: A share of the training samples below 1, a number of them, `as-test` for as many as there are
+        validation: A fraction of the training samples below 1, a number of samples, `size-of-test` for the number of
             test samples, or None to move none.
-        at: `start` or `end` of the training samples.
+        position: `start` or `end` of the training samples.
 
     Raises:
-        InputError: When that leaves no training sample, or none for validation.
+        InputError: When no sample would be left for training or for validation.
 
     Example:
-        >>> held_out(np.array([0, 0, 0, 0, 0, 2]), 0.4)
+        >>> hold_out_validation(np.array([0, 0, 0, 0, 0, 2]), 0.4)
         array([0, 0, 0, 1, 1, 2])
     """
-    train, val, test = (SPLITS.index(name) for name in SPLITS)
-    rows = np.flatnonzero(splits == train)
     if validation is None:
         return splits
-    if validation == "as-test":
-        size = int((splits == test).sum())
-    elif isinstance(validation, int | float) and not isinstance(validation, bool) and at in ("start", "end"):
-        # As the originals round: the training samples that stay, down.
+    rows = np.flatnonzero(splits == TRAIN)
+    if validation == "size-of-test":
+        size = int((splits == TEST).sum())
+    elif isinstance(validation, int | float) and not isinstance(validation, bool) and position in ("start", "end"):
+        # The original benchmarks round down the number of samples that stay in training.
         size = int(validation) if validation >= 1 else len(rows) - int((1 - validation) * len(rows))
     else:
         raise InputError(
-            f"expected validation to be a number or as-test, at start or end, got {validation!r} at {at!r}"
+            f"expected validation to be a number or size-of-test, at start or end, got {validation!r} at {position!r}"
         )
     if not 0 < size < len(rows):
-        raise InputError(f"expected to hold some of {len(rows)} training samples for validation, got {size}")
-    done = splits.copy()
-    done[rows[:size] if at == "start" else rows[-size:]] = val
-    return done
+        raise InputError(f"expected to move some of the {len(rows)} training samples to validation, got {size}")
+    completed = splits.copy()
+    completed[rows[:size] if position == "start" else rows[-size:]] = VAL
+    return completed
 
 
-def draw_test_split(size: int, share: float, seed: int) -> np.ndarray:
-    """Splits in which test samples are drawn as scikit-learn's `train_test_split` draws them, the others train.
+def draw_test_split(size: int, fraction: float, seed: int) -> np.ndarray:
+    """Return splits with test samples drawn as scikit-learn's `train_test_split` draws them; the others are train.
+
+    Args:
+        size: Number of samples.
+        fraction: Fraction of the samples that is drawn for test.
+        seed: Seed of the draw.
 
     Raises:
-        InputError: When the share leaves no sample for one of the two.
+        InputError: When one of the two splits would be empty.
     """
     from sklearn.model_selection import train_test_split
 
     try:
-        _, test = train_test_split(np.arange(size), test_size=share, random_state=seed)
+        _, test = train_test_split(np.arange(size), test_size=fraction, random_state=seed)
     except ValueError as error:
-        raise InputError(f"expected to draw a share of {share} of {size} samples for test: {error}") from error
-    splits = np.full(size, SPLITS.index("train"))
-    splits[test] = SPLITS.index("test")
+        raise InputError(f"cannot draw a fraction of {fraction} of {size} samples for test: {error}") from error
+    splits = np.full(size, TRAIN)
+    splits[test] = TEST
     return splits

@@ -1,14 +1,14 @@
-"""A pickle's opcodes, gone through before any is run."""
+"""Check the opcodes of a pickle before any of them runs."""
 
 import os
 import pickletools
 from typing import Any, BinaryIO, cast
 
-from modgap.unpickling.stand_ins import KNOWN, Refused
+from modgap.unpickling.stand_ins import ALLOWED_NAMES, RejectedPickleError
 
 __all__ = ["check_opcodes"]
 
-PLAIN = frozenset(
+ALLOWED_OPCODES = frozenset(
     [
         *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"),
         *("INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT"),
@@ -20,61 +20,77 @@ PLAIN = frozenset(
         *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
     ]
 )
-"""Opcodes that plain data needs: no persistent ids, extension registry, other constructors or foreign buffers."""
+"""Opcodes that plain data needs: no persistent ids, extension registry, other constructors or out-of-band buffers."""
+MAX_NAME_LENGTH = 120
+"""Characters of a name that an error message has at most."""
 
 
-class Measured:
-    """A stream from its present place on that never reads more than there is."""
+class BoundedStream:
+    """A stream from its current position on that refuses to read more bytes than it has."""
 
-    def __init__(self, stream: BinaryIO):
-        """Measure what is left."""
-        self._stream, self._start = stream, stream.tell()
+    def __init__(self, stream: BinaryIO) -> None:
+        """Measure the rest of a stream."""
+        self._stream = stream
+        start = stream.tell()
         self._end = stream.seek(0, os.SEEK_END)
-        stream.seek(self._start)
+        stream.seek(start)
 
     @property
-    def left(self) -> int:
-        """Bytes not read yet."""
+    def remaining(self) -> int:
+        """Number of bytes that have not been read."""
         return self._end - self._stream.tell()
 
     def read(self, size: int) -> bytes:
-        """So many bytes."""
-        if not 0 <= size <= self.left:
-            raise Refused(f"it announces {size} bytes where {self.left} are left")
+        """Read exactly `size` bytes.
+
+        Raises:
+            RejectedPickleError: When fewer bytes remain, or the size is negative.
+        """
+        if not 0 <= size <= self.remaining:
+            raise RejectedPickleError(f"it announces {size} bytes where {self.remaining} are left")
         return self._stream.read(size)
 
     def readline(self) -> bytes:
-        """A line."""
+        """Read a line."""
         return self._stream.readline()
 
     def tell(self) -> int:
-        """Place in the stream."""
+        """Return the position in the stream."""
         return self._stream.tell()
 
 
-def check_opcodes(stream: BinaryIO, most: int) -> int:
-    """Go through a pickle's opcodes without running them; leaves the stream where it was.
+def check_opcodes(stream: BinaryIO, limit: int) -> int:
+    """Check a pickle's opcodes without running them. The stream's position does not change.
+
+    Args:
+        stream: Stream at the start of a pickle.
+        limit: Largest number of opcodes.
 
     Returns:
-        Their number.
+        The number of opcodes.
 
     Raises:
-        Refused: When there are more than `most`, one is not PLAIN, or one announces more than there is.
+        RejectedPickleError: When there are more than `limit` opcodes, one of them is not allowed, or one announces
+            more bytes than there are.
     """
-    start, source = stream.tell(), Measured(stream)
+    start = stream.tell()
+    source = BoundedStream(stream)
     number = 0
-    for number, (opcode, given, _) in enumerate(pickletools.genops(cast(BinaryIO, source)), 1):
-        argument: Any = given
-        if number > most:
-            raise Refused(f"it has more than {most} opcodes")
-        if opcode.name not in PLAIN:
-            raise Refused(f"it has the opcode {opcode.name}, which plain data does not need")
-        # The machine makes room for as many notes as the highest number says.
-        if "PUT" in opcode.name and int(argument) > most:
-            raise Refused(f"it notes an object under the number {argument}")
-        if opcode.name == "FRAME" and argument > source.left:
-            raise Refused(f"it announces {argument} bytes where {source.left} are left")
-        if opcode.name == "GLOBAL" and tuple(argument.split(" ", 1)) not in KNOWN:
-            raise Refused(f"it names {ascii('.'.join(argument.split(' ', 1)))[1:-1][:120]}")
+    for number, (opcode, value, _) in enumerate(pickletools.genops(cast(BinaryIO, source)), 1):
+        if number > limit:
+            raise RejectedPickleError(f"it has more than {limit} opcodes")
+        _check_opcode(opcode.name, value, limit, source)
     stream.seek(start)
     return number
+
+
+def _check_opcode(name: str, value: Any, limit: int, source: BoundedStream) -> None:
+    if name not in ALLOWED_OPCODES:
+        raise RejectedPickleError(f"it has the opcode {name}, which plain data does not need")
+    # The unpickler allocates a memo that is as long as its largest number.
+    if "PUT" in name and int(value) > limit:
+        raise RejectedPickleError(f"it stores an object under the memo number {value}, more than {limit}")
+    if name == "FRAME" and value > source.remaining:
+        raise RejectedPickleError(f"it announces {value} bytes where {source.remaining} are left")
+    if name == "GLOBAL" and tuple(value.split(" ", 1)) not in ALLOWED_NAMES:
+        raise RejectedPickleError(f"it names {ascii('.'.join(value.split(' ', 1)))[1:-1][:MAX_NAME_LENGTH]}")

@@ -1,4 +1,4 @@
-"""What a pickle of plain data may name, each name bound to a stand-in of our own that only notes what it is given."""
+"""Names that a pickle of plain data may use, each bound to a stand-in that only records its arguments."""
 
 import math
 import pickle
@@ -8,223 +8,251 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["KNOWN", "Array", "DType", "Refused", "StandIn", "Unpickler"]
+__all__ = ["ALLOWED_NAMES", "Array", "DType", "RejectedPickleError", "StandIn", "Unpickler"]
 
 DTYPE_CODE = re.compile(r"[?bBO]|b1|O[48]|[iu][1248]|f[248]|[SU]\d{1,6}|[hilqHILQefd]")
-MOST_DIMENSIONS = 32
-MOST_SIZE = 1 << 48
-COPIES_A_BYTE = 2
+MAX_DIMENSIONS = 32
+MAX_AXIS_SIZE = 1 << 48
+COPIES_PER_BYTE = 2
+"""Number of items and characters that the stand-ins may copy for each byte of the pickle."""
+MAX_NAME_LENGTH = 60
+"""Characters of a module or name that an error message has at most."""
 
 
-class Refused(Exception):  # noqa: N818 - a verdict on the file, not a fault of this program
+class RejectedPickleError(Exception):
     """The file is not a pickle of plain data, or goes beyond a limit."""
 
 
 class Array:
-    """What a pickle says of a NumPy array or scalar, checked."""
+    """The checked description of a NumPy array or scalar in a pickle.
+
+    Attributes:
+        value: The array. None for an array of objects, or before `__setstate__`.
+        scalar: True for a NumPy scalar.
+        shape: Shape of an array of objects.
+        items: Objects of an array of objects, in C order. None for other arrays.
+    """
 
     __slots__ = ("items", "scalar", "shape", "value")
 
-    def __init__(self, value: np.ndarray | None = None, scalar: bool = False):
-        """An array whose content is known, or will come by `__setstate__`."""
-        self.value, self.scalar = value, scalar
+    def __init__(self, value: np.ndarray | None = None, scalar: bool = False) -> None:
+        """Take the content, or None if `__setstate__` will set it."""
+        self.value = value
+        self.scalar = scalar
         self.shape: tuple[int, ...] = ()
-        self.items: list | None = None
+        self.items: list[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
-        """NumPy's (version, shape, dtype, Fortran order, data); once."""
+        """Set the content from NumPy's (version, shape, dtype, Fortran order, data); possible once."""
         if self.value is not None or self.items is not None or not isinstance(state, tuple) or len(state) not in (4, 5):
-            raise Refused("an array is built from something that is not an array's content")
+            raise RejectedPickleError("it builds an array from something that is not the content of an array")
         shape, dtype, fortran, data = state[-4:]
         if isinstance(dtype, DType) and dtype.code in "O":
-            self.shape, self.items = checked_shape(shape), data
+            self.shape = check_shape(shape)
+            self.items = data
             if type(data) is not list or len(data) != math.prod(self.shape):
-                raise Refused(f"an array of shape {self.shape} does not hold as many objects")
+                raise RejectedPickleError(f"it has an array of shape {self.shape} with another number of objects")
         else:
-            self.value = from_bytes(data, dtype, shape, fortran=bool(fortran))
+            self.value = array_from_bytes(data, dtype, shape, fortran=bool(fortran))
 
 
 class DType:
-    """A NumPy data type that is a number, a truth value, a string or an object."""
+    """A NumPy data type: number, boolean, string or object.
+
+    Attributes:
+        code: NumPy's code without the byte order.
+        order: Byte order: `<`, `>` or `=`.
+    """
 
     __slots__ = ("code", "order")
 
-    def __init__(self, code: str):
-        """A type of native byte order until `__setstate__` says otherwise."""
-        self.code, self.order = "O" if code[0] == "O" else code, "="
+    def __init__(self, code: str) -> None:
+        """Take a code; the byte order is native unless `__setstate__` sets another."""
+        self.code = "O" if code[0] == "O" else code
+        self.order = "="
 
     def __setstate__(self, state: Any) -> None:
-        """NumPy's (version, byte order, sub-array, names, fields, ...)."""
-        order = text(state[1]) if isinstance(state, tuple) and len(state) > 4 else None
+        """Set the byte order from NumPy's (version, byte order, sub-array, names, fields, ...)."""
+        order = to_text(state[1]) if isinstance(state, tuple) and len(state) > 4 else None
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise Refused("a data type of fields or sub-arrays")
+            raise RejectedPickleError("it has a data type of fields or sub-arrays")
         self.order = "=" if order == "|" else order
 
     def numpy(self) -> np.dtype:
-        """The type itself."""
+        """Return the NumPy data type."""
         prefix = "" if self.code[0] == "?" else self.order
         return np.dtype(f"{prefix}{self.code}")
 
 
-def text(value: Any) -> str | None:
-    """A name in a pickle, which Python 2 wrote as bytes."""
+def to_text(value: Any) -> str | None:
+    """Return a name in a pickle as text, also if Python 2 wrote it as bytes. None if it is neither."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return value if isinstance(value, str) else None
 
 
-def checked_shape(shape: Any) -> tuple[int, ...]:
-    """A shape of a few small whole numbers."""
-    whole = isinstance(shape, tuple) and all(type(size) is int and 0 <= size < MOST_SIZE for size in shape)
-    if not whole or len(shape) > MOST_DIMENSIONS:
-        raise Refused("an array's shape is not one of whole numbers")
-    return shape
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """Return a shape if it is a short tuple of integers in range; raise RejectedPickleError otherwise."""
+    are_sizes = isinstance(shape, tuple) and all(type(size) is int and 0 <= size < MAX_AXIS_SIZE for size in shape)
+    if not are_sizes or len(shape) > MAX_DIMENSIONS:
+        raise RejectedPickleError("it has an array whose shape is not a short tuple of non-negative integers")
+    checked: tuple[int, ...] = shape
+    return checked
 
 
-def from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> np.ndarray:
-    """The array that these bytes are, if there are just as many as its shape and type need."""
+def array_from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> np.ndarray:
+    """Return the array with this content; raise RejectedPickleError unless its shape and type need as many bytes."""
     if not isinstance(dtype, DType) or dtype.code == "O" or not isinstance(data, bytes | bytearray):
-        raise Refused("an array's content is not bytes of a number or string type")
-    kind, shape = dtype.numpy(), checked_shape(shape)
-    if len(data) != math.prod(shape) * kind.itemsize or not kind.itemsize:
-        raise Refused(f"an array of shape {shape} and type {kind} has {len(data)} bytes")
-    flat = np.frombuffer(data, kind) if len(data) else np.empty(math.prod(shape), kind)
+        raise RejectedPickleError("it has an array whose content is not bytes of a number or string type")
+    numpy_dtype = dtype.numpy()
+    shape = check_shape(shape)
+    if len(data) != math.prod(shape) * numpy_dtype.itemsize or not numpy_dtype.itemsize:
+        raise RejectedPickleError(f"an array of shape {shape} and type {numpy_dtype} has {len(data)} bytes")
+    flat = np.frombuffer(data, numpy_dtype) if len(data) else np.empty(math.prod(shape), numpy_dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
 class StandIn:
-    """What a name in a pickle is bound to: it can be called, and nothing else can be done to it."""
+    """The object that a name in a pickle is bound to. A pickle can call it, and do nothing else with it."""
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Callable[..., Any]):
-        """Bind it to the function that is called."""
+    def __init__(self, call: Callable[..., Any]) -> None:
+        """Bind the name to a function."""
         self._call = call
 
     def __call__(self, *args: Any) -> Any:
-        """Note what the pickle gives."""
+        """Call the function with the pickle's arguments."""
         try:
             return self._call(*args)
         except TypeError:
-            raise Refused("a constructor is called with arguments that it does not take") from None
+            raise RejectedPickleError(
+                "it calls a constructor with arguments that the constructor does not take"
+            ) from None
 
     def __setstate__(self, state: Any) -> None:
-        """Pickles may not change what names are bound to."""
-        raise Refused("it tries to change a constructor")
+        """Raise RejectedPickleError, because pickles must not change stand-ins."""
+        raise RejectedPickleError("it tries to change a constructor")
 
 
-def refuse_call(*args: Any) -> None:
-    """Stands for numpy.ndarray, which is only named, as what is to be built."""
-    raise Refused("it calls numpy.ndarray")
+def refuse_call(*_args: Any) -> None:
+    """Stand in for numpy.ndarray, which plain data names as the class of an array but never calls."""
+    raise RejectedPickleError("it calls numpy.ndarray")
 
 
-def reconstruct(subtype: Any, shape: Any, code: Any) -> Array:
-    """Stands for numpy's _reconstruct."""
+def reconstruct(subtype: Any, _shape: Any, _code: Any) -> Array:
+    """Stand in for numpy's _reconstruct."""
     if subtype is not NDARRAY:
-        raise Refused("an array of another class than numpy.ndarray")
+        raise RejectedPickleError("it has an array of another class than numpy.ndarray")
     return Array()
 
 
 def frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    """Stands for numpy's _frombuffer."""
-    return Array(from_bytes(data, dtype, shape, fortran=text(order) == "F"))
+    """Stand in for numpy's _frombuffer."""
+    return Array(array_from_bytes(data, dtype, shape, fortran=to_text(order) == "F"))
 
 
 def scalar(dtype: Any, data: Any) -> Array:
-    """Stands for numpy's scalar."""
-    return Array(from_bytes(data, dtype, (), fortran=False), scalar=True)
+    """Stand in for numpy's scalar."""
+    return Array(array_from_bytes(data, dtype, (), fortran=False), scalar=True)
 
 
-def make_dtype(code: Any, *flags: Any) -> DType:
-    """Stands for numpy.dtype."""
-    name = text(code)
+def make_dtype(code: Any, *_flags: Any) -> DType:
+    """Stand in for numpy.dtype."""
+    name = to_text(code)
     if name is None or not DTYPE_CODE.fullmatch(name):
-        raise Refused(f"the data type {ascii(code)[:40]}")
+        raise RejectedPickleError(f"it has the unsupported data type {ascii(code)[:40]}")
     return DType(name)
 
 
 def empty_bytes() -> bytes:
-    """Stands for bytes()."""
+    """Stand in for bytes()."""
     return b""
 
 
-class Copies:
-    """Stand-ins that copy what they are given, up to so many items and characters together.
+class CopyBudget:
+    """Stand-ins that copy their arguments, with a limit on the total number of copied items and characters.
 
-    One thing in a pickle can be handed over again and again; without a bound its copies would fill the memory.
+    A pickle can pass one object again and again. Without a limit its copies would fill the memory.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, limit: int) -> None:
         """Start with nothing copied."""
-        self._left = most
+        self._remaining = limit
 
-    def _count(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise Refused("it copies its own content over and over")
+    def _spend(self, size: int) -> None:
+        self._remaining -= size
+        if self._remaining < 0:
+            raise RejectedPickleError("it copies its own content over and over")
 
     def latin1(self, string: Any, encoding: Any) -> bytes:
-        """Stands for _codecs.encode, by which protocol 2 carries bytes."""
-        if not isinstance(string, str) or text(encoding) != "latin1":
-            raise Refused("it encodes what is not bytes")
-        self._count(len(string))
+        """Stand in for _codecs.encode, by which protocol 2 stores bytes."""
+        if not isinstance(string, str) or to_text(encoding) != "latin1":
+            raise RejectedPickleError("it encodes something that is not bytes")
+        self._spend(len(string))
         return string.encode("latin-1")
 
     def container(self, kind: Callable[..., Any]) -> Callable[..., Any]:
-        """Stands for a container: empty, or filled from one list, tuple or set."""
+        """Return a stand-in for a container type: empty, or filled from one list, tuple or set."""
 
         def build(items: Any = ()) -> Any:
             if type(items) not in (list, tuple, set, frozenset):
-                raise Refused("a container is filled from what is not one")
-            self._count(len(items))
+                raise RejectedPickleError("it fills a container from something that is not a container")
+            self._spend(len(items))
             return kind(items)
 
         return build
 
 
 NDARRAY = StandIn(refuse_call)
-NUMPY = {
+NUMPY_CORE = {
     ("multiarray", "_reconstruct"): StandIn(reconstruct),
     ("multiarray", "scalar"): StandIn(scalar),
     ("numeric", "_frombuffer"): StandIn(frombuffer),
 }
+"""Stand-ins by module below numpy.core, which is numpy._core in NumPy 2, and name."""
 
 
-def names(most: int) -> dict[tuple[str, str], StandIn]:
-    """All that a pickle may name; together its copies hold at most so many items and characters."""
-    copies = Copies(most)
-    known = {
+def bind_names(copy_limit: int) -> dict[tuple[str, str], StandIn]:
+    """Return the stand-in of each module and name that a pickle may use.
+
+    Args:
+        copy_limit: Largest total number of items and characters that the stand-ins may copy.
+    """
+    budget = CopyBudget(copy_limit)
+    stand_ins = {
         ("numpy", "ndarray"): NDARRAY,
         ("numpy", "dtype"): StandIn(make_dtype),
-        ("_codecs", "encode"): StandIn(copies.latin1),
-        ("collections", "OrderedDict"): StandIn(copies.container(dict)),
+        ("_codecs", "encode"): StandIn(budget.latin1),
+        ("collections", "OrderedDict"): StandIn(budget.container(dict)),
     }
     for core in ("core", "_core"):
-        known |= {(f"numpy.{core}.{module}", name): call for (module, name), call in NUMPY.items()}
+        stand_ins |= {(f"numpy.{core}.{module}", name): call for (module, name), call in NUMPY_CORE.items()}
     for module in ("builtins", "__builtin__"):
-        known[module, "bytes"] = StandIn(empty_bytes)
-        known |= {(module, kind.__name__): StandIn(copies.container(kind)) for kind in (set, frozenset)}
-    return known
+        stand_ins[module, "bytes"] = StandIn(empty_bytes)
+        stand_ins |= {(module, kind.__name__): StandIn(budget.container(kind)) for kind in (set, frozenset)}
+    return stand_ins
 
 
-KNOWN = frozenset(names(0))
+ALLOWED_NAMES = frozenset(bind_names(0))
 
 
 class Unpickler(pickle.Unpickler):
-    """Python's own machine, with no names but ours."""
+    """Python's unpickler with stand-ins as its only names."""
 
-    def __init__(self, stream: BinaryIO, size: int):
-        """Read a pickle of so many bytes; strings of Python 2 stay bytes."""
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        """Read a pickle of `size` bytes. Strings of Python 2 stay bytes."""
         super().__init__(stream, encoding="bytes")
-        self._names = names(COPIES_A_BYTE * size)
+        self._stand_ins = bind_names(COPIES_PER_BYTE * size)
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of a name."""
+        """Return the stand-in of a name; raise RejectedPickleError if the name is not allowed."""
         try:
-            return self._names[module, name]
+            return self._stand_ins[module, name]
         except KeyError:
-            raise Refused(f"it names {ascii(module)[1:-1][:60]}.{ascii(name)[1:-1][:60]}") from None
+            shown = [ascii(part)[1:-1][:MAX_NAME_LENGTH] for part in (module, name)]
+            raise RejectedPickleError(f"it names {'.'.join(shown)}") from None
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Plain data has no persistent ids."""
-        raise Refused("it has persistent ids")
+    def persistent_load(self, _pid: Any) -> Any:
+        """Raise RejectedPickleError, because plain data has no persistent ids."""
+        raise RejectedPickleError("it has persistent ids")

@@ -57,7 +57,7 @@ class Item:
     @property
     def size(self) -> int | None:
         """Bytes, rounded where the manifest knows no better; None where it knows nothing."""
-        return self.download.about if self.pin.size is None else self.pin.size
+        return self.download.approximate_size if self.pin.size is None else self.pin.size
 
     @property
     def hosts(self) -> list[str]:
@@ -93,7 +93,7 @@ class Plan:
     def to_unpack(self) -> int:
         """Bytes that unpacking takes at least; an archive holds no less than its own size."""
         packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "brought by hand")]
-        return sum(item.download.unpacked or item.pin.size or 0 for item in packed)
+        return sum(item.download.unpacked_size or item.pin.size or 0 for item in packed)
 
     @property
     def unknown(self) -> int:
@@ -264,7 +264,7 @@ def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> N
         todo.data_dir,
         item.name,
         sha256,
-        size=item.download.unpacked,
+        size=item.download.unpacked_size,
         taken={other.name for other in todo.items},
         advance=progress and (lambda share: progress(stage, share)),
     )

@@ -1,6 +1,6 @@
-"""Readers: one module a file format, each with `read(files, **options) -> Table`.
+"""Readers: one module for each file format, with `read(files, **options) -> Table`.
 
-A reader gets the manifest's files by role and imports its library only when it runs.
+A reader receives the manifest's files by role and imports the library of its format only when it runs.
 """
 
 import importlib
@@ -16,24 +16,25 @@ __all__ = ["get_converter", "get_reader"]
 
 
 def get_reader(name: str) -> Callable[..., Table]:
-    """The `read` function of the reader with this name.
+    """Return the `read` function of the reader with this name.
 
     Raises:
-        UsageError: When there is none.
+        UsageError: When there is no such reader.
     """
-    return _module(name).read
+    read: Callable[..., Table] = _module(name).read
+    return read
 
 
 def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Path]] | None:
-    """The `convert` function of a reader whose samples are much larger than its files; None for the others.
+    """Return the `convert` function of a reader whose samples are much larger than its files; None for the others.
 
-    It writes files beside the originals that `read` then takes in their place.
+    It writes files beside the originals, which `read` then uses instead.
     """
     return getattr(_module(name), "convert", None)
 
 
 def _module(name: str) -> ModuleType:
-    known = {module.name for module in pkgutil.iter_modules(__path__)}
-    if name not in known:
-        raise unknown_name("reader", name, known)
+    modules = {module.name for module in pkgutil.iter_modules(__path__)}
+    if name not in modules:
+        raise unknown_name("reader", name, modules)
     return importlib.import_module(f"{__name__}.{name}")

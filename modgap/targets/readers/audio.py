@@ -1,4 +1,4 @@
-"""A folder of class sub-folders of sound files, optionally under train, val and test."""
+"""A folder of class sub-folders of sound files, optionally below train, val and test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ __all__ = ["read"]
 
 
 def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
-    """List the sounds; each is decoded, as (1, length) at `rate`, when it is asked for.
+    """List the sound files. Each is decoded to (1, length) at `rate` when it is read.
 
     Args:
         files: One folder under the role `data`.
-        rate: Values a second, to which other files are resampled.
+        rate: Sampling rate in hertz. Files of another rate are resampled.
     """
     folder = single_file(files, "data")
     paths = list_files(folder, SUFFIXES)

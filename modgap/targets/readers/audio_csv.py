@@ -1,4 +1,4 @@
-"""Sound files named by CSV tables with their labels, splits or folds, groups, and pieces of one clip."""
+"""Sound files listed in CSV tables with their labels, splits or folds, groups, and pieces of one clip."""
 
 import csv
 import json
@@ -21,88 +21,95 @@ def read(
     files: Mapping[str, Sequence[Path]],
     *,
     rate: int,
-    file: str,
-    label: str | None = None,
-    labels: str | None = None,
+    file_column: str,
+    label_column: str | None = None,
+    labels_column: str | None = None,
     delimiter: str = ",",
-    class_name: str | None = None,
-    fold: str | None = None,
+    class_name_column: str | None = None,
+    fold_column: str | None = None,
     folds: Mapping[str, Sequence[str]] | None = None,
-    clip: str | None = None,
+    clip_column: str | None = None,
     overlap: float = 0.0,
-    groups: Sequence[str] = (),
+    group_columns: Sequence[str] = (),
 ) -> Table:
-    """List the clips; each is decoded, as (1, length) at `rate`, when it is asked for.
+    """List the clips. Each is decoded to (1, length) at `rate` when it is read.
 
     Args:
-        files: The folder of the sounds under the role `audio`; tables under `table`, or under `train`, `val`
-            and `test`; optionally a JSON file of class names and their numbers under `classes`.
-        rate: Values a second, to which other files are resampled.
-        file: Column with the file's path; as much of its end counts as is found in the folder.
-        label: Column with the one class; numbers keep their order, names are sorted.
-        labels: Column with several class names instead.
-        delimiter: What separates these.
-        class_name: Column with the name of the class that `label` numbers.
-        fold: Column with the fold.
-        folds: The folds, as written, of `val` and `test`; the others are `train`.
-        clip: Column that is equal in all pieces of one clip, which are joined in order of their file names.
+        files: The folder of the sound files under the role `audio`; tables under `table`, or under `train`, `val`
+            and `test`; optionally a JSON file with the number of each class name under `classes`.
+        rate: Sampling rate in hertz. Files of another rate are resampled.
+        file_column: Column of the file's path. Leading folders that are not in the audio folder are ignored.
+        label_column: Column of the class, for one class in each row. Numbers keep their order, names are sorted.
+        labels_column: Column of a list of class names, for multi-label targets. Exactly one of `label_column` and
+            `labels_column` must be set.
+        delimiter: Text between the names of such a list.
+        class_name_column: Column of the name of the class that `label_column` numbers. None uses the label.
+        fold_column: Column of the fold. None if the table has no folds.
+        folds: Folds of `val` and `test`, as written in the table. The other folds are `train`.
+        clip_column: Column that is equal in all pieces of one clip. Pieces are joined in the order of their file
+            names. None if every row is a clip.
         overlap: Seconds that a piece shares with the next one of its clip.
-        groups: Columns of what belongs together.
+        group_columns: Columns of the groups of samples that belong together.
 
     Raises:
-        InputError: When a table lacks a column or names a file that is not there.
+        InputError: When a table lacks a column or names a file that does not exist.
     """
-    if (label is None) == (labels is None):
-        raise InputError("expected one of label and labels in the reader's options, got both or neither")
+    if (label_column is None) == (labels_column is None):
+        raise InputError("expected one of label_column and labels_column in the reader's options, got both or neither")
     folder = single_file(files, "audio")
-    wanted = [name for name in (file, label, labels, class_name, fold, clip, *groups) if name is not None]
-    tables = [(code, _rows(path, wanted)) for code, path in _tables(files)]
+    columns = [file_column, label_column, labels_column, class_name_column, fold_column, clip_column, *group_columns]
+    tables = [(code, _read_rows(path, [c for c in columns if c is not None])) for code, path in _tables(files)]
     rows = [row for _, part in tables for row in part]
     codes = [code for code, part in tables for _ in part]
-    paths = _placed([row[file] for row in rows], folder)
-    pieces = _pieces(rows, codes, paths, clip)
-    firsts = [min(numbers) for numbers in pieces]
-    chosen = [rows[first] for first in firsts]
+    paths = _locate_files([row[file_column] for row in rows], folder)
+    pieces = _rows_of_clips(rows, codes, clip_column)
+    first_rows = [min(numbers) for numbers in pieces]
+    clip_rows = [rows[first] for first in first_rows]
     clips = tuple(tuple(sorted(paths[number] for number in numbers)) for numbers in pieces)
-    if labels is not None:
-        _same_labels(rows, pieces, labels)
-        known = _class_numbers(single_file(files, "classes")) if "classes" in files else None
-        marks, classes = multi_hot([row[labels].split(delimiter) for row in chosen], known)
+    if labels_column is not None:
+        _check_same_labels(rows, pieces, labels_column)
+        numbers = _read_class_numbers(single_file(files, "classes")) if "classes" in files else None
+        labels, classes = multi_hot([row[labels_column].split(delimiter) for row in clip_rows], numbers)
     else:
-        marks, classes = _one_class(chosen, str(label), class_name)
+        labels, classes = _single_labels(clip_rows, str(label_column), class_name_column)
     return Table(
         SoundFiles(clips, rate, overlap),
-        marks,
+        labels,
         classes,
-        _splits([codes[first] for first in firsts], chosen, fold, folds or {}),
-        {name: np.array([row[name] for row in chosen]) for name in groups} or None,
+        _splits([codes[first] for first in first_rows], clip_rows, fold_column, folds or {}),
+        {name: np.array([row[name] for row in clip_rows]) for name in group_columns} or None,
     )
 
 
 def _tables(files: Mapping[str, Sequence[Path]]) -> list[tuple[int | None, Path]]:
+    """Return index into SPLITS (None if unknown) and path of each table."""
     if "table" in files:
         return [(None, path) for path in files["table"]]
     return [(code, path) for code, path in files_by_split(files)]
 
 
-def _rows(path: Path, wanted: Sequence[str]) -> Rows:
+def _read_rows(path: Path, columns: Sequence[str]) -> Rows:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             table = csv.DictReader(stream)
             rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read table {path}: {error}") from error
-    missing = [name for name in wanted if name not in (table.fieldnames or ())]
-    if missing:
-        raise InputError(f"expected the columns {', '.join(wanted)} in {path}, got {', '.join(table.fieldnames or ())}")
+    names = table.fieldnames or ()
+    if not set(columns) <= set(names):
+        raise InputError(f"expected the columns {', '.join(columns)} in {path}, got {', '.join(names)}")
     for number, row in enumerate(rows, start=2):
-        if any(row[name] is None for name in wanted):
-            raise InputError(f"expected {len(table.fieldnames or ())} values in line {number} of {path}, got fewer")
+        if any(row[name] is None for name in columns):
+            raise InputError(f"expected {len(names)} values in line {number} of {path}, got fewer")
     return rows
 
 
-def _placed(names: Sequence[str], folder: Path) -> list[str]:
-    """Paths of the files; the first one tells how much of a name's start is another machine's folder."""
+def _locate_files(names: Sequence[str], folder: Path) -> list[str]:
+    """Return the paths of the files that a table names.
+
+    The first name determines how many leading folders of all names are ignored, because they are folders of the
+    machine on which the table was written.
+    """
     if not names:
         return []
     parts = Path(names[0]).parts
@@ -110,84 +117,94 @@ def _placed(names: Sequence[str], folder: Path) -> list[str]:
     if cut is None:
         raise InputError(f"expected sound file {names[0]} in {folder}, found none")
     paths = [str(folder.joinpath(*Path(name).parts[cut:])) for name in names]
-    present = {str(p) for place in {Path(path).parent for path in paths} if place.is_dir() for p in place.iterdir()}
-    absent = [path for path in paths if path not in present]
-    if absent:
-        raise InputError(f"expected {len(paths)} sound files in {folder}, {len(absent)} are missing, first {absent[0]}")
+    folders = {Path(path).parent for path in paths}
+    existing = {str(path) for parent in folders if parent.is_dir() for path in parent.iterdir()}
+    missing = [path for path in paths if path not in existing]
+    if missing:
+        raise InputError(
+            f"expected {len(paths)} sound files in {folder}, {len(missing)} are missing, first {missing[0]}"
+        )
     return paths
 
 
-def _pieces(rows: Rows, codes: Sequence[int | None], paths: Sequence[str], clip: str | None) -> list[list[int]]:
-    """Numbers of the rows of each clip; a clip's pieces lie in one split."""
-    if clip is None:
+def _rows_of_clips(rows: Rows, codes: Sequence[int | None], clip_column: str | None) -> list[list[int]]:
+    """Return the numbers of the rows of each clip. Rows of different splits are different clips."""
+    if clip_column is None:
         return [[number] for number in range(len(rows))]
-    found: dict[tuple[int | None, str], list[int]] = {}
+    clips: dict[tuple[int | None, str], list[int]] = {}
     for number, row in enumerate(rows):
-        found.setdefault((codes[number], row[clip]), []).append(number)
-    return list(found.values())
+        clips.setdefault((codes[number], row[clip_column]), []).append(number)
+    return list(clips.values())
 
 
-def _same_labels(rows: Rows, pieces: Sequence[Sequence[int]], labels: str) -> None:
+def _check_same_labels(rows: Rows, pieces: Sequence[Sequence[int]], labels_column: str) -> None:
     for numbers in pieces:
-        if len({rows[number][labels] for number in numbers}) > 1:
+        if len({rows[number][labels_column] for number in numbers}) > 1:
             raise InputError(f"expected the same labels on all pieces of a clip, got others on {rows[numbers[0]]}")
 
 
-def _class_numbers(path: Path) -> dict[str, int]:
+def _read_class_numbers(path: Path) -> dict[str, int]:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        numbers = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read class names {path}: {error}") from error
-    numbers = sorted(known.values()) if isinstance(known, dict) else None
-    if numbers != list(range(len(known))):
+    if not isinstance(numbers, dict) or sorted(numbers.values()) != list(range(len(numbers))):
         raise InputError(f"expected class names with the numbers 0 to K - 1 in {path}, got others")
-    return known
+    return numbers
 
 
-def multi_hot(named: Sequence[Sequence[str]], known: Mapping[str, int] | None) -> tuple[np.ndarray, list[str]]:
-    """0/1 labels (N, K) and class names, from the class names of each sample.
+def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] | None) -> tuple[np.ndarray, list[str]]:
+    """Return 0/1 labels (N, K) and class names, from the class names of each sample.
 
     Args:
-        named: Class names of each sample.
-        known: Number of each class; None numbers the names that occur in their order.
+        sample_names: Class names of each of the N samples. Empty names are ignored.
+        numbers: Number of each class. None numbers the names that occur in alphabetical order.
 
     Raises:
         InputError: When a name is unknown.
     """
-    names = [[name.strip() for name in each if name.strip()] for each in named]
-    known = known or {name: k for k, name in enumerate(sorted({name for each in names for name in each}))}
-    strange = sorted({name for each in names for name in each} - set(known))
-    if strange:
-        raise InputError(f"expected labels among {len(known)} class names, got {', '.join(strange[:3])} too")
-    marks = np.zeros((len(names), len(known)), np.int64)
-    for row, each in enumerate(names):
-        marks[row, [known[name] for name in each]] = 1
-    return marks, sorted(known, key=lambda name: known[name])
+    names_by_sample = [[name.strip() for name in names if name.strip()] for names in sample_names]
+    occurring = {name for names in names_by_sample for name in names}
+    numbers = numbers or {name: k for k, name in enumerate(sorted(occurring))}
+    unknown = sorted(occurring - set(numbers))
+    if unknown:
+        raise InputError(f"expected labels among {len(numbers)} class names, got unknown {', '.join(unknown[:3])}")
+    labels = np.zeros((len(names_by_sample), len(numbers)), np.int64)
+    for row, names in enumerate(names_by_sample):
+        labels[row, [numbers[name] for name in names]] = 1
+    return labels, sorted(numbers, key=lambda name: numbers[name])
 
 
-def _one_class(rows: Rows, label: str, class_name: str | None) -> tuple[np.ndarray, list[str]]:
-    written = [row[label] for row in rows]
-    numbered = all(value.lstrip("-").isdigit() for value in written)
-    found = sorted(set(written), key=int) if numbered else sorted(set(written))
-    number = {value: int(value) if numbered else k for k, value in enumerate(found)}
-    marks = np.array([number[value] for value in written], np.int64)
-    if class_name is None:
-        return marks, found
-    names = {(row[label], row[class_name]) for row in rows}
-    if len(names) != len(found):
-        raise InputError(f"expected one name in column {class_name} for each {label}, got {len(names)} pairs")
-    by_label = dict(names)
-    return marks, [by_label[value] for value in found]
+def _single_labels(rows: Rows, label_column: str, class_name_column: str | None) -> tuple[np.ndarray, list[str]]:
+    texts = [row[label_column] for row in rows]
+    is_number = all(text.lstrip("-").isdigit() for text in texts)
+    distinct = sorted(set(texts), key=int) if is_number else sorted(set(texts))
+    number = {text: int(text) if is_number else k for k, text in enumerate(distinct)}
+    labels = np.array([number[text] for text in texts], np.int64)
+    if class_name_column is None:
+        return labels, distinct
+    pairs = {(row[label_column], row[class_name_column]) for row in rows}
+    if len(pairs) != len(distinct):
+        raise InputError(
+            f"expected one name in column {class_name_column} for each {label_column}, got {len(pairs)} pairs"
+        )
+    names = dict(pairs)
+    return labels, [names[text] for text in distinct]
 
 
-def _splits(codes: list[int | None], rows: Rows, fold: str | None, folds: Mapping[str, Sequence[str]]):
-    if fold is None:
+def _splits(
+    codes: list[int | None], rows: Rows, fold_column: str | None, folds: Mapping[str, Sequence[str]]
+) -> np.ndarray | None:
+    if fold_column is None:
         return None if not codes or codes[0] is None else np.array(codes)
-    strange = set(folds) - set(SPLITS)
-    if strange:
-        raise InputError(f"expected folds of {', '.join(SPLITS)}, got {', '.join(sorted(strange))}")
-    of = {str(value): SPLITS.index(split) for split, values in folds.items() for value in values}
-    absent = set(of) - {row[fold] for row in rows}
+    unknown = set(folds) - set(SPLITS)
+    if unknown:
+        raise InputError(f"expected folds of {', '.join(SPLITS)}, got {', '.join(sorted(unknown))}")
+    code_of_fold = {str(fold): SPLITS.index(split) for split, names in folds.items() for fold in names}
+    absent = set(code_of_fold) - {row[fold_column] for row in rows}
     if absent:
-        raise InputError(f"expected the folds {', '.join(sorted(of))} in column {fold}, got none of {sorted(absent)}")
-    return np.array([of.get(row[fold], SPLITS.index("train")) for row in rows])
+        raise InputError(
+            f"expected the folds {', '.join(sorted(code_of_fold))} in column {fold_column}, "
+            f"got none of {sorted(absent)}"
+        )
+    return np.array([code_of_fold.get(row[fold_column], SPLITS.index("train")) for row in rows])

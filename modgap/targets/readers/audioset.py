@@ -1,4 +1,4 @@
-"""AudioSet's lists of segments, with sound files that the user brings."""
+"""AudioSet's lists of segments, with sound files that the user provides."""
 
 import csv
 import logging
@@ -27,49 +27,50 @@ class _Segment:
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """Names that its file may have, before the suffix."""
+        """Possible names of the segment's file, without the suffix."""
         return f"{self.video}_{self.start:g}", f"{self.video}_{self.start:.3f}", self.video
 
 
 def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
-    """List the segments for which there is a sound file; each is decoded when it is asked for.
+    """List the segments that have a sound file. Each is decoded when it is read.
 
-    A file is named by the video and the segment's start in seconds (`<video>_<start>.wav`), or by the video
-    alone, and holds the segment alone. Segments without one are left out and counted in the log.
+    A file contains one segment. It is named by the video and the segment's start in seconds
+    (`<video>_<start>.wav`), or by the video alone. Segments without a file are skipped; the log has their number.
 
     Args:
-        files: The lists under the roles `train` and `test` (and `val`), the folder of the sound files, which
-            may have sub-folders, under `audio`, and class_labels_indices.csv under `classes`.
-        rate: Values a second, to which other files are resampled.
+        files: The lists under the roles `train` and `test` (and `val`); the folder of the sound files, which
+            may have sub-folders, under `audio`; class_labels_indices.csv under `classes`.
+        rate: Sampling rate in hertz. Files of another rate are resampled.
 
     Raises:
         InputError: When a list is broken, or no segment has a file.
     """
-    names = _class_names(single_file(files, "classes"))
-    listed = [(code, segment) for code, path in files_by_split(files) for segment in _segments(path)]
+    class_names = _read_class_names(single_file(files, "classes"))
+    segments = [(code, segment) for code, path in files_by_split(files) for segment in _read_segments(path)]
     folder = single_file(files, "audio")
-    present = {path.stem: str(path) for path in list_files(folder, SUFFIXES)}
-    found = [(code, segment, path) for code, segment in listed if (path := _file_of(segment, present))]
-    if not found:
+    path_of_stem = {path.stem: str(path) for path in list_files(folder, SUFFIXES)}
+    available = [(code, segment, path) for code, segment in segments if (path := _segment_path(segment, path_of_stem))]
+    if not available:
         raise InputError(
             f"expected sound files named <video>_<start>.wav or <video>.wav (or .flac, .ogg, .mp3) in {folder} for "
-            f"{len(listed)} segments, got none of them among {len(present)} files"
+            f"{len(segments)} segments, got none of them among {len(path_of_stem)} files"
         )
-    if len(found) < len(listed):
-        log.info(
-            "%d of %d segments have no sound file in %s and are left out", len(listed) - len(found), len(listed), folder
-        )
-    marks, ids = multi_hot([segment.labels for _, segment, _ in found], {mid: k for k, mid in enumerate(names)})
-    clips = tuple((path,) for _, _, path in found)
-    return Table(SoundFiles(clips, rate), marks, [names[mid] for mid in ids], np.array([code for code, _, _ in found]))
+    if len(available) < len(segments):
+        missing = len(segments) - len(available)
+        log.info("%d of %d segments have no sound file in %s and are skipped", missing, len(segments), folder)
+    numbers = {mid: k for k, mid in enumerate(class_names)}
+    labels, ids = multi_hot([segment.labels for _, segment, _ in available], numbers)
+    clips = tuple((path,) for _, _, path in available)
+    codes = np.array([code for code, _, _ in available])
+    return Table(SoundFiles(clips, rate), labels, [class_names[mid] for mid in ids], codes)
 
 
-def _file_of(segment: _Segment, present: Mapping[str, str]) -> str | None:
-    return next((present[stem] for stem in segment.stems if stem in present), None)
+def _segment_path(segment: _Segment, path_of_stem: Mapping[str, str]) -> str | None:
+    return next((path_of_stem[stem] for stem in segment.stems if stem in path_of_stem), None)
 
 
-def _segments(path: Path) -> Iterator[_Segment]:
-    for number, row in _lines(path):
+def _read_segments(path: Path) -> Iterator[_Segment]:
+    for number, row in _read_lines(path):
         try:
             video, start, _, labels = row
             yield _Segment(video, float(start), tuple(labels.split(",")))
@@ -79,16 +80,16 @@ def _segments(path: Path) -> Iterator[_Segment]:
             ) from error
 
 
-def _class_names(path: Path) -> dict[str, str]:
-    """Name of each class by its id, in the classes' order."""
-    rows = [row for _, row in _lines(path)]
+def _read_class_names(path: Path) -> dict[str, str]:
+    """Return the name of each class by its id (mid), in the order of the classes."""
+    rows = [row for _, row in _read_lines(path)]
     if not rows or rows[0] != ["index", "mid", "display_name"] or any(len(row) != 3 for row in rows):
         raise InputError(f"expected the columns index, mid and display_name in {path}, got {rows[:1]}")
     return {mid: name for _, mid, name in sorted(rows[1:], key=lambda row: int(row[0]))}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and values of each line that is not a comment."""
+def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and values of each line that is not a comment."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             for number, row in enumerate(csv.reader(stream, skipinitialspace=True), start=1):

@@ -1,4 +1,4 @@
-"""Words with entity tags, one a line in columns, as in CoNLL-2003: each labeled word is a sample."""
+"""Words with entity tags, one in each line, as in CoNLL-2003. Each labeled word is a sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,34 +16,46 @@ __all__ = ["OUTSIDE", "read"]
 
 OUTSIDE = "outside"
 DOCUMENT = "-DOCSTART-"
+CHOICE_STREAM = 0xB10
+"""Second seed that keeps these random numbers apart from others of the same seed."""
 
 
 @dataclass(frozen=True)
 class _Sentence:
-    words: tuple[str, ...]
+    tokens: tuple[str, ...]
     entities: tuple[str, ...]
     document: int
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word by the numbers of its sentence and within it, its entity, and the index of its split (or 0)."""
+
+    sentence: int
+    position: int
+    entity: str
+    code: int
 
 
 def read(
     files: Mapping[str, Sequence[Path]],
     *,
-    word: int = 0,
-    tag: int = -1,
+    word_column: int = 0,
+    tag_column: int = -1,
     outside: Literal["capped", "all", "none"] = "capped",
     seed: int = 0,
 ) -> Table:
-    """Read words and the type of the entity that each belongs to, whatever its place in it (B- or I-).
+    """Read words and the type of the entity that each belongs to, at any position in it (B- or I-).
 
     Args:
-        files: Files under the roles `train`, `val` and `test`, or under `data` where the data names no splits.
-            A word a line with its columns separated by blanks or tabs; a line without a word ends a sentence,
-            one that starts with -DOCSTART- a document.
-        word: Column of the word.
-        tag: Column of its tag, O or an entity's type behind B- or I-.
-        outside: What becomes of words outside entities: `capped`, a random choice of as many as the largest
-            type has in that file's split; `all`; or `none`.
-        seed: Seed of that choice.
+        files: Files under the roles `train`, `val` and `test`, or under `data` if the data defines no splits.
+            Each line has a word, with columns separated by spaces or tabs. A line without a word ends a sentence,
+            and a line that starts with -DOCSTART- starts a document.
+        word_column: Index of the word's column.
+        tag_column: Index of the column of its tag: O, or B- or I- and the type of the entity.
+        outside: Treatment of words outside entities. `capped` draws as many as the most frequent type has in the
+            same split, `all` takes them all, `none` skips them.
+        seed: Seed of that draw.
 
     Returns:
         Samples WordInText; classes are the types in alphabetical order, then `outside`; groups `sentence`
@@ -53,57 +65,65 @@ def read(
         InputError: When a line lacks a column, or there is no entity.
     """
     parts = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
-    kept, codes, sentences = _words(parts, word, tag)
-    types = sorted({entity for _, _, entity in kept} - {OUTSIDE})
+    tagged, sentences = _read_words(parts, word_column, tag_column)
+    types = sorted({word.entity for word in tagged} - {OUTSIDE})
     if not types:
         raise InputError(f"expected words in entities in {', '.join(str(path) for _, path in parts)}, got none")
     classes = types if outside == "none" else [*types, OUTSIDE]
-    rows = _chosen([entity for _, _, entity in kept], codes, outside, seed)
     numbers = {entity: k for k, entity in enumerate(classes)}
-    labels = np.array([numbers[kept[row][2]] for row in rows], np.int64)
-    sentence = np.array([kept[row][0] for row in rows], np.int64)
-    texts = [WordInText.at(sentences[kept[row][0]].words, kept[row][1]) for row in rows]
-    groups = {"sentence": sentence, "document": np.array([sentences[number].document for number in sentence])}
-    return Table(TextSamples(texts), labels, classes, None if "data" in files else codes[rows], groups)
+    samples = [tagged[row] for row in _choose_rows(tagged, outside, seed)]
+    return Table(
+        TextSamples([WordInText.from_words(sentences[word.sentence].tokens, word.position) for word in samples]),
+        np.array([numbers[word.entity] for word in samples], np.int64),
+        classes,
+        None if "data" in files else np.array([word.code for word in samples]),
+        {
+            "sentence": np.array([word.sentence for word in samples], np.int64),
+            "document": np.array([sentences[word.sentence].document for word in samples]),
+        },
+    )
 
 
-def _words(parts, word: int, tag: int) -> tuple[list[tuple[int, int, str]], np.ndarray, list[_Sentence]]:
-    """Sentence, place and entity of every word, the word's split (or 0), and the sentences."""
+def _read_words(
+    parts: Sequence[tuple[int | None, Path]], word_column: int, tag_column: int
+) -> tuple[list[_Word], list[_Sentence]]:
+    """Return all words and all sentences of files with an index into SPLITS each."""
     sentences: list[_Sentence] = []
-    kept, codes, documents = [], [], 0
+    samples: list[_Word] = []
+    first_document = 0
     for code, path in parts:
-        for sentence in _sentences(path, word, tag, documents):
-            kept += [(len(sentences), place, entity) for place, entity in enumerate(sentence.entities)]
-            codes += [code or 0] * len(sentence.words)
+        for sentence in _read_sentences(path, word_column, tag_column, first_document):
+            samples += [_Word(len(sentences), i, entity, code or 0) for i, entity in enumerate(sentence.entities)]
             sentences.append(sentence)
-        documents = 1 + (sentences[-1].document if sentences else documents)
-    return kept, np.array(codes), sentences
+        first_document = 1 + (sentences[-1].document if sentences else first_document)
+    return samples, sentences
 
 
-def _sentences(path: Path, word: int, tag: int, document: int) -> Iterator[_Sentence]:
-    """The sentences of a file; documents are numbered from `document`."""
-    words: list[str] = []
+def _read_sentences(path: Path, word_column: int, tag_column: int, document: int) -> Iterator[_Sentence]:
+    """Yield the sentences of a file. Documents are numbered from `document` on."""
+    tokens: list[str] = []
     entities: list[str] = []
-    for number, line in enumerate([*_lines(path), ""], start=1):
+    for number, line in enumerate([*_read_lines(path), ""], start=1):
         columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
-        boundary = not columns or columns[0] in ("", DOCUMENT)
-        if boundary and words:
-            yield _Sentence(tuple(words), tuple(entities), document)
-            words, entities = [], []
-        if boundary:
+        is_boundary = not columns or columns[0] in ("", DOCUMENT)
+        if is_boundary and tokens:
+            yield _Sentence(tuple(tokens), tuple(entities), document)
+            tokens = []
+            entities = []
+        if is_boundary:
             document += DOCUMENT in columns[:1]
             continue
         try:
-            words.append(columns[word])
-            entities.append(_entity(columns[tag]))
+            tokens.append(columns[word_column])
+            entities.append(_entity(columns[tag_column]))
         except (IndexError, ValueError) as error:
             raise InputError(
-                f"expected a word in column {word} and O, B- or I- with a type in column {tag} of line {number} "
-                f"of {path}, got {line[:60]!r}"
+                f"expected a word in column {word_column} and O, B- or I- with a type in column {tag_column} of line "
+                f"{number} of {path}, got {line[:60]!r}"
             ) from error
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -119,20 +139,22 @@ def _entity(tag: str) -> str:
     return entity
 
 
-def _chosen(entities: Sequence[str], codes: np.ndarray, outside: str, seed: int) -> np.ndarray:
-    """Numbers of the words that become samples, in order."""
+def _choose_rows(tagged: Sequence[_Word], outside: str, seed: int) -> np.ndarray:
+    """Return the numbers of the words that become samples, in order."""
     if outside not in ("capped", "all", "none"):
         raise InputError(f"expected outside to be capped, all or none, got {outside!r}")
-    beyond = np.array([entity == OUTSIDE for entity in entities])
-    rows = np.flatnonzero(~beyond)
+    entities = np.array([word.entity for word in tagged])
+    codes = np.array([word.code for word in tagged])
+    is_outside = entities == OUTSIDE
+    rows = np.flatnonzero(~is_outside)
     if outside == "none":
         return rows
-    rng = np.random.default_rng([seed, 0xB10])
+    rng = np.random.default_rng([seed, CHOICE_STREAM])
     for code in np.unique(codes):
-        others = np.flatnonzero(beyond & (codes == code))
+        others = np.flatnonzero(is_outside & (codes == code))
         if outside == "capped":
-            inside = [entities[row] for row in np.flatnonzero(~beyond & (codes == code))]
-            most = max(np.unique(inside, return_counts=True)[1], default=0)
-            others = rng.permutation(others)[:most]
+            inside = entities[~is_outside & (codes == code)]
+            limit = max(np.unique(inside, return_counts=True)[1], default=0)
+            others = rng.permutation(others)[:limit]
         rows = np.concatenate([rows, others])
     return np.sort(rows)

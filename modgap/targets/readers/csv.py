@@ -1,10 +1,10 @@
-"""A user's own CSV or TSV: tabular rows, time series (one a row, or in long format), or texts."""
+"""CSV and TSV files: tabular rows, time series (one in each row, or in long format), or texts."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["LABEL_NAMES", "columns_of", "read"]
 
 LABEL_NAMES = ("label", "class", "target", "y")
-"""Columns taken for the label, in this order, where none is named."""
-CLOCK_NAMES = ("time", "t", "timestamp", "date")
-"""Columns that tell of a long format, where a row is a moment and no series."""
+"""Names of the label column, in order of preference, if none is given."""
+TIME_NAMES = ("time", "t", "timestamp", "date")
+"""Names of columns that suggest the long format, where a row is a moment of a series and not a series."""
+MAX_LISTED = 8
+"""Largest number of columns that an error message lists."""
 
 log = logging.getLogger("modgap")
 
@@ -37,65 +39,81 @@ class _SeriesList:
         return self.series[index]
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Names of the columns that are not values."""
+
+    label: str
+    series: str | None
+    time: str | None
+    group: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of those that are set."""
+        return [name for name in (self.label, self.series, self.time, self.group) if name]
+
+
 def read(
     files: Mapping[str, Sequence[Path]],
     *,
     kind: Literal["table", "series", "text"],
-    label: str | None = None,
-    series: str | None = None,
-    time: str | None = None,
-    text: str = "text",
-    group: str | None = None,
+    label_column: str | None = None,
+    series_column: str | None = None,
+    time_column: str | None = None,
+    text_column: str = "text",
+    group_column: str | None = None,
 ) -> Table:
     """Read a file with a header line.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
-        kind: `table` takes a row's numbers as features (1, D), `series` as a series of one channel
+        kind: `table` takes the numbers of a row as features (1, D), `series` as a series of one channel
             (1, length), `text` one column as strings.
-        label: Column of the label; the first of LABEL_NAMES if None. Numbers that are not whole are
-            values to predict, anything else is a class.
-        series: Long format: column that says which series a row belongs to; the other numeric columns
-            are its channels (C, length).
-        time: Long format: column by which a series' rows are ordered; their order in the file if None.
-        text: Column of the strings.
-        group: Column that says which samples belong together (record, subject, field).
+        label_column: Column of the label. None takes the first of LABEL_NAMES. Numbers that are not integers are
+            real-valued targets, everything else is a class.
+        series_column: Column with the name of the series that a row belongs to, for the long format. The other
+            numeric columns are the series' channels (C, length). None if every row is a sample.
+        time_column: Column by which the rows of a series are ordered, for the long format. None keeps the order of
+            the file.
+        text_column: Column of the strings.
+        group_column: Column of the groups of samples that belong together (record, subject, field).
 
     Raises:
-        InputError: When columns are missing, hold no numbers, or have missing values.
+        InputError: When columns are missing, are not numeric, or have missing values.
     """
-    named = [role for role in ("data", *SPLITS) if role in files]
-    if not named:
+    roles = [role for role in ("data", *SPLITS) if role in files]
+    if not roles:
         raise KeyError("data")
-    parts = [_frame(path) for role in named for path in files[role]]
-    frame = _joined(parts)
-    label = _label_column(frame, label, files[named[0]][0])
-    _expect_columns(frame, [label, series, time, text if kind == "text" else None, group])
-    if kind == "series" and series is None:
-        _warn_of_clock(frame, (label, group), files[named[0]][0])
+    parts = [_read_frame(path) for role in roles for path in files[role]]
+    first_path = files[roles[0]][0]
+    frame = _concatenate(parts)
+    columns = _Columns(_find_label_column(frame, label_column, first_path), series_column, time_column, group_column)
+    _check_columns(frame, [*columns.names, *([text_column] if kind == "text" else [])])
+    if kind == "series" and series_column is None:
+        _warn_about_time_column(frame, columns, first_path)
     codes = None
-    if named != ["data"]:
-        lengths = [len(part) for part in parts]
-        split_of_part = [SPLITS.index(role) for role in named for _ in files[role]]
-        codes = np.repeat(split_of_part, lengths)
-    rows, samples = _samples(frame, kind, label, series, time, text, group)
-    labels, classes, targets = _labels(frame[label].iloc[rows])
-    groups = {group: frame[group].iloc[rows].to_numpy()} if group else None
+    if roles != ["data"]:
+        part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
+        codes = np.repeat(part_codes, [len(part) for part in parts])
+    rows, samples = _read_text(frame, text_column) if kind == "text" else _read_values(frame, columns)
+    labels, classes, targets = _read_labels(frame[columns.label].iloc[rows])
+    groups = {group_column: frame[group_column].iloc[rows].to_numpy()} if group_column else None
     return Table(samples, labels, classes, None if codes is None else codes[rows], groups, targets)
 
 
-def _warn_of_clock(frame: "DataFrame", known: Sequence[str | None], path: Path) -> None:
-    clock = next((c for c in frame.columns if str(c).lower() in CLOCK_NAMES and c not in known), None)
-    if clock is not None:
-        log.warning(
-            "every row of %s is taken for a series of its own, with column %r among its values; if rows are moments of "
-            "longer series, say which column tells the series: --series COLUMN --time %s",
-            path, str(clock), clock,
-        )  # fmt: skip
+def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -> None:
+    suspects = [name for name in frame.columns if str(name).lower() in TIME_NAMES and name not in columns.names]
+    if suspects:
+        text = (
+            "every row of %s is read as one series, with column %r among its values. If rows are moments of longer "
+            "series, name the column that identifies the series: --series COLUMN --time %s"
+        )
+        log.warning(text, path, str(suspects[0]), suspects[0])
 
 
 def columns_of(path: Path) -> list[str]:
-    """Names in the header line."""
+    """Return the names in the header line of a CSV or TSV file."""
     import pandas
 
     try:
@@ -108,7 +126,7 @@ def _separator(path: Path) -> str:
     return "\t" if ".tsv" in path.suffixes else ","
 
 
-def _frame(path: Path) -> "DataFrame":
+def _read_frame(path: Path) -> "DataFrame":
     import pandas
 
     try:
@@ -117,7 +135,7 @@ def _frame(path: Path) -> "DataFrame":
         raise InputError(f"cannot read {path} as comma-separated values: {' '.join(str(error).split())}") from error
 
 
-def _joined(parts: list["DataFrame"]) -> "DataFrame":
+def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
     import pandas
 
     if len({tuple(part.columns) for part in parts}) > 1:
@@ -125,79 +143,87 @@ def _joined(parts: list["DataFrame"]) -> "DataFrame":
     return pandas.concat(parts, ignore_index=True)
 
 
-def _label_column(frame: "DataFrame", label: str | None, path: Path) -> str:
-    if label is not None:
-        return label
-    found = next((c for name in LABEL_NAMES for c in frame.columns if str(c).lower() == name), None)
-    if found is None:
-        raise UsageError(
-            f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {_some(frame.columns)}; "
-            "name it with --label COLUMN"
-        )
-    return found
+def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path) -> str:
+    if label_column is not None:
+        return label_column
+    for name in LABEL_NAMES:
+        for column in frame.columns:
+            if str(column).lower() == name:
+                return str(column)
+    raise UsageError(
+        f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {_list_names(frame.columns)}. "
+        "Name it with --label COLUMN."
+    )
 
 
-def _expect_columns(frame: "DataFrame", wanted: Sequence[str | None]) -> None:
-    for column in wanted:
-        if column is not None and column not in frame.columns:
-            raise UsageError(f"expected a column {column!r}, got {_some(frame.columns)}")
-        if column is not None and frame[column].isna().any():
+def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
+    for column in columns:
+        if column not in frame.columns:
+            raise UsageError(f"expected a column {column!r}, got {_list_names(frame.columns)}")
+        if frame[column].isna().any():
             raise InputError(
-                f"expected a value in every row of column {column!r}, {int(frame[column].isna().sum())} are missing; "
-                "fill them or drop the rows"
+                f"expected a value in every row of column {column!r}, {int(frame[column].isna().sum())} are missing. "
+                "Fill them or drop the rows."
             )
 
 
-def _some(names: Sequence) -> str:
-    shown = ", ".join(str(name) for name in list(names)[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _list_names(names: Sequence[Any]) -> str:
+    listed = ", ".join(str(name) for name in list(names)[:MAX_LISTED])
+    return listed + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
-def _samples(frame: "DataFrame", kind: str, label, series, time, text, group) -> tuple[np.ndarray, Samples]:
-    """First row of each sample, and the samples."""
-    if kind == "text":
-        return np.arange(len(frame)), TextSamples(frame[text].astype(str).tolist())
-    values = _numbers(frame.drop(columns=[c for c in (label, series, time, group) if c]))
-    if series is None:
+def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Samples]:
+    """Return the row of each sample, and the samples."""
+    return np.arange(len(frame)), TextSamples(frame[text_column].astype(str).tolist())
+
+
+def _read_values(frame: "DataFrame", columns: _Columns) -> tuple[np.ndarray, Samples]:
+    """Return the first row of each sample, and the samples."""
+    values = _numbers(frame.drop(columns=columns.names))
+    if columns.series is None:
         return np.arange(len(frame)), ArraySamples(values[:, None])
-    return _long_series(frame, values, label, series, time, group)
+    return _long_series(frame, values, columns, columns.series)
 
 
 def _numbers(frame: "DataFrame") -> np.ndarray:
-    words = [c for c in frame.columns if frame[c].dtype.kind not in "fiub"]
-    if words or not len(frame.columns):
+    not_numeric = [column for column in frame.columns if frame[column].dtype.kind not in "fiub"]
+    if not_numeric or not len(frame.columns):
         raise InputError(
-            f"expected numbers in every column but the label, got text in {_some(words) or 'none, and no other column'}"
-            "; drop or encode them, or name what they are (--series, --time, --group)"
+            "expected numbers in every column but the label, got text in "
+            f"{_list_names(not_numeric) or 'none, and no other column'}. "
+            "Drop or encode these columns, or name their purpose (--series, --time, --group)."
         )
-    values = frame.to_numpy(dtype=np.float32)
+    values: np.ndarray = frame.to_numpy(dtype=np.float32)
     missing = ~np.isfinite(values)
     if missing.any():
-        columns = _some(frame.columns[missing.any(axis=0)])
+        columns = _list_names(frame.columns[missing.any(axis=0)])
         raise InputError(
-            f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}); "
-            "fill them or drop the rows"
+            f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}). "
+            "Fill them or drop the rows."
         )
     return values
 
 
 def _long_series(
-    frame: "DataFrame", values: np.ndarray, label: str, series: str, time: str | None, group: str | None
+    frame: "DataFrame", values: np.ndarray, columns: _Columns, series_column: str
 ) -> tuple[np.ndarray, Samples]:
-    _, firsts, number = np.unique(frame[series].to_numpy(), return_index=True, return_inverse=True)
-    for column in (label, group):
-        if column and frame.groupby(series)[column].nunique().max() > 1:
-            raise InputError(f"expected one {column} a series, some series in column {series!r} have several")
-    clock = np.arange(len(frame)) if time is None else frame[time].rank(method="dense").to_numpy()
-    order = np.lexsort((clock, number))
+    _, first_rows, number = np.unique(frame[series_column].to_numpy(), return_index=True, return_inverse=True)
+    for column in (columns.label, columns.group):
+        if column and frame.groupby(series_column)[column].nunique().max() > 1:
+            raise InputError(
+                f"expected one {column} for each series, some series in column {series_column!r} have several"
+            )
+    time = np.arange(len(frame)) if columns.time is None else frame[columns.time].rank(method="dense").to_numpy()
+    order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
-    return firsts, _SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
+    return first_rows, _SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
 
 
-def _labels(column: "Series") -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
-    """(classes, their names, values): whole numbers and words are classes, other numbers are values."""
+def _read_labels(column: "Series[Any]") -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
+    """Return classes, their names, and real-valued targets. Integers and text are classes, other numbers are not."""
     if column.dtype.kind == "f" and not np.equal(np.mod(column, 1), 0).all():
         return None, None, ArraySamples(column.to_numpy(dtype=np.float64))
-    whole = column.astype(np.int64) if column.dtype.kind == "f" else column
-    names, labels = np.unique(whole.to_numpy(dtype=None if whole.dtype.kind in "iub" else str), return_inverse=True)
+    integers = column.astype(np.int64) if column.dtype.kind == "f" else column
+    dtype = None if integers.dtype.kind in "iub" else str
+    names, labels = np.unique(integers.to_numpy(dtype=dtype), return_inverse=True)
     return labels.astype(np.int64), [str(name) for name in names], None

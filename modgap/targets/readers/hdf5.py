@@ -1,4 +1,4 @@
-"""HDF5 files of simulated fields, in both of PDEBench's layouts; one sample is read at a time, when asked for."""
+"""HDF5 files of simulated fields, in both of PDEBench's layouts. One sample is read at a time, on access."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,54 +18,53 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "read"]
 
 AXES = frozenset("tcxyz")
-HANDLES = 32
-"""Open files that are kept, one for each file, process and thread."""
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Which values of a simulation are x, or y.
+    """Values of a simulation that form x or y.
 
     Attributes:
-        names: Datasets that become channels, one after the other.
-        axes: Axes of one simulation in a dataset, a letter each: t time, c channel, x, y, z space.
-        frame: Step in time, counted after `time` has thinned them; negative from the end.
-        channels: Which of the dataset's channels; None for all.
-        time: Every how many steps in time are kept.
-        space: Every how many points in space are kept, along each axis.
+        names: Datasets whose channels are concatenated.
+        axes: Axes of one simulation in a dataset, one letter each: t is time, c channel, x, y and z are space.
+        frame: Index of the time step, counted after `time_stride` is applied. Negative counts from the end.
+        channels: Indices of the dataset's channels to take. None takes all.
+        time_stride: Stride along the time axis.
+        space_stride: Stride along each space axis.
     """
 
     names: tuple[str, ...]
     axes: str
     frame: int = 0
     channels: tuple[int, ...] | None = None
-    time: int = 1
-    space: int = 1
+    time_stride: int = 1
+    space_stride: int = 1
 
     def step(self, length: int) -> int:
-        """Index in time, among all steps of the file."""
-        return range(0, length, self.time)[self.frame]
+        """Return the index of the time step among all `length` steps of the file."""
+        return range(0, length, self.time_stride)[self.frame]
 
     def values(self, dataset: "h5py.Dataset", sample: tuple[int, ...]) -> np.ndarray:
-        """One simulation's values from a dataset, channels first, float32; only the one step is read.
+        """Return one simulation's values from a dataset, channels first, float32. Only the one time step is read.
 
         Args:
-            dataset: With the axes of `axes`, after one for the simulations where `sample` has a number.
-            sample: The simulation's number, or nothing where the dataset holds one simulation.
+            dataset: Dataset with the axes of `axes`, after one for the simulations if `sample` has a number.
+            sample: Number of the simulation, or () if the dataset holds one simulation.
         """
         lengths = dict(zip(self.axes, dataset.shape[len(sample) :], strict=True))
-        wanted = tuple(self.step(lengths[axis]) if axis == "t" else slice(None) for axis in self.axes)
-        array = dataset[sample + wanted]
-        left = self.axes.replace("t", "")
-        array = array[tuple(slice(None) if axis == "c" else slice(None, None, self.space) for axis in left)]
-        array = np.moveaxis(array, left.index("c"), 0) if "c" in left else array[None]
-        array = array if self.channels is None else array[list(self.channels)]
+        index = tuple(self.step(lengths[axis]) if axis == "t" else slice(None) for axis in self.axes)
+        array = dataset[sample + index]
+        axes = self.axes.replace("t", "")
+        array = array[tuple(slice(None) if axis == "c" else slice(None, None, self.space_stride) for axis in axes)]
+        array = np.moveaxis(array, axes.index("c"), 0) if "c" in axes else array[None]
+        if self.channels is not None:
+            array = array[list(self.channels)]
         return np.ascontiguousarray(array, np.float32)
 
 
 @dataclass(frozen=True)
 class _Simulations:
-    """Samples of an HDF5 file. Holds no handle, so that it can go to another process."""
+    """Samples of an HDF5 file. It holds no handle, so that it can be sent to another process."""
 
     path: Path
     fields: Fields
@@ -78,9 +77,12 @@ class _Simulations:
     def __getitem__(self, index: int) -> np.ndarray:
         number = range(self.count)[index]
         with reraise_hdf5_errors(self.path):
-            file = open_hdf5(self.path)
-            place, sample = (file, (number,)) if self.groups is None else (file[self.groups[number]], ())
-            return np.concatenate([self.fields.values(place[name], sample) for name in self.fields.names])
+            parent = open_hdf5(self.path)
+            sample: tuple[int, ...] = (number,)
+            if self.groups is not None:
+                parent = parent[self.groups[number]]
+                sample = ()
+            return np.concatenate([self.fields.values(parent[name], sample) for name in self.fields.names])
 
 
 def read(
@@ -88,60 +90,74 @@ def read(
     *,
     x: dict[str, Any],
     y: dict[str, Any],
-    time: int = 1,
-    space: int = 1,
-    per_group: bool = False,
-    test: Literal["first", "last"] = "first",
-    test_share: float = 0.1,
+    time_stride: int = 1,
+    space_stride: int = 1,
+    group_per_simulation: bool = False,
+    test_position: Literal["first", "last"] = "first",
+    test_fraction: float = 0.1,
 ) -> Table:
-    """Simulations as pairs of fields: what it starts from, and what is to be predicted.
+    """Read simulations as pairs of fields: the input x and the prediction target y.
 
     Args:
         files: One path under the role `data`.
         x: `names` and `axes` of the datasets, and `frame` and `channels` where they apply (see Fields).
-        y: The same of what is predicted.
-        time: Every how many steps in time are kept.
-        space: Every how many points in space are kept.
-        per_group: Each simulation is a group of the file, in order of their names, and the datasets lie
-            in it; otherwise simulations are the datasets' first axis.
-        test: Which end of the simulations is the test split.
-        test_share: Its share, rounded down where it is the first and up where it is the last.
+        y: The same for the target.
+        time_stride: Stride along the time axis.
+        space_stride: Stride along each space axis.
+        group_per_simulation: True if each simulation is a group of the file that contains the datasets; simulations
+            are then in the order of the groups' names. False if simulations are the datasets' first axis.
+        test_position: `first` or `last` simulations as the test split.
+        test_fraction: Fraction of test simulations, rounded down for `first` and up for `last`.
 
     Returns:
         Samples (C, X[, Y]) and targets (C, X[, Y]), float32.
 
     Raises:
-        InputError: When the file is broken, or its datasets are not what x and y say.
+        InputError: When the file is broken, or its datasets are not as x and y describe them.
     """
     path = single_file(files, "data")
-    source, target = (_fields(part, name, time, space) for part, name in ((x, "x"), (y, "y")))
+    x_fields = _parse_fields(x, "x", time_stride, space_stride)
+    y_fields = _parse_fields(y, "y", time_stride, space_stride)
     with reraise_hdf5_errors(path):
         file = open_hdf5(path)
-        groups = tuple(sorted(file)) if per_group else None
-        count = len(groups) if groups is not None else _count(file, (*source.names, *target.names))
-    _check(path, file, groups, (source, target))
-    samples, targets = (_Simulations(path, part, count, groups) for part in (source, target))
-    return Table(samples, splits=_splits(count, test, test_share), targets=targets)
+        groups = tuple(sorted(file)) if group_per_simulation else None
+        count = len(groups) if groups is not None else _count(file, (*x_fields.names, *y_fields.names))
+    _check_datasets(path, file, groups, (x_fields, y_fields))
+    return Table(
+        _Simulations(path, x_fields, count, groups),
+        splits=_splits(count, test_position, test_fraction),
+        targets=_Simulations(path, y_fields, count, groups),
+    )
 
 
-def _fields(part: dict[str, Any], name: str, time: int, space: int) -> Fields:
-    known = {"names", "axes", "frame", "channels"}
-    axes = part.get("axes", "")
-    if not {"names", "axes"} <= set(part) <= known or not part["names"] or sorted(axes) != sorted(set(axes) & AXES):
+def _parse_fields(options: dict[str, Any], name: str, time_stride: int, space_stride: int) -> Fields:
+    allowed = {"names", "axes", "frame", "channels"}
+    axes = options.get("axes", "")
+    is_complete = {"names", "axes"} <= set(options) <= allowed and options["names"]
+    if not is_complete or sorted(axes) != sorted(set(axes) & AXES):
         raise InputError(
-            f"expected names and axes (letters of t, c, x, y, z) and perhaps frame and channels in {name}, got {part}"
+            f"expected names and axes (letters of t, c, x, y, z), optionally frame and channels, in {name}, "
+            f"got {options}"
         )
-    if min(time, space) < 1:
-        raise InputError(f"expected time and space of at least 1, got {time} and {space}")
-    channels = tuple(part["channels"]) if "channels" in part else None
-    return Fields(tuple(part["names"]), axes, part.get("frame", 0), channels, time, space)
+    if min(time_stride, space_stride) < 1:
+        raise InputError(f"expected time_stride and space_stride of at least 1, got {time_stride} and {space_stride}")
+    return Fields(
+        names=tuple(options["names"]),
+        axes=axes,
+        frame=options.get("frame", 0),
+        channels=tuple(options["channels"]) if "channels" in options else None,
+        time_stride=time_stride,
+        space_stride=space_stride,
+    )
 
 
-def _splits(count: int, test: str, share: float) -> np.ndarray:
-    """The first or last simulations are the test split; ORCA's rounding, so that the splits are its own."""
+def _splits(count: int, test_position: str, test_fraction: float) -> np.ndarray:
+    """Return splits with the first or last simulations as test, rounded as ORCA does to get the same splits."""
     codes = np.full(count, SPLITS.index("train"))
-    held = slice(int(count * share)) if test == "first" else slice(int(count * (1 - share)), None)
-    codes[held] = SPLITS.index("test")
+    if test_position == "first":
+        codes[: int(count * test_fraction)] = SPLITS.index("test")
+    else:
+        codes[int(count * (1 - test_fraction)) :] = SPLITS.index("test")
     return codes
 
 
@@ -152,32 +168,37 @@ def _count(file: "h5py.File", names: Sequence[str]) -> int:
     return next(iter(sizes.values()))
 
 
-def _dataset(place: "h5py.Group", name: str) -> "h5py.Dataset":
-    if not hasattr(place, "keys") or name not in place or not hasattr(place[name], "shape"):
-        held = ", ".join(sorted(place)[:5] if hasattr(place, "keys") else ["a dataset"]) or "nothing"
-        raise InputError(f"expected a dataset {name} in {place.file.filename} at {place.name}, got: {held}")
-    return place[name]
+def _dataset(group: "h5py.Group", name: str) -> "h5py.Dataset":
+    if not hasattr(group, "keys") or name not in group or not hasattr(group[name], "shape"):
+        content = ", ".join(sorted(group)[:5] if hasattr(group, "keys") else ["a dataset"]) or "nothing"
+        raise InputError(f"expected a dataset {name} in {group.file.filename} at {group.name}, got: {content}")
+    return group[name]
 
 
-def _check(path: Path, file: "h5py.File", groups: Sequence[str] | None, parts: Sequence[Fields]) -> None:
-    """Refuse datasets of another rank, or without the frame or channels; the first simulation speaks for all."""
+def _check_datasets(path: Path, file: "h5py.File", groups: Sequence[str] | None, all_fields: Sequence[Fields]) -> None:
+    """Raise an InputError if the datasets of the first simulation do not fit; the others are assumed to be alike."""
     if groups is not None and not groups:
         raise InputError(f"expected a group for each simulation in {path}, got none")
-    place = file if groups is None else file[groups[0]]
-    for fields in parts:
+    parent = file if groups is None else file[groups[0]]
+    for fields in all_fields:
         for name in fields.names:
             with reraise_hdf5_errors(path):
-                shape = _dataset(place, name).shape[0 if groups is not None else 1 :]
-            if len(shape) != len(fields.axes):
-                raise InputError(
-                    f"expected simulations with the axes {', '.join(fields.axes)} in dataset {name} of {path}, "
-                    f"got the shape {shape}"
-                )
-            lengths = dict(zip(fields.axes, shape, strict=True))
-            steps = len(range(0, lengths.get("t", 1), fields.time))
-            channels = fields.channels or (0,)
-            if not -steps <= fields.frame < steps or max(channels) >= lengths.get("c", 1) or min(channels) < 0:
-                raise InputError(
-                    f"expected frame {fields.frame} of channels {channels} in dataset {name} of {path}, "
-                    f"got {steps} frames of {lengths.get('c', 1)} channels"
-                )
+                shape = _dataset(parent, name).shape[0 if groups is not None else 1 :]
+            _check_shape(path, name, shape, fields)
+
+
+def _check_shape(path: Path, name: str, shape: tuple[int, ...], fields: Fields) -> None:
+    if len(shape) != len(fields.axes):
+        raise InputError(
+            f"expected simulations with the axes {', '.join(fields.axes)} in dataset {name} of {path}, "
+            f"got the shape {shape}"
+        )
+    lengths = dict(zip(fields.axes, shape, strict=True))
+    n_steps = len(range(0, lengths.get("t", 1), fields.time_stride))
+    n_channels = lengths.get("c", 1)
+    channels = fields.channels or (0,)
+    if not -n_steps <= fields.frame < n_steps or max(channels) >= n_channels or min(channels) < 0:
+        raise InputError(
+            f"expected frame {fields.frame} of channels {channels} in dataset {name} of {path}, "
+            f"got {n_steps} frames of {n_channels} channels"
+        )

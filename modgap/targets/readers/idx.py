@@ -1,4 +1,4 @@
-"""IDX files (the format of MNIST and its kin): unsigned bytes behind a header of sizes."""
+"""IDX files (the format of MNIST and similar data sets): unsigned bytes after a header of sizes."""
 
 import gzip
 import math
@@ -20,17 +20,18 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     """Read images and labels of all files of each split.
 
     Args:
-        files: Paths under the roles `train`, `train-labels`, `test`, `test-labels` (and `val`); the files
-            of a split's labels in the order of its images.
+        files: Paths under the roles `train`, `train-labels`, `test`, `test-labels` (and `val`, `val-labels`). The
+            label files of a split are in the order of its image files.
 
     Raises:
         InputError: When a file is broken, or images and labels differ in number.
     """
     images = [(code, _read_array(path, 3)) for code, path in files_by_split(files)]
     labels = [(code, _read_array(path, 1)) for code, path in files_by_split(files, "-labels")]
-    wanted, got = ([(SPLITS[code], len(part)) for code, part in each] for each in (images, labels))
-    if wanted != got:
-        raise InputError(f"expected one label an image, got labels {got} for images {wanted}")
+    image_counts = [(SPLITS[code], len(part)) for code, part in images]
+    label_counts = [(SPLITS[code], len(part)) for code, part in labels]
+    if image_counts != label_counts:
+        raise InputError(f"expected one label for each image, got labels {label_counts} for images {image_counts}")
     if len({part.shape[1:] for _, part in images}) > 1:
         raise InputError(f"expected images of one size, got {sorted({part.shape[1:] for _, part in images})}")
     pixels = np.concatenate([part for _, part in images])[:, None]

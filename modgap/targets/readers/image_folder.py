@@ -1,4 +1,4 @@
-"""A folder of class sub-folders of images, optionally under train, val and test."""
+"""A folder of class sub-folders of images, optionally below train, val and test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,26 +24,27 @@ class _ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        path = self.paths[index]
         try:
-            with Image.open(self.paths[index]) as image:
+            with Image.open(path) as image:
                 if image.mode in ("I", "F"):
-                    raise InputError(f"expected 8 or 16 bits a channel in {self.paths[index]}; save it as such")
+                    raise InputError(f"{path} has 32 bits per channel, expected 8 or 16. Convert it to 8 or 16 bits.")
                 if image.mode.startswith("I;16"):
-                    # Pillow would clip 16 bits to white.
+                    # Pillow would clip 16-bit values to white.
                     return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
                 pixels = np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"cannot read image {self.paths[index]}: {error}") from error
+            raise InputError(f"cannot read image {path}: {error}") from error
         return pixels.transpose(2, 0, 1)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files below a folder, in order of their path."""
+    """Return the image files below a folder, sorted by path."""
     return list_files(folder, SUFFIXES)
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
-    """List the images; each is decoded, to 8-bit RGB, when it is asked for.
+    """List the images. Each is decoded to 8-bit RGB when it is read.
 
     Args:
         files: One folder under the role `data`.

@@ -12,7 +12,7 @@ from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512
 
 
@@ -21,87 +21,87 @@ def read(
     *,
     x: str,
     y: str,
-    every: int = 1,
-    first: Mapping[str, int] | None = None,
+    stride: int = 1,
+    max_samples: Mapping[str, int] | None = None,
     validation: float | str | None = None,
-    validation_at: str = "end",
+    validation_position: str = "end",
 ) -> Table:
-    """Read inputs and targets, both (N, H, W) or (N, length), at every so many points; one channel is put in front.
+    """Read inputs and targets, both (N, H, W) or (N, length), and put one channel in front.
 
     Args:
-        files: One path under each of the roles `train`, `val` and `test` that there are.
+        files: One path under each of the roles `train`, `val` and `test` that exist.
         x: Name of the inputs.
         y: Name of the targets.
-        every: Takes each so many points along every axis but the first, from the first point on.
-        first: At most so many samples are taken, by split, from the first on.
-        validation: Training samples held for validation: a share, a number or `as-test`; None for none.
-        validation_at: Whether these are at the `start` or the `end` of the training samples.
+        stride: Stride along every axis but the first, from the first point on.
+        max_samples: Largest number of samples by split, from the first on. None takes all samples.
+        validation: Training samples moved to validation: a fraction, a number or `size-of-test`. None moves none.
+        validation_position: `start` or `end` of the training samples, where these samples are.
 
     Raises:
-        InputError: When a file is broken, is no MATLAB file, lacks a field, or fields differ in shape.
+        InputError: When a file is broken, is not a MATLAB file, lacks a field, or fields differ in shape.
     """
-    named = [split for split in SPLITS if split in files]
-    if not named:
+    splits = [split for split in SPLITS if split in files]
+    if not splits:
         raise KeyError(SPLITS[0])
     inputs: list[Samples] = []
     targets: list[Samples] = []
-    for split in named:
+    for split in splits:
         (path,) = files[split]
-        most = (first or {}).get(split)
-        fields = [_field(path, name, every, most) for name in (x, y)]
-        if len({field.shape for field in fields}) > 1:
-            raise InputError(
-                f"expected {x} and {y} of one shape in {path}, got {fields[0].shape} and {fields[1].shape}"
-            )
-        inputs.append(ArraySamples(fields[0][:, None]))
-        targets.append(ArraySamples(fields[1][:, None]))
-    splits = split_codes([(split, len(part)) for split, part in zip(named, inputs, strict=True)])
+        limit = (max_samples or {}).get(split)
+        x_field = _read_field(path, x, stride, limit)
+        y_field = _read_field(path, y, stride, limit)
+        if x_field.shape != y_field.shape:
+            raise InputError(f"expected {x} and {y} of one shape in {path}, got {x_field.shape} and {y_field.shape}")
+        inputs.append(ArraySamples(x_field[:, None]))
+        targets.append(ArraySamples(y_field[:, None]))
+    codes = split_codes([(split, len(part)) for split, part in zip(splits, inputs, strict=True)])
     return Table(
         ConcatenatedSamples(tuple(inputs)),
-        splits=hold_out_validation(splits, validation, validation_at),
+        splits=hold_out_validation(codes, validation, validation_position),
         targets=ConcatenatedSamples(tuple(targets)),
     )
 
 
-def _field(path: Path, name: str, every: int, most: int | None) -> np.ndarray:
-    """An array of a file, float32 and C-contiguous, with every point that is wanted."""
+def _read_field(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
+    """Return an array of a file, strided and limited, float32 and C-contiguous."""
     with path.open("rb") as stream:
-        head = stream.read(USER_BLOCK + len(HDF5))
-    newer = HDF5 in (head[: len(HDF5)], head[USER_BLOCK:])
-    array = _from_hdf5(path, name, every, most) if newer else _from_version_5(path, name, every, most)
+        head = stream.read(USER_BLOCK + len(HDF5_SIGNATURE))
+    is_hdf5 = HDF5_SIGNATURE in (head[: len(HDF5_SIGNATURE)], head[USER_BLOCK:])
+    array = _read_hdf5(path, name, stride, limit) if is_hdf5 else _read_version_5(path, name, stride, limit)
     return np.ascontiguousarray(array, np.float32)
 
 
-def _from_version_5(path: Path, name: str, every: int, most: int | None) -> np.ndarray:
+def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
     from scipy.io import loadmat, whosmat
 
     try:
-        known = [field for field, _, _ in whosmat(path)]
-        found = loadmat(path, variable_names=[name]).get(name)
+        names = [field for field, _, _ in whosmat(path)]
+        array = loadmat(path, variable_names=[name]).get(name)
     except Exception as error:
-        # SciPy's parser fails on broken files in many ways.
+        # SciPy's parser raises many kinds of exceptions on broken files.
         raise InputError(f"cannot read {path} as a MATLAB file: {error}") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu" or found.ndim < 2:
-        raise InputError(f"expected an array of numbers {name} in {path}, which has {', '.join(known) or 'nothing'}")
-    return found[_points(found.ndim, every, most)]
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim < 2:
+        raise InputError(f"expected an array of numbers {name} in {path}, which has {', '.join(names) or 'nothing'}")
+    return array[_index(array.ndim, stride, limit)]
 
 
-def _from_hdf5(path: Path, name: str, every: int, most: int | None) -> np.ndarray:
+def _read_hdf5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
     try:
         import h5py
     except ImportError as error:
-        raise InputError(f"reading {path} needs h5py; install it with: pip install h5py") from error
+        raise InputError(f"reading {path} needs h5py. Install it with: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
-            found = file.get(name)
-            if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or found.ndim < 2:
-                known = ", ".join(file) or "nothing"
-                raise InputError(f"expected an array of numbers {name} in {path}, which has {known}")
-            # MATLAB's first axis is HDF5's last.
-            return found[_points(found.ndim, every, most)[::-1]].T
+            dataset = file.get(name)
+            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim < 2:
+                names = ", ".join(file) or "nothing"
+                raise InputError(f"expected an array of numbers {name} in {path}, which has {names}")
+            # MATLAB's first axis is the last axis in HDF5.
+            array: np.ndarray = dataset[_index(dataset.ndim, stride, limit)[::-1]]
+            return array.T
     except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot read {path} as a MATLAB file: {error}") from error
 
 
-def _points(dimensions: int, every: int, most: int | None) -> tuple[slice, ...]:
-    return (slice(most), *(slice(None, None, every),) * (dimensions - 1))
+def _index(n_axes: int, stride: int, limit: int | None) -> tuple[slice, ...]:
+    return (slice(limit), *(slice(None, None, stride),) * (n_axes - 1))

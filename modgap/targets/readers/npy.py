@@ -22,47 +22,51 @@ def read(
     shape: Sequence[int] | None = None,
     first_label: int = 0,
     validation: float | str | None = None,
-    validation_at: str = "end",
+    validation_position: str = "end",
 ) -> Table:
-    """Map samples (N, ...) and read labels (N,) or (N, K) of the splits for which there are files.
+    """Memory-map samples (N, ...) and read labels (N,) or (N, K) of the splits that have files.
 
     Args:
         files: Paths under the roles `train`, `train-labels`, `val`, `val-labels`, `test`, `test-labels`, one or more
-            each, the labels' in the samples' order.
-        axes: Order of a sample's axes as stored, such as [1, 0] to swap two.
-        shape: Shape of a sample after that, channels first.
-        first_label: The number that stands for class 0.
-        validation: Training samples held for validation: a share, a number or `as-test`; None for none.
-        validation_at: Whether these are at the `start` or the `end` of the training samples.
+            each. The label files are in the order of the sample files.
+        axes: Order of a sample's axes as stored, such as [1, 0] to swap two. None keeps the order.
+        shape: Shape of a sample after that, channels first. None keeps the shape.
+        first_label: Number that stands for class 0.
+        validation: Training samples moved to validation: a fraction, a number or `size-of-test`. None moves none.
+        validation_position: `start` or `end` of the training samples, where these samples are.
 
     Raises:
-        InputError: When a file is broken, holds no numbers, or labels and samples differ in number.
+        InputError: When a file is broken, is not numeric, or labels and samples differ in number.
     """
-    named = [(split, path) for split in SPLITS for path in files.get(split, ())]
-    if not named:
+    sample_files = [(split, path) for split in SPLITS for path in files.get(split, ())]
+    if not sample_files:
         raise KeyError(SPLITS[0])
-    of_labels = [(split, path) for split in dict(named) for path in files[f"{split}-labels"]]
-    arrays, labels = ([_array(path) for _, path in part] for part in (named, of_labels))
-    if [len(array) for array in arrays] != [len(part) for part in labels]:
+    label_paths = [path for split in dict(sample_files) for path in files[f"{split}-labels"]]
+    arrays = [_read_array(path) for _, path in sample_files]
+    labels = [_read_array(path) for path in label_paths]
+    sizes = [len(array) for array in arrays]
+    if sizes != [len(part) for part in labels]:
         raise InputError(
-            f"expected one label a sample in {', '.join(path.name for _, path in of_labels)} beside {named[0][1]}, got "
-            f"{[len(part) for part in labels]} for {[len(array) for array in arrays]} samples"
+            f"expected one label for each sample in {', '.join(path.name for path in label_paths)} beside "
+            f"{sample_files[0][1]}, got {[len(part) for part in labels]} for {sizes} samples"
         )
     numbers = [
-        class_numbers(part, str(path), first=first_label) for part, (_, path) in zip(labels, of_labels, strict=True)
+        class_numbers(part, str(path), first=first_label) for part, path in zip(labels, label_paths, strict=True)
     ]
-    samples = [shape_samples(array, str(path), axes, shape) for array, (_, path) in zip(arrays, named, strict=True)]
-    splits = split_codes([(split, len(array)) for (split, _), array in zip(named, arrays, strict=True)])
+    samples = [
+        shape_samples(array, str(path), axes, shape) for array, (_, path) in zip(arrays, sample_files, strict=True)
+    ]
+    codes = split_codes([(split, size) for (split, _), size in zip(sample_files, sizes, strict=True)])
     return Table(
         ConcatenatedSamples(tuple(samples)),
         np.concatenate(numbers),
-        splits=hold_out_validation(splits, validation, validation_at),
+        splits=hold_out_validation(codes, validation, validation_position),
     )
 
 
-def _array(path: Path) -> np.ndarray:
-    """The file's array; one of objects is unpickled by a child process, if they are plain numbers."""
+def _read_array(path: Path) -> np.ndarray:
+    """Return the file's array. An array of objects is unpickled by a child process, if they are plain numbers."""
     array = read_pickle(path) if read_npy_header(path)[1].hasobject else map_npy(path)
     if array.ndim == 0:
-        raise InputError(f"expected an array with one row a sample in {path}, got a single value")
+        raise InputError(f"expected an array with one sample in each row in {path}, got a single value")
     return array

@@ -1,4 +1,4 @@
-"""Samples and labels in pickled dictionaries, or in `.npy` files of one; a child process unpickles them."""
+"""Samples and labels in pickled dictionaries, or in `.npy` files of one dictionary, unpickled by a child process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,71 +22,80 @@ def read(
     y: str,
     axes: Sequence[int] | None = None,
     shape: Sequence[int] | None = None,
-    values: Sequence[str | int] | None = None,
+    label_values: Sequence[str | int] | None = None,
     first_label: int = 0,
     validation: float | str | None = None,
-    validation_at: str = "end",
-    test: float | None = None,
+    validation_position: str = "end",
+    test_fraction: float | None = None,
     seed: int = 0,
 ) -> Table:
-    """Read one dictionary a file: samples under one name, labels under another.
+    """Read one dictionary from each file, with samples under one name and labels under another.
 
     Args:
-        files: Paths under the roles `train`, `val` and `test`, one or more each; or one under `data`, whose dictionary
-            holds all splits, or samples of which some are drawn for test.
-        x: Name of the samples (N, ...), or of N arrays; `{split}` in it stands for train, val and test in turn, and
+        files: Paths under the roles `train`, `val` and `test`, one or more each; or one path under `data`, whose
+            dictionary has all splits, or samples of which a fraction is drawn for test.
+        x: Name of the samples (N, ...), or of N arrays. A `{split}` in it stands for train, val and test in turn, and
             `a/b` for b within a.
         y: Name of the labels, likewise.
-        axes: Order of a sample's axes as stored, such as [1, 0] to swap two.
-        shape: Shape of a sample after that, channels first; -1 where samples differ.
-        values: Labels of class 0, 1, ... where they are not numbers.
-        first_label: The number that stands for class 0.
-        validation: Training samples held for validation: a share, a number or `as-test`; None for none.
-        validation_at: Whether these are at the `start` or the `end` of the training samples.
-        test: Share drawn for test by `seed` as scikit-learn's `train_test_split` does; None for none.
+        axes: Order of a sample's axes as stored, such as [1, 0] to swap two. None keeps the order.
+        shape: Shape of a sample after that, channels first; -1 where samples differ. None keeps the shape.
+        label_values: Labels of class 0, 1, ...; None if labels are numbers.
+        first_label: Number that stands for class 0.
+        validation: Training samples moved to validation: a fraction, a number or `size-of-test`. None moves none.
+        validation_position: `start` or `end` of the training samples, where these samples are.
+        test_fraction: Fraction of the samples drawn for test by `seed`, as scikit-learn's `train_test_split` does.
+            None draws none.
         seed: Seed of that draw.
 
     Returns:
-        A table with the group `record`, a number for each sample as stored.
+        A table with the group `record`, the number of each sample as stored.
 
     Raises:
-        InputError: When a file holds anything but plain data, or not what these options say.
+        InputError: When a file contains anything but plain data, or does not agree with these options.
     """
-    samples, labels, sizes = [], [], []
-    for split, where, record in _records(files, x):
-        array, given = (
-            _array(get_entry(record, x.format(split=split), where)),
-            get_entry(record, y.format(split=split), where),
-        )
-        samples.append(shape_samples(array, f"{x.format(split=split)} in {where}", axes, shape))
-        labels.append(class_numbers(given, f"{y.format(split=split)} in {where}", values, first_label))
+    samples = []
+    labels = []
+    sizes = []
+    for split, path, record in _read_records(files, x):
+        x_name = x.format(split=split)
+        y_name = y.format(split=split)
+        array = _to_array(get_entry(record, x_name, path))
+        stored_labels = get_entry(record, y_name, path)
+        samples.append(shape_samples(array, f"{x_name} in {path}", axes, shape))
+        numbers = class_numbers(stored_labels, f"{y_name} in {path}", label_values, first_label)
+        if len(numbers) != len(array):
+            raise InputError(
+                f"expected one label for each sample in {path}, got {len(numbers)} for {len(array)} samples"
+            )
+        labels.append(numbers)
         sizes.append((split, len(array)))
-        if len(labels[-1]) != len(array):
-            raise InputError(f"expected one label a sample in {where}, got {len(labels[-1])} for {len(array)} samples")
-    size = sum(part for _, part in sizes)
+    n_samples = sum(size for _, size in sizes)
     splits = None if sizes[0][0] == "data" else split_codes(sizes)
-    splits = splits if test is None else draw_test_split(size, test, seed)
+    if test_fraction is not None:
+        splits = draw_test_split(n_samples, test_fraction, seed)
+    if splits is not None:
+        splits = hold_out_validation(splits, validation, validation_position)
     return Table(
         ConcatenatedSamples(tuple(samples)),
         np.concatenate(labels),
-        splits=splits if splits is None else hold_out_validation(splits, validation, validation_at),
-        groups={"record": np.arange(size)},
+        splits=splits,
+        groups={"record": np.arange(n_samples)},
     )
 
 
-def _records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple[str, str, Any]]:
-    """Split (or `data`), name of the file, and dictionary of each part."""
+def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield split (or `data`), path, and dictionary of each part."""
     if "data" in files:
         (path,) = files["data"]
         (record,) = read_pickles([path])
-        parts = [split for split in SPLITS if _has(record, x.format(split=split).split("/")[0])] or SPLITS[:1]
-        for split in parts if "{split}" in x else ["data"]:
+        splits = [split for split in SPLITS if _has(record, x.format(split=split).split("/")[0])] or SPLITS[:1]
+        for split in splits if "{split}" in x else ["data"]:
             yield split, str(path), record
         return
-    named = [(split, path) for split in SPLITS for path in files.get(split, ())]
-    if not named:
+    split_paths = [(split, path) for split in SPLITS for path in files.get(split, ())]
+    if not split_paths:
         raise KeyError(SPLITS[0])
-    for (split, path), record in zip(named, read_pickles([path for _, path in named]), strict=True):
+    for (split, path), record in zip(split_paths, read_pickles([path for _, path in split_paths]), strict=True):
         yield split, str(path), record
 
 
@@ -94,11 +103,11 @@ def _has(record: Any, name: str) -> bool:
     return isinstance(record, Mapping) and (name in record or name.encode() in record)
 
 
-def _array(found: Any) -> np.ndarray:
-    """An array as it is, a list of arrays as an array of objects."""
-    if isinstance(found, np.ndarray):
-        return found
-    array = np.empty(len(found) if isinstance(found, Sequence) else 0, object)
+def _to_array(entry: Any) -> np.ndarray:
+    """Return an array unchanged, and a list of arrays as an array of objects."""
+    if isinstance(entry, np.ndarray):
+        return entry
+    array = np.empty(len(entry) if isinstance(entry, Sequence) else 0, object)
     for number in range(len(array)):
-        array[number] = found[number]
+        array[number] = entry[number]
     return array

@@ -1,4 +1,4 @@
-"""Astronomical exposures in deepCR's layout: filter / proposal / visit / NUMBER.npy, each an image with its masks."""
+"""Astronomical exposures in deepCR's layout: filter / proposal / visit / NUMBER.npy, an image with its masks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
 
-SKY = "sky.npy"
+SKY_FILE = "sky.npy"
 IMAGE, TARGET, IGNORED = range(3)
+"""Planes of a file."""
 
 
 def read(
@@ -23,35 +24,35 @@ def read(
     *,
     fields: Sequence[str] | None = None,
     validation: float | str | None = None,
-    validation_at: str = "end",
+    validation_position: str = "end",
 ) -> Table:
-    """List the exposures; the part that is asked for is mapped from its file.
+    """List the exposures. Only the plane that is read is memory-mapped from its file.
 
-    A file holds (2 or 3, H, W): the image, the pixels hit by cosmic rays (0/1), and those to be ignored (0/1).
+    A file has shape (2 or 3, H, W): the image, the pixels hit by cosmic rays (0/1), and the pixels to ignore (0/1).
 
     Args:
-        files: Under `train`, `val` or `test` the folder of one filter, with a folder for each proposal and in it one
-            for each visit.
-        fields: Which fields are taken, as PROPOSAL_VISIT; None for all.
-        validation: Training samples, in the order of their paths, held for validation: a share, a number or
-            `as-test`; None for none.
-        validation_at: Whether these are at the `start` or the `end` of the training samples.
+        files: Under `train`, `val` or `test` the folder of one filter, with a folder for each proposal, which has a
+            folder for each visit.
+        fields: Fields to take, as PROPOSAL_VISIT. None takes all.
+        validation: Training samples, in the order of their paths, moved to validation: a fraction, a number or
+            `size-of-test`. None moves none.
+        validation_position: `start` or `end` of the training samples, where these samples are.
 
     Returns:
-        Samples (1, H, W), targets (1, H, W) 0/1, masks 1 where a pixel counts, and the group `field`.
+        Samples (1, H, W), targets (1, H, W) 0/1, masks that are 1 where a pixel counts, and the group `field`.
 
     Raises:
-        InputError: When a folder holds none of the fields.
+        InputError: When a folder contains none of the fields.
     """
-    named = [split for split in SPLITS if split in files]
-    if not named:
+    splits = [split for split in SPLITS if split in files]
+    if not splits:
         raise KeyError(SPLITS[0])
-    found = [(split, _exposures(files[split][0], fields)) for split in named]
-    paths = tuple(path for _, part in found for path in part)
-    splits = split_codes([(split, len(part)) for split, part in found])
+    exposures = [(split, _list_exposures(files[split][0], fields)) for split in splits]
+    paths = tuple(path for _, part in exposures for path in part)
+    codes = split_codes([(split, len(part)) for split, part in exposures])
     return Table(
         _Planes(paths, IMAGE),
-        splits=hold_out_validation(splits, validation, validation_at),
+        splits=hold_out_validation(codes, validation, validation_position),
         groups={"field": np.array([_field(path) for path in paths])},
         targets=_Planes(paths, TARGET),
         masks=_Planes(paths, IGNORED),
@@ -62,19 +63,19 @@ def _field(path: Path) -> str:
     return f"{path.parent.parent.name}_{path.parent.name}"
 
 
-def _exposures(folder: Path, fields: Sequence[str] | None) -> list[Path]:
-    paths = [path for path in sorted(folder.glob("*/*/*.npy")) if path.name != SKY]
-    taken = [path for path in paths if fields is None or _field(path) in fields]
-    if not taken:
+def _list_exposures(folder: Path, fields: Sequence[str] | None) -> list[Path]:
+    paths = [path for path in sorted(folder.glob("*/*/*.npy")) if path.name != SKY_FILE]
+    selected = [path for path in paths if fields is None or _field(path) in fields]
+    if not selected:
         raise InputError(
             f"expected exposures PROPOSAL/VISIT/NUMBER.npy of the wanted fields in {folder}, got {len(paths)} of others"
         )
-    return taken
+    return selected
 
 
 @dataclass(frozen=True)
 class _Planes:
-    """One plane of every exposure."""
+    """One plane of every exposure; the ignored pixels are returned as a mask of the pixels that count."""
 
     paths: tuple[Path, ...]
     plane: int
@@ -87,8 +88,7 @@ class _Planes:
         planes = map_npy(path)
         if planes.ndim != 3 or len(planes) not in (2, 3) or planes.dtype.kind not in "fiub":
             raise InputError(f"expected an image and one or two masks (2 or 3, H, W) in {path}, got {planes.shape}")
-        if self.plane < IGNORED:
-            return planes[self.plane][None].astype(np.float32)
-        if len(planes) == 2:
+        if self.plane == IGNORED and len(planes) == 2:
             return np.ones_like(planes[:1], np.float32)
-        return 1 - planes[IGNORED][None].astype(np.float32)
+        plane: np.ndarray = planes[self.plane][None].astype(np.float32)
+        return 1 - plane if self.plane == IGNORED else plane

@@ -1,4 +1,4 @@
-"""Comma-separated numbers, one sample a row, the label in the last column."""
+"""Comma-separated numbers, with one sample in each row and the label in the last column."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ def read(files: Mapping[str, Sequence[Path]], *, shape: Sequence[int]) -> Table:
         rows = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
     except (ValueError, EOFError) as error:
         raise InputError(f"cannot read {path} as comma-separated numbers: {error}") from error
-    if rows.shape[1] != np.prod(shape) + 1:
-        raise InputError(f"expected {int(np.prod(shape))} values and a label a row in {path}, got {rows.shape[1]}")
+    n_values = int(np.prod(shape))
+    if rows.shape[1] != n_values + 1:
+        raise InputError(f"expected {n_values} values and a label in each row of {path}, got {rows.shape[1]}")
     return Table(ArraySamples(rows[:, :-1].reshape(-1, *shape)), rows[:, -1].astype(np.int64))

@@ -1,7 +1,7 @@
-"""Steps of preprocessing between a reader and the source: one module each, with `apply(table, **options) -> Table`.
+"""Preprocessing steps between a reader and the source: one module each, with `apply(table, **options) -> Table`.
 
-A step gets complete splits, so that it can fit on the training samples alone, and is lazy where it can be:
-it maps samples when they are asked for.
+A step receives complete splits, so that it can be fitted on the training samples alone. Steps are lazy where
+possible: they transform a sample when it is read.
 """
 
 import importlib
@@ -15,13 +15,14 @@ __all__ = ["get_step"]
 
 
 def get_step(name: str) -> Callable[..., Table]:
-    """The `apply` function of the step with this name.
+    """Return the `apply` function of the step with this name.
 
     Raises:
-        UsageError: When there is none.
+        UsageError: When there is no such step.
     """
-    known = {module.name for module in pkgutil.iter_modules(__path__)}
+    modules = {module.name for module in pkgutil.iter_modules(__path__)}
     module = name.replace("-", "_")
-    if module not in known:
-        raise unknown_name("step", name, {each.replace("_", "-") for each in known})
-    return importlib.import_module(f"{__name__}.{module}").apply
+    if module not in modules:
+        raise unknown_name("step", name, {step.replace("_", "-") for step in modules})
+    apply: Callable[..., Table] = importlib.import_module(f"{__name__}.{module}").apply
+    return apply

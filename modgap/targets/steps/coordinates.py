@@ -1,4 +1,4 @@
-"""The grid that a field lives on as further channels: where each point lies along each axis, from 0 to 1."""
+"""Append the coordinates of a field's grid as channels: the position of each point along each axis, from 0 to 1."""
 
 from dataclasses import replace
 
@@ -10,17 +10,18 @@ __all__ = ["apply"]
 
 
 def apply(table: Table) -> Table:
-    """Put behind the channels of every sample (C, ...) its points' places, the last axis's first; lazily.
+    """Append one coordinate channel for each axis to every sample (C, ...), the last axis first, lazily.
 
     (C, H, W) becomes (C + 2, H, W), and (C, length) becomes (C + 1, length).
 
     Args:
-        table: Samples with at least one axis after the channels.
+        table: Table with samples that have at least one axis after the channels.
     """
-    return replace(table, samples=TransformedSamples(table.samples, _with_places))
+    return replace(table, samples=TransformedSamples(table.samples, _append_coordinates))
 
 
-def _with_places(sample: np.ndarray) -> np.ndarray:
+def _append_coordinates(sample: np.ndarray) -> np.ndarray:
     axes = [np.linspace(0, 1, size, dtype=np.float32) for size in sample.shape[1:]]
-    places = np.meshgrid(*axes, indexing="ij")[::-1]
-    return np.concatenate([sample, np.stack(places)]).astype(np.float32, copy=False)
+    coordinates = np.stack(np.meshgrid(*axes, indexing="ij")[::-1])
+    extended: np.ndarray = np.concatenate([sample, coordinates])
+    return extended.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""A window cut from the last axes of samples, targets and masks."""
+"""Cut a window from the last axes of samples, targets and masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,40 +13,41 @@ __all__ = ["apply"]
 
 
 @dataclass(frozen=True)
-class _Cropped:
+class _Crop:
     start: tuple[int, ...]
     size: tuple[int, ...]
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         shape = values.shape[-len(self.size) :]
         spans = list(zip(self.start, self.size, strict=True))
-        if any(have < first + size for have, (first, size) in zip(shape, spans, strict=True)):
+        if any(length < first + size for length, (first, size) in zip(shape, spans, strict=True)):
             raise InputError(f"expected values of at least {self.size} from {self.start} on, got {values.shape}")
         index: tuple[Any, ...] = (..., *(slice(first, first + size) for first, size in spans))
-        return values[index]
+        window: np.ndarray = values[index]
+        return window
 
 
 def apply(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
-    """Cut the same window from everything, lazily.
+    """Cut the same window from samples, targets and masks, lazily.
 
     Args:
-        table: Samples, targets and masks with these last axes.
-        start: First index along each of the last axes.
-        size: Values along each.
+        table: Table with samples, targets and masks that share these last axes.
+        start: First index of the window along each of the last axes.
+        size: Length of the window along each of them.
 
     Raises:
-        InputError: When start and size are of different length; when a sample is asked for that is too small.
+        InputError: When start and size differ in length, or when a sample that is read is too small.
     """
     if len(start) != len(size) or not size:
         raise InputError(f"expected a start and a size for each axis to crop, got {list(start)} and {list(size)}")
-    crop = _Cropped(tuple(start), tuple(size))
+    crop = _Crop(tuple(start), tuple(size))
 
-    def cropped(samples: Samples | None) -> Samples | None:
+    def crop_samples(samples: Samples | None) -> Samples | None:
         return None if samples is None else TransformedSamples(samples, crop)
 
     return replace(
         table,
         samples=TransformedSamples(table.samples, crop),
-        targets=cropped(table.targets),
-        masks=cropped(table.masks),
+        targets=crop_samples(table.targets),
+        masks=crop_samples(table.masks),
     )

@@ -1,4 +1,4 @@
-"""Channels laid end to end as one series: (C, length) -> (1, C * length), of samples and of targets alike."""
+"""Concatenate the channels of samples and targets to one series: (C, length) -> (1, C * length)."""
 
 from dataclasses import replace
 
@@ -10,18 +10,18 @@ __all__ = ["apply"]
 
 
 def apply(table: Table) -> Table:
-    """Flatten samples, and targets and masks where there are any; lazy.
+    """Flatten samples, and targets and masks if there are any, lazily.
 
     Args:
-        table: With samples (C, length) or (C, H, W).
+        table: Table with samples (C, length) or (C, H, W).
     """
     return replace(
         table,
-        samples=TransformedSamples(table.samples, _flat),
-        targets=None if table.targets is None else TransformedSamples(table.targets, _flat),
-        masks=None if table.masks is None else TransformedSamples(table.masks, _flat),
+        samples=TransformedSamples(table.samples, _flatten),
+        targets=None if table.targets is None else TransformedSamples(table.targets, _flatten),
+        masks=None if table.masks is None else TransformedSamples(table.masks, _flatten),
     )
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
+def _flatten(values: np.ndarray) -> np.ndarray:
     return values.reshape(1, -1)

@@ -1,4 +1,4 @@
-"""Samples and targets of different sizes laid into one size."""
+"""Pad samples and targets of different sizes to one size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,43 +13,44 @@ __all__ = ["apply"]
 
 
 @dataclass(frozen=True)
-class _Padded:
+class _Padding:
     start: int
     size: tuple[int, ...]
     fill: float
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        axes = len(self.size)
-        canvas = np.full((*values.shape[:-axes], *self.size), self.fill, np.float32)
-        held = [min(have, room - self.start) for have, room in zip(values.shape[-axes:], self.size, strict=True)]
-        target: tuple[Any, ...] = (..., *(slice(self.start, self.start + size) for size in held))
-        source: tuple[Any, ...] = (..., *(slice(size) for size in held))
+        n_axes = len(self.size)
+        canvas = np.full((*values.shape[:-n_axes], *self.size), self.fill, np.float32)
+        shape = values.shape[-n_axes:]
+        lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
+        target: tuple[Any, ...] = (..., *(slice(self.start, self.start + length) for length in lengths))
+        source: tuple[Any, ...] = (..., *(slice(length) for length in lengths))
         canvas[target] = values[source]
         return canvas
 
 
 def apply(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.0, target_fill: float = 0.0) -> Table:
-    """Lay the last axes of samples, targets and masks into `size`, lazily; what does not fit is cut off at the end.
+    """Pad the last axes of samples, targets and masks to `size`, lazily; values that do not fit are cut at the end.
 
     Args:
-        table: Samples, and targets and masks where there are any.
-        size: Values along each of the last axes.
-        start: Where the first value comes to lie along each of them.
-        fill: What samples are surrounded by.
-        target_fill: What targets are surrounded by; masks by 0.
+        table: Table with samples, and targets and masks if there are any.
+        size: Length of each of the last axes after padding.
+        start: Index of the first value along each of them.
+        fill: Value around samples.
+        target_fill: Value around targets. The value around masks is 0.
 
     Raises:
-        InputError: When nothing would be left.
+        InputError: When no value would be left.
     """
     if not size or not 0 <= start < min(size):
-        raise InputError(f"expected to lay samples into a size from a start within it, got {list(size)} and {start}")
+        raise InputError(f"expected a size to pad to and a start below it, got {list(size)} and {start}")
 
-    def padded(samples: Samples | None, value: float) -> Samples | None:
-        return None if samples is None else TransformedSamples(samples, _Padded(start, tuple(size), value))
+    def pad_samples(samples: Samples | None, value: float) -> Samples | None:
+        return None if samples is None else TransformedSamples(samples, _Padding(start, tuple(size), value))
 
     return replace(
         table,
-        samples=TransformedSamples(table.samples, _Padded(start, tuple(size), fill)),
-        targets=padded(table.targets, target_fill),
-        masks=padded(table.masks, 0.0),
+        samples=TransformedSamples(table.samples, _Padding(start, tuple(size), fill)),
+        targets=pad_samples(table.targets, target_fill),
+        masks=pad_samples(table.masks, 0.0),
     )

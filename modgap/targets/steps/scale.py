@@ -1,4 +1,4 @@
-"""Values divided by a number, such as 255 for pixels of 8 bits."""
+"""Divide samples by a number, such as 255 for 8-bit pixels."""
 
 from dataclasses import dataclass, replace
 
@@ -11,23 +11,23 @@ __all__ = ["apply"]
 
 
 @dataclass(frozen=True)
-class _Scaled:
-    divide: float
+class _Division:
+    divisor: float
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
-        return np.asarray(sample, np.float32) / np.float32(self.divide)
+        return np.asarray(sample, np.float32) / np.float32(self.divisor)
 
 
-def apply(table: Table, *, divide: float) -> Table:
+def apply(table: Table, *, divisor: float) -> Table:
     """Divide every sample, lazily.
 
     Args:
-        table: Samples of any shape.
-        divide: What they are divided by, not 0.
+        table: Table with samples of any shape.
+        divisor: Number that samples are divided by, not 0.
 
     Raises:
-        InputError: When it is 0.
+        InputError: When the divisor is 0.
     """
-    if not divide:
-        raise InputError("expected to divide samples by another number than 0")
-    return replace(table, samples=TransformedSamples(table.samples, _Scaled(divide)))
+    if not divisor:
+        raise InputError("expected a divisor other than 0")
+    return replace(table, samples=TransformedSamples(table.samples, _Division(divisor)))

@@ -1,4 +1,4 @@
-"""Samples and targets both in units of the training samples' mean and sd, point by point."""
+"""Express samples and targets in units of the training samples' mean and standard deviation at each point."""
 
 import functools
 from dataclasses import replace
@@ -12,16 +12,16 @@ __all__ = ["apply"]
 
 
 def apply(table: Table, *, offset: float = 1e-5) -> Table:
-    """(value - mean) / (sd + offset) with the mean and sd (of n - 1) of x over the training split, for x and y.
+    """Map x and y to (value - mean) / (sd + offset), with mean and sd (with n - 1) of x over the training split.
 
-    For fields that stay in the same units from x to y, as a fluid's do from one time to another.
+    This is for fields that have the same units in x and y, such as a fluid at two times.
 
     Args:
-        table: With samples of one shape, and targets of that shape if any.
-        offset: Added to the sd, so that points where all samples are equal stay finite.
+        table: Table with samples of one shape, and targets of that shape if any.
+        offset: Number added to the sd, so that points where all samples are equal stay finite.
 
     Raises:
-        InputError: When there are fewer than two training samples, or the targets' shape is another.
+        InputError: When there are fewer than two training samples, or the targets have another shape.
     """
     train = np.full(len(table), True) if table.splits is None else table.splits == SPLITS.index("train")
     rows = np.flatnonzero(train)
@@ -31,24 +31,26 @@ def apply(table: Table, *, offset: float = 1e-5) -> Table:
     targets = table.targets
     if targets is not None and np.shape(targets[0]) != mean.shape:
         raise InputError(f"expected targets of the samples' shape {mean.shape}, got {np.shape(targets[0])}")
-    scaled = functools.partial(_scaled, mean=mean, sd=sd + offset)
+    standardize = functools.partial(_standardize, mean=mean, sd=sd + offset)
     return replace(
         table,
-        samples=TransformedSamples(table.samples, scaled),
-        targets=None if targets is None else TransformedSamples(targets, scaled),
+        samples=TransformedSamples(table.samples, standardize),
+        targets=None if targets is None else TransformedSamples(targets, standardize),
     )
 
 
 def _moments(samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd in one pass, in double precision (Welford's recurrence)."""
-    mean, squares = np.zeros(()), np.zeros(())
-    for seen, row in enumerate(rows, start=1):
+    """Compute mean and sd in one pass by Welford's recurrence in double precision."""
+    mean = np.zeros(())
+    squares = np.zeros(())
+    for count, row in enumerate(rows, start=1):
         values = np.asarray(samples[int(row)], np.float64)
-        step = values - mean
-        mean = mean + step / seen
-        squares = squares + step * (values - mean)
+        difference = values - mean
+        mean = mean + difference / count
+        squares = squares + difference * (values - mean)
     return mean, np.sqrt(squares / (len(rows) - 1))
 
 
-def _scaled(values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    return ((values - mean) / sd).astype(np.float32)
+def _standardize(values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    standardized: np.ndarray = ((values - mean) / sd).astype(np.float32)
+    return standardized

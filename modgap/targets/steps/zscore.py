@@ -1,4 +1,4 @@
-"""Each sample to mean 0 and standard deviation 1 over all its values."""
+"""Standardize each sample to mean 0 and standard deviation 1 over all its values."""
 
 from dataclasses import replace
 
@@ -10,15 +10,16 @@ __all__ = ["apply"]
 
 
 def apply(table: Table) -> Table:
-    """Standardize every sample by itself, lazily; one whose values are all equal becomes 0.
+    """Standardize every sample by its mean and standard deviation, lazily. A constant sample becomes 0.
 
     Args:
-        table: Samples of any shape.
+        table: Table with samples of any shape.
     """
-    return replace(table, samples=TransformedSamples(table.samples, _standardized))
+    return replace(table, samples=TransformedSamples(table.samples, _standardize))
 
 
-def _standardized(sample: np.ndarray) -> np.ndarray:
+def _standardize(sample: np.ndarray) -> np.ndarray:
     values = np.asarray(sample, np.float64)
     centered = values - values.mean()
-    return (centered / (values.std() or 1)).astype(np.float32)
+    standardized: np.ndarray = (centered / (values.std() or 1)).astype(np.float32)
+    return standardized
