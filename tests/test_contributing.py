@@ -58,7 +58,7 @@ def test_the_reader_reads_what_its_manifest_lists(tmp_path, monkeypatch):
     assert table.samples[3].tolist() == [[0, 1], [2, 3]]
     folder = tomllib.loads(block("toml", "group")) | {"files": [{"role": "data", "path": "walks"}]}
     manifest.write_text(tomli_w.dumps(gait | folder))
-    with pytest.raises(InputError, match=r"got the folder .*walks; list its files .* each in a \[\[files\]\] block"):
+    with pytest.raises(InputError, match=r"got the folder .*walks\. List each file in a \[\[files\]\] block"):
         open_target(str(manifest)).read()
 
 
