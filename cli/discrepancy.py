@@ -1,6 +1,8 @@
 """`modgap discrepancy`."""
 
 from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +22,12 @@ from modgap.cli.options import (
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 from modgap.forward.sample_request import SampleRequest
 
+if TYPE_CHECKING:
+    from modgap.discrepancy.kway import KWay
+    from modgap.discrepancy.report import DiscrepancyReport
+    from modgap.discrepancy.result import Discrepancy
+    from modgap.progress import Progress
+
 __all__ = ["discrepancy"]
 
 SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
@@ -37,9 +45,23 @@ MINIMUMS = {
     "threads": 1,
 }
 """Smallest allowed values of the options that the request for samples does not check."""
+COLUMNS = (
+    "estimator",
+    "error",
+    "null",
+    "p",
+    "ratio to null",
+    "held-out error",
+    "95 % CI",
+    "held-out null",
+    "held-out p",
+)
+"""Columns of the table, see `modgap.discrepancy.report.summary_row`."""
+PAIRS_SHOWN = 12
+"""Largest number of target classes whose matched source classes are printed."""
 
 
-def _batch_size(ctx: click.Context, parameter: click.Parameter, text: str) -> int | None:
+def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
     """Return the number, or None for `auto`."""
     if text == "auto":
         return None
@@ -52,27 +74,42 @@ def _batch_size(ctx: click.Context, parameter: click.Parameter, text: str) -> in
 @click.option(
     "--source",
     metavar="NAME",
-    help="Alias, timm:NAME, hf:NAME, a folder, a plug-in, or random: before one as a control.",
+    help="The source model: a short name (see modgap sources), timm:NAME, hf:NAME, a folder or a plug-in. Put random: "
+    "in front for the same architecture with random weights, as a control.",
 )
-@click.option("--target", metavar="NAME", help=f"Manifest's name, {CUSTOM_DATA_FORMATS}.")
-@click.option("--logits", metavar="FILE", help="Own logits: .npz or .safetensors with logits (N, C) and labels (N,).")
+@click.option("--target", metavar="NAME", help=f"The target data: the name of a manifest, {CUSTOM_DATA_FORMATS}.")
+@click.option(
+    "--logits",
+    metavar="FILE",
+    help="Use the logits in this file instead of a source and a target: a .npz or .safetensors file with logits (N, C) "
+    "and labels (N,).",
+)
 @click.option(
     "--weights",
     metavar="PATH",
-    help="Take the source's weights from this file, or from a folder with its configuration.",
+    help="Load the source's weights from this file, or from a folder that also contains its configuration.",
 )
 @click.option(
     "--estimator",
     type=click.Choice(["montecarlo", "assignment", "search", "all"]),
     default="all",
     show_default=True,
-    help="Which to run.",
+    help="Estimator to run.",
 )
-@click.option("--trials", type=int, default=100_000, show_default=True, help="Random maps.")
-@click.option("--subsets", type=int, default=1000, show_default=True, help="Random subsets of the assignment.")
-@click.option("--restarts", type=int, default=1, show_default=True, help="Restarts of the search.")
-@click.option("--classes", type=int, metavar="K", help="Also compare K target classes at a time; allows K > C.")
-@click.option("--balanced", is_flag=True, help="Means over classes instead of samples, for long-tailed classes.")
+@click.option("--trials", type=int, default=100_000, show_default=True, help="Number of random maps for montecarlo.")
+@click.option(
+    "--subsets", type=int, default=1000, show_default=True, help="Number of random subsets of classes for assignment."
+)
+@click.option("--restarts", type=int, default=1, show_default=True, help="Number of restarts of search.")
+@click.option(
+    "--classes",
+    type=int,
+    metavar="K",
+    help="Also compare K target classes at a time. This also works if the target has more classes than the source.",
+)
+@click.option(
+    "--balanced", is_flag=True, help="Average errors over classes instead of samples, for imbalanced classes."
+)
 @click.option(
     "--measure",
     "measures",
@@ -80,76 +117,108 @@ def _batch_size(ctx: click.Context, parameter: click.Parameter, text: str) -> in
     default=("zero-one",),
     show_default=True,
     type=click.Choice(["zero-one", "brier", "hellinger", "jensen-shannon", "kl", "total-variation"]),
-    help="Also report this measure at each map found; may be repeated.",
+    help="Also report this measure for the map of each estimator. Can be repeated.",
 )
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the softmax for --measure.")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Temperature of the softmax that --measure is computed from.",
+)
 @click.option(
     "--bound-seconds",
     type=float,
     default=0.0,
     show_default=True,
-    help="Time for a certified lower bound, and as much for that of permuted labels; 0 for none.",
+    help="Time limit in seconds for a certified lower bound, and again for that of permuted labels. 0 computes none.",
 )
-@click.option("--null", type=int, default=19, show_default=True, help="Repeats with permuted labels; 0 for none.")
 @click.option(
-    "--bootstrap", type=int, default=1000, show_default=True,
-    help="Resamples of the held-out interval where the target has groups; 0 for no interval.",
-)  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
+    "--null",
+    type=int,
+    default=19,
+    show_default=True,
+    help="Number of repetitions with permuted labels, which form the null distribution. 0 computes none.",
+)
+@click.option(
+    "--bootstrap",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Number of bootstrap resamples for the interval of the held-out error if the target has groups. 0 computes no "
+    "interval.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
 @split_option
-@click.option("--limit", type=int, help="At most so many samples, chosen by seed, in proportion to the classes.")
+@click.option(
+    "--limit", type=int, help="Use at most this many samples, drawn with --seed in proportion to the classes."
+)
 @input_size_option
 @representation_option
 @custom_data_options
-@click.option("--head", default="own", show_default=True, help="own, or probe:SURROGATE for a bare encoder.")
 @click.option(
-    "--embedder", metavar="native|RUN_DIR", default="native", show_default=True,
-    help="What takes the samples in: the source's own, or that of a run's first stage, on samples it never saw.",
-)  # fmt: skip
+    "--head",
+    default="own",
+    show_default=True,
+    help="Classification head: own for the source's head, or probe:SURROGATE to fit a linear probe for a bare encoder.",
+)
+@click.option(
+    "--embedder",
+    metavar="native|RUN_DIR",
+    default="native",
+    show_default=True,
+    help="Embedder in front of the encoder: native for the source's, or the folder of a modgap train run for the "
+    "embedder that its first stage trained. Samples that the run was trained on are left out.",
+)
 @pseudo_classes_option
 @device_option
 @click.option(
     "--batch-size",
     default="auto",
     show_default=True,
-    callback=_batch_size,
-    help="Samples at a time through the source.",
+    callback=_parse_batch_size,
+    help="Number of samples in a batch.",
 )
 @dtype_option
-@click.option("--threads", type=int, help="Threads of the estimators; all cores if absent. Changes no result.")
-@click.option("--out", metavar="DIR", help="Write result.json and figures there.")
+@click.option(
+    "--threads",
+    type=int,
+    help="Number of threads for the estimators. The default is one per core. It does not change any result.",
+)
+@click.option("--out", metavar="DIR", help="Write result.json and figures to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
-@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+@click.option("--quiet", is_flag=True, help="Hide progress bars and all messages except warnings.")
 @click.pass_context
-def discrepancy(ctx: click.Context, **given) -> None:
-    """How far the source model's knowledge is from the target data.
+def discrepancy(context: click.Context, /, **values: Any) -> None:
+    """Estimate how far a source model's knowledge is from target data.
 
-    Lower is nearer. Compare the held-out value with chance, and with other sources: the smallest
-    value over random maps is optimistic and means nothing without its null.
+    Lower values mean that the source is closer to the target. Compare the held-out error with the chance level and
+    with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
 
     Example: modgap discrepancy --source efficientnet-lite0 --target digits
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.report import to_json
 
-    _check(ctx, given)
-    samples = sample_request(given)
-    log_to_stderr(given["quiet"])
-    folder = _folder(given["out"])
-    with progress_bars(given["quiet"]) as progress:
-        report = _measure(given, samples, progress)
+    _check_options(context, values)
+    samples = sample_request(values)
+    log_to_stderr(values["quiet"])
+    folder = _create_folder(values["out"])
+    with progress_bars(values["quiet"]) as progress:
+        report = _measure(values, samples, progress)
     if folder:
         from modgap.discrepancy.result_folder import write_folder
 
-        written = write_folder(report, folder)
-        click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
-    if given["as_json"]:
+        paths = write_folder(report, folder)
+        click.echo(f"modgap: wrote {', '.join(str(path) for path in paths)}", err=True)
+    if values["as_json"]:
         click.echo(to_json(report))
     else:
-        _print(report)
+        _print_report(report)
 
 
-def _folder(out: str | None):
+def _create_folder(out: str | None) -> Path | None:
+    """Create the output folder before the work starts, so that a folder that cannot be written to fails at once."""
     if out is None:
         return None
     from modgap.discrepancy.result_folder import create_output_folder
@@ -157,106 +226,135 @@ def _folder(out: str | None):
     return create_output_folder(out)
 
 
-def _check(ctx: click.Context, given: dict) -> None:
-    """Refuse what is out of range or would be ignored, before anything is loaded."""
-    typed = {name for name in given if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
-    if given["logits"]:
-        for name in sorted(typed & (SAMPLE_OPTIONS | SOURCE_OPTIONS)):
-            raise UsageError(f"--{name.replace('_', '-')} does not apply to --logits, which are already computed")
-    elif not given["source"] or not given["target"]:
-        raise UsageError("expected --source and --target, or --logits; see modgap discrepancy --help")
-    check_minimums(given, MINIMUMS)
-    for option, needed in (("subsets", "assignment"), ("restarts", "search")):
-        if option in typed and given["estimator"] not in ("all", needed):
-            raise UsageError(f"--{option} applies to --estimator {needed}, not to {given['estimator']}")
-    if "temperature" in typed and given["measures"] == ("zero-one",):
-        raise UsageError("--temperature applies to --measure other than zero-one")
-    if not given["temperature"] > 0:
-        raise UsageError(f"expected --temperature above 0, got {given['temperature']}")
+def _check_options(context: click.Context, values: dict[str, Any]) -> None:
+    """Raise if an option is out of range or would be ignored, before anything is loaded."""
+    from_user = {
+        name for name in values if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+    }
+    if values["logits"]:
+        ignored = sorted(from_user & (SAMPLE_OPTIONS | SOURCE_OPTIONS))
+        if ignored:
+            option = f"--{ignored[0].replace('_', '-')}"
+            raise UsageError(f"{option} does not apply to --logits, because the logits are already computed.")
+    elif not values["source"] or not values["target"]:
+        raise UsageError("Pass --source and --target, or --logits. See modgap discrepancy --help.")
+    check_minimums(values, MINIMUMS)
+    for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
+        if option in from_user and values["estimator"] not in ("all", estimator):
+            raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimator']}.")
+    if "temperature" in from_user and values["measures"] == ("zero-one",):
+        raise UsageError("--temperature does not apply to --measure zero-one. Add another --measure.")
+    if not values["temperature"] > 0:
+        raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(given: dict, samples: SampleRequest, progress):
-    from pathlib import Path
-
+def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
     from modgap.api import measure_discrepancy, measure_logits_file
     from modgap.forward.logits import LogitsRequest
 
-    options = ("trials", "subsets", "restarts", "classes", "balanced", "temperature", "bound_seconds", "null",
-               "bootstrap", "seed", "threads")  # fmt: skip
-    counted = {name: given[name] for name in options}
-    counted["measures"] = [name for name in given["measures"] if name != "zero-one"]
-    if given["estimator"] != "all":
-        counted["estimators"] = [given["estimator"]]
-    if given["logits"]:
-        return measure_logits_file(given["logits"], progress=progress, **counted)
-    request = LogitsRequest(samples, head=given["head"], compared=given["classes"])
+    settings = _estimator_settings(values)
+    if values["logits"]:
+        return measure_logits_file(values["logits"], progress=progress, **settings)
     return measure_discrepancy(
-        given["source"],
-        given["target"],
-        weights=given["weights"],
-        custom_data=custom_data_from_options(given),
-        data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
-        embedder=None if given["embedder"] == "native" else given["embedder"],
-        pseudo_classes=given["pseudo_classes"],
-        request=request,
+        values["source"],
+        values["target"],
+        weights=values["weights"],
+        custom_data=custom_data_from_options(values),
+        data_dir=Path(values["data_dir"]) if values["data_dir"] else None,
+        embedder=None if values["embedder"] == "native" else values["embedder"],
+        pseudo_classes=values["pseudo_classes"],
+        request=LogitsRequest(samples, head=values["head"], compared=values["classes"]),
         progress=progress,
-        **counted,
+        **settings,
     )
 
 
-def _print(report) -> None:
+def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `modgap.discrepancy.estimate`."""
+    settings = {
+        "trials": values["trials"],
+        "subsets": values["subsets"],
+        "restarts": values["restarts"],
+        "classes": values["classes"],
+        "balanced": values["balanced"],
+        "measures": [name for name in values["measures"] if name != "zero-one"],
+        "temperature": values["temperature"],
+        "bound_seconds": values["bound_seconds"],
+        "null": values["null"],
+        "bootstrap": values["bootstrap"],
+        "seed": values["seed"],
+        "threads": values["threads"],
+    }
+    if values["estimator"] != "all":
+        settings["estimators"] = [values["estimator"]]
+    return settings
+
+
+def _print_report(report: "DiscrepancyReport") -> None:
     from modgap.cli.output import print_table
     from modgap.discrepancy.report import summary_row
 
     result = report.result
-    names = f"{report.source} -> {report.target}" if report.source else report.target
-    groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
-    size = f"N = {result.n_samples:,}{groups}, K = {result.n_target_classes} of C = {result.n_source_classes:,} classes"
-    columns = ["estimator", "value", "its null", "p", "ratio to null", "held-out", "95 %", "its null", "p"]
     rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
     if rows:
-        print_table(columns, rows, f"{names}   {size}")
+        print_table(COLUMNS, rows, _title(report))
     else:
-        # More target than source classes: only some can be compared at a time.
-        click.echo(f"{names}   {size}")
-    upper = (
-        f"certified upper bound without a search {result.upper_bound:.3f}   " if result.upper_bound is not None else ""
-    )
-    what = "mean share of a class's samples got wrong" if result.balanced else "share of samples got wrong"
-    click.echo(
-        f"chance {result.chance:.3f}   guessing the largest class {result.prior:.3f}   {upper}({what}; lower is nearer)"
-    )
+        # With more target than source classes, only some of them can be compared at a time.
+        click.echo(_title(report))
+    click.echo(_baselines(result))
     for remark in report.remarks():
         click.echo(remark)
     _print_measures(result)
     if result.k_way:
         _print_k_way(result.k_way)
-    best = report.best_map()
-    if best:
-        click.echo(
-            f"\nbest map ({result.best_estimator}): "
-            + "; ".join(f"{a} = {b.split(',')[0]}" for a, b in best[:12])
-            + _rest(best)
-        )
+    _print_best_map(report)
 
 
-def _print_measures(result) -> None:
+def _title(report: "DiscrepancyReport") -> str:
+    result = report.result
+    names = f"{report.source} -> {report.target}" if report.source else report.target
+    groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
+    return (
+        f"{names}   N = {result.n_samples:,} samples{groups}, "
+        f"K = {result.n_target_classes} target classes, C = {result.n_source_classes:,} source classes"
+    )
+
+
+def _baselines(result: "Discrepancy") -> str:
+    parts = [f"chance level {result.chance:.3f}", f"majority-class baseline {result.prior:.3f}"]
+    if result.upper_bound is not None:
+        parts.append(f"certified upper bound without a search {result.upper_bound:.3f}")
+    error = "error rate averaged over classes" if result.balanced else "error rate"
+    return f"{'   '.join(parts)}   ({error}; lower is better)"
+
+
+def _print_measures(result: "Discrepancy") -> None:
     for name, estimate in result.estimates.items():
         for measure, value in estimate.measures.items():
-            click.echo(f"{measure} at the map of {name}: {value:.4f}")
+            click.echo(f"{measure} for the map of {name}: {value:.4f}")
 
 
-def _print_k_way(found) -> None:
+def _print_k_way(k_way: "KWay") -> None:
     click.echo(
-        f"\n{found.classes} classes at a time ({found.subsets} choices, {found.samples_per_class} samples a class), "
-        f"chance {found.chance:.3f}:"
+        f"\n{k_way.classes} classes at a time ({k_way.subsets} subsets of classes, "
+        f"{k_way.samples_per_class} samples per class), chance level {k_way.chance:.3f}:"
     )
-    for name, e in found.estimates.items():
-        line = f"  {name}: {e.value:.3f} ({e.interval[0]:.3f} - {e.interval[1]:.3f})"
-        if e.held_out is not None:
-            line += f", held-out {e.held_out:.3f} ({e.held_out_interval[0]:.3f} - {e.held_out_interval[1]:.3f})"
+    for name, estimate in k_way.estimates.items():
+        low, high = estimate.interval
+        line = f"  {name}: error {estimate.value:.3f} (95 % CI {low:.3f} - {high:.3f})"
+        if estimate.held_out is not None and estimate.held_out_interval is not None:
+            low, high = estimate.held_out_interval
+            line += f", held-out error {estimate.held_out:.3f} (95 % CI {low:.3f} - {high:.3f})"
         click.echo(line)
 
 
-def _rest(best: list) -> str:
-    return f"; and {len(best) - 12} more" if len(best) > 12 else ""
+def _print_best_map(report: "DiscrepancyReport") -> None:
+    """Print which source class the best map assigns to each target class."""
+    pairs = report.best_map()
+    if not pairs:
+        return
+    # A source class of ImageNet is named by all its synonyms; the first one is enough here.
+    shown = [f"{target_class} = {source_class.split(',')[0]}" for target_class, source_class in pairs[:PAIRS_SHOWN]]
+    if len(pairs) > PAIRS_SHOWN:
+        shown.append(f"and {len(pairs) - PAIRS_SHOWN} more")
+    click.echo(f"\nbest map ({report.result.best_estimator}): {'; '.join(shown)}")

@@ -1,16 +1,29 @@
 """`modgap sources`."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from modgap.sources import SourceInfo
 
 __all__ = ["sources"]
 
-OTHERS = "timm:NAME, hf:NAME[@REVISION], a folder in transformers' or timm's layout, random: before any"
+OTHER_SOURCES = (
+    "timm:NAME, hf:NAME[@REVISION], or a folder in the layout of transformers or timm; random: in front of any of them "
+    "gives the same architecture with random weights, as a control"
+)
 
 
 @click.command()
 @click.argument("name", required=False)
 def sources(name: str | None) -> None:
-    """Source models by alias, or one shown whole. Besides these: timm:NAME, hf:NAME, a folder, random:NAME."""
+    """List the source models that have a short name, or show one in detail.
+
+    A source can also be timm:NAME, hf:NAME[@REVISION], a folder, or random: in front of any source.
+
+    Example: modgap sources vit-fashion
+    """
     from modgap.cli.output import log_to_stderr, print_table, print_text
     from modgap.errors import unknown_name
     from modgap.sources import source_infos
@@ -19,32 +32,36 @@ def sources(name: str | None) -> None:
     infos = {info.name: info for info in source_infos()}
     if name:
         if name not in infos:
-            raise unknown_name("source", name, infos, f"(shown are sources with a short name; there are also {OTHERS})")
-        print_table(["field", "value"], _fields(infos[name]))
+            raise unknown_name("source", name, infos, f"(only sources with a short name; others are {OTHER_SOURCES})")
+        print_table(["field", "value"], _field_rows(infos[name]))
         return
-    rows = [[i.name, _count(i.n_classes, "none"), i.input, _yes(i.is_installed), i.title] for i in infos.values()]
-    print_table(["source", "classes", "input", "here", "what"], rows)
-    print_text("modgap sources NAME shows one whole, with its license, its surrogate and what brings its weights")
-    print_text(f"also {OTHERS} (the control)")
+    rows = [_list_row(info) for info in infos.values()]
+    print_table(["source", "classes", "input", "installed", "description"], rows)
+    print_text("modgap sources NAME shows the license, the surrogate and the command that installs the weights.")
+    print_text(f"Other sources: {OTHER_SOURCES}.")
 
 
-def _fields(info) -> list[tuple[str, str]]:
-    shown = {
-        "n_classes": _count(info.n_classes, "none; a bare encoder, which takes --head probe:SURROGATE"),
+def _list_row(info: "SourceInfo") -> list[str]:
+    return [info.name, _format_count(info.n_classes, "none"), info.input, _yes_or_no(info.is_installed), info.title]
+
+
+def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
+    formatted = {
+        "n_classes": _format_count(info.n_classes, "none (a bare encoder; pass --head probe:SURROGATE)"),
         "parameters": f"{info.parameters:,}",
-        "available": _yes(info.is_installed),
-        "surrogate": _surrogate(info.surrogate),
+        "is_installed": _yes_or_no(info.is_installed),
+        "surrogate": _format_surrogate(info.surrogate),
     }
-    return [(key, shown.get(key, str(getattr(info, key)))) for key in info.__dataclass_fields__]
+    return [(name, formatted.get(name, str(getattr(info, name)))) for name in info.__dataclass_fields__]
 
 
-def _count(number: int | None, absent: str) -> str:
+def _format_count(number: int | None, absent: str) -> str:
     return f"{number:,}" if number else absent
 
 
-def _surrogate(named: tuple[str, str] | None) -> str:
-    return f"{named[0]} ({named[1]})" if named else "none"
+def _format_surrogate(surrogate: tuple[str, str] | None) -> str:
+    return f"{surrogate[0]} (split {surrogate[1]})" if surrogate else "none"
 
 
-def _yes(here: bool) -> str:
-    return "yes" if here else "no"
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"

@@ -68,7 +68,7 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     done = modgap_process("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
     assert done.returncode == 0
     assert "montecarlo" in done.stdout
-    assert "chance 0.667" in done.stdout
+    assert "chance level 0.667" in done.stdout
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == ["confusion.png", "discrepancy.png", "map.png", "result.json"]
@@ -85,9 +85,9 @@ def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
     assert done.returncode == 0, done.stderr
     for part in (
         "2 classes at a time",
-        "mean share of a class's samples",
-        "kl at the map of search",
-        "brier at the map",
+        "error rate averaged over classes",
+        "kl for the map of search",
+        "brier for the map",
     ):
         assert part in done.stdout
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--bound-seconds", 2, "--json")
@@ -239,18 +239,18 @@ def refused(done, code, message):
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, "no target at no/such/folder"),
         (["--source", "efficientnet-lite0", "--target", "gone.npz"], 1, "expected a file at gone.npz"),
         (["--source", "timm:resnet18", "--target", "digits"], 1, "hf download timm/resnet18"),
-        (["--source", "efficientnet-lite0"], 2, "expected --source and --target, or --logits"),
+        (["--source", "efficientnet-lite0"], 2, "Pass --source and --target, or --logits."),
         (["--logits", "x.npz", "--limit", "5"], 2, "--limit does not apply to --logits"),
-        (["--logits", "gone.npz"], 1, "expected a file at gone.npz"),
+        (["--logits", "gone.npz"], 1, "The logits file gone.npz does not exist."),
         (["--logits", "x.npz", "--trials", "0"], 2, "--trials is 0, but it must be at least 1."),
         (["--logits", "x.npz", "--trials", "many"], 2, "'many' is not a valid integer"),
         (["--logits", "x.npz", "--seed", "-1"], 2, "--seed is -1, but it must be at least 0."),
         (["--source", "efficientnet-lite0", "--target", "digits", "--limit", "3"], 2, "a limit of at least 10"),
-        (["--source", "efficientnet-lite0", "--target", "digits", "--device", "tpu"], 2, "this machine has: "),
+        (["--source", "efficientnet-lite0", "--target", "digits", "--device", "tpu"], 2, "Available devices: "),
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--batch-size", "0"],
             2,
-            "a positive number, got '0'",
+            "--batch-size is 0, but it must be at least 1.",
         ),
         (
             ["--source", "efficientnet-lite0", "--target", "digits", "--kind", "image"],
@@ -265,8 +265,12 @@ def refused(done, code, message):
         (["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"], 1, "found no file or folder"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
         (["--logits", "x.npz", "--classes", "1"], 2, "--classes is 1, but it must be at least 2."),
-        (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature applies to --measure"),
-        (["--logits", "x.npz", "--measure", "kl", "--temperature", "0"], 2, "expected --temperature above 0"),
+        (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature does not apply to --measure zero-one"),
+        (
+            ["--logits", "x.npz", "--measure", "kl", "--temperature", "0"],
+            2,
+            "--temperature is 0.0, but it must be above 0.",
+        ),
         (["--logits", "x.npz", "--head", "probe:digits"], 2, "--head does not apply to --logits"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--head", "svm"], 2, "own, none or probe:SURROGATE"),
         (["--source", "efficientnet-lite0", "--target", "digits", "--pseudo-classes", "5"], 2, "real-valued targets"),

@@ -153,7 +153,7 @@ def test_the_list_and_one_source_whole(modgap_process, home):
     assert "21,843" in rows["vit-b"]
     assert " none " in rows["minilm"]
     assert " no " in rows["clip-b16"]
-    assert rows["source"].split() == ["source", "classes", "input", "here", "what"]
+    assert rows["source"].split() == ["source", "classes", "input", "installed", "description"]
     assert "hf:NAME[@REVISION]" in done.stdout
     one = modgap_process("sources", "roberta-base", HF_HOME=str(home))
     assert "124,697,433" in one.stdout
