@@ -27,54 +27,66 @@ __all__ = [
 ]  # fmt: skip
 
 CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
-"""What data of one's own does not say of itself."""
+"""Options that describe custom data where the file itself does not tell."""
 
 split_option = click.option(
-    "--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
-    help="Part of the target's samples.",
-)  # fmt: skip
+    "--split",
+    type=click.Choice(["all", "train", "val", "test"]),
+    default="all",
+    show_default=True,
+    help="Split of the target's samples.",
+)
 input_size_option = click.option(
-    "--input-size", type=int, metavar="PX", help="Height and width of a source's input; its own if absent."
+    "--input-size", type=int, metavar="PX", help="Height and width of a source's input; the source's default if absent."
 )
 representation_option = click.option(
-    "--representation", type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
-    help="How series and sound enter.",
-)  # fmt: skip
+    "--representation",
+    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
+    help="How time series and audio are turned into model input.",
+)
 pseudo_classes_option = click.option(
-    "--pseudo-classes", type=int, metavar="K", help="Clusters that stand for a real-valued target's values."
+    "--pseudo-classes", type=int, metavar="K", help="Number of clusters that serve as classes of a regression target."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 dtype_option = click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-    help="Precision of a source; other than float32 is mixed.",
-)  # fmt: skip
-OPTIONS = (
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of a source; bfloat16 and float16 are mixed precision.",
+)
+TARGET_DATA_OPTIONS = (
     click.option("--data-dir", metavar="DIR", help="Folder of the target's files; the usual locations if absent."),
     click.option(
-        "--kind", type=click.Choice(["image", "series", "table", "text"]),
-        help="What an array file or CSV holds, where unclear.",
+        "--kind",
+        type=click.Choice(["image", "series", "table", "text"]),
+        help="Content of an array file or CSV file, if it can be read in several ways.",
     ),
-    click.option("--label", metavar="COLUMN", help="CSV: the label; label, class, target or y if absent."),
-    click.option("--series", metavar="COLUMN", help="CSV in long format: which series a row belongs to."),
-    click.option("--time", metavar="COLUMN", help="CSV in long format: what orders a series' rows."),
-    click.option("--group", metavar="NAME", help="CSV column, or array, that says which samples belong together."),
+    click.option("--label", metavar="COLUMN", help="CSV: column of the label; label, class, target or y if absent."),
+    click.option(
+        "--series", metavar="COLUMN", help="CSV in long format: column with the name of the series of each row."
+    ),
+    click.option("--time", metavar="COLUMN", help="CSV in long format: column that orders the rows of a series."),
+    click.option(
+        "--group", metavar="NAME", help="CSV column, or array, with the group of samples that belong together."
+    ),
     click.option("--x", metavar="KEY", help="Array file: name of the samples; x if absent."),
     click.option("--y", metavar="KEY", help="Array file: name of the labels; y if absent."),
-)  # fmt: skip
+)
 
 
-def custom_data_options(command: Callable) -> Callable:
-    """Add the options of where a target lies and of data of one's own."""
-    for option in reversed(OPTIONS):
+def custom_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the location of a target's files and for custom data to a command."""
+    for option in reversed(TARGET_DATA_OPTIONS):
         command = option(command)
     return command
 
 
-def custom_data_from_options(given: dict[str, Any]) -> "CustomData":
-    """What was given of them."""
+def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
+    """Return the description of custom data that a command's option values give."""
     from modgap.targets import CustomData
 
-    return CustomData.from_options(given)
+    return CustomData.from_options(values)
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:

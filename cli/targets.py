@@ -1,24 +1,31 @@
 """`modgap targets`."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from modgap.targets import Manifest
+    from modgap.targets.manifest import Download, Loss, Metric, Reader, Step
 
 __all__ = ["targets"]
 
 Rows = list[tuple[str, ...]]
-CHECKSUM = 12
+CHECKSUM_LENGTH = 12
 """Characters of a checksum that are shown."""
 
 
 @click.command()
 @click.argument("name", required=False)
 def targets(name: str | None) -> None:
-    """Target data by manifest, or one shown whole. Besides these there is data of your own, as the list says."""
+    """List the targets that have a manifest, or show one of them in full.
+
+    NAME is the name of a target or the path of a .toml manifest. Targets can also be custom data, as the end of the
+    list explains.
+    """
     from modgap.cli.output import print_sections, print_table, print_text
     from modgap.errors import CUSTOM_DATA_FORMATS
     from modgap.targets import load_manifest, manifest_names, named_manifest
@@ -29,35 +36,36 @@ def targets(name: str | None) -> None:
         manifest = load_manifest(Path(name)) if name.endswith(".toml") else named_manifest(name)
         print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
         return
-    manifests = [named_manifest(each) for each in manifest_names()]
-    rows = [[m.name, _predicted(m), _to_fetch(m), "yes" if _here(m.name) else "no", m.title] for m in manifests]
-    print_table(["target", "predicts", "to fetch", "here", "what"], rows)
-    print_text("modgap targets NAME shows one whole, with its samples and the command that brings it")
-    print_text(f"also {CUSTOM_DATA_FORMATS}")
+    manifests = [named_manifest(target) for target in manifest_names()]
+    rows = [[m.name, _prediction(m), _download_size(m), _availability(m.name), m.title] for m in manifests]
+    print_table(["target", "predicts", "download", "available", "title"], rows)
+    print_text("Show a target in full, with its samples and the command that installs it: modgap targets NAME")
+    print_text(f"A target can also be {CUSTOM_DATA_FORMATS}.")
 
 
-def _here(name: str) -> bool:
+def _availability(name: str) -> str:
+    """Return `yes` if the files of a target exist on this machine, else `no`."""
     from modgap.errors import InputError
     from modgap.targets import open_target
 
     try:
         open_target(name)
     except InputError:
-        return False
-    return True
+        return "no"
+    return "yes"
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return " x ".join("any" if size < 0 else str(size) for size in shape or ())
 
 
-def _predicted(manifest: "Manifest") -> str:
+def _prediction(manifest: "Manifest") -> str:
     """Return the number of classes, labels (multi-label) or clusters (regression) of a target, or its task."""
     if manifest.task == "regression":
         return f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else "regression"
     size = manifest.n_classes or len(manifest.classes or ())
-    what = "labels" if manifest.task == "multi-label" else "classes"
-    return f"{size} {what}" if size else what
+    noun = "labels" if manifest.task == "multi-label" else "classes"
+    return f"{size} {noun}" if size else noun
 
 
 def _bytes(size: int) -> str:
@@ -67,42 +75,45 @@ def _bytes(size: int) -> str:
     return f"{size} B"
 
 
-def _to_fetch(manifest: "Manifest") -> str:
-    """All downloads together: `>` where some sizes are not known, `~` where some are rounded."""
+def _download_size(manifest: "Manifest") -> str:
+    """Return the size of all downloads together: `>` if some sizes are unknown, `~` if some are rounded."""
     sizes = [download.size or download.approximate_size for download in manifest.downloads]
     if not any(sizes):
         return "unknown" if sizes else ""
-    sign = "> " if None in sizes else "" if all(download.size for download in manifest.downloads) else "~ "
-    return sign + _bytes(sum(size or 0 for size in sizes))
+    total = _bytes(sum(size or 0 for size in sizes))
+    if None in sizes:
+        return f"> {total}"
+    return total if all(download.size for download in manifest.downloads) else f"~ {total}"
 
 
 def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
-    """Everything that a manifest says, by what one wants to know."""
-    yield "what", _given(manifest, "modality", "task", "license", "citation", "notes")
-    yield "input", [*_given(manifest.input, "kind"), *_more(manifest.input)]
+    """Yield title and rows of each section of a manifest."""
+    yield "description", _present_fields(manifest, "modality", "task", "license", "citation", "notes")
+    yield "input", [*_present_fields(manifest.input, "kind"), *_other_fields(manifest.input)]
     yield "output", _output(manifest)
     yield "benchmark", _benchmark(manifest)
     yield "files", _files(manifest)
-    yield "fetched from", [row for download in manifest.downloads for row in _download(download)]
-    yield "training", [] if manifest.training is None else _more(manifest.training)
+    yield "downloads", [row for download in manifest.downloads for row in _download_rows(download)]
+    yield "training", [] if manifest.training is None else _other_fields(manifest.training)
     yield (
         f"published results ({manifest.metric.name if manifest.metric else 'the metric'}, lower is better)",
         [(p.method, f"{p.value:g}", p.model or "", p.source) for p in manifest.published],
     )
-    yield "not known", list(manifest.unknown.items())
+    yield "unknown", list(manifest.unknown.items())
 
 
-def _given(record, *names: str) -> Rows:
+def _present_fields(record: "BaseModel", *names: str) -> Rows:
+    """Return name and text of each of these fields that is not None."""
     return [(name.replace("_", " "), _text(value)) for name in names if (value := getattr(record, name)) is not None]
 
 
-def _more(record) -> Rows:
-    """All fields that the manifest gives, but the kind."""
+def _other_fields(record: "BaseModel") -> Rows:
+    """Return name and text of all fields that the manifest sets, except the kind."""
     names = [name for name in type(record).model_fields if name in record.model_fields_set and name != "kind"]
-    return _given(record, *names)
+    return _present_fields(record, *names)
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
@@ -112,57 +123,60 @@ def _text(value) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} = {_text(item)}" for key, item in value.items())
     if hasattr(value, "model_fields_set"):
-        return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in _more(value))
+        return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in _other_fields(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _output(manifest: "Manifest") -> Rows:
-    rows: Rows = [] if manifest.output is None else _more(manifest.output)
+    rows: Rows = [] if manifest.output is None else _other_fields(manifest.output)
     if manifest.classes:
-        rows += [("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}")]
-    rows += [("classes", f"{manifest.n_classes}, not named here")] if manifest.n_classes else []
+        rows.append(("classes", f"{len(manifest.classes)}: {', '.join(manifest.classes)}"))
+    if manifest.n_classes:
+        rows.append(("classes", f"{manifest.n_classes}, without names in the manifest"))
     if manifest.pseudo_classes:
-        rows += [("classes", f"{manifest.pseudo_classes} clusters of the values, as ORCA takes")]
+        rows.append(("classes", f"{manifest.pseudo_classes} clusters of the values, as in ORCA"))
     group = manifest.group or "none"
     return [*rows, ("group", f"{group}. {manifest.group_note}" if manifest.group_note else group)]
 
 
 def _benchmark(manifest: "Manifest") -> Rows:
-    rows = _given(manifest, "preprocessing")
-    rows += [(what, _named(one)) for what in ("loss", "metric") if (one := getattr(manifest, what))]
+    rows = _present_fields(manifest, "preprocessing")
+    if manifest.loss:
+        rows.append(("loss", _name_and_options(manifest.loss)))
+    if manifest.metric:
+        rows.append(("metric", _name_and_options(manifest.metric)))
     return rows + _split_sizes(manifest)
 
 
-def _named(record) -> str:
-    """A name and the options that it is given."""
+def _name_and_options(record: "Loss | Metric | Reader | Step") -> str:
     return f"{record.name} ({_text(record.options)})" if record.options else record.name
 
 
 def _split_sizes(manifest: "Manifest") -> Rows:
-    sizes = manifest.split_sizes
-    if sizes is None:
+    if manifest.split_sizes is None:
         return []
-    parts = [
-        f"{value:,} {name}"
-        for name, value in (("train", sizes.train), ("val", sizes.val), ("test", sizes.test))
-        if value
-    ]
-    return [("samples", ", ".join(parts))]
+    sizes = manifest.split_sizes.model_dump()
+    return [("samples", ", ".join(f"{size:,} {split}" for split, size in sizes.items() if size))]
 
 
 def _files(manifest: "Manifest") -> Rows:
-    rows: Rows = [("reader", _named(manifest.reader)), *(("step", _named(step)) for step in manifest.steps)]
+    rows: Rows = [("reader", _name_and_options(manifest.reader))]
+    rows += [("step", _name_and_options(step)) for step in manifest.steps]
     for file in manifest.files:
-        place = f"package {file.package}" if file.package else file.folder or ""
-        rows.append((file.role, file.path, place, _bytes(file.size) if file.size else ""))
-    return rows + _given(manifest, "install")
+        location = f"package {file.package}" if file.package else file.folder or ""
+        rows.append((file.role, file.path, location, _bytes(file.size) if file.size else ""))
+    return rows + _present_fields(manifest, "install")
 
 
-def _download(download) -> Rows:
-    """One row for each place, the first with what is known of the file."""
-    kind, value = ("sha256", download.sha256) if download.sha256 else ("md5", download.md5)
-    checksum = f"{kind} {value[:CHECKSUM]}..." if value else "no checksum"
-    size = download.size or download.approximate_size
-    known = f"{'' if download.size else '~ '}{_bytes(size)}" if size else "size unknown"
-    rows: Rows = [(download.path, known, checksum, url) for url in download.urls or ("by hand",)]
-    return [rows[0], *(("", "", "", row[-1]) for row in rows[1:])]
+def _download_rows(download: "Download") -> Rows:
+    """Return one row for each source URL; the first row has path, size and checksum."""
+    algorithm = "sha256" if download.sha256 else "md5"
+    digest = download.sha256 or download.md5
+    checksum = f"{algorithm} {digest[:CHECKSUM_LENGTH]}..." if digest else "no checksum"
+    size = "size unknown"
+    if download.size:
+        size = _bytes(download.size)
+    elif download.approximate_size:
+        size = f"~ {_bytes(download.approximate_size)}"
+    first_url, *other_urls = download.urls or ("by hand",)
+    return [(download.path, size, checksum, first_url), *(("", "", "", url) for url in other_urls)]

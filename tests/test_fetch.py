@@ -126,8 +126,8 @@ def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manif
     ("fields", "said", "asked"),
     [
         ({}, "1 file of unknown size (The page says 24 GB)", True),
-        ({"about": 2 * 10**9}, "to fetch ~ 2.0 GB, ", True),
-        ({"about": 10**6}, "to fetch ~ 1.0 MB, ", False),
+        ({"approximate_size": 2 * 10**9}, "to fetch ~ 2.0 GB, ", True),
+        ({"approximate_size": 10**6}, "to fetch ~ 1.0 MB, ", False),
         ({"urls": []}, "1 file of unknown size", False),
     ],
 )

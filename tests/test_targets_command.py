@@ -1,4 +1,4 @@
-"""`modgap targets`: the list, and a manifest shown by what one wants to know."""
+"""`modgap targets`: the list of targets, and one manifest in full."""
 
 import pytest
 
@@ -6,17 +6,17 @@ from modgap.errors import CUSTOM_DATA_FORMATS
 from modgap.targets import manifest_names, named_manifest
 
 SECTIONS = [
-    "what", "input", "output", "benchmark", "files", "fetched from", "training",
-    "published results (1 - F1, lower is better)", "not known",
+    "description", "input", "output", "benchmark", "files", "downloads", "training",
+    "published results (1 - F1, lower is better)", "unknown",
 ]  # fmt: skip
 
 
-def test_the_list_has_task_classes_and_what_there_is_to_fetch(modgap):
+def test_the_list_has_task_classes_and_download_sizes(modgap):
     done = modgap("targets", NO_COLOR="1")
     assert done.returncode == 0
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     assert set(manifest_names()) <= set(rows)
-    assert rows["target"] == ["target", "predicts", "to", "fetch", "here", "what"]
+    assert rows["target"] == ["target", "predicts", "download", "available", "title"]
     title = named_manifest("cifar100").title.split()
     assert rows["cifar100"][1:] == ["100", "classes", "169", "MB", "no", *title]
     assert rows["deepsea"][1:3] == ["36", "labels"]
