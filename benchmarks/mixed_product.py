@@ -34,7 +34,7 @@ def problem(name: str):
     model.double().eval()
     x, y = torch.randn(SAMPLES, *shape, dtype=torch.float64), torch.arange(SAMPLES) % CLASSES
     task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), SAMPLES)
-    tokens = model.tokens(x).detach()
+    tokens = model.embed(x).detach()
     entering = tokens + 0.3 * torch.randn_like(tokens)
     outer = OuterLoss(lambda held: held.encode(entering).mean(1), y, objective("alignment-uniformity"))
     parameters = dict(model.named_parameters())

@@ -20,7 +20,7 @@ def test_a_series_is_folded_as_for_the_diagnostics_and_unfolded_again(shape):
     layout = FoldedSeries(shape, folded.shape[2:])
     found = layout.arrange(torch.from_numpy(series))
     assert np.array_equal(found.numpy(), folded)
-    assert layout.canvas((9,)) == folded.shape[2:]
+    assert layout.resolution((9,)) == folded.shape[2:]
     # A prediction that repeats the image gives, at each moment, the mean over channels.
     np.testing.assert_allclose(layout.restore(found)[:, 0].numpy(), series.mean(axis=1), rtol=1e-5, atol=1e-6)
 

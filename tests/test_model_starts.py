@@ -19,7 +19,7 @@ def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
     model = target_model(own, np.zeros((3, *own.input.size)), CLASSES, embedder_start="source").eval()
     images = batch(2, 3, *own.input.size)
     with torch.no_grad():
-        wanted, found = own.split().embedder(images), model.tokens(images)
+        wanted, found = own.split().embedder(images), model.embed(images)
         gain = getattr(model.embedder.norm, "weight", None)
         if gain is None:
             assert torch.equal(found, wanted)
@@ -33,7 +33,7 @@ def test_a_sample_shaped_as_the_sources_own_gives_its_own_tokens(source, name):
     # Twice as many channels that say the same: the same response.
     twice = target_model(own, np.zeros((6, *own.input.size)), CLASSES, embedder_start="source").eval()
     with torch.no_grad():
-        torch.testing.assert_close(twice.tokens(images.repeat(1, 2, 1, 1)), found, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(twice.embed(images.repeat(1, 2, 1, 1)), found, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["swin", "vit", "clip", "resnet", "tf_efficientnet_lite0", "bert-mlm", "roberta-mlm"])
@@ -76,7 +76,7 @@ def test_the_encoder_is_a_copy_and_its_state_is_that_of_the_sources(source, name
         parts.encoder.load_state_dict(model.encoder.state_dict())
         model.eval()
         with torch.no_grad():
-            tokens = model.tokens(x)
+            tokens = model.embed(x)
             assert torch.equal(parts.tokens(parts.encoder(tokens)), model.encode(tokens))
     finally:
         parts.encoder.load_state_dict(wanted)
@@ -126,7 +126,7 @@ def test_new_tokens_have_the_scale_of_the_sources_own(source, name):
             # Images that vary slowly, as natural ones do.
             images = torch.nn.functional.interpolate(batch(16, 3, 4, 4), own.input.size, mode="bicubic")
             wanted = copy.deepcopy(own.split().embedder).train()(images / images.std())
-        found = model.tokens(batch(16, *shape))
+        found = model.embed(batch(16, *shape))
     ratio = float(found.square().mean().sqrt() / wanted.square().mean().sqrt())
     assert 0.5 < ratio < 2
 

@@ -39,7 +39,7 @@ def test_outputs_have_their_shape_and_every_parameter_a_gradient(source, name, s
     (found * batch(*found.shape, seed=1)).sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     assert all(p.grad.any() for p in (*model.embedder.parameters(), *model.predictor.parameters()))
-    tokens = model.tokens(batch(3, *shape))
+    tokens = model.embed(batch(3, *shape))
     assert torch.equal(tokens, model.embedder(batch(3, *shape)))
     assert tokens.ndim == (4 if source(name).convolutional else 3)
 
@@ -58,9 +58,9 @@ def test_a_dense_predictor_knows_the_grid_and_leaves_class_tokens_out(source, na
     model = target_model(source(name), np.zeros((3, 24, 40)), Output("regression", output))
     assert model.predictor.grid.shape == grid
     model.eval()
-    tokens = model.encode(model.tokens(batch(1, 3, 24, 40))).detach()
+    tokens = model.encode(model.embed(batch(1, 3, 24, 40))).detach()
     leading = tokens.shape[1] - grid[0] * grid[1]
-    assert model.leading == leading
+    assert model.prefix_tokens == leading
     whole = model.predictor(tokens)
     for token in range(leading):
         other = tokens.clone()
@@ -92,7 +92,7 @@ def test_a_grid_follows_an_image_that_is_not_square():
 def test_the_mean_leaves_class_tokens_out(source):
     model = target_model(source("deit"), np.zeros((3, 32, 32)), CLASSES).eval()
     x = batch(2, 3, 32, 32)
-    tokens = model.encode(model.tokens(x))
+    tokens = model.encode(model.embed(x))
     wanted = tokens[:, 2:].mean(dim=1) @ model.predictor.linear.weight.T + model.predictor.linear.bias
     torch.testing.assert_close(model(x), wanted)
     assert tokens.shape[1] == 18
@@ -113,7 +113,7 @@ def test_the_mean_leaves_class_tokens_out(source):
 )
 def test_tokens_of_series_are_within_the_target_length(source, shape, options, tokens):
     model = target_model(source("bert-mlm"), np.zeros(shape), CLASSES, **options)
-    assert model.tokens(batch(2, *shape)).shape == (2, tokens, 32)
+    assert model.embed(batch(2, *shape)).shape == (2, tokens, 32)
     assert model.embedder.positions.shape == (tokens, 32)
 
 
@@ -123,9 +123,9 @@ def test_a_token_sees_its_own_stretch_alone(source):
     other = x.clone()
     other[..., 10] += 1
     with torch.no_grad():
-        changed = (model.tokens(other) - model.tokens(x)).abs().sum(dim=(0, 2)) > 0
+        changed = (model.embed(other) - model.embed(x)).abs().sum(dim=(0, 2)) > 0
         assert changed.nonzero().flatten().tolist() == [10 // model.embedder.layout.stride]
-        tokens = model.encode(model.tokens(x))
+        tokens = model.encode(model.embed(x))
         moved = tokens.clone()
         moved[:, 5] += 1
         places = (model.predictor(moved) - model.predictor(tokens)).abs().sum(dim=(0, 1)).nonzero().flatten()
@@ -200,22 +200,22 @@ def test_training_brings_the_loss_down(source):
 @pytest.mark.parametrize(
     ("name", "sample", "options", "message"),
     [
-        ("ast", np.zeros((1, 100)), {}, "this one takes audio; sources of images or text learn from arrays"),
-        ("wav2vec2", np.zeros((1, 100)), {}, "this one takes audio"),
-        ("bert-mlm", "a text", {}, r"got str; sources of images or text learn from arrays \(C, H, W\)"),
-        ("swin", np.zeros((4, 3, 8, 8)), {}, r"got shape \(4, 3, 8, 8\)"),
-        ("swin", np.zeros(8), {}, r"got shape \(8,\)"),
-        ("swin", np.zeros((0, 8, 8)), {}, r"got shape \(0, 8, 8\)"),
-        ("swin", np.zeros((3, 8, 8)), {"length": 20}, "a target length applies to sources of text"),
-        ("bert-mlm", np.zeros((3, 8)), {"length": 41}, "from 1 to the 40 tokens that the source takes, got 41"),
-        ("bert-mlm", np.zeros((3, 8)), {"length": 0}, "from 1 to the 40 tokens"),
+        ("ast", np.zeros((1, 100)), {}, "The source takes audio. A target model needs an image or text source"),
+        ("wav2vec2", np.zeros((1, 100)), {}, "The source takes audio"),
+        ("bert-mlm", "a text", {}, r"of type str\. .* samples of shape \(C, H, W\)"),
+        ("swin", np.zeros((4, 3, 8, 8)), {}, r"have shape \(4, 3, 8, 8\)"),
+        ("swin", np.zeros(8), {}, r"have shape \(8,\)"),
+        ("swin", np.zeros((0, 8, 8)), {}, r"have shape \(0, 8, 8\)"),
+        ("swin", np.zeros((3, 8, 8)), {"length": 20}, "target length 20 applies to text sources"),
+        ("bert-mlm", np.zeros((3, 8)), {"length": 41}, "target length is 41, but the source takes 1 to 40 tokens"),
+        ("bert-mlm", np.zeros((3, 8)), {"length": 0}, "target length is 0"),
         (
             "swin",
             np.zeros((3, 8, 8)),
             {"embedder_start": "sources"},
             "unknown embedder_start 'sources'; did you mean source",
         ),
-        ("swin", np.zeros((3, 8, 8)), {"seed": -1}, "expected a seed from 0, got -1"),
+        ("swin", np.zeros((3, 8, 8)), {"seed": -1}, "seed is -1"),
     ],
 )
 def test_what_no_model_is_made_of(source, name, sample, options, message):

@@ -76,7 +76,7 @@ class Problem:
         pieces = tuple(MicroBatch(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
         self.task = TaskLoss(self.model, loss("cross-entropy"), pieces, samples)
         self.labels = torch.arange(pairs) % 3
-        tokens = self.model.tokens(x).detach()
+        tokens = self.model.embed(x).detach()
         entering = tokens[torch.arange(pairs) % samples] + 0.3 * torch.randn(
             pairs, *tokens.shape[1:], dtype=torch.float64
         )

@@ -1,4 +1,4 @@
-"""Models of target data: a target embedder, a source's encoder, a predictor."""
+"""Models of target data, made of a target embedder, the encoder of a source and a predictor."""
 
 from modgap.models.initialization import seeded_rng, stretch_channels
 from modgap.models.normalization import normalization_parameters

@@ -1,8 +1,8 @@
-"""Target embedders: a source's stem for the target's channels, or stretches of a series in place of words."""
+"""Target embedders: a copy of a source's stem for other channels, or windows of a series in place of words."""
 
 import copy
 import math
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,166 +15,198 @@ from modgap.models.normalization import last_normalization, output_scale
 __all__ = ["EmbedderStart", "SeriesEmbedder", "StemEmbedder", "series_embedder", "stem_embedder"]
 
 EmbedderStart = Literal["random", "source"]
-PROBES = 8
+"""Start values of a target embedder: random, or the weights of the source's own embedder."""
+NOISE_IMAGES = 8
+"""Number of noise images on which the scale of a stem's output is measured."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class StemEmbedder(nn.Module):
-    """Samples through a stem of the source's shape: tokens (n, T, D), normalized, or a feature map."""
+    """Embedder that sends samples through a stem of the source's shape and normalizes the tokens."""
 
     def __init__(self, shape: tuple[int, ...], layout: Layout, stem: nn.Module, norm: nn.Module) -> None:
-        """A sample's shape, how it is laid out, the stem, and what normalizes its tokens."""
+        """Create the embedder from its parts.
+
+        Args:
+            shape: Shape of a sample.
+            layout: Layout that turns samples into the stem's input.
+            stem: Module that turns its input into tokens or a feature map.
+            norm: Normalization of the tokens.
+        """
         super().__init__()
-        self.shape, self.layout, self.stem, self.norm = shape, layout, stem, norm
+        self.shape = shape
+        self.layout = layout
+        self.stem = stem
+        self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, T, D), or a map (n, D, H, W), of samples (n, ...)."""
+        """Return the tokens (n, T, D), or the feature map (n, D, H, W), of samples (n, ...)."""
         _check_shape(x, self.shape)
-        return self.norm(self.stem(self.layout.arrange(x)))
+        features: Tensor = self.norm(self.stem(self.layout.arrange(x)))
+        return features
 
 
 class SeriesEmbedder(nn.Module):
-    """Stretches of a series as tokens: convolution with kernel = stride, LayerNorm, positions."""
+    """Embedder that turns windows of a series into tokens: a convolution with kernel = stride, LayerNorm, positions."""
 
     def __init__(self, layout: StridedSeries, width: int) -> None:
-        """How samples are laid out, and the width D of tokens."""
+        """Create the embedder with random weights.
+
+        Args:
+            layout: Layout that cuts samples into windows.
+            width: Width D of the tokens.
+        """
         super().__init__()
         self.layout = layout
         self.projection = nn.Conv1d(layout.channels, width, layout.stride, layout.stride)
         self.norm = nn.LayerNorm(width)
-        # From zero: the encoder adds the source's own positions.
+        # They start at zero because the encoder adds the source's own positions.
         self.positions = nn.Parameter(torch.zeros(layout.tokens, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (n, T, D) of samples (n, C, ...)."""
+        """Return the tokens (n, T, D) of samples (n, C, ...)."""
         _check_shape(x, self.layout.shape)
-        return self.norm(self.projection(self.layout.arrange(x)).transpose(1, 2)) + self.positions
+        tokens: Tensor = self.norm(self.projection(self.layout.arrange(x)).transpose(1, 2)) + self.positions
+        return tokens
 
 
 def _check_shape(x: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(x.shape[1:]) != shape:
-        raise UsageError(f"expected samples of shape {shape}, which this model is made for, got {tuple(x.shape[1:])}")
+        raise UsageError(f"The samples have shape {tuple(x.shape[1:])}, but the model was built for shape {shape}.")
 
 
-# From a stem
+# Embedders with a stem
 
 
 def stem_embedder(
     source: nn.Module, shape: tuple[int, ...], layout: Layout, size: tuple[int, int], embedder_start: EmbedderStart
-):
-    """An embedder of the source's stem's shape; draws from torch's random numbers.
+) -> StemEmbedder:
+    """Build an embedder with the architecture of a source's stem. The start values are drawn from torch's generator.
 
     Args:
-        source: The source's embedder, images to tokens or a map.
-        shape: Of a sample.
-        layout: How a sample becomes the stem's input.
-        size: Height and width of the source's input.
-        embedder_start: Where its weights start.
+        source: Embedder of the source, which turns images into tokens or a feature map.
+        shape: Shape of a sample.
+        layout: Layout that turns a sample into the stem's input.
+        size: Height and width of the source's input, in pixels.
+        embedder_start: `random` for random start values, `source` for the source's weights.
 
     Raises:
-        UsageError: When the stem has no convolution to take other channels.
+        UsageError: When the stem does not start with a convolution that can take other channels.
     """
     stem = copy.deepcopy(source).cpu().requires_grad_(True)
     first = _first_convolution(stem)
-    own, final = first.in_channels, last_normalization(stem)
-    scale, tokens = _entering_scale(stem, own, size) if final is None else (output_scale(final), False)
-    _take_channels(stem, first, layout.channels)
+    source_channels = first.in_channels
+    final = last_normalization(stem)
+    gives_tokens = False
+    if final is None:
+        scale, gives_tokens = _measure_output(stem, source_channels, size)
+    else:
+        scale = output_scale(final)
+    _change_channels(stem, first, layout.channels)
     if embedder_start == "random":
         reinitialize(stem)
         if final is not None:
-            _set_scale(final, scale)
+            _set_gain(final, scale)
     norm: nn.Module = nn.Identity()
-    if tokens:
-        norm = _set_scale(nn.LayerNorm(_width(stem, layout.channels, size)), scale)
+    if gives_tokens:
+        norm = _set_gain(nn.LayerNorm(_output_width(stem, layout.channels, size)), scale)
     return StemEmbedder(shape, layout, stem, norm)
 
 
 def _first_convolution(stem: nn.Module) -> nn.Conv2d:
     first = next((layer for layer in stem.modules() if isinstance(layer, nn.Conv2d)), None)
     if first is None or first.groups != 1:
-        raise UsageError("expected a source whose stem starts with a convolution over all channels; choose another")
+        raise UsageError(
+            "The source's stem does not start with a convolution over all channels, so it cannot take other channels. "
+            "Choose another source."
+        )
     return first
 
 
-def _take_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
-    own = first.in_channels
+def _change_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
+    source_channels = first.in_channels
     first.weight = nn.Parameter(stretch_channels(first.weight.detach(), channels))
     first.in_channels = channels
     for layer in stem.modules():
-        # transformers' stems compare their input's channels with it.
-        if getattr(layer, "num_channels", None) == own:
+        # Stems of transformers compare the channels of their input with this attribute.
+        if getattr(layer, "num_channels", None) == source_channels:
             layer.num_channels = channels  # type: ignore[assignment]
 
 
-def _set_scale(norm: nn.Module, scale: float) -> nn.Module:
-    """Let a layer of normalization start at the scale of the source's own tokens.
+def _set_gain(norm: Module, scale: float) -> Module:
+    """Set the gain of a normalization layer to the scale of the source's own tokens, and return the layer.
 
-    At 1 they would be many times louder than the positions that the encoder adds to them.
+    With a gain of 1 the tokens would be many times larger than the positions that the encoder adds to them.
     """
+    layer: Any = norm
     with torch.no_grad():
-        norm.weight.fill_(scale)  # type: ignore[operator, union-attr]
+        layer.weight.fill_(scale)
     return norm
 
 
-def _entering_scale(stem: nn.Module, channels: int, size: tuple[int, int]) -> tuple[float, bool]:
-    """Root mean square of what the stem gives for images like natural ones, and whether these are tokens."""
+def _measure_output(stem: nn.Module, channels: int, size: tuple[int, int]) -> tuple[float, bool]:
+    """Return the root mean square of a stem's output for noise like natural images, and True if it gives tokens."""
     stem.eval()
     with torch.no_grad():
         output = stem(_natural_noise(channels, size))
     return float(output.double().square().mean().sqrt()), output.ndim == 3
 
 
-def _width(stem: nn.Module, channels: int, size: tuple[int, int]) -> int:
+def _output_width(stem: nn.Module, channels: int, size: tuple[int, int]) -> int:
     with torch.no_grad():
-        return stem(torch.zeros(1, channels, *size)).shape[-1]
+        return int(stem(torch.zeros(1, channels, *size)).shape[-1])
 
 
 def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
-    """Gray noise (8, channels, height, width) of mean 0 and sd 1 whose amplitude falls with frequency.
+    """Return gray noise (8, channels, height, width), mean 0 and sd 1, whose amplitude falls with frequency.
 
-    So do natural images (Field 1987); white noise would meet few of a stem's filters.
+    The amplitudes of natural images fall likewise (Field 1987). White noise would excite few of a stem's filters.
     """
     generator = torch.Generator().manual_seed(0)
-    spectrum = torch.fft.rfft2(torch.randn(PROBES, 1, *size, generator=generator))
+    spectrum = torch.fft.rfft2(torch.randn(NOISE_IMAGES, 1, *size, generator=generator))
     frequency = torch.hypot(torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None])
     frequency[0, 0] = math.inf
-    images = torch.fft.irfft2(spectrum / frequency, s=size)
+    images: Tensor = torch.fft.irfft2(spectrum / frequency, s=size)
     return (images / images.std()).expand(-1, channels, -1, -1)
 
 
-# From words
+# Embedders with word vectors
 
 
 def series_embedder(source: nn.Module, layout: StridedSeries, embedder_start: EmbedderStart) -> SeriesEmbedder:
-    """An embedder of series for an encoder of text; draws from torch's random numbers.
+    """Build an embedder of series for a text encoder. The start values are drawn from torch's generator.
 
-    From the source's weights, each channel's value at each place of a stretch, and the bias, starts as
-    the vector of a word drawn from the vocabulary: what one-hot channels then give are words.
+    With `embedder_start="source"` the weight of each channel at each position of a window, and the bias, starts as the
+    vector of a word drawn from the vocabulary. One-hot channels then yield word vectors.
 
     Args:
-        source: The source's embedder, with its table of words.
-        layout: How samples are cut into tokens.
-        embedder_start: Where its weights start.
+        source: Embedder of the source, with its table of word vectors.
+        layout: Layout that cuts samples into tokens.
+        embedder_start: `random` for random start values, `source` for vectors of the source's words.
 
     Raises:
-        UsageError: When the source has no table of words.
+        UsageError: When the source has no table of word vectors.
     """
     table = next((layer for layer in source.modules() if isinstance(layer, nn.Embedding)), None)
     if table is None:
-        raise UsageError("expected a source of text with a table of word vectors; choose another")
-    words = table.weight.detach().cpu()
-    embedder = SeriesEmbedder(layout, words.shape[1])
+        raise UsageError("The source has no table of word vectors. Choose a text source that has one.")
+    vectors = table.weight.detach().cpu()
+    embedder = SeriesEmbedder(layout, vectors.shape[1])
     if embedder_start == "source":
-        _draw_words(embedder.projection, words)
-    _set_scale(embedder.norm, float(words.double().square().mean().sqrt()))
+        _draw_word_vectors(embedder.projection, vectors)
+    _set_gain(embedder.norm, float(vectors.double().square().mean().sqrt()))
     return embedder
 
 
-def _draw_words(projection: nn.Conv1d, words: Tensor) -> None:
-    kept = words[words.any(dim=1)]
+def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
+    """Set the weights and the bias of a convolution to vectors of different words, repeated if there are too few."""
+    nonzero = vectors[vectors.any(dim=1)]
     count = projection.weight[0].numel()
-    order = torch.randperm(len(kept)).repeat(math.ceil((count + 1) / len(kept)))[: count + 1]
-    # The size of torch's own start by the number of inputs, which LayerNorm takes away again.
-    *weights, bias = kept[order] / math.sqrt(count)
+    order = torch.randperm(len(nonzero)).repeat(math.ceil((count + 1) / len(nonzero)))[: count + 1]
+    # This is the magnitude of torch's own start for so many inputs. LayerNorm removes it again.
+    *weights, bias = nonzero[order] / math.sqrt(count)
+    layer: Any = projection
     with torch.no_grad():
-        projection.weight.copy_(torch.stack(weights, dim=1).view_as(projection.weight))
-        projection.bias.copy_(bias)  # type: ignore[union-attr]
+        layer.weight.copy_(torch.stack(weights, dim=1).view_as(layer.weight))
+        layer.bias.copy_(bias)

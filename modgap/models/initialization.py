@@ -1,4 +1,4 @@
-"""Start values: streams of random numbers, weights as a library starts them, parameters that nothing uses."""
+"""Start values of models: seeded random streams, reinitialization, and parameters that nothing uses."""
 
 import contextlib
 import math
@@ -12,40 +12,47 @@ from torch import Tensor, nn
 __all__ = ["STREAMS", "reinitialize", "seeded_rng", "stretch_channels", "unused_to_buffers"]
 
 STREAMS = ("embedder", "encoder", "predictor")
-"""Each part has random numbers of its own, so that how one starts changes nothing in another."""
-BARE_SD, BARE_GAIN = 0.02, 1e-6
-"""Start of parameters that no library says how to start: tables, as in ViT, and gains of branches, as in ConvNeXt."""
+"""Parts of a model. Each has a random stream of its own, so that the start of one does not change another."""
+FALLBACK_SD = 0.02
+"""Standard deviation of tables for which no library defines a start, as in ViT."""
+FALLBACK_GAIN = 1e-6
+"""Start of gains of branches for which no library defines a start, as in ConvNeXt."""
 
 
 @contextlib.contextmanager
 def seeded_rng(seed: int, part: str) -> Iterator[None]:
-    """torch's random numbers on the CPU are those of this seed and part within the context, and untouched after."""
+    """Seed torch's random numbers on the CPU within the context, and restore their state afterwards.
+
+    Args:
+        seed: Seed, 0 or more.
+        part: Part of the model whose stream is used, one of `STREAMS`.
+    """
     (state,) = np.random.SeedSequence((seed, STREAMS.index(part))).generate_state(1)
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the accelerators too.
+        # torch.manual_seed would seed the accelerators too.
         torch.default_generator.manual_seed(int(state))
         yield
 
 
 def reinitialize(module: nn.Module) -> None:
-    """Start all parameters, and the running statistics, anew: as the model's library does, else as torch does."""
+    """Draw all parameters anew and reset the running statistics, as the model's library does, else as torch does."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(math.nan)
-        # Children first: a model's own rule for its parts goes before torch's.
+        # Children come first, so that a model's own rule for its parts overrides torch's.
         for layer in reversed(list(module.modules())):
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
                 reset()
-        _by_timm(module)
-        _by_transformers(module, None)
+        _copy_timm_start(module)
+        _apply_transformers_rules(module, None)
         for name, parameter in module.named_parameters():
             if parameter.isnan().any():
-                _start_bare(name, parameter)
+                _fill_fallback(name, parameter)
 
 
-def _by_timm(module: nn.Module) -> None:
-    """Copy what a new model of the same architecture starts from; what has another shape in it is left."""
+def _copy_timm_start(module: nn.Module) -> None:
+    """Copy the start values of a new timm model of the same architecture, for entries of the same shape."""
     for model in module.modules():
         configuration = getattr(model, "pretrained_cfg", None)
         name = configuration.get("architecture") if isinstance(configuration, dict) else None
@@ -54,77 +61,89 @@ def _by_timm(module: nn.Module) -> None:
         import timm
 
         if timm.is_model(name):
-            new, own = timm.create_model(name, num_classes=0).state_dict(), model.state_dict()
-            for key in own.keys() & new.keys():
-                if own[key].shape == new[key].shape:
-                    own[key].copy_(new[key])
+            start = timm.create_model(name, num_classes=0).state_dict()
+            state = model.state_dict()
+            for key in state.keys() & start.keys():
+                if state[key].shape == start[key].shape:
+                    state[key].copy_(start[key])
 
 
-def _of_transformers(module: nn.Module) -> bool:
+def _is_transformers_model(module: nn.Module) -> bool:
     return hasattr(module, "config") and callable(getattr(module, "_init_weights", None))
 
 
-def _by_transformers(module: nn.Module, rule: Callable[[nn.Module], None] | None) -> None:
-    """Each module by the rule of the nearest model of transformers around it."""
-    if _of_transformers(module):
+def _apply_transformers_rules(module: nn.Module, rule: Callable[[nn.Module], None] | None) -> None:
+    """Initialize each module by the rule of the nearest transformers model around it."""
+    if _is_transformers_model(module):
         model: Any = module
         rule = model._init_weights
     for child in module.children():
-        _by_transformers(child, rule)
+        _apply_transformers_rules(child, rule)
     if rule is not None:
         rule(module)
 
 
-def _start_bare(name: str, parameter: Tensor) -> None:
+def _fill_fallback(name: str, parameter: Tensor) -> None:
     if parameter.ndim > 1:
-        nn.init.trunc_normal_(parameter, std=BARE_SD)
+        nn.init.trunc_normal_(parameter, std=FALLBACK_SD)
     elif "bias" in name.rpartition(".")[2]:
         parameter.zero_()
     else:
-        parameter.fill_(BARE_GAIN)
+        parameter.fill_(FALLBACK_GAIN)
 
 
 def stretch_channels(weight: Tensor, channels: int) -> Tensor:
-    """Weights (out, source channels, ...) of a convolution for other channels: repeated, then truncated.
+    """Return the weights of a convolution for another number of input channels: repeated, then truncated.
 
-    They are scaled by source channels / channels, so that the response keeps its size.
+    They are scaled by source channels / channels, so that the response keeps its magnitude.
+
+    Args:
+        weight: Weights (out, source channels, ...).
+        channels: New number of input channels.
+
+    Returns:
+        Weights (out, channels, ...).
 
     Example:
         >>> stretch_channels(torch.tensor([[1.0, 2.0, 3.0]]), 6).tolist()
         [[0.5, 1.0, 1.5, 0.5, 1.0, 1.5]]
     """
-    own = weight.shape[1]
-    order = torch.arange(channels, device=weight.device) % own
-    return weight[:, order] * (own / channels)
+    source_channels = weight.shape[1]
+    order = torch.arange(channels, device=weight.device) % source_channels
+    return weight[:, order] * (source_channels / channels)
 
 
 def unused_to_buffers(module: nn.Module, output: Tensor) -> list[str]:
-    """Make buffers of the parameters that an output does not depend on; returns their names.
+    """Turn the parameters that an output does not depend on into buffers, and return their names.
 
-    Heads and poolers that the encoder's tokens never see would else count as trainable, and stay as they are.
+    Heads and poolers that never see the encoder's tokens would otherwise count as trainable, though training would
+    never change them.
 
     Args:
-        module: The module.
-        output: What was computed with it, with its graph.
+        module: Module whose parameters are examined. It is changed in place.
+        output: Tensor that was computed with the module, with its graph.
     """
-    used, dropped = _leaves(output), []
+    used = _leaf_identities(output)
+    unused = []
     for path, layer in module.named_modules():
         for name, parameter in list(layer.named_parameters(recurse=False)):
             if id(parameter) not in used:
                 del layer._parameters[name]
                 layer.register_buffer(name, parameter.detach())
-                dropped.append(f"{path}.{name}" if path else name)
-    return dropped
+                unused.append(f"{path}.{name}" if path else name)
+    return unused
 
 
-def _leaves(output: Tensor) -> set[int]:
-    """Identities of the tensors that an output's graph starts from."""
-    waiting, seen, leaves = [output.grad_fn], set(), set()
+def _leaf_identities(output: Tensor) -> set[int]:
+    """Return the `id` of each tensor that an output's graph starts from."""
+    waiting: list[Any] = [output.grad_fn]
+    visited: set[Any] = set()
+    leaves: set[int] = set()
     while waiting:
-        node: Any = waiting.pop()
-        if node is None or node in seen:
+        node = waiting.pop()
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable"):
             leaves.add(id(node.variable))
         waiting += [following for following, _ in node.next_functions]

@@ -1,4 +1,4 @@
-"""How a sample of the target is laid out for the source's stem, and how what comes out is laid back."""
+"""Layouts: how a sample of the target becomes the input of a source's stem, and how predictions are mapped back."""
 
 import math
 from dataclasses import dataclass
@@ -14,54 +14,56 @@ __all__ = ["FoldedSeries", "Layout", "ResizedImage", "StridedSeries", "resize_to
 
 
 class Layout(Protocol):
-    """Sample to input of the stem, and predictions over that input's area back to the sample's own."""
+    """Map from samples to the stem's input, and from predictions over that input back to the sample's dimensions."""
 
     @property
     def channels(self) -> int:
-        """Channels of what the stem gets."""
+        """Number of channels of the stem's input."""
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Samples (n, C, ...) as the stem's input (n, channels, ...)."""
+        """Return samples (n, C, ...) as the stem's input (n, channels, ...)."""
 
     def restore(self, values: Tensor) -> Tensor:
-        """Values (n, c, ...) at any resolution over the stem's input, over the sample's own dimensions."""
+        """Map values (n, c, ...) at any resolution over the stem's input to the sample's own dimensions."""
 
-    def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """The resolution over the stem's input that an output of these sizes asks for."""
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the resolution over the stem's input that an output with these sizes needs."""
 
 
 @dataclass(frozen=True)
 class ResizedImage:
-    """An image (C, H, W), resized to the source's input size.
+    """Layout of an image (C, H, W), which is resized to the source's input size.
 
     Attributes:
-        channels: C.
-        size: Height and width in pixels of the source's input.
+        channels: Number of channels C.
+        size: Height and width of the source's input, in pixels.
     """
 
     channels: int
     size: tuple[int, int]
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Images (n, C, height, width)."""
-        return _resized(x, self.size)
+        """Return the images at the source's input size, (n, C, height, width)."""
+        return _resize_images(x, self.size)
 
     def restore(self, values: Tensor) -> Tensor:
-        """The values as they are: both cover the whole image."""
+        """Return the values unchanged, because sample and input cover the same area."""
         return values
 
-    def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's own sizes; where it has one dimension, about the square that holds as many."""
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the output's own sizes. For an output with one dimension, return the smallest square that holds it."""
         return spatial if len(spatial) == 2 else (math.ceil(math.sqrt(math.prod(spatial))),) * 2
 
 
 @dataclass(frozen=True)
 class FoldedSeries:
-    """A series (C, length) as an image of one channel, as `representations.fold` lays it out, resized.
+    """Layout of a series (C, length), which is folded into an image of one channel and resized.
+
+    The image is that of `modgap.inputs.representations.fold`.
 
     Attributes:
-        series: C and length.
-        size: Height and width in pixels of the source's input.
+        series: Number of channels C and length of the series.
+        size: Height and width of the source's input, in pixels.
     """
 
     series: tuple[int, int]
@@ -69,36 +71,36 @@ class FoldedSeries:
 
     @property
     def channels(self) -> int:
-        """One: a series' channels lie below each other."""
+        """Number of channels of the image, 1: the channels of the series lie below each other."""
         return 1
 
     def arrange(self, x: Tensor) -> Tensor:
-        """Images (n, 1, height, width)."""
+        """Return the folded series as images (n, 1, height, width)."""
         channels, length = self.series
         rows, width = fold_shape(channels, length)
         extended = torch.cat([x, x[..., -1:].expand(-1, -1, rows * width - length)], dim=-1)
-        return _resized(extended.reshape(-1, 1, channels * rows, width), self.size)
+        return _resize_images(extended.reshape(-1, 1, channels * rows, width), self.size)
 
     def restore(self, values: Tensor) -> Tensor:
-        """Values (n, c, length): the mean over the places that a moment has, one in each channel's rows."""
+        """Return values (n, c, length): the mean over the pixels, one for each channel, that show the same moment."""
         channels, length = self.series
         rows, width = fold_shape(channels, length)
         folded = resize_to(values, (channels * rows, width))
-        return folded.unflatten(2, (channels, rows)).mean(dim=2).flatten(2)[..., :length]
+        return torch.unflatten(folded, 2, (channels, rows)).mean(dim=2).flatten(2)[..., :length]
 
-    def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """The folded image's own sizes."""
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the sizes of the folded image, whatever the output's sizes are."""
         rows, width = fold_shape(*self.series)
         return self.series[0] * rows, width
 
 
 @dataclass(frozen=True)
 class StridedSeries:
-    """A series (C, length), or an image (C, H, W) read row by row, cut into stretches of `stride` values.
+    """Layout of a series (C, length), or of an image (C, H, W) read row by row, cut into windows of `stride` values.
 
     Attributes:
-        shape: Of the sample.
-        stride: Values in each stretch; what the last one lacks is filled with zeros.
+        shape: Shape of a sample.
+        stride: Number of values in each window. The last window is padded with zeros.
     """
 
     shape: tuple[int, ...]
@@ -106,70 +108,78 @@ class StridedSeries:
 
     @property
     def channels(self) -> int:
-        """C."""
+        """Number of channels C."""
         return self.shape[0]
 
     @property
     def length(self) -> int:
-        """Values in each channel."""
+        """Number of values in each channel."""
         return math.prod(self.shape[1:])
 
     @property
     def tokens(self) -> int:
-        """Stretches."""
+        """Number of windows, each of which becomes a token."""
         return math.ceil(self.length / self.stride)
 
+    @property
+    def padded_length(self) -> int:
+        """Number of values in each channel after padding."""
+        return self.tokens * self.stride
+
     def arrange(self, x: Tensor) -> Tensor:
-        """Series (n, C, tokens * stride)."""
-        flat = x.flatten(2)
-        return functional.pad(flat, (0, self.tokens * self.stride - self.length))
+        """Return the padded series (n, C, tokens * stride)."""
+        return functional.pad(x.flatten(2), (0, self.padded_length - self.length))
 
     def restore(self, values: Tensor) -> Tensor:
-        """Values (n, c, length), or (n, c, H, W), without those of the filling."""
-        whole = self.tokens * self.stride
-        kept = values[..., : math.ceil(values.shape[-1] * self.length / whole)]
-        return kept if len(self.shape) == 2 else resize_to(kept, self.shape[1:])
+        """Return values (n, c, length), or (n, c, H, W), without those of the padding."""
+        unpadded = values[..., : math.ceil(values.shape[-1] * self.length / self.padded_length)]
+        return unpadded if len(self.shape) == 2 else resize_to(unpadded, self.shape[1:])
 
-    def canvas(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """As many values as the output has, and those of the filling."""
-        return (math.ceil(math.prod(spatial) * self.tokens * self.stride / self.length),)
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the number of values of the output, increased by its share of the padding."""
+        return (math.ceil(math.prod(spatial) * self.padded_length / self.length),)
 
 
-def sequence_stride(length: int, most: int) -> int:
-    """Values to a token: the smallest divisor of the length that leaves at most so many tokens (appendix A.2 of MoNA).
+def sequence_stride(length: int, most_tokens: int) -> int:
+    """Return the number of values in a token, as in appendix A.2 of MoNA.
 
-    Where the divisors would leave less than half the tokens that a filled-up length has, as those of a
-    prime do, it is the smallest number instead, and the length is to be filled up to its multiple.
+    It is the smallest divisor of the length that leaves at most `most_tokens` tokens. If the divisors (as those of a
+    prime number) would leave less than half of the tokens that a padded series has, it is the smallest possible number
+    instead, and the series has to be padded to its multiple.
 
     Args:
-        length: Values in each channel.
-        most: Largest number of tokens.
+        length: Number of values in each channel.
+        most_tokens: Largest number of tokens.
 
     Example:
         >>> sequence_stride(24, 512), sequence_stride(1460, 512), sequence_stride(1021, 512)
         (1, 4, 2)
     """
-    least = math.ceil(length / most)
-    divisor = next(d for d in range(least, length + 1) if length % d == 0)
-    return divisor if 2 * (length // divisor) >= math.ceil(length / least) else least
+    smallest = math.ceil(length / most_tokens)
+    divisor = next(d for d in range(smallest, length + 1) if length % d == 0)
+    return divisor if 2 * (length // divisor) >= math.ceil(length / smallest) else smallest
 
 
 def resize_to(values: Tensor, spatial: tuple[int, ...]) -> Tensor:
-    """Values (n, c, ...) at these sizes by adaptive average pooling.
+    """Resize values (n, c, ...) to other sizes by adaptive average pooling.
 
-    Where there are more or fewer dimensions, values are read row by row.
+    If the number of dimensions changes, the values are read row by row.
+
+    Args:
+        values: Values with one or two dimensions in space or time.
+        spatial: Sizes of the result in space or time.
     """
     if tuple(values.shape[2:]) == tuple(spatial):
         return values
     if values.ndim - 2 != len(spatial) or len(spatial) > 2:
-        flat, count = values.flatten(2), math.prod(spatial)
-        return resize_to(flat, (count,)).unflatten(2, spatial)
+        pooled = resize_to(values.flatten(2), (math.prod(spatial),))
+        return torch.unflatten(pooled, 2, spatial)
     if len(spatial) == 1:
         return functional.adaptive_avg_pool1d(values, spatial[0])
     return functional.adaptive_avg_pool2d(values, (spatial[0], spatial[1]))
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(images.shape[2:]) == size:
         return images
     return functional.interpolate(images, size, mode="bilinear", antialias=True)

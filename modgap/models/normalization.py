@@ -1,4 +1,4 @@
-"""Layers of normalization: which they are, and what scale they give."""
+"""Normalization layers of a model: detection, parameter names and output scale."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ __all__ = ["is_normalization", "last_normalization", "normalization_parameters",
 
 
 def is_normalization(module: nn.Module) -> bool:
-    """Whether it is a layer of normalization, torch's or a library's own, with or without parameters.
+    """Return True if a module is a normalization layer, of torch or of another library, with or without parameters.
 
-    Libraries define root-mean-square and other norms of their own, which share no class but the word in their name.
+    Libraries define root-mean-square and other norms of their own. They share no base class, only `Norm` in the name.
     """
     return "Norm" in type(module).__name__ or isinstance(
         module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | _BatchNorm | nn.InstanceNorm2d
@@ -20,9 +20,9 @@ def is_normalization(module: nn.Module) -> bool:
 
 
 def normalization_parameters(encoder: nn.Module) -> list[str]:
-    """Names of the affine parameters of all layers of normalization, in the encoder's order.
+    """Return the names of the affine parameters of all normalization layers, in the encoder's order.
 
-    They are all of the encoder that the method `fpt` trains (Lu et al. 2022, Frozen Pretrained Transformers).
+    The method `fpt` trains only these parameters of the encoder (Lu et al. 2022, Frozen Pretrained Transformers).
 
     Example:
         >>> normalization_parameters(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)))
@@ -37,13 +37,13 @@ def normalization_parameters(encoder: nn.Module) -> list[str]:
 
 
 def last_normalization(module: nn.Module) -> nn.Module | None:
-    """The layer of normalization that comes after all other layers with parameters, if one does."""
+    """Return the normalization layer that follows all other layers with parameters, or None if there is none."""
     layers = [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
     return layers[-1] if layers and is_normalization(layers[-1]) else None
 
 
 def output_scale(norm: nn.Module) -> float:
-    """Root mean square of what a layer of normalization gives, by its gain and shift."""
+    """Return the root mean square of the output of a normalization layer, computed from its gain and shift."""
     layer: Any = norm
     with torch.no_grad():
         square = layer.weight.double().square().mean()

@@ -1,18 +1,19 @@
-"""Predictors: from an encoder's tokens to classes, or to values over the sample's own dimensions."""
+"""Predictors: from an encoder's tokens to logits, or to real values over the sample's own dimensions."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.errors import UsageError, unknown_name
 from modgap.models.layouts import Layout, resize_to
 
-__all__ = ["DensePredictor", "Grid", "MeanPredictor", "Output", "build_predictor", "find_token_grid"]
+__all__ = ["DensePredictor", "MeanPredictor", "Output", "TokenGrid", "build_predictor", "find_token_grid"]
 
-MOST_LEADING = 16
+MOST_PREFIX_TOKENS = 16
 """The largest number of tokens before those of an image that are taken for class tokens and registers."""
 OUTPUT_SHAPES = {
     "classification": "(K,)",
@@ -51,101 +52,128 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """How an encoder's tokens lie.
+class TokenGrid:
+    """Arrangement of an encoder's tokens.
 
     Attributes:
-        shape: (T,) of a sequence, (rows, columns) of a picture.
-        leading: Class tokens and registers before them.
+        shape: (T,) for a sequence, (rows, columns) for an image.
+        prefix_tokens: Number of class tokens and registers before the others.
     """
 
     shape: tuple[int, ...]
-    leading: int = 0
+    prefix_tokens: int = 0
 
 
 class MeanPredictor(nn.Module):
-    """The mean over tokens, then a linear layer."""
+    """Linear layer on the mean over the tokens."""
 
-    def __init__(self, width: int, outputs: int, leading: int) -> None:
-        """Width of tokens, number of outputs, and how many first tokens to leave out."""
+    def __init__(self, width: int, outputs: int, prefix_tokens: int) -> None:
+        """Create the predictor.
+
+        Args:
+            width: Width D of the tokens.
+            outputs: Number of outputs K.
+            prefix_tokens: Number of first tokens that are left out of the mean.
+        """
         super().__init__()
-        self.leading, self.linear = leading, nn.Linear(width, outputs)
+        self.prefix_tokens = prefix_tokens
+        self.linear = nn.Linear(width, outputs)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Outputs (n, K) of tokens (n, T, D)."""
-        return self.linear(tokens[:, self.leading :].mean(dim=1))
+        """Return the outputs (n, K) for tokens (n, T, D)."""
+        outputs: Tensor = self.linear(tokens[:, self.prefix_tokens :].mean(dim=1))
+        return outputs
 
 
 class DensePredictor(nn.Module):
-    """A linear layer on each token, its outputs spread over the token's area, pooled to the target's sizes."""
+    """Linear layer on each token, whose outputs are spread over the token's area and pooled to the target's sizes."""
 
-    def __init__(self, width: int, output: Output, grid: Grid, factor: int, layout: Layout) -> None:
-        """Width of tokens, what to give, how tokens lie, values to a token's side, and how samples are laid out."""
+    def __init__(self, width: int, output: Output, grid: TokenGrid, factor: int, layout: Layout) -> None:
+        """Create the predictor.
+
+        Args:
+            width: Width D of the tokens.
+            output: Output to predict.
+            grid: Arrangement of the tokens.
+            factor: Number of values along each side of a token.
+            layout: Layout of the samples, which maps the values back to the sample's dimensions.
+        """
         super().__init__()
-        self.channels, self.spatial = output.shape[0], output.shape[1:]
-        self.grid, self.factor, self.layout = grid, factor, layout
+        self.channels = output.shape[0]
+        self.spatial = output.shape[1:]
+        self.grid = grid
+        self.factor = factor
+        self.layout = layout
         self.linear = nn.Linear(width, self.channels * factor ** len(grid.shape))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Values (n, channels, ...) of tokens (n, T, D)."""
-        spread = self._spread(self.linear(tokens[:, self.grid.leading :]).transpose(1, 2))
+        """Return values (n, channels, ...) for tokens (n, T, D)."""
+        spread = self._spread(self.linear(tokens[:, self.grid.prefix_tokens :]).transpose(1, 2))
         return resize_to(self.layout.restore(spread), self.spatial)
 
     def _spread(self, values: Tensor) -> Tensor:
-        """(n, channels * factor ** d, T) to (n, channels, ...), each side `factor` times the grid's."""
+        """Arrange (n, channels * factor ** d, T) as (n, channels, ...), each side `factor` times the grid's."""
         if len(self.grid.shape) == 2:
-            return functional.pixel_shuffle(values.unflatten(2, self.grid.shape), self.factor)
-        return values.unflatten(1, (self.channels, self.factor)).transpose(2, 3).flatten(2)
+            return functional.pixel_shuffle(torch.unflatten(values, 2, self.grid.shape), self.factor)
+        return torch.unflatten(values, 1, (self.channels, self.factor)).transpose(2, 3).flatten(2)
 
 
-def build_predictor(output: Output, width: int, grid: Grid, layout: Layout, area: tuple[int, ...]) -> nn.Module:
-    """The predictor for an output; draws from torch's random numbers.
+def build_predictor(output: Output, width: int, grid: TokenGrid, layout: Layout, area: tuple[int, ...]) -> nn.Module:
+    """Build the predictor for an output. The start values are drawn from torch's generator.
 
-    Each token covers as many values as it covers of the source's input, or more where the output asks for it.
+    Each token predicts as many values as it covers of the source's input, or more if the output needs a higher
+    resolution.
 
     Args:
-        output: What to give.
-        width: D of the encoder's tokens.
-        grid: How they lie.
-        layout: How samples are laid out.
+        output: Output to predict.
+        width: Width D of the encoder's tokens.
+        grid: Arrangement of the encoder's tokens.
+        layout: Layout of the samples.
         area: Sizes of the stem's input, in pixels or values.
     """
     if len(output.shape) == 1:
-        return MeanPredictor(width, output.shape[0], grid.leading)
-    sizes = zip(grid.shape, area, layout.canvas(output.shape[1:]), strict=True)
-    factor = max(math.ceil(max(covered, asked) / count) for count, covered, asked in sizes)
+        return MeanPredictor(width, output.shape[0], grid.prefix_tokens)
+    sizes = zip(grid.shape, area, layout.resolution(output.shape[1:]), strict=True)
+    factor = max(math.ceil(max(covered, needed) / count) for count, covered, needed in sizes)
     return DensePredictor(width, output, grid, factor, layout)
 
 
-def find_token_grid(features: Any, tokens: Tensor, entering: Tensor, size: tuple[int, int]) -> Grid:
-    """How the tokens of an encoder of images lie.
+def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: tuple[int, int]) -> TokenGrid:
+    """Find the arrangement of the tokens of an image encoder.
 
     Args:
-        features: What the encoder gives: a map, or tokens.
-        tokens: The same as tokens (n, T, D).
-        entering: What enters it: a map, or tokens.
-        size: Height and width of the source's input.
+        features: Output of the encoder: a feature map or tokens.
+        tokens: The same output as tokens (n, T, D).
+        encoder_input: Input of the encoder: a feature map or tokens.
+        size: Height and width of the source's input, in pixels.
 
     Raises:
-        UsageError: When they lie in no grid that is known.
+        UsageError: When the tokens form no known grid.
     """
     hidden = getattr(getattr(features, "output", features), "last_hidden_state", features)
     if hidden.ndim == 4:
         rows_first = hidden.flatten(1, 2)
-        last = rows_first.shape == tokens.shape and bool((rows_first == tokens).all())
-        return Grid(tuple(hidden.shape[1:3] if last else hidden.shape[2:]))
-    count, entered = tokens.shape[1], math.prod(entering.shape[2:]) if entering.ndim == 4 else entering.shape[1]
-    rows, columns = tuple(entering.shape[2:]) if entering.ndim == 4 else _sides(entered, size)
-    if 0 <= count - entered <= MOST_LEADING:
-        return Grid((rows, columns), count - entered)
-    for times in (2**n for n in range(1, 8)):
-        merged = math.ceil(rows / times), math.ceil(columns / times)
+        channels_last = rows_first.shape == tokens.shape and bool((rows_first == tokens).all())
+        return TokenGrid(tuple(hidden.shape[1:3] if channels_last else hidden.shape[2:]))
+    count = tokens.shape[1]
+    if encoder_input.ndim == 4:
+        rows, columns = tuple(encoder_input.shape[2:])
+    else:
+        rows, columns = _grid_sides(encoder_input.shape[1], size)
+    input_count = rows * columns
+    if 0 <= count - input_count <= MOST_PREFIX_TOKENS:
+        return TokenGrid((rows, columns), count - input_count)
+    for stride in (2**n for n in range(1, 8)):
+        merged = math.ceil(rows / stride), math.ceil(columns / stride)
         if math.prod(merged) == count:
-            return Grid(merged)
-    raise UsageError(f"the source's encoder makes {count} tokens of {entered}, which lie in no grid that is known")
+            return TokenGrid(merged)
+    raise UsageError(
+        f"The source's encoder turns {input_count} tokens into {count}, which form no known grid. "
+        "Choose another source."
+    )
 
 
-def _sides(count: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of so many tokens, as near to the image's shape as can be."""
+def _grid_sides(count: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of a grid of `count` tokens whose shape is as near to the image's as possible."""
     pairs = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
     return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] * size[1] / size[0])))

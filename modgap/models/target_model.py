@@ -1,4 +1,4 @@
-"""A model of target data: a new embedder, a pretrained source's encoder, a new predictor."""
+"""Target model: a new embedder, the pretrained encoder of a source and a new predictor."""
 
 import copy
 from collections.abc import Callable
@@ -11,44 +11,56 @@ from modgap.errors import UsageError, unknown_name
 from modgap.models.embedders import EmbedderStart, series_embedder, stem_embedder
 from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
 from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StridedSeries, sequence_stride
-from modgap.models.predictors import Grid, Output, build_predictor, find_token_grid
+from modgap.models.predictors import Output, TokenGrid, build_predictor, find_token_grid
 from modgap.sources import Source
 
 __all__ = ["TargetModel", "target_model"]
 
 TARGET_LENGTH = 512
+"""Default of the largest number of tokens that a sample becomes for a text source, as in ORCA."""
+SUPPORTED = "A target model needs an image or text source and samples of shape (C, H, W) or (C, length)."
 
 
 class TargetModel(nn.Module):
-    """Predictor after encoder after embedder: h(f(e(x))) in the paper's symbols.
+    """Predictor after encoder after embedder: h(f(e(x))) in the symbols of the paper.
 
     Attributes:
-        embedder: Samples to what enters the encoder.
-        encoder: The source's.
-        predictor: The encoder's tokens to outputs.
-        leading: Class tokens and registers before the encoder's other tokens.
+        embedder: Module that turns samples into the encoder's input.
+        encoder: Encoder of the source.
+        predictor: Module that turns the encoder's tokens into outputs.
+        features_to_tokens: Function that turns the encoder's output into tokens (n, T, D).
+        prefix_tokens: Number of class tokens and registers before the encoder's other tokens.
     """
 
     def __init__(
-        self, embedder: nn.Module, encoder: nn.Module, predictor: nn.Module, as_tokens: Callable[[Any], Tensor],
-        leading: int,
-    ) -> None:  # fmt: skip
-        """The three parts, what makes tokens of the encoder's features, and how many of the first are no content."""
+        self,
+        embedder: nn.Module,
+        encoder: nn.Module,
+        predictor: nn.Module,
+        features_to_tokens: Callable[[Any], Tensor],
+        prefix_tokens: int,
+    ) -> None:
+        """Create the model from its parts; see the attributes of the class."""
         super().__init__()
-        self.embedder, self.encoder, self.predictor = embedder, encoder, predictor
-        self.as_tokens, self.leading = as_tokens, leading
+        self.embedder = embedder
+        self.encoder = encoder
+        self.predictor = predictor
+        self.features_to_tokens = features_to_tokens
+        self.prefix_tokens = prefix_tokens
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """What enters the encoder: tokens (n, T, D), or the stem's feature map (n, D, H, W)."""
-        return self.embedder(x)
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the encoder's input for samples: tokens (n, T, D), or the stem's feature map (n, D, H, W)."""
+        encoder_input: Tensor = self.embedder(x)
+        return encoder_input
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """The encoder's tokens (n, T', D') of what enters it; the first `leading` of them are no content."""
-        return self.as_tokens(self.encoder(tokens))
+    def encode(self, encoder_input: Tensor) -> Tensor:
+        """Return the encoder's tokens (n, T', D') for its input. The first `prefix_tokens` hold no content."""
+        return self.features_to_tokens(self.encoder(encoder_input))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, K), or values (n, channels, ...), of samples (n, C, H, W) or (n, C, length)."""
-        return self.predictor(self.encode(self.embedder(x)))
+        """Return logits (n, K), or values (n, channels, ...), for samples (n, C, H, W) or (n, C, length)."""
+        outputs: Tensor = self.predictor(self.encode(self.embedder(x)))
+        return outputs
 
 
 def target_model(
@@ -61,84 +73,87 @@ def target_model(
     pretrained_encoder: bool = True,
     seed: int = 0,
 ) -> TargetModel:
-    """Make a model of target data from a source (MoNA, appendix A.2; shapes as in ORCA).
+    """Build a model of target data from a source (MoNA, appendix A.2; shapes as in ORCA).
 
-    Embedder, encoder and predictor draw their start values from random numbers of their own, so at one
-    seed the predictor starts the same for all methods, and the embedder for all with the same `embedder_start`.
+    Embedder, encoder and predictor draw their start values from separate random streams. With the same seed the
+    predictor therefore starts the same for all methods, and the embedder for all methods with the same
+    `embedder_start`.
 
     Args:
-        source: A source of images or of text.
+        source: Image or text source.
         sample: One sample, or any array of its shape: (C, H, W) or (C, length).
-        output: What to give for each.
-        length: Most tokens that a sample becomes for a source of text; None for 512, or as many as it takes.
-        embedder_start: `source` starts the embedder from the source's own, its channels repeated and truncated.
-        pretrained_encoder: False starts the encoder from random weights.
-        seed: Of all start values, from 0.
+        output: Output to predict for each sample.
+        length: Largest number of tokens that a sample becomes, for a text source. None for 512, or the source's own
+            limit if that is smaller.
+        embedder_start: `random` for random start values of the embedder; `source` for the weights of the source's own
+            embedder, whose channels are repeated and truncated.
+        pretrained_encoder: True for the source's weights in the encoder, False for random ones.
+        seed: Seed of all start values, 0 or more.
 
     Returns:
-        The model on the CPU, in training mode. The encoder is a copy. Parameters of it that the outputs do not
-        depend on are buffers.
+        The model on the CPU, in training mode. The encoder is a copy. Parameters that the outputs do not depend on are
+        buffers.
 
     Raises:
-        UsageError: When the source takes sound, its stem is not known, or samples are no arrays of two or three
-            dimensions.
+        UsageError: When the source takes neither images nor text, its stem is not supported, or samples are not arrays
+            of two or three dimensions.
     """
     shape = _sample_shape(source, sample)
     if embedder_start not in ("random", "source"):
         raise unknown_name("embedder_start", str(embedder_start), ("random", "source"))
     if seed < 0:
-        raise UsageError(f"expected a seed from 0, got {seed}")
-    layout, area = _layout(source, shape, length)
+        raise UsageError(f"The seed is {seed}, but it must be 0 or more.")
+    layout, area = _choose_layout(source, shape, length)
     parts = source.split()
     with seeded_rng(seed, "embedder"):
-        embedder = _embedder(parts.embedder, shape, layout, area, embedder_start)
+        embedder = _build_embedder(parts.embedder, shape, layout, area, embedder_start)
     encoder = copy.deepcopy(parts.encoder).cpu().requires_grad_(True)
     encoder.zero_grad(set_to_none=True)
     if not pretrained_encoder:
         with seeded_rng(seed, "encoder"):
             reinitialize(encoder)
-    grid, width = _observed(embedder, encoder, parts.tokens, shape, area)
+    grid, width = _trace_tokens(embedder, encoder, parts.tokens, shape, area)
     with seeded_rng(seed, "predictor"):
         predictor = build_predictor(output, width, grid, layout, area)
-    return TargetModel(embedder, encoder, predictor, parts.tokens, grid.leading).train()
+    return TargetModel(embedder, encoder, predictor, parts.tokens, grid.prefix_tokens).train()
 
 
 def _sample_shape(source: Source, sample: Any) -> tuple[int, ...]:
-    possible = "sources of images or text learn from arrays (C, H, W) or (C, length)"
     if source.input.kind not in ("image", "text"):
-        raise UsageError(
-            f"expected a source of images or text to train on, this one takes {source.input.kind}; {possible}"
-        )
+        raise UsageError(f"The source takes {source.input.kind}. {SUPPORTED} Choose another source.")
     shape = getattr(sample, "shape", None)
-    if shape is None or len(shape) not in (2, 3) or 0 in shape:
-        got = type(sample).__name__ if shape is None else f"shape {tuple(shape)}"
-        raise UsageError(f"expected samples that a target embedder takes, got {got}; {possible}")
+    if shape is None:
+        raise UsageError(f"The samples are of type {type(sample).__name__}. {SUPPORTED}")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UsageError(f"The samples have shape {tuple(shape)}. {SUPPORTED}")
     return tuple(int(size) for size in shape)
 
 
-def _layout(source: Source, shape: tuple[int, ...], length: int | None) -> tuple[Layout, tuple[int, ...]]:
-    """How samples are laid out, and the sizes of what the stem gets."""
-    own: Any = source.input
-    if own.kind == "text":
-        most = _most_tokens(own.max_tokens, length)
-        flat = StridedSeries(shape, 1)
-        series = StridedSeries(shape, sequence_stride(flat.length, most))
-        return series, (series.tokens * series.stride,)
+def _choose_layout(source: Source, shape: tuple[int, ...], length: int | None) -> tuple[Layout, tuple[int, ...]]:
+    """Return the layout of samples and the sizes of the stem's input."""
+    source_input: Any = source.input
+    if source_input.kind == "text":
+        most_tokens = _most_tokens(source_input.max_tokens, length)
+        stride = sequence_stride(StridedSeries(shape, 1).length, most_tokens)
+        series = StridedSeries(shape, stride)
+        return series, (series.padded_length,)
     if length is not None:
-        raise UsageError("a target length applies to sources of text, this one takes images of its own size")
-    size = int(own.size[0]), int(own.size[1])
-    return (ResizedImage(shape[0], size) if len(shape) == 3 else FoldedSeries((shape[0], shape[1]), size)), size
+        raise UsageError(f"The target length {length} applies to text sources only, but the source takes images.")
+    size = int(source_input.size[0]), int(source_input.size[1])
+    if len(shape) == 3:
+        return ResizedImage(shape[0], size), size
+    return FoldedSeries((shape[0], shape[1]), size), size
 
 
-def _most_tokens(places: int, length: int | None) -> int:
+def _most_tokens(source_limit: int, length: int | None) -> int:
     if length is None:
-        return min(TARGET_LENGTH, places)
-    if not 1 <= length <= places:
-        raise UsageError(f"expected a target length from 1 to the {places} tokens that the source takes, got {length}")
+        return min(TARGET_LENGTH, source_limit)
+    if not 1 <= length <= source_limit:
+        raise UsageError(f"The target length is {length}, but the source takes 1 to {source_limit} tokens.")
     return length
 
 
-def _embedder(
+def _build_embedder(
     source: nn.Module, shape: tuple[int, ...], layout: Layout, area: tuple[int, ...], embedder_start: EmbedderStart
 ) -> nn.Module:
     if isinstance(layout, StridedSeries):
@@ -146,18 +161,26 @@ def _embedder(
     return stem_embedder(source, shape, layout, (area[0], area[1]), embedder_start)
 
 
-def _observed(
-    embedder: nn.Module, encoder: nn.Module, as_tokens: Callable, shape: tuple[int, ...], area: tuple[int, ...]
-) -> tuple[Grid, int]:
-    """How the encoder's tokens lie, and their width, seen on one sample; parameters that they don't see are dropped."""
+def _trace_tokens(
+    embedder: nn.Module,
+    encoder: nn.Module,
+    features_to_tokens: Callable[[Any], Tensor],
+    shape: tuple[int, ...],
+    area: tuple[int, ...],
+) -> tuple[TokenGrid, int]:
+    """Run one sample, and return the arrangement and the width of the encoder's tokens.
+
+    Parameters that the tokens do not depend on become buffers.
+    """
     embedder.eval()
     encoder.eval()
     with torch.enable_grad():
-        entering = embedder(torch.zeros(1, *shape))
-        features = encoder(entering)
-        tokens = as_tokens(features)
+        encoder_input = embedder(torch.zeros(1, *shape))
+        features = encoder(encoder_input)
+        tokens = features_to_tokens(features)
     for part in (embedder, encoder):
         unused_to_buffers(part, tokens)
+    width = tokens.shape[2]
     if len(area) == 1:
-        return Grid((tokens.shape[1],)), tokens.shape[2]
-    return find_token_grid(features, tokens, entering, (area[0], area[1])), tokens.shape[2]
+        return TokenGrid((tokens.shape[1],)), width
+    return find_token_grid(features, tokens, encoder_input, (area[0], area[1])), width

@@ -71,7 +71,7 @@ class OtddStep:
         return LossGradient(dict(zip(held, sums, strict=True)), float(loss))
 
     def _backward(self, part: MicroBatch, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
-        tokens = model.tokens(part.x)
+        tokens = model.embed(part.x)
         # A stem's feature map has its channels second.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)
         value = class_distance(features, self.source)
