@@ -126,15 +126,15 @@ def test_the_source_is_a_constant():
 def test_wrong_requests():
     features, labels = clouds()
     source = prepare_source(features, labels)
-    with pytest.raises(UsageError, match="regularization of more than 0"):
+    with pytest.raises(UsageError, match="regularization is 0"):
         prepare_source(features, labels, 0)
-    with pytest.raises(InputError, match="expected 12 integer labels"):
+    with pytest.raises(InputError, match="Expected 12 integer labels"):
         prepare_source(features, labels[:3])
-    with pytest.raises(InputError, match="expected features of 3 values"):
+    with pytest.raises(InputError, match="has 2 features per sample"):
         class_distance(features[:, :2], source)
-    with pytest.raises(InputError, match="one sample or more"):
+    with pytest.raises(InputError, match="at least one sample"):
         class_distance(features[:0], source)
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(InputError, match="finite features"):
         class_distance(features * torch.nan, source)
 
 

@@ -168,7 +168,9 @@ def test_missing_packages_are_named_with_their_command(data, tmp_path):
 def test_surrogate_that_is_not_here_is_told_from_the_target(modgap, data, tmp_path):
     done = modgap("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", "--set",
                   "stage1.surrogate=cifar10")  # fmt: skip
-    refused(done, 1, "cifar10 is the surrogate of stage 1: modgap data path cifar10 --data-dir DIR says where it lies")
+    refused(
+        done, 1, "cifar10, the surrogate of stage 1. Register its data with: modgap data path cifar10 --data-dir DIR."
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,7 @@
-"""One update's gradient: of the task loss alone, or with MoNA's outer loss after virtual steps."""
+"""Gradients of one batch: of the task loss alone, or of MoNA's combined loss after virtual steps.
+
+The functions here know neither stages nor epochs; `training_steps` calls them with the batches of a stage.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +23,12 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class LossGradient:
-    """What the optimizer gets.
+    """The gradient of one batch, which the optimizer applies.
 
     Attributes:
-        gradient: By name of the trained parameters.
+        gradient: Gradient by the name of each trained parameter.
         loss: L_t of the batch.
-        scalars: What else is logged, by name.
+        scalars: Other numbers for the log, by name.
     """
 
     gradient: Tensors
@@ -35,14 +38,14 @@ class LossGradient:
 
 @dataclass(frozen=True)
 class VirtualSteps:
-    """The inner loop of Algorithm 1.
+    """Settings of the inner loop of Algorithm 1.
 
     Attributes:
         alpha: Learning rate of the virtual steps, equations (2) and (3).
         weight: Lambda of equation (5).
-        steps: How many; more than one by the exact route only.
-        route: How the mixed product is taken, one of `mixed.ROUTES`.
-        task_loss: Whether L_t itself is part of the combined loss (5); without it is an ablation of Table 6.
+        steps: Number of virtual steps; more than one needs the exact route.
+        route: How the mixed product is computed, one of `mixed_product.ROUTES`.
+        task_loss: True if L_t is part of the combined loss (5); False is an ablation of Table 6.
     """
 
     alpha: float
@@ -52,10 +55,15 @@ class VirtualSteps:
     task_loss: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Raise an error if the route cannot differentiate through the number of steps.
+
+        Raises:
+            UsageError: When there are several steps and the route is not exact.
+        """
         if self.steps > 1 and self.route != "exact":
             raise UsageError(
-                f"stage1.inner_steps = {self.steps} needs stage1.route=exact; the finite difference is of one step"
+                f"stage1.inner_steps={self.steps} does not work with stage1.route={self.route}, "
+                "which differentiates a single step. Pass --set stage1.route=exact."
             )
 
 
@@ -64,10 +72,10 @@ class OuterLoss:
     """L_outer (4) of one batch of the surrogate.
 
     Attributes:
-        features: The model, at whatever parameters, to features (n, D) of this process's samples.
+        features: Function from a model, at any parameters, to the features (n, D) of this process's samples.
         labels: Classes of the samples of all processes, shape (N,).
-        objective: Unit-normalized features (N, D) and classes to a loss.
-        processes: Who shares the samples; pairs are of all.
+        objective: Function from unit-normalized features (N, D) and classes (N,) to a scalar loss.
+        processes: Processes that share the samples; the objective's pairs are formed over all of them.
     """
 
     features: Callable[[TargetModel], Tensor]
@@ -76,22 +84,29 @@ class OuterLoss:
     processes: Processes = field(default_factory=Processes)
 
     def gradient(
-        self, model: TargetModel, parameters: Mapping[str, Tensor], of: Sequence[str]
+        self, model: TargetModel, parameters: Mapping[str, Tensor], names: Sequence[str]
     ) -> tuple[Tensors, float]:
-        """Gradient of the loss at these parameters, and the loss."""
-        value, gradients = call_with_parameters(
-            model, parameters, lambda held: self._backward(held, [parameters[n] for n in of])
-        )
-        return dict(zip(of, self.processes.sum(list(gradients)), strict=True)), float(value)
+        """Return the gradient of the loss by the named parameters, and the loss.
 
-    def _backward(self, model: TargetModel, by: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        own = normalize(self.features(model), dim=-1)
-        value = self.objective(self.processes.gather(own, len(self.labels)), self.labels)
-        return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)
+        Args:
+            model: The model.
+            parameters: Parameters at which to evaluate the loss, by name.
+            names: Names of the parameters to differentiate by.
+        """
+        tensors = [parameters[name] for name in names]
+        value, gradients = call_with_parameters(
+            model, parameters, lambda changed_model: self._backward(changed_model, tensors)
+        )
+        return dict(zip(names, self.processes.sum(list(gradients)), strict=True)), float(value)
+
+    def _backward(self, model: TargetModel, tensors: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        share = normalize(self.features(model), dim=-1)
+        value = self.objective(self.processes.gather(share, len(self.labels)), self.labels)
+        return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
 
 
 def task_gradient(task: TaskLoss, parameters: Mapping[str, Tensor], trained: Sequence[str]) -> LossGradient:
-    """The gradient of L_t, equation (1)."""
+    """Return the gradient of L_t, equation (1), by the trained parameters."""
     return LossGradient(*task.gradient(parameters, trained))
 
 
@@ -101,49 +116,72 @@ def mona_gradient(
     parameters: Mapping[str, Tensor],
     embedder: Sequence[str],
     inner: Sequence[str],
-    how: VirtualSteps,
+    virtual_steps: VirtualSteps,
 ) -> LossGradient:
-    """Gradient of equation (5) by the embedder, `L_t + lambda L_outer(theta'(omega))`.
+    """Return the gradient of equation (5), `L_t + lambda L_outer(theta'(omega))`, by the embedder.
 
     Args:
         task: L_t of one batch.
         outer: L_outer of one surrogate batch.
-        parameters: All of the model's parameters; they are left as they are.
-        embedder: Names of omega.
+        parameters: All parameters of the model by name; they are not changed.
+        embedder: Names of omega, the embedder's parameters.
         inner: Names of (theta, psi), which take the virtual steps.
-        how: The inner loop.
+        virtual_steps: Settings of the inner loop.
 
     Returns:
-        The gradient; `outer` is L_outer after the virtual steps, `mixed_share` is
-        `||lambda * its gradient|| / ||gradient of L_t||` by the embedder.
+        The gradient. Its scalar `outer` is L_outer after the virtual steps. Its scalar `mixed_share` is
+        `||lambda * gradient of L_outer|| / ||gradient of L_t||`, both by the embedder.
     """
-    first = first_pass(task, parameters, [*embedder, *inner], inner, how.route)
+    alpha = virtual_steps.alpha
+    route = virtual_steps.route
+    first = first_pass(task, parameters, [*embedder, *inner], inner, route)
     points: list[Mapping[str, Tensor]] = [parameters]
     gradient = first.gradient
-    for step in range(how.steps):
+    for step in range(virtual_steps.steps):
         if step:
             gradient, _ = task.gradient(points[-1], inner, precise=True)
-        points.append(_moved(points[-1], gradient, inner, how.alpha))
-    adjoint, value = outer.gradient(task.model, points[-1], inner)
-    through = {name: torch.zeros_like(parameters[name]) for name in embedder}
-    for step in reversed(range(how.steps)):
-        of = [*embedder, *inner] if step else list(embedder)
-        along = derivative_along(task, points[step], adjoint, of, how.route, first if step == 0 else None)
-        through = {name: total - how.alpha * along[name] for name, total in through.items()}
+        points.append(_take_virtual_step(points[-1], gradient, inner, alpha))
+    adjoint, outer_value = outer.gradient(task.model, points[-1], inner)
+    # Go back through the steps, from the last to the first.
+    outer_gradient = {name: torch.zeros_like(parameters[name]) for name in embedder}
+    for step in reversed(range(virtual_steps.steps)):
+        names = [*embedder, *inner] if step else list(embedder)
+        product = derivative_along(task, points[step], adjoint, names, route, first if step == 0 else None)
+        outer_gradient = {name: total - alpha * product[name] for name, total in outer_gradient.items()}
         if step:
-            adjoint = {name: value - how.alpha * along[name] for name, value in adjoint.items()}
-    own = {name: first.gradient[name] for name in embedder}
-    scalars = {"outer": value, "mixed_share": how.weight * _ratio(through, own)}
-    combined = {name: how.weight * through[name] + (own[name] if how.task_loss else 0) for name in embedder}
-    return LossGradient(combined, first.loss, scalars)
+            adjoint = {name: value - alpha * product[name] for name, value in adjoint.items()}
+    return _combine(first.gradient, outer_gradient, first.loss, outer_value, virtual_steps)
 
 
-def _moved(parameters: Mapping[str, Tensor], gradient: Tensors, names: Sequence[str], alpha: float) -> Tensors:
-    """After one virtual step; leaves of their own, so that gradients can be taken by them."""
+def _combine(
+    task_gradients: Tensors, outer_gradients: Tensors, loss: float, outer_value: float, virtual_steps: VirtualSteps
+) -> LossGradient:
+    """Return equation (5)'s gradient by the embedder from those of L_t and L_outer."""
+    weight = virtual_steps.weight
+    embedder_gradients = {name: task_gradients[name] for name in outer_gradients}
+    scalars = {"outer": outer_value, "mixed_share": weight * _norm_ratio(outer_gradients, embedder_gradients)}
+    combined = {
+        name: weight * outer_gradients[name] + (task_part if virtual_steps.task_loss else 0)
+        for name, task_part in embedder_gradients.items()
+    }
+    return LossGradient(combined, loss, scalars)
+
+
+def _take_virtual_step(
+    parameters: Mapping[str, Tensor], gradient: Tensors, names: Sequence[str], alpha: float
+) -> Mapping[str, Tensor]:
+    """Return the parameters after one virtual step; the moved ones are leaves, so they can be differentiated by."""
     moved = {name: (parameters[name].detach() - alpha * gradient[name]).requires_grad_() for name in names}
     return {**parameters, **moved}
 
 
-def _ratio(above: Tensors, below: Tensors) -> float:
-    norms = [torch.linalg.vector_norm(torch.cat([t.reshape(-1) for t in each.values()])) for each in (above, below)]
-    return float(norms[0] / norms[1]) if norms[1] > 0 else float("nan")
+def _norm_ratio(numerator: Tensors, denominator: Tensors) -> float:
+    upper = _norm(numerator)
+    lower = _norm(denominator)
+    return float(upper / lower) if lower > 0 else float("nan")
+
+
+def _norm(tensors: Tensors) -> Tensor:
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    norm: Tensor = torch.linalg.vector_norm(flat)
+    return norm

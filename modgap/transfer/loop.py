@@ -159,7 +159,7 @@ class _StageRun:
         return position
 
     def _epoch(self, position: Position, epochs: int) -> Position:
-        plan, began = self.training_step.plan(position.epoch), time.monotonic()
+        plan, began = self.training_step.plan_epoch(position.epoch), time.monotonic()
         self._set_mode()
         for rows, parts in self._updates(plan, position):
             update = self._safely(parts, rows, position)
@@ -205,7 +205,7 @@ class _StageRun:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             draws = generator(self.loop.seed, DROPOUT, self.number, step, self.loop.processes.rank)
             torch.manual_seed(int(draws.integers(1 << 62)))
-            return self.training_step.update(parts, rows, step)
+            return self.training_step.gradient(parts, rows, step)
 
     def _step(self, update: LossGradient, position: Position, updates: int) -> None:
         for name, parameter in self.parameters.items():

@@ -1,4 +1,4 @@
-"""ORCA's first stage: token means of the target at the embedder, brought near the surrogate's class by class."""
+"""ORCA's first stage: token means of the target at the embedder are aligned to the surrogate, class by class."""
 
 import functools
 from collections.abc import Sequence
@@ -20,18 +20,20 @@ __all__ = ["OtddStep"]
 
 @dataclass(frozen=True)
 class OtddStep:
-    """One update an epoch: the optimal-transport dataset distance to the surrogate, summed over classes.
+    """Training on the optimal-transport dataset distance to the surrogate, with one update per epoch.
+
+    The distance is the mean of those of the target's classes, weighted by their numbers of samples.
 
     Attributes:
         model: The model.
         trained: Names of the embedder's parameters.
         source: The surrogate's features at the source's embedder.
-        rows: Rows to train on.
-        labels: Class, or pseudo-class, of each of these rows, shape (len(rows),).
-        per_class: Samples of a class at most.
-        seed: Of their choice.
+        rows: Rows to train on in ascending order, shape (n,).
+        labels: Class, or pseudo-class, of each of these rows, shape (n,).
+        per_class: Largest number of samples of a class in one update.
+        seed: Seed of the choice of samples.
         stage: Number of the stage.
-        processes: Who shares the classes.
+        processes: Processes that share the classes.
     """
 
     model: TargetModel
@@ -44,42 +46,53 @@ class OtddStep:
     stage: int
     processes: Processes = field(default_factory=Processes)
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """One update: each class's samples in turn, as many as there are at most."""
+    def plan_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the rows of the epoch's single update: of each class in turn, at most `per_class` samples."""
         order = generator(self.seed, 0, self.stage, epoch).permutation(len(self.rows))
-        kept = [order[self.labels[order] == k][: self.per_class] for k in range(int(self.labels.max()) + 1)]
-        return [self.rows[np.concatenate(kept)]]
+        n_classes = int(self.labels.max()) + 1
+        samples = [order[self.labels[order] == k][: self.per_class] for k in range(n_classes)]
+        return [self.rows[np.concatenate(samples)]]
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
-        """Whole classes: a distance between clouds cannot be added up from parts of them."""
-        return [rows[classes == k] for classes in [self._classes(rows)] for k in self._own(rows)]
+        """Return the rows of each of this process's classes.
 
-    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
-        """The gradient of the distance by the embedder."""
-        classes, parameters = self._classes(rows), dict(self.model.named_parameters())
-        held = {name: parameters[name] for name in self.trained}
-        sums = [torch.zeros_like(value) for value in held.values()]
+        Classes are not divided further, because the distance of a class is no sum over its samples.
+        """
+        classes = self._classes(rows)
+        return [rows[classes == k] for k in self._class_share(rows)]
+
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of the distance by the embedder."""
+        classes = self._classes(rows)
+        all_parameters = dict(self.model.named_parameters())
+        embedder = {name: all_parameters[name] for name in self.trained}
+        tensors: list[Tensor] = list(embedder.values())
+        sums = [torch.zeros_like(tensor) for tensor in tensors]
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
-        for part, k in zip(parts, self._own(rows), strict=True):
-            share = float((classes == k).sum() / len(rows))
-            value, gradients = call_with_parameters(
-                self.model, held, functools.partial(self._backward, part, list(held.values()))
-            )
-            loss += share * value
-            sums = [total + share * gradient for total, gradient in zip(sums, gradients, strict=True)]
-        *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
-        return LossGradient(dict(zip(held, sums, strict=True)), float(loss))
+        for part, k in zip(parts, self._class_share(rows), strict=True):
+            weight = float((classes == k).sum() / len(rows))
+            backward = functools.partial(self._backward, part, tensors)
+            value, gradients = call_with_parameters(self.model, embedder, backward)
+            loss += weight * value
+            sums = [total + weight * gradient for total, gradient in zip(sums, gradients, strict=True)]
+        sums = self.processes.sum(sums)
+        (loss,) = self.processes.sum([loss])
+        return LossGradient(dict(zip(embedder, sums, strict=True)), float(loss))
 
-    def _backward(self, part: MicroBatch, by: list[Tensor], model: TargetModel) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _backward(
+        self, part: MicroBatch, tensors: list[Tensor], model: TargetModel
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens = model.embed(part.x)
-        # A stem's feature map has its channels second.
+        # The feature map of a convolutional stem has its channels on the second axis.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)
         value = class_distance(features, self.source)
-        return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)
+        return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
 
     def _classes(self, rows: np.ndarray) -> np.ndarray:
-        return self.labels[np.searchsorted(self.rows, rows)]
+        """Return the class of each row, shape (n,)."""
+        classes: np.ndarray = self.labels[np.searchsorted(self.rows, rows)]
+        return classes
 
-    def _own(self, rows: np.ndarray) -> list[int]:
-        """Classes of this process."""
+    def _class_share(self, rows: np.ndarray) -> list[int]:
+        """Return the classes of these rows that this process computes."""
         return [int(k) for k in self.processes.interleaved_share(np.unique(self._classes(rows)))]

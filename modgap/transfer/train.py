@@ -210,7 +210,7 @@ def _loop(
         source, request.source, model, data, recipe, request.samples.seed, among, device, dtype, autocast
     )  # fmt: skip
     if not (folder / RECORD).exists():
-        around.prepare(stages)
+        around.check_requirements(stages)
     return TrainingLoop(
         model=model,
         stages=stages,

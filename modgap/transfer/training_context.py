@@ -1,8 +1,8 @@
-"""What makes a stage's updates: the task loss, equation (5), or the alignment of orca."""
+"""The training context: everything that the stages of a run share, and the training step that it builds for each."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -38,24 +38,24 @@ from modgap.transfer.training_steps import MonaStep, TaskStep, TrainingStep
 __all__ = ["TrainingContext"]
 
 CLUSTERS = 10
-"""Pseudo-classes of real-valued targets, as in ORCA."""
+"""Number of pseudo-classes of regression targets, as in ORCA."""
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """All that a stage may need.
+    """Everything that the stages of a run share.
 
     Attributes:
-        source: The source; its own embedder takes the surrogate.
-        source_name: For the surrogate that goes with it.
-        model: The model that is trained.
+        source: The source, whose own embedder takes the surrogate.
+        source_name: Name of the source, which decides its default surrogate.
+        model: The model to train.
         data: The target.
         recipe: All settings.
-        seed: Of everything random.
-        processes: Who trains together.
-        device: Where to run.
+        seed: Seed of everything random.
+        processes: Processes that train together.
+        device: Device to train on.
         dtype: Precision of the parameters.
-        autocast: Precision of forward passes where it is reduced.
+        autocast: Reduced precision of forward passes; None for the parameters' precision.
     """
 
     source: Source
@@ -70,14 +70,20 @@ class TrainingContext:
     autocast: torch.dtype | None
 
     def training_step(self, number: int, stage: Stage) -> TrainingStep:
-        """What makes the updates of a stage."""
-        if stage.objective == "otdd":
-            return self._alignment(number, stage)
-        shared = self._task(number, stage)
-        return shared if stage.objective == "task" else self._mona(shared)
+        """Build the training step of a stage.
 
-    def prepare(self, stages: Sequence[Stage]) -> None:
-        """Open what the stages need beside the target, so that what is missing is known at once.
+        Args:
+            number: Number of the stage among those of the run.
+            stage: The stage.
+        """
+        if stage.objective == "otdd":
+            return self._otdd_step(number, stage)
+        task_step = self._task_step(number, stage)
+        # With lambda = 0 and L_t, MoNA is the method emb, and must be so bit for bit.
+        return self._mona_step(task_step) if stage.objective == "mona" and self._has_outer_loss else task_step
+
+    def check_requirements(self, stages: Sequence[Stage]) -> None:
+        """Open the surrogate and import the packages that the stages need, so that missing ones are noticed early.
 
         Raises:
             InputError: When the surrogate's data is missing.
@@ -86,50 +92,50 @@ class TrainingContext:
         objectives = {stage.objective for stage in stages}
         if "otdd" in objectives:
             import_pot()
-        if "otdd" in objectives or ("mona" in objectives and not self._is_emb):
+        if "otdd" in objectives or ("mona" in objectives and self._has_outer_loss):
             assert len(self.surrogate)
 
     @property
-    def _is_emb(self) -> bool:
-        """Whether MoNA has no outer loss; it is then the method emb, to the last bit."""
+    def _has_outer_loss(self) -> bool:
         settings = self.recipe.stage1
-        return settings.weight == 0 and settings.task_loss
+        return settings.weight != 0 or not settings.task_loss
 
     @functools.cached_property
     def surrogate(self) -> Surrogate:
-        """The first half of the labeled source data; probes look at the second."""
+        """The first half of the labeled surrogate data; linear probes use the second half."""
         settings = self.recipe.stage1
-        name, split = settings.surrogate, settings.surrogate_split
-        if name is None:
-            name, own = default_surrogate(self.source_name)
-            return self._opened(name, split or own)
-        return self._opened(name, split)
+        if settings.surrogate is not None:
+            return self._open_surrogate(settings.surrogate, settings.surrogate_split)
+        name, default_split = default_surrogate(self.source_name)
+        return self._open_surrogate(name, settings.surrogate_split or default_split)
 
-    def _opened(self, name: str, split: str | None) -> Surrogate:
-        most = self.recipe.stage1.surrogate_samples
+    def _open_surrogate(self, name: str, split: str | None) -> Surrogate:
+        limit = self.recipe.stage1.surrogate_samples
         try:
-            return open_surrogate(name, self.source, split=split, half=0, limit=most, seed=self.seed)
+            return open_surrogate(name, self.source, split=split, half=0, limit=limit, seed=self.seed)
         except InputError as error:
-            # A --data-dir of this command would be the target's.
-            place = f"modgap data path {name} --data-dir DIR says where it lies, " if name in manifest_names() else ""
+            # --data-dir of `modgap train` is the target's directory, so the message names another command.
+            register = f"Register its data with: modgap data path {name} --data-dir DIR. "
             raise type(error)(
-                f"{error}; {name} is the surrogate of stage 1: {place}--set stage1.surrogate=NAME takes another"
+                f"{error} This concerns {name}, the surrogate of stage 1. "
+                f"{register if name in manifest_names() else ''}"
+                "To use another surrogate, pass --set stage1.surrogate=NAME."
             ) from error
 
     @functools.cached_property
-    def parts(self) -> Parts:
-        """The source's own, on the device; not trained."""
+    def source_parts(self) -> Parts:
+        """The source's own embedder and encoder, frozen, in evaluation mode, on the device."""
         parts = self.source.split()
         for module in (parts.embedder, parts.encoder):
             module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
         return parts
 
-    def _task(self, number: int, stage: Stage) -> TaskStep:
+    def _task_step(self, number: int, stage: Stage) -> TaskStep:
         settings = getattr(self.recipe, stage.recipe_section)
         return TaskStep(
             model=self.model,
             trained=tuple(stage.select_parameters(self.model)),
-            loss=task_loss(self.data.target.manifest, self._scale()),
+            loss=task_loss(self.data.target.manifest, self._loss_scale()),
             rows=self.data.train,
             size=settings.batch_size * settings.gradient_accumulation,
             seed=self.seed,
@@ -138,44 +144,56 @@ class TrainingContext:
             autocast=self.autocast,
         )
 
-    def _scale(self) -> tuple[Tensor, Tensor] | None:
-        # Of values that were standardized here the loss is in that unit, which no learning rate has to follow.
+    def _loss_scale(self) -> tuple[Tensor, Tensor] | None:
+        """Return mean and sd of the loss's unit, or None where the loss is computed on standardized values.
+
+        Values that the trainer standardized keep that unit in the loss, so the learning rate does not depend on the
+        unit of the data.
+        """
         if self.data.scale is None or self.data.y_standardization is not None:
             return None
-        mean, sd = (torch.from_numpy(each.copy()).to(self.device, self.dtype) for each in self.data.scale)
+        mean, sd = (torch.from_numpy(array.copy()).to(self.device, self.dtype) for array in self.data.scale)
         return mean, sd
 
-    def _mona(self, shared: TaskStep) -> TrainingStep:
+    def _mona_step(self, task_step: TaskStep) -> MonaStep:
         settings = self.recipe.stage1
-        if self._is_emb:
-            return shared
-        how = VirtualSteps(
-            settings.alpha, settings.weight, settings.inner_steps, settings.route or "exact", settings.task_loss
-        )  # fmt: skip
-        options = {"all_pairs": settings.uniform_pairs == "all"}
-        loss = objective(settings.objective, **(options if settings.objective == "alignment-uniformity" else {}))
-        return MonaStep(**_fields(shared), surrogate=self._surrogate_batch, objective=loss, how=how)
+        virtual_steps = VirtualSteps(
+            alpha=settings.alpha,
+            weight=settings.weight,
+            steps=settings.inner_steps,
+            route=settings.route or "exact",
+            task_loss=settings.task_loss,
+        )
+        options = {}
+        if settings.objective == "alignment-uniformity":
+            options["all_pairs"] = settings.uniform_pairs == "all"
+        return MonaStep(
+            **{item.name: getattr(task_step, item.name) for item in fields(task_step)},
+            surrogate=self._surrogate_features,
+            objective=objective(settings.objective, **options),
+            virtual_steps=virtual_steps,
+        )
 
-    def _surrogate_batch(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
+    def _surrogate_features(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
+        """Return a function from the model to this process's surrogate features, and the classes of all processes."""
         rows = self.surrogate.draw_rows(step, self.recipe.stage1.surrogate_batch, self.seed)
-        batch = self._batch(self.processes.interleaved_share(rows))
+        batch = self._load_surrogate(self.processes.interleaved_share(rows))
         labels = torch.from_numpy(self.surrogate.labels[rows]).to(self.device)
-        return lambda model: encoder_features(self.parts, model.encoder, batch), labels
+        return lambda model: encoder_features(self.source_parts, model.encoder, batch), labels
 
-    def _batch(self, rows: np.ndarray) -> SurrogateBatch:
-        found = self.surrogate.load(rows, self.device)
-        return SurrogateBatch(_as_dtype(found.inputs, self.dtype), found.labels, found.word_positions)
+    def _load_surrogate(self, rows: np.ndarray) -> SurrogateBatch:
+        batch = self.surrogate.load(rows, self.device)
+        return SurrogateBatch(_convert_floats(batch.inputs, self.dtype), batch.labels, batch.word_positions)
 
-    def _alignment(self, number: int, stage: Stage) -> OtddStep:
-        size = self.recipe.stage1.surrogate_batch
-        rows = chunks(np.arange(len(self.surrogate)), size)
-        features = torch.cat([embedder_features(self.parts, self._batch(each)) for each in rows])
+    def _otdd_step(self, number: int, stage: Stage) -> OtddStep:
+        batches = chunks(np.arange(len(self.surrogate)), self.recipe.stage1.surrogate_batch)
+        features = torch.cat([embedder_features(self.source_parts, self._load_surrogate(rows)) for rows in batches])
         return OtddStep(
             model=self.model,
             trained=tuple(stage.select_parameters(self.model)),
             source=prepare_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
             rows=self.data.train,
-            labels=target_classes(self.data),
+            labels=_alignment_classes(self.data),
             per_class=self.recipe.stage1.samples_per_class,
             seed=self.seed,
             stage=number,
@@ -183,22 +201,18 @@ class TrainingContext:
         )
 
 
-def target_classes(data: TargetData) -> np.ndarray:
-    """A class of each training sample: its own, its first label, or a cluster of its values."""
+def _alignment_classes(data: TargetData) -> np.ndarray:
+    """Return a class for each training sample: its class, its first label, or a cluster of its regression values."""
     if data.output.task != "regression":
-        labels = data.table.class_labels[data.train]
+        labels = np.asarray(data.table.class_labels[data.train])
         return labels if labels.ndim == 1 else labels.argmax(axis=1)
     assert data.table.targets is not None
     values = pool_targets(SelectedSamples(data.table.targets, data.train))
     return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
 
 
-def _fields(training_step: TaskStep) -> dict[str, Any]:
-    return {name: getattr(training_step, name) for name in training_step.__dataclass_fields__}
-
-
-def _as_dtype(given: Any, dtype: torch.dtype) -> Any:
-    """Values in the parameters' precision; whole numbers stay as they are."""
-    if isinstance(given, Mapping):
-        return {name: _as_dtype(value, dtype) for name, value in given.items()}
-    return given.to(dtype) if given.is_floating_point() else given
+def _convert_floats(value: Any, dtype: torch.dtype) -> Any:
+    """Convert floating-point tensors, also those in mappings, to a precision; integers stay as they are."""
+    if isinstance(value, Mapping):
+        return {name: _convert_floats(item, dtype) for name, item in value.items()}
+    return value.to(dtype) if value.is_floating_point() else value

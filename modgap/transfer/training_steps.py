@@ -1,4 +1,7 @@
-"""What makes one update of a stage: which rows, in which parts, and the gradient."""
+"""Training steps: how a stage forms the batches of an epoch, divides them, and turns each into a gradient.
+
+The gradients themselves are computed in `gradients`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,32 +22,38 @@ __all__ = ["MonaStep", "TaskStep", "TrainingStep"]
 
 
 class TrainingStep(Protocol):
-    """A stage's way from samples to gradients."""
+    """The interface between the training loop and the objective of a stage."""
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """Rows of each update of an epoch, over all processes."""
+    def plan_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the rows of each update of an epoch, over all processes."""
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
-        """What of an update's rows falls to this process, in parts of at most `size` samples."""
+        """Return this process's share of an update's rows, in parts of at most `size` samples."""
 
-    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
-        """The gradient of an update, over all processes; `step` counts those of the run."""
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of an update, over all processes.
+
+        Args:
+            parts: Batches of this process, one for each array that `split` returned.
+            rows: Rows of the update, over all processes.
+            step: Number of the update in the whole run.
+        """
 
 
 @dataclass(frozen=True)
 class TaskStep:
-    """L_t on shuffled batches, equation (1).
+    """Training on L_t, equation (1), with shuffled batches.
 
     Attributes:
         model: The model.
         trained: Names of the parameters that the stage trains.
-        loss: Per-sample loss.
-        rows: Rows to train on.
-        size: Samples of an update, over all processes.
-        seed: Of the order.
+        loss: Function that returns the loss of each sample.
+        rows: Rows to train on, shape (n,).
+        size: Number of samples of an update, over all processes.
+        seed: Seed of the order of the rows.
         stage: Number of the stage.
-        processes: Who shares an update.
-        autocast: Precision of forward passes where it is reduced.
+        processes: Processes that share an update.
+        autocast: Reduced precision of forward passes; None for the parameters' precision.
     """
 
     model: TargetModel
@@ -57,47 +66,51 @@ class TaskStep:
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """All rows once, in the epoch's order."""
+    def plan_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the rows of each update; every row occurs once, in the epoch's random order."""
         return chunks(shuffle_rows(self.rows, self.seed, self.stage, epoch), self.size)
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
-        """This process's share."""
+        """Return this process's share of an update's rows, in parts of at most `size` samples."""
         return chunks(self.processes.interleaved_share(rows), size)
 
-    def task(self, parts: Sequence[MicroBatch], rows: np.ndarray) -> TaskLoss:
-        """L_t of an update."""
+    def task_loss(self, parts: Sequence[MicroBatch], rows: np.ndarray) -> TaskLoss:
+        """Return L_t of an update, as a function of the parameters."""
         return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
 
-    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
-        """The gradient of L_t by what is trained."""
-        # What is not trained needs no gradient, nor what a gradient would keep in memory.
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of L_t by the trained parameters."""
+        # Detached parameters keep autograd from storing activations that only their gradients need.
         trained = set(self.trained)
-        held = {n: p if n in trained else p.detach() for n, p in self.model.named_parameters()}
-        return task_gradient(self.task(parts, rows), held, self.trained)
+        parameters = {
+            name: value if name in trained else value.detach() for name, value in self.model.named_parameters()
+        }
+        return task_gradient(self.task_loss(parts, rows), parameters, self.trained)
 
 
 @dataclass(frozen=True)
 class MonaStep(TaskStep):
-    """Equation (5): `trained` is the embedder, all else takes the virtual steps.
+    """Training on equation (5): `trained` is the embedder, and all other parameters take the virtual steps.
 
     Attributes:
-        surrogate: Step to (features of this process's samples, classes of the samples of all).
-        objective: L_outer.
-        how: The inner loop.
+        surrogate: Function from the number of an update to the surrogate's batch: a function from the model to the
+            features of this process's samples, and the classes of the samples of all processes.
+        objective: L_outer, a function from features and classes to a scalar.
+        virtual_steps: Settings of the inner loop.
     """
 
     surrogate: Callable[[int], tuple[Callable[[TargetModel], Tensor], Tensor]] | None = None
     objective: Callable[[Tensor, Tensor], Tensor] | None = None
-    how: VirtualSteps | None = None
+    virtual_steps: VirtualSteps | None = None
 
-    def update(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
-        """The gradient of the combined loss by the embedder."""
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of the combined loss by the embedder."""
         assert self.surrogate is not None
         assert self.objective is not None
-        assert self.how is not None
+        assert self.virtual_steps is not None
         features, labels = self.surrogate(step)
         outer = OuterLoss(features, labels, self.objective, self.processes)
         parameters = dict(self.model.named_parameters())
         inner = [name for name in parameters if name not in self.trained]
-        return mona_gradient(self.task(parts, rows), outer, parameters, self.trained, inner, self.how)
+        task = self.task_loss(parts, rows)
+        return mona_gradient(task, outer, parameters, self.trained, inner, self.virtual_steps)
