@@ -1,1 +1,1 @@
-"""One TOML manifest a target."""
+"""Manifests of the targets, one TOML file each."""

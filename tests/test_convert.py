@@ -256,13 +256,13 @@ def test_a_class_without_samples_is_said_by_name(series, caplog):
     assert open_target(str(write_manifest(series.parent, classes=names[:4]))).read().labels.max() == 3
     assert caplog.text == ""
     open_target(str(write_manifest(series.parent, classes=names))).read()
-    assert "manifest mine names 5 classes, its samples are of 4: there is none of 'fall'" in caplog.text
+    assert "manifest mine names 5 classes, but its samples have 4. No sample has the class 'fall'" in caplog.text
 
 
 def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
-    monkeypatch.setattr("modgap.targets.target._reading_libraries", lambda: {"numpy": "9.9"})
+    monkeypatch.setattr("modgap.targets.target._library_versions", lambda: {"numpy": "9.9"})
     monkeypatch.setattr("modgap.targets.download.converted_copy.__version__", "9.9")
     open_target(str(series)).read()
     assert "was made with another version of modgap and other versions of libraries" in caplog.text

@@ -45,7 +45,7 @@ def test_manifest_says_what_the_data_is(name):
     assert all((table.splits == code).any() for code in range(len(SPLITS)))
     assert len(target.fingerprint["files"]) == len(manifest.files)
     assert manifest.citation
-    assert manifest.license or "License: not found" in manifest.notes
+    assert manifest.license or "No license was found" in manifest.notes
     assert manifest.group or manifest.group_note
 
 

@@ -41,7 +41,7 @@ def test_a_manifest_is_shown_by_section(modgap):
         "learning rate 1e-06",
         "MoNA 0.27 RoBERTa MoNA (ICML 2024), Tables 1 and 2",
         "Hand-designed 0.28 MoNA (ICML 2024), Table 1",
-        "split_sizes Published rounded to thousands of windows.",
+        "split_sizes The published numbers are rounded to thousands of windows.",
     ):
         assert expected in shown
 
