@@ -81,7 +81,7 @@ def _with_cache(job: Job, cache: str) -> Any:
     return job()
 
 
-def _serial(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
+def _serial(jobs: Sequence[Job], _backend: Backend) -> Iterator[tuple[int, Any]]:
     for index, job in enumerate(jobs):
         yield index, job()
 
@@ -135,18 +135,19 @@ def _missing_library(backend_name: str, library: str) -> UsageError:
 
 def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     try:
-        from dask.distributed import Client, LocalCluster, as_completed
+        from dask import distributed
     except ImportError as error:
         raise _missing_library("dask", "Dask") from error
+    dask: Any = distributed  # Dask has no type annotations.
     cluster = None
     if backend.address is None:
-        cluster = LocalCluster(n_workers=backend.processes, threads_per_worker=1, dashboard_address=None)
-    with Client(cluster or backend.address) as client:
+        cluster = dask.LocalCluster(n_workers=backend.processes, threads_per_worker=1, dashboard_address=None)
+    with dask.Client(cluster or backend.address) as client:
         try:
             futures = {
                 client.submit(_run_locked, job, pure=False, retries=MAX_TRIES): index for index, job in enumerate(jobs)
             }
-            for future in as_completed(list(futures)):
+            for future in dask.as_completed(list(futures)):
                 yield futures[future], LOST if future.status == "error" else future.result()
         finally:
             if cluster:

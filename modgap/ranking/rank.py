@@ -141,14 +141,16 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     scored, jobs["scores"] = _run_stage("scores", score_jobs, plan)
     seconds["scores"] = time.perf_counter() - started
 
-    details: dict[Any, Any] = {}
+    report_details: dict[Any, Any] = {}
     if request.report_details:
         started = time.perf_counter()
         detail_jobs = [ReportDetailsJob(source.key, request.samples.seed) for source in extracted.values()]
-        details, jobs["report details"] = _run_stage("report details", detail_jobs, plan)
+        report_details, jobs["report details"] = _run_stage("report details", detail_jobs, plan)
         seconds["report details"] = time.perf_counter() - started
 
-    source_rows = tuple(_source_row(row, result, details, plan) for row, result in zip(rows, results, strict=True))
+    source_rows = tuple(
+        _source_row(row, result, report_details, plan) for row, result in zip(rows, results, strict=True)
+    )
     tables = {name: _score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
     summary = _summarize_target(plan.target_options["name"], extracted)
     return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds)
@@ -226,11 +228,11 @@ def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[An
     return results, (len(missing), n_cached)
 
 
-def _source_row(row: RowName, result: Extracted | Failure, details: Mapping[Any, Any], plan: RankPlan) -> SourceRow:
+def _source_row(row: RowName, result: Extracted | Failure, all_details: Mapping[Any, Any], plan: RankPlan) -> SourceRow:
     requested = row.name in plan.requested
     if isinstance(result, Failure):
         return SourceRow(row.name, row.kind, requested, result.reason)
-    report_details = details.get(ReportDetailsJob(result.key, plan.request.samples.seed))
+    report_details = all_details.get(ReportDetailsJob(result.key, plan.request.samples.seed))
     return SourceRow(
         row.name,
         row.kind,

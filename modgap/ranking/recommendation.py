@@ -7,7 +7,7 @@ from modgap.ranking.half_samples import MIN_GROUPS
 from modgap.ranking.types import Ranking
 from modgap.ranking.verdict import ErrorComparison, Verdict, judge
 
-__all__ = ["recommendation"]
+__all__ = ["recommendation", "verdict_sentences"]
 
 ERROR_NAMES = {"knn": "k-NN error", "linear-probe": "Linear-probe error", "discrepancy": "Held-out discrepancy"}
 """Names of error scores in sentences."""
@@ -25,10 +25,11 @@ def recommendation(ranking: Ranking) -> list[str]:
 
     All sentences are made from the verdict of the ranking, so that they agree with each other and with the record.
     """
-    return [*_verdict_sentences(judge(ranking)), *_caveats(ranking)]
+    return [*verdict_sentences(judge(ranking)), *_caveats(ranking)]
 
 
-def _verdict_sentences(verdict: Verdict) -> Iterator[str]:
+def verdict_sentences(verdict: Verdict) -> Iterator[str]:
+    """Yield the sentences of a verdict, the most important first."""
     if verdict.kind == kinds.NOT_SCORED:
         yield f"No source could be scored by {verdict.by}. The reason is given beside each source."
         return
@@ -48,19 +49,19 @@ def _verdict_sentences(verdict: Verdict) -> Iterator[str]:
 
 def _standing(verdict: Verdict) -> str:
     """Return the sentence that says how clear the first place is. It advises a transfer only if nothing opposes it."""
-    place = f"{verdict.best} ranks first of {verdict.n_sources} sources by {verdict.by}"
+    ranks_first = f"{verdict.best} ranks first of {verdict.n_sources} sources by {verdict.by}"
     if verdict.kind == kinds.SINGLE:
         return f"{verdict.best} is the only source that could be scored by {verdict.by}. There is no comparison."
     if verdict.kind == kinds.EQUAL:
         names = ", ".join([str(verdict.best), *verdict.equals])
         return f"{names} have the same score by {verdict.by}, the best of {verdict.n_sources} sources."
     if verdict.kind == kinds.UNCERTAIN:
-        return f"{place}, but it is unknown how certain this is, because {verdict.uncertainty_reason}."
+        return f"{ranks_first}, but it is unknown how certain this is, because {verdict.uncertainty_reason}."
     if verdict.kind == kinds.TIED:
-        return f"{place}, but it is not significantly better than {_competitors(verdict)}."
+        return f"{ranks_first}, but it is not significantly better than {_competitors(verdict)}."
     if verdict.kind == kinds.DOUBTFUL:
-        return f"{place}, significantly ahead of the others, but nothing shows that transferring from it helps."
-    return f"{place}, significantly ahead of the others (at the 95 % level). Transfer from it."
+        return f"{ranks_first}, significantly ahead of the others, but nothing shows that transferring from it helps."
+    return f"{ranks_first}, significantly ahead of the others (at the 95 % level). Transfer from it."
 
 
 def _competitors(verdict: Verdict) -> str:

@@ -198,12 +198,12 @@ def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def _details_record(row: SourceRow) -> dict[str, Any] | None:
-    details = row.report_details
-    if details is None:
+    if row.report_details is None:
         return None
+    coordinates = row.report_details.coordinates
     return {
-        "discrepancy": plain_values(details.discrepancy),
-        "map": {"coordinates": details.coordinates.round(3).tolist(), "labels": details.labels.tolist()},
+        "discrepancy": plain_values(row.report_details.discrepancy),
+        "map": {"coordinates": coordinates.round(3).tolist(), "labels": row.report_details.labels.tolist()},
     }
 
 
@@ -211,7 +211,8 @@ def _request_record(request: RankRequest) -> dict[str, Any]:
     """Return the request as a flat record."""
     record = asdict(request)
     samples = record.pop("samples")
-    return plain_values({**record, **samples})
+    flat: dict[str, Any] = plain_values({**record, **samples})
+    return flat
 
 
 def to_json(ranking: Ranking) -> str:

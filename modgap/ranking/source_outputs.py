@@ -43,7 +43,8 @@ class Moments:
         Returns:
             Coordinates, shape (n, min(n_components, r)).
         """
-        return self.centered @ self.components[:, ::-1][:, :n_components]
+        coordinates: np.ndarray = self.centered @ self.components[:, ::-1][:, :n_components]
+        return coordinates
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class SourceOutputs:
         """
         if self.logits is None:
             raise InputError("The source has no classification head, and none was fitted.")
-        return softmax(np.asarray(self.logits, np.float64), axis=1)
+        probabilities: np.ndarray = softmax(np.asarray(self.logits, np.float64), axis=1)
+        return probabilities
 
     @functools.cached_property
     def target_matrix(self) -> np.ndarray:
@@ -124,7 +126,8 @@ class SourceOutputs:
             return np.asarray(self.values, np.float64)
         if self.labels.ndim == 2:
             return self.labels.astype(np.float64)
-        return np.eye(self.n_classes)[self.labels]
+        one_hot: np.ndarray = np.eye(self.n_classes)[self.labels]
+        return one_hot
 
     @functools.cached_property
     def moments(self) -> Moments:

@@ -9,7 +9,7 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.standings import MIN_HALF_SAMPLES, SURELY_BETTER, SURELY_WORSE
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, ScoreTable
 
-__all__ = ["Competitor", "ErrorComparison", "Verdict", "judge"]
+__all__ = ["Competitor", "ErrorComparison", "Verdict", "choose_kind", "judge"]
 
 NOT_SCORED = "not scored"
 SINGLE = "single source"
@@ -144,10 +144,11 @@ def judge(ranking: Ranking) -> Verdict:
         disagreeing=disagreeing,
         unconvincing=unconvincing,
     )
-    return _with_kind(grounds)
+    return choose_kind(grounds)
 
 
-def _with_kind(grounds: Verdict) -> Verdict:
+def choose_kind(grounds: Verdict) -> Verdict:
+    """Return the verdict with the kind that follows from its grounds."""
     if grounds.n_sources == 1:
         return replace(grounds, kind=SINGLE)
     if grounds.equals:

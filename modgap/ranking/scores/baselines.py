@@ -10,7 +10,7 @@ __all__ = ["SCORES"]
 
 
 def _property_reader(property_name: str) -> Callable[[SourceOutputs, int], float]:
-    def compute(outputs: SourceOutputs, seed: int) -> float:
+    def compute(outputs: SourceOutputs, _seed: int) -> float:
         value = outputs.properties.get(property_name)
         return math.nan if value is None else float(value)
 

@@ -38,7 +38,7 @@ def gbc(features: np.ndarray, labels: np.ndarray) -> float:
     return -2 * float(overlap)
 
 
-def _compute(outputs: SourceOutputs, seed: int) -> float:
+def _compute(outputs: SourceOutputs, _seed: int) -> float:
     if outputs.features.shape[1] > MAX_COMPONENTS:
         return gbc(outputs.moments.project(MAX_COMPONENTS), outputs.labels)
     return gbc(np.asarray(outputs.features, np.float64), outputs.labels)

@@ -80,11 +80,14 @@ def ledoit_wolf_shrinkage(centered: np.ndarray, variances: np.ndarray) -> float:
 def _between(outputs: SourceOutputs) -> np.ndarray:
     """Project the weighted class means, divided by the root of n - 1, on the principal components, shape (K, r)."""
     means = _scaled_means(outputs.moments.centered, outputs.labels) / np.sqrt(max(1, len(outputs) - 1))
-    return means @ outputs.moments.components
+    projected: np.ndarray = means @ outputs.moments.components
+    return projected
 
 
 def _inverse(variances: np.ndarray) -> np.ndarray:
-    return np.divide(1, variances, out=np.zeros_like(variances), where=variances > 0)
+    inverse = np.zeros_like(variances)
+    np.divide(1, variances, out=inverse, where=variances > 0)
+    return inverse
 
 
 def _scaled_means(centered: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -99,7 +102,7 @@ SCORES = (
         title="variance of the features between classes relative to their total variance",
         unit="",
         reference="Bao et al., ICIP 2019",
-        compute=lambda outputs, seed: h_score(outputs),
+        compute=lambda outputs, _seed: h_score(outputs),
         higher_is_better=True,
         default=False,
     ),
@@ -108,7 +111,7 @@ SCORES = (
         title="H-score with a shrunk covariance, for targets with few samples",
         unit="",
         reference="Ibrahim et al., ECML PKDD 2022",
-        compute=lambda outputs, seed: shrunk_h_score(outputs),
+        compute=lambda outputs, _seed: shrunk_h_score(outputs),
         higher_is_better=True,
     ),
 )

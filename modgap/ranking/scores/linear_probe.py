@@ -46,17 +46,19 @@ def cross_validated_ridge(features: np.ndarray, targets: np.ndarray, folds: np.n
             weights = scipy.linalg.solve(penalized, train_products, assume_a="pos")
             predictions[index, test] = mean_target + centered @ weights
     errors = ((predictions - targets) ** 2).sum(axis=(1, 2))
-    return predictions[int(errors.argmin())]
+    best: np.ndarray = predictions[int(errors.argmin())]
+    return best
 
 
 def _standardize(features: np.ndarray) -> np.ndarray:
     """Standardize features, and rotate them into n dimensions if there are more features than samples."""
     spread = features.std(axis=0)
-    standardized = (features - features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    standardized: np.ndarray = (features - features.mean(axis=0))[:, spread > 0] / spread[spread > 0]
     if standardized.shape[1] <= len(standardized):
         return standardized
     squares, vectors = scipy.linalg.eigh(standardized @ standardized.T)
-    return vectors * np.sqrt(np.maximum(squares, 0))
+    rotated: np.ndarray = vectors * np.sqrt(np.maximum(squares, 0))
+    return rotated
 
 
 def _compute(outputs: SourceOutputs, seed: int) -> float:

@@ -70,7 +70,7 @@ SCORE = Score(
     title="log evidence of a Bayesian linear model on the features, per sample",
     unit="nats per sample",
     reference="You et al., ICML 2021",
-    compute=lambda outputs, seed: logme(outputs.features, outputs.target_matrix),
+    compute=lambda outputs, _seed: logme(outputs.features, outputs.target_matrix),
     higher_is_better=True,
     tasks=ALL_TASKS,
 )

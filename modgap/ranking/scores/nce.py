@@ -37,7 +37,7 @@ SCORE = Score(
     title="negative conditional entropy of the labels given the source's predicted class",
     unit="nats",
     reference="Tran et al., ICCV 2019",
-    compute=lambda outputs, seed: nce(outputs.probabilities.argmax(axis=1), outputs.labels),
+    compute=lambda outputs, _seed: nce(outputs.probabilities.argmax(axis=1), outputs.labels),
     higher_is_better=True,
     bounds=NON_POSITIVE,
     needs_logits=True,

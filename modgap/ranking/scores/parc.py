@@ -45,7 +45,8 @@ def _correlation_distances(rows: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(centered, axis=1, keepdims=True)
     unit = centered / np.where(norms > 0, norms, 1)
     # Pairs of equal labels must tie, so rounding errors in the last bits are removed.
-    return np.round(1 - unit @ unit.T, DECIMALS)
+    distances: np.ndarray = np.round(1 - unit @ unit.T, DECIMALS)
+    return distances
 
 
 def _compute(outputs: SourceOutputs, seed: int) -> float:

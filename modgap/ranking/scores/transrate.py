@@ -43,6 +43,6 @@ SCORE = Score(
     title="coding rate of the features minus their coding rate within the classes",
     unit="nats",
     reference="Huang et al., ICML 2022",
-    compute=lambda outputs, seed: transrate(outputs.moments, outputs.labels),
+    compute=lambda outputs, _seed: transrate(outputs.moments, outputs.labels),
     higher_is_better=True,
 )
