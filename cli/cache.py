@@ -55,9 +55,13 @@ def verify(ctx: click.Context) -> None:
 
 @cache.command()
 @click.option(
-    "--older-than", "days", type=click.FloatRange(min=0), default=0.0, help="Delete only entries older than DAYS days.",
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=0.0,
     metavar="DAYS",
-)  # fmt: skip
+    help="Delete only entries older than this number of days.",
+)
 def prune(days: float) -> None:
     """Delete cache entries, and unfinished files of killed runs that are older than a day."""
     from modgap.formatting import format_bytes

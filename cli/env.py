@@ -5,14 +5,24 @@ import click
 __all__ = ["env"]
 
 PACKAGES = (
-    "torch", "timm", "transformers", "tokenizers", "numba", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic",
+    "torch",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "numba",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "safetensors",
+    "pydantic",
     "matplotlib",
-)  # fmt: skip
+)
+VARIABLES = ("MODGAP_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR")
 
 
 @click.command()
 def env() -> None:
-    """Versions and machine, to paste into a bug report. Imports none of the libraries it names."""
+    """Show versions and the machine, to paste into a bug report. None of the packages is imported."""
     import os
     import platform
     from importlib import metadata
@@ -27,7 +37,7 @@ def env() -> None:
         try:
             click.echo(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            click.echo(f"{name} missing")
+            click.echo(f"{name} not installed")
     click.echo(f"cache {cache_folder()}")
-    for name in ("MODGAP_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR"):
+    for name in VARIABLES:
         click.echo(f"{name} {os.environ.get(name, 'not set')}")

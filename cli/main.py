@@ -1,4 +1,4 @@
-"""The `modgap` command: finds the sub-command's file, and turns errors into one line and an exit code."""
+"""The `modgap` command: it loads the module of a sub-command, and prints errors as one line with an exit code."""
 
 import importlib
 import os
@@ -12,42 +12,49 @@ from modgap.errors import InputError
 __all__ = ["main"]
 
 COMMANDS = {
-    "discrepancy": "How far a source model's knowledge is from target data.",
-    "distortion": "What fine-tuning did to the source's knowledge.",
-    "train": "Transfer a source model to target data by MoNA or one of its baselines.",
-    "rank": "Which source to transfer from.",
-    "report": "One self-contained HTML page of a ranking.",
-    "scores": "Scores of transferability there are; one shown whole.",
-    "methods": "Methods of transfer there are; one shown whole.",
-    "sources": "Source models there are; one shown whole.",
-    "targets": "Target data there are; one shown whole.",
-    "data": "A target's data: fetch, verify, convert, or tell where it lies.",
-    "cache": "List, verify or prune the cache.",
-    "env": "Versions and machine, to paste into a bug report.",
+    "discrepancy": "Measure how much a source model's knowledge differs from target data.",
+    "distortion": "Measure how fine-tuning changed a source model's knowledge.",
+    "train": "Transfer a source model to target data with MoNA or a baseline method.",
+    "rank": "Rank source models for target data.",
+    "report": "Write a ranking as one self-contained HTML page.",
+    "scores": "List the transferability scores, or show one.",
+    "methods": "List the transfer methods, or show one.",
+    "sources": "List the source models, or show one.",
+    "targets": "List the targets, or show one.",
+    "data": "Fetch, verify or convert the data of a target, or show where it is.",
+    "cache": "List, verify or prune the cache of logits, features and scores.",
+    "env": "Show versions and the machine, to paste into a bug report.",
 }
 INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """Imports a sub-command only when it is called, so that help answers at once."""
+    """A group that imports a sub-command only when it is called, so that the help appears at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the documentation."""
+        """Return the names of the commands in the order of the documentation."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, from the module of this name."""
+        """Return the command with this name, from the module with the same name; None when there is none."""
         if cmd_name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(f"modgap.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"modgap.cli.{cmd_name}"), cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Help of the commands without importing them."""
+        """Write the help of the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        """An unknown command gets the nearest names."""
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments start with.
+
+        Raises:
+            UsageError: When there is no such command; the message contains the most similar names.
+        """
         if args and args[0] not in COMMANDS:
             from modgap.errors import unknown_name
 
@@ -58,11 +65,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="modgap")
 def modgap() -> None:
-    """Tell how far a pretrained model's knowledge is from a new kind of data."""
+    """Measure how well the knowledge of a pretrained model suits a new kind of data."""
 
 
 def main() -> None:
-    """Run the command line; exits 0 when done, 1 when it failed, 2 on wrong usage."""
+    """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted."""
     try:
         sys.exit(modgap(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
@@ -76,11 +83,11 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output is gone; Python would complain once more when it flushes at exit.
+        # The program that reads the output has ended. Without this, Python reports the error again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (MemoryError, OSError) as error:
-        _fail(str(error) or "out of memory; try --limit", 1)
+        _fail(str(error) or "out of memory. Use fewer samples with --limit.", 1)
 
 
 def _fail(message: str, code: int) -> None:

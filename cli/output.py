@@ -1,4 +1,4 @@
-"""Tables on stdout, progress and log lines on stderr."""
+"""Output of the commands: tables on stdout, progress and log lines on stderr."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ __all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "prin
 
 
 def log_to_stderr(quiet: bool) -> None:
-    """Send the library's messages to stderr; warnings only with --quiet."""
+    """Send the log messages of modgap to stderr; with `quiet`, only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("modgap: %(message)s"))
     log = logging.getLogger("modgap")
@@ -23,13 +23,14 @@ def log_to_stderr(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-WIDEST = 10_000
-GAP = 3
+MAX_WIDTH = 10_000
+"""Characters of a table without a terminal."""
+COLUMN_GAP = 3
 """Characters between columns."""
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table on stdout; columns after the first are right-aligned where their cells are numbers."""
+    """Print a table on stdout; columns of numbers after the first column are right-aligned."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -41,16 +42,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_column(column, justify="right" if numeric and number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    # Without a terminal nothing is folded, so that the table can be read by other programs.
-    console = Console(width=None if sys.stdout.isatty() else WIDEST, highlight=False, markup=False)
+    # Without a terminal no line is folded, so that other programs can read the table.
+    console = Console(width=None if sys.stdout.isatty() else MAX_WIDTH, highlight=False, markup=False)
     if title:
-        # As a title of the table's it would be folded at the table's width.
+        # The title argument of Table would fold it at the width of the table.
         console.print(title, style="bold", soft_wrap=True)
     console.print(table)
 
 
 def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table on stdout, on a terminal in as many parts as its width needs; the first column stands in each."""
+    """Print a table on stdout; on a terminal, a wide table is split into parts that all have the first column."""
     widths = [max(len(cell) for cell in (column, *(row[n] for row in rows))) for n, column in enumerate(columns)]
     for part in _parts(widths, _width()):
         print_table([columns[n] for n in part], [[row[n] for n in part] for row in rows], title)
@@ -58,20 +59,21 @@ def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], titl
 
 
 def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Numbers of the columns of each part, the first in all, one more at least."""
-    parts, taken = [[0]], widths[0] + GAP
+    """Return the column numbers of each part: the first column and at least one more."""
+    parts = [[0]]
+    part_width = widths[0] + COLUMN_GAP
     for number in range(1, len(widths)):
-        own = widths[number] + GAP
-        if len(parts[-1]) > 1 and taken + own > width:
+        column_width = widths[number] + COLUMN_GAP
+        if len(parts[-1]) > 1 and part_width + column_width > width:
             parts.append([0])
-            taken = widths[0] + GAP
+            part_width = widths[0] + COLUMN_GAP
         parts[-1].append(number)
-        taken += own
+        part_width += column_width
     return parts
 
 
 def print_text(text: str) -> None:
-    """A line on stdout, wrapped between words on a terminal."""
+    """Print a paragraph on stdout, wrapped between words on a terminal."""
     import click
 
     for line in _wrapped(text, _width()):
@@ -87,9 +89,13 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> None:
-    """A title and named lists of rows on stdout; empty ones are left out.
+    """Print a title and named lists of rows on stdout; empty lists are left out.
 
-    The cells of a list are aligned but for the last of each row, which is wrapped on a terminal only.
+    The cells of a list are aligned, except for the last cell of each row, which is wrapped on a terminal.
+
+    Args:
+        title: The title.
+        sections: The name and the rows of each list.
     """
     import click
 
@@ -109,7 +115,7 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress | None]:
-    """One bar a stage on stderr, on a terminal only."""
+    """Yield a function that shows one progress bar per stage on stderr; None with `quiet` or without a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what was expected, what came, the way out."""
+"""Errors that a user can act on: the problem, what was expected, and the way out."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,31 +9,45 @@ CUSTOM_DATA_FORMATS = (
     "a .toml manifest, an .npz, .safetensors, .h5, .csv or .tsv file, a folder with x.npy and y.npy, "
     "or a folder of class sub-folders of images or sounds"
 )
-"""What a target can be besides a manifest's name; here, so that a command's help needs nothing of the targets."""
+"""The forms of custom data, for messages; defined here so that a command's help need not import the targets."""
 
 
 class InputError(ValueError):
-    """The data, the weights or the machine cannot do what was asked; commands exit with 1."""
+    """The data, the weights or the machine do not allow what was requested.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error: 1.
+    """
 
     exit_code = 1
 
 
 class UsageError(InputError):
-    """The request itself is wrong: an unknown name, an option out of range; commands exit with 2."""
+    """The request itself is wrong, such as an unknown name or an option out of range.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error: 2.
+    """
 
     exit_code = 2
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """The error for a name that no registry holds, with the nearest ones.
+def unknown_name(kind: str, name: str, valid_names: Iterable[str], hint: str = "") -> UsageError:
+    """Return the error for a name that is not registered, with the most similar valid names.
+
+    Args:
+        kind: The thing that has the name, such as "source".
+        name: The name that was given.
+        valid_names: The names that exist.
+        hint: Text at the end of the message, such as other forms that are allowed.
 
     Example:
         >>> print(unknown_name("source", "efficientnet-lit0", ["efficientnet-lite0", "minilm"]))
         unknown source 'efficientnet-lit0'; did you mean efficientnet-lite0?
     """
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    way_out = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    valid_names = sorted(valid_names)
+    similar = difflib.get_close_matches(name, valid_names, n=3, cutoff=0.5)
+    way_out = f"did you mean {' or '.join(similar)}?" if similar else f"expected one of: {', '.join(valid_names)}"
     return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
 
 
@@ -53,10 +67,10 @@ def check_minimum(option: str, value: float | None, minimum: float) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, on one line: the first of its message, or its type where it has none.
+    r"""Return the first line of an error's message, or the name of its type where the message is empty.
 
     Example:
-        >>> first_line(OSError("no space\\nleft")), first_line(EOFError())
+        >>> first_line(OSError("no space\nleft")), first_line(EOFError())
         ('no space', 'EOFError')
     """
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -17,8 +17,8 @@ import zipfile
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets.download.archives import Caps, extract
-from modgap.targets.download.relative_paths import checked_path
+from modgap.targets.download.archives import ArchiveLimits, extract
+from modgap.targets.download.relative_paths import parse_relative_path
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
@@ -260,8 +260,8 @@ HOSTILE = {
     "tar-backslash": (lambda p: tar(p, ("..\\evil", CONTENT)), "backslash"),
     "tar-drive": (lambda p: tar(p, ("C:/evil", CONTENT)), "is an absolute path"),
     "tar-not-utf8": (lambda p: tar(p, ("a\udcff", CONTENT), format=tarfile.GNU_FORMAT), "not UTF-8"),
-    "tar-own-names": (lambda p: tar(p, ("x/modgap-lock.json", CONTENT)), "keeps for itself"),
-    "tar-own-folder": (lambda p: tar(p, (".Modgap/unpacked/a.json", CONTENT)), "keeps for itself"),
+    "tar-own-names": (lambda p: tar(p, ("x/modgap-lock.json", CONTENT)), "reserved for modgap"),
+    "tar-own-folder": (lambda p: tar(p, (".Modgap/unpacked/a.json", CONTENT)), "reserved for modgap"),
     "tar-no-name": (lambda p: tar(p, ("./", CONTENT)), "a file has the name"),
     "tar-negative-size": (written(tar_header("a", negative(1 << 40)) + bytes(1024)), "headers|claims|backwards"),
     "tar-negative-pax": (written(tar_header("a", negative(512), b"x") + bytes(1024)), "headers|backwards|refused"),
@@ -281,7 +281,7 @@ HOSTILE = {
     "tar-gz-bomb": (tar_gz_bomb, "the limit for all files"),
     "tar-gz-endless-tail": (endless_tail, "after its end"),
     "tar-empty": (lambda p: tar(p), "not a tar"),
-    "tar-folders-alone": (lambda p: tar(p, (info("d", tarfile.DIRTYPE), b"")), "holds no files"),
+    "tar-folders-alone": (lambda p: tar(p, (info("d", tarfile.DIRTYPE), b"")), "contains no files"),
     "gzip-bomb": (gzip_bomb, "the most that an archive of its size may hold"),
     "zip-absolute": (lambda p: packed(p, ("/tmp/modgap-evil", CONTENT)), "is an absolute path"),
     "zip-traversal": (lambda p: packed(p, ("../evil", CONTENT)), "leads out of its folder"),
@@ -298,12 +298,12 @@ HOSTILE = {
     "zip-wrong-crc": (wrong_crc, "CRC"),
     "zip-wide-directory": (wide_zip_directory, "directory claims"),
     "zip-cut": (truncated(lambda p: packed(p, ("a", random_bytes(50_000)))), "not a zip file"),
-    "zip-empty": (written(b"PK\x05\x06" + bytes(18)), "holds no files"),
+    "zip-empty": (written(b"PK\x05\x06" + bytes(18)), "contains no files"),
     "empty": (written(b""), "not a tar, tar.gz, zip or gzip file"),
     "page": (written(b"<html>log in first</html>"), "not a tar, tar.gz, zip or gzip file"),
     "noise": (written(random_bytes(4096)), "not a tar, tar.gz, zip or gzip file"),
     "xz": (written(lzma.compress(CONTENT)), "not a tar, tar.gz, zip or gzip file"),
-    "gzip-noise": (written(b"\x1f\x8b" + random_bytes(4096)), "refused to unpack"),
+    "gzip-noise": (written(b"\x1f\x8b" + random_bytes(4096)), "cannot unpack"),
     "gzip-of-nothing-named": (written(gzip.compress(CONTENT)), "has a name that ends in .gz"),
 }
 SUFFIX = {"gzip-bomb": ".csv.gz"}
@@ -334,7 +334,7 @@ def test_hostile_archives_are_refused_in_one_line_and_write_nothing_outside(name
     folder = tmp_path / "out"
     folder.mkdir()
     with little_memory(256 << 20), pytest.raises(InputError, match=message) as caught:
-        list(extract(archive, folder, Caps()))
+        list(extract(archive, folder, ArchiveLimits()))
     assert "\n" not in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
@@ -352,7 +352,10 @@ def test_there_are_enough_of_them():
 def test_caps_of_count_and_total(tmp_path):
     archive = tar(tmp_path / "a.tar", *((f"{number}", CONTENT) for number in range(20)))
     for number, (caps, message) in enumerate(
-        ((Caps(count=19), "more than 19 files"), (Caps(total=150), "8 bytes; the limit for all files is 150 bytes"))
+        (
+            (ArchiveLimits(entries=19), "more than 19 files"),
+            (ArchiveLimits(total_bytes=150), "8 bytes; the limit for all files is 150 bytes"),
+        )
     ):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -364,8 +367,8 @@ def test_a_size_known_beforehand_allows_a_large_ratio(tmp_path):
     archive = packed(tmp_path / "a.zip", ("z", bytes(100 << 20)))
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="claims"):
-        list(extract(archive, tmp_path / "out", Caps()))
-    (done,) = extract(archive, tmp_path / "out", Caps(total=100 << 20))
+        list(extract(archive, tmp_path / "out", ArchiveLimits()))
+    (done,) = extract(archive, tmp_path / "out", ArchiveLimits(total_bytes=100 << 20))
     assert done.size == 100 << 20
 
 
@@ -384,7 +387,7 @@ def test_honest_archives_come_out_whole(kind, tmp_path):
     archive = GOOD[kind](tmp_path / "archive")
     folder, shares = tmp_path / "out", []
     folder.mkdir()
-    done = list(extract(archive, folder, Caps(), shares.append))
+    done = list(extract(archive, folder, ArchiveLimits(), shares.append))
     assert {str(d.path): (d.size, d.sha256) for d in done} == {
         name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in MEMBERS
     }
@@ -400,15 +403,15 @@ def test_old_tar_and_single_gzip(tmp_path):
     (tmp_path / "old.tar").write_bytes(bytes(block) + bytes(1024))
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(CONTENT) + gzip.compress(CONTENT))
     (tmp_path / "out").mkdir()
-    assert [str(d.path) for d in extract(tmp_path / "old.tar", tmp_path / "out", Caps())] == ["old"]
-    assert [str(d.path) for d in extract(tmp_path / "table.csv.gz", tmp_path / "out", Caps())] == ["table.csv"]
+    assert [str(d.path) for d in extract(tmp_path / "old.tar", tmp_path / "out", ArchiveLimits())] == ["old"]
+    assert [str(d.path) for d in extract(tmp_path / "table.csv.gz", tmp_path / "out", ArchiveLimits())] == ["table.csv"]
     assert (tmp_path / "out" / "table.csv").read_bytes() == CONTENT * 2
 
 
 def test_programs_and_odd_owners_come_out_as_plain_files(tmp_path):
     archive = tar(tmp_path / "a.tar", (info("run", mode=0o6777, uid=12345), b"#!/bin/sh\n"))
     (tmp_path / "out").mkdir()
-    list(extract(archive, tmp_path / "out", Caps()))
+    list(extract(archive, tmp_path / "out", ArchiveLimits()))
     state = (tmp_path / "out" / "run").stat()
     assert (state.st_mode & 0o7111, state.st_uid) == (0, os.getuid())
 
@@ -416,10 +419,10 @@ def test_programs_and_odd_owners_come_out_as_plain_files(tmp_path):
 @pytest.mark.parametrize("name", ["a\0b", "a\nb", "", ".", "con/../x/../../y"])
 def test_names_of_paths(name):
     if name in ("", "."):
-        assert checked_path(name).parts == ()
+        assert parse_relative_path(name).parts == ()
     else:
         with pytest.raises(ValueError, match=r"control|leads out"):
-            checked_path(name)
+            parse_relative_path(name)
 
 
 def test_a_small_disk_stays_partly_free(tmp_path):
@@ -430,7 +433,7 @@ def test_a_small_disk_stays_partly_free(tmp_path):
     try:
         archive = tar(tmp_path / "a.tar", ("a", bytes(8 << 20)))
         with pytest.raises((InputError, OSError), match=r"are free in|No space left"):
-            list(extract(archive, folder, Caps()))
+            list(extract(archive, folder, ArchiveLimits()))
     finally:
         subprocess.run(["umount", folder], check=True)
 
@@ -440,9 +443,9 @@ def test_a_million_names_need_little_memory(tmp_path):
     code = (
         f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"
-        "from modgap.targets.download.archive_entries import entries\n"
+        "from modgap.targets.download.archive_entries import iterate_entries\n"
         "stream = open(sys.argv[1], 'rb'); before = peak()\n"
-        "count = sum(1 for _ in entries(Path(sys.argv[1]), stream, 0)); print(count, peak() - before)\n"
+        "count = sum(1 for _ in iterate_entries(Path(sys.argv[1]), stream, 0)); print(count, peak() - before)\n"
     )
     header = tar_header("f", b"%011o\0" % 0)
     with gzip.open(tmp_path / "many.tar.gz", "wb", 1) as out:

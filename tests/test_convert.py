@@ -191,10 +191,13 @@ class Mixed:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (Mixed(np.zeros(3, np.uint8), np.zeros(3, np.float32)), "uint8 in 1 dimensions like the first, got float32"),
-        (Mixed(np.zeros(3), np.zeros((3, 1))), "in 2 for number 1"),
-        (Mixed(np.array([{}], object), np.array([{}], object)), "to be numbers of one type.*got object"),
-        (Mixed(np.zeros(2, complex), np.zeros(2, complex)), "to be numbers of one type.*got complex"),
+        (
+            Mixed(np.zeros(3, np.uint8), np.zeros(3, np.float32)),
+            "number 1 is float32 with 1 dimensions.*uint8 with 1 dimensions",
+        ),
+        (Mixed(np.zeros(3), np.zeros((3, 1))), "number 1 is float64 with 2 dimensions"),
+        (Mixed(np.array([{}], object), np.array([{}], object)), "number 0 is object.*expected numbers"),
+        (Mixed(np.zeros(2, complex), np.zeros(2, complex)), "number 0 is complex.*expected numbers"),
     ],
 )
 def test_what_cannot_be_converted_leaves_nothing(series, data, monkeypatch, samples, message):
@@ -244,7 +247,7 @@ def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, cap
     assert type(target.read().samples).__name__ != "_FixedSamples"
     (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert f"the converted copy of mine {reason}" in line
-    assert line.endswith(f"make it anew with: modgap data convert {series}")
+    assert line.endswith(f"Convert the target again with: modgap data convert {series}")
     caplog.clear()
     convert(target)
     assert type(open_target(str(series)).read().samples).__name__ == "_FixedSamples"
@@ -286,7 +289,7 @@ def test_own_data_without_a_manifest_has_options(tmp_path, data, caplog):
     open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table", group="who")).read()
     (line,) = [record.message for record in caplog.records if "the converted copy" in record.message]
     assert line == (
-        "the converted copy of my-own was made with other options and is not used; make it anew with: "
+        "the converted copy of my-own was made with other options and is not used. Convert the target again with: "
         f"modgap data convert '{tmp_path / 'my own.csv'}' --kind table --group who"
     )
 
@@ -296,7 +299,7 @@ def test_the_command_converts_verifies_and_says_what_it_uses(modgap, series, dat
     assert (done.returncode, done.stderr) == (0, "")
     (path,) = (data / "converted").glob("*.safetensors")
     assert f"mine: converted to {path}" in done.stdout
-    assert "fits; --again makes it anew" in modgap("data", "convert", series).stdout
+    assert "is current. Pass --again" in modgap("data", "convert", series).stdout
     assert modgap("data", "convert", series, "--again").returncode == 0
     assert modgap("data", "verify", series).returncode == 0
     content = bytearray(path.read_bytes())
@@ -324,7 +327,7 @@ def test_a_full_disk_leaves_nothing_half(modgap, series, tmp_path):
         np.savez(tmp_path / "big.npz", x=np.zeros((200, 1, 4, 1000), np.float32), y=np.arange(200) % 2)
         done = modgap("data", "convert", tmp_path / "big.npz", MODGAP_DATA=str(folder))
         assert done.returncode == 1
-        assert "expected 3.2 MB free in" in done.stderr
+        assert "the converted copy needs 3.2 MB" in done.stderr
         left = [path.name for path in folder.rglob("*") if path.is_file()]
         assert all(name.endswith(".lock") for name in left), left
         assert done.stderr.count("\n") == 1

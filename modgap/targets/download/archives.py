@@ -1,4 +1,4 @@
-"""Unpack tar, zip and gzip files that came from strangers: no links, no way out, no bombs."""
+"""Unpack untrusted tar, zip and gzip files: no links, no paths outside the folder, no decompression bombs."""
 
 import contextlib
 import hashlib
@@ -9,48 +9,64 @@ from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
-from modgap.targets.download.archive_entries import BROKEN, Entry, RefusalError, entries
-from modgap.targets.download.relative_paths import checked_path, shown
+from modgap.targets.download.archive_entries import (
+    DAMAGED_ARCHIVE_ERRORS,
+    ArchiveEntry,
+    RefusedArchiveError,
+    iterate_entries,
+)
+from modgap.targets.download.relative_paths import format_name, parse_relative_path
 
-__all__ = ["Caps", "Extracted", "extract"]
+__all__ = ["ArchiveLimits", "ExtractedFile", "extract"]
 
 CHUNK = 1 << 20
-SPACE_CHECKED_EVERY = 64 * CHUNK
+SPACE_CHECK_INTERVAL = 64 * CHUNK
+"""Bytes written between two checks of the free space."""
 
 
 @dataclass(frozen=True)
-class Caps:
-    """What an archive may cost at most.
+class ArchiveLimits:
+    """Limits of what an archive may contain.
 
     Attributes:
-        total: Bytes of all files; None allows `ratio` times the archive.
-        ratio: Bytes out for each byte in, beyond the first `floor` bytes out.
-        floor: Bytes out that any archive may have.
-        count: Files and folders.
-        depth: Folders within each other.
-        directory: Bytes of a zip's directory, which is read at once; None allows a fiftieth of the archive,
-            at least 16 MiB and at most 256 MiB, since each byte of it costs about fifteen of memory.
+        total_bytes: Largest size of all files in bytes; None allows `ratio` times the size of the archive.
+        ratio: Bytes of files per byte of the archive, beyond the first `free_bytes`.
+        free_bytes: Size of all files in bytes that any archive may have.
+        entries: Largest number of files and folders.
+        depth: Largest number of folders within each other.
+        directory_bytes: Largest size of a zip file's directory, which is read at once. None allows one fiftieth of
+            the archive, at least 16 MiB and at most 256 MiB, because each byte of it costs about fifteen of memory.
     """
 
-    total: int | None = None
+    total_bytes: int | None = None
     ratio: int = 100
-    floor: int = 64 << 20
-    count: int = 2_000_000
+    free_bytes: int = 64 << 20
+    entries: int = 2_000_000
     depth: int = 32
-    directory: int | None = None
+    directory_bytes: int | None = None
 
-    def bytes_out(self, size: int) -> int:
-        """Bytes that an archive of this size may unpack to."""
-        return self.total if self.total is not None else max(self.floor, self.ratio * size)
+    def max_total_bytes(self, archive_size: int) -> int:
+        """Return the largest size of all files, in bytes, for an archive of this size."""
+        if self.total_bytes is not None:
+            return self.total_bytes
+        return max(self.free_bytes, self.ratio * archive_size)
 
-    def directory_bytes(self, size: int) -> int:
-        """Bytes that the directory of a zip file of this size may have."""
-        return self.directory if self.directory is not None else min(max(size // 50, 16 << 20), 256 << 20)
+    def max_directory_bytes(self, archive_size: int) -> int:
+        """Return the largest size of the directory, in bytes, for a zip file of this size."""
+        if self.directory_bytes is not None:
+            return self.directory_bytes
+        return min(max(archive_size // 50, 16 << 20), 256 << 20)
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """A file that came out of an archive: its path within it, its bytes and SHA-256."""
+class ExtractedFile:
+    """A file that was extracted from an archive.
+
+    Attributes:
+        path: Path in the archive.
+        size: Size in bytes.
+        sha256: SHA-256, in hexadecimal.
+    """
 
     path: PurePosixPath
     size: int
@@ -58,102 +74,111 @@ class Extracted:
 
 
 def extract(
-    archive: Path, folder: Path, caps: Caps, advance: Callable[[float], None] | None = None
-) -> Iterator[Extracted]:
-    """Unpack an archive into a folder that holds nothing else, file by file.
+    archive: Path, folder: Path, limits: ArchiveLimits, advance: Callable[[float], None] | None = None
+) -> Iterator[ExtractedFile]:
+    """Extract an archive into an empty folder, file by file.
 
-    Only regular files and folders come out, with new permissions, under paths within the folder.
+    Only regular files and folders are extracted, with new permissions, and only to paths within the folder.
 
     Args:
-        archive: tar, tar.gz, zip or gzip, told by its content.
-        folder: Where to; its free space bounds what is written.
-        caps: What the archive may cost.
-        advance: Called with the share of the archive read since the last call.
+        archive: A tar, tar.gz, zip or gzip file; its kind is detected from its content.
+        folder: The empty folder. The free space of its disk limits what is written.
+        limits: Limits of what the archive may contain.
+        advance: Called with the fraction of the archive, in [0, 1], read since the last call.
 
     Raises:
-        InputError: When the archive is broken, or holds what is refused; some files may be out by then.
+        InputError: When the archive is damaged, or contains something that is refused. Some files may have been
+            extracted by then.
         OSError: When the disk is full.
     """
     size = archive.stat().st_size
-    budget = _Budget(folder, caps.bytes_out(size), caps)
-    most, read = caps.directory_bytes(size), 0
+    budget = _Budget(folder, limits.max_total_bytes(size), limits)
+    position = 0
     try:
-        with archive.open("rb") as stream, contextlib.closing(entries(archive, stream, most)) as held:
-            for entry in held:
-                done = _written(entry, folder, budget)
+        with (
+            archive.open("rb") as stream,
+            contextlib.closing(iterate_entries(archive, stream, limits.max_directory_bytes(size))) as entries,
+        ):
+            for entry in entries:
+                extracted = _extract_entry(entry, folder, budget)
                 if advance:
-                    here = stream.tell()
-                    advance(max(here - read, 0) / max(size, 1))
-                    read = max(here, read)
-                if done:
-                    yield done
-    except BROKEN as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(f"refused to unpack {archive}: {' '.join(reason.split())}; nothing of it is used") from error
+                    advance(max(stream.tell() - position, 0) / max(size, 1))
+                    position = max(stream.tell(), position)
+                if extracted:
+                    yield extracted
+    except DAMAGED_ARCHIVE_ERRORS as error:
+        reason = " ".join((str(error) or type(error).__name__).split())
+        raise InputError(f"cannot unpack {archive}: {reason}. None of its files are used.") from error
     if not budget.files:
-        raise InputError(f"refused to unpack {archive}: it holds no files")
+        raise InputError(f"cannot unpack {archive}: it contains no files")
 
 
 class _Budget:
-    """Counts what was written against the caps and the free space."""
+    """Counts what was extracted, and compares it with the limits and the free space."""
 
-    def __init__(self, folder: Path, limit: int, caps: Caps):
-        self.folder, self.limit, self.caps = folder, limit, caps
-        self.entries = self.files = self.bytes = 0
-        self._unchecked = SPACE_CHECKED_EVERY
+    def __init__(self, folder: Path, max_bytes: int, limits: ArchiveLimits) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.limits = limits
+        self.entries = 0
+        self.files = 0
+        self.bytes = 0
+        self._bytes_since_check = SPACE_CHECK_INTERVAL
 
-    def entry(self) -> None:
+    def add_entry(self) -> None:
         self.entries += 1
-        if self.entries > self.caps.count:
-            raise RefusalError(f"it holds more than {self.caps.count:,} files and folders")
+        if self.entries > self.limits.entries:
+            raise RefusedArchiveError(f"it contains more than {self.limits.entries:,} files and folders")
 
-    def take(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         self.bytes += size
-        if self.bytes > self.limit:
-            raise RefusalError(
-                f"its files are larger than {format_bytes(self.limit)}, the most that an archive of its size may hold"
+        if self.bytes > self.max_bytes:
+            limit = format_bytes(self.max_bytes)
+            raise RefusedArchiveError(
+                f"its files are larger than {limit}, the most that an archive of its size may hold"
             )
-        self._unchecked += size
-        if self._unchecked >= SPACE_CHECKED_EVERY:
-            self._unchecked = 0
+        self._bytes_since_check += size
+        if self._bytes_since_check >= SPACE_CHECK_INTERVAL:
+            self._bytes_since_check = 0
             usage = shutil.disk_usage(self.folder)
-            # A full disk harms others too, so the last bit of it stays free.
-            if usage.free < min(SPACE_CHECKED_EVERY, usage.total // 50) + size:
-                raise RefusalError(f"only {format_bytes(usage.free)} are free in {self.folder}")
+            # A full disk harms other programs, so a small part of it stays free.
+            if usage.free < min(SPACE_CHECK_INTERVAL, usage.total // 50) + size:
+                raise RefusedArchiveError(f"only {format_bytes(usage.free)} are free in {self.folder}")
 
 
-def _written(entry: Entry, folder: Path, budget: _Budget) -> Extracted | None:
-    budget.entry()
+def _extract_entry(entry: ArchiveEntry, folder: Path, budget: _Budget) -> ExtractedFile | None:
+    budget.add_entry()
+    name = format_name(entry.name)
     try:
-        path = checked_path(entry.name, budget.caps.depth)
+        path = parse_relative_path(entry.name, budget.limits.depth)
     except ValueError as error:
-        raise RefusalError(f"{shown(entry.name)} {error}") from None
-    if entry.size is not None and not 0 <= entry.size <= budget.limit - budget.bytes:
-        raise RefusalError(
-            f"{shown(entry.name)} claims {entry.size:,} bytes; the limit for all files is {format_bytes(budget.limit)}"
-        )
+        raise RefusedArchiveError(f"{name} {error}") from None
+    if entry.size is not None and not 0 <= entry.size <= budget.max_bytes - budget.bytes:
+        limit = format_bytes(budget.max_bytes)
+        raise RefusedArchiveError(f"{name} claims {entry.size:,} bytes; the limit for all files is {limit}")
     try:
-        if entry.folder:
+        if entry.is_folder:
             (folder / path).mkdir(parents=True, exist_ok=True)
             return None
         if not path.parts:
-            raise RefusalError(f"a file has the name {shown(entry.name)}")
+            raise RefusedArchiveError(f"a file has the name {name}")
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return _copied(entry, path, folder, budget)
+        return _copy_content(entry, path, folder, budget)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise RefusalError(f"{shown(entry.name)} is in it twice") from None
+        raise RefusedArchiveError(f"{name} is in it twice") from None
 
 
-def _copied(entry: Entry, path: PurePosixPath, folder: Path, budget: _Budget) -> Extracted:
-    digest, size = hashlib.sha256(), 0
-    # Exclusive, so that a later entry never overwrites an earlier one, nor writes through anything there.
-    with open(folder / path, "xb") as out, entry.open() as data:
-        while chunk := data.read(CHUNK):
+def _copy_content(entry: ArchiveEntry, path: PurePosixPath, folder: Path, budget: _Budget) -> ExtractedFile:
+    digest = hashlib.sha256()
+    size = 0
+    # Opened exclusively, so that a later entry never overwrites an earlier one or follows a link.
+    with open(folder / path, "xb") as out, entry.open() as content:
+        while chunk := content.read(CHUNK):
             size += len(chunk)
-            budget.take(len(chunk))
+            budget.add_bytes(len(chunk))
             digest.update(chunk)
             out.write(chunk)
     if entry.size not in (None, size):
-        raise RefusalError(f"{shown(entry.name)} has {size} bytes, it claims {entry.size}")
+        raise RefusedArchiveError(f"{format_name(entry.name)} has {size} bytes, but it claims {entry.size}")
     budget.files += 1
-    return Extracted(path, size, digest.hexdigest())
+    return ExtractedFile(path, size, digest.hexdigest())

@@ -1,9 +1,10 @@
-"""Write a target's converted copy: read once through its reader and steps, streamed into one file."""
+"""Write a target's converted copy: the originals are read once and streamed as arrays into one file."""
 
 import shutil
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from modgap.errors import InputError
 from modgap.formatting import format_bytes
 from modgap.progress import Progress
 from modgap.storage.array_file import ArrayWriter, with_native_byte_order
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.converted_copy import STREAMS, copy_path, copy_record
 from modgap.targets.readers import get_converter
@@ -19,28 +21,32 @@ from modgap.targets.target import Target
 
 __all__ = ["convert"]
 
-PROBED = 8
-"""Samples that are read beforehand, to estimate the size of the copy."""
+SAMPLES_FOR_SIZE_ESTIMATE = 8
 
 
 def convert(target: Target, progress: Progress | None = None) -> list[Path]:
-    """Read the originals once and write them as arrays that can be mapped; the paths of what was written.
+    """Read the originals of a target once, and write them as arrays that can be memory-mapped.
 
-    One sample is held at a time, so that memory does not grow with the data. The copy appears whole
-    or not at all. A reader with a conversion of its own is left to it.
+    One sample is in memory at a time, so memory does not grow with the data. The copy appears complete or not at
+    all. A reader with its own conversion uses that instead.
 
     Args:
-        target: What to convert.
-        progress: Called with the stage and its share done since the last call.
+        target: The target.
+        progress: Called with the name of a stage and the fraction of it done since the last call.
+
+    Returns:
+        The paths of the files that were written.
 
     Raises:
         InputError: When the originals cannot be read, are not arrays of one type, or the disk is too small.
     """
-    own = get_converter(target.manifest.reader.name)
-    return [_copied(target, progress)] if own is None else own(target.files)
+    reader_conversion = get_converter(target.manifest.reader.name)
+    if reader_conversion is not None:
+        return reader_conversion(target.files)
+    return [_write_copy(target, progress)]
 
 
-def _copied(target: Target, progress: Progress | None) -> Path:
+def _write_copy(target: Target, progress: Progress | None) -> Path:
     fingerprint = target.fingerprint
     table = target.read_originals()
     path = copy_path(target.manifest, target.files)
@@ -51,68 +57,87 @@ def _copied(target: Target, progress: Progress | None) -> Path:
         "kinds": kinds,
         "classes": table.classes and [str(name) for name in table.classes],
     }
+    max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
     try:
         with one_process_at_a_time(path.with_suffix(".lock"), f"converting {target.name}"):
-            _remove_leftovers(path.parent)
-            _refuse_small_disk(path.parent, streams)
-            writer = ArrayWriter(path, metadata, max_arrays=16 + 3 * len(streams) + len(table.groups or {}))
+            _remove_abandoned_files(path.parent)
+            _check_free_space(path.parent, streams)
+            writer = ArrayWriter(path, metadata, max_arrays)
             # The lock tells other processes that the temporary file is still in use.
             with locked(writer.temporary):
-                try:
-                    _write(writer, table, streams, kinds, progress)
-                except BaseException:
-                    writer.discard()
-                    raise
-                writer.commit()
+                _write_table(writer, table, streams, kinds, progress)
     except OSError as error:
         raise InputError(f"cannot write the converted copy {path}: {error.strerror or error}") from error
     return path
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while converting have left."""
+def _remove_abandoned_files(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they converted."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.part"):
-        with locked(left) as abandoned:
+    for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        with locked(temporary) as abandoned:
             if abandoned:
-                left.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
 
-def _refuse_small_disk(folder: Path, streams: dict[str, Samples]) -> None:
-    """Refuse before hours of work what cannot end well, where the size can be told beforehand."""
+def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
+    """Raise before hours of work when the disk is too small, where samples of one size allow an estimate."""
     needed = 0
     for samples in streams.values():
-        probes = [samples[int(i)] for i in np.linspace(0, len(samples) - 1, min(PROBED, len(samples)))]
-        sizes = {len(each.encode()) if isinstance(each, str) else np.asarray(each).nbytes for each in probes}
+        numbers = np.linspace(0, len(samples) - 1, min(SAMPLES_FOR_SIZE_ESTIMATE, len(samples)))
+        sizes = {_sample_bytes(samples[int(number)]) for number in numbers}
         needed += sizes.pop() * len(samples) if len(sizes) == 1 else 0
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"expected {format_bytes(needed)} free in {folder} for the converted copy, got {format_bytes(free)}; "
-            "set MODGAP_DATA to a larger disk"
+            f"the disk of {folder} has {format_bytes(free)} free, but the converted copy needs {format_bytes(needed)}. "
+            "Set the environment variable MODGAP_DATA to a folder on a larger disk."
         )
 
 
-def _write(writer: ArrayWriter, table: Table, streams: dict[str, Samples], kinds: dict[str, str], progress) -> None:
-    for name, samples in streams.items():
-        write = _write_text if kinds[name] == "text" else _write_arrays
-        stage, share = f"convert {name}", 1 / len(samples)
+def _sample_bytes(sample: Any) -> int:
+    return len(sample.encode()) if isinstance(sample, str) else np.asarray(sample).nbytes
 
-        def advance(stage=stage, share=share) -> None:
-            if progress:
-                progress(stage, share)
 
-        write(writer, name, samples, advance)
+def _write_table(
+    writer: ArrayWriter,
+    table: Table,
+    streams: Mapping[str, Samples],
+    kinds: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    try:
+        for name, samples in streams.items():
+            write = _write_text if kinds[name] == "text" else _write_arrays
+            write(writer, name, samples, _sample_counter(f"convert {name}", len(samples), progress))
+        _write_small_arrays(writer, table)
+    except BaseException:
+        writer.discard()
+        raise
+    writer.commit()
+
+
+def _sample_counter(stage: str, n_samples: int, progress: Progress | None) -> Callable[[], None]:
+    """Return a function to call after each sample, which reports the progress of a stage."""
+
+    def advance() -> None:
+        if progress:
+            progress(stage, 1 / n_samples)
+
+    return advance
+
+
+def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
     mean, sd = table.target_scale or (None, None)
-    small = {"labels": table.labels, "splits": table.splits, "target_mean": mean, "target_sd": sd}
-    small |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
-    for name, numbers in small.items():
-        if numbers is not None:
-            writer.add_array(name, np.asarray(numbers))
+    arrays = {"labels": table.labels, "splits": table.splits, "target_mean": mean, "target_sd": sd}
+    arrays |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
+    for name, values in arrays.items():
+        if values is not None:
+            writer.add_array(name, np.asarray(values))
 
 
 def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
-    """Strings in UTF-8 one behind the other, and where each begins; one more start than strings."""
+    """Write strings in UTF-8 without gaps, and the position of each; the last position is the end."""
     starts = array("q", [0])
     writer.begin_array(name, np.uint8)
     for index in range(len(samples)):
@@ -125,14 +150,17 @@ def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Calla
 
 
 def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
-    """Samples one behind the other; those of several shapes with where each begins and its shape."""
+    """Write arrays without gaps; for arrays of several shapes, also the position and the shape of each."""
     first = with_native_byte_order(samples[0])
-    _refuse_other_kind(name, 0, first, first)
-    starts, shapes, varied, total = array("q"), array("q"), False, 0
+    _check_same_type(name, 0, first, first)
+    starts = array("q")
+    shapes = array("q")
+    varied = False
+    total = 0
     writer.begin_array(name, first.dtype)
     for index in range(len(samples)):
         sample = with_native_byte_order(samples[index])
-        _refuse_other_kind(name, index, sample, first)
+        _check_same_type(name, index, sample, first)
         writer.append(sample)
         starts.append(total)
         shapes.extend(sample.shape)
@@ -145,9 +173,10 @@ def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Cal
         writer.add_array(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(samples), first.ndim))
 
 
-def _refuse_other_kind(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:
+def _check_same_type(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:
     if sample.dtype.kind not in "biuf" or sample.dtype != first.dtype or sample.ndim != first.ndim:
         raise InputError(
-            f"expected {name} to be numbers of one type, {first.dtype} in {first.ndim} dimensions like the first, got "
-            f"{sample.dtype} in {sample.ndim} for number {index}; such data is read as it is, without converting"
+            f"{name} number {index} is {sample.dtype} with {sample.ndim} dimensions; expected numbers of the same type "
+            f"as the first, {first.dtype} with {first.ndim} dimensions. Such data cannot be converted, but can be used "
+            "as it is."
         )

@@ -1,4 +1,4 @@
-"""A target's converted copy: its arrays in one file, mapped instead of read."""
+"""The converted copy of a target: its arrays in one file, memory-mapped instead of read."""
 
 import functools
 import hashlib
@@ -17,33 +17,48 @@ from modgap.targets.download.locations import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
 
-__all__ = ["FORMAT", "STREAMS", "converted", "copy_path", "copy_record", "damage", "fits", "stale"]
+__all__ = [
+    "FORMAT",
+    "STREAMS",
+    "copy_path",
+    "copy_record",
+    "find_damage",
+    "find_differences",
+    "is_current",
+    "read_converted_copy",
+]
 
 FORMAT = 1
 STREAMS = ("samples", "targets", "masks")
 """Fields of a table that are read sample by sample."""
-SMALL = ("labels", "splits", "target_mean", "target_sd")
-"""Arrays that are read whole."""
-MADE_WITH = {
+SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd")
+"""Fields of a table that are read at once."""
+DIFFERENCES = {
     "format": "another format of copies",
     "modgap": "another version of modgap",
     "libraries": "other versions of libraries",
     "files": "other files",
     "manifest": "another manifest",
 }
-"""Words for the parts of a copy's record that differ."""
+"""Descriptions of the parts of a copy's record, for a message about parts that differ."""
+
+Files = Mapping[str, Sequence[Path]]
 
 log = logging.getLogger("modgap")
 
 
-def copy_path(manifest: Manifest, files: Mapping[str, Sequence[Path]]) -> Path:
-    """Where the copy of these originals lies, whether it is there or not."""
-    where = sorted(str(path.absolute()) for paths in files.values() for path in paths)
-    return data_folder() / "converted" / f"{manifest.name}-{cache_key({'files': where})[:12]}.safetensors"
+def copy_path(manifest: Manifest, files: Files) -> Path:
+    """Return the path of the converted copy of these originals; it need not exist."""
+    originals = sorted(str(path.absolute()) for paths in files.values() for path in paths)
+    return data_folder() / "converted" / f"{manifest.name}-{cache_key({'files': originals})[:12]}.safetensors"
 
 
-def copy_record(fingerprint: Mapping) -> dict[str, Any]:
-    """What decides the content of a copy: the originals, and all that turns them into arrays."""
+def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of all that determines a copy: the originals, and the steps that turn them into arrays.
+
+    Args:
+        fingerprint: Fingerprint of the target.
+    """
     manifest = {name: value for name, value in fingerprint["manifest"].items() if name != "pseudo_classes"}
     return {
         "format": FORMAT,
@@ -54,83 +69,90 @@ def copy_record(fingerprint: Mapping) -> dict[str, Any]:
     }
 
 
-def stale(file: ArrayFile, record: Mapping) -> list[str]:
-    """In what a copy is not one of the originals that are there: names of the record; none where it is."""
-    made = file.metadata.get("made_of", {})
-    return [name for name in record if made.get(name) != record[name]]
+def find_differences(file: ArrayFile, record: Mapping[str, Any]) -> list[str]:
+    """Return the names of the parts in which a copy's record differs from this one; empty for a current copy."""
+    stored = file.metadata.get("made_of", {})
+    return [name for name in record if stored.get(name) != record[name]]
 
 
-def converted(
-    manifest: Manifest, files: Mapping[str, Sequence[Path]], fingerprint: Callable[[], Mapping], asked: str
+def read_converted_copy(
+    manifest: Manifest, files: Files, fingerprint: Callable[[], Mapping[str, Any]], argument: str
 ) -> Table | None:
-    """The table in a target's converted copy; None where there is none that fits.
+    """Read the converted copy of a target.
 
-    A copy that does not fit, or is broken, is said and left alone; aloud unless the same files were converted
-    in another way, which may be meant. Its content was checked when
-    it was written, and is again by `modgap data verify`, not at each reading.
+    A copy that is damaged, or was made of other files, is not used, and a warning is logged. A copy of the same files
+    that were converted in another way, which may be intended, is logged as information. The content of a copy was
+    verified when it was written, and `modgap data verify` verifies it again; reading does not.
 
     Args:
         manifest: The target.
-        files: Its originals by role.
-        fingerprint: Gives that of the originals; asked for only where there is a copy.
-        asked: How the user calls the target, options included, for the command that makes the copy anew.
+        files: Its original files by role.
+        fingerprint: Returns the fingerprint of the originals; called only when there is a copy.
+        argument: The target as the user wrote it, with its options, for the command in a message.
+
+    Returns:
+        The table; None when there is no copy of the originals as they are now.
     """
     path = copy_path(manifest, files)
     if not path.is_file():
         return None
     try:
         file = read_array_file(path)
-        changed = stale(file, copy_record(fingerprint()))
+        differences = find_differences(file, copy_record(fingerprint()))
     except (OSError, ValueError) as error:
-        _say_unused(logging.WARNING, manifest, f"is not readable ({error})", asked)
+        _log_unused(logging.WARNING, manifest, f"is not readable ({error})", argument)
         return None
-    if changed:
-        level = logging.WARNING if "files" in changed else logging.INFO
-        _say_unused(level, manifest, f"was made with {_other(changed, manifest)}", asked)
+    if differences:
+        level = logging.WARNING if "files" in differences else logging.INFO
+        _log_unused(level, manifest, f"was made with {_describe_differences(differences, manifest)}", argument)
         return None
     log.info("reading %s from its converted copy %s", manifest.name, path)
-    return _table(file)
+    return _read_table(file)
 
 
-def _say_unused(level: int, manifest: Manifest, reason: str, asked: str) -> None:
-    text = "the converted copy of %s %s and is not used; make it anew with: modgap data convert %s"
-    log.log(level, text, manifest.name, reason, asked)
+def _log_unused(level: int, manifest: Manifest, reason: str, argument: str) -> None:
+    text = "the converted copy of %s %s and is not used. Convert the target again with: modgap data convert %s"
+    log.log(level, text, manifest.name, reason, argument)
 
 
-def _other(changed: Sequence[str], manifest: Manifest) -> str:
-    """What differs, in words; data without a manifest has options in its place."""
-    words = MADE_WITH if manifest.files else MADE_WITH | {"manifest": "other options"}
-    return " and ".join(words[name] for name in changed)
+def _describe_differences(differences: Sequence[str], manifest: Manifest) -> str:
+    # Custom data has options in place of a manifest file.
+    descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
+    return " and ".join(descriptions[name] for name in differences)
 
 
-def fits(path: Path, fingerprint: Mapping) -> bool:
-    """Whether there is a copy of originals with this fingerprint."""
+def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Return True when there is a readable copy at `path` that was made of originals with this fingerprint."""
     try:
-        return not stale(read_array_file(path), copy_record(fingerprint))
+        return not find_differences(read_array_file(path), copy_record(fingerprint))
     except (OSError, ValueError):
         return False
 
 
-def damage(manifest: Manifest, files: Mapping[str, Sequence[Path]]) -> str | None:
-    """What is wrong with the content of a converted copy, read anew; None where all is well, or there is none."""
+def find_damage(manifest: Manifest, files: Files) -> str | None:
+    """Read the content of a target's converted copy and compare it with its checksum.
+
+    Returns:
+        A message about the damage; None when there is none, or no copy.
+    """
     path = copy_path(manifest, files)
     if not path.is_file():
         return None
     try:
         file = read_array_file(path)
-        whole = file.compute_digest() == file.digest
+        matches = file.compute_digest() == file.digest
     except (OSError, ValueError) as error:
         return f"damaged: {path}: {error}"
-    return None if whole else f"damaged: {path}: its checksum is not the one that was written"
+    return None if matches else f"damaged: {path}: its checksum is not the one that was written"
 
 
-def _table(file: ArrayFile) -> Table:
-    known, names = file.metadata["kinds"], set(file.arrays)
-    streams = {name: _samples(file, name, known[name]) for name in STREAMS if name in known}
+def _read_table(file: ArrayFile) -> Table:
+    kinds = file.metadata["kinds"]
+    streams = {name: _samples(file, name, kinds[name]) for name in STREAMS if name in kinds}
     groups = {
-        name.removeprefix("group."): np.array(file.map_array(name)) for name in names if name.startswith("group.")
+        name.removeprefix("group."): np.array(file.map_array(name)) for name in file.arrays if name.startswith("group.")
     }
-    small = {name: np.array(file.map_array(name)) for name in SMALL if name in names}
+    small = {name: np.array(file.map_array(name)) for name in SMALL_ARRAYS if name in file.arrays}
     return Table(
         streams["samples"],
         small.get("labels"),
@@ -150,8 +172,8 @@ def _samples(file: ArrayFile, name: str, kind: str) -> Samples:
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """Samples in a file, opened when the first is asked for, in each process for itself."""
+class _MappedSamples:
+    """Samples in a file. Each process maps the file when it first uses a sample."""
 
     file: ArrayFile
     name: str
@@ -168,26 +190,26 @@ class _Mapped:
     def _shapes(self) -> np.ndarray:
         return np.array(self.file.map_array(f"{self.name}.shapes"))
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {"file": self.file, "name": self.name}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
-class _FixedSamples(_Mapped):
+class _FixedSamples(_MappedSamples):
     """Samples of one shape."""
 
     def __len__(self) -> int:
         return len(self._values)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        # A copy, since readers' samples may be written to and a mapped one may not.
+        # A copy, because the samples of other readers may be written to, but mapped ones may not.
         return np.array(self._values[index])
 
 
-class _VariedSamples(_Mapped):
-    """Samples of several shapes, one behind the other."""
+class _VariedSamples(_MappedSamples):
+    """Samples of several shapes, stored without gaps."""
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -198,8 +220,8 @@ class _VariedSamples(_Mapped):
         return np.array(self._values[start : start + int(np.prod(shape, dtype=np.int64))]).reshape(shape)
 
 
-class _TextSamples(_Mapped):
-    """Strings, one behind the other in UTF-8."""
+class _TextSamples(_MappedSamples):
+    """Strings, stored in UTF-8 without gaps."""
 
     def __len__(self) -> int:
         return len(self._starts) - 1

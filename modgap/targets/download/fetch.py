@@ -1,8 +1,9 @@
-"""Bring a target's files: what is to be done, and doing it."""
+"""Fetch the files of a target: the plan of what is to be done, and its execution."""
 
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,140 +13,157 @@ from modgap.formatting import format_bytes
 from modgap.progress import Progress
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import one_process_at_a_time
-from modgap.targets.download.checksums import Pin, fault, fresh_sums, pins
-from modgap.targets.download.folder_records import record, unpacked
-from modgap.targets.download.http import Wanted, host, transfer
-from modgap.targets.download.locations import by_hand, located, source
-from modgap.targets.download.partial_download import partial_bytes
-from modgap.targets.download.relative_paths import OWN_FOLDER, checked_path
-from modgap.targets.download.unpacking import listed, remove_leftovers, unpack
+from modgap.targets.download.checksums import ExpectedFile, compute_checksums, expected_files, find_mismatch
+from modgap.targets.download.folder_records import read_unpacked_archive, record_checksum
+from modgap.targets.download.http import DownloadRequest, download_file, host_of
+from modgap.targets.download.locations import describe_source, find_target_files, is_manual
+from modgap.targets.download.partial_download import partial_size
+from modgap.targets.download.relative_paths import RECORDS_FOLDER, parse_relative_path
+from modgap.targets.download.unpacking import remove_abandoned_folders, unpack, unpacked_files
 from modgap.targets.manifest import Download, Manifest
 
-__all__ = ["Item", "Plan", "fetch", "offline", "plan"]
+__all__ = ["FetchPlan", "PlannedDownload", "fetch", "is_offline", "plan_fetch"]
 
-State = Literal["there", "unpacked", "brought by hand", "missing", "another size"]
+State = Literal["present", "unpacked", "files present", "missing", "wrong size"]
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One download, and how things stand with it.
+class PlannedDownload:
+    """One download of a target, and its state on the disk.
 
     Attributes:
-        download: What the manifest says.
-        name: Its path within the place, checked.
-        path: Where it shall lie.
-        state: `there` (by size alone), `unpacked`, `brought by hand` (its files are there without it),
-            `missing`, or `another size`.
-        came: Bytes of an interrupted transfer that may be gone on with.
-        pin: What size and checksum it must have.
+        download: The entry of the manifest.
+        name: Path relative to the data directory, validated.
+        path: Final path of the file.
+        state: `present` (judged by its size alone), `unpacked`, `files present` (the archive is absent, but all files
+            of the target exist), `missing`, or `wrong size`.
+        partial_bytes: Bytes of an interrupted download that can be resumed.
+        expected: Expected size and checksums.
     """
 
     download: Download
     name: str
     path: Path
     state: State
-    came: int
-    pin: Pin
+    partial_bytes: int
+    expected: ExpectedFile
 
     @property
     def needed(self) -> bool:
-        """Whether it has to be fetched."""
-        return self.state in ("missing", "another size")
+        """True when the file must be fetched."""
+        return self.state in ("missing", "wrong size")
 
     @property
     def size(self) -> int | None:
-        """Bytes, rounded where the manifest knows no better; None where it knows nothing."""
-        return self.download.approximate_size if self.pin.size is None else self.pin.size
+        """Size in bytes, which is approximate where `expected.size` is None; None when it is unknown."""
+        return self.download.approximate_size if self.expected.size is None else self.expected.size
 
     @property
     def hosts(self) -> list[str]:
-        """Where it can be had."""
-        return [host(url) or url for url in self.download.urls]
+        """The hosts that provide the file."""
+        return [host_of(url) or url for url in self.download.urls]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What fetching a target would do.
+class FetchPlan:
+    """The downloads of a target, and the space that they need.
 
     Attributes:
-        data_dir: Where to.
-        items: Its downloads.
-        free: Free bytes there.
+        data_dir: The data directory.
+        items: The downloads.
+        free: Free bytes on the disk of the data directory.
     """
 
     data_dir: Path
-    items: tuple[Item, ...]
+    items: tuple[PlannedDownload, ...]
     free: int
 
     @property
-    def to_fetch(self) -> int:
-        """Bytes to be fetched, as far as their number is known."""
-        return sum(max((item.pin.size or 0) - item.came, 0) for item in self.items if item.needed)
+    def bytes_to_fetch(self) -> int:
+        """Bytes to fetch of the files whose exact size is known."""
+        return sum(max((item.expected.size or 0) - item.partial_bytes, 0) for item in self.items if item.needed)
 
     @property
-    def about(self) -> int:
-        """Bytes to be fetched of files whose size is known only rounded."""
-        return sum(max((item.size or 0) - item.came, 0) for item in self.items if item.needed and item.pin.size is None)
+    def approximate_bytes_to_fetch(self) -> int:
+        """Bytes to fetch of the files whose size is known only approximately."""
+        approximate = [item for item in self.items if item.needed and item.expected.size is None]
+        return sum(max((item.size or 0) - item.partial_bytes, 0) for item in approximate)
 
     @property
-    def to_unpack(self) -> int:
-        """Bytes that unpacking takes at least; an archive holds no less than its own size."""
-        packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "brought by hand")]
-        return sum(item.download.unpacked_size or item.pin.size or 0 for item in packed)
+    def bytes_to_unpack(self) -> int:
+        """Smallest number of bytes that the archives unpack to; an unknown archive counts with its own size."""
+        packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "files present")]
+        return sum(item.download.unpacked_size or item.expected.size or 0 for item in packed)
 
     @property
-    def unknown(self) -> int:
-        """Files to be fetched whose size is not known, not even rounded."""
+    def files_of_unknown_size(self) -> int:
+        """Number of files to fetch whose size is not known at all."""
         return sum(item.needed and item.size is None for item in self.items)
 
 
-def offline() -> bool:
-    """Whether `MODGAP_OFFLINE` forbids the network."""
+def is_offline() -> bool:
+    """Return True when the environment variable `MODGAP_OFFLINE` forbids the use of the network."""
     return os.environ.get("MODGAP_OFFLINE", "").lower() in ("1", "true", "yes", "on")
 
 
-def plan(manifest: Manifest, data_dir: Path) -> Plan:
-    """See how things stand, by names and sizes alone.
+def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
+    """Determine the state of all downloads of a target from the names and sizes of files.
+
+    Args:
+        manifest: The target.
+        data_dir: The data directory.
 
     Raises:
-        InputError: When a download would lie outside the place, or modgap's records there are broken.
+        InputError: When a download would lie outside the data directory, or modgap's records there are damaged.
     """
-    known, complete = pins(manifest, data_dir), _all_there(manifest, data_dir)
+    expected = expected_files(manifest, data_dir)
+    complete = bool(manifest.files) and all((data_dir / file.path).exists() for file in manifest.files)
     items = []
     for download in manifest.downloads:
         try:
-            name = str(checked_path(download.path))
+            name = str(parse_relative_path(download.path))
         except ValueError as error:
             raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
-        path, pin = data_dir / name, known[download.path]
-        items.append(
-            Item(download, name, path, _state(download, name, data_dir, pin, complete), partial_bytes(path), pin)
-        )
-    return Plan(data_dir, tuple(items), _free(data_dir))
+        path = data_dir / name
+        state = _state(download, name, data_dir, expected[download.path], complete)
+        items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path]))
+    return FetchPlan(data_dir, tuple(items), _free_bytes(data_dir))
 
 
-def _state(download: Download, name: str, data_dir: Path, pin: Pin, complete: bool) -> State:
+def _state(download: Download, name: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
     path = data_dir / name
-    state = unpacked(data_dir, name) if download.unpack else None
-    fits = state and state.complete and (pin.sums or {}).get("sha256", state.sha256) == state.sha256
-    if fits and all(out.is_file() for out, _ in listed(data_dir, name)):
+    archive = read_unpacked_archive(data_dir, name) if download.unpack else None
+    is_current = (
+        archive is not None and archive.complete and expected.checksums.get("sha256", archive.sha256) == archive.sha256
+    )
+    if is_current and all(file.is_file() for file, _ in unpacked_files(data_dir, name)):
         return "unpacked"
     if path.is_file():
-        return "there" if pin.size in (None, path.stat().st_size) else "another size"
+        return "present" if expected.size in (None, path.stat().st_size) else "wrong size"
     if path.exists():
-        raise InputError(f"expected a file at {path}, found a folder; move it away, or give another --data-dir DIR")
-    return "brought by hand" if download.unpack and complete and state is None else "missing"
+        raise InputError(
+            f"expected a file at {path}, but it is a folder. Move it away, or give another --data-dir DIR."
+        )
+    return "files present" if download.unpack and complete and archive is None else "missing"
 
 
-def _all_there(manifest: Manifest, data_dir: Path) -> bool:
-    return bool(manifest.files) and all((data_dir / file.path).exists() for file in manifest.files)
+def _free_bytes(data_dir: Path) -> int:
+    existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
+    return shutil.disk_usage(existing).free
 
 
-def _free(data_dir: Path) -> int:
-    there = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
-    return shutil.disk_usage(there).free
+@dataclass(frozen=True)
+class _FetchOptions:
+    timeout: float
+    keep_archives: bool
+    progress: Progress | None
+
+    def advance(self, stage: str) -> Callable[[float], None] | None:
+        """Return the function that reports progress of a stage; None when nobody asked for it."""
+        progress = self.progress
+        return None if progress is None else lambda fraction: progress(stage, fraction)
 
 
 def fetch(
@@ -155,152 +173,158 @@ def fetch(
     timeout: float = 60.0,
     keep_archives: bool = True,
     progress: Progress | None = None,
-) -> Plan:
-    """Bring all downloads of a target into its place, check them, and unpack the archives.
+) -> FetchPlan:
+    """Fetch all downloads of a target into its data directory, verify them, and unpack the archives.
 
-    What is there already is checked, not fetched again. Stopped at any point, it can be called again
-    and goes on; called by several processes at once, one works and the others wait.
+    Files that exist are verified, not fetched again. An interrupted call can be repeated and resumes. Of several
+    processes, one works and the others wait.
 
     Args:
         manifest: The target.
-        data_dir: Where to.
-        timeout: Seconds without a byte after which a host counts as silent.
-        keep_archives: Whether archives stay after they are unpacked.
-        progress: Called with the stage and its share done since the last call.
+        data_dir: The data directory.
+        timeout: Seconds without data before the next host is tried.
+        keep_archives: False deletes each archive after it is unpacked.
+        progress: Called with the name of a stage and the fraction of it done since the last call.
+
+    Returns:
+        The plan that was executed.
 
     Raises:
-        InputError: When a file cannot be had, is not what it must be, or the disk is too small.
+        InputError: When a file cannot be obtained, differs from its expected size or checksum, or the disk is too
+            small.
     """
     if not manifest.downloads:
-        # Files of a package, Python's or the system's, lie where that puts them, whatever the place.
-        own = any(not file.package and not file.folder for file in manifest.files)
-        located(manifest, given=data_dir if own else None)
-        _record_own(manifest, data_dir)
-        return plan(manifest, data_dir)
-    with one_process_at_a_time(data_dir / OWN_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
-        todo = plan(manifest, data_dir)
-        _refuse_offline(manifest, todo)
-        _refuse_small_disk(todo)
-        for item in todo.items:
+        # Files of Python packages and of the operating system do not depend on the data directory.
+        uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
+        find_target_files(manifest, data_dir=data_dir if uses_data_dir else None)
+        _record_manual_files(manifest, data_dir)
+        return plan_fetch(manifest, data_dir)
+    options = _FetchOptions(timeout, keep_archives, progress)
+    with one_process_at_a_time(data_dir / RECORDS_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
+        plan = plan_fetch(manifest, data_dir)
+        _check_offline(manifest, plan)
+        _check_free_space(plan)
+        for item in plan.items:
             if not item.needed or item.download.urls:
-                _bring(item, todo, timeout, keep_archives, progress)
-    _refuse_missing(manifest, todo)
-    _record_own(manifest, data_dir)
-    return todo
+                _complete_download(item, plan, options)
+    _check_missing_files(manifest, plan)
+    _record_manual_files(manifest, data_dir)
+    return plan
 
 
-def _bring(item: Item, todo: Plan, timeout: float, keep_archives: bool, progress: Progress | None) -> None:
-    if item.state not in ("unpacked", "brought by hand"):
-        sha256 = _present(item, todo.data_dir, timeout, progress)
+def _complete_download(item: PlannedDownload, plan: FetchPlan, options: _FetchOptions) -> None:
+    if item.state not in ("unpacked", "files present"):
+        sha256 = _verify_or_download(item, plan.data_dir, options)
         if item.download.unpack:
-            _unpack(item, todo, sha256, progress)
-    if item.download.unpack and not keep_archives:
+            _unpack(item, plan, sha256, options)
+    if item.download.unpack and not options.keep_archives:
         item.path.unlink(missing_ok=True)
 
 
-def _refuse_offline(manifest: Manifest, todo: Plan) -> None:
-    missing = [item for item in todo.items if item.needed and item.download.urls]
-    if missing and offline():
-        first = missing[0]
-        raise InputError(
-            f"MODGAP_OFFLINE is set, and {len(missing)} of the {len(todo.items)} downloads of {manifest.name} are "
-            f"missing; bring {first.download.urls[0]} to {first.path} by hand"
-            + (f", and {len(missing) - 1} more (modgap data fetch --dry-run names them)" if len(missing) > 1 else "")
-        )
+def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
+    missing = [item for item in plan.items if item.needed and item.download.urls]
+    if not missing or not is_offline():
+        return
+    others = len(missing) - 1
+    more = f" Do the same for {others} more, which modgap data fetch --dry-run lists." if others else ""
+    raise InputError(
+        f"MODGAP_OFFLINE is set, but {len(missing)} of the {len(plan.items)} downloads of {manifest.name} are missing. "
+        f"Download {missing[0].download.urls[0]} by hand and save it as {missing[0].path}.{more}"
+    )
 
 
-def _refuse_small_disk(todo: Plan) -> None:
-    needed = todo.to_fetch + todo.to_unpack
-    if needed > todo.free:
+def _check_free_space(plan: FetchPlan) -> None:
+    needed = plan.bytes_to_fetch + plan.bytes_to_unpack
+    if needed > plan.free:
         raise InputError(
-            f"the disk of {todo.data_dir} has {format_bytes(todo.free)} free, but {format_bytes(needed)} are needed "
-            f"({format_bytes(todo.to_fetch)} to fetch, at least {format_bytes(todo.to_unpack)} to unpack). "
+            f"the disk of {plan.data_dir} has {format_bytes(plan.free)} free, but {format_bytes(needed)} are needed "
+            f"({format_bytes(plan.bytes_to_fetch)} to fetch, at least {format_bytes(plan.bytes_to_unpack)} to unpack). "
             "Choose a larger disk with --data-dir DIR or the environment variable MODGAP_DATA."
         )
 
 
-def _present(item: Item, data_dir: Path, timeout: float, progress: Progress | None) -> str:
-    """See to it that the file is there and right; its SHA-256."""
+def _verify_or_download(item: PlannedDownload, data_dir: Path, options: _FetchOptions) -> str:
+    """Verify the file if it exists, download it otherwise, and return its SHA-256."""
     if item.state != "missing":
-        found = _sums_there(item)
-        wrong = fault(item.path, item.pin, found)
-        if not wrong:
-            _record(item, data_dir, found["sha256"], None)
-            return found["sha256"]
-        _set_aside(item, wrong)
-    wanted = Wanted(item.path, item.download.urls, item.pin.size, dict(item.pin.sums or {}), item.pin.note)
-    stage = f"fetch {item.path.name}"
-    arrived = transfer(wanted, timeout=timeout, advance=progress and (lambda share: progress(stage, share)))
-    _record(item, data_dir, arrived.sha256, arrived.url)
-    return arrived.sha256
+        checksums = _compute_needed_checksums(item)
+        mismatch = find_mismatch(item.path, item.expected, checksums)
+        if not mismatch:
+            _record_if_unlisted(item, data_dir, checksums["sha256"], None)
+            return checksums["sha256"]
+        _set_aside(item, mismatch)
+    expected = item.expected
+    request = DownloadRequest(item.path, item.download.urls, expected.size, expected.checksums, expected.note)
+    downloaded = download_file(request, timeout=options.timeout, advance=options.advance(f"fetch {item.path.name}"))
+    _record_if_unlisted(item, data_dir, downloaded.sha256, downloaded.url)
+    return downloaded.sha256
 
 
-def _sums_there(item: Item) -> dict[str, str]:
-    if set(item.pin.sums or {}) == {"md5"}:
-        return fresh_sums(item.path, {"sha256", "md5"})
+def _compute_needed_checksums(item: PlannedDownload) -> dict[str, str]:
+    if set(item.expected.checksums) == {"md5"}:
+        return compute_checksums(item.path, {"sha256", "md5"})
     return {"sha256": file_digest(item.path)}
 
 
-def _set_aside(item: Item, wrong: str) -> None:
-    if not item.download.urls or offline():
-        raise InputError(f"{wrong}; bring the right one by hand")
+def _set_aside(item: PlannedDownload, mismatch: str) -> None:
+    if not item.download.urls or is_offline():
+        raise InputError(f"{mismatch}. Replace the file by hand.")
     aside = item.path.with_name(f"{item.path.name}.bad")
     os.replace(item.path, aside)
-    log.warning("%s; moved to %s, fetching it again", wrong, aside.name)
+    log.warning("%s. The file was renamed to %s and is fetched again.", mismatch, aside.name)
 
 
-def _record(item: Item, data_dir: Path, sha256: str, url: str | None) -> None:
-    """Record the checksum of a file that the manifest gives no SHA-256 of."""
-    if "sha256" in (item.pin.sums or {}):
+def _record_if_unlisted(item: PlannedDownload, data_dir: Path, sha256: str, url: str | None) -> None:
+    """Record the SHA-256 of a file unless the manifest contains it."""
+    if "sha256" in item.expected.checksums:
         return
     size = item.path.stat().st_size
-    record(data_dir, item.download.path, size, sha256, url=url, first_word=not item.pin.sums)
+    record_checksum(data_dir, item.download.path, size, sha256, url=url, warn=not item.expected.checksums)
 
 
-def _unpack(item: Item, todo: Plan, sha256: str, progress: Progress | None) -> None:
-    remove_leftovers(item.path.parent)
-    stage = f"unpack {item.path.name}"
-    state = unpack(
-        todo.data_dir,
+def _unpack(item: PlannedDownload, plan: FetchPlan, sha256: str, options: _FetchOptions) -> None:
+    remove_abandoned_folders(item.path.parent)
+    archive = unpack(
+        plan.data_dir,
         item.name,
         sha256,
         size=item.download.unpacked_size,
-        taken={other.name for other in todo.items},
-        advance=progress and (lambda share: progress(stage, share)),
+        reserved={other.name for other in plan.items},
+        advance=options.advance(f"unpack {item.path.name}"),
     )
-    log.info("unpacked %s: %d files, %s", item.name, state.files, format_bytes(state.bytes))
+    log.info("unpacked %s: %d files, %s", item.name, archive.files, format_bytes(archive.bytes))
 
 
-def _refuse_missing(manifest: Manifest, todo: Plan) -> None:
-    """Say what is still to be done by hand, or what the downloads should have held and do not."""
-    data_dir = todo.data_dir
-    lost = [item.path for item in todo.items if item.needed and not item.download.urls]
+def _check_missing_files(manifest: Manifest, plan: FetchPlan) -> None:
+    """Raise when files must still be obtained by hand, or when the downloads do not contain the manifest's files."""
+    data_dir = plan.data_dir
+    missing = [item.path for item in plan.items if item.needed and not item.download.urls]
     paths = [data_dir / file.path for file in manifest.files if not file.package and not file.folder]
-    lost += [path for path in paths if not path.exists() and path not in lost]
-    if not lost:
+    missing += [path for path in paths if not path.exists() and path not in missing]
+    if not missing:
         return
-    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-    if by_hand(manifest, data_dir, lost[0]):
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    if is_manual(manifest, data_dir, missing[0]):
         raise InputError(
-            f"{lost[0]}{more} must be brought by hand, as no host of it is known: {source(manifest)}; "
-            "all other files are there"
+            f"{missing[0]}{more} must be obtained by hand, because no host is known: {describe_source(manifest)}. "
+            "All other files are present."
         )
     raise InputError(
-        f"all downloads of {manifest.name} are in {data_dir}, but {lost[0].name}{more} is not among what they hold; "
-        "the manifest does not fit them"
+        f"all downloads of {manifest.name} are in {data_dir}, but they do not contain {missing[0].name}{more}. "
+        "Correct the [[files]] or the [[downloads]] of its manifest."
     )
 
 
-def _record_own(manifest: Manifest, data_dir: Path) -> None:
-    """Record files that the user brought and no one knows a checksum of.
+def _record_manual_files(manifest: Manifest, data_dir: Path) -> None:
+    """Record checksums of files that the user obtained by hand and that the manifest has no checksum of.
 
-    A file with neither a download nor a size in the manifest is the user's own, and may change.
+    A file with neither a download nor a size in the manifest is the user's own data, which may change.
     """
     if any(download.unpack for download in manifest.downloads):
         return
-    known, downloaded = pins(manifest, data_dir), {download.path for download in manifest.downloads}
+    expected = expected_files(manifest, data_dir)
+    downloaded = {download.path for download in manifest.downloads}
     for file in manifest.files:
         path = data_dir / file.path
-        brought = file.path not in downloaded and not file.package
-        if brought and file.size is not None and not known[file.path].sums and path.is_file():
-            record(data_dir, file.path, path.stat().st_size, file_digest(path))
+        manual = file.path not in downloaded and not file.package
+        if manual and file.size is not None and not expected[file.path].checksums and path.is_file():
+            record_checksum(data_dir, file.path, path.stat().st_size, file_digest(path))

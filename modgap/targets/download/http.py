@@ -1,192 +1,235 @@
-"""One file over HTTP: several hosts in turn, gone on with where it stopped, checked before it is taken for whole."""
+"""Download one file over HTTP: from several hosts in turn, resumed where it was interrupted, and verified."""
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modgap import __version__
 from modgap.errors import InputError
-from modgap.targets.download.partial_download import Partial, Validator, open_partial
+from modgap.targets.download.partial_download import PartialDownload, Validator, open_partial_download
 
-__all__ = ["Arrived", "Wanted", "host", "transfer"]
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["DownloadRequest", "DownloadedFile", "download_file", "host_of"]
 
 CHUNK = 1 << 16
-"""Bytes at a time; when a connection breaks, fewer than these are lost."""
-CONNECT_SECONDS = 15.0
-ATTEMPTS = 3
-BACK_OFF_SECONDS = 0.5
-LONGEST_WAIT = 60.0
-MOST_REDIRECTS = 10
-PROGRESS_ENOUGH = 1 << 20
-"""An attempt that brings so many bytes to go on with does not count."""
-TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 500
-COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zip")
+"""Bytes read at a time; when a connection breaks, fewer than these are lost."""
+CONNECT_TIMEOUT = 15.0
+MAX_FAILURES = 3
+FIRST_RETRY_DELAY = 0.5
+MAX_RETRY_DELAY = 60.0
+MAX_REDIRECTS = 10
+MIN_BYTES_OF_PROGRESS = 1 << 20
+"""Bytes from which on an interrupted attempt that can be resumed does not count as a failure."""
+PARTIAL_CONTENT = 206
+RANGE_NOT_SATISFIABLE = 416
+TOO_MANY_REQUESTS = 429
+FIRST_SERVER_ERROR = 500
+COMPRESSED_SUFFIXES = (".gz", ".tgz", ".bz2", ".xz", ".zip")
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file to be brought.
+class DownloadRequest:
+    """A file to download.
 
     Attributes:
-        path: Where it shall lie.
-        urls: Where it may be had, in this order.
-        size: Its bytes, where known.
-        sums: Its checksums by name (sha256, md5), where known.
-        note: What to say of the checksums when they do not fit.
+        path: Final path of the file.
+        urls: URLs of the file, in the order in which they are tried.
+        size: Size in bytes; None when it is unknown.
+        checksums: Checksums in hexadecimal by algorithm (sha256, md5); empty when none is known.
+        note: Text at the end of a message about a wrong size or checksum: where the expectation comes from.
     """
 
     path: Path
     urls: Sequence[str]
     size: int | None = None
-    sums: dict[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """A file that was brought: its size, SHA-256, and whence it came."""
+class DownloadedFile:
+    """A file that was downloaded and verified.
+
+    Attributes:
+        size: Size in bytes.
+        sha256: SHA-256, in hexadecimal.
+        url: URL that the last bytes came from.
+    """
 
     size: int
     sha256: str
     url: str
 
 
-class _Failed(Exception):  # noqa: N818 - the state of one host, told in the end
-    """This host does not give the file."""
+class _HostFailed(Exception):  # noqa: N818 - a state of one host, not an error of the command
+    """This host does not provide the file."""
 
 
-class _Interrupted(Exception):  # noqa: N818
-    """The host may give the file when asked again."""
+class _Interrupted(Exception):  # noqa: N818 - a state of one request
+    """The host may provide the file when the request is repeated.
 
-    def __init__(self, reason: str, wait: float | None = None):
+    Attributes:
+        delay: Seconds to wait before the next request, as the host asked for; None when it did not.
+    """
+
+    def __init__(self, reason: str, delay: float | None = None) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.delay = delay
 
 
-class _Progress:
-    """Tells what came since the last word; less than nothing where a file begins anew."""
+class _ProgressReporter:
+    """Reports the fraction received since the last report; it is negative when a file starts again."""
 
-    def __init__(self, advance: Callable[[float], None] | None):
-        self._advance, self._share = advance, 0.0
+    def __init__(self, advance: Callable[[float], None] | None) -> None:
+        self._advance = advance
+        self._reported = 0.0
 
-    def to(self, size: int, total: int | None) -> None:
+    def report(self, size: int, total: int | None) -> None:
         if self._advance and total:
-            share = min(size / total, 1.0)
-            self._advance(share - self._share)
-            self._share = share
+            fraction = min(size / total, 1.0)
+            self._advance(fraction - self._reported)
+            self._reported = fraction
 
 
-def host(url: str) -> str:
-    """The host of a URL, for messages.
+def host_of(url: str) -> str:
+    """Return the host of a URL, for messages.
 
     Example:
-        >>> host("https://user:secret@example.org:8080/a?key=1")
+        >>> host_of("https://user:secret@example.org:8080/a?key=1")
         'example.org:8080'
     """
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def transfer(wanted: Wanted, *, timeout: float = 60.0, advance: Callable[[float], None] | None = None) -> Arrived:
-    """Bring a file into its place; it appears there whole and checked, or not at all.
+def download_file(
+    request: DownloadRequest, *, timeout: float = 60.0, advance: Callable[[float], None] | None = None
+) -> DownloadedFile:
+    """Download a file; it appears at its final path complete and verified, or not at all.
 
     Args:
-        wanted: The file.
-        timeout: Seconds without a byte after which a host counts as silent.
-        advance: Called with the share that came since the last call; negative where it starts anew.
+        request: The file.
+        timeout: Seconds without data before the next host is tried.
+        advance: Called with the fraction of the file, in [0, 1], received since the last call; negative when the
+            download starts again.
 
     Raises:
-        InputError: When no host gives the file, or the disk is full.
+        InputError: When no host provides the file, or the disk is full.
     """
-    faults, progress = [], _Progress(advance)
+    failures = []
+    progress = _ProgressReporter(advance)
     try:
-        with open_partial(wanted.path) as partial, _session() as session:
-            for number, url in enumerate(wanted.urls):
+        with open_partial_download(request.path) as partial, _open_session() as session:
+            for number, url in enumerate(request.urls):
+                host = host_of(url) or url
                 try:
-                    arrived = _from_host(session, url, wanted, partial, timeout, progress)
-                except _Failed as error:
-                    faults.append(f"{host(url) or url}: {error}")
-                    following = "; trying the next host" if number + 1 < len(wanted.urls) else ""
-                    log.warning("%s does not give %s: %s%s", host(url) or url, wanted.path.name, error, following)
+                    downloaded = _download_from_host(session, url, request, partial, timeout, progress)
+                except _HostFailed as error:
+                    failures.append(f"{host}: {error}")
+                    next_step = " Trying the next host." if number + 1 < len(request.urls) else ""
+                    log.warning("%s does not provide %s: %s.%s", host, request.path.name, error, next_step)
                 else:
-                    partial.publish(wanted.path)
-                    return arrived
+                    partial.move_to(request.path)
+                    return downloaded
     except OSError as error:
         raise InputError(
-            f"cannot write {wanted.path}: {error.strerror or error}; what has come is gone on with next time"
+            f"cannot write {request.path}: {error.strerror or error}. "
+            "The partial download is kept; run the same command to resume it."
         ) from error
     raise InputError(
-        f"no host gives {wanted.path.name} ({'; '.join(faults)}); bring it by hand from {wanted.urls[0]} "
-        f"to {wanted.path}"
+        f"no host provides {request.path.name} ({'; '.join(failures)}). "
+        f"Download {request.urls[0]} by hand and save it as {request.path}"
     )
 
 
 @contextlib.contextmanager
-def _session() -> Iterator[Any]:
+def _open_session() -> Iterator["requests.Session"]:
     import requests
 
     with requests.Session() as session:
-        session.max_redirects = MOST_REDIRECTS
+        session.max_redirects = MAX_REDIRECTS
         session.headers["User-Agent"] = f"modgap/{__version__}"
-        # The file itself is wanted, as its checksum is of it, not a compressed form of it.
+        # The checksum is that of the file itself, not of a compressed form of it.
         session.headers["Accept-Encoding"] = "identity"
         yield session
 
 
-def _from_host(session, url: str, wanted: Wanted, partial: Partial, timeout: float, progress: _Progress) -> Arrived:
-    """Bring the file from one host, asking again where that may help."""
-    if urlsplit(url).scheme not in ("http", "https") or not host(url):
-        raise _Failed(f"expected an http or https address, got {url!r}")
+def _download_from_host(
+    session: "requests.Session",
+    url: str,
+    request: DownloadRequest,
+    partial: PartialDownload,
+    timeout: float,
+    progress: _ProgressReporter,
+) -> DownloadedFile:
+    """Download the file from one host, and repeat the request where that may help."""
+    if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
+        raise _HostFailed(f"expected an http or https address, got {url!r}")
     failures = 0
     while True:
-        before = partial.size
+        size_before = partial.size
         try:
-            _receive(session, url, wanted, partial, timeout, progress)
-            return _checked(url, wanted, partial)
+            _receive(session, url, request, partial, timeout, progress)
+            return _verify(url, request, partial)
         except _Interrupted as error:
-            gained = partial.size - before >= PROGRESS_ENOUGH and partial.validator() is not None
-            failures = 0 if gained else failures + 1
-            if failures >= ATTEMPTS:
-                raise _Failed(str(error)) from error
-            wait = BACK_OFF_SECONDS * 2 ** (failures - 1) if error.wait is None else error.wait
-            log.info("%s: %s; asking again in %.1f s", host(url), error, wait)
-            time.sleep(wait)
+            progressed = partial.size - size_before >= MIN_BYTES_OF_PROGRESS and partial.validator() is not None
+            failures = 0 if progressed else failures + 1
+            if failures >= MAX_FAILURES:
+                raise _HostFailed(str(error)) from error
+            delay = FIRST_RETRY_DELAY * 2 ** (failures - 1) if error.delay is None else error.delay
+            log.info("%s: %s. Trying again in %.1f s.", host_of(url), error, delay)
+            time.sleep(delay)
 
 
-def _receive(session, url: str, wanted: Wanted, partial: Partial, timeout: float, progress: _Progress) -> None:
-    """Ask once, and append what comes."""
+def _receive(
+    session: "requests.Session",
+    url: str,
+    request: DownloadRequest,
+    partial: PartialDownload,
+    timeout: float,
+    progress: _ProgressReporter,
+) -> None:
+    """Send one request, and append the bytes of its response."""
     import requests
     import urllib3
 
-    headers, known = {}, partial.validator()
-    if partial.size and known and known.url == url:
-        headers = {"Range": f"bytes={partial.size}-", "If-Range": str(known.tag)}
+    headers = _range_headers(url, partial)
     try:
-        with session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, timeout)) as response:
-            total = _begin(response, url, wanted, partial, asked=bool(headers))
-            for chunk in _chunks(response.raw):
-                if wanted.size is not None and partial.size + len(chunk) > wanted.size:
-                    raise _Failed(f"it sends more than the {wanted.size} bytes expected")
+        with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout)) as response:
+            total = _prepare_partial(response, url, request, partial, resuming=bool(headers))
+            for chunk in _read_chunks(response.raw):
+                if request.size is not None and partial.size + len(chunk) > request.size:
+                    raise _HostFailed(f"it sends more than the expected {request.size} bytes")
                 partial.write(chunk)
-                progress.to(partial.size, total)
+                progress.report(partial.size, total)
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise _Interrupted(_reason(error)) from error
+        raise _Interrupted(_describe_failure(error)) from error
     except requests.RequestException as error:
-        raise _Failed(_reason(error)) from error
+        raise _HostFailed(_describe_failure(error)) from error
     finally:
         partial.flush()
     if total is not None and partial.size != total:
-        raise _Interrupted(f"it ended after {partial.size} of {total} bytes")
+        raise _Interrupted(f"the connection ended after {partial.size} of {total} bytes")
 
 
-def _chunks(raw) -> Iterator[bytes]:
-    """The body as it comes over the line; errors of the line are not mistaken for errors of the disk."""
+def _range_headers(url: str, partial: PartialDownload) -> dict[str, str]:
+    """Return the headers that request the rest of a partial download; empty when it cannot be resumed."""
+    validator = partial.validator()
+    if partial.size and validator and validator.url == url:
+        return {"Range": f"bytes={partial.size}-", "If-Range": str(validator.tag)}
+    return {}
+
+
+def _read_chunks(raw: Any) -> Iterator[bytes]:
+    """Yield the body as it was sent; errors of the connection are kept apart from errors of the disk."""
     import urllib3
 
     try:
@@ -195,88 +238,107 @@ def _chunks(raw) -> Iterator[bytes]:
         raise urllib3.exceptions.ProtocolError(str(error)) from error
 
 
-def _begin(response, url: str, wanted: Wanted, partial: Partial, *, asked: bool) -> int | None:
-    """Read the answer's head, make the partial file fit it, and return the whole size where it is told."""
-    _refuse_status(response, asked, partial)
-    if response.status_code != 206:
-        _refuse_content(response, wanted)
-        partial.restart(Validator(url, _tag(response.headers)))
-    rest = response.headers.get("Content-Length")
-    total = partial.size + int(rest) if rest and rest.isdigit() else None
-    if response.status_code == 206:
-        start, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        if start.partition("-")[0] != str(partial.size) or (whole.isdigit() and total not in (None, int(whole))):
-            partial.restart(None)
-            raise _Interrupted("it gives another part than was asked for")
+def _prepare_partial(
+    response: "requests.Response", url: str, request: DownloadRequest, partial: PartialDownload, *, resuming: bool
+) -> int | None:
+    """Check the header of a response and restart the partial download if it cannot be resumed.
+
+    Returns:
+        The size of the complete file in bytes; None when the host does not report it.
+    """
+    _check_status(response, resuming, partial)
+    if response.status_code != PARTIAL_CONTENT:
+        _check_content(response, request)
+        partial.restart(Validator(url, _version_tag(response.headers)))
+    length = response.headers.get("Content-Length")
+    total = partial.size + int(length) if length and length.isdigit() else None
+    if response.status_code == PARTIAL_CONTENT:
+        _check_range(response, partial, total)
         partial.resumed = True
-        log.info("%s: going on with %s after %d bytes", host(url), wanted.path.name, partial.size)
-    if wanted.size is not None and total not in (None, wanted.size):
-        raise _Failed(f"it offers {total} bytes, {wanted.size} were expected{wanted.note}")
+        log.info("%s: resuming %s after %d bytes", host_of(url), request.path.name, partial.size)
+    if request.size is not None and total not in (None, request.size):
+        raise _HostFailed(f"it offers {total} bytes, but {request.size} were expected{request.note}")
     return total
 
 
-def _refuse_status(response, asked: bool, partial: Partial) -> None:
-    status = response.status_code
-    if status == 200 or (status == 206 and asked):
-        return
-    if status in (206, 416):
+def _check_range(response: "requests.Response", partial: PartialDownload, total: int | None) -> None:
+    content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
+    span, _, complete_size = content_range.partition("/")
+    starts_here = span.partition("-")[0] == str(partial.size)
+    if not starts_here or (complete_size.isdigit() and total not in (None, int(complete_size))):
         partial.restart(None)
-        raise _Interrupted(f"it answers {status} to the part asked for")
-    reason = f"{status} {response.reason or ''}".strip()
-    if status == TOO_MANY_REQUESTS or status >= SERVER_ERRORS:
-        wait = response.headers.get("Retry-After", "")
-        raise _Interrupted(reason, min(float(wait), LONGEST_WAIT) if wait.isdigit() else None)
-    raise _Failed(reason)
+        raise _Interrupted("it sends another part of the file than was requested")
 
 
-def _refuse_content(response, wanted: Wanted) -> None:
-    """Where nothing is known of the file, a page or a stream that may be cut must not be recorded as it."""
-    headers = response.headers
-    coding = headers.get("Content-Encoding", "identity").lower()
-    if coding not in ("", "identity") and wanted.path.suffix.lower() not in COMPRESSED:
-        raise _Failed(f"it sends the file compressed ({coding}), though that was not asked for")
-    if wanted.sums:
+def _check_status(response: "requests.Response", resuming: bool, partial: PartialDownload) -> None:
+    status = response.status_code
+    if status == 200 or (status == PARTIAL_CONTENT and resuming):
         return
-    if headers.get("Content-Type", "").startswith("text/html") and wanted.path.suffix not in (".html", ".htm"):
-        raise _Failed("it sends a web page instead of the file")
-    told = "Content-Length" in headers or headers.get("Transfer-Encoding", "").lower() == "chunked"
-    if not told and wanted.size is None:
-        raise _Failed("it does not tell the size, and the manifest gives neither size nor checksum")
+    if status in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
+        partial.restart(None)
+        raise _Interrupted(f"it answers {status} to the request for a part of the file")
+    reason = f"{status} {response.reason or ''}".strip()
+    if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
+        delay = response.headers.get("Retry-After", "")
+        raise _Interrupted(reason, min(float(delay), MAX_RETRY_DELAY) if delay.isdigit() else None)
+    raise _HostFailed(reason)
 
 
-def _tag(headers) -> str | None:
+def _check_content(response: "requests.Response", request: DownloadRequest) -> None:
+    """Raise when the response is not the file, as far as its header tells.
+
+    Where neither size nor checksum is known, a web page, or a response that may be truncated, must not be recorded
+    as the file.
+    """
+    headers = response.headers
+    encoding = headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("", "identity") and request.path.suffix.lower() not in COMPRESSED_SUFFIXES:
+        raise _HostFailed(f"it sends the file compressed ({encoding}), which was not requested")
+    if request.checksums:
+        return
+    if headers.get("Content-Type", "").startswith("text/html") and request.path.suffix not in (".html", ".htm"):
+        raise _HostFailed("it sends a web page instead of the file")
+    has_end = "Content-Length" in headers or headers.get("Transfer-Encoding", "").lower() == "chunked"
+    if not has_end and request.size is None:
+        raise _HostFailed("it does not report the size, and the manifest has neither size nor checksum")
+
+
+def _version_tag(headers: Mapping[str, str]) -> str | None:
     tag = headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return tag
     return headers.get("Last-Modified")
 
 
-def _checked(url: str, wanted: Wanted, partial: Partial) -> Arrived:
-    """The checksums of what has come, or the reason why it is dropped."""
-    size, resumed = partial.size, partial.resumed
-    found = partial.digests({"sha256", *wanted.sums})
-    faults = [] if wanted.size in (None, size) else [f"{wanted.size} bytes, got {size}"]
-    faults += [f"{n.upper()} {s}, got {found[n]}" for n, s in wanted.sums.items() if found[n] != s]
-    if not faults:
-        return Arrived(size, found["sha256"], url)
+def _verify(url: str, request: DownloadRequest, partial: PartialDownload) -> DownloadedFile:
+    """Compare the complete file with its expected size and checksums; remove its bytes when it differs."""
+    size = partial.size
+    resumed = partial.resumed
+    checksums = partial.compute_checksums({"sha256", *request.checksums})
+    mismatches = [] if request.size in (None, size) else [f"{request.size} bytes, got {size}"]
+    for name, expected in request.checksums.items():
+        if checksums[name] != expected:
+            mismatches.append(f"{name.upper()} {expected}, got {checksums[name]}")
+    if not mismatches:
+        return DownloadedFile(size, checksums["sha256"], url)
     partial.restart(None)
     if resumed:
-        # Its beginning came another time, and may be what is wrong.
-        raise _Interrupted(f"expected {faults[0]}")
-    raise _Failed(f"expected {faults[0]}{wanted.note}; what came was dropped")
+        # The first bytes come from an earlier request, and may be the wrong ones.
+        raise _Interrupted(f"expected {mismatches[0]}")
+    raise _HostFailed(f"expected {mismatches[0]}{request.note}; the download was removed")
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause of a failed request, in a few words."""
+def _describe_failure(error: BaseException) -> str:
+    """Describe the innermost cause of a failed request on one line."""
     import requests
     import urllib3
 
     if isinstance(error, requests.exceptions.InvalidSchema):
-        return "it leads to an address that is not http or https"
+        return "it redirects to an address that is not http or https"
     if isinstance(error, requests.TooManyRedirects):
-        return f"it leads on more than {MOST_REDIRECTS} times"
+        return f"it redirects more than {MAX_REDIRECTS} times"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "it is silent for too long"
+        return "it sent no data before the timeout"
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200]

@@ -1,4 +1,4 @@
-"""Where a target's data lies: in a place that was named, in one remembered, or in the data folder."""
+"""Locations of a target's files: a directory that the user names, one saved earlier, or the data folder."""
 
 import importlib.util
 import os
@@ -13,29 +13,30 @@ from modgap.formatting import format_bytes
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import cache_folder
-from modgap.targets.download.folder_records import unpacked
-from modgap.targets.download.relative_paths import checked_path
+from modgap.targets.download.folder_records import read_unpacked_archive
+from modgap.targets.download.relative_paths import parse_relative_path
 from modgap.targets.manifest import DataFile, Manifest
 
 __all__ = [
-    "Located",
-    "by_hand",
-    "data_dir_of",
+    "TargetFiles",
     "data_folder",
-    "file_path",
-    "located",
-    "remember",
-    "remembered",
-    "source",
+    "describe_source",
+    "find_data_dir",
+    "find_target_files",
+    "forget_data_dir",
+    "is_manual",
+    "locate_file",
+    "save_data_dir",
+    "saved_data_dirs",
 ]
 
 
 @dataclass(frozen=True)
-class Located:
-    """A target's files, all of them there.
+class TargetFiles:
+    """The files of a target, all of which exist.
 
     Attributes:
-        data_dir: Folder that the manifest's paths are relative to.
+        data_dir: Directory that the manifest's paths are relative to.
         files: Paths by role.
     """
 
@@ -44,163 +45,191 @@ class Located:
 
 
 def data_folder() -> Path:
-    """`MODGAP_DATA`, else `data` in the cache folder."""
-    named = os.environ.get("MODGAP_DATA")
-    return Path(named).expanduser() if named else cache_folder() / "data"
+    """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
+    folder = os.environ.get("MODGAP_DATA")
+    return Path(folder).expanduser() if folder else cache_folder() / "data"
 
 
 def _data_dirs_file() -> Path:
     return data_folder() / "data_dirs.json"
 
 
-def remembered() -> dict[str, Path]:
-    """Places that were named before, by the target's name.
+def saved_data_dirs() -> dict[str, Path]:
+    """Return the saved data directories by the names of their targets.
 
     Raises:
-        InputError: When the file that keeps them is broken.
+        InputError: When the file that contains them is damaged.
     """
     return {name: Path(str(folder)) for name, folder in read_json(_data_dirs_file()).items()}
 
 
-def remember(name: str, folder: Path | None) -> None:
-    """Take a target's data from this folder from now on; None forgets the one remembered.
+def save_data_dir(name: str, data_dir: Path) -> None:
+    """Save the data directory of a target, so that later commands use it.
+
+    Args:
+        name: Name of the target.
+        data_dir: The directory.
 
     Raises:
-        InputError: When the folder is none, or it cannot be written down.
+        InputError: When the directory does not exist, or its path cannot be saved.
     """
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"expected a folder at {folder}, found none")
+    if not data_dir.is_dir():
+        raise InputError(f"there is no folder at {data_dir}. Create it, or give another --data-dir DIR.")
+    _update_data_dirs(name, data_dir)
+
+
+def forget_data_dir(name: str) -> None:
+    """Forget the saved data directory of a target, if there is one.
+
+    Args:
+        name: Name of the target.
+
+    Raises:
+        InputError: When the file of saved directories cannot be written.
+    """
+    _update_data_dirs(name, None)
+
+
+def _update_data_dirs(name: str, data_dir: Path | None) -> None:
     try:
         with one_process_at_a_time(data_folder() / "data_dirs.lock", "saving a data directory"):
-            known = {each: str(data_dir) for each, data_dir in remembered().items() if each != name}
-            if folder is not None:
-                known[name] = str(folder.resolve())
-            write_json(_data_dirs_file(), dict(sorted(known.items())))
+            saved = {target: str(folder) for target, folder in saved_data_dirs().items() if target != name}
+            if data_dir is not None:
+                saved[name] = str(data_dir.resolve())
+            write_json(_data_dirs_file(), dict(sorted(saved.items())))
     except OSError as error:
-        raise InputError(f"cannot remember a place in {_data_dirs_file()}: {error.strerror}") from error
+        raise InputError(f"cannot save a data directory in {_data_dirs_file()}: {error.strerror}") from error
 
 
-def data_dir_of(manifest: Manifest, given: Path | None = None, beside: Path | None = None) -> Path:
-    """The folder that the manifest's paths are relative to, whether it is there or not.
+def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_folder: Path | None = None) -> Path:
+    """Return the directory that the manifest's paths are relative to; it need not exist.
 
     Args:
         manifest: The target.
-        given: The place that the user names; it comes first.
-        beside: The folder of a manifest of the user's own, whose files may lie beside it.
+        data_dir: The directory that the user names, which takes precedence; None when there is none.
+        manifest_folder: Folder of a manifest file of the user, which may also contain the data; None for the
+            manifests of modgap.
 
     Raises:
-        InputError: When the place remembered is gone.
-        UsageError: When a place is given for files that come with a package.
+        InputError: When the saved directory does not exist.
+        UsageError: When the user names a directory for files that are part of a package.
     """
     relative = [file for file in manifest.files if not file.package]
-    if given is not None:
+    if data_dir is not None:
         if manifest.files and not relative:
-            raise UsageError(f"--data-dir does not apply to target {manifest.name}, whose files come with a package")
-        return given
-    if manifest.name in (known := remembered()):
-        if not known[manifest.name].is_dir():
-            # Its disk may not be mounted: nothing may be fetched to where it would be.
+            raise UsageError(f"--data-dir does not apply to target {manifest.name}: its files are part of a package")
+        return data_dir
+    saved = saved_data_dirs().get(manifest.name)
+    if saved is not None:
+        if not saved.is_dir():
+            # Its disk may not be mounted, so nothing may be fetched into the mount point.
             raise InputError(
-                f"expected the files of target {manifest.name} in {known[manifest.name]}, as remembered, found no "
-                f"folder; mount its disk, give another --data-dir DIR, or: modgap data path {manifest.name} --forget"
+                f"the saved data directory {saved} of target {manifest.name} does not exist. Mount its disk, give "
+                f"another --data-dir DIR, or run: modgap data path {manifest.name} --forget"
             )
-        return known[manifest.name]
-    if beside is not None:
-        complete = bool(relative) and all((beside / file.path).exists() for file in relative)
+        return saved
+    if manifest_folder is not None:
+        complete = bool(relative) and all((manifest_folder / file.path).exists() for file in relative)
         if complete or not manifest.downloads:
-            return beside
+            return manifest_folder
     return data_folder() / manifest.name
 
 
-def located(
-    manifest: Manifest, asked: str | None = None, given: Path | None = None, beside: Path | None = None
-) -> Located:
-    """Find all files that the reader takes.
+def find_target_files(
+    manifest: Manifest,
+    argument: str | None = None,
+    data_dir: Path | None = None,
+    manifest_folder: Path | None = None,
+) -> TargetFiles:
+    """Find all files that the reader of a target needs.
 
     Args:
         manifest: The target.
-        asked: How the user calls it, for the command that brings it; its name if None.
-        given: As in `data_dir_of`.
-        beside: As in `data_dir_of`.
+        argument: The target as the user wrote it, for the commands in messages; None uses its name.
+        data_dir: As in `find_data_dir`.
+        manifest_folder: As in `find_data_dir`.
 
     Raises:
-        InputError: When files are missing, with the way to bring them.
-        UsageError: When a place is given for files that come with a package.
+        InputError: When files are missing; the message says how to obtain them.
+        UsageError: When the user names a directory for files that are part of a package.
     """
-    data_dir = data_dir_of(manifest, given, beside)
-    paths = [file_path(file, manifest, data_dir) for file in manifest.files]
-    if given is not None and manifest.files and not any(path.is_relative_to(given) for path in paths):
-        raise InputError(f"expected files of target {manifest.name} in {given}, found none of them")
+    directory = find_data_dir(manifest, data_dir, manifest_folder)
+    paths = [locate_file(file, manifest, directory) for file in manifest.files]
+    if data_dir is not None and manifest.files and not any(path.is_relative_to(data_dir) for path in paths):
+        raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
     missing = [path for path in paths if not path.exists()]
     if missing:
-        more = f" ({len(missing)} of its {len(paths)} are missing)" if len(paths) > 1 else ""
+        count = f" ({len(missing)} of its {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise InputError(
-            f"target {manifest.name} needs {missing[0]}, which is not there{more}; "
-            f"{_way_out(manifest, asked or manifest.name, data_dir, missing[0])}"
+            f"target {manifest.name} needs {missing[0]}, which does not exist{count}. "
+            f"{_way_out(manifest, argument or manifest.name, directory, missing[0])}"
         )
-    _refuse_half_unpacked(manifest, asked or manifest.name, data_dir)
+    _check_unpacked(manifest, argument or manifest.name, directory)
     files = defaultdict(list)
     for file, path in zip(manifest.files, paths, strict=True):
         files[file.role].append(path)
-    return Located(data_dir, dict(files))
+    return TargetFiles(directory, dict(files))
 
 
-def file_path(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
-    """Where one file of a target is to be: in its package, in its place, or in the folder of the system's package.
+def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
+    """Return the path of a file of a target; the file need not exist.
+
+    It is in its Python package, in the data directory, or in the folder of a package of the operating system.
 
     Raises:
-        InputError: When the package is not installed.
+        InputError: When the Python package is not installed.
     """
     if file.package:
         # find_spec of a top-level package does not import it.
         spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(
-                f"target {manifest.name} comes with the package {file.package}, which is not installed; "
-                f"bring it with: {manifest.install or f'pip install {file.package}'}"
+                f"target {manifest.name} needs the package {file.package}, which is not installed. "
+                f"Install it with: {manifest.install or f'pip install {file.package}'}"
             )
         return Path(spec.submodule_search_locations[0]) / file.path
-    in_place = data_dir / file.path
-    return Path(file.folder) / file.path if file.folder and not in_place.exists() else in_place
+    path = data_dir / file.path
+    return Path(file.folder) / file.path if file.folder and not path.exists() else path
 
 
-def by_hand(manifest: Manifest, data_dir: Path, path: Path) -> bool:
-    """Whether no download gives this file: no host has it, and it is in no archive."""
+def is_manual(manifest: Manifest, data_dir: Path, path: Path) -> bool:
+    """Return True when no download provides a file: no host has it, and no archive can contain it."""
     hosted = [download for download in manifest.downloads if download.urls]
     return not any(download.unpack or data_dir / download.path == path for download in hosted)
 
 
-def source(manifest: Manifest) -> str:
-    """Whence files come that no host is known of, in the manifest's words."""
+def describe_source(manifest: Manifest) -> str:
+    """Describe where the files of a target without a host can be obtained, in the manifest's words."""
     return (manifest.install or manifest.citation or manifest.title).rstrip(".")
 
 
-def _way_out(manifest: Manifest, asked: str, data_dir: Path, path: Path) -> str:
-    if not by_hand(manifest, data_dir, path):
-        sizes = [download.size for download in manifest.downloads]
-        size = f" ({format_bytes(sum(sizes))})" if sizes and None not in sizes else ""  # type: ignore[arg-type]
-        return f"bring it with: modgap data fetch {asked}{size}, or say where it lies with --data-dir DIR"
+def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
+    alternative = "If you have it, give its folder with --data-dir DIR."
+    if not is_manual(manifest, data_dir, path):
+        sizes = [download.size for download in manifest.downloads if download.size is not None]
+        size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
+        return f"Fetch it with: modgap data fetch {argument}{size}. {alternative}"
     if manifest.install and not manifest.downloads:
-        return f"bring it with: {manifest.install}"
-    return f"bring it by hand ({source(manifest)}), or say where it lies with --data-dir DIR"
+        return f"Install it with: {manifest.install}"
+    return f"Obtain it by hand ({describe_source(manifest)}). {alternative}"
 
 
-def _refuse_half_unpacked(manifest: Manifest, asked: str, data_dir: Path) -> None:
-    for name in _archives(manifest):
-        state = unpacked(data_dir, name)
+def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
+    for name in _archive_names(manifest):
+        state = read_unpacked_archive(data_dir, name)
         if state is not None and not state.complete:
             raise InputError(
-                f"{data_dir / name} was being unpacked when that was stopped, or is so now; "
-                f"finish it with: modgap data fetch {asked}"
+                f"{data_dir / name} is not completely unpacked: a process was interrupted, or is at work now. "
+                f"Finish it with: modgap data fetch {argument}"
             )
 
 
-def _archives(manifest: Manifest) -> Sequence[str]:
+def _archive_names(manifest: Manifest) -> Sequence[str]:
     names = []
     for download in manifest.downloads:
         if download.unpack:
             try:
-                names.append(str(checked_path(download.path)))
+                names.append(str(parse_relative_path(download.path)))
             except ValueError as error:
                 raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
     return names

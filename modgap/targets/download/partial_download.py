@@ -1,30 +1,31 @@
-"""A file on its way: under a name of its own, held by one process, found again after a kill."""
+"""Partial downloads: files that one process writes, and that the next process resumes."""
 
 import contextlib
 import glob
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import try_lock, unlock
+from modgap.targets.download.checksums import compute_checksums
 
-__all__ = ["Partial", "Validator", "open_partial", "partial_bytes"]
+__all__ = ["PartialDownload", "Validator", "open_partial_download", "partial_size"]
 
 SUFFIX = ".part"
-NEW_NAMES = 5
+MAX_NEW_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Validator:
-    """What tells whether the bytes at a URL are still those of before.
+    """Identifies the version of the file at a URL, so that a download is not resumed with another version.
 
     Attributes:
-        url: Whence they come.
+        url: The URL.
         tag: A strong ETag, or else the Last-Modified date; None where the host gives neither.
     """
 
@@ -32,40 +33,53 @@ class Validator:
     tag: str | None
 
 
-class Partial:
-    """The bytes that have come so far, and what they are the beginning of."""
+class PartialDownload:
+    """The first bytes of a file, and the version of the file that they belong to.
 
-    def __init__(self, path: Path, held: int | None):
-        """Go on with the file at `path`, which this process holds by the descriptor `held`."""
-        self.path, self._held = path, held
+    Attributes:
+        path: The partial file.
+        size: Its size in bytes.
+        resumed: True when its first bytes come from an earlier request.
+    """
+
+    def __init__(self, path: Path, lock: int | None) -> None:
+        """Open a partial file to append to it.
+
+        Args:
+            path: The partial file.
+            lock: Its lock, from `try_lock`.
+        """
+        self.path = path
+        self._lock = lock
         self._stream = path.open("r+b")
         self.size = self._stream.seek(0, os.SEEK_END)
         self.resumed = False
 
     @property
-    def _note(self) -> Path:
+    def _validator_path(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
     def validator(self) -> Validator | None:
-        """What the bytes are the beginning of; None where that is not known."""
+        """Return the version of the file that the bytes belong to; None when it is unknown."""
         try:
-            note = read_json(self._note)
-            return Validator(str(note["url"]), str(note["tag"])) if note.get("tag") else None
+            record = read_json(self._validator_path)
+            return Validator(str(record["url"]), str(record["tag"])) if record.get("tag") else None
         except (InputError, KeyError):
             return None
 
     def restart(self, validator: Validator | None) -> None:
-        """Drop all bytes; what comes now is the beginning of this.
+        """Remove all bytes; the next ones are the first bytes of this version of the file.
 
         Raises:
-            OSError: When it cannot be written.
+            OSError: When the disk cannot be written.
         """
         self._stream.seek(0)
         self._stream.truncate()
-        self.size, self.resumed = 0, False
-        self._note.unlink(missing_ok=True)
+        self.size = 0
+        self.resumed = False
+        self._validator_path.unlink(missing_ok=True)
         if validator and validator.tag:
-            write_json(self._note, {"url": validator.url, "tag": validator.tag})
+            write_json(self._validator_path, {"url": validator.url, "tag": validator.tag})
 
     def write(self, data: bytes) -> None:
         """Append bytes.
@@ -76,82 +90,84 @@ class Partial:
         self._stream.write(data)
         self.size += len(data)
 
-    def digests(self, names: Iterable[str]) -> dict[str, str]:
-        """Checksums of what is on the disk, read back from there.
+    def compute_checksums(self, algorithms: Collection[str]) -> dict[str, str]:
+        """Compute the checksums of the bytes, read back from the disk.
 
         Raises:
-            OSError: When it cannot be written or read.
+            OSError: When the disk is full.
+            InputError: When the file cannot be read.
         """
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        sums = {name: hashlib.new(name, usedforsecurity=False) for name in names}
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                for each in sums.values():
-                    each.update(chunk)
-        return {name: each.hexdigest() for name, each in sums.items()}
+        return compute_checksums(self.path, algorithms)
 
     def flush(self) -> None:
-        """Hand all bytes to the disk, so that the next process finds them."""
+        """Write all bytes to the file, so that the next process can resume after them."""
         self._stream.flush()
 
-    def publish(self, path: Path) -> None:
-        """Move the finished file into place.
+    def move_to(self, path: Path) -> None:
+        """Move the complete file to its final path.
 
         Raises:
             OSError: When it cannot be moved.
         """
         self._stream.flush()
         os.replace(self.path, path)
-        self._note.unlink(missing_ok=True)
+        self._validator_path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self._validator_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the file; what has come stays for the next attempt, unless there is nothing."""
+        """Close and unlock the file; it stays on the disk if it can be resumed."""
+        # On a full disk the last bytes cannot be written. The bytes that were written can still be resumed.
         with contextlib.suppress(OSError):
-            # On a full disk the last bytes cannot be flushed; those that are there are a beginning too.
             self._stream.close()
         if self.size == 0 or self.validator() is None:
             self.discard()
-        unlock(self._held)
+        unlock(self._lock)
 
 
-def _prefix(path: Path) -> str:
-    """The start of the names of a file's partial ones; no other file's start so."""
+def _name_prefix(path: Path) -> str:
+    """Return the start of the names of a file's partial downloads; those of other files start differently."""
     return f".{path.name[:40]}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}-"
 
 
-def _all_of(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{glob.escape(_prefix(path))}*{SUFFIX}"), key=_size, reverse=True)
+def _partial_paths(path: Path) -> list[Path]:
+    """List the partial downloads of a file, the largest first."""
+    return sorted(path.parent.glob(f"{glob.escape(_name_prefix(path))}*{SUFFIX}"), key=_size, reverse=True)
 
 
 @contextlib.contextmanager
-def open_partial(path: Path) -> Iterator[Partial]:
-    """The longest beginning of this file that a dead process left, or a new one; others' are left alone.
+def open_partial_download(path: Path) -> Iterator[PartialDownload]:
+    """Open the largest partial download of a file that no living process uses, or a new one.
+
+    Smaller ones that no living process uses are removed.
+
+    Args:
+        path: The final path of the file.
 
     Raises:
         OSError: When the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = None
-    for found in _all_of(path):
-        held = try_lock(found)
-        if held is None:
+    resumable: PartialDownload | None = None
+    for partial_path in _partial_paths(path):
+        lock = try_lock(partial_path)
+        if lock is None:
             continue
-        other = Partial(found, held)
-        if partial is None and other.validator() is not None:
-            partial = other
+        partial = PartialDownload(partial_path, lock)
+        if resumable is None and partial.validator() is not None:
+            resumable = partial
         else:
-            other.discard()
-            other.close()
-    for note in path.parent.glob(f"{glob.escape(_prefix(path))}*{SUFFIX}.json"):
-        if not note.with_suffix("").exists():
-            note.unlink(missing_ok=True)
-    partial = partial or _new(path)
+            partial.discard()
+            partial.close()
+    for validator_path in path.parent.glob(f"{glob.escape(_name_prefix(path))}*{SUFFIX}.json"):
+        if not validator_path.with_suffix("").exists():
+            validator_path.unlink(missing_ok=True)
+    partial = resumable or _new_partial_download(path)
     try:
         yield partial
     finally:
@@ -165,18 +181,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def partial_bytes(path: Path) -> int:
-    """Bytes of this file that came before and may be gone on with."""
-    return max((_size(found) for found in _all_of(path)), default=0)
+def partial_size(path: Path) -> int:
+    """Return the size in bytes of the largest partial download of a file; 0 when there is none."""
+    return max((_size(partial_path) for partial_path in _partial_paths(path)), default=0)
 
 
-def _new(path: Path) -> Partial:
-    for _ in range(NEW_NAMES):
-        new = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}{SUFFIX}")
-        new.touch(exist_ok=False)
-        held = try_lock(new)
-        if held is not None:
+def _new_partial_download(path: Path) -> PartialDownload:
+    for _ in range(MAX_NEW_NAMES):
+        partial_path = path.with_name(f"{_name_prefix(path)}{secrets.token_hex(8)}{SUFFIX}")
+        partial_path.touch(exist_ok=False)
+        lock = try_lock(partial_path)
+        if lock is not None:
             break
-        # Another process may be about to clear the empty file away as one that was left behind; or locks
-        # do not work here, and then no process clears anything away.
-    return Partial(new, held)
+        # Either another process is removing the empty file as an abandoned one, or locks do not work here. In the
+        # second case no process removes partial files.
+    return PartialDownload(partial_path, lock)

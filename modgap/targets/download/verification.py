@@ -1,130 +1,150 @@
-"""Every file of a target against what it must be, read anew from the disk."""
+"""Verification of all files of a target: each is read from the disk and compared with its expected checksum."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from modgap.errors import InputError
 from modgap.progress import Progress
-from modgap.targets.download.checksums import Pin, fault, fresh_sums, pins
-from modgap.targets.download.converted_copy import damage
-from modgap.targets.download.fetch import plan
-from modgap.targets.download.folder_records import unpacked
-from modgap.targets.download.locations import file_path
-from modgap.targets.download.unpacking import listed
+from modgap.targets.download.checksums import ExpectedFile, compute_checksums, expected_files, find_mismatch
+from modgap.targets.download.converted_copy import find_damage
+from modgap.targets.download.fetch import PlannedDownload, plan_fetch
+from modgap.targets.download.folder_records import read_unpacked_archive
+from modgap.targets.download.locations import locate_file
+from modgap.targets.download.unpacking import unpacked_files
 from modgap.targets.manifest import Manifest
 
-__all__ = ["Verified", "verify"]
+__all__ = ["VerificationResult", "verify"]
 
-TOGETHER = 256
-"""Files handed to the threads at once, so that a listing of a million names is not held in memory."""
+BATCH = 256
+"""Files passed to the threads at a time, so that a list of a million names is not kept in memory."""
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was found.
+class VerificationResult:
+    """The result of `verify`.
 
     Attributes:
-        checked: Files whose checksum was compared.
-        bytes: Their size in all.
-        faults: One line each.
-        unknown: Files of which no checksum is known.
+        files_read: Number of files whose checksum was compared.
+        bytes_read: Their size in bytes.
+        faults: Problems, one line each.
+        without_checksum: Paths of files for which no checksum is known.
     """
 
-    checked: int
-    bytes: int
+    files_read: int
+    bytes_read: int
     faults: tuple[str, ...]
-    unknown: tuple[str, ...]
+    without_checksum: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Found:
-    faults: list[str]
-    unknown: list[str]
+class _Findings:
+    """Problems that need no reading of files, collected while the files are listed."""
+
+    faults: list[str] = field(default_factory=list)
+    without_checksum: list[str] = field(default_factory=list)
 
 
-def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None) -> Verified:
-    """Compare every file with the manifest, with what was recorded on first sight, and with what was unpacked.
+def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None) -> VerificationResult:
+    """Compare every file of a target with the manifest, with recorded checksums, and with the unpacked archives.
 
     Args:
         manifest: The target.
-        data_dir: Where its files lie.
-        progress: Called with the stage and its share done since the last call.
+        data_dir: The data directory.
+        progress: Called with the name of the stage and the fraction of it done since the last call.
 
     Raises:
-        InputError: When modgap's records in the place are broken.
+        InputError: When modgap's records in the data directory are damaged.
     """
-    found, checked, size = _Found([], []), 0, 0
-    todo, total = _all_files(manifest, data_dir, found), _count(manifest, data_dir)
+    findings = _Findings()
+    files_read = 0
+    bytes_read = 0
+    files = _iterate_files(manifest, data_dir, findings)
+    total = _count_files(manifest, data_dir)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        while part := list(islice(todo, TOGETHER)):
-            for (path, _), wrong in zip(part, pool.map(lambda one: _fault(*one), part), strict=True):
-                checked += 1
-                size += path.stat().st_size if path.is_file() else 0
-                if wrong:
-                    found.faults.append(wrong)
+        while batch := list(islice(files, BATCH)):
+            for (path, _), fault in zip(batch, pool.map(_find_fault, *zip(*batch, strict=True)), strict=True):
+                files_read += 1
+                bytes_read += path.stat().st_size if path.is_file() else 0
+                if fault:
+                    findings.faults.append(fault)
                 if progress:
                     progress("verify", 1 / max(total, 1))
-    if wrong := _copy_damage(manifest, data_dir):
-        found.faults.append(wrong)
-    return Verified(checked, size, tuple(found.faults), tuple(found.unknown))
+    if damage := _find_copy_damage(manifest, data_dir):
+        findings.faults.append(damage)
+    return VerificationResult(files_read, bytes_read, tuple(findings.faults), tuple(findings.without_checksum))
 
 
-def _copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
+def _find_copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
     files = defaultdict(list)
     for file in manifest.files:
-        files[file.role].append(file_path(file, manifest, data_dir))
-    return damage(manifest, files)
+        files[file.role].append(locate_file(file, manifest, data_dir))
+    return find_damage(manifest, files)
 
 
-def _count(manifest: Manifest, data_dir: Path) -> int:
-    states = [unpacked(data_dir, item.name) for item in plan(manifest, data_dir).items]
-    return len(manifest.downloads) + len(manifest.files) + sum(state.files for state in states if state)
+def _count_files(manifest: Manifest, data_dir: Path) -> int:
+    archives = [read_unpacked_archive(data_dir, item.name) for item in plan_fetch(manifest, data_dir).items]
+    unpacked = sum(archive.files for archive in archives if archive)
+    return len(manifest.downloads) + len(manifest.files) + unpacked
 
 
-def _all_files(manifest: Manifest, data_dir: Path, found: _Found) -> Iterator[tuple[Path, Pin]]:
-    """Files to be read, with what they must be; what needs no reading is noted at once."""
-    known, seen = pins(manifest, data_dir), set()
-    for item in plan(manifest, data_dir).items:
-        state = unpacked(data_dir, item.name) if item.download.unpack else None
+def _iterate_files(manifest: Manifest, data_dir: Path, findings: _Findings) -> Iterator[tuple[Path, ExpectedFile]]:
+    """Yield the files to read with their expected checksums; add problems that need no reading to `findings`."""
+    expected = expected_files(manifest, data_dir)
+    downloads = set()
+    for item in plan_fetch(manifest, data_dir).items:
         if item.path.is_file():
-            seen.add(item.path)
-            yield from _known(item.path, item.pin, found)
-        elif not state and item.state != "brought by hand":
-            found.faults.append(f"missing: {item.path}")
-        if state and not state.complete:
-            found.faults.append(f"unpacked in part: {item.path}; finish it with modgap data fetch")
-        elif state:
-            yield from ((path, Pin(sums={"sha256": digest})) for path, digest in listed(data_dir, item.name))
+            downloads.add(item.path)
+            yield from _check_without_reading(item.path, item.expected, findings)
+        yield from _iterate_archive(item, data_dir, findings)
     for file in manifest.files:
-        path = file_path(file, manifest, data_dir)
+        path = locate_file(file, manifest, data_dir)
         if not path.exists():
-            found.faults.append(f"missing: {path}")
-        elif path.is_file() and path not in seen:
-            yield from _known(path, known[file.path], found, quiet=_came_from_archive(manifest, data_dir))
+            findings.faults.append(f"missing: {path}")
+        elif path.is_file() and path not in downloads:
+            from_archive = _has_unpacked_archive(manifest, data_dir)
+            yield from _check_without_reading(path, expected[file.path], findings, from_archive=from_archive)
 
 
-def _came_from_archive(manifest: Manifest, data_dir: Path) -> bool:
-    return any(download.unpack and unpacked(data_dir, download.path) for download in manifest.downloads)
+def _iterate_archive(item: PlannedDownload, data_dir: Path, findings: _Findings) -> Iterator[tuple[Path, ExpectedFile]]:
+    """Yield the files of an unpacked archive with their checksums."""
+    archive = read_unpacked_archive(data_dir, item.name) if item.download.unpack else None
+    if not archive:
+        if not item.path.is_file() and item.state != "files present":
+            findings.faults.append(f"missing: {item.path}")
+    elif not archive.complete:
+        findings.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
+    else:
+        for path, digest in unpacked_files(data_dir, item.name):
+            yield path, ExpectedFile(checksums={"sha256": digest})
 
 
-def _known(path: Path, pin: Pin, found: _Found, quiet: bool = False) -> Iterator[tuple[Path, Pin]]:
-    if pin.sums:
-        yield path, pin
-    elif wrong := fault(path, pin):
-        found.faults.append(wrong)
-    elif not quiet:
-        found.unknown.append(str(path))
+def _has_unpacked_archive(manifest: Manifest, data_dir: Path) -> bool:
+    return any(item.unpack and read_unpacked_archive(data_dir, item.path) for item in manifest.downloads)
 
 
-def _fault(path: Path, pin: Pin) -> str | None:
+def _check_without_reading(
+    path: Path, expected: ExpectedFile, findings: _Findings, *, from_archive: bool = False
+) -> Iterator[tuple[Path, ExpectedFile]]:
+    """Yield a file that has a checksum; otherwise compare its size, and report that it has no checksum."""
+    if expected.checksums:
+        yield path, expected
+    elif mismatch := find_mismatch(path, expected):
+        findings.faults.append(mismatch)
+    elif not from_archive:
+        findings.without_checksum.append(str(path))
+
+
+def _find_fault(path: Path, expected: ExpectedFile) -> str | None:
     if not path.is_file():
         return f"missing: {path}"
     try:
-        return fault(path, pin) or fault(path, pin, fresh_sums(path, set(pin.sums or {})))
+        return find_mismatch(path, expected) or find_mismatch(
+            path, expected, compute_checksums(path, expected.checksums.keys())
+        )
     except InputError as error:
         return str(error)
