@@ -157,7 +157,7 @@ def choose_kind(grounds: Verdict) -> Verdict:
         return replace(grounds, kind=UNCERTAIN)
     if grounds.competitors:
         return replace(grounds, kind=TIED)
-    return grounds if grounds.has_doubts else replace(grounds, kind=RECOMMENDED)
+    return replace(grounds, kind=DOUBTFUL if grounds.has_doubts else RECOMMENDED)
 
 
 def _other_sources(table: ScoreTable, first: int) -> list[int]:
