@@ -15,7 +15,7 @@ from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy import figures
 from modgap.discrepancy.report import DiscrepancyReport, summary_row
 from modgap.discrepancy.result_folder import create_output_folder
-from modgap.figure_style import save
+from modgap.figure_style import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 
@@ -65,7 +65,7 @@ def main() -> None:
                     measure_discrepancy(source, target, request=request, estimators=ESTIMATORS, progress=progress)
                 )
     print_table(COLUMNS, rows([report for reports in series for report in reports]))
-    save(figures.plot_across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
+    save_figure(figures.plot_across_targets(series, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
     print(f"figure: {Path(folder / 'demo.png').resolve()}")
 
 

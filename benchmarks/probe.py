@@ -34,9 +34,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from modgap.cli.output import print_table
-from modgap.distortion.logistic import LogisticPath, logistic_path
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
+from modgap.probes.logistic import LogisticPath, logistic_path
 from modgap.sources import Source, open_source
 from modgap.targets import open_target
 

@@ -38,7 +38,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
-from modgap.figure_style import save
+from modgap.figure_style import save_figure
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 
@@ -95,7 +95,7 @@ def _draw(part: str, log: ResultLog, folder: Path) -> None:
     elif part == "sweep":
         drawn = sensitivity(log)
     if drawn:
-        save(drawn, folder / f"{part}.png")
+        save_figure(drawn, folder / f"{part}.png")
 
 
 def quick() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from modgap.distortion.arrays import centered_features
+from modgap.distortion.arrays import center_features
 from modgap.distortion.map_quality import map_quality
 from modgap.distortion.tsne_maps import tsne_maps
 
@@ -39,7 +39,7 @@ def timed(function):
 
 def peer(features, seed, threads):
     """Scikit-learn's map of the same 50 principal components, its own defaults but for a start from them."""
-    scores = PCA(min(50, *features.shape), random_state=seed).fit_transform(centered_features(features, "all", 16))
+    scores = PCA(min(50, *features.shape), random_state=seed).fit_transform(center_features(features, "all", 16))
     map_ = TSNE(perplexity=30, init="pca", random_state=seed, n_jobs=threads)
     return map_.fit_transform(scores), map_.kl_divergence_
 
@@ -72,9 +72,7 @@ def main():
             lambda threads=threads: tsne_maps({"all": features}, labels, seed=options.seed, threads=threads)
         )
         runs.append(maps["all"])
-        quality_s, quality_cpu, quality = timed(
-            lambda threads=threads: map_quality(runs[-1].coordinates, features, labels, threads=threads)
-        )
+        quality_s, quality_cpu, quality = timed(lambda: map_quality(runs[-1].coordinates, features, labels))
         name = f"modgap, {threads} thread{'s' * (threads > 1)}"
         told(name, options.samples, whole - quality_s, cpu - quality_cpu, runs[-1].kl_divergence, quality)
         print(f"  quality {quality_s:.1f} s, with the map {whole:.1f} s (wanted: at most 90 s)", flush=True)
@@ -86,7 +84,7 @@ def main():
     if not options.skip_peer:
         some = slice(0, min(options.peer_samples or options.samples, options.samples))
         seconds, cpu, (places, divergence) = timed(lambda: peer(features[some], options.seed, options.threads))
-        quality = map_quality(places, features[some], labels[some], threads=options.threads)
+        quality = map_quality(places, features[some], labels[some])
         told("scikit-learn", len(places), seconds, cpu, divergence, quality)
     return 0 if same else 1
 

@@ -1,187 +1,243 @@
 """`modgap distortion`."""
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modgap.cli.options import check_minimums, device_option, dtype_option, input_size_option, sample_request
 from modgap.errors import UsageError
 
+if TYPE_CHECKING:
+    from modgap.distortion.encoders import Epochs
+    from modgap.distortion.measurement import DistortionRequest, SurrogateResult
+
 __all__ = ["distortion"]
 
 
 @click.command()
-@click.option("--source", metavar="NAME", required=True, help="As for modgap discrepancy; its encoder is the first.")
 @click.option(
-    "--surrogate", "surrogates", metavar="NAME", multiple=True,
-    help="Labeled data of the source's modality; the source's own if absent. May be repeated.",
-)  # fmt: skip
+    "--source", metavar="NAME", required=True, help="Source, as for modgap discrepancy. Its encoder comes first."
+)
 @click.option(
-    "--run", "runs", metavar="DIR[@EPOCH]", multiple=True,
-    help="A folder of modgap train, with what it made of the encoder; wildcards allowed. May be repeated.",
-)  # fmt: skip
+    "--surrogate",
+    "surrogates",
+    metavar="NAME",
+    multiple=True,
+    help="Labeled data of the source's modality. The default is the source's own surrogate. Can be repeated.",
+)
 @click.option(
-    "--epochs", metavar="chosen|all|N,N", default="chosen", show_default=True,
-    help="Which weights of each run: the chosen ones, or epochs that stage2.keep_epochs kept.",
-)  # fmt: skip
+    "--run",
+    "runs",
+    metavar="DIR[@EPOCH]",
+    multiple=True,
+    help="Folder of modgap train with a fine-tuned encoder. Wildcards are allowed. Can be repeated.",
+)
 @click.option(
-    "--other", "others", metavar="NAME", multiple=True,
-    help="Another source to read beside it, such as random:NAME. May be repeated.",
-)  # fmt: skip
+    "--epochs",
+    metavar="chosen|all|N,N",
+    default="chosen",
+    show_default=True,
+    help="Weights to use of each run: the chosen ones, or those of epochs that stage2.keep_epochs kept.",
+)
 @click.option(
-    "--probe", "probes", multiple=True, default=("linear",), show_default=True,
-    type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]), help="The first is compared. May be repeated.",
-)  # fmt: skip
+    "--other",
+    "others",
+    metavar="NAME",
+    multiple=True,
+    help="Another source to measure too, such as random:NAME. Can be repeated.",
+)
 @click.option(
-    "--similarity", "similarities", multiple=True, default=("linear_cka", "procrustes", "knn_overlap"),
-    show_default=True, type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
-    help="To the untouched encoder. May be repeated.",
-)  # fmt: skip
+    "--probe",
+    "probes",
+    multiple=True,
+    default=("linear",),
+    show_default=True,
+    type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]),
+    help="Probe. Encoders are compared by the first. Can be repeated.",
+)
 @click.option(
-    "--layer", "layers", metavar="NAME", multiple=True, default=("output",), show_default=True,
-    help="Of the encoder: a module's name, a pattern, blocks for all blocks. Probes read the last. May be repeated.",
-)  # fmt: skip
-@click.option("--normalized", is_flag=True, help="Divide each sample's features by their norm.")
-@click.option("--few-shot", is_flag=True, help="Also the first probe's error by training samples a class, five draws.")
-@click.option("--maps", is_flag=True, help="Make a t-SNE map of each encoder, as the paper's Fig. 2.")
-@click.option("--perplexity", type=float, default=30.0, show_default=True, help="Of the maps.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of the surrogates.")
-@click.option("--limit", type=int, default=5000, show_default=True, help="At most so many samples of a surrogate.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of probes, intervals and maps.")
+    "--similarity",
+    "similarities",
+    multiple=True,
+    default=("linear_cka", "procrustes", "knn_overlap"),
+    show_default=True,
+    type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
+    help="Measure of similarity to the untouched encoder. Can be repeated.",
+)
+@click.option(
+    "--layer",
+    "layers",
+    metavar="NAME",
+    multiple=True,
+    default=("output",),
+    show_default=True,
+    help="Layer of the encoder: a module, a pattern, or blocks for all blocks. Probes use the last. Can be repeated.",
+)
+@click.option("--normalized", is_flag=True, help="Divide the features of each sample by their norm.")
+@click.option(
+    "--few-shot", is_flag=True, help="Also measure the first probe's error by training samples per class, in 5 draws."
+)
+@click.option("--maps", is_flag=True, help="Compute a t-SNE map for each encoder, as in the paper's Fig. 2.")
+@click.option("--perplexity", type=float, default=30.0, show_default=True, help="Perplexity of the maps.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Split of the surrogates.")
+@click.option("--limit", type=int, default=5000, show_default=True, help="Largest number of samples of each surrogate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes, intervals and maps.")
 @input_size_option
-@click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
+@click.option("--weights", metavar="PATH", help="Read the source's weights from this file or folder.")
 @device_option
-@click.option("--batch-size", type=int, help="Samples at a time through the encoder; found if absent.")
+@click.option("--batch-size", type=int, help="Number of samples in a batch. The default is chosen automatically.")
 @dtype_option
-@click.option("--threads", type=int, default=1, show_default=True, help="Of the maps. Changes no result.")
-@click.option("--out", metavar="DIR", help="Write distortion.json and figures there.")
+@click.option(
+    "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
+)
+@click.option("--out", metavar="DIR", help="Write distortion.json and the figures to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")
-@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
-def distortion(**given) -> None:
-    """What fine-tuning did to the source's knowledge.
+@click.option("--quiet", is_flag=True, help="Print no progress, and no messages except warnings.")
+def distortion(**options: Any) -> None:
+    """Measure how much of a source's knowledge is left after fine-tuning.
 
-    Labeled data of the source's own modality goes through the source's own embedder and the encoder as it was and as
-    runs left it. A probe's error says how much of the knowledge can still be read off; lower is better.
+    Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
+    after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
 
     Example: modgap distortion --source vit-fashion --run run --out distortion
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.result_folder import create_output_folder
-    from modgap.distortion.measurement import distortion as read
+    from modgap.distortion.measurement import measure_distortion
     from modgap.distortion.report import to_json
 
-    _check(given)
-    log_to_stderr(given["quiet"])
-    request = _request(given)
-    folder = create_output_folder(given["out"]) if given["out"] else None
-    began = time.perf_counter()
-    with progress_bars(given["quiet"]) as progress:
-        found = read(
-            given["source"], given["surrogates"], _folders(given["runs"]), request,
-            others=given["others"], weights=given["weights"], progress=progress,
-        )  # fmt: skip
-    record = to_json(given["source"], found, request, time.perf_counter() - began)
+    check_minimums(options, {"limit": 20, "threads": 1})
+    log_to_stderr(options["quiet"])
+    request = _distortion_request(options)
+    folder = create_output_folder(options["out"]) if options["out"] else None
+    start = time.perf_counter()
+    with progress_bars(options["quiet"]) as progress:
+        results = measure_distortion(
+            options["source"],
+            options["surrogates"],
+            _expand_folders(options["runs"]),
+            request,
+            others=options["others"],
+            weights=options["weights"],
+            progress=progress,
+        )
+    record = to_json(options["source"], results, request, time.perf_counter() - start)
     if folder:
         from modgap.distortion.result_folder import write_folder
 
-        written = write_folder(record, found, folder)
+        written = write_folder(record, results, folder)
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
-    if given["as_json"]:
+    if options["as_json"]:
         click.echo(record)
     else:
-        _print(found)
+        for result in results:
+            _print_result(result)
 
 
-def _check(given: dict) -> None:
-    check_minimums(given, {"limit": 20, "threads": 1})
-
-
-def _request(given: dict):
+def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
     from modgap.distortion.features import FeatureRequest
     from modgap.distortion.measurement import DistortionRequest
 
     return DistortionRequest(
-        features=FeatureRequest(sample_request(given), layers=given["layers"], normalized=given["normalized"]),
-        probes=tuple(dict.fromkeys(given["probes"])),
-        similarities=tuple(dict.fromkeys(given["similarities"])),
-        epochs=_epochs(given["epochs"]),
-        few_shot=given["few_shot"],
-        maps=given["maps"],
-        perplexity=given["perplexity"],
-        threads=given["threads"],
+        features=FeatureRequest(sample_request(options), layers=options["layers"], normalized=options["normalized"]),
+        probes=tuple(dict.fromkeys(options["probes"])),
+        similarities=tuple(dict.fromkeys(options["similarities"])),
+        epochs=_parse_epochs(options["epochs"]),
+        few_shot=options["few_shot"],
+        maps=options["maps"],
+        perplexity=options["perplexity"],
+        threads=options["threads"],
     )
 
 
-def _epochs(text: str):
-    if text in ("chosen", "all"):
-        return text
+def _parse_epochs(text: str) -> "Epochs":
+    if text == "chosen":
+        return "chosen"
+    if text == "all":
+        return "all"
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"expected --epochs chosen, all, or numbers such as 1,5,15, got {text!r}") from None
+        raise UsageError(f"--epochs is {text!r}, but it must be chosen, all, or numbers such as 1,5,15.") from None
 
 
-def _folders(given: tuple[str, ...]) -> list[str]:
-    """Wildcards may come unresolved, from a shell that found too many or from a script."""
+def _expand_folders(texts: Sequence[str]) -> list[str]:
+    """Return the folders that match each text; a shell does not always expand wildcards itself."""
     import glob
 
-    found: list[str] = []
-    for text in given:
-        folder, at, epoch = text.rpartition("@") if text.rpartition("@")[2].isdigit() else (text, "", "")
+    folders: list[str] = []
+    for text in texts:
+        folder, separator, epoch = text.rpartition("@")
+        if not epoch.isdigit():
+            folder, separator, epoch = text, "", ""
         matches = sorted(glob.glob(folder)) if glob.has_magic(folder) else [folder]
         if not matches:
-            raise UsageError(f"expected folders of runs at {folder}, found none")
-        found += [f"{match}{at}{epoch}" for match in matches]
-    return list(dict.fromkeys(found))
+            raise UsageError(f"No folder matches --run {folder}. Pass a folder that modgap train wrote.")
+        folders += [f"{match}{separator}{epoch}" for match in matches]
+    return list(dict.fromkeys(folders))
 
 
-def _print(found) -> None:
+def _print_result(result: "SurrogateResult") -> None:
     from modgap.cli.output import print_table, print_text
-    from modgap.distortion.report import grid_cells, reading_rows
+    from modgap.distortion.report import encoder_table
 
-    for one in found:
-        size = f"fitted on {one.trained_on:,}, tested on {one.tested:,}, chance {one.chance:.3f}"
-        heads, rows = reading_rows(one.readings)
-        print_table(heads, rows, f"{one.name}: {size}; lower errors mean that more knowledge is left")
-        _print_grid(one.name, grid_cells(one.readings))
-        _print_few_shot(one)
-        for note, of in _notes(one).items():
-            print_text(f"note on {', '.join(of)}: {note}")
+    heads, rows = encoder_table(result.encoders)
+    title = (
+        f"{result.name}: fitted on {result.training_samples:,} samples, tested on {result.test_samples:,}. "
+        f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
+    )
+    print_table(heads, rows, title)
+    _print_grid(result)
+    _print_few_shot(result)
+    for note, subjects in _collect_notes(result).items():
+        print_text(f"note on {', '.join(subjects)}: {note}")
 
 
-def _notes(found) -> dict[str, list[str]]:
-    """What probes say besides their errors, and which of which encoders say it."""
+def _collect_notes(result: "SurrogateResult") -> dict[str, list[str]]:
+    """Return the notes of all probes, each with the probes and encoders that it is about."""
     notes: dict[str, list[str]] = {}
-    for reading in found.readings:
-        for name, probe in reading.probes.items():
+    for encoder in result.encoders:
+        for name, probe in encoder.probes.items():
             for note in probe.notes:
-                notes.setdefault(note, []).append(f"{name} of {reading.label}")
+                notes.setdefault(note, []).append(f"{name} of {encoder.label}")
     return notes
 
 
-def _print_few_shot(found) -> None:
+def _print_few_shot(result: "SurrogateResult") -> None:
     from modgap.cli.output import print_table
 
-    if found.readings[0].few_shot is None:
+    curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
+    if not curves:
         return
-    shots = found.readings[0].few_shot.shots
+    shots = next(iter(curves.values())).shots
     rows = [
-        [reading.label, *(f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(curve.mean, curve.sd, strict=True))]
-        for reading in found.readings
-        if (curve := reading.few_shot)
+        [label, *(f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(curve.mean, curve.sd, strict=True))]
+        for label, curve in curves.items()
     ]
-    print_table(["encoder", *map(str, shots)], rows, f"{found.name}: error by training samples a class, five draws")
+    title = f"{result.name}: error by the number of training samples per class (mean and SD of 5 draws)"
+    print_table(["encoder", *map(str, shots)], rows, title)
 
 
-def _print_grid(name: str, cells) -> None:
-    """Means over seeds, where there are several."""
+def _print_grid(result: "SurrogateResult") -> None:
+    """Print means over seeds, if a run was repeated with several seeds."""
     from modgap.cli.output import print_table
+    from modgap.distortion.report import grid_cells
 
+    cells = grid_cells(result.encoders)
     if not any(cell.seeds > 1 for cell in cells):
         return
-    heads = ["target", "method", "epoch", "error", "95 % over seeds", "seeds"]
+    heads = ["target", "method", "epoch", "error", "95 % CI over seeds", "seeds"]
     rows = [
-        [c.target, c.method, str(c.epoch), f"{c.mean:.4f}", f"{c.interval[0]:.4f} - {c.interval[1]:.4f}", str(c.seeds)]
-        for c in cells
+        [
+            cell.target,
+            cell.method,
+            str(cell.epoch),
+            f"{cell.mean:.4f}",
+            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}",
+            str(cell.seeds),
+        ]
+        for cell in cells
     ]
-    print_table(heads, rows, f"{name}: runs")
+    print_table(heads, rows, f"{result.name}: runs over seeds")

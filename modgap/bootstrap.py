@@ -91,7 +91,7 @@ def _resampled_means(sums: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     )
     # A resample of groups whose weights are all 0 has no mean.
     totals = totals[totals[:, 1] > 0]
-    return totals[:, 0] / totals[:, 1]
+    return np.asarray(totals[:, 0] / totals[:, 1])
 
 
 def bootstrap_interval(

@@ -1,4 +1,4 @@
-"""What all figures share: colors and markers told apart by all readers, bare axes, and how they are written."""
+"""Style that all figures share: colors and markers that every reader can distinguish, open axes, and PNG files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,30 +9,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "COLORS", "GRAY", "GREEN", "MARKERS", "ORANGE", "save", "style", "tidy"]
+__all__ = ["BLUE", "COLORS", "GRAY", "GREEN", "MARKERS", "ORANGE", "save_figure", "series_style", "style_axes"]
 
 COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000", "#999999", "#882255",
 )  # fmt: skip
-"""Okabe and Ito's, yellow darkened to be seen on white, gray and wine; markers tell apart what colors do not."""
+"""The colors of Okabe and Ito, with a darker yellow that is visible on white, and with gray and wine added."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-BLUE, ORANGE, GREEN, GRAY = COLORS[0], COLORS[1], COLORS[2], "#7F7F7F"
+BLUE = COLORS[0]
+ORANGE = COLORS[1]
+GREEN = COLORS[2]
+GRAY = "#7F7F7F"
 
 
-def style(number: int) -> tuple[str, str]:
-    """Color and marker of a series by its number; they recur together only after 110."""
+def series_style(number: int) -> tuple[str, str]:
+    """Return the color and the marker of a series; a combination is repeated only after 110 series.
+
+    Args:
+        number: Number of the series, from 0.
+    """
     return COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
 
 
-def tidy(axes: "Axes", **labels: str) -> None:
-    """Set labels, leave the frame open, and draw a faint grid behind all else."""
-    axes.set(**labels)
+def style_axes(axes: "Axes", **properties: str) -> None:
+    """Set labels, remove the top and right frame, and draw a faint grid behind the data.
+
+    Args:
+        axes: The axes.
+        **properties: Properties to set, such as `xlabel`, `ylabel` and `title`.
+    """
+    axes.set(**properties)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG at 150 dots per inch, whole or not at all."""
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG at 150 dots per inch; an interrupted write leaves no partial file at the path.
+
+    Args:
+        figure: The figure.
+        path: File to write.
+    """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, facecolor="white")

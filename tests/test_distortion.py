@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from modgap.distortion import features as feature_module
-from modgap.distortion.encoders import Encoder, encoders_of_runs, untouched
-from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, features, layer_names
-from modgap.distortion.measurement import DistortionRequest, distortion
-from modgap.distortion.report import grid_cells, layer_grid, reading_rows, to_json
+from modgap.distortion.encoders import Encoder, encoders_of_runs
+from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, compute_features, layer_names
+from modgap.distortion.measurement import DistortionRequest, measure_distortion
+from modgap.distortion.report import encoder_table, grid_cells, layer_grid, to_json
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
@@ -51,7 +51,7 @@ def small_source_and_surrogate(made):
 
 def test_output_features_are_those_of_a_plain_loop(small):
     handle, source, surrogate = small
-    found = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    found = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     parts = source.split()
     assert list(found) == [*block_names(parts.encoder), OUTPUT]
     np.testing.assert_allclose(
@@ -72,32 +72,38 @@ def test_output_features_are_those_of_a_plain_loop(small):
 
 def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cache(small, monkeypatch, tmp_path):
     handle, source, surrogate = small
-    whole = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    whole = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     assert len(surrogate) == len(whole[OUTPUT]) == 22
     monkeypatch.setattr(feature_module, "output_batches", None)
-    again = features(source, handle.fingerprint(), untouched(), surrogate, BOTH)
+    again = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     for name, rows in whole.items():
         np.testing.assert_array_equal(again[name], rows)
-    unit = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, normalized=True))
+    unit = compute_features(
+        source, handle.fingerprint(), Encoder(), surrogate, dataclasses.replace(BOTH, normalized=True)
+    )
     np.testing.assert_allclose(np.linalg.norm(unit[OUTPUT], axis=1), 1, rtol=1e-5)
     monkeypatch.undo()
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path))
-    single = features(source, handle.fingerprint(), untouched(), surrogate, dataclasses.replace(BOTH, batch_size=7))
+    single = compute_features(
+        source, handle.fingerprint(), Encoder(), surrogate, dataclasses.replace(BOTH, batch_size=7)
+    )
     np.testing.assert_allclose(single[OUTPUT], whole[OUTPUT], rtol=1e-4, atol=1e-5)
 
 
 def test_another_encoder_or_other_samples_have_features_of_their_own(made, small):
     handle, source, surrogate = small
-    first = features(source, handle.fingerprint(), untouched(), surrogate)
+    first = compute_features(source, handle.fingerprint(), Encoder(), surrogate)
     trained = Encoder(open_run(made[0] / "finetune-0"), 2)
-    second = features(source, handle.fingerprint(), trained, surrogate)
+    second = compute_features(source, handle.fingerprint(), trained, surrogate)
     assert not np.allclose(first[OUTPUT], second[OUTPUT])
     expected = surrogate_features(
         source.split(), load_adapted_encoder(trained.run, source.split(), 2), surrogate, "cpu"
     )
     np.testing.assert_allclose(second[OUTPUT], expected, rtol=1e-5, atol=1e-6)
     other = open_surrogate(str(made[1]), source, half=0)
-    assert not np.allclose(first[OUTPUT][:20], features(source, handle.fingerprint(), untouched(), other)[OUTPUT][:20])
+    assert not np.allclose(
+        first[OUTPUT][:20], compute_features(source, handle.fingerprint(), Encoder(), other)[OUTPUT][:20]
+    )
 
 
 def test_layers_by_name_pattern_and_in_the_encoders_order(small):
@@ -128,7 +134,7 @@ def test_features_of_texts_are_means_over_their_own_tokens(hub, tmp_path):
     handle = open_source("random:hf:small/bert-bare")
     source = handle.load(None, head=False)
     surrogate = open_surrogate(str(path), source, half=1)
-    found = features(source, handle.fingerprint(), untouched(), surrogate)
+    found = compute_features(source, handle.fingerprint(), Encoder(), surrogate)
     expected = surrogate_features(source.split(), source.split().encoder, surrogate, "cpu")
     np.testing.assert_allclose(found[OUTPUT], expected, rtol=1e-4, atol=1e-5)
 
@@ -140,11 +146,11 @@ def test_encoders_of_runs_by_epoch(made):
     handle, folder = open_source(VIT), str(made[0] / "finetune-0")
     (chosen,) = encoders_of_runs([folder], VIT, handle)
     assert chosen.epoch is None
-    assert chosen.after in (1, 2)
+    assert chosen.trained_epochs in (1, 2)
     assert [each.epoch for each in encoders_of_runs([folder], VIT, handle, "all")] == [1, 2]
     assert [each.epoch for each in encoders_of_runs([f"{folder}@1"], VIT, handle, "all")] == [1]
     assert encoders_of_runs([folder], VIT, handle, (2,))[0].label == f"finetune {chosen.target} epoch 2 seed 0"
-    with pytest.raises(UsageError, match="kept epochs 1, 2, not 9"):
+    with pytest.raises(UsageError, match=r"did not keep epoch 9[.] It kept epochs: 1, 2"):
         encoders_of_runs([f"{folder}@9"], VIT, handle)
     with pytest.raises(UsageError, match="of --source"):
         encoders_of_runs([folder], "random:timm:test_vit2", open_source("random:timm:test_vit2"))
@@ -176,21 +182,21 @@ def readings_of_all(made, tmp_path_factory):
         request = DistortionRequest(
             features=BOTH, probes=("linear", "nearest-mean"), epochs="all", maps=True, few_shot=True
         )
-        return distortion(VIT, [str(made[1])], runs, request, others=["random:timm:test_vit2"]), request
+        return measure_distortion(VIT, [str(made[1])], runs, request, others=["random:timm:test_vit2"]), request
 
 
 def test_readings_compare_each_encoder_with_the_untouched_one(found):
     ((one,), _) = found
-    first, *others = one.readings
-    assert [reading.label for reading in one.readings[:2]] == [f"{VIT} untouched", others[0].label]
+    first, *others = one.encoders
+    assert [reading.label for reading in one.encoders[:2]] == [f"{VIT} untouched", others[0].label]
     assert len(others) == 2 * 2 * 2 + 1
     assert first.difference is None
     assert not first.similarity
-    assert one.trained_on + one.tested == len(one.labels) == 22
+    assert one.training_samples + one.test_samples == len(one.labels) == 22
     for reading in others:
         own, base = reading.probes["linear"], first.probes["linear"]
         assert reading.difference.value == pytest.approx(own.value - base.value)
-        assert reading.difference.samples == own.samples == one.tested
+        assert reading.difference.samples == own.test_samples == one.test_samples
     for layer, each in others[0].similarity["linear_cka"].items():
         assert each.value <= 1 + 1e-12, layer
     # Another architecture's blocks have other names; its output is compared all the same.
@@ -199,14 +205,14 @@ def test_readings_compare_each_encoder_with_the_untouched_one(found):
 
 def test_grid_is_over_seeds(found):
     ((one,), _) = found
-    cells = grid_cells(one.readings)
+    cells = grid_cells(one.encoders)
     assert [(cell.method, cell.epoch, cell.seeds) for cell in cells] == [
         ("emb", 1, 2), ("emb", 2, 2), ("finetune", 1, 2), ("finetune", 2, 2)
     ]  # fmt: skip
-    own = [r.probes["linear"].value for r in one.readings if (r.encoder.method, r.encoder.epoch) == ("emb", 2)]
+    own = [r.probes["linear"].value for r in one.encoders if (r.encoder.method, r.encoder.epoch) == ("emb", 2)]
     assert cells[1].mean == pytest.approx(np.mean(own))
     assert cells[1].interval[0] <= cells[1].mean <= cells[1].interval[1]
-    grid = layer_grid(one.readings, "linear_cka")
+    grid = layer_grid(one.encoders, "linear_cka")
     assert grid.columns[-1] == OUTPUT
     # Another architecture has blocks of its own names, or the same.
     assert grid.values.shape in {(8, len(grid.columns)), (9, len(grid.columns))}
@@ -216,39 +222,39 @@ def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
     other = run(tmp_path / "slow", "emb", VIT, made[0] / "classification-image.npz", made[1], "stage2.epochs=2",
                 "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-3", input_size=32)  # fmt: skip
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)), epochs=(2,))
-    (one,) = distortion(VIT, [str(made[1])], [str(made[0] / "emb-0"), str(other.folder)], request)
-    cells = grid_cells(one.readings)
+    (one,) = measure_distortion(VIT, [str(made[1])], [str(made[0] / "emb-0"), str(other.folder)], request)
+    cells = grid_cells(one.encoders)
     assert [(cell.method, cell.seeds) for cell in cells] == [
         ("emb stage2.learning_rate=0.01", 1), ("emb stage2.learning_rate=0.001", 1)
     ]  # fmt: skip
-    _, rows = reading_rows(one.readings)
+    _, rows = encoder_table(one.encoders)
     assert rows[2][0] == "emb stage2.learning_rate=0.001 classification-image.npz epoch 2 seed 0"
 
 
 def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):
-    readings, request = found
-    record = strict(to_json(VIT, readings, request, 1.0))
+    results, request = found
+    record = strict(to_json(VIT, results, request, 1.0))
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
-    assert surrogate["encoders"][1]["difference"]["samples"] == surrogate["tested"]
+    assert surrogate["encoders"][1]["difference"]["samples"] == surrogate["test_samples"]
     curve = surrogate["encoders"][1]["few_shot"]
     assert (curve["name"], curve["shots"]) == ("linear", [1, 2, 5])
     assert [len(draws) for draws in curve["errors"]] == [5, 5, 5]
     assert curve["mean"][0] == pytest.approx(np.mean(curve["errors"][0]))
-    assert "wrong" not in json.dumps(surrogate["encoders"][1]["probes"])
+    assert "misclassified" not in json.dumps(surrogate["encoders"][1]["probes"])
     assert surrogate["encoders"][1]["map"]["quality"]["samples"] == 22
-    heads, rows = reading_rows(readings[0].readings)
+    heads, rows = encoder_table(results[0].encoders)
     assert all(len(row) == len(heads) for row in rows)
     assert rows[0][3] == "-"
 
 
 def test_untouched_encoder_read_twice_is_the_same(made):
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)))
-    (one,) = distortion(VIT, [str(made[1])], [], request, others=[VIT])
-    assert one.readings[1].difference.value == 0
-    assert one.readings[1].similarity["linear_cka"][OUTPUT].value == pytest.approx(1)
-    assert one.readings[1].similarity["procrustes"][OUTPUT].value == pytest.approx(1)
-    assert one.readings[1].similarity["knn_overlap"][OUTPUT].value == 1
+    (one,) = measure_distortion(VIT, [str(made[1])], [], request, others=[VIT])
+    assert one.encoders[1].difference.value == 0
+    assert one.encoders[1].similarity["linear_cka"][OUTPUT].value == pytest.approx(1)
+    assert one.encoders[1].similarity["procrustes"][OUTPUT].value == pytest.approx(1)
+    assert one.encoders[1].similarity["knn_overlap"][OUTPUT].value == 1
 
 
 # The command
@@ -262,11 +268,11 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "untouched" in done.stdout
-    assert "linear cka" in done.stdout
+    assert "linear CKA" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"distortion.json", "probes.png"} <= names
     assert any(name.startswith("few-shot-") for name in names)
-    assert "error by training samples a class" in done.stdout
+    assert "error by the number of training samples per class" in done.stdout
     assert any(name.startswith("maps-") for name in names)
     assert any(name.startswith("linear_cka-") for name in names)
     record = strict((tmp_path / "out" / "distortion.json").read_text())
@@ -276,8 +282,8 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (["--epochs", "x"], 2, "expected --epochs chosen, all, or numbers"),
-        (["--run", "/nowhere-at-all/*"], 2, "expected folders of runs at /nowhere-at-all/*, found none"),
+        (["--epochs", "x"], 2, "--epochs is 'x', but it must be chosen, all, or numbers"),
+        (["--run", "/nowhere-at-all/*"], 2, "No folder matches --run /nowhere-at-all/*."),
         (["--run", "/nowhere-at-all"], 1, "expected a folder that modgap train wrote"),
         (["--limit", "3"], 2, "--limit is 3, but it must be at least 20."),
         (["--layer", "blocks.77"], 2, "unknown layer of the encoder 'blocks.77'"),

@@ -102,14 +102,20 @@ def test_every_sample_is_drawn_once_in_the_style_of_its_class():
 def test_the_figure_says_quality_and_parameters():
     text = all_text(map_grid(fake_maps(2), LABELS, NAMES)).replace("\n", " ")
     for part in (
-        "10-NN 0.91 (features 0.87)",
+        "10-NN agreement 0.91 (features 0.87)",
         "silhouette -0.13 (features 0.02)",
         "perplexity 30",
         "seed 0",
         "60 samples",
     ):
         assert part in text
-    for part in ("50 principal components", "one start for all", "250+500 iterations", "by chance 0.10", *NAMES):
+    for part in (
+        "50 principal components",
+        "shared initialization",
+        "250+500 iterations",
+        "(chance level 0.10)",
+        *NAMES,
+    ):
         assert part in text
 
 
@@ -122,19 +128,25 @@ def test_many_classes_and_odd_names_are_readable():
     names = [f"_class $name$ with \\mathbb{{x}} of many a letter and number {i}" for i in range(60)]
     figure = map_grid(fake_maps(3, "a rather long $name of an_encoder that was fine-tuned"), np.arange(60), names)
     assert_readable(figure)
-    assert "60 classes (24 named)" in all_text(figure).replace("\n", " ")
+    assert "60 classes (24 in the legend)" in all_text(figure).replace("\n", " ")
     assert len(figure.legends[0].get_texts()) == 24
 
 
 @pytest.mark.parametrize(
     ("maps", "labels", "names", "columns", "said"),
     [
-        ({}, LABELS, NAMES, None, "at least one map"),
-        (fake_maps(1), LABELS[:59], NAMES, None, "60, got 59"),
-        (fake_maps(1), LABELS, NAMES[:9], None, "from 0 to 8, one for each of 9 class names, got 0 to 9"),
-        (fake_maps(1), LABELS - 1, NAMES, None, "got -1 to 8"),
-        (fake_maps(1), LABELS / 2, NAMES, None, "labels as integers"),
-        (fake_maps(1), LABELS, NAMES, 0, "columns of 1 to 4, got 0"),
+        ({}, LABELS, NAMES, None, "At least one is needed"),
+        (fake_maps(1), LABELS[:59], NAMES, None, "has 60 samples, but there are 59 labels"),
+        (
+            fake_maps(1),
+            LABELS,
+            NAMES[:9],
+            None,
+            "labels go from 0 to 9, but there are 9 class names[.] Expected labels from 0 to 8",
+        ),
+        (fake_maps(1), LABELS - 1, NAMES, None, "labels go from -1 to 8"),
+        (fake_maps(1), LABELS / 2, NAMES, None, "labels have type float64"),
+        (fake_maps(1), LABELS, NAMES, 0, "columns is 0[.] Expected an integer, 1 to 4"),
     ],
 )
 def test_maps_that_cannot_be_drawn_are_refused(maps, labels, names, columns, said):
@@ -151,4 +163,4 @@ def test_heat_maps_print_values_where_they_fit(rows, columns, values):
     assert figure.get_size_inches()[0] <= 6.81
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells == ([f"{value:.2f}" for value in grid(rows, columns).values.ravel()] if values else [])
-    assert "500 samples; unrelated features would have 0.00" in all_text(figure).replace("\n", " ")
+    assert "500 samples. The expected similarity of unrelated features is 0.00." in all_text(figure).replace("\n", " ")

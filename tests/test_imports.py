@@ -25,6 +25,7 @@ LAYERS = (
     "targets",
     "sources",
     "inputs",
+    "probes",
     "forward",
     "discrepancy",
     "models",

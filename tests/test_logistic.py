@@ -8,8 +8,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from modgap.distortion.logistic import STRENGTHS, _CrossEntropy, _CrossEntropyOnDevice, logistic_path
 from modgap.errors import InputError, UsageError
+from modgap.probes.cross_entropy import CrossEntropy, CrossEntropyOnDevice
+from modgap.probes.logistic import STRENGTHS, logistic_path
 
 
 def blobs(n=120, width=8, classes=4, seed=0, apart=0.7):
@@ -112,12 +113,12 @@ def test_loss_and_gradient_are_the_same_in_numpy_and_torch_and_by_differences():
     labels, theta = np.arange(30) % 4, rng.standard_normal((4, 6))
     features = torch.from_numpy(rng.standard_normal((30, 5)))
     (loss, gradient), (other, turned) = (
-        kind(features, labels, 4)(theta) for kind in (_CrossEntropy, _CrossEntropyOnDevice)
+        kind(features, labels, 4)(theta) for kind in (CrossEntropy, CrossEntropyOnDevice)
     )
     assert loss == pytest.approx(other, rel=1e-12)
     np.testing.assert_allclose(gradient, turned, atol=1e-12)
     step = 1e-6 * rng.standard_normal(theta.shape)
-    both = _CrossEntropy(features, labels, 4)
+    both = CrossEntropy(features, labels, 4)
     assert (both(theta + step)[0] - both(theta - step)[0]) / 2 == pytest.approx((gradient * step).sum(), rel=1e-6)
     naive = logsumexp(logits := features.numpy() @ theta[:, :-1].T + theta[:, -1], axis=1)
     assert loss == pytest.approx((naive - logits[np.arange(30), labels]).sum())
@@ -145,16 +146,16 @@ def test_float32_and_a_huge_scale_are_standardized_away():
 @pytest.mark.parametrize(
     ("features", "labels", "strengths", "message"),
     [
-        (np.ones((3, 2)), [0, 0, 0], [1.0], "expected at least two classes to tell apart, got only class 0"),
-        ([[1.0], [np.nan], [np.inf]], [0, 1, 1], [1.0], r"NaN or infinite values in 2 of 3 rows \(1, 2\); drop"),
-        (np.ones((0, 2)), [], [1.0], "expected at least one training sample"),
-        (np.ones((3, 0)), [0, 1, 2], [1.0], "one feature"),
+        (np.ones((3, 2)), [0, 0, 0], [1.0], r"training labels have one class \(0\)"),
+        ([[1.0], [np.nan], [np.inf]], [0, 1, 1], [1.0], r"NaN or infinite values in 2 of 3 rows \(1, 2\)[.] Remove"),
+        (np.ones((0, 2)), [], [1.0], "At least one sample and one feature"),
+        (np.ones((3, 0)), [0, 1, 2], [1.0], r"shape \(3, 0\)[.] At least one"),
         (np.ones(3), [0, 1, 2], [1.0], r"shape \(n, D\)"),
-        (np.ones((3, 2)), [0, 1], [1.0], r"labels as integers of shape \(3,\)"),
-        (np.ones((3, 2)), [0.0, 1.0, 1.0], [1.0], "labels as integers"),
-        (np.ones((3, 2)), [0, 1, 1], [], "at least one"),
-        (np.ones((3, 2)), [0, 1, 1], [1.0, 0.0], "from 1e-06 to 1e[+]09, got 0"),
-        (np.ones((3, 2)), [0, 1, 1], [np.nan], "got nan"),
+        (np.ones((3, 2)), [0, 1], [1.0], r"shape \(2,\)[.] Expected integers of shape \(3,\)"),
+        (np.ones((3, 2)), [0.0, 1.0, 1.0], [1.0], "labels have type float64"),
+        (np.ones((3, 2)), [0, 1, 1], [], "at least one number"),
+        (np.ones((3, 2)), [0, 1, 1], [1.0, 0.0], r"strength 0 \(1 / C\) is out of range[.] Expected 1e-06 to 1e[+]09"),
+        (np.ones((3, 2)), [0, 1, 1], [np.nan], "strength nan"),
     ],
 )
 def test_refusals_are_one_line(features, labels, strengths, message):
@@ -170,7 +171,7 @@ def test_a_strength_out_of_range_is_a_wrong_request():
 
 def test_other_features_than_those_fitted_on_are_refused():
     path = logistic_path(*blobs(), [1.0])
-    with pytest.raises(InputError, match="expected 8 features, as the probe was fitted on, got 3"):
+    with pytest.raises(InputError, match="have 3 features, but the probe was fitted on 8"):
         path.predict(np.ones((1, 3)), 0)
 
 

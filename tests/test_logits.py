@@ -245,8 +245,11 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
         features = source.features(ready).numpy()
         logits = probed.model(ready).numpy()
     train = table.splits == 0
+    features = features.astype(np.float64)
     scaler = StandardScaler().fit(features[train])
-    probe = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(features[train]), table.labels[train])
+    probe = LogisticRegression(C=1.0, tol=1e-8, max_iter=10_000).fit(
+        scaler.transform(features[train]), table.labels[train]
+    )
     wanted = probe.decision_function(scaler.transform(features))
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], wanted, rtol=1e-3, atol=1e-3)
 

@@ -10,10 +10,12 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from modgap.distortion.few_shot import few_shot_curve
-from modgap.distortion.probes import PROBES, _held, probe
-from modgap.distortion.ridge import ridge_path
+from modgap.distortion.probe_evaluation import evaluate_probe
+from modgap.distortion.probe_methods import PROBES
 from modgap.distortion.statistics import entity_f1, paired_difference
 from modgap.errors import InputError, UsageError
+from modgap.probes.folds import held_out_mask
+from modgap.probes.ridge import ridge_path
 
 
 def blobs(n=200, width=10, classes=4, seed=0, apart=0.7):
@@ -39,36 +41,36 @@ def digits():
 
 @pytest.mark.parametrize("name", PROBES)
 def test_each_probe_finds_what_is_there_and_nothing_in_noise(name, parts):
-    result = probe(name, *parts)
+    result = evaluate_probe(name, *parts)
     assert result.value < 0.3
     assert result.interval[0] < result.value < result.interval[1]
-    assert result.value == result.wrong.mean() == (result.predicted != parts[3]).mean()
+    assert result.value == result.misclassified.mean() == (result.predicted != parts[3]).mean()
     noise = np.random.default_rng(1).standard_normal((200, 10))
-    assert 0.6 < probe(name, *halves(noise, blobs()[1])).value <= 1
+    assert 0.6 < evaluate_probe(name, *halves(noise, blobs()[1])).value <= 1
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_a_seed_gives_the_same_result(name, parts):
-    first, again = (probe(name, *parts, seed=3) for _ in range(2))
+    first, again = (evaluate_probe(name, *parts, seed=3) for _ in range(2))
     assert first.interval == again.interval
     np.testing.assert_array_equal(first.predicted, again.predicted)
 
 
 def test_linear_is_scikit_learn_at_the_chosen_strength(digits):
-    result = probe("linear", *digits)
+    result = evaluate_probe("linear", *digits)
     scaler = StandardScaler().fit(digits[0])
-    naive = LogisticRegression(C=1 / result.chosen, tol=1e-8, max_iter=10_000).fit(
+    naive = LogisticRegression(C=1 / result.chosen_value, tol=1e-8, max_iter=10_000).fit(
         scaler.transform(digits[0]), digits[1]
     )
     assert (naive.predict(scaler.transform(digits[2])) == result.predicted).mean() > 0.995
-    held = _held(digits[1], 0.2, 0)
+    held = held_out_mask(digits[1], 0.2, 0)
     for at in (3, 10):
         scaler = StandardScaler().fit(digits[0][~held])
         naive = LogisticRegression(C=1 / result.grid[at], tol=1e-8, max_iter=10_000)
         naive.fit(scaler.transform(digits[0][~held]), digits[1][~held])
         error = (naive.predict(scaler.transform(digits[0][held])) != digits[1][held]).mean()
-        assert result.validation[at] == pytest.approx(error, abs=1.5 / held.sum())
-    assert result.chosen == result.grid[int(np.argmin(result.validation))]
+        assert result.validation_errors[at] == pytest.approx(error, abs=1.5 / held.sum())
+    assert result.chosen_value == result.grid[int(np.argmin(result.validation_errors))]
 
 
 @pytest.mark.parametrize("shape", [(60, 7), (40, 90)])
@@ -85,16 +87,16 @@ def test_ridge_is_scikit_learn_and_leaves_one_out_exactly(shape):
             others = np.arange(len(labels)) != row
             without = RidgeClassifier(alpha=strength).fit(features[others], labels[others])
             wrong += without.predict(features[row : row + 1])[0] != labels[row]
-        assert path.left_out[at] == pytest.approx(wrong / len(labels))
+        assert path.leave_one_out_errors[at] == pytest.approx(wrong / len(labels))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_neighbors_vote_as_in_scikit_learn(metric, parts):
-    result = probe("knn", *parts, metric=metric)
-    naive = KNeighborsClassifier(result.chosen, metric=metric, algorithm="brute").fit(*parts[:2])
+    result = evaluate_probe("knn", *parts, metric=metric)
+    naive = KNeighborsClassifier(result.chosen_value, metric=metric, algorithm="brute").fit(*parts[:2])
     np.testing.assert_array_equal(result.predicted, naive.predict(parts[2]))
-    held = _held(parts[1], 0.2, 0)
-    for k, error in zip(result.grid, result.validation, strict=True):
+    held = held_out_mask(parts[1], 0.2, 0)
+    for k, error in zip(result.grid, result.validation_errors, strict=True):
         naive = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(parts[0][~held], parts[1][~held])
         assert error == pytest.approx(1 - naive.score(parts[0][held], parts[1][held]))
 
@@ -102,57 +104,59 @@ def test_neighbors_vote_as_in_scikit_learn(metric, parts):
 def test_nearest_mean_is_scikit_learn(parts):
     scaler = StandardScaler().fit(parts[0])
     naive = NearestCentroid().fit(scaler.transform(parts[0]), parts[1])
-    np.testing.assert_array_equal(probe("nearest-mean", *parts).predicted, naive.predict(scaler.transform(parts[2])))
+    np.testing.assert_array_equal(
+        evaluate_probe("nearest-mean", *parts).predicted, naive.predict(scaler.transform(parts[2]))
+    )
 
 
 def test_a_class_of_one_sample_is_never_held_out():
     labels = np.repeat(np.arange(4), (1, 2, 3, 40))
-    held = np.bincount(labels[_held(labels, 0.2, 0)], minlength=4)
+    held = np.bincount(labels[held_out_mask(labels, 0.2, 0)], minlength=4)
     assert held.tolist() == [0, 1, 1, 8]
-    assert np.bincount(labels[_held(labels, 0.999, 0)], minlength=4).tolist() == [0, 1, 2, 39]
+    assert np.bincount(labels[held_out_mask(labels, 0.999, 0)], minlength=4).tolist() == [0, 1, 2, 39]
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_degenerate_samples_still_give_a_result(name):
     features, labels = blobs()
     for changed in (np.hstack([features, features]), np.hstack([features, np.ones((200, 2))]), features[:, :1] * 0):
-        assert 0 <= probe(name, *halves(changed, labels)).value <= 1
+        assert 0 <= evaluate_probe(name, *halves(changed, labels)).value <= 1
     train = np.random.default_rng(0).standard_normal((12, 30))
-    few = probe(name, train, np.array([0] * 6 + [1] * 5 + [7]), train, np.array([0] * 6 + [1] * 5 + [9]))
-    assert few.wrong[-1]
-    assert "1 test samples of 1 classes that training lacks count as got wrong" in few.notes
-    alone = probe(name, features[:4], labels[:4], *halves(features, labels)[2:])
-    assert len(alone.validation) in (0, 20)
+    few = evaluate_probe(name, train, np.array([0] * 6 + [1] * 5 + [7]), train, np.array([0] * 6 + [1] * 5 + [9]))
+    assert few.misclassified[-1]
+    assert any("1 test samples belong to 1 classes without training samples" in note for note in few.notes)
+    alone = evaluate_probe(name, features[:4], labels[:4], *halves(features, labels)[2:])
+    assert len(alone.validation_errors) in (0, 20)
 
 
 def test_what_could_not_be_chosen_is_said():
     features, labels = blobs()
-    result = probe("linear", features[:4], labels[:4], features, labels)
-    assert result.validation == ()
-    assert "was not chosen" in result.notes[-1]
-    one = probe("linear", features[:41], np.append(labels[:40], 9), features, labels)
-    assert "1 classes have one training sample, which takes no part in the choice" in one.notes
+    result = evaluate_probe("linear", features[:4], labels[:4], features, labels)
+    assert result.validation_errors == ()
+    assert "is a default" in result.notes[-1]
+    one = evaluate_probe("linear", features[:41], np.append(labels[:40], 9), features, labels)
+    assert "1 classes have one training sample. These" in one.notes[0]
     rows = (labels == 0) | (np.arange(200) % 3 == 0)  # one class prevails, so that the strongest finds no other
-    ends = probe("linear", *halves(features[rows], labels[rows], 40), grid=[1e6, 10.0])
-    assert ends.notes == ("the chosen L2 strength 10 is at an end of its grid: a wider one may do better",)
+    ends = evaluate_probe("linear", *halves(features[rows], labels[rows], 40), grid=[1e6, 10.0])
+    assert ends.notes == ("The chosen L2 strength 10 is at an end of its grid. A wider grid may give a lower error.",)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"name": "linaer"}, "unknown probe 'linaer'; did you mean linear"),
-        ({"train_labels": np.zeros(120, int)}, "at least two classes among the training labels, got only class 0"),
-        ({"test_features": np.ones((80, 3))}, "as many test features as training features, 10, got 3"),
-        ({"test_features": np.full((80, 10), np.nan)}, r"in 80 of 80 rows \(0, 1, 2, 3, 4, [.]{3}\); drop"),
-        ({"test_features": np.ones((0, 10)), "test_labels": []}, "at least one test sample"),
-        ({"train_labels": np.zeros(3, int)}, r"training labels as integers of shape \(120,\)"),
+        ({"train_labels": np.zeros(120, int)}, r"training labels have one class \(0\)"),
+        ({"test_features": np.ones((80, 3))}, "test samples have 3 features, but the training samples have 10"),
+        ({"test_features": np.full((80, 10), np.nan)}, r"in 80 of 80 rows \(0, 1, 2, 3, 4, [.]{3}\)[.] Remove"),
+        ({"test_features": np.ones((0, 10)), "test_labels": []}, r"test features have shape \(0, 10\)"),
+        ({"train_labels": np.zeros(3, int)}, r"training labels .* Expected integers of shape \(120,\)"),
         ({"groups": np.zeros(3)}, "there are 80 samples"),
-        ({"held_out": 1.0}, "held-out share between 0 and 1, got 1"),
-        ({"grid": [-1.0]}, "L2 strengths"),
-        ({"grid": []}, "at least one"),
-        ({"name": "ridge", "grid": [0.0]}, "positive L2 strengths"),
-        ({"name": "ridge", "grid": []}, "at least one"),
-        ({"name": "knn", "grid": [0]}, "numbers of neighbors from 1"),
+        ({"held_out": 1.0}, "held-out share is 1[.] Expected a number between 0 and 1"),
+        ({"grid": [-1.0]}, "L2 strength -1"),
+        ({"grid": []}, "at least one number"),
+        ({"name": "ridge", "grid": [0.0]}, "at least one positive number"),
+        ({"name": "ridge", "grid": []}, "at least one positive number"),
+        ({"name": "knn", "grid": [0]}, "numbers of neighbors are .0,.[.] Expected at least one integer"),
         ({"name": "knn", "metric": "cosin"}, "did you mean cosine"),
     ],
 )
@@ -160,7 +164,7 @@ def test_refusals_are_one_line(change, message, parts):
     names = ("train_features", "train_labels", "test_features", "test_labels")
     given = {"name": "linear", **dict(zip(names, parts, strict=True)), **change}
     with pytest.raises(InputError, match=message) as caught:
-        probe(**given)
+        evaluate_probe(**given)
     assert "\n" not in str(caught.value)
 
 
@@ -177,7 +181,7 @@ def test_few_shot_errors_fall_and_draws_are_nested(parts):
 
 @pytest.mark.parametrize("given", [{"shots": [0]}, {"shots": [31]}, {"shots": []}, {"draws": 0}])
 def test_few_shot_refusals(given, parts):
-    with pytest.raises(UsageError, match="expected"):
+    with pytest.raises(UsageError, match="Expected"):
         few_shot_curve("ridge", *parts, **given)
 
 
@@ -209,7 +213,7 @@ def test_the_same_errors_do_not_differ():
 
 @pytest.mark.parametrize(("first", "second"), [([True], [True, False]), ([1, 0], [1, 0]), ([], [])])
 def test_unpaired_errors_are_refused(first, second):
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match=r"the same samples|Expected booleans"):
         paired_difference(first, second)
 
 
@@ -231,6 +235,6 @@ def test_entity_f1_where_there_is_nothing_but_outside():
 
 
 def test_words_get_an_entity_f1_beside_their_error(parts):
-    result = probe("linear", *parts, outside=0)
+    result = evaluate_probe("linear", *parts, outside=0)
     assert result.entity_f1 == entity_f1(result.predicted, parts[3], 0)
-    assert probe("linear", *parts).entity_f1 is None
+    assert evaluate_probe("linear", *parts).entity_f1 is None

@@ -13,13 +13,13 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.errors import InputError, UsageError
+from modgap.probes.ridge import STRENGTHS_PER_SAMPLE, cross_validated_ridge
 from modgap.ranking.cross_validation import assign_folds
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.scores.gbc import gbc
 from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
 from modgap.ranking.scores.knn import neighbors_mean
 from modgap.ranking.scores.leep import leep
-from modgap.ranking.scores.linear_probe import STRENGTHS, cross_validated_ridge
 from modgap.ranking.scores.logme import logme
 from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
@@ -220,7 +220,7 @@ def test_ridge_across_folds_is_scikit_learns():
     found = cross_validated_ridge(one.features, targets, folds)
     standard = (one.features - one.features.mean(0)) / one.features.std(0)
     by_strength = []
-    for strength in STRENGTHS:
+    for strength in STRENGTHS_PER_SAMPLE:
         predicted = np.empty_like(targets)
         for fold in range(5):
             out = folds == fold

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from result_log import ResultLog
 
-from modgap.figure_style import style
+from modgap.figure_style import series_style
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 
 __all__ = ["figure", "sensitivity"]
@@ -71,10 +71,12 @@ def _points(axes: Axes, found: Found, targets: list[str], pick: Callable[[Job, d
         values = [[pick(j, r) for j, r in found if (j.method, j.target) == (name, target)] for target in targets]
         places = np.arange(len(targets)) + 0.09 * (m - (len(names) - 1) / 2)
         for place, own in zip(places, values, strict=True):
-            axes.plot(np.full(len(own), place), own, ".", color=style(m)[0], alpha=0.4, markersize=3)
+            axes.plot(np.full(len(own), place), own, ".", color=series_style(m)[0], alpha=0.4, markersize=3)
         means = [np.mean(own) if own else np.nan for own in values]
         spread = [np.std(own, ddof=1) if len(own) > 1 else 0.0 for own in values]
-        axes.errorbar(places, means, spread, fmt=style(m)[1], color=style(m)[0], capsize=2, markersize=6, label=name)
+        axes.errorbar(
+            places, means, spread, fmt=series_style(m)[1], color=series_style(m)[0], capsize=2, markersize=6, label=name
+        )
     for t, target in enumerate(targets):
         for job, result in found:
             value = pick(job, result) if (job.method, job.target) == (UNTOUCHED, target) else np.nan
@@ -119,4 +121,6 @@ def _ratios(axes: Axes, places: np.ndarray, logs: list[list[float]], number: int
     means = np.exp([np.mean(own) for own in logs])
     errors = [np.std(own, ddof=1) / np.sqrt(len(own)) if len(own) > 1 else 0.0 for own in logs]
     reach = [means * (1 - np.exp(-np.array(errors))), means * (np.exp(errors) - 1)]
-    axes.errorbar(places, means, reach, color=style(number)[0], marker=style(number)[1], capsize=2, label=label)
+    axes.errorbar(
+        places, means, reach, color=series_style(number)[0], marker=series_style(number)[1], capsize=2, label=label
+    )

@@ -11,8 +11,9 @@ from modgap.api import measure_discrepancy
 from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
+from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
-from modgap.transfer.adapted_encoder import linear_probe_error, load_adapted_encoder, surrogate_features
+from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate
@@ -83,7 +84,8 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
         # The other surrogate is for the end alone.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
             features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
-            found.setdefault(name, {})[epoch] = linear_probe_error(features, surrogate.labels, surrogate.groups).value
+            errors = cross_validated_errors(features, surrogate.labels, surrogate.groups)
+            found.setdefault(name, {})[epoch] = float(errors.mean())
     return found
 
 

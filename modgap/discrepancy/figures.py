@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.montecarlo import MonteCarlo
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
-from modgap.figure_style import BLUE, GRAY, GREEN, ORANGE, style, tidy
+from modgap.figure_style import BLUE, GRAY, GREEN, ORANGE, series_style, style_axes
 
 __all__ = ["plot_across_targets", "plot_best_map", "plot_confusion", "plot_trials"]
 
@@ -43,7 +43,7 @@ def plot_trials(report: DiscrepancyReport) -> Figure:
     right.axhline(report.result.chance, color=GRAY, linestyle="--", label="chance")
     right.set_xscale("log")
     right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    tidy(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
+    style_axes(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
     figure.suptitle(_names(report), fontsize=11)
     return figure
 
@@ -69,7 +69,7 @@ def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None
     # Room for the legend above everything that it names.
     axes.set_ylim(0.7, counts.max() ** 1.4 * 3)
     label = "discrepancy (share of samples got wrong)"
-    tidy(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
+    style_axes(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
 
 
 def plot_best_map(report: DiscrepancyReport) -> Figure:
@@ -139,14 +139,14 @@ def plot_across_targets(
     for axes, name in zip(panels, estimators, strict=True):
         for s, (series, label) in enumerate(zip(reports, labels, strict=True)):
             shift = 0.26 * (s - (len(reports) - 1) / 2)
-            _points(axes, name, series, shift, *style(s), label)
+            _points(axes, name, series, shift, *series_style(s), label)
         for t, report in enumerate(reports[0]):
             chance = report.result.chance
             axes.hlines(chance, t - 0.42, t + 0.42, color=GRAY, linestyle="--", label="chance" if t == 0 else "")
         ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
         axes.set_xticks(range(len(ticks)), ticks, fontsize=9)
         axes.set_ylim(0, 1.02)
-        tidy(axes, title=name)
+        style_axes(axes, title=name)
     panels[0].set_ylabel("discrepancy (lower is nearer)")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, frameon=False, fontsize=8, ncols=3, loc="outside upper center")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.figures import plot_best_map, plot_confusion, plot_trials
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.errors import InputError
-from modgap.figure_style import save
+from modgap.figure_style import save_figure
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["create_output_folder", "write_folder"]
@@ -49,7 +49,7 @@ def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
     written = []
     try:
         for name, draw in _figures(report):
-            save(draw(report), folder / name)
+            save_figure(draw(report), folder / name)
             written.append(folder / name)
         write_text_atomically(folder / "result.json", to_json(report) + "\n")
     except OSError as error:

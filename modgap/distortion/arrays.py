@@ -1,120 +1,114 @@
-"""What maps and similarity share: features and labels that were looked at, distances in blocks of rows."""
+"""Centered features, checked counts, and distances in blocks of rows, which maps and similarities share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
 from modgap.errors import InputError, UsageError
+from modgap.probes.input_checks import describe_non_finite_rows
+from modgap.probes.single_thread import single_blas_thread
 
-__all__ = [
-    "blockwise",
-    "centered_features",
-    "checked_count",
-    "not_finite",
-    "one_thread",
-    "squared_distances",
-]
+__all__ = ["center_features", "map_blocks", "squared_distances", "validate_count"]
 
-ROWS_NAMED = 5
 BLOCK_BYTES = 1 << 25
 T = TypeVar("T")
 
 
-def centered_features(features: ArrayLike, name: str, least: int) -> np.ndarray:
-    """Features as float64 (n, D) with mean 0 and a largest entry of 1, so that squares neither overflow nor vanish.
+def center_features(features: ArrayLike, owner: str, min_samples: int) -> np.ndarray:
+    """Return features as float64, shape (n, D), with mean 0 and a largest entry of 1.
+
+    With this scale squares neither overflow nor vanish.
 
     Args:
-        features: Features (n, D) of any real type.
-        name: Whose they are, for the error.
-        least: Samples that are needed.
+        features: Features of any real type, shape (n, D).
+        owner: Encoder or layer that the features come from, used in error messages.
+        min_samples: Smallest number of samples that is accepted.
 
     Raises:
-        InputError: When they are not of this shape, too few, not finite, or the same for all samples.
+        InputError: When the features have another shape or type, have too few samples, are not finite, or are the same
+            for all samples.
     """
     array = np.asarray(features)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InputError(
-            f"expected features of shape (n, D) and a real type of {name}, got {array.dtype} {array.shape}"
-        )
-    if len(array) < least or not array.shape[1]:
-        raise InputError(f"expected at least {least} samples with features of {name}, got features {array.shape}")
-    _refuse_not_finite(array, name)
+    _validate(array, owner, min_samples)
     scaled = array.astype(np.float64)
     scaled /= np.abs(scaled).max() or 1.0
-    scaled -= scaled[0]  # Exact where nothing differs, unlike the mean.
+    scaled -= scaled[0]  # Exact for features that are the same for all samples, unlike the mean.
     scaled -= scaled.mean(axis=0)
     largest = np.abs(scaled).max()
     if not largest:
         raise InputError(
-            f"the features of {name} are the same for all {len(array)} samples, so nothing can be told apart; "
-            "take an earlier layer, or leave this encoder out"
+            f"The features of {owner} are the same for all {len(array)} samples. "
+            "Use an earlier layer, or leave this encoder out."
         )
     scaled /= largest
     return scaled
 
 
-def _refuse_not_finite(array: np.ndarray, name: str) -> None:
-    if found := not_finite(array):
+def _validate(array: np.ndarray, owner: str, min_samples: int) -> None:
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(
-            f"expected finite features of {name}, got {found}; leave these samples out for every encoder, or mend the "
-            "one that made them"
+            f"The features of {owner} have type {array.dtype} and shape {array.shape}. "
+            "Expected real numbers of shape (n, D)."
+        )
+    if len(array) < min_samples or not array.shape[1]:
+        raise InputError(
+            f"The features of {owner} have shape {array.shape}. "
+            f"At least {min_samples} samples and one feature are needed."
+        )
+    if rows := describe_non_finite_rows(array):
+        raise InputError(
+            f"The features of {owner} have {rows}. "
+            "Remove these samples for every encoder, or fix the encoder that computed them."
         )
 
 
-def not_finite(array: np.ndarray) -> str:
-    """Which rows (n, D) are not finite, in words; nothing where all are."""
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if not len(bad):
-        return ""
-    named = ", ".join(str(int(row)) for row in bad[:ROWS_NAMED]) + (", ..." if len(bad) > ROWS_NAMED else "")
-    return f"NaN or infinite values in {len(bad)} of {len(array)} rows ({named})"
+def validate_count(name: str, value: int, low: int, high: int | None = None) -> int:
+    """Return an integer after checking that it is in [low, high].
 
-
-def checked_count(name: str, value: int, low: int, high: int | None = None) -> int:
-    """A whole number in [low, high].
+    Args:
+        name: Name of the option, used in the error message.
+        value: The integer.
+        low: Smallest accepted value.
+        high: Largest accepted value; None if there is none.
 
     Raises:
-        UsageError: When it is not.
+        UsageError: When the value is not an integer in this range.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        raise UsageError(
-            f"expected {name} of {f'at least {low}' if high is None else f'{low} to {high}'}, got {value!r}"
-        )
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"{low} to {high}"
+        raise UsageError(f"{name} is {value!r}. Expected an integer, {limits}.")
     return int(value)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let BLAS and OpenMP use one thread: how they share the work out between several changes the last bits."""
-    with threadpool_limits(1):
-        yield
-
-
-def blockwise(function: Callable[[slice], T], rows: int, row_bytes: int, threads: int = 1) -> list[T]:
-    """What a function gives for each block of rows, in order; the blocks do not depend on the number of threads.
+def map_blocks(function: Callable[[slice], T], n_rows: int, row_bytes: int, threads: int = 1) -> list[T]:
+    """Return the results of a function for successive blocks of rows; the blocks do not depend on the thread count.
 
     Args:
-        function: Takes the block.
-        rows: How many there are.
-        row_bytes: What the function needs for one row, in bytes; a block stays below about 32 MB.
-        threads: Blocks at a time.
+        function: Function of the slice of rows in a block.
+        n_rows: Total number of rows.
+        row_bytes: Memory that the function needs for one row, in bytes; a block needs less than about 32 MB.
+        threads: Number of blocks that are computed at the same time.
     """
     size = max(1, BLOCK_BYTES // max(1, row_bytes))
-    blocks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-    with one_thread(), ThreadPoolExecutor(threads) as pool:
+    blocks = [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+    with single_blas_thread(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, blocks))
 
 
 def squared_distances(points: np.ndarray, block: slice, norms: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances of a block of rows to all, (b, n), at least 0; norms are the rows' squared norms."""
+    """Return squared Euclidean distances of a block of rows to all rows, shape (b, n), at least 0.
+
+    Args:
+        points: All rows, shape (n, D).
+        block: Rows from which distances are measured.
+        norms: Squared norm of each row, shape (n,).
+    """
     squares = points[block] @ points.T
     squares *= -2
     squares += norms
     squares += norms[block, None]
-    return np.maximum(squares, 0, out=squares)
+    return np.asarray(np.maximum(squares, 0, out=squares))

@@ -1,4 +1,4 @@
-"""Encoders whose features are compared: a source as it is, and what runs made of it."""
+"""Encoders whose features are compared: the untouched encoder of a source, and those that runs trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,12 @@ from modgap.transfer.run_folder import Run, check_source, epoch_file, open_run
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Encoder", "Epochs", "encoders_of_runs", "untouched"]
+__all__ = ["UNTOUCHED", "Encoder", "Epochs", "encoders_of_runs"]
 
 Epochs = Literal["chosen", "all"] | Sequence[int]
-"""Which weights of a run: the chosen ones, those of all epochs that it kept, or those of these epochs."""
+"""Weights of a run to use: the chosen ones, those of all epochs that the run kept, or those of these epochs."""
+UNTOUCHED = "untouched"
+"""Name of an encoder before any fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,11 @@ class Encoder:
     """An encoder before it is loaded.
 
     Attributes:
-        run: The run that trained it; None for the source as it is.
-        epoch: Of stage 2; 0 for the source as it is, None for the run's chosen weights.
-        variant: Settings that tell the run from others of the same method beside it, such as `stage1.lambda=1`.
+        run: Run that trained the encoder; None for the untouched encoder of the source.
+        epoch: Epoch of stage 2 after which the weights were saved; 0 for the untouched encoder, None for the weights
+            that the run chose.
+        variant: Settings that distinguish the run from others with the same method and target, such as
+            `stage1.lambda=1`.
     """
 
     run: Run | None = None
@@ -35,120 +39,120 @@ class Encoder:
 
     @property
     def method(self) -> str:
-        """Of the run, with the settings that tell it from others' of that method; `untouched` without a run."""
-        return "untouched" if self.run is None else f"{self.run.record['method']} {self.variant}".strip()
+        """Method of the run, with the settings that distinguish it; `untouched` without a run."""
+        return UNTOUCHED if self.run is None else f"{self.run.record['method']} {self.variant}".strip()
 
     @property
     def target(self) -> str | None:
-        """What the run was trained on; of data of one's own the file's or folder's name."""
+        """Target that the run was trained on; for custom data, the name of the file or folder."""
         return None if self.run is None else PurePath(self.run.record["target"]).name
 
     @property
     def seed(self) -> int | None:
-        """Of the run."""
+        """Seed of the run."""
         return None if self.run is None else int(self.run.record["seed"])
 
     @property
-    def after(self) -> int | None:
-        """Epochs of stage 2 that made it: of chosen weights the epoch that was chosen."""
+    def trained_epochs(self) -> int | None:
+        """Number of epochs of stage 2 after which the weights were saved; for chosen weights, the chosen epoch."""
         if self.run is None or self.epoch is not None:
             return self.epoch
         return (self.run.record["result"] or {}).get("epoch")
 
     @property
     def label(self) -> str:
-        """What tells it from the others."""
+        """Label that distinguishes the encoder from the others."""
         if self.run is None:
-            return "untouched"
-        return f"{self.method} {self.target} epoch {self.after} seed {self.seed}"
+            return UNTOUCHED
+        return f"{self.method} {self.target} epoch {self.trained_epochs} seed {self.seed}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides its weights, beside the source."""
+        """Return everything that determines the weights, besides the source."""
         if self.run is None:
-            return {"encoder": "untouched"}
+            return {"encoder": UNTOUCHED}
         path = self.run.weights if self.epoch is None else epoch_file(self.run.folder, self.epoch)
         return {"encoder": file_digest(path)}
 
     def load(self, parts: Parts) -> "nn.Module":
-        """The encoder in evaluation mode.
+        """Return the encoder in evaluation mode.
 
         Args:
-            parts: Of the source.
+            parts: Parts of the source, whose architecture the encoder has.
         """
         from modgap.transfer.adapted_encoder import load_adapted_encoder
 
         return parts.encoder if self.run is None else load_adapted_encoder(self.run, parts, self.epoch)
 
 
-def untouched() -> Encoder:
-    """The source's encoder as it is."""
-    return Encoder()
-
-
 def encoders_of_runs(
     folders: Sequence[str], source: str, handle: SourceHandle, epochs: Epochs = "chosen"
 ) -> list[Encoder]:
-    """What runs made of a source's encoder, in the order of the folders and of the epochs.
+    """Return the encoders that runs trained from a source, in the order of the folders and of the epochs.
 
     Args:
-        folders: Of runs; FOLDER@EPOCH for one epoch's weights.
+        folders: Folders of runs; FOLDER@EPOCH for the weights of one epoch.
         source: Name of the source.
-        handle: The source; each run must have started from it.
-        epochs: Of folders without @EPOCH.
+        handle: The source. Each run must have started from it.
+        epochs: Weights to use of folders without @EPOCH.
 
     Raises:
-        InputError: When a folder is no run, or an epoch was not kept.
-        UsageError: When a run is of another source.
+        InputError: When a folder has no run, or the run did not keep an epoch.
+        UsageError: When a run started from another source.
     """
-    found: list[Encoder] = []
+    encoders: list[Encoder] = []
     fingerprint = handle.fingerprint()
     for text in folders:
-        folder, epoch = _divided(text)
+        folder, epoch = _split_epoch(text)
         run = open_run(folder)
         check_source(run, source, fingerprint)
-        found += [Encoder(run, each) for each in _chosen_epochs(run, epochs if epoch is None else (epoch,))]
-    variants = _variants([encoder.run for encoder in found if encoder.run])
-    return [replace(encoder, variant=variant) for encoder, variant in zip(found, variants, strict=True)]
+        selected = _select_epochs(run, epochs if epoch is None else (epoch,))
+        encoders += [Encoder(run, number) for number in selected]
+    variants = _describe_variants([encoder.run for encoder in encoders if encoder.run])
+    return [replace(encoder, variant=variant) for encoder, variant in zip(encoders, variants, strict=True)]
 
 
-def _variants(runs: Sequence[Run]) -> list[str]:
-    """The settings of each run that differ among the runs of its method on its target."""
-    settings = [dict(_flat(run.record["recipe"])) for run in runs]
+def _describe_variants(runs: Sequence[Run]) -> list[str]:
+    """Return the settings of each run that differ among the runs with its method and target."""
+    settings = [dict(_flatten(run.record["recipe"])) for run in runs]
     kinds = [(run.record["method"], run.record["target"]) for run in runs]
-    told = []
-    for own, kind in zip(settings, kinds, strict=True):
-        alike = [other for other, its in zip(settings, kinds, strict=True) if its == kind]
-        differing = [name for name, value in own.items() if any(other[name] != value for other in alike)]
-        told.append(" ".join(f"{name}={own[name]}" for name in differing))
-    return told
+    variants = []
+    for run_settings, run_kind in zip(settings, kinds, strict=True):
+        peers = [other for other, kind in zip(settings, kinds, strict=True) if kind == run_kind]
+        differing = [name for name, value in run_settings.items() if any(peer[name] != value for peer in peers)]
+        variants.append(" ".join(f"{name}={run_settings[name]}" for name in differing))
+    return variants
 
 
-def _flat(recipe: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in recipe.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{path}{name}", value
+            yield f"{prefix}{name}", value
 
 
-def _divided(text: str) -> tuple[str, int | None]:
-    folder, at, epoch = text.rpartition("@")
-    if not at or not epoch.isdigit():
+def _split_epoch(text: str) -> tuple[str, int | None]:
+    folder, separator, epoch = text.rpartition("@")
+    if not separator or not epoch.isdigit():
         return text, None
     return folder, int(epoch)
 
 
-def _chosen_epochs(run: Run, epochs: Epochs) -> list[int | None]:
+def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
     if epochs == "chosen":
         if not run.finished:
-            raise InputError(f"the run in {run.folder} is not finished; go on with modgap train --resume")
+            raise InputError(
+                f"The run in {run.folder} is not finished. Finish it: modgap train --resume --out {run.folder}"
+            )
         return [None]
     if epochs == "all":
         if not run.saved_epochs:
-            raise InputError(f"the run in {run.folder} kept no epochs; train with --set 'stage2.keep_epochs=[1, 5]'")
+            raise InputError(
+                f"The run in {run.folder} kept no epochs. Train with --set 'stage2.keep_epochs=[1, 5]' to keep some."
+            )
         return list(run.saved_epochs)
     assert not isinstance(epochs, str)
-    if absent := [epoch for epoch in epochs if epoch not in run.saved_epochs]:
-        kept = ", ".join(map(str, run.saved_epochs)) or "none"
-        raise UsageError(f"the run in {run.folder} kept epochs {kept}, not {absent[0]}")
+    if missing := [epoch for epoch in epochs if epoch not in run.saved_epochs]:
+        saved_epochs = ", ".join(map(str, run.saved_epochs)) or "none"
+        raise UsageError(f"The run in {run.folder} did not keep epoch {missing[0]}. It kept epochs: {saved_epochs}.")
     return list(epochs)

@@ -1,10 +1,11 @@
-"""Features of a surrogate through the source's own embedder and an encoder, layer by layer, kept in the cache."""
+"""Features of a surrogate from the embedder of its source and an encoder, for several layers, stored in the cache."""
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,22 +23,22 @@ from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.transfer.surrogate import Surrogate, SurrogateBatch
 
-__all__ = ["OUTPUT", "FeatureRequest", "block_names", "features", "layer_names"]
+__all__ = ["OUTPUT", "FeatureRequest", "block_names", "compute_features", "layer_names"]
 
 OUTPUT = "output"
-"""Name of the encoder's own output among the layers."""
+"""Layer name of the output of the encoder."""
 BLOCKS = ("Block", "Layer", "Bottleneck", "Residual", "SeparableConv")
-"""In the names of classes that libraries stack encoders from."""
+"""Parts of the names of the classes from which libraries build encoders."""
 
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Which features are wanted, and how to compute them.
+    """Layers whose features are computed, and how.
 
     Attributes:
-        samples: Which samples of a surrogate, at what size, on what device. Its `representation` does not apply.
-        layers: Modules of the encoder by name, wildcards allowed; `output` for its output.
-        normalized: Whether each sample's features are divided by their Euclidean norm.
+        samples: Samples of a surrogate, input size and device. Its `representation` does not apply.
+        layers: Names of modules of the encoder, wildcards allowed; `output` for its output.
+        normalized: Whether the features of each sample are divided by their Euclidean norm.
     """
 
     samples: SampleRequest = field(default_factory=SampleRequest)
@@ -51,7 +52,7 @@ class FeatureRequest:
 
 @dataclass(frozen=True)
 class _SurrogateInput:
-    """The surrogate's own way of making batches, in the place of a source's input."""
+    """The input of a source replaced by the way in which a surrogate makes batches."""
 
     surrogate: Surrogate
     kind: Literal["image"] = "image"
@@ -59,93 +60,114 @@ class _SurrogateInput:
     def batch(self, pieces: Sequence[Any], device: torch.device) -> Any:
         return self.surrogate.collate(pieces, device)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return {}
 
 
-class _Layers(nn.Module):
-    """A batch of a surrogate to pooled features of several layers (B, the sum of their widths)."""
+@dataclass(frozen=True)
+class _SurrogateEmbedding:
+    """The rule of a surrogate by which samples become pieces of the source's input."""
 
-    def __init__(self, parts: Parts, encoder: nn.Module, layers: Sequence[str], channels_first: bool):
+    surrogate: Surrogate
+
+    def pieces(self, sample: Any) -> list[Any]:
+        return self.surrogate.to_pieces(sample)
+
+
+class _PooledLayers(nn.Module):
+    """Module from a batch of a surrogate to the pooled features of several layers, shape (B, sum of the widths)."""
+
+    def __init__(self, parts: Parts, encoder: nn.Module, layers: Sequence[str], channels_first: bool) -> None:
         super().__init__()
-        self.embedder, self.encoder, self.layers = parts.embedder, encoder, tuple(layers)
-        self._tokens, self._as_tokens = parts.tokens, partial(_tokens_of, channels_first=channels_first)
+        self.embedder = parts.embedder
+        self.encoder = encoder
+        self.layers = tuple(layers)
         self.widths: tuple[int, ...] = ()
+        self._output_tokens = parts.tokens
+        self._layer_tokens = partial(_to_tokens, channels_first=channels_first)
 
     def forward(self, batch: SurrogateBatch) -> Tensor:
-        with _outputs(self.encoder, [name for name in self.layers if name != OUTPUT]) as seen:
-            seen[OUTPUT] = self._tokens(self.encoder(self.embedder(batch.inputs)))
-        found = [batch.pool(seen[n] if n == OUTPUT else self._as_tokens(seen[n])) for n in self.layers]
-        self.widths = tuple(each.shape[1] for each in found)
-        return torch.cat(found, dim=1)
+        with _record_outputs(self.encoder, [name for name in self.layers if name != OUTPUT]) as outputs:
+            output = self.encoder(self.embedder(batch.inputs))
+        tokens = {name: self._layer_tokens(value) for name, value in outputs.items()}
+        tokens[OUTPUT] = self._output_tokens(output)
+        pooled = [batch.pool(tokens[name]) for name in self.layers]
+        self.widths = tuple(features.shape[1] for features in pooled)
+        return torch.cat(pooled, dim=1)
 
 
 @contextmanager
-def _outputs(encoder: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What these modules give during the context."""
-    seen: dict[str, Any] = {}
+def _record_outputs(encoder: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary that receives the outputs of these modules during the context."""
+    outputs: dict[str, Any] = {}
 
-    def keep(name: str, module: nn.Module, given: Any, output: Any) -> None:
-        seen[name] = output
+    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs[name] = output
 
     with ExitStack() as stack:
         for name in names:
-            handle = encoder.get_submodule(name).register_forward_hook(partial(keep, name))
-            stack.callback(handle.remove)
-        yield seen
+            hook = encoder.get_submodule(name).register_forward_hook(partial(record, name))
+            stack.callback(hook.remove)
+        yield outputs
 
 
-def _tokens_of(output: Any, *, channels_first: bool) -> Tensor:
-    """Tokens (B, T, D) of what a module gives: tokens, a feature map, one vector, or a tuple that begins with one."""
+def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:
+    """Return the output of a module as tokens, shape (B, T, D).
+
+    Args:
+        output: Tokens, a feature map, one vector for each sample, or a tuple or mapping that begins with one of these.
+        channels_first: Whether feature maps have shape (B, D, H, W), not (B, H, W, D).
+    """
     if isinstance(output, Mapping):
         output = next(iter(output.values()))
     while isinstance(output, tuple | list):
         output = output[0]
+    assert isinstance(output, Tensor)
     if output.ndim == 4:
         return output.flatten(2).transpose(1, 2) if channels_first else output.flatten(1, 2)
     return output[:, None] if output.ndim == 2 else output
 
 
 def block_names(encoder: nn.Module) -> list[str]:
-    """The blocks that an encoder is stacked from, in their order: those that hold no other blocks.
+    """Return the names of the blocks of an encoder, in its order; blocks that contain other blocks are left out.
 
     Example:
         >>> block_names(nn.Sequential(nn.TransformerEncoderLayer(4, 2), nn.TransformerEncoderLayer(4, 2)))
         ['0', '1']
     """
-    stacked = {
+    blocks = {
         f"{path}.{name}" if path else name
         for path, module in encoder.named_modules()
         if isinstance(module, nn.ModuleList | nn.Sequential)
         for name, child in module.named_children()
-        if any(word in type(child).__name__ for word in BLOCKS) and "Norm" not in type(child).__name__
+        if any(part in type(child).__name__ for part in BLOCKS) and "Norm" not in type(child).__name__
     }
-    inner = [name for name in stacked if not any(other.startswith(f"{name}.") for other in stacked)]
+    innermost = [name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks)]
     order = {name: number for number, (name, _) in enumerate(encoder.named_modules())}
-    return sorted(inner, key=order.__getitem__)
+    return sorted(innermost, key=order.__getitem__)
 
 
-def layer_names(encoder: nn.Module, asked: Sequence[str]) -> list[str]:
-    """The layers that these names and wildcards mean, in the encoder's order, its output last.
+def layer_names(encoder: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Return the names of the layers that match names and wildcards, in the order of the encoder, its output last.
 
     Args:
         encoder: The encoder.
-        asked: Names of modules, patterns such as `blocks.*.mlp`, `blocks` for all blocks, or `output`.
+        patterns: Names of modules, patterns such as `blocks.*.mlp`, `blocks` for all blocks, or `output`.
 
     Raises:
-        UsageError: When one means none, with the nearest names.
+        UsageError: When a pattern matches no layer; the error lists the nearest names.
     """
-    known = [name for name, _ in encoder.named_modules() if name]
-    wanted: set[str] = set()
-    for name in asked:
-        matches = block_names(encoder) if name == "blocks" else fnmatch.filter([*known, OUTPUT], name)
+    names = [name for name, _ in encoder.named_modules() if name]
+    selected: set[str] = set()
+    for pattern in patterns:
+        matches = block_names(encoder) if pattern == "blocks" else fnmatch.filter([*names, OUTPUT], pattern)
         if not matches:
-            raise unknown_name("layer of the encoder", name, [*known, OUTPUT, "blocks"])
-        wanted.update(matches)
-    return [name for name in [*known, OUTPUT] if name in wanted]
+            raise unknown_name("layer of the encoder", pattern, [*names, OUTPUT, "blocks"])
+        selected.update(matches)
+    return [name for name in [*names, OUTPUT] if name in selected]
 
 
-def features(
+def compute_features(
     source: Source,
     fingerprint: Mapping[str, Any],
     encoder: Encoder,
@@ -153,65 +175,85 @@ def features(
     request: FeatureRequest | None = None,
     progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
-    """Features (n, D) float32 of each layer asked for, in one pass; from the cache where they are.
+    """Compute the features of each requested layer in one pass, or read them from the cache.
 
-    The mean over a sample's tokens or places, of a labeled word its first token's.
+    The features of a sample are the mean over its tokens or positions; those of a labeled word are its first token's.
 
     Args:
-        source: The source that the encoder came from, which brings embedder and preprocessing.
-        fingerprint: What decides the source's weights.
+        source: Source that the encoder comes from, with its embedder and preprocessing.
+        fingerprint: Everything that determines the weights of the source.
         encoder: The encoder.
         surrogate: The labeled samples.
-        request: Layers, precision, device; None for the output alone.
+        request: Layers, precision and device; None for the output alone.
         progress: Called with `features` and the share of the work done since the last call.
 
+    Returns:
+        Features by layer, float32, shape (n, D).
+
     Raises:
-        UsageError: When a layer is not known.
-        InputError: When the weights do not fit.
+        UsageError: When a layer is unknown.
+        InputError: When the weights do not fit the source.
     """
     request = request or FeatureRequest()
     parts = source.split()
     names = layer_names(parts.encoder, request.layers)
-    wanted = {
-        "source": dict(fingerprint), **encoder.fingerprint(), "surrogate": surrogate.provenance, "layers": names,
-        "input_size": request.samples.input_size, "dtype": request.samples.dtype, "modgap": __version__,
-    }  # fmt: skip
-    path = entry_path("features", cache_key(wanted))
+    provenance = {
+        "source": dict(fingerprint),
+        **encoder.fingerprint(),
+        "surrogate": surrogate.provenance,
+        "layers": names,
+        "input_size": request.samples.input_size,
+        "dtype": request.samples.dtype,
+        "modgap": __version__,
+    }
+    path = entry_path("features", cache_key(provenance))
     entry = read_valid_entry(path)
     if entry is None:
-        rows, widths = _computed(source, parts, encoder, surrogate, names, request, progress)
-        _kept(rows, widths, path, wanted)
+        model = _PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
+        rows = _run_model(source, model, surrogate, request, progress)
+        widths = list(model.widths)
+        _store(rows, widths, path, provenance)
     else:
-        rows, widths = entry.arrays["features"], entry.metadata["widths"]
-    divided = np.split(rows, np.cumsum(widths)[:-1], axis=1)
-    scale = _unit if request.normalized else np.asarray
-    return {name: scale(each) for name, each in zip(names, divided, strict=True)}
+        rows = entry.arrays["features"]
+        widths = entry.metadata["widths"]
+    layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+    scale = _normalize if request.normalized else np.asarray
+    return {name: scale(features) for name, features in zip(names, layers, strict=True)}
 
 
-def _computed(
-    source: Source, parts: Parts, encoder: Encoder, surrogate: Surrogate, names: list[str], request: FeatureRequest,
+def _run_model(
+    source: Source,
+    model: _PooledLayers,
+    surrogate: Surrogate,
+    request: FeatureRequest,
     progress: Progress | None,
-) -> tuple[np.ndarray, list[int]]:  # fmt: skip
-    model = _Layers(parts, encoder.load(parts), names, source.convolutional).eval()
-    bare: Any = replace(source, model=model, input=_SurrogateInput(surrogate))
-    as_pieces: Any = surrogate
-    found = []
+) -> np.ndarray:
+    """Return the pooled features of all layers, shape (n, sum of the widths)."""
+    pooled_source: Any = replace(source, model=model, input=_SurrogateInput(surrogate))
+    embedding: Any = _SurrogateEmbedding(surrogate)
+    batches = []
     for batch in output_batches(
-        bare, surrogate.samples, np.arange(len(surrogate)), as_pieces, device=choose_device(request.samples.device),
-        batch_size=request.samples.batch_size, dtype=request.samples.dtype,
-    ):  # fmt: skip
-        found.append(batch)
+        pooled_source,
+        surrogate.samples,
+        np.arange(len(surrogate)),
+        embedding,
+        device=choose_device(request.samples.device),
+        batch_size=request.samples.batch_size,
+        dtype=request.samples.dtype,
+    ):
+        batches.append(batch)
         if progress:
             progress("features", len(batch) / len(surrogate))
-    return np.concatenate(found), list(model.widths)
+    return np.concatenate(batches)
 
 
-def _kept(rows: np.ndarray, widths: list[int], path: Any, wanted: Mapping[str, Any]) -> None:
-    with RowWriter(path, {}, "features", rows.shape, {"widths": widths, "provenance": dict(wanted)}) as sink:
-        sink.append(rows)
-        sink.finish()
+def _store(rows: np.ndarray, widths: list[int], path: Path, provenance: Mapping[str, Any]) -> None:
+    metadata = {"widths": widths, "provenance": dict(provenance)}
+    with RowWriter(path, {}, "features", rows.shape, metadata) as writer:
+        writer.append(rows)
+        writer.finish()
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def _normalize(rows: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    return np.asarray(rows / np.where(norms > 0, norms, 1))

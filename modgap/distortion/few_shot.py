@@ -1,14 +1,15 @@
-"""Error of a probe by how many samples of each class it was fitted on."""
+"""Error rate of a probe by the number of training samples of each class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.distortion.input_checks import checked_samples
-from modgap.distortion.probes import probe
+from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.errors import UsageError
+from modgap.probes.input_checks import validate_samples
 
 __all__ = ["FewShotCurve", "few_shot_curve"]
 
@@ -17,14 +18,14 @@ SHOTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 @dataclass(frozen=True)
 class FewShotCurve:
-    """Test error of a probe by how many samples of each class it was fitted on.
+    """Test error rate of a probe by the number of training samples of each class.
 
     Attributes:
-        name: Of the probe.
-        shots: Training samples a class, ascending, shape (M,).
-        errors: Share of test samples got wrong in each draw, shape (M, draws), in [0, 1]; lower is better.
-        mean: Over draws, shape (M,).
-        sd: Over draws, shape (M,); NaN with one draw.
+        name: Name of the probe.
+        shots: Numbers of training samples of each class, ascending, shape (M,).
+        errors: Test error rate of each draw of the training samples, in [0, 1], shape (M, draws); lower is better.
+        mean: Mean error rate over draws, shape (M,).
+        sd: Standard deviation of the error rate over draws, shape (M,); NaN with one draw.
     """
 
     name: str
@@ -44,27 +45,28 @@ def few_shot_curve(
     shots: Sequence[int] | None = None,
     draws: int = 5,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> FewShotCurve:
-    """Error of a probe at few training samples a class, over several draws of them.
+    """Compute the test error rate of a probe fitted on few training samples of each class, over several draws of them.
 
-    A draw's samples at fewer shots are among those at more. The samples of a draw depend on seed and draw alone, so
-    that two encoders' features of the same samples are compared on the same draws.
+    The samples of a draw at few shots are among its samples at more shots. They depend only on the seed and the number
+    of the draw, so that the features of two encoders are compared on the same draws of the same samples.
 
     Args:
-        name: Of the probe.
-        train_features: Features (n, D).
-        train_labels: Integer labels (n,).
-        test_features: Features (n_test, D).
-        test_labels: Integer labels (n_test,).
-        shots: Samples a class; None for 1, 2, 5, 10, ... as far as the smallest class goes.
-        draws: How many draws.
-        seed: Of the draws.
-        **options: As `probe` takes them.
+        name: Name of the probe.
+        train_features: Features of the training samples, shape (n, D).
+        train_labels: Integer labels of the training samples, shape (n,).
+        test_features: Features of the test samples, shape (n_test, D).
+        test_labels: Integer labels of the test samples, shape (n_test,).
+        shots: Numbers of training samples of each class; None for 1, 2, 5, 10, ... up to the size of the smallest
+            class.
+        draws: Number of draws.
+        seed: Seed of the draws.
+        **options: Options of `evaluate_probe`.
 
     Raises:
-        InputError: As `probe` does.
-        UsageError: When shots or draws are out of range.
+        InputError: When features or labels cannot be used, or the training samples have one class.
+        UsageError: When shots, draws or an option are out of range.
 
     Example:
         >>> labels = np.arange(40) % 4
@@ -72,29 +74,35 @@ def few_shot_curve(
         >>> curve.shots, curve.mean
         (array([ 1,  2,  5, 10]), array([0., 0., 0., 0.]))
     """
-    train, labels = checked_samples(train_features, train_labels, "training")
-    smallest = int(np.unique(labels, return_counts=True)[1].min())
-    wanted = sorted(set(shots)) if shots is not None else [count for count in SHOTS if count <= smallest]
-    if not wanted or wanted[0] < 1 or wanted[-1] > smallest:
-        raise UsageError(f"expected shots from 1 to {smallest}, the samples of the smallest class, got {wanted}")
+    train, labels = validate_samples(train_features, train_labels, "training")
+    numbers = _validate_shots(shots, labels)
     if draws < 1:
-        raise UsageError(f"expected at least one draw, got {draws}")
-    errors = np.empty((len(wanted), draws))
+        raise UsageError(f"The number of draws is {draws}. Expected at least 1.")
+    errors = np.empty((len(numbers), draws))
     for draw in range(draws):
-        turns = _turns(labels, np.random.default_rng([seed, draw]))
-        for at, count in enumerate(wanted):
-            rows = np.flatnonzero(turns < count)
-            errors[at, draw] = probe(
-                name, train[rows], labels[rows], test_features, test_labels, seed=seed, **options
-            ).value
-    sd = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(wanted), np.nan)
-    return FewShotCurve(name, np.array(wanted), errors, errors.mean(axis=1), sd)
+        positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
+        for index, count in enumerate(numbers):
+            rows = np.flatnonzero(positions < count)
+            result = evaluate_probe(name, train[rows], labels[rows], test_features, test_labels, seed=seed, **options)
+            errors[index, draw] = result.value
+    sd = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(numbers), np.nan)
+    return FewShotCurve(name, np.array(numbers), errors, errors.mean(axis=1), sd)
 
 
-def _turns(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Place of each sample in a random order of its class, from 0; (n,)."""
-    turns = np.empty(len(labels), np.int64)
+def _validate_shots(shots: Sequence[int] | None, labels: np.ndarray) -> list[int]:
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    numbers = sorted(set(shots)) if shots is not None else [count for count in SHOTS if count <= smallest]
+    if not numbers or numbers[0] < 1 or numbers[-1] > smallest:
+        raise UsageError(
+            f"The shots are {numbers}. Expected numbers from 1 to {smallest}, the size of the smallest class."
+        )
+    return numbers
+
+
+def _positions_in_class(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the position of each sample in a random order of its class, from 0, shape (n,)."""
+    positions = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        turns[rng.permutation(rows)] = np.arange(len(rows))
-    return turns
+        positions[rng.permutation(rows)] = np.arange(len(rows))
+    return positions

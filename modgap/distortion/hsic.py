@@ -5,8 +5,8 @@ With kernels K and L whose diagonals are set to 0, row sums k = K1 and l = L1, a
     HSIC = (T + (1'k)(1'l) / ((n - 1)(n - 2)) - 2 k'l / (n - 2)) / (n (n - 3)).
 
 For linear kernels of centered features X and Y, with squared norms d and e of their rows, k = -d, l = -e and
-T = ||X'Y||^2 - d'e, so no n x n matrix is needed. Each sum without one sample is known from sums over that sample's
-row, which gives the delete-one jackknife at the cost of one estimate.
+T = ||X'Y||^2 - d'e, so that no n x n matrix is needed. Each sum without one sample follows from sums over that sample's
+row, so that the delete-one jackknife costs as much as one estimate.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.arrays import blockwise, one_thread, squared_distances
+from modgap.distortion.arrays import map_blocks, squared_distances
 from modgap.errors import InputError
+from modgap.probes.single_thread import single_blas_thread
 
-__all__ = ["Terms", "hsic", "hsic_without_each", "kernel_terms", "linear_terms", "varies"]
+__all__ = ["PairTerms", "Terms", "hsic", "kernel_terms", "leave_one_out_hsic", "linear_terms", "varies"]
 
-MEDIAN_OF = 2000
+MEDIAN_SAMPLES = 2000
+"""Largest number of samples from which the median distance is computed."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Sums of two kernels, their diagonals 0.
+    """Sums of two kernels whose diagonals are 0.
 
     Attributes:
-        both: Row sums of the entrywise product, (n,), or their total, (1,), where no jackknife is needed.
-        first: Row sums of the first kernel, (n,).
-        second: Of the second.
-        first_second: First kernel times `second`, (n,), for the jackknife.
-        second_first: Second kernel times `first`.
+        both: Row sums of the entrywise product, shape (n,), or their total, shape (1,), if no jackknife is needed.
+        first: Row sums of the first kernel, shape (n,).
+        second: Row sums of the second kernel, shape (n,).
+        first_second: First kernel times `second`, for the jackknife, shape (n,); None if no jackknife is needed.
+        second_first: Second kernel times `first`, for the jackknife, shape (n,); None if no jackknife is needed.
     """
 
     both: np.ndarray
@@ -42,51 +44,75 @@ class Terms:
     second_first: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class PairTerms:
+    """Terms of all pairs of the layers of two encoders.
+
+    Attributes:
+        cross: Terms of each layer of the first encoder (rows) with each layer of the second (columns).
+        first_with_itself: Terms of each layer of the first encoder with itself.
+        second_with_itself: Terms of each layer of the second encoder with itself.
+    """
+
+    cross: list[list[Terms]]
+    first_with_itself: list[Terms]
+    second_with_itself: list[Terms]
+
+
 def hsic(terms: Terms) -> float:
-    """The estimate; 0 expected for independent features."""
-    total = terms.both.sum()
-    return _value(len(terms.first), total, terms.first.sum(), terms.second.sum(), terms.first @ terms.second)
+    """Return the estimate of HSIC; its expected value is 0 for independent features."""
+    return float(
+        _estimate(len(terms.first), terms.both.sum(), terms.first.sum(), terms.second.sum(), terms.first @ terms.second)
+    )
 
 
-def hsic_without_each(terms: Terms) -> np.ndarray:
-    """The estimate without each of the samples, (n,)."""
+def leave_one_out_hsic(terms: Terms) -> np.ndarray:
+    """Return the estimates of HSIC without each one of the samples, shape (n,)."""
     assert terms.first_second is not None
     assert terms.second_first is not None
-    first, second = terms.first, terms.second
+    first = terms.first
+    second = terms.second
     product = first @ second - first * second - terms.first_second - terms.second_first + terms.both
     total = terms.both.sum() - 2 * terms.both
-    return _value(len(first) - 1, total, first.sum() - 2 * first, second.sum() - 2 * second, product)
+    estimates = _estimate(len(first) - 1, total, first.sum() - 2 * first, second.sum() - 2 * second, product)
+    return np.asarray(estimates)
 
 
-def _value(samples: int, total: Any, first: Any, second: Any, product: Any) -> Any:
-    n = samples
+def _estimate(n: int, total: Any, first: Any, second: Any, product: Any) -> Any:
+    """Return the formula of this module's docstring; arguments are T, 1'k, 1'l and k'l, scalars or one per estimate."""
     return (total + first * second / ((n - 1) * (n - 2)) - 2 * product / (n - 2)) / (n * (n - 3))
 
 
 def varies(terms: Terms) -> bool:
-    """Whether anything is left of a kernel's sums with itself, beyond rounding."""
+    """Return True if the HSIC of a kernel with itself is larger than rounding errors."""
     n = len(terms.first)
     return bool(hsic(terms) * n * (n - 3) > 1e-12 * (terms.both.sum() + (terms.first**2).sum() / n))
 
 
-def linear_terms(
-    firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray], jackknife: bool
-) -> tuple[list[list[Terms]], list[Terms], list[Terms]]:
-    """Terms of all pairs of centered features, of each first with itself, and of each second with itself."""
-    return (
-        [[_linear(first, second, jackknife) for second in seconds] for first in firsts],
-        [_linear(array, array, jackknife) for array in firsts],
-        [_linear(array, array, jackknife) for array in seconds],
+def linear_terms(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray], jackknife: bool) -> PairTerms:
+    """Compute the terms of linear kernels of all pairs of centered features.
+
+    Args:
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        jackknife: Whether to compute the terms of the jackknife too.
+    """
+    return PairTerms(
+        cross=[[_linear_pair(first, second, jackknife) for second in seconds] for first in firsts],
+        first_with_itself=[_linear_pair(array, array, jackknife) for array in firsts],
+        second_with_itself=[_linear_pair(array, array, jackknife) for array in seconds],
     )
 
 
-def _linear(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Terms:
-    d, e = (first**2).sum(axis=1), (second**2).sum(axis=1)
+def _linear_pair(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Terms:
+    d = (first**2).sum(axis=1)
+    e = (second**2).sum(axis=1)
     if len(first) ** 2 < first.shape[1] * second.shape[1]:
         rows = ((first @ first.T) * (second @ second.T)).sum(axis=1) - d * e
     else:
         product = first.T @ second
-        rows = ((first @ product) * second).sum(axis=1) - d * e if jackknife else np.array([(product**2).sum() - d @ e])
+        total = np.array([(product**2).sum() - d @ e])
+        rows = ((first @ product) * second).sum(axis=1) - d * e if jackknife else total
     if not jackknife:
         return Terms(rows, -d, -e)
     return Terms(rows, -d, -e, d * e - first @ (first.T @ e), d * e - second @ (second.T @ d))
@@ -94,53 +120,67 @@ def _linear(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Terms:
 
 def kernel_terms(
     firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray], bandwidth: float, jackknife: bool, threads: int
-) -> tuple[list[list[Terms]], list[Terms], list[Terms]]:
-    """The same for Gaussian kernels; every kernel is computed once a block of rows, whatever the number of pairs."""
-    with one_thread():
-        kernels = [_Gaussian(array, bandwidth) for array in (*firsts, *seconds)]
-    cut, samples = len(firsts), len(firsts[0])
-    row_bytes = 8 * samples * (len(kernels) + 3)
+) -> PairTerms:
+    """Compute the terms of Gaussian kernels of all pairs of features; each block of a kernel is shared by its pairs.
 
-    def sums(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = np.stack([kernel.rows(rows) for kernel in kernels])
-        cross = found[:cut].transpose(1, 0, 2) @ found[cut:].transpose(1, 2, 0)
-        return found.sum(axis=2), np.einsum("mij,mij->mi", found, found), cross.transpose(1, 2, 0)
+    Args:
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        bandwidth: Standard deviation of the kernels as a multiple of the median distance.
+        jackknife: Whether to compute the terms of the jackknife too.
+        threads: Number of blocks that are computed at the same time.
 
-    parts = blockwise(sums, samples, row_bytes, threads)
+    Raises:
+        InputError: When the median distance is 0.
+    """
+    with single_blas_thread():
+        kernels = [_GaussianKernel(array, bandwidth) for array in (*firsts, *seconds)]
+    n_first = len(firsts)
+    n_samples = len(firsts[0])
+    row_bytes = 8 * n_samples * (len(kernels) + 3)
+
+    def sum_rows(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        blocks = np.stack([kernel.rows(rows) for kernel in kernels])
+        products = blocks[:n_first].transpose(1, 0, 2) @ blocks[n_first:].transpose(1, 2, 0)
+        return blocks.sum(axis=2), np.einsum("mij,mij->mi", blocks, blocks), products.transpose(1, 2, 0)
+
+    parts = map_blocks(sum_rows, n_samples, row_bytes, threads)
     totals, squares, cross = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(3))
 
-    def products(rows: slice) -> np.ndarray:
+    def multiply_rows(rows: slice) -> np.ndarray:
         return np.stack([kernel.rows(rows) @ totals.T for kernel in kernels])
 
     # times[a, b] is kernel a times the row sums of kernel b.
-    times = np.concatenate(blockwise(products, samples, row_bytes, threads), axis=1) if jackknife else None
+    times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes, threads), axis=1) if jackknife else None
 
     def terms(a: int, b: int, both: np.ndarray) -> Terms:
-        more = () if times is None else (times[a, :, b], times[b, :, a])
-        return Terms(both, totals[a], totals[b], *more)
+        if times is None:
+            return Terms(both, totals[a], totals[b])
+        return Terms(both, totals[a], totals[b], times[a, :, b], times[b, :, a])
 
-    own = [terms(a, a, squares[a]) for a in range(len(kernels))]
-    pairs = [[terms(a, cut + b, cross[a, b]) for b in range(len(seconds))] for a in range(cut)]
-    return pairs, own[:cut], own[cut:]
+    with_itself = [terms(a, a, squares[a]) for a in range(len(kernels))]
+    pairs = [[terms(a, n_first + b, cross[a, b]) for b in range(len(seconds))] for a in range(n_first)]
+    return PairTerms(pairs, with_itself[:n_first], with_itself[n_first:])
 
 
-class _Gaussian:
+class _GaussianKernel:
     def __init__(self, array: np.ndarray, bandwidth: float) -> None:
-        self.array, self.norms = array, (array**2).sum(axis=1)
-        spread = np.unique(np.linspace(0, len(array) - 1, min(len(array), MEDIAN_OF)).astype(int))
-        some = array[spread]
-        squares = squared_distances(some, slice(0, len(some)), self.norms[spread])
-        median = float(np.median(squares[np.triu_indices(len(some), 1)]))
+        self.array = array
+        self.norms = (array**2).sum(axis=1)
+        rows = np.unique(np.linspace(0, len(array) - 1, min(len(array), MEDIAN_SAMPLES)).astype(int))
+        subset = array[rows]
+        squares = squared_distances(subset, slice(0, len(subset)), self.norms[rows])
+        median = float(np.median(squares[np.triu_indices(len(subset), 1)]))
         if median <= 1e-12 * self.norms.max():
             raise InputError(
-                "expected a median distance above 0 for a Gaussian kernel, but at least half of the pairs of samples "
-                "have the same features; take linear_cka, or leave repeated samples out"
+                "The median distance between samples is 0: at least half of the pairs have the same features. "
+                "Use linear_cka, or remove repeated samples."
             )
         self.scale = -1 / (2 * median * bandwidth**2)
 
     def rows(self, rows: slice) -> np.ndarray:
-        """A block of rows of the kernel, the diagonal 0."""
+        """Return a block of rows of the kernel, with a diagonal of 0."""
         squares = squared_distances(self.array, rows, self.norms)
         kernel = np.exp(np.multiply(squares, self.scale, out=squares), out=squares)
         kernel[np.arange(len(kernel)), np.arange(rows.start, rows.stop)] = 0
-        return kernel
+        return np.asarray(kernel)

@@ -1,4 +1,4 @@
-"""What runs did to a source's knowledge: probes and similarity of their encoders on surrogates (MoNA, section 2.2)."""
+"""Distortion of source knowledge: probes and similarity of encoders before and after training (MoNA, section 2.2)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.encoders import Encoder, Epochs, encoders_of_runs, untouched
-from modgap.distortion.features import FeatureRequest, features
+from modgap.distortion.encoders import UNTOUCHED, Encoder, Epochs, encoders_of_runs
+from modgap.distortion.features import FeatureRequest, compute_features
 from modgap.distortion.few_shot import FewShotCurve, few_shot_curve
-from modgap.distortion.probes import ProbeResult, probe
+from modgap.distortion.probe_evaluation import ProbeResult, evaluate_probe
 from modgap.distortion.similarity import SimilarityResult, similarity
 from modgap.distortion.statistics import PairedDifference, paired_difference
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
@@ -22,31 +22,28 @@ from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys
 from modgap.transfer.surrogate import Surrogate, open_surrogate
 
-__all__ = ["DistortionRequest", "Reading", "SurrogateReadings", "distortion"]
+__all__ = ["DistortionRequest", "EncoderResult", "SurrogateResult", "measure_distortion"]
 
 TRAIN_SHARE = 2 / 3
-DIVISION_SEED = 0
-"""Of the samples that probes are fitted on: one for all, so that encoders are compared on the same test samples."""
-
-
+TEST_SPLIT_SEED = 0
+"""Seed of the split into training and test samples; it is fixed, so that all encoders have the same test samples."""
 DEFAULT_FEATURES = FeatureRequest(SampleRequest(limit=5000))
 
 
 @dataclass(frozen=True)
 class DistortionRequest:
-    """What is to be read off the encoders, and how.
+    """Quantities to measure, and how.
 
     Attributes:
-        features: Layers to read, and which samples of a surrogate, at what size, on what device. The split None stands
-            for the split that the source was not trained on where modgap knows it, and for the training split
-            otherwise.
-        probes: Names of the probes; the first is the one that encoders are compared by.
+        features: Layers, and the samples of a surrogate, input size and device. The split None stands for the split
+            that the source was not trained on, if modgap has a record of it, and otherwise for the training split.
+        probes: Names of the probes; encoders are compared by the first.
         similarities: Names of the measures of similarity to the untouched encoder.
-        epochs: Which weights of each run.
-        few_shot: Whether to draw the curve of the first probe's error by training samples a class.
-        maps: Whether to make a t-SNE map of each encoder.
-        perplexity: Of the maps.
-        threads: For the maps; changes no result.
+        epochs: Weights to use of each run.
+        few_shot: Whether to compute the error rate of the first probe by the number of training samples of each class.
+        maps: Whether to compute a t-SNE map for each encoder.
+        perplexity: Perplexity of the maps.
+        threads: Number of threads for the maps; results do not depend on it.
     """
 
     features: FeatureRequest = DEFAULT_FEATURES
@@ -65,18 +62,20 @@ class DistortionRequest:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was read off one encoder.
+class EncoderResult:
+    """Measurements of one encoder.
 
     Attributes:
-        encoder: Which.
+        encoder: The encoder.
         source: Name of the source that it belongs to.
-        probes: By name, on its last layer.
-        difference: Of the first probe's error to the untouched encoder's on the same test samples; None for that one.
-        similarity: By measure and layer, to the same layer of the untouched encoder; empty for that one and where the
-            layers are others.
-        few_shot: The first probe's error on its last layer by training samples a class; None where it was not wanted.
-        map: Of its last layer; None where none was wanted.
+        probes: Result of each probe on the last layer, by the name of the probe.
+        difference: Error rate of the first probe minus that of the untouched encoder, on the same test samples; None
+            for the untouched encoder.
+        similarity: Similarity to the same layer of the untouched encoder, by measure and layer; empty for the untouched
+            encoder and if the encoders share no layer names.
+        few_shot: Error rate of the first probe on the last layer by the number of training samples of each class; None
+            if it was not requested.
+        map: Map of the features of the last layer; None if it was not requested.
     """
 
     encoder: Encoder
@@ -89,36 +88,41 @@ class Reading:
 
     @property
     def label(self) -> str:
-        """What tells it from the others."""
-        return self.encoder.label if self.encoder.run else f"{self.source} untouched"
+        """Label that distinguishes the encoder from the others."""
+        return self.encoder.label if self.encoder.run else f"{self.source} {UNTOUCHED}"
+
+    @property
+    def first_probe(self) -> ProbeResult:
+        """Result of the probe by which encoders are compared."""
+        return next(iter(self.probes.values()))
 
 
 @dataclass(frozen=True)
-class SurrogateReadings:
-    """What was read off all encoders on one surrogate.
+class SurrogateResult:
+    """Measurements of all encoders on one surrogate.
 
     Attributes:
-        name: Of the surrogate.
-        provenance: Which samples it has; half of the split, so that no run has trained on them.
+        name: Name of the surrogate.
+        provenance: Description of its samples: one half of the split, so that no run has trained on them.
         classes: Names of its classes.
-        labels: Of its samples, shape (n,).
-        trained_on: Samples that each probe was fitted on.
-        tested: Samples that it was judged on.
-        chance: Error of guessing the largest class of the tested samples.
-        readings: One an encoder, the untouched one first.
+        labels: Label of each sample, shape (n,).
+        training_samples: Number of samples on which each probe is fitted.
+        test_samples: Number of samples on which each probe is tested.
+        baseline_error: Error rate of always predicting the majority class of the test samples.
+        encoders: Result of each encoder, the untouched one first.
     """
 
     name: str
     provenance: Mapping[str, Any]
     classes: tuple[str, ...]
     labels: np.ndarray
-    trained_on: int
-    tested: int
-    chance: float
-    readings: tuple[Reading, ...]
+    training_samples: int
+    test_samples: int
+    baseline_error: float
+    encoders: tuple[EncoderResult, ...]
 
 
-def distortion(
+def measure_distortion(
     source: str,
     surrogates: Sequence[str] = (),
     runs: Sequence[str] = (),
@@ -127,129 +131,172 @@ def distortion(
     others: Sequence[str] = (),
     weights: str | None = None,
     progress: Progress | None = None,
-) -> list[SurrogateReadings]:
-    """Read the source's knowledge off its encoder before and after fine-tuning.
+) -> list[SurrogateResult]:
+    """Measure how much of a source's knowledge its encoder has before and after fine-tuning.
 
     Args:
-        source: As for `modgap.sources.open_source`.
-        surrogates: Labeled data of the source's modality; none for the source's own surrogate.
-        runs: Folders of runs that started from the source; FOLDER@EPOCH for an epoch that a run kept.
-        request: What to read; None for the defaults.
-        others: Other sources of the same modality to read beside it, such as its `random:` control.
-        weights: File or folder that overrides where the source's weights come from.
-        progress: Called with a stage's name and the share of its work done since the last call.
+        source: Name of the source, as for `modgap.sources.open_source`.
+        surrogates: Labeled data of the source's modality; none for the default surrogate of the source.
+        runs: Folders of runs that started from the source; FOLDER@EPOCH for an epoch that the run kept.
+        request: Quantities to measure; None for the defaults.
+        others: Other sources of the same modality to measure too, such as the source's `random:` control.
+        weights: File or folder from which the source's weights are read instead of the usual one.
+        progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        One of each surrogate; lower probe errors mean that more of the source's knowledge is left.
+        A result for each surrogate. Lower probe errors mean that more of the source's knowledge is left.
 
     Raises:
         UsageError: When a name, an option or a combination is unknown.
-        InputError: When data or weights are missing or do not fit, or a surrogate cannot be probed.
+        InputError: When data or weights are missing or do not fit, or a probe cannot be fitted on a surrogate.
     """
     request = request or DistortionRequest()
     if not request.probes:
-        raise UsageError("expected at least one probe; linear is the paper's")
+        raise UsageError("No probe was requested. At least one is needed, such as linear.")
     handle = open_source(source, weights=weights)
-    encoders = [untouched(), *encoders_of_runs(runs, source, handle, request.epochs)]
-    loaded = [_Loaded(source, handle, request, encoders)]
-    loaded += [_Loaded(name, open_source(name), request, [untouched()]) for name in others]
+    encoders = [Encoder(), *encoders_of_runs(runs, source, handle, request.epochs)]
+    loaded = [_LoadedSource(source, handle, request, encoders)]
+    loaded += [_LoadedSource(name, open_source(name), request, [Encoder()]) for name in others]
     names = tuple(surrogates) or (default_surrogate(handle)[0],)
-    return [_read(name, loaded, request, progress) for name in names]
+    return [_measure_on_surrogate(name, loaded, request, progress) for name in names]
 
 
-class _Loaded:
-    """A source in memory and which of its encoders to read."""
+class _LoadedSource:
+    """A source in memory, and its encoders to be measured."""
 
-    def __init__(self, name: str, handle: SourceHandle, request: DistortionRequest, encoders: list[Encoder]):
-        self.name, self.handle, self.encoders = name, handle, encoders
+    def __init__(self, name: str, handle: SourceHandle, request: DistortionRequest, encoders: list[Encoder]) -> None:
+        self.name = name
+        self.handle = handle
+        self.encoders = encoders
         self.fingerprint = handle.fingerprint()
         self.source: Source = handle.load(request.samples.input_size, head=False)
 
 
-def _read(
-    name: str, loaded: Sequence[_Loaded], request: DistortionRequest, progress: Progress | None
-) -> SurrogateReadings:
+def _measure_on_surrogate(
+    name: str, sources: Sequence[_LoadedSource], request: DistortionRequest, progress: Progress | None
+) -> SurrogateResult:
     name, named_split = parse_surrogate_name(name)
-    split = request.samples.split or named_split or _own_split(name, loaded[0].handle)
-    readings: list[Reading] = []
+    split = request.samples.split or named_split or _default_split(name, sources[0].handle)
+    surrogates = _open_for_all(name, split, sources, request)
+    surrogate = surrogates[0]
+    untouched_layers: dict[str, np.ndarray] = {}
+    results: list[EncoderResult] = []
     points: dict[str, np.ndarray] = {}
-    first: dict[str, np.ndarray] | None = None
-    base: Surrogate | None = None
-    for each in loaded:
-        surrogate = open_surrogate(name, each.source, split=split, half=1, limit=request.samples.limit)
-        base = base or surrogate
-        if not np.array_equal(base.labels, surrogate.labels):
-            raise UsageError(f"{each.name} takes other samples of {name} than {loaded[0].name}; read it by itself")
-        for encoder in each.encoders:
-            found = features(each.source, each.fingerprint, encoder, surrogate, request.features, progress)
-            first = first or found
-            reading = _reading(encoder, each.name, found, first, readings, surrogate, request)
-            readings.append(reading)
-            points[_unlike(reading.label, points)] = _last(found)
+    total = sum(len(source.encoders) for source in sources)
+    for source, samples in zip(sources, surrogates, strict=True):
+        for encoder in source.encoders:
+            layers = compute_features(source.source, source.fingerprint, encoder, samples, request.features, progress)
+            untouched_layers = untouched_layers or layers
+            untouched = results[0] if results else None
+            result = _measure_encoder(encoder, source.name, layers, samples, request)
+            if untouched is not None:
+                result = _compare(result, untouched, layers, untouched_layers, samples, request)
+            results.append(result)
+            points[_unique_label(result.label, points)] = _last_layer(layers)
             if progress:
-                progress("encoders", 1 / sum(len(other.encoders) for other in loaded))
-    assert base is not None
+                progress("encoders", 1 / total)
     if request.maps:
-        maps = tsne_maps(
-            points, base.labels, perplexity=request.perplexity, seed=request.samples.seed, threads=request.threads
-        )  # fmt: skip
-        readings = [replace(reading, map=one) for reading, one in zip(readings, maps.values(), strict=True)]
-    test = _test_samples(base)
-    counts = np.bincount(base.labels[test])
-    return SurrogateReadings(
-        name, base.provenance, base.classes, base.labels, int((~test).sum()), int(test.sum()),
-        float(1 - counts.max() / counts.sum()), tuple(readings),
-    )  # fmt: skip
+        results = _add_maps(results, points, surrogate.labels, request)
+    test = _test_mask(surrogate)
+    counts = np.bincount(surrogate.labels[test])
+    return SurrogateResult(
+        name=name,
+        provenance=surrogate.provenance,
+        classes=surrogate.classes,
+        labels=surrogate.labels,
+        training_samples=int((~test).sum()),
+        test_samples=int(test.sum()),
+        baseline_error=float(1 - counts.max() / counts.sum()),
+        encoders=tuple(results),
+    )
 
 
-def _own_split(name: str, handle: SourceHandle) -> str:
-    """The split that the source has not been trained on, where modgap knows of one."""
+def _open_for_all(
+    name: str, split: str, sources: Sequence[_LoadedSource], request: DistortionRequest
+) -> list[Surrogate]:
+    """Return the surrogate as input of each source, after checking that all have the same samples."""
+    surrogates = [open_surrogate(name, one.source, split=split, half=1, limit=request.samples.limit) for one in sources]
+    for source, surrogate in zip(sources, surrogates, strict=True):
+        if not np.array_equal(surrogate.labels, surrogates[0].labels):
+            raise UsageError(
+                f"Source {source.name} uses other samples of {name} than {sources[0].name}, so that they cannot be "
+                f"compared. Measure {source.name} in a separate command."
+            )
+    return surrogates
+
+
+def _default_split(name: str, handle: SourceHandle) -> str:
+    """Return the split on which the source was not trained, if modgap has a record of it; otherwise `train`."""
     try:
-        known = default_surrogate(handle)
+        surrogate, split = default_surrogate(handle)
     except UsageError:
         return "train"
-    return known[1] if known[0] == name else "train"
+    return split if surrogate == name else "train"
 
 
-def _unlike(label: str, others: Mapping[str, Any]) -> str:
+def _add_maps(
+    results: Sequence[EncoderResult], points: Mapping[str, np.ndarray], labels: np.ndarray, request: DistortionRequest
+) -> list[EncoderResult]:
+    maps = tsne_maps(points, labels, perplexity=request.perplexity, seed=request.samples.seed, threads=request.threads)
+    return [replace(result, map=one) for result, one in zip(results, maps.values(), strict=True)]
+
+
+def _unique_label(label: str, others: Mapping[str, Any]) -> str:
     return label if label not in others else f"{label} ({len(others)})"
 
 
-def _last(found: Mapping[str, np.ndarray]) -> np.ndarray:
-    return list(found.values())[-1]
+def _last_layer(layers: Mapping[str, np.ndarray]) -> np.ndarray:
+    return list(layers.values())[-1]
 
 
-def _test_samples(surrogate: Surrogate) -> np.ndarray:
-    """Whether each sample is tested, by class, groups kept whole, shape (n,)."""
-    return stratified_keys(surrogate.labels, surrogate.groups, DIVISION_SEED) >= TRAIN_SHARE
+def _test_mask(surrogate: Surrogate) -> np.ndarray:
+    """Return a mask of the test samples, stratified by class, with groups kept whole, shape (n,)."""
+    return stratified_keys(surrogate.labels, surrogate.groups, TEST_SPLIT_SEED) >= TRAIN_SHARE
 
 
-def _reading(
-    encoder: Encoder, source: str, found: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray],
-    before: Sequence[Reading], surrogate: Surrogate, request: DistortionRequest,
-) -> Reading:  # fmt: skip
-    last, test = _last(found), _test_samples(surrogate)
-    groups = None if surrogate.groups is None else surrogate.groups[test]
+def _test_groups(surrogate: Surrogate, test: np.ndarray) -> np.ndarray | None:
+    return None if surrogate.groups is None else surrogate.groups[test]
+
+
+def _measure_encoder(
+    encoder: Encoder,
+    source: str,
+    layers: Mapping[str, np.ndarray],
+    surrogate: Surrogate,
+    request: DistortionRequest,
+) -> EncoderResult:
+    """Return the probes and the few-shot curve of an encoder, not yet compared with the untouched one."""
+    features = _last_layer(layers)
+    test = _test_mask(surrogate)
+    samples = (features[~test], surrogate.labels[~test], features[test], surrogate.labels[test])
+    groups = _test_groups(surrogate, test)
     outside = surrogate.classes.index(OUTSIDE) if OUTSIDE in surrogate.classes else None
     probes = {
-        name: probe(
-            name, last[~test], surrogate.labels[~test], last[test], surrogate.labels[test],
-            seed=request.samples.seed, groups=groups, outside=outside,
-        )
+        name: evaluate_probe(name, *samples, seed=request.samples.seed, groups=groups, outside=outside)
         for name in request.probes
-    }  # fmt: skip
-    curve = None
-    if request.few_shot:
-        curve = few_shot_curve(
-            request.probes[0], last[~test], surrogate.labels[~test], last[test], surrogate.labels[test],
-            seed=request.samples.seed,
-        )  # fmt: skip
-    if not before:
-        return Reading(encoder, source, probes, None, {}, curve)
-    own = next(iter(probes.values())).wrong
-    difference = paired_difference(own, next(iter(before[0].probes.values())).wrong, groups, seed=request.samples.seed)
-    alike = {
-        measure: {layer: similarity(measure, found[layer], first[layer]) for layer in found if layer in first}
+    }
+    curve = few_shot_curve(request.probes[0], *samples, seed=request.samples.seed) if request.few_shot else None
+    return EncoderResult(encoder, source, probes, difference=None, similarity={}, few_shot=curve)
+
+
+def _compare(
+    result: EncoderResult,
+    untouched: EncoderResult,
+    layers: Mapping[str, np.ndarray],
+    untouched_layers: Mapping[str, np.ndarray],
+    surrogate: Surrogate,
+    request: DistortionRequest,
+) -> EncoderResult:
+    """Return a result with the difference and the similarity to the untouched encoder."""
+    difference = paired_difference(
+        result.first_probe.misclassified,
+        untouched.first_probe.misclassified,
+        _test_groups(surrogate, _test_mask(surrogate)),
+        seed=request.samples.seed,
+    )
+    shared = [layer for layer in layers if layer in untouched_layers]
+    similarities = {
+        measure: {layer: similarity(measure, layers[layer], untouched_layers[layer]) for layer in shared}
         for measure in request.similarities
     }
-    return Reading(encoder, source, probes, difference, alike, curve)
+    return replace(result, difference=difference, similarity=similarities)

@@ -1,4 +1,4 @@
-"""A distortion's record, tables, and the grid of the paper's Fig. 3: target x epochs x method, over seeds."""
+"""Record and tables of a distortion, and the cells of the paper's Fig. 3: target x epochs x method, over seeds."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,27 +9,29 @@ import numpy as np
 from scipy import stats
 
 from modgap import __version__
+from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot import FewShotCurve
-from modgap.distortion.measurement import DistortionRequest, Reading, SurrogateReadings
+from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["GridCell", "grid_cells", "layer_grid", "reading_rows", "to_json"]
+__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_json"]
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """A method's runs on one target after some epochs.
+    """Error rate of the runs of one method on one target after some epochs.
 
     Attributes:
-        target: What the runs were trained on.
-        method: How.
-        epoch: Of stage 2.
-        mean: Of the first probe's error over seeds, in [0, 1]; lower is better.
-        interval: 95 %: Student's t over seeds, of one seed the probe's own bootstrap over samples.
-        seeds: How many.
+        target: Target on which the runs were trained.
+        method: Method of the runs.
+        epoch: Epoch of stage 2.
+        mean: Mean error rate of the first probe over seeds, in [0, 1]; lower is better.
+        interval: 95 % interval of the mean: Student's t over seeds; with one seed, the bootstrap interval of the probe
+            over samples.
+        seeds: Number of seeds.
     """
 
     target: str
@@ -40,82 +42,112 @@ class GridCell:
     seeds: int
 
 
-def grid_cells(readings: Sequence[Reading]) -> list[GridCell]:
-    """The readings of runs by target, method and epoch (MoNA, Fig. 3), in the order in which they came."""
-    found: dict[tuple[str, str, int], list[Reading]] = {}
-    for reading in readings:
-        encoder = reading.encoder
-        if encoder.run is not None and encoder.after is not None:
-            found.setdefault((str(encoder.target), encoder.method, encoder.after), []).append(reading)
-    return [GridCell(*place, *_over_seeds(own)) for place, own in found.items()]
+def grid_cells(results: Sequence[EncoderResult]) -> list[GridCell]:
+    """Return the error rates of runs by target, method and epoch (MoNA, Fig. 3), in the order of their first run."""
+    groups: dict[tuple[str, str, int], list[EncoderResult]] = {}
+    for result in results:
+        encoder = result.encoder
+        if encoder.run is not None and encoder.trained_epochs is not None:
+            groups.setdefault((str(encoder.target), encoder.method, encoder.trained_epochs), []).append(result)
+    return [GridCell(*key, *_mean_over_seeds(members)) for key, members in groups.items()]
 
 
-def _over_seeds(readings: Sequence[Reading]) -> tuple[float, tuple[float, float], int]:
-    probes = [next(iter(reading.probes.values())) for reading in readings]
-    errors = np.array([each.value for each in probes])
+def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[float, float], int]:
+    errors = np.array([result.first_probe.value for result in results])
     mean = float(errors.mean())
     if len(errors) == 1:
-        return mean, probes[0].interval, 1
+        return mean, results[0].first_probe.interval, 1
     reach = float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
     return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
 
 
-def reading_rows(readings: Sequence[Reading]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table: error of each probe, difference to the untouched encoder, similarity to it."""
-    probes = list(readings[0].probes)
-    measures = list(dict.fromkeys(name for reading in readings for name in reading.similarity))
-    heads = ["encoder", f"{probes[0]} error", "95 %", "minus untouched", "95 %", "p", *probes[1:]]
-    with_f1 = any(result.entity_f1 for reading in readings for result in reading.probes.values())
-    heads += (["entity F1"] if with_f1 else []) + [name.replace("_", " ") for name in measures]
-    return heads, [list(_row(reading, measures, with_f1)) for reading in readings]
+def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and rows of a table with one row for each encoder.
+
+    Its columns are the error rate of each probe, the difference to the untouched encoder and the similarity to it.
+
+    Args:
+        results: Results on one surrogate.
+    """
+    probes = list(results[0].probes)
+    measures = list(dict.fromkeys(name for result in results for name in result.similarity))
+    has_f1 = any(probe.entity_f1 for result in results for probe in result.probes.values())
+    heads = [
+        "encoder",
+        f"{display_name(probes[0])} error",
+        "95 % CI",
+        "minus untouched",
+        "95 % CI",
+        "p",
+        *(f"{display_name(name)} error" for name in probes[1:]),
+        *(["entity F1"] if has_f1 else []),
+        *(display_name(name) for name in measures),
+    ]
+    return heads, [list(_table_row(result, measures, has_f1)) for result in results]
 
 
-def _row(reading: Reading, measures: Sequence[str], with_f1: bool) -> Iterator[str]:
-    first, *others = reading.probes.values()
-    yield from (reading.label, f"{first.value:.4f}", _told(first.interval))
-    difference = reading.difference
+def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
+    first, *others = result.probes.values()
+    yield from (result.label, f"{first.value:.4f}", _format_interval(first.interval))
+    difference = result.difference
     if difference is None:
         yield from ("-", "-", "-")
     else:
-        yield from (f"{difference.value:+.4f}", _told(difference.interval), f"{difference.p_value:.3f}")
+        yield from (f"{difference.value:+.4f}", _format_interval(difference.interval), f"{difference.p_value:.3f}")
     yield from (f"{other.value:.4f}" for other in others)
-    if with_f1:
+    if has_f1:
         yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
     for name in measures:
-        layers = list(reading.similarity.get(name, {}).values())
+        layers = list(result.similarity.get(name, {}).values())
         yield f"{layers[-1].value:.3f}" if layers else "-"
 
 
-def _told(interval: tuple[float, float]) -> str:
+def _format_interval(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.4f} - {interval[1]:.4f}" if all(map(math.isfinite, interval)) else "-"
 
 
-def layer_grid(readings: Sequence[Reading], measure: str) -> SimilarityGrid | None:
-    """Similarity of each layer of each encoder to the same layer of the untouched one; None with fewer than two layers.
+def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:
+    """Return the similarity of each layer of each encoder to the same layer of the untouched encoder.
 
     Args:
-        readings: Of one surrogate.
-        measure: Name of the measure.
+        results: Results on one surrogate.
+        measure: Name of the similarity measure.
+
+    Returns:
+        A grid with one row for each encoder and one column for each layer; None with fewer than two layers.
     """
-    told = {reading.label: reading.similarity[measure] for reading in readings if reading.similarity.get(measure)}
-    if not told or len(layers := list(next(iter(told.values())))) < 2:
+    by_label = {result.label: result.similarity[measure] for result in results if result.similarity.get(measure)}
+    if not by_label:
         return None
-    # The first encoder's row is the lowest of the heat map; as in the table it should stand at the top.
-    rows = [(label, own) for label, own in reversed(told.items()) if list(own) == layers]
-    values, nulls = (
-        np.array([[getattr(own[layer], of) for layer in layers] for _, own in rows]) for of in ("value", "null")
+    layers = list(next(iter(by_label.values())))
+    if len(layers) < 2:
+        return None
+    # The heat map draws its first row at the bottom. In the table the first encoder is at the top.
+    rows = [(label, cells) for label, cells in reversed(by_label.items()) if list(cells) == layers]
+    return SimilarityGrid(
+        name=measure,
+        rows=tuple(label for label, _ in rows),
+        columns=tuple(layers),
+        values=np.array([[cells[layer].value for layer in layers] for _, cells in rows]),
+        nulls=np.array([[cells[layer].null for layer in layers] for _, cells in rows]),
+        samples=next(iter(rows[0][1].values())).samples,
     )
-    samples = next(iter(rows[0][1].values())).samples
-    return SimilarityGrid(measure, tuple(label for label, _ in rows), tuple(layers), values, nulls, samples)
 
 
-def to_json(source: str, found: Sequence[SurrogateReadings], request: DistortionRequest, seconds: float) -> str:
-    """One strict JSON document: what was found on each surrogate, with what it was asked for."""
+def to_json(source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float) -> str:
+    """Return one strict JSON document with the results on each surrogate and the request.
+
+    Args:
+        source: Name of the source.
+        results: Results on each surrogate.
+        request: Request that was measured.
+        seconds: Time that the measurement took.
+    """
     record = {
         "schema": SCHEMA,
         "kind": "distortion",
         "source": source,
-        "surrogates": [_surrogate(one) for one in found],
+        "surrogates": [_surrogate_record(result) for result in results],
         "request": plain_values(asdict(request)),
         "seconds": round(seconds, 1),
         "provenance": {"modgap": __version__},
@@ -123,44 +155,46 @@ def to_json(source: str, found: Sequence[SurrogateReadings], request: Distortion
     return format_json(record)
 
 
-def _surrogate(found: SurrogateReadings) -> dict[str, Any]:
+def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:
     return {
-        "name": found.name,
-        "samples": plain_values(dict(found.provenance)),
-        "classes": list(found.classes),
-        "trained_on": found.trained_on,
-        "tested": found.tested,
-        "chance": found.chance,
-        "encoders": [_reading(reading) for reading in found.readings],
-        "grid": [plain_values(asdict(cell)) for cell in grid_cells(found.readings)],
+        "name": result.name,
+        "samples": plain_values(dict(result.provenance)),
+        "classes": list(result.classes),
+        "training_samples": result.training_samples,
+        "test_samples": result.test_samples,
+        "baseline_error": result.baseline_error,
+        "encoders": [_encoder_record(encoder) for encoder in result.encoders],
+        "grid": [plain_values(asdict(cell)) for cell in grid_cells(result.encoders)],
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
-    encoder = reading.encoder
+def _encoder_record(result: EncoderResult) -> dict[str, Any]:
+    encoder = result.encoder
     return {
-        "encoder": reading.label,
-        "source": reading.source,
+        "encoder": result.label,
+        "source": result.source,
         "run": str(encoder.run.folder) if encoder.run else None,
         "method": encoder.method,
         "target": encoder.target,
-        "epoch": encoder.after,
+        "epoch": encoder.trained_epochs,
         "seed": encoder.seed,
-        "probes": {name: _without(asdict(result), "wrong", "predicted") for name, result in reading.probes.items()},
-        "difference": plain_values(asdict(reading.difference)) if reading.difference else None,
-        "similarity": {
-            name: {layer: plain_values(asdict(each)) for layer, each in layers.items()}
-            for name, layers in reading.similarity.items()
+        "probes": {
+            name: _drop_fields(asdict(probe), "misclassified", "predicted") for name, probe in result.probes.items()
         },
-        "few_shot": None if reading.few_shot is None else _curve(reading.few_shot),
-        "map": None if reading.map is None else _without(asdict(reading.map), "coordinates"),
+        "difference": plain_values(asdict(result.difference)) if result.difference else None,
+        "similarity": {
+            name: {layer: plain_values(asdict(value)) for layer, value in layers.items()}
+            for name, layers in result.similarity.items()
+        },
+        "few_shot": None if result.few_shot is None else _curve_record(result.few_shot),
+        "map": None if result.map is None else _drop_fields(asdict(result.map), "coordinates"),
     }
 
 
-def _curve(curve: FewShotCurve) -> dict[str, Any]:
-    return plain_values(asdict(curve))
+def _curve_record(curve: FewShotCurve) -> dict[str, Any]:
+    return dict(plain_values(asdict(curve)))
 
 
-def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Without what is one value a sample."""
-    return plain_values({name: value for name, value in record.items() if name not in names})
+def _drop_fields(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return a record as JSON values, without the fields that have one value for each sample."""
+    return {name: plain_values(value) for name, value in record.items() if name not in names}

@@ -8,25 +8,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
-from modgap.distortion.arrays import centered_features, checked_count, one_thread
+from modgap.distortion.arrays import center_features, validate_count
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.probes.single_thread import single_blas_thread
 
 __all__ = ["SIMILARITIES", "SimilarityGrid", "SimilarityResult", "similarity", "similarity_grid"]
 
-LEAST_SAMPLES = 4
+MIN_SAMPLES = 4
 Z = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
 class SimilarityResult:
-    """How similar two encoders' features are.
+    """Similarity of two encoders' features.
 
     Attributes:
-        name: Of the measure.
-        value: Higher is more similar; 1 for features that are equal up to what the measure leaves free.
-        samples: How many samples it was computed on.
-        null: The value to expect of features that have nothing to do with each other.
-        interval: 95 % interval over samples, by the normal approximation; None where it was not asked for.
+        name: Name of the measure.
+        value: Similarity; higher is more similar, 1 for features that are equal up to the transformations that the
+            measure ignores.
+        samples: Number of samples.
+        null: Expected value for unrelated features.
+        interval: 95 % interval over samples, by the normal approximation; None if it was not requested.
     """
 
     name: str
@@ -41,12 +44,12 @@ class SimilarityGrid:
     """Similarity of every layer of one encoder to every layer of another.
 
     Attributes:
-        name: Of the measure.
-        rows: Layers of the first encoder.
-        columns: Layers of the second.
-        values: Similarities, (rows, columns); higher is more similar.
-        nulls: What to expect of unrelated features, (rows, columns).
-        samples: How many samples they were computed on.
+        name: Name of the measure.
+        rows: Names of the layers of the first encoder.
+        columns: Names of the layers of the second encoder.
+        values: Similarities, shape (rows, columns); higher is more similar.
+        nulls: Expected values for unrelated features, shape (rows, columns).
+        samples: Number of samples.
     """
 
     name: str
@@ -64,18 +67,18 @@ Table = list[list[SimilarityResult]]
 def similarity(
     name: str, first: ArrayLike, second: ArrayLike, *, interval: bool = True, **options: Any
 ) -> SimilarityResult:
-    """Similarity of two encoders' features of the same samples.
+    """Compute the similarity of two encoders' features of the same samples.
 
     Args:
         name: `linear_cka`, `kernel_cka`, `procrustes` or `knn_overlap`; see the functions in `SIMILARITIES`.
-        first: Features (n, D).
-        second: Features (n, D') of the same samples in the same order.
-        interval: Whether to give an interval too.
-        **options: Of the measure.
+        first: Features of the first encoder, shape (n, D).
+        second: Features of the second encoder, of the same samples in the same order, shape (n, D').
+        interval: Whether to compute an interval too.
+        **options: Options of the measure.
 
     Raises:
-        UsageError: When the measure or an option is unknown, or an option out of range.
-        InputError: When sample counts differ, are too small, or features are not finite or all the same.
+        UsageError: When the measure or an option is unknown, or an option is out of range.
+        InputError: When the numbers of samples differ or are too small, or features are not finite or all the same.
 
     Example:
         >>> features = np.random.default_rng(0).standard_normal((200, 5))
@@ -83,8 +86,8 @@ def similarity(
         >>> round(similarity("linear_cka", features, turned).value, 12)
         1.0
     """
-    checked = _checked({"the first encoder": first, "the second encoder": second})
-    return _measure(name, options)(checked[:1], checked[1:], interval=interval, **options)[0][0]
+    centered = _center_all({"the first encoder": first, "the second encoder": second})
+    return _measure(name, options)(centered[:1], centered[1:], interval=interval, **options)[0][0]
 
 
 def similarity_grid(
@@ -93,59 +96,65 @@ def similarity_grid(
     names: Sequence[str] = ("linear_cka",),
     **options: Any,
 ) -> dict[str, SimilarityGrid]:
-    """Similarity of all pairs of two encoders' layers; what depends on one layer only is computed once.
+    """Compute the similarity of all pairs of two encoders' layers; terms of a single layer are computed once.
 
     Args:
-        first: Features (n, D) of each layer of one encoder.
-        second: Of each layer of the other, of the same samples in the same order.
-        names: Of the measures.
-        **options: Of the measures, each of which must know them.
+        first: Features of each layer of the first encoder, shape (n, D).
+        second: Features of each layer of the second encoder, of the same samples in the same order.
+        names: Names of the measures.
+        **options: Options of the measures; each measure must have all of them.
 
     Returns:
         A grid for each measure.
 
     Raises:
         UsageError: When there are no layers, or a measure or an option is unknown or out of range.
-        InputError: When sample counts differ, are too small, or features are not finite or all the same.
+        InputError: When the numbers of samples differ or are too small, or features are not finite or all the same.
     """
     if not first or not second:
-        raise UsageError(f"expected layers of both encoders, got {len(first)} and {len(second)}")
+        raise UsageError(
+            f"The encoders have {len(first)} and {len(second)} layers. At least one layer of both is needed."
+        )
     measures = {name: _measure(name, options) for name in names}
-    told = {f"layer {layer} of the first encoder": array for layer, array in first.items()}
-    told |= {f"layer {layer} of the second encoder": array for layer, array in second.items()}
-    checked = _checked(told)
+    features = {f"layer {layer} of the first encoder": array for layer, array in first.items()}
+    features |= {f"layer {layer} of the second encoder": array for layer, array in second.items()}
+    centered = _center_all(features)
     grids = {}
     for name, measure in measures.items():
-        table = measure(checked[: len(first)], checked[len(first) :], interval=False, **options)
-        values, nulls = (np.array([[getattr(cell, of) for cell in row] for row in table]) for of in ("value", "null"))
-        grids[name] = SimilarityGrid(name, tuple(first), tuple(second), values, nulls, len(checked[0]))
+        table = measure(centered[: len(first)], centered[len(first) :], interval=False, **options)
+        grids[name] = SimilarityGrid(
+            name=name,
+            rows=tuple(first),
+            columns=tuple(second),
+            values=np.array([[cell.value for cell in row] for row in table]),
+            nulls=np.array([[cell.null for cell in row] for row in table]),
+            samples=len(centered[0]),
+        )
     return grids
 
 
-def _checked(features: Mapping[str, ArrayLike]) -> list[np.ndarray]:
-    checked = {name: centered_features(array, name, LEAST_SAMPLES) for name, array in features.items()}
-    (name, array), *rest = checked.items()
-    for other, features_of_other in rest:
-        if len(features_of_other) != len(array):
+def _center_all(features: Mapping[str, ArrayLike]) -> list[np.ndarray]:
+    centered = {name: center_features(array, name, MIN_SAMPLES) for name, array in features.items()}
+    (first_name, first), *others = centered.items()
+    for name, array in others:
+        if len(array) != len(first):
             raise InputError(
-                f"expected features of the same samples in the same order, got {len(array)} samples of {name} and "
-                f"{len(features_of_other)} of {other}"
+                f"There are {len(first)} samples of {first_name} and {len(array)} samples of {name}. "
+                "Expected the same samples in the same order."
             )
-    return list(checked.values())
+    return list(centered.values())
 
 
 def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., Table]:
     if name not in SIMILARITIES:
         raise unknown_name("similarity", name, SIMILARITIES)
     measure = SIMILARITIES[name]
-    known = [option for option in (measure.__kwdefaults__ or {}) if option != "interval"]
+    valid_options = [option for option in (measure.__kwdefaults__ or {}) if option != "interval"]
     for option in options:
-        if option not in known:
-            raise (
-                unknown_name(f"option of {name}", option, known, "")
-                if known
-                else UsageError(f"{name} has no options, got {option!r}")
-            )
+        if not valid_options:
+            raise UsageError(f"{name} has no options, but {option!r} was passed.")
+        if option not in valid_options:
+            raise unknown_name(f"option of {name}", option, valid_options)
     return measure
 
 
@@ -154,152 +163,166 @@ def _table(firsts: Sequence[Any], seconds: Sequence[Any], pair: Callable[[Any, A
 
 
 def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) -> Table:
-    """Linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC: 0 expected where independent.
+    """Compute linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC.
 
-    It leaves rotation and scale free. HSIC is Song et al.'s (2012) estimator, as in Kornblith et al. (2019) and
-    Nguyen et al. (2021), by an identity without n x n matrix where D < n (see `_hsic`). The interval is by the
-    delete-one jackknife.
+    Its expected value is 0 for independent features. It ignores rotation and scale. The estimator of HSIC is that of
+    Song et al. (2012), as in Kornblith et al. (2019) and Nguyen et al. (2021), by an identity that needs no n x n
+    matrix if D < n (see `hsic`). The interval comes from the delete-one jackknife.
+
+    Args:
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        interval: Whether to compute intervals.
     """
-    with one_thread():
-        return _cka_table("linear_cka", *hsic.linear_terms(firsts, seconds, interval))
+    with single_blas_thread():
+        return _cka_table("linear_cka", hsic.linear_terms(firsts, seconds, interval))
 
 
 def kernel_cka(
     firsts: Features, seconds: Features, *, interval: bool = True, bandwidth: float = 0.8, threads: int = 1
 ) -> Table:
-    """Centerd kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC; leaves rotation and scale free.
+    """Compute centered kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC.
 
-    Kernels are computed in blocks of rows, once for an interval and twice with one (delete-one jackknife).
+    It ignores rotation and scale. Kernels are computed in blocks of rows: once without intervals, twice with intervals
+    (delete-one jackknife).
 
     Args:
-        firsts: Features.
-        seconds: Features.
-        interval: Whether to give intervals.
-        bandwidth: Standard deviation of the kernel as a share of the median distance between samples (Kornblith et al.
-            2019 take 0.2, 0.4 and 0.8); the median is that of at most 2,000 samples spread evenly over all.
-        threads: Blocks at a time; values do not depend on it.
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        interval: Whether to compute intervals.
+        bandwidth: Standard deviation of the kernel as a multiple of the median distance between samples (0.2, 0.4 and
+            0.8 in Kornblith et al. 2019); the median is that of at most 2,000 samples spread evenly over all.
+        threads: Number of blocks that are computed at the same time; values do not depend on it.
     """
     if not 0 < bandwidth < np.inf:
-        raise UsageError(f"expected a bandwidth above 0, as a share of the median distance, got {bandwidth}")
-    threads = checked_count("threads", threads, 1)
-    return _cka_table("kernel_cka", *hsic.kernel_terms(firsts, seconds, bandwidth, interval, threads))
+        raise UsageError(
+            f"The bandwidth is {bandwidth}. Expected a positive number, the multiple of the median distance."
+        )
+    threads = validate_count("threads", threads, 1)
+    return _cka_table("kernel_cka", hsic.kernel_terms(firsts, seconds, bandwidth, interval, threads))
 
 
-def _cka_table(name: str, cross: list[list[hsic.Terms]], own: list[hsic.Terms], others: list[hsic.Terms]) -> Table:
-    for terms in (*own, *others):
-        if not hsic.varies(terms):
+def _cka_table(name: str, terms: hsic.PairTerms) -> Table:
+    for self_terms in (*terms.first_with_itself, *terms.second_with_itself):
+        if not hsic.varies(self_terms):
             raise InputError(
-                f"{name} is not defined for features whose samples are all equally far from each other; "
-                "take more samples or another layer"
+                f"{name} is not defined: all samples have the same distance from each other. "
+                "Use more samples or another layer."
             )
     return [
-        [_cka(name, cell, mine, theirs) for cell, theirs in zip(row, others, strict=True)]
-        for row, mine in zip(cross, own, strict=True)
+        [_cka(name, cross, first, second) for cross, second in zip(row, terms.second_with_itself, strict=True)]
+        for row, first in zip(terms.cross, terms.first_with_itself, strict=True)
     ]
 
 
-def _cka(name: str, cross: hsic.Terms, own: hsic.Terms, other: hsic.Terms) -> SimilarityResult:
-    value = float(_ratio(hsic.hsic(cross), hsic.hsic(own), hsic.hsic(other)))
+def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) -> SimilarityResult:
+    value = float(_normalize(hsic.hsic(cross), hsic.hsic(first), hsic.hsic(second)))
     samples = len(cross.first)
     interval = None
-    if cross.first_second is not None and samples > LEAST_SAMPLES:
-        left = _ratio(*(hsic.hsic_without_each(terms) for terms in (cross, own, other)))
-        spread = np.sqrt((samples - 1) / samples * ((left - left.mean()) ** 2).sum())
-        interval = _interval(value, spread, -1.0)
+    if cross.first_second is not None and samples > MIN_SAMPLES:
+        replicates = _normalize(*(hsic.leave_one_out_hsic(terms) for terms in (cross, first, second)))
+        standard_error = np.sqrt((samples - 1) / samples * ((replicates - replicates.mean()) ** 2).sum())
+        interval = _normal_interval(value, standard_error, low=-1.0)
     return SimilarityResult(name, value, samples, 0.0, interval)
 
 
-def _ratio(cross: Any, own: Any, other: Any) -> Any:
-    return np.clip(cross / np.sqrt(np.maximum(own * other, np.finfo(float).tiny)), -1, 1)
+def _normalize(cross: Any, first: Any, second: Any) -> Any:
+    """Return CKA from the HSIC of two kernels and that of each kernel with itself."""
+    return np.clip(cross / np.sqrt(np.maximum(first * second, np.finfo(float).tiny)), -1, 1)
 
 
-def _interval(value: float, spread: float, low: float) -> tuple[float, float]:
-    return max(low, float(value - Z * spread)), min(1.0, float(value + Z * spread))
+def _normal_interval(value: float, standard_error: float, low: float) -> tuple[float, float]:
+    """Return the 95 % interval by the normal approximation, clipped to [low, 1]."""
+    return max(low, float(value - Z * standard_error)), min(1.0, float(value + Z * standard_error))
 
 
 def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, seed: int = 0) -> Table:
-    """Orthogonal Procrustes similarity, in [0, 1]: trace of the best rotation of one onto the other.
+    """Compute the orthogonal Procrustes similarity, in [0, 1]: the trace after the best rotation of one onto the other.
 
     It is the nuclear norm of X'Y for centered features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
-    is sqrt(2 - 2 similarity). It leaves rotation and scale free. Unrelated features have not 0 but a value that rises
-    with D / n: the null is the similarity after the second's samples were shuffled. The interval is by the
+    is sqrt(2 - 2 similarity). It ignores rotation and scale. For unrelated features it is not 0, but rises with D / n.
+    The null is the similarity after the samples of the second encoder are shuffled. The interval comes from the
     infinitesimal jackknife.
 
     Args:
-        firsts: Features.
-        seconds: Features.
-        interval: Whether to give intervals.
-        seed: Of the shuffling.
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        interval: Whether to compute intervals.
+        seed: Seed of the shuffling.
     """
-    seed = checked_count("seed", seed, 0)
-    with one_thread():
-        sides = [[_unit(array) for array in side] for side in (firsts, seconds)]
-        shuffled = np.random.default_rng(seed).permutation(len(firsts[0]))
-        return _table(sides[0], sides[1], lambda x, y: _procrustes(x, y, shuffled, interval))
+    seed = validate_count("seed", seed, 0)
+    with single_blas_thread():
+        first_arrays = [_unit_norm(array) for array in firsts]
+        second_arrays = [_unit_norm(array) for array in seconds]
+        order = np.random.default_rng(seed).permutation(len(firsts[0]))
+        return _table(first_arrays, second_arrays, lambda x, y: _procrustes(x, y, order, interval))
 
 
-def _unit(array: np.ndarray) -> np.ndarray:
-    """Features of Frobenius norm 1 in at most n dimensions, turned: all the same to Procrustes."""
-    low = np.asarray(np.linalg.qr(array.T, mode="r")).T if array.shape[1] > len(array) else array
-    return low / np.linalg.norm(low)
+def _unit_norm(array: np.ndarray) -> np.ndarray:
+    """Return features scaled to Frobenius norm 1, and rotated into at most n dimensions; Procrustes ignores both."""
+    reduced = np.asarray(np.linalg.qr(array.T, mode="r")).T if array.shape[1] > len(array) else array
+    return np.asarray(reduced / np.linalg.norm(reduced))
 
 
-def _procrustes(first: np.ndarray, second: np.ndarray, shuffled: np.ndarray, interval: bool) -> SimilarityResult:
-    samples, product = len(first), first.T @ second
-    null = min(1.0, float(np.linalg.svd(first.T @ second[shuffled], compute_uv=False).sum()))
+def _procrustes(first: np.ndarray, second: np.ndarray, order: np.ndarray, interval: bool) -> SimilarityResult:
+    samples = len(first)
+    product = first.T @ second
+    null = min(1.0, float(np.linalg.svd(first.T @ second[order], compute_uv=False).sum()))
     if not interval:
         value = min(1.0, float(np.linalg.svd(product, compute_uv=False).sum()))
         return SimilarityResult("procrustes", value, samples, null, None)
-    left, sizes, right = np.linalg.svd(product, full_matrices=False)
-    value = min(1.0, float(sizes.sum()))
-    # Derivative of the value by each sample's weight; norms are 1.
-    shares = ((first @ left) * (second @ right.T)).sum(axis=1)
+    left, singular_values, right = np.linalg.svd(product, full_matrices=False)
+    value = min(1.0, float(singular_values.sum()))
+    # Derivative of the value by the weight of each sample; norms are 1.
+    contributions = ((first @ left) * (second @ right.T)).sum(axis=1)
     norms = ((first**2).sum(axis=1) + (second**2).sum(axis=1)) / 2
-    spread = np.sqrt(((shares - value * norms) ** 2).sum())
-    return SimilarityResult("procrustes", value, samples, null, _interval(value, spread, 0.0))
+    standard_error = np.sqrt(((contributions - value * norms) ** 2).sum())
+    return SimilarityResult("procrustes", value, samples, null, _normal_interval(value, standard_error, low=0.0))
 
 
 def knn_overlap(
     firsts: Features, seconds: Features, *, interval: bool = True, neighbors: int = 10, metric: str = "cosine"
 ) -> Table:
-    """Mean share of a sample's k nearest neighbors that both encoders agree on, in [0, 1]; k / (n - 1) by chance.
+    """Compute the mean share of a sample's k nearest neighbors that are the same for both encoders, in [0, 1].
 
-    The interval takes samples as independent, given their neighbors.
+    The chance level is k / (n - 1). The interval treats samples as independent, given their neighbors.
 
     Args:
-        firsts: Features.
-        seconds: Features.
-        interval: Whether to give intervals.
-        neighbors: k, less than n - 1.
-        metric: `cosine`, of features that were centered before, or `euclidean`.
+        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
+        seconds: Centered features of the layers of the second encoder.
+        interval: Whether to compute intervals.
+        neighbors: Number of neighbors k, less than n - 1.
+        metric: `cosine`, of the centered features, or `euclidean`.
     """
     if metric not in ("cosine", "euclidean"):
         raise unknown_name("metric", metric, ("cosine", "euclidean"))
     samples = len(firsts[0])
-    neighbors = checked_count("neighbors", neighbors, 1, samples - 2)
-    sides = [[_neighbor_table(array, neighbors, metric) for array in side] for side in (firsts, seconds)]
+    neighbors = validate_count("neighbors", neighbors, 1, samples - 2)
+    first_neighbors = [_nearest_neighbors(array, neighbors, metric) for array in firsts]
+    second_neighbors = [_nearest_neighbors(array, neighbors, metric) for array in seconds]
 
-    def pair(first: np.ndarray, second: np.ndarray) -> SimilarityResult:
-        shares = _common(first, second) / neighbors
-        value, spread = float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(samples))
-        reach = _interval(value, spread, 0.0) if interval else None
-        return SimilarityResult("knn_overlap", value, samples, neighbors / (samples - 1), reach)
+    def overlap(first: np.ndarray, second: np.ndarray) -> SimilarityResult:
+        shares = _count_common(first, second) / neighbors
+        value = float(shares.mean())
+        standard_error = float(shares.std(ddof=1) / np.sqrt(samples))
+        limits = _normal_interval(value, standard_error, low=0.0) if interval else None
+        return SimilarityResult("knn_overlap", value, samples, neighbors / (samples - 1), limits)
 
-    return _table(sides[0], sides[1], pair)
+    return _table(first_neighbors, second_neighbors, overlap)
 
 
-def _neighbor_table(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
+def _nearest_neighbors(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
-    with one_thread():
-        finder = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
-        return finder.kneighbors(return_distance=False)
+    with single_blas_thread():
+        search = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
+        return np.asarray(search.kneighbors(return_distance=False))
 
 
-def _common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How many entries the rows of both tables share; within a row none is there twice."""
+def _count_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the number of entries that the rows of both tables share; entries of a row are different."""
     both = np.sort(np.concatenate([first, second], axis=1), axis=1)
-    return (both[:, 1:] == both[:, :-1]).sum(axis=1)
+    return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1))
 
 
 SIMILARITIES: dict[str, Callable[..., Table]] = {
@@ -308,4 +331,4 @@ SIMILARITIES: dict[str, Callable[..., Table]] = {
     "procrustes": procrustes,
     "knn_overlap": knn_overlap,
 }
-"""Measures by name; each takes two sequences of features and gives a table of results."""
+"""Measures by name; each takes two sequences of features and returns a table of results."""

@@ -1,4 +1,4 @@
-"""Scores of a probe on test samples: entity F1, two probes on the same samples."""
+"""Statistics of probes on test samples: entity F1, and the difference of two error rates on the same samples."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,24 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from modgap.bootstrap import group_numbers, mean_interval
-from modgap.distortion.input_checks import checked_labels
 from modgap.errors import InputError
+from modgap.probes.input_checks import validate_labels
 
 __all__ = ["EntityF1", "PairedDifference", "entity_f1", "paired_difference"]
 
 
-def _checked_wrong(wrong: ArrayLike) -> np.ndarray:
-    array = np.asarray(wrong)
-    if array.ndim != 1 or array.dtype != bool or not len(array):
-        raise InputError(
-            f"expected for at least one test sample whether it was got wrong, booleans (n,), got {array.dtype} "
-            f"{array.shape}"
-        )
-    return array
-
-
 @dataclass(frozen=True)
 class PairedDifference:
-    """Error rates of two probes on the same test samples.
+    """Difference of the error rates of two probes on the same test samples.
 
     Attributes:
-        value: Error of the first minus error of the second, in [-1, 1]; negative where the first is better.
-        interval: 95 % bootstrap interval of it; NaN with fewer than two groups.
-        p_value: Two-sided exact McNemar test of no difference; over groups, where given, each counted for the probe
-            that got more of it wrong.
-        only_first: Samples that only the first got wrong.
-        only_second: Samples that only the second got wrong.
-        samples: Test samples.
+        value: Error rate of the first probe minus that of the second, in [-1, 1]; negative if the first is better.
+        interval: 95 % bootstrap interval of the difference; NaN with fewer than two groups.
+        p_value: p-value of the two-sided exact McNemar test of no difference. With groups the test is over groups, each
+            counted for the probe that misclassifies more of its samples.
+        only_first: Number of samples that only the first probe misclassifies.
+        only_second: Number of samples that only the second probe misclassifies.
+        samples: Number of test samples.
     """
 
     value: float
@@ -46,52 +36,67 @@ class PairedDifference:
 
 
 def paired_difference(
-    wrong_first: ArrayLike, wrong_second: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
+    first_misclassified: ArrayLike,
+    second_misclassified: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    seed: int = 0,
 ) -> PairedDifference:
-    """Whether one probe, or one encoder under the same probe, errs more than another on the same test samples.
+    """Compare the error rates of two probes, or of two encoders under the same probe, on the same test samples.
 
     Args:
-        wrong_first: Whether the first got each sample wrong, booleans (n,).
-        wrong_second: The same of the second, in the same order.
-        groups: Record or subject of each sample, shape (n,); None where each is its own.
-        seed: Of the bootstrap.
+        first_misclassified: Whether the first probe misclassifies each sample, booleans, shape (n,).
+        second_misclassified: Whether the second probe misclassifies each sample, in the same order, shape (n,).
+        groups: Record or subject of each sample, shape (n,); None if samples are independent.
+        seed: Seed of the bootstrap.
 
     Raises:
-        InputError: When the two are not of the same samples, or groups do not fit.
+        InputError: When the two are not booleans of the same samples, or there is not one group for each sample.
 
     Example:
         >>> difference = paired_difference([True] * 8 + [False] * 12, [True] * 2 + [False] * 18)
         >>> difference.value, difference.p_value
         (0.3, 0.03125)
     """
-    first, second = _checked_wrong(wrong_first), _checked_wrong(wrong_second)
+    first = _validate_mask(first_misclassified)
+    second = _validate_mask(second_misclassified)
     if len(first) != len(second):
         raise InputError(
-            f"expected both probes on the same test samples, got {len(first)} and {len(second)}; a paired comparison "
-            "needs the same samples in the same order"
+            f"The two probes were tested on {len(first)} and {len(second)} samples. "
+            "A paired comparison needs the same samples in the same order."
         )
     signs = first.astype(np.int64) - second.astype(np.int64)
-    by_group = np.bincount(group_numbers(groups, len(signs)), signs)
-    more, less = int((by_group > 0).sum()), int((by_group < 0).sum())
+    group_sums = np.bincount(group_numbers(groups, len(signs)), signs)
+    worse = int((group_sums > 0).sum())
+    better = int((group_sums < 0).sum())
     return PairedDifference(
         value=float(signs.mean()),
         interval=mean_interval(signs, groups=groups, seed=seed),
-        p_value=float(binomtest(more, more + less).pvalue) if more + less else 1.0,
+        p_value=float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0,
         only_first=int((signs > 0).sum()),
         only_second=int((signs < 0).sum()),
         samples=len(signs),
     )
 
 
+def _validate_mask(misclassified: ArrayLike) -> np.ndarray:
+    array = np.asarray(misclassified)
+    if array.ndim != 1 or array.dtype != bool or not len(array):
+        raise InputError(
+            f"The mask of misclassified samples has type {array.dtype} and shape {array.shape}. "
+            "Expected booleans of shape (n,), with n at least 1."
+        )
+    return array
+
+
 @dataclass(frozen=True)
 class EntityF1:
-    """How well the samples that are not outside were found, each sample one labeled word.
+    """F1 of words over all classes except the outside class; each sample is one labeled word.
 
     Attributes:
-        value: Micro F1 over all classes but the outside one, in [0, 1], higher is better; NaN where no such class was
-            there or predicted.
-        precision: Of the words said to be of a class, the share that is; NaN where there are none.
-        recall: Of the words of a class, the share found; NaN where there are none.
+        value: Micro F1, in [0, 1], higher is better; NaN if no word has such a class or is predicted to have one.
+        precision: Share of the words predicted to have a class that do have it; NaN if there are none.
+        recall: Share of the words with a class for which it is predicted; NaN if there are none.
     """
 
     value: float
@@ -100,28 +105,34 @@ class EntityF1:
 
 
 def entity_f1(predicted: ArrayLike, truth: ArrayLike, outside: int) -> EntityF1:
-    """Micro F1 over the classes of words, the outside one left out: an error rate says little where most are outside.
+    """Compute the micro F1 over all classes of words except the outside class.
 
-    It counts words, not whole entities of several words.
+    An error rate means little where most words are outside. This F1 counts words, not entities of several words.
 
     Args:
-        predicted: Predicted labels (n,).
-        truth: True labels (n,).
-        outside: The label of words of no class.
+        predicted: Predicted labels, shape (n,).
+        truth: True labels, shape (n,).
+        outside: Label of words that belong to no class.
 
     Raises:
-        InputError: When labels are no integers or not equally many.
+        InputError: When labels are not integers, or their numbers differ.
 
     Example:
         >>> entity_f1([0, 1, 2, 0], [0, 1, 1, 2], outside=0).value
         0.4
     """
-    real = checked_labels(truth, np.size(truth), "test")
-    said = checked_labels(predicted, len(real), "predicted")
-    inside = real != outside
-    found, positive, claimed = int(((said == real) & inside).sum()), int(inside.sum()), int((said != outside).sum())
-    return EntityF1(_share(2 * found, positive + claimed), _share(found, claimed), _share(found, positive))
+    true_labels = validate_labels(truth, np.size(truth), "test")
+    predictions = validate_labels(predicted, len(true_labels), "predicted")
+    inside = true_labels != outside
+    correct = int(((predictions == true_labels) & inside).sum())
+    positives = int(inside.sum())
+    predicted_positives = int((predictions != outside).sum())
+    return EntityF1(
+        value=_ratio(2 * correct, positives + predicted_positives),
+        precision=_ratio(correct, predicted_positives),
+        recall=_ratio(correct, positives),
+    )
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else float("nan")

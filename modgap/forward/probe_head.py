@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from modgap.errors import InputError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
+from modgap.probes.linear_probe import DEFAULT_STRENGTH, LinearProbe, fit_linear_probe
 from modgap.sources import Batch, Source
 from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
@@ -19,7 +18,6 @@ from modgap.targets.splits import stratified_subset
 __all__ = ["ProbeHead", "fit_probe_head"]
 
 MOST_SAMPLES = 5000
-INVERSE_L2 = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,9 @@ def fit_probe_head(
             f"The training split of surrogate {surrogate.name} does not have samples of every class. "
             "It needs samples of every class, and at least two classes."
         )
-    scaler = StandardScaler().fit(features)
-    probe = LogisticRegression(C=INVERSE_L2, max_iter=1000).fit(scaler.transform(features), labels)
-    error = None
-    if len(test_labels):
-        error = float((probe.predict(scaler.transform(test_features)) != test_labels).mean())
-    model = _ModelWithHead(feature_source.model, _linear_layer(scaler, probe)).eval()
+    probe = fit_linear_probe(features, labels, [DEFAULT_STRENGTH])
+    error = float((probe.predict(test_features) != test_labels).mean()) if len(test_labels) else None
+    model = _ModelWithHead(feature_source.model, _linear_layer(probe)).eval()
     names = tuple(str(name) for name in table.classes or ())
     return replace(source, model=model, class_names=names), ProbeHead(surrogate.name, len(labels), error)
 
@@ -120,16 +115,11 @@ def _split_rows(table: Table, split: str) -> np.ndarray:
     return rows
 
 
-def _linear_layer(scaler: StandardScaler, probe: LogisticRegression) -> nn.Linear:
-    """Return scaling and regression as one layer with one output per class."""
-    weight = probe.coef_ / scaler.scale_
-    bias = probe.intercept_ - (probe.coef_ * scaler.mean_ / scaler.scale_).sum(1)
-    if len(weight) == 1:
-        # Two classes share one logit, which is the difference of theirs.
-        weight = np.vstack([-weight, weight]) / 2
-        bias = np.concatenate([-bias, bias]) / 2
-    layer = nn.Linear(weight.shape[1], len(weight))
+def _linear_layer(probe: LinearProbe) -> nn.Linear:
+    """Return standardization and regression as one layer with one output per class."""
+    weights, biases = probe.affine()
+    layer = nn.Linear(weights.shape[1], len(weights))
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
+        layer.weight.copy_(torch.from_numpy(weights))
+        layer.bias.copy_(torch.from_numpy(biases))
     return layer

@@ -2,12 +2,11 @@
 
 import numpy as np
 
+from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
 from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["assign_folds", "prediction_error", "sample_keys"]
-
-FOLDS = 5
 
 
 def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
@@ -20,7 +19,7 @@ def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
 
 def assign_folds(outputs: SourceOutputs, seed: int) -> np.ndarray:
     """Assign each sample to one of five folds, stratified by class with groups kept together, shape (n,)."""
-    return (sample_keys(outputs, seed) * FOLDS).astype(np.int64)
+    return stratified_folds(stratification_labels(outputs.labels), outputs.groups, seed)
 
 
 def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:

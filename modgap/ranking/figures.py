@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.figure_style import BLUE, GRAY, ORANGE, tidy
+from modgap.figure_style import BLUE, GRAY, ORANGE, style_axes
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking
 
 __all__ = ["ranking_figure"]
@@ -45,7 +45,7 @@ def _draw_values(axes: Axes, ranking: Ranking, order: list[int], names: list[str
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     better = "higher" if table.higher_is_better else "lower"
-    tidy(axes, xlabel=f"{ranking.by} ({better} is better)")
+    style_axes(axes, xlabel=f"{ranking.by} ({better} is better)")
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.label.set_fontsize(8.5)
     has_intervals = bool(np.isfinite(table.standings.intervals).any())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from modgap.errors import InputError
-from modgap.figure_style import save
+from modgap.figure_style import save_figure
 from modgap.ranking.figures import ranking_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
@@ -33,7 +33,7 @@ def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
             write_text_atomically(folder / name, text)
             written.append(folder / name)
         if (ranking.tables[ranking.by].standings.ranks > 0).any():
-            save(ranking_figure(ranking), folder / "ranking.png")
+            save_figure(ranking_figure(ranking), folder / "ranking.png")
             written.append(folder / "ranking.png")
     except OSError as error:
         raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error

@@ -1,16 +1,11 @@
-"""Linear probes of source knowledge: how well a surrogate's classes can be read off an encoder's features."""
+"""The encoder of a source after training, and the features of a surrogate that it computes."""
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from modgap.errors import InputError
 from modgap.sources import Parts
@@ -19,26 +14,9 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.run_folder import Run, epoch_file
 from modgap.transfer.surrogate import Surrogate, encoder_features
 
-__all__ = ["ProbeError", "linear_probe_error", "load_adapted_encoder", "surrogate_features"]
+__all__ = ["load_adapted_encoder", "surrogate_features"]
 
-BATCH, FOLDS, INVERSE_L2 = 64, 5, 1.0
-
-
-@dataclass(frozen=True)
-class ProbeError:
-    """What a linear probe gets wrong.
-
-    Attributes:
-        value: Share of samples, each judged by a probe that was fitted without it, in [0, 1]; lower is better.
-        samples: How many.
-        wrong: Whether each sample was got wrong, shape (samples,).
-    """
-
-    value: float
-    samples: int
-    wrong: np.ndarray
-
-
+BATCH = 64
 ENCODER = "encoder."
 """Before the names of the encoder's weights in a run's file."""
 
@@ -83,32 +61,3 @@ def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: S
         for rows in chunks(np.arange(len(surrogate)), BATCH):
             found.append(encoder_features(parts, encoder, surrogate.load(rows, place)).float().cpu().numpy())
     return np.concatenate(found)
-
-
-def linear_probe_error(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
-) -> ProbeError:
-    """Error of multinomial logistic regression on standardized features, by stratified five-fold cross-validation.
-
-    It is the distortion of source knowledge of MoNA (ICML 2024), section 2.2: the higher after fine-tuning, the more of
-    the knowledge is gone.
-
-    Args:
-        features: Features (n, D).
-        labels: Classes (n,); each of at least five samples, others are left out.
-        groups: Record or sentence of each sample (n,), kept whole by the folds; None where each is its own.
-        seed: Of the folds.
-
-    Example:
-        >>> labels = np.arange(60) % 3
-        >>> linear_probe_error(np.eye(3)[labels], labels).value
-        0.0
-    """
-    often = np.isin(labels, np.flatnonzero(np.bincount(labels) >= FOLDS))
-    features, labels = features[often], labels[often]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_L2, max_iter=1000))
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(FOLDS, shuffle=True, random_state=seed)
-    kept = None if groups is None else groups[often]
-    wrong = cross_val_predict(probe, features, labels, groups=kept, cv=folds) != labels
-    return ProbeError(float(wrong.mean()), len(labels), wrong)

@@ -1,0 +1,141 @@
+"""The linear probe: multinomial logistic regression on standardized features, with one or a choice of L2 strengths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modgap.bootstrap import group_numbers
+from modgap.probes.folds import FOLDS, stratified_folds
+from modgap.probes.input_checks import validate_samples
+from modgap.probes.logistic import STRENGTHS, LogisticPath, logistic_path
+
+__all__ = ["DEFAULT_STRENGTH", "LinearProbe", "cross_validated_errors", "fit_linear_probe"]
+
+DEFAULT_STRENGTH = 1.0
+"""L2 strength of probes that do not choose one: the default of scikit-learn's LogisticRegression."""
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted linear probe.
+
+    Attributes:
+        path: Logistic regression with the chosen L2 strength alone.
+        strengths: L2 strengths from which it was chosen, the most regularized first.
+        validation_errors: Error rate of each strength on the held-out samples, in [0, 1]; empty if no sample was held
+            out.
+    """
+
+    path: LogisticPath
+    strengths: tuple[float, ...]
+    validation_errors: tuple[float, ...] = ()
+
+    @property
+    def strength(self) -> float:
+        """L2 strength of the probe, 1 / C of scikit-learn."""
+        return float(self.path.strengths[0])
+
+    def predict(self, features: ArrayLike) -> np.ndarray:
+        """Return the label of the most probable class for features (n, D), shape (n,)."""
+        return self.path.predict(features, 0)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (K, D) and biases (K,) that give the logits of features that are not standardized."""
+        weights = self.path.weights[0] / self.path.scale
+        return weights, self.path.intercepts[0] - weights @ self.path.mean
+
+
+def fit_linear_probe(
+    features: ArrayLike,
+    labels: ArrayLike,
+    strengths: Sequence[float] = STRENGTHS,
+    *,
+    held_out: np.ndarray | None = None,
+    device: str = "cpu",
+) -> LinearProbe:
+    """Fit a linear probe, after choosing its L2 strength on held-out training samples.
+
+    The chosen strength is the most regularized of those with the lowest error rate. The probe is then fitted on all
+    training samples, including the held-out ones.
+
+    Args:
+        features: Features of the training samples, shape (n, D), finite.
+        labels: Integer labels of at least two classes, shape (n,).
+        strengths: L2 strengths from which to choose, 1 / C of scikit-learn.
+        held_out: Mask of the training samples on which strengths are compared, shape (n,). None, or no sample held
+            out: the middle strength is taken.
+        device: PyTorch device on which to fit.
+
+    Raises:
+        InputError: When features or labels cannot be used, or there is only one class.
+        UsageError: When a strength is out of range.
+
+    Example:
+        >>> probe = fit_linear_probe([[0.0], [1.0], [2.0], [4.0]], [3, 3, 5, 5], [1.0])
+        >>> probe.predict([[0.5], [3.0]]), probe.strength
+        (array([3, 5]), 1.0)
+    """
+    array, codes = validate_samples(features, labels, "training")
+    ordered = tuple(sorted(map(float, strengths), reverse=True))
+    errors: tuple[float, ...] = ()
+    if held_out is not None and held_out.any():
+        errors = _held_out_errors(array, codes, held_out, ordered, device)
+    best = int(np.argmin(errors)) if errors else len(ordered) // 2
+    path = logistic_path(array, codes, ordered[best : best + 1], device=device)
+    return LinearProbe(path, ordered, errors)
+
+
+def _held_out_errors(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, strengths: Sequence[float], device: str
+) -> tuple[float, ...]:
+    path = logistic_path(features[~held_out], labels[~held_out], strengths, device=device)
+    truth = labels[held_out]
+    predictions = [path.predict(features[held_out], index) for index in range(len(strengths))]
+    return tuple(float((predicted != truth).mean()) for predicted in predictions)
+
+
+def cross_validated_errors(
+    features: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    strength: float = DEFAULT_STRENGTH,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return which samples a linear probe misclassifies in stratified five-fold cross-validation, shape (m,).
+
+    The mean of this mask is the error rate, in [0, 1], which is the distortion of source knowledge of MoNA (ICML 2024),
+    section 2.2: the higher it is after fine-tuning, the more of the knowledge is lost.
+
+    Args:
+        features: Features, shape (n, D), finite.
+        labels: Integer labels, shape (n,). Classes with fewer than five samples are left out, so that m may be less
+            than n.
+        groups: Record, sentence or other group of each sample, shape (n,); every group is in one fold. None if samples
+            are independent.
+        strength: L2 strength, 1 / C of scikit-learn.
+        seed: Seed of the folds.
+
+    Raises:
+        InputError: When features, labels or groups cannot be used, or the other folds of a fold have only one class.
+
+    Example:
+        >>> labels = np.arange(60) % 3
+        >>> float(cross_validated_errors(np.eye(3)[labels], labels).mean())
+        0.0
+    """
+    array, codes = validate_samples(features, labels)
+    numbers = group_numbers(groups, len(codes))
+    _, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    frequent = counts[inverse.ravel()] >= FOLDS
+    array = array[frequent]
+    codes = codes[frequent]
+    folds = stratified_folds(codes, numbers[frequent], seed)
+    wrong = np.zeros(len(codes), bool)
+    for fold in np.unique(folds):
+        test = folds == fold
+        probe = fit_linear_probe(array[~test], codes[~test], [strength])
+        wrong[test] = probe.predict(array[test]) != codes[test]
+    return wrong
