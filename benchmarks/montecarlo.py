@@ -2,7 +2,7 @@
 
     python benchmarks/montecarlo.py               five problems, about 4 minutes on two cores
     python benchmarks/montecarlo.py --quick       the peers for 1 s instead of 10 s each
-    python benchmarks/montecarlo.py --calibrate   the constants of the cost model in trials.py
+    python benchmarks/montecarlo.py --calibrate   the constants of the cost model in trial_costs.py
 
 All in one process and on the same logits; every count is checked against NumPy's on the trials that
 NumPy ran. Wanted against NumPy, for the trials alone: 500, 600, 700, 4,000 and 15,000 times, and
@@ -26,6 +26,7 @@ from modgap.discrepancy import trials
 from modgap.discrepancy.kernels.simd import aligned, equal_lanes, highest, load_64, popcount
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.trial_costs import cheapest_kernel, walk_length
 
 CASES = ((10_000, 4, 500), (10_000, 10, 600), (3_956, 18, 700), (10_000, 100, 4_000), (51_197, 200, 15_000))
 CLASSES, TRIALS = 1_000, 100_000
@@ -94,12 +95,12 @@ def loads_needed(problem: Problem, kernel: str) -> float:
     n, k = len(problem.rows), problem.n_classes
     if kernel in ("columns", "bytes"):
         return TRIALS * n / (VECTOR_BYTES / (2 if kernel == "columns" else 1)) * (k + 1)
-    return TRIALS / 1024 * n * trials.walk_length(CLASSES, k) * 2 * 1024 / 8 / VECTOR_BYTES
+    return TRIALS / 1024 * n * walk_length(CLASSES, k) * 2 * 1024 / 8 / VECTOR_BYTES
 
 
 def run_case(n: int, k: int, wanted: int, seconds: float, threads: int, peak: float) -> dict:
     problem = problem_of(n, k)
-    kernel = trials.cheapest_kernel(problem, TRIALS)
+    kernel = cheapest_kernel(problem, TRIALS)
     runs = []
     for _ in range(5):
         began = time.perf_counter()
@@ -147,7 +148,7 @@ def calibrate(threads: int) -> None:
             runs = [trials.count_trials(problem, stop=TRIALS, threads=threads, kernel=kernel) for _ in range(3)]
             seconds = {key: min(run.seconds[key] for run in runs) for key in runs[0].seconds}
             ranks, counting = (seconds[key] * threads * 1e9 / 10_000 for key in ("ranks", "montecarlo"))
-            visits = trials.walk_length(CLASSES, k) if kernel == "bits" else k + 1
+            visits = walk_length(CLASSES, k) if kernel == "bits" else k + 1
             fit.append((visits, counting / (TRIALS / 1024 if kernel == "bits" else TRIALS), ranks / CLASSES))
             print(f"K = {k:3d} {kernel:8s} {visits:5.0f} visits in {fit[-1][1]:9.3f} ns, ranking {fit[-1][2]:.2f} ns")
     for kernel, fit in fits.items():

@@ -1,4 +1,4 @@
-"""Slow and plain twins of the fast code: what it must equal exactly."""
+"""Slow and plain NumPy versions that the fast code must equal exactly."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def _mix(z: int) -> int:
 
 
 def random_map(seed: int, trial: int, n_source_classes: int, n_classes: int) -> list[int]:
-    """Fisher and Yates' shuffle by hand, with Python's own integers."""
+    """Return a random map by the Fisher-Yates shuffle, with Python integers."""
     key = _mix(_mix((seed + GAMMA) & MASK) ^ _mix((trial + GAMMA) & MASK))
     pool = list(range(n_source_classes))
     for j in range(n_classes):
@@ -24,7 +24,7 @@ def random_map(seed: int, trial: int, n_source_classes: int, n_classes: int) -> 
 
 
 def matches(logits, labels, source_classes) -> int:
-    """Samples got right under one map: NumPy's arg-max over the chosen columns in order of source class."""
+    """Return the number of correct samples under one map, by NumPy's arg-max over columns in order of source class."""
     source_classes = np.asarray(source_classes)
     order = np.argsort(source_classes)
     predicted = order[logits[:, source_classes[order]].argmax(axis=1)]
@@ -32,5 +32,5 @@ def matches(logits, labels, source_classes) -> int:
 
 
 def ranking(logits) -> np.ndarray:
-    """Classes from the largest logit down, ties to the lowest class."""
+    """Return the classes from the largest logit down, with ties to the lowest class."""
     return np.argsort(-(logits + np.float32(0)), axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""Plain NumPy twins of the search, the assignment and the bounds."""
+"""Plain NumPy versions of the search, the assignment and the bounds."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def problem(rng, n_samples, n_source_classes, n_classes, signal=0.0, ties=False):
-    """Random logits, with a random profile of each class added where there is signal, and labels."""
+    """Return random logits, plus a random profile of each class times the signal, and labels."""
     labels = rng.permutation(np.arange(n_samples) % n_classes)
     logits = rng.standard_normal((n_samples, n_source_classes))
     logits += signal * rng.standard_normal((n_classes, n_source_classes))[labels]
@@ -14,7 +14,7 @@ def problem(rng, n_samples, n_source_classes, n_classes, signal=0.0, ties=False)
 
 
 def planted(rng, n_samples, n_source_classes, n_classes, share=0.6):
-    """Problem whose map is known: with this share the class's own logit tops its planted rivals'."""
+    """Return logits, labels and a planted map, under which at least this share of the samples is correct."""
     hidden = rng.permutation(n_source_classes)[:n_classes]
     labels = rng.permutation(np.arange(n_samples) % n_classes)
     logits = rng.standard_normal((n_samples, n_source_classes)).astype(np.float32)
@@ -26,7 +26,7 @@ def planted(rng, n_samples, n_source_classes, n_classes, share=0.6):
 
 
 def predictions(logits, chosen):
-    """Target class predicted for each sample; ties to the lowest source class."""
+    """Return the predicted target class of each sample; ties go to the lowest source class."""
     order = np.argsort(chosen)
     return order[logits[:, np.asarray(chosen)[order]].argmax(axis=1)]
 
@@ -36,13 +36,13 @@ def value(logits, labels, chosen):
 
 
 def optimum(logits, labels, n_classes):
-    """(value, first map) over all injective maps, in lexicographic order."""
+    """Return the smallest value over all injective maps, and the first map that has it in lexicographic order."""
     maps = itertools.permutations(range(logits.shape[1]), n_classes)
     return min(((value(logits, labels, chosen), chosen) for chosen in maps), key=lambda pair: pair[0])
 
 
 def move_gains(logits, labels, chosen, weights):
-    """Weight of matches gained by moving each target class to each free source class; 0 where it is taken."""
+    """Return the weight of matches gained by moving each target class to each source class; 0 if it is taken."""
     chosen = np.asarray(chosen)
     before = weights[predictions(logits, chosen) == labels].sum()
     gains = np.zeros((len(chosen), logits.shape[1]), np.int64)
@@ -54,13 +54,13 @@ def move_gains(logits, labels, chosen, weights):
 
 
 def best_permutation(logits, labels, subset):
-    """(value, map) of the best permutation of a subset."""
+    """Return the value and the map of the best permutation of a subset."""
     maps = itertools.permutations(sorted(subset))
     return min(((value(logits, labels, chosen), chosen) for chosen in maps), key=lambda pair: pair[0])
 
 
 def group_optimum(logits, labels, group):
-    """Most matches of the samples of a group of target classes under maps of the group alone."""
+    """Return the most matches of the samples of a group of target classes under maps of the group alone."""
     members = np.isin(labels, group)
-    own = np.searchsorted(group, labels[members])
-    return round((1 - optimum(logits[members], own, len(group))[0]) * members.sum())
+    group_labels = np.searchsorted(group, labels[members])
+    return round((1 - optimum(logits[members], group_labels, len(group))[0]) * members.sum())

@@ -21,30 +21,32 @@ def test_equals_all_permutations_of_the_drawn_subsets(sources, ties):
     logits, labels = naive.problem(np.random.default_rng(0), 80, sources, 4, 0.5, ties)
     problem = as_problem(logits, labels, 4)
     best = min(naive.best_permutation(logits, labels, random_map(problem, 7, m))[0] for m in range(20))
-    found = assignment(logits, labels, 4, subsets=20, seed=7)
-    assert found.value == pytest.approx(best)
-    assert found.value == pytest.approx(naive.value(logits, labels, found.map))
-    assert sorted(found.map) == sorted(random_map(problem, 7, found.best_subset))
-    assert found.subsets == 20
+    solution = assignment(logits, labels, 4, subsets=20, seed=7)
+    assert solution.value == pytest.approx(best)
+    assert solution.value == pytest.approx(naive.value(logits, labels, solution.map))
+    assert sorted(solution.map) == sorted(random_map(problem, 7, solution.best_subset))
+    assert solution.subsets == 20
 
 
-@pytest.mark.parametrize("kept", [1, 4, 30])
-def test_kernels_agree_with_each_other_and_with_numpy(kept):
+@pytest.mark.parametrize("depth", [1, 4, 30])
+def test_kernels_agree_with_each_other_and_with_numpy(depth):
     rng = np.random.default_rng(1)
     logits, labels = naive.problem(rng, 100, 30, 5, ties=True)
     subsets = np.sort(np.stack([rng.permutation(30)[:5] for _ in range(8)]), axis=1)
-    walked, read = np.empty((8, 5, 5), np.int32), np.empty((8, 5, 5), np.int32)
-    rows, place = np.arange(100), np.full(30, -1, np.int32)
-    leading = rank_samples(logits, 5, kept=kept).leading
+    walked = np.empty((8, 5, 5), np.int32)
+    read = np.empty((8, 5, 5), np.int32)
+    rows = np.arange(100)
+    positions = np.full(30, -1, np.int32)
+    leading = rank_samples(logits, 5, depth=depth).leading
     weights = rng.integers(1, 5, 100)
-    count_by_walking(logits, rows, leading, labels, weights, subsets, place, walked)
+    count_by_walking(logits, rows, leading, labels, weights, subsets, positions, walked)
     count_by_reading(logits, rows, labels, weights, subsets, read)
     expected = np.zeros((8, 5, 5), np.int64)
     for m, subset in enumerate(subsets):
         np.add.at(expected[m], (labels, naive.predictions(logits, subset)), weights)
     np.testing.assert_array_equal(walked, expected)
     np.testing.assert_array_equal(read, expected)
-    assert (place == -1).all()
+    assert (positions == -1).all()
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -53,8 +55,8 @@ def test_never_worse_than_the_monte_carlo_winner(number):
     problem = as_problem(logits, labels, 6)
     winner = summarize(problem, count_trials(problem, stop=5000, seed=number))
     for subsets in (0, 10):
-        found = assignment(logits, labels, 6, subsets=subsets, extra=[winner.map], seed=number)
-        assert found.value <= winner.value + 1e-12
+        solution = assignment(logits, labels, 6, subsets=subsets, extra=[winner.map], seed=number)
+        assert solution.value <= winner.value + 1e-12
 
 
 @pytest.mark.parametrize("shape", [(200, 60, 20), (200, 60, 3)])
@@ -66,9 +68,9 @@ def test_same_for_any_number_of_threads(shape):
 
 def test_as_many_target_as_source_classes():
     logits, labels = naive.problem(np.random.default_rng(4), 60, 5, 5, 0.5)
-    found = assignment(logits, labels, 5, subsets=3)
-    assert found.value == pytest.approx(naive.optimum(logits, labels, 5)[0])
-    assert found.best_subset == 0
+    solution = assignment(logits, labels, 5, subsets=3)
+    assert solution.value == pytest.approx(naive.optimum(logits, labels, 5)[0])
+    assert solution.best_subset == 0
 
 
 def test_half_of_the_samples():
@@ -78,12 +80,12 @@ def test_half_of_the_samples():
     assert taken == assignment(np.ascontiguousarray(logits[half]), labels[half], 4, subsets=30)
 
 
-def test_refuses_bad_subsets():
+def test_bad_subsets_raise():
     logits, labels = naive.problem(np.random.default_rng(6), 20, 9, 3)
-    with pytest.raises(UsageError, match="at least one subset"):
+    with pytest.raises(UsageError, match="at least one random or extra subset"):
         assignment(logits, labels, 3, subsets=0)
     for subset in ([0, 1], [0, 1, 1], [0, 1, 9]):
         with pytest.raises(UsageError, match="3 different source classes"):
             assignment(logits, labels, 3, extra=[subset])
-    with pytest.raises(UsageError, match="one label for each"):
+    with pytest.raises(UsageError, match="one label for each sample"):
         assignment(logits, labels[1:], 3)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from modgap.discrepancy.block_bounds import Block
+from modgap.discrepancy.block_bounds import ClassBlock
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.kernels.class_groups import best_partition
 from modgap.discrepancy.ranks import rank_samples
@@ -14,7 +14,7 @@ SHAPES = [(60, 8, 3), (50, 7, 4), (60, 8, 5), (40, 6, 6), (30, 9, 2)]
 
 
 def partitions(classes):
-    """All partitions of a tuple of classes into pairs and triples."""
+    """Yield all partitions of a tuple of classes into pairs and triples."""
     if not classes:
         yield []
     for size in (2, 3):
@@ -69,7 +69,7 @@ def test_best_partition_equals_trying_all(classes):
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.1, 1.0])
-def test_stopped_early_is_still_valid(seconds):
+def test_bound_that_is_stopped_early_is_valid(seconds):
     logits, labels = naive.problem(np.random.default_rng(3), 300, 60, 6, 0.3)
     low = lower_bound(logits, labels, 6, seconds=seconds, threads=2)
     assert 0 <= low.value <= search(logits, labels, 6).value
@@ -77,9 +77,9 @@ def test_stopped_early_is_still_valid(seconds):
     assert low.value == pytest.approx(1 - sum(low.matches) / 300)
 
 
-def test_triples_cut_short_stay_between_their_bounds():
+def test_interrupted_triples_stay_between_their_bounds():
     logits, labels = naive.problem(np.random.default_rng(4), 45, 9, 3)
-    block = Block(logits, labels, rank_samples(logits, 3), np.arange(3))
+    block = ClassBlock(logits, labels, rank_samples(logits, 3), np.arange(3))
     assert block._count(1, np.inf)
     most = naive.group_optimum(logits, labels, (0, 1, 2))
     assert block.upper[0, 1, 2] >= most
@@ -89,7 +89,7 @@ def test_triples_cut_short_stay_between_their_bounds():
     assert block.lower[0, 1, 2] == block.upper[0, 1, 2] == most
 
 
-def test_many_classes_go_by_blocks():
+def test_many_classes_are_divided_into_blocks():
     logits, labels = naive.problem(np.random.default_rng(5), 260, 30, 26, 0.5)
     low = lower_bound(logits, labels, 26, seconds=20, threads=2)
     assert sorted(sum(low.groups, ())) == list(range(26))
@@ -97,7 +97,7 @@ def test_many_classes_go_by_blocks():
     assert low.value <= search(logits, labels, 26).value
 
 
-def test_trivial_where_tables_would_not_fit(monkeypatch):
+def test_bound_is_trivial_if_tables_do_not_fit(monkeypatch):
     monkeypatch.setattr("modgap.discrepancy.bounds.MEMORY", 100)
     logits, labels = naive.problem(np.random.default_rng(6), 20, 9, 3)
     assert lower_bound(logits, labels, 3).value == 0

@@ -327,7 +327,7 @@ def test_missing_package_is_named_with_its_command(tmp_path):
 def test_an_output_that_cannot_be_written_is_known_at_once(modgap, small_images, tmp_path, own_cache):
     (tmp_path / "file").write_text("in the way")
     done = modgap("discrepancy", *SMALL, "--target", small_images, "--out", tmp_path / "file" / "out")
-    refused(done, 1, "cannot write to the output folder")
+    refused(done, 1, "Cannot write to the output folder")
     assert list(own_cache.rglob("*.safetensors")) == []
 
 
@@ -359,7 +359,7 @@ def test_a_full_disk_under_the_cache_is_said_aloud_and_survived(modgap, small_im
 def test_a_full_disk_under_the_output_is_one_clear_line(modgap, own_logits, full_disk):
     (full_disk / "filler").write_bytes(b"x" * 90_000)
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--out", full_disk / "out")
-    refused(done, 1, "cannot write results to")
+    refused(done, 1, "Cannot write results to")
 
 
 def test_a_reader_that_stops_early_is_no_traceback(own_logits):

@@ -19,20 +19,21 @@ def easy():
 
 def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
     logits, labels = easy
-    found = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].solution
+    solution = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].solution
     wrong = np.array([1 - naive.matches(logits, labels, naive.random_map(3, t, 30, 4)) / 200 for t in range(500)])
-    assert found.value == pytest.approx(wrong.min())
-    assert found.map == tuple(naive.random_map(3, int(wrong.argmin()), 30, 4))
-    assert (found.mean, found.sd) == (pytest.approx(wrong.mean()), pytest.approx(wrong.std()))
-    assert found.quantiles["0.25"] == pytest.approx(np.quantile(wrong, 0.25))
-    assert found.running_minimum[3] == (10, pytest.approx(wrong[:10].min()))
-    assert found.running_minimum[-1] == (500, pytest.approx(wrong.min()))
-    edges, counts = found.histogram["edges"], found.histogram["counts"]
+    assert solution.value == pytest.approx(wrong.min())
+    assert solution.map == tuple(naive.random_map(3, int(wrong.argmin()), 30, 4))
+    assert (solution.mean, solution.sd) == (pytest.approx(wrong.mean()), pytest.approx(wrong.std()))
+    assert solution.quantiles["0.25"] == pytest.approx(np.quantile(wrong, 0.25))
+    assert solution.running_minimum[3] == (10, pytest.approx(wrong[:10].min()))
+    assert solution.running_minimum[-1] == (500, pytest.approx(wrong.min()))
+    edges = solution.histogram["edges"]
+    counts = solution.histogram["counts"]
     np.testing.assert_array_equal(np.histogram(wrong, edges)[0], counts)
     assert sum(counts) == 500
 
 
-def test_held_out_is_found_on_one_half_and_tested_on_the_other(easy):
+def test_held_out_maps_are_chosen_on_one_half_and_tested_on_the_other(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=300, null=0, seed=2).estimates["montecarlo"]
     parts = held_out.split_halves(labels, None, 2)
@@ -48,7 +49,7 @@ def test_held_out_is_found_on_one_half_and_tested_on_the_other(easy):
     assert result.held_out_interval == pytest.approx((interval.low, interval.high))
 
 
-def test_same_result_for_any_number_of_threads(easy):
+def test_result_does_not_depend_on_the_number_of_threads(easy):
     first = estimate(*easy, trials=3000, null=3, threads=1)
     for threads in (2, 4):
         assert estimate(*easy, trials=3000, null=3, threads=threads).estimates == first.estimates
@@ -64,7 +65,7 @@ def test_null_is_the_estimate_with_permuted_labels(easy):
     assert result.ratio_to_null == pytest.approx(result.solution.value / result.null.mean)
 
 
-def test_upper_bound_holds_for_its_map_and_chance_and_prior_are_right(easy):
+def test_upper_bound_chance_level_and_majority_class_baseline(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=10, null=0)
     truth = 1 - naive.matches(logits, labels, [2, 5, 8, 11]) / 200
@@ -73,7 +74,7 @@ def test_upper_bound_holds_for_its_map_and_chance_and_prior_are_right(easy):
     assert upper_bound(np.eye(4), np.arange(4)) == 0
 
 
-def test_halves_are_stratified_and_keep_groups_whole():
+def test_halves_are_stratified_and_keep_groups_together():
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(40), rng.integers(2, 6, 40))
     labels = np.repeat(np.arange(4), 10)[groups]
@@ -95,7 +96,7 @@ def test_a_class_in_one_sample_or_one_group_is_never_tested():
     assert result.n_untested == 3
 
 
-def test_nothing_to_test_gives_no_held_out_value():
+def test_no_held_out_value_if_no_sample_can_be_tested():
     logits = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     result = estimate(logits, [0, 1, 2], trials=50, null=2)
     assert result.estimates["montecarlo"].held_out is None
@@ -124,7 +125,7 @@ def test_wilson_interval_equals_its_closed_form(errors, size):
 
 
 @pytest.mark.slow
-def test_p_values_are_valid_when_labels_know_nothing():
+def test_p_values_are_valid_for_random_labels():
     values = []
     for data in range(120):
         rng = np.random.default_rng(data)
@@ -132,21 +133,21 @@ def test_p_values_are_valid_when_labels_know_nothing():
         labels = rng.permutation(np.repeat(np.arange(5), 12))
         result = estimate(logits, labels, estimators=["montecarlo"], trials=200, seed=data).estimates["montecarlo"]
         values.append((result.null.p_value, result.held_out_null.p_value, result.held_out))
-    in_sample, held_out, held = np.array(values).T
+    in_sample, held_out, held_out_values = np.array(values).T
     for level in (0.05, 0.1, 0.25, 0.5):
         slack = 3 * np.sqrt(level * (1 - level) / len(values))
         assert (in_sample <= level).mean() <= level + slack
         assert (held_out <= level).mean() <= level + slack
-    assert abs(held.mean() - 0.8) < 3 * held.std() / np.sqrt(len(values))
+    assert abs(held_out_values.mean() - 0.8) < 3 * held_out_values.std() / np.sqrt(len(values))
 
 
 def test_float64_logits_keep_their_order_and_their_ties():
     rng = np.random.default_rng(3)
     logits = 1e9 + rng.integers(0, 5, (80, 9)) * 1e-6
     labels = rng.permutation(np.repeat(np.arange(4), 20))
-    found = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].solution
+    solution = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].solution
     wrong = [1 - naive.matches(logits, labels, naive.random_map(0, t, 9, 4)) / 80 for t in range(100)]
-    assert found.value == pytest.approx(min(wrong))
+    assert solution.value == pytest.approx(min(wrong))
 
 
 GOOD = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
@@ -169,26 +170,27 @@ GOOD = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
         (GOOD, [0, 1, 2, 3, 4, 5], "at most as many target classes"),
     ],
 )
-def test_bad_input_says_what_was_expected(logits, labels, message):
+def test_bad_input_raises_with_the_expected_input(logits, labels, message):
     with pytest.raises(InputError) as caught:
         estimate(logits, labels, trials=5, null=0)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("option", [{"trials": 0}, {"null": -1}, {"bootstrap": -1}, {"seed": -1}])
-def test_numbers_out_of_range_are_refused(option):
+def test_numbers_out_of_range_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)
 
 
 def test_nan_rows_are_counted_and_named():
     bad = GOOD.copy()
-    bad[2, 1], bad[4] = np.nan, np.inf
+    bad[2, 1] = np.nan
+    bad[4] = np.inf
     with pytest.raises(InputError, match=r"have 6 NaN or infinite values in 2 of 6 rows \(2, 4\)"):
         estimate(bad, [0, 1] * 3)
 
 
-def test_one_mixed_group_does_not_stop_the_others_from_being_permuted():
+def test_other_groups_are_permuted_if_one_group_is_mixed():
     groups = np.repeat(np.arange(50), 20)
     labels = np.repeat(np.arange(5), 10)[groups]
     labels[0] = 4
@@ -201,7 +203,8 @@ def test_one_mixed_group_does_not_stop_the_others_from_being_permuted():
 def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        labels, groups = rng.integers(0, 4, 25), rng.integers(0, 9, 25)
+        labels = rng.integers(0, 4, 25)
+        groups = rng.integers(0, 9, 25)
         parts = held_out.split_halves(labels, groups, 0)
         assert all(len(set(parts[groups == g])) == 1 for g in np.unique(groups))
         for label in np.unique(labels[parts < held_out.IN_BOTH_HALVES]):
@@ -209,14 +212,15 @@ def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
                 assert np.isin(parts[labels == label], (half, held_out.IN_BOTH_HALVES)).any()
 
 
-def test_measures_are_taken_on_the_logits_as_they_came():
+def test_measures_use_the_logits_in_full_precision():
     rng = np.random.default_rng(5)
-    logits, labels = rng.standard_normal((60, 12)), np.repeat([0, 1, 2], 20)
-    found = estimate(logits, labels, trials=50, null=0, spread=0, measures=["kl"]).estimates["search"]
-    assert found.measures["kl"] == pytest.approx(map_discrepancy(logits, labels, found.solution.map, "kl"))
+    logits = rng.standard_normal((60, 12))
+    labels = np.repeat([0, 1, 2], 20)
+    solution = estimate(logits, labels, trials=50, null=0, spread=0, measures=["kl"]).estimates["search"]
+    assert solution.measures["kl"] == pytest.approx(map_discrepancy(logits, labels, solution.solution.map, "kl"))
 
 
 @pytest.mark.parametrize("option", [{"seed": 1 << 64}, {"threads": 0}, {"bound_seconds": float("nan")}])
-def test_numbers_that_no_estimate_is_defined_for(option):
+def test_undefined_numbers_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)

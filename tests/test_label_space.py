@@ -18,11 +18,14 @@ def multi_hot(rng, n, k, most=3):
 
 
 def naive_value(logits, table, source_classes):
-    """Mean of 1 - P(pred|x), P uniform over a sample's labels; samples without labels left out."""
+    """Return the mean of 1 - P(pred|x), with P uniform over a sample's labels, over samples with a label."""
     order = np.argsort(source_classes)
     predicted = order[logits[:, np.asarray(source_classes)[order]].argmax(axis=1)]
-    kept = table.any(axis=1)
-    return 1 - (table / np.maximum(1, table.sum(axis=1, keepdims=True)))[np.arange(len(table)), predicted][kept].mean()
+    is_labeled = table.any(axis=1)
+    return (
+        1
+        - (table / np.maximum(1, table.sum(axis=1, keepdims=True)))[np.arange(len(table)), predicted][is_labeled].mean()
+    )
 
 
 @pytest.fixture
@@ -41,9 +44,9 @@ def test_multi_label_estimates_are_the_naive_total_variation(several):
     assert (result.n_unlabeled, result.n_samples) == (2, 148)
     maps = [naive.random_map(0, t, 40, 6) for t in range(300)]
     values = [naive_value(logits, table, m) for m in maps]
-    found = result.estimates["montecarlo"].solution
-    assert found.value == pytest.approx(min(values))
-    assert found.mean == pytest.approx(np.mean(values))
+    solution = result.estimates["montecarlo"].solution
+    assert solution.value == pytest.approx(min(values))
+    assert solution.mean == pytest.approx(np.mean(values))
     for name in ("assignment", "search"):
         other = result.estimates[name].solution
         assert other.value == pytest.approx(naive_value(logits, table, other.map))
@@ -52,9 +55,10 @@ def test_multi_label_estimates_are_the_naive_total_variation(several):
     assert result.estimates["search"].solution.value >= result.floor
 
 
-def test_one_label_each_is_the_single_label_case():
+def test_multi_label_data_with_one_label_each_equal_single_labels():
     rng = np.random.default_rng(1)
-    logits, labels = rng.standard_normal((90, 30)).astype(np.float32), np.repeat(np.arange(3), 30)
+    logits = rng.standard_normal((90, 30)).astype(np.float32)
+    labels = np.repeat(np.arange(3), 30)
     single = estimate(logits, labels, trials=500, null=3)
     several = estimate(logits, np.eye(3, dtype=int)[labels], trials=500, null=3)
     assert several.estimates == single.estimates
@@ -80,7 +84,9 @@ def test_balanced_values_are_means_over_classes():
 def test_weighted_counts_equal_the_naive_ones(kernel):
     rng = np.random.default_rng(3)
     logits = rng.standard_normal((120, 50)).astype(np.float32)
-    labels, parts, weights = rng.integers(0, 7, 120), rng.integers(0, 2, 120), rng.integers(1, 5, 120)
+    labels = rng.integers(0, 7, 120)
+    parts = rng.integers(0, 2, 120)
+    weights = rng.integers(1, 5, 120)
     problem = Problem(logits, np.arange(120), labels, parts, 7, 2, weights)
     counts = counting.count_trials(problem, stop=60, kernel=kernel).matches
     for t in range(60):
@@ -114,15 +120,15 @@ def test_pseudo_classes_are_k_means_fitted_on_the_training_samples():
     centers = np.array([[0.0, 0, 0], [9, 9, 9], [-9, 9, 0]])
     truth = rng.integers(0, 3, 200)
     fields = centers[truth] + rng.standard_normal((200, 3))
-    found = pseudo_classes(fields.reshape(200, 3, 1), train=np.arange(100), n_classes=3)
-    assert len(set(zip(truth, found, strict=True))) == 3
-    assert found[0] == 0
-    np.testing.assert_array_equal(found, pseudo_classes(fields, train=np.arange(100), n_classes=3))
+    labels = pseudo_classes(fields.reshape(200, 3, 1), train=np.arange(100), n_classes=3)
+    assert len(set(zip(truth, labels, strict=True))) == 3
+    assert labels[0] == 0
+    np.testing.assert_array_equal(labels, pseudo_classes(fields, train=np.arange(100), n_classes=3))
     with pytest.raises(InputError, match="at least 10 training samples"):
         pseudo_classes(fields, train=np.arange(5))
     with pytest.raises(InputError, match="Expected finite targets"):
         pseudo_classes(fields * np.nan)
-    assert estimate(rng.standard_normal((200, 9)), found, trials=50, null=0).n_target_classes == 3
+    assert estimate(rng.standard_normal((200, 9)), labels, trials=50, null=0).n_target_classes == 3
 
 
 LOG_P = np.log(np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]))
@@ -139,19 +145,19 @@ LOG_P = np.log(np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]))
     ],
 )
 def test_measures_of_two_classes_in_closed_form(measure, terms):
-    own = np.array([0.6 / 0.7, 0.5 / 0.7])
-    assert map_discrepancy(LOG_P, [0, 1], [0, 2], measure) == pytest.approx(terms(own).mean())
-    cold = own**2 / (own**2 + (1 - own) ** 2)
+    chosen_shares = np.array([0.6 / 0.7, 0.5 / 0.7])
+    assert map_discrepancy(LOG_P, [0, 1], [0, 2], measure) == pytest.approx(terms(chosen_shares).mean())
+    cold = chosen_shares**2 / (chosen_shares**2 + (1 - chosen_shares) ** 2)
     assert map_discrepancy(LOG_P, [0, 1], [0, 2], measure, temperature=0.5) == pytest.approx(terms(cold).mean())
 
 
-def test_measures_of_several_labels_and_their_refusals(several):
+def test_measures_of_multi_label_data_and_their_errors(several):
     logits, table = several
     value = map_discrepancy(logits, table, np.arange(3, 9), "total-variation")
     source = np.exp(logits[:, 3:9]) / np.exp(logits[:, 3:9]).sum(axis=1, keepdims=True)
     target = table / np.maximum(1, table.sum(axis=1, keepdims=True))
-    kept = table.any(axis=1)
-    assert value == pytest.approx(0.5 * np.abs(source - target).sum(axis=1)[kept].mean())
+    is_labeled = table.any(axis=1)
+    assert value == pytest.approx(0.5 * np.abs(source - target).sum(axis=1)[is_labeled].mean())
     with pytest.raises(UsageError, match="did you mean hellinger"):
         map_discrepancy(logits, table, np.arange(3, 9), "helinger")
     with pytest.raises(UsageError, match="Expected a temperature above 0"):
@@ -167,12 +173,12 @@ def test_measures_of_several_labels_and_their_refusals(several):
         (np.ones((2, 25), int), "at most 24 labels"),
     ],
 )
-def test_labels_that_are_none(labels, message):
+def test_bad_labels_raise(labels, message):
     with pytest.raises(InputError, match=message):
         label_space(labels)
 
 
-def test_more_target_than_source_classes_need_classes():
+def test_more_target_than_source_classes_need_the_classes_option():
     rng = np.random.default_rng(5)
     labels = np.repeat(np.arange(12), 10)
     logits = rng.standard_normal((120, 8)).astype(np.float32)
@@ -188,7 +194,7 @@ def test_more_target_than_source_classes_need_classes():
 
 @pytest.mark.slow
 def test_k_way_makes_targets_of_different_k_comparable():
-    """One process, 10 and 50 of its classes: alike at ten classes at a time, and not otherwise."""
+    """Values of one process with 10 and with 50 classes agree at ten classes at a time, and only then."""
     results = {}
     for k in (10, 50):
         rng = np.random.default_rng(k)

@@ -23,7 +23,7 @@ from tests import naive_search as naive
 
 @pytest.fixture(scope="module")
 def branch_and_bound():
-    # Under its own name: what Numba has compiled and kept is looked for by it the next time.
+    # Imported under its real name, because Numba's cache of compiled functions is looked up by it.
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
         return importlib.import_module("branch_and_bound").most_matches
@@ -31,7 +31,7 @@ def branch_and_bound():
 
 @pytest.fixture(params=["tables", "rows"])
 def each_way(request, monkeypatch):
-    """The search by tables of gains and by rows of logits, whatever the sizes."""
+    """Make the search use tables of gains, or rows of logits, for all sizes."""
     most = {"tables": 0, "rows": 1000}[request.param]
     monkeypatch.setattr(costs, "ROWS", most)
     monkeypatch.setattr(costs, "ROWS_UNRANKED", most)
@@ -39,7 +39,7 @@ def each_way(request, monkeypatch):
 
 @pytest.fixture
 def small_samples(monkeypatch):
-    """Runs are annealed on 60 entries."""
+    """Anneal runs on samples of 60 entries."""
     monkeypatch.setattr(restarts, "SAMPLE", 60)
     monkeypatch.setattr(restarts, "LONG_READS", 1)
 
@@ -49,18 +49,20 @@ def table_gains(state):
     return np.where(state.owner >= 0, 0, gains)
 
 
-@pytest.mark.parametrize("kept", [None, 1, 3, 20])
+@pytest.mark.parametrize("depth", [None, 1, 3, 20])
 @pytest.mark.parametrize("heaviest", [1, 9, 1 << 27])
 @pytest.mark.parametrize("ties", [False, True])
-def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties, heaviest):
+def test_incremental_tables_equal_naive_and_refilled_ones(depth, ties, heaviest):
     rng = np.random.default_rng(5)
     logits, labels = naive.problem(rng, 150, 20, 5, 0.5, ties)
-    ranks = ranks_of(logits, rank_samples(logits, 5, kept=kept))
+    ranks = ranks_of(logits, rank_samples(logits, 5, depth=depth))
     weights = rng.integers(1, heaviest + 1, 150)
-    state, fresh = new_state(labels, weights, 5, 20), new_state(labels, weights, 5, 20)
+    state = new_state(labels, weights, 5, 20)
+    fresh = new_state(labels, weights, 5, 20)
     restart_from(ranks, state, np.arange(5))
     for _ in range(40):
-        k, c = rng.integers(5), rng.integers(20)
+        k = rng.integers(5)
+        c = rng.integers(20)
         if state.chosen[k] == c:
             continue
         move(ranks, state, k, c)
@@ -75,16 +77,16 @@ def test_incremental_tables_equal_naive_and_refilled_ones(kept, ties, heaviest):
         np.testing.assert_array_equal(state.best, naive.predictions(logits, state.chosen))
 
 
-def naive_gains(source, state):
-    """Gains of all single moves and swaps (K, C)."""
-    found = np.zeros_like(state.gains)
-    for k, row in enumerate(found):
+def all_gains(source, state):
+    """Return the gains of all single moves and swaps, shape (K, C)."""
+    gains = np.zeros_like(state.gains)
+    for k, row in enumerate(gains):
         dense_gains.fill_gains(source, state, k, row)
-    return found
+    return gains
 
 
 def swap_gains(logits, labels, chosen, weights):
-    """Weight of matches gained by exchanging two target classes, shape (K, K)."""
+    """Return the weight of matches gained by swapping two target classes, shape (K, K)."""
     gains = np.zeros((len(chosen), len(chosen)), np.int64)
     for k, j in itertools.product(range(len(chosen)), repeat=2):
         swapped = chosen.copy()
@@ -104,32 +106,35 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     rows = np.concatenate([np.arange(110), rng.integers(0, 110, 40)])
     labels = np.concatenate([labels, rng.integers(0, chosen, 40)])
     weights = rng.integers(1, heaviest + 1, 150)
-    source, state = dense_gains.Rows(logits, rows), dense_gains.new_state(labels, weights, chosen, classes)
+    source = dense_gains.Rows(logits, rows)
+    state = dense_gains.new_state(labels, weights, chosen, classes)
     restart_from(source, state, np.arange(chosen))
     for step in range(60):
-        k, c = rng.integers(chosen), rng.integers(classes)
+        k = rng.integers(chosen)
+        c = rng.integers(classes)
         if state.chosen[k] != c:
             dense_gains.move(source, state, k, c)
         predicted = naive.predictions(logits[rows], state.chosen)
         counts = np.zeros((chosen, chosen), np.int64)
         np.add.at(counts, (labels, predicted), weights)
         np.testing.assert_array_equal(state.confusion, counts)
-        # Gains are mended where few rivals changed since they were last asked for: so ask now and then only.
+        # Gains are updated instead of recounted if few rivals changed since the last request, so not every step asks.
         if step % 4 == 0 or step < 8:
             gains = naive.move_gains(logits[rows], labels, state.chosen, weights)
             gains[:, state.chosen] = swap_gains(logits[rows], labels, state.chosen, weights)
-            np.testing.assert_array_equal(naive_gains(source, state), gains)
+            np.testing.assert_array_equal(all_gains(source, state), gains)
 
 
 @pytest.mark.parametrize("shape", [(200, 50, 2), (300, 70, 6), (150, 40, 20)])
 @pytest.mark.parametrize("ties", [False, True])
-def test_both_ways_take_the_same_steps(shape, ties):
+def test_tables_and_rows_take_the_same_steps(shape, ties):
     logits, labels = naive.problem(np.random.default_rng(7), *shape, 0.3, ties)
     classes, chosen = shape[1:]
     weights = np.random.default_rng(8).integers(1, 4, len(labels))
-    table, rows = new_state(labels, weights, chosen, classes), dense_gains.new_state(labels, weights, chosen, classes)
+    table = new_state(labels, weights, chosen, classes)
+    rows = dense_gains.new_state(labels, weights, chosen, classes)
     ways = [
-        (ranks_of(logits, rank_samples(logits, chosen, kept=9)), table),
+        (ranks_of(logits, rank_samples(logits, chosen, depth=9)), table),
         (dense_gains.Rows(logits, np.arange(len(labels))), rows),
     ]
     for source, state in ways:
@@ -147,10 +152,10 @@ def test_search_finds_the_enumerated_optimum(signal):
     for number in range(100):
         logits, labels = naive.problem(np.random.default_rng(number), 200, 12, 4, signal)
         exact = search(logits, labels, 4)
-        found = search(logits, labels, 4, enumerable=0, seed=number)
+        solution = search(logits, labels, 4, enumerable=0, seed=number)
         assert exact.exact
-        assert not found.exact
-        assert found.value == exact.value, number
+        assert not solution.exact
+        assert solution.value == exact.value, number
 
 
 def test_enumeration_equals_naive_one():
@@ -158,22 +163,23 @@ def test_enumeration_equals_naive_one():
     for number, shape in enumerate(shapes):
         logits, labels = naive.problem(np.random.default_rng(number), *shape)
         best, chosen = naive.optimum(logits, labels, shape[2])
-        found = search(logits, labels, shape[2], threads=2)
-        assert found.value == pytest.approx(best)
-        assert found.map == chosen
-        assert found.exact
-        assert found.restarts == 0
+        solution = search(logits, labels, shape[2], threads=2)
+        assert solution.value == pytest.approx(best)
+        assert solution.map == chosen
+        assert solution.exact
+        assert solution.restarts == 0
 
 
 def milp_optimum(logits, labels, n_classes):
-    """Right samples, at most: binary x[k, c] is the map, z[i] <= 1 only if no chosen class beats its own.
+    """Return the optimal value by integer programming: binary x[k, c] is the map, and z[i, c] marks correct samples.
 
-    Sample i is right under class c of its label where x[y, c] = 1 and no class that beats c is chosen.
+    Sample i with label y can be correct under class c only if x[y, c] = 1 and no class that ranks above c is chosen.
     """
     samples, sources = logits.shape
-    place = np.argsort(np.lexsort((np.tile(np.arange(sources), (samples, 1)), -logits)), axis=1)
+    ranks = np.argsort(np.lexsort((np.tile(np.arange(sources), (samples, 1)), -logits)), axis=1)
     size = n_classes * sources + samples * sources
-    rows, upper = [], []
+    rows = []
+    upper = []
 
     def limit(terms, bound):
         row = np.zeros(size)
@@ -187,7 +193,7 @@ def milp_optimum(logits, labels, n_classes):
 
     for i, c in itertools.product(range(samples), range(sources)):
         limit([(right(i, c), 1), (labels[i] * sources + c, -1)], 0)
-        above = np.flatnonzero(place[i] < place[i, c])
+        above = np.flatnonzero(ranks[i] < ranks[i, c])
         taken = [(k * sources + d, 1) for k in range(n_classes) for d in above]
         limit([(right(i, c), n_classes), *taken], n_classes)
     for c in range(sources):
@@ -209,14 +215,14 @@ def milp_optimum(logits, labels, n_classes):
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
-def test_search_agrees_with_an_integer_programme(number):
+def test_search_agrees_with_an_integer_program(number):
     logits, labels = naive.problem(np.random.default_rng(number), 24, 6, 3, 0.5, ties=number % 2 == 1)
-    found = search(logits, labels, 3, enumerable=0)
-    assert found.value == pytest.approx(milp_optimum(logits, labels, 3))
+    solution = search(logits, labels, 3, enumerable=0)
+    assert solution.value == pytest.approx(milp_optimum(logits, labels, 3))
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_branch_and_bound_that_judges_the_search_equals_enumeration(branch_and_bound, ties):
+def test_branch_and_bound_equals_enumeration(branch_and_bound, ties):
     for seed in range(5):
         logits, labels = naive.problem(np.random.default_rng(seed), 40, 8, 4, 0.4 * seed, ties=ties)
         optimum = round((1 - search(logits, labels, 4).value) * 40)
@@ -229,17 +235,17 @@ def test_branch_and_bound_that_judges_the_search_equals_enumeration(branch_and_b
 def test_search_finds_proved_optima(branch_and_bound, samples):
     for seed in range(100, 106):
         logits, labels = naive.problem(np.random.default_rng(seed), samples, 30, 8, seed % 3)
-        found = round((1 - search(logits, labels, 8, seed=seed).value) * samples)
-        assert found == branch_and_bound(logits, labels, 8, found)
+        matches = round((1 - search(logits, labels, 8, seed=seed).value) * samples)
+        assert matches == branch_and_bound(logits, labels, 8, matches)
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("kept", [None, 2, 7])
-def test_value_is_the_maps_with_ties_and_few_ranks(kept):
+@pytest.mark.parametrize("depth", [None, 2, 7])
+def test_value_is_that_of_the_map_with_ties_and_few_ranks(depth):
     logits, labels = naive.problem(np.random.default_rng(1), 300, 40, 6, 0.5, ties=True)
-    found = search(logits, labels, 6, ranking=rank_samples(logits, 6, kept=kept))
-    assert found.value == pytest.approx(naive.value(logits, labels, found.map))
-    assert found == search(logits, labels, 6)
+    solution = search(logits, labels, 6, ranking=rank_samples(logits, 6, depth=depth))
+    assert solution.value == pytest.approx(naive.value(logits, labels, solution.map))
+    assert solution == search(logits, labels, 6)
 
 
 @pytest.mark.usefixtures("each_way")
@@ -254,17 +260,20 @@ def test_same_for_any_number_of_threads(threads, shape):
 
 @pytest.mark.usefixtures("small_samples")
 @pytest.mark.parametrize("threads", [1, 3])
-def test_runs_on_a_sample_climb_on_all(threads):
+def test_runs_annealed_on_a_sample_climb_on_all_entries(threads):
     logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
-    start, weights = np.arange(6), np.random.default_rng(3).integers(1, 4, 300)
-    assert restarts.plan(restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6)).sampled == 60
-    found = search(logits, labels, 6, starts=[start], restarts=4, threads=threads, weights=weights)
-    predicted = naive.predictions(logits, np.array(found.map))
-    assert found.value == pytest.approx(weights[predicted != labels].sum() / weights.sum())
-    assert found.value <= weights[naive.predictions(logits, start) != labels].sum() / weights.sum()
-    assert min(found.restart_values) >= found.value
-    assert len(found.restart_values) == 4
-    assert found == search(logits, labels, 6, starts=[start], restarts=4, weights=weights)
+    start = np.arange(6)
+    weights = np.random.default_rng(3).integers(1, 4, 300)
+    assert (
+        restarts.plan_restart(restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6)).sample_size == 60
+    )
+    solution = search(logits, labels, 6, starts=[start], restarts=4, threads=threads, weights=weights)
+    predicted = naive.predictions(logits, np.array(solution.map))
+    assert solution.value == pytest.approx(weights[predicted != labels].sum() / weights.sum())
+    assert solution.value <= weights[naive.predictions(logits, start) != labels].sum() / weights.sum()
+    assert min(solution.restart_values) >= solution.value
+    assert len(solution.restart_values) == 4
+    assert solution == search(logits, labels, 6, starts=[start], restarts=4, weights=weights)
 
 
 def test_sampled_runs_find_a_planted_map(small_samples):
@@ -283,8 +292,8 @@ def test_mapped_logits_give_the_same(tmp_path):
 @pytest.mark.usefixtures("each_way")
 def test_as_many_target_as_source_classes():
     logits, labels = naive.problem(np.random.default_rng(3), 200, 15, 15, 1.0)
-    found = search(logits, labels, 15)
-    assert sorted(found.map) == list(range(15))
+    solution = search(logits, labels, 15)
+    assert sorted(solution.map) == list(range(15))
     small, few = naive.problem(np.random.default_rng(3), 60, 6, 6, 0.5)
     assert search(small, few, 6, enumerable=0).value == search(small, few, 6).value
 
@@ -292,18 +301,18 @@ def test_as_many_target_as_source_classes():
 @pytest.mark.usefixtures("each_way")
 def test_planted_map_is_recovered():
     logits, labels, hidden = naive.planted(np.random.default_rng(4), 2000, 200, 20)
-    found = search(logits, labels, 20, threads=2)
-    assert found.map == tuple(hidden)
+    solution = search(logits, labels, 20, threads=2)
+    assert solution.map == tuple(hidden)
 
 
 @pytest.mark.usefixtures("each_way")
 def test_never_worse_than_starts_and_upper_bound():
     logits, labels = naive.problem(np.random.default_rng(5), 200, 50, 8, 0.3)
     start = np.arange(8)
-    found = search(logits, labels, 8, starts=[start], restarts=0)
-    assert found.value <= naive.value(logits, labels, start)
-    assert found.value <= upper_bound(logits, labels)
-    assert found.restart_values == ()
+    solution = search(logits, labels, 8, starts=[start], restarts=0)
+    assert solution.value <= naive.value(logits, labels, start)
+    assert solution.value <= upper_bound(logits, labels)
+    assert solution.restart_values == ()
 
 
 @pytest.mark.usefixtures("each_way")
@@ -321,30 +330,30 @@ def test_ranking_can_be_reused_for_a_half_and_for_other_labels():
 
 
 @pytest.mark.usefixtures("each_way")
-def test_entries_of_one_sample_count_each():
+def test_every_entry_of_a_sample_counts():
     logits, labels = naive.problem(np.random.default_rng(7), 50, 30, 4, 0.5)
     rows = np.concatenate([np.arange(50), np.arange(10)])
     both = np.concatenate([labels, (labels[:10] + 1) % 4])
-    found = search(logits, both, 4, ranking=rank_samples(logits, 4).take(rows), enumerable=0)
-    assert found.value == pytest.approx(naive.value(logits[rows], both, found.map))
+    solution = search(logits, both, 4, ranking=rank_samples(logits, 4).take(rows), enumerable=0)
+    assert solution.value == pytest.approx(naive.value(logits[rows], both, solution.map))
 
 
-def test_refuses_what_is_no_start():
+def test_starts_that_are_not_injective_maps_raise():
     logits, labels = naive.problem(np.random.default_rng(8), 20, 9, 3)
     for start in ([0, 1], [0, 1, 1], [0, 1, 9], [-1, 1, 2]):
         with pytest.raises(UsageError, match="3 different source classes"):
             search(logits, labels, 3, starts=[start])
-    with pytest.raises(UsageError, match="one label for each of 20"):
+    with pytest.raises(UsageError, match="19 labels for 20 ranked samples"):
         search(logits, labels[:19], 3)
 
 
-def test_ranks_kept_leave_few_samples_open():
+def test_ranks_worth_keeping_leave_few_samples_open():
     for classes, chosen in [(1000, 100), (1000, 4), (21841, 100), (12, 4), (5, 5), (6, 5)]:
-        kept = n_ranks_worth_keeping(1000, classes, chosen)
-        none = math.comb(classes - kept, chosen) / math.comb(classes, chosen)
-        one = kept * math.comb(classes - kept, chosen - 1) / math.comb(classes, chosen)
-        assert 1 <= kept <= classes
-        assert none + one < 5e-4 or kept == classes
+        n_ranks = n_ranks_worth_keeping(1000, classes, chosen)
+        p_none = math.comb(classes - n_ranks, chosen) / math.comb(classes, chosen)
+        p_one = n_ranks * math.comb(classes - n_ranks, chosen - 1) / math.comb(classes, chosen)
+        assert 1 <= n_ranks <= classes
+        assert p_none + p_one < 5e-4 or n_ranks == classes
     assert n_ranks_worth_keeping(1 << 20, 20_000, 4) == 128
 
 
@@ -357,14 +366,14 @@ def test_restarts_depend_on_the_seed():
 
 def test_ranking_keeps_no_more_than_is_needed():
     assert costs.n_ranks_needed(20_000, 21_841, 4) == 1
-    # The assignment walks down the ranks here, and here the search keeps tables.
+    # In the first case the assignment walks down the ranks; in the second the search uses tables.
     assert costs.n_ranks_needed(1000, 200, 10) == n_ranks_worth_keeping(1000, 200, 10) > 1
     assert costs.n_ranks_needed(1000, 1000, 50) == n_ranks_worth_keeping(1000, 1000, 50) > 1
     assert costs.should_search_rows(200_000, 21_841, 16)
     assert not costs.should_search_rows(200_000, 21_841, 100)
     logits, _ = naive.problem(np.random.default_rng(9), 700, 150, 4, ties=True)
     first = rank_samples(logits, 4, threads=2)
-    np.testing.assert_array_equal(first.leading, rank_samples(logits, 4, kept=20).leading[:, :1])
+    np.testing.assert_array_equal(first.leading, rank_samples(logits, 4, depth=20).leading[:, :1])
 
 
 @pytest.mark.parametrize(("entries", "classes", "chosen"), [(24, 30, 8), (1000, 1000, 4), (20_000, 21_841, 12)])
@@ -372,4 +381,4 @@ def test_plans_are_within_bounds(entries, classes, chosen):
     todo = restarts._plan_rows(entries, classes, chosen)
     assert 1 <= todo.runs <= 24
     assert todo.steps == 5 * chosen**2
-    assert min(entries, 2000) <= todo.sampled <= entries
+    assert min(entries, 2000) <= todo.sample_size <= entries

@@ -15,7 +15,7 @@ TRIALS = 40
 
 
 def make(rng, n, c, k, parts=1, ties=False, repeats=False):
-    """A random problem; with ties, logits take few values, both zeros among them."""
+    """Return a random problem; with ties, logits take few values, including both zeros."""
     logits = rng.standard_normal((n, c), dtype=np.float32)
     if ties:
         logits = np.round(logits).astype(np.float32)
@@ -25,23 +25,31 @@ def make(rng, n, c, k, parts=1, ties=False, repeats=False):
 
 
 def expected(problem, seed, start, stop):
-    """Matches by trial and part, one NumPy arg-max a trial."""
+    """Return the matches by trial and part, with one NumPy arg-max for each trial."""
     table = np.zeros((stop - start, problem.n_parts), np.int64)
     for t in range(start, stop):
         drawn = naive.random_map(seed, t, problem.n_source_classes, problem.n_classes)
         for part in range(problem.n_parts):
-            own = problem.parts == part
-            table[t - start, part] = naive.matches(problem.logits[problem.rows[own]], problem.labels[own], drawn)
+            members = problem.parts == part
+            table[t - start, part] = naive.matches(
+                problem.logits[problem.rows[members]], problem.labels[members], drawn
+            )
     return table
 
 
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    n=st.integers(1, 200), c=st.integers(2, 300), share=st.floats(0, 1), parts=st.integers(1, 3),
-    ties=st.booleans(), repeats=st.booleans(), seed=st.integers(0, 2**32), start=st.integers(0, 2**40),
-)  # fmt: skip
-def test_both_kernels_equal_the_numpy_loop(n, c, share, parts, ties, repeats, seed, start):
+    n=st.integers(1, 200),
+    c=st.integers(2, 300),
+    share=st.floats(0, 1),
+    parts=st.integers(1, 3),
+    ties=st.booleans(),
+    repeats=st.booleans(),
+    seed=st.integers(0, 2**32),
+    start=st.integers(0, 2**40),
+)
+def test_all_kernels_equal_the_numpy_loop(n, c, share, parts, ties, repeats, seed, start):
     k = 1 + int(share * (c - 1))
     problem = make(np.random.default_rng(seed), n, c, k, parts, ties, repeats)
     wanted = expected(problem, seed, start, start + TRIALS)
@@ -62,7 +70,7 @@ def test_threads_and_shards_change_nothing(kernel):
         assert other.matches.tobytes() == whole.matches.tobytes()
 
 
-def test_trials_left_open_by_the_leading_ranks_are_settled_exactly(monkeypatch):
+def test_trials_undecided_by_the_leading_ranks_are_counted_exactly(monkeypatch):
     problem = make(np.random.default_rng(4), 150, 200, 10, ties=True)
     wanted = expected(problem, 0, 0, 300)
     monkeypatch.setattr(trials, "n_leading_ranks", lambda c, k: 4)
@@ -77,7 +85,7 @@ def test_heads_beyond_sixteen_bits():
         np.testing.assert_array_equal(counts.matches, wanted)
 
 
-def test_shards_with_a_gap_or_of_two_seeds_are_refused():
+def test_shards_with_a_gap_or_of_two_seeds_raise():
     problem = make(np.random.default_rng(6), 20, 9, 3)
     first = trials.count_trials(problem, stop=10)
     for other in (
@@ -89,7 +97,9 @@ def test_shards_with_a_gap_or_of_two_seeds_are_refused():
 
 
 def test_maps_are_injective_and_uniform():
-    n_maps, c, k = 20_000, 7, 3
+    n_maps = 20_000
+    c = 7
+    k = 3
     problem = make(np.random.default_rng(0), 4, c, k)
     drawn = np.array([trials.random_map(problem, 11, t) for t in range(n_maps)])
     assert (np.diff(np.sort(drawn, axis=1), axis=1) > 0).all()
@@ -112,17 +122,18 @@ def test_leading_classes_are_those_of_a_stable_sort(shape, kind):
         "constant": np.zeros(shape),
         "huge": logits / np.abs(logits).max() * 3e38,
     }[kind].astype(np.float32)
-    for kept in (1, 40, shape[1]):
-        leading = np.empty((shape[0], kept), np.uint32)
+    for depth in (1, 40, shape[1]):
+        leading = np.empty((shape[0], depth), np.uint32)
         leading_classes(logits, 0, len(logits), leading)
-        filled = min(kept, shape[1])
+        filled = min(depth, shape[1])
         np.testing.assert_array_equal(leading[:, :filled], naive.ranking(logits)[:, :filled])
         assert (leading[:, filled:] == shape[1]).all()
 
 
 def test_codes_of_a_block_are_ranks():
     logits = np.random.default_rng(8).integers(-2, 3, (40, 17)).astype(np.float32)
-    rows, codes = np.array([5, 3, 30]), np.zeros(17 * 32, np.uint16)
+    rows = np.array([5, 3, 30])
+    codes = np.zeros(17 * 32, np.uint16)
     code_block(logits, rows, 32, codes)
     table = codes.reshape(17, 32)[:, :3]
     np.testing.assert_array_equal(np.argsort(-table.astype(int), axis=0).T, naive.ranking(logits[rows]))
@@ -136,7 +147,7 @@ def test_the_cost_model_picks_columns_bytes_and_bits_as_classes_grow():
 
 
 @pytest.mark.parametrize("classes", [2, 200, 223, 224, 255, 256, 1000, 21_841, 70_000])
-def test_bytes_rise_with_the_codes_and_tell_the_leading_ranks_apart(classes):
+def test_bytes_increase_with_the_codes_and_distinguish_the_leading_ranks(classes):
     table = byte_table(classes).astype(int)
     assert len(table) == classes + 1
     assert (np.diff(table) >= 0).all()
@@ -146,7 +157,8 @@ def test_bytes_rise_with_the_codes_and_tell_the_leading_ranks_apart(classes):
 
 
 def test_progress_adds_up_to_one():
-    problem, shares = make(np.random.default_rng(10), 200, 50, 5), []
+    problem = make(np.random.default_rng(10), 200, 50, 5)
+    shares = []
     for kernel in ("columns", "bytes", "bits"):
         shares.clear()
         trials.count_trials(problem, stop=3000, kernel=kernel, threads=2, progress=shares.append)

@@ -1,4 +1,4 @@
-"""The exactly best permutation on many subsets of the source classes, by linear assignment."""
+"""Best permutation on each of many subsets of the source classes, by exact linear assignment."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ SUBSETS_AT_A_TIME = 16
 
 @dataclass(frozen=True)
 class Assignment:
-    """The best map over subsets of the source classes, each with its best permutation.
+    """Best map over subsets of the source classes, each with its best permutation.
 
     Attributes:
-        value: Share of samples got wrong under the map, in [0, 1]; lower is nearer.
+        value: Error under the map, in [0, 1]; lower is nearer.
         map: Source class of each target class.
-        subsets: Subsets tried, random and given ones together.
-        best_subset: Number of the subset that the map is of: drawn ones first, then the given ones.
+        subsets: Number of subsets that were tried, random and extra ones together.
+        best_subset: Number of the subset of the map; random subsets are counted first, then the extra ones.
     """
 
     value: float
@@ -48,29 +48,30 @@ def assignment(
     ranking: Ranking | None = None,
     weights: np.ndarray | None = None,
 ) -> Assignment:
-    """Smallest 0-1 discrepancy over given subsets of the source classes and all their permutations.
+    """Minimize the 0-1 discrepancy over subsets of the source classes and all their permutations.
 
-    For a fixed subset each sample's predicted class is fixed too, so the best permutation is a linear
-    assignment on the counts of (label, predicted source class). Random subset m holds the classes of the
-    Monte-Carlo estimator's trial m of the same seed.
+    For a fixed subset, the predicted source class of each sample is fixed too. The best permutation is therefore a
+    linear assignment on the counts of (label, predicted source class). Random subset m has the classes of the
+    Monte-Carlo estimator's trial m with the same seed.
 
     Args:
-        logits: Source logits, finite, float32, C-contiguous, shape (N, C); may be memory-mapped.
+        logits: Source logits, finite, float32, C-contiguous, shape (N, C); they may be memory-mapped.
         labels: Target class 0..K-1 of each sample, shape (N,), or of each ranked sample, shape (E,).
-        n_classes: K, 2 <= K <= C.
-        subsets: Random subsets M.
-        extra: More subsets, each K different source classes; the winner of the Monte-Carlo trials, say.
-            The result is never worse than any of them taken as a map.
+        n_classes: Number K of target classes, 2 <= K <= C.
+        subsets: Number M of random subsets.
+        extra: Further subsets, each of K different source classes, such as the best map of the Monte-Carlo trials. The
+            result is never worse than any of them taken as a map.
         seed: Seed of the random subsets.
-        threads: Worker threads; the result does not depend on it.
-        ranking: What `rank_samples` gives for these logits, or its `take`; None to rank now.
-        weights: What each sample counts, positive integers; None for 1 each.
+        threads: Number of worker threads; it does not change the result.
+        ranking: Result of `rank_samples` for these logits, or of its `take`; None to rank all samples.
+        weights: Weight of each sample, positive integers; None if every sample weighs 1.
 
     Returns:
         The best map; ties go to the first subset.
 
     Raises:
-        UsageError: When there is no subset, or one does not hold K different source classes.
+        UsageError: If there is no subset, a subset does not have K different source classes, or the number of labels
+            is not the number of ranked samples.
 
     Example:
         >>> logits = np.array([[0, 1, 2], [3, 1, 0], [2, 1, 0]], np.float32)
@@ -79,65 +80,85 @@ def assignment(
     """
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     if len(labels) != len(ranking.rows):
-        raise UsageError(f"expected one label for each of {len(ranking.rows)} ranked samples, got {len(labels)}")
-    chosen = _subsets(logits.shape[1], n_classes, subsets, extra, seed)
+        raise UsageError(
+            f"There are {len(labels)} labels for {len(ranking.rows)} ranked samples. "
+            "Expected one label for each sample."
+        )
+    all_subsets = _all_subsets(logits.shape[1], n_classes, subsets, extra, seed)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
-    matches, maps = _assign_all(logits, ranking, labels, weights, chosen, threads)
+    matches, maps = _assign_all(logits, ranking, labels, weights, all_subsets, threads)
     best = int(matches.argmax())
     value = 1 - int(matches[best]) / int(weights.sum())
-    return Assignment(value, tuple(int(c) for c in maps[best]), len(chosen), best)
+    return Assignment(value, tuple(int(c) for c in maps[best]), len(all_subsets), best)
 
 
-def _subsets(n_source_classes: int, n_classes: int, drawn: int, extra, seed: int) -> np.ndarray:
-    """The drawn and the given subsets, each sorted, shape (M, K)."""
-    given = [np.asarray(subset, np.int64) for subset in extra]
-    for subset in given:
-        inside = subset.shape == (n_classes,) and subset.min() >= 0 and subset.max() < n_source_classes
-        if not inside or len(np.unique(subset)) < n_classes:
+def _all_subsets(
+    n_source_classes: int, n_classes: int, n_random: int, extra: Iterable[ArrayLike], seed: int
+) -> np.ndarray:
+    """Return the random and then the extra subsets, each sorted, shape (M, K)."""
+    extra_subsets = [np.asarray(subset, np.int64) for subset in extra]
+    for subset in extra_subsets:
+        in_range = subset.shape == (n_classes,) and subset.min() >= 0 and subset.max() < n_source_classes
+        if not in_range or len(np.unique(subset)) < n_classes:
             raise UsageError(
-                f"expected a subset of {n_classes} different source classes below {n_source_classes}, "
-                f"got {subset.tolist()}"
+                f"{subset.tolist()} is not a subset to assign. Expected {n_classes} different source classes from 0 "
+                f"to {n_source_classes - 1}."
             )
-    if drawn + len(given) < 1:
-        raise UsageError("expected at least one subset, got none; ask for random ones or give some")
-    maps = np.empty((drawn, n_classes), np.int64)
+    if n_random + len(extra_subsets) < 1:
+        raise UsageError("There is no subset of source classes. Expected at least one random or extra subset.")
+    maps = np.empty((n_random, n_classes), np.int64)
     draw_maps(np.uint64(seed), 0, maps, np.arange(n_source_classes))
-    return np.sort(np.vstack([maps, *given]), axis=1)
+    return np.sort(np.vstack([maps, *extra_subsets]), axis=1)
 
 
-def _assign_all(logits, ranking: Ranking, labels, weights, chosen: np.ndarray, threads: int):
-    """Matches (M,) and maps (M, K) of the best permutation of each subset.
+def _assign_all(
+    logits: np.ndarray,
+    ranking: Ranking,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    subsets: np.ndarray,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matches (M,) and the map (M, K) of the best permutation of each subset.
 
-    A subset whose row or column maxima sum to less than the best so far is passed over: it keeps zero
-    matches, and which subset wins does not depend on it.
+    A subset is skipped if the sum of its row or column maxima is below the best matches so far. It keeps zero matches,
+    and the choice of the best subset does not depend on it.
     """
-    subsets, n_classes = chosen.shape
-    matches = np.zeros(subsets, np.int64)
-    maps = chosen.copy()
-    best = [0]
+    n_subsets, n_classes = subsets.shape
+    matches = np.zeros(n_subsets, np.int64)
+    maps = subsets.copy()
+    # A list, so that the worker threads share one number.
+    best_matches = [0]
 
     def work(queue: Iterable[int]) -> None:
-        place = np.full(ranking.n_source_classes, -1, np.int32)
+        positions = np.full(ranking.n_source_classes, -1, np.int32)
         counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int64)
         for first in queue:
-            block = chosen[first : first + SUBSETS_AT_A_TIME]
-            _count(logits, ranking, labels, weights, block, place, counts)
+            block = subsets[first : first + SUBSETS_AT_A_TIME]
+            _count(logits, ranking, labels, weights, block, positions, counts)
             for m, table in enumerate(counts[: len(block)], start=first):
-                if min(table.max(axis=0).sum(), table.max(axis=1).sum()) < best[0]:
+                if min(table.max(axis=0).sum(), table.max(axis=1).sum()) < best_matches[0]:
                     continue
                 predicted = linear_sum_assignment(table, maximize=True)[1]
                 matches[m] = table[np.arange(n_classes), predicted].sum()
-                maps[m] = chosen[m, predicted]
-                best[0] = max(best[0], int(matches[m]))
+                maps[m] = subsets[m, predicted]
+                best_matches[0] = max(best_matches[0], int(matches[m]))
 
-    share_work(range(0, subsets, SUBSETS_AT_A_TIME), threads, work)
+    share_work(range(0, n_subsets, SUBSETS_AT_A_TIME), threads, work)
     return matches, maps
 
 
-def _count(logits, ranking: Ranking, labels, weights, block, place, counts) -> None:
-    """Count (label, predicted class) under each subset of a block, by the cheaper of two kernels."""
-    n_classes = block.shape[1]
-    if should_walk_ranks(ranking.n_source_classes, n_classes):
-        count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, place, counts)
+def _count(
+    logits: np.ndarray,
+    ranking: Ranking,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    block: np.ndarray,
+    positions: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Count (label, predicted class) under each subset of a block with the cheaper of two kernels."""
+    if should_walk_ranks(ranking.n_source_classes, block.shape[1]):
+        count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, positions, counts)
     else:
         count_by_reading(logits, ranking.rows, labels, weights, block, counts)

@@ -1,4 +1,4 @@
-"""What the pairs and triples of a block of target classes can get right at most, refined until time is up."""
+"""Upper bounds on the matches of the pairs and triples of a block of target classes, refined until time is up."""
 
 import itertools
 import time
@@ -11,150 +11,177 @@ from modgap.discrepancy.ranks import Ranking, rank_columns
 from modgap.discrepancy.search import search
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["Block", "table_bytes"]
+__all__ = ["ClassBlock", "table_bytes"]
 
 ROWS_AT_A_TIME = 64
 NODES_AT_A_TIME = 1024
-SHORTEST = 0.2
+SHORTEST_SPAN = 0.2
+"""Shortest time that a triple is refined for, in seconds."""
 
 Triple = tuple[int, int, int]
 
 
-def _table_type(labels: np.ndarray) -> type:
+def _count_dtype(labels: np.ndarray) -> type[np.int16] | type[np.int32]:
+    """Return the narrowest type that holds the number of samples of any class."""
     return np.int16 if np.bincount(labels).max() < 1 << 15 else np.int32
 
 
 def table_bytes(labels: np.ndarray, n_classes: int, n_source_classes: int) -> int:
-    """Memory that the tables of a block of so many target classes take."""
-    return n_classes * n_source_classes**2 * np.dtype(_table_type(labels)).itemsize
+    """Return the memory that the tables of a block of target classes take, in bytes."""
+    return n_classes * n_source_classes**2 * np.dtype(_count_dtype(labels)).itemsize
 
 
-class Block:
-    """Upper bounds on the matches of all pairs and triples of some target classes.
+class ClassBlock:
+    """Upper bounds on the matches of all pairs and triples of B target classes.
 
     Attributes:
-        pairs: By two increasing places in the block, (B, B); trivial until `count` has run.
-        upper: By three increasing places, (B, B, B).
-        lower: What a search found for each triple, (B, B, B); equal to `upper` where that is exact.
+        pairs: Bound of each pair, at two increasing positions in the block, shape (B, B); trivial until `refine` has
+            counted the wins.
+        upper: Bound of each triple, at three increasing positions in the block, shape (B, B, B).
+        lower: Matches that a search reached for each triple, shape (B, B, B); equal to `upper` if that is exact.
     """
 
-    def __init__(self, logits: np.ndarray, labels: np.ndarray, ranking: Ranking, classes: np.ndarray):
-        """Take the samples of these target classes; ranking is of all samples and for three classes."""
+    def __init__(self, logits: np.ndarray, labels: np.ndarray, ranking: Ranking, classes: np.ndarray) -> None:
+        """Select the samples of the target classes.
+
+        Args:
+            logits: Source logits, shape (N, C).
+            labels: Target class of each sample, shape (N,).
+            ranking: Ranking of all samples for maps of three classes.
+            classes: Target classes of the block, shape (B,).
+        """
         self.logits = logits
         self.ranking = ranking
         self.size = len(classes)
         self.members = [np.flatnonzero(labels == k) for k in classes]
-        sizes = np.array([len(own) for own in self.members])
-        self.sizes = sizes
-        self.type = _table_type(labels)
-        self.pairs = sizes[:, None] + sizes
-        self.upper = self.pairs[:, :, None] + sizes
+        self.sizes = np.array([len(samples) for samples in self.members])
+        self.dtype = _count_dtype(labels)
+        self.pairs = self.sizes[:, None] + self.sizes
+        self.upper = self.pairs[:, :, None] + self.sizes
         self.lower = np.zeros_like(self.upper)
         self.ranks: list[np.ndarray] = []
-        self.wins: np.ndarray = np.zeros((0, 0, 0), self.type)
+        self.wins: np.ndarray = np.zeros((0, 0, 0), self.dtype)
 
-    def best(self) -> list[tuple[tuple[int, ...], int, bool]]:
-        """The partition of least total: (places in the block, most matches, whether that is the optimum)."""
-        found = []
+    def best_partition(self) -> list[tuple[tuple[int, ...], int, bool]]:
+        """Return the partition with the lowest total bound.
+
+        Returns:
+            For each group: its positions in the block, its bound, and True if the bound is the group's optimum.
+        """
+        groups = []
         for group in self._partition(self.upper):
-            exact = len(self.wins) > 0
-            most = self.pairs[group] if len(group) == 2 else self.upper[group]
-            if len(group) == 3:
-                exact = bool(self.lower[group] == self.upper[group])
-            found.append((group, int(most), exact))
-        return found
+            is_pair = len(group) == 2
+            bound = self.pairs[group] if is_pair else self.upper[group]
+            is_exact = len(self.wins) > 0 if is_pair else bool(self.lower[group] == self.upper[group])
+            groups.append((group, int(bound), is_exact))
+        return groups
 
     def refine(self, threads: int, deadline: float) -> None:
         """Tighten the bounds until time is up or the best partition consists of exact optima.
 
-        The partition that would be the best if every triple's search were exact is refined first.
+        The partition that would be the best if the search of every triple were exact is refined first.
+
+        Args:
+            threads: Number of worker threads.
+            deadline: Value of `time.monotonic()` to stop at.
         """
         if not self._count(threads, deadline):
             return
-        hopes = self._search_triples(threads, deadline)
+        targets = self._search_triples(threads, deadline)
         while time.monotonic() < deadline:
-            groups = [group for group in self._partition(hopes) if len(group) == 3]
-            pending = [group for group in groups if hopes[group] < self.upper[group]]
+            triples = [group for group in self._partition(targets) if len(group) == 3]
+            pending = [triple for triple in triples if targets[triple] < self.upper[triple]]
             if not pending:
                 break
             now = time.monotonic()
-            waves = -(-len(pending) // threads)
-            until = min(deadline, now + max(SHORTEST, (deadline - now) / (2 * waves)))
+            n_waves = -(-len(pending) // threads)
+            span = min(deadline - now, max(SHORTEST_SPAN, (deadline - now) / (2 * n_waves)))
 
-            def work(queue: Iterable[Triple], span=until - now) -> None:
-                for triple in queue:
-                    self._refine_triple(triple, min(deadline, time.monotonic() + span))
-                    # Exact or out of time: there is no more hope than this.
-                    hopes[triple] = self.upper[triple]
+            def work(queue: Iterable[tuple[int, ...]], span: float = span) -> None:
+                for i, j, k in queue:
+                    self._refine_triple((i, j, k), min(deadline, time.monotonic() + span))
+                    # The triple is exact or out of time, so its bound will not fall any further.
+                    targets[i, j, k] = self.upper[i, j, k]
 
             share_work(pending, min(threads, len(pending)), work)
 
     def _partition(self, weights: np.ndarray) -> list[tuple[int, ...]]:
-        sets = best_partition(self.pairs, weights)
-        return [tuple(k for k in range(self.size) if members >> k & 1) for members in sets]
+        """Return the partition into pairs and triples with the lowest total of `pairs` and `weights` (B, B, B)."""
+        bit_sets = best_partition(self.pairs, weights)
+        return [tuple(k for k in range(self.size) if bits >> k & 1) for bits in bit_sets]
 
     def _count(self, threads: int, deadline: float) -> bool:
-        """Fill the tables and the pairs' optima; False when there was no time to."""
-        self.ranks = [rank_columns(self.logits, self.ranking.rows[own], threads) for own in self.members]
-        classes = self.ranking.n_source_classes
-        wins: np.ndarray = np.zeros((self.size, classes, classes), self.type)
+        """Fill the tables of wins and the optima of the pairs; return False if there was not enough time."""
+        self.ranks = [rank_columns(self.logits, self.ranking.rows[samples], threads) for samples in self.members]
+        n_source_classes = self.ranking.n_source_classes
+        wins: np.ndarray = np.zeros((self.size, n_source_classes, n_source_classes), self.dtype)
 
-        def count(queue: Iterable[tuple[int, int]]) -> None:
+        def count_rows(queue: Iterable[tuple[int, int]]) -> None:
             for k, first in queue:
                 if time.monotonic() < deadline:
-                    count_wins(self.ranks[k], first, min(first + ROWS_AT_A_TIME, classes), wins[k])
+                    count_wins(self.ranks[k], first, min(first + ROWS_AT_A_TIME, n_source_classes), wins[k])
 
-        def pair(queue: Iterable[tuple[int, int]]) -> None:
+        def solve_pairs(queue: Iterable[tuple[int, int]]) -> None:
             for k, j in queue:
                 self.pairs[k, j] = best_pair(wins[k], wins[j], self.sizes[k], self.sizes[j])
 
-        share_work(itertools.product(range(self.size), range(0, classes, ROWS_AT_A_TIME)), threads, count)
+        blocks_of_rows = itertools.product(range(self.size), range(0, n_source_classes, ROWS_AT_A_TIME))
+        share_work(blocks_of_rows, threads, count_rows)
         if time.monotonic() >= deadline:
             return False
-        share_work(itertools.combinations(range(self.size), 2), threads, pair)
+        share_work(itertools.combinations(range(self.size), 2), threads, solve_pairs)
         self.wins = wins
         for k, j, m in itertools.combinations(range(self.size), 3):
-            two = (self.pairs[k, j], self.pairs[k, m], self.pairs[j, m])
-            alone = (self.sizes[m], self.sizes[j], self.sizes[k])
-            self.upper[k, j, m] = min(sum(two) // 2, *(p + s for p, s in zip(two, alone, strict=True)))
+            pairs = (self.pairs[k, j], self.pairs[k, m], self.pairs[j, m])
+            third_sizes = (self.sizes[m], self.sizes[j], self.sizes[k])
+            with_third = [pair + size for pair, size in zip(pairs, third_sizes, strict=True)]
+            self.upper[k, j, m] = min(sum(pairs) // 2, *with_third)
         return True
 
     def _search_triples(self, threads: int, deadline: float) -> np.ndarray:
-        """Set `lower` by a short search for each triple; where time was too short, hope for nothing."""
-        hopes = self.upper.copy()
+        """Set `lower` by a short search for each triple.
+
+        Returns:
+            The matches that each triple's bound may fall to, shape (B, B, B): those of its search, or its upper bound
+            if time was too short for a search.
+        """
+        targets: np.ndarray = self.upper.copy()
 
         def work(queue: Iterable[Triple]) -> None:
             for triple in queue:
                 if time.monotonic() < deadline:
-                    rows = np.concatenate([self.members[k] for k in triple])
+                    samples = np.concatenate([self.members[k] for k in triple])
                     labels = np.repeat(np.arange(3), self.sizes[list(triple)])
-                    found = search(self.logits, labels, 3, ranking=self.ranking.take(rows), restarts=1, enumerable=0)
-                    hopes[triple] = self.lower[triple] = round((1 - found.value) * len(rows))
+                    ranking = self.ranking.take(samples)
+                    result = search(self.logits, labels, 3, ranking=ranking, restarts=1, enumerable=0)
+                    matches = round((1 - result.value) * len(samples))
+                    self.lower[triple] = matches
+                    targets[triple] = matches
 
         if self.size > 2:
             share_work(itertools.combinations(range(self.size), 3), threads, work)
-        return hopes
+        return targets
 
     def _refine_triple(self, triple: Triple, deadline: float) -> None:
-        """Branch and bound over the source classes of the triple's first two classes."""
+        """Tighten a triple's bound by branch and bound over the source classes of its first two target classes."""
         tables = [self.wins[k] for k in triple]
-        classes = self.ranking.n_source_classes
-        total = self.sizes[triple[2]]
-        bounds = np.zeros((classes, classes), np.int32)
-        for first in range(0, classes, ROWS_AT_A_TIME):
+        n_source_classes = self.ranking.n_source_classes
+        third_size = self.sizes[triple[2]]
+        bounds = np.zeros((n_source_classes, n_source_classes), np.int32)
+        for first in range(0, n_source_classes, ROWS_AT_A_TIME):
             if time.monotonic() >= deadline:
                 return
-            triple_bounds(*tables, total, first, min(first + ROWS_AT_A_TIME, classes), bounds)
-        flat = bounds.ravel()
-        most = self.lower[triple]
-        nodes = np.flatnonzero(flat > most)
-        nodes = nodes[np.argsort(-flat[nodes], kind="stable")]
+            triple_bounds(*tables, third_size, first, min(first + ROWS_AT_A_TIME, n_source_classes), bounds)
+        flat_bounds = bounds.ravel()
+        best = self.lower[triple]
+        nodes = np.flatnonzero(flat_bounds > best)
+        nodes = nodes[np.argsort(-flat_bounds[nodes], kind="stable")]
         cuts = np.concatenate([[0], np.cumsum(self.sizes[list(triple)])])
         ranks = np.hstack([self.ranks[k] for k in triple])
-        done = 0
-        while done < len(nodes) and flat[nodes[done]] > most and time.monotonic() < deadline:
-            most = refine_triple(ranks, cuts, *tables, nodes[done : done + NODES_AT_A_TIME], most)
-            done += NODES_AT_A_TIME
-        left = flat[nodes[done]] if done < len(nodes) else 0
-        self.lower[triple] = most
-        self.upper[triple] = min(self.upper[triple], max(most, left))
+        n_done = 0
+        while n_done < len(nodes) and flat_bounds[nodes[n_done]] > best and time.monotonic() < deadline:
+            best = refine_triple(ranks, cuts, *tables, nodes[n_done : n_done + NODES_AT_A_TIME], best)
+            n_done += NODES_AT_A_TIME
+        highest_left = flat_bounds[nodes[n_done]] if n_done < len(nodes) else 0
+        self.lower[triple] = best
+        self.upper[triple] = min(self.upper[triple], max(best, highest_left))

@@ -7,62 +7,62 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.block_bounds import Block, table_bytes
+from modgap.discrepancy.block_bounds import ClassBlock, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.label_space import LabelSpace, label_space
 from modgap.storage.memory_map import release_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
-BLOCK = 12
+BLOCK_SIZE = 12
 ROWS_AT_A_TIME = 256
 MEMORY = 1 << 31
 
 
 def upper_bound(logits: np.ndarray, labels: ArrayLike | LabelSpace) -> float:
-    """Upper bound on the smallest 0-1 discrepancy over all injective maps, without any search.
+    """Compute an upper bound on the smallest 0-1 discrepancy over all injective maps, without any search.
 
-    A sample whose largest logit over ALL source classes is its label's class is right under every
-    map that chooses this class, whatever the others. So the best assignment of target to source
-    classes by those counts gets at least its own count right.
+    If the largest logit of a sample over ALL source classes is the one of its label's class, the sample is classified
+    correctly under every map that chooses this class. So the best assignment of target to source classes by those
+    counts classifies at least as many samples correctly as its own count.
 
     Args:
-        logits: Source logits (N, C).
+        logits: Source logits, shape (N, C).
         labels: Integer labels (N,), 0/1 labels (N, K), or a label space.
 
     Returns:
-        A share of samples in [0, 1].
+        An error in [0, 1].
 
     Example:
         >>> upper_bound(np.array([[0., 1, 2], [3, 1, 0], [2, 1, 0]]), [0, 1, 0])
         0.33333333333333337
     """
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
-    first = _first_of_all(logits)
+    first_classes = _first_classes(logits)
     counts = np.zeros((space.n_classes, logits.shape[1]), np.int64)
-    np.add.at(counts, (space.labels, first[space.rows][space.entry_samples]), space.entry_weights)
-    picked = linear_sum_assignment(counts, maximize=True)
-    return float(1 - counts[picked].sum() / space.entry_weights.sum())
+    np.add.at(counts, (space.labels, first_classes[space.rows][space.entry_samples]), space.entry_weights)
+    assigned = linear_sum_assignment(counts, maximize=True)
+    return float(1 - counts[assigned].sum() / space.entry_weights.sum())
 
 
-def _first_of_all(logits: np.ndarray) -> np.ndarray:
-    """Source class of each row's largest logit, (N,); of a mapped file no more than a block stays resident."""
-    first = np.empty(len(logits), np.int64)
-    for cut in range(0, len(logits), ROWS_AT_A_TIME):
-        first[cut : cut + ROWS_AT_A_TIME] = logits[cut : cut + ROWS_AT_A_TIME].argmax(1)
+def _first_classes(logits: np.ndarray) -> np.ndarray:
+    """Return the source class of each row's largest logit, shape (N,), with only a block of a mapped file in memory."""
+    first_classes = np.empty(len(logits), np.int64)
+    for start in range(0, len(logits), ROWS_AT_A_TIME):
+        first_classes[start : start + ROWS_AT_A_TIME] = logits[start : start + ROWS_AT_A_TIME].argmax(1)
         release_pages(logits)
-    return first
+    return first_classes
 
 
 @dataclass(frozen=True)
 class LowerBound:
-    """What no injective map can fall below.
+    """Lower bound on the error of every injective map, with its certificate.
 
     Attributes:
-        value: Share of samples that every map gets wrong at least, in [0, 1].
+        value: Error that no map can fall below, in [0, 1].
         groups: Partition of the target classes.
-        matches: Samples of each group that no map gets right more of.
-        exact: Whether each of `matches` is its group's optimum; if not, more time may raise the value.
+        matches: For each group, the number of its samples that no map can exceed in correct predictions.
+        exact: True if each of `matches` is the optimum of its group; if not, more time may raise the value.
     """
 
     value: float
@@ -74,25 +74,25 @@ class LowerBound:
 def lower_bound(
     logits: np.ndarray, labels: np.ndarray, n_classes: int, *, seconds: float = 60.0, threads: int = 1
 ) -> LowerBound:
-    """Lower bound on the smallest 0-1 discrepancy over all injective maps, from groups of target classes.
+    """Compute a lower bound on the smallest 0-1 discrepancy over all injective maps, from groups of target classes.
 
-    To take competitors away only helps a class. So a map gets no more samples right than the sum, over a
-    partition of the target classes into groups, of what each group could get right on its own. Optima of
-    pairs come from tables of which class beats which; those of triples by branch and bound; the
-    partition by dynamic programming over subsets of classes. More than BLOCK classes are cut into blocks
-    first. Stopped at any time the bound is valid, only lower: what is not known yet is replaced by more.
+    Removing competitors can only help a class. So, for any partition of the target classes into groups, no map
+    classifies more samples correctly than the sum of what each group could reach alone. Optima of pairs come from
+    tables of which class beats which, optima of triples from branch and bound, and the partition from dynamic
+    programming over subsets of classes. If there are more than BLOCK_SIZE classes, they are divided into blocks first.
+    The bound is valid whenever it is stopped, only lower: optima that are not known yet are replaced by upper bounds.
 
     Args:
         logits: Source logits, finite, float32, C-contiguous, shape (N, C).
         labels: Target labels 0..K-1, shape (N,).
-        n_classes: K, 2 <= K <= C.
-        seconds: Wall time to stop after, but for a step in progress. How high the bound gets depends on
-            the machine's speed where it does not finish.
-        threads: Worker threads.
+        n_classes: Number K of target classes, 2 <= K <= C.
+        seconds: Time limit in seconds; a step in progress may exceed it. If the bound does not finish, its height
+            depends on the speed of the machine.
+        threads: Number of worker threads.
 
     Returns:
-        The bound and its certificate. Where even the tables of one block would not fit in MEMORY or in
-        the time, the trivial bound 0.
+        The bound and its certificate. If even the tables of one block do not fit into MEMORY or into the time limit,
+        this is the trivial bound 0.
 
     Example:
         >>> logits = np.eye(4, dtype="float32")[[0, 0, 1, 1, 2, 2, 2, 3]]
@@ -101,15 +101,19 @@ def lower_bound(
         (0.375, ((0, 1), (2, 3)))
     """
     deadline = time.monotonic() + seconds
-    blocks = np.array_split(np.arange(n_classes), -(-n_classes // BLOCK))
+    blocks = np.array_split(np.arange(n_classes), -(-n_classes // BLOCK_SIZE))
     if table_bytes(labels, len(blocks[0]), logits.shape[1]) > MEMORY:
         return LowerBound(0.0, (tuple(range(n_classes)),), (len(labels),), False)
     ranking = rank_samples(logits, 3, threads=threads)
-    found = []
+    groups: list[tuple[int, ...]] = []
+    matches: list[int] = []
+    all_exact = True
     for number, classes in enumerate(blocks):
         now = time.monotonic()
-        block = Block(logits, labels, ranking, classes)
+        block = ClassBlock(logits, labels, ranking, classes)
         block.refine(threads, now + (deadline - now) / (len(blocks) - number))
-        found += [(tuple(int(classes[k]) for k in group), *rest) for group, *rest in block.best()]
-    groups, matches, exact = zip(*found, strict=True)
-    return LowerBound(1 - sum(matches) / len(labels), groups, matches, all(exact))
+        for group, group_matches, is_exact in block.best_partition():
+            groups.append(tuple(int(classes[k]) for k in group))
+            matches.append(group_matches)
+            all_exact = all_exact and is_exact
+    return LowerBound(1 - sum(matches) / len(labels), tuple(groups), tuple(matches), all_exact)

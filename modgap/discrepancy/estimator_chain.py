@@ -146,7 +146,7 @@ def run_chain(
         Result of each requested estimator by name, and wall time by stage in seconds.
     """
     clock = _Clock()
-    report = progress or (lambda stage, share: None)
+    report = progress or (lambda _stage, _share: None)
     parts = split_halves(space.rarest_labels, inputs.groups, inputs.seed)
     problem = _problem(inputs, space, parts)
     counts = count_trials(

@@ -15,67 +15,75 @@ __all__ = ["plot_across_targets", "plot_best_map", "plot_confusion", "plot_trial
 
 ROWS_OF_MAP = 40
 LONGEST_NAME = 24
+LEGEND_HEIGHT = 0.72
+"""Height of the vertical lines below the legend, as a share of the axes."""
 
 
-def _names(report: DiscrepancyReport) -> str:
+def _title(report: DiscrepancyReport) -> str:
     result = report.result
     size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,}"
-    return f"{report.source or 'own logits'} → {report.target}   ({size})"
+    return f"{report.source or 'custom logits'} → {report.target}   ({size})"
 
 
 def plot_trials(report: DiscrepancyReport) -> Figure:
-    """Histogram of D over the random maps, and the smallest D against the number of maps.
+    """Plot the histogram of the error over the random maps, and the smallest error against the number of maps.
+
+    Args:
+        report: Report with a Monte-Carlo estimate.
 
     Raises:
-        KeyError: When the report has no Monte-Carlo estimate.
+        KeyError: If the report has no Monte-Carlo estimate.
     """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    found = report.result.estimates["montecarlo"].solution
-    assert isinstance(found, MonteCarlo)
-    _histogram(left, report, found)
-    steps, lowest = zip(*found.running_minimum, strict=True)
-    right.plot(steps, lowest, color=BLUE, marker="o", markersize=3.5, label="smallest so far")
-    for (name, estimate), line in zip(_others(report), (":", "-"), strict=False):
-        right.axhline(
-            estimate.solution.value, color=ORANGE, linestyle=line, label=f"{name} {estimate.solution.value:.3f}"
-        )
-    right.axhline(report.result.chance, color=GRAY, linestyle="--", label="chance")
+    solution = report.result.estimates["montecarlo"].solution
+    assert isinstance(solution, MonteCarlo)
+    _plot_histogram(left, report, solution)
+    trials, smallest = zip(*solution.running_minimum, strict=True)
+    right.plot(trials, smallest, color=BLUE, marker="o", markersize=3.5, label="smallest so far")
+    for (name, estimate), line in zip(_other_estimates(report), (":", "-"), strict=False):
+        value = estimate.solution.value
+        right.axhline(value, color=ORANGE, linestyle=line, label=f"{name} {value:.3f}")
+    right.axhline(report.result.chance, color=GRAY, linestyle="--", label="chance level")
     right.set_xscale("log")
     right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    style_axes(right, xlabel="random maps", ylabel="smallest discrepancy", title="Running minimum")
-    figure.suptitle(_names(report), fontsize=11)
+    style_axes(right, xlabel="random maps", ylabel="smallest error", title="Running minimum")
+    figure.suptitle(_title(report), fontsize=11)
     return figure
 
 
-def _others(report: DiscrepancyReport) -> list[tuple[str, Estimate]]:
+def _other_estimates(report: DiscrepancyReport) -> list[tuple[str, Estimate]]:
     return [(name, estimate) for name, estimate in report.result.estimates.items() if name != "montecarlo"]
 
 
-def _histogram(axes: Axes, report: DiscrepancyReport, found: MonteCarlo) -> None:
+def _plot_histogram(axes: Axes, report: DiscrepancyReport, solution: MonteCarlo) -> None:
     chance = report.result.chance
     null = report.result.estimates["montecarlo"].null
-    edges, counts = (np.array(found.histogram[key]) for key in ("edges", "counts"))
+    edges = np.array(solution.histogram["edges"])
+    counts = np.array(solution.histogram["counts"])
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.6)
     axes.set_yscale("log")
-    axes.axvline(chance, color=GRAY, linestyle="--", ymax=0.72, label=f"chance {chance:.3f}")
-    axes.axvline(found.value, color=ORANGE, ymax=0.72, label=f"minimum {found.value:.3f}")
+    axes.axvline(chance, color=GRAY, linestyle="--", ymax=LEGEND_HEIGHT, label=f"chance level {chance:.3f}")
+    axes.axvline(solution.value, color=ORANGE, ymax=LEGEND_HEIGHT, label=f"minimum {solution.value:.3f}")
     if null:
         low = null.mean - 2 * null.sd
         high = null.mean + 2 * null.sd
-        label = f"minimum, labels permuted {null.mean:.3f}"
-        axes.axvspan(low, high, 0, 0.72, color=GREEN, alpha=0.25, label=label)
+        label = f"minimum with permuted labels {null.mean:.3f}"
+        axes.axvspan(low, high, 0, LEGEND_HEIGHT, color=GREEN, alpha=0.25, label=label)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    # Room for the legend above everything that it names.
+    # Leaves room for the legend above everything that it names.
     axes.set_ylim(0.7, counts.max() ** 1.4 * 3)
-    label = "discrepancy (share of samples got wrong)"
-    style_axes(axes, xlabel=label, ylabel="maps", title=f"{found.trials:,} random maps")
+    style_axes(axes, xlabel="error of the map", ylabel="maps", title=f"{solution.trials:,} random maps")
 
 
 def plot_best_map(report: DiscrepancyReport) -> Figure:
-    """The best map found: which source class stands for each target class."""
-    rows = report.best_map()
-    shown = [(a[:30], b.split(",")[0][:34]) for a, b in rows[:ROWS_OF_MAP]]
+    """Plot a table of the best map, with the source class of each target class.
+
+    Args:
+        report: Report with at least one estimate.
+    """
+    pairs = report.best_map()
+    shown = [(target[:30], source.split(",")[0][:34]) for target, source in pairs[:ROWS_OF_MAP]]
     figure = Figure(figsize=(6.4, 0.62 + 0.213 * len(shown)), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
@@ -86,52 +94,55 @@ def plot_best_map(report: DiscrepancyReport) -> Figure:
     for (row, _), cell in table.get_celld().items():
         cell.set_linewidth(0.4)
         cell.get_text().set_fontweight("bold" if row == 0 else "normal")
-    rest = f", first {ROWS_OF_MAP} of {len(rows)} classes" if len(rows) > ROWS_OF_MAP else ""
-    best = report.result.best_estimator or ""
-    axes.set_title(
-        f"Best map ({best}), discrepancy {report.result.estimates[best].solution.value:.3f}{rest}", fontsize=10
-    )
+    rest = f", first {ROWS_OF_MAP} of {len(pairs)} classes" if len(pairs) > ROWS_OF_MAP else ""
+    name = report.result.best_estimator or ""
+    value = report.result.estimates[name].solution.value
+    axes.set_title(f"Best map ({name}), error {value:.3f}{rest}", fontsize=10)
     return figure
 
 
 def plot_confusion(report: DiscrepancyReport) -> Figure:
-    """Share of each target class's samples by prediction, under the best map found."""
-    table = report.result.confusion
-    assert table is not None
-    shares = table / table.sum(axis=1, keepdims=True)
-    rows = report.best_map()
-    few = len(rows) <= ROWS_OF_MAP
-    size = max(4.2, 0.36 * len(rows) + 2.4) if few else 8.0
+    """Plot the confusion matrix of the best map, as shares of each target class's samples.
+
+    Args:
+        report: Report with at least one estimate.
+    """
+    matrix = report.result.confusion
+    assert matrix is not None
+    shares = matrix / matrix.sum(axis=1, keepdims=True)
+    pairs = report.best_map()
+    has_class_names = len(pairs) <= ROWS_OF_MAP
+    size = max(4.2, 0.36 * len(pairs) + 2.4) if has_class_names else 8.0
     figure = Figure(figsize=(size + 0.6, size + 0.6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    if few:
-        axes.set_xticks(
-            range(len(rows)), [f"{_short(a)}\n({_short(b.split(',')[0])})" for a, b in rows], rotation=90, fontsize=7
-        )
-        axes.set_yticks(range(len(rows)), [_short(a) for a, _ in rows], fontsize=8)
-    axes.set(xlabel="predicted (source class that stands for it)", ylabel="target class")
+    if has_class_names:
+        columns = [f"{_shorten(target)}\n({_shorten(source.split(',')[0])})" for target, source in pairs]
+        axes.set_xticks(range(len(pairs)), columns, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(pairs)), [_shorten(target) for target, _ in pairs], fontsize=8)
+    axes.set(xlabel="predicted class (mapped source class)", ylabel="target class")
     figure.colorbar(image, ax=axes, label="share of the class's samples", shrink=0.8)
-    # A title of the axes that is wider than they are would push them aside.
-    figure.suptitle(_names(report).replace("   (", "\n("), fontsize=9)
+    # A title of the axes that is wider than the axes would push them aside.
+    figure.suptitle(_title(report).replace("   (", "\n("), fontsize=9)
     return figure
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def plot_across_targets(
     reports: Sequence[Sequence[DiscrepancyReport]], labels: Sequence[str], estimators: Sequence[str] = ("search",)
 ) -> Figure:
-    """Discrepancy of several targets with intervals, nulls and chance: the paper's Fig. 4.
+    """Plot the discrepancy of several targets with intervals, null distributions and chance levels (paper's Fig. 4).
 
-    One panel an estimator. Series may be sources, or one source before and after its embedder was
+    Each estimator has one panel. The series can be different sources, or one source before and after its embedder was
     trained.
 
     Args:
-        reports: One sequence of targets for each source, the same targets in the same order.
-        labels: Name of each source in the legend.
+        reports: For each series, one report for each target; all series have the same targets in the same order.
+        labels: Name of each series in the legend.
+        estimators: Name of the estimator of each panel.
     """
     width = 1.7 * len(reports[0]) * len(estimators) + 1.6
     figure = Figure(figsize=(width, 4.9), layout="constrained")
@@ -139,33 +150,39 @@ def plot_across_targets(
     for axes, name in zip(panels, estimators, strict=True):
         for s, (series, label) in enumerate(zip(reports, labels, strict=True)):
             shift = 0.26 * (s - (len(reports) - 1) / 2)
-            _points(axes, name, series, shift, *series_style(s), label)
+            _plot_series(axes, name, series, shift, *series_style(s), label)
         for t, report in enumerate(reports[0]):
-            chance = report.result.chance
-            axes.hlines(chance, t - 0.42, t + 0.42, color=GRAY, linestyle="--", label="chance" if t == 0 else "")
+            label_once = "chance level" if t == 0 else ""
+            axes.hlines(report.result.chance, t - 0.42, t + 0.42, color=GRAY, linestyle="--", label=label_once)
         ticks = [f"{r.target}\nK = {r.result.n_target_classes}" for r in reports[0]]
         axes.set_xticks(range(len(ticks)), ticks, fontsize=9)
         axes.set_ylim(0, 1.02)
         style_axes(axes, title=name)
-    panels[0].set_ylabel("discrepancy (lower is nearer)")
+    panels[0].set_ylabel("error (lower is nearer)")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, frameon=False, fontsize=8, ncols=3, loc="outside upper center")
     return figure
 
 
-def _points(axes: Axes, name: str, series, shift: float, color: str, marker: str, label: str) -> None:
+def _plot_series(
+    axes: Axes, name: str, series: Sequence[DiscrepancyReport], shift: float, color: str, marker: str, label: str
+) -> None:
+    """Plot one estimator's estimates of a series: value, held-out value with interval, and null distribution."""
     for t, report in enumerate(series):
         estimate = report.result.estimates[name]
-        place = t + shift
-        first = t == 0
-        axes.plot(place + 0.06, estimate.solution.value, marker, color=color, fillstyle="none",
-                  label=f"{label}: smallest value found" if first else None)  # fmt: skip
+        position = t + shift
+        labels = [f"{label}: {kind}" for kind in ("smallest error", "held-out error, 95 %", "permuted labels, ± 2 sd")]
+        value_label, held_out_label, null_label = labels if t == 0 else (None, None, None)
+        value = estimate.solution.value
+        axes.plot(position + 0.06, value, marker, color=color, fillstyle="none", label=value_label)
         if estimate.held_out is not None:
             low, high = estimate.held_out_interval or (estimate.held_out, estimate.held_out)
             reach = [[estimate.held_out - low], [high - estimate.held_out]]
-            axes.errorbar(place - 0.06, estimate.held_out, reach, fmt=marker, color=color, capsize=3,
-                          label=f"{label}: held out, 95 %" if first else None)  # fmt: skip
+            axes.errorbar(
+                position - 0.06, estimate.held_out, reach, fmt=marker, color=color, capsize=3, label=held_out_label
+            )
         if estimate.null:
-            low, high = (estimate.null.mean + sign * 2 * estimate.null.sd for sign in (-1, 1))
-            axes.fill_between([place - 0.11, place + 0.11], low, high, color=color, alpha=0.2, linewidth=0,
-                              label=f"{label}: labels permuted, ± 2 sd" if first else None)  # fmt: skip
+            ends = [position - 0.11, position + 0.11]
+            low = estimate.null.mean - 2 * estimate.null.sd
+            high = estimate.null.mean + 2 * estimate.null.sd
+            axes.fill_between(ends, low, high, color=color, alpha=0.2, linewidth=0, label=null_label)

@@ -1,4 +1,4 @@
-"""The local search itself: seeded runs that are annealed, and climbs from the best of them and from given maps."""
+"""Local search: seeded runs that are annealed, and climbs from the best of them and from given maps."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,22 @@ from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["Entries", "Plan", "plan", "search_from"]
+__all__ = ["Entries", "RestartPlan", "plan_restart", "search_from_starts"]
 
 Item = TypeVar("Item")
-Ended = tuple[int, np.ndarray]
-"""Matches and the map (K,) that has them."""
+RunResult = tuple[int, np.ndarray]
+"""Matches, and the map (K,) that has them."""
+
+KernelInputs = dense_gains.Rows | table_gains.Ranks
+KernelState = dense_gains.DenseState | table_gains.State
 
 HOT = 2.0
 COLD = 0.3
-"""Temperatures in samples, that a run begins and ends with."""
+"""Temperatures, in samples, at the beginning and at the end of a run."""
 
-# With tables a step walks ranks. A run has 500 steps, but more where each of many classes must have its
-# turns, and fewer where they would walk more than LONGEST (about two seconds). Where 500 do, a restart has
-# several runs for up to SHORT ranks.
+# With tables, a step walks ranks. A run has STEPS steps. It has more if each of many classes must have its turns, and
+# fewer if they would walk more than LONGEST ranks (about two seconds). With STEPS steps, a restart has several runs, up
+# to SHORT ranks in total.
 STEPS = 500
 TABLE_TURNS = 15
 RUNS = 16
@@ -37,11 +40,11 @@ SHORT = 144_000_000
 LONGEST = 1_000_000_000
 RANKS_PER_SAMPLE = 20
 
-# With rows a step reads up to half of them. What serves best for the same number of steps are runs of five
-# turns a class for each class there is, 20 steps for K = 2 and 500 for K = 10, and more of them: as many as
-# read RUN_LOGITS together at each step, within MANY, but FEW where they read no more than half of LONG_READS
-# (about .1 s). Where that is not enough for one run on all entries, it is annealed on some, at least SAMPLE:
-# at N = 10,000 one run on all ended in better maps than four on 2,000 each.
+# With rows, a step reads up to half of them. For the same number of steps, the best results come from runs in which
+# each class has five turns for each class there is (20 steps for K = 2, 500 for K = 10), and from more of these runs:
+# as many as read RUN_LOGITS together at each step, at most MANY, but at most FEW if they would read more than half of
+# LONG_READS (about 0.1 s). If LONG_READS does not suffice for one run on all entries, the run is annealed on a sample
+# of at least SAMPLE entries: at N = 10,000, one run on all entries ended in better maps than four on 2,000 each.
 ROW_TURNS = 5
 FEW = 3
 MANY = 24
@@ -49,30 +52,36 @@ RUN_LOGITS = 5_000_000
 LONG_READS = 7_500_000_000
 SAMPLE = 2000
 
-# The trials of the Monte-Carlo estimator are counted from 0; the maps and samples of runs must not be theirs.
+# The Monte-Carlo estimator counts its trials from 0. The maps and samples of runs must differ from those of its trials.
 FIRST_RUN = 1 << 40
 FIRST_SAMPLE = 1 << 41
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a restart does: `runs` random maps, each annealed for `steps` on a sample of `sampled` entries."""
+class RestartPlan:
+    """Work of one restart.
+
+    Attributes:
+        runs: Number of random maps that are annealed.
+        steps: Number of annealing steps of each run.
+        sample_size: Number of entries that each run is annealed on.
+    """
 
     runs: int
     steps: int
-    sampled: int
+    sample_size: int
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What the search counts.
+    """Labeled entries that the search counts.
 
     Attributes:
         logits: Source logits, shape (N, C).
-        ranking: Row of each entry, and where tables are kept its leading classes too.
+        ranking: Row of each entry, and its leading classes if the search keeps tables.
         labels: Target class 0..K-1 of each entry, shape (E,).
-        weights: What each entry counts, shape (E,).
-        n_classes: K.
+        weights: Weight of each entry, shape (E,).
+        n_classes: Number K of target classes.
     """
 
     logits: np.ndarray
@@ -82,117 +91,135 @@ class Entries:
     n_classes: int
 
     @property
-    def by_rows(self) -> bool:
-        """Whether gains come from rows of logits and not from tables."""
+    def uses_rows(self) -> bool:
+        """True if gains are counted from rows of logits, False if from tables."""
         return should_search_rows(len(self.logits), self.ranking.n_source_classes, self.n_classes)
 
     @cached_property
-    def source(self) -> "dense_gains.Rows | table_gains.Ranks":
-        """Logits and ranks as the kernels take them."""
-        if self.by_rows:
+    def kernel_inputs(self) -> KernelInputs:
+        """Logits and ranks in the form that the kernels take."""
+        if self.uses_rows:
             return dense_gains.Rows(self.logits, self.ranking.rows)
         return table_gains.ranks_of(self.logits, self.ranking)
 
     def take(self, members: np.ndarray) -> "Entries":
-        """Some of the entries."""
+        """Return some of the entries, given by their positions (M,)."""
         return Entries(
             self.logits, self.ranking.take(members), self.labels[members], self.weights[members], self.n_classes
         )
 
-    def at(self, chosen: np.ndarray) -> "dense_gains.DenseState | table_gains.State":
-        """A state for the kernels, at a map (K,)."""
-        new_state = dense_gains.new_state if self.by_rows else table_gains.new_state
+    def state_at(self, source_classes: np.ndarray) -> KernelState:
+        """Return a new state for the kernels, at a map (K,)."""
+        new_state: Callable[..., KernelState] = dense_gains.new_state if self.uses_rows else table_gains.new_state
         state = new_state(self.labels, self.weights, self.n_classes, self.ranking.n_source_classes)
-        restart_from(self.source, state, chosen)
+        restart_from(self.kernel_inputs, state, source_classes)
         return state
 
 
-def plan(entries: Entries) -> Plan:
-    """A function of the sizes alone, never of the clock."""
-    sizes = len(entries.labels), entries.ranking.n_source_classes, entries.n_classes
-    return _plan_rows(*sizes) if entries.by_rows else _plan_tables(*sizes)
+def plan_restart(entries: Entries) -> RestartPlan:
+    """Plan a restart from the sizes alone, never from the clock."""
+    plan = _plan_rows if entries.uses_rows else _plan_tables
+    return plan(len(entries.labels), entries.ranking.n_source_classes, entries.n_classes)
 
 
-def _plan_tables(n_entries: int, n_source_classes: int, n_classes: int) -> Plan:
-    touched = min(n_entries, 4 * n_entries // n_classes + 1)
-    step = touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
-    steps = min(max(STEPS, TABLE_TURNS * n_classes), LONGEST // step)
-    runs = max(1, min(RUNS, SHORT // (step * STEPS))) if steps == STEPS else 1
-    return Plan(runs, steps, n_entries)
+def _plan_tables(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
+    n_touched = min(n_entries, 4 * n_entries // n_classes + 1)
+    ranks_per_step = n_touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
+    steps = min(max(STEPS, TABLE_TURNS * n_classes), LONGEST // ranks_per_step)
+    runs = max(1, min(RUNS, SHORT // (ranks_per_step * STEPS))) if steps == STEPS else 1
+    return RestartPlan(runs, steps, n_entries)
 
 
-def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> Plan:
+def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
     steps = ROW_TURNS * n_classes**2
-    sampled = min(n_entries, max(SAMPLE, LONG_READS // (steps * n_source_classes)))
-    logits = sampled * n_source_classes
-    runs = max(min(FEW, LONG_READS // (2 * steps * logits)), min(MANY, RUN_LOGITS // logits), 1)
-    return Plan(runs, steps, sampled)
+    sample_size = min(n_entries, max(SAMPLE, LONG_READS // (steps * n_source_classes)))
+    n_logits = sample_size * n_source_classes
+    runs = max(min(FEW, LONG_READS // (2 * steps * n_logits)), min(MANY, RUN_LOGITS // n_logits), 1)
+    return RestartPlan(runs, steps, sample_size)
 
 
-def search_from(entries: Entries, given: Sequence[np.ndarray], seed: int, restarts: int, threads: int):
-    """Matches (S,) and maps (S, K) that the given starts and then the restarts end with."""
-    todo = plan(entries)
-    # Made here, once, and not by each thread.
-    _ = entries.source
-    best = _best_runs(entries, todo, seed, restarts, threads)
-    if todo.sampled < len(entries.labels):
-        ended = _climb_all(entries, [*given, *(chosen for _, chosen in best)], threads)
+def search_from_starts(
+    entries: Entries, starts: Sequence[np.ndarray], seed: int, restarts: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search from the given maps, then from seeded restarts.
+
+    Args:
+        entries: Labeled entries to count.
+        starts: Maps to climb from, each of shape (K,).
+        seed: Seed of the restarts.
+        restarts: Number of restarts.
+        threads: Number of worker threads.
+
+    Returns:
+        Final matches (S,) and maps (S, K) of the S starts and restarts, in this order.
+    """
+    plan = plan_restart(entries)
+    # Computed here once, and not by each thread.
+    _ = entries.kernel_inputs
+    best_runs = _best_runs(entries, plan, seed, restarts, threads)
+    if plan.sample_size < len(entries.labels):
+        results = _climb_all(entries, [*starts, *(source_classes for _, source_classes in best_runs)], threads)
     else:
-        ended = _climb_all(entries, given, threads) + best
-    matches, maps = zip(*ended, strict=True)
+        results = _climb_all(entries, starts, threads) + best_runs
+    matches, maps = zip(*results, strict=True)
     return np.array(matches), np.array(maps)
 
 
-def _best_runs(entries: Entries, todo: Plan, seed: int, restarts: int, threads: int) -> list[Ended]:
-    """The best run of each restart, the first of equal ones."""
-    ended = _map(lambda run: _run(entries, todo, seed, run), range(restarts * todo.runs), threads)
-    return [max(ended[first : first + todo.runs], key=lambda one: one[0]) for first in range(0, len(ended), todo.runs)]
+def _best_runs(entries: Entries, plan: RestartPlan, seed: int, restarts: int, threads: int) -> list[RunResult]:
+    """Return the best run of each restart; ties go to the first run."""
+    results = _map_on_threads(lambda run: _run(entries, plan, seed, run), range(restarts * plan.runs), threads)
+    by_restart = [results[first : first + plan.runs] for first in range(0, len(results), plan.runs)]
+    return [max(runs, key=lambda result: result[0]) for runs in by_restart]
 
 
-def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[Ended]:
-    return _map(lambda start: _climb_on(entries.source, entries.at(start)), starts, threads)
+def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:
+    return _map_on_threads(lambda start: _climb_on(entries.kernel_inputs, entries.state_at(start)), starts, threads)
 
 
-def _map(work: Callable[[Item], Ended], items: Sequence[Item], threads: int) -> list[Ended]:
-    """What `work` makes of each item, in order, on so many threads."""
-    ended: dict[int, Ended] = {}
+def _map_on_threads(work: Callable[[Item], RunResult], items: Sequence[Item], threads: int) -> list[RunResult]:
+    """Return the result of `work` for each item, in the order of the items."""
+    results: dict[int, RunResult] = {}
 
-    def fill(queue: Iterable[tuple[int, Item]]) -> None:
+    def work_on_queue(queue: Iterable[tuple[int, Item]]) -> None:
         for number, item in queue:
-            ended[number] = work(item)
+            results[number] = work(item)
 
-    share_work(enumerate(items), max(1, min(threads, len(items))), fill)
-    return [ended[number] for number in range(len(items))]
+    share_work(enumerate(items), max(1, min(threads, len(items))), work_on_queue)
+    return [results[number] for number in range(len(items))]
 
 
-def _run(entries: Entries, todo: Plan, seed: int, run: int) -> Ended:
-    """Anneal a random map on some entries and climb on; the matches are of all entries."""
-    some = entries
-    if todo.sampled < len(entries.labels):
-        some = entries.take(np.sort(_draw(seed, FIRST_SAMPLE + run, todo.sampled, len(entries.labels))))
-    state = some.at(_draw(seed, FIRST_RUN + run, entries.n_classes, entries.ranking.n_source_classes))
-    unit = float(some.weights.mean())
-    anneal(some.source, state, seed, run, HOT * unit, COLD * unit, todo.steps)
-    matches, chosen = _climb_on(some.source, state)
-    return (matches if some is entries else _matches(entries.at(chosen))), chosen
+def _run(entries: Entries, plan: RestartPlan, seed: int, run: int) -> RunResult:
+    """Anneal a random map on a sample of the entries, and climb on it; the matches are of all entries."""
+    sample = entries
+    if plan.sample_size < len(entries.labels):
+        members = np.sort(_draw(seed, FIRST_SAMPLE + run, plan.sample_size, len(entries.labels)))
+        sample = entries.take(members)
+    state = sample.state_at(_draw(seed, FIRST_RUN + run, entries.n_classes, entries.ranking.n_source_classes))
+    unit = float(sample.weights.mean())
+    anneal(sample.kernel_inputs, state, seed, run, HOT * unit, COLD * unit, plan.steps)
+    matches, source_classes = _climb_on(sample.kernel_inputs, state)
+    if sample is not entries:
+        matches = _n_matches(entries.state_at(source_classes))
+    return matches, source_classes
 
 
 def _draw(seed: int, number: int, size: int, limit: int) -> np.ndarray:
-    """So many different integers below a limit."""
+    """Draw different integers from 0..limit - 1, shape (size,)."""
     drawn = np.empty((1, size), np.int64)
     draw_maps(np.uint64(seed), number, drawn, np.arange(limit))
-    return drawn[0]
+    integers: np.ndarray = drawn[0]
+    return integers
 
 
-def _matches(state) -> int:
+def _n_matches(state: KernelState) -> int:
     return int(state.confusion.trace())
 
 
-def _climb_on(source, state) -> Ended:
-    """Climb and re-assign until neither helps; (matches, map)."""
+def _climb_on(inputs: KernelInputs, state: KernelState) -> RunResult:
+    """Climb and find the best permutation in turn, until neither helps."""
     while True:
-        climb(source, state)
+        climb(inputs, state)
         labels, predicted = linear_sum_assignment(state.confusion, maximize=True)
-        if state.confusion[labels, predicted].sum() <= _matches(state):
-            return _matches(state), state.chosen.copy()
-        restart_from(source, state, state.chosen[predicted])
+        if state.confusion[labels, predicted].sum() <= _n_matches(state):
+            return _n_matches(state), state.chosen.copy()
+        restart_from(inputs, state, state.chosen[predicted])

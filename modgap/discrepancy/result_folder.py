@@ -1,4 +1,4 @@
-"""A folder of results: the record and its figures."""
+"""Folder of results: the record of a discrepancy and its figures."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,10 +16,13 @@ __all__ = ["create_output_folder", "write_folder"]
 
 
 def create_output_folder(path: str) -> Path:
-    """Make a folder for results and prove that it can be written, before anything is computed.
+    """Create a folder for results and check that it is writable, before anything is computed.
+
+    Args:
+        path: Path of the folder; `~` is expanded.
 
     Raises:
-        InputError: When it cannot.
+        InputError: If the folder cannot be created or written to.
     """
     folder = Path(path).expanduser()
     try:
@@ -27,11 +30,13 @@ def create_output_folder(path: str) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+        raise InputError(
+            f"Cannot write to the output folder {folder}: {error.strerror}. Choose a writable folder."
+        ) from error
 
 
 def _figures(report: DiscrepancyReport) -> list[tuple[str, Callable[[DiscrepancyReport], Figure]]]:
-    """The figures that this report has the numbers for."""
+    """Return the file name and the plotting function of each figure that the report has the numbers for."""
     figures: list[tuple[str, Callable[[DiscrepancyReport], Figure]]] = []
     if "montecarlo" in report.result.estimates:
         figures.append(("discrepancy.png", plot_trials))
@@ -41,17 +46,26 @@ def _figures(report: DiscrepancyReport) -> list[tuple[str, Callable[[Discrepancy
 
 
 def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    """Write result.json and figures of the trials, the map and its confusions; returns their paths.
+    """Write result.json and the figures of the trials, the best map and its confusion matrix.
+
+    Args:
+        report: Report to write.
+        folder: Folder that `create_output_folder` returned.
+
+    Returns:
+        Paths of the files.
 
     Raises:
-        InputError: When the disk refuses.
+        InputError: If a file cannot be written.
     """
     written = []
     try:
-        for name, draw in _figures(report):
-            save_figure(draw(report), folder / name)
+        for name, plot in _figures(report):
+            save_figure(plot(report), folder / name)
             written.append(folder / name)
         write_text_atomically(folder / "result.json", to_json(report) + "\n")
     except OSError as error:
-        raise InputError(f"cannot write results to {folder}: {error.strerror}") from error
+        raise InputError(
+            f"Cannot write results to {folder}: {error.strerror}. Free some space or choose another folder."
+        ) from error
     return [folder / "result.json", *written]

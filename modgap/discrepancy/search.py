@@ -1,4 +1,4 @@
-"""The map itself searched for: the smallest 0-1 discrepancy over injective maps (Definition 2.1)."""
+"""Search for the map with the smallest 0-1 discrepancy over injective maps (Definition 2.1)."""
 
 import math
 from collections.abc import Iterable
@@ -10,28 +10,28 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.kernels.enumeration import best_of_prefixes
 from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
-from modgap.discrepancy.restarts import Entries, search_from
+from modgap.discrepancy.restarts import Entries, search_from_starts
 from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
 
 __all__ = ["ENUMERABLE", "Search", "search"]
 
 ENUMERABLE = 2_000_000
-"""Injective maps up to which all of them are tried."""
+"""Largest number of injective maps that are all tried."""
 
 PREFIXES_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
 class Search:
-    """The best map found.
+    """Best map of a search.
 
     Attributes:
-        value: Share of samples got wrong under the map, in [0, 1]; lower is nearer.
+        value: Error under the map, in [0, 1]; lower is nearer.
         map: Source class of each target class.
-        exact: Whether all injective maps were tried, so that no map is better.
-        restarts: Seeded restarts; 0 where all maps were tried.
-        restart_values: Value that each restart ended with; their spread tells how hard the problem is.
+        exact: True if all injective maps were tried, so that no map is better.
+        restarts: Number of seeded restarts; 0 if all maps were tried.
+        restart_values: Final value of each restart; their spread shows how hard the problem is.
     """
 
     value: float
@@ -54,31 +54,31 @@ def search(
     enumerable: int = ENUMERABLE,
     weights: np.ndarray | None = None,
 ) -> Search:
-    """Minimize the 0-1 discrepancy over injective maps by local search, or exactly where that is cheap.
+    """Minimize the 0-1 discrepancy over injective maps by local search, or exactly if that is cheap.
 
-    Climbs start from the assignment on full-argmax counts, from the given maps and from `restarts`
-    seeded random maps, which are annealed first. A climb takes single moves and swaps
-    until none helps, then the best permutation of the classes it has, and goes on until that does not
-    help either. The result depends on the arguments alone, not on `threads`.
+    The search climbs from the assignment on full arg-max counts, from the maps of `starts`, and from `restarts` seeded
+    random maps, which are annealed first. A climb makes single moves and swaps until none helps, then takes the best
+    permutation of its classes, and repeats both until neither helps. The result depends only on the arguments, and not
+    on `threads`.
 
     Args:
-        logits: Source logits, finite, float32, C-contiguous, shape (N, C); may be memory-mapped.
+        logits: Source logits, finite, float32, C-contiguous, shape (N, C); they may be memory-mapped.
         labels: Target class 0..K-1 of each sample, shape (N,), or of each ranked sample, shape (E,).
-        n_classes: K, 2 <= K <= C.
+        n_classes: Number K of target classes, 2 <= K <= C.
         starts: Injective maps to climb from, each of shape (K,).
         seed: Seed of the random maps and of the annealing.
-        restarts: Seeded restarts.
-        threads: Worker threads.
-        ranking: What `rank_samples` gives for these logits, or its `take` for some of the samples (one
-            half, say); it holds for any labels. None to rank all samples now.
-        enumerable: Try all injective maps where there are at most this many and samples weigh the same.
-        weights: What each sample counts, positive integers; None for 1 each.
+        restarts: Number of seeded restarts.
+        threads: Number of worker threads.
+        ranking: Result of `rank_samples` for these logits, or of its `take` for some of the samples, such as one half.
+            It holds for any labels. None to rank all samples.
+        enumerable: Largest number of injective maps that are all tried, if all samples weigh the same.
+        weights: Weight of each sample, positive integers; None if every sample weighs 1.
 
     Returns:
-        The best map found, never worse than any map of `starts`; ties go to the earlier start.
+        The best map, never worse than any map of `starts`; ties go to the earlier start.
 
     Raises:
-        UsageError: When a start is not an injective map, or there is nothing to start from.
+        UsageError: If a start is not an injective map, or the number of labels is not the number of ranked samples.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -89,17 +89,19 @@ def search(
         >>> result.map, result.exact
         ((5, 6, 7), False)
     """
-    given = [_checked_start(start, n_classes, logits.shape[1]) for start in starts]
+    start_maps = [_validate_start(start, n_classes, logits.shape[1]) for start in starts]
     rows = np.arange(len(logits)) if ranking is None else ranking.rows
     if len(labels) != len(rows):
-        raise UsageError(f"expected one label for each of {len(rows)} ranked samples, got {len(labels)}")
+        raise UsageError(
+            f"There are {len(labels)} labels for {len(rows)} ranked samples. Expected one label for each sample."
+        )
     if weights is None and math.perm(logits.shape[1], n_classes) <= enumerable:
         return _enumerate(logits, rows, labels, n_classes, threads)
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
-    given.insert(0, _argmax_map(ranking, labels, weights, n_classes))
+    start_maps.insert(0, _argmax_map(ranking, labels, weights, n_classes))
     entries = Entries(logits, ranking, labels, weights, n_classes)
-    matches, maps = search_from(entries, given, seed, restarts, threads)
+    matches, maps = search_from_starts(entries, start_maps, seed, restarts, threads)
     best = int(matches.argmax())
     total = int(weights.sum())
     return Search(
@@ -107,40 +109,44 @@ def search(
         map=tuple(int(c) for c in maps[best]),
         exact=False,
         restarts=restarts,
-        restart_values=tuple((1 - matches[len(given) :] / total).tolist()),
+        restart_values=tuple((1 - matches[len(start_maps) :] / total).tolist()),
     )
 
 
-def _checked_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:
-    chosen = np.asarray(start, dtype=np.int64)
-    inside = chosen.shape == (n_classes,) and chosen.min() >= 0 and chosen.max() < n_source_classes
-    if not inside or len(np.unique(chosen)) < n_classes:
+def _validate_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:
+    source_classes = np.asarray(start, dtype=np.int64)
+    in_range = (
+        source_classes.shape == (n_classes,) and source_classes.min() >= 0 and source_classes.max() < n_source_classes
+    )
+    if not in_range or len(np.unique(source_classes)) < n_classes:
         raise UsageError(
-            f"expected a start of {n_classes} different source classes below {n_source_classes}, got {chosen.tolist()}"
+            f"The start {source_classes.tolist()} is not an injective map. Expected {n_classes} different source "
+            f"classes from 0 to {n_source_classes - 1}."
         )
-    return chosen
+    return source_classes
 
 
 def _argmax_map(ranking: Ranking, labels: np.ndarray, weights: np.ndarray, n_classes: int) -> np.ndarray:
-    """The map of `bounds.upper_bound`: the best assignment by which class is a sample's first of all."""
+    """Return the map of `bounds.upper_bound`: the best assignment by the first source class of each sample."""
     counts = np.zeros((n_classes, ranking.n_source_classes), np.int64)
     np.add.at(counts, (labels, ranking.leading[:, 0]), weights)
-    return linear_sum_assignment(counts, maximize=True)[1]
+    _, source_classes = linear_sum_assignment(counts, maximize=True)
+    return np.asarray(source_classes)
 
 
-def _enumerate(logits, rows, labels, n_classes: int, threads: int) -> Search:
-    """The optimum, and the first of its maps in lexicographic order."""
+def _enumerate(logits: np.ndarray, rows: np.ndarray, labels: np.ndarray, n_classes: int, threads: int) -> Search:
+    """Return the optimum over all maps, with the first of its maps in lexicographic order."""
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(n_classes + 1))
     ranks = rank_columns(logits, rows[order], threads)
-    prefixes = math.perm(len(ranks), n_classes - 1)
-    firsts = range(0, prefixes, PREFIXES_AT_A_TIME)
+    n_prefixes = math.perm(len(ranks), n_classes - 1)
+    firsts = range(0, n_prefixes, PREFIXES_AT_A_TIME)
     matches = np.zeros(len(firsts), np.int64)
     maps = np.zeros((len(firsts), n_classes), np.int64)
 
     def work(queue: Iterable[int]) -> None:
         for f in queue:
-            stop = min(firsts[f] + PREFIXES_AT_A_TIME, prefixes)
+            stop = min(firsts[f] + PREFIXES_AT_A_TIME, n_prefixes)
             matches[f] = best_of_prefixes(ranks, bounds, firsts[f], stop, maps[f])
 
     share_work(range(len(firsts)), threads, work)

@@ -1,1 +1,1 @@
-"""Numba kernels of the discrepancy: arrays in, arrays out."""
+"""Numba kernels of the discrepancy, functions from arrays to arrays."""

@@ -1,9 +1,9 @@
-"""How many samples a group of two or three target classes can get right at most.
+"""Largest number of samples of two or three target classes that a map can classify correctly.
 
-wins[k][c, d] counts the samples of target class k whose logit of source class c beats that of d. A pair
-of target classes has its optimum in two such tables. For a triple they give a bound: of the samples in
-which c must beat d and e, no more are right than beat the worse of the two. Nodes (c, d) are taken from
-the highest bound down, and where it exceeds the best found, each e is counted sample by sample.
+wins[k][c, d] counts the samples of target class k whose logit of source class c is above that of d. The optimum of a
+pair of target classes follows from two such tables. For a triple they give a bound: among the samples in which c must
+win against d and e, at most as many are correct as win against the stronger of the two. Nodes (c, d) are visited from
+the highest bound down. If a bound exceeds the best matches so far, the classes e are counted sample by sample.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ __all__ = ["best_pair", "best_partition", "count_wins", "refine_triple", "triple
 
 @njit(cache=True, nogil=True)
 def count_wins(ranks, start, stop, wins):
-    """Rows start..stop of wins (C, C) and their mirror images, from ranks (C, E) of one target class."""
+    """Fill the rows start..stop of wins (C, C) and their mirror images, from the ranks (C, E) of one target class."""
     size = ranks.shape[1]
     for c in range(start, stop):
         for d in range(c):
@@ -26,7 +26,7 @@ def count_wins(ranks, start, stop, wins):
 
 @njit(cache=True, nogil=True)
 def best_pair(wins, others, size, other_size):
-    """Most matches of two target classes of these sizes, over all two source classes."""
+    """Return the most matches of two target classes over all pairs of source classes, from their wins and sizes."""
     highest = -other_size
     lowest = size
     for c in range(len(wins)):
@@ -39,22 +39,25 @@ def best_pair(wins, others, size, other_size):
 
 @njit(nogil=True)
 def _bound(first, second, third, total, c, d, limits):
-    """Bounds (C,) on the matches of the triple under (c, d, e) for all e; `total` is class three's size."""
-    own = first[c, d]
-    other = second[d, c]
+    """Write bounds on the matches of the triple under (c, d, e), for all e, into limits (C,).
+
+    total is the number of samples of the third target class.
+    """
+    wins_of_c = first[c, d]
+    wins_of_d = second[d, c]
     of_c = first[c]
     of_d = second[d]
     from_c = third[c]
     from_d = third[d]
     for e in range(len(limits)):
-        won = min(own, of_c[e]) + min(other, of_d[e])
+        won = min(wins_of_c, of_c[e]) + min(wins_of_d, of_d[e])
         limits[e] = won + total - max(from_c[e], from_d[e])
     limits[c] = limits[d] = 0
 
 
 @njit(cache=True, nogil=True)
 def triple_bounds(first, second, third, total, start, stop, bounds):
-    """Largest bound over e of each node (c, d), for c from start to stop, into bounds (C, C)."""
+    """Write the largest bound over e of each node (c, d), for c from start to stop, into bounds (C, C)."""
     limits = np.empty(len(first), np.int32)
     for c in range(start, stop):
         for d in range(len(first)):
@@ -68,8 +71,8 @@ def triple_bounds(first, second, third, total, start, stop, bounds):
 
 
 @njit(nogil=True)
-def _cuts(ranks, cuts, c, d, limits):
-    """What e's rank must exceed (class one, class two) or stay below (class three), sample by sample."""
+def _fill_limits(ranks, cuts, c, d, limits):
+    """Write the limit of e's rank in each sample: lower limits for classes one and two, upper ones for class three."""
     never = np.iinfo(limits.dtype).max
     for i in range(limits.size):
         high = ranks[c, i]
@@ -84,15 +87,17 @@ def _cuts(ranks, cuts, c, d, limits):
 
 @njit(nogil=True)
 def _matches(ranks, cuts, e, limits):
-    right = count_above(ranks[e, : cuts[2]], limits[: cuts[2]])
-    return right + count_below(ranks[e, cuts[2] :], limits[cuts[2] :])
+    """Return the matches of the triple whose third source class is e."""
+    correct = count_above(ranks[e, : cuts[2]], limits[: cuts[2]])
+    return correct + count_below(ranks[e, cuts[2] :], limits[cuts[2] :])
 
 
 @njit(cache=True, nogil=True)
 def refine_triple(ranks, cuts, first, second, third, nodes, most):
-    """Most matches at these nodes (c C + d), or `most` if that is more: all e above it are counted.
+    """Return the most matches at the given nodes (c C + d), or `most` if that is larger.
 
-    ranks (C, E): samples of classes one, two and three in cuts[0]..cuts[1] and so on.
+    Only classes e with a bound above `most` are counted. ranks (C, E) has the samples of the first target class in the
+    columns cuts[0]..cuts[1], those of the second in cuts[1]..cuts[2], and so on.
     """
     sources = len(ranks)
     total = cuts[3] - cuts[2]
@@ -102,18 +107,19 @@ def refine_triple(ranks, cuts, first, second, third, nodes, most):
         c = node // sources
         d = node % sources
         _bound(first, second, third, total, c, d, bounds)
-        fresh = True
+        needs_limits = True
         for e in range(sources):
             if bounds[e] > most:
-                if fresh:
-                    _cuts(ranks, cuts, c, d, limits)
-                    fresh = False
+                if needs_limits:
+                    _fill_limits(ranks, cuts, c, d, limits)
+                    needs_limits = False
                 most = max(most, _matches(ranks, cuts, e, limits))
     return most
 
 
 @njit(inline="always")
 def _lowest(members):
+    """Return the lowest class of a set given as bits."""
     k = 0
     while not members >> k & 1:
         k += 1
@@ -122,7 +128,7 @@ def _lowest(members):
 
 @njit(nogil=True)
 def _fill_partitions(pairs, triples, least, groups):
-    """Least total weight of each set of classes, and the group of its lowest class in that partition."""
+    """Fill the least total weight of each set of classes, and the group of its lowest class in that partition."""
     classes = len(pairs)
     for members in range(1, len(least)):
         k = _lowest(members)
@@ -142,9 +148,9 @@ def _fill_partitions(pairs, triples, least, groups):
 
 @njit(cache=True, nogil=True)
 def best_partition(pairs, triples):
-    """Partition of K classes into pairs and triples of least total weight: each group's set as bits.
+    """Return the partition of K classes into pairs and triples with the least total weight, each group as bits.
 
-    pairs (K, K) and triples (K, K, K) are read at increasing indices.
+    The weights pairs (K, K) and triples (K, K, K) are read at increasing indices.
     """
     every = (1 << len(pairs)) - 1
     least = np.full(every + 1, np.int64(1) << 60, np.int64)

@@ -1,4 +1,4 @@
-"""Count (label, predicted class) for subsets of the source classes."""
+"""Count the pairs (label, predicted class) under subsets of the source classes."""
 
 from numba import njit
 
@@ -7,7 +7,7 @@ __all__ = ["count_by_reading", "count_by_walking"]
 
 @njit(inline="always")
 def _first_of(logits, row, subset):
-    """Place in the sorted subset of the row's largest logit; ties to the lowest class."""
+    """Return the position in the sorted subset of the row's largest logit; ties go to the lowest class."""
     best = 0
     for k in range(1, len(subset)):
         if logits[row, subset[k]] > logits[row, subset[best]]:
@@ -16,32 +16,34 @@ def _first_of(logits, row, subset):
 
 
 @njit(cache=True, nogil=True)
-def count_by_walking(logits, rows, leading, labels, weights, subsets, place, counts):
-    """Walk each sample's leading classes (E, R) down to the first chosen one: best where K is large.
+def count_by_walking(logits, rows, leading, labels, weights, subsets, positions, counts):
+    """Count by walking each sample's leading classes (E, R) down to the first chosen one, which is fast for large K.
 
-    subsets (M, K), each sorted, into counts (M or more, K, K); place (C,) is working space, all -1. What
-    the leading classes leave undecided is read from the logits.
+    The counts of subsets (M, K), each sorted, are written into counts (M or more, K, K). positions (C,) is working
+    space, all -1 before and after the call. Samples without a chosen class among the leading ones are decided from
+    their logits.
     """
-    kept = leading.shape[1]
+    depth = leading.shape[1]
     for m in range(len(subsets)):
         counts[m] = 0
         for k in range(subsets.shape[1]):
-            place[subsets[m, k]] = k
+            positions[subsets[m, k]] = k
         for i in range(len(rows)):
             r = 0
-            while r < kept and place[leading[i, r]] < 0:
+            while r < depth and positions[leading[i, r]] < 0:
                 r += 1
-            k = place[leading[i, r]] if r < kept else _first_of(logits, rows[i], subsets[m])
+            k = positions[leading[i, r]] if r < depth else _first_of(logits, rows[i], subsets[m])
             counts[m, labels[i], k] += weights[i]
         for k in range(subsets.shape[1]):
-            place[subsets[m, k]] = -1
+            positions[subsets[m, k]] = -1
 
 
 @njit(cache=True, nogil=True)
 def count_by_reading(logits, rows, labels, weights, subsets, counts):
-    """Compare the logits of the chosen classes: best where K is small. Arguments as above.
+    """Count by comparing the logits of the chosen classes, which is fast for small K.
 
-    Samples go outside, so that a row is in the cache for all subsets.
+    The arguments are those of `count_by_walking`. The outer loop is over samples, so that a row stays in the cache for
+    all subsets.
     """
     counts[: len(subsets)] = 0
     for i in range(len(rows)):

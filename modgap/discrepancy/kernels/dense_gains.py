@@ -1,13 +1,13 @@
-"""The gains of one target class's moves, straight from the rows of logits: no ranks, no index.
+"""Gains of the moves of one target class, counted from the rows of logits without ranks and index.
 
-Say target class k is to move. For each entry let the rival be the best chosen class of the other target
-classes. An entry with label k is right under source class c if c beats the rival; one whose rival is its
-own label's class is lost if c does. No other entry matters. So the matches after the move are
+Suppose that target class k moves. The rival of an entry is the best chosen class of the other target classes. An entry
+with label k becomes correct under source class c if c wins against the rival. An entry whose rival is the class of its
+label becomes wrong if c wins against the rival. No other entry matters. So the matches after the move are
 
     gains[k, c] + bases[k]
 
-where gains[k, c] counts the former less the latter that c beats, and bases[k] all of the latter. Gains
-are computed when they are asked for and hold until another target class moves.
+where gains[k, c] counts the entries of the first kind minus those of the second kind in which c wins, and bases[k] is
+the total of the second kind. Gains are computed on demand and stay valid until another target class moves.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, njit
 
-from modgap.discrepancy.kernels.moves import counter_of, fill_swaps
+from modgap.discrepancy.kernels.moves import counter_dtype, fill_swaps
 
 __all__ = ["DenseState", "Rows", "fill_gains", "move", "new_state", "restart_from"]
 
@@ -23,24 +23,36 @@ LOW = (1 << 32) - 1
 SIGNLESS = (1 << 31) - 1
 NONE = -(1 << 63)
 
-# What it costs to replace an entry's rival, where a count of it afresh costs 1.
-CHANGES = 1.5
+CHANGE_COST = 1.5
+"""Cost of replacing an entry's rival in the counts, relative to counting the entry again."""
 
 
 class Rows(NamedTuple):
-    """Entries that are rows (E,) of logits (N, C)."""
+    """Logits (N, C) and the row of each entry (E,)."""
 
     logits: np.ndarray
     rows: np.ndarray
 
 
 class DenseState(NamedTuple):
-    """A map and what follows from it.
+    """A map and the quantities that follow from it.
 
-    labels (E,) and weights (E,); chosen (K,) is the map and owner (C,) its inverse, -1 for free; keys
-    (K, E) stand for the logits of the chosen classes, see `_key`, and the largest and second-largest of
-    each entry are first and second (E,); confusion (K, K) counts by label and prediction; gains (K, C)
-    and bases (K,) as above, where known (K,) says so; members (K, E) and sizes (K,) are working space.
+    Attributes:
+        labels: Target class of each entry, shape (E,).
+        weights: Weight of each entry, shape (E,).
+        chosen: The map, the source class of each target class, shape (K,).
+        owner: Its inverse, the target class of each source class, -1 if there is none; shape (C,).
+        keys: Sortable keys of the logits of the chosen classes, see `_key`; shape (K, E).
+        first: Largest key of each entry, shape (E,).
+        second: Second-largest key of each entry, shape (E,).
+        confusion: Weight of the entries by label and prediction, shape (K, K).
+        gains: Gains as above, shape (K, C).
+        bases: Bases as above, shape (K,).
+        is_current: True for target classes whose gains and base are up to date, shape (K,).
+        rivals: Working space for the keys of rivals, shape (E,).
+        counted: Keys of the rivals that the gains of each target class count, shape (K, E).
+        members: Working space for entries by rival, shape (K, E).
+        sizes: Working space for numbers of entries by rival, shape (K,).
     """
 
     labels: np.ndarray
@@ -53,7 +65,7 @@ class DenseState(NamedTuple):
     confusion: np.ndarray
     gains: np.ndarray
     bases: np.ndarray
-    known: np.ndarray
+    is_current: np.ndarray
     rivals: np.ndarray
     counted: np.ndarray
     members: np.ndarray
@@ -61,20 +73,20 @@ class DenseState(NamedTuple):
 
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> DenseState:
-    """Room for a map and its gains; `restart_from` fills it."""
+    """Allocate a state for a map of K classes; `restart_from` fills it."""
     size = len(labels)
-    number = counter_of(weights)
+    counter = counter_dtype(weights)
     return DenseState(
         labels.astype(np.int32),
-        weights.astype(number),
+        weights.astype(counter),
         np.zeros(n_classes, np.int64),
         np.full(n_source_classes, -1, np.int32),
         np.zeros((n_classes, size), np.int64),
         np.zeros(size, np.int64),
         np.zeros(size, np.int64),
-        np.zeros((n_classes, n_classes), number),
-        np.zeros((n_classes, n_source_classes), number),
-        np.zeros(n_classes, number),
+        np.zeros((n_classes, n_classes), counter),
+        np.zeros((n_classes, n_source_classes), counter),
+        np.zeros(n_classes, counter),
         np.zeros(n_classes, np.bool_),
         np.zeros(size, np.int64),
         np.full((n_classes, size), NONE),
@@ -85,25 +97,27 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
 
 @njit(inline="always")
 def _key(logit, c):
-    """An int64 that is the larger the higher class c with this logit ranks; both zeros are one logit."""
+    """Return an int64 that increases with the rank of class c with this logit; positive and negative zero are equal."""
     bits = int64(np.float32(logit + np.float32(0)).view(np.int32))
     return ((bits ^ (bits >> 63 & SIGNLESS)) << 32) | (LOW - c)
 
 
 @njit(inline="always")
 def _class_of(key):
+    """Return the class of a key."""
     return LOW - (key & LOW)
 
 
 @njit(inline="always")
 def _logit_of(key):
+    """Return the logit of a key."""
     bits = key >> 32
     return np.int32(bits ^ (bits >> 63 & SIGNLESS)).view(np.float32)
 
 
 @njit(nogil=True)
 def _read_keys(source, c, keys):
-    """The keys (E,) of source class c."""
+    """Write the keys of source class c into keys (E,)."""
     logits = source.logits
     rows = source.rows
     for i in range(len(rows)):
@@ -112,19 +126,19 @@ def _read_keys(source, c, keys):
 
 @njit(nogil=True)
 def _find_two(keys, first, second):
-    """The largest and the second-largest key of each entry, by vector instructions."""
+    """Write the largest and the second-largest key of each entry; the loops compile to vector instructions."""
     first[:] = keys[0]
     second[:] = NONE
     for k in range(1, len(keys)):
-        own = keys[k]
-        for i in range(len(own)):
-            second[i] = max(second[i], min(first[i], own[i]))
-            first[i] = max(first[i], own[i])
+        own_keys = keys[k]
+        for i in range(len(own_keys)):
+            second[i] = max(second[i], min(first[i], own_keys[i]))
+            first[i] = max(first[i], own_keys[i])
 
 
 @njit(nogil=True)
 def _predict(state):
-    """Bring all that follows from the keys up to date."""
+    """Update the predictions and their counts after a change of the keys."""
     _find_two(state.keys, state.first, state.second)
     labels = state.labels
     weights = state.weights
@@ -138,9 +152,9 @@ def _predict(state):
 
 @njit(nogil=True)
 def restart_from(source, state, chosen):
-    """Forget the state's map, and take another (K,)."""
+    """Set the state to a map (K,)."""
     state.owner[:] = -1
-    state.known[:] = False
+    state.is_current[:] = False
     for k in range(len(chosen)):
         state.chosen[k] = chosen[k]
         state.owner[chosen[k]] = k
@@ -150,16 +164,16 @@ def restart_from(source, state, chosen):
 
 @njit(nogil=True)
 def move(source, state, k, c):
-    """Move target class k to source class c (not its own), swapping where c is taken."""
+    """Move target class k to another source class c; if c is taken, the two target classes swap."""
     left = state.chosen[k]
     other = state.owner[c]
     state.chosen[k] = c
     state.owner[c] = k
     state.owner[left] = other
-    # The gains of a class hold while the others stay.
-    alone = other < 0 and state.known[k]
-    state.known[:] = False
-    state.known[k] = alone
+    # The gains of a class stay valid while the other classes do not move.
+    stays_current = other < 0 and state.is_current[k]
+    state.is_current[:] = False
+    state.is_current[k] = stays_current
     if other >= 0:
         state.chosen[other] = left
         state.keys[other] = state.keys[k]
@@ -169,58 +183,63 @@ def move(source, state, k, c):
 
 @njit(nogil=True)
 def _find_rivals(state, k):
-    """The rivals' keys of entries that matter for target class k, NONE elsewhere, into rivals (E,).
+    """Write the rivals' keys of the entries that matter for target class k, and NONE for the others, into rivals (E,).
 
-    Returns the weight of the entries that are right without k, how many matter, and how many rivals are
-    other ones than those that were counted last.
+    Returns the weight of the entries that are correct without k, the number of entries that matter, and the number of
+    rivals that differ from those counted last.
     """
     labels = state.labels
     weights = state.weights
     owner = state.owner
     rivals = state.rivals
     counted = state.counted[k]
-    own = state.keys[k]
+    own_keys = state.keys[k]
     first = state.first
     second = state.second
-    right = 0
-    many = 0
-    changed = 0
+    correct = 0
+    n_relevant = 0
+    n_changed = 0
     for i in range(len(labels)):
-        rival = second[i] if first[i] == own[i] else first[i]
-        without = owner[_class_of(rival)] == labels[i]
-        right += weights[i] if without else 0
-        rivals[i] = rival if without or labels[i] == k else NONE
-        many += rivals[i] != NONE
-        changed += rivals[i] != counted[i]
-    return right, many, changed
+        rival = second[i] if first[i] == own_keys[i] else first[i]
+        correct_without_k = owner[_class_of(rival)] == labels[i]
+        correct += weights[i] if correct_without_k else 0
+        rivals[i] = rival if correct_without_k or labels[i] == k else NONE
+        n_relevant += rivals[i] != NONE
+        n_changed += rivals[i] != counted[i]
+    return correct, n_relevant, n_changed
 
 
 @njit(nogil=True)
 def _add_change(row, old, new, weight, counts):
-    """Replace an entry's rival, given by keys, in counts (C,)."""
-    low_own, low, low_weight = (
+    """Replace an entry's rival, given by keys, in counts (C,).
+
+    The classes that win against the old rival lose the weight, those that win against the new one get it.
+    """
+    low_class, low_limit, low_weight = (
         (0, np.float32(np.inf), -weight) if old == NONE else (_class_of(old), _logit_of(old), -weight)
     )
-    own, limit = (0, np.float32(np.inf)) if new == NONE else (_class_of(new), _logit_of(new))
-    if own < low_own:
-        low_own, low, low_weight, own, limit, weight = own, limit, weight, low_own, low, -weight
-    a = row[:low_own]
-    some = counts[:low_own]
-    for c in range(len(a)):
-        some[c] += (low_weight if a[c] >= low else 0) + (weight if a[c] >= limit else 0)
-    a = row[low_own:own]
-    some = counts[low_own:own]
-    for c in range(len(a)):
-        some[c] += (low_weight if a[c] > low else 0) + (weight if a[c] >= limit else 0)
-    a = row[own:]
-    some = counts[own:]
-    for c in range(len(a)):
-        some[c] += (low_weight if a[c] > low else 0) + (weight if a[c] > limit else 0)
+    high_class, high_limit = (0, np.float32(np.inf)) if new == NONE else (_class_of(new), _logit_of(new))
+    if high_class < low_class:
+        low_class, high_class = high_class, low_class
+        low_limit, high_limit = high_limit, low_limit
+        low_weight, weight = weight, low_weight
+    values = row[:low_class]
+    part = counts[:low_class]
+    for c in range(len(values)):
+        part[c] += (low_weight if values[c] >= low_limit else 0) + (weight if values[c] >= high_limit else 0)
+    values = row[low_class:high_class]
+    part = counts[low_class:high_class]
+    for c in range(len(values)):
+        part[c] += (low_weight if values[c] > low_limit else 0) + (weight if values[c] >= high_limit else 0)
+    values = row[high_class:]
+    part = counts[high_class:]
+    for c in range(len(values)):
+        part[c] += (low_weight if values[c] > low_limit else 0) + (weight if values[c] > high_limit else 0)
 
 
 @njit(nogil=True)
 def _count_changes(source, state, k):
-    """Bring the gains of target class k up to date entry by entry."""
+    """Update the gains of target class k for the entries with a changed rival."""
     rivals = state.rivals
     counted = state.counted[k]
     labels = state.labels
@@ -232,11 +251,12 @@ def _count_changes(source, state, k):
 
 
 @njit(inline="always")
-def _count_four(logits, places, limits, weights, own, counts):
-    """Add each of four weights to counts (C,) at the classes of a row that beat class `own`, whose logit is its limit.
+def _count_four(logits, rows, limits, weights, rival_class, counts):
+    """Add each of four weights to counts (C,) at the classes of its row that win against the rival class.
 
-    Loops without a branch over contiguous arrays of one length: so LLVM makes vector instructions of
-    them. Four rows at a time take half as long as one by one. Ties go to the lower class.
+    limits (4,) are the rival's logits in the four rows; ties go to the lower class. The loops have no branch and run
+    over contiguous arrays of the same length, so that LLVM compiles them to vector instructions. Four rows at a time
+    take half as long as one by one.
     """
     la = limits[0]
     lb = limits[1]
@@ -246,33 +266,33 @@ def _count_four(logits, places, limits, weights, own, counts):
     wb = weights[1]
     wc = weights[2]
     wd = weights[3]
-    a = logits[places[0], :own]
-    b = logits[places[1], :own]
-    c = logits[places[2], :own]
-    d = logits[places[3], :own]
-    some = counts[:own]
-    for x in range(len(some)):
+    a = logits[rows[0], :rival_class]
+    b = logits[rows[1], :rival_class]
+    c = logits[rows[2], :rival_class]
+    d = logits[rows[3], :rival_class]
+    part = counts[:rival_class]
+    for x in range(len(part)):
         one = (wa if a[x] >= la else 0) + (wb if b[x] >= lb else 0)
-        some[x] += one + (wc if c[x] >= lc else 0) + (wd if d[x] >= ld else 0)
-    a = logits[places[0], own:]
-    b = logits[places[1], own:]
-    c = logits[places[2], own:]
-    d = logits[places[3], own:]
-    some = counts[own:]
-    for x in range(len(some)):
+        part[x] += one + (wc if c[x] >= lc else 0) + (wd if d[x] >= ld else 0)
+    a = logits[rows[0], rival_class:]
+    b = logits[rows[1], rival_class:]
+    c = logits[rows[2], rival_class:]
+    d = logits[rows[3], rival_class:]
+    part = counts[rival_class:]
+    for x in range(len(part)):
         one = (wa if a[x] > la else 0) + (wb if b[x] > lb else 0)
-        some[x] += one + (wc if c[x] > lc else 0) + (wd if d[x] > ld else 0)
+        part[x] += one + (wc if c[x] > lc else 0) + (wd if d[x] > ld else 0)
 
 
 @njit(nogil=True)
 def _count_all(source, state, k):
-    """Fill the gains of target class k from the entries that matter, sorted by their rival."""
+    """Count the gains of target class k from all entries that matter, sorted by their rival."""
     rivals = state.rivals
     labels = state.labels
     counts = state.gains[k]
     members = state.members
     sizes = state.sizes
-    places = np.zeros(4, np.int64)
+    rows = np.zeros(4, np.int64)
     limits = np.zeros(4, np.float32)
     weights = np.zeros(4, state.weights.dtype)
     counts[:] = 0
@@ -285,34 +305,34 @@ def _count_all(source, state, k):
     for j in range(len(sizes)):
         for start in range(0, sizes[j], 4):
             for m in range(4):
-                # The last entry comes again with no weight, to make up four.
+                # The last entry is repeated with zero weight to complete a block of four.
                 i = members[j, min(start + m, sizes[j] - 1)]
-                places[m] = source.rows[i]
+                rows[m] = source.rows[i]
                 limits[m] = _logit_of(rivals[i])
                 weights[m] = 0 if start + m >= sizes[j] else state.weights[i] if labels[i] == k else -state.weights[i]
-            _count_four(source.logits, places, limits, weights, state.chosen[j], counts)
+            _count_four(source.logits, rows, limits, weights, state.chosen[j], counts)
 
 
 @njit(nogil=True)
 def _count(source, state, k):
-    """Bring the gains and the base of target class k up to date."""
-    state.bases[k], many, changed = _find_rivals(state, k)
-    if CHANGES * changed < many:
+    """Update the gains and the base of target class k by the cheaper of two ways."""
+    state.bases[k], n_relevant, n_changed = _find_rivals(state, k)
+    if CHANGE_COST * n_changed < n_relevant:
         _count_changes(source, state, k)
     else:
         _count_all(source, state, k)
     state.counted[k] = state.rivals
-    state.known[k] = True
+    state.is_current[k] = True
 
 
 @njit(nogil=True)
-def fill_gains(source, state, k, found):
-    """Matches gained by giving k each source class, into found (C,), where a taken one means a swap."""
-    if not state.known[k]:
+def fill_gains(source, state, k, out):
+    """Write the matches gained by moving class k to each source class into out (C,); taken classes mean a swap."""
+    if not state.is_current[k]:
         _count(source, state, k)
-    less = state.bases[k]
+    base = state.bases[k]
     for j in range(len(state.chosen)):
-        less -= state.confusion[j, j]
-    for c in range(len(found)):
-        found[c] = state.gains[k, c] + less
-    fill_swaps(state, k, found)
+        base -= state.confusion[j, j]
+    for c in range(len(out)):
+        out[c] = state.gains[k, c] + base
+    fill_swaps(state, k, out)

@@ -1,8 +1,8 @@
-"""The exact optimum by trying every injective map, where there are not too many.
+"""Exact optimum by trying every injective map, if there are not too many.
 
-With samples sorted by label and ranks stored class by class, all maps that agree on the first K - 1
-classes are counted together: what these predict is worked out once, then each last class costs one
-comparison a sample, 64 samples at a time.
+With samples sorted by label and ranks stored class by class, all maps that agree on the first K - 1 classes are counted
+together. The predictions of these classes are computed once. Each last class then takes one comparison for each sample,
+for 64 samples at a time.
 """
 
 import numpy as np
@@ -15,25 +15,25 @@ __all__ = ["best_of_prefixes", "count_above", "count_below"]
 
 @njit(nogil=True)
 def count_below(values, limits):
-    """How often values[i] < limits[i], for contiguous arrays of one unsigned type."""
+    """Return how often values[i] < limits[i], for contiguous arrays of the same unsigned type."""
     total = np.int64(0)
-    whole = len(values) - len(values) % 64
-    for i in range(0, whole, 64):
+    full_blocks = len(values) - len(values) % 64
+    for i in range(0, full_blocks, 64):
         total += popcount(lower_lanes(load_64(values, i), load_64(limits, i)))
-    for i in range(whole, len(values)):
+    for i in range(full_blocks, len(values)):
         total += values[i] < limits[i]
     return total
 
 
 @njit(nogil=True)
 def count_above(values, limits):
-    """How often values[i] > limits[i]."""
+    """Return how often values[i] > limits[i]."""
     return count_below(limits, values)
 
 
 @njit(nogil=True)
 def _unrank(index, sources, prefix, pool):
-    """Write the index-th injective prefix, in lexicographic order; leave the unused classes in pool."""
+    """Write the index-th prefix in lexicographic order into prefix (K - 1,), and the unused classes into pool (C,)."""
     size = len(prefix)
     left = 1
     for j in range(sources):
@@ -41,16 +41,16 @@ def _unrank(index, sources, prefix, pool):
     for j in range(1, size):
         left *= sources - j
     for j in range(size):
-        place = index // left
-        index -= place * left
-        prefix[j] = pool[place]
-        pool[place : sources - j - 1] = pool[place + 1 : sources - j]
+        position = index // left
+        index -= position * left
+        prefix[j] = pool[position]
+        pool[position : sources - j - 1] = pool[position + 1 : sources - j]
         left //= max(1, sources - j - 1)
 
 
 @njit(nogil=True)
 def _set_limits(ranks, bounds, prefix, limits):
-    """Best rank among the prefix, but for samples it gets wrong a rank that nothing exceeds."""
+    """Write the best rank among the prefix into limits (E,), or a rank that nothing exceeds if the prefix is wrong."""
     limits[:] = ranks[prefix[0]]
     for j in range(1, len(prefix)):
         for i in range(len(limits)):
@@ -64,9 +64,9 @@ def _set_limits(ranks, bounds, prefix, limits):
 
 @njit(cache=True, nogil=True)
 def best_of_prefixes(ranks, bounds, start, stop, best):
-    """Most matches of the maps with prefixes start..stop; the first map that has them goes into best (K,).
+    """Return the most matches of the maps with prefixes start..stop; write the first map that has them into best (K,).
 
-    ranks (C, E) with samples sorted by label, label k in bounds[k]..bounds[k + 1].
+    ranks (C, E) has samples sorted by label, with label k in the columns bounds[k]..bounds[k + 1].
     """
     sources = len(ranks)
     last = bounds[-2]

@@ -1,4 +1,4 @@
-"""One name for each thing that tables of gains and rows of logits both do: which does it, the state's type says."""
+"""Functions that dispatch on the type of the state: tables of gains, or gains from rows of logits."""
 
 from numba import njit
 from numba.extending import overload
@@ -8,43 +8,50 @@ from modgap.discrepancy.kernels import dense_gains, table_gains
 __all__ = ["fill_gains", "move", "restart_from"]
 
 
-def fill_gains(source, state, k, found):
-    """Matches gained by giving target class k each source class, into found (C,), where a taken one means a swap."""
-    raise NotImplementedError("for kernels only")
+def fill_gains(source, state, k, out):
+    """Write the matches gained by moving target class k to each source class into out (C,); taken classes mean a swap.
+
+    This function can only be called from kernels.
+    """
+    raise NotImplementedError("This function can only be called from kernels.")
 
 
 def move(source, state, k, c):
-    """Move target class k to source class c (not its own), swapping where c is taken. For kernels only."""
-    raise NotImplementedError("for kernels only")
+    """Move target class k to another source class c; if c is taken, the two target classes swap.
+
+    This function can only be called from kernels.
+    """
+    raise NotImplementedError("This function can only be called from kernels.")
 
 
-def _take_map(source, state, chosen):
-    raise NotImplementedError("for kernels only")
+def _set_map(source, state, chosen):
+    raise NotImplementedError("This function can only be called from kernels.")
 
 
 @njit(cache=True, nogil=True)
 def restart_from(source, state, chosen):
-    """Forget the state's map and what follows from it, and take another (K,)."""
-    _take_map(source, state, chosen)
+    """Set the state to a map (K,)."""
+    _set_map(source, state, chosen)
 
 
-def _kernels_of(state):
+def _kernel_module(state):
+    """Return the module of the kernels for a state's Numba type."""
     return dense_gains if state.instance_class is dense_gains.DenseState else table_gains
 
 
 @overload(fill_gains)
-def _fill_gains(source, state, k, found):
-    kernel = _kernels_of(state).fill_gains
-    return lambda source, state, k, found: kernel(source, state, k, found)
+def _fill_gains(source, state, k, out):
+    kernel = _kernel_module(state).fill_gains
+    return lambda source, state, k, out: kernel(source, state, k, out)
 
 
 @overload(move)
 def _move(source, state, k, c):
-    kernel = _kernels_of(state).move
+    kernel = _kernel_module(state).move
     return lambda source, state, k, c: kernel(source, state, k, c)
 
 
-@overload(_take_map)
+@overload(_set_map)
 def _restart_from(source, state, chosen):
-    kernel = _kernels_of(state).restart_from
+    kernel = _kernel_module(state).restart_from
     return lambda source, state, chosen: kernel(source, state, chosen)

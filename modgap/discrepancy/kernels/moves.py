@@ -1,28 +1,31 @@
-"""What both ways of knowing the gains of moves share: which class wins, what a swap is worth, how wide to count."""
+"""Parts that the two kinds of gains share: the order of classes, the gains of swaps, and the type of counters."""
 
 import numpy as np
 from numba import njit
 
-__all__ = ["beats", "counter_of", "fill_swaps"]
+__all__ = ["beats", "counter_dtype", "fill_swaps"]
 
 NARROW = 1 << 28
-"""Total weight up to which counters are 32 bits wide; twice it must fit."""
+"""Total weight from which counters are 64 bits wide; twice the total must fit into a counter."""
 
 
-def counter_of(weights: np.ndarray) -> type:
-    """Integers wide enough for gains of entries with these weights (E,)."""
+def counter_dtype(weights: np.ndarray) -> type[np.int32] | type[np.int64]:
+    """Return an integer type that is wide enough for the gains of entries with these weights (E,)."""
     return np.int32 if int(weights.sum()) < NARROW else np.int64
 
 
 @njit(inline="always")
 def beats(row, c, d):
-    """Whether class c ranks above class d in a row of logits (C,)."""
+    """Return True if class c ranks above class d in a row of logits (C,)."""
     return row[c] > row[d] or (row[c] == row[d] and c < d)
 
 
 @njit(nogil=True)
-def fill_swaps(state, k, found):
-    """Matches gained where target class k exchanges source classes with another, into found (C,); 0 at its own."""
+def fill_swaps(state, k, out):
+    """Write the matches gained if target class k swaps with another one into out (C,), at the taken source classes.
+
+    The entry at the source class of k itself is 0.
+    """
     confusion = state.confusion
     for j in range(len(state.chosen)):
-        found[state.chosen[j]] = confusion[k, j] + confusion[j, k] - confusion[k, k] - confusion[j, j] if j != k else 0
+        out[state.chosen[j]] = confusion[k, j] + confusion[j, k] - confusion[k, k] - confusion[j, j] if j != k else 0

@@ -1,27 +1,28 @@
-"""Random injective maps as a pure function of (seed, trial): any shard, any thread, the same map.
+"""Random injective maps as a pure function of (seed, trial), so that every shard and thread draws the same map.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014) used by counter: draw j of a trial is the mix
-of the trial's key and j. A draw is scaled to its range by a 32-bit multiply-shift, whose bias is at
-most C / 2**32.
+The generator is a counter-based SplitMix64 (Steele, Lea, Flood 2014): draw j of a trial is the mix of the trial's key
+and j. A draw is scaled to its range by a 32-bit multiply-shift, whose bias is at most C / 2**32.
 """
 
 from numba import int64, njit, uint64
 
-__all__ = ["draw_maps"]
+__all__ = ["GAMMA", "draw_below", "draw_maps", "mix"]
 
 GAMMA = 0x9E3779B97F4A7C15
 
 
 @njit(inline="always")
-def _mix(z):
+def mix(z):
+    """Return the finalizer of SplitMix64 of a uint64."""
     z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
     return z ^ (z >> uint64(31))
 
 
 @njit(inline="always")
-def _below(key, draw, limit):
-    word = _mix(key + uint64(draw + 1) * uint64(GAMMA)) >> uint64(32)
+def draw_below(key, draw, limit):
+    """Return a random integer from 0 to limit - 1, a function of the key and the number of the draw."""
+    word = mix(key + uint64(draw + 1) * uint64(GAMMA)) >> uint64(32)
     return int64((word * uint64(limit)) >> uint64(32))
 
 
@@ -29,17 +30,17 @@ def _below(key, draw, limit):
 def draw_maps(seed, first, maps, pool):
     """Fill maps (trials, K) with the injective maps of trials first, first + 1, ...
 
-    `pool` is arange(C), shuffled by the K swaps of a trial and restored by the same swaps backwards,
-    so that a trial costs K and not C steps.
+    pool is arange(C). The K swaps of a trial shuffle it, and the same swaps in reverse order restore it, so that a
+    trial takes K and not C steps.
     """
     trials, chosen = maps.shape
-    seed_key = _mix(uint64(seed) + uint64(GAMMA))
+    seed_key = mix(uint64(seed) + uint64(GAMMA))
     for t in range(trials):
-        key = _mix(seed_key ^ _mix(uint64(first + t) + uint64(GAMMA)))
+        key = mix(seed_key ^ mix(uint64(first + t) + uint64(GAMMA)))
         for j in range(chosen):
-            i = j + _below(key, j, len(pool) - j)
+            i = j + draw_below(key, j, len(pool) - j)
             pool[i], pool[j] = pool[j], pool[i]
             maps[t, j] = pool[j]
         for j in range(chosen - 1, -1, -1):
-            i = j + _below(key, j, len(pool) - j)
+            i = j + draw_below(key, j, len(pool) - j)
             pool[i], pool[j] = pool[j], pool[i]

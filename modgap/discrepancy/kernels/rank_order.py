@@ -1,8 +1,8 @@
-"""Order each sample's source classes by logit, ties to the lowest class.
+"""Order of each sample's source classes by logit, with ties to the lowest class.
 
-A least-significant-digit radix sort is stable, so ties need no mending, and its time does not depend
-on how the logits are spread. Where only the leading ranks are wanted, a threshold taken from a few
-of the row's values first throws most classes away.
+A least-significant-digit radix sort is stable, so that ties need no special treatment, and its time does not depend on
+the distribution of the logits. If only the leading ranks are needed, a threshold from a few values of the row discards
+most classes first.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ PROBES = 64
 
 @njit(inline="always")
 def _descending_key(logit):
-    """A uint32 that grows as the logit falls; both zeros get the same one."""
+    """Return a uint32 that increases as the logit decreases; positive and negative zero are equal."""
     bits = np.float32(logit + np.float32(0)).view(np.uint32)
     return bits if bits >> uint32(31) else uint32(~bits) & uint32(0x7FFFFFFF)
 
 
 @njit(nogil=True)
 def _radix_sort(items, spare, size):
-    """Sort the uint64 items (key above, class below) by their upper 32 bits; returns the sorted array."""
+    """Sort uint64 items by their upper 32 bits and return the sorted array, which is items or spare."""
     for digit in range(4):
         shift = uint64(32 + 8 * digit)
         starts = np.zeros(257, np.int64)
@@ -42,7 +42,7 @@ def _radix_sort(items, spare, size):
 
 @njit(nogil=True)
 def _probe_threshold(row, wanted):
-    """The `wanted`-th largest of PROBES evenly spaced logits of the row."""
+    """Return the largest logit number `wanted` among PROBES evenly spaced logits of the row."""
     top = np.full(wanted, -np.inf, np.float32)
     for p in range(PROBES):
         value = row[p * len(row) // PROBES]
@@ -57,6 +57,7 @@ def _probe_threshold(row, wanted):
 
 @njit(nogil=True)
 def _collect(row, threshold, items):
+    """Write the items (key in the upper bits, class in the lower) of logits from a threshold on; return how many."""
     size = 0
     for c in range(len(row)):
         items[size] = (uint64(_descending_key(row[c])) << uint64(32)) | uint64(c)
@@ -66,35 +67,35 @@ def _collect(row, threshold, items):
 
 @njit(cache=True, nogil=True)
 def leading_classes(logits, start, stop, leading):
-    """Classes of the largest logits of rows start..stop, largest first, into leading (N, R).
+    """Write the classes of the largest logits of rows start..stop, largest first, into leading (N, R).
 
-    Where R exceeds C, the rest of a row holds C, the number of no class.
+    If R exceeds C, the rest of a row is filled with C, which is not the number of a class.
     """
     classes = logits.shape[1]
-    kept = min(leading.shape[1], classes)
+    depth = min(leading.shape[1], classes)
     items = np.empty(classes + 1, np.uint64)
     spare = np.empty(classes + 1, np.uint64)
     for i in range(start, stop):
         size = 0
-        wanted = 2 + 3 * PROBES * kept // (2 * classes)
-        while size < kept:
+        wanted = 2 + 3 * PROBES * depth // (2 * classes)
+        while size < depth:
             threshold = np.float32(-np.inf)
             if wanted < PROBES:
                 threshold = _probe_threshold(logits[i], wanted)
             size = _collect(logits[i], threshold, items)
             wanted *= 2
         ordered = _radix_sort(items, spare, size)
-        for r in range(kept):
+        for r in range(depth):
             leading[i, r] = ordered[r] & uint64(0xFFFFFFFF)
-        leading[i, kept:] = classes
+        leading[i, depth:] = classes
 
 
 @njit(cache=True, nogil=True)
 def code_block(logits, rows, width, codes):
-    """Rank codes of one block of samples, class by class, into codes (C * width,).
+    """Write the rank codes of one block of samples, class by class, into codes (C * width,).
 
-    codes[c * width + j] is C for the class of the j-th sample's largest logit, 1 for its smallest;
-    lanes without a sample stay as they are.
+    codes[c * width + j] is C for the class of the j-th sample's largest logit, and 1 for that of its smallest. Lanes
+    without a sample are not changed.
     """
     classes = logits.shape[1]
     items = np.empty(classes + 1, np.uint64)

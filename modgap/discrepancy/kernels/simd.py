@@ -1,11 +1,12 @@
-"""Fixed-width vectors as values inside numba functions.
+"""Fixed-width vectors as values inside Numba functions.
 
-Numba has no vector type: a running maximum over 64 samples, or 1,024 trials held as bits, would be
-kept in memory and reloaded at each step. The types below are LLVM vectors, so LLVM keeps them in
-registers and splits them to whatever width the machine has (AVX-512, AVX2, NEON).
+Numba has no vector type: a running maximum over 64 samples, or the bits of 1,024 trials, would be stored in memory and
+loaded again at each step. The types below are LLVM vectors. LLVM keeps them in registers and splits them to the width
+of the machine (AVX-512, AVX2, NEON).
 """
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -35,7 +36,7 @@ CACHE_LINE = 64
 
 
 class Vector(types.Type):
-    """`lanes` unsigned integers of `bits` bits each."""
+    """A vector of `lanes` unsigned integers of `bits` bits each."""
 
     def __init__(self, lanes, bits):
         self.lanes = lanes
@@ -49,8 +50,8 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(ir.IntType(vector.bits), vector.lanes))
 
 
-def aligned(shape, dtype):
-    """Zeros that start on a cache line, so that no vector straddles two."""
+def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+    """Return zeros that start on a cache line, so that no vector extends over two."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(size + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
@@ -66,7 +67,7 @@ def _address(context, builder, array_type, array, offset, vector):
 def _loader(lanes):
     @intrinsic
     def load(typing, array, offset):
-        """The `lanes` values of a flat array from `offset` on."""
+        """Return the `lanes` values of a flat array from `offset` on."""
         vector = Vector(lanes, array.dtype.bitwidth)
 
         def generate(context, builder, signature, args):
@@ -122,7 +123,7 @@ highest = _lanewise(_umax)
 
 @intrinsic
 def no_bits(typing):
-    """A 1,024-bit vector with every bit clear."""
+    """Return a 1,024-bit vector with no bit set."""
     vector = Vector(LANES // 64, 64)
 
     def generate(context, builder, signature, args):
@@ -133,7 +134,7 @@ def no_bits(typing):
 
 @intrinsic
 def is_zero(typing, value):
-    """Whether no bit is set in any lane."""
+    """Return True if no bit is set in any lane."""
 
     def generate(context, builder, signature, args):
         lanes = builder.icmp_unsigned("!=", args[0], ir.Constant(args[0].type, None))
@@ -146,7 +147,7 @@ def is_zero(typing, value):
 def _comparison(sign):
     @intrinsic
     def compare(typing, a, b):
-        """Bit j of the returned uint64 is the comparison of lane j of a with lane j of b."""
+        """Return a uint64 whose bit j is the comparison of lane j of a with lane j of b."""
 
         def generate(context, builder, signature, args):
             mask = builder.bitcast(builder.icmp_unsigned(sign, *args), ir.IntType(a.lanes))
@@ -163,5 +164,5 @@ lower_lanes = _comparison("<")
 
 @intrinsic
 def popcount(typing, word):
-    """How many bits of a uint64 are set."""
+    """Return the number of bits of a uint64 that are set."""
     return types.int64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])

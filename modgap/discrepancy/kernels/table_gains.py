@@ -1,14 +1,14 @@
-"""The gain of every single move of a map, kept up to date while the map changes.
+"""Tables of the gain of every single move of a map, updated while the map changes.
 
-For each sample the best and the second-best chosen class are kept. Moving target class k to source
-class c changes a sample's prediction only if c ranks above its best chosen class, or if k is its best:
-then the second-best takes over unless c ranks above that. So the matches gained by the move are
+The best and the second-best chosen class of each sample are stored. Moving target class k to source class c changes the
+prediction of a sample only if c ranks above its best chosen class, or if k is its best; then the second-best takes over
+unless c ranks above it. So the matches gained by the move are
 
     bases[k] + gains[k, c] - losses[c]
 
-where each sample adds to the tables at the classes ranked above its best and second-best only. A move
-touches the samples in which the class given up or the class taken ranks no lower than the second-best:
-these are found in an index by class. Ranks that were not kept are replaced by comparing logits.
+where each sample adds to the tables only at the classes ranked above its best and second-best. A move touches the
+samples in which the old or the new source class ranks no lower than the second-best, which are listed in an index by
+class. Ranks that are not stored are replaced by comparisons of logits.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,23 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy.kernels.moves import beats, counter_of, fill_swaps
+from modgap.discrepancy.kernels.moves import beats, counter_dtype, fill_swaps
 from modgap.discrepancy.ranks import Ranking
 
 __all__ = ["Ranks", "State", "fill_gains", "move", "new_state", "ranks_of", "restart_from"]
 
 
 class Ranks(NamedTuple):
-    """Leading classes (E, R) of samples that are rows (E,) of logits (N, C), and their index by class."""
+    """Leading classes of samples and their index by class.
+
+    Attributes:
+        logits: Source logits, shape (N, C).
+        rows: Row of the logits of each sample, shape (E,).
+        leading: Leading classes of each sample, shape (E, R).
+        firsts: First position of each class in `samples` and `ranks`, shape (C + 1,).
+        samples: Samples by class, shape (E R,).
+        ranks: Rank of the class in these samples, shape (E R,).
+    """
 
     logits: np.ndarray
     rows: np.ndarray
@@ -34,15 +43,26 @@ class Ranks(NamedTuple):
 
 
 class State(NamedTuple):
-    """A map and all that follows from it.
+    """A map and the quantities that follow from it.
 
-    labels (E,) and weights (E,); chosen (K,) is the map and owner (C,) its inverse, -1 for free; best and
-    second (E,) are target classes, and above_best and above_second (E,) their ranks, R where they are not
-    among the kept;
-    gains (K, C), losses (C,), bases (K,) as above; confusion (K, K) counts by label and prediction;
-    deep (E,) lists the samples whose second-best is not among the kept, size (1,) says how many;
-    occupied (1,) is added to `losses` where a source class is chosen, so that no single move goes there;
-    touched (E,) and marked (E,) are working space, marked all False between calls.
+    Attributes:
+        labels: Target class of each sample, shape (E,).
+        weights: Weight of each sample, shape (E,).
+        occupied: Added to `losses` at chosen source classes, so that no single move goes there; shape (1,).
+        chosen: The map, the source class of each target class, shape (K,).
+        owner: Its inverse, the target class of each source class, -1 if there is none; shape (C,).
+        best: Target class of the best chosen class of each sample, shape (E,).
+        second: Target class of the second-best chosen class of each sample, shape (E,).
+        above_best: Rank of the best, R if it is not among the leading classes; shape (E,).
+        above_second: Rank of the second-best, R if it is not among the leading classes; shape (E,).
+        gains: Gains as above, shape (K, C).
+        losses: Losses as above, shape (C,).
+        bases: Bases as above, shape (K,).
+        confusion: Weight of the samples by label and prediction, shape (K, K).
+        deep: Samples whose second-best is not among the leading classes, shape (E,).
+        size: Number of these samples, shape (1,).
+        touched: Working space for samples, shape (E,).
+        marked: Working space for a mask of samples, all False between calls; shape (E,).
     """
 
     labels: np.ndarray
@@ -65,30 +85,29 @@ class State(NamedTuple):
 
 
 def ranks_of(logits: np.ndarray, ranking: Ranking) -> Ranks:
-    """The ranking as the kernels take it."""
+    """Return a ranking of logits (N, C) in the form that the kernels take."""
     return Ranks(logits, ranking.rows, ranking.leading, *ranking.index)
 
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> State:
-    """Room for a map and its tables; `restart_from` fills it."""
+    """Allocate a state for a map of K classes; `restart_from` fills it."""
     size = len(labels)
     total = int(weights.sum())
-    number = counter_of(weights)
-    best, second, above_best, above_second = (np.zeros(size, np.int32) for _ in range(4))
+    counter = counter_dtype(weights)
     return State(
         labels.astype(np.int32),
-        weights.astype(number),
-        np.array([2 * total + 1], number),
+        weights.astype(counter),
+        np.array([2 * total + 1], counter),
         np.zeros(n_classes, np.int64),
         np.full(n_source_classes, -1, np.int32),
-        best,
-        second,
-        above_best,
-        above_second,
-        np.zeros((n_classes, n_source_classes), number),
-        np.zeros(n_source_classes, number),
-        np.zeros(n_classes, number),
-        np.zeros((n_classes, n_classes), number),
+        np.zeros(size, np.int32),
+        np.zeros(size, np.int32),
+        np.zeros(size, np.int32),
+        np.zeros(size, np.int32),
+        np.zeros((n_classes, n_source_classes), counter),
+        np.zeros(n_source_classes, counter),
+        np.zeros(n_classes, counter),
+        np.zeros((n_classes, n_classes), counter),
         np.zeros(size, np.int32),
         np.zeros(1, np.int64),
         np.zeros(size, np.int32),
@@ -97,9 +116,9 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
 
 
 @njit(nogil=True)
-def _find_in_row(row, chosen, known):
-    """Target classes of the best and second-best chosen classes of a row; `known` is the best, or -1."""
-    best = known
+def _find_best_two_in_row(row, chosen, known_best):
+    """Return the target classes of the best and second-best chosen classes of a row; known_best is the best, or -1."""
+    best = known_best
     if best < 0:
         best = 0
         for k in range(1, len(chosen)):
@@ -113,7 +132,7 @@ def _find_in_row(row, chosen, known):
 
 
 @njit(nogil=True)
-def _find(ranks, state, count):
+def _find_best_two(ranks, state, count):
     """Set the best and the second-best chosen class of the first `count` touched samples."""
     leading = ranks.leading
     owner = state.owner
@@ -122,28 +141,28 @@ def _find(ranks, state, count):
     second = state.second
     above_best = state.above_best
     above_second = state.above_second
-    kept = leading.shape[1]
+    depth = leading.shape[1]
     for j in range(count):
         i = touched[j]
         high = 0
-        while high < kept and owner[leading[i, high]] < 0:
+        while high < depth and owner[leading[i, high]] < 0:
             high += 1
         low = high + 1
-        while low < kept and owner[leading[i, low]] < 0:
+        while low < depth and owner[leading[i, low]] < 0:
             low += 1
         above_best[i] = high
-        above_second[i] = min(low, kept)
-        if low < kept:
+        above_second[i] = min(low, depth)
+        if low < depth:
             best[i] = owner[leading[i, high]]
             second[i] = owner[leading[i, low]]
         else:
-            known = owner[leading[i, high]] if high < kept else -1
-            best[i], second[i] = _find_in_row(ranks.logits[ranks.rows[i]], state.chosen, known)
+            known_best = owner[leading[i, high]] if high < depth else -1
+            best[i], second[i] = _find_best_two_in_row(ranks.logits[ranks.rows[i]], state.chosen, known_best)
 
 
 @njit(nogil=True)
-def _add_beyond(ranks, state, i, weight):
-    """Add sample i, with this weight, to the tables at the classes that rank too low to be among the kept."""
+def _add_deeper_ranks(ranks, state, i, weight):
+    """Add sample i, with a weight, to the tables at the classes that rank below its leading classes."""
     row = ranks.logits[ranks.rows[i]]
     y = state.labels[i]
     best = state.best[i]
@@ -163,8 +182,8 @@ def _add_beyond(ranks, state, i, weight):
 
 
 @njit(nogil=True)
-def _add(ranks, state, count, sign):
-    """Add the first `count` touched samples to all tables, or with sign -1 take them away."""
+def _add_to_tables(ranks, state, count, sign):
+    """Add the first `count` touched samples to all tables, or subtract them if sign is -1."""
     leading = ranks.leading
     touched = state.touched
     labels = state.labels
@@ -172,8 +191,8 @@ def _add(ranks, state, count, sign):
     losses = state.losses
     bases = state.bases
     confusion = state.confusion
-    kept = leading.shape[1]
-    some_left = leading.shape[1] < len(losses)
+    depth = leading.shape[1]
+    has_deeper_ranks = leading.shape[1] < len(losses)
     for j in range(count):
         i = touched[j]
         weight = sign * state.weights[i]
@@ -196,21 +215,21 @@ def _add(ranks, state, count, sign):
                 bases[best] += weight
                 for r in range(low):
                     gains[best, leading[i, r]] -= weight
-        if some_left and low == kept:
-            _add_beyond(ranks, state, i, weight)
+        if has_deeper_ranks and low == depth:
+            _add_deeper_ranks(ranks, state, i, weight)
 
 
 @njit(nogil=True)
-def _touch(ranks, state, c, count):
-    """List the samples in which class c ranks no lower than the second-best chosen class."""
+def _list_touched(ranks, state, c, count):
+    """Append the samples in which class c ranks no lower than the second-best chosen class; return their new count."""
     samples = ranks.samples
-    of_samples = ranks.ranks
+    ranks_of_c = ranks.ranks
     above_second = state.above_second
     marked = state.marked
     touched = state.touched
     for e in range(ranks.firsts[c], ranks.firsts[c + 1]):
         i = samples[e]
-        if of_samples[e] <= above_second[i] and not marked[i]:
+        if ranks_of_c[e] <= above_second[i] and not marked[i]:
             marked[i] = True
             touched[count] = i
             count += 1
@@ -226,19 +245,20 @@ def _touch(ranks, state, c, count):
 
 
 @njit(nogil=True)
-def _place(state, k, c):
+def _set_class(state, k, c):
+    """Give target class k the source class c."""
     state.chosen[k] = c
     state.owner[c] = k
 
 
 @njit(nogil=True)
-def _exchange(state, k, c):
-    """Give target class k the source class c; whoever had c gets k's."""
+def _swap_classes(state, k, c):
+    """Give target class k the source class c; the owner of c gets the source class of k."""
     left = state.chosen[k]
     other = state.owner[c]
-    _place(state, k, c)
+    _set_class(state, k, c)
     if other >= 0:
-        _place(state, other, left)
+        _set_class(state, other, left)
     else:
         state.owner[left] = -1
         state.losses[left] -= state.occupied[0]
@@ -247,8 +267,8 @@ def _exchange(state, k, c):
 
 @njit(nogil=True)
 def _update_deep(ranks, state, count):
-    """Bring the list of deep samples up to date with the touched ones, which are unmarked."""
-    kept = ranks.leading.shape[1]
+    """Update the list of deep samples from the touched ones, and unmark these."""
+    depth = ranks.leading.shape[1]
     size = 0
     for j in range(state.size[0]):
         i = state.deep[j]
@@ -258,7 +278,7 @@ def _update_deep(ranks, state, count):
     for j in range(count):
         i = state.touched[j]
         state.marked[i] = False
-        if state.above_second[i] == kept:
+        if state.above_second[i] == depth:
             state.deep[size] = i
             size += 1
     state.size[0] = size
@@ -266,7 +286,7 @@ def _update_deep(ranks, state, count):
 
 @njit(nogil=True)
 def restart_from(ranks, state, chosen):
-    """Forget the state's map and tables, and fill them for another map (K,)."""
+    """Set the state and its tables to a map (K,)."""
     state.gains[:] = 0
     state.losses[:] = 0
     state.bases[:] = 0
@@ -279,27 +299,27 @@ def restart_from(ranks, state, chosen):
         state.losses[chosen[k]] = state.occupied[0]
     for i in range(len(state.labels)):
         state.touched[i] = i
-    _find(ranks, state, len(state.labels))
-    _add(ranks, state, len(state.labels), 1)
+    _find_best_two(ranks, state, len(state.labels))
+    _add_to_tables(ranks, state, len(state.labels), 1)
     _update_deep(ranks, state, len(state.labels))
 
 
 @njit(nogil=True)
 def move(ranks, state, k, c):
-    """Move target class k to source class c (not its own), swapping where c is taken; mend all tables."""
-    count = _touch(ranks, state, c, _touch(ranks, state, state.chosen[k], 0))
-    _add(ranks, state, count, -1)
-    _exchange(state, k, c)
-    _find(ranks, state, count)
-    _add(ranks, state, count, 1)
+    """Move target class k to another source class c and update all tables; if c is taken, the two classes swap."""
+    count = _list_touched(ranks, state, c, _list_touched(ranks, state, state.chosen[k], 0))
+    _add_to_tables(ranks, state, count, -1)
+    _swap_classes(state, k, c)
+    _find_best_two(ranks, state, count)
+    _add_to_tables(ranks, state, count, 1)
     _update_deep(ranks, state, count)
 
 
 @njit(nogil=True)
-def fill_gains(ranks, state, k, found):
-    """Matches gained by giving target class k each source class, into found (C,), where a taken one means a swap."""
+def fill_gains(ranks, state, k, out):
+    """Write the matches gained by moving class k to each source class into out (C,); taken classes mean a swap."""
     gains = state.gains[k]
     losses = state.losses
-    for c in range(len(found)):
-        found[c] = gains[c] - losses[c] + state.bases[k]
-    fill_swaps(state, k, found)
+    for c in range(len(out)):
+        out[c] = gains[c] - losses[c] + state.bases[k]
+    fill_swaps(state, k, out)

@@ -1,12 +1,12 @@
-"""Count matches of many maps, 64 samples of one label at a time: best where K is small.
+"""Count the matches of many maps for 64 samples of one label at a time, which is fast for small K.
 
-With the samples' rank codes stored class by class, a sample matches a map when its own label's class
-holds the largest code among the K chosen. So one trial on one block is a running maximum over K
-columns, one comparison and a count of bits.
+The samples' rank codes are stored class by class. A sample matches a map if the class of its label has the largest code
+among the K chosen classes. So one trial on one block is a running maximum over K columns, one comparison and a count of
+bits.
 
-Codes of one byte halve the work. They tell the leading ranks apart one by one, among which the largest
-of K columns nearly always is, and the rest in steps; a lane whose largest bytes tie is settled by its
-two-byte codes, so the counts stay exact.
+Codes of one byte halve the work. They distinguish all the leading ranks, which nearly always include the largest of K
+columns, and the other ranks only in steps. A lane whose largest bytes tie is decided by its two-byte codes, so that the
+counts stay exact.
 """
 
 import numpy as np
@@ -32,9 +32,9 @@ LEADING = 223
 def _counter(load, width):
     @njit(cache=True, nogil=True)
     def count(codes, label, weight, segments, maps, counts):
-        """Add a block's matches under each map (T, K), each counting `weight`, to counts (T, parts).
+        """Add the matches of a block under each map (T, K), times weight, to counts (T, parts).
 
-        segments (S, 2), uint64: a part's number and the mask of the block's lanes that belong to it.
+        segments (S, 2), uint64, has the number of each part and the mask of the block's lanes that belong to it.
         """
         trials, chosen = maps.shape
         part, lanes = segments[0]
@@ -51,17 +51,17 @@ def _counter(load, width):
 
 
 @njit(nogil=True)
-def _settle(codes, width, label, maps, t, ties):
-    """Those of the tied lanes in which the label's class holds the largest two-byte code."""
+def _decide_ties(codes, width, label, maps, t, ties):
+    """Return the tied lanes in which the label's class has the largest two-byte code."""
     matched = uint64(0)
     while ties:
         rest = ties & (ties - uint64(1))
         bit = ties ^ rest
         lane = popcount(bit - uint64(1))
-        own = codes[maps[t, label] * width + lane]
+        label_codes = codes[maps[t, label] * width + lane]
         wins = True
         for k in range(maps.shape[1]):
-            wins &= codes[maps[t, k] * width + lane] <= own
+            wins &= codes[maps[t, k] * width + lane] <= label_codes
         if wins:
             matched |= bit
         ties = rest
@@ -71,23 +71,23 @@ def _settle(codes, width, label, maps, t, ties):
 def _byte_counter(load, width):
     @njit(cache=True, nogil=True)
     def count(codes, coarse, label, weight, segments, maps, counts):
-        """As above, by one-byte codes `coarse` (C * width,) with `codes` to settle ties; K >= 2."""
+        """Count as above with one-byte codes `coarse` (C * width,), and with `codes` to decide ties; K >= 2."""
         trials, chosen = maps.shape
         part, lanes = segments[0]
         used = lanes
         for s in range(1, len(segments)):
             used |= segments[s, 1]
         for t in range(trials):
-            own = load(coarse, maps[t, label] * width)
+            label_codes = load(coarse, maps[t, label] * width)
             best = load(coarse, maps[t, chosen - 1 if label != chosen - 1 else 0] * width)
             for k in range(label):
                 best = highest(best, load(coarse, maps[t, k] * width))
             for k in range(label + 1, chosen - 1):
                 best = highest(best, load(coarse, maps[t, k] * width))
-            matched = lower_lanes(best, own)
-            ties = equal_lanes(best, own) & used
+            matched = lower_lanes(best, label_codes)
+            ties = equal_lanes(best, label_codes) & used
             if ties:
-                matched |= _settle(codes, width, label, maps, t, ties)
+                matched |= _decide_ties(codes, width, label, maps, t, ties)
             counts[t, part] += weight * popcount(matched & lanes)
             for s in range(1, len(segments)):
                 counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
@@ -97,13 +97,13 @@ def _byte_counter(load, width):
 
 @njit(cache=True, nogil=True)
 def coarsen(codes, table, coarse):
-    """Look every two-byte code up in the table of bytes (C + 1,)."""
+    """Write the byte of every two-byte code, from the table of bytes (C + 1,), into coarse."""
     for i in range(len(coarse)):
         coarse[i] = table[codes[i]]
 
 
 def byte_table(n_source_classes: int) -> np.ndarray:
-    """A byte for each code 0..C, rising: one for each of the leading ranks, the rest in equal steps."""
+    """Return an increasing byte for each code 0..C: one for each of the leading ranks, and equal steps for the rest."""
     ranks = n_source_classes - np.arange(n_source_classes + 1)
     steps = max(1, n_source_classes - LEADING)
     deep = BYTES - LEADING - (ranks - LEADING) * (BYTES - LEADING - 1) // steps

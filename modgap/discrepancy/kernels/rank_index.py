@@ -1,0 +1,33 @@
+"""Rearrange ranked source classes of samples (E, R) by class."""
+
+from numba import njit
+
+__all__ = ["fill_class_index", "scatter_ranks"]
+
+
+@njit(cache=True, nogil=True)
+def fill_class_index(leading, firsts, samples, ranks):
+    """Sort the (sample, rank) pairs of the leading classes (E, R) by class, into samples (E R,) and ranks (E R,).
+
+    firsts (C + 1,), all zero before the call, receives the first position of each class.
+    """
+    for i in range(leading.shape[0]):
+        for r in range(leading.shape[1]):
+            firsts[leading[i, r] + 1] += 1
+    for c in range(len(firsts) - 1):
+        firsts[c + 1] += firsts[c]
+    positions = firsts[:-1].copy()
+    for i in range(leading.shape[0]):
+        for r in range(leading.shape[1]):
+            c = leading[i, r]
+            samples[positions[c]] = i
+            ranks[positions[c]] = r
+            positions[c] += 1
+
+
+@njit(cache=True, nogil=True)
+def scatter_ranks(leading, ranks):
+    """Write the rank of each class in each sample into ranks (C, E), from all classes in order of rank (E, C)."""
+    for i in range(leading.shape[0]):
+        for r in range(leading.shape[1]):
+            ranks[leading[i, r], i] = r
