@@ -219,7 +219,7 @@ def test_the_benchmarks_losses_are_made_as_they_say():
     outputs, y, mask = drawn("binary cross-entropy")
     weighted = loss("binary cross-entropy", positive_weight=4)(outputs, y)
     assert torch.equal(task_loss(named_manifest("deepsea"))(outputs, y), weighted)
-    with pytest.raises(InputError, match="expected a mask"):
+    with pytest.raises(InputError, match="needs a mask"):
         task_loss(named_manifest("cosmic"))(outputs, y)
     found = task_loss(named_manifest("cosmic"))(outputs, y, mask)
     assert torch.equal(found, loss("binary cross-entropy")(outputs, y, mask))
@@ -229,8 +229,8 @@ def test_the_benchmarks_losses_are_made_as_they_say():
     ("call", "said"),
     [
         (lambda: loss("cross entropy"), "did you mean cross-entropy"),
-        (lambda: loss("RMSE", clip=1), "has no option 'clip'; it has: none"),
-        (lambda: loss("mean squared error", ignore=1), "it has: clip"),
+        (lambda: loss("RMSE", clip=1), r"has no option 'clip'\. Its options are: none"),
+        (lambda: loss("mean squared error", ignore=1), "options are: clip"),
         (lambda: loss("cross-entropy", (np.zeros(()), np.ones(()))), "have no scale"),
         (lambda: loss("binary cross-entropy", positive_weight=0), "more than 0"),
     ],
@@ -242,11 +242,11 @@ def test_wrong_requests(call, said):
 
 def test_shapes_that_do_not_fit():
     outputs, y, mask = drawn("RMSE")
-    with pytest.raises(InputError, match="outputs of y's shape"):
+    with pytest.raises(InputError, match=r"outputs have shape .* but y has shape"):
         loss("RMSE")(outputs, y[:, :, :2])
-    with pytest.raises(InputError, match="expected a mask of shape"):
+    with pytest.raises(InputError, match="mask has shape"):
         loss("RMSE")(outputs, y, mask[:, :1])
-    with pytest.raises(InputError, match="expected classes as integers"):
+    with pytest.raises(InputError, match="Expected classes as integers"):
         loss("cross-entropy")(outputs, y[:, 0])
-    with pytest.raises(InputError, match="expected mean and sd"):
+    with pytest.raises(InputError, match="mean or sd has shape"):
         loss("RMSE", (np.zeros(3), np.ones(3)))(outputs, y)

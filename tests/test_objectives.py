@@ -194,7 +194,7 @@ def test_names_and_options():
     assert objective("supervised-contrastive")(z, labels) == supervised_contrastive(z, labels, temperature=0.1)
     with pytest.raises(UsageError, match="did you mean davies-bouldin"):
         objective("davies")
-    with pytest.raises(UsageError, match="it has: temperature"):
+    with pytest.raises(UsageError, match="options are: temperature"):
         objective("supervised-contrastive", tau=1)
     with pytest.raises(UsageError, match="more than 0"):
         supervised_contrastive(z, labels, temperature=0)

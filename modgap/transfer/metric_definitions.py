@@ -1,4 +1,4 @@
-"""What each metric keeps of a batch, and what becomes of it."""
+"""Definitions of the metrics: the statistics that are collected from a batch, and the value computed from them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,64 +8,79 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError
-from modgap.transfer.auroc import ranked, scores_of
-from modgap.transfer.numerics import Scale, matched, mean_of_valid, nrmse, relative_l2, rmse, valid_class_positions
+from modgap.transfer.auroc import collect_scores, ranking_error
+from modgap.transfer.numerics import Scale, align_shapes, mean_of_valid, nrmse, relative_l2, rmse, valid_class_positions
 
-__all__ = ["METRICS", "VALUED", "Measure", "State"]
+__all__ = ["METRICS", "SCALED_METRICS", "MetricDefinition", "State"]
 
 State = Mapping[str, np.ndarray]
+"""Collected statistics, arrays by name."""
+WeightedValue = Callable[[np.ndarray], tuple[float, int]]
+"""Function that takes weights (n,) of the samples and returns the value and how many items were left out."""
+Collect = Callable[[Tensor, Tensor, Tensor | None], dict[str, np.ndarray]]
+"""Function that takes outputs, y and mask of a batch and returns the statistics."""
+Errors = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""Function from the result of `align_shapes` to values (n,) and where they are defined (n,)."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What makes a metric: what is kept of a batch, and what becomes of it under weights of the samples.
+class MetricDefinition:
+    """Definition of a metric.
 
     Attributes:
-        unit: Of the value, in words.
-        collect: Outputs, y and mask to arrays; `rows` among them are numbers of samples within the batch.
-        prepare: All that was kept to a function of weights (n,), which gives the value and how much was left out.
+        unit: Unit of the value. Empty for a ratio.
+        collect: Function from outputs, y and mask of a batch to arrays. An array `rows` holds indices of samples in
+            the batch.
+        prepare: Function from all collected arrays to a function of weights (n,) of the samples, which returns the
+            value and how many items were left out.
     """
 
     unit: str
-    collect: Callable[[Tensor, Tensor, Tensor | None], dict[str, np.ndarray]]
-    prepare: Callable[[State], Callable[[np.ndarray], tuple[float, int]]]
+    collect: Collect
+    prepare: Callable[[State], WeightedValue]
 
 
-def _mean(state: State) -> Callable[[np.ndarray], tuple[float, int]]:
-    """Of the samples that have a value; a value of NaN is one, so that broken outputs are not passed over."""
-    values, known = np.where(state["known"], state["values"], 0), state["known"].astype(np.float64)
+def _prepare_mean(state: State) -> WeightedValue:
+    """Return the mean over the samples that have a value.
+
+    NaN counts as a value, so that broken outputs make the mean NaN and are not skipped.
+    """
+    values = np.where(state["defined"], state["values"], 0)
+    defined = state["defined"].astype(np.float64)
 
     def value(weights: np.ndarray) -> tuple[float, int]:
         present = weights > 0
-        weights = weights * known
+        weights = weights * defined
         total = float(weights.sum())
-        left_out = int(((known == 0) & present).sum())
-        return (float(weights @ np.where(weights > 0, values, 0)) / total if total else float("nan")), left_out
+        left_out = int(((defined == 0) & present).sum())
+        if not total:
+            return float("nan"), left_out
+        return float(weights @ np.where(weights > 0, values, 0)) / total, left_out
 
     return value
 
 
-def _kept(values: Tensor, known: Tensor) -> dict[str, np.ndarray]:
-    return {"values": values.double().cpu().numpy(), "known": known.cpu().numpy()}
+def _per_sample(values: Tensor, defined: Tensor) -> dict[str, np.ndarray]:
+    return {"values": values.double().cpu().numpy(), "defined": defined.cpu().numpy()}
 
 
 def _predicted(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> tuple[Tensor, Tensor]:
-    """The class of the largest output, ties to the lowest, and which positions count."""
+    """Return the class of the largest output (the lowest class in case of ties), and the valid positions."""
     valid = valid_class_positions(outputs, y, mask, ignore)
     return outputs.argmax(1), torch.ones_like(y, dtype=torch.bool) if valid is None else valid
 
 
-def _zero_one(scale: None, *, ignore: int | None = None) -> Measure:
-    def collect(outputs, y, mask):
+def _zero_one(scale: None, *, ignore: int | None = None) -> MetricDefinition:
+    def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
         predicted, valid = _predicted(outputs, y, mask, ignore)
         wrong = 100 * (predicted != y).double()
-        return _kept(*mean_of_valid(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
+        return _per_sample(*mean_of_valid(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
 
-    return Measure("%", collect, _mean)
+    return MetricDefinition("%", collect, _prepare_mean)
 
 
-def _f1(scale: None, *, ignore: int | None = None) -> Measure:
-    def collect(outputs, y, mask):
+def _f1(scale: None, *, ignore: int | None = None) -> MetricDefinition:
+    def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
         predicted, valid = _predicted(outputs, y, mask, ignore)
         return {
             "labels": y[valid].cpu().numpy(),
@@ -74,71 +89,79 @@ def _f1(scale: None, *, ignore: int | None = None) -> Measure:
             "n_classes": np.array(outputs.shape[1]),
         }
 
-    return Measure("", collect, _by_f1)
+    return MetricDefinition("", collect, _prepare_f1)
 
 
-def _by_f1(state: State) -> Callable[[np.ndarray], tuple[float, int]]:
+def _prepare_f1(state: State) -> WeightedValue:
+    """Return 1 - the mean of F1 over the classes that are labeled or predicted."""
     n_classes = int(state["n_classes"])
     pairs = state["labels"] * n_classes + state["predicted"]
 
     def value(weights: np.ndarray) -> tuple[float, int]:
         counts = np.bincount(pairs, weights[state["rows"]], n_classes**2).reshape(n_classes, n_classes)
         sums = counts.sum(0) + counts.sum(1)
-        known = sums > 0
-        scores = 2 * np.diagonal(counts)[known] / sums[known]
-        return (1 - float(scores.mean()) if known.any() else float("nan")), n_classes - int(known.sum())
+        occurs = sums > 0
+        left_out = n_classes - int(occurs.sum())
+        if not occurs.any():
+            return float("nan"), left_out
+        scores = 2 * np.diagonal(counts)[occurs] / sums[occurs]
+        return 1 - float(scores.mean()), left_out
 
     return value
 
 
-def _auroc(scale: None) -> Measure:
-    return Measure("", scores_of, lambda state: ranked(state, "AUROC"))
+def _auroc(scale: None) -> MetricDefinition:
+    return MetricDefinition("", collect_scores, lambda state: ranking_error(state, "AUROC"))
 
 
-def _mean_average_precision(scale: None) -> Measure:
-    return Measure("", scores_of, lambda state: ranked(state, "mAP"))
+def _mean_average_precision(scale: None) -> MetricDefinition:
+    return MetricDefinition("", collect_scores, lambda state: ranking_error(state, "mAP"))
 
 
-def _mae8(scale: Scale | None, *, distance: float = 8.0, separation: int = 24) -> Measure:
-    def collect(outputs, y, mask):
-        outputs, y, valid = _square(outputs, y, mask, scale)
+def _mae8(scale: Scale | None, *, distance: float = 8.0, separation: int = 24) -> MetricDefinition:
+    def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
+        outputs, y, valid = _square_maps(outputs, y, mask, scale)
         size = y.shape[-1]
         pairs = torch.ones(size, size, dtype=torch.bool, device=y.device).triu(separation) & (y <= distance)
         errors = ((outputs + outputs.transpose(-1, -2)) / 2 - y).abs()
-        return _kept(*mean_of_valid(torch.where(pairs, errors, 0), pairs if valid is None else pairs & valid))
+        return _per_sample(*mean_of_valid(torch.where(pairs, errors, 0), pairs if valid is None else pairs & valid))
 
-    return Measure("angstrom", collect, _mean)
+    return MetricDefinition("angstrom", collect, _prepare_mean)
 
 
-def _square(
+def _square_maps(
     outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return outputs, y and mask as distance maps (n, L, L), in the original unit."""
     shape = y.shape
     if len(shape) not in (3, 4) or shape[-1] != shape[-2] or (len(shape) == 4 and shape[1] != 1):
-        raise InputError(f"expected distances (n, 1, L, L) or (n, L, L), got {tuple(shape)}")
-    outputs, y, valid = matched(outputs.double(), y, mask, scale)
+        raise InputError(f"y has shape {tuple(shape)}. Expected distances (n, 1, L, L) or (n, L, L).")
+    outputs, y, valid = align_shapes(outputs.double(), y, mask, scale)
     square = (len(y), shape[-1], shape[-1])
     return outputs.reshape(square), y.reshape(square), None if valid is None else valid.reshape(square)
 
 
-def _of_values(errors: Callable) -> Callable[[Scale | None], Measure]:
-    def make(scale: Scale | None) -> Measure:
-        def collect(outputs, y, mask):
-            return _kept(*errors(*matched(outputs.double(), y, mask, scale)))
+def _mean_error(errors: Errors) -> Callable[[Scale | None], MetricDefinition]:
+    """Return the definition of a metric that is the mean over samples of an error."""
 
-        return Measure("", collect, _mean)
+    def make(scale: Scale | None) -> MetricDefinition:
+        def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
+            return _per_sample(*errors(*align_shapes(outputs.double(), y, mask, scale)))
+
+        return MetricDefinition("", collect, _prepare_mean)
 
     return make
 
 
-METRICS: Mapping[str, Callable[..., Measure]] = {
+METRICS: Mapping[str, Callable[..., MetricDefinition]] = {
     "0-1 error %": _zero_one,
     "1 - F1": _f1,
     "1 - AUROC": _auroc,
     "1 - mAP": _mean_average_precision,
     "MAE8": _mae8,
-    "RMSE": _of_values(rmse),
-    "nRMSE": _of_values(nrmse),
-    "relative L2": _of_values(relative_l2),
+    "RMSE": _mean_error(rmse),
+    "nRMSE": _mean_error(nrmse),
+    "relative L2": _mean_error(relative_l2),
 }
-VALUED = ("MAE8", "RMSE", "nRMSE", "relative L2")
+SCALED_METRICS = ("MAE8", "RMSE", "nRMSE", "relative L2")
+"""Metrics of real values, which take the scale of standardized outputs."""

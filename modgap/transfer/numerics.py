@@ -1,4 +1,4 @@
-"""Errors of each sample, over the positions that count: what losses and metrics share."""
+"""Errors of each sample over its valid positions, which losses and metrics share."""
 
 from collections.abc import Sequence
 
@@ -10,121 +10,147 @@ from modgap.errors import InputError
 
 __all__ = [
     "Scale",
-    "counting",
-    "matched",
+    "align_shapes",
     "mean_of_valid",
     "nrmse",
     "relative_l2",
-    "rescaled",
+    "rescale",
     "rmse",
     "safe_divide",
     "safe_sqrt",
-    "single",
+    "to_single_precision",
     "valid_class_positions",
+    "valid_positions",
 ]
 
 Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
-"""Mean and sd: value * sd + mean is in the original unit."""
+"""Mean and standard deviation: value * sd + mean is in the original unit."""
 
 
 def safe_sqrt(squares: Tensor) -> Tensor:
-    """Square root with derivatives 0 at 0, the first and the second; squares of any shape, 0 or more."""
-    # Below, the second derivative, squares ** -1.5, would overflow. NaN stays.
+    """Return the square root of squares (any shape, 0 or more), with first and second derivative 0 at 0."""
+    # Below this threshold the second derivative, squares ** -1.5, would overflow. NaN stays NaN.
     zero = squares <= torch.finfo(squares.dtype).tiny ** 0.6
-    return torch.where(zero, 1, squares).sqrt() * ~zero
+    root: Tensor = torch.where(zero, 1, squares).sqrt() * ~zero
+    return root
 
 
-def safe_divide(above: Tensor, below: Tensor) -> Tensor:
-    """Quotient, 0 where the divisor is 0, there with derivatives 0."""
-    divides = below != 0
-    return torch.where(divides, above, 0) / torch.where(divides, below, 1)
+def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return the quotient, which is 0 with derivatives 0 where the denominator is 0."""
+    nonzero = denominator != 0
+    return torch.where(nonzero, numerator, 0) / torch.where(nonzero, denominator, 1)
 
 
-def single(values: Tensor) -> Tensor:
-    """Values in single precision at least, so that sums over positions of half-precision outputs are right."""
+def to_single_precision(values: Tensor) -> Tensor:
+    """Return values in at least single precision, so that sums over half-precision outputs are accurate."""
     return values if values.dtype == torch.float64 else values.float()
 
 
-def rescaled(values: Tensor, scale: Scale | None) -> Tensor:
-    """Values (n, channels, ...) in the original unit: times sd, plus mean, each a number, (channels,) or one sample.
+def rescale(values: Tensor, scale: Scale | None) -> Tensor:
+    """Return standardized values in the original unit, values * sd + mean.
+
+    Args:
+        values: Values (n, channels, ...).
+        scale: Mean and standard deviation, each a number, of shape (channels,) or of one sample's shape. None to return
+            the values unchanged.
 
     Raises:
-        InputError: When mean and sd have another shape.
+        InputError: When the mean or the standard deviation has another shape.
     """
     if scale is None:
         return values
-    mean, sd = (_per_sample(torch.as_tensor(part), values.shape[1:]).to(values) for part in scale)
+    mean, sd = (_broadcast_to_sample(torch.as_tensor(value), values.shape[1:]).to(values) for value in scale)
     return values * sd + mean
 
 
-def _per_sample(part: Tensor, shape: Sequence[int]) -> Tensor:
-    if part.ndim == 1 and len(shape) > 1 and len(part) == shape[0]:
-        return part.reshape(-1, *(1 for _ in shape[1:]))
-    if part.ndim and part.shape != tuple(shape):
+def _broadcast_to_sample(value: Tensor, shape: Sequence[int]) -> Tensor:
+    if value.ndim == 1 and len(shape) > 1 and len(value) == shape[0]:
+        return value.reshape(-1, *(1 for _ in shape[1:]))
+    if value.ndim and value.shape != tuple(shape):
         raise InputError(
-            f"expected mean and sd as numbers, one each a channel or of one sample's shape {tuple(shape)}, "
-            f"got {tuple(part.shape)}"
+            f"The mean or sd has shape {tuple(value.shape)}. Expected a number, one value for each channel, or the "
+            f"shape of one sample, {tuple(shape)}."
         )
-    return part
+    return value
 
 
-def counting(mask: Tensor | None, shape: Sequence[int]) -> Tensor | None:
-    """The mask as booleans of this shape (n, ...); it may have that shape, or (n,) for whole samples.
+def valid_positions(mask: Tensor | None, shape: Sequence[int]) -> Tensor | None:
+    """Return a mask as booleans, expanded to a shape.
+
+    Args:
+        mask: 0/1 of that shape, or of shape (n,) to mask complete samples. None if all positions are valid.
+        shape: Shape (n, ...) of the result.
 
     Raises:
-        InputError: When it has another shape.
+        InputError: When the mask has another shape.
     """
     if mask is None:
         return None
     if mask.shape == tuple(shape[:1]):
         mask = mask.reshape(-1, *(1 for _ in shape[1:]))
     elif mask.shape != tuple(shape):
-        raise InputError(f"expected a mask of shape {tuple(shape)} or {tuple(shape[:1])}, got {tuple(mask.shape)}")
+        raise InputError(f"The mask has shape {tuple(mask.shape)}. Expected {tuple(shape)} or {tuple(shape[:1])}.")
     return mask.bool().expand(*shape)
 
 
 def valid_class_positions(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | None) -> Tensor | None:
-    """Which positions of y count, (n, ...), where it holds classes for logits (n, K, ...); None where all do.
+    """Return the valid positions of classes, booleans (n, ...). None if all positions are valid.
+
+    Args:
+        outputs: Logits (n, K, ...).
+        y: Classes as integers (n, ...).
+        mask: 0/1 of y's shape, or of shape (n,) to mask complete samples. None if no position is masked.
+        ignore: Class whose positions are not valid. None if there is no such class.
 
     Raises:
-        InputError: When y holds no integers, or shapes do not fit.
+        InputError: When y does not hold integers, or the shapes do not fit.
     """
     if y.is_floating_point() or (len(outputs), *outputs.shape[2:]) != tuple(y.shape):
         raise InputError(
-            f"expected classes as integers (n, ...) for logits (n, K, ...), got {y.dtype} {tuple(y.shape)} "
-            f"for {tuple(outputs.shape)}"
+            f"y is {y.dtype} of shape {tuple(y.shape)}, for logits of shape {tuple(outputs.shape)}. "
+            "Expected classes as integers (n, ...) for logits (n, K, ...)."
         )
-    valid = counting(mask, y.shape)
+    valid = valid_positions(mask, y.shape)
     if ignore is None:
         return valid
     return y != ignore if valid is None else valid & (y != ignore)
 
 
-def matched(
+def align_shapes(
     outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Outputs, y and mask as (n, channels, positions), in the original unit; outputs and y 0 where they do not count.
+    """Return outputs, y and mask as (n, channels, positions), in the original unit.
 
-    Values of two axes (n, values) are one channel. An axis of one channel may be missing in y.
+    Outputs and y are 0 where they are not valid. Values of two axes (n, values) are one channel.
+
+    Args:
+        outputs: Outputs (n, ...).
+        y: Targets of the same shape, in which an axis of one channel may be missing.
+        mask: 0/1 of y's shape, or of shape (n,) to mask complete samples. None if all positions are valid.
+        scale: Mean and standard deviation that `rescale` takes. None if outputs and y are in the original unit.
 
     Raises:
-        InputError: When outputs and y have not one shape.
+        InputError: When outputs and y have different shapes.
     """
     if outputs.ndim == y.ndim + 1 and outputs.shape[1] == 1:
         outputs = outputs.squeeze(1)
     if outputs.shape != y.shape:
-        raise InputError(f"expected outputs of y's shape {tuple(y.shape)}, got {tuple(outputs.shape)}")
-    valid = counting(mask, y.shape)
-    outputs = rescaled(single(outputs), scale)
-    y = rescaled(y.to(outputs.dtype), scale)
+        raise InputError(f"The outputs have shape {tuple(outputs.shape)}, but y has shape {tuple(y.shape)}.")
+    valid = valid_positions(mask, y.shape)
+    outputs = rescale(to_single_precision(outputs), scale)
+    y = rescale(y.to(outputs.dtype), scale)
     if valid is not None:
-        outputs, y = torch.where(valid, outputs, 0), torch.where(valid, y, 0)
+        outputs = torch.where(valid, outputs, 0)
+        y = torch.where(valid, y, 0)
     shape = (len(y), y.shape[1] if y.ndim > 2 else 1, -1)
     return outputs.reshape(shape), y.reshape(shape), None if valid is None else valid.reshape(shape)
 
 
 def mean_of_valid(values: Tensor, valid: Tensor | None, start: int = 1) -> tuple[Tensor, Tensor]:
-    """Mean over the axes from `start` on of the values that count, and where there are any; 0 where there are none."""
+    """Return the mean of the valid values over the axes from `start` on, and True where there are valid values.
+
+    The mean is 0 where there are none.
+    """
     if valid is None:
         mean = values.flatten(start).mean(-1)
         return mean, torch.ones_like(mean, dtype=torch.bool)
@@ -133,20 +159,24 @@ def mean_of_valid(values: Tensor, valid: Tensor | None, start: int = 1) -> tuple
 
 
 def rmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Root mean squared error of each channel, mean over channels; arguments as `matched` gives them.
+    """Compute the root mean squared error of each channel, averaged over channels.
+
+    The arguments are as `align_shapes` returns them.
 
     Returns:
-        Values (n,), and where there are any positions that count.
+        Values (n,), and True for samples with valid positions (n,).
     """
-    squares, known = mean_of_valid((outputs - y) ** 2, valid, start=2)
-    return mean_of_valid(safe_sqrt(squares), known)
+    squares, has_valid = mean_of_valid((outputs - y) ** 2, valid, start=2)
+    return mean_of_valid(safe_sqrt(squares), has_valid)
 
 
 def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """RMSE of each channel over the root mean square of y, mean over channels (PDEBench); y may not be all 0.
+    """Compute the RMSE of each channel divided by the root mean square of y, averaged over channels (PDEBench).
+
+    The arguments are as `align_shapes` returns them. Channels in which y is 0 everywhere are left out.
 
     Returns:
-        Values (n,), and where they are defined.
+        Values (n,), and True where they are defined (n,).
     """
     norms = (y**2).sum(-1).sqrt()
     ratios = safe_divide(safe_sqrt(((outputs - y) ** 2).sum(-1)), norms)
@@ -154,10 +184,12 @@ def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Ten
 
 
 def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """||outputs - y|| / ||y|| over channels and positions together; y may not be all 0.
+    """Compute ||outputs - y|| / ||y|| over channels and positions together.
+
+    The arguments are as `align_shapes` returns them. Samples in which y is 0 everywhere have no value.
 
     Returns:
-        Values (n,), and where they are defined.
+        Values (n,), and True where they are defined (n,).
     """
     norms = (y**2).sum((1, 2)).sqrt()
     return safe_divide(safe_sqrt(((outputs - y) ** 2).sum((1, 2))), norms), norms > 0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modgap.errors import InputError, UsageError
 from modgap.transfer.named_functions import choose_function
-from modgap.transfer.numerics import safe_divide, safe_sqrt, single
+from modgap.transfer.numerics import safe_divide, safe_sqrt, to_single_precision
 
 __all__ = [
     "OBJECTIVES",
@@ -37,7 +37,7 @@ def _precise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(function)
     def within(z: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
-            return function(single(z), labels, *args, **options)
+            return function(to_single_precision(z), labels, *args, **options)
 
     return within
 
