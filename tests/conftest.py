@@ -87,9 +87,9 @@ def own_logits(tmp_path):
 @pytest.fixture(scope="session")
 def at(tmp_path_factory):
     """The small set of a target in its original layout, unpacked and opened, made once; not to be written to."""
-    from tests.fixtures.opened import opened
+    from tests.fixtures.small_target import open_small_target
 
-    return functools.cache(lambda name: opened(name, tmp_path_factory.mktemp(name)))
+    return functools.cache(lambda name: open_small_target(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture

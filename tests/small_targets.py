@@ -1,4 +1,4 @@
-"""What tests of target models share: small sources of every family that trains, and samples."""
+"""Small sources of every trainable family, and samples, for the tests of target models."""
 
 import pytest
 import torch
@@ -17,17 +17,17 @@ CLASSES = Output("classification", (5,))
 
 @pytest.fixture(scope="module", name="source")
 def small_source(hub):
-    """A small source by name, loaded once."""
-    kept = {}
+    """Return a function that loads a small source by name, once."""
+    sources = {}
 
     def get(name):
-        if name not in kept:
+        if name not in sources:
             if name in TIMM:
-                kept[name] = open_source(f"random:timm:{name}").load(64)
+                sources[name] = open_source(f"random:timm:{name}").load(64)
             else:
                 hub(name)
-                kept[name] = loaded(name)
-        return kept[name]
+                sources[name] = loaded(name)
+        return sources[name]
 
     return get
 

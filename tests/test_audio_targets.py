@@ -1,4 +1,4 @@
-"""Sound: readers, and the targets made of it."""
+"""Readers and targets of sound."""
 
 import csv
 import json
@@ -22,9 +22,10 @@ def one_line(caught):
     return str(caught.value)
 
 
-def test_esc50_is_what_its_table_says(at):
+def test_esc50_agrees_with_its_table(at):
     target = at("esc50")
-    table, manifest = target.read(), named_manifest("esc50")
+    table = target.read()
+    manifest = named_manifest("esc50")
     with target.files["table"][0].open() as stream:
         rows = list(csv.DictReader(stream))
     assert table.classes == manifest.classes
@@ -42,7 +43,7 @@ def test_esc50_is_what_its_table_says(at):
         np.testing.assert_array_equal(table.samples[row][0], raw)
 
 
-def test_sound_is_decoded_when_it_is_asked_for(at, monkeypatch):
+def test_sound_is_decoded_on_access(at, monkeypatch):
     decoded = []
     whole = soundfile.read
     monkeypatch.setattr(soundfile, "read", lambda path, **how: decoded.append(path) or whole(path, **how))
@@ -83,7 +84,7 @@ def test_a_folder_of_class_sub_folders_of_sounds(tmp_path):
     ("content", "message"),
     [(b"RIFF....WAVEjunk", "cannot read sound"), (b"", "cannot read sound"), ("empty", "got none"), ("nan", "got NaN")],
 )
-def test_a_broken_sound_is_one_clear_line(tmp_path, content, message):
+def test_a_broken_sound_raises_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "a.wav"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -96,14 +97,14 @@ def test_a_broken_sound_is_one_clear_line(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("absent", ["soundfile", "soxr"])
-def test_a_missing_library_is_named_with_the_way_to_bring_it(tmp_path, monkeypatch, absent):
+def test_the_error_for_a_missing_library_has_the_install_command(tmp_path, monkeypatch, absent):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(InputError, match=r"pip install 'modgap\[audio\]'"):
         waveform(tmp_path / "a.wav", 16_000)
 
 
-def test_fsd50k_is_what_its_tables_say(at):
+def test_fsd50k_agrees_with_its_tables(at):
     target = at("fsd50k")
     table = target.read()
     assert len(table.classes) == named_manifest("fsd50k").n_classes == 200
@@ -119,9 +120,10 @@ def test_fsd50k_is_what_its_tables_say(at):
         assert {table.classes[k] for k in np.flatnonzero(marks)} == set(labels)
 
 
-def test_a_clip_is_joined_from_its_chunks_and_gives_them_again(at):
-    """Equal to the archive's chunks but for the end of the last but one, as the manifest says."""
-    samples, second = at("fsd50k").read().samples, audio.FSD_RATE
+def test_cutting_a_joined_clip_gives_its_chunks_again(at):
+    """The chunks equal the archive's except for the end of the last but one, as the manifest explains."""
+    samples = at("fsd50k").read().samples
+    second = audio.FSD_RATE
     for row in range(2 * audio.FSD_CLIPS, 2 * audio.FSD_CLIPS + 10):
         clip = audio.fsd50k_clip(row)
         chunks = audio.fsd50k_chunks(clip)
@@ -130,9 +132,9 @@ def test_a_clip_is_joined_from_its_chunks_and_gives_them_again(at):
         assert len(joined) == (len(chunks) + 1) * second // 2
         again = [joined[start : start + second] for start in range(0, len(joined) - second + 1, second // 2)]
         assert len(again) == len(chunks)
-        for place, (got, wanted) in enumerate(zip(again, chunks, strict=True)):
-            told = len(clip) - place * second // 2 if place == len(chunks) - 2 else second
-            np.testing.assert_allclose(got[:told], wanted[:told], atol=1e-4)
+        for piece, (got, wanted) in enumerate(zip(again, chunks, strict=True)):
+            compared = len(clip) - piece * second // 2 if piece == len(chunks) - 2 else second
+            np.testing.assert_allclose(got[:compared], wanted[:compared], atol=1e-4)
         np.testing.assert_allclose(joined[: len(clip)], clip[: len(joined)], atol=1e-4)
 
 
@@ -172,7 +174,7 @@ def test_a_table_with_names_for_classes(tmp_path):
         (["a.wav,1,1"], "file,label,fold", {"fold_column": "fold", "folds": {"dev": ["1"]}}, "expected folds of train"),
     ],
 )
-def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, options, message):
+def test_an_invalid_table_raises_a_one_line_error(tmp_path, rows, header, options, message):
     with pytest.raises(InputError, match=message) as caught:
         get_reader("audio_csv")(
             table_of(tmp_path, rows, header), rate=8000, file_column="file", label_column="label", **options
@@ -190,7 +192,7 @@ def test_a_table_that_does_not_fit_is_one_clear_line(tmp_path, rows, header, opt
         (["a.wav,x,1"], "{", "cannot read class names"),
     ],
 )
-def test_several_labels_that_do_not_fit_are_one_clear_line(tmp_path, rows, known, message):
+def test_invalid_multi_labels_raise_a_one_line_error(tmp_path, rows, known, message):
     (tmp_path / "map.json").write_text(known)
     files = table_of(tmp_path, rows, "file,labels,clip", classes=[tmp_path / "map.json"])
     options = {"labels_column": "labels", "delimiter": ";", "clip_column": "clip"}
@@ -199,7 +201,7 @@ def test_several_labels_that_do_not_fit_are_one_clear_line(tmp_path, rows, known
     one_line(caught)
 
 
-def test_audioset_leaves_out_and_counts_what_was_not_brought(at, caplog):
+def test_audioset_skips_and_counts_segments_without_a_file(at, caplog):
     target = at("audioset-20k")
     with caplog.at_level(logging.INFO, "modgap"):
         table = target.read()
@@ -214,7 +216,7 @@ def test_audioset_leaves_out_and_counts_what_was_not_brought(at, caplog):
     assert all(table.samples[row].shape == (1, 32_000) for row in (0, 1, 2, -1))
 
 
-def test_audioset_without_sound_says_what_to_bring(at, tmp_path):
+def test_the_error_for_audioset_without_sound_names_the_expected_files(at, tmp_path):
     files = at("audioset-20k").files | {"audio": [tmp_path]}
     with pytest.raises(InputError, match=r"<video>_<start>.wav or <video>.wav .* for 158 segments, got none") as caught:
         get_reader("audioset")(files, rate=32_000)

@@ -1,4 +1,4 @@
-"""A user's own data through the command, with no code and no manifest."""
+"""Custom data on the command line, without code and without a manifest."""
 
 import json
 
@@ -29,7 +29,7 @@ def sounds(tmp_path):
         folder = tmp_path / "sounds" / name
         folder.mkdir(parents=True)
         for number in range(12):
-            # Two channels, another rate and another length now and then, as folders of sounds have them.
+            # Two channels, another rate and another length now and then, as in real folders of sounds.
             rate = 8000 if number % 4 else 11_025
             wave = 0.3 * np.sin(2 * np.pi * 300 * (label + 1) * np.arange(rate // (1 + number % 2)) / rate)
             wave += 0.01 * rng.standard_normal(len(wave))
@@ -45,16 +45,16 @@ def test_a_folder_of_sounds_by_class(modgap, sounds):
     assert record["estimates"]["search"]["held_out"] < record["chance"]
 
 
-def test_a_csv_of_series_one_a_row(modgap, tmp_path):
+def test_a_csv_with_one_series_in_each_row(modgap, tmp_path):
     rng = np.random.default_rng(1)
     labels = np.arange(60) % 3
     lines = [",".join(f"{v:.4f}" for v in row) for row in rows_of(rng, labels, 128)]
     text = ",".join(f"t{i}" for i in range(128)) + ",label\n"
-    (tmp_path / "own.csv").write_text(text + "\n".join(f"{a},{b}" for a, b in zip(lines, labels, strict=True)))
-    ambiguous = modgap("discrepancy", *QUICK, "--target", tmp_path / "own.csv")
+    (tmp_path / "data.csv").write_text(text + "\n".join(f"{a},{b}" for a, b in zip(lines, labels, strict=True)))
+    ambiguous = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv")
     assert ambiguous.returncode == 2
     assert "--kind table or --kind series" in ambiguous.stderr
-    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "own.csv", "--kind", "series"))
+    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv", "--kind", "series"))
     assert (record["n_samples"], record["n_target_classes"]) == (60, 3)
     assert record["provenance"]["embedding"]["representation"] == "spectrogram"
     assert record["estimates"]["search"]["held_out"] < record["chance"]
@@ -66,9 +66,9 @@ def test_a_csv_in_long_format_with_groups(modgap, tmp_path):
     lines = ["run,time,x,z,walker,gait"]
     for run, (label, row) in enumerate(zip(labels, rows_of(rng, labels, 70), strict=True)):
         lines += [f"{run},{t},{v:.3f},{-v:.3f},{run // 4},{label}" for t, v in enumerate(row)]
-    (tmp_path / "own.csv").write_text("\n".join(lines))
-    own = ("--label", "gait", "--series", "run", "--time", "time", "--group", "walker")
-    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "own.csv", *own))
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    options = ("--label", "gait", "--series", "run", "--time", "time", "--group", "walker")
+    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv", *options))
     assert (record["n_samples"], record["n_target_classes"]) == (40, 2)
     assert record["n_groups"] == 10
 
@@ -79,8 +79,8 @@ def test_a_tabular_csv(modgap, tmp_path):
     columns = [labels + rng.standard_normal(80), 1e6 * labels + 1e5 * rng.standard_normal(80), rng.random(80)]
     lines = ["age,income,noise,class"]
     lines += [f"{a:.3f},{b:.3f},{c:.3f},{'good' if k else 'bad'}" for a, b, c, k in zip(*columns, labels, strict=True)]
-    (tmp_path / "own.csv").write_text("\n".join(lines))
-    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "own.csv", "--kind", "table"))
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    record = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv", "--kind", "table"))
     assert (record["n_samples"], record["n_target_classes"]) == (80, 2)
     assert record["provenance"]["embedding"]["representation"] == "fold"
 
@@ -88,11 +88,11 @@ def test_a_tabular_csv(modgap, tmp_path):
 def test_a_csv_of_texts_for_a_source_of_text(modgap, tmp_path):
     pytest.importorskip("rxnfp")
     lines = [f"{'C' * (1 + i % 7)}O,alcohol\n{'C' * (1 + i % 7)}N,amine" for i in range(20)]
-    (tmp_path / "own.csv").write_text("text,label\n" + "\n".join(lines))
+    (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(lines))
     quick = ("--trials", "2000", "--null", "2", "--json")
-    record = report(modgap("discrepancy", "--source", "rxnfp", *quick, "--target", tmp_path / "own.csv"))
+    record = report(modgap("discrepancy", "--source", "rxnfp", *quick, "--target", tmp_path / "data.csv"))
     assert record["n_source_classes"] == 591
-    refused = modgap("discrepancy", *QUICK, "--target", tmp_path / "own.csv")
+    refused = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "the source takes image, this target's samples are text" in refused.stderr
 
@@ -102,23 +102,24 @@ def test_hdf5_by_key_and_a_pair_of_npy_files(modgap, tmp_path):
     rng = np.random.default_rng(4)
     labels = np.arange(60) % 3
     series = rows_of(rng, labels, 90).astype(np.float32)
-    with h5py.File(tmp_path / "own.h5", "w") as file:
-        file["signal/emg"], file["gesture"] = series, labels
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["signal/emg"] = series
+        file["gesture"] = labels
     keys = ("--x", "signal/emg", "--y", "gesture", "--kind", "series")
-    first = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "own.h5", *keys))
+    first = report(modgap("discrepancy", *QUICK, "--target", tmp_path / "data.h5", *keys))
     pair = tmp_path / "pair"
     pair.mkdir()
     np.save(pair / "x.npy", series)
     np.save(pair / "y.npy", labels)
     second = report(modgap("discrepancy", *QUICK, "--target", pair, "--kind", "series"))
     assert first["estimates"]["search"]["value"] == second["estimates"]["search"]["value"]
-    missing = modgap("discrepancy", *QUICK, "--target", tmp_path / "own.h5")
+    missing = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.h5")
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
     assert "expected arrays x and y" in missing.stderr
     assert "signal/emg" in missing.stderr
 
 
-def test_options_that_do_not_apply_are_refused(modgap, sounds):
+def test_options_that_do_not_apply_raise_a_usage_error(modgap, sounds):
     done = modgap("discrepancy", *QUICK, "--target", sounds, "--label", "y")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--label does not apply" in done.stderr

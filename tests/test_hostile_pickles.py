@@ -1,4 +1,4 @@
-"""Pickles that are more than plain data: no code runs, nothing is written, memory stays bounded."""
+"""Pickles that are not plain data: no code runs, nothing is written, memory stays bounded."""
 
 import builtins
 import copyreg
@@ -25,17 +25,18 @@ from tests.test_pickles import PLAIN, saved
 
 
 class Calls:
-    """Pickles as a call."""
+    """An object that is pickled as a call."""
 
     def __init__(self, function, *args):
-        self.function, self.args = function, args
+        self.function = function
+        self.args = args
 
     def __reduce__(self):
         return self.function, self.args
 
 
 def names(module, name, *args):
-    """A protocol 4 pickle that looks a name up by STACK_GLOBAL and calls it."""
+    """Return a protocol 4 pickle that looks up a name by STACK_GLOBAL and calls it."""
     look_up = b"".join(pickle.dumps(word, 4)[11:-2] for word in (module, name))
     assert look_up.startswith(b"\x8c")
     body = pickle.dumps(tuple(args), 0)[:-1] if args else b")"
@@ -43,7 +44,7 @@ def names(module, name, *args):
 
 
 def setstate(state, dtype=b"cnumpy\ndtype\n(V\x66\x38\nI0\nI1\ntR(I3\nV<\nNNNI-1\nI-1\nI0\ntb"):
-    """A protocol 0 pickle of an array with this state; {} stands for its type."""
+    """Return a protocol 0 pickle of an array with this state, where {} stands for its type."""
     head = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntV\x62\ntR"
     return head + state.replace(b"{}", dtype) + b"b."
 
@@ -192,18 +193,19 @@ def test_there_are_enough_hostile_pickles():
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_pickle_is_one_line_and_does_nothing(tmp_path, monkeypatch, name):
-    canary, scratch = tmp_path / "canary", tmp_path / "scratch"
+def test_a_hostile_pickle_raises_a_one_line_error_and_does_nothing(tmp_path, monkeypatch, name):
+    canary = tmp_path / "canary"
+    scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     content = HOSTILE[name]()
-    # Lengths in the pickle stay true: the canary's name is as long as its mark.
+    # Lengths in the pickle stay correct, because the name of the canary is as long as its placeholder.
     content = content.replace(b"{canary}", b"canary  ").replace(b"{canary!r}", b"'canary'  ")
     path = saved(tmp_path, content)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as caught:
         read_pickle(path)
-    message = str(refused.value)
+    message = str(caught.value)
     assert re.search(REASONS.get(name, ""), message)
     assert message.startswith(f"cannot read {path}: ")
     assert message.endswith(plain_pickles.ALLOWED_CONTENT)
@@ -217,7 +219,7 @@ def test_a_hostile_pickle_is_one_line_and_does_nothing(tmp_path, monkeypatch, na
 
 @pytest.mark.parametrize("name", ["os.system, protocol 2", "eval", "open for writing", "subprocess", "INST"])
 def test_these_pickles_would_do_harm(tmp_path, name):
-    """The canary is one: Python's own reader lets these pickles write."""
+    """The canary works: Python's own unpickler lets these pickles write the file."""
     content = HOSTILE[name]().replace(b"{canary}", b"canary  ").replace(b"{canary!r}", b"'canary'  ")
     code = "import pickle, sys; pickle.load(sys.stdin.buffer)"
     subprocess.run([sys.executable, "-c", code], input=content, cwd=tmp_path, check=True)
@@ -228,7 +230,7 @@ def test_these_pickles_would_do_harm(tmp_path, name):
     assert [p.name.strip() for p in tmp_path.iterdir()] == ["canary"]
 
 
-def test_damaged_pickles_are_read_or_refused(tmp_path):
+def test_damaged_pickles_are_read_or_raise_an_error(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(40):
         content = np.frombuffer(pickle.dumps(PLAIN, number % 6), np.uint8).copy()
@@ -261,7 +263,7 @@ print(peak() // 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measured as Linux tells it")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as on Linux")
 def test_bombs_take_little_memory(tmp_path):
     paths = [saved(tmp_path, HOSTILE[name](), f"{number}.pkl") for number, name in enumerate(BOMBS)]
     done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, paths)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Every manifest says what has to be said of a target, or why it does not."""
+"""Every manifest has the fields that a target needs, or the reason why they are absent."""
 
 from functools import cache
 
@@ -18,14 +18,14 @@ manifest_of = cache(named_manifest)
 
 
 def value_at(record, path):
-    """What lies under a path such as split_sizes.val; None where a part of it is absent."""
+    """Return the value at a path such as split_sizes.val; None if a part of it is absent."""
     for name in path.split("."):
         record = record.get(name) if isinstance(record, dict) else getattr(record, name, None)
     return record
 
 
 def missing(manifest: Manifest, *paths: str) -> list[str]:
-    """Paths that are neither given nor, themselves or what they are part of, explained."""
+    """Return the paths that are absent and neither explained themselves nor as part of another field."""
     return [
         path
         for path in paths
@@ -51,7 +51,7 @@ def required(manifest: Manifest) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_manifest_gives_every_field_or_says_why_not(name):
+def test_a_manifest_has_every_field_or_the_reason_for_its_absence(name):
     manifest = manifest_of(name)
     assert manifest.name == name
     assert missing(manifest, *required(manifest)) == []
@@ -71,7 +71,7 @@ def test_classes_are_named_or_counted(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_pinned_or_downloaded(name):
-    """What a package brings is pinned; what is fetched has size and checksum, or the reason why it has not."""
+    """Files of packages have size and checksum. Downloads have them too, or the reason for their absence."""
     manifest = manifest_of(name)
     for file in manifest.files:
         assert not (file.package or file.folder) or (file.size and file.sha256)
@@ -84,8 +84,8 @@ def test_files_are_pinned_or_downloaded(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_unknown_is_a_field(name):
-    """Such as license, split_sizes.val, downloads.size for that of all downloads, files.audio for a role."""
+def test_unknown_entries_are_names_of_fields(name):
+    """Examples: license, split_sizes.val, downloads.size for all downloads, files.audio for a role."""
     manifest = manifest_of(name)
     for path in manifest.unknown:
         field, _, rest = path.partition(".")
@@ -129,7 +129,7 @@ BENCHMARK = {
 
 
 @pytest.mark.parametrize("name", BENCHMARK)
-def test_the_benchmarks_recipe_and_measures(name):
+def test_recipe_and_metric_of_the_benchmark(name):
     manifest = manifest_of(name)
     loss, metric, n_classes, sizes, recipe = BENCHMARK[name]
     assert (manifest.loss.name, manifest.loss.options) == ((loss, {}) if isinstance(loss, str) else loss)
@@ -144,7 +144,7 @@ def test_the_benchmarks_recipe_and_measures(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("field_line", "message"),
     [
         ('loss = "cross-entropy"', "loss: "),
         ('loss = { name = "cross entropy" }', "loss.name: Input should be 'cross-entropy', 'binary cross-entropy'"),
@@ -152,13 +152,13 @@ def test_the_benchmarks_recipe_and_measures(name):
         ('metric = { name = "1 - F1", average = "macro" }', "metric.average: Extra inputs"),
     ],
 )
-def test_losses_and_metrics_are_records_with_known_names(given, said, tmp_path):
+def test_losses_and_metrics_are_records_with_known_names(field_line, message, tmp_path):
     head = 'schema = 1\nname = "mine"\ntitle = "Mine"\nmodality = "any"\ntask = "classification"\n'
     path = tmp_path / "mine.toml"
-    path.write_text(f'{head}{given}\n[input]\nkind = "image"\n[reader]\nname = "arrays"\n')
+    path.write_text(f'{head}{field_line}\n[input]\nkind = "image"\n[reader]\nname = "arrays"\n')
     with pytest.raises(InputError, match="is not valid") as caught:
         load_manifest(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

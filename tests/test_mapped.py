@@ -1,4 +1,4 @@
-"""Arrays mapped from files equal those that the libraries load; broken files are one clear line."""
+"""Memory-mapped arrays equal those that the libraries load; broken files raise clear errors."""
 
 import numpy as np
 import pytest
@@ -30,26 +30,26 @@ def is_mapped(array):
 @pytest.mark.parametrize("compressed", [False, True])
 def test_npz(tmp_path, compressed):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", **ARRAYS, text=np.array(["a", "bc"]))
-    found = map_npz(tmp_path / "a.npz")
-    assert list(found.pop("text")) == ["a", "bc"]
-    assert set(found) == set(ARRAYS)
+    arrays = map_npz(tmp_path / "a.npz")
+    assert list(arrays.pop("text")) == ["a", "bc"]
+    assert set(arrays) == set(ARRAYS)
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
-        assert is_mapped(found[name]) == (not compressed and name != "empty")
+        np.testing.assert_array_equal(arrays[name], array)
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape)
+        assert is_mapped(arrays[name]) == (not compressed and name != "empty")
 
 
 def test_safetensors(tmp_path):
     save_file({name: np.ascontiguousarray(a) for name, a in ARRAYS.items()}, tmp_path / "a.safetensors", {"k": "v"})
-    found, metadata = map_safetensors(tmp_path / "a.safetensors")
+    arrays, metadata = map_safetensors(tmp_path / "a.safetensors")
     assert metadata == read_safetensors_metadata(tmp_path / "a.safetensors") == {"k": "v"}
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array.reshape(found[name].shape))
-        assert found[name].dtype == array.dtype
-        assert not found[name].flags.writeable
+        np.testing.assert_array_equal(arrays[name], array.reshape(arrays[name].shape))
+        assert arrays[name].dtype == array.dtype
+        assert not arrays[name].flags.writeable
 
 
-def test_safetensors_of_types_that_numpy_has_not(tmp_path):
+def test_safetensors_of_types_that_numpy_lacks(tmp_path):
     import torch
     from safetensors.torch import save_file as save_tensors
 
@@ -75,7 +75,7 @@ def test_truncated_and_foreign_files(tmp_path, suffix):
     assert read_safetensors_metadata(path) == {}
 
 
-def test_a_member_that_is_not_as_long_as_its_header_says(tmp_path):
+def test_a_member_whose_length_does_not_match_its_header(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(5, dtype=np.int64))
     content = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(content.replace(b"'shape': (5,)", b"'shape': (9,)"))
@@ -83,7 +83,7 @@ def test_a_member_that_is_not_as_long_as_its_header_says(tmp_path):
         map_npz(tmp_path / "a.npz")
 
 
-def test_objects_are_refused(tmp_path):
+def test_pickled_objects_raise_an_error(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}], object))
     np.save(tmp_path / "a.npy", np.array([{}], object))
     for read, name in ((map_npz, "a.npz"), (map_npy, "a.npy")):
@@ -92,8 +92,10 @@ def test_objects_are_refused(tmp_path):
 
 
 def test_splits_and_masks_of_custom_arrays(tmp_path):
-    x, y = np.arange(30, dtype=np.float64).reshape(5, 1, 6), np.arange(10.0).reshape(5, 2)
-    masks, splits = (y > 3).astype(np.uint8), np.array([0, 0, 1, 2, 2], np.uint8)
+    x = np.arange(30, dtype=np.float64).reshape(5, 1, 6)
+    y = np.arange(10.0).reshape(5, 2)
+    masks = (y > 3).astype(np.uint8)
+    splits = np.array([0, 0, 1, 2, 2], np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=y, splits=splits, masks=masks)
     table = get_reader("arrays")({"data": [tmp_path / "a.npz"]}, kind="series")
     np.testing.assert_array_equal(table.splits, splits)
@@ -108,7 +110,7 @@ def test_splits_and_masks_of_custom_arrays(tmp_path):
         get_reader("arrays")({"data": [tmp_path / "c.npz"]}, kind="series")
 
 
-def test_one_array_a_split(tmp_path):
+def test_one_array_for_each_split(tmp_path):
     arrays = {
         f"{n}_{s}": np.full((k, 1, 2, 2) if n == "x" else k, k) for s, k in (("train", 4), ("test", 2)) for n in "xy"
     }

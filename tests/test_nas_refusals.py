@@ -1,11 +1,11 @@
-"""Damaged originals of NAS-Bench-360, and options that do not fit them, are one clear line."""
+"""Damaged originals of NAS-Bench-360, and options that do not fit them, raise clear errors."""
 
 import numpy as np
 import pytest
 
 from modgap.errors import InputError
 from modgap.targets import Target
-from tests.fixtures.opened import opened
+from tests.fixtures.small_target import open_small_target
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from tests.fixtures.opened import opened
         ("psicov", ("deepcov/distance/d000A-cb.npy", b"cos\nsystem\n."), "it names os.system"),
     ],
 )
-def test_damaged_originals_are_one_clear_line(tmp_path, name, damage, message):
-    target = opened(name, tmp_path)
+def test_damaged_originals_raise_a_one_line_error(tmp_path, name, damage, message):
+    target = open_small_target(name, tmp_path)
     path, content = damage
     if content is None:
         np.save(tmp_path / path, np.zeros(3, np.int64))
@@ -82,7 +82,7 @@ def changed(target, **options):
         ("ninapro", {"axes": [1]}, "do not fit axes"),
     ],
 )
-def test_options_that_do_not_fit_are_one_clear_line(tmp_path, name, options, message):
-    target = opened(name, tmp_path)
+def test_options_that_do_not_fit_raise_an_error(tmp_path, name, options, message):
+    target = open_small_target(name, tmp_path)
     with pytest.raises(InputError, match=message):
         changed(target, **options).read()

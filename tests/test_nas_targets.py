@@ -12,7 +12,7 @@ from modgap.targets.plain_pickles import convert_pickles
 from modgap.targets.readers import get_reader, protein_maps, star_fields
 from tests.fixtures import GENERATORS, cifar, darcy, deepsea, ecg, ninapro, proteins, satellite, spherical
 from tests.fixtures import star_fields as exposures
-from tests.fixtures.opened import opened
+from tests.fixtures.small_target import open_small_target
 
 NAMES = (
     "cifar10", "cifar100", "cosmic", "darcy-flow", "deepsea", "ecg", "ninapro", "psicov", "satellite", "spherical",
@@ -33,17 +33,17 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory):
-    """Each target, written once; the many pickles of proteins converted, as one would for use."""
-    known = {}
+    """Return a function that opens a target, written once; the pickles of proteins are converted, as in real use."""
+    opened_targets = {}
 
     def get(name):
-        if name not in known:
-            target = opened(name, tmp_path_factory.mktemp(name))
+        if name not in opened_targets:
+            target = open_small_target(name, tmp_path_factory.mktemp(name))
             if name == "psicov":
                 folders = [target.files["train"][0], target.files["test"][0]]
                 convert_pickles([p for f in folders for p in (*f.glob("*/*.pkl"), *f.glob("*/*.npy"))])
-            known[name] = target, target.read()
-        return known[name]
+            opened_targets[name] = target, target.read()
+        return opened_targets[name]
 
     return get
 
@@ -57,7 +57,7 @@ def all_of(samples, which):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_generators_write_what_is_downloaded_the_same_each_time(tmp_path, name):
+def test_generators_write_the_downloads_with_the_same_bytes_each_time(tmp_path, name):
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -68,7 +68,7 @@ def test_generators_write_what_is_downloaded_the_same_each_time(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samples_are_what_the_manifest_says(targets, name):
+def test_samples_agree_with_the_manifest(targets, name):
     target, table = targets(name)
     manifest = target.manifest
     sample = table.samples[0]
@@ -97,7 +97,8 @@ def test_samples_are_what_the_manifest_says(targets, name):
 
 def test_cifar100_has_fine_labels_and_its_last_fifth_for_validation(targets):
     _, table = targets("cifar100")
-    train, test = cifar.fine_labels(500, 1), cifar.fine_labels(100, 2)
+    train = cifar.fine_labels(500, 1)
+    test = cifar.fine_labels(100, 2)
     np.testing.assert_array_equal(table.labels, [*train, *test])
     np.testing.assert_array_equal(table.splits, np.repeat([0, 1, 2], [400, 100, 100]))
     planes = cifar.images(train, 1)
@@ -135,25 +136,25 @@ def test_ninapro_has_electrodes_as_rows(targets):
 def test_darcy_flow_is_standardized_at_every_point_and_has_the_grid(targets):
     _, table = targets("darcy-flow")
     coefficients, solutions = darcy.fields("smooth1")
-    held = [field[:, ::5, ::5] for field in darcy.fields("smooth2")]
-    assert held[0].shape == (4, 85, 85)
-    for field, test, found in (
-        (coefficients[:, ::5, ::5], held[0], lambda i: table.samples[i][0]),
-        (solutions[:, ::5, ::5], held[1], lambda i: table.targets[i][0]),
+    test_fields = [field[:, ::5, ::5] for field in darcy.fields("smooth2")]
+    assert test_fields[0].shape == (4, 85, 85)
+    for field, test, read_value in (
+        (coefficients[:, ::5, ::5], test_fields[0], lambda i: table.samples[i][0]),
+        (solutions[:, ::5, ::5], test_fields[1], lambda i: table.targets[i][0]),
     ):
         mean, sd = field[:14].mean(axis=0), field[:14].std(axis=0, ddof=1)
         for number, value in ((0, field[0]), (15, field[15]), (17, test[1])):
-            np.testing.assert_allclose(found(number), (value - mean) / (sd + 1e-5), rtol=2e-4, atol=2e-5)
-    place = np.linspace(0, 1, 85, dtype=np.float32)
-    np.testing.assert_array_equal(table.samples[3][1], np.tile(place, (85, 1)))
-    np.testing.assert_array_equal(table.samples[3][2], np.tile(place, (85, 1)).T)
+            np.testing.assert_allclose(read_value(number), (value - mean) / (sd + 1e-5), rtol=2e-4, atol=2e-5)
+    coordinate = np.linspace(0, 1, 85, dtype=np.float32)
+    np.testing.assert_array_equal(table.samples[3][1], np.tile(coordinate, (85, 1)))
+    np.testing.assert_array_equal(table.samples[3][2], np.tile(coordinate, (85, 1)).T)
     mean, sd = table.target_scale
-    np.testing.assert_allclose((table.targets[16] * sd + mean)[0], held[1][0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose((table.targets[16] * sd + mean)[0], test_fields[1][0], rtol=1e-4, atol=1e-5)
     assert table.select(np.array([2])).target_scale is table.target_scale
 
 
 def protein_by_loops(name, clipped):
-    """The benchmark's construction, value by value."""
+    """Build x and y as the benchmark does, value by value."""
     features, distances = proteins.protein(name)
     length = len(features["seq"])
     x, y = np.zeros((57, 512, 512), np.float32), np.full((512, 512), 100.0)
@@ -173,7 +174,7 @@ def protein_by_loops(name, clipped):
     return x, np.minimum(y, 16) if clipped else y
 
 
-def test_psicov_is_built_as_the_benchmark_builds_it(targets):
+def test_psicov_maps_are_those_of_the_benchmark(targets):
     _, table = targets("psicov")
     names = [*proteins.names("deepcov"), *proteins.names("psicov")]
     np.testing.assert_array_equal(table.splits, np.repeat([1, 0, 2], [100, 12, 6]))
@@ -217,10 +218,12 @@ def test_cosmic_takes_fields_of_galaxies_in_one_filter(targets):
         np.testing.assert_array_equal(table.masks[number][0], counts)
 
 
-def test_ecg_is_cut_as_the_benchmark_cuts_it(targets):
+def test_ecg_windows_are_those_of_the_benchmark(targets):
     _, table = targets("ecg")
     data, letters = ecg.records()
-    windows, labels, records = [], [], []
+    windows = []
+    labels = []
+    records = []
     for number, (record, letter) in enumerate(zip(data, letters, strict=True)):
         scaled = (record - np.mean(record)) / np.std(record)
         stride = {"N": 500, "A": 500 // 6, "O": 500 // 2, "~": 500 // 20}[letter]
@@ -239,7 +242,7 @@ def test_ecg_is_cut_as_the_benchmark_cuts_it(targets):
     assert 59 not in records
 
 
-def test_satellite_counts_labels_from_one_and_validates_on_as_many_as_it_tests(targets):
+def test_satellite_labels_start_at_one_and_validation_has_the_size_of_test(targets):
     _, table = targets("satellite")
     for split, which in (("train", slice(0, 240)), ("test", slice(240, 288))):
         values, labels = satellite.series(split)
@@ -256,16 +259,16 @@ def test_deepsea_has_bases_as_channels(targets):
         np.testing.assert_array_equal(all_of(table.samples, rows(table, split)), values.swapaxes(1, 2))
 
 
-def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeypatch):
+def test_files_of_samples_are_read_on_access(targets, monkeypatch):
     opened_files = []
-    known = [targets(name)[0] for name in ("cosmic", "psicov")]
+    opened_targets = [targets(name)[0] for name in ("cosmic", "psicov")]
 
     def noted(read):
         return lambda path: (opened_files.append(path), read(path))[1]
 
     monkeypatch.setattr(star_fields, "map_npy", noted(star_fields.map_npy))
     monkeypatch.setattr(protein_maps, "read_pickle", noted(protein_maps.read_pickle))
-    for target in known:
+    for target in opened_targets:
         table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
         assert opened_files == []
         assert len(table.samples[1]) in (1, 57)
@@ -276,7 +279,7 @@ def test_nothing_but_lists_is_read_before_a_sample_is_asked_for(targets, monkeyp
 
 @pytest.mark.parametrize("name", ["cifar100", "deepsea", "satellite", "spherical", "ecg"])
 def test_large_arrays_stay_on_disk(targets, name):
-    """The memory of a sample as stored is a file's, mapped."""
+    """Samples as stored are memory-mapped."""
     target, _ = targets(name)
     table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
     part = table.samples

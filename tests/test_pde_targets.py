@@ -20,8 +20,8 @@ from modgap.targets import SPLITS, Table, named_manifest, open_target
 from modgap.targets.readers import get_reader
 from modgap.targets.samples import ArraySamples
 from modgap.targets.steps import get_step
-from tests.fixtures.opened import opened
 from tests.fixtures.pdebench import SIMULATIONS
+from tests.fixtures.small_target import open_small_target
 
 ROOT = Path(__file__).parents[1]
 TASKS = {
@@ -31,7 +31,7 @@ TASKS = {
 
 
 def naive_pairs(name, path):
-    """x and y of all simulations, from whole arrays, as the table of tasks describes them."""
+    """Return x and y of all simulations from complete arrays, as the table of tasks describes them."""
     with h5py.File(path) as file:
         if name == "darcy-2d":
             return file["nu"][:][:, None, ::2, ::2], file["tensor"][:][:, :, ::2, ::2]
@@ -49,9 +49,10 @@ def naive_pairs(name, path):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_is_what_its_table_says(at, name):
+def test_a_task_agrees_with_the_naive_construction(at, name):
     target = at(name)
-    table, manifest = target.read(), named_manifest(name)
+    table = target.read()
+    manifest = named_manifest(name)
     x, y = naive_pairs(name, target.files["data"][0])
     if name == "navier-stokes":
         train = x[table.splits == SPLITS.index("train")]
@@ -78,7 +79,7 @@ def test_the_test_split_is_the_first_tenth_or_the_last_of_the_sorted_seeds(at, n
     assert (splits == SPLITS.index("val")).sum() == 2
 
 
-def test_nothing_is_read_before_it_is_asked_for_and_then_one_step_of_one_simulation(at, monkeypatch):
+def test_only_one_step_of_one_simulation_is_read_on_access(at, monkeypatch):
     target = at("navier-stokes")
     asked = []
     whole = h5py.Dataset.__getitem__
@@ -105,7 +106,7 @@ def test_samples_can_be_read_by_threads_and_by_another_process(at):
         np.testing.assert_array_equal(pool.submit(operator.getitem, samples, 7).result(), wanted[7])
 
 
-def test_a_file_that_was_replaced_is_opened_anew(tmp_path):
+def test_a_file_that_was_replaced_is_opened_again(tmp_path):
     path = tmp_path / "a.h5"
     for level in (1.0, 2.0):
         path.unlink(missing_ok=True)
@@ -144,13 +145,13 @@ FIELD = np.zeros((10, 3, 8), np.float32)
         ({"group_per_simulation": True}, {}, "a group for each simulation"),
     ],
 )
-def test_datasets_that_do_not_fit_are_one_clear_line(tmp_path, options, datasets, message):
+def test_datasets_that_do_not_fit_raise_a_one_line_error(tmp_path, options, datasets, message):
     with pytest.raises(InputError, match=message) as caught:
         hdf5(tmp_path, options, **datasets)()
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_file_is_one_clear_line(tmp_path, at):
+def test_a_broken_file_raises_a_one_line_error(tmp_path, at):
     whole = at("advection").files["data"][0]
     options = at("advection").manifest.reader.options
     for content in (whole.read_bytes()[:300_000], b"not HDF5 at all", b""):
@@ -165,7 +166,7 @@ def test_a_broken_file_is_one_clear_line(tmp_path, at):
         get_reader("hdf5")({"data": [whole, whole]}, **options)
 
 
-def test_a_simulation_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
+def test_the_error_for_an_unreadable_simulation_names_its_file(tmp_path):
     table = hdf5(
         tmp_path, {"group_per_simulation": True}, **{f"{seed}__u": FIELD[0] for seed in range(9)}, **{"9__v": FIELD[0]}
     )()
@@ -174,8 +175,8 @@ def test_a_simulation_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path
         table.samples[9]
 
 
-def test_content_decides_the_fingerprint(tmp_path):
-    target = opened("darcy-2d", tmp_path)
+def test_the_fingerprint_depends_on_the_content(tmp_path):
+    target = open_small_target("darcy-2d", tmp_path)
     before = dict(target.fingerprint)
     with h5py.File(target.files["data"][0], "a") as file:
         file["nu"][3, 4, 5] += 1
@@ -211,7 +212,7 @@ def test_standardizing_by_the_input_uses_the_training_samples_of_x_alone():
         get_step("standardize-by-input")(small(x, y[:, :1], 20))
 
 
-def test_flattening_lays_channels_end_to_end():
+def test_flattening_concatenates_channels():
     x = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     done = get_step("flatten")(small(x, x + 1, 2))
     np.testing.assert_array_equal(done.samples[1], x[1].reshape(1, 12))
@@ -266,7 +267,7 @@ class Planted:
         ({"x": Planted(), "y": torch.zeros(3)}, "never unpickled"),
     ],
 )
-def test_a_file_of_other_things_is_refused(tmp_path, monkeypatch, content, message):
+def test_a_file_of_other_objects_raises_an_error(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(InputError, match=message) as caught:
@@ -275,7 +276,7 @@ def test_a_file_of_other_things_is_refused(tmp_path, monkeypatch, content, messa
     assert not Path("planted").exists()
 
 
-def test_a_broken_file_of_tensors_is_refused(tmp_path):
+def test_a_broken_file_of_tensors_raises_an_error(tmp_path):
     torch.save({"x": torch.zeros(30, 40), "y": torch.zeros(30)}, tmp_path / "a.pt")
     whole = (tmp_path / "a.pt").read_bytes()
     for content in (whole[:500], b"", b"\x80\x02junk"):

@@ -1,4 +1,4 @@
-"""Plain pickles are read, of every protocol and origin, within limits."""
+"""Pickles of plain data are read, of every protocol and origin, within limits."""
 
 import collections
 import gzip
@@ -32,19 +32,19 @@ PLAIN = {
 }
 
 
-def same(found, expected):
+def same(value, expected):
     if isinstance(expected, np.ndarray | np.generic):
-        assert type(found) is type(expected) or isinstance(expected, np.ndarray)
-        np.testing.assert_array_equal(found, expected)
-        assert found.dtype == expected.dtype.newbyteorder("<")
-        assert found.shape == expected.shape
+        assert type(value) is type(expected) or isinstance(expected, np.ndarray)
+        np.testing.assert_array_equal(value, expected)
+        assert value.dtype == expected.dtype.newbyteorder("<")
+        assert value.shape == expected.shape
     elif isinstance(expected, dict):
-        assert list(found) == list(expected)
+        assert list(value) == list(expected)
         for key in expected:
-            same(found[key], expected[key])
+            same(value[key], expected[key])
     else:
-        assert found == expected
-        assert type(found) is (dict if isinstance(expected, dict) else type(expected))
+        assert value == expected
+        assert type(value) is (dict if isinstance(expected, dict) else type(expected))
 
 
 def saved(tmp_path, content, name="data.pkl"):
@@ -60,7 +60,7 @@ def test_plain_data_of_every_protocol_is_read(tmp_path, protocol):
 
 
 def test_arrays_of_old_and_new_numpy_and_of_python_2_are_read(tmp_path):
-    """Names of NumPy 1 and 2 differ; Python 2 wrote bytes where Python 3 writes text."""
+    """NumPy 1 and 2 use different names, and Python 2 wrote bytes where Python 3 writes text."""
     array = np.arange(4, dtype="<u2")
     for core in (b"core", b"_core"):
         content = pickle.dumps(array, 2).replace(b"numpy._core", b"numpy.core").replace(b"numpy.core", b"numpy." + core)
@@ -71,26 +71,26 @@ def test_arrays_of_old_and_new_numpy_and_of_python_2_are_read(tmp_path):
         b"q\x05(K\x01K\x04\x85cnumpy\ndtype\nq\x06U\x02u2K\x00K\x01\x87Rq\x07(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff"
         b"\xffK\x00tb\x89U\x08" + array.tobytes() + b"tbU\x06labelsq\x08]q\x09(K\x03K\x01eu."
     )
-    found = read_pickle(saved(tmp_path, python_2))
-    same(found[b"data"], array)
-    assert found[b"labels"] == [3, 1]
+    value = read_pickle(saved(tmp_path, python_2))
+    same(value[b"data"], array)
+    assert value[b"labels"] == [3, 1]
 
 
 def test_arrays_of_objects_are_read_from_pickles_and_npy_files(tmp_path):
     records = np.empty(2, object)
     records[:] = [np.arange(3, dtype=np.int16), np.arange(5, dtype=np.int16)]
     labels = np.array(["N", "A"], dtype=object)
-    found = read_pickle(saved(tmp_path, pickle.dumps({"data": records, "label": labels})))
-    assert found["data"].shape == (2,)
-    same(found["data"][1], records[1])
-    assert list(found["label"]) == ["N", "A"]
+    value = read_pickle(saved(tmp_path, pickle.dumps({"data": records, "label": labels})))
+    assert value["data"].shape == (2,)
+    same(value["data"][1], records[1])
+    assert list(value["label"]) == ["N", "A"]
     np.save(tmp_path / "pair.npy", np.array({"data": np.ones((2, 3)), "label": np.arange(2)}, dtype=object))
-    found = read_pickle(tmp_path / "pair.npy")
-    assert found.shape == ()
-    same(found.item()["data"], np.ones((2, 3)))
+    value = read_pickle(tmp_path / "pair.npy")
+    assert value.shape == ()
+    same(value.item()["data"], np.ones((2, 3)))
 
 
-def test_zipped_pickles_are_known_by_their_content(tmp_path):
+def test_zipped_pickles_are_recognized_by_their_content(tmp_path):
     path = saved(tmp_path, gzip.compress(pickle.dumps([1, np.arange(3)])), "no-suffix")
     assert read_pickle(path)[0] == 1
 
@@ -151,19 +151,20 @@ def test_memory_is_limited(tmp_path, monkeypatch):
         read_pickle(saved(tmp_path, pickle.dumps(bytes(200 << 20))))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_for_a_missing_file_names_it(tmp_path):
     with pytest.raises(InputError, match=r"expected a file at .*gone.pkl, found none"):
         read_pickle(tmp_path / "gone.pkl")
 
 
-def test_the_faulty_one_of_several_is_named_and_the_others_are_converted(tmp_path):
-    good, bad = saved(tmp_path, pickle.dumps(1), "good.pkl"), saved(tmp_path, b"cos\nsystem\n.", "bad.pkl")
+def test_the_error_names_the_faulty_file_and_earlier_files_are_converted(tmp_path):
+    good = saved(tmp_path, pickle.dumps(1), "good.pkl")
+    bad = saved(tmp_path, b"cos\nsystem\n.", "bad.pkl")
     with pytest.raises(InputError, match=r"bad.pkl: it names os.system"):
         convert_pickles([good, bad])
     assert sorted(p.name for p in tmp_path.iterdir()) == [".good.pkl.safetensors", "bad.pkl", "good.pkl"]
 
 
-def test_a_broken_conversion_is_one_line(tmp_path):
+def test_a_broken_conversion_raises_an_error(tmp_path):
     path = saved(tmp_path, pickle.dumps(np.arange(5)))
     convert_pickles([path])
     whole = converted_path(path).read_bytes()

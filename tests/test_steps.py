@@ -13,7 +13,8 @@ class Ragged:
     """Samples of different shape that count how often they are read."""
 
     def __init__(self, items):
-        self.items, self.reads = items, 0
+        self.items = items
+        self.reads = 0
 
     def __len__(self):
         return len(self.items)
@@ -30,15 +31,15 @@ def table(size=12, shape=(1, 6, 5), **more):
     return Table(ArraySamples(array), splits=splits, **more)
 
 
-def test_unknown_steps_name_the_nearest():
+def test_the_error_for_an_unknown_step_has_the_nearest_name():
     with pytest.raises(UsageError, match="unknown step 'clip-target'; did you mean clip-targets"):
         get_step("clip-target")
 
 
 def test_zscore_is_by_sample_and_leaves_constants_at_zero():
-    given = [np.arange(10.0)[None], np.full((1, 4), 7.0)]
-    done = get_step("zscore")(Table(Ragged(given)))
-    np.testing.assert_allclose(done.samples[0][0], (given[0][0] - 4.5) / np.std(given[0]), rtol=1e-6)
+    original = [np.arange(10.0)[None], np.full((1, 4), 7.0)]
+    done = get_step("zscore")(Table(Ragged(original)))
+    np.testing.assert_allclose(done.samples[0][0], (original[0][0] - 4.5) / np.std(original[0]), rtol=1e-6)
     np.testing.assert_array_equal(done.samples[1], np.zeros((1, 4)))
     assert done.samples[0].dtype == np.float32
 
@@ -55,10 +56,11 @@ def test_standardize_fits_on_the_training_split_of_samples_and_targets():
     values = rng.normal(100, 0.1, (12, 4)).astype(np.float32)
     done = get_step("standardize")(table(targets=ArraySamples(values)), epsilon=0.5)
     train = done.splits == 0
-    for found, raw in ((done.samples, table().samples.array), (done.targets, values)):
-        mean, sd = raw[train].mean(axis=0, dtype=np.float64), raw[train].std(axis=0, ddof=1, dtype=np.float64)
+    for samples, raw in ((done.samples, table().samples.array), (done.targets, values)):
+        mean = raw[train].mean(axis=0, dtype=np.float64)
+        sd = raw[train].std(axis=0, ddof=1, dtype=np.float64)
         np.testing.assert_allclose(
-            np.stack([found[i] for i in range(12)]), (raw - mean) / (sd + 0.5), rtol=1e-3, atol=1e-5
+            np.stack([samples[i] for i in range(12)]), (raw - mean) / (sd + 0.5), rtol=1e-3, atol=1e-5
         )
     mean, sd = done.target_scale
     np.testing.assert_allclose(done.targets[5] * sd + mean, values[5], rtol=1e-5)
@@ -75,12 +77,12 @@ def test_standardize_reads_a_sample_at_a_time_and_no_more_than_once():
     assert samples.reads == 11
 
 
-def test_windows_follow_the_class_and_keep_split_and_group():
+def test_windows_have_the_stride_of_their_class_and_keep_split_and_group():
     series = [np.arange(length, dtype=np.float32)[None] for length in (10, 4, 3, 9)]
-    given = Table(
+    original = Table(
         Ragged(series), np.array([0, 1, 0, 1]), ["a", "b"], np.array([0, 0, 1, 2]), {"groups": np.array([5, 6, 7, 8])}
     )
-    done = get_step("windows")(given, length=3, strides=[4, 2])
+    done = get_step("windows")(original, length=3, strides=[4, 2])
     expected = [
         (i, start) for i, stride in ((0, 4), (1, 2), (3, 2)) for start in range(0, series[i].shape[1] - 3, stride)
     ]
@@ -88,10 +90,10 @@ def test_windows_follow_the_class_and_keep_split_and_group():
     for number, (i, start) in enumerate(expected):
         np.testing.assert_array_equal(done.samples[number], series[i][:, start : start + 3])
     rows = [i for i, _ in expected]
-    np.testing.assert_array_equal(done.labels, given.labels[rows])
-    np.testing.assert_array_equal(done.splits, given.splits[rows])
-    np.testing.assert_array_equal(done.groups["groups"], given.groups["groups"][rows])
-    assert len(get_step("windows")(given, length=3, strides=[2])) == 4 + 1 + 3
+    np.testing.assert_array_equal(done.labels, original.labels[rows])
+    np.testing.assert_array_equal(done.splits, original.splits[rows])
+    np.testing.assert_array_equal(done.groups["groups"], original.groups["groups"][rows])
+    assert len(get_step("windows")(original, length=3, strides=[2])) == 4 + 1 + 3
 
 
 @pytest.mark.parametrize(
@@ -103,31 +105,33 @@ def test_windows_follow_the_class_and_keep_split_and_group():
     ],
 )
 def test_windows_that_cannot_be_cut(options, message):
-    given = Table(ArraySamples(np.zeros((2, 1, 8))), np.array([0, 1]))
+    original = Table(ArraySamples(np.zeros((2, 1, 8))), np.array([0, 1]))
     with pytest.raises(InputError, match=message):
-        get_step("windows")(given, **options)
+        get_step("windows")(original, **options)
     with pytest.raises(InputError, match="one class each"):
-        get_step("windows")(Table(given.samples), length=2, strides=[1])
+        get_step("windows")(Table(original.samples), length=2, strides=[1])
 
 
 def test_crop_cuts_samples_targets_and_masks_alike():
-    given = table(shape=(2, 8, 9))
-    given = Table(given.samples, targets=ArraySamples(given.samples.array[:, :1]), masks=given.samples)
-    done = get_step("crop")(given, start=[1, 2], size=[4, 5])
-    expected = given.samples.array[:, :, 1:5, 2:7]
+    original = table(shape=(2, 8, 9))
+    original = Table(original.samples, targets=ArraySamples(original.samples.array[:, :1]), masks=original.samples)
+    done = get_step("crop")(original, start=[1, 2], size=[4, 5])
+    expected = original.samples.array[:, :, 1:5, 2:7]
     np.testing.assert_array_equal(done.samples[3], expected[3])
     np.testing.assert_array_equal(done.targets[3], expected[3, :1])
     np.testing.assert_array_equal(done.masks[3], expected[3])
     with pytest.raises(InputError, match="at least"):
-        _ = get_step("crop")(given, start=[5, 5], size=[4, 4]).samples[0]
+        _ = get_step("crop")(original, start=[5, 5], size=[4, 4]).samples[0]
     with pytest.raises(InputError, match="a start and a size"):
-        get_step("crop")(given, start=[5], size=[4, 4])
+        get_step("crop")(original, start=[5], size=[4, 4])
 
 
 def test_pad_surrounds_and_cuts_at_the_end():
-    samples, targets = [np.ones((3, 2, 2)), np.ones((3, 9, 9))], [np.full((1, 2, 2), 5.0), np.full((1, 9, 9), 5.0)]
+    samples = [np.ones((3, 2, 2)), np.ones((3, 9, 9))]
+    targets = [np.full((1, 2, 2), 5.0), np.full((1, 9, 9), 5.0)]
     done = get_step("pad")(Table(Ragged(samples), targets=Ragged(targets)), size=[6, 6], start=2, target_fill=9)
-    small, large = np.zeros((6, 6)), np.zeros((6, 6))
+    small = np.zeros((6, 6))
+    large = np.zeros((6, 6))
     small[2:4, 2:4] = 1
     large[2:, 2:] = 1
     np.testing.assert_array_equal(done.samples[0], np.stack([small] * 3))
@@ -139,13 +143,13 @@ def test_pad_surrounds_and_cuts_at_the_end():
 
 def test_targets_are_clipped_in_the_named_splits():
     values = np.full((6, 1, 2), 30.0)
-    given = Table(ArraySamples(values), splits=np.array([0, 1, 2, 0, 1, 2]), targets=ArraySamples(values))
-    done = get_step("clip-targets")(given, maximum=16, splits=["train", "val"])
+    original = Table(ArraySamples(values), splits=np.array([0, 1, 2, 0, 1, 2]), targets=ArraySamples(values))
+    done = get_step("clip-targets")(original, maximum=16, splits=["train", "val"])
     assert [float(done.targets[i].max()) for i in range(6)] == [16, 16, 30, 16, 16, 30]
     with pytest.raises(InputError, match="expected targets to clip"):
         get_step("clip-targets")(Table(ArraySamples(values)), maximum=1)
     with pytest.raises(InputError, match="got training"):
-        get_step("clip-targets")(given, maximum=1, splits=["training"])
+        get_step("clip-targets")(original, maximum=1, splits=["training"])
 
 
 def test_coordinates_are_the_grid_last_axis_first():

@@ -180,7 +180,7 @@ def test_no_seed_or_limit_brings_a_sample_into_the_other_half(images, source):
     [
         ({"split": "training"}, "unknown split 'training'"),
         ({"half": 2}, "expected half 0 or 1"),
-        ({"limit": 2}, "one sample a class"),
+        ({"limit": 2}, "one sample for each class"),
     ],
 )
 def test_arguments_out_of_range(images, source, options, message):
@@ -197,7 +197,7 @@ def test_what_is_no_surrogate(tmp_path, source):
     with pytest.raises(InputError, match="at least two classes"):
         open_surrogate(str(tmp_path / "one.npz"), source)
     np.savez(tmp_path / "table.npz", x=pictures[:, 0], y=np.arange(20) % 2)
-    with pytest.raises(UsageError, match="say which"):
+    with pytest.raises(UsageError, match="--kind image or --kind series"):
         open_surrogate(str(tmp_path / "table.npz"), source)
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"a b,{k % 2}\n" for k in range(20)))
     with pytest.raises(UsageError, match="the source takes image"):

@@ -1,4 +1,4 @@
-"""A target as the trainer takes it: one shape, finite values, labels that have a class, values of one size."""
+"""Targets as the trainer needs them: samples of one shape, finite values, labels that have a class."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ path = "small.npz"
 
 
 def opened(folder, y, *, task=None, more="", x=None, **arrays):
-    """A target of 40 images, with a manifest where a task is named."""
+    """Open a target of 40 images, with a manifest if a task is named."""
     x = np.random.default_rng(0).standard_normal((len(y), 1, 12, 10)).astype(np.float32) if x is None else x
     np.savez(folder / "small.npz", x=x, y=y, **arrays)
     (folder / "small.toml").write_text(MANIFEST.format(task=task, more=more))
@@ -40,24 +40,24 @@ def opened(folder, y, *, task=None, more="", x=None, **arrays):
 
 
 @pytest.mark.parametrize(("lowest", "message"), [(0, "got labels from 0 to 3"), (-1, "got labels from -1 to 2")])
-def test_labels_without_a_class_are_refused(tmp_path, lowest, message):
+def test_labels_without_a_class_raise_an_error(tmp_path, lowest, message):
     target = opened(tmp_path, np.arange(40) % 4 + lowest, task="classification", more='classes = ["a", "b"]')
     with pytest.raises(InputError, match=f"expected labels 0 to 1, as 2 classes have names, {message}"):
         read_target_data(target)
 
 
-def test_classes_that_no_sample_has_get_an_output(tmp_path):
+def test_classes_without_samples_get_an_output(tmp_path):
     target = opened(tmp_path, np.arange(40) % 4, task="classification", more='classes = ["a", "b", "c", "d", "e", "f"]')
     assert read_target_data(target).output.shape == (6,)
 
 
 def test_values_without_a_stated_loss_are_standardized(tmp_path):
-    """The metric stays in their own unit: of the training mean it is the naive error of that mean."""
+    """The metric stays in the original unit: for a model that predicts the training mean it is that mean's error."""
     rng = np.random.default_rng(1)
     y = (np.array([300.0, -2e-4]) + np.array([50, 1e-5]) * rng.standard_normal((40, 2))).astype(np.float32)
     data = read_target_data(opened(tmp_path, y))
     shown = data.ground_truth(data.train)[0]
-    # One channel of two values: each has its own mean and sd.
+    # The two values of one channel each have their own mean and sd.
     assert np.allclose(shown.mean(0), 0, atol=1e-3)
     assert np.allclose(shown.std(0), 1, atol=1e-3)
     mean = y[data.train].mean(axis=0)
@@ -67,7 +67,7 @@ def test_values_without_a_stated_loss_are_standardized(tmp_path):
 
 
 class Zero(torch.nn.Module):
-    """Gives the mean of standardized values."""
+    """A model that predicts the mean of the standardized values."""
 
     def __init__(self, shape):
         super().__init__()
@@ -77,7 +77,7 @@ class Zero(torch.nn.Module):
         return torch.zeros(len(x), *self.shape)
 
 
-def test_fields_are_standardized_by_channel_where_they_count(tmp_path):
+def test_fields_are_standardized_by_channel_within_the_mask(tmp_path):
     rng = np.random.default_rng(1)
     y = rng.standard_normal((40, 2, 12, 10)).astype(np.float32) * np.array([1, 7])[:, None, None] + 5
     masks = (rng.random(y.shape) < 0.5).astype(np.uint8)
@@ -88,15 +88,15 @@ def test_fields_are_standardized_by_channel_where_they_count(tmp_path):
     assert np.allclose(data.y_standardization[1], np.nanstd(values, axis=(0, 2, 3)), rtol=1e-5)
 
 
-def test_values_with_a_stated_loss_stay_as_they_are(tmp_path):
+def test_values_with_a_stated_loss_are_not_standardized(tmp_path):
     y = (300 + np.random.default_rng(1).standard_normal(40)).astype(np.float32)
     data = read_target_data(opened(tmp_path, y, task="regression", more='loss = { name = "mean squared error" }'))
     assert data.y_standardization is None
     assert np.array_equal(data.ground_truth(data.train)[0][:, 0], y[data.train])
 
 
-def test_large_numbers_are_learnt(tmp_path):
-    """Without standardizing the outputs would hardly leave 0 in so few updates."""
+def test_large_numbers_are_learned(tmp_path):
+    """Without standardization the outputs would stay near 0 in so few updates."""
     x = np.random.default_rng(0).standard_normal((60, 1, 12, 10)).astype(np.float32)
     opened(tmp_path, (1e4 + 10 * x.mean((1, 2, 3))).astype(np.float32), x=x)
     done = run(tmp_path / "run", "finetune", "random:timm:test_vit", tmp_path / "small.npz", tmp_path, input_size=32)
@@ -105,7 +105,7 @@ def test_large_numbers_are_learnt(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_values_that_are_no_numbers_are_named(tmp_path, part):
+def test_the_error_for_values_that_are_not_finite_names_the_sample(tmp_path, part):
     y = np.random.default_rng(1).standard_normal(40).astype(np.float32)
     data = read_target_data(opened(tmp_path, y))
     rows = (data.train, data.validation, data.test)[part]
@@ -115,7 +115,7 @@ def test_values_that_are_no_numbers_are_named(tmp_path, part):
         read_target_data(target).ground_truth(rows)
 
 
-def test_samples_that_are_no_numbers_are_refused_wherever_they_are(tmp_path):
+def test_samples_that_are_not_finite_raise_an_error_in_every_split(tmp_path):
     data = read_target_data(opened(tmp_path, np.arange(40) % 4))
     x = np.random.default_rng(0).standard_normal((40, 1, 12, 10)).astype(np.float32)
     x[data.test[0], 0, 3, 3] = np.nan
@@ -134,7 +134,7 @@ def photos(folder, sizes):
     return open_target(str(folder))
 
 
-def test_images_of_one_size_keep_it_and_others_get_the_sources(tmp_path):
+def test_images_of_one_size_keep_it_and_others_get_the_size_of_the_source(tmp_path):
     assert read_target_data(photos(tmp_path / "one", [(40, 30)] * 24), size=(32, 32)).transform.shape == (3, 40, 30)
     assert read_target_data(photos(tmp_path / "large", [(140, 130)] * 24), size=(32, 32)).transform.shape == (3, 32, 32)
     sizes = [(40 + n, 30) for n in range(24)]

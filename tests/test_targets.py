@@ -26,7 +26,7 @@ EXPECTED = {
 OPTIONAL = {"burgers-16", "darcy-16", "ner-tweets"}
 
 
-def test_every_manifest_is_expected_or_has_a_small_set_in_its_original_layout():
+def test_every_manifest_is_bundled_or_has_a_generator():
     names = set(manifest_names())
     bundled = {name for name in names if all(file.package or file.folder for file in named_manifest(name).files)}
     assert bundled == set(EXPECTED) | OPTIONAL
@@ -35,9 +35,10 @@ def test_every_manifest_is_expected_or_has_a_small_set_in_its_original_layout():
 
 @pytest.mark.bundle
 @pytest.mark.parametrize("name", EXPECTED)
-def test_manifest_says_what_the_data_is(name):
+def test_data_agree_with_their_manifest(name):
     target = open_target(name)
-    table, manifest = target.read(), named_manifest(name)
+    table = target.read()
+    manifest = named_manifest(name)
     size, shape = EXPECTED[name]
     assert len(table.labels) == len(table.samples) == len(table.splits) == size
     assert table.samples[0].shape == shape == manifest.input.shape
@@ -74,15 +75,15 @@ def test_a_stratified_subset_keeps_proportions_and_every_class():
         stratified_subset(labels, 3, 0)
 
 
-def test_splits_are_stratified_seeded_and_keep_groups_whole():
+def test_splits_are_stratified_and_seeded_and_do_not_divide_groups():
     groups = np.repeat(np.arange(100), 5)
     labels = np.repeat([0, 1], 50)[groups]
     done = complete_splits(None, labels, groups, validation=0.1, test=0.2, seed=0)
     assert all(len(set(done[groups == g])) == 1 for g in range(100))
     assert [int((done[labels == 0] == code).sum()) for code in range(3)] == [180, 20, 50]
-    given = np.repeat([0, 2], 250)
+    splits = np.repeat([0, 2], 250)
     np.testing.assert_array_equal(
-        complete_splits(given, labels, None, validation=0.1, test=0.2, seed=0) == 2, given == 2
+        complete_splits(splits, labels, None, validation=0.1, test=0.2, seed=0) == 2, splits == 2
     )
 
 
@@ -170,7 +171,7 @@ def test_a_folder_with_named_splits(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_own_arrays(tmp_path, suffix):
+def test_custom_arrays(tmp_path, suffix):
     path = tmp_path / f"My data{suffix}"
     arrays = {"x": np.zeros((4, 20), np.float32), "y": np.array([0, 1, 0, 1]), "groups": np.array([7, 7, 9, 9])}
     if suffix == ".npz":
@@ -208,7 +209,7 @@ def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
         open_target(str(path)).read()
 
 
-OWN = """
+CUSTOM_MANIFEST = """
 schema = 1
 name = "mine"
 title = "My series"
@@ -224,15 +225,23 @@ path = "mine.npz"
 """
 
 
-def test_a_manifest_of_the_users_own(tmp_path):
-    (tmp_path / "mine.toml").write_text(OWN)
+def test_a_custom_manifest(tmp_path):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST)
     with pytest.raises(InputError, match="which does not exist"):
         open_target(str(tmp_path / "mine.toml"))
     np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]), groups=np.array([1, 1, 2, 2]))
     assert list(open_target(str(tmp_path / "mine.toml")).read().groups["groups"]) == [0, 0, 1, 1]
-    (tmp_path / "mine.toml").write_text(OWN.replace('"groups"', '"subject"'))
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace('"groups"', '"subject"'))
     with pytest.raises(InputError, match="names the group 'subject', its reader returns: groups"):
         open_target(str(tmp_path / "mine.toml")).read()
+
+
+def test_a_target_in_another_folder_is_named_with_its_option(tmp_path):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]), groups=np.arange(4))
+    target = open_target(str(tmp_path / "mine.toml"), data_dir=tmp_path / "data")
+    assert target.cli_arguments == f"{tmp_path / 'mine.toml'} --data-dir {tmp_path / 'data'}"
 
 
 @pytest.mark.parametrize(
@@ -246,10 +255,10 @@ def test_a_manifest_of_the_users_own(tmp_path):
         (('{ kind = "series" }\n', '{ kind = "series", shape = [3, 30] }\n'), {}, "describes samples of shape"),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_files_is_one_clear_line(tmp_path, change, arrays, message):
-    (tmp_path / "mine.toml").write_text(OWN.replace(*change))
-    own = {"x": np.zeros((4, 30)), "y": np.array([0, 1, 0, 1]), "groups": np.array([1, 1, 2, 2])} | arrays
-    np.savez(tmp_path / "mine.npz", **own)
+def test_a_mismatch_of_manifest_and_files_raises_a_one_line_error(tmp_path, change, arrays, message):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace(*change))
+    contents = {"x": np.zeros((4, 30)), "y": np.array([0, 1, 0, 1]), "groups": np.array([1, 1, 2, 2])} | arrays
+    np.savez(tmp_path / "mine.npz", **contents)
     with pytest.raises(InputError, match=message):
         open_target(str(tmp_path / "mine.toml")).read()
 
@@ -274,23 +283,23 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
         (("schema = 1", "schema = = 1"), "is not TOML"),
     ],
 )
-def test_a_wrong_manifest_names_the_field(tmp_path, change, message):
-    (tmp_path / "mine.toml").write_text(OWN.replace(*change))
+def test_the_error_for_an_invalid_manifest_names_the_field(tmp_path, change, message):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace(*change))
     with pytest.raises(InputError, match=message):
         load_manifest(tmp_path / "mine.toml")
 
 
-def test_a_file_of_another_size_or_checksum_is_refused(tmp_path):
+def test_a_file_of_another_size_or_checksum_raises_an_error(tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]))
     size = (tmp_path / "mine.npz").stat().st_size
     for pinned, message in ((f"size = {size + 1}", "bytes"), (f'sha256 = "{"0" * 64}"', "SHA-256")):
-        (tmp_path / "mine.toml").write_text(OWN + pinned)
+        (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST + pinned)
         with pytest.raises(InputError, match=message):
             _ = open_target(str(tmp_path / "mine.toml")).fingerprint
 
 
-def test_missing_package_says_how_to_get_it(tmp_path):
-    text = OWN.replace('path = "mine.npz"', 'path = "x"\npackage = "no_such_package_here"')
+def test_the_error_for_a_missing_package_has_the_install_command(tmp_path):
+    text = CUSTOM_MANIFEST.replace('path = "mine.npz"', 'path = "x"\npackage = "no_such_package_here"')
     (tmp_path / "mine.toml").write_text('install = "pip install no-such"\n' + text)
     with pytest.raises(InputError, match=r"not installed\. Install it with: pip install no-such"):
         open_target(str(tmp_path / "mine.toml"))

@@ -68,7 +68,7 @@ def test_every_manifest_can_be_shown(name, capsys):
     assert all(url in shown for download in manifest.downloads for url in download.urls)
 
 
-def test_on_a_terminal_long_texts_are_wrapped_under_their_start(capsys, monkeypatch):
+def test_long_texts_are_wrapped_and_indented_on_a_terminal(capsys, monkeypatch):
     import shutil
     import sys
 

@@ -1,4 +1,4 @@
-"""Videos and words: readers and the targets made of them; what all manifests of sound, video and text say."""
+"""Readers and targets of videos and words, and the manifests of sound, video and text."""
 
 import importlib.util
 import pickle
@@ -14,7 +14,7 @@ from modgap.targets import named_manifest, open_target
 from modgap.targets.readers import get_reader
 from modgap.targets.word_in_context import WordInText
 from tests.fixtures import audio
-from tests.fixtures.opened import opened
+from tests.fixtures.small_target import open_small_target
 from tests.fixtures.video import FRAMES, moving, write_video
 
 
@@ -28,9 +28,10 @@ def decoded(path):
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def test_ucf101_is_what_its_lists_say(at):
+def test_ucf101_agrees_with_its_lists(at):
     target = at("ucf101")
-    table, manifest = target.read(), named_manifest("ucf101")
+    table = target.read()
+    manifest = named_manifest("ucf101")
     numbered = [line.split() for line in target.files["classes"][0].read_text().splitlines()]
     assert [name for _, name in numbered] == list(manifest.classes) == list(table.classes)
     lines = [line.split() for role in ("train", "test") for line in target.files[role][0].read_text().splitlines()]
@@ -80,7 +81,7 @@ def test_the_shorter_side_is_scaled_down_and_never_up(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "sound", "header"])
-def test_a_broken_video_is_one_clear_line(tmp_path, kind):
+def test_a_broken_video_raises_a_one_line_error(tmp_path, kind):
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "x.avi"
     write_video(path, moving(0, 0))
@@ -97,7 +98,7 @@ def test_a_broken_video_is_one_clear_line(tmp_path, kind):
     assert str(path) in one_line(caught)
 
 
-def test_lists_that_do_not_fit_the_videos_are_one_clear_line(at, tmp_path):
+def test_lists_that_do_not_fit_the_videos_raise_a_one_line_error(at, tmp_path):
     files = at("ucf101").files
     (tmp_path / "list.txt").write_text("Archery/v_Archery_g99_c01.avi 3\n")
     with pytest.raises(InputError, match=r"1 are missing, first Archery/v_Archery_g99_c01\.avi") as caught:
@@ -108,7 +109,7 @@ def test_lists_that_do_not_fit_the_videos_are_one_clear_line(at, tmp_path):
         get_reader("video")(files | {"train": [tmp_path / "list.txt"]})
 
 
-def test_without_pyav_the_way_to_bring_it_is_named(tmp_path, monkeypatch):
+def test_the_error_without_pyav_has_the_install_command(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     write_video(tmp_path / "a" / "x.mp4", moving(0, 0))
     monkeypatch.setitem(sys.modules, "av", None)
@@ -117,8 +118,8 @@ def test_without_pyav_the_way_to_bring_it_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "role"), [("esc50", "audio"), ("ucf101", "videos")])
-def test_every_file_of_a_folder_counts_in_the_fingerprint(name, role, tmp_path):
-    target = opened(name, tmp_path)
+def test_the_fingerprint_depends_on_every_file_of_a_folder(name, role, tmp_path):
+    target = open_small_target(name, tmp_path)
     before = target.fingerprint["files"]
     path = sorted(p for p in target.files[role][0].rglob("*") if p.is_file())[-1]
     path.write_bytes(path.read_bytes() + b"x")
@@ -126,7 +127,7 @@ def test_every_file_of_a_folder_counts_in_the_fingerprint(name, role, tmp_path):
     assert target.fingerprint["files"] != before
 
 
-def test_a_word_is_itself_and_knows_its_sentence():
+def test_a_word_equals_its_string_and_has_its_sentence():
     word = WordInText.from_words(["a", "b", "a"], 2)
     assert (word, word.text, word.start, word.end) == ("a", "a b a", 4, 5)
     assert word == WordInText("a b a", 0, 1) == "a"
@@ -149,10 +150,11 @@ def test_a_tokenizer_takes_words_and_their_sentences():
     assert [start for start, _ in sentence.offsets].index(word.start) == 2
 
 
-def test_conll_is_what_its_files_say(at):
+def test_conll_agrees_with_its_files(at):
     table = at("conll2003").read()
     assert tuple(table.classes) == named_manifest("conll2003").classes
-    texts, labels = list(table.samples.texts), table.labels
+    texts = list(table.samples.texts)
+    labels = table.labels
     assert all(word.text[word.start : word.end] == word for word in texts)
     inside = [(str(word), table.classes[k]) for word, k in zip(texts, labels, strict=True) if k != 4]
     one = [
@@ -210,13 +212,13 @@ def test_words_outside_entities_are_chosen_by_the_seed(tmp_path):
         ([""], {}, "expected words in entities"),
     ],
 )
-def test_lines_that_do_not_fit_are_one_clear_line(tmp_path, lines, options, message):
+def test_invalid_lines_raise_a_one_line_error(tmp_path, lines, options, message):
     with pytest.raises(InputError, match=message) as caught:
         bio(tmp_path, lines, **options)
     one_line(caught)
 
 
-def test_bytes_that_are_no_text_are_one_clear_line(tmp_path):
+def test_bytes_that_are_not_text_raise_an_error(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot read"):
         get_reader("bio")({"train": [tmp_path / "x.txt"]})
@@ -260,7 +262,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_results_are_the_papers(name):
+def test_published_results_are_those_of_the_paper(name):
     assert [result.value for result in named_manifest(name).published] == PUBLISHED[name]
 
 
@@ -268,7 +270,7 @@ def test_the_fixtures_are_the_same_each_time(tmp_path):
     sums = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        target = opened("ucf101", folder)
+        target = open_small_target("ucf101", folder)
         sums.append({path.name: path.read_bytes() for path in target.files["videos"][0].iterdir()})
         shutil.rmtree(folder)
     assert sums[0] == sums[1]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from modgap.errors import InputError
 from modgap.storage.mmap_arrays import (
@@ -163,12 +162,15 @@ def _read_npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ..
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of a `.npz` or `.safetensors` file by name. Nothing is unpickled."""
-    with convert_read_errors(path):
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+    """Read all arrays of a `.npz` or `.safetensors` file by name. Nothing is unpickled.
+
+    Raises:
+        InputError: When the file is broken or contains pickled objects.
+    """
+    if path.suffix == ".safetensors":
+        return {name: np.array(array) for name, array in map_safetensors(path)[0].items()}
+    with convert_read_errors(path), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None) -> Samples:
