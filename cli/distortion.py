@@ -170,12 +170,13 @@ def _expand_folders(texts: Sequence[str]) -> list[str]:
     folders: list[str] = []
     for text in texts:
         folder, separator, epoch = text.rpartition("@")
-        if not epoch.isdigit():
-            folder, separator, epoch = text, "", ""
-        matches = sorted(glob.glob(folder)) if glob.has_magic(folder) else [folder]
+        has_epoch = bool(separator) and epoch.isdigit()
+        pattern = folder if has_epoch else text
+        suffix = f"@{epoch}" if has_epoch else ""
+        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
         if not matches:
-            raise UsageError(f"No folder matches --run {folder}. Pass a folder that modgap train wrote.")
-        folders += [f"{match}{separator}{epoch}" for match in matches]
+            raise UsageError(f"No folder matches --run {pattern}. Pass a folder that modgap train wrote.")
+        folders += [f"{match}{suffix}" for match in matches]
     return list(dict.fromkeys(folders))
 
 

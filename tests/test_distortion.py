@@ -1,4 +1,4 @@
-"""Features of encoders, readings of runs, and `modgap distortion` as a user meets it."""
+"""Features of encoders, measurements of runs, and the command `modgap distortion`."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ BOTH = FeatureRequest(SampleRequest(limit=5000, input_size=32), layers=("blocks"
 
 @pytest.fixture(scope="module", name="made")
 def runs_and_their_data(tmp_path_factory):
-    """A surrogate, and runs of two methods that kept their epochs; not to be written to."""
+    """A surrogate, and runs of two methods that kept the weights of their epochs. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("distortion")
     data = target_file(folder, "classification"), surrogate_file(folder)
     kept = ("stage2.epochs=2", "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-2")
@@ -49,7 +49,7 @@ def small_source_and_surrogate(made):
 # Features
 
 
-def test_output_features_are_those_of_a_plain_loop(small):
+def test_features_equal_those_of_a_plain_loop(small):
     handle, source, surrogate = small
     found = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     parts = source.split()
@@ -70,7 +70,7 @@ def test_output_features_are_those_of_a_plain_loop(small):
         np.testing.assert_allclose(found[name][5], tokens[0].mean(0).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cache(small, monkeypatch, tmp_path):
+def test_features_do_not_depend_on_batch_size_and_are_cached(small, monkeypatch, tmp_path):
     handle, source, surrogate = small
     whole = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     assert len(surrogate) == len(whole[OUTPUT]) == 22
@@ -90,7 +90,7 @@ def test_batches_change_nothing_but_rounding_and_the_second_time_is_from_the_cac
     np.testing.assert_allclose(single[OUTPUT], whole[OUTPUT], rtol=1e-4, atol=1e-5)
 
 
-def test_another_encoder_or_other_samples_have_features_of_their_own(made, small):
+def test_features_depend_on_encoder_and_samples(made, small):
     handle, source, surrogate = small
     first = compute_features(source, handle.fingerprint(), Encoder(), surrogate)
     trained = Encoder(open_run(made[0] / "finetune-0"), 2)
@@ -106,7 +106,7 @@ def test_another_encoder_or_other_samples_have_features_of_their_own(made, small
     )
 
 
-def test_layers_by_name_pattern_and_in_the_encoders_order(small):
+def test_layers_are_selected_by_name_and_pattern_in_the_order_of_the_encoder(small):
     encoder = small[1].split().encoder
     blocks = block_names(encoder)
     assert len(blocks) > 1
@@ -120,7 +120,7 @@ def test_layers_by_name_pattern_and_in_the_encoders_order(small):
     ("name", "count"),
     [("timm:test_resnet", 4), ("timm:test_efficientnet", 5), ("timm:test_convnext", 4), ("timm:test_vit2", 8)],
 )
-def test_blocks_of_other_families(name, count):
+def test_block_names_of_several_model_families(name, count):
     source = open_source(f"random:{name}").load(64, head=False)
     encoder = source.split().encoder
     found = block_names(encoder)
@@ -128,7 +128,7 @@ def test_blocks_of_other_families(name, count):
     assert not any(a != b and b.startswith(f"{a}.") for a in found for b in found)
 
 
-def test_features_of_texts_are_means_over_their_own_tokens(hub, tmp_path):
+def test_features_of_texts_are_means_over_their_tokens(hub, tmp_path):
     hub("bert-bare")
     path = surrogate_file(tmp_path, image=False)
     handle = open_source("random:hf:small/bert-bare")
@@ -158,7 +158,7 @@ def test_encoders_of_runs_by_epoch(made):
         encoders_of_runs([str(made[0])], VIT, handle)
 
 
-def test_weights_of_another_source_are_refused_in_a_line(made, tmp_path):
+def test_weights_of_another_source_raise_an_error(made, tmp_path):
     shutil.copytree(made[0] / "finetune-0", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "epochs")
     one = open_run(tmp_path / "run")
@@ -171,11 +171,11 @@ def test_weights_of_another_source_are_refused_in_a_line(made, tmp_path):
         encoders_of_runs([str(tmp_path / "run")], VIT, open_source(VIT), "all")
 
 
-# Readings
+# Measurements
 
 
-@pytest.fixture(scope="module", name="found")
-def readings_of_all(made, tmp_path_factory):
+@pytest.fixture(scope="module", name="measured")
+def results_of_all_encoders(made, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODGAP_CACHE", str(tmp_path_factory.mktemp("readings")))
         runs = [str(path) for path in sorted(made[0].glob("*-?"))]
@@ -185,40 +185,40 @@ def readings_of_all(made, tmp_path_factory):
         return measure_distortion(VIT, [str(made[1])], runs, request, others=["random:timm:test_vit2"]), request
 
 
-def test_readings_compare_each_encoder_with_the_untouched_one(found):
-    ((one,), _) = found
-    first, *others = one.encoders
-    assert [reading.label for reading in one.encoders[:2]] == [f"{VIT} untouched", others[0].label]
+def test_each_encoder_is_compared_with_the_untouched_one(measured):
+    ((result,), _) = measured
+    first, *others = result.encoders
+    assert [reading.label for reading in result.encoders[:2]] == [f"{VIT} untouched", others[0].label]
     assert len(others) == 2 * 2 * 2 + 1
     assert first.difference is None
     assert not first.similarity
-    assert one.training_samples + one.test_samples == len(one.labels) == 22
+    assert result.training_samples + result.test_samples == len(result.labels) == 22
     for reading in others:
         own, base = reading.probes["linear"], first.probes["linear"]
         assert reading.difference.value == pytest.approx(own.value - base.value)
-        assert reading.difference.samples == own.test_samples == one.test_samples
+        assert reading.difference.samples == own.test_samples == result.test_samples
     for layer, each in others[0].similarity["linear_cka"].items():
         assert each.value <= 1 + 1e-12, layer
-    # Another architecture's blocks have other names; its output is compared all the same.
+    # The blocks of another architecture have other names, but its output is compared.
     assert OUTPUT in others[-1].similarity["linear_cka"]
 
 
-def test_grid_is_over_seeds(found):
-    ((one,), _) = found
-    cells = grid_cells(one.encoders)
+def test_grid_cells_are_means_over_seeds(measured):
+    ((result,), _) = measured
+    cells = grid_cells(result.encoders)
     assert [(cell.method, cell.epoch, cell.seeds) for cell in cells] == [
         ("emb", 1, 2), ("emb", 2, 2), ("finetune", 1, 2), ("finetune", 2, 2)
     ]  # fmt: skip
-    own = [r.probes["linear"].value for r in one.encoders if (r.encoder.method, r.encoder.epoch) == ("emb", 2)]
+    own = [r.probes["linear"].value for r in result.encoders if (r.encoder.method, r.encoder.epoch) == ("emb", 2)]
     assert cells[1].mean == pytest.approx(np.mean(own))
     assert cells[1].interval[0] <= cells[1].mean <= cells[1].interval[1]
-    grid = layer_grid(one.encoders, "linear_cka")
+    grid = layer_grid(result.encoders, "linear_cka")
     assert grid.columns[-1] == OUTPUT
-    # Another architecture has blocks of its own names, or the same.
+    # The blocks of another architecture may have the same names or not.
     assert grid.values.shape in {(8, len(grid.columns)), (9, len(grid.columns))}
 
 
-def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
+def test_runs_with_different_settings_are_not_averaged_over_seeds(made, tmp_path):
     other = run(tmp_path / "slow", "emb", VIT, made[0] / "classification-image.npz", made[1], "stage2.epochs=2",
                 "stage2.keep_epochs=[1, 2]", "stage2.learning_rate=1e-3", input_size=32)  # fmt: skip
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)), epochs=(2,))
@@ -231,8 +231,8 @@ def test_runs_of_other_settings_are_no_seeds_of_each_other(made, tmp_path):
     assert rows[2][0] == "emb stage2.learning_rate=0.001 classification-image.npz epoch 2 seed 0"
 
 
-def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):
-    results, request = found
+def test_record_is_strict_json_and_the_table_has_a_row_for_each_encoder(measured):
+    results, request = measured
     record = strict(to_json(VIT, results, request, 1.0))
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
@@ -248,7 +248,7 @@ def test_record_is_strict_and_the_table_has_a_row_an_encoder(found):
     assert rows[0][3] == "-"
 
 
-def test_untouched_encoder_read_twice_is_the_same(made):
+def test_untouched_encoder_measured_twice_has_the_same_results(made):
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)))
     (one,) = measure_distortion(VIT, [str(made[1])], [], request, others=[VIT])
     assert one.encoders[1].difference.value == 0
@@ -280,7 +280,7 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "message"),
     [
         (["--epochs", "x"], 2, "--epochs is 'x', but it must be chosen, all, or numbers"),
         (["--run", "/nowhere-at-all/*"], 2, "No folder matches --run /nowhere-at-all/*."),
@@ -290,12 +290,12 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
         (["--maps", "--perplexity", "0"], 2, "perplexity"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(modgap, made, options, code, told):
+def test_invalid_options_print_a_one_line_error(modgap, made, options, code, message):
     done = modgap("distortion", "--source", VIT, "--surrogate", made[1], "--input-size", "32", *options)
-    refused(done, code, told)
+    refused(done, code, message)
 
 
-def test_surrogate_of_another_modality_is_refused(modgap, tmp_path):
+def test_surrogate_of_another_modality_prints_an_error(modgap, tmp_path):
     texts = surrogate_file(tmp_path, image=False)
     command = ("distortion", "--source", VIT, "--input-size", "32")
     refused(modgap(*command, "--surrogate", texts), 2, "the source takes image")

@@ -1,4 +1,4 @@
-"""Figures of maps and similarity: readable in print, one scale, nothing on top of anything else."""
+"""Figures of maps and similarity: readable in print, on one scale, without overlapping text."""
 
 import itertools
 from dataclasses import replace
@@ -43,7 +43,7 @@ def grid(rows, columns):
 
 
 def written(figure):
-    """Texts with ink, and their boxes in pixels."""
+    """Return the visible texts and their boxes in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
@@ -51,7 +51,7 @@ def written(figure):
 
 
 def assert_readable(figure):
-    """No text below 8 points, over the edge or on another text."""
+    """Check that no text is smaller than 8 points, crosses the edge or overlaps another text."""
     texts = written(figure)
     assert texts
     assert min(text.get_fontsize() for text, _ in texts) >= 8
@@ -70,14 +70,14 @@ def all_text(figure):
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, None), (3, 1), (4, None), (4, 4)])
-def test_maps_are_readable_at_the_width_of_print(count, columns):
+def test_maps_are_readable_at_printed_width(count, columns):
     figure = map_grid(fake_maps(count), LABELS, NAMES, columns)
     assert_readable(figure)
     assert figure.get_size_inches()[0] <= 6.8
     assert figure.get_size_inches()[0] == (3.4 if 1 in (count, columns) else 6.8)
 
 
-def test_panels_share_limits_that_hold_all_samples():
+def test_panels_share_axis_limits_that_contain_all_samples():
     maps = fake_maps(3)
     panels = map_grid(maps, LABELS, NAMES).axes
     assert len({(*panel.get_xlim(), *panel.get_ylim()) for panel in panels}) == 1
@@ -99,7 +99,7 @@ def test_every_sample_is_drawn_once_in_the_style_of_its_class():
         assert {tuple(map(float, place)) for place in places} in expected
 
 
-def test_the_figure_says_quality_and_parameters():
+def test_the_figure_shows_quality_and_parameters():
     text = all_text(map_grid(fake_maps(2), LABELS, NAMES)).replace("\n", " ")
     for part in (
         "10-NN agreement 0.91 (features 0.87)",
@@ -119,12 +119,12 @@ def test_the_figure_says_quality_and_parameters():
         assert part in text
 
 
-def test_no_silhouette_is_not_written():
+def test_an_undefined_silhouette_is_left_out():
     one = replace(fake_map("a"), quality=replace(QUALITY, silhouette_map=None, silhouette_features=None))
     assert "silh" not in all_text(map_grid({"a": one}, np.zeros(60, int), ["all"]))
 
 
-def test_many_classes_and_odd_names_are_readable():
+def test_many_classes_and_unusual_names_are_readable():
     names = [f"_class $name$ with \\mathbb{{x}} of many a letter and number {i}" for i in range(60)]
     figure = map_grid(fake_maps(3, "a rather long $name of an_encoder that was fine-tuned"), np.arange(60), names)
     assert_readable(figure)
@@ -133,7 +133,7 @@ def test_many_classes_and_odd_names_are_readable():
 
 
 @pytest.mark.parametrize(
-    ("maps", "labels", "names", "columns", "said"),
+    ("maps", "labels", "names", "columns", "message"),
     [
         ({}, LABELS, NAMES, None, "At least one is needed"),
         (fake_maps(1), LABELS[:59], NAMES, None, "has 60 samples, but there are 59 labels"),
@@ -149,15 +149,15 @@ def test_many_classes_and_odd_names_are_readable():
         (fake_maps(1), LABELS, NAMES, 0, "columns is 0[.] Expected an integer, 1 to 4"),
     ],
 )
-def test_maps_that_cannot_be_drawn_are_refused(maps, labels, names, columns, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_maps_that_cannot_be_drawn_raise_an_error(maps, labels, names, columns, message):
+    with pytest.raises(InputError, match=message) as caught:
         map_grid(maps, labels, names, columns)
     assert isinstance(caught.value, UsageError) == (not maps or columns == 0)
 
 
 @pytest.mark.parametrize(("rows", "columns", "values"), [(1, 1, True), (9, 12, True),
                                                          (3, 60, False)])  # fmt: skip
-def test_heat_maps_print_values_where_they_fit(rows, columns, values):
+def test_heat_maps_show_values_if_they_fit(rows, columns, values):
     figure = similarity_heat_map(grid(rows, columns), "The untouched encoder against the fine-tuned one")
     assert_readable(figure)
     assert figure.get_size_inches()[0] <= 6.81

@@ -1,4 +1,4 @@
-"""Logistic regression of a whole path: scikit-learn's optima, on easy and on degenerate data."""
+"""Logistic regression for many L2 strengths: the optima of scikit-learn, on easy and on degenerate data."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def blobs(n=120, width=8, classes=4, seed=0, apart=0.7):
 
 
 def reference(path, features, labels, index):
-    """scikit-learn's fit at the same strength and its objective."""
+    """Return scikit-learn's fit at the same strength and its objective."""
     fitted = LogisticRegression(C=1 / path.strengths[index], tol=1e-9, max_iter=20_000)
     fitted.fit((features - path.mean) / path.scale, labels)
     return fitted, naive_objective(path, features, labels, index, fitted.coef_, fitted.intercept_)
 
 
 def naive_objective(path, features, labels, index, weights, intercepts):
-    """C times the sum of cross-entropies, plus half the squared norm of what scikit-learn calls coefficients."""
+    """Return C times the sum of cross-entropies, plus half the squared norm of the coefficients."""
     logits = ((features - path.mean) / path.scale) @ weights.T + intercepts
     if logits.shape[1] == 1:
         logits = np.hstack([np.zeros_like(logits), logits])
@@ -44,21 +44,21 @@ def assert_same_optima(path, features, labels, indices, relative=1e-6):
         np.testing.assert_allclose(path.probabilities(features, index), fitted.predict_proba(standard), atol=5e-3)
 
 
-def test_optima_are_those_of_scikit_learn():
+def test_optima_equal_those_of_scikit_learn():
     features, labels = blobs()
     path = logistic_path(features, labels)
     assert path.converged.all()
     assert_same_optima(path, features, labels, range(0, 20, 3))
 
 
-def test_optima_on_digits_pixels_some_of_them_constant():
+def test_optima_on_digits_with_some_constant_pixels():
     features, labels = load_digits(return_X_y=True)
     path = logistic_path(features, labels, STRENGTHS[:16])
     assert (path.scale[features.std(0) == 0] == 1).all()
     assert_same_optima(path, features, labels, (2, 8, 15))
 
 
-def test_more_features_than_samples_and_twice_the_same_feature():
+def test_optima_with_more_features_than_samples_and_repeated_features():
     features, labels = blobs(40, 100, 3)
     features = np.hstack([features, features[:, :7]])
     path = logistic_path(features, labels, STRENGTHS[::3])
@@ -77,7 +77,7 @@ def test_two_classes_are_the_binomial_regression():
         np.testing.assert_allclose(np.diff(path.intercepts[index]), fitted.intercept_, atol=1e-3)
 
 
-def test_objective_is_that_of_the_weights_given_back():
+def test_objective_equals_that_of_the_returned_weights():
     features, labels = blobs()
     path = logistic_path(features, labels, (10.0, 0.1))
     for index in range(2):
@@ -85,21 +85,21 @@ def test_objective_is_that_of_the_weights_given_back():
         assert path.objective[index] == pytest.approx(again, rel=1e-12)
 
 
-def test_strengths_keep_the_order_given_and_may_repeat():
+def test_strengths_keep_their_order_and_may_repeat():
     features, labels = blobs()
     path, turned = (logistic_path(features, labels, given) for given in ((10.0, 1.0, 1.0), (1.0, 1.0, 10.0)))
     np.testing.assert_allclose(path.objective, turned.objective[::-1], rtol=1e-7)
     assert path.objective[0] < path.objective[1]
 
 
-def test_a_long_jump_ends_where_the_whole_path_does():
+def test_a_long_jump_between_strengths_reaches_the_same_optimum():
     features, labels = blobs()
     path, jump = (logistic_path(features, labels, given) for given in (STRENGTHS, [STRENGTHS[0], STRENGTHS[-1]]))
     np.testing.assert_allclose(jump.objective, path.objective[[0, -1]], rtol=1e-6)
     assert logistic_path(features, labels, [1e-6, 1e9, 1e9]).converged.all()
 
 
-def test_labels_may_have_gaps_and_a_class_one_sample():
+def test_labels_may_have_gaps_and_a_class_may_have_one_sample():
     features, labels = blobs()
     labels = np.append(10 * labels - 5, 1000)
     features = np.vstack([features, 9 * np.ones(8)])
@@ -108,7 +108,7 @@ def test_labels_may_have_gaps_and_a_class_one_sample():
     assert path.predict(features[-1:], 0) == [1000]
 
 
-def test_loss_and_gradient_are_the_same_in_numpy_and_torch_and_by_differences():
+def test_loss_and_gradient_agree_in_numpy_and_torch_and_with_finite_differences():
     rng = np.random.default_rng(0)
     labels, theta = np.arange(30) % 4, rng.standard_normal((4, 6))
     features = torch.from_numpy(rng.standard_normal((30, 5)))
@@ -125,19 +125,19 @@ def test_loss_and_gradient_are_the_same_in_numpy_and_torch_and_by_differences():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_optima_on_a_gpu_are_those_of_the_processor():
+def test_optima_on_a_gpu_equal_those_on_the_cpu():
     features, labels = blobs()
     there, here = (logistic_path(features, labels, device=device) for device in ("cuda", "cpu"))
     np.testing.assert_allclose(there.objective, here.objective, rtol=1e-6)
 
 
 @pytest.mark.parametrize("features", [np.zeros((6, 3)), np.full((6, 3), 0.1, np.float32)])
-def test_constant_features_leave_the_share_of_each_class(features):
+def test_constant_features_predict_class_frequencies(features):
     path = logistic_path(features, [0, 0, 0, 1, 1, 2], [1.0])
     np.testing.assert_allclose(path.probabilities(features[:1], 0), [[1 / 2, 1 / 3, 1 / 6]], atol=1e-3)
 
 
-def test_float32_and_a_huge_scale_are_standardized_away():
+def test_optima_do_not_depend_on_dtype_and_scale():
     features, labels = blobs()
     path, scaled = (logistic_path((features * 2.0**by).astype(np.float32), labels, STRENGTHS[::5]) for by in (0, 40))
     np.testing.assert_allclose(path.objective, scaled.objective, rtol=1e-9)
@@ -158,24 +158,24 @@ def test_float32_and_a_huge_scale_are_standardized_away():
         (np.ones((3, 2)), [0, 1, 1], [np.nan], "strength nan"),
     ],
 )
-def test_refusals_are_one_line(features, labels, strengths, message):
+def test_invalid_input_raises_a_one_line_error(features, labels, strengths, message):
     with pytest.raises(InputError, match=message) as caught:
         logistic_path(features, labels, strengths)
     assert "\n" not in str(caught.value)
 
 
-def test_a_strength_out_of_range_is_a_wrong_request():
+def test_a_strength_out_of_range_raises_a_usage_error():
     with pytest.raises(UsageError):
         logistic_path(*blobs(), [1e12])
 
 
-def test_other_features_than_those_fitted_on_are_refused():
+def test_a_different_number_of_features_raises_an_error():
     path = logistic_path(*blobs(), [1.0])
     with pytest.raises(InputError, match="have 3 features, but the probe was fitted on 8"):
         path.predict(np.ones((1, 3)), 0)
 
 
-def test_number_of_threads_changes_no_bit():
+def test_results_do_not_depend_on_the_number_of_threads():
     features, labels = load_digits(return_X_y=True)
     before, paths = torch.get_num_threads(), []
     try:

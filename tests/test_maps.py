@@ -1,4 +1,4 @@
-"""Maps and their quality: repeatable, comparable, against scikit-learn, and honest about input no map can show."""
+"""Maps and their quality: reproducible, comparable, against scikit-learn, and on degenerate and invalid input."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def two_encoders(**options):
 
 
 @pytest.mark.parametrize("initialization", ["shared", "pca"])
-def test_a_seed_gives_the_same_bits_whatever_the_threads(initialization):
+def test_a_seed_gives_the_same_bits_for_any_number_of_threads(initialization):
     features, labels = two_encoders()
     once, again = (
         tsne_maps(features, labels, initialization=initialization, threads=threads, **SHORT) for threads in (1, 2)
@@ -62,7 +62,7 @@ print(hashlib.sha256(found.coordinates.tobytes()).hexdigest(), found.kl_divergen
 
 @pytest.mark.slow
 @pytest.mark.parametrize("grid_from", [1, 10_000])
-def test_blas_threads_of_the_process_change_no_bit(grid_from):
+def test_maps_do_not_depend_on_the_number_of_blas_threads(grid_from):
     told = set()
     for threads in ("1", "2"):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -77,14 +77,14 @@ def test_blas_threads_of_the_process_change_no_bit(grid_from):
     assert len(told) == 1
 
 
-def test_another_seed_gives_other_bits_of_much_the_same_map():
+def test_another_seed_gives_a_similar_but_not_identical_map():
     features, labels = two_encoders()
     one, other = (tsne_maps(features, labels, seed=seed, **SHORT)["untouched"].coordinates for seed in (0, 1))
     assert (one != other).any()
     assert np.corrcoef(one[:, 0], other[:, 0])[0, 1] > 0.9
 
 
-def test_maps_of_equal_features_are_equal_and_classes_lie_apart():
+def test_maps_of_equal_features_are_equal_and_separate_classes():
     x, labels = clusters()
     maps = tsne_maps({"a": x, "b": 4 * x}, labels)
     np.testing.assert_array_equal(maps["a"].coordinates, maps["b"].coordinates)
@@ -94,7 +94,7 @@ def test_maps_of_equal_features_are_equal_and_classes_lie_apart():
     assert quality.trustworthiness > 0.8
 
 
-def test_own_starts_are_turned_onto_the_first_map():
+def test_maps_with_pca_initialization_are_rotated_onto_the_first_map():
     x, labels = clusters()
     mirrored = x.copy()
     turn = np.linalg.qr(np.random.default_rng(1).standard_normal((60, 60)))[0]
@@ -106,7 +106,7 @@ def test_own_starts_are_turned_onto_the_first_map():
     assert np.trace(product) == pytest.approx(np.linalg.svd(product, compute_uv=False).sum(), rel=1e-4)
 
 
-def test_the_divergence_is_that_of_the_map():
+def test_the_divergence_equals_the_naive_formula():
     x, labels = clusters(60, 5)
     found = tsne_maps({"a": x}, labels, perplexity=8)["a"]
     squares = ((x[:, None].astype(float) - x[None]) ** 2).sum(-1)
@@ -130,7 +130,7 @@ def test_the_divergence_is_that_of_the_map():
     assert found.kl_divergence == pytest.approx(exact, rel=0.03)
 
 
-def test_parameters_say_what_was_done():
+def test_parameters_describe_the_map():
     features, labels = two_encoders(samples=40)
     features["after"] = features["after"][:, :20]
     wide, narrow = (one.parameters for one in tsne_maps(features, labels, **SHORT).values())
@@ -141,7 +141,7 @@ def test_parameters_say_what_was_done():
     assert (wide["initialization"], wide["seed"], wide["iterations"]) == ("shared", 0, [60, 60])
 
 
-def test_many_dimensions_become_fifty():
+def test_many_features_are_reduced_to_fifty_components():
     x, labels = clusters(300, 120)
     parameters = tsne_maps({"a": x}, labels, **SHORT)["a"].parameters
     assert parameters["principal_components"] == 50
@@ -161,7 +161,7 @@ def quality_case(name):
 
 @pytest.mark.parametrize("case", ["clusters", "lone class", "negative labels", "wide"])
 @pytest.mark.parametrize("neighbors", [1, 10])
-def test_quality_is_scikit_learns_on_the_features_themselves(case, neighbors):
+def test_quality_equals_scikit_learns_on_the_original_features(case, neighbors):
     places, x, labels = quality_case(case)
     found = map_quality(places, x, labels, neighbors=neighbors)
     assert found.trustworthiness == pytest.approx(trustworthiness(x, places, n_neighbors=neighbors), abs=1e-12)
@@ -182,7 +182,7 @@ def test_quality_does_not_depend_on_the_number_of_threads():
         assert map_quality(*case) == first
 
 
-def test_chance_is_the_agreement_of_shuffled_labels():
+def test_chance_level_is_the_agreement_of_shuffled_labels():
     places, x, labels = quality_case("clusters")
     labels = np.minimum(labels, 1)
     rng = np.random.default_rng(0)
@@ -209,7 +209,7 @@ def test_as_many_classes_as_samples_have_no_silhouette():
     assert (found.silhouette_map, found.agreement_map, found.agreement_chance) == (None, 0, 0)
 
 
-def test_neighbors_are_lowered_where_samples_are_few():
+def test_the_number_of_neighbors_is_lowered_for_few_samples():
     x, labels = clusters(16)
     assert map_quality(x[:, :2], x, labels, neighbors=10).neighbors == 7
 
@@ -229,7 +229,7 @@ def test_neighbors_are_lowered_where_samples_are_few():
     ],
     ids=["each four times", "most the same", "a line", "two values", "n < D", "fewest", "half", "huge", "tiny"],
 )
-def test_hard_features_give_a_finite_map(x):
+def test_degenerate_features_have_a_finite_map(x):
     x = x.T.astype(int) if x.dtype == bool else x
     found = tsne_maps({"a": x}, np.arange(len(x)) % 3, **SHORT)["a"]
     assert np.isfinite(found.coordinates).all()
@@ -242,7 +242,7 @@ BAD = np.where(np.arange(40)[:, None] % 6 == 0, np.inf, X)
 
 
 @pytest.mark.parametrize(
-    ("features", "labels", "said"),
+    ("features", "labels", "message"),
     [
         ({"a": X[:15]}, Y[:15], r"features of a have shape \(15, 60\)[.] At least 16 samples"),
         ({"a": X[:0]}, Y[:0], "At least 16 samples"),
@@ -259,14 +259,14 @@ BAD = np.where(np.arange(40)[:, None] % 6 == 0, np.inf, X)
         ({"a": X[0]}, Y, r"shape \(n, D\)"),
     ],
 )
-def test_input_without_map_is_refused_in_one_line(features, labels, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_invalid_input_raises_a_one_line_error(features, labels, message):
+    with pytest.raises(InputError, match=message) as caught:
         tsne_maps(features, labels, **SHORT)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"perplexity": 1}, "perplexity is 1[.] Expected at least 2"),
         ({"perplexity": np.nan}, "perplexity is nan[.] Expected at least 2"),
@@ -278,17 +278,17 @@ def test_input_without_map_is_refused_in_one_line(features, labels, said):
         ({"neighbors": 0}, "neighbors is 0[.] Expected an integer, at least 1"),
     ],
 )
-def test_wrong_requests_are_refused_before_the_work(options, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_options_raise_a_usage_error(options, message):
+    with pytest.raises(UsageError, match=message):
         tsne_maps({"a": X}, Y, **({} if "iterations" in options else SHORT) | options)
 
 
-def test_quality_refuses_maps_of_other_samples():
+def test_quality_of_a_map_of_other_samples_raises_an_error():
     with pytest.raises(InputError, match="map has 39 samples, but the features have 40"):
         map_quality(X[:39, :2], X, Y)
 
 
-def test_importing_brings_no_opentsne():
+def test_import_does_not_load_opentsne_or_scikit_learn():
     code = "import sys, modgap.distortion.tsne_maps; print('openTSNE' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -1,4 +1,4 @@
-"""Probes: against scikit-learn and naive twins, on easy, degenerate and unusable samples."""
+"""Probes: against scikit-learn and naive formulas, on easy, degenerate and invalid samples."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def digits():
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_each_probe_finds_what_is_there_and_nothing_in_noise(name, parts):
+def test_each_probe_learns_separable_classes_but_not_noise(name, parts):
     result = evaluate_probe(name, *parts)
     assert result.value < 0.3
     assert result.interval[0] < result.value < result.interval[1]
@@ -56,7 +56,7 @@ def test_a_seed_gives_the_same_result(name, parts):
     np.testing.assert_array_equal(first.predicted, again.predicted)
 
 
-def test_linear_is_scikit_learn_at_the_chosen_strength(digits):
+def test_linear_probe_equals_scikit_learns_at_the_chosen_strength(digits):
     result = evaluate_probe("linear", *digits)
     scaler = StandardScaler().fit(digits[0])
     naive = LogisticRegression(C=1 / result.chosen_value, tol=1e-8, max_iter=10_000).fit(
@@ -74,7 +74,7 @@ def test_linear_is_scikit_learn_at_the_chosen_strength(digits):
 
 
 @pytest.mark.parametrize("shape", [(60, 7), (40, 90)])
-def test_ridge_is_scikit_learn_and_leaves_one_out_exactly(shape):
+def test_ridge_equals_scikit_learns_and_has_exact_leave_one_out_errors(shape):
     features, labels = blobs(*shape, classes=3)
     strengths = (30.0, 1.0, 0.1)
     path = ridge_path(features, labels, strengths)
@@ -91,7 +91,7 @@ def test_ridge_is_scikit_learn_and_leaves_one_out_exactly(shape):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_neighbors_vote_as_in_scikit_learn(metric, parts):
+def test_knn_equals_scikit_learns(metric, parts):
     result = evaluate_probe("knn", *parts, metric=metric)
     naive = KNeighborsClassifier(result.chosen_value, metric=metric, algorithm="brute").fit(*parts[:2])
     np.testing.assert_array_equal(result.predicted, naive.predict(parts[2]))
@@ -101,7 +101,7 @@ def test_neighbors_vote_as_in_scikit_learn(metric, parts):
         assert error == pytest.approx(1 - naive.score(parts[0][held], parts[1][held]))
 
 
-def test_nearest_mean_is_scikit_learn(parts):
+def test_nearest_mean_equals_scikit_learns(parts):
     scaler = StandardScaler().fit(parts[0])
     naive = NearestCentroid().fit(scaler.transform(parts[0]), parts[1])
     np.testing.assert_array_equal(
@@ -109,7 +109,7 @@ def test_nearest_mean_is_scikit_learn(parts):
     )
 
 
-def test_a_class_of_one_sample_is_never_held_out():
+def test_a_class_with_one_sample_is_never_held_out():
     labels = np.repeat(np.arange(4), (1, 2, 3, 40))
     held = np.bincount(labels[held_out_mask(labels, 0.2, 0)], minlength=4)
     assert held.tolist() == [0, 1, 1, 8]
@@ -117,7 +117,7 @@ def test_a_class_of_one_sample_is_never_held_out():
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_degenerate_samples_still_give_a_result(name):
+def test_degenerate_samples_have_a_result(name):
     features, labels = blobs()
     for changed in (np.hstack([features, features]), np.hstack([features, np.ones((200, 2))]), features[:, :1] * 0):
         assert 0 <= evaluate_probe(name, *halves(changed, labels)).value <= 1
@@ -129,7 +129,7 @@ def test_degenerate_samples_still_give_a_result(name):
     assert len(alone.validation_errors) in (0, 20)
 
 
-def test_what_could_not_be_chosen_is_said():
+def test_notes_describe_how_the_hyperparameter_was_chosen():
     features, labels = blobs()
     result = evaluate_probe("linear", features[:4], labels[:4], features, labels)
     assert result.validation_errors == ()
@@ -160,7 +160,7 @@ def test_what_could_not_be_chosen_is_said():
         ({"name": "knn", "metric": "cosin"}, "did you mean cosine"),
     ],
 )
-def test_refusals_are_one_line(change, message, parts):
+def test_invalid_input_raises_a_one_line_error(change, message, parts):
     names = ("train_features", "train_labels", "test_features", "test_labels")
     given = {"name": "linear", **dict(zip(names, parts, strict=True)), **change}
     with pytest.raises(InputError, match=message) as caught:
@@ -168,7 +168,7 @@ def test_refusals_are_one_line(change, message, parts):
     assert "\n" not in str(caught.value)
 
 
-def test_few_shot_errors_fall_and_draws_are_nested(parts):
+def test_few_shot_errors_decrease_and_draws_are_nested(parts):
     curve = few_shot_curve("nearest-mean", *parts, draws=8)
     assert curve.shots.tolist() == [1, 2, 5, 10, 20]
     assert curve.errors.shape == (5, 8)
@@ -180,12 +180,12 @@ def test_few_shot_errors_fall_and_draws_are_nested(parts):
 
 
 @pytest.mark.parametrize("given", [{"shots": [0]}, {"shots": [31]}, {"shots": []}, {"draws": 0}])
-def test_few_shot_refusals(given, parts):
+def test_invalid_few_shot_options_raise_a_usage_error(given, parts):
     with pytest.raises(UsageError, match="Expected"):
         few_shot_curve("ridge", *parts, **given)
 
 
-def test_paired_difference_is_mcnemar():
+def test_paired_difference_has_the_p_value_of_mcnemars_test():
     rng = np.random.default_rng(0)
     first, second = rng.random(400) < 0.3, rng.random(400) < 0.2
     found = paired_difference(first, second)
@@ -199,25 +199,25 @@ def test_paired_difference_is_mcnemar():
     assert (turned.value, turned.p_value) == (-found.value, found.p_value)
 
 
-def test_groups_make_a_paired_difference_less_sure():
+def test_groups_make_a_paired_difference_less_significant():
     first = np.repeat([True, True, True, False, True], 40)
     found = paired_difference(first, ~first, np.repeat(np.arange(5), 40))
     assert found.p_value == pytest.approx(binomtest(4, 5).pvalue)
     assert paired_difference(first, ~first).p_value < 1e-6 < found.p_value
 
 
-def test_the_same_errors_do_not_differ():
+def test_equal_errors_have_no_difference():
     found = paired_difference([True, False], [True, False])
     assert (found.value, found.p_value, found.interval) == (0, 1, (0, 0))
 
 
 @pytest.mark.parametrize(("first", "second"), [([True], [True, False]), ([1, 0], [1, 0]), ([], [])])
-def test_unpaired_errors_are_refused(first, second):
+def test_errors_of_different_samples_raise_an_error(first, second):
     with pytest.raises(InputError, match=r"the same samples|Expected booleans"):
         paired_difference(first, second)
 
 
-def test_entity_f1_is_the_micro_f1_of_scikit_learn():
+def test_entity_f1_equals_the_micro_f1_of_scikit_learn():
     rng = np.random.default_rng(0)
     truth = rng.choice(5, 300, p=[0.6, 0.1, 0.1, 0.1, 0.1])
     predicted = np.where(rng.random(300) < 0.6, truth, rng.integers(6, size=300))
@@ -228,13 +228,13 @@ def test_entity_f1_is_the_micro_f1_of_scikit_learn():
         )
 
 
-def test_entity_f1_where_there_is_nothing_but_outside():
+def test_entity_f1_of_outside_words_alone_is_undefined():
     found = entity_f1([0, 0], [0, 0], 0)
     assert np.isnan([found.value, found.precision, found.recall]).all()
     assert entity_f1([0, 0], [0, 1], 0).value == 0
 
 
-def test_words_get_an_entity_f1_beside_their_error(parts):
+def test_words_have_an_entity_f1_besides_their_error(parts):
     result = evaluate_probe("linear", *parts, outside=0)
     assert result.entity_f1 == entity_f1(result.predicted, parts[3], 0)
     assert evaluate_probe("linear", *parts).entity_f1 is None

@@ -1,4 +1,4 @@
-"""Similarity of features against naive formulas, known cases and input that nothing can be said of."""
+"""Similarity of features: against naive formulas, in cases with exact values, and on invalid input."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def related(seed, samples=60, first=7, second=5):
 
 
 def naive_hsic(k, left):
-    """Song et al. (2012), equation 4, with the matrices written out."""
+    """Return equation 4 of Song et al. (2012), computed with the full matrices."""
     n = len(k)
     k, left = k - np.diag(np.diag(k)), left - np.diag(np.diag(left))
     one = np.ones(n)
@@ -50,7 +50,7 @@ def naive_knn(x, y, k, metric):
 
 
 @pytest.mark.parametrize(("first", "second"), [(7, 5), (100, 5), (100, 90), (1, 1)])
-def test_linear_cka_is_the_naive_one(first, second):
+def test_linear_cka_equals_the_naive_formula(first, second):
     x, y = related(0, 60, first, min(first, second))
     y = np.hstack([y, noise(3, 60, second)])
     found = similarity("linear_cka", 3 * x + 100, y, interval=False).value
@@ -59,7 +59,7 @@ def test_linear_cka_is_the_naive_one(first, second):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.8])
-def test_kernel_cka_is_the_naive_one_whatever_the_blocks(share, monkeypatch):
+def test_kernel_cka_equals_the_naive_formula_for_any_block_size(share, monkeypatch):
     x, y = related(0)
     expected = naive_cka(gaussian(x, share), gaussian(y, share))
     whole = similarity("kernel_cka", x, y, bandwidth=share)
@@ -69,7 +69,7 @@ def test_kernel_cka_is_the_naive_one_whatever_the_blocks(share, monkeypatch):
     assert cut.interval == pytest.approx(whole.interval, abs=1e-12)
 
 
-def test_median_of_many_samples_is_that_of_evenly_spread_ones():
+def test_median_distance_of_many_samples_uses_evenly_spread_ones():
     x = noise(0, 4001, 2)
     sigma = 0.5 * np.median(pdist(x[np.unique(np.linspace(0, 4000, 2000).astype(int))]))
     kernel = hsic._GaussianKernel(x, 0.5)
@@ -77,7 +77,7 @@ def test_median_of_many_samples_is_that_of_evenly_spread_ones():
 
 
 @pytest.mark.parametrize("name", CKA)
-def test_jackknife_is_the_one_that_leaves_each_out(name):
+def test_jackknife_equals_the_naive_leave_one_out(name):
     x, y = related(1, 40)
     kernels = (x @ x.T, y @ y.T) if name == "linear_cka" else (gaussian(x, 0.8), gaussian(y, 0.8))
     left = []
@@ -92,7 +92,7 @@ def test_jackknife_is_the_one_that_leaves_each_out(name):
 
 
 @pytest.mark.parametrize(("first", "second"), [(7, 5), (7, 7), (90, 70)])
-def test_procrustes_is_scipys(first, second):
+def test_procrustes_equals_scipys(first, second):
     x, y = related(2, 60, first, second)
     wide = max(first, second)
     a, b = (np.pad(v - v.mean(0), ((0, 0), (0, wide - v.shape[1]))) for v in (x, y))
@@ -101,7 +101,7 @@ def test_procrustes_is_scipys(first, second):
         assert similarity("procrustes", x, y, interval=interval).value == pytest.approx(expected, abs=1e-12)
 
 
-def test_procrustes_interval_is_near_the_jackknife_that_leaves_each_out():
+def test_procrustes_interval_is_close_to_the_leave_one_out_jackknife():
     x, y = related(2, 300, 4, 4)
     left = [similarity("procrustes", np.delete(x, i, 0), np.delete(y, i, 0), interval=False).value for i in range(300)]
     spread = np.sqrt(299 / 300 * ((np.array(left) - np.mean(left)) ** 2).sum())
@@ -110,7 +110,7 @@ def test_procrustes_interval_is_near_the_jackknife_that_leaves_each_out():
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_knn_overlap_is_the_naive_one(metric):
+def test_knn_overlap_equals_the_naive_formula(metric):
     x, y = related(3, 120)
     for k in (1, 10, 118):
         found = similarity("knn_overlap", x, y, neighbors=k, metric=metric)
@@ -120,7 +120,7 @@ def test_knn_overlap_is_the_naive_one(metric):
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize("samples", [40, 200])
-def test_identical_and_rotated_features_are_as_similar_as_can_be(name, samples):
+def test_identical_and_rotated_features_have_similarity_one(name, samples):
     x = noise(4, samples, 50) @ np.diag(np.linspace(0.1, 3, 50))
     turn = np.linalg.qr(noise(5, 50, 50))[0]
     for other in (x, -2 * x @ turn + 7):
@@ -132,7 +132,7 @@ def test_identical_and_rotated_features_are_as_similar_as_can_be(name, samples):
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_independent_features_are_at_the_null_on_average(name):
+def test_independent_features_have_the_null_similarity_on_average(name):
     found = [similarity(name, noise(2 * s, 80, 20), noise(2 * s + 1, 80, 30), interval=False) for s in range(40)]
     values, nulls = (np.array([getattr(one, of) for one in found]) for of in ("value", "null"))
     off = values - nulls
@@ -150,7 +150,7 @@ def test_biased_cka_would_not_be_near_zero():
 
 @pytest.mark.parametrize("name", CKA)
 @pytest.mark.slow
-def test_intervals_hold_the_true_value_about_as_often_as_they_say(name):
+def test_intervals_cover_the_true_value_about_as_often_as_they_claim(name):
     truth = similarity(name, *related(0, 3000, 4, 4), interval=False).value
     found = [similarity(name, *related(seed, 150, 4, 4)).interval for seed in range(1, 101)]
     assert sum(low <= truth <= high for low, high in found) >= 85
@@ -158,7 +158,7 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say(name):
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_a_grid_holds_the_similarities_of_all_pairs(name):
+def test_a_grid_has_the_similarities_of_all_pairs(name):
     first = {"early": noise(0), "late": related(0)[1]}
     second = {"early": noise(0) + noise(9), "middle": noise(7, 60, 3), "late": related(0)[0][:, :1]}
     grid = similarity_grid(first, second, [name])[name]
@@ -170,13 +170,13 @@ def test_a_grid_holds_the_similarities_of_all_pairs(name):
             assert grid.nulls[a, b] == pytest.approx(alone.null, abs=1e-12)
 
 
-def test_threads_change_no_bit(monkeypatch):
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
     x, y = related(0, 200)
     assert similarity("kernel_cka", x, y, threads=1) == similarity("kernel_cka", x, y, threads=3)
 
 
-def test_scales_beyond_squares_and_offsets_do_no_harm():
+def test_extreme_scales_and_offsets_do_not_change_the_result():
     x, y = related(0)
     expected = similarity("linear_cka", x, y).value
     assert similarity("linear_cka", x * 1e200, y * 1e-200).value == pytest.approx(expected, abs=1e-9)
@@ -185,7 +185,7 @@ def test_scales_beyond_squares_and_offsets_do_no_harm():
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_duplicates_and_more_dimensions_than_samples_give_a_result(name):
+def test_duplicates_and_more_features_than_samples_have_a_result(name):
     x = noise(0, 12, 300)
     doubled = np.concatenate([x, x, x[:1]])
     found = similarity(name, doubled, doubled + 0.1 * noise(1, 25, 300), **({"neighbors": 3} if "knn" in name else {}))
@@ -203,7 +203,7 @@ BAD = np.where(np.arange(20)[:, None] % 9 == 4, np.nan, noise(0, 20, 3))
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"first": noise(0, 19, 3)}, "There are 19 samples of the first encoder and 20 samples of the second encoder"),
         ({"first": np.ones((20, 3))}, "The features of the first encoder are the same for all 20 samples"),
@@ -218,14 +218,14 @@ BAD = np.where(np.arange(20)[:, None] % 9 == 4, np.nan, noise(0, 20, 3))
         ({"first": np.full((20, 2), "a")}, "real numbers"),
     ],
 )
-def test_input_without_similarity_is_refused_in_one_line(name, changes, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_invalid_input_raises_a_one_line_error(name, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
         similarity(name, **wrong(**changes))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("linear_ckas", {}, "did you mean linear_cka"),
         ("linear_cka", {"bandwidth": 1}, "linear_cka has no options, but"),
@@ -237,24 +237,24 @@ def test_input_without_similarity_is_refused_in_one_line(name, changes, said):
         ("procrustes", {"seed": -1}, "seed is -1[.] Expected an integer, at least 0"),
     ],
 )
-def test_wrong_requests_are_refused(name, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_options_raise_a_usage_error(name, options, message):
+    with pytest.raises(UsageError, match=message):
         similarity(name, **wrong(), **options)
 
 
 @pytest.mark.parametrize("name", CKA)
-def test_samples_all_equally_far_apart_are_refused(name):
+def test_samples_with_equal_distances_raise_an_error(name):
     with pytest.raises(InputError, match="the same distance from each other"):
         similarity(name, np.eye(20), noise(0, 20, 3))
 
 
-def test_mostly_repeated_samples_have_no_median_distance():
+def test_mostly_repeated_samples_raise_an_error():
     repeated = np.concatenate([np.zeros((17, 3)), noise(0, 3, 3)])
     with pytest.raises(InputError, match="median distance between samples is 0"):
         similarity("kernel_cka", repeated, noise(0, 20, 3))
 
 
-def test_grids_refuse_no_layers_and_name_the_layer_at_fault():
+def test_errors_of_grids_name_the_layer():
     with pytest.raises(UsageError, match="At least one layer of both"):
         similarity_grid({}, {"a": noise(0)})
     with pytest.raises(InputError, match="layer b of the second encoder"):

@@ -1,1 +1,1 @@
-"""What training did to a source's knowledge: features, probes, maps and similarity."""
+"""Distortion of a source's knowledge by training: features, probes, maps and similarity of encoders."""

@@ -101,7 +101,7 @@ def _record_outputs(encoder: nn.Module, names: Sequence[str]) -> Iterator[dict[s
     """Yield a dictionary that receives the outputs of these modules during the context."""
     outputs: dict[str, Any] = {}
 
-    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
         outputs[name] = output
 
     with ExitStack() as stack:

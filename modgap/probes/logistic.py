@@ -284,7 +284,7 @@ class _Search:
             self.converged = converged
         return value, scaled.ravel()
 
-    def _stop(self, u: np.ndarray) -> None:
+    def _stop(self, _u: np.ndarray) -> None:
         if self.converged:
             raise StopIteration
 
