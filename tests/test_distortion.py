@@ -84,9 +84,8 @@ def test_features_do_not_depend_on_batch_size_and_are_cached(small, monkeypatch,
     np.testing.assert_allclose(np.linalg.norm(unit[OUTPUT], axis=1), 1, rtol=1e-5)
     monkeypatch.undo()
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path))
-    single = compute_features(
-        source, handle.fingerprint(), Encoder(), surrogate, dataclasses.replace(BOTH, batch_size=7)
-    )
+    small_batches = dataclasses.replace(BOTH, samples=dataclasses.replace(BOTH.samples, batch_size=7))
+    single = compute_features(source, handle.fingerprint(), Encoder(), surrogate, small_batches)
     np.testing.assert_allclose(single[OUTPUT], whole[OUTPUT], rtol=1e-4, atol=1e-5)
 
 
