@@ -6,7 +6,9 @@ from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import f1_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modgap.distortion.few_shot import few_shot_curve
@@ -14,7 +16,8 @@ from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.distortion.probe_methods import PROBES
 from modgap.distortion.statistics import entity_f1, paired_difference
 from modgap.errors import InputError, UsageError
-from modgap.probes.folds import held_out_mask
+from modgap.probes.folds import held_out_mask, stratified_folds
+from modgap.probes.linear_probe import cross_validated_errors, fit_linear_probe
 from modgap.probes.ridge import ridge_path
 
 
@@ -238,3 +241,42 @@ def test_words_have_an_entity_f1_besides_their_error(parts):
     result = evaluate_probe("linear", *parts, outside=0)
     assert result.entity_f1 == entity_f1(result.predicted, parts[3], 0)
     assert evaluate_probe("linear", *parts).entity_f1 is None
+
+
+# Folds, cross-validation and heads
+
+
+def test_folds_are_stratified_and_keep_groups_together():
+    labels = np.repeat(np.arange(3), 50)
+    folds = stratified_folds(labels, None, seed=1)
+    assert [np.bincount(folds[labels == label]).tolist() for label in range(3)] == [[10] * 5] * 3
+    groups = np.arange(150) // 5
+    grouped = stratified_folds(labels, groups, seed=1)
+    assert all(len(set(grouped[groups == group])) == 1 for group in range(30))
+    assert np.bincount(grouped).tolist() == [30] * 5
+
+
+def test_cross_validated_errors_equal_scikit_learns_on_the_same_folds():
+    features, labels = blobs()
+    groups = np.arange(200) // 4
+    errors = cross_validated_errors(features, labels, groups, strength=10.0, seed=3)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8, max_iter=10_000))
+    split = PredefinedSplit(stratified_folds(labels, groups, seed=3))
+    expected = cross_val_predict(pipeline, features, labels, cv=split) != labels
+    assert (errors == expected).mean() > 0.99
+
+
+def test_cross_validation_leaves_out_classes_with_fewer_samples_than_folds():
+    features, labels = blobs()
+    rare = np.append(labels, [7] * 4)
+    padded = np.vstack([features, np.zeros((4, 10))])
+    np.testing.assert_array_equal(cross_validated_errors(padded, rare), cross_validated_errors(features, labels))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_affine_weights_give_the_logits_of_features_that_are_not_standardized(classes):
+    features, labels = blobs(classes=classes)
+    features = 3 * features + 5
+    linear = fit_linear_probe(features, labels, [1.0])
+    weights, biases = linear.affine()
+    np.testing.assert_allclose(features @ weights.T + biases, linear.path.logits(features, 0), atol=1e-9)
