@@ -1,4 +1,4 @@
-"""A host of files on the loopback interface, which can be made to fail as real ones do."""
+"""An HTTP host on the loopback interface that can fail in the ways of real hosts."""
 
 import contextlib
 import hashlib
@@ -18,20 +18,20 @@ CHUNK = 1 << 16
 
 @dataclass
 class Fault:
-    """How answers about one file go wrong.
+    """A fault in the responses for one file.
 
     Attributes:
-        status: Answer with this status and no file.
-        headers: Further headers; None as a value leaves the header out.
-        content: Send this in place of the file.
-        stop_after: Send so many bytes of what was promised, and close.
-        reset_after: Send so many bytes, and reset the connection.
-        hang_after: Send so many bytes, and then nothing.
-        seconds_a_chunk: Wait so long before each chunk.
-        ranges: Whether parts can be asked for.
-        length: Whether the size is told.
-        redirect: Send the asker there.
-        times: So many answers go wrong; the later ones are right.
+        status: HTTP status of a response without the file; None sends the file.
+        headers: Additional headers; a value of None removes the header.
+        content: Bytes sent instead of the file; None sends the file.
+        stop_after: Bytes sent before the connection is closed; None sends all.
+        reset_after: Bytes sent before the connection is reset; None sends all.
+        hang_after: Bytes sent before the host stops sending; None sends all.
+        delay_per_chunk: Seconds to wait before each chunk.
+        ranges: True when the host supports requests for a part of the file.
+        length: True when the host reports the size.
+        redirect: URL to redirect to; None for no redirect.
+        times: Number of responses with the fault; later ones are correct.
     """
 
     status: int | None = None
@@ -40,7 +40,7 @@ class Fault:
     stop_after: int | None = None
     reset_after: int | None = None
     hang_after: int | None = None
-    seconds_a_chunk: float = 0.0
+    delay_per_chunk: float = 0.0
     ranges: bool = True
     length: bool = True
     redirect: str | None = None
@@ -48,10 +48,19 @@ class Fault:
 
 
 class Host:
-    """Serves a folder; `faults` maps a path to what goes wrong with it, `asked` lists what came."""
+    """A host that serves a folder.
+
+    Attributes:
+        folder: The folder.
+        faults: Faults by the path of a file.
+        asked: Path and headers of each request.
+        url: Address of the host.
+    """
 
     def __init__(self, folder: Path):
-        self.folder, self.faults, self.asked = folder, {}, []
+        self.folder = folder
+        self.faults = {}
+        self.asked = []
         self.released = threading.Event()
         host = self
 
@@ -71,7 +80,7 @@ class Host:
             daemon_threads = True
 
             def handle_error(self, request, client_address):
-                """Askers that are killed reset their connections."""
+                """Ignore errors: clients that are killed reset their connections."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -85,11 +94,11 @@ class Host:
         self._server.server_close()
 
     def ranges(self, name):
-        """The parts of a file that were asked for, in order; None for all of it."""
+        """Return the Range header of each request for a file, in order; None for the whole file."""
         return [headers.get("Range") for path, headers in self.asked if path == f"/{name}"]
 
     def answer(self, handler):
-        """Answer one request."""
+        """Respond to one request."""
         name = handler.path.lstrip("/")
         self.asked.append((handler.path, dict(handler.headers)))
         fault = self.faults.get(name, Fault())
@@ -115,7 +124,8 @@ class Host:
     def _file(self, handler, fault, content):
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', "Content-Type": "application/octet-stream"}
         headers |= fault.headers
-        start, asked = 0, re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+        start = 0
+        asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
         condition = handler.headers.get("If-Range")
         if asked and fault.ranges and condition in (None, headers["ETag"], headers.get("Last-Modified")):
             start = int(asked[1])
@@ -142,7 +152,7 @@ class Host:
         cuts = [fault.stop_after, fault.reset_after, fault.hang_after]
         stop = min((cut for cut in cuts if cut is not None), default=len(content))
         for at in range(0, min(stop, len(content)), CHUNK):
-            time.sleep(fault.seconds_a_chunk)
+            time.sleep(fault.delay_per_chunk)
             handler.wfile.write(content[at : min(at + CHUNK, stop)])
         handler.wfile.flush()
         if stop == len(content) and not any(cut is not None for cut in cuts):

@@ -1,16 +1,16 @@
-"""How much memory a process held."""
+"""Measure the memory of a process."""
 
 import inspect
 
 
 def peak():
-    """Most kilobytes resident since this program began.
+    """Return the largest resident memory since this program started, in kilobytes.
 
-    getrusage will not do: a process that was forked off a large one counts what that held.
+    getrusage is not used, because for a process that was forked from a large one it reports the memory of the parent.
     """
     with open("/proc/self/status", encoding="ascii") as status:
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 
 
 PEAK = inspect.getsource(peak)
-"""For programs that are run as text."""
+"""The source of `peak`, for programs that are passed as text."""

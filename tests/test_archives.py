@@ -1,4 +1,4 @@
-"""Archives made to do harm: none writes outside its folder, fills memory or disk, or ends in a traceback."""
+"""Hostile archives: none writes outside its folder, fills the memory or the disk, or causes a traceback."""
 
 import contextlib
 import gzip
@@ -25,7 +25,7 @@ CONTENT = b"a,b\n1,2\n"
 
 
 def tar(path, *members, mode="w", **options):
-    """A tar file of (name or TarInfo, content) pairs."""
+    """Write a tar file of (name or TarInfo, content) pairs."""
     with tarfile.open(path, mode, **options) as archive:
         for member in members:
             info, content = (
@@ -46,7 +46,7 @@ def info(name, kind=tarfile.REGTYPE, **fields):
 
 
 def packed(path, *members):
-    """A zip file of (name or ZipInfo, content) pairs."""
+    """Write a zip file of (name or ZipInfo, content) pairs."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -60,7 +60,7 @@ def zip_info(name, mode):
 
 
 def tar_header(name, size_field, kind=b"0"):
-    """A header block with whatever stands in its size field, and a right checksum."""
+    """Return a header block with this size field and a valid checksum."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
     block[124:136], block[156:157] = size_field, kind
     block[148:156] = b" " * 8
@@ -73,7 +73,7 @@ def negative(size):
 
 
 def overlapping_zip(path):
-    """Many names for one compressed file, as in a zip bomb without nesting."""
+    """Write a zip file with many names for one compressed file, as in a zip bomb without nesting."""
     packed(path, ("a", bytes(1 << 20)))
     whole = path.read_bytes()
     start = whole.index(b"PK\x01\x02")
@@ -131,7 +131,7 @@ def wrong_crc(path):
 
 
 def wide_zip_directory(path):
-    """A directory of 20 MB in a small archive."""
+    """Write a small archive with a directory of 20 MB."""
     packed(path, *((f"{number:0200}", b"") for number in range(45_000)))
     whole = path.read_bytes()
     start = whole.index(b"PK\x01\x02")
@@ -143,7 +143,7 @@ def wide_zip_directory(path):
 
 
 def pax_chain(path, count=3000):
-    """Long headers that each announce another, which tarfile reads by recursion."""
+    """Write a tar file whose headers each announce another one, which tarfile reads recursively."""
     block = tar_header("x", b"%011o\0" % 12, b"x") + b"12 path=abc\n".ljust(512, b"\0")
     path.write_bytes(block * count + bytes(1024))
     return path
@@ -162,7 +162,7 @@ def many_globals(path):
 
 
 def sparse_headers(path):
-    """GNU's old sparse format, whose list of holes goes on and on."""
+    """Write GNU's old sparse format with a very long list of holes."""
     first = bytearray(tar_header("s", b"%011o\0" % 0, b"S"))
     first[257:265] = b"ustar  \0"
     first[482] = 1
@@ -315,7 +315,7 @@ def snapshot(folder):
 
 @contextlib.contextmanager
 def little_memory(size=1 << 30):
-    """Refuse this process more than so many bytes beyond what it has."""
+    """Limit the memory of this process to this many bytes beyond its current memory."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm", encoding="ascii") as held:
         used = int(held.read().split()[0]) * resource.getpagesize()
@@ -345,13 +345,13 @@ def test_hostile_archives_are_refused_in_one_line_and_write_nothing_outside(name
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
-def test_there_are_enough_of_them():
+def test_there_are_enough_hostile_archives():
     assert len(HOSTILE) >= 25
 
 
-def test_caps_of_count_and_total(tmp_path):
+def test_limits_of_entries_and_bytes(tmp_path):
     archive = tar(tmp_path / "a.tar", *((f"{number}", CONTENT) for number in range(20)))
-    for number, (caps, message) in enumerate(
+    for number, (limits, message) in enumerate(
         (
             (ArchiveLimits(entries=19), "more than 19 files"),
             (ArchiveLimits(total_bytes=150), "8 bytes; the limit for all files is 150 bytes"),
@@ -360,10 +360,10 @@ def test_caps_of_count_and_total(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         with pytest.raises(InputError, match=message):
-            list(extract(archive, folder, caps))
+            list(extract(archive, folder, limits))
 
 
-def test_a_size_known_beforehand_allows_a_large_ratio(tmp_path):
+def test_a_known_size_allows_a_large_ratio(tmp_path):
     archive = packed(tmp_path / "a.zip", ("z", bytes(100 << 20)))
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="claims"):
@@ -383,7 +383,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_honest_archives_come_out_whole(kind, tmp_path):
+def test_valid_archives_are_extracted_completely(kind, tmp_path):
     archive = GOOD[kind](tmp_path / "archive")
     folder, shares = tmp_path / "out", []
     folder.mkdir()
@@ -408,7 +408,7 @@ def test_old_tar_and_single_gzip(tmp_path):
     assert (tmp_path / "out" / "table.csv").read_bytes() == CONTENT * 2
 
 
-def test_programs_and_odd_owners_come_out_as_plain_files(tmp_path):
+def test_permissions_and_owners_are_not_extracted(tmp_path):
     archive = tar(tmp_path / "a.tar", (info("run", mode=0o6777, uid=12345), b"#!/bin/sh\n"))
     (tmp_path / "out").mkdir()
     list(extract(archive, tmp_path / "out", ArchiveLimits()))
@@ -425,7 +425,7 @@ def test_names_of_paths(name):
             parse_relative_path(name)
 
 
-def test_a_small_disk_stays_partly_free(tmp_path):
+def test_part_of_a_small_disk_stays_free(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True).returncode:
@@ -439,7 +439,7 @@ def test_a_small_disk_stays_partly_free(tmp_path):
 
 
 def test_a_million_names_need_little_memory(tmp_path):
-    """tarfile keeps a kilobyte a member; forgotten as we go, a long archive costs no more than a short one."""
+    """tarfile keeps about a kilobyte per member; these are dropped, so that a long archive needs little memory."""
     code = (
         f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"

@@ -1,3 +1,5 @@
+"""Cache entries are complete and verified, or they are not read."""
+
 import errno
 import multiprocessing
 import os
@@ -27,7 +29,7 @@ def write(path, value=1.0, rows=5):
     writer.commit()
 
 
-def test_what_was_written_is_read_and_is_a_plain_safetensors_file():
+def test_an_entry_is_read_back_and_is_a_valid_safetensors_file():
     path = entry_path("logits", cache_key(RECORD))
     assert read_entry(path) is None
     write(path)
@@ -43,19 +45,19 @@ def test_the_key_depends_on_content_not_on_order():
     assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 1, "b": [3]})
 
 
-@pytest.mark.parametrize("place", [0, 4, 40, -1])
-def test_every_flipped_byte_is_noticed(place):
+@pytest.mark.parametrize("position", [0, 4, 40, -1])
+def test_every_flipped_byte_is_detected(position):
     path = entry_path("logits", "0" * 64)
     write(path)
     content = bytearray(path.read_bytes())
-    content[place] ^= 0xFF
+    content[position] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(CorruptEntryError):
         read_entry(path)
 
 
 @pytest.mark.parametrize("size", [0, 3, 8, 60, 400])
-def test_every_truncation_is_noticed(size):
+def test_every_truncation_is_detected(size):
     path = entry_path("logits", "0" * 64)
     write(path)
     path.write_bytes(path.read_bytes()[:size])
@@ -63,7 +65,7 @@ def test_every_truncation_is_noticed(size):
         read_entry(path)
 
 
-def test_an_unfinished_entry_is_none_and_discarding_leaves_nothing():
+def test_an_unfinished_entry_is_not_read_and_can_be_discarded():
     path = entry_path("logits", "1" * 64)
     writer = EntryWriter(path, {}, "logits", (2, 3), RECORD)
     writer.append(np.zeros((1, 3), np.float32))
@@ -81,7 +83,7 @@ def test_many_writers_of_one_key_leave_one_valid_entry():
     assert list(unfinished_paths()) == []
 
 
-def test_too_little_space_is_an_error_before_anything_is_written(monkeypatch):
+def test_too_little_space_is_an_error_before_writing(monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(OSError, match="100 bytes needed") as caught:
         write(entry_path("logits", "3" * 64))
@@ -91,7 +93,7 @@ def test_too_little_space_is_an_error_before_anything_is_written(monkeypatch):
 
 @pytest.fixture
 def full_disk(tmp_path):
-    """A file system of 64 kB."""
+    """Mount a file system of 64 kB."""
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
     if mount.returncode:
         pytest.skip("mounting a small file system needs more rights than this user has")
@@ -99,7 +101,7 @@ def full_disk(tmp_path):
     subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_disk_that_fills_up_half_way_leaves_nothing(full_disk, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_file(full_disk, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 40}))
     with pytest.raises(OSError) as caught:
         write(full_disk / "entry.safetensors", rows=20_000)

@@ -1,4 +1,4 @@
-"""Converted copies: the same data as the originals, mapped; never used when they do not fit."""
+"""Converted copies have the same data as the originals, and are not used when the originals have changed."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.fixture
 def series(tmp_path, data):
-    """A manifest with groups beside its arrays; gives its path."""
+    """Write arrays and a manifest with groups, and return its path."""
     rng = np.random.default_rng(0)
     x = rng.random((40, 2, 30), dtype=np.float32)
     np.savez(tmp_path / "x.npz", x=x, y=np.arange(40) % 4, groups=np.arange(40) // 2)
@@ -51,7 +51,7 @@ def write_manifest(folder, **fields):
 
 
 def assert_same(one, other):
-    """Two tables hold the same, sample by sample."""
+    """Assert that two tables are equal, sample by sample."""
     for name in ("samples", "targets", "masks"):
         left, right = getattr(one, name), getattr(other, name)
         assert (left is None) == (right is None)
@@ -75,7 +75,7 @@ def assert_same(one, other):
 
 
 def of_table(target, table, monkeypatch):
-    """A target whose reader and steps give this table."""
+    """Return the target with a reader that returns this table."""
     monkeypatch.setattr(Target, "read_originals", lambda self: table)
     return target
 
@@ -136,7 +136,7 @@ def test_text(series, monkeypatch):
     "dtype", ["?", "u1", "i1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", ">f4", ">i2"]
 )
 @pytest.mark.parametrize("shape", [(6, 3, 2), (6,)])
-def test_every_type_comes_back(series, monkeypatch, dtype, shape):
+def test_every_type_is_restored(series, monkeypatch, dtype, shape):
     values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
     table = Table(ArraySamples(values), np.arange(6) % 2, ["a", "b"], np.zeros(6, np.int64))
     (path,) = convert(of_table(open_target(str(series)), table, monkeypatch))
@@ -165,7 +165,7 @@ def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
     assert_same(Table(**{**vars(table), "classes": copy.classes}), open_target(str(series)).read())
 
 
-def test_pseudo_classes_are_made_anew_from_one_copy(tmp_path, data):
+def test_pseudo_classes_are_computed_from_the_copy(tmp_path, data):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "r.npz", x=rng.random((40, 1, 30), dtype=np.float32), y=rng.random((40, 2)))
     name = str(tmp_path / "r.npz")
@@ -200,7 +200,7 @@ class Mixed:
         (Mixed(np.zeros(2, complex), np.zeros(2, complex)), "number 0 is complex.*expected numbers"),
     ],
 )
-def test_what_cannot_be_converted_leaves_nothing(series, data, monkeypatch, samples, message):
+def test_a_failed_conversion_leaves_no_file(series, data, monkeypatch, samples, message):
     table = Table(samples, np.arange(2), ["a", "b"], np.zeros(2, np.int64))
     with pytest.raises((InputError, ValueError), match=message) as caught:
         convert(of_table(open_target(str(series)), table, monkeypatch))
@@ -222,7 +222,7 @@ def truncate(series):
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def spoil_header(series):
+def corrupt_header(series):
     path = copy_path(*where(series))
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
 
@@ -237,10 +237,10 @@ def where(series):
     [
         (change_original, "was made with other files and is not used"),
         (truncate, "is not readable (Error while deserializing header: incomplete metadata"),
-        (spoil_header, "is not readable (Error while deserializing header: header too large"),
+        (corrupt_header, "is not readable (Error while deserializing header: header too large"),
     ],
 )
-def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, caplog, change, reason):
+def test_an_outdated_copy_is_not_used_and_gives_one_warning(series, caplog, change, reason):
     convert(open_target(str(series)))
     change(series)
     target = open_target(str(series))
@@ -254,7 +254,7 @@ def test_a_copy_that_does_not_fit_is_said_in_one_line_and_left_alone(series, cap
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_class_without_samples_is_said_by_name(series, caplog):
+def test_a_class_without_samples_is_named(series, caplog):
     names = ["up", "down", "still", "turn", "fall"]
     assert open_target(str(write_manifest(series.parent, classes=names[:4]))).read().labels.max() == 3
     assert caplog.text == ""
@@ -262,7 +262,7 @@ def test_a_class_without_samples_is_said_by_name(series, caplog):
     assert "manifest mine names 5 classes, but its samples have 4. No sample has the class 'fall'" in caplog.text
 
 
-def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypatch, caplog):
+def test_another_version_of_modgap_or_a_library_makes_a_copy_outdated(series, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
     monkeypatch.setattr("modgap.targets.target._library_versions", lambda: {"numpy": "9.9"})
@@ -271,7 +271,7 @@ def test_another_version_of_modgap_or_a_library_makes_it_stale(series, monkeypat
     assert "was made with another version of modgap and other versions of libraries" in caplog.text
 
 
-def test_a_copy_made_in_another_way_is_no_warning(series, caplog):
+def test_a_copy_with_another_manifest_gives_no_warning(series, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
     change_manifest(series)
@@ -281,7 +281,7 @@ def test_a_copy_made_in_another_way_is_no_warning(series, caplog):
     assert "was made with another manifest and is not used" in record.message
 
 
-def test_own_data_without_a_manifest_has_options(tmp_path, data, caplog):
+def test_custom_data_is_converted_with_its_options(tmp_path, data, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     rows = "\n".join(f"{number},{number % 2},{number // 4}" for number in range(40))
     (tmp_path / "my own.csv").write_text(f"a,label,who\n{rows}\n")
@@ -294,7 +294,7 @@ def test_own_data_without_a_manifest_has_options(tmp_path, data, caplog):
     )
 
 
-def test_the_command_converts_verifies_and_says_what_it_uses(modgap, series, data):
+def test_the_command_converts_and_verifies(modgap, series, data):
     done = modgap("data", "convert", series)
     assert (done.returncode, done.stderr) == (0, "")
     (path,) = (data / "converted").glob("*.safetensors")
@@ -310,7 +310,7 @@ def test_the_command_converts_verifies_and_says_what_it_uses(modgap, series, dat
     assert f"damaged: {path}: its checksum" in done.stdout
 
 
-def test_a_full_disk_leaves_nothing_half(modgap, series, tmp_path):
+def test_a_full_disk_leaves_no_partial_copy(modgap, series, tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True).returncode:
@@ -358,8 +358,8 @@ print(peak() - before, path)
 """
 
 
-def test_memory_does_not_grow_with_the_data_and_a_kill_leaves_nothing_that_counts(series, data):
-    """200 MB of samples pass through a few megabytes."""
+def test_memory_does_not_grow_with_the_data_and_a_kill_leaves_no_copy(series, data):
+    """Converting 200 MB of samples needs a few megabytes of memory."""
     command = [sys.executable, "-c", LAZY, str(series)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HANG": "1"})
     assert process.stdout.readline() == "half\n"
@@ -377,8 +377,8 @@ def test_memory_does_not_grow_with_the_data_and_a_kill_leaves_nothing_that_count
     assert file.map_array("samples")[199, 0, 0, 0] == 199
 
 
-def test_reading_a_copy_does_not_read_all_of_it(series, data):
-    """A sample of a copy of 200 MB comes at once and without the rest; its content is not checked again."""
+def test_reading_a_sample_does_not_read_the_whole_copy(series, data):
+    """One sample of a copy of 200 MB is read without the rest, and the checksum is not computed."""
     subprocess.run([sys.executable, "-c", LAZY, str(series)], capture_output=True, text=True, check=True)
     target = open_target(str(series))
     _ = target.fingerprint
@@ -387,7 +387,7 @@ def test_reading_a_copy_does_not_read_all_of_it(series, data):
     assert peak() - before < 40_000
 
 
-def test_arrays_of_unknown_size_in_one_file(tmp_path):
+def test_arrays_of_unknown_size_are_written_to_one_file(tmp_path):
     writer = ArrayWriter(tmp_path / "a.safetensors", {"who": "ü"})
     writer.add_array("empty", np.empty((0, 3), np.float32))
     writer.begin_array("bytes", np.uint8)
@@ -425,7 +425,7 @@ def test_arrays_of_unknown_size_in_one_file(tmp_path):
         ),
     ],
 )
-def test_a_misused_writer_leaves_nothing(tmp_path, misuse, message):
+def test_a_misused_writer_leaves_no_file(tmp_path, misuse, message):
     writer = ArrayWriter(tmp_path / "a.safetensors", {})
     with pytest.raises(ValueError, match=message):
         misuse(writer)

