@@ -24,7 +24,7 @@ __all__ = [
     "representation_option",
     "sample_request",
     "split_option",
-]  # fmt: skip
+]
 
 CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
 """Options that describe custom data where the file itself does not tell."""

@@ -111,12 +111,12 @@ def test_fsd50k_agrees_with_its_tables(at):
     assert list(table.splits) == [code for code in range(3) for _ in range(audio.FSD_CLIPS)]
     assert set(table.labels.sum(axis=1)) == {8}
     assert table.labels.any(axis=0).all()
-    known = json.loads(target.files["classes"][0].read_text())
+    class_numbers = json.loads(target.files["classes"][0].read_text())
     with target.files["test"][0].open() as stream:
         rows = {row["ext"]: row["labels"].split(",") for row in csv.DictReader(stream)}
     for offset, (_, labels) in enumerate(sorted(rows.items())):
         marks = table.labels[2 * audio.FSD_CLIPS + offset]
-        assert sorted(np.flatnonzero(marks)) == sorted(known[label] for label in labels)
+        assert sorted(np.flatnonzero(marks)) == sorted(class_numbers[label] for label in labels)
         assert {table.classes[k] for k in np.flatnonzero(marks)} == set(labels)
 
 
@@ -183,7 +183,7 @@ def test_an_invalid_table_raises_a_one_line_error(tmp_path, rows, header, option
 
 
 @pytest.mark.parametrize(
-    ("rows", "known", "message"),
+    ("rows", "class_numbers", "message"),
     [
         (["a.wav,x,1", "b.wav,y,1"], '{"x": 0, "y": 1}', "the same labels on all pieces"),
         (["a.wav,x;z,1"], '{"x": 0, "y": 1}', "labels among 2 class names, got unknown z"),
@@ -192,8 +192,8 @@ def test_an_invalid_table_raises_a_one_line_error(tmp_path, rows, header, option
         (["a.wav,x,1"], "{", "cannot read class names"),
     ],
 )
-def test_invalid_multi_labels_raise_a_one_line_error(tmp_path, rows, known, message):
-    (tmp_path / "map.json").write_text(known)
+def test_invalid_multi_labels_raise_a_one_line_error(tmp_path, rows, class_numbers, message):
+    (tmp_path / "map.json").write_text(class_numbers)
     files = table_of(tmp_path, rows, "file,labels,clip", classes=[tmp_path / "map.json"])
     options = {"labels_column": "labels", "delimiter": ";", "clip_column": "clip"}
     with pytest.raises(InputError, match=message) as caught:

@@ -92,7 +92,7 @@ def test_unknown_entries_are_names_of_fields(name):
         assert field in Manifest.model_fields, path
         value = getattr(manifest, field)
         if rest and isinstance(value, tuple):
-            assert rest in type(value[0]).model_fields or rest in {getattr(each, "role", None) for each in value}, path
+            assert rest in type(value[0]).model_fields or rest in {getattr(item, "role", None) for item in value}, path
         elif rest and value is not None:
             assert isinstance(value, dict) or rest.partition(".")[0] in type(value).model_fields, path
 
@@ -101,7 +101,7 @@ def test_unknown_entries_are_names_of_fields(name):
 def test_readers_and_steps_exist_and_results_have_their_source(name):
     manifest = manifest_of(name)
     assert callable(get_reader(manifest.reader.name))
-    assert all(callable(get_step(each.name)) for each in manifest.steps)
+    assert all(callable(get_step(step.name)) for step in manifest.steps)
     assert all(result.value > 0 and result.source for result in manifest.published)
     of_one_source = [(result.method, result.model, result.source) for result in manifest.published]
     assert len(set(of_one_source)) == len(of_one_source)

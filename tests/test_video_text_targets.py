@@ -145,7 +145,7 @@ def test_a_tokenizer_takes_words_and_their_sentences():
     tokenizer = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="b"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     word = WordInText.from_words(["a", "b", "a"], 2)
-    assert [each.ids for each in tokenizer.encode_batch([word, "b"])] == [[0], [1]]
+    assert [encoding.ids for encoding in tokenizer.encode_batch([word, "b"])] == [[0], [1]]
     sentence = tokenizer.encode(word.text)
     assert [start for start, _ in sentence.offsets].index(word.start) == 2
 
