@@ -21,6 +21,7 @@ LAYERS = (
     "progress",
     "storage",
     "figure_style",
+    "user_arrays",
     "label_space",
     "targets",
     "sources",

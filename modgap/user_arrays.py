@@ -1,0 +1,182 @@
+"""Arrays and labels as users have them, converted to the arrays that modgap computes with."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modgap.errors import InputError
+
+__all__ = ["NumberedLabels", "number_labels", "to_numpy"]
+
+LARGEST_EXACT_FLOAT = 2**53
+NAMES_SHOWN = 3
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class NumberedLabels:
+    """Labels as numbers, with the names of their classes.
+
+    Attributes:
+        labels: Class numbers 0..K-1 of shape (N,), or 0/1 labels of shape (N, K) for a multi-label target.
+        class_names: Names of the K classes in the order of their numbers; empty if the labels were 0..K-1 already.
+        note: Sentence that says how the labels were converted; empty if they were not.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    note: str
+
+
+def to_numpy(array: Any, name: str = "array") -> np.ndarray:
+    """Return an array-like object as a NumPy array.
+
+    NumPy arrays and memory maps are returned as they are. PyTorch tensors may need gradients, lie on a GPU or be
+    bfloat16, which becomes float32. pandas objects and nested lists are converted.
+
+    Args:
+        array: The object to convert.
+        name: Name of the argument, for the message.
+
+    Raises:
+        InputError: If the object has rows of different lengths or cannot be converted.
+
+    Example:
+        >>> to_numpy([[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "detach") and hasattr(array, "cpu"):
+        tensor = array.detach().cpu()
+        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+    try:
+        return np.asarray(array.to_numpy() if hasattr(array, "to_numpy") else array)
+    except ValueError as error:
+        raise InputError(f"{name} cannot be converted to an array ({error}). Expected rows of one length.") from error
+
+
+def number_labels(labels: Any) -> NumberedLabels:
+    """Number the classes of labels from 0, whatever kind of labels they are, and log how they were converted.
+
+    Integers 0..K-1 are kept. Other integers that are not negative, whole floats, booleans, strings and categories are
+    numbered in sorted order, categories in their own order. One-hot rows become class numbers. Rows of 0 and 1 with any
+    other number of ones are multi-label and are kept.
+
+    Args:
+        labels: Labels of shape (N,) or (N, 1), or 0/1 labels of shape (N, K).
+
+    Raises:
+        InputError: If a label is missing, negative, infinite or not whole, or the shape is another one.
+
+    Example:
+        >>> number_labels(["cat", "dog", "cat"])
+        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'), note='')
+        >>> number_labels([1, 2, 2]).labels, number_labels([[0, 1], [1, 0]]).labels
+        (array([0, 1, 1]), array([1, 0]))
+    """
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
+    array = to_numpy(labels, "labels")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        numbered = _number_rows(array)
+    elif array.ndim == 1:
+        numbered = _number_values(array, None if categories is None else list(categories))
+    else:
+        raise InputError(f"The labels have shape {array.shape}. Expected (N,), or (N, K) with the values 0 and 1.")
+    if numbered.note:
+        log.info("%s", numbered.note)
+    return numbered
+
+
+def _number_rows(array: np.ndarray) -> NumberedLabels:
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"The labels have shape {array.shape} and values other than 0 and 1. Expected class labels of shape "
+            "(N,), or 0/1 labels of shape (N, K)."
+        )
+    if len(array) and (array.sum(axis=1) == 1).all():
+        note = f"Each row of the labels has a single 1, so they are read as one-hot labels of {array.shape[1]} classes."
+        return NumberedLabels(array.argmax(axis=1), (), note)
+    return NumberedLabels(array.astype(np.uint8), (), "")
+
+
+def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedLabels:
+    if categories is not None:
+        return _number_categories(array, categories)
+    if array.dtype.kind in "fiu":
+        return _number_numbers(array)
+    if array.dtype.kind == "O":
+        return _number_objects(array)
+    if array.dtype.kind not in "bUS":
+        raise InputError(f"The labels have dtype {array.dtype}. Expected numbers, strings, booleans or categories.")
+    values, labels = np.unique(array, return_inverse=True)
+    return NumberedLabels(labels, tuple(_text(value) for value in values), "")
+
+
+def _number_objects(array: np.ndarray) -> NumberedLabels:
+    missing = np.array([value is None or value != value for value in array], bool)
+    _raise_if_missing(missing)
+    if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array):
+        return _number_numbers(np.array(array.tolist()))
+    return _number_values(np.array([_text(value) for value in array], dtype=np.str_), None)
+
+
+def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
+    _raise_if_missing(np.array([value is None or value != value for value in array], bool))
+    present = set(array.tolist())
+    used = [category for category in categories if category in present]
+    unused = [str(category) for category in categories if category not in present]
+    number = {category: index for index, category in enumerate(used)}
+    note = f"Categories without a sample are left out: {_shown(unused)}." if unused else ""
+    labels = np.array([number[value] for value in array.tolist()], np.int64)
+    return NumberedLabels(labels, tuple(_text(category) for category in used), note)
+
+
+def _number_numbers(array: np.ndarray) -> NumberedLabels:
+    if array.dtype.kind == "f":
+        array = _whole_numbers(array)
+    values, labels = np.unique(array, return_inverse=True)
+    if len(values) and values[0] < 0:
+        raise InputError(
+            f"The label {values[0]} is negative, and negative labels often mark samples without a label. Drop these "
+            "samples, or number the classes from 0."
+        )
+    if not len(values) or values[-1] == len(values) - 1:
+        return NumberedLabels(array.astype(np.int64), (), "")
+    names = tuple(str(value) for value in values)
+    return NumberedLabels(labels, names, f"The labels {_shown(names)} are renumbered 0 to {len(values) - 1}.")
+
+
+def _whole_numbers(array: np.ndarray) -> np.ndarray:
+    _raise_if_missing(np.isnan(array))
+    fractional = (array != np.floor(array)) | (np.abs(array) >= LARGEST_EXACT_FLOAT)
+    if fractional.any():
+        raise InputError(
+            f"The label {array[fractional][0]} is not a whole number. Labels are classes. For a regression target, "
+            "make classes with modgap.discrepancy.pseudo_classes."
+        )
+    return array.astype(np.int64)
+
+
+def _raise_if_missing(missing: np.ndarray) -> None:
+    if missing.any():
+        rows = np.flatnonzero(missing)
+        raise InputError(
+            f"{len(rows)} of {len(missing)} labels are missing (first in row {rows[0]}). Drop these samples, or give "
+            "their class a name."
+        )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _shown(names: list[str] | tuple[str, ...]) -> str:
+    if len(names) <= NAMES_SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMES_SHOWN - 1])}, ..., {names[-1]}"

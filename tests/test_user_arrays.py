@@ -1,0 +1,76 @@
+"""Labels and arrays of every kind that users have, and the messages for those that are refused."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from modgap.errors import InputError
+from modgap.user_arrays import number_labels, to_numpy
+
+ACCEPTED = {
+    "integers from 0": ([0, 1, 1, 2], [0, 1, 1, 2], (), ""),
+    "integers from 1": ([1, 2, 2, 3], [0, 1, 1, 2], ("1", "2", "3"), "renumbered 0 to 2"),
+    "integers with a gap": (np.array([0, 5, 9]), [0, 1, 2], ("0", "5", "9"), "renumbered"),
+    "unsigned bytes": (np.array([0, 1], np.uint8), [0, 1], (), ""),
+    "whole floats": ([0.0, 1.0, 1.0], [0, 1, 1], (), ""),
+    "booleans": ([True, False, True], [1, 0, 1], ("False", "True"), ""),
+    "strings": (["b", "a", "b"], [1, 0, 1], ("a", "b"), ""),
+    "bytes": (np.array([b"b", b"a"]), [1, 0], ("a", "b"), ""),
+    "objects": (np.array(["b", 3, "a"], object), [2, 0, 1], ("3", "a", "b"), ""),
+    "a pandas series": (pd.Series(["x", "y", "x"], index=[7, 8, 9]), [0, 1, 0], ("x", "y"), ""),
+    "categories in their order": (
+        pd.Series(pd.Categorical(["low", "high", "low"], ["low", "high"])), [0, 1, 0], ("low", "high"), "",
+    ),
+    "categories without a sample": (pd.Categorical(["a", "c"], ["a", "b", "c"]), [0, 1], ("a", "c"), "left out: b"),
+    "a column": (np.array([[0], [1], [1]]), [0, 1, 1], (), ""),
+    "one-hot": ([[0, 1], [1, 0]], [1, 0], (), "one-hot"),
+    "one-hot floats": (np.eye(3)[[2, 0, 1]], [2, 0, 1], (), "one-hot"),
+    "multi-label": ([[1, 1], [0, 1]], [[1, 1], [0, 1]], (), ""),
+    "a tensor": (torch.tensor([0, 1, 2]), [0, 1, 2], (), ""),
+    "a tensor of floats with gradient": (torch.tensor([0.0, 1.0], requires_grad=True), [0, 1], (), ""),
+}  # fmt: skip
+REFUSED = {
+    "negative": ([0, 1, -1], "The label -1 is negative"),
+    "fractional": ([0.5, 1.0], "The label 0.5 is not a whole number"),
+    "infinite": ([0.0, np.inf], "not a whole number"),
+    "missing float": ([0.0, np.nan, 1.0], "1 of 3 labels are missing (first in row 1)"),
+    "missing object": (np.array(["a", None], object), "1 of 2 labels are missing (first in row 1)"),
+    "missing category": (pd.Categorical(["a", None]), "1 of 2 labels are missing"),
+    "dates": (np.array(["2020-01-01"], "datetime64[D]"), "dtype datetime64"),
+    "rows of counts": ([[2, 1], [0, 1]], "values other than 0 and 1"),
+    "three axes": (np.zeros((2, 2, 2)), "Expected (N,)"),
+    "ragged": ([[1], [1, 0]], "Expected rows of one length"),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_labels_are_numbered_from_0(kind, caplog):
+    labels, expected, names, note = ACCEPTED[kind]
+    with caplog.at_level(logging.INFO, "modgap"):
+        numbered = number_labels(labels)
+    assert numbered.labels.tolist() == expected
+    assert numbered.labels.dtype.kind in "iu"
+    assert numbered.class_names == names
+    assert note in numbered.note
+    assert bool(note) == bool(numbered.note) == bool(caplog.messages)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_labels_are_refused_with_the_reason(kind):
+    labels, message = REFUSED[kind]
+    with pytest.raises(InputError) as error:
+        number_labels(labels)
+    assert message in str(error.value)
+
+
+def test_arrays_of_every_kind_become_numpy():
+    expected = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tensor = torch.from_numpy(expected.copy())
+    for given in (
+        expected, expected.tolist(), pd.DataFrame(expected), tensor, tensor.requires_grad_(), tensor.to(torch.bfloat16),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(to_numpy(given), expected)
+    assert to_numpy(expected) is expected
