@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.api import measure_discrepancy
+from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table
 from modgap.discrepancy import ESTIMATORS, Estimate
-from modgap.discrepancy.report import summary_row
+from modgap.discrepancy.summary import COLUMNS, table_rows
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 
@@ -46,24 +46,22 @@ def main() -> None:
     wins = {name: dict.fromkeys(("value", "ratio_to_null", "held-out"), 0) for name in ESTIMATORS}
     for target in TARGETS:
         pair = [measure_discrepancy(source, target, request=request, null=null) for source in SOURCES]
-        for name in ESTIMATORS:
-            estimates = [report.result.estimates[name] for report in pair]
-            told = separations(*estimates)
-            for column, apart in told.items():
-                wins[name][column] += apart
-            for source, estimate in zip(SOURCES, estimates, strict=True):
-                rows.append([target, source, *summary_row(name, estimate)])
-            rows[-1].append(", ".join(column for column, apart in told.items() if apart) or "none")
-            rows[-2].append("")
+        cells = [table_rows(report) for report in pair]
+        for index, name in enumerate(ESTIMATORS):
+            separated = separations(*(report.result.estimates[name] for report in pair))
+            for column, is_separated in separated.items():
+                wins[name][column] += is_separated
+            columns_separated = ", ".join(column for column, is_separated in separated.items() if is_separated)
+            rows.append([target, SOURCES[0], *cells[0][index], ""])
+            rows.append([target, SOURCES[1], *cells[1][index], columns_separated or "none"])
         for source, report in zip(SOURCES, pair, strict=True):
             values = [report.result.estimates[name].solution.value for name in ESTIMATORS]
             assert values == sorted(values, reverse=True), "search <= assignment <= montecarlo does not hold"
-            own = report.result.to_dict()
-            for found in own["estimates"].values():
-                found.pop("histogram", None)
-            record[f"{source} -> {target}"] = own
-    columns = ("target", "source", "estimator", "value", "its null", "p", "ratio to null", "held-out", "95 %",
-               "its null", "p", "tell pretrained from random")  # fmt: skip
+            result = report.result.to_dict()
+            for estimate in result["estimates"].values():
+                estimate.pop("histogram", None)
+            record[f"{source} -> {target}"] = result
+    columns = ("target", "source", *COLUMNS, "columns that separate the two")
     print_table(columns, rows, f"at most {limit} samples, {size} pixels, {null} permutations")
     for name, columns_won in wins.items():
         counts = ", ".join(f"{column} {won} of {len(TARGETS)}" for column, won in columns_won.items())

@@ -23,9 +23,7 @@ from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
-    from modgap.discrepancy.kway import KWay
     from modgap.discrepancy.report import DiscrepancyReport
-    from modgap.discrepancy.result import Discrepancy
     from modgap.progress import Progress
 
 __all__ = ["discrepancy"]
@@ -45,18 +43,7 @@ MINIMUMS = {
     "threads": 1,
 }
 """Smallest allowed values of the options that the request for samples does not check."""
-COLUMNS = (
-    "estimator",
-    "error",
-    "null",
-    "p",
-    "ratio to null",
-    "held-out error",
-    "95 % CI",
-    "held-out null",
-    "held-out p",
-)
-"""Columns of the table, see `modgap.discrepancy.report.summary_row`."""
+
 PAIRS_SHOWN = 12
 """Largest number of target classes whose matched source classes are printed."""
 
@@ -249,7 +236,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
 
 
 def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
-    from modgap.api import measure_discrepancy, measure_logits_file
+    from modgap.api.discrepancy import measure_discrepancy, measure_logits_file
     from modgap.forward.logits import LogitsRequest
 
     settings = _estimator_settings(values)
@@ -291,70 +278,14 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_report(report: "DiscrepancyReport") -> None:
-    from modgap.cli.output import print_table
-    from modgap.discrepancy.report import summary_row
+    from modgap.cli.output import print_table, print_text, print_title
+    from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, table_rows
 
-    result = report.result
-    rows = [summary_row(name, estimate) for name, estimate in result.estimates.items()]
-    if rows:
-        print_table(COLUMNS, rows, _title(report))
-    else:
-        # With more target than source classes, only some of them can be compared at a time.
-        click.echo(_title(report))
-    click.echo(_baselines(result))
-    for remark in report.remarks():
-        click.echo(remark)
-    _print_measures(result)
-    if result.k_way:
-        _print_k_way(result.k_way)
-    _print_best_map(report)
-
-
-def _title(report: "DiscrepancyReport") -> str:
-    result = report.result
-    names = f"{report.source} -> {report.target}" if report.source else report.target
-    groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
-    return (
-        f"{names}   N = {result.n_samples:,} samples{groups}, "
-        f"K = {result.n_target_classes} target classes, C = {result.n_source_classes:,} source classes"
-    )
-
-
-def _baselines(result: "Discrepancy") -> str:
-    parts = [f"chance level {result.chance:.3f}", f"majority-class baseline {result.prior:.3f}"]
-    if result.upper_bound is not None:
-        parts.append(f"certified upper bound without a search {result.upper_bound:.3f}")
-    error = "error rate averaged over classes" if result.balanced else "error rate"
-    return f"{'   '.join(parts)}   ({error}; lower is better)"
-
-
-def _print_measures(result: "Discrepancy") -> None:
-    for name, estimate in result.estimates.items():
-        for measure, value in estimate.measures.items():
-            click.echo(f"{measure} for the map of {name}: {value:.4f}")
-
-
-def _print_k_way(k_way: "KWay") -> None:
-    click.echo(
-        f"\n{k_way.classes} classes at a time ({k_way.subsets} subsets of classes, "
-        f"{k_way.samples_per_class} samples per class), chance level {k_way.chance:.3f}:"
-    )
-    for name, estimate in k_way.estimates.items():
-        low, high = estimate.interval
-        line = f"  {name}: error {estimate.value:.3f} (95 % CI {low:.3f} - {high:.3f})"
-        if estimate.held_out is not None and estimate.held_out_interval is not None:
-            low, high = estimate.held_out_interval
-            line += f", held-out error {estimate.held_out:.3f} (95 % CI {low:.3f} - {high:.3f})"
-        click.echo(line)
-
-
-def _print_best_map(report: "DiscrepancyReport") -> None:
-    """Print which source class the best map assigns to each target class."""
-    pairs = report.best_map()
-    if not pairs:
-        return
-    # A source class of ImageNet is named by all its synonyms; the first one is enough here.
-    shown = [f"{target_class} = {source_class.split(',')[0]}" for target_class, source_class in pairs[:PAIRS_SHOWN]]
-    if len(pairs) > PAIRS_SHOWN:
-        shown.append(f"and {len(pairs) - PAIRS_SHOWN} more")
-    click.echo(f"\nbest map ({report.result.best_estimator}): {'; '.join(shown)}")
+    print_title(heading(report))
+    print_text(answer(report))
+    if report.result.estimates:
+        print_table(COLUMNS, table_rows(report))
+    for lines in notes(report):
+        click.echo()
+        for line in lines:
+            print_text(line)

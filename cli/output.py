@@ -11,7 +11,15 @@ from contextlib import contextmanager
 
 from modgap.progress import Progress
 
-__all__ = ["log_to_stderr", "print_sections", "print_table", "print_text", "print_wide_table", "progress_bars"]
+__all__ = [
+    "log_to_stderr",
+    "print_sections",
+    "print_table",
+    "print_text",
+    "print_title",
+    "print_wide_table",
+    "progress_bars",
+]
 
 
 def log_to_stderr(quiet: bool) -> None:
@@ -23,31 +31,31 @@ def log_to_stderr(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-MAX_WIDTH = 10_000
-"""Characters of a table without a terminal."""
 COLUMN_GAP = 3
 """Characters between columns."""
 
 
+def print_title(title: str) -> None:
+    """Print a title on stdout, in bold on a terminal."""
+    from rich.console import Console
+
+    # Without a terminal nothing is folded, so that other programs can read the output.
+    Console(highlight=False, markup=False).print(title, style="bold", soft_wrap=True)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout; columns of numbers after the first column are right-aligned."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(columns):
-        cells = [row[number] for row in rows]
-        numeric = all(cell.strip()[:1] in "-0123456789" for cell in cells)
-        table.add_column(column, justify="right" if numeric and number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    # Without a terminal no line is folded, so that other programs can read the table.
-    console = Console(width=None if sys.stdout.isatty() else MAX_WIDTH, highlight=False, markup=False)
+    from modgap.text_table import UNLIMITED_WIDTH, build_table
+
     if title:
-        # The title argument of Table would fold it at the width of the table.
-        console.print(title, style="bold", soft_wrap=True)
-    console.print(table)
+        # As a title of the table it would be folded at the width of the table.
+        print_title(title)
+    width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
+    console = Console(width=width, highlight=False, markup=False)
+    console.print()
+    console.print(build_table(columns, rows))
 
 
 def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

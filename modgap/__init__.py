@@ -1,10 +1,47 @@
-"""Measure how far a pretrained model's knowledge is from a new kind of data, and close the gap."""
+"""Measure how far a pretrained model's knowledge is from a new kind of data, and close the gap.
 
+The functions of this module are the public API. They are imported when they are first used, so `import modgap` is fast.
+"""
+
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from modgap.api.discrepancy import estimate, measure
+    from modgap.api.distortion import measure_distortion
+    from modgap.api.ranking import rank
+    from modgap.api.training import train
+    from modgap.sources import open_source
+    from modgap.targets import open_target
+
+__all__ = ["estimate", "measure", "measure_distortion", "open_source", "open_target", "rank", "train"]
 __version__ = "0.1.0"
 
+_MODULES = {
+    "estimate": "modgap.api.discrepancy",
+    "measure": "modgap.api.discrepancy",
+    "measure_distortion": "modgap.api.distortion",
+    "open_source": "modgap.sources",
+    "open_target": "modgap.targets",
+    "rank": "modgap.api.ranking",
+    "train": "modgap.api.training",
+}
 _CHECKOUT = Path(__file__).parents[1]
 if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "data_manifests").is_dir():
     # In a checkout the packages modgap.cli and modgap.data_manifests lie beside this one; a wheel has them inside.
     __path__.append(str(_CHECKOUT))
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public function when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'modgap' has no attribute {name!r}. It offers: {', '.join(__all__)}.")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public functions."""
+    return sorted(["__version__", *__all__])

@@ -71,7 +71,9 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     assert "chance level 0.667" in done.stdout
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == ["confusion.png", "discrepancy.png", "map.png", "result.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "confusion.png", "discrepancy.png", "discrepancy.txt", "map.png", "result.json",
+    ]  # fmt: skip
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
     for name in ("confusion.png", "discrepancy.png", "map.png"):
         pixels = matplotlib.image.imread(tmp_path / "out" / name)

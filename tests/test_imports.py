@@ -19,8 +19,11 @@ LAYERS = (
     "bootstrap",
     "formatting",
     "progress",
+    "text_table",
+    "result_display",
     "storage",
     "figure_style",
+    "figure_layout",
     "user_arrays",
     "label_space",
     "targets",
@@ -35,6 +38,7 @@ LAYERS = (
     "ranking",
     "api",
     "cli",
+    "__main__",
 )
 PACKAGE, CLI = Path(modgap.__file__).parent, Path(modgap.cli.__file__).parent
 
@@ -122,7 +126,9 @@ def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
     assert done.stdout.strip() == modgap.__version__
 
 
-@pytest.mark.parametrize("module", ["modgap.cli.main", "modgap.forward.logits", "modgap.api", "modgap.discrepancy"])
+@pytest.mark.parametrize(
+    "module", ["modgap.cli.main", "modgap.forward.logits", "modgap.api.discrepancy", "modgap.discrepancy"]
+)
 def test_importing_brings_no_torch(module):
     code = f"import sys, {module}; print('torch' in sys.modules, 'timm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

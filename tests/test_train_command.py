@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from modgap.api import measure_discrepancy
+from modgap.api.discrepancy import measure_discrepancy
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest

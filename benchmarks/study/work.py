@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from result_log import ResultLog
 
-from modgap.api import measure_discrepancy
+from modgap.api.discrepancy import measure_discrepancy
 from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest

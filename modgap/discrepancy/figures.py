@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.montecarlo import MonteCarlo
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.result import Estimate
-from modgap.figure_style import BLUE, GRAY, GREEN, ORANGE, series_style, style_axes
+from modgap.figure_style import GRAY, series_style, style_axes
 
-__all__ = ["plot_across_targets", "plot_best_map", "plot_confusion", "plot_trials"]
+__all__ = ["plot_across_targets", "plot_best_map", "plot_confusion"]
 
 ROWS_OF_MAP = 40
 LONGEST_NAME = 24
@@ -23,57 +20,6 @@ def _title(report: DiscrepancyReport) -> str:
     result = report.result
     size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,}"
     return f"{report.source or 'custom logits'} → {report.target}   ({size})"
-
-
-def plot_trials(report: DiscrepancyReport) -> Figure:
-    """Plot the histogram of the error over the random maps, and the smallest error against the number of maps.
-
-    Args:
-        report: Report with a Monte-Carlo estimate.
-
-    Raises:
-        KeyError: If the report has no Monte-Carlo estimate.
-    """
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    solution = report.result.estimates["montecarlo"].solution
-    assert isinstance(solution, MonteCarlo)
-    _plot_histogram(left, report, solution)
-    trials, smallest = zip(*solution.running_minimum, strict=True)
-    right.plot(trials, smallest, color=BLUE, marker="o", markersize=3.5, label="smallest so far")
-    for (name, estimate), line in zip(_other_estimates(report), (":", "-"), strict=False):
-        value = estimate.solution.value
-        right.axhline(value, color=ORANGE, linestyle=line, label=f"{name} {value:.3f}")
-    right.axhline(report.result.chance, color=GRAY, linestyle="--", label="chance level")
-    right.set_xscale("log")
-    right.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    style_axes(right, xlabel="random maps", ylabel="smallest error", title="Running minimum")
-    figure.suptitle(_title(report), fontsize=11)
-    return figure
-
-
-def _other_estimates(report: DiscrepancyReport) -> list[tuple[str, Estimate]]:
-    return [(name, estimate) for name, estimate in report.result.estimates.items() if name != "montecarlo"]
-
-
-def _plot_histogram(axes: Axes, report: DiscrepancyReport, solution: MonteCarlo) -> None:
-    chance = report.result.chance
-    null = report.result.estimates["montecarlo"].null
-    edges = np.array(solution.histogram["edges"])
-    counts = np.array(solution.histogram["counts"])
-    axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.6)
-    axes.set_yscale("log")
-    axes.axvline(chance, color=GRAY, linestyle="--", ymax=LEGEND_HEIGHT, label=f"chance level {chance:.3f}")
-    axes.axvline(solution.value, color=ORANGE, ymax=LEGEND_HEIGHT, label=f"minimum {solution.value:.3f}")
-    if null:
-        low = null.mean - 2 * null.sd
-        high = null.mean + 2 * null.sd
-        label = f"minimum with permuted labels {null.mean:.3f}"
-        axes.axvspan(low, high, 0, LEGEND_HEIGHT, color=GREEN, alpha=0.25, label=label)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    # Leaves room for the legend above everything that it names.
-    axes.set_ylim(0.7, counts.max() ** 1.4 * 3)
-    style_axes(axes, xlabel="error of the map", ylabel="maps", title=f"{solution.trials:,} random maps")
 
 
 def plot_best_map(report: DiscrepancyReport) -> Figure:

@@ -1,4 +1,4 @@
-"""Discrepancy report: the result with its names, as a strict JSON record and as lines of a table."""
+"""Discrepancy report: the result with its names, as a strict JSON record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.storage.json_records import format_json
 
-__all__ = ["DiscrepancyReport", "class_name", "summary_row", "to_json"]
+__all__ = ["DiscrepancyReport", "class_name", "to_json"]
 
 SCHEMA = 1
 
@@ -99,25 +99,3 @@ def class_name(names: Sequence[str], number: int) -> str:
 def to_json(report: DiscrepancyReport) -> str:
     """Return the report as one strict JSON document, without NaN and Infinity."""
     return format_json(report.to_dict())
-
-
-def summary_row(name: str, estimate: Estimate) -> list[str]:
-    """Return one estimator's line of the table.
-
-    The columns are the estimator, its value, null distribution, p-value and ratio to the null, then the held-out
-    value, interval, null distribution and p-value. A quantity that was not computed is shown as "-".
-    """
-    null = estimate.null
-    held_out_null = estimate.held_out_null
-    interval = estimate.held_out_interval
-    return [
-        name,
-        f"{estimate.solution.value:.3f}",
-        f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
-        f"{null.p_value:.3f}" if null else "-",
-        f"{estimate.ratio_to_null:.3f}" if estimate.ratio_to_null is not None else "-",
-        f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
-        f"{interval[0]:.3f} - {interval[1]:.3f}" if interval else "-",
-        f"{held_out_null.mean:.3f} ± {held_out_null.sd:.3f}" if held_out_null else "-",
-        f"{held_out_null.p_value:.3f}" if held_out_null else "-",
-    ]

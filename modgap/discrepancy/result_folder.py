@@ -1,15 +1,16 @@
 """Folder of results: the record of a discrepancy and its figures."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.figures import plot_best_map, plot_confusion, plot_trials
+from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
+from modgap.discrepancy.figures import plot_best_map, plot_confusion
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.errors import InputError
-from modgap.figure_style import save_figure
+from modgap.figure_layout import save_figure
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["create_output_folder", "write_folder"]
@@ -35,22 +36,13 @@ def create_output_folder(path: str) -> Path:
         ) from error
 
 
-def _figures(report: DiscrepancyReport) -> list[tuple[str, Callable[[DiscrepancyReport], Figure]]]:
-    """Return the file name and the plotting function of each figure that the report has the numbers for."""
-    figures: list[tuple[str, Callable[[DiscrepancyReport], Figure]]] = []
-    if "montecarlo" in report.result.estimates:
-        figures.append(("discrepancy.png", plot_trials))
-    if report.result.best_estimator:
-        figures += [("map.png", plot_best_map), ("confusion.png", plot_confusion)]
-    return figures
-
-
-def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    """Write result.json and the figures of the trials, the best map and its confusion matrix.
+def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write result.json, and then the figures of the held-out error, the best map and its confusion matrix.
 
     Args:
         report: Report to write.
         folder: Folder that `create_output_folder` returned.
+        formats: Formats of the figures: some of `png`, `svg` and `pdf`.
 
     Returns:
         Paths of the files.
@@ -58,14 +50,26 @@ def write_folder(report: DiscrepancyReport, folder: Path) -> list[Path]:
     Raises:
         InputError: If a file cannot be written.
     """
-    written = []
     try:
-        for name, plot in _figures(report):
-            save_figure(plot(report), folder / name)
-            written.append(folder / name)
         write_text_atomically(folder / "result.json", to_json(report) + "\n")
+        written = [
+            path
+            for name, plot, caption in _figures(report)
+            for path in save_figure(plot(report), folder / name, caption, formats)
+        ]
     except OSError as error:
         raise InputError(
             f"Cannot write results to {folder}: {error.strerror}. Free some space or choose another folder."
         ) from error
     return [folder / "result.json", *written]
+
+
+def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[DiscrepancyReport], Figure], str]]:
+    """Yield file name, plotting function and caption of each figure that the report has the numbers for."""
+    estimate = report.best_estimate
+    if estimate is None:
+        return
+    if estimate.held_out is not None:
+        yield "discrepancy", plot_discrepancy, discrepancy_caption(report)
+    yield "map", plot_best_map, ""
+    yield "confusion", plot_confusion, ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, unknown_name
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
@@ -53,6 +53,20 @@ class CustomData:
     group: str | None = None
     x_name: str | None = None
     y_name: str | None = None
+
+    @classmethod
+    def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
+        """Return a description that is given as such, as a mapping of its fields, or not at all.
+
+        Raises:
+            UsageError: If the mapping has another field. The message suggests similar names.
+        """
+        if not isinstance(description, Mapping):
+            return description
+        for name in description:
+            if name not in cls.__dataclass_fields__:
+                raise unknown_name("field of custom_data", name, cls.__dataclass_fields__)
+        return cls(**description)
 
     @classmethod
     def from_options(cls, options: Mapping[str, str | None]) -> "CustomData":

@@ -1,0 +1,5 @@
+"""`python -m modgap` runs the command line."""
+
+from modgap.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The public functions: names or arrays in, results out. `import modgap` offers them."""

@@ -1,0 +1,262 @@
+"""`modgap.estimate` and `modgap.measure`: a discrepancy from arrays, or from the names of a source and a target."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modgap.api.messages import with_python_messages
+from modgap.discrepancy.displayed import DiscrepancyResult
+from modgap.discrepancy.estimate import estimate as estimate_discrepancy
+from modgap.errors import InputError, UsageError
+from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
+from modgap.forward.sample_request import SampleRequest
+from modgap.progress import Progress
+from modgap.sources import SourceHandle, open_source
+from modgap.targets import CustomData, Target, open_target
+from modgap.user_arrays import number_labels, to_numpy
+
+__all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
+
+
+@with_python_messages
+def estimate(
+    logits: Any,
+    labels: Any,
+    *,
+    groups: Any = None,
+    source_classes: Sequence[str] = (),
+    target_classes: Sequence[str] = (),
+    source: str | None = None,
+    target: str = "your logits",
+    estimators: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DiscrepancyResult:
+    """Estimate the modality knowledge discrepancy from logits and labels that you have already.
+
+    Args:
+        logits: Source logits of the target's samples, shape (N, C): a NumPy array, memory map, nested list, pandas
+            object or torch tensor.
+        labels: Target labels of shape (N,): integers, whole floats, strings, booleans or categories; or 0/1 labels of
+            shape (N, K). Classes are numbered from 0 in sorted order and keep their names.
+        groups: Record, subject or field of each sample, shape (N,); None if samples are independent.
+        source_classes: Names of the C source classes; empty to show their numbers.
+        target_classes: Names of the K target classes; empty for the names in `labels`, or else the numbers.
+        source: Name of the source to show.
+        target: Name of the target to show.
+        estimators: One name or several of `montecarlo`, `assignment` and `search`; None for all.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `seed`, `trials` or `null`.
+
+    Returns:
+        The result. It prints as the command does, `result["search"]` is one estimate, and `.to_frame()`, `.to_dict()`
+        and `.plot()` convert it.
+
+    Raises:
+        InputError: If logits, labels or groups cannot be used. The message says what is wrong and where.
+        UsageError: If a number is out of range or a name is unknown.
+
+    References:
+        MoNA (ICML 2024), Definition 2.1 and Algorithm 2.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.repeat(["rest", "walk", "run"], 40)
+        >>> logits = rng.standard_normal((120, 200))
+        >>> logits[np.arange(120), np.repeat([5, 6, 7], 40)] += 3
+        >>> result = estimate(logits, labels, estimators="search", null=0)
+        >>> round(result["search"].held_out, 3), result.best_map()
+        (0.017, [('rest', '5'), ('run', '7'), ('walk', '6')])
+    """
+    array = to_numpy(logits, "logits")
+    numbered = number_labels(labels)
+    _check_lengths(array, numbered.labels, groups)
+    if estimators is not None:
+        options["estimators"] = [estimators] if isinstance(estimators, str) else list(estimators)
+    group_array = None if groups is None else to_numpy(groups, "groups")
+    result = estimate_discrepancy(array, numbered.labels, groups=group_array, progress=progress, **options)
+    return DiscrepancyResult(
+        source=source,
+        target=target,
+        result=result,
+        source_classes=tuple(source_classes),
+        target_classes=tuple(target_classes) or numbered.class_names,
+        provenance={"logits": "in memory"},
+        logits_seconds=0.0,
+    )
+
+
+def _check_lengths(logits: Any, labels: Any, groups: Any) -> None:
+    n_labels = len(labels)
+    if logits.ndim == 2 and len(logits) != n_labels:
+        transposed = " The logits look transposed: pass logits.T." if logits.shape[1] == n_labels else ""
+        raise InputError(
+            f"The logits have shape {logits.shape}, but there are {n_labels} labels. Expected one row of logits per "
+            f"label.{transposed}"
+        )
+    if groups is not None and len(groups) != n_labels:
+        raise InputError(f"There are {len(groups)} groups, but {n_labels} labels. Expected one group per label.")
+
+
+@with_python_messages
+def measure(
+    source: str,
+    target: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    input_size: int | None = None,
+    representation: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    batch_size: int | None = None,
+    head: str = "own",
+    embedder: str | Path | None = None,
+    weights: str | None = None,
+    custom_data: CustomData | Mapping[str, str] | None = None,
+    data_dir: str | Path | None = None,
+    pseudo_classes: int | None = None,
+    estimators: str | Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DiscrepancyResult:
+    """Measure how far a source model's knowledge is from target data, as `modgap discrepancy` does.
+
+    Args:
+        source: Name of the source, as for `modgap.open_source`.
+        target: Name or path of the target, as for `modgap.open_target`.
+        split: `all`, `train`, `val` or `test`; None for all samples.
+        limit: Largest number of samples, drawn in proportion to the classes; None for all.
+        input_size: Height and width of the source's input in pixels; None for the source's default.
+        representation: How time series and audio are turned into model input; None for the manifest's choice.
+        dtype: `float32`, or `bfloat16` or `float16` for mixed precision.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: Number of samples in a batch; None for an automatic choice.
+        head: `own` for the source's head, or `probe:SURROGATE` to fit a linear probe for a bare encoder.
+        embedder: Folder of a run whose stage-1 embedder replaces the source's embedder; None for the source's.
+        weights: File or folder to take the source's weights from; None for the source's default weights.
+        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters that serve as the classes of a regression target.
+        estimators: One name or several of `montecarlo`, `assignment` and `search`; None for all.
+        seed: Seed of every random draw.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `trials` or `null`.
+
+    Raises:
+        InputError: If the source, the target or their combination cannot be used.
+        UsageError: If a number is out of range or a name is unknown.
+    """
+    if estimators is not None:
+        options["estimators"] = [estimators] if isinstance(estimators, str) else list(estimators)
+    samples = SampleRequest(
+        split=split,
+        limit=limit,
+        seed=seed,
+        input_size=input_size,
+        representation=representation,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+    )
+    return measure_discrepancy(
+        source,
+        target,
+        weights=weights,
+        custom_data=CustomData.of(custom_data),
+        data_dir=None if data_dir is None else Path(data_dir),
+        pseudo_classes=pseudo_classes,
+        embedder=embedder,
+        request=LogitsRequest(samples, head=head, compared=options.get("classes")),
+        progress=progress,
+        seed=seed,
+        **options,
+    )
+
+
+def measure_discrepancy(
+    source: str,
+    target: str,
+    *,
+    weights: str | None = None,
+    custom_data: CustomData | None = None,
+    data_dir: Path | None = None,
+    pseudo_classes: int | None = None,
+    embedder: str | Path | None = None,
+    request: LogitsRequest | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DiscrepancyResult:
+    """Measure a discrepancy from a request for logits; `measure` builds the request from its arguments.
+
+    Args:
+        source: Name of the source, as for `modgap.sources.open_source`.
+        target: Name or path of the target, as for `modgap.targets.open_target`.
+        weights: File or folder to take the source's weights from; None for the source's default weights.
+        custom_data: Description of custom data: kind, label column, groups and so on.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters that serve as the classes of a real-valued target; None for a target that
+            has classes.
+        embedder: Folder of a `modgap train` run whose stage-1 embedder replaces the source's embedder; None for the
+            source's embedder.
+        request: Samples, input size and device of the logits; None for all samples at the source's input size.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Keyword arguments of `modgap.discrepancy.estimate`.
+
+    Raises:
+        InputError: If the source, the target or their combination cannot be used.
+    """
+    handle = open_source(source, weights=weights)
+    data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
+    request = request or LogitsRequest()
+    trained_embedder = None
+    if embedder:
+        # The run was trained on the target's values, and does not depend on how they are clustered.
+        unclustered = open_target(target, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
+        trained_embedder = _load_embedder(embedder, source, handle, target, unclustered, request)
+    logits = source_logits(handle, data, request, progress, trained_embedder)
+    return _result(source, target, logits, progress, options)
+
+
+def _load_embedder(
+    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
+) -> TrainedEmbedder:
+    from modgap.transfer.adapted_embedder import run_embedder
+
+    if request.samples.representation:
+        raise UsageError(
+            "--representation does not apply to the embedder of a run. It applies only to the source's embedder. "
+            "Remove --representation or --embedder."
+        )
+    return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
+
+
+def measure_logits_file(path: str, *, progress: Progress | None = None, **options: Any) -> DiscrepancyResult:
+    """Measure the modality knowledge discrepancy from a file of logits and labels.
+
+    Args:
+        path: File to read, see `modgap.forward.logits.read_logits_file`.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Keyword arguments of `modgap.discrepancy.estimate`.
+
+    Raises:
+        InputError: If the file cannot be read, or its logits and labels cannot be used.
+    """
+    return _result(None, path, read_logits_file(path), progress, options)
+
+
+def _result(
+    source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: dict[str, Any]
+) -> DiscrepancyResult:
+    result = estimate_discrepancy(logits.logits, logits.labels, groups=logits.groups, progress=progress, **options)
+    return DiscrepancyResult(
+        source=source,
+        target=target,
+        result=result,
+        source_classes=logits.source_classes,
+        target_classes=logits.target_classes,
+        provenance=logits.provenance,
+        logits_seconds=logits.seconds,
+    )

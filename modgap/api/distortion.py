@@ -1,0 +1,56 @@
+"""`modgap.measure_distortion`: what fine-tuning did to a source's knowledge."""
+
+from collections.abc import Sequence
+
+from modgap.api.messages import with_python_messages
+from modgap.distortion.features import FeatureRequest
+from modgap.distortion.measurement import DistortionRequest, SurrogateResult
+from modgap.distortion.measurement import measure_distortion as measure_encoders
+from modgap.forward.sample_request import SampleRequest
+from modgap.progress import Progress
+
+__all__ = ["measure_distortion"]
+
+
+@with_python_messages
+def measure_distortion(
+    source: str,
+    runs: Sequence[str] = (),
+    *,
+    surrogates: Sequence[str] = (),
+    others: Sequence[str] = (),
+    probes: Sequence[str] = ("linear",),
+    layers: Sequence[str] = ("output",),
+    limit: int | None = 5000,
+    input_size: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    weights: str | None = None,
+    progress: Progress | None = None,
+) -> list[SurrogateResult]:
+    """Measure what fine-tuning did to a source's knowledge, as `modgap distortion` does.
+
+    Args:
+        source: Name of the source, as for `modgap.open_source`.
+        runs: Folders of runs that started from the source; FOLDER@EPOCH for an epoch that a run kept.
+        surrogates: Names of labeled data of the source's modality; empty for the source's default surrogate.
+        others: Names of further sources of the same modality, such as the `random:` control.
+        probes: Names of the probes; encoders are compared by the first.
+        layers: Names or patterns of the layers whose similarity is measured.
+        limit: Largest number of samples of a surrogate; None for all.
+        input_size: Height and width of the source's input in pixels; None for the source's default.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        seed: Seed of every random draw.
+        weights: File or folder to take the source's weights from; None for the source's default weights.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+
+    Returns:
+        The results of all encoders on each surrogate. A lower probe error means that more knowledge is left.
+
+    Raises:
+        UsageError: If a name, an option or a combination is unknown.
+        InputError: If data or weights are missing or do not fit.
+    """
+    samples = SampleRequest(limit=limit, input_size=input_size, device=device, seed=seed)
+    request = DistortionRequest(features=FeatureRequest(samples, layers=tuple(layers)), probes=tuple(probes))
+    return measure_encoders(source, surrogates, runs, request, others=others, weights=weights, progress=progress)

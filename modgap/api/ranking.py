@@ -1,0 +1,96 @@
+"""`modgap.rank`: sources ranked by how well they should transfer to a target."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modgap.api.messages import with_python_messages
+from modgap.forward.sample_request import SampleRequest
+from modgap.progress import Progress
+from modgap.ranking.backends import Backend
+from modgap.ranking.displayed import RankingResult
+from modgap.ranking.rank import rank as rank_sources
+from modgap.ranking.types import RankRequest
+from modgap.targets import CustomData
+
+__all__ = ["rank"]
+
+
+@with_python_messages
+def rank(
+    target: str,
+    sources: Sequence[str],
+    *,
+    scores: Sequence[str] = (),
+    by: str | None = None,
+    resamples: int = 50,
+    split: str | None = None,
+    limit: int | None = 2000,
+    input_size: int | None = None,
+    representation: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    seed: int = 0,
+    head: str = "auto",
+    controls: bool = True,
+    raw: bool = True,
+    backend: str = "loky",
+    jobs: int | None = None,
+    custom_data: CustomData | Mapping[str, str] | None = None,
+    data_dir: str | Path | None = None,
+    pseudo_classes: int | None = None,
+    progress: Progress | None = None,
+) -> RankingResult:
+    """Rank sources by how well they should transfer to a target, as `modgap rank` does.
+
+    Args:
+        target: Name or path of the target, as for `modgap.open_target`.
+        sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
+            as in `vit-b@128px`.
+        scores: Names of the scores to compute; empty for the default scores.
+        by: Name of the score to rank by; None for the default of the target's task.
+        resamples: Number of random half-samples for the intervals; 0 for no intervals.
+        split: `all`, `train`, `val` or `test`; None for all samples.
+        limit: Largest number of samples, drawn in proportion to the classes; None for all.
+        input_size: Height and width of the sources' input in pixels; None for each source's default.
+        representation: How time series and audio are turned into model input; None for the manifest's choice.
+        dtype: `float32`, or `bfloat16` or `float16` for mixed precision.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        seed: Seed of every random draw.
+        head: `auto`, `own`, `none` or `probe:SURROGATE`.
+        controls: True to score a random-weights control of each source too.
+        raw: True to score the samples' raw values too.
+        backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `ray` or `slurm`.
+        jobs: Number of processes on this machine; None for one for each core.
+        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters that serve as the classes of a regression target.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+
+    Returns:
+        The ranking. Sources that failed have a row with the reason.
+
+    Raises:
+        UsageError: If there are no sources, or if an option or a score is unknown.
+        InputError: If the target cannot be used.
+    """
+    samples = SampleRequest(
+        split=split,
+        limit=limit,
+        seed=seed,
+        input_size=input_size,
+        representation=representation,
+        dtype=dtype,
+        device=device,
+    )
+    request = RankRequest(tuple(scores), by, resamples, samples, head, controls, raw)
+    ranking = rank_sources(
+        target,
+        sources,
+        request,
+        Backend(backend, jobs),
+        custom_data=CustomData.of(custom_data),
+        data_dir=None if data_dir is None else Path(data_dir),
+        pseudo_classes=pseudo_classes,
+        progress=progress,
+    )
+    return RankingResult.from_ranking(ranking)

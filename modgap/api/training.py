@@ -1,0 +1,74 @@
+"""`modgap.train`: a source transferred to a target."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from modgap.api.messages import with_python_messages
+from modgap.forward.sample_request import SampleRequest
+from modgap.progress import Progress
+from modgap.targets import CustomData
+from modgap.transfer.run_folder import Run
+from modgap.transfer.train import TrainRequest
+from modgap.transfer.train import train as run_training
+
+__all__ = ["train"]
+
+
+@with_python_messages
+def train(
+    method: str,
+    source: str,
+    target: str,
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    protocol: Literal["validation", "orca"] = "validation",
+    limit: int | None = None,
+    input_size: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    weights: str | None = None,
+    custom_data: CustomData | Mapping[str, str] | None = None,
+    data_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Transfer a source to a target, as `modgap train` does, and test the result once.
+
+    Args:
+        method: Name of the method, as `modgap methods` lists it.
+        source: Name of the source, as for `modgap.open_source`.
+        target: Name or path of the target, as for `modgap.open_target`.
+        out: Run folder to write, which must be new unless `resume` is True.
+        settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
+        protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split.
+        limit: Largest number of samples of each split, drawn in proportion to the classes; None for all.
+        input_size: Height and width of the source's input in pixels; None for the source's default.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        seed: Seed of every random draw.
+        resume: True to continue from the newest checkpoint in the run folder.
+        weights: File or folder to take the source's weights from; None for the source's default weights.
+        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+
+    Returns:
+        The run, with its folder and its record.
+
+    Raises:
+        UsageError: If the request is not possible.
+        InputError: If data or weights are missing or do not fit, or the loss is not finite.
+    """
+    request = TrainRequest(
+        method,
+        source,
+        target,
+        tuple(f"{key}={value}" for key, value in (settings or {}).items()),
+        protocol=protocol,
+        samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
+        weights=weights,
+        custom_data=CustomData.of(custom_data) or CustomData(),
+        data_dir=None if data_dir is None else Path(data_dir),
+    )
+    return run_training(request, Path(out), resume=resume, progress=progress)

@@ -1,0 +1,81 @@
+"""The discrepancy that the public functions return: a report that prints, plots and converts to a data frame."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.result import Estimate
+from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, summary_text, table_rows
+from modgap.errors import unknown_name
+from modgap.result_display import DisplayedResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["DiscrepancyResult"]
+
+
+class DiscrepancyResult(DisplayedResult, DiscrepancyReport):
+    """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
+
+    `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
+    and `result.result` holds all numbers. The attributes are those of `DiscrepancyReport`.
+    """
+
+    def __getitem__(self, name: str) -> Estimate:
+        """Return the estimate of an estimator.
+
+        Raises:
+            UsageError: If there is no such estimate. The message names those that there are.
+        """
+        if name not in self.result.estimates:
+            raise unknown_name("estimate", name, self.result.estimates)
+        return self.result.estimates[name]
+
+    def summary(self) -> str:
+        """Return heading, answer and table as text, like the command prints them."""
+        return summary_text(self)
+
+    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Return the headings and the rows of the table as text."""
+        return COLUMNS, table_rows(self)
+
+    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Return the heading, the sentences of the answer, and the lines below the table."""
+        return heading(self), [answer(self)], [line for lines in notes(self) for line in lines]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the estimates as a data frame with one row per estimator.
+
+        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null`, `held_out_p`, `value`, `null`, `p`
+        and `ratio_to_null`, all in [0, 1] but the ratio; NaN where a quantity was not computed.
+        """
+        import pandas as pd
+
+        rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
+        frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
+        return frame.rename_axis("estimator")
+
+    def plot(self) -> "Figure":
+        """Return a figure of the held-out error beside chance level and permuted labels."""
+        from modgap.discrepancy.answer_figure import plot_discrepancy
+
+        return plot_discrepancy(self)
+
+
+def _frame_row(estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.held_out_interval or (None, None)
+    null = estimate.null
+    held_out_null = estimate.held_out_null
+    return {
+        "held_out": estimate.held_out,
+        "held_out_low": low,
+        "held_out_high": high,
+        "held_out_null": held_out_null.mean if held_out_null else None,
+        "held_out_p": held_out_null.p_value if held_out_null else None,
+        "value": estimate.solution.value,
+        "null": null.mean if null else None,
+        "p": null.p_value if null else None,
+        "ratio_to_null": estimate.ratio_to_null,
+    }

@@ -1,0 +1,220 @@
+"""Layout that result figures share: sizes, title and subtitle, fonts, drawable names, and files."""
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from modgap.storage.atomic_files import atomic_path, write_text_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "FORMATS",
+    "Ink",
+    "draw_title",
+    "drawable_names",
+    "result_figure",
+    "save_figure",
+    "shorten_names",
+    "styled",
+]
+
+WIDTH = 7.0
+"""Width of a figure in inches."""
+DPI = 200
+MARGIN = 0.14
+TITLE_CHARACTERS = 70
+TITLE_LINE = 0.21
+SUBTITLE_LINE = 0.17
+FORMATS = ("png", "svg", "pdf")
+FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Naskh Arabic")
+COLORS_IN_PNG = 256
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+class Ink:
+    """Colors by role; the hues are those of Okabe and Ito."""
+
+    SOURCE = "#0072B2"
+    CONTROL = "#6B6B6B"
+    FAINT_CONTROL = "#8F8F8F"
+    NULL_BAND = "#BFBFBF"
+    BASELINE = "#6B6B6B"
+    ERROR = "#D55E00"
+    ERROR_TEXT = "#B84A00"
+    SECOND = "#009E73"
+    THIRD = "#CC79A7"
+    TITLE = "#1A1A1A"
+    TEXT = "#333333"
+    SECONDARY = "#6B6B6B"
+    GRID = "#EEEEEE"
+    AXIS = "#BDBDBD"
+    RANKS = ("#9CC4DE", "#C3DBEA", "#E1EDF4", "#F3F3F3")
+
+
+def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Make a function draw with modgap's fonts and without markup in names."""
+
+    @wraps(draw)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        with mpl.rc_context(_settings()):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def _settings() -> dict[Any, Any]:
+    return {
+        "font.family": list(_installed_fonts()),
+        "font.size": 8.5,
+        "text.parse_math": False,
+        "text.color": Ink.TEXT,
+        "axes.edgecolor": Ink.AXIS,
+        "axes.labelcolor": Ink.TEXT,
+        "xtick.color": Ink.AXIS,
+        "xtick.labelcolor": Ink.TEXT,
+        "ytick.labelcolor": Ink.TEXT,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "modgap",
+        "pdf.fonttype": 42,
+    }
+
+
+@cache
+def _installed_fonts() -> tuple[str, ...]:
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return tuple(name for name in FONTS if name in installed)
+
+
+@cache
+def _drawable_characters() -> frozenset[int]:
+    from matplotlib import font_manager
+
+    paths = [font_manager.findfont(name) for name in _installed_fonts()]
+    return frozenset(code for path in paths for code in font_manager.get_font(path).get_charmap())
+
+
+def drawable_names(names: Sequence[str], kind: str = "class") -> list[str]:
+    """Return the names with those that the fonts cannot draw replaced by the kind and the number, as in `class 3`."""
+    characters = _drawable_characters()
+    return [
+        name if name.strip() and all(ord(c) in characters and c.isprintable() for c in name) else f"{kind} {number}"
+        for number, name in enumerate(names)
+    ]
+
+
+def shorten_names(names: Sequence[str], limit: int) -> list[str]:
+    """Shorten names to a number of characters so that they stay different.
+
+    The ellipsis stands at the end, in the middle or at the start, whichever first keeps all names different. If none
+    does, the number of the name stands before it.
+
+    Example:
+        >>> shorten_names(["convolution one", "convolution two"], 8)
+        ['conv…one', 'conv…two']
+    """
+    half = limit // 2
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda name: f"{name[: limit - 1]}…",
+        lambda name: f"{name[:half]}…{name[len(name) - (limit - half - 1) :]}",
+        lambda name: f"…{name[len(name) - limit + 1 :]}",
+    )
+    for shorten in ways:
+        shortened = [name if len(name) <= limit else shorten(name) for name in names]
+        if len(set(shortened)) == len(set(names)):
+            return shortened
+    return [name if len(name) <= limit else f"{number}: {name}"[:limit] for number, name in enumerate(names)]
+
+
+def result_figure(title: str, subtitle: str, height: float, left: float, right: float = 0.25) -> tuple[Figure, "Axes"]:
+    """Return a figure with title and subtitle, and one pair of axes with a horizontal error axis below them.
+
+    Args:
+        title: The finding, in one sentence.
+        subtitle: What was measured, on what, and with how many samples.
+        height: Height of the axes in inches.
+        left: Space for names left of the axes, in inches.
+        right: Space right of the axes, in inches.
+    """
+    lines = _title_lines(title)
+    top = MARGIN + TITLE_LINE * len(lines) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
+    bottom = 0.52
+    total = top + height + bottom
+    figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor="white")
+    draw_title(figure, title, subtitle)
+    axes = figure.add_axes((left / WIDTH, bottom / total, (WIDTH - left - right) / WIDTH, height / total))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color=Ink.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks([])
+    return figure, axes
+
+
+def _title_lines(title: str) -> list[str]:
+    return textwrap.wrap(title, TITLE_CHARACTERS) or [""]
+
+
+def _subtitle_lines(subtitle: str) -> list[str]:
+    return textwrap.wrap(subtitle, 105)
+
+
+def draw_title(figure: Figure, title: str, subtitle: str) -> None:
+    """Draw the title, at most 70 characters a line, and the gray subtitle below it, flush left."""
+    height = figure.get_figheight()
+    y = height - MARGIN
+    for line in _title_lines(title):
+        figure.text(MARGIN / WIDTH, y / height, line, size=12, weight="bold", color=Ink.TITLE, va="top")
+        y -= TITLE_LINE
+    y -= 0.05
+    for line in _subtitle_lines(subtitle):
+        figure.text(MARGIN / WIDTH, y / height, line, size=8.5, color=Ink.SECONDARY, va="top")
+        y -= SUBTITLE_LINE
+
+
+def save_figure(figure: Figure, path: Path, caption: str = "", formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write a figure in each format, and its caption as a text file beside it, each file complete or not at all.
+
+    Args:
+        figure: The figure.
+        path: Path without a suffix.
+        caption: Caption in whole sentences; empty for none.
+        formats: Some of `png` (256 colors), `svg` (with searchable text) and `pdf`.
+
+    Returns:
+        The paths of the figures, without the caption's.
+    """
+    written = []
+    for name in formats:
+        target = path.with_suffix(f".{name}")
+        with mpl.rc_context(_settings()), atomic_path(target) as temporary:
+            if name == "png":
+                temporary.write_bytes(_png(figure))
+            else:
+                figure.savefig(temporary, format=name, metadata={"Date": None} if name == "svg" else None)
+        written.append(target)
+    if caption:
+        write_text_atomically(path.with_suffix(".txt"), textwrap.fill(caption, 100) + "\n")
+    return written
+
+
+def _png(figure: Figure) -> bytes:
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    image = Image.open(drawn).convert("RGB").quantize(COLORS_IN_PNG, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    image.save(small, format="PNG", optimize=True)
+    return small.getvalue()

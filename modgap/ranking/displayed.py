@@ -1,0 +1,62 @@
+"""The ranking that `modgap.rank` returns: it prints, plots and converts to a data frame."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from modgap.ranking.recommendation import recommendation
+from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
+from modgap.ranking.types import Ranking
+from modgap.result_display import DisplayedResult
+from modgap.text_table import format_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["RankingResult"]
+
+
+class RankingResult(DisplayedResult, Ranking):
+    """A ranking of sources for one target, as `modgap.rank` returns it.
+
+    `print(ranking)` shows the recommendation and the table of the command. The attributes are those of
+    `modgap.ranking.types.Ranking`.
+    """
+
+    @classmethod
+    def from_ranking(cls, ranking: Ranking) -> "RankingResult":
+        """Return a ranking with the methods that display it."""
+        return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
+
+    def summary(self) -> str:
+        """Return heading, recommendation and table as text."""
+        heading, sentences, lines = self.summary_sentences()
+        columns, rows = self.summary_table()
+        return "\n\n".join(["\n".join([heading, *sentences]), format_table(columns, rows), *lines])
+
+    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Return the headings and the rows of the table as text."""
+        return ranking_table(self)
+
+    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Return the heading, the recommendation, and the reasons of sources that failed."""
+        target = self.target.name if self.target else "the target"
+        return f"Ranking of sources for {target} by {self.by}", recommendation(self), failure_messages(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        return to_dict(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a data frame with one row per source and the columns of ranking.csv."""
+        import pandas as pd
+
+        return pd.read_csv(io.StringIO(to_csv(self)))
+
+    def plot(self) -> "Figure":
+        """Return the figure of the ranking."""
+        from modgap.ranking.figures import ranking_figure
+
+        return ranking_figure(self)
