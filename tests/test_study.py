@@ -36,7 +36,7 @@ def test_study_has_what_the_sweep_chose(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(STUDY.parent))
     jobs = importlib.import_module("study.jobs")
     log = importlib.import_module("result_log").ResultLog(tmp_path / "results.jsonl")
-    with pytest.raises(FileNotFoundError, match="52 of its jobs are not done"):
+    with pytest.raises(FileNotFoundError, match="lacks 52 of its jobs"):
         list(jobs.jobs("2d", log))
     for job in jobs.jobs("sweep", log):
         error = 2.0 if job.label == "0.1-4.0" else 3.0 if job.label else 4.0

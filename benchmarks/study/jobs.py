@@ -1,4 +1,4 @@
-"""What the study consists of: parts of many small jobs, each one run and its diagnostics."""
+"""The jobs of the study: each is one run and its diagnostics."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,20 +19,22 @@ __all__ = [
 ]
 
 UNTOUCHED = "untouched"
-"""The source as it is: what probe and discrepancy are before any training."""
+"""Method name of the source before training, for its probe error and discrepancy."""
 PARTS = ("sweep", "2d", "surrogate", "ablation", "steps", "cnn", "1d")
 
 SHORT = ("stage1.epochs=10", "stage2.decay_epochs=15", "stage2.epochs=15", "stage2.warmup_epochs=1",
          "stage2.keep_epochs=[1, 5, 15]", "stage2.choose=last", "stage2.batch_size=16")  # fmt: skip
-"""The last epoch's weights count: a few validation samples would choose at random, and distortion goes by epochs."""
+"""The weights of the last epoch are tested, because a few validation samples would choose at random."""
 IMAGES = (*SHORT, "stage1.learning_rate=1e-3", "stage2.learning_rate=1e-3", "stage1.surrogate_samples=1000",
           "stage1.batch_size=32")  # fmt: skip
 TEXTS = (*SHORT, "stage1.learning_rate=1e-4", "stage2.learning_rate=1e-4", "stage1.surrogate_samples=500",
          "stage1.batch_size=16", "stage1.surrogate_batch=16", "target_sequence_length=32")  # fmt: skip
-"""Short series of tokens: at the length that the longest target has of itself a run takes a quarter of an hour."""
-ALPHAS, WEIGHTS = (1e-2, 1e-1, 1.0), (0.1, 0.4, 1.0, 4.0)
-APART, APART_SEEDS = ("arrowhead", "burgers-16"), 2
-"""Targets whose test errors choose alpha and lambda, and that none of the comparisons has."""
+"""Series have few tokens, because a run at the full length of the longest target takes a quarter of an hour."""
+ALPHAS = (1e-2, 1e-1, 1.0)
+WEIGHTS = (0.1, 0.4, 1.0, 4.0)
+APART = ("arrowhead", "burgers-16")
+APART_SEEDS = 2
+"""Targets whose test errors choose alpha and lambda. No comparison uses them."""
 ABLATIONS = {
     "without-task-loss": ("stage1.task_loss=false",),
     "supervised-contrastive": ("stage1.objective=supervised-contrastive",),
@@ -77,10 +79,10 @@ GRIDS = {
 
 
 def jobs(part: str, log: ResultLog | None) -> Iterator[Job]:
-    """The jobs of a part, seed by seed; MoNA has what the sweep in `log` chose, or without one its defaults.
+    """Yield the jobs of a part, seed by seed. MoNA has the settings that the sweep in `log` chose, or its defaults.
 
     Raises:
-        FileNotFoundError: When the part needs the sweep, which is not complete.
+        FileNotFoundError: If the part needs the sweep and the sweep is not complete.
     """
     if part == "sweep":
         yield from _sweep()
@@ -89,14 +91,14 @@ def jobs(part: str, log: ResultLog | None) -> Iterator[Job]:
     if part == "ablation":
         for seed in range(5):
             for target in ("basic-motions", "acsf1"):
-                for label, own in ABLATIONS.items():
-                    yield _mona(FASHION, part, target, seed, (*chosen, *own), label)
+                for label, settings in ABLATIONS.items():
+                    yield _mona(FASHION, part, target, seed, (*chosen, *settings), label)
     elif part == "steps":
         for seed in range(3):
             for target in APART:
                 for steps in (1, 2, 3):
-                    own = (*chosen, "stage1.route=exact", f"stage1.inner_steps={steps}")
-                    yield _mona(FASHION, part, target, seed, own, f"steps-{steps}")
+                    settings = (*chosen, "stage1.route=exact", f"stage1.inner_steps={steps}")
+                    yield _mona(FASHION, part, target, seed, settings, f"steps-{steps}")
     else:
         yield from _grid(part, chosen)
 
@@ -107,8 +109,8 @@ def _sweep() -> Iterator[Job]:
             yield replace(FASHION, part="sweep", target=target, method="emb", seed=seed)
             for alpha in ALPHAS:
                 for weight in WEIGHTS:
-                    own = f"stage1.alpha={alpha}", f"stage1.lambda={weight}"
-                    yield _mona(FASHION, "sweep", target, seed, own, f"{alpha}-{weight}")
+                    settings = (f"stage1.alpha={alpha}", f"stage1.lambda={weight}")
+                    yield _mona(FASHION, "sweep", target, seed, settings, f"{alpha}-{weight}")
 
 
 def _grid(part: str, chosen: tuple[str, ...]) -> Iterator[Job]:
@@ -117,21 +119,21 @@ def _grid(part: str, chosen: tuple[str, ...]) -> Iterator[Job]:
     for seed in range(seeds):
         for target in targets:
             for name in names:
-                own = chosen if name == "mona" else ()
-                yield replace(base, target=target, method=name, seed=seed, settings=(*base.settings, *own))
+                settings = (*base.settings, *(chosen if name == "mona" else ()))
+                yield replace(base, target=target, method=name, seed=seed, settings=settings)
 
 
-def _mona(base: Job, part: str, target: str, seed: int, own: tuple[str, ...], label: str) -> Job:
+def _mona(base: Job, part: str, target: str, seed: int, settings: tuple[str, ...], label: str) -> Job:
     return replace(
-        base, part=part, target=target, method="mona", seed=seed, settings=(*base.settings, *own), label=label
+        base, part=part, target=target, method="mona", seed=seed, settings=(*base.settings, *settings), label=label
     )
 
 
 def chosen_settings(log: ResultLog) -> tuple[str, str]:
-    """Alpha and lambda of the lowest test error in the sweep, relative to emb, as the mean over target and seed.
+    """Return alpha and lambda with the lowest mean test error in the sweep, relative to emb, over targets and seeds.
 
     Raises:
-        FileNotFoundError: When the sweep is not complete.
+        FileNotFoundError: If the sweep is not complete.
     """
     logs = sweep_ratios(log)
     best = min(logs, key=lambda label: (np.mean(logs[label]), label))
@@ -140,14 +142,14 @@ def chosen_settings(log: ResultLog) -> tuple[str, str]:
 
 
 def sweep_ratios(log: ResultLog) -> dict[str, list[float]]:
-    """By alpha-lambda, the log ratios of the test error to emb's at the same target and seed."""
-    found = {job: log.get(job) for job in _sweep()}
-    if None in found.values():
-        left = sum(result is None for result in found.values())
-        raise FileNotFoundError(f"expected a whole sweep in {log.path}, {left} of its jobs are not done; run it first")
-    emb = {(job.target, job.seed): result["result"]["test"] for job, result in found.items() if not job.label}
+    """Return the log ratios of the test error to that of emb on the same target and seed, by `alpha-lambda`."""
+    results = {job: log.get(job) for job in _sweep()}
+    if None in results.values():
+        n_missing = sum(result is None for result in results.values())
+        raise FileNotFoundError(f"The sweep in {log.path} lacks {n_missing} of its jobs. Run the part sweep first.")
+    emb = {(job.target, job.seed): result["result"]["test"] for job, result in results.items() if not job.label}
     logs: dict[str, list[float]] = {}
-    for job, result in found.items():
+    for job, result in results.items():
         if job.label:
             ratio = log_ratio(result["result"]["test"], emb[job.target, job.seed])
             logs.setdefault(job.label, []).append(ratio)
@@ -155,13 +157,14 @@ def sweep_ratios(log: ResultLog) -> dict[str, list[float]]:
 
 
 def log_ratio(error: float, other: float) -> float:
-    """Log of a ratio of errors in which none counts as less than a thousandth."""
+    """Return the log of a ratio of errors, each of which counts as at least 0.001."""
     return float(np.log(max(error, 1e-3) / max(other, 1e-3)))
 
 
 def smoothed_error(result: dict) -> float | None:
-    """The test error; of classes with half a sample more got wrong, so that none wrong has a logarithm too."""
+    """Return the test error. For error rates half an error is added, so that 0 has a logarithm too."""
     if "result" not in result:
         return None
-    error, samples = result["result"]["test"], result["samples"]["test"]
+    error = result["result"]["test"]
+    samples = result["samples"]["test"]
     return (error / 100 * samples + 0.5) / (samples + 1) if result["result"]["metric"] == "0-1 error %" else error

@@ -1,4 +1,4 @@
-"""The study's tables, from the files of the jobs that are done."""
+"""Tables of the study, from the results of finished jobs."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,74 +22,78 @@ from study.jobs import (
 
 __all__ = ["plan", "report"]
 
-Found = list[tuple[Job, dict]]
+Results = list[tuple[Job, dict]]
 Pick = Callable[[dict], float | None]
-SECONDS_UNKNOWN = {"1d": 300.0, "cnn": 120.0}
-"""A job's, before one of its part is done: what a first trial of each took on one core of two; others 60."""
+SECONDS_EXPECTED = {"1d": 300.0, "cnn": 120.0}
+"""Seconds per job before one of the part is finished, from a first trial on one of two cores; 60 for other parts."""
 
 
 def plan(parts: Iterable[str], log: ResultLog, workers: int) -> None:
-    """What there is to do, what is and the time that is left."""
-    rows, total = [], 0.0
+    """Print the numbers of jobs and finished jobs, and the remaining time."""
+    rows = []
+    total = 0.0
     for part in parts:
         try:
             listed = list(jobs(part, log))
         except FileNotFoundError:
             rows.append([part, "after the sweep", "", "", ""])
             continue
-        spent = [found["cost"]["whole"] for job in listed if (found := log.get(job))]
-        left, each = len(listed) - len(spent), np.mean(spent) if spent else SECONDS_UNKNOWN.get(part, 60.0)
-        total += left * each
+        spent = [result["cost"]["whole"] for job in listed if (result := log.get(job))]
+        n_left = len(listed) - len(spent)
+        seconds = np.mean(spent) if spent else SECONDS_EXPECTED.get(part, 60.0)
+        total += n_left * seconds
         source = "measured" if spent else "guess"
-        rows.append([part, str(len(listed)), str(len(spent)), f"{each:.0f} ({source})", f"{left * each / 60:.0f}"])
-    print_table(["part", "jobs", "done", "s a job", "min left"], rows)
+        rows.append(
+            [part, str(len(listed)), str(len(spent)), f"{seconds:.0f} ({source})", f"{n_left * seconds / 60:.0f}"]
+        )
+    print_table(["part", "jobs", "finished", "s per job", "min left"], rows)
     print(f"{total / 60:.0f} min of one core, about {total / 60 / workers:.0f} min with {workers} workers", flush=True)
 
 
 def report(part: str, log: ResultLog, only: list[Job] | None = None) -> None:
-    """Tables of a part, mean and sd over seeds with their number in brackets."""
+    """Print the tables of a part: mean ± standard deviation over seeds, with the number of seeds in parentheses."""
     try:
         listed = list(jobs(part, log)) if only is None else only
     except FileNotFoundError as error:
         print(f"{part}: {error}\n")
         return
-    found = [(job, result) for job in listed if (result := log.get(job))]
-    if not found:
-        print(f"{part}: nothing is done\n")
+    results = [(job, result) for job in listed if (result := log.get(job))]
+    if not results:
+        print(f"{part}: no job is finished\n")
     elif part == "sweep":
         _sweep(log)
     else:
-        _compare(part, _with_mona(part, found, log))
+        _compare(part, _with_mona(part, results, log))
 
 
-def _with_mona(part: str, found: Found, log: ResultLog) -> Found:
-    """With the runs of MoNA as it is, which ablations are compared with and the 2d part has."""
+def _with_mona(part: str, results: Results, log: ResultLog) -> Results:
+    """Add the unchanged MoNA and emb runs of the 2d part, which the ablations are compared with."""
     if part != "ablation":
-        return found
-    targets = {job.target for job, _ in found}
-    own = [(job, result) for job in jobs("2d", log) if (result := log.get(job))]
-    return [*((j, r) for j, r in own if j.method in ("mona", "emb") and j.target in targets), *found]
+        return results
+    targets = {job.target for job, _ in results}
+    finished = [(job, result) for job in jobs("2d", log) if (result := log.get(job))]
+    return [*((j, r) for j, r in finished if j.method in ("mona", "emb") and j.target in targets), *results]
 
 
-def _compare(part: str, found: Found) -> None:
+def _compare(part: str, results: Results) -> None:
     titles: list[tuple[str, Pick]] = [("test error, in each target's metric", _test)]
-    surrogates = dict.fromkeys(name for _, result in found for name in result["probe_error"])
+    surrogates = dict.fromkeys(name for _, result in results for name in result["probe_error"])
     titles += [
         (f"linear-probe error on {name}, after epoch {epoch} (0: the source as it is)", _probe(name, epoch))
-        for name in surrogates for epoch in _epochs(found, name)
+        for name in surrogates for epoch in _epochs(results, name)
     ]  # fmt: skip
     titles += [(f"discrepancy before the encoder is trained: {kind}", _discrepancy(key)) for kind, key in
-               (("held out", "held_out"), ("ratio_to_null", "ratio_to_null"))]  # fmt: skip
+               (("held-out error", "held_out"), ("ratio to null", "ratio_to_null"))]  # fmt: skip
     for title, pick in titles:
-        _by_method(part, title, found, pick)
+        _by_method(part, title, results, pick)
     for stage in ("stage1", "stage2"):
-        # Other jobs and other work ran beside them, so the fastest seed says most.
-        _by_method(part, f"seconds of {stage} on one core, the fastest seed's", found, _cost(stage), _least)
-    _weights(part, found)
-    own = {"steps": "mona steps-1"}.get(part, "mona")
-    paired(found, own, "test error", smoothed_error)
-    paired(found, own, "probe error after the last epoch", _last_probe)
-    _tell_relation(part, found)
+        # Other work ran beside the jobs, so the fastest seed is the most informative.
+        _by_method(part, f"seconds of {stage} on one core, the fastest seed's", results, _cost(stage), _least)
+    _weights(part, results)
+    method = {"steps": "mona steps-1"}.get(part, "mona")
+    print_paired(results, method, "test error", smoothed_error)
+    print_paired(results, method, "probe error after the last epoch", _last_probe)
+    _print_relation(part, results)
 
 
 def _test(result: dict) -> float | None:
@@ -104,9 +108,9 @@ def _last_probe(result: dict) -> float:
     return list(next(iter(result["probe_error"].values())).values())[-1]
 
 
-def _epochs(found: Found, surrogate: str) -> list[str]:
-    known = {epoch for _, result in found for epoch in result["probe_error"].get(surrogate, {})} - {"0"}
-    return sorted(known, key=int)
+def _epochs(results: Results, surrogate: str) -> list[str]:
+    epochs = {epoch for _, result in results for epoch in result["probe_error"].get(surrogate, {})} - {"0"}
+    return sorted(epochs, key=int)
 
 
 def _discrepancy(key: str) -> Pick:
@@ -121,12 +125,14 @@ def _name(job: Job) -> str:
     return f"{job.method} {job.label}".strip()
 
 
-def _by_method(part: str, title: str, found: Found, pick: Pick, told: Callable[[list], str] | None = None) -> None:
-    targets = list(dict.fromkeys(job.target for job, _ in found))
+def _by_method(
+    part: str, title: str, results: Results, pick: Pick, format_cell: Callable[[list], str] | None = None
+) -> None:
+    targets = list(dict.fromkeys(job.target for job, _ in results))
     rows = []
-    for name in dict.fromkeys(_name(job) for job, _ in found):
+    for name in dict.fromkeys(_name(job) for job, _ in results):
         untouched = name == UNTOUCHED and "probe" in title
-        cells = [(told or _cell)([(_before(r, title) if untouched else pick(r)) for j, r in found
+        cells = [(format_cell or _cell)([(_before(r, title) if untouched else pick(r)) for j, r in results
                         if (_name(j), j.target) == (name, target)]) for target in targets]  # fmt: skip
         if any(cell != "-" for cell in cells):
             rows.append([name, *cells])
@@ -135,51 +141,54 @@ def _by_method(part: str, title: str, found: Found, pick: Pick, told: Callable[[
 
 
 def _before(result: dict, title: str) -> float | None:
-    """The untouched source's probe error belongs into the table of every epoch."""
+    """Return the probe error of the untouched source, which is shown in the table of every epoch."""
     return next((errors.get("0") for name, errors in result["probe_error"].items() if f" {name}," in title), None)
 
 
 def _cell(values: list) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "-"
-    return f"{np.mean(known):.3g}" + (f" ± {np.std(known, ddof=1):.2g}" if len(known) > 1 else "") + f" ({len(known)})"
+    spread = f" ± {np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.3g}{spread} ({len(numbers)})"
 
 
 def _least(values: list) -> str:
-    known = [value for value in values if value is not None]
-    return f"{min(known):.1f}" if known else "-"
+    numbers = [value for value in values if value is not None]
+    return f"{min(numbers):.1f}" if numbers else "-"
 
 
-def _weights(part: str, found: Found) -> None:
-    """How much the mixed product weighed against the task's gradient, over the epochs of stage 1."""
+def _weights(part: str, results: Results) -> None:
+    """Print the norm of the mixed product relative to the task's gradient, over the epochs of stage 1."""
     rows = [[_name(job), job.target, str(job.seed), *(f"{share:.2g}" for share in (np.mean(shares), max(shares)))]
-            for job, result in found if (shares := result.get("mixed_share")) and job.seed == 0]  # fmt: skip
+            for job, result in results if (shares := result.get("mixed_share")) and job.seed == 0]  # fmt: skip
     if rows:
         print_table(["method", "target", "seed", "mean", "largest"], rows, f"{part}: weight of the mixed product")
 
 
-def paired(found: Found, own: str, title: str, pick: Pick) -> None:
-    """One method against each other: ratio of what is picked by target and seed, pooled over targets.
+def print_paired(results: Results, method: str, title: str, pick: Pick) -> None:
+    """Print the ratio of one method's value to that of each other method, paired by target and seed.
 
-    With one value a target and seed; targets, not seeds, are what a reader would generalize over, and they are few.
+    The pairs are pooled over targets. Readers generalize over targets and not over seeds, and there are few targets.
     """
-    errors = {(job.target, job.seed, _name(job)): error for job, result in found
+    errors = {(job.target, job.seed, _name(job)): error for job, result in results
               if (error := pick(result)) is not None}  # fmt: skip
     rows = []
-    for other in dict.fromkeys(name for _, _, name in errors if name not in (own, UNTOUCHED)):
+    for other in dict.fromkeys(name for _, _, name in errors if name not in (method, UNTOUCHED)):
         pairs = {
-            (target, seed): log_ratio(errors[target, seed, own], value)
-            for (target, seed, name), value in errors.items() if name == other and (target, seed, own) in errors
+            (target, seed): log_ratio(errors[target, seed, method], value)
+            for (target, seed, name), value in errors.items() if name == other and (target, seed, method) in errors
         }  # fmt: skip
         if len(pairs) > 1:
-            rows.append([other, *_told(np.array(list(pairs.values()))), _by_target(pairs)])
+            rows.append([other, *_ratio_cells(np.array(list(pairs.values()))), _by_target(pairs)])
     if rows:
-        heads = ["against", "pairs", "lower", "higher", "ratio", "95 %", "p (Wilcoxon)", "by target"]
-        print_table(heads, rows, f"{title} of {own} against the others', paired by target and seed")
+        heads = ["other method", "pairs", "lower", "higher", "ratio", "95 % CI", "p (Wilcoxon)", "by target"]
+        print_table(
+            heads, rows, f"ratio of the {title} of {method} to that of other methods, paired by target and seed"
+        )
 
 
-def _told(gaps: np.ndarray) -> list[str]:
+def _ratio_cells(gaps: np.ndarray) -> list[str]:
     low, high = ttest_1samp(gaps, 0).confidence_interval() if gaps.std() else (gaps.mean(), gaps.mean())
     p = wilcoxon(gaps).pvalue if gaps.any() else 1.0
     return [str(len(gaps)), str(int((gaps < 0).sum())), str(int((gaps > 0).sum())), f"{np.exp(gaps.mean()):.3f}",
@@ -193,20 +202,20 @@ def _by_target(pairs: dict[tuple[str, int], float]) -> str:
     )
 
 
-def _tell_relation(part: str, found: Found) -> None:
-    """Whether the methods that keep more of the source, or bring the target nearer, have lower errors on a target."""
+def _print_relation(part: str, results: Results) -> None:
+    """Print the rank correlation of probe error and discrepancy with the test error, over the runs on a target."""
     for title, pick in (
         ("probe error after the last epoch", _last_probe),
         ("held-out discrepancy", _discrepancy("held_out")),
     ):
-        told = []
-        for target in dict.fromkeys(job.target for job, _ in found):
-            both = [(pick(r), _test(r)) for j, r in found if j.target == target]
+        correlations = []
+        for target in dict.fromkeys(job.target for job, _ in results):
+            both = [(pick(r), _test(r)) for j, r in results if j.target == target]
             both = [pair for pair in both if None not in pair]
             if len(both) > 3 and all(len(set(values)) > 1 for values in zip(*both, strict=True)):
-                told.append(f"{target} {spearmanr(*zip(*both, strict=True)).statistic:+.2f} ({len(both)})")
-        if told:
-            print(f"{part}: rank correlation over runs of {title} with test error: {', '.join(told)}")
+                correlations.append(f"{target} {spearmanr(*zip(*both, strict=True)).statistic:+.2f} ({len(both)})")
+        if correlations:
+            print(f"{part}: rank correlation over runs of {title} with test error: {', '.join(correlations)}")
     print()
 
 
@@ -216,9 +225,9 @@ def _sweep(log: ResultLog) -> None:
     except FileNotFoundError as error:
         print(f"sweep: {error}\n")
         return
-    found = [(job, log.get(job)) for job in jobs("sweep", log)]
+    results = [(job, log.get(job)) for job in jobs("sweep", log)]
     shares = {}
-    for job, result in found:
+    for job, result in results:
         if result and result["mixed_share"]:
             shares.setdefault(job.label, []).append(np.mean(result["mixed_share"]))
     for title, values in (
@@ -231,6 +240,6 @@ def _sweep(log: ResultLog) -> None:
         rows = [[f"{alpha:g}", *(f"{values[f'{alpha}-{weight}']:.3g}" for weight in WEIGHTS)] for alpha in ALPHAS]
         print_table(["alpha", *(f"lambda {weight:g}" for weight in WEIGHTS)], rows, f"sweep: {title}")
     for target in APART:
-        own = [(job, result) for job, result in found if job.target == target]
-        _by_method("sweep", f"test error on {target}", own, _test)
+        of_target = [(job, result) for job, result in results if job.target == target]
+        _by_method("sweep", f"test error on {target}", of_target, _test)
     print(f"chosen: {', '.join(chosen_settings(log))}\n")

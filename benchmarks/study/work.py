@@ -1,4 +1,4 @@
-"""What one job does: train, probe the source's knowledge that is left, and measure the discrepancy."""
+"""The work of one job: train, probe the remaining source knowledge, and measure the discrepancy."""
 
 import json
 import time
@@ -29,22 +29,24 @@ SURROGATES = {
     "efficientnet-lite0": {"fashion-mnist": "test"},
     "minilm": {"ner-tweets": "train"},
 }
-"""What the source's knowledge is probed on, and which split of it."""
+"""Surrogates that a source is probed on, with their splits."""
 
 
 def work(job: Job, log: ResultLog, runs: Path) -> dict:
     """Train, evaluate and append the job's result, on one thread so that the numbers do not depend on the cores."""
     torch.set_num_threads(1)
-    place, run, found = runs / job.part / job.name, None, {}
+    folder = runs / job.part / job.name
+    run = None
+    result: dict = {}
     began = time.perf_counter()
     if job.method != UNTOUCHED:
-        run = train(_request(job), place, resume=True)
-        found = _told(run)
-    found["probe_error"] = _probes(job, run)
-    found["discrepancy"] = _discrepancy(job, run)
-    found["cost"] = {**_cost(run), "whole": round(time.perf_counter() - began, 1)}
-    log.add(job, found)
-    return found
+        run = train(_request(job), folder, resume=True)
+        result = _run_result(run)
+    result["probe_error"] = _probes(job, run)
+    result["discrepancy"] = _discrepancy(job, run)
+    result["cost"] = {**_cost(run), "whole": round(time.perf_counter() - began, 1)}
+    log.add(job, result)
+    return result
 
 
 def _request(job: Job) -> TrainRequest:
@@ -53,8 +55,8 @@ def _request(job: Job) -> TrainRequest:
     return TrainRequest(job.method, job.source, job.target, settings, samples=samples)
 
 
-def _told(run: Run) -> dict:
-    """Its result, and how much the mixed product weighed in each epoch."""
+def _run_result(run: Run) -> dict:
+    """Return the result of a run and the share of the mixed product in each epoch."""
     result = {name: value for name, value in run.record["result"].items() if name != "seconds"}
     shares = [line["mixed_share"] for line in _log(run) if "mixed_share" in line]
     return {"result": result, "samples": run.record["samples"], "mixed_share": shares}
@@ -65,7 +67,7 @@ def _log(run: Run) -> list[dict]:
 
 
 def _cost(run: Run | None) -> dict:
-    """Seconds of each stage."""
+    """Return the seconds of each stage."""
     seconds: dict[str, float] = {}
     for line in _log(run) if run else ():
         seconds[line["stage"]] = round(seconds.get(line["stage"], 0) + line["seconds"], 3)
@@ -73,34 +75,40 @@ def _cost(run: Run | None) -> dict:
 
 
 def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
-    """By surrogate and epoch of stage 2, errors on the half that no run saw; epoch 0 is the source as it is."""
+    """Return probe errors by surrogate and epoch, on the half that no run has seen; epoch 0 is the source."""
     source = open_source(job.source).load(SIZES.get(job.source), head=False)
     parts = source.split()
     epochs = (0,) if run is None else run.record["recipe"]["stage2"]["keep_epochs"]
     encoders = {str(epoch): load_adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
-    found: dict[str, dict[str, float]] = {}
+    probe_errors: dict[str, dict[str, float]] = {}
     for name, split in SURROGATES[job.source].items():
         surrogate = open_surrogate(name, source, split=split, half=1, limit=1000)
-        # The other surrogate is for the end alone.
+        # Other surrogates are probed only after the last epoch.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
             features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
             errors = cross_validated_errors(features, surrogate.labels, surrogate.groups)
-            found.setdefault(name, {})[epoch] = float(errors.mean())
-    return found
+            probe_errors.setdefault(name, {})[epoch] = float(errors.mean())
+    return probe_errors
 
 
 def _discrepancy(job: Job, run: Run | None) -> dict | None:
-    """Of the search on the target's test samples, with the stage-1 embedder; without a run the source's own."""
+    """Return the search's discrepancy on the test samples, with the run's stage-1 embedder or else the source's."""
     if run is not None and not get_method(job.method).has_embedder_stage:
         return None
-    head, size = HEADS.get(job.source, "own"), SIZES.get(job.source)
+    head = HEADS.get(job.source, "own")
+    size = SIZES.get(job.source)
     request = LogitsRequest(SampleRequest(split="test", limit=1000, input_size=size), head=head)
     try:
-        found = measure_discrepancy(
+        result = measure_discrepancy(
             job.source, job.target, embedder=run and run.folder, request=request, trials=10_000
         ).result
     except InputError as error:
         return {"refused": str(error)}
-    best = found.estimates["search"]
-    return {"held_out": best.held_out, "interval": best.held_out_interval, "ratio_to_null": best.ratio_to_null,
-            "value": best.solution.value, "samples": found.n_samples}  # fmt: skip
+    best = result.estimates["search"]
+    return {
+        "held_out": best.held_out,
+        "interval": best.held_out_interval,
+        "ratio_to_null": best.ratio_to_null,
+        "value": best.solution.value,
+        "samples": result.n_samples,
+    }
