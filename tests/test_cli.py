@@ -68,7 +68,7 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     done = modgap_process("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
     assert done.returncode == 0
     assert "montecarlo" in done.stdout
-    assert "chance level 0.667" in done.stdout
+    assert "the chance level is 0.667" in done.stdout
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == [
@@ -87,7 +87,7 @@ def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
     assert done.returncode == 0, done.stderr
     for part in (
         "2 classes at a time",
-        "error rate averaged over classes",
+        "Errors are means over classes.",
         "kl for the map of search",
         "brier for the map",
     ):
