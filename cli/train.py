@@ -1,4 +1,6 @@
-"""`modgap train`."""
+"""The command `modgap train`."""
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,109 +13,139 @@ from modgap.cli.options import (
 )
 from modgap.errors import UsageError
 
+if TYPE_CHECKING:
+    from modgap.transfer.run_folder import Run
+    from modgap.transfer.train import TrainRequest
+
 __all__ = ["train"]
+
+PUBLISHED_ROWS = 12
+"""Largest number of published results that are printed."""
 
 
 @click.command()
-@click.option("--method", metavar="NAME", required=True, help="How; modgap methods lists them.")
-@click.option("--source", metavar="NAME", required=True, help="As for modgap discrepancy.")
-@click.option("--target", metavar="NAME", required=True, help="As for modgap discrepancy.")
-@click.option("--out", metavar="DIR", required=True, help="The run's folder: record, log, checkpoints, weights.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run in --out.")
+@click.option("--method", metavar="NAME", required=True, help="Transfer method; modgap methods lists them.")
+@click.option("--source", metavar="NAME", required=True, help="Source model, as for modgap discrepancy.")
+@click.option("--target", metavar="NAME", required=True, help="Target task, as for modgap discrepancy.")
+@click.option("--out", metavar="DIR", required=True, help="Folder for the record, log, checkpoints and weights.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
 @click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True,
-    help="A setting of the recipe, such as stage1.epochs=5; may be repeated.",
-)  # fmt: skip
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Setting of the recipe, such as stage1.epochs=5. May be repeated.",
+)
 @click.option(
-    "--protocol", type=click.Choice(["validation", "orca"]), default="validation", show_default=True,
-    help="Which samples choose the epoch: validation, a validation split, the test is touched once; orca, the test.",
-)  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
-@click.option("--limit", type=int, help="At most so many samples of each split, in proportion to the classes.")
+    "--protocol",
+    type=click.Choice(["validation", "orca"]),
+    default="validation",
+    show_default=True,
+    help="Samples that choose the epoch: a validation split, so the test split is used once, or the test split (orca).",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
+@click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept.")
 @input_size_option
-@click.option("--weights", metavar="PATH", help="Take the source's weights from this file or folder.")
+@click.option("--weights", metavar="PATH", help="File or folder with the source's weights.")
 @device_option
 @custom_data_options
-@click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, to DIR/tensorboard.")
+@click.option("--tensorboard", is_flag=True, help="Also write a TensorBoard log to DIR/tensorboard.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record as one JSON document.")
-@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
-def train(**given) -> None:
-    """Transfer a source model to target data, and test it once.
+@click.option("--quiet", is_flag=True, help="Show warnings only: no progress bar and no log lines.")
+def train(**options: Any) -> None:
+    """Transfer a source model to a target, and test it once.
 
-    Several GPUs or machines: start the same command with torchrun or accelerate launch.
+    To use several GPUs or machines, start the same command with torchrun or accelerate launch.
 
     Example: modgap train --method mona --source vit-fashion --target digits --out run
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
-
-    samples = sample_request(given)
-    if given["seed"] >= 1 << 62:
-        raise UsageError(f"expected --seed below 2**62, got {given['seed']}")
-    log_to_stderr(given["quiet"])
-    with progress_bars(given["quiet"] or not _leads()) as progress:
-        run = _trained(given, samples, progress)
-    if _leads():
-        _print(run, given["as_json"])
-
-
-def _trained(given: dict, samples, progress):
     from pathlib import Path
 
-    from modgap.transfer.train import TrainRequest, train
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.transfer.train import train as train_model
 
-    request = TrainRequest(
-        method=given["method"],
-        source=given["source"],
-        target=given["target"],
-        overrides=given["overrides"],
-        protocol=given["protocol"],
+    request = _train_request(options)
+    log_to_stderr(options["quiet"])
+    folder = Path(options["out"]).expanduser()
+    with progress_bars(options["quiet"] or not _is_main_process()) as progress:
+        run = train_model(
+            request, folder, resume=options["resume"], progress=progress, tensorboard=options["tensorboard"]
+        )
+    if _is_main_process():
+        _print_run(run, options["as_json"])
+
+
+def _train_request(options: dict[str, Any]) -> "TrainRequest":
+    from pathlib import Path
+
+    from modgap.transfer.train import TrainRequest
+
+    samples = sample_request(options)
+    if options["seed"] >= 1 << 62:
+        raise UsageError(f"--seed is {options['seed']}. Expected an integer below 2**62.")
+    return TrainRequest(
+        method=options["method"],
+        source=options["source"],
+        target=options["target"],
+        overrides=options["overrides"],
+        protocol=options["protocol"],
         samples=samples,
-        weights=given["weights"],
-        custom_data=custom_data_from_options(given),
-        data_dir=Path(given["data_dir"]) if given["data_dir"] else None,
+        weights=options["weights"],
+        custom_data=custom_data_from_options(options),
+        data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
     )
-    folder = Path(given["out"]).expanduser()
-    return train(request, folder, resume=given["resume"], progress=progress, tensorboard=given["tensorboard"])
 
 
-def _leads() -> bool:
-    """Of several processes one prints."""
+def _is_main_process() -> bool:
+    """Return True in the one process that prints, of those that torchrun or accelerate started."""
     import os
 
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print(run, as_json: bool) -> None:
+def _print_run(run: "Run", as_json: bool) -> None:
     import json
 
     if as_json:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
-    record, result = run.record, run.record["result"]
+    record = run.record
     click.echo(f"{record['method']}: {record['source']} -> {record['target']}   seed {record['seed']}")
-    interval = "none" if None in result["interval"] else "{:.4g} to {:.4g}".format(*result["interval"])
+    click.echo(_test_error(record["result"]))
+    for line in _notes(record):
+        click.echo(line)
+    click.echo(f"Results are in {run.folder}.")
+
+
+def _test_error(result: dict[str, Any]) -> str:
+    """Return the line with the test error, its unit and its interval."""
     unit = f" ({result['unit']})" if result["unit"] and result["unit"] not in result["metric"] else ""
-    click.echo(f"test {result['metric']}{unit}: {_number(result['test'])}, 95 % interval {interval}; lower is better")
+    lower, upper = result["interval"]
+    interval = "no interval" if lower is None or upper is None else f"95 % CI {lower:.4g}-{upper:.4g}"
+    value = "not defined" if result["test"] is None else f"{result['test']:.4g}"
+    return f"test {result['metric']}{unit}: {value} ({interval}). Lower is better."
+
+
+def _notes(record: dict[str, Any]) -> list[str]:
+    """Return the lines that follow the test error."""
+    result = record["result"]
+    lines = []
     if result["left_out"]:
-        click.echo(f"left out of it: {result['left_out']} samples or classes for which it is not defined")
+        lines.append(f"The metric is not defined for {result['left_out']} samples or classes, which are left out.")
     if result["epoch"]:
-        click.echo(f"weights of epoch {result['epoch']}, chosen by {result['chosen_by']}")
+        lines.append(f"The weights are those of epoch {result['epoch']} ({result['chosen_by']}).")
     if record["protocol"] == "orca":
-        click.echo("protocol of ORCA: the test chose the epoch, so the value is optimistic")
-    if published := _published(record["target"]):
-        click.echo(published)
-    click.echo(f"the run is in {run.folder}")
+        lines.append("With --protocol orca the test split chose the epoch, so this error is optimistic.")
+    if published := _published_results(record["target"]):
+        lines.append(published)
+    return lines
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
-
-
-def _published(target: str) -> str:
-    """The paper's row for this target, where its manifest has one."""
+def _published_results(target: str) -> str:
+    """Return the published results for a target, from its manifest; empty if there are none."""
     from modgap.targets import manifest_names, named_manifest
 
     if target not in manifest_names():
         return ""
-    rows = named_manifest(target).published
-    return "published: " + "; ".join(f"{row.method} {row.value:g}" for row in rows[:12]) if rows else ""
+    rows = named_manifest(target).published[:PUBLISHED_ROWS]
+    return f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}." if rows else ""

@@ -59,14 +59,14 @@ def test_last_epoch_stands_for_the_best_where_the_metric_has_no_value(tmp_path, 
 
 
 def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypatch):
-    seen, plain = [], loops._StageRun._end_of_epoch
+    seen, plain = [], loops._StageLoop._finish_epoch
 
     def watched(self, position, seconds):
         position = plain(self, position, seconds)
         seen.append({path.name for path in self.loop.folder.glob("best-*")})
         return position
 
-    monkeypatch.setattr(loops._StageRun, "_end_of_epoch", watched)
+    monkeypatch.setattr(loops._StageLoop, "_finish_epoch", watched)
     falling = iter(np.linspace(90, 10, 9))
     monkeypatch.setattr(loops.Evaluator, "error", lambda self, model, rows: float(next(falling)))
     done = trained(tmp_path / "run", target, "stage2.epochs=9")
@@ -81,7 +81,7 @@ def test_weights_that_a_checkpoint_goes_on_from_stay(tmp_path):
     for total, best in ((3, BestEpoch(1, 0.5)), (6, BestEpoch(4, 0.25)), (9, BestEpoch(4, 0.25)), (2, None)):
         save_checkpoint(tmp_path, Position(0, total, 0, total, best=best), model, optimizer)
     assert best_epochs(tmp_path) == {4}
-    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(4, 0.25)
+    assert latest_checkpoint(tmp_path).position.best == BestEpoch(4, 0.25)
     save_checkpoint(tmp_path, Position(0, 12, 0, 12, best=BestEpoch(11, None)), model, optimizer)
     assert best_epochs(tmp_path) == {4, 11}
-    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(11, None)
+    assert latest_checkpoint(tmp_path).position.best == BestEpoch(11, None)

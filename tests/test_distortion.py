@@ -151,9 +151,9 @@ def test_encoders_of_runs_by_epoch(made):
     assert encoders_of_runs([folder], VIT, handle, (2,))[0].label == f"finetune {chosen.target} epoch 2 seed 0"
     with pytest.raises(UsageError, match=r"did not keep epoch 9[.] It kept epochs: 1, 2"):
         encoders_of_runs([f"{folder}@9"], VIT, handle)
-    with pytest.raises(UsageError, match="of --source"):
+    with pytest.raises(UsageError, match="another source"):
         encoders_of_runs([folder], "random:timm:test_vit2", open_source("random:timm:test_vit2"))
-    with pytest.raises(InputError, match="found no"):
+    with pytest.raises(InputError, match="does not exist"):
         encoders_of_runs([str(made[0])], VIT, handle)
 
 
@@ -283,7 +283,7 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
     [
         (["--epochs", "x"], 2, "--epochs is 'x', but it must be chosen, all, or numbers"),
         (["--run", "/nowhere-at-all/*"], 2, "No folder matches --run /nowhere-at-all/*."),
-        (["--run", "/nowhere-at-all"], 1, "expected a folder that modgap train wrote"),
+        (["--run", "/nowhere-at-all"], 1, "Expected a folder that modgap train wrote"),
         (["--limit", "3"], 2, "--limit is 3, but it must be at least 20."),
         (["--layer", "blocks.77"], 2, "unknown layer of the encoder 'blocks.77'"),
         (["--maps", "--perplexity", "0"], 2, "perplexity"),

@@ -105,8 +105,8 @@ def test_damaged_checkpoint_is_passed_over(command, tmp_path):
     newest = broken / "checkpoints" / max(checkpoints(broken))
     data = (newest / "model.safetensors").read_bytes()
     (newest / "model.safetensors").write_bytes(data[: len(data) // 2])
-    found = latest_checkpoint(broken)
-    assert found is None or found[0].total < int(newest.name.split("-")[0])
+    checkpoint = latest_checkpoint(broken)
+    assert checkpoint is None or checkpoint.position.total_updates < int(newest.name.split("-")[0])
     finished(command(broken, "--resume"))
     assert digest(broken / "model.safetensors") == digest(whole / "model.safetensors")
 
@@ -117,4 +117,4 @@ def test_checkpoints_hold_no_pickles(command, tmp_path):
     names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} - {".part"}
     assert names <= {".safetensors", ".json", ".jsonl"}
     position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
-    assert np.isfinite(position["total"])
+    assert np.isfinite(position["total_updates"])

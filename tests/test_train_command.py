@@ -71,8 +71,8 @@ def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path
     lines = done.stdout.splitlines()
     assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"
     assert lines[1].startswith("test 0-1 error %: ")
-    assert "95 % interval" in lines[1]
-    assert lines[-1] == f"the run is in {tmp_path / 'run'}"
+    assert "95 % CI" in lines[1]
+    assert lines[-1] == f"Results are in {tmp_path / 'run'}."
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"run.json", "metrics.jsonl", "model.safetensors", "stage1.safetensors"}
 
@@ -90,18 +90,18 @@ def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path
         "metric", "unit", "test", "interval", "left_out", "validation", "epoch", "chosen_by", "updates", "seconds",
     ]  # fmt: skip
     assert record["result"]["updates"] == 1 + 2 * 2
-    refused(modgap(*command), 2, "--resume goes on with it")
-    refused(modgap(*command, "--resume", "--seed", 3), 2, "other settings: seed is 0, not 3; repeat them")
+    refused(modgap(*command), 2, "Pass --resume to continue it")
+    refused(modgap(*command, "--resume", "--seed", 3), 2, "other settings: seed is 0, not 3. Repeat the settings")
 
 
 def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
     command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT[2:], "--quiet")
     done = modgap(*command, "--out", tmp_path / "orca", "--protocol", "orca")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "protocol of ORCA: the test chose the epoch, so the value is optimistic" in done.stdout
-    assert "chosen by the test itself" in done.stdout
+    assert "With --protocol orca the test split chose the epoch, so this error is optimistic." in done.stdout
+    assert "(lowest test error, as in ORCA)" in done.stdout
     honest = modgap(*command, "--out", tmp_path / "validation")
-    assert "chosen by the validation split" in honest.stdout
+    assert "(lowest validation error)" in honest.stdout
     assert "ORCA" not in honest.stdout
 
 
@@ -116,7 +116,7 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample a class, got 3"),
         (["--seed", "-1"], 2, "--seed is -1, but it must be at least 0."),
-        (["--seed", "9" * 30], 2, "expected --seed below 2**62"),
+        (["--seed", "9" * 30], 2, "Expected an integer below 2**62"),
         (["--target", "TEXTS"], 2, "to train on, got texts"),
         (["--protocol", "mine"], 2, "'mine' is not one of"),
         (["--device", "tpu"], 2, "this machine has: "),
@@ -145,8 +145,8 @@ def test_folder_of_other_things_is_refused_before_anything_is_loaded(modgap, tmp
     """The target is not even there."""
     (tmp_path / "notes.txt").write_text("mine")
     command = ("train", "--method", "finetune", *SOURCE, "--target", "gone.npz", "--out")
-    refused(modgap(*command, tmp_path), 2, "holds other files; give another --out")
-    refused(modgap(*command, tmp_path / "notes.txt"), 2, "is a file; give another --out")
+    refused(modgap(*command, tmp_path), 2, "contains other files. Expected a new or empty folder. Pass another --out")
+    refused(modgap(*command, tmp_path / "notes.txt"), 2, "is a file. Expected a folder for the run. Pass another --out")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -300,21 +300,21 @@ def test_native_is_what_comes_without(modgap, data, trained):
 
 
 def test_embedder_refusals_of_the_command(modgap, data, trained, tmp_path):
-    refused(embedded(modgap, data, tmp_path / "none"), 1, "expected a folder that modgap train wrote, found no")
-    refused(embedded(modgap, data, data[0]), 1, "expected a folder that modgap train wrote, found no")
-    refused(embedded(modgap, data, trained("finetune").folder), 2, "runs of emb, orca and mona have one")
+    refused(embedded(modgap, data, tmp_path / "none"), 1, "Expected a folder that modgap train wrote")
+    refused(embedded(modgap, data, data[0]), 1, "Expected a folder that modgap train wrote")
+    refused(embedded(modgap, data, trained("finetune").folder), 2, "Pass a run of emb, orca or mona")
     refused(embedded(modgap, data, trained("mona").folder, "--representation", "fold"), 2, "does not apply to")
     refused(embedded(modgap, data, trained("mona").folder, "--split", "train"), 1, "embedder was not trained on")
 
 
 def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     folder = trained("mona").folder
-    with pytest.raises(UsageError, match=f"of --source {VIT}, not random:timm:test_efficientnet"):
+    with pytest.raises(UsageError, match=f"another source. Pass --source {VIT}"):
         after(data, folder, source="random:timm:test_efficientnet")
     other = target_file(tmp_path, "classification", samples=44)
-    with pytest.raises(UsageError, match=f"of --target {data[0]}, not {other}"):
+    with pytest.raises(UsageError, match=f"another target. Pass --target {data[0]}"):
         after(data, folder, target=str(other))
-    with pytest.raises(UsageError, match="--input-size 32; repeat it"):
+    with pytest.raises(UsageError, match="Pass --input-size 32"):
         after(data, folder, input_size=None)
     with pytest.raises(UsageError, match="have changed since"):
         after(data, folder, custom_data=CustomData(kind="series", x_name="x"))
@@ -342,7 +342,7 @@ def test_weights_of_another_model_under_the_same_name_are_refused(data, tmp_path
     given = {"weights": str(tmp_path / "0.safetensors"), "input_size": 32}
     done = run(tmp_path / "run", "emb", "timm:test_vit", *data, **given)
     assert after(data, done.folder, source="timm:test_vit", weights=given["weights"]).result.n_samples == 8
-    with pytest.raises(UsageError, match="other weights of timm:test_vit; give those with --weights"):
+    with pytest.raises(UsageError, match="started from other weights of timm:test_vit"):
         after(data, done.folder, source="timm:test_vit", weights=str(tmp_path / "1.safetensors"))
 
 
@@ -353,7 +353,7 @@ def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
     with pytest.raises(InputError, match="is damaged"):
         after(data, folder)
     save_file({"weight": load_file(trained("mona").weights)["predictor.linear.weight"]}, folder / "stage1.safetensors")
-    with pytest.raises(InputError, match="does not fit source and target"):
+    with pytest.raises(InputError, match="does not match the source and target"):
         after(data, folder)
     (folder / "stage1.safetensors").unlink()
     with pytest.raises(InputError, match="no stage-1 embedder"):
@@ -363,18 +363,18 @@ def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
 def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
     folder = copied(tmp_path / "changed", trained("mona").folder)
     record = json.loads((folder / "run.json").read_text())
-    for change, message in (({"recipe": None}, "expected recipe in"), ({"schema": 9}, "another version wrote it")):
+    for change, message in (({"recipe": None}, "lacks recipe"), ({"schema": 9}, "another version wrote it")):
         altered = {name: value for name, value in (record | change).items() if change.get(name, True) is not None}
         (folder / "run.json").write_text(json.dumps(altered))
         with pytest.raises(InputError, match=message):
             after(data, folder)
     (folder / "run.json").write_text("{")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="Cannot read"):
         open_run(folder)
 
 
 def test_run_by_the_protocol_of_orca_has_seen_all(data, trained):
-    with pytest.raises(InputError, match="under --protocol orca the test chose its epoch"):
+    with pytest.raises(InputError, match="With --protocol orca the test split chose the epoch"):
         after(data, trained("emb", protocol="orca").folder)
 
 

@@ -1,6 +1,6 @@
-"""A run's stage-1 embedder before the source's pretrained encoder and head: the "after" of a discrepancy."""
+"""Measure the discrepancy after stage 1: a run's embedder before the source's pretrained encoder and head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,148 +28,179 @@ __all__ = ["RunEmbedder", "run_embedder"]
 
 @dataclass(frozen=True)
 class ValuesInput:
-    """What a target embedder takes: standardized arrays of one shape."""
+    """Input of a target embedder: standardized arrays of one shape.
 
-    inputs: InputTransform
+    Attributes:
+        transform: Conversion of a sample to such arrays.
+        kind: Kind of input as which it is batched.
+    """
+
+    transform: InputTransform
     kind: Literal["image"] = "image"
 
     def batch(self, pieces: Sequence[Any], device: torch.device) -> Tensor:
-        """Inputs (B, C, ...)."""
+        """Return a batch of inputs (B, C, ...) on a device."""
         return torch.from_numpy(np.stack(pieces)).to(device)
 
-    def to_dict(self) -> dict:
-        """Plain values for the result's record."""
-        return self.inputs.to_dict()
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the record of a result."""
+        return self.transform.to_dict()
 
 
-class _Adapted(nn.Module):
-    """Inputs through a target embedder, the pretrained encoder and the head, to logits."""
+class _AdaptedModel(nn.Module):
+    """A target embedder, the pretrained encoder and the source's head: inputs to logits."""
 
     def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module):
         super().__init__()
-        self.embedder, self.encoder, self.head = embedder, encoder, head
+        self.embedder = embedder
+        self.encoder = encoder
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(self.embedder(x)))
+        logits: Tensor = self.head(self.encoder(self.embedder(x)))
+        return logits
 
 
 @dataclass(frozen=True)
 class RunEmbedder:
-    """The embedder of a run.
+    """The stage-1 embedder of a run.
 
     Attributes:
         run: The run.
-        data: Its target, as it was trained on.
+        data: The run's target, with the samples and splits that it was trained on.
     """
 
     run: Run
     data: TargetData
 
     @cached_property
-    def fingerprint(self) -> dict:
-        """Weights, inputs, and what decides which samples were seen."""
+    def fingerprint(self) -> dict[str, Any]:
+        """The embedder's weights and inputs, and the settings that decide which samples the run has seen."""
         names = ("method", "seed", "protocol", "limit", "input_size", "recipe", "inputs")
-        return {name: self.run.record[name] for name in names} | {"weights": file_digest(self.run.folder / STAGE1_FILE)}
+        record = {name: self.run.record[name] for name in names}
+        return record | {"weights": file_digest(self.run.folder / STAGE1_FILE)}
 
     def embedding(self, table: Table) -> Embedding:
-        """Standardized values; those of the run's training samples."""
+        """Return the embedding of samples as values, standardized as the run's training samples."""
         return Embedding("values", options=(("inputs", self.data.transform),))
 
     def unseen_rows(self, table: Table) -> np.ndarray:
-        """Rows that neither trained it nor chose its epoch."""
+        """Return the rows that neither trained the embedder nor chose its epoch."""
         return self.data.unseen_rows()
 
     def adapt(self, source: Source) -> Source:
-        """The source with this embedder in place of its own.
+        """Return the source with this embedder in place of the source's own.
 
         Raises:
-            InputError: When the weights do not fit.
+            InputError: When the weights do not match.
         """
-        how, recipe = get_method(self.run.record["method"]), self.run.record["recipe"]
-        length = recipe["target_sequence_length"] if source.input.kind == "text" else None
+        method = get_method(self.run.record["method"])
+        length = self.run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
         if length is not None:
             length = min(length, getattr(source.input, "max_tokens", length))
         sample = np.zeros(self.data.transform.shape, np.float32)
-        model = target_model(
-            source, sample, Output("classification", (2,)), length=length, embedder_start=how.embedder_start
-        )
+        output = Output("classification", (2,))
+        model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
         path = self.run.folder / STAGE1_FILE
         try:
             model.embedder.load_state_dict(load_tensors(path))
         except RuntimeError as error:
-            raise InputError(f"the embedder in {path} does not fit source and target of its run") from error
-        return replace(source, model=self._whole(model.embedder, source), input=ValuesInput(self.data.transform))
+            raise InputError(
+                f"The embedder in {path} does not match the source and target of its run. Train the model again."
+            ) from error
+        adapted_model = self._combine(model.embedder, source)
+        return replace(source, model=adapted_model, input=ValuesInput(self.data.transform))
 
-    def _whole(self, embedder: nn.Module, source: Source) -> nn.Module:
+    def _combine(self, embedder: nn.Module, source: Source) -> nn.Module:
+        """Return the embedder, the source's encoder and its head as one model."""
         parts = source.split()
         head = parts.head
-        if (fitted := getattr(source.model, "fitted_head", None)) is not None:
+        if (fitted_head := getattr(source.model, "fitted_head", None)) is not None:
             from modgap.sources.hf.parts import Pooled
 
-            # The head of a bare encoder pools its features; a probe's layer goes on from there.
+            # The head of a bare encoder pools the features; the probe's layer follows.
             if not isinstance(head, Pooled):
-                raise UsageError("--head probe: together with a run's embedder is for bare encoders; leave it out")
-            head = nn.Sequential(head, fitted)
-        return _Adapted(embedder.float(), parts.encoder, head).eval()
+                raise UsageError(
+                    "--head probe: with a run's embedder works only for sources without a head of their own. "
+                    "Leave out --head."
+                )
+            head = nn.Sequential(head, fitted_head)
+        return _AdaptedModel(embedder.float(), parts.encoder, head).eval()
 
 
 def run_embedder(
-    folder: str | Path, source: str, handle: SourceHandle, target: str, opened: Target, *, input_size: int | None = None
+    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, *, input_size: int | None = None
 ) -> RunEmbedder:
-    """The embedder of a run, for the source and target that it was trained for.
+    """Return the embedder of a run, for the source and target that it was trained for.
 
     Args:
-        folder: Of the run.
-        source: Name of the source asked for.
-        handle: That source.
-        target: Name of the target asked for.
-        opened: That target, as it was trained on.
-        input_size: The source's input size asked for.
+        folder: Folder of the run.
+        source: Name of the requested source.
+        handle: The requested source.
+        target: Name of the requested target.
+        data: The requested target.
+        input_size: Requested input size of the source in pixels; None for the source's default.
 
     Raises:
-        UsageError: When the run is of another source or target, or its method trains no embedder beforehand.
-        InputError: When the folder is no run, or was stopped in its first stage.
+        UsageError: When the run is of another source or target, or its method trains no embedder in stage 1.
+        InputError: When the folder has no run, or the run was stopped in stage 1.
     """
     run = open_run(folder)
     check_source(run, source, handle.fingerprint())
-    _same_target(run, target, opened)
-    if run.record["input_size"] != input_size:
-        size = run.record["input_size"]
-        repeat = "no --input-size; leave it out" if size is None else f"--input-size {size}; repeat it"
-        raise UsageError(f"the run in {folder} has {repeat}")
-    how = get_method(run.record["method"])
-    if not how.has_embedder_stage:
-        raise UsageError(
-            f"method {how.name} trains no embedder before the encoder, so there is none to measure with; "
-            "runs of emb, orca and mona have one"
-        )
-    if not (run.folder / STAGE1_FILE).exists():
-        raise InputError(
-            f"the run in {folder} has no stage-1 embedder: it had no epochs of stage 1 or was stopped in it"
-        )
+    _check_target(run, target, data)
+    _check_input_size(run, input_size)
+    _check_embedder(run)
     record = run.record
     shape = record["inputs"]["shape"]
     size = (shape[1], shape[2]) if len(shape) == 3 else None
-    data = read_target_data(opened, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
-    if len(data.unseen_rows()) == 0:
-        raise InputError(f"the run in {folder} left no sample unseen{_seen_by(record)}")
-    return RunEmbedder(run, data)
+    samples = read_target_data(data, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
+    if len(samples.unseen_rows()) == 0:
+        hint = ""
+        if record["protocol"] == "orca":
+            hint = " With --protocol orca the test split chose the epoch. Train a model with --protocol validation."
+        raise InputError(f"The run in {run.folder} has seen every sample, so there is none to measure with.{hint}")
+    return RunEmbedder(run, samples)
 
 
-def _seen_by(record: Mapping[str, Any]) -> str:
-    if record["protocol"] != "orca":
-        return ""
-    return ": under --protocol orca the test chose its epoch; train one with --protocol validation"
+def _check_input_size(run: Run, input_size: int | None) -> None:
+    size = run.record["input_size"]
+    if size == input_size:
+        return
+    if size is None:
+        raise UsageError(f"The run in {run.folder} has the source's default input size. Leave out --input-size.")
+    raise UsageError(f"The run in {run.folder} has another input size. Pass --input-size {size}.")
 
 
-def _same_target(run: Run, name: str, opened: Target) -> None:
-    """Refuse other data, of which nobody knows what the run saw."""
-    trained, given = run.record["provenance"]["target"], opened.fingerprint
-    if trained == {"manifest": cache_key(given["manifest"]), "files": given["files"]}:
+def _check_embedder(run: Run) -> None:
+    """Raise an error if the run has no stage-1 embedder."""
+    method = get_method(run.record["method"])
+    if not method.has_embedder_stage:
+        raise UsageError(
+            f"The run in {run.folder} is of method {method.name}, which has no stage-1 embedder to measure with. "
+            "Pass a run of emb, orca or mona."
+        )
+    if not (run.folder / STAGE1_FILE).exists():
+        raise InputError(
+            f"The run in {run.folder} has no stage-1 embedder. It has no epochs of stage 1, or was stopped during it. "
+            "Continue it with modgap train --resume."
+        )
+
+
+def _check_target(run: Run, name: str, data: Target) -> None:
+    """Raise an error if the data is not that of the run, because it is unknown which samples the run has seen.
+
+    Args:
+        run: The run.
+        name: Name of the requested target.
+        data: The requested target.
+    """
+    trained = run.record["provenance"]["target"]
+    fingerprint = data.fingerprint
+    if trained == {"manifest": cache_key(fingerprint["manifest"]), "files": fingerprint["files"]}:
         return
     if run.record["target"] != name:
-        raise UsageError(f"the run in {run.folder} is of --target {run.record['target']}, not {name}")
+        raise UsageError(f"The run in {run.folder} is of another target. Pass --target {run.record['target']}.")
     raise UsageError(
-        f"the run in {run.folder} was trained on {name} as it was then; its data, its manifest or the options that "
-        "say how to read it have changed since"
+        f"The data of {name}, its manifest, or the options that describe it have changed since the run in {run.folder} "
+        "was trained. Restore them, or train the model again."
     )

@@ -1,12 +1,13 @@
-"""Checkpoints of a run: safetensors and plain values, written whole or not at all."""
+"""Checkpoints of a run: safetensors and strict JSON, complete or absent."""
 
 import contextlib
-import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modgap.errors import InputError
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
+from modgap.storage.json_records import format_json, parse_json, plain_values
 
 __all__ = [
     "BestEpoch",
+    "Checkpoint",
     "Position",
     "best_epochs",
     "latest_checkpoint",
@@ -26,13 +30,22 @@ __all__ = [
     "write_tensors",
 ]
 
-KEPT = 2
-"""Newest checkpoints that stay, should the last be damaged by the disk."""
+FOLDER = "checkpoints"
+MODEL = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+POSITION = "position.json"
+NEWEST = 2
+"""Number of checkpoints that are kept, in case the disk damages the last one."""
 
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The epoch that the validation chose so far; its error is None where the metric has no value."""
+    """The epoch with the lowest validation error so far.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        error: Its validation error; None where the metric is not defined.
+    """
 
     epoch: int
     error: float | None
@@ -40,39 +53,56 @@ class BestEpoch:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        stage: Number of the stage.
-        epoch: Epochs of it that are done.
-        update: Updates of the running epoch that are done.
-        total: Updates of the whole run that are done.
-        logged: Bytes of the log that belong to it.
-        sums: Sums over the running epoch's updates, by what is logged.
-        best: Of the last stage.
+        stage: Number of the current stage, from 0.
+        epoch: Number of completed epochs of the stage.
+        update: Number of completed updates of the current epoch.
+        total_updates: Number of completed updates of the whole run.
+        log_bytes: Size of the log file up to here.
+        sums: Sums of the logged numbers over the updates of the current epoch, by name.
+        best: Best epoch of stage 2 so far; None before its first epoch is complete.
     """
 
     stage: int = 0
     epoch: int = 0
     update: int = 0
-    total: int = 0
-    logged: int = 0
+    total_updates: int = 0
+    log_bytes: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     best: BestEpoch | None = None
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read from disk.
+
+    Attributes:
+        position: Progress of the run.
+        model: State of the model, by name.
+        optimizer: Tensors of the optimizer, by number of the parameter and name.
+    """
+
+    position: Position
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.part")
+    """Write a safetensors file, complete or not at all.
+
+    Raises:
+        InputError: When the file cannot be written.
+    """
+    # safetensors refuses views of one storage, so each tensor is cloned.
+    arrays = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        # Views of one storage are refused; clones are of their own.
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
-        _to_disk(temporary)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            save_file(arrays, temporary)
+            _flush_to_disk(temporary)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -84,74 +114,91 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise InputError(f"expected weights at {path}, found no file") from error
+        raise InputError(f"The weights file {path} does not exist.") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {error}.") from error
 
 
 def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint of a run's folder and remove older ones."""
-    place = folder / "checkpoints"
-    name = f"{position.total:09d}-{position.stage}-{position.epoch:05d}"
-    temporary = place / f".{name}-{os.getpid()}.part"
+    """Write a checkpoint to a run's folder, and remove older ones.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
+    checkpoints = folder / FOLDER
+    path = checkpoints / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
+    temporary = temporary_path(path)
     try:
         temporary.mkdir(parents=True)
-        write_tensors(temporary / "model.safetensors", model.state_dict())
-        write_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(optimizer))
-        (temporary / "position.json").write_text(json.dumps(asdict(position)))
-        _to_disk(temporary / "position.json")
-        if (place / name).exists():
-            shutil.rmtree(place / name)
-        os.rename(temporary, place / name)
+        write_tensors(temporary / MODEL, model.state_dict())
+        write_tensors(temporary / OPTIMIZER, _optimizer_tensors(optimizer))
+        (temporary / POSITION).write_text(format_json(plain_values(asdict(position))), encoding="utf-8")
+        _flush_to_disk(temporary / POSITION)
+        if path.exists():
+            shutil.rmtree(path)
+        os.rename(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write a checkpoint to {place}: {error.strerror or error}") from error
-    for old in [*sorted(_whole(place))[:-KEPT], *place.glob(".*.part")]:
-        shutil.rmtree(old, ignore_errors=True)
+        raise InputError(f"Cannot write a checkpoint to {checkpoints}: {error.strerror or error}.") from error
+    for outdated in [*sorted(_complete(folder))[:-NEWEST], *checkpoints.glob(f".*{TEMPORARY_SUFFIX}")]:
+        shutil.rmtree(outdated, ignore_errors=True)
 
 
-def latest_checkpoint(folder: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor]] | None:
-    """The newest checkpoint that can be read: position, the model's state, the optimizer's tensors."""
-    for place in sorted(_whole(folder / "checkpoints"), reverse=True):
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint of a run's folder that can be read; damaged ones are skipped."""
+    for path in sorted(_complete(folder), reverse=True):
         with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
-            record = json.loads((place / "position.json").read_text())
-            best = BestEpoch(**record.pop("best")) if record.get("best") else record.pop("best")
-            state, moments = load_tensors(place / "model.safetensors"), load_tensors(place / "optimizer.safetensors")
-            return Position(**record, best=best), state, moments
+            position = _read_position(path)
+            return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER))
     return None
 
 
 def best_epochs(folder: Path) -> set[int]:
-    """The best epochs that the checkpoints of a run's folder know of."""
-    found = set()
-    for place in _whole(folder / "checkpoints"):
+    """Return the best epochs that the checkpoints of a run's folder refer to."""
+    epochs = set()
+    for path in _complete(folder):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found.add(int(json.loads((place / "position.json").read_text())["best"]["epoch"]))
-    return found
+            if (best := _read_position(path).best) is not None:
+                epochs.add(best.epoch)
+    return epochs
+
+
+def _read_position(path: Path) -> Position:
+    record: dict[str, Any] = parse_json((path / POSITION).read_text(encoding="utf-8"))
+    best = record.pop("best")
+    # Strict JSON stores NaN as null.
+    sums = {name: math.nan if value is None else value for name, value in record.pop("sums").items()}
+    return Position(**record, sums=sums, best=None if best is None else BestEpoch(**best))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimizer over the same parameters its state back."""
+    """Restore the state of an optimizer over the same parameters.
+
+    Args:
+        optimizer: A new optimizer.
+        tensors: Tensors of a checkpoint, by number of the parameter and name.
+    """
     record = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, own = name.partition(".")
-        state.setdefault(int(number), {})[own] = tensor
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{number}.{name}": value
-        for number, own in optimizer.state_dict()["state"].items()
-        for name, value in own.items()
+        for number, parameter_state in optimizer.state_dict()["state"].items()
+        for name, value in parameter_state.items()
         if isinstance(value, Tensor)
     }
 
 
-def _whole(place: Path) -> list[Path]:
-    return [path for path in place.glob("[0-9]*") if path.is_dir()]
+def _complete(folder: Path) -> list[Path]:
+    """Return the complete checkpoints of a run's folder; a partial one still has its hidden name."""
+    return [path for path in (folder / FOLDER).glob("[0-9]*") if path.is_dir()]
 
 
-def _to_disk(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())

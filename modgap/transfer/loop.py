@@ -1,4 +1,4 @@
-"""The one loop of all methods: updates, the epoch's log, the choice of the best, checkpoints, and going on from one."""
+"""The training loop of all methods: updates, the log, the choice of the best epoch, checkpoints and resumption."""
 
 import logging
 import math
@@ -33,33 +33,36 @@ from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import epoch_file
 from modgap.transfer.run_log import RunLog
+from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_steps import TrainingStep
 
 __all__ = ["STAGE1_FILE", "TrainingLoop", "run_training_loop"]
 
 STAGE1_FILE = "stage1.safetensors"
-DROPOUT = 9
-"""First number of the positions at which dropout's seeds are drawn; stages and pieces have those below."""
+DROPOUT_STREAM = 9
+"""First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
+
+MicroBatches = tuple[MicroBatch, ...]
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
 class TrainingLoop:
-    """What stays the same while a run goes on.
+    """Everything that is constant during a run.
 
     Attributes:
-        model: Trained in place.
-        stages: In order, those without epochs left out.
+        model: The model, which is trained in place.
+        stages: Stages in order, without those that have no epochs.
         recipe: All settings.
-        feed: Makes batches.
-        judge: Applies the metric.
-        updater: Number and stage to what makes its updates.
-        folder: Of the run.
-        seed: Of everything random.
-        processes: Who trains together.
-        progress: Called with a stage's name and the share done since the last call.
-        board: Folder for TensorBoard, or None.
+        feed: Loader of the batches.
+        evaluator: Evaluator of the task's metric.
+        training_step: Function from the number of a stage and the stage to its training step.
+        folder: Folder of the run.
+        seed: Seed of everything random.
+        processes: Processes that train together.
+        progress: Callback that is called with a stage's name and the share done since the last call; None for none.
+        tensorboard_folder: Folder of the TensorBoard log; None for no such log.
     """
 
     model: TargetModel
@@ -72,55 +75,59 @@ class TrainingLoop:
     seed: int
     processes: Processes = field(default_factory=Processes)
     progress: Progress | None = None
-    board: Path | None = None
+    tensorboard_folder: Path | None = None
 
     def settings(self, stage: Stage) -> OptimizerSettings:
-        """The recipe's part for a stage."""
-        return getattr(self.recipe, stage.recipe_section)
+        """Return the settings of a stage."""
+        settings: OptimizerSettings = getattr(self.recipe, stage.recipe_section)
+        return settings
 
-    def epochs(self, stage: Stage) -> int:
-        """How many a stage has."""
-        return getattr(self.settings(stage), stage.epochs_setting)
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files."""
-        return self.processes.rank == 0
+    def n_epochs(self, stage: Stage) -> int:
+        """Return the number of epochs of a stage."""
+        epochs: int = getattr(self.settings(stage), stage.epochs_setting)
+        return epochs
 
 
 def run_training_loop(loop: TrainingLoop) -> Position:
-    """Train through all stages, from the newest checkpoint if there is one.
+    """Train through all stages, starting from the newest checkpoint if there is one.
 
-    The model is left with the chosen weights.
+    Afterwards the model has the chosen weights.
 
     Returns:
-        Where it ended, with the epoch that was chosen.
+        The final position, with the best epoch.
 
     Raises:
-        InputError: When the loss is no longer a number, or the disk refuses.
+        InputError: When the loss becomes NaN or infinite, or the disk cannot be written.
     """
-    start, state, moments = latest_checkpoint(loop.folder) or (Position(), None, {})
-    if state is not None:
-        loop.model.load_state_dict(state)
-    kept = RunLog(loop.folder / "metrics.jsonl" if loop.leads else None, start.logged, loop.board)
-    position = start
-    for number in range(start.stage, len(loop.stages)):
-        stage = _StageRun(loop, number, kept, moments if number == start.stage else {})
+    position = Position()
+    optimizer_state: dict[str, torch.Tensor] = {}
+    checkpoint = latest_checkpoint(loop.folder)
+    if checkpoint is not None:
+        position = checkpoint.position
+        optimizer_state = checkpoint.optimizer
+        loop.model.load_state_dict(checkpoint.model)
+    log_file = loop.folder / "metrics.jsonl" if loop.processes.is_main else None
+    run_log = RunLog(log_file, position.log_bytes, loop.tensorboard_folder)
+    for number in range(position.stage, len(loop.stages)):
+        stage_loop = _StageLoop(loop, number, run_log, optimizer_state)
         if position.stage < number:
-            position = Position(number, total=position.total, logged=kept.size)
-        position = stage.run(position)
-        _end_of_stage(loop, loop.stages[number])
-    _choose(loop, position.best)
+            position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
+        position = stage_loop.run(position)
+        optimizer_state = {}
+        _save_embedder(loop, loop.stages[number])
+    _load_best_weights(loop, position.best)
     return position
 
 
-def _end_of_stage(loop: TrainingLoop, stage: Stage) -> None:
-    if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs" and loop.leads:
+def _save_embedder(loop: TrainingLoop, stage: Stage) -> None:
+    """Write the embedder after the stage that trains it."""
+    trains_embedder = stage.recipe_section == "stage1" and stage.epochs_setting == "epochs"
+    if trains_embedder and loop.processes.is_main:
         write_tensors(loop.folder / STAGE1_FILE, loop.model.embedder.state_dict())
 
 
-def _choose(loop: TrainingLoop, best: BestEpoch | None) -> None:
-    """Load the weights of the best epoch, where the recipe asks for it."""
+def _load_best_weights(loop: TrainingLoop, best: BestEpoch | None) -> None:
+    """Load the weights of the best epoch, if the recipe asks for them."""
     loop.processes.barrier()
     if best is not None and loop.recipe.stage2.choose == "best":
         loop.model.load_state_dict(load_tensors(_best_file(loop.folder, best.epoch)))
@@ -130,114 +137,121 @@ def _best_file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:05d}.safetensors"
 
 
-class _StageRun:
-    """One stage under way."""
+class _StageLoop:
+    """The loop over the epochs of one stage."""
 
-    def __init__(self, loop: TrainingLoop, number: int, kept: RunLog, moments: dict[str, torch.Tensor]):
-        self.loop, self.number, self.kept = loop, number, kept
+    def __init__(self, loop: TrainingLoop, number: int, run_log: RunLog, optimizer_state: dict[str, torch.Tensor]):
+        self.loop = loop
+        self.number = number
+        self.run_log = run_log
         self.stage = loop.stages[number]
         self.settings = loop.settings(self.stage)
         self.feed = replace(loop.feed, augmentation=getattr(self.settings, "augmentation", "none"))
         self.training_step = loop.training_step(number, self.stage)
-        named = dict(loop.model.named_parameters())
         self.trained = self.stage.select_parameters(loop.model)
-        self.parameters = {name: named[name] for name in self.trained}
+        all_parameters = dict(loop.model.named_parameters())
+        self.parameters = {name: all_parameters[name] for name in self.trained}
         self.optimizer = build_optimizer(self.parameters.values(), self.settings)
-        if moments:
-            restore_optimizer(self.optimizer, moments)
-        self.size = self.settings.batch_size
-        self.saved = time.monotonic()
+        if optimizer_state:
+            restore_optimizer(self.optimizer, optimizer_state)
+        self.batch_size = self.settings.batch_size
+        self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
-        """All epochs that are left."""
-        epochs = self.loop.epochs(self.stage)
+        """Train the remaining epochs, and return the position after them."""
+        epochs = self.loop.n_epochs(self.stage)
         if self.loop.progress:
             self.loop.progress(self.stage.name, position.epoch / epochs)
-        while position.epoch < epochs and not self._exhausted(position):
-            position = self._epoch(position, epochs)
-        self._save(position)
+        while position.epoch < epochs and not self._out_of_patience(position):
+            position = self._run_epoch(position, epochs)
+        self._save_checkpoint(position)
         return position
 
-    def _epoch(self, position: Position, epochs: int) -> Position:
-        plan, began = self.training_step.plan_epoch(position.epoch), time.monotonic()
+    def _run_epoch(self, position: Position, epochs: int) -> Position:
+        plan = self.training_step.plan_epoch(position.epoch)
+        start = time.monotonic()
         self._set_mode()
-        for rows, parts in self._updates(plan, position):
-            update = self._safely(parts, rows, position)
-            self._step(update, position, len(plan))
-            position = self._counted(position, update)
+        for rows, parts in self._load_updates(plan, position):
+            gradient = self._compute_gradient(parts, rows, position)
+            self._apply(gradient, position, len(plan))
+            position = _count_update(position, gradient)
             if self.loop.progress:
                 self.loop.progress(self.stage.name, 1 / (len(plan) * epochs))
-            if time.monotonic() - self.saved > self.loop.recipe.checkpoint_seconds:
-                self._save(position)
-        return self._end_of_epoch(position, time.monotonic() - began)
+            if time.monotonic() - self.last_checkpoint > self.loop.recipe.checkpoint_seconds:
+                self._save_checkpoint(position)
+        return self._finish_epoch(position, time.monotonic() - start)
 
-    def _updates(self, plan: Sequence[np.ndarray], position: Position) -> Iterator[tuple[np.ndarray, Any]]:
-        left = list(plan[position.update :])
-        shares = [self.training_step.split(rows, self.size) for rows in left]
-        yield from zip(left, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
+    def _load_updates(
+        self, plan: Sequence[np.ndarray], position: Position
+    ) -> Iterator[tuple[np.ndarray, MicroBatches]]:
+        """Yield the rows and batches of each remaining update of an epoch."""
+        remaining = list(plan[position.update :])
+        shares = [self.training_step.split(rows, self.batch_size) for rows in remaining]
+        yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
-        """Stage 2 with dropout and batch statistics, but for an encoder that is not trained; stage 1 without."""
+        """Use dropout and batch statistics in stage 2 alone, and never in an encoder that is not trained."""
         model = self.loop.model
         model.train(self.stage.recipe_section == "stage2")
         if not any(name.startswith("encoder.") for name in self.trained):
             model.encoder.eval()
 
-    def _safely(self, parts: Any, rows: np.ndarray, position: Position) -> LossGradient:
-        """An update; with smaller parts where the memory does not suffice."""
+    def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
+        """Compute the gradient of an update, with smaller batches if the memory does not suffice."""
         while True:
             try:
-                return self._update(parts, rows, position)
+                return self._seeded_gradient(parts, rows, position)
             except RuntimeError as error:
-                out = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+                out_of_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
-                if not out or self.size == 1 or self.loop.processes.size > 1:
-                    raise InputError(f"an update failed: {str(error).strip().splitlines()[-1]}") from error
-                self.size = max(1, self.size // 2)
-                log.warning("out of memory; going on with %d samples at a time", self.size)
+                if not out_of_memory or self.batch_size == 1 or self.loop.processes.size > 1:
+                    raise InputError(
+                        f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
+                        f"{str(error).strip().splitlines()[-1]}"
+                    ) from error
+                self.batch_size = max(1, self.batch_size // 2)
+                log.warning("The memory does not suffice. Continuing with batches of %d samples.", self.batch_size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                parts = self.feed.load(self.training_step.split(rows, self.size), self.number, position.epoch)
+                shares = self.training_step.split(rows, self.batch_size)
+                parts = self.feed.load(shares, self.number, position.epoch)
 
-    def _update(self, parts: Any, rows: np.ndarray, position: Position) -> LossGradient:
-        # Dropout depends on where in the run it happens, not on what was drawn before.
-        step = position.total
+    def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
+        # The dropout masks depend on the position in the run, not on earlier random numbers.
+        step = position.total_updates
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            draws = generator(self.loop.seed, DROPOUT, self.number, step, self.loop.processes.rank)
-            torch.manual_seed(int(draws.integers(1 << 62)))
+            random = generator(self.loop.seed, DROPOUT_STREAM, self.number, step, self.loop.processes.rank)
+            torch.manual_seed(int(random.integers(1 << 62)))
             return self.training_step.gradient(parts, rows, step)
 
-    def _step(self, update: LossGradient, position: Position, updates: int) -> None:
+    def _apply(self, gradient: LossGradient, position: Position, updates_per_epoch: int) -> None:
+        """Clip the gradient and let the optimizer apply it."""
         for name, parameter in self.parameters.items():
-            parameter.grad = update.gradient[name]
+            parameter.grad = gradient.gradient[name]
         limit = self.settings.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf)
-        if not math.isfinite(update.loss) or not math.isfinite(float(norm)):
-            self._refuse(position, update)
-        share = learning_rate_factor(self.settings, position.epoch + (position.update + 1) / updates)
+        if not math.isfinite(gradient.loss) or not math.isfinite(float(norm)):
+            self._raise_not_finite(position, gradient)
+        epoch = position.epoch + (position.update + 1) / updates_per_epoch
+        factor = learning_rate_factor(self.settings, epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * share
+            group["lr"] = self.settings.learning_rate * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _refuse(self, position: Position, update: LossGradient) -> None:
-        what = "loss" if not math.isfinite(update.loss) else "gradient"
-        place = self.loop.folder / "checkpoints"
-        last = sorted(path.name for path in place.glob("[0-9]*"))
-        there = f"the last good checkpoint is {place / last[-1]}" if last else "no checkpoint was written yet"
+    def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
+        quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
+        rate = self.settings.learning_rate
+        checkpoints = sorted((self.loop.folder / "checkpoints").glob("[0-9]*"))
+        last = f"The last checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
         raise InputError(
-            f"the {what} is no finite number in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{position.update + 1}; {there}; try a smaller --set {self.stage.recipe_section}.learning_rate "
-            f"(now {self.settings.learning_rate:g})"
+            f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
+            f"{position.update + 1}. {last} The learning rate is {rate:g}. "
+            f"Try a smaller one: --set {self.stage.recipe_section}.learning_rate={rate / 10:g}"
         )
 
-    def _counted(self, position: Position, update: LossGradient) -> Position:
-        sums = dict(position.sums)
-        for name, value in {"loss": update.loss, **update.scalars}.items():
-            sums[name] = sums.get(name, 0.0) + value
-        return replace(position, update=position.update + 1, total=position.total + 1, sums=sums)
-
-    def _end_of_epoch(self, position: Position, seconds: float) -> Position:
+    def _finish_epoch(self, position: Position, seconds: float) -> Position:
+        """Validate, log and save an epoch, and return the position at the start of the next one."""
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
         epoch = position.epoch + 1
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
@@ -247,53 +261,61 @@ class _StageRun:
         if self.stage.recipe_section == "stage2":
             error = self.loop.evaluator.error(self.loop.model, self.loop.evaluator.data.validation)
             record["validation_error"] = error
-            best = self._best(epoch, error, best)
-            self._keep(epoch)
-        self._tell(record)
-        self.kept.add({**record, "seconds": round(seconds, 3)}, position.total)
-        return Position(self.number, epoch, 0, position.total, self.kept.size, {}, best)
+            best = self._update_best(epoch, error, best)
+            self._save_epoch(epoch)
+        self._log_epoch(record)
+        self.run_log.add({**record, "seconds": round(seconds, 3)}, position.total_updates)
+        return Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
 
-    def _best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
-        """The first epoch of the lowest error; the last one as long as the error is no number."""
+    def _update_best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
+        """Return the first epoch with the lowest error, or the last epoch while the error is not defined."""
         if best is not None and best.error is not None and not error < best.error:
             return best
         if not math.isfinite(error) and best is None:
-            log.warning("the metric is not defined on the validation samples; the last epoch stands for the best")
-        if self.loop.leads and self.loop.recipe.stage2.choose == "best":
+            log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
+        if self.loop.processes.is_main and self.loop.recipe.stage2.choose == "best":
             write_tensors(_best_file(self.loop.folder, epoch), self.loop.model.state_dict())
-            self._remove_weights({epoch})
+            self._remove_outdated_weights({epoch})
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
-    def _remove_weights(self, but: set[int]) -> None:
-        """Those of former best epochs, but for what a checkpoint goes on from."""
-        needed = {_best_file(self.loop.folder, epoch) for epoch in but | best_epochs(self.loop.folder)}
-        for path in set(self.loop.folder.glob("best-*.safetensors")) - needed:
+    def _remove_outdated_weights(self, needed_epochs: set[int]) -> None:
+        """Remove the weights of former best epochs, except those that a checkpoint refers to."""
+        folder = self.loop.folder
+        needed = {_best_file(folder, epoch) for epoch in needed_epochs | best_epochs(folder)}
+        for path in set(folder.glob("best-*.safetensors")) - needed:
             path.unlink()
 
-    def _tell(self, record: dict[str, Any]) -> None:
-        """A line an epoch where no progress is shown."""
-        if self.loop.progress is None and self.loop.leads:
-            error = f", validation error {record['validation_error']:.4g}" if "validation_error" in record else ""
-            log.info(
-                "%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], self.loop.epochs(self.stage),
-                record.get("loss", math.nan), error,
-            )  # fmt: skip
+    def _log_epoch(self, record: dict[str, Any]) -> None:
+        """Log a line per epoch where no progress bar is shown."""
+        if self.loop.progress is not None or not self.loop.processes.is_main:
+            return
+        epochs = self.loop.n_epochs(self.stage)
+        error = f", validation error {record['validation_error']:.4g}" if "validation_error" in record else ""
+        loss = record.get("loss", math.nan)
+        log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], epochs, loss, error)
 
-    def _keep(self, epoch: int) -> None:
-        if self.loop.leads and epoch in self.loop.recipe.stage2.keep_epochs:
-            path = epoch_file(self.loop.folder, epoch)
-            path.parent.mkdir(exist_ok=True)
-            write_tensors(path, self.loop.model.state_dict())
+    def _save_epoch(self, epoch: int) -> None:
+        """Save the weights of an epoch, if the recipe asks for it."""
+        if self.loop.processes.is_main and epoch in self.loop.recipe.stage2.keep_epochs:
+            write_tensors(epoch_file(self.loop.folder, epoch), self.loop.model.state_dict())
 
-    def _exhausted(self, position: Position) -> bool:
+    def _out_of_patience(self, position: Position) -> bool:
         settings = self.settings
         if not isinstance(settings, FullStage) or settings.patience is None or position.best is None:
             return False
         return position.epoch - position.best.epoch >= settings.patience
 
-    def _save(self, position: Position) -> None:
-        self.saved = time.monotonic()
-        if not self.loop.leads:
-            return
-        save_checkpoint(self.loop.folder, replace(position, logged=self.kept.size), self.loop.model, self.optimizer)
-        self._remove_weights(set())
+    def _save_checkpoint(self, position: Position) -> None:
+        self.last_checkpoint = time.monotonic()
+        if self.loop.processes.is_main:
+            position = replace(position, log_bytes=self.run_log.size)
+            save_checkpoint(self.loop.folder, position, self.loop.model, self.optimizer)
+            self._remove_outdated_weights(set())
+
+
+def _count_update(position: Position, gradient: LossGradient) -> Position:
+    """Return the position after an update, with its loss and scalars added to the sums."""
+    sums = dict(position.sums)
+    for name, value in {"loss": gradient.loss, **gradient.scalars}.items():
+        sums[name] = sums.get(name, 0.0) + value
+    return replace(position, update=position.update + 1, total_updates=position.total_updates + 1, sums=sums)

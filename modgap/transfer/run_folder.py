@@ -1,13 +1,12 @@
-"""A run's folder: its record, and what it refuses to be mixed with."""
+"""The folder of a training run: its record, its files, and checks that nothing else is mixed into it."""
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
+from modgap.storage.json_records import parse_json, plain_values, write_json
 
 __all__ = ["RECORD", "Run", "check_folder", "check_source", "epoch_file", "open_run", "prepare_run", "write_record"]
 
@@ -16,16 +15,16 @@ SCHEMA = 1
 WEIGHTS = "model.safetensors"
 EPOCHS = "epochs"
 SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
-"""What readers of a record rely on."""
+"""Keys of the record that its readers rely on."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A folder that `modgap train` wrote.
+    """A training run in a folder that `modgap train` wrote.
 
     Attributes:
-        folder: Where it is.
-        record: What run.json says.
+        folder: The folder.
+        record: Content of run.json: the settings and, once the run is finished, the result.
     """
 
     folder: Path
@@ -33,111 +32,124 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a result."""
+        """True if the run has a result."""
         return self.record.get("result") is not None
 
     @property
     def saved_epochs(self) -> list[int]:
-        """Epochs of stage 2 whose weights are there."""
+        """Epochs of stage 2 whose weights were saved, in ascending order."""
         return sorted(int(path.stem) for path in (self.folder / EPOCHS).glob("*.safetensors") if path.stem.isdigit())
 
     @property
     def weights(self) -> Path:
-        """The chosen weights of the whole model."""
+        """File with the chosen weights of the complete model."""
         return self.folder / WEIGHTS
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """Where the weights after an epoch of stage 2 lie, if the recipe keeps them."""
+    """Return the file for the weights after an epoch of stage 2; it exists only if the recipe saves that epoch."""
     return folder / EPOCHS / f"{epoch:05d}.safetensors"
 
 
 def open_run(folder: str | Path) -> Run:
-    """Read a run's record.
+    """Read the record of a run.
 
     Raises:
-        InputError: When there is none, or it is of another kind.
+        InputError: When the folder has no record, or the record is invalid or of another version.
     """
-    place = Path(folder).expanduser()
+    path = Path(folder).expanduser()
+    record_file = path / RECORD
     try:
-        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+        record = parse_json(record_file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"expected a folder that modgap train wrote, found no {place / RECORD}") from error
+        raise InputError(f"{record_file} does not exist. Expected a folder that modgap train wrote.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {place / RECORD}: {error}") from error
+        raise InputError(f"Cannot read {record_file}: {error}.") from error
     if not isinstance(record, dict) or record.get("kind") != "run" or record.get("schema") != SCHEMA:
-        raise InputError(f"expected {place / RECORD} to be of kind run, schema {SCHEMA}; another version wrote it")
+        raise InputError(
+            f"{record_file} was written by another version of modgap. Expected kind run with schema {SCHEMA}."
+        )
     if missing := [name for name in SETTINGS if name not in record]:
-        raise InputError(f"expected {', '.join(missing)} in {place / RECORD}, found none; it was changed by hand")
-    return Run(place, record)
+        raise InputError(
+            f"{record_file} lacks {', '.join(missing)}. It was changed after modgap train wrote it. "
+            "Restore it, or train the model again."
+        )
+    return Run(path, record)
 
 
-def check_source(run: Run, name: str, given: Mapping[str, Any]) -> None:
-    """Refuse another source than the run's, or other weights of it; versions of libraries may differ.
+def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
+    """Raise an error unless a source is the one that a run started from; library versions may differ.
 
     Args:
         run: The run.
-        name: Of the source.
-        given: Its fingerprint.
+        name: Name of the source.
+        fingerprint: Fingerprint of the source.
 
     Raises:
-        UsageError: When it is another.
+        UsageError: When it is another source, or has other weights.
     """
     trained = run.record["provenance"]["source"]
-    if all(trained.get(part) == given.get(part) for part in ("architecture", "weights")):
+    if all(trained.get(key) == fingerprint.get(key) for key in ("architecture", "weights")):
         return
     if run.record["source"] != name:
-        raise UsageError(f"the run in {run.folder} is of --source {run.record['source']}, not {name}")
-    raise UsageError(f"the run in {run.folder} was trained with other weights of {name}; give those with --weights")
+        raise UsageError(f"The run in {run.folder} started from another source. Pass --source {run.record['source']}.")
+    raise UsageError(
+        f"The run in {run.folder} started from other weights of {name}. Pass the same file with --weights PATH."
+    )
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that a run cannot have, whatever its settings.
+    """Raise an error if a folder cannot be that of a run, whatever the settings of the run are.
 
     Raises:
-        UsageError: When it holds a run and `resume` is not given, or holds something else.
+        UsageError: When it contains a run and `resume` is False, or contains other files.
     """
     if (folder / RECORD).exists():
         if not resume:
-            raise UsageError(f"{folder} holds a run; --resume goes on with it, or give another --out")
+            raise UsageError(f"{folder} already contains a run. Pass --resume to continue it, or another --out.")
     elif folder.exists() and not folder.is_dir():
-        raise UsageError(f"expected a folder for the run, {folder} is a file; give another --out")
+        raise UsageError(f"{folder} is a file. Expected a folder for the run. Pass another --out.")
     elif folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"expected an empty folder for the run, {folder} holds other files; give another --out")
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
 
 
 def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
-    """The run with these settings that is in a folder, or a new one; nothing is written.
+    """Return the run with these settings that is in a folder, or a new run; nothing is written.
 
     Raises:
-        UsageError: When `check_folder` does, or the folder holds a run with other settings.
+        UsageError: When `check_folder` raises it, or the folder contains a run with other settings.
     """
     check_folder(folder, resume=resume)
-    record = {"schema": SCHEMA, "kind": "run", **json.loads(json.dumps(settings)), "result": None}
+    record = {"schema": SCHEMA, "kind": "run", **plain_values(settings), "result": None}
     if not (folder / RECORD).exists():
         return Run(folder, record)
     run = open_run(folder)
-    given = {name: value for name, value in record.items() if name != "result"}
-    if changed := _differences(given, {name: value for name, value in run.record.items() if name in given}):
-        raise UsageError(f"the run in {folder} has other settings: {changed}; repeat them, or give another --out")
+    requested = {name: value for name, value in record.items() if name != "result"}
+    recorded = {name: value for name, value in run.record.items() if name in requested}
+    if differences := list(_differences(recorded, requested)):
+        raise UsageError(
+            f"The run in {folder} has other settings: {', '.join(differences)}. "
+            "Repeat the settings of that run, or pass another --out."
+        )
     return run
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json, whole or not at all."""
-    temporary = folder / f".{RECORD}-{os.getpid()}.part"
+    """Write run.json, complete or not at all.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / RECORD)
+        write_json(folder / RECORD, record)
     except OSError as error:
-        raise InputError(f"cannot write to the run's folder {folder}: {error.strerror}") from error
+        raise InputError(f"Cannot write {folder / RECORD}: {error.strerror}.") from error
 
 
-def _differences(given: Any, there: Any, path: str = "") -> str:
-    """What differs, by name, as `name: there, not given`."""
-    if isinstance(given, dict) and isinstance(there, dict):
-        names = sorted(given.keys() | there.keys())
-        found = (_differences(given.get(n), there.get(n), f"{path}.{n}" if path else n) for n in names)
-        return "; ".join(each for each in found if each)
-    return "" if given == there else f"{path} is {there}, not {given}"
+def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[str]:
+    """Yield a phrase `NAME is RECORDED, not REQUESTED` for each value that differs."""
+    if isinstance(recorded, dict) and isinstance(requested, dict):
+        for name in sorted(recorded.keys() | requested.keys()):
+            yield from _differences(recorded.get(name), requested.get(name), f"{path}.{name}" if path else name)
+    elif recorded != requested:
+        yield f"{path} is {recorded}, not {requested}"

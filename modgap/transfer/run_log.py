@@ -1,60 +1,69 @@
-"""What a run logs: one JSON object a line, cut back to what a checkpoint knows of when it is taken up again."""
+"""The log of a run: one JSON object per line. A resumed run cuts it back to the size that its checkpoint knows."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import UsageError
+from modgap.storage.json_records import format_json, plain_values
 
 __all__ = ["RunLog", "summary_writer"]
 
 
 class RunLog:
-    """Lines of a file that is only added to; `board` also gives the numbers to TensorBoard."""
+    """A file to which lines are appended; the numbers can also go to TensorBoard.
 
-    def __init__(self, path: Path | None, kept: int = 0, board: Path | None = None):
+    Attributes:
+        size: Size of the file in bytes.
+    """
+
+    def __init__(self, path: Path | None, size: int = 0, tensorboard_folder: Path | None = None):
         """Open the log.
 
         Args:
-            path: The file; None where another process writes it.
-            kept: Bytes that stay; what was logged later is logged again.
-            board: Folder of TensorBoard's, if its package is there and it is wanted.
+            path: The file; None in a process that writes no files.
+            size: Size in bytes to which the file is cut back; later lines are logged again.
+            tensorboard_folder: Folder of the TensorBoard log; None for no such log.
         """
         self._path = path
         if path:
             with path.open("ab") as stream:
-                stream.truncate(kept)
-        self.size = kept
-        self._board = summary_writer()(str(board)) if path and board else None
+                stream.truncate(size)
+        self.size = size
+        self._tensorboard = summary_writer()(str(tensorboard_folder)) if path and tensorboard_folder else None
 
     def add(self, record: Mapping[str, Any], step: int) -> None:
-        """Add a line; what is not finite becomes null."""
+        """Append a line; NaN and infinities become null.
+
+        Args:
+            record: Values by name; `stage` is the name of the stage.
+            step: Number of updates so far, which TensorBoard shows as the x-axis.
+        """
         if self._path is None:
             return
-        line = json.dumps({name: _plain(value) for name, value in record.items()}).encode() + b"\n"
+        line = format_json(plain_values(record), indent=None).encode() + b"\n"
         with self._path.open("ab") as stream:
             stream.write(line)
         self.size += len(line)
-        if self._board:
+        if self._tensorboard:
             for name, value in record.items():
                 if isinstance(value, float) and math.isfinite(value):
-                    self._board.add_scalar(f"{record['stage']}/{name}", value, step)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+                    self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, step)
 
 
 def summary_writer() -> Callable[[str], Any]:
-    """TensorBoard's writer of a folder.
+    """Return the class that writes a TensorBoard log to a folder.
 
     Raises:
-        UsageError: When its package is not installed.
+        UsageError: When the package is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UsageError("--tensorboard needs its package: pip install 'modgap[tensorboard]'") from error
-    return SummaryWriter
+        raise UsageError(
+            "--tensorboard needs the package tensorboard, which is not installed. "
+            "Run: pip install 'modgap[tensorboard]'"
+        ) from error
+    writer: Callable[[str], Any] = SummaryWriter
+    return writer

@@ -1,7 +1,6 @@
-"""From names to a trained model: `modgap train`."""
+"""Train a model from the names of a method, a source and a target, as `modgap train` does."""
 
 import logging
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -9,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modgap import __version__
 from modgap.bootstrap import bootstrap_interval
@@ -18,14 +18,16 @@ from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel, target_model
+from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.cache import cache_key
-from modgap.targets import CustomData, open_target
+from modgap.storage.json_records import plain_values
+from modgap.targets import CustomData, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.loop import Progress, TrainingLoop, run_training_loop
-from modgap.transfer.method import Method
+from modgap.transfer.loop import TrainingLoop, run_training_loop
+from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
@@ -37,27 +39,30 @@ from modgap.transfer.training_data import TargetData, read_target_data
 __all__ = ["TrainRequest", "build_model", "train"]
 
 STATISTICS_BATCH = 64
+"""Batch size at which the running statistics of batch normalization are estimated."""
 STATISTICS_SAMPLES = 2000
+"""Approximate number of samples from which they are estimated."""
 RESAMPLES = 1000
+"""Bootstrap resamples of the test error's confidence interval."""
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is to be trained, and how.
+    """A request to train a model.
 
     Attributes:
         method: Name of the method.
-        source: As for `modgap.sources.open_source`.
-        target: As for `modgap.targets.open_target`.
+        source: Name of the source, as for `modgap.sources.open_source`.
+        target: Name or path of the target, as for `modgap.targets.open_target`.
         overrides: Settings of the recipe as KEY=VALUE.
         protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
-        samples: How many samples of each split, at what size, on what device, and the seed of everything random. Its
-            split, representation, dtype and batch size do not apply: the protocol and the recipe decide them.
-        weights: File or folder that overrides where the source's weights come from.
+        samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
+            representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
+        weights: File or folder with the source's weights; None for the source's default weights.
         custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Folder in which the target's files lie.
+        data_dir: Data directory of the target; None for the registered one.
     """
 
     method: str
@@ -83,86 +88,100 @@ def train(
     progress: Progress | None = None,
     tensorboard: bool = False,
 ) -> Run:
-    """Train a model, test it once, and leave all in a folder.
+    """Train a model, test it once, and write the results to a folder.
 
-    The folder then holds run.json (settings and result), metrics.jsonl (a line an epoch), model.safetensors (the
-    chosen weights) and, of methods with a first stage, stage1.safetensors (the embedder after it).
+    Afterwards the folder contains run.json (settings and result), metrics.jsonl (one line per epoch),
+    model.safetensors (the chosen weights) and, for methods with a first stage, stage1.safetensors (the embedder after
+    that stage).
 
     Args:
         request: What to train.
-        folder: Where to; a new one, or with `resume` that of a run with the same settings.
-        resume: Go on from the newest checkpoint. On the CPU this ends in the same bits as without interruption.
-        progress: Called with a stage's name and the share of its work done since the last call.
-        tensorboard: Also log for TensorBoard, to folder/tensorboard.
+        folder: Folder of the run; a new one or, with `resume`, that of a run with the same settings.
+        resume: Continue from the newest checkpoint. On the CPU, a resumed run ends with the same bits as an
+            uninterrupted one.
+        progress: Callback that is called with a stage's name and the share of its work done since the last call.
+        tensorboard: Also write a TensorBoard log to folder/tensorboard.
 
     Raises:
-        UsageError: When the request cannot be.
-        InputError: When data or weights are missing or do not fit, or the loss is no longer a number.
+        UsageError: When the request is invalid.
+        InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
-    began, how, among = time.perf_counter(), get_method(request.method), current_processes(request.samples.device)
-    _check(folder, among, resume, tensorboard)
-    target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
-    recipe = resolve_recipe(target.manifest, how.stage1_defaults(target.manifest), request.overrides)
-    _say_unused(how, request.overrides)
-    handle = open_source(request.source, weights=request.weights)
-    source = handle.load(request.samples.input_size, head=False)
-    recipe = choose_route(recipe, kinks=source.convolutional)
-    size = source.input.size if isinstance(source.input, ImageInput) else None
-    data = read_target_data(
-        target, protocol=request.protocol, limit=request.samples.limit, seed=request.samples.seed, size=size
-    )
-    if among.size > min(len(data.validation), len(data.test)):
-        raise UsageError(f"expected a validation and a test sample for each of {among.size} processes; start fewer")
-    settings = _settings(request, recipe, data, handle.fingerprint(), target.fingerprint)
-    run = prepare_run(folder, settings, resume=resume or among.rank > 0)
-    if run.finished:
-        return run
-    loop = _loop(request, how, recipe, data, source, among, run.folder, progress, tensorboard)
-    # The folder is the run's only once nothing is missing any more, and all processes have looked at it.
-    among.barrier()
-    if among.rank == 0:
-        write_record(run.folder, run.record)
-    result = _result(loop, data, request, run_training_loop(loop))
-    if among.rank == 0:
-        write_tensors(run.weights, loop.model.state_dict())
-        seconds = {"seconds": round(time.perf_counter() - began, 1)}
-        write_record(run.folder, {**run.record, "result": result | seconds})
-        _tidy(run.folder)
-    return Run(run.folder, {**run.record, "result": result})
-
-
-def _check(folder: Path, among: Processes, resume: bool, tensorboard: bool) -> None:
-    """Refuse what cannot be before anything is loaded; other processes leave the folder to the first."""
-    if among.rank == 0:
+    start = time.perf_counter()
+    method = get_method(request.method)
+    processes = current_processes(request.samples.device)
+    if processes.is_main:
+        # The other processes leave the folder to this one.
         check_folder(folder, resume=resume)
     if tensorboard:
         summary_writer()
+    target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
+    recipe = resolve_recipe(target.manifest, method.stage1_defaults(target.manifest), request.overrides)
+    _warn_about_unused_settings(method, request.overrides)
+    handle = open_source(request.source, weights=request.weights)
+    source = handle.load(request.samples.input_size, head=False)
+    recipe = choose_route(recipe, kinks=source.convolutional)
+    data = _read_data(request, source, target)
+    _check_sample_counts(data, processes)
+    settings = _settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint)
+    run = prepare_run(folder, settings, resume=resume or not processes.is_main)
+    if run.finished:
+        return run
+    loop = _build_loop(request, method, recipe, data, source, processes, run.folder, progress, tensorboard)
+    # Nothing is written before all requirements are met and all processes have looked at the folder.
+    processes.barrier()
+    if processes.is_main:
+        write_record(run.folder, run.record)
+    end = run_training_loop(loop)
+    result = _test_model(loop, data, request, end)
+    if processes.is_main:
+        write_tensors(run.weights, loop.model.state_dict())
+        seconds = round(time.perf_counter() - start, 1)
+        write_record(run.folder, {**run.record, "result": {**result, "seconds": seconds}})
+        _remove_intermediate_files(run.folder)
+    return Run(run.folder, {**run.record, "result": result})
 
 
-def _say_unused(how: Method, overrides: Sequence[str]) -> None:
-    """One set of settings may serve for several methods, so those of others are said, not refused."""
-    stages, objectives = {stage.recipe_section for stage in how.stages}, {stage.objective for stage in how.stages}
-    if unused := find_unused_settings(overrides, stages, objectives):
-        log.warning("method %s does not look at %s", how.name, ", ".join(unused))
+def _read_data(request: TrainRequest, source: Source, target: Target) -> TargetData:
+    samples = request.samples
+    size = source.input.size if isinstance(source.input, ImageInput) else None
+    return read_target_data(target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, size=size)
+
+
+def _check_sample_counts(data: TargetData, processes: Processes) -> None:
+    """Raise an error if there are more processes than validation or test samples."""
+    smallest = min(len(data.validation), len(data.test))
+    if processes.size > smallest:
+        raise UsageError(
+            f"There are {processes.size} processes, {len(data.validation)} validation samples and {len(data.test)} "
+            f"test samples. Each process needs one of each. Start at most {smallest} processes."
+        )
+
+
+def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> None:
+    """Warn about settings that the method ignores; this is no error, because several methods may share settings."""
+    sections = {stage.recipe_section for stage in method.stages}
+    objectives = {stage.objective for stage in method.stages}
+    if unused := find_unused_settings(overrides, sections, objectives):
+        log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
 
 
 def build_model(
-    source: Source, data: TargetData, recipe: Recipe, how: Method, *, seed: int, asked: bool = False
+    source: Source, data: TargetData, recipe: Recipe, method: Method, *, seed: int, length_requested: bool = False
 ) -> TargetModel:
-    """The untrained model of a method.
+    """Build the untrained model of a method.
 
     Args:
         source: The source.
         data: The target.
-        recipe: Its settings; the sequence length counts for sources of text alone, unless the user asked for it.
-        how: The method.
-        seed: Of all start values.
-        asked: Whether the sequence length is the user's own wish.
+        recipe: Settings of the run. Its sequence length applies to sources of text alone, unless the user set it.
+        method: The method.
+        seed: Seed of all random start values.
+        length_requested: True if the user set the sequence length.
     """
     length = recipe.target_sequence_length
-    if source.input.kind != "text" and not asked:
+    if source.input.kind != "text" and not length_requested:
         length = None
-    elif length is not None and not asked:
+    elif length is not None and not length_requested:
         length = min(length, getattr(source.input, "max_tokens", length))
     sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
     model = target_model(
@@ -170,78 +189,110 @@ def build_model(
         sample,
         data.output,
         length=length,
-        embedder_start=how.embedder_start,
-        pretrained_encoder=how.pretrained_encoder,
+        embedder_start=method.embedder_start,
+        pretrained_encoder=method.pretrained_encoder,
         seed=seed,
     )
-    _set_statistics(model.embedder, data)
+    _set_batch_statistics(model.embedder, data)
     return model
 
 
-def _set_statistics(embedder: nn.Module, data: TargetData) -> None:
-    """Running statistics of a new stem's batch normalization from training samples, for stage 1 goes by them."""
+def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
+    """Estimate the running statistics of a new stem's batch normalization, because stage 1 does not update them."""
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in embedder.modules()):
         return
     rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]
-    dtype, cpu = torch.float32, torch.device("cpu")
-    batches = (
-        data.to_batch([data.transform.pieces(data.table.samples[int(row)])[0] for row in each], cpu, dtype)
-        for each in chunks(rows, STATISTICS_BATCH)
-    )
+    batches = (_load_batch(data, chunk) for chunk in chunks(rows, STATISTICS_BATCH))
     torch.optim.swa_utils.update_bn(batches, embedder)
 
 
-def _loop(
-    request: TrainRequest, how: Method, recipe: Recipe, data: TargetData, source: Source, among: Processes,
-    folder: Path, progress: Progress | None, tensorboard: bool,
-) -> TrainingLoop:  # fmt: skip
-    device = choose_device(request.samples.device) if among.size == 1 else torch.device(among.device)
+def _load_batch(data: TargetData, rows: np.ndarray) -> Tensor:
+    """Load the first piece of each sample, on the CPU."""
+    pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
+    return data.to_batch(pieces, torch.device("cpu"), torch.float32)
+
+
+def _build_loop(
+    request: TrainRequest,
+    method: Method,
+    recipe: Recipe,
+    data: TargetData,
+    source: Source,
+    processes: Processes,
+    folder: Path,
+    progress: Progress | None,
+    tensorboard: bool,
+) -> TrainingLoop:
+    seed = request.samples.seed
+    device = choose_device(request.samples.device) if processes.size == 1 else torch.device(processes.device)
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
-    asked = any(text.startswith("target_sequence_length") for text in request.overrides)
-    model = build_model(source, data, recipe, how, seed=request.samples.seed, asked=asked)
+    length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)
+    model = build_model(source, data, recipe, method, seed=seed, length_requested=length_requested)
     model = model.to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
-        _checkpoint_gradients(model.encoder)
-    stages = tuple(
-        stage for stage in how.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting)
+        _enable_gradient_checkpointing(model.encoder)
+    context = TrainingContext(
+        source=source,
+        source_name=request.source,
+        model=model,
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        processes=processes,
+        device=device,
+        dtype=dtype,
+        autocast=autocast,
     )
-    around = TrainingContext(
-        source, request.source, model, data, recipe, request.samples.seed, among, device, dtype, autocast
-    )  # fmt: skip
+    stages = _stages_with_epochs(method, recipe)
     if not (folder / RECORD).exists():
-        around.check_requirements(stages)
+        context.check_requirements(stages)
     return TrainingLoop(
         model=model,
         stages=stages,
         recipe=recipe,
-        feed=BatchFeed(data, request.samples.seed, device, dtype, recipe.stage2.augmentation),
-        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, among, autocast),
-        training_step=around.training_step,
+        feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation),
+        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, processes, autocast),
+        training_step=context.training_step,
         folder=folder,
-        seed=request.samples.seed,
-        processes=among,
+        seed=seed,
+        processes=processes,
         progress=progress,
-        board=folder / "tensorboard" if tensorboard else None,
+        tensorboard_folder=folder / "tensorboard" if tensorboard else None,
     )
 
 
-def _checkpoint_gradients(encoder: nn.Module) -> None:
-    """Switch on whatever the source's library has for it."""
+def _stages_with_epochs(method: Method, recipe: Recipe) -> tuple[Stage, ...]:
+    return tuple(
+        stage for stage in method.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting) > 0
+    )
+
+
+def _enable_gradient_checkpointing(encoder: nn.Module) -> None:
+    """Call the function that the source's library provides for this, on each module that has one."""
     names = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
-    switches = [
-        next((own for name in names if callable(own := getattr(module, name, None))), None)
-        for module in encoder.modules()
-    ]
-    for switch in filter(None, switches):
-        switch()
-    if not any(switches):
-        log.warning("the source's library knows of no gradient checkpointing for it; going on without")
+    enabled = False
+    for module in list(encoder.modules()):
+        functions = [getattr(module, name) for name in names if callable(getattr(module, name, None))]
+        if functions:
+            functions[0]()
+            enabled = True
+    if not enabled:
+        log.warning("The source's library does not support gradient checkpointing. Continuing without it.")
 
 
-def _settings(
+def _settings_record(
     request: TrainRequest, recipe: Recipe, data: TargetData, source: Mapping[str, Any], target: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return the settings of a run for its record; a resumed run must have the same.
+
+    Args:
+        request: The request.
+        recipe: All settings.
+        data: The target's data.
+        source: Fingerprint of the source.
+        target: Fingerprint of the target.
+    """
     return {
         "method": request.method,
         "source": request.source,
@@ -253,7 +304,7 @@ def _settings(
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
-        "output": {"task": data.output.task, "shape": list(data.output.shape), **_own_scale(data)},
+        "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
         "provenance": {
             "modgap": __version__,
             "torch": torch.__version__,
@@ -263,50 +314,48 @@ def _settings(
     }
 
 
-def _own_scale(data: TargetData) -> dict[str, list[float]]:
-    """Mean and sd that turn outputs into values of the target's unit, where the trainer chose them."""
-    return (
-        {}
-        if data.y_standardization is None
-        else {"mean": data.y_standardization[0].tolist(), "sd": data.y_standardization[1].tolist()}
-    )
+def _standardization_record(data: TargetData) -> dict[str, list[float]]:
+    """Return the mean and sd that turn outputs into the target's unit; empty if the trainer did not standardize."""
+    if data.y_standardization is None:
+        return {}
+    mean, sd = data.y_standardization
+    return {"mean": mean.tolist(), "sd": sd.tolist()}
 
 
-def _result(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
-    """The test's metric with its 95 % interval, by groups where samples have them."""
-    metric, (epoch, error) = loop.evaluator.metric(loop.model, data.test), _chosen(loop, data, end)
+def _test_model(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
+    """Return the test error with its 95 % interval, which resamples groups where the samples have them."""
+    metric = loop.evaluator.metric(loop.model, data.test)
+    epoch, validation_error = _chosen_epoch(loop, data, end)
     groups = None if data.groups is None else data.groups[data.test]
     interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=request.samples.seed)
-    chosen = "the test itself, as ORCA does" if request.protocol == "orca" else "the validation split"
-    return {
-        "metric": metric.name,
-        "unit": metric.unit,
-        "test": _finite(metric.compute()),
-        "interval": [_finite(limit) for limit in interval],
-        "left_out": metric.left_out(),
-        "validation": error,
-        "epoch": epoch,
-        "chosen_by": chosen if loop.recipe.stage2.choose == "best" else "nothing: the last epoch's weights",
-        "updates": end.total,
-    }
+    chosen_by = "lowest test error, as in ORCA" if request.protocol == "orca" else "lowest validation error"
+    result: dict[str, Any] = plain_values(
+        {
+            "metric": metric.name,
+            "unit": metric.unit,
+            "test": metric.compute(),
+            "interval": list(interval),
+            "left_out": metric.left_out(),
+            "validation": validation_error,
+            "epoch": epoch,
+            "chosen_by": chosen_by if loop.recipe.stage2.choose == "best" else "last epoch",
+            "updates": end.total_updates,
+        }
+    )
+    return result
 
 
-def _chosen(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
-    """The epoch whose weights the model has, and its error on the validation split."""
+def _chosen_epoch(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
+    """Return the epoch whose weights the model has, and its validation error."""
     if end.best is None:
         return None, None
     if loop.recipe.stage2.choose == "best" or end.best.epoch == end.epoch:
         return end.best.epoch, end.best.error
-    return end.epoch, _finite(loop.evaluator.error(loop.model, data.validation))
+    return end.epoch, loop.evaluator.error(loop.model, data.validation)
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _tidy(folder: Path) -> None:
-    """What a finished run needs no more."""
+def _remove_intermediate_files(folder: Path) -> None:
+    """Remove the checkpoints and the weights of the best epoch, which a finished run does not need."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     for path in folder.glob("best-*.safetensors"):
         path.unlink()
