@@ -1,4 +1,4 @@
-"""Which epoch's weights a run ends with, what is said of it, and which weights stay on the disk meanwhile."""
+"""The choice of the epoch whose weights a run ends with, its report, and the weights kept on disk meanwhile."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def log_of(done):
     return [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_last_epoch_is_named_where_it_is_asked_for(target, tmp_path):
+def test_last_epoch_is_reported_if_requested(target, tmp_path):
     # So fast that the last epoch is no better than an earlier one, which "best" would have chosen.
     settings = ("stage2.epochs=6", "stage2.learning_rate=0.3", "stage2.keep_epochs=[6]")
     done = trained(tmp_path / "last", target, *settings, "stage2.choose=last")
@@ -37,11 +37,11 @@ def test_last_epoch_is_named_where_it_is_asked_for(target, tmp_path):
     result = done.record["result"]
     assert (result["epoch"], result["validation"]) == (6, errors[-1])
     assert "last epoch" in result["chosen_by"]
-    kept, whole = load_file(done.folder / "epochs" / "00006.safetensors"), load_file(done.weights)
-    assert all(torch.equal(kept[name], whole[name]) for name in whole)
+    saved, whole = load_file(done.folder / "epochs" / "00006.safetensors"), load_file(done.weights)
+    assert all(torch.equal(saved[name], whole[name]) for name in whole)
 
 
-def test_last_epoch_stands_for_the_best_where_the_metric_has_no_value(tmp_path, caplog):
+def test_last_epoch_is_best_if_the_metric_is_undefined(tmp_path, caplog):
     """No validation sample has a label, so there is no average precision."""
     rng = np.random.default_rng(0)
     splits, several = np.repeat([0, 1, 2], [24, 8, 8]), rng.integers(0, 2, (40, 3))
@@ -53,8 +53,8 @@ def test_last_epoch_stands_for_the_best_where_the_metric_has_no_value(tmp_path, 
     assert [line["validation_error"] for line in log_of(done)] == [None] * 3
     assert (done.record["result"]["epoch"], done.record["result"]["validation"]) == (3, None)
     assert np.isfinite(done.record["result"]["test"])
-    kept, whole = load_file(done.folder / "epochs" / "00003.safetensors"), load_file(done.weights)
-    assert all(torch.equal(kept[name], whole[name]) for name in whole)
+    saved, whole = load_file(done.folder / "epochs" / "00003.safetensors"), load_file(done.weights)
+    assert all(torch.equal(saved[name], whole[name]) for name in whole)
     assert [record.message for record in caplog.records if "not defined" in record.message] != []
 
 
@@ -75,7 +75,7 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
     assert list(done.folder.glob("best-*")) == []
 
 
-def test_weights_that_a_checkpoint_goes_on_from_stay(tmp_path):
+def test_weights_that_a_checkpoint_needs_are_kept(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     for total, best in ((3, BestEpoch(1, 0.5)), (6, BestEpoch(4, 0.25)), (9, BestEpoch(4, 0.25)), (2, None)):

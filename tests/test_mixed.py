@@ -29,21 +29,21 @@ def relative(first, second):
     return float(torch.linalg.vector_norm(flat(first) - flat(second)) / torch.linalg.vector_norm(flat(second)))
 
 
-def combined_loss(problem, embedder, how):
+def combined_loss(problem, embedder, virtual_steps):
     """Equation (5) at given embedder parameters, by its definition; gradients by theta only, steps by hand."""
     parameters = problem.at(**embedder)
-    value = problem.task.gradient(parameters, problem.inner)[1] if how.task_loss else 0.0
-    for _ in range(how.steps):
+    value = problem.task.gradient(parameters, problem.inner)[1] if virtual_steps.task_loss else 0.0
+    for _ in range(virtual_steps.steps):
         gradient, _ = problem.task.gradient(parameters, problem.inner)
-        moved = {name: parameters[name] - how.alpha * gradient[name] for name in problem.inner}
+        moved = {name: parameters[name] - virtual_steps.alpha * gradient[name] for name in problem.inner}
         parameters = problem.at(**{**embedder, **moved})
-    return value + how.weight * problem.outer.gradient(problem.model, parameters, problem.inner)[1]
+    return value + virtual_steps.weight * problem.outer.gradient(problem.model, parameters, problem.inner)[1]
 
 
-def brute(problem, how, direction, step=1e-5):
+def brute(problem, virtual_steps, direction, step=1e-5):
     """Derivative of equation (5) along a direction in the embedder's parameters."""
     sides = [
-        combined_loss(problem, {n: problem.parameters[n] + s * direction[n] for n in direction}, how)
+        combined_loss(problem, {n: problem.parameters[n] + s * direction[n] for n in direction}, virtual_steps)
         for s in (step, -step)
     ]
     return (sides[0] - sides[1]) / (2 * step)
@@ -52,13 +52,13 @@ def brute(problem, how, direction, step=1e-5):
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_routes_agree(problem, name, parts):
-    given = problem(name, parts=parts)
-    direction = {n: torch.randn_like(given.parameters[n]) for n in given.inner}
-    names = [*given.embedder, *given.inner]
-    first = first_pass(given.task, given.parameters, names, given.inner, "exact")
-    exact = derivative_along(given.task, given.parameters, direction, given.embedder, "exact", first)
-    without = derivative_along(given.task, given.parameters, direction, given.embedder, "exact")
-    finite = derivative_along(given.task, given.parameters, direction, given.embedder, "finite-difference")
+    case = problem(name, parts=parts)
+    direction = {n: torch.randn_like(case.parameters[n]) for n in case.inner}
+    names = [*case.embedder, *case.inner]
+    first = first_pass(case.task, case.parameters, names, case.inner, "exact")
+    exact = derivative_along(case.task, case.parameters, direction, case.embedder, "exact", first)
+    without = derivative_along(case.task, case.parameters, direction, case.embedder, "exact")
+    finite = derivative_along(case.task, case.parameters, direction, case.embedder, "finite-difference")
     assert relative(without, exact) < 1e-12
     assert relative(finite, exact) < 1e-5
 
@@ -67,57 +67,59 @@ def test_routes_agree(problem, name, parts):
 @pytest.mark.parametrize(("steps", "route"), [(1, "exact"), (1, "finite-difference"), (2, "exact"), (3, "exact")])
 @pytest.mark.parametrize("task_loss", [True, False])
 def test_update_is_the_gradient_of_equation_5(problem, name, steps, route, task_loss):
-    given = problem(name)
-    how = VirtualSteps(alpha=0.1, weight=0.7, steps=steps, route=route, task_loss=task_loss)
-    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
+    case = problem(name)
+    virtual_steps = VirtualSteps(alpha=0.1, weight=0.7, steps=steps, route=route, task_loss=task_loss)
+    result = mona_gradient(case.task, case.outer, case.parameters, case.embedder, case.inner, virtual_steps)
     torch.manual_seed(1)
-    direction = {n: torch.randn_like(given.parameters[n]) for n in given.embedder}
-    along = sum(float((found.gradient[n] * direction[n]).sum()) for n in direction)
-    assert along == pytest.approx(brute(given, how, direction), rel=1e-5)
+    direction = {n: torch.randn_like(case.parameters[n]) for n in case.embedder}
+    along = sum(float((result.gradient[n] * direction[n]).sum()) for n in direction)
+    assert along == pytest.approx(brute(case, virtual_steps, direction), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit", "bert-mlm"])
 def test_equation_9_is_approached_as_alpha_vanishes(problem, name):
     """The mixed term over alpha tends to the gradient of -<grad L_outer, grad L_t>, linearly in alpha."""
-    given = problem(name)
-    adjoint, _ = given.outer.gradient(given.model, given.parameters, given.inner)
-    limit = derivative_along(given.task, given.parameters, adjoint, given.embedder, "exact")
+    case = problem(name)
+    adjoint, _ = case.outer.gradient(case.model, case.parameters, case.inner)
+    limit = derivative_along(case.task, case.parameters, adjoint, case.embedder, "exact")
     errors = []
     for alpha in (1e-1, 1e-2, 1e-3, 1e-4):
-        how = VirtualSteps(alpha, 1.0, route="exact", task_loss=False)
-        found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how).gradient
-        errors.append(relative({n: found[n] / -alpha for n in found}, limit))
+        virtual_steps = VirtualSteps(alpha, 1.0, route="exact", task_loss=False)
+        result = mona_gradient(
+            case.task, case.outer, case.parameters, case.embedder, case.inner, virtual_steps
+        ).gradient
+        errors.append(relative({n: result[n] / -alpha for n in result}, limit))
     assert errors == sorted(errors, reverse=True)
     assert errors[3] / errors[2] == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_weight_zero_leaves_the_task_gradient(problem, route):
-    given = problem("vit")
-    how = VirtualSteps(alpha=0.1, weight=0.0, route=route)
-    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
-    alone = task_gradient(given.task, given.parameters, given.embedder)
-    assert relative(found.gradient, alone.gradient) < 1e-12
-    assert found.scalars["mixed_share"] == 0
+    case = problem("vit")
+    virtual_steps = VirtualSteps(alpha=0.1, weight=0.0, route=route)
+    result = mona_gradient(case.task, case.outer, case.parameters, case.embedder, case.inner, virtual_steps)
+    alone = task_gradient(case.task, case.parameters, case.embedder)
+    assert relative(result.gradient, alone.gradient) < 1e-12
+    assert result.scalars["mixed_share"] == 0
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_parameters_stay_as_they_are(problem, route):
-    given = problem("vit")
-    before = {name: value.clone() for name, value in given.parameters.items()}
-    how = VirtualSteps(alpha=0.5, weight=1.0, route=route)
-    mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
-    assert all(torch.equal(before[name], value) for name, value in given.parameters.items())
+    case = problem("vit")
+    before = {name: value.clone() for name, value in case.parameters.items()}
+    virtual_steps = VirtualSteps(alpha=0.5, weight=1.0, route=route)
+    mona_gradient(case.task, case.outer, case.parameters, case.embedder, case.inner, virtual_steps)
+    assert all(torch.equal(before[name], value) for name, value in case.parameters.items())
 
 
 def test_share_of_the_mixed_product_is_logged(problem):
-    given = problem("vit")
-    how = VirtualSteps(alpha=0.1, weight=0.5, route="exact")
-    found = mona_gradient(given.task, given.outer, given.parameters, given.embedder, given.inner, how)
-    alone = task_gradient(given.task, given.parameters, given.embedder).gradient
-    mixed = flat(found.gradient) - flat(alone)
+    case = problem("vit")
+    virtual_steps = VirtualSteps(alpha=0.1, weight=0.5, route="exact")
+    result = mona_gradient(case.task, case.outer, case.parameters, case.embedder, case.inner, virtual_steps)
+    alone = task_gradient(case.task, case.parameters, case.embedder).gradient
+    mixed = flat(result.gradient) - flat(alone)
     expected = torch.linalg.vector_norm(mixed) / torch.linalg.vector_norm(flat(alone))
-    assert found.scalars["mixed_share"] == pytest.approx(float(expected), rel=1e-9)
+    assert result.scalars["mixed_share"] == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_more_steps_need_the_exact_route():

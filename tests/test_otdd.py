@@ -49,8 +49,8 @@ def naive_distance(target, features, labels, regularization=0.1, debiased=True):
     value = naive_labeled(target, one, features, labels, regularization)
     if not debiased:
         return value
-    own = naive_labeled(target, one, target, one, regularization)
-    return value - own / 2 - naive_labeled(features, labels, features, labels, regularization) / 2
+    self_distance = naive_labeled(target, one, target, one, regularization)
+    return value - self_distance / 2 - naive_labeled(features, labels, features, labels, regularization) / 2
 
 
 @pytest.mark.parametrize("debiased", [True, False])
@@ -71,12 +71,12 @@ def test_the_gradient_is_that_of_finite_differences(regularization, debiased):
     target.requires_grad_()
     class_distance(target, source).backward()
     step = 1e-5
-    for place in np.ndindex(*target.shape):
+    for index in np.ndindex(*target.shape):
         moved = [target.detach().clone() for _ in range(2)]
-        moved[0][place] += step
-        moved[1][place] -= step
+        moved[0][index] += step
+        moved[1][index] -= step
         slope = (class_distance(moved[0], source) - class_distance(moved[1], source)) / (2 * step)
-        assert target.grad[place].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-7)
+        assert target.grad[index].item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-7)
 
 
 def test_a_set_is_at_no_distance_from_itself():

@@ -28,13 +28,13 @@ def runs(folder: Path, name: str) -> list[dict]:
     settings = [*SETTINGS, f"stage1.surrogate={surrogate}"]
     return [
         {
-            "method": each,
+            "method": item,
             "source": SOURCE,
             "target": str(target),
             "settings": settings,
-            "out": str(folder / name / each),
+            "out": str(folder / name / item),
         }
-        for each in method_names()
+        for item in method_names()
     ]
 
 
@@ -60,9 +60,9 @@ def test_two_processes_train_as_one_does(tmp_path_factory):
     started(folder, "two", 2)
     distances = {}
     for name in method_names():
-        first, second = (load_file(folder / each / name / "model.safetensors") for each in ("one", "two"))
+        first, second = (load_file(folder / item / name / "model.safetensors") for item in ("one", "two"))
         distances[name] = max(float((first[n] - second[n]).abs().max()) for n in first)
-        records = [json.loads((folder / each / name / "run.json").read_text())["result"] for each in ("one", "two")]
+        records = [json.loads((folder / item / name / "run.json").read_text())["result"] for item in ("one", "two")]
         assert records[0]["updates"] == records[1]["updates"] >= 20
         assert records[0]["test"] == pytest.approx(records[1]["test"], rel=1e-6)
     assert max(distances.values()) < 1e-8, distances
@@ -98,5 +98,5 @@ def test_statistics_of_batch_normalization_are_their_mean():
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_shares_and_blocks_cover_each_row_once(size):
     rows, several = np.arange(11), [Processes(rank, size) for rank in range(size)]
-    assert sorted(np.concatenate([each.interleaved_share(rows) for each in several])) == list(rows)
-    assert list(np.concatenate([each.contiguous_share(rows) for each in several])) == list(rows)
+    assert sorted(np.concatenate([item.interleaved_share(rows) for item in several])) == list(rows)
+    assert list(np.concatenate([item.contiguous_share(rows) for item in several])) == list(rows)

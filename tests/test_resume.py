@@ -33,10 +33,10 @@ def train_command(tmp_path_factory):
     }  # fmt: skip
 
     def start(out: Path, *more: str) -> subprocess.Popen:
-        settings = [f"--set={each}" for each in (*SETTINGS, f"stage1.surrogate={surrogate}")]
-        given = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
+        settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
+        options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
         return subprocess.Popen(
-            [sys.executable, "-c", "from modgap.cli.main import main; main()", "train", f"--out={out}", *given,
+            [sys.executable, "-c", "from modgap.cli.main import main; main()", "train", f"--out={out}", *options,
              *settings, *more],
             env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -97,7 +97,7 @@ def without_times(folder: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-def test_damaged_checkpoint_is_passed_over(command, tmp_path):
+def test_damaged_checkpoint_is_skipped(command, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finished(command(whole))
     assert killed_after_progress(command(broken), broken, 0.3)

@@ -19,7 +19,7 @@ from modgap.transfer.methods import method_names
 from modgap.transfer.run_folder import open_run
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
-from tests.training import WORDS, run, surrogate_file, target_file
+from tests.training import NOUNS, run, surrogate_file, target_file
 
 VIT = "random:timm:test_vit"
 SOURCE = ("--source", VIT, "--input-size", "32")
@@ -37,14 +37,14 @@ def small_data(tmp_path_factory):
 @pytest.fixture(scope="module", name="trained")
 def trained_runs(data, tmp_path_factory):
     """A short run of each method that is asked for, made once; not to be written to."""
-    folder, kept = tmp_path_factory.mktemp("runs"), {}
+    folder, saved = tmp_path_factory.mktemp("runs"), {}
 
     def get(name, *settings, **options):
         key = (name, settings, str(options))
-        if key not in kept:
-            own = {"input_size": 32, **options}
-            kept[key] = run(folder / str(len(kept)), name, VIT, *data, *settings, **own)
-        return kept[key]
+        if key not in saved:
+            run_options = {"input_size": 32, **options}
+            saved[key] = run(folder / str(len(saved)), name, VIT, *data, *settings, **run_options)
+        return saved[key]
 
     return get
 
@@ -61,7 +61,7 @@ def copied(folder, run_folder):
 # modgap train
 
 
-def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path):
+def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     command = ("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", *SHORT,
                "--set", f"stage1.surrogate={data[1]}", "--set", "stage2.batch_size=16")  # fmt: skip
     done = modgap(*command)
@@ -94,7 +94,7 @@ def test_result_record_and_going_on_with_what_is_finished(modgap, data, tmp_path
     refused(modgap(*command, "--resume", "--seed", 3), 2, "other settings: seed is 0, not 3. Repeat the settings")
 
 
-def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
+def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
     command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT[2:], "--quiet")
     done = modgap(*command, "--out", tmp_path / "orca", "--protocol", "orca")
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,20 +128,20 @@ def test_protocol_of_orca_is_said_with_the_result(modgap, data, tmp_path):
         (["--set", "stage1.surrogate=SERIES"], 2, "--kind"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_no_folder(modgap, data, tmp_path, arguments, code, message):
+def test_invalid_requests_print_one_line_and_create_no_folder(modgap, data, tmp_path, arguments, code, message):
     series = np.random.default_rng(0).normal(size=(40, 2, 24))
     np.savez(tmp_path / "series.npz", x=series, y=np.arange(40) % 4)
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(40)))
-    own = {"SERIES": "series.npz", "TEXTS": "texts.csv"}
-    given = [re.sub("SERIES|TEXTS", lambda found: str(tmp_path / own[found[0]]), each) for each in arguments]
+    files = {"SERIES": "series.npz", "TEXTS": "texts.csv"}
+    extra = [re.sub("SERIES|TEXTS", lambda match: str(tmp_path / files[match[0]]), argument) for argument in arguments]
     usual = {"--method": "mona", "--source": VIT, "--input-size": "32", "--target": data[0]}
-    usual = [part for pair in usual.items() if pair[0] not in given for part in pair]
-    surrogate = [] if "surrogate" in "".join(given) else ["--set", f"stage1.surrogate={data[1]}"]
-    refused(modgap("train", *usual, *surrogate, *given, "--out", tmp_path / "run"), code, message)
+    usual = [part for pair in usual.items() if pair[0] not in extra for part in pair]
+    surrogate = [] if "surrogate" in "".join(extra) else ["--set", f"stage1.surrogate={data[1]}"]
+    refused(modgap("train", *usual, *surrogate, *extra, "--out", tmp_path / "run"), code, message)
     assert not (tmp_path / "run").exists()
 
 
-def test_folder_of_other_things_is_refused_before_anything_is_loaded(modgap, tmp_path):
+def test_folder_with_other_files_is_rejected_before_loading(modgap, tmp_path):
     """The target is not even there."""
     (tmp_path / "notes.txt").write_text("mine")
     command = ("train", "--method", "finetune", *SOURCE, "--target", "gone.npz", "--out")
@@ -165,7 +165,7 @@ def test_missing_packages_are_named_with_their_command(data, tmp_path):
         assert not (tmp_path / package).exists()
 
 
-def test_surrogate_that_is_not_here_is_told_from_the_target(modgap, data, tmp_path):
+def test_missing_surrogate_is_distinguished_from_the_target(modgap, data, tmp_path):
     done = modgap("train", "--method", "mona", *SOURCE, "--target", data[0], "--out", tmp_path / "run", "--set",
                   "stage1.surrogate=cifar10")  # fmt: skip
     refused(
@@ -239,8 +239,8 @@ def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
     samples = trained("mona").record["samples"]
     assert record["n_samples"] == samples["test"] == 8
     assert record["n_source_classes"] == 1000
-    kept = record["provenance"]["embedding"]["embedder"]
-    assert (kept["method"], kept["recipe"]) == ("mona", trained("mona").record["recipe"])
+    embedder_record = record["provenance"]["embedding"]["embedder"]
+    assert (embedder_record["method"], embedder_record["recipe"]) == ("mona", trained("mona").record["recipe"])
     table = embedded(modgap, data, trained("mona").folder)
     assert "N = 8, K = 4 of C = 1,000 classes" in table.stdout
 
@@ -268,7 +268,7 @@ def test_cache_is_keyed_by_the_weights(data, trained, tmp_path, own_cache):
     assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 3
 
 
-def test_what_a_limit_left_out_is_unseen_as_well(data, trained):
+def test_samples_beyond_the_limit_count_as_unseen(data, trained):
     done = trained("emb", limit=6)
     seen = done.record["samples"]["train"] + done.record["samples"]["validation"]
     report = after(data, done.folder)
@@ -291,7 +291,7 @@ def test_samples_of_a_group_that_was_seen_are_not_unseen(data, tmp_path):
     assert report.result.n_samples % 4 == 0
 
 
-def test_native_is_what_comes_without(modgap, data, trained):
+def test_embedder_native_is_the_default(modgap, data, trained):
     plain = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--json")
     native = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--embedder", "native",
                     "--json")  # fmt: skip
@@ -339,9 +339,9 @@ def test_weights_of_another_model_under_the_same_name_are_refused(data, tmp_path
         save_file(
             {name: value + number for name, value in model.state_dict().items()}, tmp_path / f"{number}.safetensors"
         )
-    given = {"weights": str(tmp_path / "0.safetensors"), "input_size": 32}
-    done = run(tmp_path / "run", "emb", "timm:test_vit", *data, **given)
-    assert after(data, done.folder, source="timm:test_vit", weights=given["weights"]).result.n_samples == 8
+    options = {"weights": str(tmp_path / "0.safetensors"), "input_size": 32}
+    done = run(tmp_path / "run", "emb", "timm:test_vit", *data, **options)
+    assert after(data, done.folder, source="timm:test_vit", weights=options["weights"]).result.n_samples == 8
     with pytest.raises(UsageError, match="started from other weights of timm:test_vit"):
         after(data, done.folder, source="timm:test_vit", weights=str(tmp_path / "1.safetensors"))
 
@@ -381,15 +381,15 @@ def test_run_by_the_protocol_of_orca_has_seen_all(data, trained):
 def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     """Before and after: the same encoder and head, words or the run's embedder before it."""
     hub("bert-bare")
-    rows = [f"the {WORDS[i % 4]} sat on a {WORDS[i // 4 % 4]},{WORDS[i % 4]}" for i in range(80)]
+    rows = [f"the {NOUNS[i % 4]} sat on a {NOUNS[i // 4 % 4]},{NOUNS[i % 4]}" for i in range(80)]
     surrogate = tmp_path / "words.csv"
     surrogate.write_text("\n".join(["text,label", *rows]) + "\n")
     target = target_file(tmp_path, "classification", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
     request = LogitsRequest(head=f"probe:{surrogate}")
-    given = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
-    report = measure_discrepancy("hf:small/bert-bare", str(target), embedder=done.folder, **given)
+    options = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
+    report = measure_discrepancy("hf:small/bert-bare", str(target), embedder=done.folder, **options)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4
-    assert sorted(report.source_classes) == sorted(WORDS)
+    assert sorted(report.source_classes) == sorted(NOUNS)
     assert report.provenance["head"]["surrogate"] == "words"

@@ -25,19 +25,19 @@ IMAGES = ("swin", "vit", "clip", "resnet")
 @pytest.fixture(scope="module", name="trained")
 def trained_runs(hub, tmp_path_factory):
     """Runs by method, source, task and settings, each made once."""
-    folder, kept = tmp_path_factory.mktemp("runs"), {}
+    folder, saved = tmp_path_factory.mktemp("runs"), {}
 
     def get(name, source="vit", task="classification", *settings, **options):
         key = (name, source, task, settings, str(options))
-        if key not in kept:
+        if key not in saved:
             hub(source)
             image = source in IMAGES
             target = target_file(folder, task, image=image)
             surrogate = surrogate_file(folder, image=image)
-            kept[key] = run(
-                folder / f"run-{len(kept)}", name, f"hf:small/{source}", target, surrogate, *settings, **options
+            saved[key] = run(
+                folder / f"run-{len(saved)}", name, f"hf:small/{source}", target, surrogate, *settings, **options
             )
-        return kept[key]
+        return saved[key]
 
     return get
 
@@ -64,14 +64,14 @@ def log_of(done):
 def start_of(source, trained_run):
     """The weights that a run started from."""
     target = open_target(trained_run.record["target"])
-    data, how = read_target_data(target), get_method(trained_run.record["method"])
+    data, method = read_target_data(target), get_method(trained_run.record["method"])
     opened = open_source(f"hf:small/{source}").load(None, head=False)
     return target_model(
         opened,
         np.zeros(data.transform.shape),
         data.output,
-        embedder_start=how.embedder_start,
-        pretrained_encoder=how.pretrained_encoder,
+        embedder_start=method.embedder_start,
+        pretrained_encoder=method.pretrained_encoder,
     )
 
 
@@ -95,8 +95,8 @@ def test_first_stage_trains_the_embedder_alone(trained, name):
     start, end = start_of("vit", done).state_dict(), load_file(done.weights)
     changed = {n.split(".")[0] for n in start if not torch.equal(start[n], end[n])}
     assert changed == {"embedder"}
-    kept = load_file(done.folder / "stage1.safetensors")
-    assert all(torch.equal(kept[n], end[f"embedder.{n}"]) for n in kept)
+    saved = load_file(done.folder / "stage1.safetensors")
+    assert all(torch.equal(saved[n], end[f"embedder.{n}"]) for n in saved)
 
 
 def test_predictor_alone_is_trained_beforehand_on_request(trained):
@@ -125,7 +125,7 @@ def test_mona_differs_from_emb(trained):
 def test_ablations_of_mona(trained, settings):
     done, plain = trained("mona", "vit", "classification", *settings), trained("mona")
     assert all(np.isfinite([line["outer"], line["mixed_share"]]).all() for line in log_of(done)[:1])
-    one, other = (load_file(each.folder / "stage1.safetensors") for each in (done, plain))
+    one, other = (load_file(item.folder / "stage1.safetensors") for item in (done, plain))
     assert any(not torch.equal(one[n], other[n]) for n in one)
 
 
@@ -163,7 +163,7 @@ def test_same_seed_same_bits_other_seed_other_bits(trained, hub, tmp_path):
 def test_every_sample_is_used_once_an_epoch():
     rows = np.arange(100, 123)
     plan = chunks(shuffle_rows(rows, seed=0, stage=1, epoch=2), 8)
-    assert [len(each) for each in plan] == [8, 8, 7]
+    assert [len(item) for item in plan] == [8, 8, 7]
     assert sorted(np.concatenate(plan)) == list(rows)
     assert list(plan[0]) != list(chunks(shuffle_rows(rows, 0, 1, 3), 8)[0])
 
@@ -192,9 +192,9 @@ def test_patience_ends_the_training(trained):
 def test_weights_of_chosen_epochs_are_kept(trained):
     settings = ("stage2.epochs=3", "stage2.keep_epochs=[1, 3]", "stage2.choose=last")
     done = trained("finetune", "vit", "classification", *settings)
-    kept = sorted(path.name for path in (done.folder / "epochs").iterdir())
-    assert kept == ["00001.safetensors", "00003.safetensors"]
-    last, whole = load_file(done.folder / "epochs" / kept[1]), load_file(done.weights)
+    saved = sorted(path.name for path in (done.folder / "epochs").iterdir())
+    assert saved == ["00001.safetensors", "00003.safetensors"]
+    last, whole = load_file(done.folder / "epochs" / saved[1]), load_file(done.weights)
     assert all(torch.equal(last[n], whole[n]) for n in whole)
 
 
@@ -211,18 +211,18 @@ def test_images_are_shifted_and_mirrored_by_seed_and_epoch(tmp_path):
     for moved, image in zip(first, plain.load(rows, 0, 0)[0].x, strict=True):
         places = [(flip, top, left) for flip in (image, image.flip(-1)) for top in range(3) for left in range(3)]
         assert any(
-            torch.allclose(moved[:, 1:11, 1:9], each[:, top : top + 10, left : left + 8], atol=1e-5)
-            for each, top, left in places
+            torch.allclose(moved[:, 1:11, 1:9], item[:, top : top + 10, left : left + 8], atol=1e-5)
+            for item, top, left in places
         )
 
 
 def test_recipes_come_from_manifest_method_and_user():
     manifest = named_manifest("ninapro")
-    own = resolve_recipe(manifest)
-    assert own.stage2.learning_rate == manifest.training.learning_rate
-    assert own.stage2.epochs == manifest.training.epochs
-    assert own.stage1.weight == 0.4
-    assert own.stage1.epochs == 10
+    recipe = resolve_recipe(manifest)
+    assert recipe.stage2.learning_rate == manifest.training.learning_rate
+    assert recipe.stage2.epochs == manifest.training.epochs
+    assert recipe.stage1.weight == 0.4
+    assert recipe.stage1.epochs == 10
     aligned = resolve_recipe(manifest, get_method("orca").stage1_defaults(manifest))
     assert aligned.stage1.epochs == manifest.training.stage1_epochs
     assert aligned.stage1.learning_rate == pytest.approx(manifest.training.learning_rate * 10)
@@ -233,7 +233,7 @@ def test_recipes_come_from_manifest_method_and_user():
 
 
 @pytest.mark.parametrize(("source", "route"), [("vit", "finite-difference"), ("resnet", "exact")])
-def test_route_goes_by_the_source(trained, source, route):
+def test_route_depends_on_the_source(trained, source, route):
     assert trained("mona", source).record["recipe"]["stage1"]["route"] == route
 
 
@@ -243,8 +243,8 @@ def test_route_goes_by_the_source(trained, source, route):
      ("stage1.epochs=-1", "greater than or equal to 0"), ("stage2.optimizer=lion", "'adam', 'adamw' or 'sgd'"),
      ("stage1.route=magic", "'exact' or 'finite-difference'"), ("stage2.learning_rate=nan", "finite")],
 )  # fmt: skip
-def test_settings_that_do_not_fit_are_refused(setting, said):
-    with pytest.raises(UsageError, match=said.replace(".", r"\.")):
+def test_settings_that_do_not_fit_are_refused(setting, message):
+    with pytest.raises(UsageError, match=message.replace(".", r"\.")):
         resolve_recipe(named_manifest("digits"), {}, [setting])
 
 
@@ -253,14 +253,14 @@ def test_settings_that_do_not_fit_are_refused(setting, said):
     [("finetune", ["stage1.lambda", "stage1.epochs"]), ("emb", ["stage1.lambda"]), ("mona", []),
      ("orca", ["stage1.lambda"])],
 )  # fmt: skip
-def test_settings_that_a_method_does_not_look_at_are_said(name, unused):
-    how = get_method(name)
-    given = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
-    stages, objectives = {stage.recipe_section for stage in how.stages}, {stage.objective for stage in how.stages}
-    assert find_unused_settings(given, stages, objectives) == unused
+def test_settings_that_a_method_ignores_are_found(name, unused):
+    method = get_method(name)
+    overrides = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
+    stages, objectives = {stage.recipe_section for stage in method.stages}, {stage.objective for stage in method.stages}
+    assert find_unused_settings(overrides, stages, objectives) == unused
 
 
-def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):
+def test_nan_loss_stops_the_run(hub, tmp_path):
     hub("vit")
     target = target_file(tmp_path, "classification")
     settings = ("stage2.learning_rate=1e30", "stage2.epochs=5", "stage2.gradient_clip=none", "checkpoint_seconds=0")
@@ -269,7 +269,7 @@ def test_loss_that_is_no_number_stops_the_run(hub, tmp_path):
     assert not open_run(tmp_path / "run").finished
 
 
-def test_folder_with_other_things_is_not_written_to(hub, tmp_path, trained):
+def test_folder_with_other_files_is_not_written_to(hub, tmp_path, trained):
     hub("vit")
     target = target_file(tmp_path, "classification")
     (tmp_path / "notes").mkdir()

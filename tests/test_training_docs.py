@@ -22,7 +22,7 @@ def shown(value):
 
 
 def default(model, name):
-    field = next(field for own, field in model.model_fields.items() if (field.alias or own) == name)
+    field = next(field for field_name, field in model.model_fields.items() if (field.alias or field_name) == name)
     return shown(field.get_default(call_default_factory=True))
 
 
@@ -37,14 +37,14 @@ def documented():
 
 
 def test_all_settings_are_there_with_their_defaults():
-    found = dict(documented())
+    documented_defaults = dict(documented())
     wanted = {
         f"{stage}.{field.alias or name}": default(model, field.alias or name)
         for stage, model in STAGES.items()
         for name, field in model.model_fields.items()
     }
     wanted |= {name: default(Recipe, name) for name in Recipe.model_fields if name not in STAGES}
-    assert {name: found.get(name) for name in wanted} == wanted
+    assert {name: documented_defaults.get(name) for name in wanted} == wanted
 
 
 def test_all_methods_are_there():

@@ -17,7 +17,7 @@ from modgap.transfer.train import TrainRequest, train
 
 TASKS = ("classification", "multi-label", "regression")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
-WORDS = ("cat", "dog", "mat", "text")
+NOUNS = ("cat", "dog", "mat", "text")
 
 
 def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 40) -> Path:
@@ -43,19 +43,19 @@ def surrogate_file(folder: Path, *, image: bool = True) -> Path:
         np.savez(path, x=images, y=labels)
         return path
     path = folder / "surrogate.csv"
-    rows = [f"the {WORDS[i % 4]} sat on a {WORDS[i // 4 % 4]} {i},{'ab'[i % 2]}" for i in range(60)]
+    rows = [f"the {NOUNS[i % 4]} sat on a {NOUNS[i // 4 % 4]} {i},{'ab'[i % 2]}" for i in range(60)]
     path.write_text("\n".join(["text,label", *rows]) + "\n")
     return path
 
 
 def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Path, *settings: str, **options):
     """One short run of a method, in a new folder."""
-    given = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
-    how = options.pop("resume", False)
+    overrides = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
+    resume = options.pop("resume", False)
     if Path(target).name.endswith("-series.npz"):
         options["custom_data"] = CustomData(kind="series")
     samples = SampleRequest(**{name: options.pop(name) for name in ("limit", "seed", "input_size") if name in options})
-    return train(TrainRequest(name, source, str(target), given, samples=samples, **options), folder, resume=how)
+    return train(TrainRequest(name, source, str(target), overrides, samples=samples, **options), folder, resume=resume)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -73,7 +73,7 @@ class Problem:
         torch.manual_seed(0)
         self.model = target_model(source, np.zeros(shape, np.float32), Output("classification", (3,))).double().eval()
         x, y = torch.randn(samples, *shape, dtype=torch.float64), torch.arange(samples) % 3
-        pieces = tuple(MicroBatch(*each) for each in zip(x.chunk(parts), y.chunk(parts), strict=True))
+        pieces = tuple(MicroBatch(*arrays) for arrays in zip(x.chunk(parts), y.chunk(parts), strict=True))
         self.task = TaskLoss(self.model, loss("cross-entropy"), pieces, samples)
         self.labels = torch.arange(pairs) % 3
         tokens = self.model.embed(x).detach()

@@ -9,10 +9,10 @@ from modgap.transfer.train import TrainRequest, train
 
 def main() -> None:
     """Train each of the requests that the file lists, in its folder."""
-    for given in json.loads(Path(sys.argv[1]).read_text()):
+    for request in json.loads(Path(sys.argv[1]).read_text()):
         train(
-            TrainRequest(given["method"], given["source"], given["target"], tuple(given["settings"])),
-            Path(given["out"]),
+            TrainRequest(request["method"], request["source"], request["target"], tuple(request["settings"])),
+            Path(request["out"]),
         )
 
 

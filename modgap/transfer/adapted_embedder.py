@@ -50,7 +50,7 @@ class ValuesInput:
 class _AdaptedModel(nn.Module):
     """A target embedder, the pretrained encoder and the source's head: inputs to logits."""
 
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module):
+    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.embedder = embedder
         self.encoder = encoder

@@ -140,7 +140,9 @@ def _best_file(folder: Path, epoch: int) -> Path:
 class _StageLoop:
     """The loop over the epochs of one stage."""
 
-    def __init__(self, loop: TrainingLoop, number: int, run_log: RunLog, optimizer_state: dict[str, torch.Tensor]):
+    def __init__(
+        self, loop: TrainingLoop, number: int, run_log: RunLog, optimizer_state: dict[str, torch.Tensor]
+    ) -> None:
         self.loop = loop
         self.number = number
         self.run_log = run_log

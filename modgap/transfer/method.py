@@ -64,7 +64,7 @@ class Method:
     stages: tuple[Stage, ...]
     embedder_start: Literal["random", "source"] = "random"
     pretrained_encoder: bool = True
-    stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda manifest: {}
+    stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda _: {}
 
     @property
     def has_embedder_stage(self) -> bool:

@@ -37,7 +37,7 @@ class FirstPass:
         loss: L_t of the batch.
     """
 
-    def __init__(self, gradient: Tensors, loss: float, graph: Tensors | None = None):
+    def __init__(self, gradient: Tensors, loss: float, graph: Tensors | None = None) -> None:
         """Store the gradients.
 
         Args:

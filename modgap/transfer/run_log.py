@@ -18,7 +18,7 @@ class RunLog:
         size: Size of the file in bytes.
     """
 
-    def __init__(self, path: Path | None, size: int = 0, tensorboard_folder: Path | None = None):
+    def __init__(self, path: Path | None, size: int = 0, tensorboard_folder: Path | None = None) -> None:
         """Open the log.
 
         Args:
