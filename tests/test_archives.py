@@ -317,8 +317,8 @@ def snapshot(folder):
 def little_memory(size=1 << 30):
     """Limit the memory of this process to this many bytes beyond its current memory."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm", encoding="ascii") as held:
-        used = int(held.read().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm", encoding="ascii") as memory:
+        used = int(memory.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + size, before[1]))
     try:
         yield

@@ -179,13 +179,13 @@ def test_pseudo_classes_are_computed_from_the_copy(tmp_path, data):
 
 class Mixed:
     def __init__(self, *samples):
-        self.own = samples
+        self.values = samples
 
     def __len__(self):
-        return len(self.own)
+        return len(self.values)
 
     def __getitem__(self, index):
-        return self.own[index]
+        return self.values[index]
 
 
 @pytest.mark.parametrize(

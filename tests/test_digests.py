@@ -114,13 +114,13 @@ def test_a_cache_that_cannot_be_written_is_no_error(large, tmp_path, monkeypatch
 
 
 def test_many_threads_write_one_complete_note(large, own_cache):
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(file_digest(large))) for _ in range(8)]
+    digests_seen = []
+    threads = [threading.Thread(target=lambda: digests_seen.append(file_digest(large))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(found) == {sha256(large)}
+    assert set(digests_seen) == {sha256(large)}
     assert len(notes(own_cache)) == 1
 
 

@@ -429,10 +429,10 @@ def test_an_unknown_checksum_is_recorded_with_a_warning(modgap, serve, data, ori
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url, checksum=False))
     done = modgap("data", "fetch", mine, "--quiet")
-    known = sha256((origin / "x.npz").read_bytes())
-    assert f"no checksum of x.npz. Its SHA-256 {known} is recorded in modgap-lock.json" in done.stderr
+    digest = sha256((origin / "x.npz").read_bytes())
+    assert f"no checksum of x.npz. Its SHA-256 {digest} is recorded in modgap-lock.json" in done.stderr
     entry = json.loads((data / "mine" / "modgap-lock.json").read_text())["files"]["x.npz"]
-    assert (entry["sha256"], entry["size"]) == (known, (origin / "x.npz").stat().st_size)
+    assert (entry["sha256"], entry["size"]) == (digest, (origin / "x.npz").stat().st_size)
     assert modgap("data", "verify", mine).returncode == 0
     again = modgap("data", "fetch", mine)
     assert (again.returncode, again.stderr) == (0, "")
@@ -460,13 +460,13 @@ def test_reading_compares_with_the_recorded_checksum(modgap, serve, data, origin
 def test_md5_is_verified(modgap, serve, data, origin, manifest):
     host = serve(origin)
     content = (origin / "x.npz").read_bytes()
-    own = download(origin, "x.npz", host.url, checksum=False, md5=hashlib.md5(content).hexdigest())
-    done = modgap("data", "fetch", manifest(own))
+    entry = download(origin, "x.npz", host.url, checksum=False, md5=hashlib.md5(content).hexdigest())
+    done = modgap("data", "fetch", manifest(entry))
     assert (done.returncode, done.stderr) == (0, "")
     assert sha256(content) in (data / "mine" / "modgap-lock.json").read_text()
     (data / "mine" / "x.npz").unlink()
     (data / "mine" / "modgap-lock.json").unlink()
-    one_line(modgap("data", "fetch", manifest(own | {"md5": "0" * 32})), 1, "expected MD5 000")
+    one_line(modgap("data", "fetch", manifest(entry | {"md5": "0" * 32})), 1, "expected MD5 000")
 
 
 def test_a_web_page_instead_of_a_file_is_not_recorded(modgap, serve, data, origin, manifest):
@@ -508,20 +508,20 @@ def test_offline_mode_names_the_missing_files(modgap, serve, data, origin, manif
 def test_a_data_directory_is_saved_until_forgotten(modgap, serve, data, origin, manifest, tmp_path):
     host = serve(origin)
     mine = manifest(download(origin, "x.npz", host.url))
-    place = tmp_path / "elsewhere"
-    assert modgap("data", "fetch", mine, "--data-dir", place).returncode == 0
-    assert (place / "x.npz").is_file()
-    assert modgap("data", "path", mine).stdout.strip() == str(place)
+    folder = tmp_path / "elsewhere"
+    assert modgap("data", "fetch", mine, "--data-dir", folder).returncode == 0
+    assert (folder / "x.npz").is_file()
+    assert modgap("data", "path", mine).stdout.strip() == str(folder)
     assert modgap("data", "verify", mine).returncode == 0
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
     one_line(modgap("data", "convert", mine), 1, str(data / "mine" / "x.npz"), "does not exist")
-    assert modgap("data", "convert", mine, "--data-dir", place).returncode == 0
+    assert modgap("data", "convert", mine, "--data-dir", folder).returncode == 0
     one_line(modgap("data", "path", mine, "--data-dir", tmp_path / "nowhere"), 1, "there is no folder at")
     assert modgap("data", "path", mine, "--data-dir", origin).stdout.strip() == str(origin)
-    one_line(modgap("data", "fetch", "digits", "--data-dir", place), 2, "its files are part of a package")
-    place.rename(tmp_path / "unmounted")
+    one_line(modgap("data", "fetch", "digits", "--data-dir", folder), 2, "its files are part of a package")
+    folder.rename(tmp_path / "unmounted")
     assert modgap("data", "path", mine, "--data-dir", tmp_path / "unmounted").returncode == 0
-    (tmp_path / "unmounted").rename(place)
+    (tmp_path / "unmounted").rename(folder)
     one_line(modgap("data", "fetch", mine), 1, "the saved data directory", "does not exist. Mount its disk", "--forget")
     assert not (tmp_path / "unmounted").exists()
     assert modgap("data", "path", mine, "--forget").stdout.strip() == str(data / "mine")
@@ -586,30 +586,30 @@ def archive(origin):
 
 def test_archives_are_unpacked_recorded_and_verified(modgap, serve, data, origin, manifest, archive):
     host = serve(origin)
-    own = download(origin, archive, host.url, unpack=True)
-    mine = manifest(own, files=("in/x.npz", "in/tree"))
+    entry = download(origin, archive, host.url, unpack=True)
+    mine = manifest(entry, files=("in/x.npz", "in/tree"))
     done = modgap("data", "fetch", mine)
     assert done.returncode == 0, done.stderr
     assert "unpacked a.tar.gz: 201 files" in done.stderr
-    place = data / "mine"
-    assert (place / "in" / "tree" / "3" / "3.txt").read_text() == "file 3"
+    folder = data / "mine"
+    assert (folder / "in" / "tree" / "3" / "3.txt").read_text() == "file 3"
     done = modgap("data", "verify", mine)
     assert "0 faults; 202 files" in done.stdout
-    listing = place / ".modgap" / "unpacked" / "a.tar.gz.sha256"
-    checked = subprocess.run(["sha256sum", "--check", "--quiet", listing], cwd=place, capture_output=True)
+    listing = folder / ".modgap" / "unpacked" / "a.tar.gz.sha256"
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", listing], cwd=folder, capture_output=True)
     assert checked.returncode == 0
-    before = (place / "in" / "x.npz").stat().st_ino
+    before = (folder / "in" / "x.npz").stat().st_ino
     assert modgap("data", "fetch", mine).stderr == ""
-    assert (place / "in" / "x.npz").stat().st_ino == before
-    (place / "in" / "tree" / "3" / "3.txt").write_text("file X")
-    (place / "in" / "tree" / "4" / "4.txt").unlink()
+    assert (folder / "in" / "x.npz").stat().st_ino == before
+    (folder / "in" / "tree" / "3" / "3.txt").write_text("file X")
+    (folder / "in" / "tree" / "4" / "4.txt").unlink()
     done = modgap("data", "verify", mine)
     assert done.returncode == 1
     assert "2 faults" in done.stdout
     assert "3.txt to have SHA-256" in done.stdout
-    assert f"missing: {place / 'in' / 'tree' / '4' / '4.txt'}" in done.stdout
+    assert f"missing: {folder / 'in' / 'tree' / '4' / '4.txt'}" in done.stdout
     one_line(modgap("data", "fetch", mine), 1, "would overwrite", "3.txt")
-    (place / "in" / "tree" / "3" / "3.txt").unlink()
+    (folder / "in" / "tree" / "3" / "3.txt").unlink()
     assert modgap("data", "fetch", mine).returncode == 0
     assert modgap("data", "verify", mine).returncode == 0
     assert len(host.asked) == 1
@@ -650,19 +650,19 @@ def test_killed_while_unpacking(modgap, serve, data, origin, manifest):
             out.addfile(tarfile.TarInfo(f"many/{number}"))
     host = serve(origin)
     mine = manifest(download(origin, "a.tar", host.url, unpack=True))
-    place = data / "mine"
-    run_until(command("data", "fetch", mine), lambda: len(list(place.glob(".*.unpacking/files/many/*"))) > 10)
+    folder = data / "mine"
+    run_until(command("data", "fetch", mine), lambda: len(list(folder.glob(".*.unpacking/files/many/*"))) > 10)
     done = modgap("data", "convert", mine)
     one_line(done, 1, "x.npz")
     # As it is when the kill comes while the files are moved into place.
-    (place / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    (folder / "x.npz").write_bytes((origin / "x.npz").read_bytes())
     one_line(modgap("data", "convert", mine), 1, "is not completely unpacked", "modgap data fetch")
     done = modgap("data", "verify", mine)
     assert done.returncode == 1
     assert "not completely unpacked" in done.stdout
     assert modgap("data", "fetch", mine).returncode == 0
     assert modgap("data", "verify", mine).returncode == 0
-    assert len(list((place / "many").iterdir())) == 3000
+    assert len(list((folder / "many").iterdir())) == 3000
     assert not leftovers(data)
     assert len(host.asked) == 1
 
@@ -694,17 +694,17 @@ def test_an_archive_cannot_overwrite_other_files(modgap, serve, data, origin, ma
         "notes",
     )
     assert (data / "mine" / "notes.txt").read_text() == "the user's own"
-    own = [download(origin, name, host.url, unpack=True) for name in ("b.zip", "a.zip")]
-    one_line(modgap("data", "fetch", manifest(*own)), 1, "it contains a.zip, which is the name of another download")
+    entry = [download(origin, name, host.url, unpack=True) for name in ("b.zip", "a.zip")]
+    one_line(modgap("data", "fetch", manifest(*entry)), 1, "it contains a.zip, which is the name of another download")
 
 
 def test_a_single_gzip_is_unpacked_and_a_missing_file_is_named(modgap, serve, data, origin, manifest):
     (origin / "x.npz.gz").write_bytes(gzip.compress((origin / "x.npz").read_bytes()))
     host = serve(origin)
-    own = download(origin, "x.npz.gz", host.url, unpack=True)
-    assert modgap("data", "fetch", manifest(own)).returncode == 0
+    entry = download(origin, "x.npz.gz", host.url, unpack=True)
+    assert modgap("data", "fetch", manifest(entry)).returncode == 0
     assert (data / "mine" / "x.npz").read_bytes() == (origin / "x.npz").read_bytes()
-    one_line(modgap("data", "fetch", manifest(own, files=("x.npz", "z.npz"))), 1, "but they do not contain z.npz")
+    one_line(modgap("data", "fetch", manifest(entry, files=("x.npz", "z.npz"))), 1, "but they do not contain z.npz")
 
 
 @pytest.fixture
@@ -779,10 +779,10 @@ def test_a_terminal_shows_progress_and_a_question_before_large_downloads(modgap,
     import termios
 
     host = serve(origin)
-    own = download(origin, "large.bin", host.url)
+    entry = download(origin, "large.bin", host.url)
     for record, answer, expected in (
-        (own, b"", b"fetch large.bin: 100%"),
-        (own | {"path": "b", "size": 2 * 10**9}, b"n\n", b"Fetch these files?"),
+        (entry, b"", b"fetch large.bin: 100%"),
+        (entry | {"path": "b", "size": 2 * 10**9}, b"n\n", b"Fetch these files?"),
     ):
         mine = manifest(record, files=())
         leader, follower = pty.openpty()

@@ -12,8 +12,8 @@ def resident(path):
     """Return the kilobytes of a mapped file that are in the memory of this process."""
     with open("/proc/self/smaps", encoding="utf-8") as maps:
         lines = iter(maps)
-        own = (next(line for line in lines if line.startswith("Rss")) for line in lines if str(path) in line)
-        return sum(int(line.split()[1]) for line in own)
+        sizes = (next(line for line in lines if line.startswith("Rss")) for line in lines if str(path) in line)
+        return sum(int(line.split()[1]) for line in sizes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc")
