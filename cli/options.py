@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -26,67 +26,105 @@ __all__ = [
     "split_option",
 ]
 
-CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
-"""Options that describe custom data where the file itself does not tell."""
+Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 
-split_option = click.option(
+
+class Decorator(Protocol):
+    """A decorator that adds an option to a command."""
+
+    def __call__(self, command: Command, /) -> Command:
+        """Return the command with the option."""
+
+
+CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
+"""Options that describe custom data, named as the fields of `modgap.targets.CustomData`."""
+
+split_option: Decorator = click.option(
     "--split",
     type=click.Choice(["all", "train", "val", "test"]),
     default="all",
     show_default=True,
-    help="Split of the target's samples.",
+    help="Split of the target's samples to use.",
 )
-input_size_option = click.option(
-    "--input-size", type=int, metavar="PX", help="Height and width of a source's input; the source's default if absent."
+input_size_option: Decorator = click.option(
+    "--input-size",
+    type=int,
+    metavar="PX",
+    help="Height and width of an image source's input in pixels. The default is the source's.",
 )
-representation_option = click.option(
+representation_option: Decorator = click.option(
     "--representation",
     type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
-    help="How time series and audio are turned into model input.",
+    help="How time series and audio are turned into model input. The default is the manifest's choice.",
 )
-pseudo_classes_option = click.option(
-    "--pseudo-classes", type=int, metavar="K", help="Number of clusters that serve as classes of a regression target."
+pseudo_classes_option: Decorator = click.option(
+    "--pseudo-classes",
+    type=int,
+    metavar="K",
+    help="Number of clusters that replace the values of a regression target as classes.",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-dtype_option = click.option(
+device_option: Decorator = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device that the model runs on: auto, cpu, cuda or mps.",
+)
+dtype_option: Decorator = click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Precision of a source; bfloat16 and float16 are mixed precision.",
+    help="Precision of the source model. All but float32 are mixed precision.",
 )
-TARGET_DATA_OPTIONS = (
-    click.option("--data-dir", metavar="DIR", help="Folder of the target's files; the usual locations if absent."),
+DATA_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        help="Data directory of the target. The default is the usual locations, see modgap data.",
+    ),
     click.option(
         "--kind",
         type=click.Choice(["image", "series", "table", "text"]),
-        help="Content of an array file or CSV file, if it can be read in several ways.",
+        help="Custom data: the kind of samples in an array file or CSV, if it is not clear from the file.",
     ),
-    click.option("--label", metavar="COLUMN", help="CSV: column of the label; label, class, target or y if absent."),
     click.option(
-        "--series", metavar="COLUMN", help="CSV in long format: column with the name of the series of each row."
+        "--label",
+        metavar="COLUMN",
+        help="CSV: the column of labels. The default is label, class, target or y.",
     ),
-    click.option("--time", metavar="COLUMN", help="CSV in long format: column that orders the rows of a series."),
     click.option(
-        "--group", metavar="NAME", help="CSV column, or array, with the group of samples that belong together."
+        "--series",
+        metavar="COLUMN",
+        help="CSV in long format: the column that names the series of each row.",
     ),
-    click.option("--x", metavar="KEY", help="Array file: name of the samples; x if absent."),
-    click.option("--y", metavar="KEY", help="Array file: name of the labels; y if absent."),
+    click.option(
+        "--time",
+        metavar="COLUMN",
+        help="CSV in long format: the column that orders the rows of a series.",
+    ),
+    click.option(
+        "--group",
+        metavar="NAME",
+        help="Custom data: the column or array that names the group of each sample, such as its subject. Samples of a "
+        "group are kept together.",
+    ),
+    click.option("--x", metavar="KEY", help="Array file: the name of the array of samples. The default is x."),
+    click.option("--y", metavar="KEY", help="Array file: the name of the array of labels. The default is y."),
 )
 
 
-def custom_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for the location of a target's files and for custom data to a command."""
-    for option in reversed(TARGET_DATA_OPTIONS):
+def custom_data_options(command: Command) -> Command:
+    """Add the options for the data directory and for custom data to a command."""
+    for option in reversed(DATA_OPTIONS):
         command = option(command)
     return command
 
 
 def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
-    """Return the description of custom data that a command's option values give."""
+    """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
-    return CustomData.from_options(values)
+    return CustomData(**{name: values[name] for name in CUSTOM_DATA_OPTIONS})
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:
