@@ -5,7 +5,7 @@ from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.inputs.representations import fold, spectrogram
+from modgap.inputs.representations import fold_series, spectrogram
 from modgap.sources import ImageInput
 from modgap.sources.inputs import prepare_images
 from modgap.targets.manifest import InputSpec
@@ -31,7 +31,7 @@ def table(array):
 )
 def test_fold_keeps_values_in_rows_of_one_width(shape, image):
     series = np.arange(np.prod(shape)).reshape(shape)
-    folded = fold(series)
+    folded = fold_series(series)
     assert folded.shape == image
     if shape[1] % image[2] == 0:
         np.testing.assert_array_equal(folded.ravel(), series.ravel())
@@ -76,11 +76,11 @@ def test_short_series_are_folded_and_long_ones_become_spectrograms():
 
 def test_what_does_not_apply_or_cannot_be_scaled_is_refused():
     flat = table(np.ones((3, 1, 2, 2), np.float32))
-    with pytest.raises(InputError, match="samples that differ"):
+    with pytest.raises(InputError, match="Samples must differ"):
         native_embedding(InputSpec(kind="image"), flat, PLAIN)
     with pytest.raises(UsageError, match="fold does not apply"):
         native_embedding(InputSpec(kind="image"), flat, PLAIN, "fold")
-    with pytest.raises(InputError, match="at least 32 values"):
+    with pytest.raises(InputError, match="needs at least 32"):
         spectrogram(np.zeros((1, 20)))
     broken = np.ones((3, 1, 2, 2), np.float32)
     broken[0, 0, 0, 0] = np.nan

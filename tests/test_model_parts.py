@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from modgap.inputs.representations import fold
+from modgap.inputs.representations import fold_series
 from modgap.models.initialization import reinitialize, seeded_rng, stretch_channels, unused_to_buffers
 from modgap.models.layouts import FoldedSeries, ResizedImage, StridedSeries, resize_to, sequence_stride
 from modgap.models.normalization import is_normalization, last_normalization, output_scale
@@ -16,7 +16,7 @@ from modgap.models.normalization import is_normalization, last_normalization, ou
 @pytest.mark.parametrize("shape", [(1, 24), (3, 24), (2, 97), (1, 1), (2, 3), (4, 1460)])
 def test_a_series_is_folded_as_for_the_diagnostics_and_unfolded_again(shape):
     series = np.random.default_rng(0).standard_normal((5, *shape)).astype(np.float32)
-    folded = np.stack([fold(each) for each in series])
+    folded = np.stack([fold_series(each) for each in series])
     layout = FoldedSeries(shape, folded.shape[2:])
     found = layout.arrange(torch.from_numpy(series))
     assert np.array_equal(found.numpy(), folded)

@@ -5,7 +5,7 @@ import torch
 from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.inputs.representations import letters, log_mel, numbers_as_text, waveform
+from modgap.inputs.representations import log_mel_spectrograms, mono_waveform, numbers_as_text, one_hot_as_letters
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import ArraySamples, Table, TextSamples
@@ -35,7 +35,7 @@ def test_log_mel_is_librosas(decibels, fft, ends):
         edge_padding=ends,
         scale="htk" if fft else "slaney",
     )
-    (found,) = log_mel(sound[None], 22_050, options)
+    (found,) = log_mel_spectrograms(sound[None], 22_050, options)
     power = librosa.feature.melspectrogram(
         y=sound,
         sr=22_050,
@@ -59,16 +59,16 @@ def test_log_mel_is_librosas(decibels, fft, ends):
 def test_chunks_are_cut_by_the_clock_and_padded():
     sound = np.arange(2500, dtype=np.float32)[None]
     options = LogMel(bands=8, window=64, hop=50, chunk=1.0, chunk_hop=0.5, frames=25, center=True)
-    pieces = log_mel(sound, 1000, options)
+    pieces = log_mel_spectrograms(sound, 1000, options)
     assert [piece.shape for piece in pieces] == [(1, 8, 25)] * 4
-    (second,) = log_mel(sound[:, 500:1500], 1000, options)
+    (second,) = log_mel_spectrograms(sound[:, 500:1500], 1000, options)
     np.testing.assert_array_equal(pieces[1], second)
     assert (pieces[0][..., 21:] == 0).all()
     assert abs(pieces[0][..., :21].mean()) < 1e-4
-    (short,) = log_mel(sound[:, :300], 1000, options)
-    (repeated,) = log_mel(np.tile(sound[:, :300], 4)[:, :1000], 1000, options)
+    (short,) = log_mel_spectrograms(sound[:, :300], 1000, options)
+    (repeated,) = log_mel_spectrograms(np.tile(sound[:, :300], 4)[:, :1000], 1000, options)
     assert (short != repeated).any()
-    (short,) = log_mel(sound[:, :300], 1000, options.model_copy(update={"short_padding": "repeat"}))
+    (short,) = log_mel_spectrograms(sound[:, :300], 1000, options.model_copy(update={"short_padding": "repeat"}))
     np.testing.assert_array_equal(short, repeated)
 
 
@@ -103,14 +103,14 @@ def test_letters_of_one_hot_channels():
     one_hot = np.eye(4, dtype=np.float32)[:, [3, 0, 1]]
     one_hot[:, 1] = 0
     embedding = native_embedding(spec, table(ArraySamples(np.stack([one_hot] * 2))), TEXT)
-    assert embedding.pieces(one_hot) == ["TNC"] == [letters(one_hot, "ACGT")]
-    with pytest.raises(InputError, match="expected 4 letters"):
+    assert embedding.pieces(one_hot) == ["TNC"] == [one_hot_as_letters(one_hot, "ACGT")]
+    with pytest.raises(InputError, match="'AC' has 2 letters"):
         native_embedding(InputSpec(kind="series", alphabet="AC"), table(ArraySamples(np.stack([one_hot] * 2))), TEXT)
 
 
 def test_sound_is_brought_to_the_sources_rate_and_series_are_not():
     tone = np.sin(2 * np.pi * 50 * np.arange(8000) / 8000, dtype=np.float64).astype(np.float32)[None]
-    doubled = waveform(tone, 8000, 16_000)
+    doubled = mono_waveform(tone, 8000, 16_000)
     assert doubled.shape == (16_000,)
     wanted = np.sin(2 * np.pi * 50 * np.arange(16_000) / 16_000)
     np.testing.assert_allclose(doubled[200:-200], wanted[200:-200], atol=1e-2)
@@ -124,7 +124,9 @@ def test_sound_is_brought_to_the_sources_rate_and_series_are_not():
 def test_what_source_and_samples_do_not_share_is_refused():
     words = table(TextSamples(["a word", "another"]))
     assert native_embedding(InputSpec(kind="text"), words, TEXT).pieces("a word") == ["a word"]
-    with pytest.raises(UsageError, match="takes image, this target's samples are text; choose a source that takes tex"):
+    with pytest.raises(
+        UsageError, match="takes image, but this target.s samples are text. Choose a source that takes tex"
+    ):
         native_embedding(InputSpec(kind="text"), words, IMAGE)
     images = table(ArraySamples(np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)))
     with pytest.raises(UsageError, match="tokens does not apply"):

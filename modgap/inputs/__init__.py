@@ -1,1 +1,1 @@
-"""How samples of any modality become input of any source."""
+"""Turning samples of any modality into input for any source."""

@@ -1,6 +1,6 @@
 """Native embedding: a target's samples as pieces that the source's own preprocessing takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import (
-    fold,
-    letters,
-    log_mel,
+    fold_series,
+    is_long_enough_for_spectrogram,
+    log_mel_spectrograms,
+    mono_waveform,
     numbers_as_text,
+    one_hot_as_letters,
     spectrogram,
-    spectrogram_applies,
-    waveform,
 )
 from modgap.sources import Input, TextInput
 from modgap.targets import SPLITS, Table
@@ -22,7 +22,7 @@ from modgap.targets.manifest import InputSpec, LogMel
 
 __all__ = ["Embedding", "native_embedding"]
 
-WAYS = {
+REPRESENTATIONS = {
     ("image", "image"): ("image",),
     ("video", "image"): ("frames",),
     ("series", "image"): ("spectrogram", "fold", "log-mel"),
@@ -34,23 +34,23 @@ WAYS = {
     ("audio", "audio"): ("waveform",),
     ("series", "audio"): ("waveform",),
 }
-"""Representations by what samples are and what the source takes; the first is the default."""
+"""Representations by the kind of the samples and the kind of the source's input; the first is the default."""
 LEVELS = 100
-"""Whole numbers that values become in text: 0 to 99."""
-TOKENS_A_NUMBER = 2
+"""Number of whole numbers that values become in text: 0 to 99."""
+TOKENS_PER_NUMBER = 2
 RANGE_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """How samples become pieces; recorded in every result.
+    """The rule by which samples become pieces of a source's input; recorded in every result.
 
     Attributes:
         representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text` or `waveform`; `values`
-            for a trained embedder, whose `inputs` make the pieces.
-        low: Value that becomes 0 in images and in numbers as text; None elsewhere.
-        high: Value that becomes 1; values beyond are not clipped in images.
-        options: What else decides the pieces, by name.
+            for a trained embedder, whose option `inputs` makes the pieces.
+        low: Value that becomes 0 in images and in numbers as text; None for other representations.
+        high: Value that becomes 1. Values beyond low and high are not clipped in images.
+        options: All other parameters of the representation, as pairs of a name and a value.
     """
 
     representation: str
@@ -59,133 +59,166 @@ class Embedding:
     options: tuple[tuple[str, Any], ...] = ()
 
     def pieces(self, sample: Any) -> list[Any]:
-        """A sample's pieces: images (C, H, W) float32, strings, or waveforms (length,) float32.
+        """Return a sample's pieces: images (C, H, W) float32, strings, or waveforms (length,) float32.
 
         A sample of several pieces gets the mean of their logits.
         """
         if self.representation == "values":
-            return dict(self.options)["inputs"].pieces(sample)
-        raw = self._raw(sample)
+            pieces: list[Any] = dict(self.options)["inputs"].pieces(sample)
+            return pieces
+        unscaled = self._unscaled_pieces(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
-            return raw
+            return unscaled
         scale = np.float32(self.high - self.low)
-        return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in raw]
+        return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in unscaled]
 
-    def _raw(self, sample: Any) -> list[Any]:
-        options: dict[str, Any] = dict(self.options)
-        if self.representation == "image":
-            return [sample]
-        if self.representation == "frames":
-            return list(sample)
-        if self.representation == "text":
-            return [str(sample)]
-        if self.representation == "log-mel":
-            return log_mel(sample, options["rate"], options["log_mel"])
-        if self.representation == "waveform":
-            return [waveform(sample, options["rate"], options["source_rate"])]
-        if self.representation == "tokens":
-            return [self._text(sample, options)]
-        return [{"fold": fold, "spectrogram": spectrogram}[self.representation](sample)]
+    def _unscaled_pieces(self, sample: Any) -> list[Any]:
+        options = dict(self.options)
+        match self.representation:
+            case "image":
+                return [sample]
+            case "frames":
+                return list(sample)
+            case "text":
+                return [str(sample)]
+            case "log-mel":
+                return log_mel_spectrograms(sample, options["rate"], options["log_mel"])
+            case "waveform":
+                return [mono_waveform(sample, options["rate"], options["source_rate"])]
+            case "tokens":
+                return [self._text(sample, options)]
+            case "fold":
+                return [fold_series(sample)]
+            case "spectrogram":
+                return [spectrogram(sample)]
+        raise UsageError(f"{self.representation!r} is not the name of a representation.")
 
     def _text(self, sample: np.ndarray, options: dict[str, Any]) -> str:
         if "alphabet" in options:
-            return letters(sample, options["alphabet"])
+            return one_hot_as_letters(sample, options["alphabet"])
         assert self.low is not None
         assert self.high is not None
         return numbers_as_text(sample, self.low, self.high, options["numbers"], options["levels"])
 
-    def to_dict(self) -> dict:
-        """Plain values for the result's record."""
-        record: dict[str, Any] = {"representation": self.representation, "low": self.low, "high": self.high}
-        given = {n: v.model_dump() if isinstance(v, LogMel) else v for n, v in self.options if n != "inputs"}
-        return record | given
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the result's record."""
+        options = {
+            name: value.model_dump() if isinstance(value, LogMel) else value
+            for name, value in self.options
+            if name != "inputs"
+        }
+        return {"representation": self.representation, "low": self.low, "high": self.high, **options}
 
 
-def native_embedding(spec: InputSpec, table: Table, own: Input, representation: str | None = None) -> Embedding:
-    """Choose the representation and the range.
+def native_embedding(
+    spec: InputSpec, table: Table, source_input: Input, representation: str | None = None
+) -> Embedding:
+    """Choose the representation of a target's samples for a source, and the range of values that it scales by.
 
     Args:
-        spec: The manifest's word on the input.
-        table: The data, for the training split's range where the manifest gives none.
-        own: What the source takes.
-        representation: Overrides the manifest's.
+        spec: The manifest's description of the samples.
+        table: The target's data. Its training split gives the range of values if the manifest does not.
+        source_input: The source's input.
+        representation: Name of a representation; None for the manifest's choice, or else the default.
 
     Raises:
-        UsageError: When the source cannot take such samples, or not so represented.
-        InputError: When all training values are equal or some are NaN or infinite.
+        UsageError: When the source cannot take such samples, or cannot take them in this representation.
+        InputError: When all training values are equal, or some are NaN or infinite.
     """
-    chosen = _chosen(spec, table, own, representation)
-    options = _options(spec, table, own, chosen)
-    embedding = Embedding(chosen, options=options)
+    chosen = _choose_representation(spec, table, source_input, representation)
+    options = _options(spec, table, source_input, chosen)
+    unscaled = Embedding(chosen, options=options)
     if chosen in ("text", "waveform") or "alphabet" in dict(options):
-        return embedding
-    low, high = _range(spec, table, embedding)
+        return unscaled
+    low, high = _range(spec, table, unscaled)
     return Embedding(chosen, low, high, options)
 
 
-def _chosen(spec: InputSpec, table: Table, own: Input, asked: str | None) -> str:
-    ways = WAYS.get((spec.kind, own.kind))
-    if ways is None:
+def _choose_representation(spec: InputSpec, table: Table, source_input: Input, requested: str | None) -> str:
+    possible = REPRESENTATIONS.get((spec.kind, source_input.kind))
+    if possible is None:
+        fitting = sorted({source_kind for kind, source_kind in REPRESENTATIONS if kind == spec.kind})
         raise UsageError(
-            f"the source takes {own.kind}, this target's samples are {spec.kind}; "
-            f"choose a source that takes {' or '.join(sorted({b for a, b in WAYS if a == spec.kind}))}"
+            f"The source takes {source_input.kind}, but this target's samples are {spec.kind}. "
+            f"Choose a source that takes {' or '.join(fitting)}."
         )
-    if asked and asked not in ways:
-        there = f"{spec.kind} samples for a source that takes {own.kind} enter as {' or '.join(ways)}"
-        raise UsageError(f"--representation {asked} does not apply; {there}")
-    if asked:
-        return asked
-    if spec.representation in ways:
+    if requested and requested not in possible:
+        raise UsageError(
+            f"--representation {requested} does not apply. A source that takes {source_input.kind} can take "
+            f"{spec.kind} samples as {' or '.join(possible)}."
+        )
+    if requested:
+        return requested
+    if spec.representation in possible:
         return spec.representation
-    if spec.kind == "series" and own.kind == "image" and not spectrogram_applies(table.samples[0]):
+    is_series_as_image = spec.kind == "series" and source_input.kind == "image"
+    if is_series_as_image and not is_long_enough_for_spectrogram(table.samples[0]):
         return "fold"
-    return ways[0]
+    return possible[0]
 
 
-def _options(spec: InputSpec, table: Table, own: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
-    """What the representation needs to know beside the sample."""
+def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+    """Return the parameters that the representation needs besides the sample."""
     if chosen == "log-mel":
         if spec.rate is None:
-            raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")
+            raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
         return (("rate", spec.rate), ("log_mel", spec.log_mel))
     if chosen == "waveform":
-        rate = getattr(own, "rate")  # noqa: B009 - only an AudioInput takes waveforms
-        # A series that is no sound keeps its values, as if taken at the source's own rate.
-        return (("rate", spec.rate if spec.kind == "audio" and spec.rate else rate), ("source_rate", rate))
+        source_rate = getattr(source_input, "rate")  # noqa: B009 - inputs of the kind audio have a rate
+        # A series that is not audio keeps its values, as if it were sampled at the source's rate.
+        rate = spec.rate if spec.kind == "audio" and spec.rate else source_rate
+        return (("rate", rate), ("source_rate", source_rate))
     if chosen == "tokens" and spec.alphabet:
         channels = table.samples[0].shape[0]
         if channels != len(spec.alphabet):
-            raise InputError(f"expected {channels} letters in the manifest's alphabet, got {spec.alphabet!r}")
+            raise InputError(
+                f"The manifest's alphabet {spec.alphabet!r} has {len(spec.alphabet)} letters, but the samples have "
+                f"{channels} channels. It needs one letter per channel."
+            )
         return (("alphabet", spec.alphabet),)
     if chosen == "tokens":
-        assert isinstance(own, TextInput)
-        return (("numbers", max(1, (own.max_tokens - 2) // TOKENS_A_NUMBER)), ("levels", LEVELS))
+        assert isinstance(source_input, TextInput)
+        return (("numbers", max(1, (source_input.max_tokens - 2) // TOKENS_PER_NUMBER)), ("levels", LEVELS))
     return ()
 
 
 def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, float]:
-    """What becomes 0 and 1: the manifest's, or the range of (at most 2,000 of) the training samples."""
-    low, high = spec.low, spec.high
+    """Return the values that become 0 and 1.
+
+    They are the manifest's, or else the smallest and largest value of at most `RANGE_SAMPLES` training samples.
+    """
+    low = spec.low
+    high = spec.high
     if low is None or high is None:
-        train = np.flatnonzero(table.splits == SPLITS.index("train"))
-        if len(train) == 0:
-            raise InputError("expected training samples to take the range of values from, got none; give low and high")
-        if len(train) > RANGE_SAMPLES:
-            train = train[np.linspace(0, len(train) - 1, RANGE_SAMPLES).astype(np.int64)]
-        values: Callable[[Any], list] = (lambda s: [s]) if embedding.representation == "tokens" else embedding.pieces
-        found = _value_range(piece for i in train for piece in values(table.samples[int(i)]))
-        low, high = found[0] if low is None else low, found[1] if high is None else high
+        smallest, largest = _value_range(_training_pieces(table, embedding))
+        low = smallest if low is None else low
+        high = largest if high is None else high
     if not low < high:
-        raise InputError(f"expected low below high to scale samples by, got {low} and {high}")
+        raise InputError(f"The samples cannot be scaled, because low is {low} and high is {high}. Set low below high.")
     return low, high
+
+
+def _training_pieces(table: Table, embedding: Embedding) -> Iterable[np.ndarray]:
+    rows = np.flatnonzero(table.splits == SPLITS.index("train"))
+    if len(rows) == 0:
+        raise InputError(
+            "The range of values is unknown, because there are no training samples. "
+            "Set input.low and input.high in the manifest."
+        )
+    if len(rows) > RANGE_SAMPLES:
+        rows = rows[np.linspace(0, len(rows) - 1, RANGE_SAMPLES).astype(np.int64)]
+    for row in rows:
+        sample = table.samples[int(row)]
+        yield from [sample] if embedding.representation == "tokens" else embedding.pieces(sample)
 
 
 def _value_range(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
     extremes = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
-    low, high = float(extremes[:, 0].min()), float(extremes[:, 1].max())
+    low = float(extremes[:, 0].min())
+    high = float(extremes[:, 1].max())
     if not np.isfinite([low, high]).all():
-        bad = int((~np.isfinite(extremes)).any(axis=1).sum())
-        raise InputError(f"expected finite samples, got NaN or infinite values in {bad} of the training split's")
+        n_bad = int((~np.isfinite(extremes)).any(axis=1).sum())
+        raise InputError(f"There are NaN or infinite values in {n_bad} training samples. All values must be finite.")
     if low == high:
-        raise InputError(f"expected samples that differ, got the value {low} throughout the training split")
+        raise InputError(f"All training samples have the same value {low} throughout. Samples must differ.")
     return low, high

@@ -1,7 +1,8 @@
-"""What a sample can be laid out as for a source of another modality: pictures of series and sound, text of numbers."""
+"""Representations of samples for a source of another modality: series and audio as images, numbers as text."""
 
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -9,29 +10,32 @@ from modgap.errors import InputError
 from modgap.targets.manifest import LogMel
 
 __all__ = [
-    "fold",
+    "fold_series",
     "fold_shape",
-    "letters",
-    "log_mel",
+    "is_long_enough_for_spectrogram",
+    "log_mel_spectrograms",
+    "mono_waveform",
     "numbers_as_text",
+    "one_hot_as_letters",
     "spectrogram",
-    "spectrogram_applies",
-    "waveform",
 ]
 
 WINDOWS = (64, 128, 256, 512, 1024)
-"""Windows of a spectrogram; a series shorter than the first is folded."""
-LOWEST_POWER, RANGE_DB = 1e-10, 80.0
+"""Window lengths of spectrograms in values; a series shorter than the first is folded."""
+LOWEST_POWER = 1e-10
+RANGE_DB = 80.0
+
+PadMode = Literal["constant", "wrap", "reflect"]
 
 
-def fold(series: np.ndarray) -> np.ndarray:
-    """Lay each channel of (C, length) out in rows of one width, all below each other: (1, rows, width).
+def fold_series(series: np.ndarray) -> np.ndarray:
+    """Fold each channel of a series (C, length) into rows of equal width: an image (1, rows, width).
 
-    The width is the divisor of the length nearest to sqrt(length * C), so that the image is about
-    square. A prime length is first extended by its last value.
+    The rows of all channels lie below each other. The width is the divisor of the length nearest to
+    sqrt(length * C), so that the image is about square. A series of prime length is first extended by its last value.
 
     Example:
-        >>> fold(np.arange(24).reshape(1, 24)).shape
+        >>> fold_series(np.arange(24).reshape(1, 24)).shape
         (1, 6, 4)
     """
     channels, length = series.shape
@@ -41,7 +45,7 @@ def fold(series: np.ndarray) -> np.ndarray:
 
 
 def fold_shape(channels: int, length: int) -> tuple[int, int]:
-    """Rows of each channel, and the width, of a folded series; rows * width is one more than a prime length.
+    """Return the rows per channel and the width of a folded series; rows * width is one more than a prime length.
 
     Example:
         >>> fold_shape(1, 24), fold_shape(2, 7)
@@ -54,15 +58,19 @@ def fold_shape(channels: int, length: int) -> tuple[int, int]:
     return length // width, width
 
 
-def spectrogram_applies(series: np.ndarray) -> bool:
-    """Whether (C, length) is long enough for a spectrogram to be the default."""
+def is_long_enough_for_spectrogram(series: np.ndarray) -> bool:
+    """Return whether a series (C, length) is long enough for a spectrogram to be the default."""
     return series.shape[-1] >= WINDOWS[0]
 
 
 def spectrogram(series: np.ndarray) -> np.ndarray:
-    """log(1 + magnitude) of each channel's short-time Fourier transform, channels below each other.
+    """Compute log(1 + magnitude) of the short-time Fourier transform of each channel: an image (1, rows, frames).
 
-    Hann window of the power of two nearest to length / 16 (64 to 1024), hop a quarter of it.
+    The spectrograms of all channels lie below each other. The Hann window has the length nearest to length / 16 among
+    the powers of two from 64 to 1024, and the hop is a quarter of it.
+
+    Raises:
+        InputError: When the series is shorter than half the window.
 
     Example:
         >>> spectrogram(np.zeros((2, 1460))).shape
@@ -74,68 +82,74 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
     length = series.shape[1]
     size = min(WINDOWS, key=lambda n: abs(n - length / 16))
     if length < size // 2:
-        raise InputError(f"expected series of at least {size // 2} values for a spectrogram, got {length}; use fold")
+        raise InputError(
+            f"A series of {length} values is too short for a spectrogram, which needs at least {size // 2}. "
+            "Use --representation fold."
+        )
     transform = ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
-    magnitude = np.abs(transform.stft(series.astype(np.float64), axis=-1))
+    magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
     return np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
 
 
-def log_mel(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
-    """Log-mel spectrograms (1, channels x bands, frames), one a chunk.
+def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
+    """Compute the log-mel spectrogram (1, channels x bands, frames) of each chunk of a sound.
 
-    Mel filters on the power of a centered short-time Fourier transform, as librosa takes it. What is
-    left over after the last whole chunk is not used.
+    Mel filters are applied to the power of a centered short-time Fourier transform, as in librosa. The values after
+    the last complete chunk are not used.
 
     Args:
-        sound: (C, length).
-        rate: Values a second.
-        options: The manifest's word on bands, window, hop and chunks.
+        sound: Sound of shape (C, length).
+        rate: Sampling rate in hertz.
+        options: Bands, window, hop and chunks, as in the manifest.
     """
-    return [_log_mel(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
+    return [_log_mel_spectrogram(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
 
 
 def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
     if options.chunk is None:
         return [sound]
-    size, hop = round(options.chunk * rate), round((options.chunk_hop or options.chunk) * rate)
+    size = round(options.chunk * rate)
+    hop = round((options.chunk_hop or options.chunk) * rate)
     if sound.shape[1] < size:
-        fill = "constant" if options.short_padding == "zeros" else "wrap"
-        sound = np.pad(sound, ((0, 0), (0, size - sound.shape[1])), mode=fill)  # type: ignore[call-overload]
+        mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
+        sound = np.pad(sound, ((0, 0), (0, size - sound.shape[1])), mode=mode)
     return [sound[:, start : start + size] for start in range(0, sound.shape[1] - size + 1, hop)]
 
 
-def _log_mel(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
+def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     from scipy.fft import rfft
     from scipy.signal.windows import hann
 
     size = options.fft or options.window
-    fill = "constant" if options.edge_padding == "zeros" else "reflect"
-    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)), mode=fill)  # type: ignore[call-overload]
+    mode: PadMode = "constant" if options.edge_padding == "zeros" else "reflect"
+    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)), mode=mode)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
-    beside = (size - options.window) // 2, (size - options.window + 1) // 2
-    window = np.pad(hann(options.window, sym=False).astype(np.float32), beside)
+    margins = ((size - options.window) // 2, (size - options.window + 1) // 2)
+    window = np.pad(hann(options.window, sym=False).astype(np.float32), margins)
     power = np.abs(rfft(frames * window, axis=-1)) ** 2
-    bands = power @ _mel_filters(size, options.bands, rate, options.low_hz, options.high_hz or rate / 2, options.scale)
-    picture = bands.transpose(0, 2, 1).reshape(1, -1, bands.shape[1])
+    high_hz = options.high_hz or rate / 2
+    bands = power @ _mel_filters(size, options.bands, rate, options.low_hz, high_hz, options.scale)
+    image: np.ndarray = bands.transpose(0, 2, 1).reshape(1, -1, bands.shape[1])
     if options.decibels:
-        picture = 10 * np.log10(np.maximum(picture, LOWEST_POWER))
-        picture = np.maximum(picture, picture.max() - RANGE_DB)
+        image = 10 * np.log10(np.maximum(image, LOWEST_POWER))
+        image = np.maximum(image, image.max() - RANGE_DB)
     if options.center:
-        picture = picture - picture.mean()
-    return _of_width(picture.astype(np.float32), options.frames)
+        image = image - image.mean()
+    return _cut_or_pad(image.astype(np.float32), options.frames)
 
 
-def _of_width(picture: np.ndarray, frames: int | None) -> np.ndarray:
+def _cut_or_pad(image: np.ndarray, frames: int | None) -> np.ndarray:
+    """Return the image with this many frames, cut or padded with zeros on the right; unchanged if None."""
     if frames is None:
-        return picture
-    return np.pad(picture[..., :frames], ((0, 0), (0, 0), (0, max(0, frames - picture.shape[-1]))))
+        return image
+    return np.pad(image[..., :frames], ((0, 0), (0, 0), (0, max(0, frames - image.shape[-1]))))
 
 
 @functools.lru_cache(maxsize=8)
 def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, scale: str) -> np.ndarray:
     from transformers.audio_utils import mel_filter_bank
 
-    filters = mel_filter_bank(
+    filters: np.ndarray = mel_filter_bank(
         size // 2 + 1,
         bands,
         low,
@@ -147,8 +161,14 @@ def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, sc
     return filters.astype(np.float32)
 
 
-def waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndarray:
-    """(C, length) as one channel (length,) at the source's rate, float32."""
+def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndarray:
+    """Average the channels of a sound (C, length), and resample it: float32 (length,).
+
+    Args:
+        sound: Sound of shape (C, length).
+        rate: Sampling rate of the sound in hertz.
+        source_rate: Sampling rate that the source expects, in hertz.
+    """
     mono = sound.mean(axis=0, dtype=np.float32) if len(sound) > 1 else sound[0].astype(np.float32)
     if rate == source_rate:
         return mono
@@ -157,14 +177,15 @@ def waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndarray:
     from scipy.signal import resample_poly
 
     ratio = Fraction(source_rate / rate).limit_denominator(1000)
-    return resample_poly(mono, ratio.numerator, ratio.denominator).astype(np.float32)
+    resampled: np.ndarray = resample_poly(mono, ratio.numerator, ratio.denominator)
+    return resampled.astype(np.float32)
 
 
-def letters(one_hot: np.ndarray, alphabet: str) -> str:
-    """One-hot channels (C, length) as a text of their letters; N where no channel is set.
+def one_hot_as_letters(one_hot: np.ndarray, alphabet: str) -> str:
+    """Write one-hot channels (C, length) as a text of their letters, with N where no channel is set.
 
     Example:
-        >>> letters(np.eye(4)[:, [0, 2, 2, 3]], "ACGT")
+        >>> one_hot_as_letters(np.eye(4)[:, [0, 2, 2, 3]], "ACGT")
         'AGGT'
     """
     symbols = np.array([*alphabet, "N"])
@@ -173,19 +194,24 @@ def letters(one_hot: np.ndarray, alphabet: str) -> str:
 
 
 def numbers_as_text(values: np.ndarray, low: float, high: float, most: int, levels: int = 100) -> str:
-    """Values (C, ...) as whole numbers 0 .. levels - 1 with spaces between, channel after channel.
+    """Write values (C, ...) as whole numbers 0 .. levels - 1 with spaces between, channel after channel.
 
-    Values between low and high are spread over the levels, those beyond are clipped. Where there are more
-    than `most`, each channel is averaged over equal stretches of neighbors first.
+    Args:
+        values: Values of shape (C, ...).
+        low: Value that becomes 0. Smaller values are clipped.
+        high: Value that becomes levels - 1. Larger values are clipped.
+        most: Largest number of numbers. If there are more values, each channel is first averaged over equal
+            stretches of neighboring values.
+        levels: Number of different whole numbers.
 
     Example:
         >>> numbers_as_text(np.linspace(0, 1, 8)[None], 0, 1, most=4)
         '7 35 64 92'
     """
     series = values.reshape(len(values), -1).astype(np.float64)
-    each = max(1, most // len(series))
-    if series.shape[1] > each:
-        edges = np.linspace(0, series.shape[1], each + 1).astype(np.int64)
+    per_channel = max(1, most // len(series))
+    if series.shape[1] > per_channel:
+        edges = np.linspace(0, series.shape[1], per_channel + 1).astype(np.int64)
         series = np.add.reduceat(series, edges[:-1], axis=1) / np.diff(edges)
     scaled = np.floor((series.ravel() - low) / (high - low) * levels).clip(0, levels - 1)
     return " ".join(str(int(number)) for number in scaled)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from modgap.errors import InputError, UsageError
-from modgap.inputs.representations import log_mel
+from modgap.inputs.representations import log_mel_spectrograms
 from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
@@ -61,7 +61,7 @@ def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
     if spec.kind == "audio":
         if spec.rate is None:
             raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")
-        return log_mel(sample, spec.rate, spec.log_mel)
+        return log_mel_spectrograms(sample, spec.rate, spec.log_mel)
     return list(sample) if spec.kind == "video" else [np.asarray(sample)]
 
 
