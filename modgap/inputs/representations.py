@@ -60,7 +60,7 @@ def fold_shape(channels: int, length: int) -> tuple[int, int]:
 
 def is_long_enough_for_spectrogram(series: np.ndarray) -> bool:
     """Return whether a series (C, length) is long enough for a spectrogram to be the default."""
-    return series.shape[-1] >= WINDOWS[0]
+    return len(series[0]) >= WINDOWS[0]
 
 
 def spectrogram(series: np.ndarray) -> np.ndarray:
@@ -88,7 +88,8 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
         )
     transform = ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
     magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
-    return np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
+    image: np.ndarray = np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
+    return image
 
 
 def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
@@ -169,7 +170,7 @@ def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndar
         rate: Sampling rate of the sound in hertz.
         source_rate: Sampling rate that the source expects, in hertz.
     """
-    mono = sound.mean(axis=0, dtype=np.float32) if len(sound) > 1 else sound[0].astype(np.float32)
+    mono: np.ndarray = sound.mean(axis=0, dtype=np.float32) if len(sound) > 1 else sound[0].astype(np.float32)
     if rate == source_rate:
         return mono
     from fractions import Fraction
