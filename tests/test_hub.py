@@ -126,13 +126,13 @@ def test_random_weights_fetch_no_weights(online):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("small/none", "RepositoryNotFoundError"), ("small/empty", "it has no such file")],
+    [("small/none", "RepositoryNotFoundError"), ("small/empty", "the repository has no such file")],
 )
 def test_what_the_hub_does_not_have(online, name, message):
     done, got = online(f"hf:{name}")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert f"configuration files of hf:{name} are not on this machine and the hub gave none ({message}" in last
+    assert f"configuration files of hf:{name} are not on this machine and could not be downloaded ({message}" in last
     assert f"hf download {name}" in last
     assert got == set()
 
@@ -140,4 +140,4 @@ def test_what_the_hub_does_not_have(online, name, message):
 def test_a_hub_that_cannot_be_reached(online):
     done, _ = online("hf:small/safe", HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "are not on this machine and the hub gave none (" in done.stderr.strip().splitlines()[-1]
+    assert "are not on this machine and could not be downloaded (" in done.stderr.strip().splitlines()[-1]

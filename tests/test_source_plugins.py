@@ -96,9 +96,9 @@ def test_broken_ones_are_named_once_each_and_the_list_goes_on(installed, caplog)
     for name in BROKEN:
         (line,) = [line for line in warned if line.startswith(f"source plug-in {name} ")]
         assert "\n" not in line
-        assert "is broken and passed over: " in line
-    assert [line for line in warned if "swin-b (brain_plugin:plugin) is passed over: modgap has a source" in line]
-    assert [line for line in warned if "brain (broken_nothing:plugin) is passed over: another has that name" in line]
+        assert "is broken and is skipped: " in line
+    assert [line for line in warned if "swin-b (brain_plugin:plugin) is skipped: modgap has a source" in line]
+    assert [line for line in warned if "brain (broken_nothing:plugin) is skipped: another plug-in has" in line]
 
 
 def test_a_plugin_is_opened_by_name_with_weights_or_without(installed, tmp_path):
@@ -107,9 +107,9 @@ def test_a_plugin_is_opened_by_name_with_weights_or_without(installed, tmp_path)
     assert len(handle.load(64).class_names) == 1000
     (tmp_path / "w").write_text("")
     assert open_source("brain", weights=str(tmp_path / "w")).fingerprint()["weights"] == str(tmp_path / "w")
-    with pytest.raises(InputError, match="found no file or folder"):
+    with pytest.raises(InputError, match="There is no file or folder of weights"):
         open_source("brain", weights=str(tmp_path / "gone"))
-    with pytest.raises(UsageError, match="source plug-in brain has no random: form"):
+    with pytest.raises(UsageError, match="Source plug-in brain has no random: form"):
         open_source("random:brain")
 
 
@@ -122,7 +122,7 @@ def test_opening_another_source_imports_no_plugin(installed):
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_a_broken_one_that_is_asked_for_says_why(installed, name):
-    with pytest.raises(InputError, match=rf"^source plug-in {name} \(broken_{name}:plugin\) is broken: [^\n]+$"):
+    with pytest.raises(InputError, match=rf"^Source plug-in {name} \(broken_{name}:plugin\) is broken: [^\n]+$"):
         open_source(name)
 
 

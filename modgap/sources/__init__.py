@@ -1,4 +1,4 @@
-"""Pretrained source models by name."""
+"""Pretrained source models, opened by name."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import configured_architecture
 from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
-from modgap.sources.plugins import plugin, plugin_infos, plugin_names
+from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm.handle import RandomTimm, TimmModel
 
@@ -32,70 +32,75 @@ RESERVED = frozenset(ALIASES)
 
 
 def source_infos() -> list[SourceInfo]:
-    """All sources that have a short name, those of plug-ins after modgap's own."""
+    """Return the descriptions of all sources that have a short name; those of plug-ins come last."""
     return [alias.describe(name) for name, alias in ALIASES.items()] + plugin_infos(RESERVED)
 
 
 def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
-    """Find a source model; loads nothing.
+    """Find a source model by its name, without loading it.
 
     Args:
         name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, or
             `random:` before any of them for the same architecture with random weights.
-        weights: File or folder that overrides where the weights come from.
+        weights: File or folder of weights that replaces the source's default; None for the default.
 
     Raises:
-        UsageError: When nothing has this name.
-        InputError: When files are not there.
+        UsageError: When there is no source with this name.
+        InputError: When files are missing.
     """
     file = Path(weights).expanduser() if weights else None
-    plain = name.removeprefix("random:")
-    control = plain != name
+    base_name = name.removeprefix("random:")
+    control = base_name != name
     if control and file:
-        raise UsageError("--weights does not apply to a random: source, which has none")
+        raise UsageError("--weights does not apply to a random: source, whose weights are random. Leave it out.")
     if file and not file.exists():
-        raise InputError(f"expected weights at {file}, found no file or folder")
-    if plain in ALIASES:
-        return ALIASES[plain].control(name) if control else ALIASES[plain].open(plain, file)
-    if plain.startswith("timm:"):
-        architecture = plain.removeprefix("timm:")
+        raise InputError(f"There is no file or folder of weights at {file}. Pass an existing path to --weights.")
+    if base_name in ALIASES:
+        alias = ALIASES[base_name]
+        return alias.open_control(name) if control else alias.open(base_name, file)
+    if base_name.startswith("timm:"):
+        architecture = base_name.removeprefix("timm:")
         return RandomTimm(name, architecture) if control else TimmModel(name, architecture, file)
-    if plain.startswith("hf:"):
-        repository = parse_repository(plain.removeprefix("hf:"))
+    if base_name.startswith("hf:"):
+        repository = parse_repository(base_name.removeprefix("hf:"))
         if file and file.is_dir():
             return _open_model_folder(ModelFiles(name, file), control)
         return _open_model_folder(ModelFiles(name, None, repository, file), control)
-    return _plugin(name, plain, file) or _local(name, plain, file)
+    return _open_plugin(name, base_name, file) or _open_local(name, base_name, file)
 
 
-def _plugin(name: str, plain: str, weights: Path | None) -> SourceHandle | None:
-    if name == plain:
-        return plugin(plain, weights, RESERVED)
-    if plain in plugin_names(RESERVED):
-        raise UsageError(f"source plug-in {plain} has no random: form; give its architecture as random:timm:NAME")
+def _open_plugin(name: str, base_name: str, weights: Path | None) -> SourceHandle | None:
+    if name == base_name:
+        return open_plugin(base_name, weights, RESERVED)
+    if base_name in plugin_names(RESERVED):
+        raise UsageError(
+            f"Source plug-in {base_name} has no random: form. Pass its architecture as random:timm:NAME instead."
+        )
     return None
 
 
-def _local(name: str, plain: str, weights: Path | None) -> SourceHandle:
-    """A source in a folder of the user's."""
-    folder = Path(plain).expanduser()
+def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle:
+    """Open a source in a local folder."""
+    folder = Path(base_name).expanduser()
     if folder.is_dir():
-        control = name != plain
-        shown = f"random:{folder.name}" if control else folder.name
+        control = name != base_name
+        display_name = f"random:{folder.name}" if control else folder.name
         if weights and weights.is_dir():
-            return _open_model_folder(ModelFiles(shown, weights), control)
-        return _open_model_folder(ModelFiles(shown, folder, None, weights), control)
+            return _open_model_folder(ModelFiles(display_name, weights), control)
+        return _open_model_folder(ModelFiles(display_name, folder, None, weights), control)
     if folder.is_file():
-        raise UsageError(f"a weights file does not say its architecture; use --source timm:NAME --weights {plain}")
-    known = [*ALIASES, *plugin_names(RESERVED)]
-    raise unknown_name("source", plain, known, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
+        raise UsageError(
+            f"{base_name} is a file of weights, which does not contain the architecture. "
+            f"Use --source timm:NAME --weights {base_name}."
+        )
+    names = [*ALIASES, *plugin_names(RESERVED)]
+    raise unknown_name("source", base_name, names, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
 
 
 def _open_model_folder(files: ModelFiles, control: bool) -> SourceHandle:
-    """A source by its config.json, which is timm's or transformers'."""
-    unnamed = "to name a timm `architecture` or transformers `architectures`; or give --source timm:NAME --weights"
+    """Open a source by its config.json, which is in the format of timm or of transformers."""
     if files.folder and not (files.folder / "config.json").is_file():
-        raise InputError(f"expected {files.folder / 'config.json'} {unnamed} {files.folder}")
+        raise InputError(f"There is no config.json in {files.folder}. {_configuration_hint(files.folder)}")
     folder = files.configuration_folder()
     configuration = read_configuration(folder / "config.json")
     if isinstance(configuration.get("architecture"), str):
@@ -105,6 +110,13 @@ def _open_model_folder(files: ModelFiles, control: bool) -> SourceHandle:
         weights = files.weights or (files.folder if files.repository is None else None)
         return TimmModel(files.name, architecture, weights, folder, files.repository)
     if not configuration.get("architectures"):
-        raise InputError(f"expected {folder / 'config.json'} {unnamed} {folder}")
+        raise InputError(f"{folder / 'config.json'} names no architecture. {_configuration_hint(folder)}")
     configured_architecture(configuration, folder)
     return HfModel(files.name, files, control=control)
+
+
+def _configuration_hint(folder: Path) -> str:
+    return (
+        "It has to name a timm `architecture` or transformers `architectures`. "
+        f"Otherwise, use --source timm:NAME --weights {folder}."
+    )

@@ -1,4 +1,4 @@
-"""Files of a model hub's repositories: from the hub's local cache, fetched where the hub may be asked."""
+"""Files of the repositories of a model hub, from the hub's local cache or downloaded."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from modgap.errors import InputError, UsageError
 
 __all__ = ["Repository", "parse_repository"]
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Repository:
     """A repository on the hub.
 
     Attributes:
-        name: ORGANizATION/NAME.
+        name: Name of the form ORGANIZATION/NAME.
         revision: Branch, tag or commit; None for the default branch.
     """
 
@@ -27,45 +27,52 @@ class Repository:
 
     @property
     def download_command(self) -> str:
-        """The command that brings all of it."""
+        """The command that downloads the complete repository."""
         return f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
 
     def cached_files(self, names: Iterable[str]) -> list[Path]:
-        """Which of these files are in the local cache. Imports no more than the hub's client."""
+        """Return those of the files that are in the local cache. This imports only the hub's client."""
         from huggingface_hub import try_to_load_from_cache
 
-        found = [try_to_load_from_cache(self.name, name, revision=self.revision) for name in names]
-        return [Path(path) for path in found if isinstance(path, str)]
+        paths = [try_to_load_from_cache(self.name, name, revision=self.revision) for name in names]
+        return [Path(path) for path in paths if isinstance(path, str)]
 
     def find_or_fetch(
-        self, look: Callable[[], Found | None], patterns: Sequence[Sequence[str]], what: str, way_out: str = ""
-    ) -> Found:
-        """What `look` finds in the local cache; if nothing, then after fetching it.
+        self,
+        find: Callable[[], Result | None],
+        patterns: Sequence[Sequence[str]],
+        description: str,
+        alternative: str = "",
+    ) -> Result:
+        """Return the result of `find` in the local cache, after downloading the files if it finds nothing.
 
-        What is here is taken as it is: the hub is asked only for what is missing.
+        Files in the cache are used as they are. Only missing files are downloaded.
 
         Args:
-            look: Gives what is wanted, or None.
-            patterns: Groups of patterns of file names; the next group is fetched only if the files of the
-                ones before were not enough.
-            what: What is wanted, in the plural, for the error.
-            way_out: What else the user can do, for the error.
+            find: Function that returns the result, or None if files are missing.
+            patterns: Groups of patterns of file names. A group is downloaded only if the files of the earlier groups
+                were not sufficient.
+            description: Description of the files in the plural, for the error.
+            alternative: Another way out for the user, for the error.
 
         Raises:
-            InputError: When it is neither here nor to be had, with the command that brings it.
+            InputError: When the files are neither in the cache nor could be downloaded.
         """
-        found, reason = look(), None
+        result = find()
+        reason = None
         for group in patterns:
-            if found is not None:
-                return found
-            reason = self._fetch(group)
-            found = look()
-        if found is not None:
-            return found
-        bring = f"bring them with: {self.download_command}" + (f", or {way_out}" if way_out else "")
-        raise InputError(f"{what} are not on this machine and the hub gave none ({_said(reason)}); {bring}") from reason
+            if result is not None:
+                return result
+            reason = self._download(group)
+            result = find()
+        if result is not None:
+            return result
+        way_out = f"Get them with: {self.download_command}" + (f", or {alternative}" if alternative else "")
+        raise InputError(
+            f"The {description} are not on this machine and could not be downloaded ({_explain(reason)}). {way_out}"
+        ) from reason
 
-    def _fetch(self, patterns: Sequence[str]) -> Exception | None:
+    def _download(self, patterns: Sequence[str]) -> Exception | None:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.utils import disable_progress_bars, logging
 
@@ -84,22 +91,22 @@ class Repository:
         return None
 
 
-def _said(reason: Exception | None) -> str:
-    """Why nothing came, in one line."""
+def _explain(reason: Exception | None) -> str:
+    """Return in one line why nothing was downloaded."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     if reason is None:
-        return "it has no such file"
+        return "the repository has no such file"
     return ": ".join([type(reason).__name__, *str(reason).strip().splitlines()[:1]])
 
 
 def parse_repository(text: str) -> Repository:
-    """ORGANizATION/NAME[@REVISION].
+    """Parse the name of a repository, ORGANIZATION/NAME[@REVISION].
 
     Raises:
-        UsageError: When it is not the name of a repository.
+        UsageError: When the text is not the name of a repository.
 
     Example:
         >>> parse_repository("FacebookAI/roberta-base@main")
@@ -111,7 +118,9 @@ def parse_repository(text: str) -> Repository:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UsageError(f"expected hf:ORGANizATION/NAME[@REVISION], got hf:{text}") from error
+        raise UsageError(
+            f"hf:{text} is not the name of a repository. Expected hf:ORGANIZATION/NAME[@REVISION]."
+        ) from error
     if at and not revision:
-        raise UsageError(f"expected a revision after @, got hf:{text}")
+        raise UsageError(f"hf:{text} has no revision after @. Expected hf:ORGANIZATION/NAME[@REVISION].")
     return Repository(name, revision or None)

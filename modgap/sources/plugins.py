@@ -1,4 +1,4 @@
-"""Sources that other packages bring: entry points of the group `modgap.sources`."""
+"""Sources of other packages, which are entry points of the group `modgap.sources`."""
 
 import logging
 from dataclasses import replace
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from modgap.errors import InputError
 from modgap.sources.source import SourceHandle, SourceInfo
 
-__all__ = ["GROUP", "SourcePlugin", "plugin", "plugin_infos", "plugin_names"]
+__all__ = ["GROUP", "SourcePlugin", "open_plugin", "plugin_infos", "plugin_names"]
 
 GROUP = "modgap.sources"
 
@@ -17,63 +17,63 @@ log = logging.getLogger("modgap")
 
 
 class SourcePlugin(Protocol):
-    """What an entry point loads to. Its name is the source's name."""
+    """The object that an entry point refers to. The entry point's name is the source's name."""
 
     def describe(self) -> SourceInfo:
-        """What there is to know of the source without loading it."""
+        """Return the description of the source without loading it."""
 
     def open(self, weights: Path | None) -> SourceHandle:
-        """The source, with weights of its own or the user's; loads nothing yet."""
+        """Return a handle of the source, with its default weights or the user's, without loading it."""
 
 
 def _entries(reserved: frozenset[str]) -> dict[str, metadata.EntryPoint]:
-    """Entry points by name, each name once; names that modgap has itself are its own."""
-    found: dict[str, metadata.EntryPoint] = {}
-    # In an order that does not depend on the file system's, so that the same one of two wins everywhere.
-    for entry in sorted(metadata.entry_points(group=GROUP), key=_order):
-        taken = found.get(entry.name)
+    """Return the entry points by name, without duplicates and without the reserved names."""
+    entries: dict[str, metadata.EntryPoint] = {}
+    # In an order that does not depend on the file system, so that the same one of two wins everywhere.
+    for entry in sorted(metadata.entry_points(group=GROUP), key=_sort_key):
+        earlier = entries.get(entry.name)
         if entry.name in reserved:
-            log.warning("source plug-in %s (%s) is passed over: modgap has a source of that name", *_named(entry))
-        elif taken and taken.value != entry.value:
-            log.warning("source plug-in %s (%s) is passed over: another has that name", *_named(entry))
+            log.warning("Source plug-in %s (%s) is skipped: modgap has a source with this name.", *_label(entry))
+        elif earlier and earlier.value != entry.value:
+            log.warning("Source plug-in %s (%s) is skipped: another plug-in has this name.", *_label(entry))
         else:
-            found.setdefault(entry.name, entry)
-    return found
+            entries.setdefault(entry.name, entry)
+    return entries
 
 
-def _order(entry: metadata.EntryPoint) -> tuple[str, str, str]:
+def _sort_key(entry: metadata.EntryPoint) -> tuple[str, str, str]:
     return entry.name, entry.dist.name if entry.dist else "", entry.value
 
 
-def _named(entry: metadata.EntryPoint) -> tuple[str, str]:
+def _label(entry: metadata.EntryPoint) -> tuple[str, str]:
     return entry.name, entry.value
 
 
 def plugin_names(reserved: frozenset[str]) -> list[str]:
-    """Names of the plug-ins; imports none of them."""
+    """Return the names of the plug-ins without importing them."""
     return sorted(_entries(reserved))
 
 
 def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
-    """What the plug-ins say of themselves; one that is broken is named in a warning and passed over."""
+    """Return the descriptions of the plug-ins. A broken plug-in causes a warning and is skipped."""
     infos = []
     for _, entry in sorted(_entries(reserved).items()):
         try:
             info: Any = entry.load().describe()
             if not isinstance(info, SourceInfo):
-                raise TypeError(f"describe() gave a {type(info).__name__}, not a SourceInfo")
-        except (Exception, SystemExit) as error:  # foreign code fails in any way, and must not take the list with it
-            log.warning("source plug-in %s (%s) is broken and passed over: %s", *_named(entry), _one_line(error))
+                raise TypeError(f"describe() returned a {type(info).__name__}, not a SourceInfo")
+        except (Exception, SystemExit) as error:  # a plug-in can fail in any way, and the others must still be listed
+            log.warning("Source plug-in %s (%s) is broken and is skipped: %s", *_label(entry), _one_line(error))
             continue
         infos.append(replace(info, name=entry.name))
     return infos
 
 
-def plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceHandle | None:
-    """The handle of the plug-in of this name; None when there is none. Imports no other plug-in.
+def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceHandle | None:
+    """Return the handle of the plug-in with this name, or None if there is none, without importing other plug-ins.
 
     Raises:
-        InputError: When it is broken.
+        InputError: When the plug-in is broken.
     """
     entry = _entries(reserved).get(name)
     if entry is None:
@@ -81,12 +81,13 @@ def plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceH
     try:
         handle: Any = entry.load().open(weights)
         if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
-            raise TypeError(f"open() gave a {type(handle).__name__}, not a source's handle")
-        return handle
+            raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")
+        opened: SourceHandle = handle
+        return opened
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # foreign code fails in any way at all
-        raise InputError(f"source plug-in {name} ({entry.value}) is broken: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
+        raise InputError(f"Source plug-in {name} ({entry.value}) is broken: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A pretrained source model: preprocessing, embedder, encoder and head."""
+"""Pretrained source models: what is known before loading, the loaded model, and its parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ __all__ = ["HeadlessError", "Parts", "Source", "SourceHandle", "SourceInfo", "he
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What can be said of a source without loading it.
+    """Description of a source that is available without loading it.
 
     Attributes:
-        name: Alias.
-        title: What it is.
-        n_classes: Outputs of its head; None for a bare encoder.
+        name: Short name of the source.
+        title: Description in a few words: model, data, reference.
+        n_classes: Number of outputs of its head; None for a bare encoder.
         parameters: Number of parameters.
-        input: What it takes, such as `image, 224 px`.
+        input: Kind and size of its input, such as `image, 224 px`.
         license: License of the weights.
-        weights: Where the weights come from, with the command that brings them.
+        weights: Origin of the weights, or the command that installs them.
         available: Whether the weights are on this machine.
-        surrogate: Target and split of labeled data of the source's modality, which stage 1 of a transfer aligns to
-            unless told otherwise; None where modgap knows of none.
+        surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
+            transfer aligns to. None if no such data is registered.
     """
 
     name: str
@@ -43,14 +43,14 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class Parts:
-    """A source split in three; head(encoder(embedder(x))) is the model's own output, bit for bit.
+    """A source split in three, so that head(encoder(embedder(x))) equals the model's output bit for bit.
 
     Attributes:
-        embedder: A batch of the source's input to what enters the encoder: tokens (B, T, D) or a feature
-            map, for text with its mask.
-        encoder: What the embedder gives, or tokens (B, T, D) from elsewhere, to features.
-        head: Features to logits (B, classes).
-        tokens: Features as (B, T, D), for a predictor or a probe to pool.
+        embedder: Module from a batch of the source's input to the encoder's input: tokens (B, T, D) or a feature map;
+            for text, the tokens with their mask.
+        encoder: Module from the embedder's output, or from tokens (B, T, D) of another embedder, to features.
+        head: Module from features to logits (B, classes).
+        tokens: Function from features to tokens (B, T, D), which a predictor or a probe can pool.
     """
 
     embedder: "nn.Module"
@@ -64,13 +64,14 @@ class Source:
     """A loaded source model, in evaluation mode.
 
     Attributes:
-        model: The whole model, a batch of its input to logits (B, classes).
-        input: Its preprocessing.
-        class_names: Names of its classes, or their numbers; none for a bare encoder, whose model gives features.
-        convolutional: Whether it starts from convolutions all through, which run faster channels-last.
-        split: Gives its parts.
-        features: A batch to pooled features (B, D): what the head is a linear layer on; of texts the mean over tokens.
-        notes: What else decides the outputs and belongs into the record, such as a zero-shot head's prompts.
+        model: The complete model, from a batch of its input to logits (B, classes).
+        input: The source's preprocessing.
+        class_names: Names of its classes, or their numbers; empty for a bare encoder, whose model returns features.
+        convolutional: Whether the model is convolutional throughout, so that it runs faster in channels-last layout.
+        split: Function that returns the model's parts.
+        features: Function from a batch to pooled features (B, D), on which the head is a linear layer; for text, the
+            mean over tokens.
+        notes: Everything else that decides the outputs, such as a zero-shot head's prompts, as pairs for the record.
     """
 
     model: "nn.Module"
@@ -83,30 +84,35 @@ class Source:
 
 
 class SourceHandle(Protocol):
-    """A source that is known by name, and found, but not loaded; needs no torch."""
+    """A source that was found by its name but is not loaded yet; it does not need torch."""
 
     @property
     def name(self) -> str:
-        """What it is called in results."""
+        """Name of the source in results."""
 
-    def fingerprint(self) -> dict:
-        """What decides the outputs: architecture, checksum of the weights, versions."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return everything that decides the outputs: architecture, checksum of the weights, versions."""
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """Load it; raises InputError when the weights are missing or do not fit.
+        """Load the source.
 
-        Without `head` a model that has no classification head will do. Sources that take no images
-        refuse an input size.
+        Args:
+            input_size: Height and width of an image source's input in pixels; None for the source's default.
+            head: Whether a classification head is needed. Without it, a bare encoder is loaded as well.
+
+        Raises:
+            InputError: When the weights are missing or do not fit.
+            UsageError: When the source has no head but one is needed, or takes no images of this size.
         """
 
 
 class HeadlessError(UsageError):
-    """A model without a classification head, where one is needed."""
+    """An error for a model without a classification head where one is needed."""
 
 
 def headless_error(name: str) -> HeadlessError:
-    """The error for a model that has no classification head, where one is needed."""
+    """Return the error for a model without a classification head where one is needed."""
     return HeadlessError(
-        f"expected a model with a classification head, {name} has none; "
-        "fit one on labeled data of its modality with --head probe:SURROGATE"
+        f"Source {name} has no classification head. "
+        "Fit one on labeled data of its modality with --head probe:SURROGATE."
     )

@@ -1,4 +1,4 @@
-"""Cut a model open: copies of its tree of modules that share all parameters and have other modules in places."""
+"""Splitting a model: copies of its module tree that share all parameters and have some modules replaced."""
 
 import contextlib
 import copy
@@ -9,24 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import UsageError
+from modgap.errors import UsageError, first_line
 from modgap.sources.source import Parts
 
 __all__ = ["EncoderEntry", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
 
-CLOSE = 1e-4
+TOLERANCE = 1e-4
+"""Largest difference of outputs, relative to the largest output but at least 1."""
 
 
-def module_path(model: nn.Module, wanted: nn.Module) -> str | None:
-    """Dotted path of a sub-module; None when the model has no such one."""
-    return next((path for path, module in model.named_modules() if module is wanted), None)
+def module_path(model: nn.Module, submodule: nn.Module) -> str | None:
+    """Return the dotted path of a submodule, or None if the model does not contain it."""
+    return next((path for path, module in model.named_modules() if module is submodule), None)
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """A copy of the tree with other modules at these dotted paths.
+    """Return a copy of the module tree with other modules at these dotted paths.
 
-    Only the modules on the way to these places are copied, and shallowly, so that all parameters and
-    buffers are shared: training the copy trains the original, moving it moves both.
+    Only the modules on these paths are copied, and the copies are shallow, so all parameters and buffers are shared:
+    training the copy trains the original, and moving it to a device moves both.
     """
     if "" in replacements:
         return replacements[""]
@@ -42,19 +43,19 @@ def replace_modules(model: nn.Module, replacements: Mapping[str, nn.Module]) -> 
 
 
 class StandIn(nn.Module):
-    """Stands in for a module: returns what it was given, and shows the other's attributes.
+    """A replacement of a module that returns a given value, and has the original module's attributes.
 
-    The module that it stands in for is not part of it: its parameters do not count as the copy's own.
+    The original is not a submodule, so its parameters are not parameters of the copy.
     """
 
     def __init__(self, original: nn.Module) -> None:
-        """The module that it stands in for."""
+        """Replace this module."""
         super().__init__()
         self.value: Any = None
         self.__dict__["original"] = original
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes that the models' code looks up on the original, such as a grid's size."""
+        """Return an attribute of the original, which the model's code looks up, such as a grid's size."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -62,13 +63,13 @@ class StandIn(nn.Module):
                 raise
             return getattr(self.__dict__["original"], name)
 
-    def forward(self, *args, **kwargs) -> Any:
-        """What it was given."""
+    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Return the value."""
         return self.value
 
     @contextlib.contextmanager
     def returning(self, value: Any) -> Iterator[None]:
-        """Return this value within the context, and hold on to nothing after it."""
+        """Return this value within the context, and release it afterwards."""
         self.value = value
         try:
             yield
@@ -78,53 +79,53 @@ class StandIn(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderEntry:
-    """The place where tokens enter an encoder, in the form that the stem gives there.
+    """The form of the stem's output, in which tokens have to enter an encoder.
 
     Attributes:
-        shape: Of the stem's output without the batch: (T, D), (D, H, W) or (H, W, D).
-        channels_last: Whether a map is (H, W, D).
-        as_tokens: Whether the map is handed over as tokens (T, D), since the encoder is a transformer.
-        rest: What the stem returns beside its output, such as the grid's size.
+        shape: Shape of the stem's output without the batch: (T, D), (D, H, W) or (H, W, D).
+        channels_last: Whether a map has the shape (H, W, D).
+        as_tokens: Whether a map is passed on as tokens (T, D), because the encoder is a transformer.
+        extra_outputs: Further outputs of the stem, such as the grid's size; None if its output is a tensor.
     """
 
     shape: tuple[int, ...]
     channels_last: bool = False
     as_tokens: bool = False
-    rest: tuple | None = None
+    extra_outputs: tuple[Any, ...] | None = None
 
     @property
     def token_shape(self) -> tuple[int, int]:
-        """T and D."""
+        """Number of tokens T and their width D."""
         if len(self.shape) == 2:
             return self.shape[0], self.shape[1]
         *sides, width = self.shape if self.channels_last else (*self.shape[1:], self.shape[0])
         return sides[0] * sides[1], width
 
     def outward(self, output: Any) -> Tensor:
-        """What the stem gives as tokens (B, T, D), or as a map (B, D, H, W) for a convolutional encoder."""
-        value = output[0] if isinstance(output, tuple) else output
+        """Convert the stem's output to tokens (B, T, D), or to a map (B, D, H, W) for a convolutional encoder."""
+        value: Tensor = output[0] if isinstance(output, tuple) else output
         return self.tokens(value) if self.as_tokens else value
 
     def tokens(self, value: Tensor) -> Tensor:
-        """A map of this kind, or tokens, as tokens (B, T, D)."""
+        """Convert a map of this form, or tokens, to tokens (B, T, D)."""
         if value.ndim == 3:
             return value
         return value.flatten(1, 2) if self.channels_last else value.flatten(2).transpose(1, 2)
 
     def inward(self, tokens: Tensor) -> Any:
-        """Tokens (B, T, D), or a map, in the stem's own form.
+        """Convert tokens (B, T, D), or a map, to the form of the stem's output.
 
         Raises:
-            UsageError: When there are more or fewer tokens than the encoder has places for.
+            UsageError: When there are more or fewer tokens than the encoder has positions for.
         """
         if tuple(tokens.shape[1:]) not in (self.shape, self.token_shape):
             raise UsageError(
-                f"expected {self.token_shape[0]} tokens of width {self.token_shape[1]} to enter the encoder, "
-                f"got shape {tuple(tokens.shape[1:])}"
+                f"The embedder's output has the shape {tuple(tokens.shape[1:])}, but the encoder takes "
+                f"{self.token_shape[0]} tokens of width {self.token_shape[1]}."
             )
         if tokens.ndim == 3 and len(self.shape) == 3:
             tokens = self._map(tokens)
-        return tokens if self.rest is None else (tokens, *self.rest)
+        return tokens if self.extra_outputs is None else (tokens, *self.extra_outputs)
 
     def _map(self, tokens: Tensor) -> Tensor:
         if self.channels_last:
@@ -133,42 +134,41 @@ class EncoderEntry:
 
 
 def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:
-    """The entry that a stem's output on one sample shows.
+    """Infer the form of the encoder's input from the stem's output for one sample.
 
     Raises:
-        UsageError: When it is neither tokens nor a map.
+        UsageError: When the output is neither tokens nor a map.
     """
-    value, rest = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
+    value, extra_outputs = (output[0], output[1:]) if isinstance(output, tuple) else (output, None)
     if not isinstance(value, torch.Tensor) or value.ndim not in (3, 4):
-        raise UsageError("the model's stem gives neither tokens nor a feature map; it cannot be split")
-    return EncoderEntry(tuple(value.shape[1:]), channels_last, as_tokens, rest)
+        raise UsageError("The model cannot be split: its stem returns neither tokens nor a feature map.")
+    return EncoderEntry(tuple(value.shape[1:]), channels_last, as_tokens, extra_outputs)
 
 
-def verify_parts(make: Callable[[], Parts], model: nn.Module, sample: Any, what: str) -> Parts:
-    """Parts that together give the model's own outputs on a sample, so that no unknown model is split wrongly.
+def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name: str) -> Parts:
+    """Split a model, and check on a sample that the parts together give the model's outputs.
 
     Args:
-        make: Splits the model.
-        model: The whole model, a batch to outputs (B, ...).
-        sample: A batch.
-        what: The model's name, for the error.
+        split: Function that splits the model.
+        model: The complete model, from a batch to outputs (B, ...).
+        sample: A batch of the model's input.
+        name: The model's name, for the error.
 
     Raises:
-        UsageError: When it cannot be split.
+        UsageError: When the model cannot be split.
     """
     try:
-        parts = make()
+        parts = split()
         with torch.no_grad():
-            whole, composed = model(sample), parts.head(parts.encoder(parts.embedder(sample)))
+            expected = model(sample)
+            composed = parts.head(parts.encoder(parts.embedder(sample)))
     except UsageError:
         raise
-    except Exception as error:  # a foreign model's code meets what it does not expect with any error at all
-        raise UsageError(f"{what} cannot be split into embedder, encoder and head ({_first_line(error)})") from error
-    scale = whole.abs().max().clamp(min=1)
-    if composed.shape != whole.shape or not ((composed - whole).abs().max() <= CLOSE * scale):
-        raise UsageError(f"{what} cannot be split: its parts do not give its own outputs")
+    except Exception as error:  # the code of a third-party model can raise any error
+        raise UsageError(
+            f"Model {name} cannot be split into embedder, encoder and head ({first_line(error)})."
+        ) from error
+    scale = expected.abs().max().clamp(min=1)
+    if composed.shape != expected.shape or not ((composed - expected).abs().max() <= TOLERANCE * scale):
+        raise UsageError(f"Model {name} cannot be split: its parts do not give the model's outputs.")
     return parts
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,9 +1,10 @@
-"""The files of a transformers model: configuration, weights, tokenizer, preprocessing. Needs no torch."""
+"""The files of a transformers model: configuration, weights, tokenizer, preprocessing. This needs no torch."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import InputError
 from modgap.sources.hub import Repository
@@ -15,26 +16,26 @@ VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "bpe.codes",
 )  # fmt: skip
-"""Each makes a tokenizer, some of them together with others of TOKENIZER."""
+"""Files of which one is enough for a tokenizer, some of them together with others of TOKENIZER."""
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
-"""One file, or the index of many; safetensors first."""
+"""Names of a single file of weights, and of the index of several; safetensors come first."""
 SHARDS = ("model-*-of-*.safetensors", "pytorch_model-*-of-*.bin")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where the files of a model are to be found: a folder, or a repository of the hub.
+    """Location of the files of a model: a folder, or a repository of the hub.
 
     Attributes:
         name: The source's name, for errors.
-        folder: A folder that holds them all; None for the hub's.
-        repository: A repository of the hub; None for a folder alone.
-        weights: A weights file that stands in for the model's own.
+        folder: Folder that contains all files; None for the hub's cache.
+        repository: Repository of the hub; None if there is only a folder.
+        weights: File of weights that replaces the model's; None for the model's.
     """
 
     name: str
@@ -43,63 +44,72 @@ class ModelFiles:
     weights: Path | None = None
 
     def configuration_folder(self) -> Path:
-        """The folder with config.json.
+        """Return the folder that contains config.json.
 
         Raises:
             InputError: When there is none.
         """
         return self.require(("config.json",), "configuration")
 
-    def require(self, names: Sequence[str], what: str) -> Path:
-        """The folder, after making sure that one of these small files is in it."""
+    def require(self, names: Sequence[str], description: str) -> Path:
+        """Return the folder after making sure that it contains at least one of these small files.
+
+        Args:
+            names: Names of files of which one is enough.
+            description: Description of the files, for the error.
+
+        Raises:
+            InputError: When none of the files is there.
+        """
         if self.folder:
             if not any((self.folder / name).is_file() for name in names):
-                raise InputError(f"expected the {what} ({' or '.join(names)}) of {self.name} in {self.folder}")
+                raise InputError(
+                    f"The {description} ({' or '.join(names)}) of {self.name} is missing in {self.folder}."
+                )
             return self.folder
         assert self.repository
         repository = self.repository
 
-        def look() -> Path | None:
+        def find() -> Path | None:
             return next((path.parent for path in repository.cached_files(names)), None)
 
         small = ("config.json", *TOKENIZER, *PREPROCESSING)
-        return repository.find_or_fetch(
-            look, [small], f"{what} files of {self.name}", "give a folder by --weights FOLDER"
-        )
+        files = f"{description} files of {self.name}"
+        return repository.find_or_fetch(find, [small], files, "pass a folder to --weights")
 
-    def configuration(self) -> dict:
-        """config.json as read."""
+    def configuration(self) -> dict[str, Any]:
+        """Return the contents of config.json."""
         return read_configuration(self.configuration_folder() / "config.json")
 
     def weight_files(self) -> list[Path]:
-        """The weights, one file or several, safetensors where there are some.
+        """Return the files of weights, one or several; safetensors are preferred.
 
         Raises:
-            InputError: When they are not there, or an index names one that is not.
+            InputError: When they are missing, or an index names a file that is missing.
         """
         if self.weights:
             return [self.weights]
         if self.folder:
-            found = _weights_in(self.folder)
-            if not found:
-                named = " or ".join(single for single, _ in WEIGHTS)
-                raise InputError(f"expected weights of {self.name} in {self.folder} ({named}), found none")
-            return found
+            paths = _weights_in(self.folder)
+            if not paths:
+                names = " or ".join(single for single, _ in WEIGHTS)
+                raise InputError(f"The weights of {self.name} ({names}) are missing in {self.folder}.")
+            return paths
         assert self.repository
         repository = self.repository
-        names = [name for pair in WEIGHTS for name in pair]
+        all_names = [name for pair in WEIGHTS for name in pair]
 
-        def look() -> list[Path] | None:
-            folder = next((path.parent for path in repository.cached_files(names)), None)
+        def find() -> list[Path] | None:
+            folder = next((path.parent for path in repository.cached_files(all_names)), None)
             return _weights_in(folder) if folder else None
 
         groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
-        return repository.find_or_fetch(look, groups, f"weights of {self.name}", "give a file or folder by --weights")
+        return repository.find_or_fetch(find, groups, f"weights of {self.name}", "pass a file or folder to --weights")
 
-    def fingerprint(self, *, weights: bool = True) -> dict:
-        """Digests of all files that decide the outputs, and the revision where the hub names one."""
+    def fingerprint(self, *, weights: bool = True) -> dict[str, Any]:
+        """Return digests of all files that decide the outputs, and the revision if the files are from the hub."""
         folder = self.configuration_folder()
-        record: dict = {
+        record: dict[str, Any] = {
             "files": {
                 name: file_digest(folder / name)
                 for name in ("config.json", *TOKENIZER, *PREPROCESSING)
@@ -110,7 +120,7 @@ class ModelFiles:
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})
 
     def is_installed(self) -> bool:
-        """Whether configuration and weights are on this machine; nothing is fetched."""
+        """Return whether configuration and weights are on this machine, without downloading anything."""
         if self.folder:
             return (self.folder / "config.json").is_file() and bool(_weights_in(self.folder))
         assert self.repository
@@ -132,25 +142,25 @@ def _shards(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [index.parent / Path(name).name for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"expected the index of a model's weights in {index}: {error!r}") from error
+        raise InputError(f"{index} is not the index of a model's weights ({error!r}).") from error
     absent = [path.name for path in files if not path.is_file()]
     if absent or not files:
-        raise InputError(f"{index} names {len(files)} files of weights, of which are missing: {', '.join(absent)}")
+        raise InputError(f"{index} names {len(files)} files of weights. Missing files: {', '.join(absent) or 'all'}.")
     return files
 
 
-def read_configuration(path: Path) -> dict:
-    """A model's config.json.
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Read a model's config.json.
 
     Raises:
-        InputError: When it cannot be read or is not a JSON object.
+        InputError: When the file cannot be read or is not a JSON object.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(record, dict):
-        raise InputError(f"expected a JSON object in {path}, got {type(record).__name__}")
+        raise InputError(f"{path} contains a {type(record).__name__}. Expected a JSON object.")
     return record

@@ -1,7 +1,8 @@
-"""Handles of transformers models, by hub repository or by folder; no torch is needed until one is loaded."""
+"""Handles of transformers models in a hub repository or a folder; torch is needed only to load them."""
 
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from modgap.errors import InputError
 from modgap.sources.hf.spec import CONTRASTIVE, PROMPT, HfSpec
@@ -15,13 +16,13 @@ LIBRARIES = ("torch", "transformers", "tokenizers")
 
 @dataclass(frozen=True)
 class HfModel(HfSpec):
-    """A source `hf:NAME[@REVISION]`, a folder in transformers' layout, or an alias of one; fields as in `HfSpec`."""
+    """A source `hf:NAME[@REVISION]`, a folder in the layout of transformers, or an alias. Fields as in `HfSpec`."""
 
-    def fingerprint(self) -> dict:
-        """Architecture, digests of configuration, weights and tokenizer, versions, revision."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, digests of configuration, weights and tokenizer, versions, and the revision."""
         architecture = self.class_name()
         contrastive = architecture == CONTRASTIVE
-        # The prompts' class names are timm's.
+        # The class names in the prompts come from timm.
         libraries = (*LIBRARIES, "timm") if contrastive else LIBRARIES
         random = {"weights": f"random, seed {RANDOM_SEED}"} if self.control else {}
         return {
@@ -34,7 +35,12 @@ class HfModel(HfSpec):
         }
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """The model with its preprocessing; raises InputError or UsageError when it cannot be had."""
+        """Load the model with its preprocessing.
+
+        Raises:
+            InputError: When files or libraries are missing, damaged, or do not fit.
+            UsageError: When the class cannot be a source, has no head where one is needed, or takes no such size.
+        """
         _version("transformers")
         from modgap.sources.hf.loading import load
 
@@ -45,4 +51,6 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError as error:
-        raise InputError(f"this source needs {name}, which is not installed: pip install {name}") from error
+        raise InputError(
+            f"This source needs the package {name}, which is not installed. Install it with: pip install {name}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Load a transformers model: which family its class is of, its weights read safely, its source made."""
+"""Loading a transformers model: the family of its class, its weights, and the source."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from modgap.sources.timm.handle import RANDOM_SEED, read_weights
 
 __all__ = ["load", "model_family"]
 
-FAMILIES: dict[str, Mapping] = {
+FAMILIES: dict[str, Mapping[str, Any]] = {
     "image classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "audio classification": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     "contrastive": {"clip": CONTRASTIVE},
@@ -25,17 +25,17 @@ FAMILIES: dict[str, Mapping] = {
     "token classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     "encoder": auto.MODEL_MAPPING_NAMES,
 }
-"""Classes by family, as the library itself lists them; the first family that has a class is its own."""
+"""Classes of each family, as the library lists them. A class belongs to the first family that contains it."""
 INPUTS = {"pixel_values": "image", "input_ids": "text", "input_values": "audio", "input_features": "audio"}
 UNUSED = ("pooler.",)
-"""Beginnings of tensors that a bare encoder may lack, since nothing here uses them untrained."""
+"""Prefixes of tensors that a bare encoder may lack, because untrained ones are not used here."""
 
 
 def model_family(architecture: str) -> str:
-    """The family that a class of transformers belongs to.
+    """Return the family that a class of transformers belongs to.
 
     Raises:
-        UsageError: When it is not one of those that can be a source.
+        UsageError: When the class cannot be a source.
 
     Example:
         >>> model_family("SwinForImageClassification"), model_family("Wav2Vec2ForSequenceClassification")
@@ -46,16 +46,16 @@ def model_family(architecture: str) -> str:
             if architecture == listed or (isinstance(listed, tuple | list) and architecture in listed):
                 return family
     raise UsageError(
-        f"transformers class {architecture!r} cannot be a source; there are: {', '.join(FAMILIES)} "
-        "(of CLIP's kind CLIPModel alone)"
+        f"The transformers class {architecture!r} cannot be a source. Supported families: {', '.join(FAMILIES)} "
+        "(the only contrastive class is CLIPModel)."
     )
 
 
 def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
-    """The source that the spec names.
+    """Load the source that the spec describes.
 
     Raises:
-        InputError: When files are missing, broken, or do not fit.
+        InputError: When files are missing, damaged, or do not fit.
         UsageError: When the class cannot be a source, has no head where one is needed, or takes no such size.
     """
     architecture = spec.class_name()
@@ -66,8 +66,8 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
         model, untrained = _model(spec, architecture, family)
         kind = INPUTS.get(getattr(model, "main_input_name", ""))
         if getattr(model.config, "is_encoder_decoder", False) or kind is None:
-            raise UsageError(f"{architecture} is no encoder of images, text or sound, and cannot be a source")
-        # Imported one at a time: the library's image processing takes seconds, and text needs none of it.
+            raise UsageError(f"{architecture} is not an encoder of images, text or audio, so it cannot be a source.")
+        # Imported one by one, because the library's image processing takes seconds to import and text does not need it.
         if family == "contrastive":
             from modgap.sources.hf.clip import contrastive_source
 
@@ -82,14 +82,16 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
 
 
 def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]]:
-    """The model in evaluation mode, and the tensors of it that the weights do not have."""
+    """Return the model in evaluation mode, and the names of the tensors that the weights lack."""
     files = spec.files
     configuration = files.configuration()
     if "quantization_config" in configuration:
-        raise UsageError(f"{spec.name} has quantized weights; use the model that they were made from")
+        raise UsageError(
+            f"{spec.name} has quantized weights, which are not supported. Use the model that they were made from."
+        )
     cls = getattr(transformers, architecture)
     with one_line_errors(
-        f"transformers cannot make {architecture} from {files.configuration_folder() / 'config.json'}"
+        f"transformers cannot build {architecture} from {files.configuration_folder() / 'config.json'}"
     ):
         config = cls.config_class.from_pretrained(files.configuration_folder())
         if spec.control:
@@ -97,7 +99,7 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
                 torch.manual_seed(RANDOM_SEED)
                 return cls(config).float().eval(), []
     state = _weights(files)
-    with one_line_errors(f"weights of {spec.name} do not fit {architecture}"):
+    with one_line_errors(f"The weights of {spec.name} do not fit {architecture}"):
         model, report = cls.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )
@@ -106,14 +108,14 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
     missing = [name for name in untrained if not name.startswith(allowed)] if allowed else untrained
     if missing or report["mismatched_keys"]:
         raise InputError(
-            f"weights of {spec.name} do not fit {architecture}: {len(missing)} tensors missing, "
-            f"{len(report['mismatched_keys'])} of another shape (first: {[*missing, *report['mismatched_keys']][0]})"
+            f"The weights of {spec.name} do not fit {architecture}: {len(missing)} tensors are missing and "
+            f"{len(report['mismatched_keys'])} have another shape (first: {[*missing, *report['mismatched_keys']][0]})."
         )
     return model.eval(), untrained
 
 
-def _weights(files: ModelFiles) -> dict:
-    state: dict = {}
+def _weights(files: ModelFiles) -> dict[str, Any]:
+    state: dict[str, Any] = {}
     for path in files.weight_files():
         state |= read_weights(path)
     return state

@@ -1,4 +1,4 @@
-"""What a transformers model of images or sound takes, by its own files of preprocessing."""
+"""Inputs of transformers models for images and audio, read from the models' preprocessing files."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ __all__ = ["audio_input", "image_input", "noise_batch"]
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 NEAREST_RESAMPLING = "bicubic"
-"""For Lanczos and others that torch does not have."""
+"""Replacement of Lanczos and other kinds of resampling that torch does not have."""
 NOISE_SECONDS = 1
 
 
 def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput:
-    """What the model's own preprocessing does to an image, without its crop.
+    """Return the model's preprocessing of images, without its crop.
 
     Raises:
-        InputError: When its file is missing, broken, or asks for what is not done here.
+        InputError: When its file is missing or damaged, or needs a step that is not supported.
     """
     folder = spec.files.require(PREPROCESSING, "image preprocessing")
     with one_line_errors(f"transformers cannot read the image preprocessing of {spec.name}"):
@@ -32,11 +32,11 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
         size = (input_size, input_size) if input_size else _pixels(config, record)
         mean, sd = _scaling(record, channels)
     if record.get("rescale_offset") or record.get("include_top"):
-        raise InputError(f"{spec.name} scales images in a way that is not known here")
+        raise InputError(f"The image scaling of {spec.name} is not supported (rescale_offset or include_top).")
     return ImageInput(size, mean, sd, RESAMPLING.get(int(record.get("resample", 2)), NEAREST_RESAMPLING))
 
 
-def _pixels(config: Any, record: dict) -> tuple[int, int]:
+def _pixels(config: Any, record: dict[str, Any]) -> tuple[int, int]:
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     size = size or record.get("crop_size") or record["size"]
     if isinstance(size, dict):
@@ -45,44 +45,46 @@ def _pixels(config: Any, record: dict) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def _scaling(record: dict, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and sd for values in [0, 1], whatever range the model's own scaling ends in."""
+def _scaling(record: dict[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation for values in [0, 1], whatever range the model's scaling has."""
     factor = record.get("rescale_factor", 1 / 255) if record.get("do_rescale", True) else 1.0
     normalized = record.get("do_normalize", True)
-    mean = _each(record["image_mean"], channels) if normalized else (0.0,) * channels
-    sd = _each(record["image_std"], channels) if normalized else (1.0,) * channels
-    top = 255 * factor
-    if abs(top - 1) < 1e-6:
+    mean = _channel_values(record["image_mean"], channels) if normalized else (0.0,) * channels
+    sd = _channel_values(record["image_std"], channels) if normalized else (1.0,) * channels
+    largest = 255 * factor
+    if abs(largest - 1) < 1e-6:
         return mean, sd
-    return tuple(m / top for m in mean), tuple(s / top for s in sd)
+    return tuple(m / largest for m in mean), tuple(s / largest for s in sd)
 
 
-def _each(value: Any, channels: int) -> tuple[float, ...]:
+def _channel_values(value: Any, channels: int) -> tuple[float, ...]:
     values = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),) * channels
     if len(values) != channels:
-        raise ValueError(f"{len(values)} means or sds for {channels} channels")
+        raise ValueError(f"{len(values)} means or standard deviations for {channels} channels")
     return values
 
 
 def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
-    """What the model's own feature extractor makes of a waveform.
+    """Return the model's feature extractor of waveforms as its input.
 
     Raises:
-        InputError: When its file is missing or broken.
-        UsageError: When an input size is asked for.
+        InputError: When its file is missing or damaged.
+        UsageError: When an input size is given.
     """
     if input_size:
-        raise input_size_error(spec.name, "sound")
-    folder = spec.files.require(PREPROCESSING, "sound preprocessing")
-    with one_line_errors(f"transformers cannot read the sound preprocessing of {spec.name}"):
+        raise input_size_error(spec.name, "audio")
+    folder = spec.files.require(PREPROCESSING, "audio preprocessing")
+    with one_line_errors(f"transformers cannot read the audio preprocessing of {spec.name}"):
         extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
         return AudioInput(extractor, int(extractor.sampling_rate))
 
 
-def noise_batch(own: Input) -> Any:
-    """A batch of one, of noise."""
+def noise_batch(source_input: Input) -> Any:
+    """Return a batch of one sample of noise."""
     generator = torch.Generator().manual_seed(0)
-    if isinstance(own, ImageInput):
-        return torch.randn(1, len(own.mean), *own.size, generator=generator)
-    assert isinstance(own, AudioInput)
-    return own.batch([torch.randn(NOISE_SECONDS * own.rate, generator=generator).numpy()], torch.device("cpu"))
+    if isinstance(source_input, ImageInput):
+        return torch.randn(1, len(source_input.mean), *source_input.size, generator=generator)
+    assert isinstance(source_input, AudioInput)
+    return source_input.batch(
+        [torch.randn(NOISE_SECONDS * source_input.rate, generator=generator).numpy()], torch.device("cpu")
+    )

@@ -1,4 +1,4 @@
-"""A tokenizer for molecules and reactions written in SMILES, from a list of their tokens."""
+"""A tokenizer for molecules and reactions in SMILES notation, built from a list of tokens."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 __all__ = ["smiles_tokenizer"]
 
 TOKEN = r"\[[^\]]*\]|Br|Cl|>>|%\(\d{3}\)|%\d{2}|."
-"""An atom in brackets, a halogen of two letters, a reaction's arrow, a ring number of several digits, or one sign."""
+"""Matches an atom in brackets, a halogen of two letters, a reaction arrow, a ring number of several digits, or one
+character."""
 LENGTH = 512
 
 
 def smiles_tokenizer(vocabulary: Path) -> Any:
-    """A transformers tokenizer with one token a line of the vocabulary, [CLS] and [SEP] around each text."""
+    """Build a transformers tokenizer with one token per vocabulary line, and [CLS] and [SEP] around each text."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -21,6 +22,11 @@ def smiles_tokenizer(vocabulary: Path) -> Any:
     ends = [(token, numbers[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=LENGTH, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        model_max_length=LENGTH,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )

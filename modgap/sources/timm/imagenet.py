@@ -1,4 +1,4 @@
-"""Names of ImageNet's classes, as timm ships them."""
+"""Names of the classes of ImageNet, from timm."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ __all__ = ["imagenet_class_names", "short_class_names"]
 
 
 def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
-    """All lemmas of each class's synset, in the order of a classifier's outputs.
+    """Return all lemmas of the synset of each class, in the order of a classifier's outputs.
 
     Example:
         >>> imagenet_class_names()[:2]
@@ -18,7 +18,7 @@ def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
 
 
 def short_class_names() -> tuple[str, ...]:
-    """One name a class of ImageNet-1k, no two alike: the first lemma, with the definition where two share it.
+    """Return a unique name of each class of ImageNet-1k: the first lemma, with the definition if two classes share it.
 
     Example:
         >>> short_class_names()[0], short_class_names()[639]
@@ -27,10 +27,11 @@ def short_class_names() -> tuple[str, ...]:
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
-    lemmas, detailed = info.label_descriptions(), info.label_descriptions(detailed=True)
-    first = [lemma.split(",")[0] for lemma in lemmas]
-    times = Counter(first)
+    lemmas = info.label_descriptions()
+    descriptions = info.label_descriptions(detailed=True)
+    first_lemmas = [lemma.split(",")[0] for lemma in lemmas]
+    counts = Counter(first_lemmas)
     return tuple(
-        name if times[name] == 1 else f"{name}, {described.removeprefix(f'{lemma}: ')}"
-        for name, lemma, described in zip(first, lemmas, detailed, strict=True)
+        name if counts[name] == 1 else f"{name}, {description.removeprefix(f'{lemma}: ')}"
+        for name, lemma, description in zip(first_lemmas, lemmas, descriptions, strict=True)
     )

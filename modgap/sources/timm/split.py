@@ -1,4 +1,4 @@
-"""Split a timm model into embedder, encoder and head."""
+"""Splitting a timm model into embedder, encoder and head."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,37 +12,41 @@ from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, rep
 
 __all__ = ["split_model"]
 
-STEM_SHARE = 0.5
-"""What has more of the parameters than this is no stem."""
+LARGEST_STEM = 0.5
+"""Largest fraction of the model's parameters that a stem can have."""
 SIBLINGS = {"conv_stem": ("bn1",), "conv1": ("bn1", "act1", "maxpool")}
-"""What follows the first convolution under the model itself and belongs to the stem: norm, activation, pooling."""
+"""Modules after the first convolution that also belong to the stem: normalization, activation, pooling."""
 
 
 def split_model(model: nn.Module, size: tuple[int, int]) -> Parts:
     """Split a timm model at its stem; embedder, encoder and head share the model's parameters.
 
-    Of a transformer, tokens (B, T, D) pass from the embedder to the encoder: what its patch embedding
-    gives, normalized where it does so. Of a convolutional model it is the stem's feature map.
+    The encoder of a transformer takes tokens (B, T, D), which are the output of its patch embedding, normalized if the
+    patch embedding does so. The encoder of a convolutional model takes the stem's feature map.
 
     Args:
         model: The model.
         size: Height and width of its input in pixels.
 
     Raises:
-        UsageError: When timm does not say where the stem is, or the parts do not give the model's outputs.
+        UsageError: When timm does not name the stem, or the parts do not give the model's outputs.
     """
     first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
     if not isinstance(first, str) or not hasattr(model, "forward_head"):
-        raise UsageError(f"timm does not name the stem of {type(model).__name__}; it cannot be split")
+        raise UsageError(f"Model {type(model).__name__} cannot be split: timm does not name its stem.")
     convolution: Any = model.get_submodule(first)
     weight = convolution.weight
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(1, convolution.in_channels, *size, generator=generator).to(weight.device, weight.dtype)
     parts = verify_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
-    own, total = (sum(p.numel() for p in each.parameters()) for each in (parts.embedder, model))
-    if own > STEM_SHARE * total:
-        raise UsageError(f"{type(model).__name__} cannot be split: its first convolution is in no module of its own")
+    if _parameter_count(parts.embedder) > LARGEST_STEM * _parameter_count(model):
+        name = type(model).__name__
+        raise UsageError(f"Model {name} cannot be split: its first convolution is in no module of its own.")
     return parts
+
+
+def _parameter_count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _split(model: Any, first: str, sample: Tensor) -> Parts:
@@ -54,35 +58,36 @@ def _split(model: Any, first: str, sample: Tensor) -> Parts:
     entry = entry_of_output(
         output, channels_last=_channels_last(model, first, output), as_tokens=names[0].startswith("patch_embed")
     )
-    given = StandIn(stem[0])
+    stand_in = StandIn(stem[0])
     replaced: dict[str, nn.Module] = {name: nn.Identity() for name in (*names, *_classifiers(model))}
-    encoder = replace_modules(model, replaced | {names[0]: given})
+    encoder = replace_modules(model, replaced | {names[0]: stand_in})
     return Parts(
-        _Embedder(stem, entry), _Encoder(encoder, given, entry, sample.shape[1:]), _Head(model), _as_tokens(model)
+        _Embedder(stem, entry), _Encoder(encoder, stand_in, entry, sample.shape[1:]), _Head(model), _as_tokens(model)
     )
 
 
 def _channels_last(model: Any, first: str, output: Any) -> bool:
-    """Whether the stem gives maps (B, H, W, D)."""
+    """Return whether the stem's output is a map (B, H, W, D)."""
     shape = (output[0] if isinstance(output, tuple) else output).shape
     width = model.get_submodule(first).out_channels
     if len(shape) == 4 and (shape[1] == width) != (shape[3] == width):
-        return shape[3] == width
-    own = getattr(model.get_submodule(first.split(".")[0]), "output_fmt", None)
-    return str(getattr(own, "value", own)) == "NHWC"
+        return bool(shape[3] == width)
+    layout = getattr(model.get_submodule(first.split(".")[0]), "output_fmt", None)
+    return str(getattr(layout, "value", layout)) == "NHWC"
 
 
 def _classifiers(model: Any) -> list[str]:
-    """Paths of the classifiers, which the encoder has no use for."""
-    named = (model.pretrained_cfg or {}).get("classifier") or ()
+    """Return the paths of the classifiers, which the encoder does not use."""
+    paths = (model.pretrained_cfg or {}).get("classifier") or ()
     modules = dict(model.named_modules())
-    return [path for path in ((named,) if isinstance(named, str) else named) if path in modules]
+    return [path for path in ((paths,) if isinstance(paths, str) else paths) if path in modules]
 
 
 class _Embedder(nn.Module):
-    def __init__(self, stem: nn.Module, entry: EncoderEntry):
+    def __init__(self, stem: nn.Module, entry: EncoderEntry) -> None:
         super().__init__()
-        self.stem, self.entry = stem, entry
+        self.stem = stem
+        self.entry = entry
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,34 +95,39 @@ class _Embedder(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """The model's features, with the tokens given in place of the stem's output."""
+    """The model up to its features, which takes tokens instead of images."""
 
-    def __init__(self, model: nn.Module, given: StandIn, entry: EncoderEntry, image: torch.Size):
+    def __init__(self, model: nn.Module, stem: StandIn, entry: EncoderEntry, image_shape: torch.Size) -> None:
         super().__init__()
-        self.model, self.given, self.entry, self.image = model, given, entry, image
+        self.model = model
+        self.stem = stem
+        self.entry = entry
+        self.image_shape = image_shape
         self.eval()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        whole: Any = self.model
-        # The model reads no more than the shape of its images, since their stem is stood in for.
-        images = tokens.new_zeros(1).expand(len(tokens), *self.image)
-        with self.given.returning(self.entry.inward(tokens)):
-            return whole.forward_features(images)
+        model: Any = self.model
+        # The model reads only the shape of its images, because its stem is replaced.
+        images = tokens.new_zeros(1).expand(len(tokens), *self.image_shape)
+        with self.stem.returning(self.entry.inward(tokens)):
+            features: Tensor = model.forward_features(images)
+        return features
 
 
 class _Head(nn.Module):
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
-        whole: Any = self.model
-        return whole.forward_head(features)
+        model: Any = self.model
+        logits: Tensor = model.forward_head(features)
+        return logits
 
 
 def _as_tokens(model: Any) -> Callable[[Tensor], Tensor]:
-    """A function from features (B, T, D), (B, H, W, D) or (B, D, H, W) to (B, T, D)."""
+    """Return a function from features (B, T, D), (B, H, W, D) or (B, D, H, W) to tokens (B, T, D)."""
     channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def tokens(features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small vision transformer pretrained on Fashion-MNIST, whose weights come with modgap itself."""
+"""A small vision transformer pretrained on Fashion-MNIST, whose weights are included in modgap."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,23 @@ from modgap.storage.digests import file_digest
 __all__ = ["ARCHITECTURE", "OPTIONS", "SHIPPED", "VitFashion"]
 
 SHIPPED = Path(__file__).parent / "weights" / "vit-fashion.safetensors"
-"""Written by tools/pretrain_vit_fashion.py, with a model card beside it."""
-MEAN, SD = 0.2860, 0.3530
+"""Weights written by tools/pretrain_vit_fashion.py; a model card is in the same folder."""
+MEAN = 0.2860
+SD = 0.3530
 CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 ARCHITECTURE = "vit_tiny_patch16_224"
-"""The timm model whose code is used; all its sizes are overridden."""
+"""Name of the timm model whose code is used. All its sizes are overridden."""
 OPTIONS: dict[str, Any] = {
     "img_size": 28,
     "patch_size": 4,
@@ -42,12 +52,12 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class VitFashion:
-    """The model, or its control.
+    """The pretrained model, or its control with random weights.
 
     Attributes:
-        name: What it is called in results.
-        weights: A file of weights that stands in for the shipped one.
-        control: Whether the weights are random instead, of a fixed seed.
+        name: Name of the source in results.
+        weights: File of weights that replaces the included one; None for the included one.
+        control: Whether the weights are random, with a fixed seed.
     """
 
     name: str
@@ -58,27 +68,32 @@ class VitFashion:
     def _file(self) -> Path:
         file = self.weights or SHIPPED
         if not file.is_file():
-            raise InputError(f"expected weights of {self.name} at {file}, found no file; install modgap again")
+            raise InputError(f"The weights of {self.name} are missing at {file}. Install modgap again.")
         return file
 
-    def fingerprint(self) -> dict:
-        """Architecture, checksum of the weights, versions."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, the checksum of the weights, and the versions of libraries."""
         weights = f"random, seed {RANDOM_SEED}" if self.control else file_digest(self._file)
         return {"architecture": f"{ARCHITECTURE} {OPTIONS}", "weights": weights, **library_versions()}
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """The timm model with these weights, which are stored in half precision and computed with in single."""
+        """Load the timm model with these weights, which are stored in half precision and used in single precision.
+
+        Raises:
+            InputError: When the weights are missing or do not fit.
+            UsageError: When the model takes no images of this size.
+        """
         import torch
 
         if self.control:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(RANDOM_SEED)
                 return build_source(ARCHITECTURE, input_size, head=head, **OPTIONS)
-        given = read_weights(self._file)
+        weights = read_weights(self._file)
         return build_source(
             ARCHITECTURE,
             input_size,
             head=head,
-            fill=lambda model: load_weights(model, given, self.name, self._file),
+            fill=lambda model: load_weights(model, weights, self.name, self._file),
             **OPTIONS,
         )
