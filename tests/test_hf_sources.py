@@ -133,7 +133,7 @@ def test_one_mask_hides_tokens_from_elsewhere(hub):
         ("vit", (2, 15, 32), "takes 16 tokens of width 32"),
         ("clip", (2, 16, 31), "takes 16 tokens of width 32"),
         ("swin", (2, 255, 16), "takes 256 tokens of width 16"),
-        ("roberta-mlm", (2, 33, 32), "expected at most 32 tokens to enter the encoder, got 33"),
+        ("roberta-mlm", (2, 33, 32), "takes at most 32 tokens, but the embedder returns 33"),
     ],
 )
 def test_tokens_that_the_encoder_has_no_places_for(hub, name, shape, message):
@@ -294,7 +294,7 @@ def test_another_input_size_interpolates_positions(hub, name):
     [
         ("bert-mlm", 64, "--input-size applies to images, but source hf:small/bert-mlm takes text"),
         ("ast", 64, "takes audio"),
-        ("vit", 4, "takes no images of 4 pixels; leave out --input-size"),
+        ("vit", 4, r"takes no images of 4 pixels\. Leave --input-size out"),
     ],
 )
 def test_sizes_that_do_not_apply(hub, name, size, message):

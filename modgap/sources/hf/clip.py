@@ -1,4 +1,4 @@
-"""CLIP as a source: its text tower makes the head, one prompt for each of ImageNet's thousand classes."""
+"""CLIP as a source, with a zero-shot head: its text tower encodes a prompt for each class of ImageNet-1k."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,45 +24,53 @@ PROMPTS_AT_A_TIME = 100
 
 
 def contrastive_source(spec: HfSpec, model: Any, input_size: int | None) -> Source:
-    """A zero-shot classifier of images over ImageNet's thousand classes.
+    """Build a zero-shot classifier of images for the thousand classes of ImageNet-1k.
+
+    Args:
+        spec: The model's record.
+        model: The loaded model.
+        input_size: Height and width of the images in pixels; None for the model's default.
 
     Raises:
-        InputError: When tokenizer or preprocessing are missing.
+        InputError: When the tokenizer or the preprocessing is missing.
         UsageError: When the model takes no images of this size.
     """
-    own = image_input(spec, model.config.vision_config, input_size)
-    sample = noise_batch(own)
+    source_input = image_input(spec, model.config.vision_config, input_size)
+    sample = noise_batch(source_input)
     vision = model.vision_model
     extra = find_size_options(vision, "pixel_values", sample, input_size)
     prompts = [PROMPT.format(name) for name in short_class_names()]
     texts = _text_vectors(model, tokenizer_of(spec), prompts)
     project = _Projection(model.visual_projection)
-    whole = _ZeroShot(vision, project, texts, model.logit_scale, extra)
+    classifier = _ZeroShot(vision, project, texts, model.logit_scale, extra)
 
     def split() -> Parts:
-        def make() -> Parts:
+        def split_model() -> Parts:
             embedder, encoder = split_stem(vision, "pixel_values", sample, extra)
-            head = nn.Sequential(project, whole.similarity).eval()
+            head = nn.Sequential(project, classifier.similarity).eval()
             return Parts(embedder, encoder, head, encoded_tokens)
 
-        return verify_parts(make, whole, move_batch(sample, model.device), spec.name)
+        return verify_parts(split_model, classifier, move_batch(sample, model.device), spec.name)
 
-    listed = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
-    notes = (("prompt", PROMPT), ("prompts", f"{len(prompts)}, SHA-256 of all {listed}"), WHOLE_IMAGE)
-    return Source(whole, own, imagenet_class_names(), False, split, whole.features, notes)
+    digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+    notes = (("prompt", PROMPT), ("prompts", f"{len(prompts)}, SHA-256 of all {digest}"), WHOLE_IMAGE)
+    return Source(classifier, source_input, imagenet_class_names(), False, split, classifier.features, notes)
 
 
 def _text_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
-    """Normalized vectors (classes, D) of the prompts."""
-    places = model.config.text_config.max_position_embeddings
+    """Return normalized vectors (classes, D) of the prompts."""
+    max_length = model.config.text_config.max_position_embeddings
     if len(tokenizer) > model.config.text_config.vocab_size:
-        raise InputError(f"the tokenizer has {len(tokenizer)} tokens, more than CLIP's text tower")
+        raise InputError(
+            f"The tokenizer has {len(tokenizer)} tokens, which is more than the text tower has. "
+            "They do not belong together."
+        )
     vectors = []
     with torch.no_grad():
         for start in range(0, len(prompts), PROMPTS_AT_A_TIME):
             batch = tokenizer(
                 list(prompts[start : start + PROMPTS_AT_A_TIME]),
-                padding=True, truncation=True, max_length=places, return_tensors="pt",
+                padding=True, truncation=True, max_length=max_length, return_tensors="pt",
             )  # fmt: skip
             pooled = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             vectors.append(model.text_projection(pooled.pooler_output))
@@ -74,9 +82,9 @@ def _normalized(vectors: Tensor) -> Tensor:
 
 
 class _Projection(nn.Module):
-    """What the vision tower gives, in the space of the texts: normalized vectors (B, D)."""
+    """A module from the vision tower's output to normalized vectors (B, D) in the space of the texts."""
 
-    def __init__(self, projection: nn.Module):
+    def __init__(self, projection: nn.Module) -> None:
         super().__init__()
         self.projection = projection
         self.eval()
@@ -86,9 +94,9 @@ class _Projection(nn.Module):
 
 
 class _Similarity(nn.Module):
-    """Logits (B, classes): scaled cosine similarity to each class's prompt."""
+    """A module from normalized vectors to logits (B, classes): scaled cosine similarities to the classes' prompts."""
 
-    def __init__(self, texts: Tensor, scale: nn.Parameter):
+    def __init__(self, texts: Tensor, scale: nn.Parameter) -> None:
         super().__init__()
         self.register_buffer("texts", texts)
         self.scale = scale
@@ -96,20 +104,27 @@ class _Similarity(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         texts: Any = self.texts
-        return images @ texts.T * self.scale.exp()
+        logits: Tensor = images @ texts.T * self.scale.exp()
+        return logits
 
 
 class _ZeroShot(nn.Module):
-    def __init__(self, vision: nn.Module, project: _Projection, texts: Tensor, scale: nn.Parameter, extra: dict):
+    def __init__(
+        self, vision: nn.Module, project: _Projection, texts: Tensor, scale: nn.Parameter, extra: dict[str, Any]
+    ) -> None:
         super().__init__()
-        self.vision, self.project, self.extra = vision, project, extra
+        self.vision = vision
+        self.project = project
+        self.extra = extra
         self.similarity = _Similarity(texts, scale)
         self.eval()
 
     def features(self, images: Tensor) -> Tensor:
-        """Normalized vectors (B, D), which the logits are linear in."""
-        return self.project(Encoded(self.vision(pixel_values=images, **self.extra)))
+        """Return normalized vectors (B, D), on which the logits are linear."""
+        vectors: Tensor = self.project(Encoded(self.vision(pixel_values=images, **self.extra)))
+        return vectors
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes)."""
-        return self.similarity(self.features(images))
+        """Return logits (B, classes)."""
+        logits: Tensor = self.similarity(self.features(images))
+        return logits

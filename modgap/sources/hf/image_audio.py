@@ -1,5 +1,6 @@
-"""Sources of transformers whose tokens come from a stem: images in patches, sound in frames."""
+"""Transformers models of images or audio as sources; their tokens are patches of images or frames of audio."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,57 +17,61 @@ from modgap.sources.splitting import replace_modules, verify_parts
 
 __all__ = ["WHOLE_IMAGE", "find_size_options", "image_audio_source"]
 
-WHOLE_IMAGE = ("resize", "the whole image is kept, without the crop of the model's own preprocessing")
+WHOLE_IMAGE = ("resize", "the image is not cropped, unlike in the model's preprocessing")
 
 
 def image_audio_source(
     spec: HfSpec, model: Any, kind: str, family: str, input_size: int | None, *, pooler: bool
 ) -> Source:
-    """A classifier, or a bare encoder, of images or sound.
+    """Build a source from a classifier, or a bare encoder, of images or audio.
 
     Args:
         spec: The model's record.
-        model: The model.
-        kind: `image` or `audio`.
-        family: `encoder` for one without a head.
-        input_size: Height and width in pixels; None for the model's own.
-        pooler: Whether the model's pooler, if any, has its weights.
+        model: The loaded model.
+        kind: Kind of the input, `image` or `audio`.
+        family: Family of the model; `encoder` for a model without a head.
+        input_size: Height and width of images in pixels; None for the model's default.
+        pooler: Whether the weights contain those of the model's pooler.
 
     Raises:
         InputError: When the preprocessing cannot be read.
         UsageError: When the model takes no images of this size.
     """
-    own: Input = image_input(spec, model.config, input_size) if kind == "image" else audio_input(spec, input_size)
+    source_input: Input
+    if kind == "image":
+        source_input = image_input(spec, model.config, input_size)
+    else:
+        source_input = audio_input(spec, input_size)
     key = model.main_input_name
-    sample = noise_batch(own)
-    bare = family == "encoder"
+    sample = noise_batch(source_input)
+    is_bare = family == "encoder"
     extra = find_size_options(model, key, sample, input_size)
-    base = "" if bare else encoder_path(model)
-    pool = _pooling(model, base, key, extra, pooler=pooler) if bare else _before_last_layer(model, base, key, extra)
-    whole: nn.Module = Pooled(pool, model) if bare else Logits(model, key, extra)
+    base = "" if is_bare else encoder_path(model)
+    pool = _pooling(model, base, key, extra, pooler=pooler) if is_bare else _before_last_layer(model, base, key, extra)
+    full_model: nn.Module = Pooled(pool, model) if is_bare else Logits(model, key, extra)
 
     def split() -> Parts:
-        def make() -> Parts:
+        def split_model() -> Parts:
             embedder, encoder = split_stem(model.get_submodule(base), key, sample, extra)
-            head = Pooled(_pooled_output(pooler)) if bare else BaseHead(model, base)
+            head = Pooled(_pooled_output(pooler)) if is_bare else BaseHead(model, base)
             return Parts(embedder, encoder, head, encoded_tokens)
 
-        return verify_parts(make, whole, move_batch(sample, model.device), spec.name)
+        return verify_parts(split_model, full_model, move_batch(sample, model.device), spec.name)
 
-    names = () if bare else tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
-    notes = (WHOLE_IMAGE,) if isinstance(own, ImageInput) else ()
-    return Source(whole, own, names, _convolutional(model.config), split, pool, notes)
+    names = () if is_bare else tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
+    notes = (WHOLE_IMAGE,) if isinstance(source_input, ImageInput) else ()
+    return Source(full_model, source_input, names, _convolutional(model.config), split, pool, notes)
 
 
 def _convolutional(config: Any) -> bool:
     return not any(hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config"))
 
 
-def find_size_options(model: Any, key: str, sample: Any, input_size: int | None) -> dict:
-    """What the model must be called with to take images of this size.
+def find_size_options(model: Any, key: str, sample: Any, input_size: int | None) -> dict[str, Any]:
+    """Return the arguments with which the model takes images of this size.
 
     Raises:
-        UsageError: When it takes none.
+        UsageError: When the model takes no images of this size.
     """
     if input_size is None:
         return {}
@@ -77,31 +82,32 @@ def find_size_options(model: Any, key: str, sample: Any, input_size: int | None)
         except (RuntimeError, TypeError, ValueError):
             continue
         return extra
-    raise UsageError(f"{type(model).__name__} takes no images of {input_size} pixels; leave out --input-size")
+    raise UsageError(f"{type(model).__name__} takes no images of {input_size} pixels. Leave --input-size out.")
 
 
-def _pooled_output(pooler: bool):
-    """Pooled features of what an encoder gave: its pooler's where it has its weights, else the mean of its tokens."""
+def _pooled_output(pooler: bool) -> Callable[[Encoded], Tensor]:
+    """Return a function that pools an encoder's output: by its pooler if that has weights, else by the mean."""
 
     def pool(features: Encoded) -> Tensor:
-        pooled = getattr(features.output, "pooler_output", None) if pooler else None
+        pooled: Tensor | None = getattr(features.output, "pooler_output", None) if pooler else None
         return encoded_tokens(features).mean(dim=1) if pooled is None else pooled.flatten(1)
 
     return pool
 
 
-def _pooling(model: Any, base: str, key: str, extra: dict, *, pooler: bool):
-    encoder, pool = model.get_submodule(base), _pooled_output(pooler)
+def _pooling(model: Any, base: str, key: str, extra: dict[str, Any], *, pooler: bool) -> Callable[[Any], Tensor]:
+    encoder = model.get_submodule(base)
+    pool = _pooled_output(pooler)
 
     def features(batch: Any) -> Tensor:
-        given = {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
-        return pool(Encoded(encoder(**given, **extra)))
+        arguments = {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
+        return pool(Encoded(encoder(**arguments, **extra)))
 
     return features
 
 
-def _before_last_layer(model: Any, base: str, key: str, extra: dict):
-    """The features that the head's last layer, if it has just one, is linear on; else the encoder's own."""
+def _before_last_layer(model: Any, base: str, key: str, extra: dict[str, Any]) -> Callable[[Any], Tensor]:
+    """Return a function to the features on which the head's only linear layer acts, or else to the encoder's."""
     last = [
         path
         for path, module in model.named_modules()
