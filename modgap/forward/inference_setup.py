@@ -37,7 +37,7 @@ log = logging.getLogger("modgap")
 
 @dataclass(frozen=True)
 class LogitsRequest:
-    """Which logits to compute, and how.
+    """A request for logits: of which samples, and with which head.
 
     Attributes:
         samples: Which samples, at what size, on what device.
@@ -231,7 +231,8 @@ def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsR
         )
     log.warning("--head %s is fitted on the training samples of this target. These samples are left out.", request.head)
     is_train: np.ndarray = np.asarray(table.splits)[rows] == train
-    return rows[~is_train]
+    remaining: np.ndarray = rows[~is_train]
+    return remaining
 
 
 def _check_no_class_is_lost(

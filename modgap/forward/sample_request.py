@@ -12,7 +12,7 @@ DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Which samples go through a source, at what size, and on what device.
+    """The part that all requests share: which samples go through a source, at what size, and on what device.
 
     The requests for logits, features, a ranking and a training run hold one as their field `samples`.
 

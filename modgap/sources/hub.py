@@ -74,14 +74,14 @@ class Repository:
 
     def _download(self, patterns: Sequence[str]) -> Exception | None:
         from huggingface_hub import constants, snapshot_download
-        from huggingface_hub.utils import disable_progress_bars, logging
+        from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
 
         if constants.HF_HUB_OFFLINE:
             return None
         if not sys.stderr.isatty():
             disable_progress_bars()
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
             snapshot_download(self.name, revision=self.revision, allow_patterns=list(patterns))
         except Exception as error:  # the client's HTTP library, and with it the errors, change with its version
@@ -112,7 +112,7 @@ def parse_repository(text: str) -> Repository:
         >>> parse_repository("FacebookAI/roberta-base@main")
         Repository(name='FacebookAI/roberta-base', revision='main')
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.utils import HFValidationError, validate_repo_id  # type: ignore[attr-defined]
 
     name, at, revision = text.partition("@")
     try:

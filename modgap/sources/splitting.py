@@ -129,8 +129,8 @@ class EncoderEntry:
 
     def _map(self, tokens: Tensor) -> Tensor:
         if self.channels_last:
-            return tokens.unflatten(1, self.shape[:2])
-        return tokens.transpose(1, 2).unflatten(2, self.shape[1:])
+            return torch.unflatten(tokens, 1, self.shape[:2])
+        return torch.unflatten(tokens.transpose(1, 2), 2, self.shape[1:])
 
 
 def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:

@@ -78,7 +78,8 @@ def _text_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
 
 
 def _normalized(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True)
+    normalized: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return normalized
 
 
 class _Projection(nn.Module):

@@ -11,7 +11,7 @@ from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, encoded_t
 from modgap.sources.hf.preprocessing import audio_input, image_input, noise_batch
 from modgap.sources.hf.spec import HfSpec
 from modgap.sources.hf.stem_split import split_stem
-from modgap.sources.inputs import ImageInput, Input
+from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import replace_modules, verify_parts
 
@@ -37,11 +37,8 @@ def image_audio_source(
         InputError: When the preprocessing cannot be read.
         UsageError: When the model takes no images of this size.
     """
-    source_input: Input
-    if kind == "image":
-        source_input = image_input(spec, model.config, input_size)
-    else:
-        source_input = audio_input(spec, input_size)
+    is_image = kind == "image"
+    source_input = image_input(spec, model.config, input_size) if is_image else audio_input(spec, input_size)
     key = model.main_input_name
     sample = noise_batch(source_input)
     is_bare = family == "encoder"

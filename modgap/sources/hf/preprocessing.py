@@ -27,7 +27,8 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
     """
     folder = spec.files.require(PREPROCESSING, "image preprocessing")
     with one_line_errors(f"transformers cannot read the image preprocessing of {spec.name}"):
-        record = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False).to_dict()
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        record = processor.to_dict()
         channels = getattr(config, "num_channels", 3)
         size = (input_size, input_size) if input_size else _pixels(config, record)
         mean, sd = _scaling(record, channels)
@@ -75,7 +76,7 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
         raise input_size_error(spec.name, "audio")
     folder = spec.files.require(PREPROCESSING, "audio preprocessing")
     with one_line_errors(f"transformers cannot read the audio preprocessing of {spec.name}"):
-        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
         return AudioInput(extractor, int(extractor.sampling_rate))
 
 

@@ -208,13 +208,13 @@ class _Embedder(nn.Module):
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
-        self.words = model.get_input_embeddings()
+        self.word_table = model.get_input_embeddings()
         self.special = _special_ids(tokenizer)
         self.eval()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         averaged = _content_mask(batch, self.special)
-        return {**batch, "inputs_embeds": self.words(batch["input_ids"]), "averaged": averaged}
+        return {**batch, "inputs_embeds": self.word_table(batch["input_ids"]), "averaged": averaged}
 
 
 class _Encoder(nn.Module):
@@ -239,5 +239,5 @@ class _Encoder(nn.Module):
         ids = arguments.pop("input_ids", None)
         output = self.model(**arguments)
         vectors = arguments.pop("inputs_embeds")
-        words = {"inputs_embeds": vectors} if ids is None else {"input_ids": ids}
-        return Encoded(output, {**arguments, **words}, averaged)
+        tokens = {"inputs_embeds": vectors} if ids is None else {"input_ids": ids}
+        return Encoded(output, {**arguments, **tokens}, averaged)

@@ -87,7 +87,7 @@ def build_source(
         UsageError: When timm has no such model, it takes no such size, or has no classification head.
     """
     import timm
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
     if not timm.is_model(architecture):
         raise unknown_name("timm model", architecture, timm.list_models())
@@ -99,7 +99,7 @@ def build_source(
         raise headless_error(architecture)
     if fill:
         fill(model)
-    config = resolve_model_data_config(model)
+    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     size = tuple(config["input_size"][1:])
     if input_size and (input_size, input_size) != size:
         size = (input_size, input_size)
@@ -140,7 +140,7 @@ def _convolutional(model: Any) -> bool:
 
 def _class_names(model: Any) -> tuple[str, ...]:
     """Return the class names in the configuration, or else those of the ImageNet that timm infers, or else numbers."""
-    from timm.data import infer_imagenet_subset
+    from timm.data.imagenet_info import infer_imagenet_subset
 
     names = (model.pretrained_cfg or {}).get("label_names") or ()
     if len(names) == model.num_classes:

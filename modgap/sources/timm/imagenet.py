@@ -12,7 +12,7 @@ def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
         >>> imagenet_class_names()[:2]
         ('tench, Tinca tinca', 'goldfish, Carassius auratus')
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo(subset).label_descriptions())
 
@@ -24,7 +24,7 @@ def short_class_names() -> tuple[str, ...]:
         >>> short_class_names()[0], short_class_names()[639]
         ('tench', "maillot, a woman's one-piece bathing suit")
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
     lemmas = info.label_descriptions()
