@@ -10,7 +10,7 @@ import numpy as np
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.held_out import IN_BOTH_HALVES, split_halves
-from modgap.discrepancy.montecarlo import MonteCarlo, half_maps, summarize
+from modgap.discrepancy.montecarlo import MonteCarlo, summarize, summarize_halves
 from modgap.discrepancy.predictions import error_terms
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import Ranking, rank_samples
@@ -161,7 +161,7 @@ def run_chain(
     scopes = _scopes(inputs, problem, parts)
     # One solution for each scope: all entries, and where there are halves the entries of each half.
     solutions: dict[str, list[Solution]] = {}
-    minima = [summarize(problem, counts), *half_maps(problem, counts)]
+    minima = [summarize(problem, counts), *summarize_halves(problem, counts)]
     solutions["montecarlo"] = list(minima[: len(scopes)])
     for name, improve in (("assignment", _assign), ("search", _search)):
         if name not in inputs.names:

@@ -9,7 +9,7 @@ from modgap.discrepancy.held_out import IN_BOTH_HALVES
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import TrialCounts, count_trials, random_map
 
-__all__ = ["MonteCarlo", "half_maps", "montecarlo", "summarize"]
+__all__ = ["MonteCarlo", "montecarlo", "summarize", "summarize_halves"]
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -71,7 +71,7 @@ def summarize(problem: Problem, counts: TrialCounts) -> MonteCarlo:
     return _summarize_parts(problem, counts, tuple(range(problem.n_parts)))
 
 
-def half_maps(problem: Problem, counts: TrialCounts) -> list[MonteCarlo]:
+def summarize_halves(problem: Problem, counts: TrialCounts) -> list[MonteCarlo]:
     """Summarize the counts on half 0 and on half 1, each with the samples that belong to both halves."""
     in_both = tuple(range(IN_BOTH_HALVES, problem.n_parts))
     return [_summarize_parts(problem, counts, (half, *in_both)) for half in range(min(2, problem.n_parts))]
