@@ -363,7 +363,7 @@ def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
 def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
     folder = copied(tmp_path / "changed", trained("mona").folder)
     record = json.loads((folder / "run.json").read_text())
-    for change, message in (({"recipe": None}, "lacks recipe"), ({"schema": 9}, "another version wrote it")):
+    for change, message in (({"recipe": None}, "lacks recipe"), ({"schema": 9}, "written by another version")):
         altered = {name: value for name, value in (record | change).items() if change.get(name, True) is not None}
         (folder / "run.json").write_text(json.dumps(altered))
         with pytest.raises(InputError, match=message):
