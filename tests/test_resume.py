@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from modgap.transfer.checkpoint import latest_checkpoint
+from tests.commands import command_line
 from tests.training import surrogate_file, target_file
 
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "4"))
@@ -36,12 +36,19 @@ def train_command(tmp_path_factory):
         settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
         options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
         return subprocess.Popen(
-            [sys.executable, "-c", "from modgap.cli.main import main; main()", "train", f"--out={out}", *options,
-             *settings, *more],
+            command_line("train", f"--out={out}", *options, *settings, *more),
             env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     return start
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(command, tmp_path_factory) -> Path:
+    """The folder of a run that was never stopped, which the others have to equal."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    finished(command(folder))
+    return folder
 
 
 def finished(process) -> None:
@@ -71,9 +78,8 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.slow
-def test_killed_runs_end_in_the_same_bits(command, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(command(whole))
+def test_killed_runs_end_in_the_same_bits(command, uninterrupted, tmp_path):
+    broken = tmp_path / "broken"
     moments, kills, ends = random.Random(0), 0, set()
     while kills < KILLS:
         process = command(broken, "--resume")
@@ -86,9 +92,9 @@ def test_killed_runs_end_in_the_same_bits(command, tmp_path):
         kills += 1
     finished(command(broken, "--resume"))
     ends.add(digest(broken / "model.safetensors"))
-    assert ends == {digest(whole / "model.safetensors")}
-    assert digest(broken / "stage1.safetensors") == digest(whole / "stage1.safetensors")
-    assert without_times(broken) == without_times(whole)
+    assert ends == {digest(uninterrupted / "model.safetensors")}
+    assert digest(broken / "stage1.safetensors") == digest(uninterrupted / "stage1.safetensors")
+    assert without_times(broken) == without_times(uninterrupted)
     assert not (broken / "checkpoints").exists()
 
 
@@ -97,9 +103,8 @@ def without_times(folder: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-def test_damaged_checkpoint_is_skipped(command, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finished(command(whole))
+def test_damaged_checkpoint_is_skipped(command, uninterrupted, tmp_path):
+    broken = tmp_path / "broken"
     assert killed_after_progress(command(broken), broken, 0.3)
     assert len(checkpoints(broken)) >= 1
     newest = broken / "checkpoints" / max(checkpoints(broken))
@@ -108,7 +113,7 @@ def test_damaged_checkpoint_is_skipped(command, tmp_path):
     checkpoint = latest_checkpoint(broken)
     assert checkpoint is None or checkpoint.position.total_updates < int(newest.name.split("-")[0])
     finished(command(broken, "--resume"))
-    assert digest(broken / "model.safetensors") == digest(whole / "model.safetensors")
+    assert digest(broken / "model.safetensors") == digest(uninterrupted / "model.safetensors")
 
 
 def test_checkpoints_hold_no_pickles(command, tmp_path):
