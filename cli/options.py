@@ -124,7 +124,7 @@ def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
     """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
-    return CustomData(**{name: values[name] for name in CUSTOM_DATA_OPTIONS})
+    return CustomData.from_options({name: values[name] for name in CUSTOM_DATA_OPTIONS})
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:
