@@ -1,4 +1,4 @@
-"""Half-samples, intervals and pairs; jobs on every backend; the commands as a user meets them."""
+"""Tests of half-samples, intervals and pairs, of jobs on every backend, and of the commands."""
 
 import json
 import os
@@ -40,16 +40,16 @@ CHEAP = ("leep", "nce", "knn", "size")
 SMALL = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32))
 
 
-def counted(found):
-    """Scores' values and intervals, for comparing bit for bit."""
-    record = to_dict(found)
+def scores_and_pairs(ranking):
+    """Return all scores, intervals and pairs, which are compared bit for bit."""
+    record = to_dict(ranking)
     return [(row["source"], row["reason"], row["scores"]) for row in record["sources"]], record["pairs"]
 
 
-# Half-samples and what they say
+# Half-samples and standings
 
 
-def test_halves_are_stratified_keep_groups_and_depend_on_seed_and_number_alone():
+def test_half_samples_are_stratified_keep_groups_together_and_depend_on_seed_and_number_only():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [40, 20, 10])
     plain = SourceOutputs(rng.standard_normal((70, 2)), labels)
@@ -62,75 +62,75 @@ def test_halves_are_stratified_keep_groups_and_depend_on_seed_and_number_alone()
     assert all(np.isin(np.flatnonzero(groups == g), chosen).all() for g in np.unique(groups[chosen]))
 
 
-@pytest.mark.parametrize("higher", [True, False])
-def test_standings_by_a_plain_loop(higher):
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_standings_equal_those_of_a_plain_loop(higher_is_better):
     rng = np.random.default_rng(1)
     values, halves = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 30)) * 0.1
-    found = compute_standings(values, halves, higher_is_better=higher)
-    assert found.ranks.tolist() == ([1, 2, 0, 2] if higher else [3, 1, 0, 1])
+    standings = compute_standings(values, halves, higher_is_better=higher_is_better)
+    assert standings.ranks.tolist() == ([1, 2, 0, 2] if higher_is_better else [3, 1, 0, 1])
     for a in (0, 1, 3):
         expected = values[a] + halves[a].std(ddof=1) * stats.t.ppf([0.025, 0.975], 29)
-        np.testing.assert_allclose(found.intervals[a], expected)
+        np.testing.assert_allclose(standings.intervals[a], expected)
         for b in {0, 1, 3} - {a}:
             spread = (halves[a] - halves[b]).std(ddof=1)
-            gap = (values[a] - values[b]) * (1 if higher else -1)
-            assert found.win_probabilities[a, b] == pytest.approx(stats.t.cdf(gap / spread, 29))
-    assert np.isnan(found.win_probabilities[2]).all()
-    assert found.tied_with(1).tolist() == [3]
-    assert found.order()[-1] == 2
+            gap = (values[a] - values[b]) * (1 if higher_is_better else -1)
+            assert standings.win_probabilities[a, b] == pytest.approx(stats.t.cdf(gap / spread, 29))
+    assert np.isnan(standings.win_probabilities[2]).all()
+    assert standings.tied_with(1).tolist() == [3]
+    assert standings.order()[-1] == 2
 
 
-def test_equal_sources_are_told_apart_in_five_of_a_hundred():
-    rng, told = np.random.default_rng(4), 0
+def test_equal_sources_differ_significantly_in_five_percent_of_cases():
+    rng, n_significant = np.random.default_rng(4), 0
     for _ in range(400):
         truth = rng.standard_normal((2, 1)) * 0.1
-        found = compute_standings(truth[:, 0], truth + 0.1 * rng.standard_normal((2, 12)), higher_is_better=True)
-        told += len(found.tied_with(0)) == 0
-    assert 0.02 <= told / 400 <= 0.09
+        standings = compute_standings(truth[:, 0], truth + 0.1 * rng.standard_normal((2, 12)), higher_is_better=True)
+        n_significant += len(standings.tied_with(0)) == 0
+    assert 0.02 <= n_significant / 400 <= 0.09
 
 
-def test_rank_intervals_say_what_the_ties_say():
+def test_rank_intervals_agree_with_ties():
     rng = np.random.default_rng(7)
     values = np.array([0.1, 0.12, 0.3, 0.9])
-    found = compute_standings(values, values[:, None] + 0.03 * rng.standard_normal((4, 20)), higher_is_better=False)
-    assert found.tied_with(0).tolist() == [1]
-    assert found.rank_intervals.tolist() == [[1, 2], [1, 2], [3, 3], [4, 4]]
+    standings = compute_standings(values, values[:, None] + 0.03 * rng.standard_normal((4, 20)), higher_is_better=False)
+    assert standings.tied_with(0).tolist() == [1]
+    assert standings.rank_intervals.tolist() == [[1, 2], [1, 2], [3, 3], [4, 4]]
 
 
-def test_what_differs_by_rounding_alone_is_equal():
+def test_values_that_differ_by_rounding_only_are_equal():
     values = np.array([3.0, 3.0 * (1 + 1e-12), 3.1])
     halves = np.random.default_rng(0).standard_normal((1, 20)) + np.array([[0], [1e-13], [0.0]])
-    found = compute_standings(values, halves, higher_is_better=True)
-    assert found.ranks.tolist() == [2, 2, 1]
-    assert found.win_probabilities[0, 1] == 0.5
+    standings = compute_standings(values, halves, higher_is_better=True)
+    assert standings.ranks.tolist() == [2, 2, 1]
+    assert standings.win_probabilities[0, 1] == 0.5
 
 
-def test_halves_without_a_score_leave_no_certainty():
-    """A score that is not defined on halves, or on hardly any, has no interval and beats nobody."""
+def test_half_samples_without_a_score_give_no_intervals():
+    """A score that is defined on no or few half-samples has no interval and no win probability."""
     halves = np.full((3, 50), np.nan)
     halves[0], halves[1, :5] = 0.3, 0.301
-    found = compute_standings([0.3, 0.301, 0.4], halves, higher_is_better=False)
-    assert np.isnan(found.win_probabilities[0, 1])
-    assert np.isnan(found.intervals[1:]).all()
-    assert found.rank_intervals.tolist() == [[0, 0]] * 3
-    assert found.ranks.tolist() == [1, 2, 3]
+    standings = compute_standings([0.3, 0.301, 0.4], halves, higher_is_better=False)
+    assert np.isnan(standings.win_probabilities[0, 1])
+    assert np.isnan(standings.intervals[1:]).all()
+    assert standings.rank_intervals.tolist() == [[0, 0]] * 3
+    assert standings.ranks.tolist() == [1, 2, 3]
 
 
-def test_intervals_keep_to_the_scores_bounds():
+def test_intervals_are_clipped_to_the_bounds_of_the_score():
     halves = np.array([[0.0, 0.2] * 10, [0.5, 0.5] * 10])
-    found = compute_standings([0.05, 0.5], halves, higher_is_better=False, bounds=(0, 1))
-    assert found.intervals[0, 0] == 0
-    assert found.intervals[0, 1] > 0.1
+    standings = compute_standings([0.05, 0.5], halves, higher_is_better=False, bounds=(0, 1))
+    assert standings.intervals[0, 0] == 0
+    assert standings.intervals[0, 1] > 0.1
 
 
-def test_halves_of_groups_where_a_class_has_one_only():
+def test_half_samples_of_classes_with_a_single_group():
     groups = np.repeat(np.arange(4), 10)
     one = SourceOutputs(np.zeros((40, 1)), groups.copy(), groups=groups)
     assert {len(half_sample(one, 0, number)) for number in range(20)} == {20}
 
 
 def test_interval_of_a_mean_covers_the_truth():
-    """Of a statistic of known spread, the mean of 60 values, the interval must hold the truth in about 95 %."""
+    """The interval of the mean of 60 values must contain the true mean in about 95 % of the cases."""
     hits, rng = 0, np.random.default_rng(2)
     labels = np.arange(60) % 2
     for repeat in range(300):
@@ -142,27 +142,27 @@ def test_interval_of_a_mean_covers_the_truth():
     assert 0.90 <= hits / 300 <= 0.99
 
 
-def test_equal_scores_share_a_rank_and_are_not_told_apart():
+def test_equal_scores_share_a_rank_and_are_tied():
     halves = np.zeros((2, 12))
-    found = compute_standings([0.5, 0.5], halves, higher_is_better=False)
-    assert found.ranks.tolist() == [1, 1]
-    assert found.win_probabilities[0, 1] == 0.5
-    assert found.tied_with(0).tolist() == [1]
+    standings = compute_standings([0.5, 0.5], halves, higher_is_better=False)
+    assert standings.ranks.tolist() == [1, 1]
+    assert standings.win_probabilities[0, 1] == 0.5
+    assert standings.tied_with(0).tolist() == [1]
 
 
 # Extraction
 
 
-def test_logits_are_those_of_the_discrepancy_and_features_their_tokens_mean(small_images):
+def test_extracted_logits_are_those_of_the_discrepancy(small_images):
     target = open_target(str(small_images))
     request = LogitsRequest(SampleRequest(input_size=32, batch_size=16))
-    found = extract(VIT, target, replace(request, head="auto"))
-    outputs = load_source_outputs(found.key)
+    extracted = extract(VIT, target, replace(request, head="auto"))
+    outputs = load_source_outputs(extracted.key)
     plain = source_logits(open_source(VIT), target, request)
     np.testing.assert_allclose(outputs.logits, plain.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(outputs.labels, plain.labels)
-    assert outputs.features.shape == (60, found.properties["width"])
-    assert found.properties["parameters"] == sum(p.numel() for p in open_source(VIT).load(32).model.parameters())
+    assert outputs.features.shape == (60, extracted.properties["width"])
+    assert extracted.properties["parameters"] == sum(p.numel() for p in open_source(VIT).load(32).model.parameters())
     assert extract(VIT, target, replace(request, head="auto")).cached
 
 
@@ -170,7 +170,7 @@ def test_logits_are_those_of_the_discrepancy_and_features_their_tokens_mean(smal
 
 
 class Square:
-    """A job that says in which process it ran."""
+    """A job that returns the square of its number."""
 
     def __init__(self, number):
         self.number = number
@@ -180,7 +180,7 @@ class Square:
 
 
 class Killer:
-    """A job that takes its process down the first time, and always if told so."""
+    """A job that kills its process the first time, or every time if `always` is true."""
 
     def __init__(self, flag, always=False):
         self.flag, self.always = flag, always
@@ -194,17 +194,17 @@ class Killer:
 
 @pytest.mark.parametrize("name", ["serial", "loky", "dask"])
 def test_backends_give_every_result_once(name):
-    found = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
-    assert found == [(n, n**2) for n in range(12)]
+    results = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
+    assert results == [(n, n**2) for n in range(12)]
 
 
-def test_a_lost_worker_costs_its_job_only(tmp_path):
+def test_a_lost_worker_costs_only_its_job(tmp_path):
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
-    found = dict(run_jobs(jobs, Backend("loky", 2)))
-    assert found == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
+    results = dict(run_jobs(jobs, Backend("loky", 2)))
+    assert results == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
 
 
-def test_ray_gives_every_result_and_a_lost_worker_costs_its_job_only(tmp_path):
+def test_ray_gives_every_result_and_a_lost_worker_costs_only_its_job(tmp_path):
     pytest.importorskip("ray", reason="Ray, 80 MB, is in modgap[distributed] and not among what tests install")
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
     assert dict(run_jobs(jobs, Backend("ray", 2))) == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
@@ -215,7 +215,7 @@ def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
     assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]
 
 
-def test_unknown_backends_are_refused():
+def test_unknown_backends_raise():
     with pytest.raises(
         UsageError, match=r"There is no backend 'spark'. Expected one of: serial, loky, dask, ray, slurm"
     ):
@@ -223,22 +223,22 @@ def test_unknown_backends_are_refused():
     assert list(run_jobs([], Backend("loky"))) == []
 
 
-def test_jobs_are_done_once_and_failures_are_told(small_images, own_cache):
+def test_jobs_are_computed_only_once(small_images, own_cache):
     request = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32), controls=False)
     first = rank(str(small_images), [VIT], request, Backend("serial"))
     again = rank(str(small_images), [VIT], request, Backend("serial"))
     assert first.jobs["features"] == (2, 0)
     assert again.jobs["features"] == (0, 2)
     assert again.jobs["scores"] == (0, first.jobs["scores"][0])
-    assert counted(first) == counted(again)
-    # One score more costs that score alone.
+    assert scores_and_pairs(first) == scores_and_pairs(again)
+    # A further score costs only the jobs of that score.
     more = rank(
         str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend("serial")
     )
     assert more.jobs["scores"][0] == 2 * 2
 
 
-def test_sources_in_hand_are_compared_as_the_command_compares_them(small_images, own_cache):
+def test_score_sources_agrees_with_rank(small_images, own_cache):
     request = RankRequest(
         scores=("knn",), by="knn", resamples=10, samples=SampleRequest(input_size=32), controls=False, raw=False
     )
@@ -258,7 +258,7 @@ def test_sources_in_hand_are_compared_as_the_command_compares_them(small_images,
         np.testing.assert_array_equal(getattr(standings, field), getattr(from_arrays, field))
 
 
-def test_sources_in_hand_must_be_of_the_same_samples():
+def test_score_sources_requires_the_same_samples():
     one = SourceOutputs(np.eye(4), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match="The labels of source b differ from those of source a"):
         score_sources("knn", {"a": one, "b": replace(one, labels=one.labels[::-1])})
@@ -282,27 +282,27 @@ def test_sources_in_hand_must_be_of_the_same_samples():
         ({"groups": np.zeros((4, 1))}, "The groups of source b have shape (4, 1). Expected (4,)"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_by_the_sources_name(fields, message):
+def test_arrays_of_wrong_shape_raise_with_the_name_of_the_source(fields, message):
     one = SourceOutputs(np.eye(4), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match=re.escape(message)):
         score_sources("knn", {"b": replace(one, **fields)})
 
 
-def test_a_score_that_is_not_defined_names_the_source():
+def test_an_undefined_score_raises_with_the_name_of_the_source():
     one = SourceOutputs(np.eye(4), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match=r"Source b cannot be scored. The score leep needs a classification head"):
         score_sources("leep", {"b": one})
 
 
-def test_lists_names_and_plain_values_are_taken():
+def test_score_sources_accepts_lists_class_names_and_one_value_per_sample():
     features = np.random.default_rng(0).standard_normal((40, 3))
     names = ["cat", "dog"] * 20
     by_name = score_sources("knn", {"a": SourceOutputs(features.tolist(), names)}, resamples=12)
     by_number = score_sources("knn", {"a": SourceOutputs(features, np.arange(40) % 2)}, resamples=12)
     np.testing.assert_array_equal(by_name.intervals, by_number.intervals)
     values = features[:, 0]
-    found = score_sources("logme", {"a": SourceOutputs(features, np.arange(40) % 2, values=values)}, resamples=0)
-    assert found.values[0] == get_score("logme").evaluate(
+    standings = score_sources("logme", {"a": SourceOutputs(features, np.arange(40) % 2, values=values)}, resamples=0)
+    assert standings.values[0] == get_score("logme").evaluate(
         SourceOutputs(features, np.arange(40) % 2, values=values[:, None])
     )
 
@@ -313,7 +313,7 @@ EIGHT = ",".join(
 )
 
 
-def ranking_process(target, cache, *options, **others):
+def start_ranking(target, cache, *options, **others):
     arguments = ["rank", "--target", target, "--sources", EIGHT, "--input-size", "32", "--resamples", "30", "--by",
                  "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
     command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, arguments)]
@@ -324,75 +324,73 @@ def ranking_process(target, cache, *options, **others):
     )  # fmt: skip
 
 
-def finished(process):
-    told, wrong = process.communicate(timeout=300)
-    assert process.returncode == 0, wrong
-    return strict(told)
+def record_of(process):
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return strict(stdout)
 
 
-def entries_of(cache):
-    """When each entry was written."""
+def modification_times(cache):
+    """Return the modification time of each cache entry."""
     return {path: path.stat().st_mtime_ns for path in cache.glob("*/??/*.safetensors")}
 
 
-def until(cache, count, process):
-    """Wait for so many entries in the cache."""
+def wait_for_entries(cache, count, process):
+    """Wait until the cache has this many entries."""
     deadline = time.monotonic() + 120
-    while len(entries_of(cache)) < count and process.poll() is None and time.monotonic() < deadline:
+    while len(modification_times(cache)) < count and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 @pytest.fixture(scope="module", name="uninterrupted")
 def ranking_of_eight(tmp_path_factory):
-    """Of eight sources in one go, one job after the other."""
+    """Rank eight sources without interruption, one job after the other."""
     folder = tmp_path_factory.mktemp("eight")
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
-    return folder / "small.npz", finished(
-        ranking_process(folder / "small.npz", folder / "cache", "--backend", "serial")
-    )
+    return folder / "small.npz", record_of(start_ranking(folder / "small.npz", folder / "cache", "--backend", "serial"))
 
 
-def test_killed_three_times_and_started_again_it_does_nothing_twice(uninterrupted, own_cache):
+def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupted, own_cache):
     target, expected = uninterrupted
     counts, written = [], {}
     for wanted in (3, 15, 50):
-        process = ranking_process(target, own_cache)
-        until(own_cache, wanted, process)
+        process = start_ranking(target, own_cache)
+        wait_for_entries(own_cache, wanted, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        assert {path: entries_of(own_cache)[path] for path in written} == written
-        written = entries_of(own_cache)
+        assert {path: modification_times(own_cache)[path] for path in written} == written
+        written = modification_times(own_cache)
         counts.append(len(written))
-    found = finished(ranking_process(target, own_cache))
-    assert {path: entries_of(own_cache)[path] for path in written} == written
-    cached = [found["jobs"][stage]["cached"] for stage in ("features", "scores")]
-    print(f"entries after each kill {counts}, then cached {cached}: {found['jobs']}")  # noqa: T201 - a figure to quote
+    record = record_of(start_ranking(target, own_cache))
+    assert {path: modification_times(own_cache)[path] for path in written} == written
+    cached = [record["jobs"][stage]["cached"] for stage in ("features", "scores")]
+    print(f"entries after each kill {counts}, then cached {cached}: {record['jobs']}")  # noqa: T201 - a figure to quote
     assert sum(cached) == counts[-1]
     assert counts[0] < counts[-1]
-    assert [sum(found["jobs"][stage].values()) for stage in ("features", "scores")] == [
+    assert [sum(record["jobs"][stage].values()) for stage in ("features", "scores")] == [
         expected["jobs"][stage]["computed"] for stage in ("features", "scores")
     ]
-    assert (found["sources"], found["pairs"]) == (expected["sources"], expected["pairs"])
+    assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
-def test_a_dask_worker_killed_on_the_way_changes_nothing(uninterrupted, own_cache):
+def test_killing_a_dask_worker_changes_no_result(uninterrupted, own_cache):
     import psutil
 
     target, expected = uninterrupted
-    process = ranking_process(target, own_cache, "--backend", "dask")
-    until(own_cache, 20, process)
+    process = start_ranking(target, own_cache, "--backend", "dask")
+    wait_for_entries(own_cache, 20, process)
     workers = [
         child for child in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(child.cmdline())
     ]
     assert len(workers) >= 2
     workers[-1].kill()
-    found = finished(process)
-    assert (found["sources"], found["pairs"]) == (expected["sources"], expected["pairs"])
+    record = record_of(process)
+    assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
-def filled(path, number):
+def start_writer(path, number):
     code = (
         "import sys, numpy as np; from pathlib import Path\n"
         "from modgap.storage.row_store import read_valid_entry, store_arrays\n"
@@ -404,9 +402,9 @@ def filled(path, number):
     return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
 
 
-def test_eight_processes_fill_one_key_at_once(own_cache):
+def test_eight_processes_write_one_cache_entry_at_once(own_cache):
     path = own_cache / "scores" / "ab" / "abcd.safetensors"
-    writers = [filled(path, number) for number in range(8)]
+    writers = [start_writer(path, number) for number in range(8)]
     errors = [process.communicate()[1] for process in writers]
     assert [process.returncode for process in writers] == [0] * 8, errors
     assert [p.name for p in path.parent.iterdir()] == ["abcd.safetensors"]
@@ -415,7 +413,7 @@ def test_eight_processes_fill_one_key_at_once(own_cache):
 # The ranking
 
 
-@pytest.fixture(scope="module", name="found")
+@pytest.fixture(scope="module", name="ranking")
 def ranking_of_two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranking")
     rng = np.random.default_rng(0)
@@ -427,87 +425,87 @@ def ranking_of_two(tmp_path_factory):
         return rank(str(folder / "small.npz"), [VIT.removeprefix("random:"), VIT, CNN], request, Backend("serial"))
 
 
-def test_a_source_that_fails_is_a_row_with_its_reason(found):
-    """Weights of timm:test_vit are not here and the hub is switched off."""
-    failed = [row for row in found.rows if row.reason]
+def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
+    """The weights of timm:test_vit are not on this machine, and the hub is switched off."""
+    failed = [row for row in ranking.rows if row.reason]
     assert [row.name for row in failed] == ["timm:test_vit"]
     assert "weights" in failed[0].reason
     assert "\n" not in failed[0].reason
-    assert [row.name for row in found.failed] == ["timm:test_vit"]
+    assert [row.name for row in ranking.failed] == ["timm:test_vit"]
 
 
-def test_a_control_that_was_asked_for_and_fails_is_told(small_images):
-    found = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
-    assert [(row.name, row.kind, bool(row.reason)) for row in found.rows] == [
+def test_a_requested_control_that_fails_is_reported(small_images):
+    ranking = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
+    assert [(row.name, row.kind, bool(row.reason)) for row in ranking.rows] == [
         (VIT, "source", False), ("random:timm:nothing_such", "source", True), ("raw", RAW_VALUES, False)
     ]  # fmt: skip
-    assert [row.name for row in found.failed] == ["random:timm:nothing_such"]
+    assert [row.name for row in ranking.failed] == ["random:timm:nothing_such"]
 
 
-def test_the_reason_is_told_where_the_score_that_decides_is_not_defined():
+def test_discrepancy_needs_as_many_source_classes_as_target_classes():
     rng = np.random.default_rng(0)
     many = SourceOutputs(rng.standard_normal((24, 3)), np.arange(24) % 6, rng.standard_normal((24, 5)))
     with pytest.raises(InputError, match="The target has 6 classes, but the source's head has only 5"):
         get_score("discrepancy").evaluate(many)
 
 
-def test_it_says_so_where_random_weights_are_better(small_images):
-    found = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend("serial"))
-    table = found.tables[found.by]
+def test_recommendation_warns_if_random_weights_are_better(small_images):
+    ranking = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend("serial"))
+    table = ranking.tables[ranking.by]
     win_probabilities, values = table.standings.win_probabilities.copy(), table.standings.values.copy()
     first = int(np.flatnonzero(table.source_ranks == 1)[0])
-    rows = [*found.rows, replace(found.rows[first], name=f"random:{found.rows[first].name}", kind=CONTROL)]
+    rows = [*ranking.rows, replace(ranking.rows[first], name=f"random:{ranking.rows[first].name}", kind=CONTROL)]
     win_probabilities = np.pad(win_probabilities, (0, 1), constant_values=0.5)
     win_probabilities[first, -1] = 0.0
     ranks = np.append(table.standings.ranks, 1)
     wider = replace(table.standings, win_probabilities=win_probabilities, values=np.append(values, 0.0), ranks=ranks)
-    told = replace(table, standings=wider, source_ranks=np.append(table.source_ranks, 0))
-    text = " ".join(recommendation(replace(found, rows=tuple(rows), tables={found.by: told})))
+    changed = replace(table, standings=wider, source_ranks=np.append(table.source_ranks, 0))
+    text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
     assert "is significantly worse than that of the same architecture with random weights" in text
     assert "Transfer from" not in text
 
 
-def test_record_is_strict_and_every_row_has_every_score(found):
-    record = strict(json.dumps(to_dict(found), allow_nan=False))
+def test_record_is_strict_json_and_every_row_has_every_score(ranking):
+    record = strict(json.dumps(to_dict(ranking), allow_nan=False))
     assert record["kind"] == "ranking"
-    names = set(found.tables)
+    names = set(ranking.tables)
     assert names < set(score_names())
     assert all(set(row["scores"]) == names for row in record["sources"])
     assert all(0 <= pair["probability"] <= 1 for pair in record["pairs"])
-    for heads, rows in (ranking_table(found), scores_table(found)):
+    for heads, rows in (ranking_table(ranking), scores_table(ranking)):
         assert all(len(row) == len(heads) for row in rows)
-    assert len(to_csv(found).splitlines()) == 1 + len(found.rows)
+    assert len(to_csv(ranking).splitlines()) == 1 + len(ranking.rows)
 
 
-def test_other_scores_stand_in_parts_that_fit_the_terminal(found, monkeypatch, capsys):
+def test_table_of_other_scores_is_split_to_fit_the_terminal(ranking, monkeypatch, capsys):
     from modgap.cli import output
 
-    heads, rows = scores_table(found)
+    heads, rows = scores_table(ranking)
     for width in (60, 100, 1000):
         monkeypatch.setattr(output, "_width", lambda width=width: width)
         output.print_wide_table(heads, rows)
-        told = capsys.readouterr().out
-        assert max(len(line.rstrip()) for line in told.splitlines()) <= width
+        printed = capsys.readouterr().out
+        assert max(len(line.rstrip()) for line in printed.splitlines()) <= width
         for head in heads[1:]:
-            assert told.count(f" {head} ") == 1
-        assert told.count("source ") == told.count("─ \n")
+            assert printed.count(f" {head} ") == 1
+        assert printed.count("source ") == printed.count("─ \n")
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_outside(found):
-    page = render(json.loads(json.dumps(to_dict(found))))
+def test_the_page_is_complete_and_loads_nothing_from_outside(ranking):
+    page = render(json.loads(json.dumps(to_dict(ranking))))
     assert "http" not in page
     assert "<script" not in page
     assert "@import" not in page
     assert "url(" not in page
     assert len(page) < 3_000_000
-    for row in found.rows:
+    for row in ranking.rows:
         assert row.name in page
-    for sentence in recommendation(found):
+    for sentence in recommendation(ranking):
         assert sentence.split(";")[0][:40].replace("'", "&#39;") in page
 
 
-def test_names_are_escaped_in_the_page(found):
-    record = json.loads(json.dumps(to_dict(found)))
+def test_source_names_are_escaped_in_the_page(ranking):
+    record = json.loads(json.dumps(to_dict(ranking)))
     record["sources"][0]["source"] = "<img src=x onerror=alert(1)>"
     assert "<img" not in render(record)
 
@@ -515,19 +513,19 @@ def test_names_are_escaped_in_the_page(found):
 # Names
 
 
-def test_sources_by_comma_file_and_pattern(tmp_path):
+def test_sources_are_named_by_list_file_and_pattern(tmp_path):
     listed = tmp_path / "sources.txt"
     listed.write_text("vit-b  # the paper's\n\nswin-b\n")
     assert parse_source_names([f"@{listed}", "swin-b,minilm"]) == ["vit-b", "swin-b", "minilm"]
-    found = parse_source_names(["timm:test_vit*"])
-    assert found
-    assert all(name.startswith("timm:test_vit") for name in found)
-    for text, told in (
+    names = parse_source_names(["timm:test_vit*"])
+    assert names
+    assert all(name.startswith("timm:test_vit") for name in names)
+    for text, message in (
         ("timm:nothing_such*", "No timm model with pretrained weights matches"),
         ("vit*", "is not a pattern of timm models"),
         (",", "No source was named"),
     ):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             parse_source_names([text])
     with pytest.raises(InputError, match="Cannot read the list of sources"):
         parse_source_names(["@/nowhere/at/all"])
@@ -552,7 +550,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     assert (out / "report.html").stat().st_size < 3_000_000
 
 
-def test_exit_code_says_that_a_source_failed(modgap, small_images):
+def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
     done = modgap(
         "rank", "--target", small_images, "--sources", f"{VIT},timm:test_vit,minilm", "--by", "knn", "--score", "knn",
         "--resamples", "0", "--input-size", "32", "--no-raw", "--no-controls", "--jobs", "1", "--quiet",
@@ -564,7 +562,7 @@ def test_exit_code_says_that_a_source_failed(modgap, small_images):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--by", "lepe"], "unknown score 'lepe'"),
         (["--score", "nothing"], "unknown score 'nothing'"),
@@ -574,11 +572,11 @@ def test_exit_code_says_that_a_source_failed(modgap, small_images):
         (["--limit", "-1"], "--limit is -1, but it must be at least 0."),
     ],
 )
-def test_wrong_usage_is_refused_in_a_line(modgap, small_images, options, told):
-    refused(modgap("rank", "--target", small_images, "--sources", VIT, *options), 2, told)
+def test_wrong_usage_is_reported_in_one_line(modgap, small_images, options, message):
+    refused(modgap("rank", "--target", small_images, "--sources", VIT, *options), 2, message)
 
 
-def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_images, tmp_path):
+def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_path):
     target = ["--target", str(small_images)]
     refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "did you mean vit-fashion")
     with pytest.raises(UsageError, match="unknown source 'vit-fashion@abc'"):
@@ -597,14 +595,14 @@ def test_what_nobody_is_called_is_refused_before_anything_runs(modgap, small_ima
 
 def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
     refused(modgap("report", tmp_path), 1, "modgap rank --out")
-    for text, told in (
+    for text, message in (
         ('{"kind": "discrepancy"}', "is not the record of a ranking"),
         ('{"kind": "ranking", "by": "leep"}', "is incomplete or damaged"),
         ('{"kind": "ranking", "by": "leep", "sources": []}', "is incomplete or damaged"),
         ("[1, 2", "is not valid JSON"),
     ):
         (tmp_path / "ranking.json").write_text(text)
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             write_page(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Each score against golden values on iris, a naive twin, and what it must do on edge cases."""
+"""Tests of each score against golden values on iris, against a naive implementation, and on edge cases."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ GOLDEN = {
 
 
 def drawn(seed=0, n=40, width=7, classes=3, outputs=5):
-    """Features that know something of the labels, and logits that know less."""
+    """Return features that depend on the labels, and logits that depend on them less."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % classes)
     features = rng.standard_normal((n, width)) + 0.8 * np.eye(classes, width)[labels]
@@ -63,8 +63,8 @@ def test_golden_value_of_logme_for_values():
     )
 
 
-def test_parcs_published_value_breaks_ties_by_rounding():
-    """np.corrcoef's last bits part pairs whose labels are equally alike; with these ties the value is another."""
+def test_published_value_of_parc_breaks_ties_by_rounding():
+    """The last bits of np.corrcoef separate pairs of equal similarity. If they tie, the value differs."""
     upper = np.triu_indices(len(X), 1)
     standard = (X - X.mean(0)) / X.std(0)
     apart, labels = (1 - np.corrcoef(rows)[upper] for rows in (standard, np.eye(3)[Y]))
@@ -74,10 +74,10 @@ def test_parcs_published_value_breaks_ties_by_rounding():
     assert get_score("parc").evaluate(IRIS) == pytest.approx(58.679784035, rel=1e-9)
 
 
-def test_logme_of_noise_counts_the_rank_of_the_features_not_their_width():
+def test_logme_of_noise_depends_on_the_rank_of_the_features():
     rng = np.random.default_rng(0)
-    found = [logme(rng.standard_normal((300, 512)), np.eye(10)[rng.integers(0, 10, 300)]) for _ in range(3)]
-    assert np.mean(found) == pytest.approx(-0.29, abs=0.01)
+    values = [logme(rng.standard_normal((300, 512)), np.eye(10)[rng.integers(0, 10, 300)]) for _ in range(3)]
+    assert np.mean(values) == pytest.approx(-0.29, abs=0.01)
     published = [naive_logme(rng.standard_normal((300, 512)), rng.integers(0, 10, 300), rank=512) for _ in range(3)]
     assert np.mean(published) == pytest.approx(3.05, abs=0.1)
 
@@ -88,11 +88,11 @@ def test_logme_of_noise_counts_the_rank_of_the_features_not_their_width():
 def naive_leep(theta, labels):
     total = 0.0
     for i, y in enumerate(labels):
-        own = 0.0
+        expected = 0.0
         for z in range(theta.shape[1]):
             joint = sum(theta[j, z] for j in range(len(labels)) if labels[j] == y)
-            own += joint / theta[:, z].sum() * theta[i, z]
-        total += math.log(own)
+            expected += joint / theta[:, z].sum() * theta[i, z]
+        total += math.log(expected)
     return total / len(labels)
 
 
@@ -106,26 +106,26 @@ def naive_nce(predicted, labels):
 
 
 def naive_logme(features, labels, rank=None):
-    """With matrices in place of the decomposition, all precisions by their definitions."""
+    """Compute LogME with full matrices in place of the decomposition."""
     n, width = features.shape
     squares, vectors = np.linalg.eigh(features.T @ features)
-    kept = squares > squares.max() * max(n, width) * np.finfo(float).eps
-    found = []
+    nonzero = squares > squares.max() * max(n, width) * np.finfo(float).eps
+    evidences = []
     for label in range(labels.max() + 1):
         t = (labels == label).astype(float)
         alpha = beta = 1.0
         for _ in range(11):
             ratio = alpha / beta
-            gamma = (squares[kept] / (squares[kept] + ratio)).sum()
-            mean = vectors[:, kept] @ ((vectors[:, kept].T @ features.T @ t) / (squares[kept] + ratio))
+            gamma = (squares[nonzero] / (squares[nonzero] + ratio)).sum()
+            mean = vectors[:, nonzero] @ ((vectors[:, nonzero].T @ features.T @ t) / (squares[nonzero] + ratio))
             residual = ((features @ mean - t) ** 2).sum()
             alpha, beta = gamma / (mean @ mean + 1e-5), (n - gamma) / (residual + 1e-5)
             if abs(alpha / beta - ratio) / ratio <= 1e-3:
                 break
-        outputs = (rank or kept.sum()) / 2 * np.log(alpha) + n / 2 * np.log(beta)
-        outputs -= 0.5 * np.log(alpha + beta * squares[kept]).sum() + (beta * residual + alpha * mean @ mean) / 2
-        found.append((outputs - n / 2 * np.log(2 * np.pi)) / n)
-    return np.mean(found)
+        outputs = (rank or nonzero.sum()) / 2 * np.log(alpha) + n / 2 * np.log(beta)
+        outputs -= 0.5 * np.log(alpha + beta * squares[nonzero]).sum() + (beta * residual + alpha * mean @ mean) / 2
+        evidences.append((outputs - n / 2 * np.log(2 * np.pi)) / n)
+    return np.mean(evidences)
 
 
 def naive_h(outputs, *, shrunk=False):
@@ -161,7 +161,7 @@ def naive_gbc(features, labels):
 
 
 def naive_n_leep(features, labels, seed=0):
-    """Components by the singular value decomposition, responsibilities by Bayes' rule from each cluster's density."""
+    """Compute components by singular value decomposition and responsibilities by Bayes' rule."""
     centered = features - features.mean(0)
     _, values, rows = np.linalg.svd(centered, full_matrices=False)
     shares = np.cumsum(values**2) / (values**2).sum()
@@ -198,7 +198,7 @@ def test_scores_equal_their_naive_twins(seed, n, width):
 
 
 @pytest.mark.parametrize(("n", "width"), [(300, 20), (20, 90), (50, 50)])
-def test_shrinkage_is_scikit_learns(n, width):
+def test_shrinkage_equals_scikit_learn(n, width):
     points = np.random.default_rng(n).standard_normal((n, width)) * np.linspace(0.1, 5, width)
     centered = points - points.mean(0)
     variances = np.linalg.eigvalsh(centered.T @ centered / n)
@@ -206,7 +206,7 @@ def test_shrinkage_is_scikit_learns(n, width):
 
 
 @pytest.mark.parametrize(("n", "width"), [(30, 8), (8, 30), (12, 12)])
-def test_principal_is_the_singular_value_decomposition(n, width):
+def test_principal_components_equal_the_singular_value_decomposition(n, width):
     rows = np.random.default_rng(1).standard_normal((n, 3)) @ np.random.default_rng(2).standard_normal((3, width))
     squares, components = principal_components(rows)
     np.testing.assert_allclose(squares[::-1], np.linalg.svd(rows, compute_uv=False)[:3] ** 2, rtol=1e-9)
@@ -214,10 +214,10 @@ def test_principal_is_the_singular_value_decomposition(n, width):
     assert principal_components(np.zeros((4, 2)))[0].tolist() == [0]
 
 
-def test_ridge_across_folds_is_scikit_learns():
+def test_cross_validated_ridge_equals_scikit_learn():
     one = drawn(5, 60, 9)
     targets, folds = one.target_matrix, assign_folds(one, 0)
-    found = cross_validated_ridge(one.features, targets, folds)
+    predictions = cross_validated_ridge(one.features, targets, folds)
     standard = (one.features - one.features.mean(0)) / one.features.std(0)
     by_strength = []
     for strength in STRENGTHS_PER_SAMPLE:
@@ -228,10 +228,10 @@ def test_ridge_across_folds_is_scikit_learns():
             predicted[out] = fitted.predict(standard[out])
         by_strength.append(predicted)
     best = min(by_strength, key=lambda predicted: ((predicted - targets) ** 2).sum())
-    np.testing.assert_allclose(found, best, atol=1e-9)
+    np.testing.assert_allclose(predictions, best, atol=1e-9)
 
 
-def test_ridge_with_more_features_than_samples_is_the_same_in_fewer_dimensions():
+def test_ridge_with_more_features_than_samples_ignores_constant_features():
     one = drawn(6, 30, 80)
     folds = assign_folds(one, 0)
     wide = cross_validated_ridge(one.features, one.target_matrix, folds)
@@ -241,13 +241,13 @@ def test_ridge_with_more_features_than_samples_is_the_same_in_fewer_dimensions()
     assert get_score("linear-probe").evaluate(one) == (wide.argmax(1) != one.labels).mean()
 
 
-def test_neighbors_are_scikit_learns_without_the_sample_itself():
+def test_neighbors_equal_scikit_learn_without_the_sample_itself():
     one = drawn(7, 50, 6)
-    found = neighbors_mean(one.features, one.target_matrix, np.arange(50), np.arange(50))
+    predictions = neighbors_mean(one.features, one.target_matrix, np.arange(50), np.arange(50))
     for i in range(50):
         others = np.delete(np.arange(50), i)
         fitted = KNeighborsClassifier(5, metric="cosine").fit(one.features[others], one.labels[others])
-        np.testing.assert_allclose(fitted.predict_proba(one.features[i : i + 1])[0], found[i], atol=1e-12)
+        np.testing.assert_allclose(fitted.predict_proba(one.features[i : i + 1])[0], predictions[i], atol=1e-12)
 
 
 def test_neighbors_of_the_same_group_do_not_count():
@@ -258,20 +258,20 @@ def test_neighbors_of_the_same_group_do_not_count():
     assert get_score("knn").evaluate(grouped) > 0.3
 
 
-# What they are for
+# Scores prefer informative features
 
 
 @pytest.mark.parametrize(
     "name", [n for n in score_names() if n not in ("size", "source-error", "otdd", "discrepancy-montecarlo")]
 )
-def test_score_prefers_features_that_know_the_labels(name):
+def test_score_prefers_features_that_depend_on_the_labels(name):
     rng = np.random.default_rng(1)
     labels = rng.permutation(np.arange(120) % 4)
     noise = rng.standard_normal((120, 12))
     shift, wrong = 4 * np.eye(4, 12)[labels], rng.standard_normal((120, 6))
-    known = SourceOutputs(noise + shift, labels, wrong + 4 * np.eye(4, 6)[labels])
-    unknown = SourceOutputs(noise, labels, wrong)
-    better = get_score(name).evaluate(known) - get_score(name).evaluate(unknown)
+    informative = SourceOutputs(noise + shift, labels, wrong + 4 * np.eye(4, 6)[labels])
+    uninformative = SourceOutputs(noise, labels, wrong)
+    better = get_score(name).evaluate(informative) - get_score(name).evaluate(uninformative)
     assert (better > 0) == get_score(name).higher_is_better
     assert better != 0
 
@@ -281,12 +281,12 @@ def test_perfect_source_has_leep_and_nce_of_zero():
     perfect = SourceOutputs(np.eye(3)[labels], labels, 800.0 * np.eye(3)[labels])
     assert get_score("leep").evaluate(perfect) == pytest.approx(0, abs=1e-12)
     assert get_score("nce").evaluate(perfect) == 0
-    blind = SourceOutputs(np.ones((30, 3)), labels, np.zeros((30, 3)))
-    assert get_score("leep").evaluate(blind) == pytest.approx(math.log(1 / 3))
+    uninformative = SourceOutputs(np.ones((30, 3)), labels, np.zeros((30, 3)))
+    assert get_score("leep").evaluate(uninformative) == pytest.approx(math.log(1 / 3))
 
 
-def test_source_of_many_classes_that_no_sample_has_a_share_of():
-    """Softmax of far logits is exactly 0 in most of thousands of classes."""
+def test_leep_ignores_source_classes_of_probability_zero():
+    """The softmax of extreme logits is exactly 0 for most of thousands of classes."""
     labels = np.arange(40) % 2
     logits = np.full((40, 3000), -2000.0)
     logits[np.arange(40), labels] = 0
@@ -302,7 +302,7 @@ def test_distance_of_a_source_to_its_own_data_is_the_smallest():
 
 
 def test_dataset_distance_is_the_cheapest_assignment():
-    """Of equally many samples an optimal transport is a permutation: all of them are tried."""
+    """Between sets of equal size the optimal transport is a permutation, so all permutations are tried."""
     rng = np.random.default_rng(3)
     one, other = rng.standard_normal((5, 2)), rng.standard_normal((5, 2)) + 1
     labels, classes = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 0, 1])
@@ -323,25 +323,26 @@ def test_dataset_distance_is_the_cheapest_assignment():
 
 
 @pytest.mark.parametrize("name", ["discrepancy", "logme", "parc", "linear-probe", "knn"])
-def test_several_labels_a_sample_and_values(name):
+def test_scores_are_defined_for_multi_label_and_regression_targets(name):
     rng = np.random.default_rng(2)
     labels = (rng.random((80, 4)) < 0.4).astype(np.int64)
     labels[labels.sum(1) == 0, 0] = 1
     features = rng.standard_normal((80, 10)) + 2 * labels @ rng.standard_normal((4, 10))
     logits = rng.standard_normal((80, 8)) + 3 * labels @ np.eye(4, 8)
-    several = SourceOutputs(features, labels, logits)
-    values = SourceOutputs(features, np.argmax(labels, 1), logits, values=labels @ rng.standard_normal((4, 2)))
+    multi_label = SourceOutputs(features, labels, logits)
+    regression = SourceOutputs(features, np.argmax(labels, 1), logits, values=labels @ rng.standard_normal((4, 2)))
     shuffled = rng.permutation(80)
-    for one in (several, values):
-        blind = SourceOutputs(features[shuffled], one.labels, logits[shuffled], one.values)
-        assert math.isfinite(get_score(name).evaluate(one))
-        assert (get_score(name).evaluate(one) > get_score(name).evaluate(blind)) == get_score(name).higher_is_better
+    for one in (multi_label, regression):
+        shuffled_outputs = SourceOutputs(features[shuffled], one.labels, logits[shuffled], one.values)
+        score = get_score(name)
+        assert math.isfinite(score.evaluate(one))
+        assert (score.evaluate(one) > score.evaluate(shuffled_outputs)) == score.higher_is_better
 
 
-# Where they are not defined
+# Undefined scores and edge cases
 
 
-def test_scores_say_why_they_are_not_defined():
+def test_undefined_scores_raise_with_the_reason():
     one = drawn()
     with pytest.raises(InputError, match="The score leep needs a classification head, and the source has none"):
         get_score("leep").evaluate(SourceOutputs(one.features, one.labels))
@@ -353,7 +354,7 @@ def test_scores_say_why_they_are_not_defined():
         get_score("logmee")
 
 
-def test_names_are_complete():
+def test_score_names_are_complete():
     assert set(DEFAULT_RANKING_SCORES.values()) <= set(default_scores())
     assert all(task in get_score(by).tasks for task, by in DEFAULT_RANKING_SCORES.items())
     assert set(default_scores()) < set(score_names())
