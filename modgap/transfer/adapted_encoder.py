@@ -16,48 +16,56 @@ from modgap.transfer.surrogate import Surrogate, encoder_features
 
 __all__ = ["load_adapted_encoder", "surrogate_features"]
 
-BATCH = 64
-ENCODER = "encoder."
-"""Before the names of the encoder's weights in a run's file."""
+BATCH_SIZE = 64
+"""Number of samples in a forward pass."""
+ENCODER_PREFIX = "encoder."
+"""Prefix of the names of the encoder's weights in a run's file."""
 
 
 def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> torch.nn.Module:
-    """The source's encoder as a run left it, in evaluation mode; embedder and predictor of the run are not needed.
+    """Load the source's encoder with the weights after a run, in evaluation mode.
 
     Args:
         run: The run.
-        parts: Of the source that the run started from.
-        epoch: Of stage 2, among those that the run kept; None for the run's chosen weights.
+        parts: Parts of the source that the run started from.
+        epoch: Epoch of stage 2, one of those whose weights the run kept. None for the run's selected weights.
 
     Raises:
-        InputError: When the weights are not there, or of another source.
+        InputError: When the weights are missing, or belong to another source.
     """
     path = run.weights if epoch is None else epoch_file(run.folder, epoch)
     if not path.exists():
-        kept = "its result: it was not finished" if epoch is None else "that epoch: stage2.keep_epochs names those kept"
-        raise InputError(f"expected {path}, but the run did not keep {kept}")
+        if epoch is None:
+            raise InputError(f"The run has no weights at {path} because it was not finished. Resume it first.")
+        raise InputError(
+            f"The run has no weights at {path} because it did not keep epoch {epoch}. "
+            "Its setting stage2.keep_epochs names the epochs that it kept."
+        )
     weights = {
-        name.removeprefix(ENCODER): value for name, value in load_tensors(path).items() if name.startswith(ENCODER)
+        name.removeprefix(ENCODER_PREFIX): value
+        for name, value in load_tensors(path).items()
+        if name.startswith(ENCODER_PREFIX)
     }
     encoder = copy.deepcopy(parts.encoder)
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"the encoder in {path} is not that of the run's source {run.record['source']}") from error
+        raise InputError(f"The encoder in {path} is not that of the run's source {run.record['source']}.") from error
     return encoder.eval()
 
 
 def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:
-    """Features (n, D) of a surrogate through the source's own embedder and an encoder, as it was or as it was adapted.
+    """Compute the features (n, D) of a surrogate with the source's embedder and an encoder.
 
     Args:
-        parts: The source's parts, on the device.
-        encoder: Takes what the source's embedder gives.
-        surrogate: The labeled samples.
-        device: Where to run.
+        parts: Parts of the source, on the device.
+        encoder: Encoder before or after training, which takes the output of the source's embedder.
+        surrogate: Labeled samples.
+        device: Device to compute on.
     """
-    found, place = [], torch.device(device)
+    features = []
     with torch.no_grad():
-        for rows in chunks(np.arange(len(surrogate)), BATCH):
-            found.append(encoder_features(parts, encoder, surrogate.load(rows, place)).float().cpu().numpy())
-    return np.concatenate(found)
+        for rows in chunks(np.arange(len(surrogate)), BATCH_SIZE):
+            batch = surrogate.load(rows, torch.device(device))
+            features.append(encoder_features(parts, encoder, batch).float().cpu().numpy())
+    return np.concatenate(features)

@@ -1,9 +1,10 @@
-"""The metric and the loss of a model on some rows of a target."""
+"""Evaluation of a model on selected samples of a target by the task's metric."""
 
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +17,21 @@ from modgap.transfer.training_data import TargetData
 
 __all__ = ["Evaluator"]
 
+Batch = tuple[np.ndarray, list[np.ndarray], list[int]]
+"""Indices of samples, their inputs, and the number of inputs of each sample."""
+
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Applies a task's metric.
+    """Evaluation of models by the metric of a task.
 
     Attributes:
-        data: The target.
-        device: Where to run.
+        data: Target data.
+        device: Device to compute on.
         dtype: Precision of the parameters.
-        batch_size: Pieces at a time.
-        processes: Who shares the rows.
-        autocast: Precision of forward passes where it is reduced.
+        batch_size: Number of inputs in a forward pass.
+        processes: Processes that share the samples.
+        autocast: Precision of forward passes. None for the precision of the parameters.
     """
 
     data: TargetData
@@ -38,67 +42,74 @@ class Evaluator:
     autocast: torch.dtype | None = None
 
     def metric(self, model: TargetModel, rows: np.ndarray) -> Metric:
-        """The metric with these rows' samples in it, of all processes; the model's mode is left as it was.
+        """Return the metric with the selected samples of all processes. The model's mode does not change.
 
-        A sample of several pieces is judged by the mean of their outputs.
+        The output for a sample of several pieces is the mean of the outputs for its pieces.
+
+        Args:
+            model: Model to evaluate.
+            rows: Indices of the samples.
         """
-        found, training = task_metric(self.data.target.manifest, self.data.scale), model.training
+        metric = task_metric(self.data.target.manifest, self.data.scale)
+        training = model.training
         model.eval()
         try:
-            for own, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
-                y, mask = self.data.ground_truth(own)
-                found.update(self._outputs(model, pieces, counts), y, mask)
+            for batch_rows, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
+                y, mask = self.data.ground_truth(batch_rows)
+                metric.update(self._outputs(model, pieces, counts), y, mask)
         finally:
             model.train(training)
-        return self._joined(found)
+        return self._join_processes(metric)
 
     def error(self, model: TargetModel, rows: np.ndarray) -> float:
-        """The metric's value on these rows."""
+        """Return the value of the metric on the selected samples."""
         return self.metric(model, rows).compute()
 
-    def _batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, list[np.ndarray], list[int]]]:
-        def made(own: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], list[int]]:
-            found = [self.data.transform.pieces(self.data.table.samples[int(row)]) for row in own]
-            return own, [piece for pieces in found for piece in pieces], [len(pieces) for pieces in found]
+    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Yield the indices, the inputs and the number of inputs of each sample, batch by batch, read ahead."""
 
-        waiting: list[Future] = []
+        def read(batch_rows: np.ndarray) -> Batch:
+            samples = [self.data.transform.pieces(self.data.table.samples[int(row)]) for row in batch_rows]
+            return batch_rows, [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
+
+        waiting: list[Future[Batch]] = []
         with ThreadPoolExecutor(1) as pool:
-            for own in chunks(rows, self.batch_size):
-                waiting.append(pool.submit(made, own))
+            for batch_rows in chunks(rows, self.batch_size):
+                waiting.append(pool.submit(read, batch_rows))
                 if len(waiting) > PREFETCHED:
                     yield waiting.pop(0).result()
-            for left in waiting:
-                yield left.result()
+            for future in waiting:
+                yield future.result()
 
     def _outputs(self, model: TargetModel, pieces: list[np.ndarray], counts: list[int]) -> torch.Tensor:
-        reduced: contextlib.AbstractContextManager = contextlib.nullcontext()
+        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if self.autocast:
-            reduced = torch.autocast(self.device.type, self.autocast)
+            precision = torch.autocast(self.device.type, self.autocast)
         parts = []
-        with torch.inference_mode(), reduced:
+        with torch.inference_mode(), precision:
             for first in range(0, len(pieces), self.batch_size):
                 batch = self.data.to_batch(pieces[first : first + self.batch_size], self.device, self.dtype)
                 parts.append(model(batch).double().cpu())
         outputs = torch.cat(parts)
         if max(counts) == 1:
             return outputs
-        return torch.stack([each.mean(0) for each in outputs.split(counts)])
+        return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, counts)])
 
-    def _joined(self, own: Metric) -> Metric:
+    def _join_processes(self, metric: Metric) -> Metric:
         if self.processes.size == 1:
-            return own
-        whole = task_metric(self.data.target.manifest, self.data.scale)
-        whole.merge(_joined_state(own.state(), self.processes))
-        return whole
+            return metric
+        joined = task_metric(self.data.target.manifest, self.data.scale)
+        joined.merge(_join_states(metric.state(), self.processes))
+        return joined
 
 
-def _joined_state(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:
-    """States of all processes as one, samples in the order of the ranks."""
+def _join_states(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:
+    """Return the states of all processes as one, with the samples in the order of the ranks."""
     samples = processes.concatenate(state["samples"].reshape(1))
     joined = {}
     for name, values in state.items():
         if name == "rows":
             values = values + int(samples[: processes.rank].sum())
-        # What is one number is the same for all.
+        # A single number is the same in all processes.
         joined[name] = values if values.ndim == 0 else processes.concatenate(values)
     return joined | {"samples": np.array(int(samples.sum()))}

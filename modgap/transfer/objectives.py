@@ -1,8 +1,8 @@
-"""Objectives on labeled features: how well an encoder separates the classes of a surrogate source set.
+"""Objectives on labeled features, which measure how well an encoder separates the classes of a surrogate.
 
-All take unit-normalized features z (n, d) and integer labels (n,), give a scalar to minimize, and are twice
-differentiable in z. A batch that has none of the pairs an objective is of gives 0 with gradient 0, never NaN. Memory
-grows as n x n and n x d, not as n x n x d. Half precision is taken as float32, also within autocast.
+All take unit-normalized features z (n, d) and integer labels (n,), return a scalar to minimize, and are twice
+differentiable in z. For a batch without the pairs that an objective needs the value is 0 with gradient 0, never NaN.
+Memory grows as n x n and n x d, not as n x n x d. Half precision is converted to float32, also within autocast.
 """
 
 import functools
@@ -28,23 +28,23 @@ __all__ = [
 ]
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""(z, labels) -> scalar, lower is better."""
+"""Function (z, labels) that returns a scalar; lower is better."""
 
 
-def _precise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Without autocast, which would round the products of features to half precision."""
+def _without_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Disable autocast in a function, because it would round the products of features to half precision."""
 
     @functools.wraps(function)
-    def within(z: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
+    def wrapper(z: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             return function(to_single_precision(z), labels, *args, **options)
 
-    return within
+    return wrapper
 
 
-@_precise
+@_without_autocast
 def alignment(z: Tensor, labels: Tensor) -> Tensor:
-    """How far features of one class lie apart: the mean of ||z - z'||^2 over all pairs with the same label.
+    """Compute the alignment loss: the mean of ||z - z'||^2 over all pairs with the same label.
 
     Wang and Isola (2020), with exponent 2. A class with one sample has no pair.
 
@@ -53,10 +53,10 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
         labels: Classes (n,), integers.
 
     Returns:
-        Scalar, 0 to 4 (2 n / (n - 1) at most in one class); 0 where there is no pair.
+        Scalar, 0 to 4 (at most 2 n / (n - 1) for a single class); 0 if there is no pair.
 
     Raises:
-        InputError: When shapes do not fit or labels are no integers.
+        InputError: When the shapes do not fit or the labels are not integers.
 
     Example:
         >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -64,116 +64,117 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
         (2.0, 4.0)
     """
     members, counts = _members(z, labels)
-    # The squared distances of all pairs of a class sum to its size times those to its center; no difference of large
-    # numbers is taken, so that features that have fallen together still give exact values.
+    # The squared distances of all pairs of a class sum to its size times the squared distances to its center. This
+    # takes no difference of large numbers, so values are exact even for features that have collapsed.
     residuals = ((z - members @ _centers(z, members, counts)) ** 2).sum(1)
     pairs = (counts * (counts - 1)).sum() / 2
     return (residuals * (members @ counts)).sum() / pairs.clamp(min=1)
 
 
-@_precise
+@_without_autocast
 def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
-    """How evenly features spread: the logarithm of the mean over pairs of exp(-2 ||z - z'||^2).
+    """Compute the uniformity loss: the logarithm of the mean over pairs of exp(-2 ||z - z'||^2).
 
     Wang and Isola (2020), with t = 2, over pairs of different classes.
 
     Args:
         z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
-        all_pairs: Whether pairs of one class are among them, as in Wang and Isola's own.
+        all_pairs: True to include pairs of the same class, as Wang and Isola do.
 
     Returns:
-        Scalar, -8 to 0; 0 where there is no pair.
+        Scalar, -8 to 0; 0 if there is no pair.
 
     Raises:
-        InputError: When shapes do not fit or labels are no integers.
+        InputError: When the shapes do not fit or the labels are not integers.
 
     Example:
         >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         >>> uniformity(z, torch.tensor([0, 1, 1])).item(), uniformity(z, torch.tensor([0, 0, 0])).item()
         (-4.0, 0.0)
     """
-    _check(z, labels)
-    excluded = _same(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=z.device)
+    _check_inputs(z, labels)
+    excluded = _same_class(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=z.device)
     pairs = (~excluded).sum()
     if not pairs:
-        return _nothing(z)
+        return _zero(z)
     norms = (z**2).sum(1)
     squares = norms[:, None] + norms - 2 * z @ z.T
     return (-2 * squares).masked_fill(excluded, -torch.inf).flatten().logsumexp(0) - pairs.to(z.dtype).log()
 
 
 def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) -> Tensor:
-    """MoNA's outer objective, the sum of `alignment` and `uniformity` (ICML 2024, equation 4).
+    """Compute MoNA's outer objective, the sum of `alignment` and `uniformity` (ICML 2024, equation 4).
 
     Args:
         z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
-        all_pairs: As `uniformity` takes it.
+        all_pairs: True to include pairs of the same class in `uniformity`.
 
     Returns:
         Scalar, -8 to 4.
 
     Raises:
-        InputError: When shapes do not fit or labels are no integers.
+        InputError: When the shapes do not fit or the labels are not integers.
     """
     return alignment(z, labels) + uniformity(z, labels, all_pairs)
 
 
-@_precise
+@_without_autocast
 def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """Supervised contrastive loss L_out (Khosla et al. 2020, equation 2), mean over the samples that have a positive.
+    """Compute the supervised contrastive loss L_out (Khosla et al. 2020, equation 2), averaged over the anchors.
 
-    For each sample, the mean over the others of its class of the logarithm of softmax(z . z' / temperature) over all
-    other samples, negated. A sample alone in its class is no anchor, but one of the others.
+    For each anchor it is the negative mean, over the other samples of its class, of the logarithm of
+    softmax(z . z' / temperature) over all other samples. A sample that is alone in its class is not an anchor, but is
+    among the other samples.
 
     Args:
         z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
-        temperature: More than 0; 0.1 as in the paper.
+        temperature: Temperature of the softmax, more than 0. The default is that of the paper.
 
     Returns:
-        Scalar, 0 or more, in nats; 0 where no class has two samples.
+        Scalar, 0 or more, in nats; 0 if no class has two samples.
 
     Raises:
-        InputError: When shapes do not fit or labels are no integers.
+        InputError: When the shapes do not fit or the labels are not integers.
         UsageError: When the temperature is not more than 0.
     """
     if not temperature > 0:
-        raise UsageError(f"expected a temperature of more than 0, got {temperature}")
-    _check(z, labels)
+        raise UsageError(f"The temperature is {temperature}, but it must be more than 0.")
+    _check_inputs(z, labels)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    positive = _same(labels) & ~itself
+    positive = _same_class(labels) & ~itself
     counts = positive.sum(1)
     anchors = counts > 0
     if not anchors.any():
-        return _nothing(z)
+        return _zero(z)
     logits = z @ z.T / temperature
     sums = logits.masked_fill(itself, -torch.inf).logsumexp(1)
-    nearness = (logits * positive).sum(1) / counts.clamp(min=1)
-    return (sums - nearness)[anchors].mean()
+    similarity = (logits * positive).sum(1) / counts.clamp(min=1)
+    return (sums - similarity)[anchors].mean()
 
 
-@_precise
+@_without_autocast
 def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
-    """Davies-Bouldin index (1979): the mean over classes of the largest (s_i + s_j) / d_ij over the other classes.
+    """Compute the Davies-Bouldin index (1979): the mean over classes of the largest (s_i + s_j) / d_ij over the others.
 
-    s is the mean distance of a class's features to their center, d that between centers. Classes with one sample have
-    s = 0; two classes with the same center are passed over, as in scikit-learn.
+    s is the mean distance of the features of a class to their center, d the distance between two centers. Classes with
+    one sample have s = 0. Pairs of classes with the same center are skipped, as in scikit-learn.
 
     Args:
-        z: Features (n, d); unit-normalized or not.
+        z: Features (n, d), unit-normalized or not.
         labels: Classes (n,), integers.
 
     Returns:
         Scalar, 0 or more; 0 with fewer than two classes.
 
     Raises:
-        InputError: When shapes do not fit or labels are no integers.
+        InputError: When the shapes do not fit or the labels are not integers.
     """
     members, counts = _members(z, labels)
     if len(counts) < 2:
-        return _nothing(z)
+        return _zero(z)
     centers = _centers(z, members, counts)
     distances = safe_sqrt(((z - members @ centers) ** 2).sum(1))
     spreads = members.T @ distances / counts
@@ -185,11 +186,11 @@ def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
 
 
 def objective(name: str, **options: Any) -> Objective:
-    """An objective by name, with its options: a function (z, labels) that gives a scalar to minimize.
+    """Return the objective of a name: a function (z, labels) that returns a scalar to minimize.
 
     Args:
         name: `alignment-uniformity` (option all_pairs), `supervised-contrastive` (temperature), `davies-bouldin`.
-        **options: As above.
+        **options: Options of the objective, named in parentheses above.
 
     Raises:
         UsageError: When there is no such objective or option.
@@ -197,24 +198,24 @@ def objective(name: str, **options: Any) -> Objective:
     return choose_function("objective", OBJECTIVES, name, options)
 
 
-def _check(z: Tensor, labels: Tensor) -> None:
+def _check_inputs(z: Tensor, labels: Tensor) -> None:
     if z.ndim != 2 or labels.shape != z.shape[:1] or labels.is_floating_point():
         raise InputError(
-            f"expected features (n, d) and n integer labels, got {tuple(z.shape)} and {labels.dtype} "
-            f"{tuple(labels.shape)}"
+            f"The features have shape {tuple(z.shape)}, and the labels are {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Expected features (n, d) and n integer labels."
         )
 
 
-def _same(labels: Tensor) -> Tensor:
-    """Whether two samples have one label, (n, n)."""
+def _same_class(labels: Tensor) -> Tensor:
+    """Return True for each pair of samples with the same label, (n, n)."""
     return labels[:, None] == labels
 
 
 def _members(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Which class each sample is in, 0/1 (n, classes), and how many each has (classes,), both in z's precision."""
-    _check(z, labels)
-    found, numbers = labels.unique(return_inverse=True)
-    members = (numbers[:, None] == torch.arange(len(found), device=z.device)).to(z.dtype)
+    """Return the one-hot class of each sample (n, classes) and the class sizes (classes,), both in z's precision."""
+    _check_inputs(z, labels)
+    classes, numbers = torch.unique(labels, return_inverse=True)
+    members = (numbers[:, None] == torch.arange(len(classes), device=z.device)).to(z.dtype)
     return members, members.sum(0)
 
 
@@ -222,8 +223,8 @@ def _centers(z: Tensor, members: Tensor, counts: Tensor) -> Tensor:
     return members.T @ z / counts[:, None]
 
 
-def _nothing(z: Tensor) -> Tensor:
-    """0 that is in z's graph, with derivatives 0 of both orders."""
+def _zero(z: Tensor) -> Tensor:
+    """Return a 0 that is in z's graph, with first and second derivative 0."""
     return (z**2 * 0).sum()
 
 

@@ -1,4 +1,4 @@
-"""The loss on one batch of target data, at any parameters of the model, and its gradients."""
+"""Loss on one batch of target data at any parameters of the model, and its gradients."""
 
 import contextlib
 import functools
@@ -17,16 +17,17 @@ from modgap.transfer.processes import Processes
 __all__ = ["MicroBatch", "TaskLoss", "call_with_parameters"]
 
 Parameters = Mapping[str, Tensor]
+"""Parameters of a model by name."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples that go through the model together.
+    """Samples that pass through the model together.
 
     Attributes:
         x: Standardized inputs (n, C, ...).
         y: Classes (n,), 0/1 labels (n, K), or values (n, channels, ...).
-        mask: Where values count, 0/1 of y's shape; None where all do.
+        mask: 0/1 of y's shape, 1 for valid values. None if all are valid.
     """
 
     x: Tensor
@@ -34,24 +35,25 @@ class MicroBatch:
     mask: Tensor | None = None
 
 
-class _Holding(nn.Module):
-    """A model that any piece of work can be done with, while its parameters are exchanged."""
+class _FunctionCaller(nn.Module):
+    """Module that calls a function with a model, so that the model's parameters can be replaced for the call."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, work: Callable[[Any], Any]) -> Any:
-        return work(self.model)
+    def forward(self, function: Callable[[Any], Any]) -> Any:
+        return function(self.model)
 
 
-def call_with_parameters(model: nn.Module, parameters: Parameters, work: Callable[[Any], Any]) -> Any:
-    """`work(model)` with some of the model's parameters exchanged for others.
+def call_with_parameters(model: nn.Module, parameters: Parameters, function: Callable[[Any], Any]) -> Any:
+    """Return `function(model)`, called while some of the model's parameters are replaced by others.
 
-    Backward passes belong into `work`: gradient checkpointing computes forward again in them, and must
-    meet the same parameters.
+    Backward passes must be part of the function: gradient checkpointing repeats the forward pass in them, which needs
+    the same parameters.
     """
-    return functional_call(_Holding(model), {f"model.{name}": value for name, value in parameters.items()}, (work,))
+    replacements = {f"model.{name}": value for name, value in parameters.items()}
+    return functional_call(_FunctionCaller(model), replacements, (function,))
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ class TaskLoss:
     """L_t of one batch: the mean of per-sample losses over the batch of all processes.
 
     Attributes:
-        model: The model.
-        loss: Outputs, y and mask to per-sample losses (n,).
-        micro_batches: What of the batch falls to this process, in parts that fit into memory.
-        count: Samples of the whole batch, over all parts and processes.
-        processes: Who shares the batch.
-        autocast: Precision of the forward pass where it is not that of the parameters.
+        model: Model to evaluate.
+        loss: Function from outputs, y and mask to per-sample losses (n,).
+        micro_batches: Share of the batch that this process computes, in pieces that fit into memory.
+        count: Number of samples in the batch, over all micro-batches and processes.
+        processes: Processes that share the batch.
+        autocast: Precision of the forward pass. None for the precision of the parameters.
     """
 
     model: TargetModel
@@ -74,35 +76,40 @@ class TaskLoss:
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
 
-    def value(self, model: TargetModel, part: MicroBatch, *, precise: bool = False) -> Tensor:
-        """What a part adds to the batch's loss."""
-        reduced: contextlib.AbstractContextManager = contextlib.nullcontext()
+    def value(self, model: TargetModel, micro_batch: MicroBatch, *, precise: bool = False) -> Tensor:
+        """Return the contribution of a micro-batch to the batch's loss.
+
+        Args:
+            model: Model to evaluate, possibly with other parameters.
+            micro_batch: Samples.
+            precise: True to ignore `autocast`.
+        """
+        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if self.autocast and not precise:
-            reduced = torch.autocast(part.x.device.type, self.autocast)
-        with reduced:
-            outputs = model(part.x)
-        # Losses are not for half precision.
+            precision = torch.autocast(micro_batch.x.device.type, self.autocast)
+        with precision:
+            outputs = model(micro_batch.x)
+        # Losses need at least single precision.
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-        return self.loss(outputs, part.y, part.mask).sum() / self.count
+        return self.loss(outputs, micro_batch.y, micro_batch.mask).sum() / self.count
 
     def gradient(
         self, parameters: Parameters, of: Iterable[str], *, precise: bool = False
     ) -> tuple[dict[str, Tensor], float]:
-        """Gradient of the loss at these parameters, and the loss, both over all processes.
+        """Compute the gradient of the loss at the given parameters, and the loss, both over all processes.
 
         Args:
-            parameters: Those that differ from the model's own, or all.
-            of: Names of the parameters to take the gradient by; they must be among `parameters`.
-            precise: In the parameters' own precision, whatever `autocast` says.
+            parameters: All parameters, or those that differ from the model's.
+            of: Names of the parameters to differentiate by. They must be in `parameters`.
+            precise: True to compute in the precision of the parameters, whatever `autocast` is.
         """
         names = list(of)
         sums = [torch.zeros_like(parameters[name]) for name in names]
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device if sums else "cpu")
-        by = [parameters[name] for name in names]
-        for part in self.micro_batches:
-            value, gradients = call_with_parameters(
-                self.model, parameters, functools.partial(self._backward, part, by, precise)
-            )
+        variables = [parameters[name] for name in names]
+        for micro_batch in self.micro_batches:
+            backward = functools.partial(self._backward, micro_batch, variables, precise)
+            value, gradients = call_with_parameters(self.model, parameters, backward)
             loss += value
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient
@@ -110,7 +117,7 @@ class TaskLoss:
         return dict(zip(names, sums, strict=True)), float(loss)
 
     def _backward(
-        self, part: MicroBatch, by: list[Tensor], precise: bool, model: TargetModel
+        self, micro_batch: MicroBatch, variables: list[Tensor], precise: bool, model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        value = self.value(model, part, precise=precise)
-        return value.detach(), torch.autograd.grad(value, by, allow_unused=True, materialize_grads=True)
+        value = self.value(model, micro_batch, precise=precise)
+        return value.detach(), torch.autograd.grad(value, variables, allow_unused=True, materialize_grads=True)
