@@ -1,4 +1,4 @@
-"""Labeled surrogate data of the source's own modality: what stage 1 aligns to, and what probes look at."""
+"""Labeled surrogate data of the source's own modality, used by the alignment of stage 1 and by probes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 HALVES_SEED = 0
-"""Of the division in halves: one for all runs, so that no run's second half holds what another has trained on."""
+"""Seed of the division in halves. It is the same for all runs, so that no run trains on another's second half."""
 
 log = logging.getLogger("modgap")
 
@@ -39,23 +39,23 @@ log = logging.getLogger("modgap")
 
 
 def balanced_rows(labels: np.ndarray, step: int, size: int, seed: int) -> np.ndarray:
-    """Samples of a step's batch, as evenly spread over the classes as can be.
+    """Draw the samples of a batch, as evenly spread over the classes as possible.
 
-    A class that is in the batch is there at least twice where it can be, so that positive pairs exist: with more
-    classes than half the size, a random half of the size of them. What a small class lacks goes to the others;
-    classes of a single sample come last.
+    A class in the batch has at least two samples if possible, so that positive pairs exist. If there are more classes
+    than half of the batch size, only that many classes, drawn at random, are in the batch. Other classes fill the
+    places that a small class leaves free. Classes with a single sample come last.
 
     Args:
         labels: Class of each sample, 0..K-1, shape (n,).
-        step: Number of the batch. Random numbers are a function of seed and step alone.
-        size: Samples wanted.
-        seed: Of the run, not negative.
+        step: Number of the batch. The random numbers depend on seed and step only.
+        size: Number of samples to draw.
+        seed: Seed of the run, 0 or more.
 
     Returns:
-        Numbers of min(size, n) different samples in random order, int64.
+        Indices of min(size, n) different samples in random order, int64.
 
     Raises:
-        InputError: When there are no samples, or none are wanted.
+        InputError: When there are no samples, or the size is less than 1.
 
     Example:
         >>> labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
@@ -63,26 +63,29 @@ def balanced_rows(labels: np.ndarray, step: int, size: int, seed: int) -> np.nda
         array([1, 2, 2, 0, 1, 0])
     """
     if size < 1 or len(labels) == 0:
-        raise InputError(f"expected to draw at least one of at least one sample, got {size} of {len(labels)}")
+        raise InputError(f"{size} of {len(labels)} samples cannot be drawn. Both numbers must be at least 1.")
     rng = np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64)))
-    seats = _seats(np.bincount(labels), size, rng)
-    chosen = [
-        rng.choice(np.flatnonzero(labels == label), seats[label], replace=False) for label in np.flatnonzero(seats)
+    counts = _class_counts(np.bincount(labels), size, rng)
+    rows = [
+        rng.choice(np.flatnonzero(labels == label), counts[label], replace=False) for label in np.flatnonzero(counts)
     ]
-    return rng.permutation(np.concatenate(chosen)).astype(np.int64)
+    return rng.permutation(np.concatenate(rows)).astype(np.int64)
 
 
-def _seats(counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """How many samples of each class (K,) a batch has: in rounds, the classes in random order, one seat a round."""
-    pairs = rng.permutation(np.flatnonzero(counts > 1))
-    turn = np.where(counts > 1, 1, 2)
-    turn[pairs[: max(1, size // 2)]] = 0
-    place = rng.permutation(len(counts))
-    most = np.minimum(counts, size)
-    label = np.repeat(np.arange(len(counts)), most)
-    number = np.arange(len(label)) - np.repeat(np.cumsum(most) - most, most)
-    taken = np.lexsort((place[label], number, turn[label]))[:size]
-    return np.bincount(label[taken], minlength=len(counts))
+def _class_counts(available: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the number of samples of each class in a batch, (K,).
+
+    The batch is filled in rounds. In each round every class, in random order, gets one sample.
+    """
+    with_pairs = rng.permutation(np.flatnonzero(available > 1))
+    priority = np.where(available > 1, 1, 2)
+    priority[with_pairs[: max(1, size // 2)]] = 0
+    order = rng.permutation(len(available))
+    limits = np.minimum(available, size)
+    label = np.repeat(np.arange(len(available)), limits)
+    round_number = np.arange(len(label)) - np.repeat(np.cumsum(limits) - limits, limits)
+    drawn = np.lexsort((order[label], round_number, priority[label]))[:size]
+    return np.bincount(label[drawn], minlength=len(available))
 
 
 # The data
@@ -90,11 +93,11 @@ def _seats(counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarra
 
 @dataclass(frozen=True)
 class SurrogateBatch:
-    """Some of the samples on a device.
+    """Batch of samples of a surrogate on a device.
 
     Attributes:
-        inputs: What the source's embedder takes.
-        labels: Class of each sample, shape (B,); None where nobody asks for them.
+        inputs: Input of the source's embedder.
+        labels: Class of each sample, shape (B,). None if they are not needed.
         word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
             are labeled.
     """
@@ -104,14 +107,14 @@ class SurrogateBatch:
     word_positions: "Tensor | None" = None
 
     def pool(self, tokens: "Tensor") -> "Tensor":
-        """Features (B, D) of tokens (B, T, D): the labeled word's, or the mean over tokens that are no padding."""
+        """Return the features (B, D) of tokens (B, T, D): the labeled word's token, or the mean without padding."""
         if self.word_positions is not None:
             import torch
 
             return tokens[torch.arange(len(tokens), device=tokens.device), self.word_positions]
         mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
         if mask is None or mask.shape != tokens.shape[:2]:
-            # The mask of a sound counts values, not frames.
+            # The mask of audio has one entry for each value, not for each frame.
             return tokens.mean(dim=1)
         from modgap.sources.hf.parts import masked_mean
 
@@ -120,16 +123,16 @@ class SurrogateBatch:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Labeled samples that a source's own embedder takes.
+    """Labeled samples that the embedder of a source takes.
 
     Attributes:
-        samples: The samples; words in their text where words are labeled.
-        labels: Class of each, shape (n,), int64.
+        samples: Samples. If words are labeled, each is a word in its text.
+        labels: Class of each sample, shape (n,), int64.
         classes: Names of the classes in label order.
-        embedding: How a sample becomes a piece of the source's input.
-        input: The source's preprocessing.
-        provenance: Plain values that say which samples these are.
-        groups: Number of the record, sentence or subject of each sample, shape (n,); None where each is its own.
+        embedding: Conversion of a sample to pieces of the source's input.
+        input: Preprocessing of the source.
+        provenance: Plain values that identify the samples.
+        groups: Number of the record, sentence or subject of each sample, shape (n,). None if samples are independent.
     """
 
     samples: Samples
@@ -141,58 +144,68 @@ class Surrogate:
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Return the number of samples."""
         return len(self.labels)
 
     def draw_rows(self, step: int, size: int, seed: int) -> np.ndarray:
-        """Numbers of a step's samples, balanced by class; see balanced_rows."""
+        """Draw the indices of the samples of a step, balanced by class; see `balanced_rows`."""
         return balanced_rows(self.labels, step, size, seed)
 
     def load(self, rows: np.ndarray, device: "device") -> SurrogateBatch:
-        """The samples with these numbers (B,), on the device.
+        """Load a batch of samples onto a device.
+
+        Args:
+            rows: Indices of the samples, shape (B,).
+            device: Device of the batch.
 
         Raises:
             InputError: When a sample has several pieces, such as chunks of a clip.
         """
         import torch
 
-        found = [self.to_pieces(self.samples[int(row)]) for row in rows]
-        if any(len(each) != 1 for each in found):
-            most = max(len(each) for each in found)
-            raise InputError(f"expected a surrogate whose samples are one piece of input each, got {most} pieces")
+        pieces = [self.to_pieces(self.samples[int(row)]) for row in rows]
+        most_pieces = max(len(sample_pieces) for sample_pieces in pieces)
+        if any(len(sample_pieces) != 1 for sample_pieces in pieces):
+            raise InputError(
+                f"A sample of the surrogate has {most_pieces} pieces of input. "
+                "Choose a surrogate whose samples have one."
+            )
         labels = torch.from_numpy(self.labels[rows]).to(device)
-        return replace(self.collate([each[0] for each in found], device), labels=labels)
+        return replace(self.collate([sample_pieces[0] for sample_pieces in pieces], device), labels=labels)
 
     def to_pieces(self, sample: Any) -> list[Any]:
-        """A sample's pieces; a word in its text is one."""
+        """Return the pieces of input of a sample. A word in its text is one piece."""
         return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
 
     def collate(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
-        """Pieces (B,) as a batch on the device, without labels."""
+        """Return pieces (B,) as a batch on the device, without labels."""
         import torch
 
         words = [piece for piece in pieces if isinstance(piece, WordInText)]
         if not words:
             return SurrogateBatch(self.input.batch(pieces, device))
         assert isinstance(self.input, TextInput)
-        given = self.input.batch([word.text for word in words], device)
-        return SurrogateBatch(given, word_positions=torch.from_numpy(_first_tokens(self.input, words)).to(device))
+        inputs = self.input.batch([word.text for word in words], device)
+        positions = torch.from_numpy(_first_tokens(self.input, words)).to(device)
+        return SurrogateBatch(inputs, word_positions=positions)
 
 
-def _first_tokens(own: TextInput, words: list[WordInText]) -> np.ndarray:
-    """Position of each word's first token in its text; -1 where it has none, or the text is cut before it."""
-    if not getattr(own.tokenizer, "is_fast", False):
+def _first_tokens(text_input: TextInput, words: list[WordInText]) -> np.ndarray:
+    """Return the position of the first token of each word in its text; -1 if it has none or is truncated."""
+    if not getattr(text_input.tokenizer, "is_fast", False):
         raise UsageError(
-            f"expected a tokenizer that tells where its tokens lie in the text, {type(own.tokenizer).__name__} does "
-            "not; choose a surrogate that labels whole texts"
+            f"The tokenizer {type(text_input.tokenizer).__name__} does not report the positions of its tokens in the "
+            "text. Choose a surrogate that labels texts and not words."
         )
     texts = [word.text for word in words]
-    encoded = own.tokenizer(texts, truncation=True, max_length=own.max_tokens, return_offsets_mapping=True)
-    return np.array([_token_of(word, spans) for word, spans in zip(words, encoded["offset_mapping"], strict=True)])
+    encoded = text_input.tokenizer(
+        texts, truncation=True, max_length=text_input.max_tokens, return_offsets_mapping=True
+    )
+    return np.array([_first_token(word, spans) for word, spans in zip(words, encoded["offset_mapping"], strict=True)])
 
 
-def _token_of(word: WordInText, spans: list[tuple[int, int]]) -> int:
-    # A token may begin with the blank before its word, so overlap decides; special tokens are empty.
+def _first_token(word: WordInText, spans: list[tuple[int, int]]) -> int:
+    # A token may begin with the blank before its word, so any overlap counts. Special tokens are empty.
     return next(
         (t for t, (start, end) in enumerate(spans) if end > word.start and start < word.end and end > start), -1
     )
@@ -202,13 +215,14 @@ def _token_of(word: WordInText, spans: list[tuple[int, int]]) -> int:
 
 
 def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
-    """Pooled output (B, D) of the source's embedder, without gradients: what ORCA aligns to.
+    """Compute the pooled output (B, D) of the source's embedder, which ORCA aligns to, without gradients.
 
-    The mean over tokens or over a map's places; of a labeled word the vector of its first token.
+    It is the mean over the tokens or over the positions of a feature map. For a labeled word it is the vector of its
+    first token.
 
     Args:
-        parts: The source's parts.
-        batch: B samples of the surrogate, on the parts' device.
+        parts: Parts of the source.
+        batch: B samples of the surrogate, on the same device as the parts.
     """
     import torch
 
@@ -219,22 +233,21 @@ def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
 
 
 def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: SurrogateBatch) -> "Tensor":
-    """Pooled features (B, D) of the source's embedder followed by an encoder, not normalized.
+    """Compute the pooled features (B, D) of the source's embedder followed by an encoder, not normalized.
 
-    Gradients flow to what the encoder is a function of, to any order; the embedder, which is the source's own and is
-    not trained, has none.
+    Gradients of any order flow through the encoder. The embedder of the source is not trained and has no gradients.
 
     Args:
-        parts: The source's parts, for its embedder and for the layout of the encoder's output.
-        encoder: The adapted encoder, or any function of what the embedder gives, such as the encoder called with
-            other parameters.
-        batch: B samples of the surrogate, on the parts' device.
+        parts: Parts of the source, for its embedder and for the layout of the encoder's output.
+        encoder: Adapted encoder, or any function of the embedder's output, such as the encoder called with other
+            parameters.
+        batch: B samples of the surrogate, on the same device as the parts.
     """
     import torch
 
     with torch.no_grad():
-        given = parts.embedder(batch.inputs)
-    return batch.pool(parts.tokens(encoder(given)))
+        encoder_input = parts.embedder(batch.inputs)
+    return batch.pool(parts.tokens(encoder(encoder_input)))
 
 
 # Opening
@@ -249,78 +262,84 @@ def open_surrogate(
     limit: int | None = None,
     seed: int = 0,
 ) -> Surrogate:
-    """Labeled data as a surrogate for a source.
+    """Open labeled data as a surrogate for a source.
 
-    Where words are labeled, those outside entities are at most as many as the largest type of entity has, and words
-    without a token among those that the source takes of their text are left out.
+    If words are labeled, there are at most as many words outside entities as the largest type of entity has, and words
+    without a token in the part of the text that the source takes are left out.
 
     Args:
-        name: A target with one label a sample: a name, a manifest, or data of one's own.
-        source: The source model, whose preprocessing the samples go through.
-        split: `train`, `val` or `test`; the training split if None.
-        half: 0 or 1 for one of two disjoint halves of the split, stratified by class, groups kept whole, the same
-            for every seed and limit; stage 1 takes the first, and what judges the outcome the second. None for all.
-        limit: Most samples, chosen by class in proportion.
-        seed: Of that choice.
+        name: Target with one label for each sample: a name, a manifest or your own data, with `:train`, `:val` or
+            `:test` after it to choose a split.
+        source: Source model, whose preprocessing is applied to the samples.
+        split: `train`, `val` or `test`. None for the split in the name, or else the training split.
+        half: 0 or 1 for one of two disjoint halves of the split, which are stratified by class, do not divide groups,
+            and are the same for every seed and limit. Stage 1 uses half 0, evaluation uses half 1. None for all.
+        limit: Largest number of samples, drawn in proportion to the classes. None for all.
+        seed: Seed of that draw.
 
     Raises:
         UsageError: When an argument is out of range, there is no such target, or the source does not take its samples.
-        InputError: When its data is missing or has not one label a sample, or no class is left with two samples.
+        InputError: When the data is missing or does not have one label for each sample, or no class has two samples.
     """
     if half not in (None, 0, 1):
-        raise UsageError(f"expected half 0 or 1 of a surrogate, or none for all of it, got {half!r}")
+        raise UsageError(f"The half of a surrogate is {half!r}, but it must be 0, 1 or None for all samples.")
     opened = open_surrogate_target(name, split)
-    target, split = opened.target, opened.split or "train"
+    target = opened.target
+    split = opened.split or "train"
     table = target.read()
     if table.class_labels.ndim != 1:
-        raise InputError(f"expected a surrogate with one label a sample, {name} has several")
+        raise InputError(f"{name} has several labels for each sample, but a surrogate needs one label for each sample.")
     embedding = native_embedding(target.manifest.input, table, source.input)
-    rows = _kept(table, SPLITS.index(split), half, source.input)
+    rows = _usable_rows(table, SPLITS.index(split), half, source.input)
     if limit is not None and limit < len(rows):
         rows = rows[stratified_subset(table.class_labels[rows], limit, seed)]
-    chosen = table.select(rows)
-    labels = chosen.class_labels.astype(np.int64)
+    selected = table.select(rows)
+    labels = selected.class_labels.astype(np.int64)
     if len(np.unique(labels)) < 2 or np.bincount(labels).max() < 2:
         raise InputError(
-            f"expected a surrogate of at least two classes, one of them with two samples; {name} has {len(rows)} "
-            f"samples of {len(np.unique(labels))} classes in what was asked for"
+            f"The selected part of {name} has {len(rows)} samples of {len(np.unique(labels))} classes. "
+            "A surrogate needs at least two classes, one of them with two samples."
         )
     data = {"manifest": cache_key(target.fingerprint["manifest"]), "files": target.fingerprint["files"]}
     provenance = {"name": target.name, "data": data, "split": split, "half": half, "limit": limit,
                   "seed": seed, "samples": len(rows), "embedding": embedding.to_dict()}  # fmt: skip
-    names = tuple(str(each) for each in table.classes or ())
-    groups = None if chosen.groups is None else np.unique(chosen.groups["groups"], return_inverse=True)[1]
-    return Surrogate(chosen.samples, labels, names, embedding, source.input, provenance, groups)
+    names = tuple(str(class_name) for class_name in table.classes or ())
+    groups = None if selected.groups is None else np.unique(selected.groups["groups"], return_inverse=True)[1]
+    return Surrogate(selected.samples, labels, names, embedding, source.input, provenance, groups)
 
 
-def _kept(table: Table, split: int, half: int | None, own: Input) -> np.ndarray:
-    """Rows of the split, or of its half, that can be used."""
+def _usable_rows(table: Table, split: int, half: int | None, source_input: Input) -> np.ndarray:
+    """Return the indices of the usable samples of the split, or of its half."""
     rows = np.flatnonzero(table.splits == split)
     if half is not None and len(rows):
         groups = None if table.groups is None else table.groups["groups"][rows]
         rows = rows[(stratified_keys(table.class_labels[rows], groups, HALVES_SEED) >= 0.5) == bool(half)]
     if len(rows) == 0 or not isinstance(table.samples[int(rows[0])], WordInText):
         return rows
-    rows = rows[_with_tokens(table.select(rows).samples, own)]
-    return _outside_capped(rows, table)
+    rows = rows[_has_token(table.select(rows).samples, source_input)]
+    return _cap_outside_words(rows, table)
 
 
-def _with_tokens(samples: Samples, own: Input) -> np.ndarray:
-    """Whether each word has a token among those that the source takes of its text, shape (n,)."""
-    assert isinstance(own, TextInput)
-    found = _first_tokens(own, [samples[i] for i in range(len(samples))]) >= 0
-    if not found.all():
-        log.warning("%d words have no token among those the source takes and are left out", int((~found).sum()))
-    return found
+def _has_token(samples: Samples, source_input: Input) -> np.ndarray:
+    """Return True for each word that has a token in the part of its text that the source takes, shape (n,)."""
+    assert isinstance(source_input, TextInput)
+    has_token = _first_tokens(source_input, [samples[i] for i in range(len(samples))]) >= 0
+    if not has_token.all():
+        log.warning(
+            "%d words have no token in the part of their text that the source takes. They are left out.",
+            int((~has_token).sum()),
+        )
+    return has_token
 
 
-def _outside_capped(rows: np.ndarray, table: Table) -> np.ndarray:
-    """Without the words outside entities that are more than the largest type of entity has."""
+def _cap_outside_words(rows: np.ndarray, table: Table) -> np.ndarray:
+    """Drop words outside entities until there are as many as the largest type of entity has."""
     names = list(table.classes or ())
     if OUTSIDE not in names:
         return rows
-    labels, outside = table.class_labels[rows], names.index(OUTSIDE)
-    beyond = np.flatnonzero(labels == outside)
+    labels = table.class_labels[rows]
+    outside = names.index(OUTSIDE)
+    outside_rows = np.flatnonzero(labels == outside)
     most = int(np.bincount(labels[labels != outside], minlength=1).max())
-    order = np.random.default_rng([HALVES_SEED, 0x5E]).permutation(beyond)
+    order = np.random.default_rng([HALVES_SEED, 0x5E]).permutation(outside_rows)
     return np.sort(np.delete(rows, order[most:]))

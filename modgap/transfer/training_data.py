@@ -1,4 +1,4 @@
-"""Target data as the trainer takes it: standardized inputs of one shape, y, masks, and who is in which split."""
+"""Target data for training: standardized inputs of one shape, y, masks and splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +19,22 @@ from modgap.transfer.task_loss import MicroBatch
 __all__ = ["InputTransform", "TargetData", "read_target_data"]
 
 STATISTICS_SAMPLES = 2000
-MUCH_LARGER = 16
-"""Times as many pixels as the source takes: images of so many are made small when they are read, not on the device."""
+"""Largest number of training samples from which means and standard deviations are computed."""
+MOST_PIXELS_RATIO = 16
+"""Images with more pixels than this multiple of the source's input are resized when read, not on the device."""
 
 Protocol = Literal["validation", "orca"]
 
 
 @dataclass(frozen=True)
 class InputTransform:
-    """How a sample becomes what a target embedder takes.
+    """Transform of a sample to inputs of a target embedder.
 
     Attributes:
-        spec: The manifest's word on the input.
-        shape: Of every input, (C, H, W) or (C, length).
-        mean: Of each channel over (at most 2,000 of) the training samples, shape (C,).
-        sd: The same.
+        spec: Description of the input in the manifest.
+        shape: Shape of every input, (C, H, W) or (C, length).
+        mean: Mean of each channel over at most 2,000 training samples, shape (C,).
+        sd: Standard deviation of each channel over the same samples, shape (C,).
     """
 
     spec: InputSpec
@@ -42,58 +43,60 @@ class InputTransform:
     sd: np.ndarray
 
     def pieces(self, sample: Any) -> list[np.ndarray]:
-        """A sample's standardized inputs; several of a clip or a video."""
-        spread = (-1,) + (1,) * (len(self.shape) - 1)
-        mean, sd = self.mean.reshape(spread), self.sd.reshape(spread)
-        return [(fitted(piece, self.shape) - mean) / sd for piece in raw_pieces(sample, self.spec)]
+        """Return the standardized inputs of a sample. A sound clip or a video has several."""
+        channels_first = (-1,) + (1,) * (len(self.shape) - 1)
+        mean = self.mean.reshape(channels_first)
+        sd = self.sd.reshape(channels_first)
+        return [(fit_to_shape(piece, self.shape) - mean) / sd for piece in raw_pieces(sample, self.spec)]
 
-    def to_dict(self) -> dict:
-        """Plain values for the run's record."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the record of a run."""
         return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
 
 
 def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
-    """The images (C, H, W) or series (C, length) that a sample consists of."""
+    """Return the images (C, H, W) or series (C, length) that a sample consists of."""
     if spec.kind == "text":
         raise UsageError(
-            "expected a target of images, series, sound or video to train on, got texts, which sources take as they are"
+            "The target consists of texts, which training does not support. "
+            "Choose a target of images, series, sound or video."
         )
     if spec.kind == "audio":
         if spec.rate is None:
-            raise InputError("a log-mel spectrogram needs the values' rate in hertz; give input.rate in the manifest")
+            raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
         return log_mel_spectrograms(sample, spec.rate, spec.log_mel)
     return list(sample) if spec.kind == "video" else [np.asarray(sample)]
 
 
-def fitted(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A piece of the wanted shape, float32; images are resized, series must have it.
+def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a piece with the given shape as float32. Images are resized.
 
     Raises:
-        InputError: When channels, or the length of a series, differ.
+        InputError: When the number of channels, or the length of a series, is another.
     """
     piece = piece.astype(np.float32)
     if piece.shape == shape:
         return piece
     if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
         raise InputError(
-            f"expected samples of one shape to train on, got {shape} and {piece.shape}; "
-            "crop or pad them by a step in a manifest"
+            f"The samples have different shapes, {shape} and {piece.shape}. "
+            "Crop or pad them to one shape with a step in a manifest."
         )
     return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
 
 
 @dataclass(frozen=True)
 class TargetData:
-    """A target to train on.
+    """Data of a target to train on.
 
     Attributes:
-        target: Where it comes from.
-        table: The samples.
-        transform: How they enter.
-        output: What is predicted.
-        train: Rows to train on, (n,).
-        validation: Rows that choose the epoch; under the protocol of ORCA those of the test.
-        test: Rows for the result.
+        target: Opened target.
+        table: Samples of the target.
+        transform: Transform of samples to inputs.
+        output: Output to predict.
+        train: Indices of the training samples, (n,).
+        validation: Indices of the samples that select the epoch; with the protocol `orca` the test samples.
+        test: Indices of the samples for the result.
         protocol: `validation` or `orca`.
         y_standardization: Mean and sd of each channel of y over the training samples, both of shape (channels,), if y
             is standardized because nothing defines the unit of the loss. None if y is used as it is.
@@ -111,156 +114,171 @@ class TargetData:
 
     @property
     def scale(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean and sd that give values in the manifest's unit, in the output's shape."""
+        """Mean and standard deviation that convert outputs to the unit of the manifest, in the output's shape."""
         if self.y_standardization is not None:
-            mean, sd = (each.reshape(-1, *(1 for _ in self.output.shape[1:])) for each in self.y_standardization)
+            mean, sd = (value.reshape(-1, *(1 for _ in self.output.shape[1:])) for value in self.y_standardization)
             return mean + np.zeros(self.output.shape, np.float32), sd + np.zeros(self.output.shape, np.float32)
         if self.table.target_scale is None:
             return None
-        mean, sd = (np.asarray(each, np.float32) for each in self.table.target_scale)
-        return self._shaped(mean), self._shaped(sd)
+        mean, sd = (np.asarray(value, np.float32) for value in self.table.target_scale)
+        return self._to_output_shape(mean), self._to_output_shape(sd)
 
     @property
     def groups(self) -> np.ndarray | None:
-        """Record, subject or field of each sample, (N,)."""
+        """Record, subject or field of each sample, (N,). None if samples are independent."""
         return self.table.groups["groups"] if self.table.groups else None
 
     @property
     def has_several_pieces(self) -> bool:
-        """Whether samples may consist of several pieces."""
+        """True if a sample may consist of several pieces."""
         return self.transform.spec.kind in ("audio", "video")
 
     def unseen_rows(self) -> np.ndarray:
-        """Rows that no part of the training saw, the choice of the epoch included, nor others of their groups."""
-        rows, seen = np.arange(len(self.table)), np.union1d(self.train, self.validation)
-        left = np.setdiff1d(rows, seen)
+        """Return the indices of samples that neither training nor the selection of the epoch used, nor their groups."""
+        seen = np.union1d(self.train, self.validation)
+        unseen = np.setdiff1d(np.arange(len(self.table)), seen)
         if self.groups is None:
-            return left
-        # A limit leaves some of a seen record out; where the data itself names the test, it stays as it is.
-        test = np.asarray(self.table.splits)[left] == SPLITS.index("test")
-        return left[test | ~np.isin(self.groups[left], self.groups[seen])]
+            return unseen
+        # A limit leaves out some samples of a record that was used. The test split of the data stays as it is.
+        is_test = np.asarray(self.table.splits)[unseen] == SPLITS.index("test")
+        selected: np.ndarray = unseen[is_test | ~np.isin(self.groups[unseen], self.groups[seen])]
+        return selected
 
     def to_batch(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """Inputs as a batch.
+        """Return inputs as a batch on a device.
 
         Raises:
-            InputError: When one is not finite.
+            InputError: When an input is not finite.
         """
         batch = np.stack(pieces)
         if not np.isfinite(batch).all():
-            raise InputError("expected finite samples, got NaN or infinite values; leave them out or fill them")
+            raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
         return torch.from_numpy(batch).to(device=device, dtype=dtype)
 
     def ground_truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """y of these rows, and where it counts.
+        """Return y of the selected samples, and the mask of its valid values, None if all are valid.
 
         Raises:
-            InputError: When a value that counts is not finite.
+            InputError: When a valid value is not finite.
         """
         if self.output.task != "regression":
             labels = self.table.class_labels[rows]
             return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
         assert self.table.targets is not None
-        values, masks = self._stacked(self.table.targets, rows), self._masks(rows)
+        values = self._stack(self.table.targets, rows)
+        masks = self._masks(rows)
         bad = ~np.isfinite(values) if masks is None else ~np.isfinite(values) & (masks != 0)
         if bad.any():
             row = rows[np.flatnonzero(bad.reshape(len(rows), -1).any(axis=1))[0]]
-            raise InputError(
-                f"expected finite values y, got NaN or infinite ones in sample {row}; leave it out, or give masks"
-            )
+            raise InputError(f"The y of sample {row} has NaN or infinite values. Remove the sample, or provide masks.")
         if self.y_standardization is not None:
             mean, sd = self.scale or (0, 1)
             values = (values - mean) / sd
         return values, masks
 
     def micro_batch(self, inputs: torch.Tensor, rows: np.ndarray) -> MicroBatch:
-        """A batch of inputs with its y."""
-        y, mask = self.ground_truth(rows)
-        kept = torch.from_numpy(y).to(inputs.device)
-        if kept.is_floating_point():
-            kept = kept.to(inputs.dtype)
-        masked = None if mask is None else torch.from_numpy(mask).to(device=inputs.device, dtype=inputs.dtype)
-        return MicroBatch(inputs, kept, masked)
+        """Return inputs with the y and the mask of the selected samples, on the device of the inputs."""
+        y_array, mask_array = self.ground_truth(rows)
+        y = torch.from_numpy(y_array).to(inputs.device)
+        if y.is_floating_point():
+            y = y.to(inputs.dtype)
+        mask = None
+        if mask_array is not None:
+            mask = torch.from_numpy(mask_array).to(device=inputs.device, dtype=inputs.dtype)
+        return MicroBatch(inputs, y, mask)
 
     def _masks(self, rows: np.ndarray) -> np.ndarray | None:
-        return None if self.table.masks is None else self._stacked(self.table.masks, rows)
+        return None if self.table.masks is None else self._stack(self.table.masks, rows)
 
-    def _stacked(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
-        return np.stack([self._shaped(np.asarray(samples[int(row)], np.float32)) for row in rows])
+    def _stack(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._to_output_shape(np.asarray(samples[int(row)], np.float32)) for row in rows])
 
-    def _shaped(self, values: np.ndarray) -> np.ndarray:
+    def _to_output_shape(self, values: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
 
 
 def read_target_data(
-    target: Target, *, protocol: Protocol = "validation", limit: int | None = None, seed: int = 0,
+    target: Target,
+    *,
+    protocol: Protocol = "validation",
+    limit: int | None = None,
+    seed: int = 0,
     size: tuple[int, int] | None = None,
-) -> TargetData:  # fmt: skip
+) -> TargetData:
     """Read a target to train on.
 
     Args:
-        target: The target.
-        protocol: `validation` holds a validation split back from training and leaves the test for the end;
-            `orca` trains on both and chooses the epoch on the test, as ORCA's code does.
-        limit: At most so many samples of each split, stratified.
-        seed: Seed of that choice.
-        size: Height and width to which images are resized that are not all of one size, or much larger than this;
-            if None, those of the first.
+        target: Target to read.
+        protocol: `validation` holds a validation split back from training and uses the test split for the result
+            only; `orca` trains on both and selects the epoch on the test split, as ORCA's code does.
+        limit: Largest number of samples of each split, drawn stratified. None for all.
+        seed: Seed of that draw.
+        size: Height and width to which images are resized if they differ in size, or are much larger than this. None
+            for the size of the first image.
 
     Raises:
-        InputError: When a split is empty, or samples cannot enter.
+        InputError: When a split is empty, or samples cannot be turned into inputs.
     """
     table = target.read(classes=target.manifest.task != "regression")
     train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
     if protocol == "orca":
-        train, validation = np.sort(np.concatenate([train, validation])), test
+        train = np.sort(np.concatenate([train, validation]))
+        validation = test
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0:
-            raise InputError(f"expected {name} samples in target {target.name}, got none; see splits in its manifest")
-    inputs, output = _inputs(table, train, target.manifest.input, size), _output(table)
-    found = TargetData(target, table, inputs, output, train, validation, test, protocol)
+            raise InputError(f"The target {target.name} has no {name} samples. Check the splits in its manifest.")
+    transform = _fit_transform(table, train, target.manifest.input, size)
+    output = _output(table)
+    data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
-        return found
-    return replace(found, y_standardization=_scale_of(found))
+        return data
+    return replace(data, y_standardization=_fit_y_standardization(data))
 
 
 def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
     rows = np.flatnonzero(table.splits == SPLITS.index(name))
     if limit is None or limit >= len(rows):
         return rows
-    named = np.zeros(len(rows), np.int64) if table.labels is None else stratification_labels(table.labels[rows])
-    return rows[stratified_subset(named, limit, seed)]
+    strata = np.zeros(len(rows), np.int64) if table.labels is None else stratification_labels(table.labels[rows])
+    selected: np.ndarray = rows[stratified_subset(strata, limit, seed)]
+    return selected
 
 
-def _inputs(
-    table: Table, train: np.ndarray, spec: InputSpec, size: tuple[int, int] | None,
+def _fit_transform(
+    table: Table,
+    train: np.ndarray,
+    spec: InputSpec,
+    size: tuple[int, int] | None,
     shape: tuple[int, ...] | None = None,
-) -> InputTransform:  # fmt: skip
-    """One shape for all, and each channel's mean and sd over the training samples."""
-    train = _some(train)
-    count, sums, squares = 0, np.zeros(1), np.zeros(1)
+) -> InputTransform:
+    """Return the transform to one shape, with the mean and sd of each channel over the training samples."""
+    train = _spaced_subset(train)
+    count = 0
+    sums = np.zeros(1)
+    squares = np.zeros(1)
     for row in train:
         for piece in raw_pieces(table.samples[int(row)], spec):
             if size and (smaller := _resized_shape(piece.shape, shape, size)):
-                return _inputs(table, train, spec, None, smaller)
+                return _fit_transform(table, train, spec, None, smaller)
             shape = shape or piece.shape
-            values = fitted(piece, shape).reshape(shape[0], -1).astype(np.float64)
-            count, sums = count + values.shape[1], sums + values.sum(1)
+            values = fit_to_shape(piece, shape).reshape(shape[0], -1).astype(np.float64)
+            count += values.shape[1]
+            sums = sums + values.sum(1)
             squares = squares + (values**2).sum(1)
     assert shape is not None
     mean = sums / count
     sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
     if not np.isfinite(sd).all():
-        raise InputError("expected finite training samples, got NaN or infinite values")
-    # A constant channel stays at 0.
+        raise InputError("A training sample has NaN or infinite values. Remove the sample, or fill the values.")
+    # A constant channel becomes 0.
     return InputTransform(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
 
 def _resized_shape(
     piece: tuple[int, ...], shape: tuple[int, ...] | None, size: tuple[int, int]
 ) -> tuple[int, ...] | None:
-    """The shape that all images get where they differ, or would fill the memory at their own."""
-    large = len(piece) == 3 and piece[1] * piece[2] > MUCH_LARGER * size[0] * size[1]
+    """Return the common shape of all images if they differ in size or are too large, else None."""
+    large = len(piece) == 3 and piece[1] * piece[2] > MOST_PIXELS_RATIO * size[0] * size[1]
     differs = shape is not None and len(piece) == 3 and piece != shape
     return (piece[0], *size) if large or differs else None
 
@@ -277,31 +295,33 @@ def _output(table: Table) -> Output:
 
 
 def _number_of_classes(table: Table) -> int:
-    """As many as have names, or as there are labels."""
+    """Return the number of class names, or of labels if the classes have no names."""
     labels = table.class_labels
     if labels.ndim == 2:
-        return labels.shape[1]
-    largest, names = int(labels.max()) + 1, len(table.classes or ())
-    if labels.min() < 0 or (names and largest > names):
-        wanted = f"0 to {names - 1}, as {names} classes have names" if names else "0 upwards"
-        raise InputError(f"expected labels {wanted}, got labels from {labels.min()} to {labels.max()}")
-    return names or largest
+        return int(labels.shape[1])
+    n_labels = int(labels.max()) + 1
+    n_names = len(table.classes or ())
+    if labels.min() < 0 or (n_names and n_labels > n_names):
+        expected = f"0 to {n_names - 1}, because {n_names} classes have names" if n_names else "0 or more"
+        raise InputError(f"The labels range from {labels.min()} to {labels.max()}. Expected {expected}.")
+    return n_names or n_labels
 
 
-def _scale_of(data: TargetData) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sd of each channel of y over (at most 2,000 of) the training samples, where they count."""
-    rows = _some(data.train)
+def _fit_y_standardization(data: TargetData) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and sd of each channel of y over the valid values of at most 2,000 training samples."""
+    rows = _spaced_subset(data.train)
     values, masks = data.ground_truth(rows)
     counts = np.ones_like(values) if masks is None else masks
-    values, axes = np.where(counts != 0, values, 0).astype(np.float64), (0, *range(2, values.ndim))
+    values = np.where(counts != 0, values, 0).astype(np.float64)
+    axes = (0, *range(2, values.ndim))
     total = np.maximum(counts.sum(axis=axes, dtype=np.float64), 1)
     mean = values.sum(axis=axes) / total
     sd = np.sqrt(np.maximum((values**2).sum(axis=axes) / total - mean**2, 0))
     return mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32)
 
 
-def _some(rows: np.ndarray) -> np.ndarray:
-    """At most 2,000 of them, evenly spaced."""
+def _spaced_subset(rows: np.ndarray) -> np.ndarray:
+    """Return at most 2,000 of the indices, evenly spaced."""
     if len(rows) <= STATISTICS_SAMPLES:
         return rows
     return rows[np.linspace(0, len(rows) - 1, STATISTICS_SAMPLES).astype(np.int64)]
