@@ -1,11 +1,12 @@
-"""The six embedded targets with a pretrained source and its random control: which numbers tell them apart?
+"""Compare a pretrained source with its random-weights control on the six packaged targets, by every column.
 
     python benchmarks/embedded.py [--quick] [--out FILE]    about two minutes on two cores
 
-For each target and estimator: value, null, calibrated and held-out value with its interval, pretrained
-beside random weights. A column separates the two on a target if the pretrained value is the lower one
-by more than the noise: for the held-out value, if the intervals do not overlap; for the in-sample value
-and the calibrated one, if the gap exceeds three standard deviations of the nulls.
+The table has, for each target and estimator, the in-sample value, the mean with permuted labels, the ratio to the null
+and the held-out error with its interval, for the pretrained source and for random weights. A column separates the two
+on a target if the pretrained value is lower by more than the noise. For the held-out error this means that the
+intervals do not overlap. For the in-sample value and the ratio to the null it means that the gap exceeds three standard
+deviations of the null distributions.
 """
 
 import argparse
@@ -26,7 +27,7 @@ SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
 
 
 def separations(pretrained: Estimate, control: Estimate) -> dict[str, bool]:
-    """Whether each column puts the pretrained source below its control by more than noise."""
+    """Return, for each column, if the pretrained source is below its control by more than the noise."""
     noise = 3 * float(np.hypot(pretrained.null.sd, control.null.sd))
     scale = min(pretrained.null.mean, control.null.mean)
     return {
@@ -37,12 +38,15 @@ def separations(pretrained: Estimate, control: Estimate) -> dict[str, bool]:
 
 
 def main() -> None:
+    """Measure all pairs, and print the table and the number of targets that each column separates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 samples at 64 pixels, 5 nulls")
+    parser.add_argument("--quick", action="store_true", help="200 samples at 64 pixels, 5 permutations")
     parser.add_argument("--out", help="also write the numbers to this JSON file")
-    given = parser.parse_args()
-    limit, size, null = (200, 64, 5) if given.quick else (1000, 128, 19)
-    request, rows, record = LogitsRequest(SampleRequest(limit=limit, input_size=size)), [], {}
+    options = parser.parse_args()
+    limit, size, null = (200, 64, 5) if options.quick else (1000, 128, 19)
+    request = LogitsRequest(SampleRequest(limit=limit, input_size=size))
+    rows = []
+    record = {}
     wins = {name: dict.fromkeys(("value", "ratio_to_null", "held-out"), 0) for name in ESTIMATORS}
     for target in TARGETS:
         pair = [measure_discrepancy(source, target, request=request, null=null) for source in SOURCES]
@@ -65,10 +69,10 @@ def main() -> None:
     print_table(columns, rows, f"at most {limit} samples, {size} pixels, {null} permutations")
     for name, columns_won in wins.items():
         counts = ", ".join(f"{column} {won} of {len(TARGETS)}" for column, won in columns_won.items())
-        print(f"{name}: targets on which pretrained lies clearly below random weights: {counts}")
+        print(f"{name}: targets on which the pretrained source is below random weights: {counts}")
     print("search <= assignment <= montecarlo in all results")
-    if given.out:
-        Path(given.out).write_text(json.dumps(record, indent=1) + "\n")
+    if options.out:
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

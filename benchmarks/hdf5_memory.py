@@ -1,9 +1,9 @@
-"""How much memory reading PDEBench's layout takes: a file of 2 GB, every x and y read in a process of its own.
+"""Measure the peak memory of a process that reads every input and output of a 2 GB file in the layout of PDEBench.
 
     python benchmarks/hdf5_memory.py [--quick] [--folder DIR]    about a minute on two cores, 2 GB of disk
 
-Wanted: under 1 GB resident at the peak, whatever the file's size. The first figure is the file's size, the
-second the peak of the process that reads it, both in MB.
+The goal is a peak under 1 GB of resident memory for any size of the file. The script prints the size of the file and
+the peak of the process that reads it, in MB.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PARTS = {name: {"names": ["tensor"], "axes": "tx", "frame": frame} for name, fra
 
 
 def write(path: Path, simulations: int) -> None:
-    """`tensor` (simulations, 51, 1024), float32, not compressed."""
+    """Write the data set `tensor` (simulations, 51, 1024) as float32, without compression."""
     import h5py
 
     block = np.random.default_rng(0).standard_normal((BLOCK, TIMES, POINTS), dtype=np.float32)
@@ -31,7 +31,7 @@ def write(path: Path, simulations: int) -> None:
 
 
 def read_all(path: Path) -> float:
-    """Read every pair; the process's peak in MB."""
+    """Read every pair of input and output, and return the peak memory of this process in MB."""
     from modgap.targets.readers import get_reader
 
     table = get_reader("hdf5")({"data": [path]}, **PARTS)
@@ -41,18 +41,18 @@ def read_all(path: Path) -> float:
 
 
 def main() -> None:
-    """Write the file, read it in another process, print both sizes."""
+    """Write the file, read it in another process, and print both sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a file of 0.4 GB")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the file is made")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="folder for the temporary file")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.read:
-        print(f"{read_all(given.read):.0f}")
+    options = parser.parse_args()
+    if options.read:
+        print(f"{read_all(options.read):.0f}")
         return
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "large.hdf5"
-        write(path, 2_000 if given.quick else 10_000)
+        write(path, 2_000 if options.quick else 10_000)
         command = [sys.executable, __file__, "--read", str(path)]
         peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         print(f"file {path.stat().st_size / 1e6:.0f} MB, peak {float(peak):.0f} MB")

@@ -1,11 +1,11 @@
-"""The logits pass beside a bare timm loop at the same batch size.
+"""Compare the time of the pass that computes logits with a bare timm loop of the same batch size.
 
     python benchmarks/logits.py [--quick]    about a minute on two cores
 
-The bare loop has its images ready in memory at the model's input size; the pass starts from the
-target's samples, so it scales, converts and resizes them too, in a thread ahead of the model.
-Wanted: at most 1.1 times the bare loop. Also: images a second by batch size and memory layout, which
-is why the CPU's default batch is small and convolutional models run channels-last.
+The bare loop has its images in memory at the model's input size. The pass starts from the samples of the target, so it
+also scales, converts and resizes them, in a thread ahead of the model. The goal is at most 1.1 times the time of the
+bare loop. The second table has images per second by batch size and memory layout. It is the reason for the small
+default batch size on a CPU, and for the channels-last layout of convolutional models.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from modgap.targets import open_target
 
 
 def bare_loop(model, images: torch.Tensor, batch: int) -> float:
-    """Seconds for all images, channels-last."""
+    """Return the seconds for all images in the channels-last layout."""
     began = time.perf_counter()
     with torch.inference_mode():
         for start in range(0, len(images), batch):
@@ -30,8 +30,8 @@ def bare_loop(model, images: torch.Tensor, batch: int) -> float:
     return time.perf_counter() - began
 
 
-def our_pass(source, table, embedding, rows, batch: int) -> float:
-    """Seconds for the same number of samples, from the samples to logits."""
+def modgap_pass(source, table, embedding, rows, batch: int) -> float:
+    """Return the seconds for the same number of samples, from the samples to the logits."""
     began = time.perf_counter()
     for _ in output_batches(source, table.samples, rows, embedding, device=torch.device("cpu"), batch_size=batch):
         pass
@@ -39,13 +39,15 @@ def our_pass(source, table, embedding, rows, batch: int) -> float:
 
 
 def rate_by_batch(source, size: int, layout: torch.memory_format) -> list[str]:
-    """Images a second at batches of 4 to 64."""
-    model, rates = source.model.to(memory_format=layout), []
+    """Return the images per second at batch sizes 4 to 64."""
+    model = source.model.to(memory_format=layout)
+    rates = []
     for batch in (4, 8, 16, 32, 64):
         images = torch.randn(batch, 3, size, size).contiguous(memory_format=layout)
         with torch.inference_mode():
             model(images)
-            began, done = time.perf_counter(), 0
+            done = 0
+            began = time.perf_counter()
             while time.perf_counter() - began < 1.5:
                 model(images)
                 done += batch
@@ -54,10 +56,11 @@ def rate_by_batch(source, size: int, layout: torch.memory_format) -> list[str]:
 
 
 def main() -> None:
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="128 samples and two rounds")
-    given = parser.parse_args()
-    samples, rounds = (128, 2) if given.quick else (512, 5)
+    options = parser.parse_args()
+    samples, rounds = (128, 2) if options.quick else (512, 5)
     target = open_target("mnist5k")
     table = target.read()
     rows = np.arange(0, 5000, 5000 // samples)[:samples]
@@ -70,19 +73,19 @@ def main() -> None:
         for batch in (16, 64):
             bare_loop(source.model, images[:batch], batch)
             pairs = [
-                (bare_loop(source.model, images, batch), our_pass(source, table, embedding, rows, batch))
+                (bare_loop(source.model, images, batch), modgap_pass(source, table, embedding, rows, batch))
                 for _ in range(rounds)
             ]
-            ratios = sorted(ours / bare for bare, ours in pairs)
-            bare, ours = (samples / min(column) for column in zip(*pairs, strict=True))
+            ratios = sorted(modgap_seconds / bare_seconds for bare_seconds, modgap_seconds in pairs)
+            rates = [f"{samples / min(column):.0f}" for column in zip(*pairs, strict=True)]
             spread = f"{ratios[0]:.3f} - {ratios[-1]:.3f}"
-            lines.append([str(size), str(batch), f"{bare:.0f}", f"{ours:.0f}", f"{np.median(ratios):.3f}", spread])
-    columns = ("pixels", "batch", "bare images/s", "modgap images/s", "time ratio, median", "range")
+            lines.append([str(size), str(batch), *rates, f"{np.median(ratios):.3f}", spread])
+    columns = ("pixels", "batch size", "bare loop, images/s", "modgap, images/s", "median time ratio", "range")
     print_table(columns, lines, f"efficientnet-lite0, {samples} samples, {rounds} pairs, float32 on the CPU")
     layouts = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
     source = open_source("efficientnet-lite0").load(128)
     rates = [[name, *rate_by_batch(source, 128, layout)] for name, layout in layouts.items()]
-    print_table(("layout", "4", "8", "16", "32", "64"), rates, "images a second by batch size, 128 pixels")
+    print_table(("layout", "4", "8", "16", "32", "64"), rates, "images per second by batch size, 128 pixels")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What a step of MoNA's first stage costs beside a step of vanilla fine-tuning: time and peak memory, both routes.
+"""Compare a step of MoNA's first stage, by both routes, with a step of fine-tuning: time and peak memory.
 
     python benchmarks/mona_step.py [--batches 16 64] [--repeats N] [--device cpu] [--out FILE]
 
-ViT-Tiny at 112 pixels with random weights, classes of 10, a surrogate batch as large as the target's. About four
-minutes on two cores. Each row is a process of its own: after two steps to warm up, the median of the steps' wall
-times; peak memory is what the steps add to the process (to the allocator on a GPU) at most. Rows are measured in
-turn, the whole round `--rounds` times, and the ratio is of the medians of all rounds, so that a machine that slows
-down slows all rows.
+The model is ViT-Tiny at 112 pixels with random weights and 10 classes. The surrogate batch is as large as the batch of
+the target. The script takes about four minutes on two cores. Each row runs in its own process and has the median wall
+time of the steps after two steps of warm-up. Peak memory is the largest memory that the steps add to the process, or to
+the allocator on a GPU. The rows are measured in turn, for `--rounds` rounds, and the ratios are of the medians over the
+rounds, so a machine that slows down slows all rows.
 """
 
 import argparse
@@ -18,17 +18,18 @@ import time
 from pathlib import Path
 
 STEPS = ("vanilla", "emb", "exact", "finite-difference")
-SIZE, CLASSES = 112, 10
+SIZE = 112
+CLASSES = 10
 
 
-def resident(field: str) -> int:
-    """Bytes of this process's memory: VmRSS now, VmHWM at most since it was last reset."""
+def resident_bytes(field: str) -> int:
+    """Return the resident memory of this process: VmRSS is the present one, VmHWM the peak since the last reset."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def step_of(kind: str, batch: int, device):
-    """A function that makes one step, optimizer and all."""
+def create_step(kind: str, batch: int, device):
+    """Return a function that makes one step, including that of the optimizer."""
     import torch
 
     from modgap.models import Output, target_model
@@ -44,53 +45,55 @@ def step_of(kind: str, batch: int, device):
     parts = source.split()
     model = target_model(source, torch.zeros(3, SIZE, SIZE), Output("classification", (CLASSES,))).to(device)
     model.train(kind == "vanilla")
-    x, y = torch.randn(batch, 3, SIZE, SIZE, device=device), torch.arange(batch, device=device) % CLASSES
+    x = torch.randn(batch, 3, SIZE, SIZE, device=device)
+    y = torch.arange(batch, device=device) % CLASSES
     task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), batch)
     parameters = dict(model.named_parameters())
     embedder = get_method("mona").stages[1].select_parameters(model)
     trained = list(parameters) if kind == "vanilla" else embedder
     optimizer = torch.optim.AdamW([parameters[name] for name in trained], 1e-4)
     with torch.no_grad():
-        given = parts.embedder.to(device)(torch.randn(batch, 3, SIZE, SIZE, device=device))
-    outer = OuterLoss(lambda held: parts.tokens(held.encoder(given)).mean(1), y, objective("alignment-uniformity"))
+        embedded = parts.embedder.to(device)(torch.randn(batch, 3, SIZE, SIZE, device=device))
+    outer = OuterLoss(lambda model: parts.tokens(model.encoder(embedded)).mean(1), y, objective("alignment-uniformity"))
     inner = [name for name in parameters if name not in embedder]
 
     def step() -> None:
         if kind in ("vanilla", "emb"):
-            held = {name: p if name in trained else p.detach() for name, p in parameters.items()}
-            found = task_gradient(task, held, trained)
+            detached = {name: p if name in trained else p.detach() for name, p in parameters.items()}
+            result = task_gradient(task, detached, trained)
         else:
-            found = mona_gradient(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
+            result = mona_gradient(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
         for name in trained:
-            parameters[name].grad = found.gradient[name]
+            parameters[name].grad = result.gradient[name]
         optimizer.step()
 
     return step
 
 
-def measured(kind: str, batch: int, repeats: int, device_name: str) -> dict:
-    """Seconds a step, and bytes that the steps add at most."""
+def measure_step(kind: str, batch: int, repeats: int, device_name: str) -> dict:
+    """Return the median seconds of a step, and the largest number of bytes that the steps add."""
     import torch
 
     device = torch.device(device_name)
-    step = step_of(kind, batch, device)
+    step = create_step(kind, batch, device)
     cuda = device.type == "cuda"
-    before = torch.cuda.memory_allocated() if cuda else resident("VmRSS")
+    before = torch.cuda.memory_allocated() if cuda else resident_bytes("VmRSS")
     if not cuda:
-        # Peaks of loading are forgotten.
+        # This resets the peak, so that the peak of loading the model does not count.
         Path("/proc/self/clear_refs").write_text("5")
-    taken = []
+    seconds = []
     for _ in range(2 + repeats):
         began = time.perf_counter()
         step()
         if cuda:
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    peak = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
-    return {"seconds": statistics.median(taken[2:]), "bytes": peak - before}
+        seconds.append(time.perf_counter() - began)
+    peak = torch.cuda.max_memory_allocated() if cuda else resident_bytes("VmHWM")
+    return {"seconds": statistics.median(seconds[2:]), "bytes": peak - before}
 
 
 def main() -> None:
+    """Measure all kinds of step and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--repeats", type=int, default=5)
@@ -98,48 +101,57 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measured(given.one[0], int(given.one[1]), given.repeats, given.device)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure_step(options.one[0], int(options.one[1]), options.repeats, options.device)))
         return
-    rows = [row for batch in given.batches for row in compared(batch, given)]
-    show(rows)
-    if given.out:
-        given.out.write_text(
-            json.dumps({"command": " ".join(sys.argv), "device": described(given.device), "rows": rows})
-        )
+    rows = [row for batch in options.batches for row in compare_steps(batch, options)]
+    print_rows(rows)
+    if options.out:
+        record = {"command": " ".join(sys.argv), "device": describe_device(options.device), "rows": rows}
+        options.out.write_text(json.dumps(record))
 
 
-def compared(batch: int, given) -> list[dict]:
-    """All kinds of step at one batch size, in turn."""
-    found: dict[str, list[dict]] = {kind: [] for kind in STEPS}
-    for _ in range(given.rounds):
+def compare_steps(batch: int, options: argparse.Namespace) -> list[dict]:
+    """Measure all kinds of step at one batch size, in turn, each in its own process."""
+    measurements: dict[str, list[dict]] = {kind: [] for kind in STEPS}
+    for _ in range(options.rounds):
         for kind in STEPS:
-            command = [sys.executable, __file__, "--one", kind, str(batch), "--device", given.device]
-            done = subprocess.run([*command, "--repeats", str(given.repeats)], stdout=subprocess.PIPE, check=True)
-            found[kind].append(json.loads(done.stdout))
-    middle = {
-        kind: {name: statistics.median(each[name] for each in rounds) for name in ("seconds", "bytes")}
-        for kind, rounds in found.items()
+            command = [sys.executable, __file__, "--one", kind, str(batch), "--device", options.device]
+            done = subprocess.run([*command, "--repeats", str(options.repeats)], stdout=subprocess.PIPE, check=True)
+            measurements[kind].append(json.loads(done.stdout))
+    medians = {
+        kind: {name: statistics.median(measurement[name] for measurement in rounds) for name in ("seconds", "bytes")}
+        for kind, rounds in measurements.items()
     }
+    vanilla = medians["vanilla"]
     return [
-        {"batch": batch, "step": kind, **own} | {f"x {name}": own[name] / middle["vanilla"][name] for name in own}
-        for kind, own in middle.items()
+        {"batch": batch, "step": kind, **costs} | {f"{name}_ratio": costs[name] / vanilla[name] for name in costs}
+        for kind, costs in medians.items()
     ]
 
 
-def show(rows: list[dict]) -> None:
+def print_rows(rows: list[dict]) -> None:
+    """Print the table."""
     from modgap.cli.output import print_table
 
+    columns = ["batch size", "step", "seconds", "time ratio to vanilla", "MB added", "memory ratio to vanilla"]
     cells = [
-        [str(r["batch"]), r["step"], f"{r['seconds']:.3f}", f"{r['x seconds']:.2f}", f"{r['bytes'] / 1e6:.0f}",
-         f"{r['x bytes']:.2f}"]
-        for r in rows
-    ]  # fmt: skip
-    print_table(["batch", "step", "seconds", "x vanilla", "MB added", "x vanilla"], cells)
+        [
+            str(row["batch"]),
+            row["step"],
+            f"{row['seconds']:.3f}",
+            f"{row['seconds_ratio']:.2f}",
+            f"{row['bytes'] / 1e6:.0f}",
+            f"{row['bytes_ratio']:.2f}",
+        ]
+        for row in rows
+    ]
+    print_table(columns, cells)
 
 
-def described(device: str) -> str:
+def describe_device(device: str) -> str:
+    """Return the name of the GPU, or the number of threads and the version of torch."""
     import torch
 
     if device.startswith("cuda"):

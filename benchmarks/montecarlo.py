@@ -163,19 +163,19 @@ def main() -> None:
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", default=None, help="also write the figures to this JSON file")
-    given = parser.parse_args()
+    options = parser.parse_args()
     trials.warm_up()
-    if given.calibrate:
-        calibrate(given.threads)
+    if options.calibrate:
+        calibrate(options.threads)
         return
-    peak = peak_load_rate(given.threads)
-    print(f"{given.threads} threads, C = {CLASSES:,}, {TRIALS:,} trials")
+    peak = peak_load_rate(options.threads)
+    print(f"{options.threads} threads, C = {CLASSES:,}, {TRIALS:,} trials")
     print(f"limit measured here: {peak / 1e9:.1f} G loads of {VECTOR_BYTES} bytes a second from the first-level cache")
-    results = [run_case(*case, 1.0 if given.quick else 10.0, given.threads, peak) for case in CASES]
+    results = [run_case(*case, 1.0 if options.quick else 10.0, options.threads, peak) for case in CASES]
     print_table(COLUMNS, [row(r) for r in results])
-    if given.out:
+    if options.out:
         record = {"machine": platform.processor() or platform.machine(), "peak_loads": peak, "results": results}
-        Path(given.out).write_text(json.dumps(record, indent=1) + "\n")
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -135,25 +135,25 @@ def main() -> None:
     parser.add_argument(
         "--peer-every", type=int, default=1, metavar="K", help="scikit-learn at every Kth strength only"
     )
-    given = parser.parse_args()
+    options = parser.parse_args()
     makers = {"digits": digits, "mnist5k": mnist5k, "synthetic": synthetic}
-    if given.quick:
+    if options.quick:
         makers = {"digits": digits, "synthetic": lambda: synthetic(3000, 256)}
     rows = []
-    for name in given.only or makers:
-        rows.append(compare(name, *makers[name](), given.peer_every))
+    for name in options.only or makers:
+        rows.append(compare(name, *makers[name](), options.peer_every))
         print(json.dumps(rows[-1]), flush=True)
     columns = ["data", "n", "D", "peer_strengths", "path_s", "tight_s", "tight_ratio", "own_s", "own_ratio"]
     columns += ["tight_we_above", "tight_we_below", "own_we_below", "tight_points", "best_accuracy"]
     cells = [[f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in columns] for row in rows]
     print_table(columns, cells)
-    if given.out:
+    if options.out:
         machine = {
             "cores": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
             "python": platform.python_version(),
         }
-        Path(given.out).write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        Path(options.out).write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -107,14 +107,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=Path("ranking-runs"))
-    given = parser.parse_args()
-    log = ResultLog(given.results)
-    if given.what == "plan":
-        plan(log, given.workers)
-    elif given.what == "run":
-        run(log, given.runs, given.workers)
+    options = parser.parse_args()
+    log = ResultLog(options.results)
+    if options.what == "plan":
+        plan(log, options.workers)
+    elif options.what == "run":
+        run(log, options.runs, options.workers)
     else:
-        report(log, given.workers)
+        report(log, options.workers)
 
 
 if __name__ == "__main__":

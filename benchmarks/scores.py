@@ -69,17 +69,17 @@ def main() -> None:
     for name, default in (("samples", 20_000), ("width", 1280), ("classes", 100), ("outputs", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    given = parser.parse_args()
-    source_outputs = made(given.samples, given.width, given.classes, given.outputs)
+    options = parser.parse_args()
+    source_outputs = made(options.samples, options.width, options.classes, options.outputs)
     # Compiled once, as in any use after the first; workers are started too.
-    small = made(200, 32, given.classes // 10, 50)
-    with joblib.Parallel(given.workers) as parallel:
-        parallel(joblib.delayed(scored)(name, small) for name in score_names() for _ in range(given.workers))
+    small = made(200, 32, options.classes // 10, 50)
+    with joblib.Parallel(options.workers) as parallel:
+        parallel(joblib.delayed(scored)(name, small) for name in score_names() for _ in range(options.workers))
         began = time.perf_counter()
         found = parallel(joblib.delayed(scored)(name, source_outputs) for name in score_names())
         wall = time.perf_counter() - began
-    print(f"{given.samples:,} x {given.width:,}, {given.classes} classes, {given.outputs:,} outputs; "
-          f"{platform.machine()}, {given.workers} workers of one thread")  # fmt: skip
+    print(f"{options.samples:,} x {options.width:,}, {options.classes} classes, {options.outputs:,} outputs; "
+          f"{platform.machine()}, {options.workers} workers of one thread")  # fmt: skip
     print(f"{'score':26}{'value':>12}{'s':>8}")
     for name, (value, seconds) in zip(score_names(), found, strict=True):
         print(f"{name:26}{value:12.5g}{seconds:8.2f}")

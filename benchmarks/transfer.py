@@ -125,23 +125,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="jobs at a time, a core each")
     parser.add_argument("--figures", type=Path, help="where the figures of a report go")
     parser.add_argument("--most", type=int, help="stop after so many jobs")
-    given = parser.parse_args()
-    parts = given.part or list(PARTS)
-    log = ResultLog(given.results)
-    if given.what == "quick":
+    options = parser.parse_args()
+    parts = options.part or list(PARTS)
+    log = ResultLog(options.results)
+    if options.what == "quick":
         quick()
-    elif given.what == "again":
-        again(parts, log, given.most or 5)
-    elif given.what == "report":
+    elif options.what == "again":
+        again(parts, log, options.most or 5)
+    elif options.what == "report":
         for part in parts:
             report(part, log)
-            if given.figures:
-                _draw(part, log, given.figures)
+            if options.figures:
+                _draw(part, log, options.figures)
     else:
-        plan(parts, log, given.workers)
-    if given.what == "run":
+        plan(parts, log, options.workers)
+    if options.what == "run":
         try:
-            run(parts, log, given.runs, given.workers, given.most)
+            run(parts, log, options.runs, options.workers, options.most)
         except FileNotFoundError as error:
             sys.exit(f"{error}")
 

@@ -106,13 +106,13 @@ def k_way(seeds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    sets, simulations = (60, 100) if given.quick else (300, 500)
+    options = parser.parse_args()
+    sets, simulations = (60, 100) if options.quick else (300, 500)
     null_study(sets, 1, False, f"1. independent samples, {sets} data sets, K = {K}")
     null_study(sets, 10, True, f"2a. ten windows a record, by group, {sets} data sets")
     null_study(sets, 10, False, f"2b. ten windows a record, taken as independent, {sets} data sets")
     coverage(simulations)
-    k_way(3 if given.quick else 10)
+    k_way(3 if options.quick else 10)
 
 
 if __name__ == "__main__":

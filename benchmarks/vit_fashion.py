@@ -91,12 +91,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two repeats, 1,000 test images")
     parser.add_argument("--out", help="also write the numbers to this JSON file")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    started, repeats = time.time(), 2 if given.quick else 5
+    started, repeats = time.time(), 2 if options.quick else 5
     source = open_source("vit-fashion").load(None)
     images, labels = pictures("fashion-mnist", "test")
-    images, labels = (images[:1000], labels[:1000]) if given.quick else (images, labels)
+    images, labels = (images[:1000], labels[:1000]) if options.quick else (images, labels)
     accuracy = float((outputs(source, source.model, images).argmax(axis=1) == labels).mean())
     print(f"accuracy on {len(labels):,} test images of Fashion-MNIST: {accuracy:.4f}")
     digits, names = pictures("mnist5k")
@@ -113,7 +113,7 @@ def main() -> None:
         for name, by_size in errors.items()
     ]
     print_table(["features", *(f"{size} digits" for size in SIZES)], rows, f"probe's error in %, {repeats} repeats")
-    if given.out:
+    if options.out:
         record = {
             "command": " ".join(["python", *sys.argv]),
             "seconds": round(time.time() - started, 1),
@@ -129,7 +129,7 @@ def main() -> None:
                 for name, by_size in errors.items()
             },
         }
-        Path(given.out).write_text(json.dumps(record, indent=1) + "\n")
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
