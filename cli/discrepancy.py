@@ -8,11 +8,13 @@ import click
 
 from modgap.cli.options import (
     CUSTOM_DATA_OPTIONS,
+    check_figure_formats,
     check_minimums,
     custom_data_from_options,
     custom_data_options,
     device_option,
     dtype_option,
+    figure_format_option,
     input_size_option,
     pseudo_classes_option,
     representation_option,
@@ -173,6 +175,7 @@ def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text
     help="Number of threads for the estimators. The default is one per core. It does not change any result.",
 )
 @click.option("--out", metavar="DIR", help="Write result.json and figures to this folder.")
+@figure_format_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("--quiet", is_flag=True, help="Hide progress bars and all messages except warnings.")
 @click.pass_context
@@ -196,7 +199,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     if folder:
         from modgap.discrepancy.result_folder import write_folder
 
-        paths = write_folder(report, folder)
+        paths = write_folder(report, folder, values["formats"])
         click.echo(f"modgap: wrote {', '.join(str(path) for path in paths)}", err=True)
     if values["as_json"]:
         click.echo(to_json(report))
@@ -215,6 +218,7 @@ def _create_folder(out: str | None) -> Path | None:
 
 def _check_options(context: click.Context, values: dict[str, Any]) -> None:
     """Raise if an option is out of range or would be ignored, before anything is loaded."""
+    check_figure_formats(context, values["out"])
     from_user = {
         name for name in values if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     }

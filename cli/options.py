@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from modgap.errors import check_minimum
+from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CUSTOM_DATA_OPTIONS",
+    "check_figure_formats",
     "check_minimums",
     "custom_data_from_options",
     "custom_data_options",
     "device_option",
     "dtype_option",
+    "figure_format_option",
     "input_size_option",
     "pseudo_classes_option",
     "representation_option",
@@ -75,6 +77,15 @@ dtype_option: Decorator = click.option(
     default="float32",
     show_default=True,
     help="Precision of the source model. All but float32 are mixed precision.",
+)
+figure_format_option: Decorator = click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    default=("png",),
+    show_default=True,
+    help="Format of the figures that --out writes. Can be repeated.",
 )
 DATA_OPTIONS: tuple[Decorator, ...] = (
     click.option(
@@ -137,6 +148,20 @@ def sample_request(values: Mapping[str, Any]) -> SampleRequest:
     """
     names = [field.name for field in fields(SampleRequest)]
     return SampleRequest(**{name: values[name] for name in names if name in values})
+
+
+def check_figure_formats(context: click.Context, out: object) -> None:
+    """Raise if the user passed `--format` without `--out`, because then no figure is written.
+
+    Args:
+        context: Context of the command.
+        out: Value of `--out`.
+
+    Raises:
+        UsageError: When `--format` would be ignored.
+    """
+    if not out and context.get_parameter_source("formats") == click.core.ParameterSource.COMMANDLINE:
+        raise UsageError("--format applies to the figures that --out writes. Add --out DIR.")
 
 
 def check_minimums(values: Mapping[str, Any], minimums: Mapping[str, float]) -> None:

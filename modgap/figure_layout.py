@@ -3,12 +3,14 @@
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 
@@ -20,19 +22,26 @@ __all__ = [
     "Ink",
     "draw_title",
     "drawable_names",
+    "fit_names",
+    "name_in_title",
     "result_figure",
     "save_figure",
     "shorten_names",
     "styled",
+    "text_width",
+    "wrap_text",
 ]
 
 WIDTH = 7.0
 """Width of a figure in inches."""
 DPI = 200
 MARGIN = 0.14
-TITLE_CHARACTERS = 70
+TITLE_SIZE = 12.0
 TITLE_LINE = 0.21
+SUBTITLE_SIZE = 8.5
 SUBTITLE_LINE = 0.17
+TITLE_NAME_CHARACTERS = 32
+SHORTEST_NAME = 6
 FORMATS = ("png", "svg", "pdf")
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Naskh Arabic")
 COLORS_IN_PNG = 256
@@ -137,6 +146,72 @@ def shorten_names(names: Sequence[str], limit: int) -> list[str]:
     return [name if len(name) <= limit else f"{number}: {name}"[:limit] for number, name in enumerate(names)]
 
 
+def name_in_title(name: str, kind: str) -> str:
+    """Return a name as titles show it: drawable, and at most 32 characters long.
+
+    Args:
+        name: The name.
+        kind: Word that replaces a name that the fonts cannot draw, such as `source`.
+    """
+    return shorten_names([f"the {kind}" if drawable_names([name]) != [name] else name], TITLE_NAME_CHARACTERS)[0]
+
+
+@cache
+def _renderer() -> RendererAgg:
+    return RendererAgg(1, 1, DPI)
+
+
+@lru_cache(maxsize=10_000)
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """Return the width of one line of text in inches.
+
+    Args:
+        text: The text, without line breaks.
+        size: Font size in points.
+        bold: True for bold type.
+    """
+    font = FontProperties(family=list(_installed_fonts()), size=size, weight="bold" if bold else "normal")
+    width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / DPI
+
+
+def fit_names(names: Sequence[str], width: float, size: float, bold: bool = False) -> list[str]:
+    """Shorten names until the widest fits, so that they stay different.
+
+    Args:
+        names: The names, which the fonts can draw.
+        width: Space for a name in inches.
+        size: Font size in points.
+        bold: True for bold type.
+    """
+    # No letter that is common in names is narrower than a fifth of the font size.
+    limit = min(max(map(len, names), default=0), max(SHORTEST_NAME, int(width * 72 / (0.2 * size))))
+    shortened = shorten_names(names, limit)
+    while limit > SHORTEST_NAME and max((text_width(name, size, bold) for name in shortened), default=0) > width:
+        limit -= 1
+        shortened = shorten_names(names, limit)
+    return shortened
+
+
+def wrap_text(text: str, width: float, size: float, bold: bool = False) -> list[str]:
+    """Break text into lines between words; a word that is wider than a line is cut with an ellipsis.
+
+    Args:
+        text: The text.
+        width: Width of a line in inches.
+        size: Font size in points.
+        bold: True for bold type.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        short = fit_names([word], width, size, bold)[0]
+        if lines and text_width(f"{lines[-1]} {short}", size, bold) <= width:
+            lines[-1] += f" {short}"
+        else:
+            lines.append(short)
+    return lines or [""]
+
+
 def result_figure(title: str, subtitle: str, height: float, left: float, right: float = 0.25) -> tuple[Figure, "Axes"]:
     """Return a figure with title and subtitle, and one pair of axes with a horizontal error axis below them.
 
@@ -163,23 +238,23 @@ def result_figure(title: str, subtitle: str, height: float, left: float, right: 
 
 
 def _title_lines(title: str) -> list[str]:
-    return textwrap.wrap(title, TITLE_CHARACTERS) or [""]
+    return wrap_text(title, WIDTH - 2 * MARGIN, TITLE_SIZE, bold=True)
 
 
 def _subtitle_lines(subtitle: str) -> list[str]:
-    return textwrap.wrap(subtitle, 105)
+    return wrap_text(subtitle, WIDTH - 2 * MARGIN, SUBTITLE_SIZE)
 
 
 def draw_title(figure: Figure, title: str, subtitle: str) -> None:
-    """Draw the title, at most 70 characters a line, and the gray subtitle below it, flush left."""
+    """Draw the bold title and the gray subtitle below it, flush left, each on as many lines as it needs."""
     height = figure.get_figheight()
     y = height - MARGIN
     for line in _title_lines(title):
-        figure.text(MARGIN / WIDTH, y / height, line, size=12, weight="bold", color=Ink.TITLE, va="top")
+        figure.text(MARGIN / WIDTH, y / height, line, size=TITLE_SIZE, weight="bold", color=Ink.TITLE, va="top")
         y -= TITLE_LINE
     y -= 0.05
     for line in _subtitle_lines(subtitle):
-        figure.text(MARGIN / WIDTH, y / height, line, size=8.5, color=Ink.SECONDARY, va="top")
+        figure.text(MARGIN / WIDTH, y / height, line, size=SUBTITLE_SIZE, color=Ink.SECONDARY, va="top")
         y -= SUBTITLE_LINE
 
 

@@ -72,10 +72,10 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == [
-        "confusion.png", "discrepancy.png", "discrepancy.txt", "map.png", "result.json",
+        "classes.csv", "classes.png", "classes.txt", "discrepancy.png", "discrepancy.txt", "result.json",
     ]  # fmt: skip
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
-    for name in ("confusion.png", "discrepancy.png", "map.png"):
+    for name in ("classes.png", "discrepancy.png"):
         pixels = matplotlib.image.imread(tmp_path / "out" / name)
         assert min(pixels.shape[:2]) > 150
         assert pixels[..., :3].std() > 0.02

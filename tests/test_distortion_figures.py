@@ -1,18 +1,16 @@
 """Figures of maps and similarity: readable in print, on one scale, without overlapping text."""
 
-import itertools
 from dataclasses import replace
 
-import matplotlib.text
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from modgap.distortion.figures import map_grid, similarity_heat_map
 from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
+from tests.figure_checks import all_text, assert_readable
 
 PARAMETERS = {
     "library": "openTSNE 1.0.4",
@@ -40,33 +38,6 @@ def grid(rows, columns):
     values = np.linspace(-0.1, 1, rows * columns).reshape(rows, columns)
     names = [tuple(f"block {i}" for i in range(size)) for size in (rows, columns)]
     return SimilarityGrid("linear_cka", *names, values, np.zeros_like(values), 500)
-
-
-def written(figure):
-    """Return the visible texts and their boxes in pixels."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
-    return [(text, text.get_window_extent(canvas.get_renderer())) for text in texts]
-
-
-def assert_readable(figure):
-    """Check that no text is smaller than 8 points, crosses the edge or overlaps another text."""
-    texts = written(figure)
-    assert texts
-    assert min(text.get_fontsize() for text, _ in texts) >= 8
-    for text, box in texts:
-        assert figure.bbox.x0 - 1 <= box.x0, text
-        assert box.x1 <= figure.bbox.x1 + 1, text
-        assert figure.bbox.y0 - 1 <= box.y0, text
-        assert box.y1 <= figure.bbox.y1 + 1, text
-    for (one, a), (other, b) in itertools.combinations(texts, 2):
-        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert wide < 1 or high < 1, f"{one} lies on {other}"
-
-
-def all_text(figure):
-    return "\n".join(text.get_text() for text, _ in written(figure))
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, None), (3, 1), (4, None), (4, 4)])

@@ -49,6 +49,17 @@ def test_held_out_maps_are_chosen_on_one_half_and_tested_on_the_other(easy):
     assert result.held_out_interval == pytest.approx((interval.low, interval.high))
 
 
+def test_held_out_confusion_counts_the_held_out_predictions_of_the_last_estimator(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, trials=300, null=0, seed=2, estimators=["montecarlo", "search"])
+    matrix = result.held_out_confusion
+    np.testing.assert_array_equal(matrix.sum(axis=1), [50, 50, 50, 50])
+    assert 1 - matrix.trace() / 200 == pytest.approx(result.estimates["search"].held_out)
+    assert "held_out_confusion" not in result.to_dict()
+    balanced = estimate(logits[:175], labels[:175], trials=300, null=0, balanced=True)
+    np.testing.assert_array_equal(balanced.held_out_confusion.sum(axis=1), np.bincount(labels[:175]))
+
+
 def test_result_does_not_depend_on_the_number_of_threads(easy):
     first = estimate(*easy, trials=3000, null=3, threads=1)
     for threads in (2, 4):

@@ -7,13 +7,12 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.discrepancy.summary import is_significant
 from modgap.errors import InputError
-from modgap.figure_layout import Ink, drawable_names, result_figure, shorten_names, styled
+from modgap.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
 
 __all__ = ["discrepancy_caption", "plot_discrepancy"]
 
 ROW_HEIGHT = 0.43
 LABEL_SPACE = 1.98
-NAME_LIMIT = 24
 MANY_CLASSES = 100
 """Number of classes from which the chance level is shown with three decimals."""
 
@@ -48,15 +47,16 @@ def _tested_estimate(report: DiscrepancyReport) -> Estimate:
 
 def _title(report: DiscrepancyReport, estimate: Estimate) -> str:
     source = _source_name(report)
+    target = name_in_title(report.target, "target")
     if estimate.held_out_null and not is_significant(estimate.held_out_null):
-        return f"{source} shows no knowledge of {report.target}"
+        return f"On {target}, {source} is not significantly better than with permuted labels"
     held_out = 100 * float(estimate.held_out or 0)
     chance = 100 * report.result.chance
-    return f"{source} misclassifies {held_out:.0f} % of {report.target}; chance level {chance:.0f} %"
+    return f"{source} misclassifies {held_out:.0f} % of {target}; chance level {chance:.0f} %"
 
 
 def _source_name(report: DiscrepancyReport) -> str:
-    return drawable_names([report.source or "The source"], "source")[0]
+    return name_in_title(report.source, "source") if report.source else "The source"
 
 
 def _subtitle(report: DiscrepancyReport) -> str:
@@ -106,7 +106,7 @@ def _draw_source(axes: Axes, report: DiscrepancyReport, estimate: Estimate, row:
     if high > low:
         axes.plot([low, high], [row, row], color=Ink.SOURCE, linewidth=3, solid_capstyle="butt", zorder=3)
     axes.plot(value, row, "o", color=Ink.SOURCE, markersize=8, zorder=4)
-    name = shorten_names([_source_name(report)], NAME_LIMIT)[0]
+    name = fit_names([_source_name(report)], LABEL_SPACE - 0.3, 9.5, bold=True)[0]
     kind = "random weights" if (report.source or "").startswith("random:") else "source"
     _label_row(axes, row, name, kind, Ink.SOURCE)
     _label_value(axes, value, max(high - value, value - low), row, Ink.SOURCE, 11.5)

@@ -11,7 +11,6 @@ from modgap.discrepancy.estimator_chain import ESTIMATORS, EstimatorInputs, warm
 from modgap.discrepancy.inference import Inference, MeasureInputs
 from modgap.discrepancy.input_checks import validate_groups, validate_labels, validate_logits
 from modgap.discrepancy.kway import k_way, validate_k_way
-from modgap.discrepancy.predictions import confusion_matrix
 from modgap.discrepancy.result import Bounds, Discrepancy
 from modgap.errors import UsageError, unknown_name
 from modgap.label_space import validate_class_count
@@ -126,7 +125,6 @@ def estimate(
     has_injective_map = space.n_classes <= array.shape[1]
     estimates = inference.estimates(seconds) if has_injective_map else {}
     bounds = inference.bounds(bound_seconds, seconds) if has_injective_map else Bounds(None, None, None, None)
-    last = list(estimates.values())[-1] if estimates else None
     return Discrepancy(
         n_samples=len(space),
         n_groups=None if group_numbers is None else len(np.unique(group_numbers)),
@@ -143,7 +141,7 @@ def estimate(
         k_way=k_way(inputs, space, classes, seconds=seconds) if classes else None,
         seed=seed,
         seconds=seconds,
-        confusion=confusion_matrix(array, used_space, last.solution.map) if last else None,
+        held_out_confusion=inference.held_out_confusion,
     )
 
 

@@ -34,6 +34,7 @@ class HeldOut:
         value: Weighted mean of the terms, in [0, 1]; unbiased, so it can be compared with the chance level.
         maps: The map chosen on half 0 and the map chosen on half 1.
         tested: Numbers of the M tested samples, shape (M,).
+        halves: Half of each tested sample, 0 or 1, shape (M,). The map of the other half predicts it.
         terms: Term of equation (11) of each tested sample, 0 or 1 for single labels, shape (M,).
         weights: Weight of each term, shape (M,); all are equal except in the balanced variant.
     """
@@ -41,6 +42,7 @@ class HeldOut:
     value: float
     maps: tuple[np.ndarray, np.ndarray]
     tested: np.ndarray = field(repr=False)
+    halves: np.ndarray = field(repr=False)
     terms: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
 
@@ -236,4 +238,4 @@ def _held_out(inputs: EstimatorInputs, space: LabelSpace, parts: np.ndarray, hal
         other_half = np.flatnonzero(parts == 1 - half)
         terms[other_half], weights[other_half] = error_terms(inputs.logits, space, other_half, maps[half])
     value = float(np.average(terms[tested], weights=weights[tested]))
-    return HeldOut(value, (maps[0], maps[1]), tested, terms[tested], weights[tested])
+    return HeldOut(value, (maps[0], maps[1]), tested, parts[tested], terms[tested], weights[tested])

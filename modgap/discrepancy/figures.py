@@ -8,73 +8,7 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.figure_style import GRAY, series_style, style_axes
 
-__all__ = ["plot_across_targets", "plot_best_map", "plot_confusion"]
-
-ROWS_OF_MAP = 40
-LONGEST_NAME = 24
-LEGEND_HEIGHT = 0.72
-"""Height of the vertical lines below the legend, as a share of the axes."""
-
-
-def _title(report: DiscrepancyReport) -> str:
-    result = report.result
-    size = f"N = {result.n_samples:,}, K = {result.n_target_classes} of C = {result.n_source_classes:,}"
-    return f"{report.source or 'custom logits'} → {report.target}   ({size})"
-
-
-def plot_best_map(report: DiscrepancyReport) -> Figure:
-    """Plot a table of the best map, with the source class of each target class.
-
-    Args:
-        report: Report with at least one estimate.
-    """
-    pairs = report.best_map()
-    shown = [(target[:30], source.split(",")[0][:34]) for target, source in pairs[:ROWS_OF_MAP]]
-    figure = Figure(figsize=(6.4, 0.62 + 0.213 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    axes.axis("off")
-    titles = [f"{report.target}", f"{report.source or 'source'}"]
-    table = axes.table(shown, colLabels=titles, cellLoc="left", loc="upper center", edges="horizontal")
-    table.auto_set_font_size(False)
-    table.set_fontsize(9)
-    for (row, _), cell in table.get_celld().items():
-        cell.set_linewidth(0.4)
-        cell.get_text().set_fontweight("bold" if row == 0 else "normal")
-    rest = f", first {ROWS_OF_MAP} of {len(pairs)} classes" if len(pairs) > ROWS_OF_MAP else ""
-    name = report.result.best_estimator or ""
-    value = report.result.estimates[name].solution.value
-    axes.set_title(f"Best map ({name}), error {value:.3f}{rest}", fontsize=10)
-    return figure
-
-
-def plot_confusion(report: DiscrepancyReport) -> Figure:
-    """Plot the confusion matrix of the best map, as shares of each target class's samples.
-
-    Args:
-        report: Report with at least one estimate.
-    """
-    matrix = report.result.confusion
-    assert matrix is not None
-    shares = matrix / matrix.sum(axis=1, keepdims=True)
-    pairs = report.best_map()
-    has_class_names = len(pairs) <= ROWS_OF_MAP
-    size = max(4.2, 0.36 * len(pairs) + 2.4) if has_class_names else 8.0
-    figure = Figure(figsize=(size + 0.6, size + 0.6), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    if has_class_names:
-        columns = [f"{_shorten(target)}\n({_shorten(source.split(',')[0])})" for target, source in pairs]
-        axes.set_xticks(range(len(pairs)), columns, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(pairs)), [_shorten(target) for target, _ in pairs], fontsize=8)
-    axes.set(xlabel="predicted class (mapped source class)", ylabel="target class")
-    figure.colorbar(image, ax=axes, label="share of the class's samples", shrink=0.8)
-    # A title of the axes that is wider than the axes would push them aside.
-    figure.suptitle(_title(report).replace("   (", "\n("), fontsize=9)
-    return figure
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+__all__ = ["plot_across_targets"]
 
 
 def plot_across_targets(

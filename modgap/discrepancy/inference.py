@@ -13,6 +13,7 @@ from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, EstimatorResult, HeldOut, run_chain
 from modgap.discrepancy.held_out import permute_samples, summarize_null, wilson_interval
+from modgap.discrepancy.predictions import held_out_confusion
 from modgap.discrepancy.result import Bounds, Estimate
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
@@ -72,6 +73,8 @@ class Inference:
         spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
         progress: Called with the name of a stage and the share of its work done since the last call.
         n_tested: Number of samples that a held-out value tests; set by `estimates`.
+        held_out_confusion: Confusion matrix of the last estimator's held-out predictions, shape (K, K); set by
+            `estimates`, None if no sample could be tested.
     """
 
     inputs: EstimatorInputs
@@ -82,6 +85,7 @@ class Inference:
     spread: int
     progress: Progress | None
     n_tested: int = field(default=0, init=False)
+    held_out_confusion: np.ndarray | None = field(default=None, init=False)
 
     def estimates(self, seconds: dict[str, float]) -> dict[str, Estimate]:
         """Run all requested estimators and return their estimates by name.
@@ -102,10 +106,19 @@ class Inference:
             began = time.perf_counter()
             spread = self._montecarlo_spread(results["montecarlo"])
             seconds["spread"] = time.perf_counter() - began
+        self.held_out_confusion = self._held_out_confusion(list(results.values())[-1].held_out)
         return {
             name: self._estimate(result, [other[name] for other in permuted], spread if name == "montecarlo" else None)
             for name, result in results.items()
         }
+
+    def _held_out_confusion(self, held_out: HeldOut | None) -> np.ndarray | None:
+        if held_out is None:
+            return None
+        # The labels without balancing, so that a sample counts as one sample in every class.
+        return held_out_confusion(
+            self.inputs.logits, self.measures.space, held_out.tested, held_out.halves, held_out.maps
+        )
 
     def _announce_permutations(self, seconds_per_run: float) -> None:
         expected = self.null * seconds_per_run

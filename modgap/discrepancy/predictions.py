@@ -7,7 +7,7 @@ import numpy as np
 from modgap.discrepancy.kernels.predictions import fill_predictions
 from modgap.label_space import LabelSpace
 
-__all__ = ["confusion_matrix", "error_terms", "predicted_classes"]
+__all__ = ["confusion_matrix", "error_terms", "held_out_confusion", "predicted_classes"]
 
 
 def predicted_classes(logits: np.ndarray, rows: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
@@ -61,4 +61,25 @@ def confusion_matrix(logits: np.ndarray, space: LabelSpace, source_classes: Sequ
     predicted = predicted_classes(logits, space.rows, np.asarray(source_classes))
     matrix = np.zeros((space.n_classes, space.n_classes))
     np.add.at(matrix, (space.labels, predicted[space.entry_samples]), space.entry_weights / space.unit)
+    return matrix
+
+
+def held_out_confusion(
+    logits: np.ndarray, space: LabelSpace, tested: np.ndarray, halves: np.ndarray, maps: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return the confusion matrix of maps that are tested on the half of the samples that did not choose them.
+
+    Args:
+        logits: Source logits, shape (N', C).
+        space: Labels of the N samples.
+        tested: Numbers of the M tested samples, shape (M,).
+        halves: Half of each tested sample, 0 or 1, shape (M,).
+        maps: The map chosen on half 0 and the map chosen on half 1, both of shape (K,).
+
+    Returns:
+        Weight of the tested samples by label (rows) and prediction (columns), shape (K, K).
+    """
+    matrix = np.zeros((space.n_classes, space.n_classes))
+    for half in (0, 1):
+        matrix += confusion_matrix(logits, space.subset(tested[halves == 1 - half]), maps[half])
     return matrix

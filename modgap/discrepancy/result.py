@@ -87,8 +87,10 @@ class Discrepancy:
         k_way: Estimates for k target classes at a time; None if they were not requested.
         seed: Seed of every random draw.
         seconds: Wall time by stage, in seconds.
-        confusion: Weight of the samples by label (rows) and prediction (columns) under the last estimator's map,
-            shape (K, K); None without an estimate. It is not part of the record.
+        held_out_confusion: Number of tested samples by label (rows) and prediction (columns), shape (K, K), for the
+            last estimator's maps that are chosen on one half of the samples and tested on the other half. A
+            multi-label sample is shared among the rows of its labels. None if no sample could be tested. It is not
+            part of the record.
     """
 
     n_samples: int
@@ -106,7 +108,7 @@ class Discrepancy:
     k_way: KWay | None
     seed: int
     seconds: dict[str, float]
-    confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
+    held_out_confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def best_estimator(self) -> str | None:
@@ -120,7 +122,7 @@ class Discrepancy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for strict JSON, in the documented order."""
-        names = [name for name in self.__dataclass_fields__ if name != "confusion"]
+        names = [name for name in self.__dataclass_fields__ if name != "held_out_confusion"]
         record = {RECORD_KEYS.get(name, name): getattr(self, name) for name in names}
         record["estimates"] = {name: estimate.to_dict() for name, estimate in self.estimates.items()}
         record["bounds"] = asdict(self.bounds)

@@ -7,7 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
-from modgap.discrepancy.figures import plot_best_map, plot_confusion
+from modgap.discrepancy.class_errors import classes_csv
+from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.errors import InputError
 from modgap.figure_layout import save_figure
@@ -37,7 +38,7 @@ def create_output_folder(path: str) -> Path:
 
 
 def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write result.json, and then the figures of the held-out error, the best map and its confusion matrix.
+    """Write result.json and classes.csv, and then the figures of the held-out error and of the classes.
 
     Args:
         report: Report to write.
@@ -51,25 +52,26 @@ def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str]
         InputError: If a file cannot be written.
     """
     try:
-        write_text_atomically(folder / "result.json", to_json(report) + "\n")
-        written = [
-            path
-            for name, plot, caption in _figures(report)
-            for path in save_figure(plot(report), folder / name, caption, formats)
-        ]
+        written = _write_tables(report, folder)
+        for name, plot, caption in _figures(report):
+            written += save_figure(plot(report), folder / name, caption, formats)
     except OSError as error:
         raise InputError(
             f"Cannot write results to {folder}: {error.strerror}. Free some space or choose another folder."
         ) from error
-    return [folder / "result.json", *written]
+    return written
+
+
+def _write_tables(report: DiscrepancyReport, folder: Path) -> list[Path]:
+    write_text_atomically(folder / "result.json", to_json(report) + "\n")
+    if report.result.held_out_confusion is None:
+        return [folder / "result.json"]
+    write_text_atomically(folder / "classes.csv", classes_csv(report))
+    return [folder / "result.json", folder / "classes.csv"]
 
 
 def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[DiscrepancyReport], Figure], str]]:
     """Yield file name, plotting function and caption of each figure that the report has the numbers for."""
-    estimate = report.best_estimate
-    if estimate is None:
-        return
-    if estimate.held_out is not None:
+    if report.result.held_out_confusion is not None:
         yield "discrepancy", plot_discrepancy, discrepancy_caption(report)
-    yield "map", plot_best_map, ""
-    yield "confusion", plot_confusion, ""
+        yield "classes", plot_classes, classes_caption(report)

@@ -1,0 +1,102 @@
+"""Held-out error of each target class, with its interval, its baseline and its most frequent error."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from modgap.discrepancy.held_out import wilson_interval
+from modgap.discrepancy.report import DiscrepancyReport, class_name
+
+__all__ = ["ClassError", "class_errors", "classes_csv"]
+
+CSV_COLUMNS = (
+    "target_class", "source_class", "samples", "error", "low", "high", "baseline", "most_frequent_error", "share",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """Held-out error of one target class.
+
+    Attributes:
+        name: Name of the target class.
+        source_class: Name of the source class that stands for it in the map of all samples.
+        n_samples: Number of tested samples; a multi-label sample is shared among its labels.
+        error: Share of these samples that are misclassified.
+        interval: 95 % interval of the error (Wilson), for independent samples.
+        baseline: Error of the class if the predictions kept their frequencies but did not depend on the label.
+        confused_with: Class that is most often predicted in error; None if there is no error.
+        confused_share: Share of the samples for which this class is predicted.
+    """
+
+    name: str
+    source_class: str
+    n_samples: float
+    error: float
+    interval: tuple[float, float]
+    baseline: float
+    confused_with: int | None
+    confused_share: float
+
+    @property
+    def beats_baseline(self) -> bool:
+        """True if the whole interval of the error lies below the baseline."""
+        return self.interval[1] < self.baseline
+
+
+def class_errors(report: DiscrepancyReport) -> list[ClassError]:
+    """Return the error of each target class that has tested samples, lowest error first.
+
+    Args:
+        report: Report with a held-out confusion matrix.
+    """
+    matrix = report.result.held_out_confusion
+    assert matrix is not None
+    predicted_shares = matrix.sum(axis=0) / matrix.sum()
+    pairs = report.best_map()
+    errors = [
+        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]))
+        for k in range(len(matrix))
+        if matrix[k].sum() > 0
+    ]
+    return sorted(errors, key=lambda one: (one.error, one.interval[1]))
+
+
+def _class_error(row: np.ndarray, k: int, pair: tuple[str, str], baseline: float) -> ClassError:
+    total = float(row.sum())
+    wrong = row.copy()
+    wrong[k] = 0
+    most_frequent = int(wrong.argmax())
+    n_samples = max(1, round(total))
+    n_errors = min(n_samples, round(float(wrong.sum()) * n_samples / total))
+    return ClassError(
+        name=pair[0],
+        source_class=pair[1].split(",")[0],
+        n_samples=total,
+        error=float(wrong.sum()) / total,
+        interval=wilson_interval(n_errors, n_samples),
+        baseline=baseline,
+        confused_with=most_frequent if wrong[most_frequent] > 0 else None,
+        confused_share=float(wrong[most_frequent]) / total,
+    )
+
+
+def classes_csv(report: DiscrepancyReport) -> str:
+    """Return the errors of all classes as CSV, lowest error first."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(list(_csv_cells(report, one)) for one in class_errors(report))
+    return buffer.getvalue()
+
+
+def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
+    yield from (one.name, one.source_class, f"{one.n_samples:g}")
+    yield from (f"{value:.4f}" for value in (one.error, *one.interval, one.baseline))
+    if one.confused_with is None:
+        yield from ("", "")
+    else:
+        yield from (class_name(report.target_classes, one.confused_with), f"{one.confused_share:.4f}")
