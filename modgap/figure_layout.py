@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "WIDTH",
     "Ink",
     "draw_title",
     "drawable_names",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.class_errors import ClassError, class_errors
 from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.errors import InputError
-from modgap.figure_layout import Ink, drawable_names, fit_names, name_in_title, result_figure, styled
+from modgap.figure_layout import WIDTH, Ink, drawable_names, fit_names, name_in_title, result_figure, styled
 
 __all__ = ["classes_caption", "plot_classes"]
 
@@ -23,6 +23,7 @@ GAP_ROWS = 2.4
 """Height of the histogram of the other classes, in rows."""
 LEFT = 2.42
 RIGHT = 1.62
+AXES_WIDTH = WIDTH - LEFT - RIGHT
 TARGET_SPACE = 1.0
 SOURCE_SPACE = 1.04
 CONFUSED_SPACE = 0.96
@@ -102,11 +103,10 @@ def _subtitle(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
 
 def _draw_headings(axes: Axes, first: ClassError) -> None:
     in_inches = axes.get_yaxis_transform()
-    width = _axes_inches(axes)
     for x, text, side in (
-        (-(LEFT - 0.14 - TARGET_SPACE) / width, "target class", "right"),
-        (-(SOURCE_SPACE + 0.1) / width, "source class", "left"),
-        (1 + 0.1 / width, "most frequent error", "left"),
+        (-(LEFT - 0.14 - TARGET_SPACE) / AXES_WIDTH, "target class", "right"),
+        (-(SOURCE_SPACE + 0.1) / AXES_WIDTH, "source class", "left"),
+        (1 + 0.1 / AXES_WIDTH, "most frequent error", "left"),
     ):
         axes.text(x, -0.95, text, transform=in_inches, ha=side, va="center", size=8, color=Ink.SECONDARY)
     side = "center" if 0.25 < first.baseline < 0.75 else "right" if first.baseline >= 0.75 else "left"
@@ -114,25 +114,22 @@ def _draw_headings(axes: Axes, first: ClassError) -> None:
     axes.text(x, -0.95, "baseline of the class", ha=side, va="center", size=8, color=Ink.SECONDARY)
 
 
-def _axes_inches(axes: Axes) -> float:
-    return float(axes.get_position().width * axes.figure.get_figwidth())
-
-
 def _draw_names(axes: Axes, report: DiscrepancyReport, rows: Sequence[ClassError], positions: Sequence[float]) -> None:
-    width = _axes_inches(axes)
     in_inches = axes.get_yaxis_transform()
     targets = _target_labels(rows)
     sources = fit_names(drawable_names([one.source_class for one in rows]), SOURCE_SPACE, 8.5)
     confused = _confused_labels(report, rows)
-    arrow = -(SOURCE_SPACE + 0.17) / width
+    arrow = -(SOURCE_SPACE + 0.17) / AXES_WIDTH
     for y, target, source, other in zip(positions, targets, sources, confused, strict=True):
         axes.text(
-            -(LEFT - 0.14 - TARGET_SPACE) / width, y, target, transform=in_inches, ha="right", va="center", size=8.5,
+            -(LEFT - 0.14 - TARGET_SPACE) / AXES_WIDTH, y, target, transform=in_inches, ha="right", va="center", size=8.5,
             weight="bold", color=Ink.TITLE,
         )  # fmt: skip
         axes.text(arrow, y, "→", transform=in_inches, ha="center", va="center", size=8, color=Ink.SECONDARY)
-        axes.text(-(SOURCE_SPACE + 0.1) / width, y, source, transform=in_inches, ha="left", va="center", size=8.5)
-        axes.text(1 + 0.1 / width, y, other, transform=in_inches, ha="left", va="center", size=8, color=Ink.SECONDARY)
+        axes.text(-(SOURCE_SPACE + 0.1) / AXES_WIDTH, y, source, transform=in_inches, ha="left", va="center", size=8.5)
+        axes.text(
+            1 + 0.1 / AXES_WIDTH, y, other, transform=in_inches, ha="left", va="center", size=8, color=Ink.SECONDARY
+        )
 
 
 def _target_labels(rows: Sequence[ClassError]) -> list[str]:
@@ -170,7 +167,7 @@ def _draw_histogram(axes: Axes, others: Sequence[ClassError], y: float) -> None:
     base = y + 0.65
     axes.bar(edges[:-1], -heights, np.diff(edges) * 0.85, bottom=base, align="edge", color=Ink.SOURCE, alpha=0.55)
     axes.text(
-        -0.12 / _axes_inches(axes), y, f"{len(others):,} classes between", transform=axes.get_yaxis_transform(),
+        -0.12 / AXES_WIDTH, y, f"{len(others):,} classes between", transform=axes.get_yaxis_transform(),
         ha="right", va="center", size=8.5, style="italic", color=Ink.SECONDARY,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.discrepancy.kernels.predictions import fill_predictions
 from modgap.label_space import LabelSpace
@@ -50,7 +51,7 @@ def error_terms(
     return 1 - correct / total, total / space.unit
 
 
-def confusion_matrix(logits: np.ndarray, space: LabelSpace, source_classes: Sequence[int]) -> np.ndarray:
+def confusion_matrix(logits: np.ndarray, space: LabelSpace, source_classes: ArrayLike) -> np.ndarray:
     """Return the weight of the samples by label (rows) and prediction (columns) under one map, shape (K, K).
 
     Args:
