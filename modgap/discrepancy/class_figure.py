@@ -1,6 +1,7 @@
 """The figure of the classes: on which target classes does the map work?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +28,11 @@ AXES_WIDTH = WIDTH - LEFT - RIGHT
 TARGET_SPACE = 1.0
 SOURCE_SPACE = 1.04
 CONFUSED_SPACE = 0.96
+TARGET_X = -(LEFT - 0.14 - TARGET_SPACE) / AXES_WIDTH
+ARROW_X = -(SOURCE_SPACE + 0.17) / AXES_WIDTH
+SOURCE_X = -(SOURCE_SPACE + 0.1) / AXES_WIDTH
+CONFUSED_X = 1 + 0.1 / AXES_WIDTH
+"""Horizontal position of the text beside the axes, in widths of the axes."""
 FEW_SAMPLES = 5
 """Number of samples of a class below which its results are unreliable."""
 
@@ -102,34 +108,30 @@ def _subtitle(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
 
 
 def _draw_headings(axes: Axes, first: ClassError) -> None:
-    in_inches = axes.get_yaxis_transform()
     for x, text, side in (
-        (-(LEFT - 0.14 - TARGET_SPACE) / AXES_WIDTH, "target class", "right"),
-        (-(SOURCE_SPACE + 0.1) / AXES_WIDTH, "source class", "left"),
-        (1 + 0.1 / AXES_WIDTH, "most frequent error", "left"),
+        (TARGET_X, "target class", "right"),
+        (SOURCE_X, "source class", "left"),
+        (CONFUSED_X, "most frequent error", "left"),
     ):
-        axes.text(x, -0.95, text, transform=in_inches, ha=side, va="center", size=8, color=Ink.SECONDARY)
+        _write_beside(axes, x, -0.95, text, side, size=8, color=Ink.SECONDARY)
     side = "center" if 0.25 < first.baseline < 0.75 else "right" if first.baseline >= 0.75 else "left"
     x = {"center": first.baseline, "right": 1.0, "left": 0.0}[side]
     axes.text(x, -0.95, "baseline of the class", ha=side, va="center", size=8, color=Ink.SECONDARY)
 
 
+def _write_beside(axes: Axes, x: float, y: float, text: str, side: str, **style: Any) -> None:
+    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=side, va="center", **style)
+
+
 def _draw_names(axes: Axes, report: DiscrepancyReport, rows: Sequence[ClassError], positions: Sequence[float]) -> None:
-    in_inches = axes.get_yaxis_transform()
     targets = _target_labels(rows)
     sources = fit_names(drawable_names([one.source_class for one in rows]), SOURCE_SPACE, 8.5)
     confused = _confused_labels(report, rows)
-    arrow = -(SOURCE_SPACE + 0.17) / AXES_WIDTH
     for y, target, source, other in zip(positions, targets, sources, confused, strict=True):
-        axes.text(
-            -(LEFT - 0.14 - TARGET_SPACE) / AXES_WIDTH, y, target, transform=in_inches, ha="right", va="center", size=8.5,
-            weight="bold", color=Ink.TITLE,
-        )  # fmt: skip
-        axes.text(arrow, y, "→", transform=in_inches, ha="center", va="center", size=8, color=Ink.SECONDARY)
-        axes.text(-(SOURCE_SPACE + 0.1) / AXES_WIDTH, y, source, transform=in_inches, ha="left", va="center", size=8.5)
-        axes.text(
-            1 + 0.1 / AXES_WIDTH, y, other, transform=in_inches, ha="left", va="center", size=8, color=Ink.SECONDARY
-        )
+        _write_beside(axes, TARGET_X, y, target, "right", size=8.5, weight="bold", color=Ink.TITLE)
+        _write_beside(axes, ARROW_X, y, "→", "center", size=8, color=Ink.SECONDARY)
+        _write_beside(axes, SOURCE_X, y, source, "left", size=8.5)
+        _write_beside(axes, CONFUSED_X, y, other, "left", size=8, color=Ink.SECONDARY)
 
 
 def _target_labels(rows: Sequence[ClassError]) -> list[str]:
@@ -166,10 +168,8 @@ def _draw_histogram(axes: Axes, others: Sequence[ClassError], y: float) -> None:
     heights = 1.3 * counts / counts.max()
     base = y + 0.65
     axes.bar(edges[:-1], -heights, np.diff(edges) * 0.85, bottom=base, align="edge", color=Ink.SOURCE, alpha=0.55)
-    axes.text(
-        -0.12 / AXES_WIDTH, y, f"{len(others):,} classes between", transform=axes.get_yaxis_transform(),
-        ha="right", va="center", size=8.5, style="italic", color=Ink.SECONDARY,
-    )  # fmt: skip
+    text = f"{len(others):,} classes between"
+    _write_beside(axes, -0.12 / AXES_WIDTH, y, text, "right", size=8.5, style="italic", color=Ink.SECONDARY)
 
 
 def classes_caption(report: DiscrepancyReport) -> str:
