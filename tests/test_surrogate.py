@@ -200,7 +200,7 @@ def test_what_is_no_surrogate(tmp_path, source):
     with pytest.raises(UsageError, match="--kind image or --kind series"):
         open_surrogate(str(tmp_path / "table.npz"), source)
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"a b,{k % 2}\n" for k in range(20)))
-    with pytest.raises(UsageError, match="the source takes image"):
+    with pytest.raises(UsageError, match="The source takes image"):
         open_surrogate(str(tmp_path / "texts.csv"), source)
 
 
@@ -263,7 +263,7 @@ def test_words_need_a_tokenizer_that_tells_places(hub, words):
         is_fast = False
 
     slow = dataclasses.replace(source, input=dataclasses.replace(source.input, tokenizer=Slow()))
-    with pytest.raises(UsageError, match="Slow does not; choose a surrogate that labels whole texts"):
+    with pytest.raises(UsageError, match="The tokenizer Slow does not report the positions of its tokens"):
         open_surrogate(words, slow)
 
 
