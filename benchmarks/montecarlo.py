@@ -100,7 +100,7 @@ def loads_needed(problem: Problem, kernel: str) -> float:
 
 def run_case(n: int, k: int, wanted: int, seconds: float, threads: int, peak: float) -> dict:
     problem = problem_of(n, k)
-    kernel = cheapest_kernel(problem, TRIALS)
+    kernel = cheapest_kernel(CLASSES, k, TRIALS)
     runs = []
     for _ in range(5):
         began = time.perf_counter()
@@ -164,7 +164,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", default=None, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    trials.warm_up()
+    for kernel in ("columns", "bytes", "bits"):
+        trials.warm_up(CLASSES, kernel)
     if options.calibrate:
         calibrate(options.threads)
         return

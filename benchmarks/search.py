@@ -97,7 +97,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--skip-large", action="store_true", help="leave out N=51,197")
     options = parser.parse_args()
-    warm_up()
+    warm_up(1000, "bytes")
+    warm_up(1000, "bits")
     rng = np.random.default_rng(0)
     for sources, classes in ((40, 8), (40, 39)):
         logits, labels = random_logits(rng, 200, sources, classes, 0.5)

@@ -9,9 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.costs import should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
-from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
 
 __all__ = ["Assignment", "assignment"]
@@ -106,8 +106,7 @@ def _all_subsets(
             )
     if n_random + len(extra_subsets) < 1:
         raise UsageError("There is no subset of source classes. Expected at least one random or extra subset.")
-    maps = np.empty((n_random, n_classes), np.int64)
-    draw_maps(np.uint64(seed), 0, maps, np.arange(n_source_classes))
+    maps = random_maps(seed, 0, n_random, n_classes, n_source_classes)
     return np.sort(np.vstack([maps, *extra_subsets]), axis=1)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -115,14 +116,17 @@ def estimate(
     group_numbers = None if groups is None else validate_groups(groups, len(array))[space.rows]
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
-    warm_up(names)
     n_threads = threads or os.cpu_count() or 1
     inputs = EstimatorInputs(array, group_numbers, names, space.n_classes, trials, subsets, restarts, seed, n_threads)
     used_space = space.balanced() if balanced else space
+    has_injective_map = space.n_classes <= array.shape[1]
+    if has_injective_map:
+        warm_up(inputs, used_space.weights)
+    if classes is not None:
+        warm_up(replace(inputs, n_classes=classes), None)
     measure_inputs = MeasureInputs(np.asarray(logits), space, used_space.sample_weights, measures, temperature)
     inference = Inference(inputs, used_space, measure_inputs, null, bootstrap, spread, progress)
     seconds: dict[str, float] = {}
-    has_injective_map = space.n_classes <= array.shape[1]
     estimates = inference.estimates(seconds) if has_injective_map else {}
     bounds = inference.bounds(bound_seconds, seconds) if has_injective_map else Bounds(None, None, None, None)
     return Discrepancy(

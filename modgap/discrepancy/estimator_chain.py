@@ -9,19 +9,25 @@ from functools import cached_property
 import numpy as np
 
 from modgap.discrepancy.assignment import Assignment, assignment
+from modgap.discrepancy.costs import STEPS_PER_READING, should_search_rows, should_walk_ranks
 from modgap.discrepancy.held_out import IN_BOTH_HALVES, split_halves
+from modgap.discrepancy.kernels.moves import counter_dtype
 from modgap.discrepancy.montecarlo import MonteCarlo, summarize, summarize_halves
 from modgap.discrepancy.predictions import error_terms
-from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.problem import Problem, smallest_width
 from modgap.discrepancy.ranks import Ranking, rank_samples
-from modgap.discrepancy.search import Search, search
-from modgap.discrepancy.trials import count_trials
+from modgap.discrepancy.search import Search, is_enumerable, search
+from modgap.discrepancy.trial_costs import cheapest_kernel
+from modgap.discrepancy.trials import count_trials, random_maps
 from modgap.discrepancy.trials import warm_up as warm_up_trials
 from modgap.label_space import LabelSpace, label_space
 
 __all__ = ["ESTIMATORS", "EstimatorInputs", "EstimatorResult", "HeldOut", "Solution", "run_chain", "warm_up"]
 
 ESTIMATORS = ("montecarlo", "assignment", "search")
+
+MANY_CLASSES = 25
+"""Number of target classes for which the search always uses tables."""
 
 Solution = MonteCarlo | Assignment | Search
 
@@ -114,22 +120,43 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
-def warm_up(names: Sequence[str]) -> None:
-    """Compile the kernels that the named estimators need, or load them from Numba's cache."""
-    warm_up_trials()
-    labels = np.arange(40) % 2
-    few_classes = np.zeros((40, 3), np.float32)
-    many_classes = np.zeros((40, 120), np.float32)
-    few_classes.flags.writeable = False
-    many_classes.flags.writeable = False
-    if "assignment" in names:
-        for logits in (few_classes, many_classes):
-            assignment(logits, labels, 2, subsets=2)
-    if "search" in names:
-        search(few_classes, labels, 2)
-        for logits in (few_classes, many_classes):
-            search(logits, labels, 2, restarts=1, enumerable=0)
-    error_terms(few_classes, label_space(labels), np.arange(40), np.arange(2))
+def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None) -> None:
+    """Compile the kernels that `run_chain` needs, or load them from Numba's cache, so that no timing includes it.
+
+    Only the kernels that problems of this size use are compiled. They run on zeros of the smallest size that takes the
+    same choices.
+
+    Args:
+        inputs: Logits and options of the estimators.
+        weights: Weight of each entry, shape (E,); None if every entry weighs 1.
+    """
+    n_samples, n_source_classes = inputs.logits.shape
+    kernel = cheapest_kernel(n_source_classes, inputs.n_classes, inputs.trials)
+    warm_up_trials(n_source_classes, kernel, weights is not None)
+    n_classes = 2 if should_search_rows(n_samples, n_source_classes, inputs.n_classes) else MANY_CLASSES
+    walks = should_walk_ranks(n_source_classes, inputs.n_classes)
+    wanted = n_classes + 1 if walks else STEPS_PER_READING * n_classes * (n_classes + 1)
+    labels = np.arange(n_classes)
+    logits = np.zeros((n_classes, smallest_width(n_source_classes, wanted)), np.float32)
+    logits.flags.writeable = False
+    if "assignment" in inputs.names:
+        assignment(logits, labels, n_classes, subsets=2)
+    if "search" in inputs.names and weights is None and is_enumerable(n_source_classes, inputs.n_classes):
+        search(logits, labels[:2], 2)
+    elif "search" in inputs.names:
+        for some_weights in _weights_by_counter(weights, n_classes):
+            search(logits, labels, n_classes, restarts=1, enumerable=0, weights=some_weights)
+        random_maps(0, 0, 1, 1, n_samples)
+    error_terms(logits, label_space(labels), labels, labels)
+
+
+def _weights_by_counter(weights: np.ndarray | None, size: int) -> list[np.ndarray | None]:
+    """Return weights (size,) for each type of counter that entries with these weights, and half of them, lead to."""
+    if weights is None:
+        return [None]
+    total = int(weights.sum())
+    totals = {counter_dtype(np.array([part])): part for part in (total, total // 3)}
+    return [np.full(size, part // size + 1, np.int64) for part in totals.values()]
 
 
 def run_chain(

@@ -4,12 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Problem", "class_dtype"]
+__all__ = ["Problem", "class_dtype", "smallest_width"]
+
+WIDE_HEAD = 1 << 16
+"""Number of source classes from which their numbers do not fit into 16 bits."""
 
 
 def class_dtype(n_source_classes: int) -> type[np.uint16] | type[np.uint32]:
     """Return the narrowest unsigned integer type that holds the numbers 0..C."""
-    return np.uint16 if n_source_classes < 1 << 16 else np.uint32
+    return np.uint16 if n_source_classes < WIDE_HEAD else np.uint32
+
+
+def smallest_width(n_source_classes: int, wanted: int = 3) -> int:
+    """Return a number of source classes, at least `wanted`, with the same `class_dtype` as C source classes."""
+    return wanted if n_source_classes < WIDE_HEAD else max(wanted, WIDE_HEAD)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,8 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
         leading: np.ndarray = np.empty((RANKED_ROWS, n_source_classes), dtype)
         for first in queue:
             block = np.ascontiguousarray(logits[rows[first : first + RANKED_ROWS]])
+            # Numba compiles kernels for read-only and for writable arrays separately; logits are read-only elsewhere.
+            block.flags.writeable = False
             leading_classes(block, 0, len(block), leading)
             scatter_ranks(leading[: len(block)], ranks[:, first : first + len(block)])
 

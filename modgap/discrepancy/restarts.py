@@ -13,9 +13,9 @@ from modgap.discrepancy.kernels import dense_gains, table_gains
 from modgap.discrepancy.kernels.annealing import anneal
 from modgap.discrepancy.kernels.gains import restart_from
 from modgap.discrepancy.kernels.hill_climbing import climb
-from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.trials import random_maps
 
 __all__ = ["Entries", "RestartPlan", "plan_restart", "search_from_starts"]
 
@@ -192,23 +192,16 @@ def _run(entries: Entries, plan: RestartPlan, seed: int, run: int) -> RunResult:
     """Anneal a random map on a sample of the entries, and climb on it; the matches are of all entries."""
     sample = entries
     if plan.sample_size < len(entries.labels):
-        members = np.sort(_draw(seed, FIRST_SAMPLE + run, plan.sample_size, len(entries.labels)))
+        members = np.sort(random_maps(seed, FIRST_SAMPLE + run, 1, plan.sample_size, len(entries.labels))[0])
         sample = entries.take(members)
-    state = sample.state_at(_draw(seed, FIRST_RUN + run, entries.n_classes, entries.ranking.n_source_classes))
+    start = random_maps(seed, FIRST_RUN + run, 1, entries.n_classes, entries.ranking.n_source_classes)[0]
+    state = sample.state_at(start)
     unit = float(sample.weights.mean())
     anneal(sample.kernel_inputs, state, seed, run, HOT * unit, COLD * unit, plan.steps)
     matches, source_classes = _climb_on(sample.kernel_inputs, state)
     if sample is not entries:
         matches = _n_matches(entries.state_at(source_classes))
     return matches, source_classes
-
-
-def _draw(seed: int, number: int, size: int, limit: int) -> np.ndarray:
-    """Draw different integers from 0..limit - 1, shape (size,)."""
-    drawn = np.empty((1, size), np.int64)
-    draw_maps(np.uint64(seed), number, drawn, np.arange(limit))
-    integers: np.ndarray = drawn[0]
-    return integers
 
 
 def _n_matches(state: KernelState) -> int:

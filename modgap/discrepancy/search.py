@@ -14,7 +14,7 @@ from modgap.discrepancy.restarts import Entries, search_from_starts
 from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
 
-__all__ = ["ENUMERABLE", "Search", "search"]
+__all__ = ["ENUMERABLE", "Search", "is_enumerable", "search"]
 
 ENUMERABLE = 2_000_000
 """Largest number of injective maps that are all tried."""
@@ -95,7 +95,7 @@ def search(
         raise UsageError(
             f"There are {len(labels)} labels for {len(rows)} ranked samples. Expected one label for each sample."
         )
-    if weights is None and math.perm(logits.shape[1], n_classes) <= enumerable:
+    if weights is None and is_enumerable(logits.shape[1], n_classes, enumerable):
         return _enumerate(logits, rows, labels, n_classes, threads)
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
@@ -111,6 +111,11 @@ def search(
         restarts=restarts,
         restart_values=tuple((1 - matches[len(start_maps) :] / total).tolist()),
     )
+
+
+def is_enumerable(n_source_classes: int, n_classes: int, enumerable: int = ENUMERABLE) -> bool:
+    """Return True if there are at most `enumerable` injective maps."""
+    return math.perm(n_source_classes, n_classes) <= enumerable
 
 
 def _validate_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:

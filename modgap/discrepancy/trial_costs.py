@@ -4,7 +4,6 @@ import math
 
 from modgap.discrepancy.kernels.trials_by_bits import LANES, STEP
 from modgap.discrepancy.kernels.trials_by_columns import BYTES, LEADING
-from modgap.discrepancy.problem import Problem
 
 __all__ = ["cheapest_kernel", "n_leading_ranks", "walk_length"]
 
@@ -58,10 +57,8 @@ def tied_share(n_source_classes: int, n_classes: int) -> float:
     return below_leading * min(1.0, (n_classes + 1) / (BYTES - LEADING)) / n_classes
 
 
-def cheapest_kernel(problem: Problem, trials: int) -> str:
+def cheapest_kernel(n_source_classes: int, n_classes: int, trials: int) -> str:
     """Return `columns`, `bytes` or `bits`, the kernel with the lowest expected cost of counting and ranking."""
-    n_source_classes = problem.n_source_classes
-    n_classes = problem.n_classes
     bytes_ns = (n_classes + 1) * BYTE_NS + TIE_NS * tied_share(n_source_classes, n_classes)
     batch_ns = BATCH_NS + walk_length(n_source_classes, n_classes) * STEP_NS
     costs = {

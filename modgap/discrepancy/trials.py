@@ -12,20 +12,22 @@ from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.kernels.rank_order import code_block, leading_classes
 from modgap.discrepancy.kernels.simd import aligned
 from modgap.discrepancy.kernels.trials_by_bits import LANES, N_WORDS, PLANES, STRIDE, count_batch
-from modgap.discrepancy.kernels.trials_by_columns import (
-    byte_table,
-    coarsen,
-    count_narrow,
-    count_narrow_bytes,
-    count_wide,
-    count_wide_bytes,
-)
-from modgap.discrepancy.problem import Problem, class_dtype
+from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
+from modgap.discrepancy.problem import Problem, class_dtype, smallest_width
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel, n_leading_ranks
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["RANKED_ROWS", "TrialCounts", "count_trials", "merge_counts", "random_map", "rank_leading", "warm_up"]
+__all__ = [
+    "RANKED_ROWS",
+    "TrialCounts",
+    "count_trials",
+    "merge_counts",
+    "random_map",
+    "random_maps",
+    "rank_leading",
+    "warm_up",
+]
 
 TRIALS_AT_A_TIME = 1 << 17
 MAPS_AT_A_TIME = 4096
@@ -123,7 +125,7 @@ def count_trials(
     References:
         MoNA (ICML 2024), Algorithm 2.
     """
-    kernel = cheapest_kernel(problem, stop - start) if kernel == "auto" else kernel
+    kernel = cheapest_kernel(problem.n_source_classes, problem.n_classes, stop - start) if kernel == "auto" else kernel
     counter = np.int32 if problem.weights is None else np.int64
     matches: np.ndarray = np.zeros((stop - start, problem.n_parts), counter)
     trials = _TrialRange(problem, seed, start, matches, threads, progress or (lambda _share: None))
@@ -157,11 +159,17 @@ def merge_counts(shards: Iterable[TrialCounts]) -> TrialCounts:
     return TrialCounts(matches, shards[0].start, shards[0].seed, seconds)
 
 
+def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_classes: int) -> np.ndarray:
+    """Return the injective maps of trials first, first + 1, ...: different numbers below C, shape (n_maps, K)."""
+    # The same types as for the trials, so that the kernel is compiled once.
+    maps: np.ndarray = np.empty((n_maps, n_classes), class_dtype(n_source_classes))
+    draw_maps(np.uint64(seed), first, maps, np.arange(n_source_classes))
+    return maps.astype(np.int64)
+
+
 def random_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
     """Return the injective map of one trial: the source class of each target class, shape (K,)."""
-    maps = np.empty((1, problem.n_classes), np.int64)
-    draw_maps(np.uint64(seed), trial, maps, np.arange(problem.n_source_classes))
-    source_classes: np.ndarray = maps[0]
+    source_classes: np.ndarray = random_maps(seed, trial, 1, problem.n_classes, problem.n_source_classes)[0]
     return source_classes
 
 
@@ -262,11 +270,9 @@ def _count_blocks(
             coarsen(codes, table, byte_codes)
         ranked = time.perf_counter()
         if in_bytes:
-            count_bytes = count_wide_bytes if width == WIDE else count_narrow_bytes
-            count_bytes(codes, byte_codes, label, weight, segments, maps, counts)
+            count_bytes(codes, byte_codes, width, label, weight, segments, maps, counts)
         else:
-            count = count_wide if width == WIDE else count_narrow
-            count(codes, label, weight, segments, maps, counts)
+            count_codes(codes, width, label, weight, segments, maps, counts)
         rank_seconds += ranked - began
         count_seconds += time.perf_counter() - ranked
         trials.progress(len(rows) / len(problem.rows) * len(maps) / len(trials.matches))
@@ -314,12 +320,18 @@ def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
     return {"ranks": ranked - began, "montecarlo": time.perf_counter() - ranked}
 
 
-def warm_up() -> None:
-    """Compile the kernels, or load them from Numba's cache, so that timings do not include it."""
-    for n_entries in (20, 40):
-        zeros = np.zeros(n_entries, np.int64)
-        logits = np.zeros((n_entries, 3), np.float32)
-        logits.flags.writeable = False
-        problem = Problem(logits, np.arange(n_entries), zeros, zeros, 2, 1)
-        for kernel in ("columns", "bytes", "bits"):
-            count_trials(problem, stop=2, kernel=kernel)
+def warm_up(n_source_classes: int, kernel: str, weighted: bool = False) -> None:
+    """Compile the kernels that `count_trials` needs, or load them from Numba's cache, so that no timing includes it.
+
+    Args:
+        n_source_classes: Number C of source classes.
+        kernel: `columns`, `bytes` or `bits`.
+        weighted: True if the entries have weights.
+    """
+    zeros = np.zeros(4, np.int64)
+    logits = np.zeros((4, smallest_width(n_source_classes)), np.float32)
+    logits.flags.writeable = False
+    weights = np.ones(4, np.int64) if weighted else None
+    problem = Problem(logits, np.arange(4), zeros, zeros, 2, 1, weights)
+    count_trials(problem, stop=2, kernel=kernel)
+    random_map(problem, 0, 0)

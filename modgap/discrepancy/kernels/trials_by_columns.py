@@ -19,35 +19,45 @@ __all__ = [
     "LEADING",
     "byte_table",
     "coarsen",
-    "count_narrow",
-    "count_narrow_bytes",
-    "count_wide",
-    "count_wide_bytes",
+    "count_bytes",
+    "count_codes",
 ]
 
 BYTES = 255
 LEADING = 223
 
 
-def _counter(load, width):
-    @njit(cache=True, nogil=True)
-    def count(codes, label, weight, segments, maps, counts):
-        """Add the matches of a block under each map (T, K), times weight, to counts (T, parts).
+@njit(inline="always")
+def _matched_in_64(codes, label, maps, t):
+    """Return the lanes in which the label's class has the largest code among the classes of map t."""
+    best = load_64(codes, maps[t, 0] * 64)
+    for k in range(1, maps.shape[1]):
+        best = highest(best, load_64(codes, maps[t, k] * 64))
+    return equal_lanes(best, load_64(codes, maps[t, label] * 64))
 
-        segments (S, 2), uint64, has the number of each part and the mask of the block's lanes that belong to it.
-        """
-        trials, chosen = maps.shape
-        part, lanes = segments[0]
-        for t in range(trials):
-            best = load(codes, maps[t, 0] * width)
-            for k in range(1, chosen):
-                best = highest(best, load(codes, maps[t, k] * width))
-            matched = equal_lanes(best, load(codes, maps[t, label] * width))
-            counts[t, part] += weight * popcount(matched & lanes)
-            for s in range(1, len(segments)):
-                counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
-    return count
+@njit(inline="always")
+def _matched_in_32(codes, label, maps, t):
+    best = load_32(codes, maps[t, 0] * 32)
+    for k in range(1, maps.shape[1]):
+        best = highest(best, load_32(codes, maps[t, k] * 32))
+    return equal_lanes(best, load_32(codes, maps[t, label] * 32))
+
+
+@njit(cache=True, nogil=True)
+def count_codes(codes, width, label, weight, segments, maps, counts):
+    """Add the matches of a block under each map (T, K), times weight, to counts (T, parts).
+
+    The block has 64 or 32 lanes (width). segments (S, 2), uint64, has the number of each part and the mask of the
+    block's lanes that belong to it.
+    """
+    part = segments[0, 0]
+    lanes = segments[0, 1]
+    for t in range(len(maps)):
+        matched = _matched_in_64(codes, label, maps, t) if width == 64 else _matched_in_32(codes, label, maps, t)
+        counts[t, part] += weight * popcount(matched & lanes)
+        for s in range(1, len(segments)):
+            counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
 
 @njit(nogil=True)
@@ -68,31 +78,49 @@ def _decide_ties(codes, width, label, maps, t, ties):
     return matched
 
 
-def _byte_counter(load, width):
-    @njit(cache=True, nogil=True)
-    def count(codes, coarse, label, weight, segments, maps, counts):
-        """Count as above with one-byte codes `coarse` (C * width,), and with `codes` to decide ties; K >= 2."""
-        trials, chosen = maps.shape
-        part, lanes = segments[0]
-        used = lanes
-        for s in range(1, len(segments)):
-            used |= segments[s, 1]
-        for t in range(trials):
-            label_codes = load(coarse, maps[t, label] * width)
-            best = load(coarse, maps[t, chosen - 1 if label != chosen - 1 else 0] * width)
-            for k in range(label):
-                best = highest(best, load(coarse, maps[t, k] * width))
-            for k in range(label + 1, chosen - 1):
-                best = highest(best, load(coarse, maps[t, k] * width))
-            matched = lower_lanes(best, label_codes)
-            ties = equal_lanes(best, label_codes) & used
-            if ties:
-                matched |= _decide_ties(codes, width, label, maps, t, ties)
-            counts[t, part] += weight * popcount(matched & lanes)
-            for s in range(1, len(segments)):
-                counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
+@njit(inline="always")
+def _compare_in_64(coarse, label, maps, t):
+    """Return the lanes in which the label's class has the only largest byte, and those in which its byte ties."""
+    last = maps.shape[1] - 1
+    label_codes = load_64(coarse, maps[t, label] * 64)
+    best = load_64(coarse, maps[t, last if label != last else 0] * 64)
+    for k in range(label):
+        best = highest(best, load_64(coarse, maps[t, k] * 64))
+    for k in range(label + 1, last):
+        best = highest(best, load_64(coarse, maps[t, k] * 64))
+    return lower_lanes(best, label_codes), equal_lanes(best, label_codes)
 
-    return count
+
+@njit(inline="always")
+def _compare_in_32(coarse, label, maps, t):
+    last = maps.shape[1] - 1
+    label_codes = load_32(coarse, maps[t, label] * 32)
+    best = load_32(coarse, maps[t, last if label != last else 0] * 32)
+    for k in range(label):
+        best = highest(best, load_32(coarse, maps[t, k] * 32))
+    for k in range(label + 1, last):
+        best = highest(best, load_32(coarse, maps[t, k] * 32))
+    return lower_lanes(best, label_codes), equal_lanes(best, label_codes)
+
+
+@njit(cache=True, nogil=True)
+def count_bytes(codes, coarse, width, label, weight, segments, maps, counts):
+    """Count as above with one-byte codes `coarse` (C * width,), and with `codes` to decide ties; K >= 2."""
+    part = segments[0, 0]
+    lanes = segments[0, 1]
+    used = lanes
+    for s in range(1, len(segments)):
+        used |= segments[s, 1]
+    for t in range(len(maps)):
+        if width == 64:
+            matched, ties = _compare_in_64(coarse, label, maps, t)
+        else:
+            matched, ties = _compare_in_32(coarse, label, maps, t)
+        if ties & used:
+            matched |= _decide_ties(codes, width, label, maps, t, ties & used)
+        counts[t, part] += weight * popcount(matched & lanes)
+        for s in range(1, len(segments)):
+            counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
 
 @njit(cache=True, nogil=True)
@@ -108,9 +136,3 @@ def byte_table(n_source_classes: int) -> np.ndarray:
     steps = max(1, n_source_classes - LEADING)
     deep = BYTES - LEADING - (ranks - LEADING) * (BYTES - LEADING - 1) // steps
     return np.where(ranks < LEADING, BYTES - ranks, np.maximum(deep, 0)).astype(np.uint8)
-
-
-count_wide = _counter(load_64, 64)
-count_narrow = _counter(load_32, 32)
-count_wide_bytes = _byte_counter(load_64, 64)
-count_narrow_bytes = _byte_counter(load_32, 32)
