@@ -2,20 +2,19 @@
 
     python benchmarks/demo.py            about half a minute on two cores once everything is installed
 
-This is the paper's Fig. 4 with permuted labels, held-out errors and intervals. Expected result: pretraining lowers the
-held-out error on the images (fashion-mnist, mnist5k). On appliance power (acsf1) the two hardly differ.
+This is the paper's Fig. 4 with held-out errors and intervals. Expected result: pretraining lowers the held-out error on
+the images (fashion-mnist, mnist5k). On appliance power (acsf1) the two hardly differ.
 """
 
 import argparse
-from pathlib import Path
 
 from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table, progress_bars
-from modgap.discrepancy import figures
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result_folder import create_output_folder
 from modgap.discrepancy.summary import COLUMNS, table_rows
-from modgap.figure_style import save_figure
+from modgap.discrepancy.target_figure import plot_targets, targets_caption
+from modgap.figure_layout import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 
@@ -51,8 +50,8 @@ def main() -> None:
                 report = measure_discrepancy(source, target, request=request, estimators=ESTIMATORS, progress=progress)
             reports[-1].append(report)
     print_table(("source", "target", "chance", *COLUMNS), rows([report for part in reports for report in part]))
-    save_figure(figures.plot_across_targets(reports, ["pretrained", "random weights"], ESTIMATORS), folder / "demo.png")
-    print(f"figure: {Path(folder / 'demo.png').resolve()}")
+    paths = save_figure(plot_targets(*reports), folder / "demo", targets_caption(*reports))
+    print(f"figure: {paths[0].resolve()}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,12 @@ from modgap.discrepancy.held_out import NullDistribution, wilson_interval
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
-from modgap.figure_layout import save_figure
+from modgap.discrepancy.target_figure import plot_targets, targets_caption
+from modgap.errors import InputError, UsageError
+from modgap.figure_layout import save_figure, spread_labels
 from tests.figure_checks import all_text, assert_readable
+
+pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 HOSTILE_NAMES = [
     r"$\frac{a}{b}$",
@@ -133,3 +137,72 @@ def test_a_source_that_is_not_significantly_better_is_not_said_to_know_something
     object.__setattr__(report.best_estimate, "held_out_null", NullDistribution(0.75, 0.1, 0.3, 19))
     assert "not significantly better than with permuted labels" in all_text(plot_discrepancy(report)).replace("\n", " ")
     assert "p = 0.3" in discrepancy_caption(report)
+
+
+def target_report(error, n_each=100, target="digits", k=4, **options):
+    return discrepancy_report(confusion(k, n_each, np.full(k, 1 - error)), target=target, **options)
+
+
+def target_series(count, shift=0.0, k=4):
+    return [target_report(0.3 + 0.3 * t / count + shift * (t % 2), 50, f"target {t}", k) for t in range(count)]
+
+
+@pytest.mark.parametrize(("count", "k"), [(1, 2), (3, 10), (12, 4), (60, 2), (2, 200)])
+def test_figures_of_targets_are_readable(count, k):
+    reports = target_series(count, k=k)
+    assert_readable(plot_targets(reports, target_series(count, 0.3, k)))
+    assert_readable(plot_targets(reports))
+    assert_readable(plot_targets(reports, [None] + [target_report(0.5, target=r.target) for r in reports[1:]]))
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_names_are_drawn_as_text_in_the_figure_of_targets(name, tmp_path):
+    reports = [target_report(0.3, target=name, source=name), target_report(0.4)]
+    controls = [target_report(0.6, target=name), None]
+    figure = plot_targets(reports, controls, (name, name))
+    assert_readable(figure)
+    save_figure(figure, tmp_path / "targets", targets_caption(reports, controls), ("png", "svg", "pdf"))
+
+
+@pytest.mark.parametrize(
+    ("errors", "title"),
+    [
+        ([(0.3, 0.6), (0.5, 0.52)], "Pretraining lowers the error on 1 of 2 targets"),
+        ([(0.3, 0.6), (0.6, 0.3)], "Pretraining lowers the error on 1 of 2 targets and raises it on 1"),
+        ([(0.6, 0.3), (0.5, 0.5)], "Pretraining raises the error on 1 of 2 targets"),
+        ([(0.5, 0.52), (0.5, 0.48)], "Pretraining makes no significant difference on 2 targets"),
+        ([(0.3, 0.6)], "Pretraining lowers the error on t0"),
+        ([(0.5, None), (0.6, None)], "Held-out error on 2 targets"),
+    ],
+)
+def test_the_title_of_targets_counts_only_significant_differences(errors, title):
+    reports = [target_report(error, target=f"t{number}") for number, (error, _) in enumerate(errors)]
+    controls = [
+        None if other is None else target_report(other, target=f"t{number}") for number, (_, other) in enumerate(errors)
+    ]
+    assert title in all_text(plot_targets(reports, controls))
+
+
+def test_the_printed_difference_is_that_of_the_printed_errors():
+    text = all_text(plot_targets([target_report(0.505, 1000)], [target_report(0.743, 1000)]))
+    assert "\N{MINUS SIGN}0.24" in text or "\N{MINUS SIGN}0.23" in text
+    caption = targets_caption([target_report(0.505, 1000)], [target_report(0.743, 1000)])
+    assert "digits: 0.505 (" in caption
+    assert "against 0.743 (" in caption
+
+
+def test_targets_that_do_not_match_raise_an_error():
+    with pytest.raises(UsageError, match="At least one is needed"):
+        plot_targets([])
+    with pytest.raises(UsageError, match="Expected the same as the reports"):
+        plot_targets([target_report(0.5)], [target_report(0.5, target="other")])
+    report = target_report(0.5)
+    object.__setattr__(report.best_estimate, "held_out", None)
+    with pytest.raises(InputError, match="no held-out error"):
+        plot_targets([report])
+
+
+def test_spread_labels_do_not_overlap_and_stay_inside():
+    centers = spread_labels([0.9, 0.92, 0.95], [0.2, 0.2, 0.2], 0.0, 1.0, 0.05)
+    assert centers[2] <= 0.9
+    assert np.diff(centers).min() >= 0.25 - 1e-6

@@ -1,0 +1,259 @@
+"""The figure of several targets: on which of them does pretraining help?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from modgap.discrepancy.report import DiscrepancyReport
+from modgap.errors import InputError, UsageError
+from modgap.figure_layout import (
+    MARGIN,
+    WIDTH,
+    Ink,
+    drawable_names,
+    fit_names,
+    name_in_title,
+    result_figure,
+    spread_labels,
+    styled,
+    text_width,
+)
+
+__all__ = ["plot_targets", "targets_caption"]
+
+LEFT = 1.62
+RIGHT = 0.98
+AXES_WIDTH = WIDTH - LEFT - RIGHT
+NAME_X = -0.14 / AXES_WIDTH
+HEADING_X = -(LEFT - MARGIN) / AXES_WIDTH
+DIFFERENCE_X = 1 + (RIGHT - MARGIN) / AXES_WIDTH
+"""Horizontal position of the text beside the axes, in widths of the axes."""
+NAME_SPACE = LEFT - MARGIN - 0.16
+SERIES_SPACE = 1.5
+ROW = 0.43
+HEADING = 0.22
+SERIES_LABELS = 0.2
+GROUP_GAP = 0.1
+MARK_SHIFT = 0.055
+"""Vertical distances in inches."""
+SIGNIFICANT = "significant difference"
+NOT_SIGNIFICANT = "no significant difference"
+NOT_COMPARED = "not compared"
+AXIS_LABEL = "held-out error (95 % intervals); lower means that the source knows more"
+GROUPS = (SIGNIFICANT, NOT_SIGNIFICANT, NOT_COMPARED)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One target: the report of the source and that of its control, if there is one."""
+
+    report: DiscrepancyReport
+    control: DiscrepancyReport | None
+
+    @property
+    def error(self) -> float:
+        return _error(self.report)
+
+    @property
+    def difference(self) -> float | None:
+        """Difference of the errors as printed, with two decimals, so that a reader who subtracts gets the same."""
+        if self.control is None:
+            return None
+        return round(round(self.error, 2) - round(_error(self.control), 2), 2)
+
+    @property
+    def group(self) -> str:
+        """Heading that the target stands under, by whether the two intervals overlap."""
+        interval = _interval(self.report)
+        other = _interval(self.control) if self.control else None
+        if interval is None or other is None:
+            return NOT_COMPARED
+        return SIGNIFICANT if interval[1] < other[0] or other[1] < interval[0] else NOT_SIGNIFICANT
+
+
+def _error(report: DiscrepancyReport) -> float:
+    estimate = report.best_estimate
+    if estimate is None or estimate.held_out is None:
+        raise InputError(f"The discrepancy of {report.target} has no held-out error, so there is nothing to draw.")
+    return estimate.held_out
+
+
+def _interval(report: DiscrepancyReport) -> tuple[float, float] | None:
+    return report.best_estimate.held_out_interval if report.best_estimate else None
+
+
+@styled
+def plot_targets(
+    reports: Sequence[DiscrepancyReport],
+    controls: Sequence[DiscrepancyReport | None] = (),
+    labels: tuple[str, str] = ("pretrained", "random weights"),
+    cause: str = "Pretraining",
+) -> Figure:
+    """Draw the held-out error of a source and of its control on several targets, with the differences (paper's Fig. 4).
+
+    Args:
+        reports: Report of the source on each target.
+        controls: Report of the control on each target, or None where there is none; empty for no controls.
+        labels: Names of the two series.
+        cause: Subject of the title, the thing that the two series differ by.
+
+    Raises:
+        InputError: If a report has no held-out value.
+        UsageError: If there is no report, or the reports and controls are not of the same targets.
+    """
+    rows = _rows(reports, controls)
+    groups = [(name, [row for row in rows if row.group == name]) for name in GROUPS]
+    groups = [(name, members) for name, members in groups if members]
+    height = (HEADING + GROUP_GAP) * len(groups) + SERIES_LABELS + ROW * len(rows)
+    figure, axes = result_figure(_title(rows, cause), _subtitle(rows, labels), height, LEFT, RIGHT)
+    axes.set(
+        xlim=(0, 1), ylim=(height, 0), xlabel="held-out error (95 % intervals); lower means that the source knows more"
+    )
+    names = fit_names(drawable_names([row.report.target for row in rows], "target"), NAME_SPACE, 9, bold=True)
+    name_of = {id(row): name for row, name in zip(rows, names, strict=True)}
+    y = 0.1
+    for number, (name, members) in enumerate(groups):
+        _write(axes, HEADING_X, y + 0.05, name, "left", size=8.5, style="italic", color=Ink.SECONDARY)
+        y += HEADING
+        if number == 0:
+            _write(axes, DIFFERENCE_X, 0.15, "difference", "right", size=8.5, weight="bold", color=Ink.TITLE)
+            _label_series(axes, members[0], labels, y)
+            y += SERIES_LABELS
+        for row in members:
+            _draw_row(axes, row, name_of[id(row)], y + 0.17)
+            y += ROW
+        y += GROUP_GAP
+    return figure
+
+
+def _rows(reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyReport | None]) -> list[_Row]:
+    """Return the targets, sorted by the difference and then by the error."""
+    if not reports:
+        raise UsageError("There is no report to draw. At least one is needed.")
+    paired = list(controls) or [None] * len(reports)
+    targets = [report.target for report in reports]
+    others = [control.target if control else target for control, target in zip(paired, targets, strict=False)]
+    if targets != others:
+        raise UsageError(f"The controls are of the targets {others}. Expected the same as the reports: {targets}.")
+    rows = [_Row(report, control) for report, control in zip(reports, paired, strict=True)]
+    return sorted(rows, key=lambda row: (row.difference if row.difference is not None else 0.0, row.error))
+
+
+def _title(rows: Sequence[_Row], cause: str) -> str:
+    compared = [row for row in rows if row.group != NOT_COMPARED]
+    different = [row.difference or 0.0 for row in rows if row.group == SIGNIFICANT]
+    if not compared:
+        return f"Held-out error on {_count_targets(rows)}"
+    n_lower = sum(difference < 0 for difference in different)
+    n_higher = len(different) - n_lower
+    if not different:
+        return f"{cause} makes no significant difference on {_count_targets(compared)}"
+    if len(compared) == 1:
+        return f"{cause} {'lowers' if n_lower else 'raises'} the error on {_count_targets(compared)}"
+    if not n_lower:
+        return f"{cause} raises the error on {n_higher} of {len(compared)} targets"
+    also = f" and raises it on {n_higher}" if n_higher else ""
+    return f"{cause} lowers the error on {n_lower} of {len(compared)} targets{also}"
+
+
+def _count_targets(rows: Sequence[_Row]) -> str:
+    return name_in_title(rows[0].report.target, "target") if len(rows) == 1 else f"{len(rows)} targets"
+
+
+def _subtitle(rows: Sequence[_Row], labels: tuple[str, str]) -> str:
+    source = rows[0].report.source
+    name = name_in_title(source, "source") if source else "the source"
+    if all(row.control is None for row in rows):
+        return f"Held-out error of the best map of {name}."
+    if labels[1] == "random weights":
+        return f"Held-out error of the best map: {name} and the same architecture with random weights."
+    return f"Held-out error of the best map: {name}, {labels[0]} and {labels[1]}."
+
+
+def _write(axes: Axes, x: float, y: float, text: str, side: str, **style: Any) -> None:
+    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=side, va="center", **style)
+
+
+def _label_series(axes: Axes, first: _Row, labels: tuple[str, str], y: float) -> None:
+    """Write the names of the marks above those of the first row, side by side."""
+    short = fit_names(drawable_names(labels, "series"), SERIES_SPACE, 8.5, bold=True)
+    marks = [(first.error, short[0], Ink.SOURCE, True)]
+    if first.control:
+        marks.append((_error(first.control), short[1], Ink.CONTROL, True))
+    marks.append((first.report.result.prior, "majority class", Ink.SECONDARY, False))
+    marks.sort(key=lambda mark: mark[0])
+    widths = [text_width(text, 8.5, bold) / AXES_WIDTH for _, text, _, bold in marks]
+    centers = spread_labels([x for x, _, _, _ in marks], widths, 0.0, 1 + 0.3 / AXES_WIDTH, 0.1 / AXES_WIDTH)
+    for center, (_, text, color, bold) in zip(centers, marks, strict=True):
+        _write(axes, center, y + 0.04, text, "center", size=8.5, color=color, weight="bold" if bold else "normal")
+
+
+def _draw_row(axes: Axes, row: _Row, name: str, y: float) -> None:
+    is_significant = row.group == SIGNIFICANT
+    result = row.report.result
+    weight = "bold" if is_significant else "normal"
+    _write(axes, NAME_X, y - 0.08, name, "right", size=9, weight=weight, color=Ink.TITLE)
+    sizes = f"K = {result.n_target_classes:,}, N = {result.n_samples:,}"
+    _write(axes, NAME_X, y + 0.08, sizes, "right", size=8, color=Ink.SECONDARY)
+    axes.plot([result.prior] * 2, [y - 0.14, y + 0.14], color=Ink.BASELINE, linewidth=1.3, zorder=2)
+    if is_significant and row.control:
+        low, high = sorted((row.error, _error(row.control)))
+        axes.barh(y, high - low, left=low, height=2 * MARK_SHIFT, color=Ink.SOURCE, alpha=0.14, zorder=1)
+    _draw_mark(axes, row.report, y + (MARK_SHIFT if row.control else 0), Ink.SOURCE, "o", Ink.SOURCE)
+    if row.control:
+        _draw_mark(axes, row.control, y - MARK_SHIFT, Ink.CONTROL, "D", "white")
+    color = Ink.SOURCE if is_significant else Ink.SECONDARY
+    _write(axes, DIFFERENCE_X, y, _format_difference(row.difference), "right", size=9, weight=weight, color=color)
+
+
+def _draw_mark(axes: Axes, report: DiscrepancyReport, y: float, color: str, marker: str, fill: str) -> None:
+    error = _error(report)
+    low, high = _interval(report) or (error, error)
+    if high > low:
+        axes.plot([low, high], [y, y], color=color, linewidth=2, solid_capstyle="butt", zorder=3, clip_on=False)
+    size = 7 if marker == "o" else 5.5
+    axes.plot(error, y, marker, color=color, markerfacecolor=fill, markersize=size, zorder=4, clip_on=False)
+
+
+def _format_difference(difference: float | None) -> str:
+    if difference is None:
+        return "–"
+    return f"{difference:+.2f}".replace("-", "−") if difference else "0.00"
+
+
+def targets_caption(
+    reports: Sequence[DiscrepancyReport],
+    controls: Sequence[DiscrepancyReport | None] = (),
+    labels: tuple[str, str] = ("pretrained", "random weights"),
+) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values.
+
+    Args:
+        reports: Report of the source on each target.
+        controls: Report of the control on each target, or None where there is none; empty for no controls.
+        labels: Names of the two series.
+    """
+    rows = _rows(reports, controls)
+    sentences = [
+        f"Held-out error of {rows[0].report.source or 'the source'} on {len(rows)} targets, with 95 % intervals.",
+        f"Blue circles: {labels[0]}. Gray diamonds: {labels[1]}. Vertical marks: majority-class baseline.",
+        "A map is chosen on one half of the samples and tested on the other half, in both directions.",
+        "The shaded bar is the difference where it is significant. For now, a difference counts as significant if the "
+        "two intervals do not overlap, which is stricter than a test at the 95 % level.",
+        "The control is one random initialization. There is no correction for the number of targets.",
+        "Targets are sorted by the difference, which is computed from errors with two decimals.",
+    ]
+    return " ".join([*sentences, *map(_values, rows)])
+
+
+def _values(row: _Row) -> str:
+    control = f" against {_value(row.control)}" if row.control else ""
+    return f"{row.report.target}: {_value(row.report)}{control}."
+
+
+def _value(report: DiscrepancyReport) -> str:
+    interval = _interval(report)
+    return f"{_error(report):.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
