@@ -297,5 +297,5 @@ def test_invalid_options_print_a_one_line_error(modgap, made, options, code, mes
 def test_surrogate_of_another_modality_prints_an_error(modgap, tmp_path):
     texts = surrogate_file(tmp_path, image=False)
     command = ("distortion", "--source", VIT, "--input-size", "32")
-    refused(modgap(*command, "--surrogate", texts), 2, "the source takes image")
+    refused(modgap(*command, "--surrogate", texts), 2, "takes image")
     refused(modgap(*command), 2, "No labeled data of the modality of source")

@@ -121,7 +121,7 @@ def test_new_tokens_have_the_scale_of_the_sources_own(source, name):
     model = target_model(own, np.zeros(shape), CLASSES)
     with torch.no_grad():
         if name == "bert-mlm":
-            wanted = own.split().embedder.words.weight.detach()
+            wanted = own.split().embedder.word_table.weight.detach()
         else:
             # Images that vary slowly, as natural ones do.
             images = torch.nn.functional.interpolate(batch(16, 3, 4, 4), own.input.size, mode="bicubic")
@@ -133,7 +133,7 @@ def test_new_tokens_have_the_scale_of_the_sources_own(source, name):
 
 def test_series_start_from_the_vectors_of_words(source):
     own = source("bert-texts")
-    table = own.split().embedder.words.weight.detach()
+    table = own.split().embedder.word_table.weight.detach()
     model = target_model(own, np.zeros((4, 20)), CLASSES, embedder_start="source")
     given = torch.cat([model.embedder.projection.weight[..., 0].T, model.embedder.projection.bias[None]])
     cosine = torch.nn.functional.cosine_similarity(given[:, None], table[None], dim=2)
