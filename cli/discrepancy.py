@@ -5,23 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
+from modgap.cli.discrepancy_options import discrepancy_options
+from modgap.cli.groups import example
 from modgap.cli.options import (
     CUSTOM_DATA_OPTIONS,
     check_figure_formats,
     check_minimums,
     custom_data_from_options,
-    custom_data_options,
-    device_option,
-    dtype_option,
-    figure_format_option,
-    input_size_option,
-    pseudo_classes_option,
-    representation_option,
     sample_request,
-    split_option,
 )
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -50,142 +45,14 @@ PAIRS_SHOWN = 12
 """Largest number of target classes whose matched source classes are printed."""
 
 
-def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
-    """Return the number, or None for `auto`."""
-    if text == "auto":
-        return None
-    if not text.isdigit():
-        raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
-    return int(text)
-
-
-@click.command()
-@click.option(
-    "--source",
-    metavar="NAME",
-    help="The source model: a short name (see modgap sources), timm:NAME, hf:NAME, a folder or a plug-in. Put random: "
-    "in front for the same architecture with random weights, as a control.",
-)
-@click.option("--target", metavar="NAME", help=f"The target data: the name of a manifest, {CUSTOM_DATA_FORMATS}.")
-@click.option(
-    "--logits",
-    metavar="FILE",
-    help="Use the logits in this file instead of a source and a target: a .npz or .safetensors file with logits (N, C) "
-    "and labels (N,).",
-)
-@click.option(
-    "--weights",
-    metavar="PATH",
-    help="Load the source's weights from this file, or from a folder that also contains its configuration.",
-)
-@click.option(
-    "--estimator",
-    type=click.Choice(["montecarlo", "assignment", "search", "all"]),
-    default="all",
-    show_default=True,
-    help="Estimator to run.",
-)
-@click.option("--trials", type=int, default=100_000, show_default=True, help="Number of random maps for montecarlo.")
-@click.option(
-    "--subsets", type=int, default=1000, show_default=True, help="Number of random subsets of classes for assignment."
-)
-@click.option("--restarts", type=int, default=1, show_default=True, help="Number of restarts of search.")
-@click.option(
-    "--classes",
-    type=int,
-    metavar="K",
-    help="Also compare K target classes at a time. This also works if the target has more classes than the source.",
-)
-@click.option(
-    "--balanced", is_flag=True, help="Average errors over classes instead of samples, for imbalanced classes."
-)
-@click.option(
-    "--measure",
-    "measures",
-    multiple=True,
-    default=("zero-one",),
-    show_default=True,
-    type=click.Choice(["zero-one", "brier", "hellinger", "jensen-shannon", "kl", "total-variation"]),
-    help="Also report this measure for the map of each estimator. Can be repeated.",
-)
-@click.option(
-    "--temperature",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Temperature of the softmax that --measure is computed from.",
-)
-@click.option(
-    "--bound-seconds",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Time limit in seconds for a certified lower bound, and again for that of permuted labels. 0 computes none.",
-)
-@click.option(
-    "--null",
-    type=int,
-    default=19,
-    show_default=True,
-    help="Number of repetitions with permuted labels, which form the null distribution. 0 computes none.",
-)
-@click.option(
-    "--bootstrap",
-    type=int,
-    default=1000,
-    show_default=True,
-    help="Number of bootstrap resamples for the interval of the held-out error if the target has groups. 0 computes no "
-    "interval.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
-@split_option
-@click.option(
-    "--limit", type=int, help="Use at most this many samples, drawn with --seed in proportion to the classes."
-)
-@input_size_option
-@representation_option
-@custom_data_options
-@click.option(
-    "--head",
-    default="own",
-    show_default=True,
-    help="Classification head: own for the source's head, or probe:SURROGATE to fit a linear probe for a bare encoder.",
-)
-@click.option(
-    "--embedder",
-    metavar="native|RUN_DIR",
-    default="native",
-    show_default=True,
-    help="Embedder in front of the encoder: native for the source's, or the folder of a modgap train run for the "
-    "embedder that its first stage trained. Samples that the run was trained on are left out.",
-)
-@pseudo_classes_option
-@device_option
-@click.option(
-    "--batch-size",
-    default="auto",
-    show_default=True,
-    callback=_parse_batch_size,
-    help="Number of samples in a batch.",
-)
-@dtype_option
-@click.option(
-    "--threads",
-    type=int,
-    help="Number of threads for the estimators. The default is one per core. It does not change any result.",
-)
-@click.option("--out", metavar="DIR", help="Write result.json and figures to this folder.")
-@figure_format_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
-@click.option("--quiet", is_flag=True, help="Hide progress bars and all messages except warnings.")
+@cloup.command(epilog=example("modgap discrepancy --source efficientnet-lite0 --target digits"))
+@discrepancy_options
 @click.pass_context
 def discrepancy(context: click.Context, /, **values: Any) -> None:
     """Estimate how far a source model's knowledge is from target data.
 
     Lower values mean that the source is closer to the target. Compare the held-out error with the chance level and
     with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
-
-    Example: modgap discrepancy --source efficientnet-lite0 --target digits
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.report import to_json

@@ -5,30 +5,48 @@ import os
 import sys
 
 import click
+import cloup
+from click.shell_completion import CompletionItem
+from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from modgap import __version__
+from modgap.cli.groups import HelpGroup, example
 from modgap.errors import InputError
 
 __all__ = ["main"]
 
-COMMANDS = {
-    "discrepancy": "Measure how much a source model's knowledge differs from target data.",
-    "distortion": "Measure how fine-tuning changed a source model's knowledge.",
-    "train": "Transfer a source model to target data with MoNA or a baseline method.",
-    "rank": "Rank source models for target data.",
-    "report": "Write a ranking as one self-contained HTML page.",
-    "scores": "List the transferability scores, or show one.",
-    "methods": "List the transfer methods, or show one.",
-    "sources": "List the source models, or show one.",
-    "targets": "List the targets, or show one.",
-    "data": "Fetch, verify or convert the data of a target, or show where it is.",
-    "cache": "List, verify or prune the cache of logits, features and scores.",
-    "env": "Show versions and the machine, to paste into a bug report.",
+SECTIONS = {
+    "Measure": {
+        "discrepancy": "Measure how far a source's knowledge is from target data.",
+        "distortion": "Measure how much knowledge is left in a source after fine-tuning.",
+    },
+    "Choose a source": {
+        "rank": "Rank source models for target data.",
+        "report": "Write a ranking as one self-contained HTML page.",
+        "scores": "List the transferability scores, or show one.",
+    },
+    "Transfer": {
+        "train": "Transfer a source model to target data, with MoNA or a baseline.",
+        "methods": "List the transfer methods, or show one.",
+    },
+    "Look up sources and targets": {
+        "sources": "List the source models, or show one.",
+        "targets": "List the targets, or show one.",
+    },
+    "Data": {
+        "data": "Fetch, verify, convert or locate the data of a target.",
+    },
+    "Housekeeping": {
+        "cache": "List, verify or prune the cache of logits, features and scores.",
+        "env": "Show versions and the machine, to paste into a bug report.",
+    },
 }
+"""Names and descriptions of the commands, by section of the help."""
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
+class LazyGroup(HelpGroup):
     """A group that imports a sub-command only when it is called, so that the help appears at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -43,41 +61,43 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help of the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the help of the commands by section, without importing them."""
+        sections = [HelpSection(title, list(commands.items())) for title, commands in SECTIONS.items()]
+        ensure_is_cloup_formatter(formatter).write_many_sections(sections, aligned=True)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments start with.
-
-        Raises:
-            UsageError: When there is no such command; the message contains the most similar names.
-        """
-        if args and args[0] not in COMMANDS:
-            from modgap.errors import unknown_name
-
-            raise unknown_name("command", args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing it, or an option."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@cloup.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "formatter_settings": {"theme": cloup.HelpTheme(heading=cloup.Style(bold=True))},
+    },
+    epilog=example("modgap discrepancy --source vit-fashion --target digits")
+    + "\n\nmodgap COMMAND --help explains a command, with an example.",
+)
 @click.version_option(__version__, prog_name="modgap")
 def modgap() -> None:
-    """Measure how well the knowledge of a pretrained model suits a new kind of data."""
+    """Measure how well the knowledge of a pretrained model suits a new kind of data, and transfer it."""
 
 
 def main() -> None:
     """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted."""
+    # None leaves the decision to whether the output is a terminal.
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        sys.exit(modgap(standalone_mode=False) or 0)
+        sys.exit(modgap(prog_name="modgap", standalone_mode=False, color=color) or 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
         _fail("interrupted", INTERRUPTED)
     except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
+        _fail(_explain(error), error.exit_code)
     except InputError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -88,6 +108,15 @@ def main() -> None:
         sys.exit(1)
     except (MemoryError, OSError) as error:
         _fail(str(error) or "out of memory. Use fewer samples with --limit.", 1)
+
+
+def _explain(error: click.ClickException) -> str:
+    """Return the message of click's error. Without a suggestion of its own, it ends with the command that helps."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None or getattr(error, "possibilities", None):
+        return message
+    return f"{message} See {context.command_path} --help."
 
 
 def _fail(message: str, code: int) -> None:

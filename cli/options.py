@@ -5,7 +5,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
+import cloup
 
+from modgap.cli.completion import complete_files, complete_folders, names_completer
 from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
@@ -14,18 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CUSTOM_DATA_OPTIONS",
+    "all_options",
     "check_figure_formats",
     "check_minimums",
     "custom_data_from_options",
     "custom_data_options",
+    "data_dir_option",
     "device_option",
     "dtype_option",
     "figure_format_option",
     "input_size_option",
+    "json_option",
+    "option_group",
     "pseudo_classes_option",
+    "quiet_option",
     "representation_option",
     "sample_request",
+    "seed_option",
     "split_option",
+    "weights_option",
 ]
 
 Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
@@ -67,8 +76,10 @@ pseudo_classes_option: Decorator = click.option(
 )
 device_option: Decorator = click.option(
     "--device",
+    metavar="NAME",
     default="auto",
     show_default=True,
+    shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
     help="Device that the model runs on: auto, cpu, cuda or mps.",
 )
 dtype_option: Decorator = click.option(
@@ -87,48 +98,75 @@ figure_format_option: Decorator = click.option(
     show_default=True,
     help="Format of the figures that --out writes. Can be repeated.",
 )
-DATA_OPTIONS: tuple[Decorator, ...] = (
-    click.option(
-        "--data-dir",
-        metavar="DIR",
-        help="Data directory of the target. The default is the usual locations, see modgap data.",
-    ),
+json_option: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."
+)
+quiet_option: Decorator = click.option("--quiet", is_flag=True, help="Hide progress and all messages except warnings.")
+seed_option: Decorator = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."
+)
+weights_option: Decorator = click.option(
+    "--weights",
+    metavar="PATH",
+    shell_complete=complete_files,
+    help="Load the source's weights from this file, or from a folder that also contains its configuration.",
+)
+data_dir_option: Decorator = click.option(
+    "--data-dir",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Data directory of the target. The default is the one that modgap data path TARGET shows.",
+)
+CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
     click.option(
         "--kind",
         type=click.Choice(["image", "series", "table", "text"]),
-        help="Custom data: the kind of samples in an array file or CSV, if it is not clear from the file.",
+        help="Kind of samples in an array file or CSV, if it is not clear from the file.",
     ),
-    click.option(
-        "--label",
-        metavar="COLUMN",
-        help="CSV: the column of labels. The default is label, class, target or y.",
-    ),
-    click.option(
-        "--series",
-        metavar="COLUMN",
-        help="CSV in long format: the column that names the series of each row.",
-    ),
-    click.option(
-        "--time",
-        metavar="COLUMN",
-        help="CSV in long format: the column that orders the rows of a series.",
-    ),
+    click.option("--label", metavar="COLUMN", help="CSV: column of labels. The default is label, class, target or y."),
+    click.option("--series", metavar="COLUMN", help="CSV in long format: column that names the series of each row."),
+    click.option("--time", metavar="COLUMN", help="CSV in long format: column that orders the rows of a series."),
     click.option(
         "--group",
         metavar="NAME",
-        help="Custom data: the column or array that names the group of each sample, such as its subject. Samples of a "
-        "group are kept together.",
+        help="Column or array that names the group of each sample, such as its subject. Samples of a group are kept "
+        "together.",
     ),
-    click.option("--x", metavar="KEY", help="Array file: the name of the array of samples. The default is x."),
-    click.option("--y", metavar="KEY", help="Array file: the name of the array of labels. The default is y."),
+    click.option("--x", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
+    click.option("--y", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
 )
 
 
+def option_group(title: str, *options: Decorator, description: str | None = None) -> Decorator:
+    """Return a decorator that adds options to a command, under a title of their own in its help.
+
+    Args:
+        title: Title of the group in the help.
+        options: Decorators that each add one option.
+        description: Text under the title; None for no text.
+    """
+    decorator: Decorator = cloup.option_group(title, *options, help=description)
+    return decorator
+
+
+def all_options(*groups: Decorator) -> Decorator:
+    """Return a decorator that adds these groups of options to a command, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for group in reversed(groups):
+            command = group(command)
+        return command
+
+    return decorate
+
+
 def custom_data_options(command: Command) -> Command:
-    """Add the options for the data directory and for custom data to a command."""
-    for option in reversed(DATA_OPTIONS):
-        command = option(command)
-    return command
+    """Add the options that describe custom data to a command, as a group of its help."""
+    return option_group(
+        "Custom data",
+        *CUSTOM_DATA_DECORATORS,
+        description="These options apply to your own files and folders, not to named targets.",
+    )(command)
 
 
 def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":

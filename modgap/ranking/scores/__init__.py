@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from modgap.errors import unknown_name
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.score_order import SCORE_ORDER
 
 __all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names"]
 
@@ -17,26 +18,6 @@ In the benchmark of source choice (benchmarks/ranking.py, docs/ranking.md) the f
 points of error above the best source on every target, with and without random-weights controls among the sources. LEEP
 is not defined for multi-label and regression targets.
 """
-ORDER = (
-    "discrepancy",
-    "discrepancy-ratio",
-    "discrepancy-montecarlo",
-    "leep",
-    "nce",
-    "n-leep",
-    "logme",
-    "h-score",
-    "h-score-shrunk",
-    "transrate",
-    "gbc",
-    "parc",
-    "linear-probe",
-    "knn",
-    "otdd",
-    "size",
-    "source-error",
-)
-"""Order in which scores are shown. Scores that are not listed follow in alphabetical order."""
 
 
 @functools.cache
@@ -46,7 +27,7 @@ def _scores() -> dict[str, Score]:
 
 
 def _sort_key(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+    return (SCORE_ORDER.index(name) if name in SCORE_ORDER else len(SCORE_ORDER), name)
 
 
 def _declared() -> Iterator[Score]:

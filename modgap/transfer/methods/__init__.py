@@ -5,11 +5,9 @@ import pkgutil
 
 from modgap.errors import unknown_name
 from modgap.transfer.method import Method
+from modgap.transfer.method_order import METHOD_ORDER
 
 __all__ = ["get_method", "method_names"]
-
-ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "emb", "orca", "mona")
-"""Order of the paper's tables; other methods follow, sorted by name."""
 
 
 def _methods() -> dict[str, Method]:
@@ -19,7 +17,7 @@ def _methods() -> dict[str, Method]:
 
 
 def _table_position(name: str) -> tuple[int, str]:
-    position = ORDER.index(name) if name in ORDER else len(ORDER)
+    position = METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER)
     return position, name
 
 

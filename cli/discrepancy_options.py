@@ -1,0 +1,206 @@
+"""The options of `modgap discrepancy`, by theme."""
+
+import click
+
+from modgap.cli.completion import (
+    complete_embedders,
+    complete_files,
+    complete_folders,
+    complete_sources,
+    complete_targets,
+    heads_completer,
+)
+from modgap.cli.options import (
+    all_options,
+    custom_data_options,
+    data_dir_option,
+    device_option,
+    dtype_option,
+    figure_format_option,
+    input_size_option,
+    json_option,
+    option_group,
+    pseudo_classes_option,
+    quiet_option,
+    representation_option,
+    seed_option,
+    split_option,
+    weights_option,
+)
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+
+__all__ = ["discrepancy_options"]
+
+
+def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
+    """Return the number, or None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
+    return int(text)
+
+
+discrepancy_options = all_options(
+    option_group(
+        "Source and target",
+        click.option(
+            "--source",
+            metavar="NAME",
+            shell_complete=complete_sources,
+            help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, a folder or a plug-in. "
+            "With random: in front, it is the same architecture with random weights, as a control.",
+        ),
+        click.option(
+            "--target",
+            metavar="NAME",
+            shell_complete=complete_targets,
+            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
+        ),
+        click.option(
+            "--logits",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="Use the logits in this file instead of a source and a target: a .npz or .safetensors file with "
+            "logits (N, C) and labels (N,).",
+        ),
+        weights_option,
+    ),
+    option_group(
+        "Samples",
+        split_option,
+        click.option(
+            "--limit", type=int, help="Use at most this many samples, drawn with --seed in proportion to the classes."
+        ),
+        pseudo_classes_option,
+        data_dir_option,
+    ),
+    custom_data_options,
+    option_group(
+        "How samples pass through the source",
+        input_size_option,
+        representation_option,
+        click.option(
+            "--embedder",
+            metavar="native|RUN_DIR",
+            default="native",
+            show_default=True,
+            shell_complete=complete_embedders,
+            help="Embedder in front of the encoder: native for the source's, or the folder of a modgap train run for "
+            "the embedder that its first stage trained. Samples that the run was trained on are left out.",
+        ),
+        click.option(
+            "--head",
+            metavar="NAME",
+            default="own",
+            show_default=True,
+            shell_complete=heads_completer("own"),
+            help="Classification head: own for the source's head, or probe:SURROGATE to fit a linear probe for a bare "
+            "encoder.",
+        ),
+    ),
+    option_group(
+        "Estimators",
+        click.option(
+            "--estimator",
+            type=click.Choice(["montecarlo", "assignment", "search", "all"]),
+            default="all",
+            show_default=True,
+            help="Estimator to run.",
+        ),
+        click.option(
+            "--trials", type=int, default=100_000, show_default=True, help="Number of random maps for montecarlo."
+        ),
+        click.option(
+            "--subsets",
+            type=int,
+            default=1000,
+            show_default=True,
+            help="Number of random subsets of classes for assignment.",
+        ),
+        click.option("--restarts", type=int, default=1, show_default=True, help="Number of restarts of search."),
+        click.option(
+            "--classes",
+            type=int,
+            metavar="K",
+            help="Also compare K target classes at a time. This also works if the target has more classes than the "
+            "source.",
+        ),
+        click.option(
+            "--balanced", is_flag=True, help="Average errors over classes instead of samples, for imbalanced classes."
+        ),
+        click.option(
+            "--measure",
+            "measures",
+            multiple=True,
+            default=("zero-one",),
+            show_default=True,
+            type=click.Choice(["zero-one", "brier", "hellinger", "jensen-shannon", "kl", "total-variation"]),
+            help="Also report this measure for the map of each estimator. Can be repeated.",
+        ),
+        click.option(
+            "--temperature",
+            type=float,
+            default=1.0,
+            show_default=True,
+            help="Temperature of the softmax that --measure is computed from.",
+        ),
+    ),
+    option_group(
+        "Statistics",
+        click.option(
+            "--null",
+            type=int,
+            default=19,
+            show_default=True,
+            help="Number of repetitions with permuted labels, which form the null distribution. 0 computes none.",
+        ),
+        click.option(
+            "--bootstrap",
+            type=int,
+            default=1000,
+            show_default=True,
+            help="Number of bootstrap resamples for the interval of the held-out error if the target has groups. 0 "
+            "computes no interval.",
+        ),
+        click.option(
+            "--bound-seconds",
+            type=float,
+            default=0.0,
+            show_default=True,
+            help="Time limit in seconds for a certified lower bound, and again for that of permuted labels. 0 computes "
+            "none.",
+        ),
+        seed_option,
+    ),
+    option_group(
+        "Hardware",
+        device_option,
+        dtype_option,
+        click.option(
+            "--batch-size",
+            metavar="N|auto",
+            default="auto",
+            show_default=True,
+            callback=_parse_batch_size,
+            help="Number of samples in a batch.",
+        ),
+        click.option(
+            "--threads",
+            type=int,
+            help="Number of threads for the estimators. The default is one per core. It does not change any result.",
+        ),
+    ),
+    option_group(
+        "Output",
+        click.option(
+            "--out",
+            metavar="DIR",
+            shell_complete=complete_folders,
+            help="Write result.json and figures to this folder.",
+        ),
+        figure_format_option,
+        json_option,
+        quiet_option,
+    ),
+)

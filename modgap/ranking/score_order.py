@@ -1,0 +1,24 @@
+"""Names of the transferability scores in the order in which they are shown. Importing this module is fast."""
+
+__all__ = ["SCORE_ORDER"]
+
+SCORE_ORDER = (
+    "discrepancy",
+    "discrepancy-ratio",
+    "discrepancy-montecarlo",
+    "leep",
+    "nce",
+    "n-leep",
+    "logme",
+    "h-score",
+    "h-score-shrunk",
+    "transrate",
+    "gbc",
+    "parc",
+    "linear-probe",
+    "knn",
+    "otdd",
+    "size",
+    "source-error",
+)
+"""Order in which scores are shown. Scores that are not listed follow in alphabetical order."""

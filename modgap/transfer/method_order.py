@@ -1,0 +1,6 @@
+"""Names of the transfer methods in the order in which they are shown. Importing this module is fast."""
+
+__all__ = ["METHOD_ORDER"]
+
+METHOD_ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "emb", "orca", "mona")
+"""Order of the paper's tables; other methods follow, sorted by name."""
