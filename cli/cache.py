@@ -4,18 +4,21 @@ import time
 from pathlib import Path
 
 import click
+import cloup
+
+from modgap.cli.groups import HelpGroup, example
 
 __all__ = ["cache"]
 
 DAY = 86_400
 
 
-@click.group()
+@cloup.group(cls=HelpGroup, epilog=example("modgap cache prune --older-than 30"))
 def cache() -> None:
     """List, verify or prune the cache of logits, features and scores."""
 
 
-@cache.command("ls")
+@cache.command("ls", epilog=example("modgap cache ls"))
 def list_entries() -> None:
     """List all cache entries with their sizes and ages."""
     from modgap.cli.output import print_table
@@ -34,10 +37,13 @@ def list_entries() -> None:
     click.echo(f"{_count(len(paths))}, {format_bytes(sum(sizes))} in {cache_folder()}")
 
 
-@cache.command()
+@cache.command(epilog=example("modgap cache verify"))
 @click.pass_context
 def verify(ctx: click.Context) -> None:
-    """Compare every cache entry with its checksum. The exit code is 1 when one is damaged."""
+    """Compare every cache entry with its checksum.
+
+    The exit code is 1 when one is damaged.
+    """
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
@@ -53,17 +59,20 @@ def verify(ctx: click.Context) -> None:
     click.echo("0 entries damaged.")
 
 
-@cache.command()
+@cache.command(epilog=example("modgap cache prune --older-than 30"))
 @click.option(
     "--older-than",
     "days",
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="DAYS",
-    help="Delete only entries older than this number of days.",
+    help="Delete only entries older than this number of days. Without it, all entries are deleted.",
 )
 def prune(days: float) -> None:
-    """Delete cache entries, and unfinished files of killed runs that are older than a day."""
+    """Delete cache entries.
+
+    Unfinished files of killed runs are deleted too if they are older than a day.
+    """
     from modgap.formatting import format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
 

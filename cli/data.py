@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
+from modgap.cli.completion import complete_folders, complete_targets
+from modgap.cli.groups import HelpGroup, example
+from modgap.cli.options import custom_data_from_options, custom_data_options, option_group, quiet_option
 from modgap.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -18,43 +22,57 @@ __all__ = ["data"]
 MAX_BYTES_WITHOUT_QUESTION = 10**9
 """On a terminal, larger downloads are confirmed first."""
 
-target_argument = click.argument("name", metavar="TARGET")
-quiet_option = click.option("--quiet", is_flag=True, help="Show no progress, and warnings only.")
+target_argument = cloup.argument(
+    "name",
+    metavar="TARGET",
+    shell_complete=complete_targets,
+    help="Name of a target (modgap targets lists them), or a .toml manifest.",
+)
 
 
 def data_dir_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option `--data-dir` with the help text of a command."""
-    return click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help=help_text)
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        shell_complete=complete_folders,
+        help=help_text,
+    )
 
 
-@click.group()
+@cloup.group(cls=HelpGroup, epilog=example("modgap data fetch ninapro --dry-run"))
 def data() -> None:
-    """Fetch, verify or convert the data of a target, or show where it is."""
+    """Fetch, verify, convert or locate the data of a target."""
 
 
-@data.command()
+@data.command(epilog=example("modgap data fetch ninapro --dry-run"))
 @target_argument
-@data_dir_option("Data directory to fetch into. Later commands use it too.")
-@click.option("--dry-run", is_flag=True, help="Only show the files to fetch, their sizes and their hosts.")
-@click.option("--yes", is_flag=True, help="Do not ask before a download of more than 1 GB or of unknown size.")
-@click.option(
-    "--timeout",
-    type=float,
-    default=60.0,
-    show_default=True,
-    help="Seconds without data before the next host is tried.",
+@option_group(
+    "Files",
+    data_dir_option("Data directory to fetch into. Later commands use it too."),
+    click.option("--discard-archives", is_flag=True, help="Delete each archive after it is unpacked."),
 )
-@click.option("--discard-archives", is_flag=True, help="Delete each archive after it is unpacked.")
-@quiet_option
+@option_group(
+    "Download",
+    click.option("--dry-run", is_flag=True, help="Only show the files to fetch, their sizes and their hosts."),
+    click.option("--yes", is_flag=True, help="Do not ask before a download of more than 1 GB or of unknown size."),
+    click.option(
+        "--timeout",
+        type=float,
+        default=60.0,
+        show_default=True,
+        help="Seconds without data before the next host is tried.",
+    ),
+)
+@option_group("Output", quiet_option)
 def fetch(
     name: str, data_dir: Path | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
 ) -> None:
     """Fetch the files of a target, verify them, and unpack the archives.
 
-    TARGET is the name of a manifest or a .toml manifest. Files that exist are verified, not fetched again. If the
-    command is interrupted, the partial download is kept; run the same command to resume it.
-
-    Example: modgap data fetch ninapro --dry-run
+    Files that exist are verified, not fetched again. If the command is interrupted, the partial download is kept. Run
+    the same command to resume it.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.targets.download.fetch import fetch, plan_fetch
@@ -160,16 +178,16 @@ def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
     return f"{formatted} and {unknown}" if total else unknown
 
 
-@data.command()
+@data.command(epilog=example("modgap data verify ninapro"))
 @target_argument
-@data_dir_option("Data directory, for this command only.")
-@quiet_option
+@option_group("Files", data_dir_option("Data directory, for this command only."))
+@option_group("Output", quiet_option)
 @click.pass_context
 def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) -> None:
-    """Read every file of a target and compare its checksum. The exit code is 1 when a file is missing or damaged.
+    """Read every file of a target and compare its checksum.
 
-    The checksums are those of the manifest, those recorded when files were first fetched, and those of the files in
-    the archives. A converted copy is verified too.
+    The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
+    files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import format_bytes
@@ -192,33 +210,34 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     ctx.exit(1 if result.faults else 0)
 
 
-@data.command()
-@target_argument
-@data_dir_option("Data directory, for this command only.")
-@click.option("--kind", type=click.Choice(["image", "series", "table", "text"]), help="Modality of custom data.")
-@click.option("--label", metavar="COLUMN", help="CSV: column of the labels.")
-@click.option("--series", metavar="COLUMN", help="CSV in long format: column with the series that a row belongs to.")
-@click.option("--time", metavar="COLUMN", help="CSV in long format: column that orders the rows of a series.")
-@click.option("--group", metavar="NAME", help="CSV column or array with the group of each sample.")
-@click.option("--x", metavar="KEY", help="Array file: name of the samples.")
-@click.option("--y", metavar="KEY", help="Array file: name of the labels.")
-@click.option("--again", is_flag=True, help="Convert even if a current copy exists.")
-@quiet_option
+@data.command(epilog=example("modgap data convert recordings.csv --label activity"))
+@cloup.argument(
+    "name",
+    metavar="TARGET",
+    shell_complete=complete_targets,
+    help="Name of a target, or your own data, as for modgap discrepancy --target.",
+)
+@option_group(
+    "Files",
+    data_dir_option("Data directory, for this command only."),
+    click.option("--again", is_flag=True, help="Convert even if a current copy exists."),
+)
+@custom_data_options
+@option_group("Output", quiet_option)
 def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom_options: str | None) -> None:
-    """Convert the samples and labels of a target to arrays, which later runs read faster than the original files.
+    """Convert the samples of a target to arrays, for faster reading.
 
-    TARGET and the options for custom data are those of --target. The copy is written to the data folder. It is used
-    until the original files change.
+    The copy has the samples and labels. It is written to the data folder. It is used until the original files change.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import format_bytes
-    from modgap.targets import CustomData, open_target
+    from modgap.targets import open_target
     from modgap.targets.download.conversion import convert
     from modgap.targets.download.converted_copy import copy_path, is_current
 
     log_to_stderr(quiet)
     target = open_target(
-        name, custom_data=CustomData.from_options(custom_options), data_dir=data_dir and data_dir.expanduser()
+        name, custom_data=custom_data_from_options(custom_options), data_dir=data_dir and data_dir.expanduser()
     )
     path = copy_path(target.manifest, target.files)
     if not again and is_current(path, target.fingerprint):
@@ -231,12 +250,18 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
     click.echo(f"{target.name}: converted to {location}, {size}")
 
 
-@data.command()
+@data.command(epilog=example("modgap data path ninapro --data-dir /data/ninapro"))
 @target_argument
-@data_dir_option("Use this data directory from now on.")
-@click.option("--forget", is_flag=True, help="Use the default data directory again.")
+@option_group(
+    "Data directory",
+    data_dir_option("Use this data directory from now on."),
+    click.option("--forget", is_flag=True, help="Use the default data directory again."),
+)
 def path(name: str, data_dir: Path | None, forget: bool) -> None:
-    """Show the data directory of a target; its files are there, or are fetched into it."""
+    """Show the data directory of a target, or set it.
+
+    The files of the target are there, or are fetched into it.
+    """
     from modgap.targets.download.locations import find_data_dir, forget_data_dir, locate_file, save_data_dir
 
     if data_dir and forget:

@@ -5,8 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from modgap.cli.options import check_minimums, device_option, dtype_option, input_size_option, sample_request
+from modgap.cli.completion import complete_folders, complete_sources, complete_targets, names_completer
+from modgap.cli.groups import example
+from modgap.cli.options import (
+    check_minimums,
+    device_option,
+    dtype_option,
+    input_size_option,
+    json_option,
+    option_group,
+    quiet_option,
+    sample_request,
+    weights_option,
+)
 from modgap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,92 +29,129 @@ if TYPE_CHECKING:
 __all__ = ["distortion"]
 
 
-@click.command()
-@click.option(
-    "--source", metavar="NAME", required=True, help="Source, as for modgap discrepancy. Its encoder comes first."
+@cloup.command(epilog=example("modgap distortion --source vit-fashion --run run --out distortion"))
+@option_group(
+    "Source and runs",
+    click.option(
+        "--source",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_sources,
+        help="Source model, as for modgap discrepancy. Its encoder comes first.",
+    ),
+    weights_option,
+    click.option(
+        "--run",
+        "runs",
+        metavar="DIR[@EPOCH]",
+        multiple=True,
+        shell_complete=complete_folders,
+        help="Folder of modgap train with a fine-tuned encoder. Wildcards are allowed. Can be repeated.",
+    ),
+    click.option(
+        "--epochs",
+        metavar="chosen|all|N,N",
+        default="chosen",
+        show_default=True,
+        shell_complete=names_completer("chosen", "all"),
+        help="Weights to use of each run: the chosen ones, or those of epochs that stage2.keep_epochs kept.",
+    ),
+    click.option(
+        "--other",
+        "others",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=complete_sources,
+        help="Another source to measure too, such as random:NAME. Can be repeated.",
+    ),
 )
-@click.option(
-    "--surrogate",
-    "surrogates",
-    metavar="NAME",
-    multiple=True,
-    help="Labeled data of the source's modality. The default is the source's own surrogate. Can be repeated.",
+@option_group(
+    "Samples",
+    click.option(
+        "--surrogate",
+        "surrogates",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=complete_targets,
+        help="Labeled data of the source's modality. The default is the source's own surrogate. Can be repeated.",
+    ),
+    click.option("--split", type=click.Choice(["train", "val", "test"]), help="Split of the surrogates."),
+    click.option(
+        "--limit", type=int, default=5000, show_default=True, help="Largest number of samples of each surrogate."
+    ),
 )
-@click.option(
-    "--run",
-    "runs",
-    metavar="DIR[@EPOCH]",
-    multiple=True,
-    help="Folder of modgap train with a fine-tuned encoder. Wildcards are allowed. Can be repeated.",
+@option_group(
+    "Features",
+    input_size_option,
+    click.option(
+        "--layer",
+        "layers",
+        metavar="NAME",
+        multiple=True,
+        default=("output",),
+        show_default=True,
+        help="Layer of the encoder: a module, a pattern, or blocks for all blocks. Probes use the last. Can be "
+        "repeated.",
+    ),
+    click.option("--normalized", is_flag=True, help="Divide the features of each sample by their norm."),
 )
-@click.option(
-    "--epochs",
-    metavar="chosen|all|N,N",
-    default="chosen",
-    show_default=True,
-    help="Weights to use of each run: the chosen ones, or those of epochs that stage2.keep_epochs kept.",
+@option_group(
+    "Probes and similarity",
+    click.option(
+        "--probe",
+        "probes",
+        multiple=True,
+        default=("linear",),
+        show_default=True,
+        type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]),
+        help="Probe. Encoders are compared by the first. Can be repeated.",
+    ),
+    click.option(
+        "--few-shot",
+        is_flag=True,
+        help="Also measure the first probe's error by training samples per class, in 5 draws.",
+    ),
+    click.option(
+        "--similarity",
+        "similarities",
+        multiple=True,
+        default=("linear_cka", "procrustes", "knn_overlap"),
+        show_default=True,
+        type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
+        help="Measure of similarity to the untouched encoder. Can be repeated.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes, intervals and maps."),
 )
-@click.option(
-    "--other",
-    "others",
-    metavar="NAME",
-    multiple=True,
-    help="Another source to measure too, such as random:NAME. Can be repeated.",
+@option_group(
+    "Maps",
+    click.option("--maps", is_flag=True, help="Compute a t-SNE map for each encoder, as in the paper's Fig. 2."),
+    click.option("--perplexity", type=float, default=30.0, show_default=True, help="Perplexity of the maps."),
 )
-@click.option(
-    "--probe",
-    "probes",
-    multiple=True,
-    default=("linear",),
-    show_default=True,
-    type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]),
-    help="Probe. Encoders are compared by the first. Can be repeated.",
+@option_group(
+    "Hardware",
+    device_option,
+    dtype_option,
+    click.option("--batch-size", type=int, help="Number of samples in a batch. The default is chosen automatically."),
+    click.option(
+        "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
+    ),
 )
-@click.option(
-    "--similarity",
-    "similarities",
-    multiple=True,
-    default=("linear_cka", "procrustes", "knn_overlap"),
-    show_default=True,
-    type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
-    help="Measure of similarity to the untouched encoder. Can be repeated.",
+@option_group(
+    "Output",
+    click.option(
+        "--out",
+        metavar="DIR",
+        shell_complete=complete_folders,
+        help="Write distortion.json and the figures to this folder.",
+    ),
+    json_option,
+    quiet_option,
 )
-@click.option(
-    "--layer",
-    "layers",
-    metavar="NAME",
-    multiple=True,
-    default=("output",),
-    show_default=True,
-    help="Layer of the encoder: a module, a pattern, or blocks for all blocks. Probes use the last. Can be repeated.",
-)
-@click.option("--normalized", is_flag=True, help="Divide the features of each sample by their norm.")
-@click.option(
-    "--few-shot", is_flag=True, help="Also measure the first probe's error by training samples per class, in 5 draws."
-)
-@click.option("--maps", is_flag=True, help="Compute a t-SNE map for each encoder, as in the paper's Fig. 2.")
-@click.option("--perplexity", type=float, default=30.0, show_default=True, help="Perplexity of the maps.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Split of the surrogates.")
-@click.option("--limit", type=int, default=5000, show_default=True, help="Largest number of samples of each surrogate.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes, intervals and maps.")
-@input_size_option
-@click.option("--weights", metavar="PATH", help="Read the source's weights from this file or folder.")
-@device_option
-@click.option("--batch-size", type=int, help="Number of samples in a batch. The default is chosen automatically.")
-@dtype_option
-@click.option(
-    "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
-)
-@click.option("--out", metavar="DIR", help="Write distortion.json and the figures to this folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the tables.")
-@click.option("--quiet", is_flag=True, help="Print no progress, and no messages except warnings.")
 def distortion(**options: Any) -> None:
     """Measure how much of a source's knowledge is left after fine-tuning.
 
     Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
     after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
-
-    Example: modgap distortion --source vit-fashion --run run --out distortion
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.result_folder import create_output_folder

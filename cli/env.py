@@ -1,6 +1,9 @@
 """`modgap env`."""
 
 import click
+import cloup
+
+from modgap.cli.groups import example
 
 __all__ = ["env"]
 
@@ -20,9 +23,9 @@ PACKAGES = (
 VARIABLES = ("MODGAP_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR")
 
 
-@click.command()
+@cloup.command(epilog=example("modgap env"))
 def env() -> None:
-    """Show versions and the machine, to paste into a bug report. None of the packages is imported."""
+    """Show versions and the machine, to paste into a bug report."""
     import os
     import platform
     from importlib import metadata

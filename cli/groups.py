@@ -23,6 +23,14 @@ class HelpGroup(cloup.Group):
             ctx.exit()
         return super().parse_args(ctx, args)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order in which they are defined; click would sort them."""
+        return list(self.commands)
+
+    def list_sections(self, ctx: click.Context, include_default_section: bool = True) -> list[cloup.Section]:
+        """Return one section with all commands in the same order."""
+        return [cloup.Section("Commands", list(self.commands.values()))]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
+
+from modgap.cli.completion import complete_methods
+from modgap.cli.groups import example
 
 if TYPE_CHECKING:
     from modgap.transfer.method import Method
@@ -13,10 +17,18 @@ __all__ = ["methods"]
 Row = tuple[str, ...]
 
 
-@click.command()
-@click.argument("name", required=False)
+@cloup.command(epilog=example("modgap methods", "modgap methods mona"))
+@cloup.argument(
+    "name",
+    required=False,
+    shell_complete=complete_methods,
+    help="Name of the method to show. Without it, all methods are listed.",
+)
 def methods(name: str | None) -> None:
-    """List the transfer methods, or show one method with the settings of its stages and their defaults."""
+    """List the transfer methods, or show one.
+
+    A method is shown with the settings of its stages and their defaults, which modgap train --set changes.
+    """
     from modgap.transfer.methods import get_method
 
     if name is None:

@@ -4,19 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from modgap.cli.options import (
-    check_minimums,
-    custom_data_from_options,
-    custom_data_options,
-    dtype_option,
-    input_size_option,
-    pseudo_classes_option,
-    representation_option,
-    sample_request,
-    split_option,
-)
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.cli.groups import example
+from modgap.cli.options import check_minimums, custom_data_from_options, sample_request
+from modgap.cli.rank_options import rank_options
+from modgap.errors import UsageError
 
 if TYPE_CHECKING:
     from modgap.ranking.backends import Backend
@@ -29,111 +22,8 @@ MIN_RESAMPLES = 10
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2}
 
 
-@click.command()
-@click.option(
-    "--target",
-    metavar="NAME",
-    required=True,
-    help="The target: the name of a manifest (see `modgap targets`), or the path of your own data: "
-    f"{CUSTOM_DATA_FORMATS}.",
-)
-@click.option(
-    "--sources",
-    "source_arguments",
-    metavar="A,B,..|@FILE|'timm:vit_*'",
-    multiple=True,
-    required=True,
-    help="The sources (see `modgap sources`): names separated by commas, @FILE for a file with one name in each line, "
-    "or a pattern of timm models. A name may end with the input size, as in vit-b@64px. The option may be repeated.",
-)
-@click.option(
-    "--by",
-    metavar="SCORE",
-    help="The score that sources are ranked by. The default is leep for classification targets, and discrepancy for "
-    "multi-label and regression targets. `modgap scores` lists all scores.",
-)
-@click.option(
-    "--score",
-    "scores",
-    metavar="SCORE",
-    multiple=True,
-    help="A further score to show, or `all`. The default scores are shown if the option is absent. It may be repeated.",
-)
-@click.option(
-    "--resamples",
-    type=int,
-    default=50,
-    show_default=True,
-    help="Number of random halves of the samples, from which the intervals of scores and ranks are estimated. 0 means "
-    "no intervals.",
-)
-@click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources.")
-@click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples.")
-@split_option
-@click.option(
-    "--limit",
-    type=int,
-    default=2000,
-    show_default=True,
-    help="Largest number of samples, chosen in proportion to the classes. 0 means all samples.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
-@input_size_option
-@representation_option
-@custom_data_options
-@pseudo_classes_option
-@click.option(
-    "--head",
-    default="auto",
-    show_default=True,
-    help="Classification head of the sources. `own` takes the head of the source. `probe:SURROGATE` fits a linear head "
-    "on labeled data. `none` uses features only. `auto` takes the head of the source, or else fits one on labeled data "
-    "of the source's own modality.",
-)
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="Device that the sources run on: auto, cpu, cuda or mps. With several CUDA devices, one process runs on each.",
-)
-@click.option(
-    "--batch-size", type=int, default=16, show_default=True, help="Number of samples in a batch of a source's input."
-)
-@dtype_option
-@click.option(
-    "--backend",
-    type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]),
-    default="loky",
-    show_default=True,
-    help="Where the jobs run: in processes on this machine (loky), one after the other (serial), or on a cluster. The "
-    "results are the same.",
-)
-@click.option(
-    "--jobs",
-    type=int,
-    metavar="N",
-    help="Number of processes on this machine. The default is one for each core.",
-)
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="Address of a running Dask or Ray cluster. The default is to start one on this machine.",
-)
-@click.option(
-    "--cluster",
-    "cluster_options",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="An option for --backend slurm that is passed to submitit, such as slurm_partition=gpu, timeout_min=60 or "
-    "folder=logs. It may be repeated.",
-)
-@click.option(
-    "--out",
-    metavar="DIR",
-    help="Write ranking.json, ranking.csv and ranking.png to this folder. `modgap report DIR` makes a page from them.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-@click.option("--quiet", is_flag=True, help="Show no progress bars, and no messages except warnings.")
+@cloup.command(epilog=example("modgap rank --target digits --sources vit-fashion,efficientnet-lite0"))
+@rank_options
 def rank(**options: Any) -> int:
     """Rank sources by how well they should transfer to a target.
 
@@ -141,8 +31,6 @@ def rank(**options: Any) -> int:
     logits, on all samples and on random halves of them, which give intervals of scores and ranks. All results are
     cached: after an interruption, or for another score, the same command computes only what is missing. The exit code
     is 1 if a source could not be scored.
-
-    Example: modgap rank --target digits --sources vit-fashion,efficientnet-lite0 --input-size 64
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.result_folder import create_output_folder

@@ -3,18 +3,27 @@
 from pathlib import Path
 
 import click
+import cloup
+
+from modgap.cli.completion import complete_folders
+from modgap.cli.groups import example
 
 __all__ = ["report"]
 
 
-@click.command()
-@click.argument("folder", metavar="DIR")
+@cloup.command(
+    epilog=example("modgap rank --target digits --sources vit-fashion --out ranking", "modgap report ranking")
+)
+@cloup.argument(
+    "folder",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Folder that modgap rank --out DIR wrote.",
+)
 def report(folder: str) -> None:
-    """Make one self-contained HTML page from the folder DIR that `modgap rank --out DIR` wrote.
+    """Write a ranking as one self-contained HTML page.
 
     The page loads nothing from outside. It can be sent, printed, and read on a phone.
-
-    Example: modgap report ranking
     """
     from modgap.ranking.page import write_page
 

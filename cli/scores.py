@@ -3,6 +3,10 @@
 from typing import TYPE_CHECKING
 
 import click
+import cloup
+
+from modgap.cli.completion import complete_scores
+from modgap.cli.groups import example
 
 if TYPE_CHECKING:
     from modgap.ranking.score import Score
@@ -10,13 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["scores"]
 
 
-@click.command()
-@click.argument("name", required=False)
+@cloup.command(epilog=example("modgap scores", "modgap scores logme"))
+@cloup.argument(
+    "name",
+    required=False,
+    shell_complete=complete_scores,
+    help="Name of the score to show. Without it, all scores are listed.",
+)
 def scores(name: str | None) -> None:
-    """List the transferability scores of `modgap rank`, or show the one called NAME.
-
-    Example: modgap scores logme
-    """
+    """List the transferability scores of modgap rank, or show one."""
     if name is None:
         _list_scores()
     else:

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import click
+import cloup
+
+from modgap.cli.completion import complete_sources
+from modgap.cli.groups import example
 
 if TYPE_CHECKING:
     from modgap.sources import SourceInfo
@@ -15,14 +18,18 @@ OTHER_SOURCES = (
 )
 
 
-@click.command()
-@click.argument("name", required=False)
+@cloup.command(epilog=example("modgap sources", "modgap sources vit-fashion"))
+@cloup.argument(
+    "name",
+    required=False,
+    shell_complete=complete_sources,
+    help="Short name of the source to show. Without it, all are listed.",
+)
 def sources(name: str | None) -> None:
-    """List the source models that have a short name, or show one in detail.
+    """List the source models that have a short name, or show one.
 
-    A source can also be timm:NAME, hf:NAME[@REVISION], a folder, or random: in front of any source.
-
-    Example: modgap sources vit-fashion
+    Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], or a folder. With random: in front,
+    a source is the same architecture with random weights, as a control.
     """
     from modgap.cli.output import log_to_stderr, print_table, print_text
     from modgap.errors import unknown_name

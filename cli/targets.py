@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import click
+import cloup
+
+from modgap.cli.completion import complete_targets
+from modgap.cli.groups import example
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,13 +21,18 @@ CHECKSUM_LENGTH = 12
 """Characters of a checksum that are shown."""
 
 
-@click.command()
-@click.argument("name", required=False)
+@cloup.command(epilog=example("modgap targets", "modgap targets ninapro"))
+@cloup.argument(
+    "name",
+    required=False,
+    shell_complete=complete_targets,
+    help="Name of the target to show, or a .toml manifest. Without it, all targets are listed.",
+)
 def targets(name: str | None) -> None:
-    """List the targets that have a manifest, or show one of them in full.
+    """List the targets, or show one.
 
-    NAME is the name of a target or the path of a .toml manifest. Targets can also be custom data, as the end of the
-    list explains.
+    A target is shown with its source URLs, checksums, license and published results. Commands also take your own data
+    as a target. The end of the list explains how.
     """
     from modgap.cli.output import print_sections, print_table, print_text
     from modgap.errors import CUSTOM_DATA_FORMATS

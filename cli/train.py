@@ -3,13 +3,22 @@
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
+from modgap.cli.completion import complete_folders, complete_methods, complete_sources, complete_targets
+from modgap.cli.groups import example
 from modgap.cli.options import (
     custom_data_from_options,
     custom_data_options,
+    data_dir_option,
     device_option,
     input_size_option,
+    json_option,
+    option_group,
+    quiet_option,
     sample_request,
+    seed_option,
+    weights_option,
 )
 from modgap.errors import UsageError
 
@@ -23,41 +32,77 @@ PUBLISHED_ROWS = 12
 """Largest number of published results that are printed."""
 
 
-@click.command()
-@click.option("--method", metavar="NAME", required=True, help="Transfer method; modgap methods lists them.")
-@click.option("--source", metavar="NAME", required=True, help="Source model, as for modgap discrepancy.")
-@click.option("--target", metavar="NAME", required=True, help="Target task, as for modgap discrepancy.")
-@click.option("--out", metavar="DIR", required=True, help="Folder for the record, log, checkpoints and weights.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Setting of the recipe, such as stage1.epochs=5. May be repeated.",
+@cloup.command(epilog=example("modgap train --method mona --source vit-fashion --target digits --out run"))
+@option_group(
+    "Method, source and target",
+    click.option(
+        "--method",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_methods,
+        help="Transfer method (modgap methods lists them).",
+    ),
+    click.option(
+        "--source",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_sources,
+        help="Source model, as for modgap discrepancy.",
+    ),
+    click.option(
+        "--target",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_targets,
+        help="Target data, as for modgap discrepancy.",
+    ),
+    weights_option,
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(["validation", "orca"]),
-    default="validation",
-    show_default=True,
-    help="Samples that choose the epoch: a validation split, so the test split is used once, or the test split (orca).",
+@option_group(
+    "Training",
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Setting of the recipe, such as stage1.epochs=5 (modgap methods NAME lists them). Can be repeated.",
+    ),
+    click.option(
+        "--protocol",
+        type=click.Choice(["validation", "orca"]),
+        default="validation",
+        show_default=True,
+        help="Samples that choose the epoch: a validation split, so the test split is used once, or the test split "
+        "(orca).",
+    ),
+    seed_option,
+    click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint."),
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
-@click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept.")
-@input_size_option
-@click.option("--weights", metavar="PATH", help="File or folder with the source's weights.")
-@device_option
+@option_group(
+    "Samples",
+    click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept."),
+    input_size_option,
+    data_dir_option,
+)
 @custom_data_options
-@click.option("--tensorboard", is_flag=True, help="Also write a TensorBoard log to DIR/tensorboard.")
-@click.option("--json", "as_json", is_flag=True, help="Print the run's record as one JSON document.")
-@click.option("--quiet", is_flag=True, help="Show warnings only: no progress bar and no log lines.")
+@option_group("Hardware", device_option)
+@option_group(
+    "Output",
+    click.option(
+        "--out",
+        metavar="DIR",
+        required=True,
+        shell_complete=complete_folders,
+        help="Folder for the record, log, checkpoints and weights.",
+    ),
+    click.option("--tensorboard", is_flag=True, help="Also write a TensorBoard log to DIR/tensorboard."),
+    json_option,
+    quiet_option,
+)
 def train(**options: Any) -> None:
     """Transfer a source model to a target, and test it once.
 
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
-
-    Example: modgap train --method mona --source vit-fashion --target digits --out run
     """
     from pathlib import Path
 

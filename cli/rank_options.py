@@ -1,0 +1,170 @@
+"""The options of `modgap rank`, by theme."""
+
+import click
+
+from modgap.cli.completion import (
+    complete_folders,
+    complete_scores,
+    complete_source_list,
+    complete_targets,
+    heads_completer,
+    names_completer,
+)
+from modgap.cli.options import (
+    all_options,
+    custom_data_options,
+    data_dir_option,
+    dtype_option,
+    input_size_option,
+    json_option,
+    option_group,
+    pseudo_classes_option,
+    quiet_option,
+    representation_option,
+    seed_option,
+    split_option,
+)
+from modgap.errors import CUSTOM_DATA_FORMATS
+
+__all__ = ["rank_options"]
+
+rank_options = all_options(
+    option_group(
+        "Sources and target",
+        click.option(
+            "--sources",
+            "source_arguments",
+            metavar="A,B,..|@FILE|'timm:vit_*'",
+            multiple=True,
+            required=True,
+            shell_complete=complete_source_list,
+            help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in "
+            "each line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be "
+            "repeated.",
+        ),
+        click.option(
+            "--target",
+            metavar="NAME",
+            required=True,
+            shell_complete=complete_targets,
+            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
+        ),
+    ),
+    option_group(
+        "Scores",
+        click.option(
+            "--by",
+            metavar="SCORE",
+            shell_complete=complete_scores,
+            help="Score that the sources are ranked by (modgap scores lists them). The default is leep for "
+            "classification targets, and discrepancy for multi-label and regression targets.",
+        ),
+        click.option(
+            "--score",
+            "scores",
+            metavar="SCORE",
+            multiple=True,
+            shell_complete=complete_scores,
+            help="A further score to show, or all. The default scores are shown if the option is absent. Can be "
+            "repeated.",
+        ),
+        click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
+        click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
+    ),
+    option_group(
+        "Samples",
+        split_option,
+        click.option(
+            "--limit",
+            type=int,
+            default=2000,
+            show_default=True,
+            help="Use at most this many samples, drawn with --seed in proportion to the classes. 0 uses all.",
+        ),
+        pseudo_classes_option,
+        data_dir_option,
+    ),
+    custom_data_options,
+    option_group(
+        "How samples pass through the sources",
+        input_size_option,
+        representation_option,
+        click.option(
+            "--head",
+            metavar="NAME",
+            default="auto",
+            show_default=True,
+            shell_complete=heads_completer("auto", "own", "none"),
+            help="Classification head: own for the source's head, probe:SURROGATE to fit a linear head on labeled "
+            "data, or none for features only. auto takes the source's head, or else fits one on labeled data of the "
+            "source's modality.",
+        ),
+    ),
+    option_group(
+        "Statistics",
+        click.option(
+            "--resamples",
+            type=int,
+            default=50,
+            show_default=True,
+            help="Number of random halves of the samples, from which the intervals of scores and ranks are estimated. "
+            "0 computes no intervals.",
+        ),
+        seed_option,
+    ),
+    option_group(
+        "Hardware and cluster",
+        click.option(
+            "--device",
+            metavar="NAME",
+            default="auto",
+            show_default=True,
+            shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
+            help="Device that the sources run on: auto, cpu, cuda or mps. With several CUDA devices, one process runs "
+            "on each.",
+        ),
+        dtype_option,
+        click.option(
+            "--batch-size", type=int, default=16, show_default=True, help="Number of samples in a batch of a source."
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]),
+            default="loky",
+            show_default=True,
+            help="Where the jobs run: in processes on this machine (loky), one after the other (serial), or on a "
+            "cluster. The results are the same.",
+        ),
+        click.option(
+            "--jobs",
+            type=int,
+            metavar="N",
+            help="Number of processes on this machine. The default is one for each core.",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Address of a running Dask or Ray cluster. The default is to start one on this machine.",
+        ),
+        click.option(
+            "--cluster",
+            "cluster_options",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Option for --backend slurm that is passed to submitit, such as slurm_partition=gpu, timeout_min=60 "
+            "or folder=logs. Can be repeated.",
+        ),
+    ),
+    option_group(
+        "Output",
+        click.option(
+            "--out",
+            metavar="DIR",
+            shell_complete=complete_folders,
+            help="Write ranking.json, ranking.csv and ranking.png to this folder. modgap report DIR makes a page of "
+            "them.",
+        ),
+        json_option,
+        quiet_option,
+    ),
+)
