@@ -227,7 +227,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
 def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom_options: str | None) -> None:
     """Convert the samples of a target to arrays, for faster reading.
 
-    The copy has the samples and labels. It is written to the data folder. It is used until the original files change.
+    The copy is written to the data directory. It is used until the original files change.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import format_bytes

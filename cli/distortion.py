@@ -75,7 +75,12 @@ __all__ = ["distortion"]
         shell_complete=complete_targets,
         help="Labeled data of the source's modality. The default is the source's own surrogate. Can be repeated.",
     ),
-    click.option("--split", type=click.Choice(["train", "val", "test"]), help="Split of the surrogates."),
+    click.option(
+        "--split",
+        type=click.Choice(["train", "val", "test"]),
+        help="Split of the surrogates. The default is one that the source was not trained on, if that is "
+        "known, and otherwise train.",
+    ),
     click.option(
         "--limit", type=int, default=5000, show_default=True, help="Largest number of samples of each surrogate."
     ),
@@ -104,12 +109,12 @@ __all__ = ["distortion"]
         default=("linear",),
         show_default=True,
         type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]),
-        help="Probe. Encoders are compared by the first. Can be repeated.",
+        help="Kind of probe. Encoders are compared by the first one. Can be repeated.",
     ),
     click.option(
         "--few-shot",
         is_flag=True,
-        help="Also measure the first probe's error by training samples per class, in 5 draws.",
+        help="Also measure the first probe's error for several numbers of training samples per class, in 5 draws.",
     ),
     click.option(
         "--similarity",

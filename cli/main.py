@@ -18,7 +18,7 @@ __all__ = ["main"]
 SECTIONS = {
     "Measure": {
         "discrepancy": "Measure how far a source's knowledge is from target data.",
-        "distortion": "Measure how much knowledge is left in a source after fine-tuning.",
+        "distortion": "Measure how much knowledge fine-tuning leaves in a source.",
     },
     "Choose a source": {
         "rank": "Rank source models for target data.",
@@ -111,12 +111,12 @@ def main() -> None:
 
 
 def _explain(error: click.ClickException) -> str:
-    """Return the message of click's error. Without a suggestion of its own, it ends with the command that helps."""
-    message = error.format_message()
+    """Return the message of click's error, with the most similar options or else the command that shows the help."""
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"
     context = getattr(error, "ctx", None)
-    if context is None or getattr(error, "possibilities", None):
-        return message
-    return f"{message} See {context.command_path} --help."
+    message = error.format_message()
+    return f"{message} See {context.command_path} --help." if context else message
 
 
 def _fail(message: str, code: int) -> None:

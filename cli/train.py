@@ -1,5 +1,6 @@
 """The command `modgap train`."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -171,7 +172,7 @@ def _test_error(result: dict[str, Any]) -> str:
     return f"test {result['metric']}{unit}: {value} ({interval}). Lower is better."
 
 
-def _notes(record: dict[str, Any]) -> list[str]:
+def _notes(record: Mapping[str, Any]) -> list[str]:
     """Return the lines that follow the test error."""
     result = record["result"]
     lines = []
