@@ -94,7 +94,7 @@ def test_a_csv_of_texts_for_a_source_of_text(modgap, tmp_path):
     assert record["n_source_classes"] == 591
     refused = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "the source takes image, this target's samples are text" in refused.stderr
+    assert "The source takes image, but this target's samples are text" in refused.stderr
 
 
 def test_hdf5_by_key_and_a_pair_of_npy_files(modgap, tmp_path):
