@@ -6,7 +6,7 @@ from collections.abc import Iterable
 __all__ = ["CUSTOM_DATA_FORMATS", "InputError", "UsageError", "check_minimum", "first_line", "unknown_name"]
 
 CUSTOM_DATA_FORMATS = (
-    "a .toml manifest, an .npz, .safetensors, .h5, .csv or .tsv file, a folder with x.npy and y.npy, "
+    "a .toml manifest, an .npz, .safetensors, .h5, .csv, .tsv or .parquet file, x.npy with y.npy beside it, "
     "or a folder of class sub-folders of images or sounds"
 )
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""

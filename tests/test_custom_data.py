@@ -115,7 +115,7 @@ def test_hdf5_by_key_and_a_pair_of_npy_files(modgap, tmp_path):
     assert first["estimates"]["search"]["value"] == second["estimates"]["search"]["value"]
     missing = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.h5")
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
-    assert "expected arrays x and y" in missing.stderr
+    assert "has no array x and no array y" in missing.stderr
     assert "signal/emg" in missing.stderr
 
 

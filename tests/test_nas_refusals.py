@@ -77,7 +77,7 @@ def changed(target, **options):
             {"x": "coeff", "y": "solution"},
             "expected an array of numbers solution in .*, which has coeff, sol",
         ),
-        ("deepsea", {"kind": "series", "x": "x_{split}", "y": "z"}, "expected arrays x_train and z in"),
+        ("deepsea", {"kind": "series", "x": "x_{split}", "y": "z"}, "has no array z. It has: "),
         ("cosmic", {"fields": ["1_1"]}, "of the wanted fields in .*, got 24 of others"),
         ("ninapro", {"axes": [1]}, "do not fit axes"),
     ],

@@ -1,20 +1,26 @@
-"""Custom data without a manifest: array files, CSV files, and folders of images or sounds."""
+"""Custom data without a manifest: array files, CSV and Parquet files, and folders of images or sounds."""
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.targets.file_layout import list_files
+from modgap.storage.mmap_arrays import read_npy_header
+from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
+from modgap.targets.data_frames import read_frame
+from modgap.targets.file_layout import has_suffix, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 
 __all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
-ARRAY_SUFFIXES = (".npz", ".safetensors", ".h5", ".hdf5")
-CSV_SUFFIXES = (".csv", ".tsv")
+ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
+LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
+"""Unicode categories that the name of a target starts with. Combining marks may follow."""
 FIELD_OF_OPTION = {
     "kind": "kind",
     "label": "label_column",
@@ -34,8 +40,8 @@ class CustomData:
     """Description of custom data where the file itself does not tell.
 
     Attributes:
-        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV files.
-            None infers it.
+        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
+            Parquet files. None infers it.
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         series_column: CSV column with the name of the series that a row belongs to (long format). None if every
             row is a sample.
@@ -86,14 +92,14 @@ class CustomData:
 
 def is_custom_data(path: Path) -> bool:
     """Return True if a path is data rather than a manifest or the name of a manifest."""
-    return path.suffix in ARRAY_SUFFIXES + CSV_SUFFIXES or path.is_dir()
+    return has_suffix(path, ARRAY_SUFFIXES + FRAME_SUFFIXES) or path.is_dir()
 
 
 def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return a manifest that describes the data at a path, and the files by role.
 
     Args:
-        path: Array file, CSV file, or folder.
+        path: Array file, CSV or Parquet file, or folder.
         custom_data: Description of what the data does not tell itself.
 
     Raises:
@@ -103,8 +109,8 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     if path.is_dir():
         return _folder_manifest(path, custom_data)
     if not path.is_file():
-        raise InputError(f"expected a file at {path}, found none")
-    if path.suffix in CSV_SUFFIXES:
+        raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
+    if has_suffix(path, FRAME_SUFFIXES):
         return _csv_manifest(path, custom_data)
     return _arrays_manifest(path, custom_data)
 
@@ -119,11 +125,11 @@ def _manifest(
     path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
 ) -> ManifestAndFiles:
     """Return a manifest of a reader for one path, and the path under the role `data`."""
-    name = "".join(c if c.isalnum() else "-" for c in path.stem.lower()).strip("-")
     record = {
         "schema": 1,
-        "name": name or "data",
-        "title": path.name,
+        "name": _target_name(path),
+        # File names that are not valid Unicode contain surrogates, which no record can store.
+        "title": path.name.encode("utf-8", "replace").decode(),
         "modality": "custom data",
         "task": "classification",
         "input": dict(input_spec),
@@ -131,6 +137,18 @@ def _manifest(
         **fields,
     }
     return Manifest.model_validate(record), {"data": [path]}
+
+
+def _target_name(path: Path) -> str:
+    """Return the name of a file or folder without suffix, in lower case, with hyphens for other characters."""
+    stem = path.with_suffix("").stem if path.suffix.lower() == ".gz" else path.stem
+    name = ""
+    # Composed letters, because macOS stores a letter and its accent as two characters.
+    for character in unicodedata.normalize("NFC", stem).lower():
+        category = unicodedata.category(character)
+        is_mark = category.startswith("M") and name[-1:] not in ("", "-")
+        name += character if is_mark or category in LETTERS_AND_DIGITS else "-"
+    return name.strip("-") or "data"
 
 
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -143,12 +161,27 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         raise UsageError(
             f"{path} has {len(images)} images and {len(sounds)} sounds. Put images and sounds into separate folders."
         )
+    _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
     if not sounds:
         return _manifest(path, "image_folder", {}, {"kind": "image", "low": 0, "high": 255})
     from modgap.targets.sound import file_rate
 
     rate = file_rate(sounds[0])
     return _manifest(path, "audio", {"rate": rate}, {"kind": "audio", "rate": rate})
+
+
+def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
+    """Raise if a class folder has no file that can be read, because its class would be left out."""
+    parts = [file.relative_to(folder).parts for file in files]
+    has_splits = all(len(part) > 2 and part[0] in SPLITS for part in parts)
+    parents = [folder / split for split in SPLITS] if has_splits else [folder]
+    classes = {part[1 if has_splits else 0] for part in parts if len(part) > 1}
+    for class_folder in sorted(child for parent in parents if parent.is_dir() for child in parent.iterdir()):
+        if class_folder.is_dir() and class_folder.name not in classes and class_folder.name[0] not in "._":
+            raise InputError(
+                f"The class folder {class_folder} has no {noun} in a format that can be read. Add {noun} of this "
+                "class, or remove the folder."
+            )
 
 
 def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -162,14 +195,15 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     kind = _csv_kind(path, custom_data)
     columns = ("label_column", "series_column", "time_column")
-    options = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
+    options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
     if custom_data.group is not None:
         options["group_column"] = custom_data.group
     input_spec = {"kind": "text" if kind == "text" else "series"}
     if kind == "table":
         input_spec["representation"] = "fold"
     steps = [{"name": "standardize"}] if kind == "table" else []
-    return _manifest(path, "csv", options | {"kind": kind}, input_spec, steps=steps, group=custom_data.group)
+    options |= {"kind": kind, "drop_index": True}
+    return _manifest(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
 
 
 def _csv_kind(path: Path, custom_data: CustomData) -> str:
@@ -178,9 +212,7 @@ def _csv_kind(path: Path, custom_data: CustomData) -> str:
         return custom_data.kind
     if custom_data.series_column:
         return "series"
-    from modgap.targets.readers.csv import columns_of
-
-    if "text" not in columns_of(path):
+    if "text" not in read_frame(path).columns:
         raise UsageError(
             f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
             "(in long format --series COLUMN)."
@@ -189,23 +221,58 @@ def _csv_kind(path: Path, custom_data: CustomData) -> str:
 
 
 def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    from modgap.targets.readers.arrays import read_array_headers
+    from modgap.targets.readers.arrays import check_array_names, read_array_headers
 
+    if has_suffix(path, (".npy",)):
+        return _npy_manifest(path, custom_data)
     _check_options(path, custom_data, ("kind", "group", "x", "y"))
     if custom_data.kind not in (None, "image", "series"):
         raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
-    if x_name not in headers:
-        raise InputError(f"expected arrays {x_name} and {y_name} in {path}, got {', '.join(sorted(headers)) or 'none'}")
+    check_array_names(headers, x_name, y_name, path, "Name the samples with --x NAME and the labels with --y NAME.")
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
-    y_shape, y_type = headers.get(y_name, ((0,), "i"))
-    task = "regression" if y_type == "f" else "multi-label" if len(y_shape) == 2 else "classification"
+    task = _array_task(*headers[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     options = {"kind": kind} | {name: value for name, value in names.items() if value}
     group = custom_data.group or ("groups" if "groups" in headers else None)
     return _manifest(path, "arrays", options, {"kind": kind}, task=task, group=group)
+
+
+def _array_task(shape: tuple[int, ...], dtype_kind: str) -> str:
+    """Return the task that the shape and the kind of dtype of the labels suggest."""
+    if dtype_kind == "f":
+        return "regression"
+    return "multi-label" if len(shape) == 2 and shape[1] > 1 else "classification"
+
+
+def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
+    _check_options(path, custom_data, ("kind", "group", "y"))
+    y_name = custom_data.y_name or "y"
+    group_name = custom_data.group or "groups"
+    labels = path.with_name(f"{y_name}.npy")
+    if labels == path or not labels.is_file():
+        raise InputError(
+            f"There are no labels for {path}. Expected them in {path.with_name('y.npy')}. Name another file of this "
+            "folder with --y NAME, without its suffix .npy."
+        )
+    shape, _ = read_npy_header(path)
+    label_shape, label_type = read_npy_header(labels)
+    kind = custom_data.kind or _array_kind(path, path.stem, shape)
+    siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, "splits", "masks")}
+    files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
+    options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name}
+    manifest, _ = _manifest(
+        path,
+        "arrays",
+        options,
+        {"kind": kind},
+        task=_array_task(label_shape, label_type.kind),
+        group=custom_data.group or (group_name if group_name in files else None),
+    )
+    return manifest, files
 
 
 def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Functions by which readers select files: the one of a role, those of each split, or class folders."""
+"""Functions that select files: the one of a role, those of each split, those with a suffix, or class folders."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,9 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.samples import SPLITS
 
-__all__ = ["class_folder_labels", "files_by_split", "list_files", "single_file"]
+__all__ = ["class_folder_labels", "files_by_split", "has_suffix", "list_files", "single_file"]
+
+SPLIT_LIKE_NAMES = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
@@ -44,9 +46,26 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
             yield code, path
 
 
+def has_suffix(path: Path, suffixes: Collection[str]) -> bool:
+    """Return True if a path ends with one of the suffixes (lower case), in upper or lower case.
+
+    Example:
+        >>> has_suffix(Path("Data.CSV.GZ"), [".csv.gz"]), has_suffix(Path("data.txt"), [".csv", ".npz"])
+        (True, False)
+    """
+    return path.name.lower().endswith(tuple(suffixes))
+
+
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files with one of the suffixes (lower case) anywhere below a folder, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    """Return the files with one of the suffixes (lower case) anywhere below a folder, sorted by path.
+
+    The files ._NAME, in which macOS keeps attributes of the file NAME, are left out.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if has_suffix(path, suffixes) and not path.name.startswith("._") and path.is_file()
+    )
 
 
 def class_folder_labels(
@@ -61,13 +80,25 @@ def class_folder_labels(
         noun: Name of such files in the plural, for error messages.
 
     Raises:
-        InputError: When there is no file, or a file is not in a class folder.
+        InputError: When there is no file, a file is not in a class folder, or folders of splits have other names.
     """
     parts = [path.relative_to(folder).parts for path in paths]
     if not parts or any(len(part) < 2 for part in parts):
         raise InputError(f"expected a sub-folder of {noun} for each class in {folder}, got {len(paths)} {noun}")
     has_splits = all(part[0] in SPLITS and len(part) > 2 for part in parts)
+    if not has_splits:
+        _check_split_names(folder, {part[0] for part in parts if len(part) > 2})
     class_level = 1 if has_splits else 0
     classes, labels = np.unique([part[class_level] for part in parts], return_inverse=True)
     codes = np.array([SPLITS.index(part[0]) for part in parts]) if has_splits else None
     return labels.astype(np.int64), [str(name) for name in classes], codes
+
+
+def _check_split_names(folder: Path, names: Collection[str]) -> None:
+    """Raise if folders of splits would be read as classes, because of their names or of a folder beside them."""
+    splits = sorted(name for name in names if name.lower() in SPLIT_LIKE_NAMES)
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder} has the folders {' and '.join(splits)}, which look like splits and would be read as classes. "
+            "Name the folders of the splits train, val and test, and move other folders away."
+        )

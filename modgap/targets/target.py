@@ -29,7 +29,19 @@ __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
 log = logging.getLogger("modgap")
 
-READER_LIBRARIES = ("aeon", "av", "h5py", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "soundfile", "soxr")
+READER_LIBRARIES = (
+    "aeon",
+    "av",
+    "h5py",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+)
 
 
 @dataclass(frozen=True)
@@ -263,8 +275,8 @@ def open_target(
 
     Args:
         name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
-            images or sounds, an array file (or a folder of `.npy` files) with x and y, or a `.csv` or `.tsv` file
-            with a label column.
+            images or sounds, an array file (or a folder of `.npy` files) with x and y, or a `.csv`, `.tsv` or
+            `.parquet` file with a label column.
         custom_data: Description of custom data: kind, label column, groups and so on. None if there is nothing to
             describe.
         data_dir: Folder that holds the files that the manifest names. None searches the usual locations, such as the
@@ -296,7 +308,8 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
     if path.suffix == ".toml":
         return _locate_manifest_files(load_manifest(path), name, data_dir, path.parent)
     if path.suffix or "/" in name:
-        raise UsageError(f"no target at {name}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
+        problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
+        raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
     return _locate_manifest_files(named_manifest(name), name, data_dir, None)
 
 

@@ -1,7 +1,7 @@
 """Arrays by name in one file: `x` and `y`, or the names of a manifest, for each split."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from modgap.storage.mmap_arrays import (
     read_npy_stream_header,
 )
 from modgap.storage.safetensors_header import read_safetensors_header
-from modgap.targets.file_layout import single_file
+from modgap.targets.file_layout import has_suffix, single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
 from modgap.targets.shaping import shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["load_arrays", "read", "read_array_headers"]
+__all__ = ["check_array_names", "load_arrays", "read", "read_array_headers"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 CHANNEL_COUNTS = (1, 3, 4)
@@ -49,7 +49,8 @@ def read(
     0 for train, 1 for val and 2 for test, and `masks` of the values' shape.
 
     Args:
-        files: One path under the role `data`. In HDF5 names are paths, such as `signal/emg`.
+        files: One path under the role `data`. In HDF5 names are paths, such as `signal/emg`. If it is a `.npy` file,
+            it holds x, and each other array is in the `.npy` file under the role of its name.
         kind: `image` for samples (N, H, W) or (N, C, H, W), `series` for samples (N, length) or (N, C, length).
         x: Name of the samples. A `{split}` in it stands for train, val and test, each of which may be missing.
         y: Name of the labels or values; `{split}` likewise.
@@ -63,7 +64,7 @@ def read(
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
     path = single_file(files, "data")
-    arrays = _map_arrays(path)
+    arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else _map_arrays(path)
     splits = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
     pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in splits or SPLITS[:1]]
     parts = tuple(_channels_first(samples, kind, path, axes) for samples, _ in pairs)
@@ -77,25 +78,48 @@ def read(
     return _with_labels(table, labels, path)
 
 
+def _map_npy_files(files: Mapping[str, Sequence[Path]], x: str) -> dict[str, Any]:
+    """Return the arrays of `.npy` files by role, and the one of the role `data` by the name of the samples."""
+    return {x if role == "data" else role: map_npy(single_file(files, role)) for role in files}
+
+
 def _map_arrays(path: Path) -> dict[str, Any]:
     """Return arrays by name; for a folder, those of its .npy files."""
     if path.is_dir():
         return {file.stem: map_npy(file) for file in sorted(path.glob("*.npy"))}
     with convert_read_errors(path):
-        if path.suffix in HDF5_SUFFIXES:
+        if has_suffix(path, HDF5_SUFFIXES):
             return map_hdf5(path)
-        return map_safetensors(path)[0] if path.suffix == ".safetensors" else map_npz(path)
+        return map_safetensors(path)[0] if has_suffix(path, (".safetensors",)) else map_npz(path)
 
 
 def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return samples and their labels or values."""
-    if x not in arrays or y not in arrays:
-        raise InputError(f"expected arrays {x} and {y} in {path}, got {', '.join(sorted(arrays)) or 'none'}")
+    check_array_names(arrays, x, y, path)
     samples = arrays[x]
     labels = arrays[y]
     if samples.ndim == 0 or labels.ndim == 0 or len(samples) != len(labels):
         raise InputError(f"expected {y} with one row for each of {x} {samples.shape} in {path}, got {labels.shape}")
     return samples, labels
+
+
+def check_array_names(names: Collection[str], x: str, y: str, path: Path, hint: str = "") -> None:
+    """Raise if there is no array of the samples or of the labels.
+
+    Args:
+        names: Names of the arrays that exist.
+        x: Name of the samples.
+        y: Name of the labels or values.
+        path: The file or folder, for the message.
+        hint: The way out, as the last sentence of the message.
+
+    Raises:
+        InputError: If a name is missing. The message lists the names that exist.
+    """
+    missing = [name for name in (x, y) if name not in names]
+    if missing:
+        message = f"{path} has no array {' and no array '.join(missing)}."
+        raise InputError(f"{message} It has: {', '.join(sorted(names)) or 'no arrays'}. {hint}".rstrip())
 
 
 def _split_codes(
@@ -126,10 +150,13 @@ def _masks(arrays: Mapping[str, np.ndarray], size: int, path: Path) -> Samples |
 def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Table:
     """Add real values as targets, and everything else as classes."""
     kinds = {array.dtype.kind for array in labels}
-    if kinds <= {"U", "S"}:
-        names, numbers = np.unique(np.concatenate([array.astype(str) for array in labels]), return_inverse=True)
+    if not kinds & {"f"}:
+        # A column of class labels is read as a row, whereas real values keep their shape.
+        labels = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in labels]
+    if kinds <= {"U", "S"} and all(array.ndim == 1 for array in labels):
+        names, numbers = np.unique(np.concatenate([_texts(array) for array in labels]), return_inverse=True)
         return replace(table, labels=numbers.astype(np.int64), classes=[str(name) for name in names])
-    is_multi_label = all(array.ndim == 2 and np.isin(array, (0, 1)).all() for array in labels)
+    is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
     if "f" in kinds and not is_multi_label:
         values = [ArraySamples(array) for array in labels]
         return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
@@ -140,15 +167,20 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
     return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
 
 
+def _texts(array: np.ndarray) -> np.ndarray:
+    """Return texts as strings, where bytes are UTF-8."""
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(str)
+
+
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in a file, without reading the arrays."""
     if path.is_dir():
         headers = {file.stem: read_npy_header(file) for file in sorted(path.glob("*.npy"))}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in headers.items()}
-    if path.suffix in HDF5_SUFFIXES:
+    if has_suffix(path, HDF5_SUFFIXES):
         return read_hdf5_headers(path)
     with convert_read_errors(path):
-        if path.suffix == ".safetensors":
+        if has_suffix(path, (".safetensors",)):
             arrays = read_safetensors_header(path).arrays
             return {name: (array.shape, array.dtype[0].lower()) for name, array in arrays.items()}
         with zipfile.ZipFile(path) as archive:
@@ -167,7 +199,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: When the file is broken or contains pickled objects.
     """
-    if path.suffix == ".safetensors":
+    if has_suffix(path, (".safetensors",)):
         return {name: np.array(array) for name, array in map_safetensors(path)[0].items()}
     with convert_read_errors(path), np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}

@@ -1,4 +1,4 @@
-"""CSV and TSV files: tabular rows, time series (one in each row, or in long format), or texts."""
+"""CSV, TSV and Parquet files: tabular rows, time series (one in each row, or in long format), or texts."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.targets.data_frames import drop_index_columns, list_names, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["LABEL_NAMES", "columns_of", "read"]
+__all__ = ["LABEL_NAMES", "read"]
 
 LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
 """Names of columns that suggest the long format, where a row is a moment of a series and not a series."""
-MAX_LISTED = 8
-"""Largest number of columns that an error message lists."""
 
 log = logging.getLogger("modgap")
 
@@ -63,8 +62,9 @@ def read(
     time_column: str | None = None,
     text_column: str = "text",
     group_column: str | None = None,
+    drop_index: bool = False,
 ) -> Table:
-    """Read a file with a header line.
+    """Read a file with a header line, or a Parquet file.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -78,6 +78,7 @@ def read(
             the file.
         text_column: Column of the strings.
         group_column: Column of the groups of samples that belong together (record, subject, field).
+        drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
 
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
@@ -85,11 +86,14 @@ def read(
     roles = [role for role in ("data", *SPLITS) if role in files]
     if not roles:
         raise KeyError("data")
-    parts = [_read_frame(path) for role in roles for path in files[role]]
+    parts = [read_frame(path) for role in roles for path in files[role]]
     first_path = files[roles[0]][0]
     frame = _concatenate(parts)
     columns = _Columns(_find_label_column(frame, label_column, first_path), series_column, time_column, group_column)
-    _check_columns(frame, [*columns.names, *([text_column] if kind == "text" else [])])
+    used_columns = [*columns.names, *([text_column] if kind == "text" else [])]
+    _check_columns(frame, used_columns)
+    if drop_index:
+        frame = drop_index_columns(frame, used_columns, first_path)
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, columns, first_path)
     codes = None
@@ -112,29 +116,6 @@ def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -
         log.warning(text, path, str(suspects[0]), suspects[0])
 
 
-def columns_of(path: Path) -> list[str]:
-    """Return the names in the header line of a CSV or TSV file."""
-    import pandas
-
-    try:
-        return list(pandas.read_csv(path, sep=_separator(path), nrows=0).columns)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} as comma-separated values: {error}") from error
-
-
-def _separator(path: Path) -> str:
-    return "\t" if ".tsv" in path.suffixes else ","
-
-
-def _read_frame(path: Path) -> "DataFrame":
-    import pandas
-
-    try:
-        return pandas.read_csv(path, sep=_separator(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} as comma-separated values: {' '.join(str(error).split())}") from error
-
-
 def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
     import pandas
 
@@ -151,7 +132,7 @@ def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path)
             if str(column).lower() == name:
                 return str(column)
     raise UsageError(
-        f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {_list_names(frame.columns)}. "
+        f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {list_names(frame.columns)}. "
         "Name it with --label COLUMN."
     )
 
@@ -159,17 +140,12 @@ def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path)
 def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
     for column in columns:
         if column not in frame.columns:
-            raise UsageError(f"expected a column {column!r}, got {_list_names(frame.columns)}")
+            raise UsageError(f"expected a column {column!r}, got {list_names(frame.columns)}")
         if frame[column].isna().any():
             raise InputError(
                 f"expected a value in every row of column {column!r}, {int(frame[column].isna().sum())} are missing. "
                 "Fill them or drop the rows."
             )
-
-
-def _list_names(names: Sequence[Any]) -> str:
-    listed = ", ".join(str(name) for name in list(names)[:MAX_LISTED])
-    return listed + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Samples]:
@@ -190,13 +166,13 @@ def _numbers(frame: "DataFrame") -> np.ndarray:
     if not_numeric or not len(frame.columns):
         raise InputError(
             "expected numbers in every column but the label, got text in "
-            f"{_list_names(not_numeric) or 'none, and no other column'}. "
+            f"{list_names(not_numeric) or 'none, and no other column'}. "
             "Drop or encode these columns, or name their purpose (--series, --time, --group)."
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float32)
     missing = ~np.isfinite(values)
     if missing.any():
-        columns = _list_names(frame.columns[missing.any(axis=0)])
+        columns = list_names(frame.columns[missing.any(axis=0)])
         raise InputError(
             f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}). "
             "Fill them or drop the rows."

@@ -1,5 +1,6 @@
 """A folder of class sub-folders of images, optionally below train, val and test."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,22 @@ class _ImageFiles:
                     # Pillow would clip 16-bit values to white.
                     return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise InputError(_describe_large_image(path, str(error))) from error
+        except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"cannot read image {path}: {error}") from error
         return pixels.transpose(2, 0, 1)
+
+
+def _describe_large_image(path: Path, message: str) -> str:
+    """Return the message about an image with more pixels than Pillow decodes, with the number from its message."""
+    pixels = re.search(r"\((\d+) pixels\)", message)
+    number = f"{int(pixels[1]):,} pixels" if pixels else "too many pixels"
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return (
+        f"{path} has {number}. The limit is {limit:,} pixels for one image. Cut it into tiles, or shrink it, for "
+        f"instance with: magick mogrify -resize 25% '{path}'"
+    )
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -1,0 +1,166 @@
+"""Files of columns (CSV, TSV and Parquet) as data frames, in the encodings and dialects that users have."""
+
+import codecs
+import gzip
+import io
+import logging
+import re
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.formatting import count
+from modgap.targets.file_layout import has_suffix
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Index, Series
+
+__all__ = ["SUFFIXES", "drop_index_columns", "list_names", "read_frame"]
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+INDEX_NAMES = ("index", "id")
+"""Names that columns of row numbers often have."""
+UNNAMED = re.compile(r"Unnamed: \d+")
+"""Name that pandas gives to a column whose name in the header is empty."""
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
+BYTES_OF_HEADER = 1 << 16
+MAX_LISTED = 8
+"""Largest number of columns that a message lists."""
+
+log = logging.getLogger("modgap")
+
+
+def read_frame(path: Path) -> "DataFrame":
+    """Read a file with one of SUFFIXES.
+
+    CSV files may have semicolons or tabs between the columns, decimal commas where these are semicolons, and the
+    encodings UTF-8, UTF-16 and Latin-1. Everything but commas, decimal points and UTF-8 is logged.
+
+    Raises:
+        InputError: If the file cannot be read, has no rows, or its rows have more values than its header has names.
+    """
+    frame = _read_parquet(path) if has_suffix(path, (".parquet",)) else _read_csv(path)
+    if not len(frame):
+        raise InputError(f"{path} has a header with {count(len(frame.columns), 'column')}, but no rows below it.")
+    return frame
+
+
+def _read_parquet(path: Path) -> "DataFrame":
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path)
+    except ImportError as error:
+        raise InputError(
+            f"Reading {path} needs pyarrow, which is not installed. Install it with: pip install 'modgap[parquet]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
+    # An index with a name was a column of the user's frame; one without a name is the number of the row.
+    return frame.reset_index(drop=frame.index.names == [None])
+
+
+def _read_csv(path: Path) -> "DataFrame":
+    try:
+        separator, encoding = _dialect(path)
+        frame, encoding = _decode_csv(path, separator, encoding)
+        if separator == ";" and _has_decimal_commas(frame):
+            log.info("The numbers of %s are read with decimal commas.", path)
+            frame, _ = _decode_csv(path, separator, encoding, decimal=",")
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
+    if len(frame) and not _is_row_number(frame.index):
+        raise InputError(
+            f"The rows of {path} have more values than its header has column names. Add the missing names to the "
+            "header, or remove the separators at the ends of the rows."
+        )
+    return frame.reset_index(drop=True)
+
+
+def _dialect(path: Path) -> tuple[str, str]:
+    """Return the separator and the encoding that the beginning of the file suggests."""
+    with _open(path) as stream:
+        head = stream.read(BYTES_OF_HEADER)
+    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    if has_suffix(path, (".tsv", ".tsv.gz")):
+        return "\t", encoding
+    header = head.decode(encoding, "replace").lstrip("\ufeff\r\n").partition("\n")[0]
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    separator = max(",;\t", key=unquoted.count)
+    if separator != ",":
+        log.info("The columns of %s are separated by %s.", path, "semicolons" if separator == ";" else "tabs")
+    return separator, encoding
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path, "rb") if has_suffix(path, (".gz",)) else path.open("rb")
+
+
+def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tuple["DataFrame", str]:
+    """Return the frame, and the encoding that fits the file."""
+    import pandas
+
+    # The whole file decides on the type of a column, not each block of rows.
+    options |= {"sep": separator, "low_memory": False}
+    try:
+        return pandas.read_csv(path, encoding=encoding, **options), encoding
+    except UnicodeDecodeError:
+        log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names with letters beyond ASCII.", path)
+        return pandas.read_csv(path, encoding="latin-1", **options), "latin-1"
+
+
+def _has_decimal_commas(frame: "DataFrame") -> bool:
+    texts = (frame[name].dropna() for name in frame.columns if frame[name].dtype.kind == "O")
+    return any(len(column) > 0 and all(DECIMAL_COMMA.fullmatch(str(value)) for value in column) for column in texts)
+
+
+def _is_row_number(values: "Index[Any] | Series[Any]") -> bool:
+    """Return True if the values are 0..N-1 or 1..N in any order."""
+    if values.dtype.kind not in "iu" or not len(values):
+        return False
+    numbers = np.sort(values.to_numpy())
+    return bool(numbers[0] in (0, 1) and np.array_equal(numbers, numbers[0] + np.arange(len(numbers))))
+
+
+def drop_index_columns(frame: "DataFrame", named: Collection[str], path: Path) -> "DataFrame":
+    """Return the frame without the columns that only number the rows, and log which are left out.
+
+    In a file that is sorted by class, the number of the row would reveal the label. Such a column has no name or one
+    of INDEX_NAMES, and the values 0..N-1 or 1..N. With other distinct whole numbers it stays, with a warning.
+
+    Args:
+        frame: The frame.
+        named: Columns that an option names, which are never left out.
+        path: The file, for the message.
+    """
+    for column in [name for name in frame.columns if _may_be_index(str(name)) and name not in named]:
+        label = "without a name" if UNNAMED.fullmatch(str(column)) else repr(str(column))
+        if _is_row_number(frame[column]):
+            log.info("The column %s of %s numbers the rows, so it is left out.", label, path)
+            frame = frame.drop(columns=column)
+        elif frame[column].dtype.kind in "iu" and frame[column].is_unique:
+            log.warning(
+                "The column %s of %s has another number in each row, and is read as a feature. If it identifies the "
+                "rows, remove it, because it can reveal the labels.",
+                label,
+                path,
+            )
+    return frame
+
+
+def _may_be_index(name: str) -> bool:
+    return name.lower() in INDEX_NAMES or UNNAMED.fullmatch(name) is not None
+
+
+def list_names(names: Collection[Any]) -> str:
+    """Return the names of columns for a message, which lists the first ones only."""
+    listed = ", ".join(str(name) for name in list(names)[:MAX_LISTED])
+    return listed + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

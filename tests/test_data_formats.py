@@ -1,0 +1,288 @@
+"""Custom data in the formats, encodings and names that users have, up to the samples and labels."""
+
+import gzip
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modgap.errors import InputError, UsageError
+from modgap.targets import CustomData, open_target
+
+TABLE = "a,b,label\n1.5,2,cat\n3.5,4,dog\n5.5,6,cat\n"
+
+
+def read(path, **fields):
+    return open_target(str(path), custom_data=CustomData(**fields)).read()
+
+
+def assert_is_the_table(table):
+    np.testing.assert_array_equal(np.concatenate([table.samples[i] for i in range(3)]), [[1.5, 2], [3.5, 4], [5.5, 6]])
+    assert list(table.classes) == ["cat", "dog"]
+    np.testing.assert_array_equal(table.labels, [0, 1, 0])
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Save a small image at a path below the test's folder."""
+
+    def save(path):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / path)
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("file_name", "target_name"),
+    [
+        ("日本.csv", "日本"),
+        ("Données d'été.csv", "données-d-été"),
+        ("हिन्दी.csv", "हिन्दी"),
+        ("___.csv", "data"),
+        ("𝐀².csv", "data"),
+        ("My Data.CSV", "my-data"),
+    ],
+)
+def test_a_file_name_in_any_script_becomes_the_name_of_the_target(tmp_path, file_name, target_name):
+    (tmp_path / file_name).write_text(TABLE)
+    target = open_target(str(tmp_path / file_name), custom_data=CustomData(kind="series"))
+    assert target.name == target_name
+    assert_is_the_table(target.read())
+
+
+def test_a_file_name_that_is_not_unicode_can_be_read(tmp_path):
+    path = tmp_path / b"caf\xe9.csv".decode("utf-8", "surrogateescape")
+    path.write_text(TABLE)
+    assert_is_the_table(read(path, kind="series"))
+
+
+@pytest.mark.parametrize("name", ["data.CSV", "data.csv.gz", "data.TSV", "data.tsv.gz", "DATA.CSV.GZ"])
+def test_suffixes_in_upper_case_and_compressed_tables(tmp_path, name):
+    content = (TABLE.replace(",", "\t") if "tsv" in name.lower() else TABLE).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
+    assert_is_the_table(read(tmp_path / name, kind="series"))
+
+
+@pytest.mark.parametrize("name", ["data.NPZ", "data.Safetensors", "data.H5"])
+def test_array_files_with_a_suffix_in_upper_case(tmp_path, name):
+    import h5py
+    from safetensors.numpy import save_file
+
+    arrays = {"x": np.random.default_rng(0).random((6, 5), np.float32), "y": np.arange(6) % 2}
+    path = tmp_path / name
+    if name.endswith("NPZ"):
+        with path.open("wb") as stream:
+            np.savez(stream, **arrays)
+    elif name.endswith("H5"):
+        with h5py.File(path, "w") as file:
+            file.update(arrays)
+    else:
+        save_file(arrays, path)
+    np.testing.assert_array_equal(read(path).samples[3], arrays["x"][3:4])
+
+
+def test_images_with_a_suffix_in_upper_case_and_without_the_attributes_of_macos(tmp_path, image):
+    for path in ("photos/cats/1.PNG", "photos/cats/2.JPG", "photos/dogs/3.Jpeg"):
+        image(path)
+    (tmp_path / "photos/dogs/._3.Jpeg").write_bytes(b"\0\5\x16\7")
+    table = read(tmp_path / "photos")
+    assert (len(table), list(table.classes)) == (3, ["cats", "dogs"])
+    assert table.samples[2].shape == (3, 8, 8)
+
+
+def test_semicolons_decimal_commas_and_latin_1_are_read_with_a_note(tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = TABLE.replace(",", ";").replace(".", ",").replace("cat", "café")
+    (tmp_path / "data.csv").write_bytes(rows.encode("latin-1"))
+    table = read(tmp_path / "data.csv", kind="series")
+    assert list(table.classes) == ["café", "dog"]
+    assert table.samples[2][0, 0] > table.samples[1][0, 0] > table.samples[0][0, 0]
+    for note in ("separated by semicolons", "not encoded as UTF-8, so it is read as Latin-1", "with decimal commas"):
+        assert note in caplog.text
+
+
+def test_utf_16_of_a_spreadsheet_is_read(tmp_path):
+    (tmp_path / "data.csv").write_text(TABLE.replace(",", "\t"), encoding="utf-16")
+    assert_is_the_table(read(tmp_path / "data.csv", kind="series"))
+
+
+def test_a_quoted_semicolon_is_no_separator(tmp_path):
+    (tmp_path / "data.csv").write_text('"a;b;c;d",b,label\n' + TABLE.partition("\n")[2])
+    assert_is_the_table(read(tmp_path / "data.csv", kind="series"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b,label\n", "has a header with 3 columns, but no rows below it"),
+        (b"label\n", "has a header with 1 column, but no rows"),
+        (b"a,b,label\n1,2,cat,\n3,4,dog,\n", "have more values than its header has column names"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused(tmp_path, content, message):
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "data.csv", kind="series")
+
+
+def test_a_damaged_compressed_table_is_refused(tmp_path):
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress(TABLE.encode() * 100)[:-20])
+    with pytest.raises(InputError, match=r"cannot read .*data.csv.gz"):
+        read(tmp_path / "data.csv.gz", kind="series")
+
+
+@pytest.mark.parametrize("header", ["", "id", "Index", "ID"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_numbers_the_rows_is_left_out_with_a_note(tmp_path, caplog, header, first):
+    caplog.set_level("INFO")
+    rows = [f"{first + i},{v}" for i, v in enumerate(TABLE.split("\n")[1:4])]
+    (tmp_path / "data.csv").write_text("\n".join([f"{header},a,b,label", *rows]))
+    assert_is_the_table(read(tmp_path / "data.csv", kind="series"))
+    assert "numbers the rows, so it is left out" in caplog.text
+
+
+def test_other_columns_and_those_that_an_option_names_stay(tmp_path, caplog):
+    (tmp_path / "data.csv").write_text("id,index,a,label\n0,17,5,u\n1,4,6,v\n2,9,7,u\n")
+    table = read(tmp_path / "data.csv", kind="series", group="id")
+    assert table.samples[0].tolist() == [[17, 5]]
+    assert "column 'index'" in caplog.text
+    assert "can reveal the labels" in caplog.text
+
+
+def test_row_names_of_r_are_no_feature(tmp_path):
+    rows = [f"{1 + i},{v}" for i, v in enumerate(TABLE.split("\n")[1:4])]
+    (tmp_path / "data.csv").write_text("\n".join(["a,b,label", *rows]))
+    assert_is_the_table(read(tmp_path / "data.csv", kind="series"))
+
+
+def test_the_row_number_of_a_sorted_table_does_not_reveal_the_label(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    lines = [f"{i},{v:.3f},{k}" for i, (v, k) in enumerate(zip(rng.standard_normal(100), labels, strict=True))]
+    (tmp_path / "noise.csv").write_text("\n".join([",noise,label", *lines]))
+    table = read(tmp_path / "noise.csv", kind="series")
+    values = np.array([table.samples[i].ravel() for i in range(100)])
+    assert max(abs(np.corrcoef(column, labels)[0, 1]) for column in values.T) < 0.3
+
+
+def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path, monkeypatch):
+    import sys
+
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "fastparquet", None)
+    with pytest.raises(InputError, match=r"needs pyarrow.* pip install 'modgap\[parquet\]'"):
+        read(tmp_path / "data.parquet", kind="series")
+
+
+def test_parquet_is_read_like_a_csv_file(tmp_path, monkeypatch):
+    """The library is replaced where it is not installed, so that the rest of the way is tested everywhere."""
+    import io
+
+    import pandas
+
+    frame = pandas.read_csv(io.StringIO(TABLE)).set_index(pandas.Index([7, 3, 5]))
+    try:
+        frame.to_parquet(tmp_path / "data.Parquet")
+    except ImportError:
+        (tmp_path / "data.Parquet").touch()
+        monkeypatch.setattr(pandas, "read_parquet", lambda path: frame)
+    assert_is_the_table(read(tmp_path / "data.Parquet", kind="series"))
+    named = frame.set_index("label")
+    monkeypatch.setattr(pandas, "read_parquet", lambda path: named)
+    assert_is_the_table(read(tmp_path / "data.Parquet", kind="series"))
+
+
+def test_a_pair_of_npy_files(tmp_path):
+    x = np.random.default_rng(0).random((6, 5), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(InputError, match=r"no labels for .*x.npy. Expected them in .*y.npy"):
+        read(tmp_path / "x.npy")
+    np.save(tmp_path / "y.npy", np.arange(6) % 3)
+    np.save(tmp_path / "unrelated.npy", np.zeros(2))
+    table = read(tmp_path / "x.npy")
+    np.testing.assert_array_equal(table.labels, [0, 1, 2, 0, 1, 2])
+    np.testing.assert_array_equal(table.samples[3], x[3:4])
+    np.save(tmp_path / "genus.npy", np.array(["oak", "elm"] * 3))
+    np.save(tmp_path / "forest.npy", np.array([0, 0, 1, 1, 2, 2]))
+    named = read(tmp_path / "x.npy", y_name="genus", group="forest")
+    assert list(named.classes) == ["elm", "oak"]
+    assert len(np.unique(named.groups["groups"])) == 3
+    with pytest.raises(InputError, match="no labels for"):
+        read(tmp_path / "y.npy")
+    with pytest.raises(UsageError, match="--x does not apply"):
+        read(tmp_path / "x.npy", x_name="x")
+    before = open_target(str(tmp_path / "x.npy")).fingerprint
+    np.save(tmp_path / "y.npy", np.arange(6) % 2)
+    assert open_target(str(tmp_path / "x.npy")).fingerprint != before
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1, 2], ["a", "b", "c"] * 2, [True, False] * 3])
+def test_labels_in_a_column_are_those_in_a_row(tmp_path, labels):
+    x = np.random.default_rng(0).random((6, 5), np.float32)
+    np.savez(tmp_path / "row.npz", x=x, y=np.array(labels))
+    np.savez(tmp_path / "column.npz", x=x, y=np.array(labels)[:, None])
+    row, column = (open_target(str(tmp_path / name)) for name in ("row.npz", "column.npz"))
+    assert column.manifest.task == "classification"
+    np.testing.assert_array_equal(row.read().labels, column.read().labels)
+    assert list(row.read().classes) == list(column.read().classes)
+
+
+def test_bytes_that_are_not_ascii_are_class_names(tmp_path):
+    names = np.array(["é".encode(), b"e"] * 3)
+    np.savez(tmp_path / "data.npz", x=np.zeros((6, 5), np.float32), y=names)
+    assert list(read(tmp_path / "data.npz").classes) == ["e", "é"]
+
+
+def test_arrays_with_other_names_are_listed_with_the_options_that_name_them(tmp_path):
+    arrays = {"images": np.zeros((4, 8, 8, 3), np.uint8), "targets": np.arange(4) % 2}
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(InputError, match=r"It has: images, targets\..* --x NAME .* --y NAME"):
+        open_target(str(tmp_path / "data.npz"))
+    with pytest.raises(InputError, match=r"has no array y\. It has: images, targets"):
+        open_target(str(tmp_path / "data.npz"), custom_data=CustomData(x_name="images"))
+
+
+def test_an_empty_class_folder_is_refused(tmp_path, image):
+    for path in ("photos/cats/1.png", "photos/dogs/2.png"):
+        image(path)
+    (tmp_path / "photos/.git").mkdir()
+    assert len(read(tmp_path / "photos")) == 2
+    (tmp_path / "photos/birds").mkdir()
+    (tmp_path / "photos/birds/1.heic").touch()
+    with pytest.raises(InputError, match=r"class folder .*birds has no images"):
+        read(tmp_path / "photos")
+
+
+def test_a_class_may_be_absent_from_one_split_but_not_from_all(tmp_path, image):
+    for path in ("photos/train/cats/1.png", "photos/train/dogs/2.png", "photos/test/cats/3.png"):
+        image(path)
+    (tmp_path / "photos/test/dogs").mkdir()
+    assert list(read(tmp_path / "photos").classes) == ["cats", "dogs"]
+    (tmp_path / "photos/test/birds").mkdir()
+    with pytest.raises(InputError, match=r"birds has no images"):
+        read(tmp_path / "photos")
+
+
+@pytest.mark.parametrize("names", [("train", "valid"), ("Train", "Test"), ("train", "test", "extra")])
+def test_splits_are_not_read_as_classes(tmp_path, image, names):
+    for name in names:
+        image(f"photos/{name}/cats/1.png")
+    with pytest.raises(InputError, match="look like splits and would be read as classes"):
+        read(tmp_path / "photos")
+
+
+def test_an_image_above_the_limit_of_pixels_names_the_limit(tmp_path, image, monkeypatch):
+    image("photos/cats/1.png")
+    image("photos/dogs/2.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    table = read(tmp_path / "photos")
+    with pytest.raises(InputError, match=r"1.png has 64 pixels. The limit is 60 pixels for one image. .*shrink it"):
+        table.samples[0]
+
+
+def test_a_file_of_another_format_is_not_called_absent(tmp_path):
+    (tmp_path / "data.xlsx").touch()
+    with pytest.raises(UsageError, match=r"cannot read the format of .*data.xlsx. Expected .*\.parquet"):
+        open_target(str(tmp_path / "data.xlsx"))
