@@ -1,4 +1,4 @@
-"""Results of a study's jobs in one file of JSON lines, appended as they come."""
+"""A file of JSON lines with the results of a study's jobs, appended as the jobs finish."""
 
 import json
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ __all__ = ["ResultLog"]
 
 
 class ResultLog:
-    """Results by job; a job is a dataclass, and its last line in the file counts.
+    """The results by job. A job is a dataclass, and its last line in the file counts.
 
-    Several processes may append to one file. A line that was cut short by a kill is skipped.
+    Several processes may append to one file. A line that is incomplete because a process was killed is skipped.
 
     Args:
-        path: File of JSON lines; each is an object with the job's fields under `job`.
+        path: File of JSON lines. Each line is an object with the job's fields under `job`.
     """
 
     def __init__(self, path: Path):  # noqa: D107
@@ -29,7 +29,7 @@ class ResultLog:
         return ResultLog, (self.path,)
 
     def get(self, job: Any) -> dict | None:
-        """Return the result of a job; None if there is none, or only one with other settings."""
+        """Return the result of a job, or None if there is none with the same settings."""
         self._read()
         return self._results.get(_key(asdict(job)))
 
@@ -42,7 +42,7 @@ class ResultLog:
             stream.seek(0, 2)
             if stream.tell():
                 stream.seek(-1, 2)
-                # The end of a line that a kill cut short must not become part of this one.
+                # An incomplete line of a process that was killed must not become part of this one.
                 line = line if stream.read(1) == b"\n" else f"\n{line}"
             stream.write(f"{line}\n".encode())
         return record

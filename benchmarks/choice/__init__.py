@@ -1,1 +1,1 @@
-"""Does a score choose well? The truth by fine-tuning every source, and how each score agrees with it."""
+"""The benchmark of source choice: test errors after fine-tuning every source, and how each score agrees with them."""

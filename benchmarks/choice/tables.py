@@ -1,11 +1,17 @@
-"""The tables of the benchmark of choice."""
+"""The tables of the benchmark of source choice."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from choice.judge import Verdict, by_other_seeds, chosen_elsewhere, judged, over_targets
-from choice.truth import PRETRAINED
+from choice.fine_tuning import PRETRAINED
+from choice.score_agreement import (
+    ScoreAgreement,
+    compare_with_errors,
+    compare_with_other_seeds,
+    mean_and_interval,
+    regret_of_score_chosen_on_other_targets,
+)
 from modgap.cli.output import print_table
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
@@ -13,74 +19,95 @@ from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
 __all__ = ["print_agreement", "print_truth"]
 
 Errors = Mapping[str, Mapping[str, Sequence[float]]]
-"""By target and source, one a seed."""
+"""Test errors by target and source, one per seed."""
 Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]
-"""By target, score and source, the higher the better."""
-FIRST = DEFAULT_RANKING_SCORES[CLASSIFICATION]
-TAU, REGRET = (-1.0, 1.0), (0.0, np.inf)
+"""Values by target, score and source; higher is better."""
+FIRST_SCORE = DEFAULT_RANKING_SCORES[CLASSIFICATION]
+TAU_BOUNDS = (-1.0, 1.0)
+REGRET_BOUNDS = (0.0, np.inf)
+COLUMNS = (
+    "score",
+    "better",
+    "values",
+    "weighted tau [95 %]",
+    "tau minus that of size",
+    "regret [95 %]",
+    "regret minus that of size",
+)
 
 
 def print_truth(errors: Errors, sources: Sequence[str]) -> None:
-    """Mean error of each source on each target."""
-    rows = [[source, *(_told(of[source]) for of in errors.values())] for source in sources]
-    print_table(["source", *errors], rows, "test error in %, mean ± sd over seeds, after fine-tuning everything")
+    """Print the mean test error of each source on each target."""
+    rows = [[source, *(_mean_and_sd(target[source]) for target in errors.values())] for source in sources]
+    print_table(["source", *errors], rows, "test error in %, mean ± sd over seeds, after fine-tuning all weights")
 
 
-def _told(values: Sequence[float]) -> str:
+def _mean_and_sd(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3g}" + (f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else "")
 
 
-def print_agreement(title: str, errors: Errors, scored: Scores, sources: Sequence[str]) -> dict[str, dict]:
-    """Each score, and what it is to be compared with; gives the same as plain values."""
-    seeds = [{source: of[source] for source in sources} for of in errors.values()]
-    truth = [{source: float(np.mean(each)) for source, each in of.items()} for of in seeds]
-    found = {name: judged([scored[target][name] for target in errors], truth) for name in score_names()}
-    elsewhere = {by_tau: chosen_elsewhere(found, by_tau=by_tau) for by_tau in (True, False)}
-    rows = [_row(name, verdict, found["size"]) for name, verdict in found.items()]
-    if min(len(each) for of in seeds for each in of.values()) > 1:
-        found["one fine-tuning"] = by_other_seeds(seeds)
-        found[f"{FIRST}, judged as that"] = by_other_seeds(seeds, [scored[target][FIRST] for target in errors])
-        rows += [_row(name, found[name], found["size"]) for name in ("one fine-tuning", f"{FIRST}, judged as that")]
-    found["any at random"] = Verdict(
-        np.full(len(truth), np.nan), np.array([np.mean([*of.values()]) - min(of.values()) for of in truth]), 0
-    )
-    rows.append(_row("any at random", found["any at random"], found["size"]))
+def print_agreement(title: str, errors: Errors, scores: Scores, sources: Sequence[str]) -> dict[str, dict]:
+    """Print the agreement of each score and of the baselines with the test errors, and return it as plain values."""
+    seeds = [{source: target[source] for source in sources} for target in errors.values()]
+    means = [{source: float(np.mean(values)) for source, values in target.items()} for target in seeds]
+    agreements = {
+        name: compare_with_errors([scores[target][name] for target in errors], means) for name in score_names()
+    }
+    choices = {
+        criterion: regret_of_score_chosen_on_other_targets(agreements, by_tau=criterion == "tau")
+        for criterion in ("tau", "regret")
+    }
+    if min(len(values) for target in seeds for values in target.values()) > 1:
+        agreements["one fine-tuning"] = compare_with_other_seeds(seeds)
+        first = [scores[target][FIRST_SCORE] for target in errors]
+        agreements[f"{FIRST_SCORE}, against the other seeds"] = compare_with_other_seeds(seeds, first)
+    agreements["random choice"] = _baseline([float(np.mean([*target.values()])) for target in means], means)
     if set(sources) == set(PRETRAINED):
-        scratch = [_scratch(of) for of in errors.values()]
-        found["best from scratch"] = Verdict(
-            np.full(len(truth), np.nan), np.array(scratch) - [min(of.values()) for of in truth], 0
-        )
-        rows.append(_row("best from scratch", found["best from scratch"], found["size"]))
-    print_table(
-        ["score", "better", "judged", "weighted tau [95 %]", "minus size's", "regret [95 %]", "minus size's"], rows,
-        f"{title}: means over {len(errors)} targets; regret in points of test error",
-    )  # fmt: skip
-    for by_tau, (names, worth) in elsewhere.items():
-        told = ", ".join(f"{name} {names.count(name)} x" for name in dict.fromkeys(names))
-        print(f"chosen on the other targets by {'tau' if by_tau else 'regret'}: {told}; mean regret {worth:.2f}")
+        random_weights = [_best_with_random_weights(target) for target in errors.values()]
+        agreements["best with random weights"] = _baseline(random_weights, means)
+    rows = [_row(name, agreement, agreements["size"]) for name, agreement in agreements.items()]
+    print_table(COLUMNS, rows, f"{title}: means over {len(errors)} targets; regret in points of test error")
+    for criterion, (names, mean_regret) in choices.items():
+        counts = ", ".join(f"{name} ({names.count(name)} times)" for name in dict.fromkeys(names))
+        print(f"scores chosen on the other targets by {criterion}: {counts}; mean regret {mean_regret:.2f} points")
+    return {name: _record(agreement) for name, agreement in agreements.items()}
+
+
+def _baseline(errors: Sequence[float], means: Sequence[Mapping[str, float]]) -> ScoreAgreement:
+    """Return the regret of these errors, one per target, without a tau."""
+    regrets = np.array(errors) - [min(target.values()) for target in means]
+    return ScoreAgreement(np.full(len(means), np.nan), regrets, 0)
+
+
+def _best_with_random_weights(errors: Mapping[str, Sequence[float]]) -> float:
+    return min(float(np.mean(values)) for source, values in errors.items() if source.startswith("random:"))
+
+
+def _record(agreement: ScoreAgreement) -> dict:
     return {
-        name: {"taus": _plain(verdict.taus), "regrets": _plain(verdict.regrets), "judged": verdict.sources}
-        for name, verdict in found.items()
+        "taus": _finite_or_none(agreement.taus),
+        "regrets": _finite_or_none(agreement.regrets),
+        "n_values": agreement.n_values,
     }
 
 
-def _scratch(errors: Mapping[str, Sequence[float]]) -> float:
-    return min(float(np.mean(each)) for source, each in errors.items() if source.startswith("random:"))
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
+def _finite_or_none(values: np.ndarray) -> list[float | None]:
     return [round(float(value), 6) if np.isfinite(value) else None for value in values]
 
 
-def _row(name: str, verdict: Verdict, size: Verdict) -> list[str]:
+def _row(name: str, agreement: ScoreAgreement, size: ScoreAgreement) -> list[str]:
     better = ("higher" if get_score(name).higher_is_better else "lower") if name in score_names() else ""
     return [
-        name, better, f"{verdict.sources}" if verdict.sources else "", _interval(over_targets(verdict.taus, TAU)),
-        _interval(over_targets(verdict.taus - size.taus)), _interval(over_targets(verdict.regrets, REGRET)),
-        _interval(over_targets(verdict.regrets - size.regrets)),
-    ]  # fmt: skip
+        name,
+        better,
+        f"{agreement.n_values}" if agreement.n_values else "",
+        _interval(mean_and_interval(agreement.taus, TAU_BOUNDS)),
+        _interval(mean_and_interval(agreement.taus - size.taus)),
+        _interval(mean_and_interval(agreement.regrets, REGRET_BOUNDS)),
+        _interval(mean_and_interval(agreement.regrets - size.regrets)),
+    ]
 
 
-def _interval(found: tuple[float, float, float]) -> str:
-    mean, low, high = found
+def _interval(mean_low_high: tuple[float, float, float]) -> str:
+    mean, low, high = mean_low_high
     return "-" if not np.isfinite(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
