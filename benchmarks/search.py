@@ -1,9 +1,10 @@
-"""Time and quality of the search, the assignment and the lower bound on synthetic logits.
+"""Measure time and quality of the search, the assignment and the lower bound on synthetic logits.
 
     python benchmarks/search.py [--skip-large]
 
-Takes about three minutes on two cores, most of it the lower bounds' minute each. Prints the best of
-three timings, ranking included and compilation not. Results are the same for any number of threads.
+The script takes about three minutes on two cores. Most of this time is for the lower bounds, which take a minute each.
+It prints the best of three timings, which include ranking but not compilation. The results do not depend on the number
+of threads.
 """
 
 import argparse
@@ -24,14 +25,17 @@ THREADS = min(2, os.cpu_count() or 1)
 
 
 def random_logits(rng, size, sources, classes, signal):
-    """Noise, plus `signal` times a profile of each class."""
+    """Return noise, plus `signal` times a profile of each class, and the labels."""
     labels = np.arange(size) % classes
     profiles = rng.standard_normal((classes, sources), dtype=np.float32)
     return rng.standard_normal((size, sources), dtype=np.float32) + np.float32(signal) * profiles[labels], labels
 
 
 def embedded_logits(rng, size, sources, classes, width=32):
-    """A linear head on class-wise shifted features, with biases: classes correlate as real ones do."""
+    """Return the logits of a linear head with biases on features shifted by class, and the labels.
+
+    The source classes correlate, as those of real models do.
+    """
     labels = np.arange(size) % classes
     features = rng.standard_normal((size, width)) + 0.8 * rng.standard_normal((classes, width))[labels]
     logits = features @ rng.standard_normal((width, sources)) + 2 * rng.standard_normal(sources)
@@ -39,19 +43,27 @@ def embedded_logits(rng, size, sources, classes, width=32):
 
 
 def planted_logits(rng, size, sources, classes, share=0.6):
-    """Each class's planted source class is on top of the planted ones with this probability."""
-    hidden = rng.permutation(sources)[:classes]
-    labels, rows = np.arange(size) % classes, np.arange(size)
+    """Return logits with a planted map, the labels, and the map.
+
+    Args:
+        rng: Random generator.
+        size: Number of samples.
+        sources: Number of source classes.
+        classes: Number of target classes.
+        share: Probability that the planted source class of a sample's class has the largest of the planted logits.
+    """
+    planted_map = rng.permutation(sources)[:classes]
+    labels = np.arange(size) % classes
+    rows = np.arange(size)
     logits = rng.standard_normal((size, sources), dtype=np.float32)
-    rivals = logits[:, hidden].argmax(axis=1)
-    wanted = np.where(rng.random(size) < share, labels, rng.integers(0, classes, size))
-    top, own = hidden[rivals], hidden[wanted]
-    logits[rows, top], logits[rows, own] = logits[rows, own], logits[rows, top]
-    return logits, labels, hidden
+    largest = planted_map[logits[:, planted_map].argmax(axis=1)]
+    predicted = planted_map[np.where(rng.random(size) < share, labels, rng.integers(0, classes, size))]
+    logits[rows, largest], logits[rows, predicted] = logits[rows, predicted], logits[rows, largest]
+    return logits, labels, planted_map
 
 
 def best_of(repeats, function):
-    """(shortest wall time, last result)."""
+    """Call a function several times, and return the shortest wall time and the last result."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -60,30 +72,37 @@ def best_of(repeats, function):
     return min(seconds), result
 
 
-def compare(name, logits, labels, classes, wanted=None):
-    """Ten restarts against 100,000 trials and 1,000 subsets."""
-    rows, one = np.arange(len(labels)), np.zeros(len(labels), np.int64)
-    problem = Problem(logits, rows, labels, one, classes, 1)
+def compare(name, logits, labels, classes, goal=None):
+    """Compare the search with ten restarts to 100,000 trials and 1,000 subsets, print the line, return the search.
+
+    Args:
+        name: Name of the problem.
+        logits: Source logits, shape (N, C).
+        labels: Target classes, shape (N,).
+        classes: Number of target classes.
+        goal: Seconds that the search should take at most; None for no goal.
+    """
+    parts = np.zeros(len(labels), np.int64)
+    problem = Problem(logits, np.arange(len(labels)), labels, parts, classes, 1)
     trials = summarize(problem, count_trials(problem, threads=THREADS))
     subsets_s, subsets = best_of(1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS))
     ranks_s, ranking = best_of(3, lambda: rank_samples(logits, classes, threads=THREADS))
-    seconds, found = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))
-    again_s, _ = best_of(3, lambda: search(logits, labels, classes, threads=THREADS, ranking=ranking))
-    low, high = min(found.restart_values), max(found.restart_values)
+    search_s, solution = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))
+    ranked_s, _ = best_of(3, lambda: search(logits, labels, classes, threads=THREADS, ranking=ranking))
+    goal_note = f" (goal {goal})" if goal else ""
     print(
-        f"{name} N={len(labels)} C={logits.shape[1]} K={classes}: search {seconds:.2f} s"
-        f"{f' (wanted {wanted})' if wanted else ''}, ranking {ranks_s:.3f} s, "
-        f"ranked before {again_s:.2f} s | "
-        f"D: search {found.value:.4f} (restarts {low:.4f}-{high:.4f}), assignment {subsets.value:.4f} "
-        f"({subsets_s:.2f} s), trials {trials.value:.4f}, "
-        f"upper bound {upper_bound(logits, labels):.4f}",
+        f"{name} N={len(labels)} C={logits.shape[1]} K={classes}: search {search_s:.2f} s{goal_note}, "
+        f"ranking {ranks_s:.3f} s, search of ranked logits {ranked_s:.2f} s | "
+        f"discrepancy: search {solution.value:.4f} (restarts {min(solution.restart_values):.4f} to "
+        f"{max(solution.restart_values):.4f}), assignment {subsets.value:.4f} ({subsets_s:.2f} s), "
+        f"trials {trials.value:.4f}, upper bound {upper_bound(logits, labels):.4f}",
         flush=True,
     )
-    return found
+    return solution
 
 
 def compare_bounds(name, logits, labels, classes=10):
-    """The lower bound within a minute against the best map."""
+    """Compare the lower bound after a minute with the best map, and print the line."""
     seconds, low = best_of(1, lambda: lower_bound(logits, labels, classes, seconds=60, threads=THREADS))
     value = search(logits, labels, classes, threads=THREADS).value
     print(
@@ -94,8 +113,9 @@ def compare_bounds(name, logits, labels, classes=10):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--skip-large", action="store_true", help="leave out N=51,197")
+    """Compare on all problems."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skip-large", action="store_true", help="leave out the problems of N = 51,197 samples")
     options = parser.parse_args()
     warm_up(1000, "bytes")
     warm_up(1000, "bits")
@@ -107,14 +127,14 @@ def main():
     lower_bound(*random_logits(rng, 60, 12, 4, 0.5), 4)
     sizes = [(500, 8, None), (10_000, 10, None), (10_000, 100, 0.7)]
     sizes += [] if options.skip_large else [(51_197, 200, 4)]
-    for size, classes, wanted in sizes:
-        compare("noise   ", *random_logits(rng, size, 1000, classes, 0), classes, wanted)
-        compare("signal  ", *random_logits(rng, size, 1000, classes, 0.5), classes, wanted)
-        compare("embedded", *embedded_logits(rng, size, 1000, classes), classes, wanted)
-    logits, labels, hidden = planted_logits(rng, 10_000, 1000, 100)
-    found = compare("planted ", logits, labels, 100, 0.7)
-    right = int((np.array(found.map) == hidden).sum())
-    print(f"planted map recovered: {right} of 100 classes")
+    for size, classes, goal in sizes:
+        compare("noise   ", *random_logits(rng, size, 1000, classes, 0), classes, goal)
+        compare("signal  ", *random_logits(rng, size, 1000, classes, 0.5), classes, goal)
+        compare("embedded", *embedded_logits(rng, size, 1000, classes), classes, goal)
+    logits, labels, planted_map = planted_logits(rng, 10_000, 1000, 100)
+    solution = compare("planted ", logits, labels, 100, 0.7)
+    recovered = int((np.array(solution.map) == planted_map).sum())
+    print(f"planted map: the search recovers {recovered} of 100 classes")
     compare_bounds("noise", *random_logits(rng, 2000, 1000, 10, 0))
     compare_bounds("signal", *random_logits(rng, 2000, 1000, 10, 0.5))
     compare_bounds("embedded", *embedded_logits(rng, 2000, 1000, 10))

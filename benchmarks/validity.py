@@ -1,14 +1,13 @@
-"""Are the p-values and intervals what they say? Simulations whose truth is known.
+"""Check the p-values and intervals by simulations in which the true values are available.
 
     python benchmarks/validity.py [--quick]    about three minutes on two cores
 
-1. Labels independent of the logits: the share of p <= a must not exceed a + 3 standard errors, and the
-   mean held-out value must lie within 3 standard errors of its null's mean.
-2. The same with ten windows of one record as samples, by group and without: by group it holds, without
-   it must fail.
-3. With signal: how often the 95 % interval covers the true error of the two maps that were found.
-4. One process seen through 10 and through 50 of its classes: with ten classes at a time the values must agree
-   within their intervals, without they must not.
+1. Labels independent of the logits: the rate of p <= a must not exceed a + 3 standard errors, and the mean held-out
+   error must be within 3 standard errors of the mean with permuted labels.
+2. The same with ten windows per record as samples: the p-values must be valid with groups, and invalid without groups.
+3. Labels that depend on the logits: the rate at which the 95 % interval covers the true error of the two fitted maps.
+4. One process with 10 and with 50 of its classes: the values for ten classes at a time must agree within their
+   intervals, and the values for all classes must not.
 """
 
 import argparse
@@ -21,11 +20,12 @@ from modgap.discrepancy.held_out import wilson_interval
 from modgap.label_space import label_space
 
 LEVELS = (0.05, 0.1, 0.25, 0.5)
-K, C = 5, 20
+K = 5
+C = 20
 
 
 def null_data(seed: int, windows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, labels and records: `windows` samples a record share its logits but for some noise."""
+    """Return logits, labels and record of each sample; the samples of a record share its logits, plus some noise."""
     rng = np.random.default_rng(seed)
     records = 40 if windows > 1 else 100
     groups = np.repeat(np.arange(records), windows)
@@ -35,30 +35,39 @@ def null_data(seed: int, windows: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def null_study(sets: int, windows: int, grouped: bool, name: str) -> None:
-    found = {"in-sample": [], "held-out": []}
-    held, nulls = [], []
+    """Print how often the p-values are below each level, for labels that are independent of the logits.
+
+    Args:
+        sets: Number of simulated data sets.
+        windows: Samples per record.
+        grouped: Pass the records as groups.
+        name: Title of the study.
+    """
+    p_values = {"in-sample": [], "held-out": []}
+    differences = []
     for seed in range(sets):
         logits, labels, groups = null_data(seed, windows)
         options = {"estimators": ["montecarlo"], "trials": 500, "spread": 0, "seed": seed}
         result = estimate(logits, labels, groups=groups if grouped else None, **options)
-        one = result.estimates["montecarlo"]
-        found["in-sample"].append(one.null.p_value)
-        found["held-out"].append(one.held_out_null.p_value)
-        held.append(one.held_out)
-        nulls.append(one.held_out_null.mean)
+        row = result.estimates["montecarlo"]
+        p_values["in-sample"].append(row.null.p_value)
+        p_values["held-out"].append(row.held_out_null.p_value)
+        differences.append(row.held_out - row.held_out_null.mean)
     print(name)
-    for kind, values in found.items():
-        shares = [(level, np.mean(np.array(values) <= level + 1e-9)) for level in LEVELS]
+    for kind, values in p_values.items():
+        rates = [np.mean(np.array(values) <= level + 1e-9) for level in LEVELS]
         limits = [level + 3 * np.sqrt(level * (1 - level) / sets) for level in LEVELS]
-        told = ", ".join(f"p <= {level}: {share:.3f} (limit {limit:.3f})"
-                         for (level, share), limit in zip(shares, limits, strict=True))  # fmt: skip
-        holds = all(share <= limit for (_, share), limit in zip(shares, limits, strict=True))
-        print(f"  {kind}: {told}: {'holds' if holds else 'FAILS'}")
-    gap, error = np.mean(np.subtract(held, nulls)), np.std(np.subtract(held, nulls)) / np.sqrt(sets)
-    print(f"  held-out minus its null: {gap:+.4f}, standard error {error:.4f} ({abs(gap) / error:.1f} of them)")
+        checks = list(zip(LEVELS, rates, limits, strict=True))
+        text = ", ".join(f"p <= {level}: {rate:.3f} (limit {limit:.3f})" for level, rate, limit in checks)
+        is_valid = all(rate <= limit for _, rate, limit in checks)
+        print(f"  {kind}: {text}: {'valid' if is_valid else 'NOT VALID'}")
+    gap = np.mean(differences)
+    error = np.std(differences) / np.sqrt(sets)
+    print(f"  held-out error minus mean of its null distribution: {gap:+.4f} ({abs(gap) / error:.1f} standard errors)")
 
 
 def coverage(simulations: int) -> None:
+    """Print in how many simulations the 95 % interval covers the true error of the two fitted maps."""
     covered = 0
     for seed in range(simulations):
         rng = np.random.default_rng([seed, 7])
@@ -70,47 +79,59 @@ def coverage(simulations: int) -> None:
 
         logits, labels = draw(200)
         data = EstimatorInputs(logits, None, ("montecarlo",), K, trials=500, seed=seed)
-        held = run_chain(data, label_space(labels))[0]["montecarlo"].held_out
-        fresh, truth = draw(20_000)
+        held_out = run_chain(data, label_space(labels))[0]["montecarlo"].held_out
+        new_logits, new_labels = draw(20_000)
         errors = []
-        for chosen in held.maps:
-            order = np.argsort(chosen)
-            errors.append(np.mean(order[fresh[:, chosen[order]].argmax(axis=1)] != truth))
-        low, high = wilson_interval(round(held.terms.sum()), len(held.tested))
+        for class_map in held_out.maps:
+            order = np.argsort(class_map)
+            errors.append(np.mean(order[new_logits[:, class_map[order]].argmax(axis=1)] != new_labels))
+        low, high = wilson_interval(round(held_out.terms.sum()), len(held_out.tested))
         covered += low <= np.mean(errors) <= high
-    print(f"95 % interval covers the maps' true error in {covered} of {simulations}: {covered / simulations:.1%}")
+    rate = covered / simulations
+    print(
+        f"3. the 95 % interval covers the true error of the maps in {covered} of {simulations} simulations: {rate:.1%}"
+    )
 
 
 def k_way(seeds: int) -> None:
-    told, agreed = {"--classes 10": [], "outright": []}, {"--classes 10": 0, "outright": 0}
+    """Print the held-out errors for 10 and for 50 classes, and how often their intervals overlap."""
+    held_out = {"ten classes at a time": [], "all classes": []}
+    overlaps = dict.fromkeys(held_out, 0)
     for seed in range(seeds):
-        found: dict = {name: [] for name in told}
+        estimates: dict = {name: [] for name in held_out}
         for k in (10, 50):
-            labels, rng = np.repeat(np.arange(k), 40), np.random.default_rng([seed, k])
+            labels = np.repeat(np.arange(k), 40)
+            rng = np.random.default_rng([seed, k])
             logits = rng.standard_normal((40 * k, 200)).astype(np.float32)
             logits[np.arange(40 * k), labels + 3] += 2
             options = {"trials": 2000, "null": 0, "spread": 0, "estimators": ["search"], "seed": seed}
             result = estimate(logits, labels, classes=10, **options)
-            found["--classes 10"].append(result.k_way.estimates["search"])
-            found["outright"].append(result.estimates["search"])
-        for name, (few, many) in found.items():
-            (low, high), (lower, higher) = few.held_out_interval, many.held_out_interval
-            agreed[name] += low <= higher and lower <= high
-            told[name].append((few.held_out, many.held_out))
-    for name, values in told.items():
+            estimates["ten classes at a time"].append(result.k_way.estimates["search"])
+            estimates["all classes"].append(result.estimates["search"])
+        for name, (few, many) in estimates.items():
+            few_low, few_high = few.held_out_interval
+            many_low, many_high = many.held_out_interval
+            overlaps[name] += few_low <= many_high and many_low <= few_high
+            held_out[name].append((few.held_out, many.held_out))
+    for name, values in held_out.items():
         few, many = np.mean(values, axis=0)
-        print(f"4. {name}: held-out {few:.3f} with 10 classes, {many:.3f} with 50; "
-              f"intervals meet in {agreed[name]} of {seeds}")  # fmt: skip
+        print(
+            f"4. {name}: held-out error {few:.3f} with 10 classes, {many:.3f} with 50; "
+            f"the intervals overlap in {overlaps[name]} of {seeds} simulations"
+        )
 
 
 def main() -> None:
+    """Run the four studies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the simulations or fewer")
     options = parser.parse_args()
     sets, simulations = (60, 100) if options.quick else (300, 500)
     null_study(sets, 1, False, f"1. independent samples, {sets} data sets, K = {K}")
-    null_study(sets, 10, True, f"2a. ten windows a record, by group, {sets} data sets")
-    null_study(sets, 10, False, f"2b. ten windows a record, taken as independent, {sets} data sets")
+    null_study(sets, 10, True, f"2a. ten windows per record, with groups, {sets} data sets")
+    null_study(
+        sets, 10, False, f"2b. ten windows per record, treated as independent (must not be valid), {sets} data sets"
+    )
     coverage(simulations)
     k_way(3 if options.quick else 10)
 

@@ -2,7 +2,7 @@
 
     python tools/code_style.py [PATH ...] [--list]
 
-Without paths it reads modgap, cli, benchmarks and tools. `--list` names each place.
+Without paths it reads modgap, cli, benchmarks and tools. `--list` prints the file and line of each occurrence.
 """
 
 import argparse
@@ -56,12 +56,12 @@ def _function_lengths(tree: ast.AST) -> Iterator[int]:
 
 
 def measure(paths: list[Path]) -> dict[str, tuple[list[str], int]]:
-    """Return, for each habit, the places where it occurs and the number of places where it could."""
+    """Return, for each habit, the lines where it occurs and the number of lines where it could occur."""
     counts: dict[str, tuple[list[str], int]] = {}
 
-    def add(habit: str, places: list[str], total: int) -> None:
-        earlier, so_far = counts.get(habit, ([], 0))
-        counts[habit] = (earlier + places, so_far + total)
+    def add(habit: str, occurrences: list[str], total: int) -> None:
+        earlier_occurrences, earlier_total = counts.get(habit, ([], 0))
+        counts[habit] = (earlier_occurrences + occurrences, earlier_total + total)
 
     for path in paths:
         text = path.read_text(encoding="utf-8")
@@ -85,24 +85,27 @@ def measure(paths: list[Path]) -> dict[str, tuple[list[str], int]]:
 
 def python_files(paths: list[Path]) -> list[Path]:
     """Return the Python files in folders and files, sorted."""
-    files = [path.rglob("*.py") if path.is_dir() else [path] for path in paths]
-    return sorted(path for found_paths in files for path in found_paths)
+    files: set[Path] = set()
+    for path in paths:
+        files.update(path.rglob("*.py") if path.is_dir() else [path])
+    return sorted(files)
 
 
 def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, default=[ROOT / name for name in FOLDERS])
-    parser.add_argument("--list", action="store_true", help="name each place")
+    parser.add_argument("--list", action="store_true", help="print the file and line of each occurrence")
     options = parser.parse_args()
     files = python_files(options.paths)
-    for habit, (places, total) in measure(files).items():
-        print(f"{habit}: {len(places)} of {total} ({len(places) / max(total, 1):.1%})")
+    for habit, (occurrences, total) in measure(files).items():
+        print(f"{habit}: {len(occurrences)} of {total} ({len(occurrences) / max(total, 1):.1%})")
         if options.list:
-            print("\n".join(f"  {place}" for place in places))
+            print("\n".join(f"  {occurrence}" for occurrence in occurrences))
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
     lengths = sorted(length for tree in trees for length in _function_lengths(tree))
-    median, p90 = lengths[len(lengths) // 2], lengths[len(lengths) * 9 // 10]
+    median = lengths[len(lengths) // 2]
+    p90 = lengths[len(lengths) * 9 // 10]
     print(f"function bodies: median {median}, p90 {p90}, max {lengths[-1]}")
 
 
