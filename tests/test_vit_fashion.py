@@ -49,9 +49,9 @@ def test_its_card_states_what_it_is():
     card = SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
     assert f"{SHIPPED.stat().st_size:,} bytes" in card
     assert "60,000 training images" in card
-    for said in ("python tools/pretrain_vit_fashion.py", "MIT", "seed", "torch", "timm", "1708.07747"):
-        assert said in card
-    (accuracy,) = re.findall(r"of these weights \| ([\d.]+) \|", card)
+    for phrase in ("python tools/pretrain_vit_fashion.py", "MIT", "seed", "torch", "timm", "1708.07747"):
+        assert phrase in card
+    (accuracy,) = re.findall(r"on the 10,000 test images \| ([\d.]+) \|", card)
     assert 0.9 <= float(accuracy) < 1
 
 

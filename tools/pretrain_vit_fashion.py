@@ -3,8 +3,8 @@
 Command: python tools/pretrain_vit_fashion.py
 Run time: about 25 minutes of one core with bfloat16 instructions. Run the same command to resume after the last epoch.
 Expected: a test accuracy of 90 % or more, measured once, after the last epoch.
-The script needs torch 2.9 or newer for Muon. After 240 steps the accuracy on held-out training images is 73 % with Muon,
-and 66 % with AdamW alone.
+The script needs torch 2.9 or newer for Muon. After 240 steps the accuracy on held-out training images is 73 % with
+Muon, and 66 % with AdamW alone.
 """
 
 import json
