@@ -1,5 +1,6 @@
 """`modgap rank`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 import cloup
 
 from modgap.cli.groups import example
-from modgap.cli.options import check_minimums, custom_data_from_options, sample_request
+from modgap.cli.options import check_figure_formats, check_minimums, custom_data_from_options, sample_request
 from modgap.cli.rank_options import rank_options
 from modgap.errors import UsageError
 
@@ -24,7 +25,8 @@ MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2}
 
 @cloup.command(epilog=example("modgap rank --target digits --sources vit-fashion,efficientnet-lite0"))
 @rank_options
-def rank(**options: Any) -> int:
+@click.pass_context
+def rank(context: click.Context, /, **options: Any) -> int:
     """Rank sources by how well they should transfer to a target.
 
     Each source processes the target's samples once. Transferability scores are then computed from its features and
@@ -38,6 +40,7 @@ def rank(**options: Any) -> int:
     from modgap.ranking.source_patterns import parse_source_names
 
     _check_options(options)
+    check_figure_formats(context, options["out"])
     request = _build_request(options)
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
@@ -54,7 +57,7 @@ def rank(**options: Any) -> int:
             pseudo_classes=options["pseudo_classes"],
             progress=progress,
         )
-    _write_results(ranking, folder, as_json=options["as_json"])
+    _write_results(ranking, folder, options["formats"], as_json=options["as_json"])
     return 1 if ranking.failed else 0
 
 
@@ -101,11 +104,11 @@ def _build_backend(options: dict[str, Any]) -> "Backend":
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
-def _write_results(ranking: "Ranking", folder: Path | None, *, as_json: bool) -> None:
+def _write_results(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
     if folder:
         from modgap.ranking.result_folder import write_folder
 
-        paths = write_folder(ranking, folder)
+        paths = write_folder(ranking, folder, formats)
         click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
     if as_json:
         from modgap.ranking.report import to_json

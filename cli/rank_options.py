@@ -15,6 +15,7 @@ from modgap.cli.options import (
     custom_data_options,
     data_dir_option,
     dtype_option,
+    figure_format_option,
     input_size_option,
     json_option,
     option_group,
@@ -164,6 +165,7 @@ rank_options = all_options(
             help="Write ranking.json, ranking.csv and ranking.png to this folder. modgap report DIR makes a page of "
             "them.",
         ),
+        figure_format_option,
         json_option,
         quiet_option,
     ),

@@ -260,7 +260,9 @@ def _clamp(lefts: list[float], widths: Sequence[float], low: float, high: float,
         start = lefts[i] + widths[i] + gap
 
 
-def result_figure(title: str, subtitle: str, height: float, left: float, right: float = 0.25) -> tuple[Figure, "Axes"]:
+def result_figure(
+    title: str, subtitle: str, height: float, left: float, right: float = 0.25, head: float = 0.0
+) -> tuple[Figure, "Axes"]:
     """Return a figure with title and subtitle, and one pair of axes with a horizontal error axis below them.
 
     Args:
@@ -269,9 +271,10 @@ def result_figure(title: str, subtitle: str, height: float, left: float, right: 
         height: Height of the axes in inches.
         left: Space for names left of the axes, in inches.
         right: Space right of the axes, in inches.
+        head: Space above the axes for labels, in inches.
     """
     lines = _title_lines(title)
-    top = MARGIN + TITLE_LINE * len(lines) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
+    top = MARGIN + TITLE_LINE * len(lines) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22 + head
     bottom = 0.52
     total = top + height + bottom
     figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor="white")
@@ -286,7 +289,14 @@ def result_figure(title: str, subtitle: str, height: float, left: float, right: 
 
 
 def _title_lines(title: str) -> list[str]:
-    return wrap_text(title, WIDTH - 2 * MARGIN, TITLE_SIZE, bold=True)
+    """Return the lines of a title; a title that needs several lines is broken after a semicolon if it has one."""
+    width = WIDTH - 2 * MARGIN
+    lines = wrap_text(title, width, TITLE_SIZE, bold=True)
+    first, separator, rest = title.partition("; ")
+    if len(lines) == 1 or not separator:
+        return lines
+    clauses = [f"{first};", rest]
+    return [line for clause in clauses for line in wrap_text(clause, width, TITLE_SIZE, bold=True)]
 
 
 def _subtitle_lines(subtitle: str) -> list[str]:

@@ -12,8 +12,23 @@ def visible_texts(figure):
     """Return the visible texts and their boxes in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    outside = _labels_out_of_view(figure)
     texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
+    texts = [text for text in texts if text not in outside]
     return [(text, text.get_window_extent(canvas.get_renderer())) for text in texts]
+
+
+def _labels_out_of_view(figure):
+    """Return the labels of ticks that lie outside their axis and are therefore not drawn."""
+    labels = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            margin = 1e-6 * (high - low)
+            for tick in axis.get_major_ticks():
+                if not low - margin <= tick.get_loc() <= high + margin:
+                    labels |= {tick.label1, tick.label2}
+    return labels
 
 
 def assert_readable(figure):

@@ -13,6 +13,10 @@ from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.errors import InputError, UsageError
 from modgap.figure_layout import save_figure, spread_labels
+from modgap.ranking.figures import ranking_caption, ranking_figure
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import compute_standings
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from tests.figure_checks import all_text, assert_readable
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
@@ -206,3 +210,91 @@ def test_spread_labels_do_not_overlap_and_stay_inside():
     centers = spread_labels([0.9, 0.92, 0.95], [0.2, 0.2, 0.2], 0.0, 1.0, 0.05)
     assert centers[2] <= 0.9
     assert np.diff(centers).min() >= 0.25 - 1e-6
+
+
+SCORES = ("leep", "logme", "transrate", "parc", "h-score-shrunk", "linear-probe", "knn")
+
+
+def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, spread=0.02, resamples=50, raw=None):
+    """Return a ranking of sources with these values, whose half-samples vary independently by the spread."""
+    rng = np.random.default_rng(len(values))
+    values = np.asarray(values, float)
+    names = names or [f"timm:resnet{number}.a{number % 7}_in1k" for number in range(len(values))]
+    rows = [SourceRow(name, SOURCE) for name in names]
+    if controls is not None:
+        rows += [SourceRow(f"random:{name}", CONTROL, requested=False) for name in names]
+        values = np.concatenate([values, controls])
+    if raw is not None:
+        rows.append(SourceRow("raw values", RAW_VALUES, requested=False))
+        values = np.append(values, raw)
+    tables = {}
+    for name in (by, *scores):
+        score = get_score(name)
+        used = values if name == by else rng.permutation(values)
+        halves = used[:, None] + spread * rng.standard_normal((len(used), resamples))
+        standings = compute_standings(used, halves, higher_is_better=score.higher_is_better)
+        ranks = np.zeros(len(rows), int)
+        ranks[: len(names)] = compute_standings(
+            used[: len(names)], halves[: len(names)], higher_is_better=score.higher_is_better
+        ).ranks
+        no_intervals = np.zeros((len(rows), 2), int)
+        tables[name] = ScoreTable(name, score.higher_is_better, standings, ranks, no_intervals, ("",) * len(rows))
+    target = TargetSummary("mnist5k", "classification", 300, 10, None, 0.1, 30)
+    request = RankRequest(resamples=resamples)
+    return Ranking(target, tuple(rows), tables, by, request, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("count", "scores"), [(1, ()), (3, SCORES), (12, (*SCORES, "nce", "n-leep", "gbc")), (13, ()), (60, SCORES)]
+)
+def test_figures_of_rankings_are_readable_with_few_and_many_sources(count, scores):
+    values = np.linspace(0.35, 0.8, count)
+    assert_readable(ranking_figure(ranking_of(values, scores=scores, controls=np.minimum(values + 0.1, 0.9))))
+    assert_readable(ranking_figure(ranking_of(values, scores=scores, spread=0.2)))
+
+
+@pytest.mark.parametrize(("by", "values"), [("leep", [-0.2, -1.7, -2.3]), ("size", [3.1e7, 1e6, 9.9e8])])
+def test_rankings_by_scores_that_are_not_errors_are_readable(by, values):
+    figure = ranking_figure(ranking_of(values, by=by, scores=("knn",), spread=0.01 * abs(values[0])))
+    assert_readable(figure)
+    assert "higher is better" in all_text(figure)
+    assert "majority class" not in all_text(figure)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_names_are_drawn_as_text_in_the_ranking(name, tmp_path):
+    ranking = ranking_of([0.3, 0.4], names=[name, "vit"], controls=[0.3, 0.6], scores=("knn",))
+    figure = ranking_figure(ranking)
+    assert_readable(figure)
+    save_figure(figure, tmp_path / "ranking", ranking_caption(ranking), ("png", "svg", "pdf"))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "title"),
+    [
+        ([0.3, 0.5, 0.6], {}, "a ranks first of 3, significantly ahead of the others"),
+        ([0.3, 0.301, 0.6], {}, "a ranks first of 3; one other is not significantly different"),
+        ([0.3, 0.3, 0.301, 0.6], {}, "Two sources share the first rank; one other is not significantly different"),
+        ([0.3, 0.5], {"resamples": 0}, "a ranks first of 2; the significance is unknown"),
+        ([0.3], {}, "a is the only source with a score"),
+    ],
+)
+def test_the_title_of_a_ranking_agrees_with_the_pairwise_tests(values, options, title):
+    ranking = ranking_of(values, names=["a", "b", "c", "d"][: len(values)], **options)
+    assert title in all_text(ranking_figure(ranking)).replace("\n", " ")
+
+
+def test_sources_below_the_first_20_share_a_row():
+    text = all_text(ranking_figure(ranking_of(np.linspace(0.2, 0.8, 60), spread=0.001)))
+    assert "40 more sources" in text
+    assert "Sources 21 to 60 share one row" in text
+    text = all_text(ranking_figure(ranking_of(np.linspace(0.2, 0.8, 60), spread=0.5)))
+    assert "30 more sources" in text, "Sources that tie with the first get a row, up to 30."
+
+
+def test_a_source_that_does_not_beat_its_control_is_marked():
+    ranking = ranking_of([0.3, 0.8], controls=[0.6, 0.8], raw=0.85)
+    assert "not significantly better" in all_text(ranking_figure(ranking))
+    caption = ranking_caption(ranking)
+    assert "The raw samples have 0.85." in caption
+    assert "random weights 0.6" in caption

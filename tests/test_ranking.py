@@ -543,7 +543,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     assert done.returncode == 0, done.stderr
     assert "ranked by leep (higher is better)" in done.stdout
     assert "jobs: features" in done.stdout
-    assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png"}
+    assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png", "ranking.txt"}
     page = modgap("report", out)
     assert page.returncode == 0, page.stderr
     assert page.stdout.strip() == str(out / "report.html")

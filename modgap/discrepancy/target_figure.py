@@ -105,10 +105,11 @@ def plot_targets(
         UsageError: If there is no report, or the reports and controls are not of the same targets.
     """
     rows = _rows(reports, controls)
+    first, second = drawable_names(labels, "series")
     groups = [(name, [row for row in rows if row.group == name]) for name in GROUPS]
     groups = [(name, members) for name, members in groups if members]
     height = (HEADING + GROUP_GAP) * len(groups) + SERIES_LABELS + ROW * len(rows)
-    figure, axes = result_figure(_title(rows, cause), _subtitle(rows, labels), height, LEFT, RIGHT)
+    figure, axes = result_figure(_title(rows, cause), _subtitle(rows, (first, second)), height, LEFT, RIGHT)
     axes.set(
         xlim=(0, 1), ylim=(height, 0), xlabel="held-out error (95 % intervals); lower means that the source knows more"
     )
@@ -120,7 +121,7 @@ def plot_targets(
         y += HEADING
         if number == 0:
             _write(axes, DIFFERENCE_X, 0.15, "difference", "right", size=8.5, weight="bold", color=Ink.TITLE)
-            _label_series(axes, members[0], labels, y)
+            _label_series(axes, members[0], (first, second), y)
             y += SERIES_LABELS
         for row in members:
             _draw_row(axes, row, name_of[id(row)], y + 0.17)
@@ -179,7 +180,7 @@ def _write(axes: Axes, x: float, y: float, text: str, side: str, **style: Any) -
 
 def _label_series(axes: Axes, first: _Row, labels: tuple[str, str], y: float) -> None:
     """Write the names of the marks above those of the first row, side by side."""
-    short = fit_names(drawable_names(labels, "series"), SERIES_SPACE, 8.5, bold=True)
+    short = fit_names(labels, SERIES_SPACE, 8.5, bold=True)
     marks = [(first.error, short[0], Ink.SOURCE, True)]
     if first.control:
         marks.append((_error(first.control), short[1], Ink.CONTROL, True))

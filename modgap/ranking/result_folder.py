@@ -1,10 +1,11 @@
 """Result folder of a ranking: record, table and figure."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from modgap.errors import InputError
-from modgap.figure_style import save_figure
-from modgap.ranking.figures import ranking_figure
+from modgap.figure_layout import save_figure
+from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.storage.atomic_files import write_text_atomically
@@ -14,12 +15,13 @@ __all__ = ["RECORD", "write_folder"]
 RECORD = "ranking.json"
 
 
-def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
-    """Write ranking.json and ranking.csv, and ranking.png if any row has a score.
+def write_folder(ranking: Ranking, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write ranking.json and ranking.csv, and the figure if any source has a score.
 
     Args:
         ranking: The ranking.
         folder: An existing folder.
+        formats: Formats of the figure: some of `png`, `svg` and `pdf`.
 
     Returns:
         Paths of the written files.
@@ -32,9 +34,8 @@ def write_folder(ranking: Ranking, folder: Path) -> list[Path]:
         for name, text in (("ranking.csv", to_csv(ranking)), (RECORD, to_json(ranking) + "\n")):
             write_text_atomically(folder / name, text)
             written.append(folder / name)
-        if (ranking.tables[ranking.by].standings.ranks > 0).any():
-            save_figure(ranking_figure(ranking), folder / "ranking.png")
-            written.append(folder / "ranking.png")
+        if (ranking.tables[ranking.by].source_ranks > 0).any():
+            written += save_figure(ranking_figure(ranking), folder / "ranking", ranking_caption(ranking), formats)
     except OSError as error:
         raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error
     return written

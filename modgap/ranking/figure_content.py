@@ -1,0 +1,249 @@
+"""Content of the ranking figure: rows, groups of sources that do not differ, title, subtitle and caption."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modgap.figure_layout import name_in_title
+from modgap.ranking import verdict as kinds
+from modgap.ranking.report import first_ties, format_interval, format_score
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import SURELY_BETTER
+from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
+from modgap.ranking.verdict import BASELINE_SCORES, ERROR_SCORES, Verdict, judge
+
+__all__ = [
+    "FigureRow",
+    "figure_rows",
+    "figure_subtitle",
+    "figure_title",
+    "majority_error",
+    "other_scores",
+    "ranking_caption",
+    "shown_rows",
+    "similar_groups",
+]
+
+MOST_ROWS = 20
+"""Number of sources up to which all sources have a row."""
+MOST_ROWS_OF_TIES = 30
+"""Number of rows if more sources are not significantly different from the first."""
+MOST_SCORES = 10
+MOST_CAPTION_VALUES = 20
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A source in the figure.
+
+    Attributes:
+        index: Index of the source in the ranking.
+        name: Name of the source.
+        value: Score of the source.
+        interval: 95 % interval of the score; None if it is unknown.
+        control: Score of the random-weights control; None if there is none.
+        control_interval: 95 % interval of the control's score; None if it is unknown.
+        beats_control: True if the source is significantly better than its control; None if it is unknown.
+        ties_with_first: True if the source is the first, or not significantly different from the first.
+    """
+
+    index: int
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    control: float | None
+    control_interval: tuple[float, float] | None
+    beats_control: bool | None
+    ties_with_first: bool
+
+
+def figure_rows(ranking: Ranking) -> list[FigureRow]:
+    """Return the sources that have a value, best first."""
+    table = ranking.tables[ranking.by]
+    ties = first_ties(table) or set(np.flatnonzero(table.source_ranks == 1).tolist())
+    indices = [index for index in ranking.order() if table.source_ranks[index] and np.isfinite(_value(ranking, index))]
+    return [_figure_row(ranking, index, index in ties) for index in indices]
+
+
+def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRow:
+    standings = ranking.tables[ranking.by].standings
+    control = _control_of(ranking, index)
+    probability = np.nan if control is None else standings.win_probabilities[index, control]
+    return FigureRow(
+        index=index,
+        name=ranking.rows[index].name,
+        value=_value(ranking, index),
+        interval=_interval(ranking, index),
+        control=None if control is None else _value(ranking, control),
+        control_interval=None if control is None else _interval(ranking, control),
+        beats_control=bool(probability >= SURELY_BETTER) if np.isfinite(probability) else None,
+        ties_with_first=ties_with_first,
+    )
+
+
+def _value(ranking: Ranking, index: int) -> float:
+    return float(ranking.tables[ranking.by].standings.values[index])
+
+
+def _interval(ranking: Ranking, index: int) -> tuple[float, float] | None:
+    low, high = ranking.tables[ranking.by].standings.intervals[index].tolist()
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def _control_of(ranking: Ranking, index: int) -> int | None:
+    """Return the index of the source's control that has a value. None if there is none."""
+    name = f"random:{ranking.rows[index].name}"
+    for number, row in enumerate(ranking.rows):
+        if row.kind == CONTROL and row.name == name and np.isfinite(_value(ranking, number)):
+            return number
+    return None
+
+
+def shown_rows(rows: Sequence[FigureRow]) -> int:
+    """Return the number of sources that have a row each; the others are marks in one row."""
+    ties = [number for number, row in enumerate(rows) if row.ties_with_first]
+    return min(len(rows), max(MOST_ROWS, min(MOST_ROWS_OF_TIES, max(ties, default=0) + 1)))
+
+
+def similar_groups(ranking: Ranking, rows: Sequence[FigureRow]) -> list[tuple[int, int]]:
+    """Return the largest runs of rows in which no two sources differ significantly, as first and last row.
+
+    Args:
+        ranking: The ranking.
+        rows: Rows of the figure, best first.
+    """
+    standings = ranking.tables[ranking.by].standings
+    ties = [set(standings.tied_with(row.index).tolist()) for row in rows]
+    groups: list[tuple[int, int]] = []
+    for first in range(len(rows)):
+        last = first
+        while last + 1 < len(rows) and all(rows[last + 1].index in ties[k] for k in range(first, last + 1)):
+            last += 1
+        if last > first and (not groups or last > groups[-1][1]):
+            groups.append((first, last))
+    return groups
+
+
+def other_scores(ranking: Ranking) -> list[str]:
+    """Return the names of the other scores whose ranks are shown: those of several sources, at most ten."""
+    names = [
+        name
+        for name, table in ranking.tables.items()
+        if name != ranking.by and name not in BASELINE_SCORES and (table.source_ranks > 0).sum() > 1
+    ]
+    if len(names) > MOST_SCORES:
+        names = [name for name in names if get_score(name).default]
+    return names[:MOST_SCORES]
+
+
+def majority_error(ranking: Ranking) -> float | None:
+    """Return the error of always predicting the majority class. None if the score is not such an error."""
+    target = ranking.target
+    if target is None or target.task != "classification" or ranking.by not in ERROR_SCORES:
+        return None
+    return 1 - target.largest_class_share
+
+
+def figure_title(ranking: Ranking) -> str:
+    """Return the finding in one sentence. It compares sources only by pairwise tests."""
+    verdict = judge(ranking)
+    best = name_in_title(str(verdict.best), "source")
+    first = f"{best} ranks first of {verdict.n_sources}"
+    if verdict.kind == kinds.SINGLE:
+        return f"{best} is the only source with a score"
+    if verdict.kind == kinds.EQUAL:
+        return _equal_title(ranking, verdict)
+    if verdict.kind == kinds.UNCERTAIN:
+        return f"{first}; the significance is unknown"
+    if verdict.kind == kinds.TIED:
+        return f"{first}; {_count_others(len(verdict.competitors))} not significantly different"
+    return f"{first}, significantly ahead of the others"
+
+
+def _equal_title(ranking: Ranking, verdict: Verdict) -> str:
+    n_equal = 1 + len(verdict.equals)
+    word = NUMBER_WORDS[n_equal].capitalize() if n_equal < len(NUMBER_WORDS) else str(n_equal)
+    n_others = len(first_ties(ranking.tables[ranking.by])) - n_equal
+    others = f"; {_count_others(n_others)} not significantly different" if n_others > 0 else ""
+    return f"{word} sources share the first rank{others}"
+
+
+def _count_others(count: int) -> str:
+    number = NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else f"{count:,}"
+    return f"{number} other is" if count == 1 else f"{number} others are"
+
+
+def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: bool) -> str:
+    """Return what was measured, on what, and with how many samples.
+
+    Args:
+        ranking: The ranking.
+        n_rows: Number of sources that have a row each.
+        n_sources: Number of sources with a value.
+        has_groups: True if bars join sources that are not significantly different.
+    """
+    target = ranking.target
+    where = f" on {name_in_title(target.name, 'target')} (N = {target.samples:,})" if target else ""
+    has_intervals = bool(np.isfinite(ranking.tables[ranking.by].standings.intervals).any())
+    intervals = ", 95 % intervals" if has_intervals else ""
+    name = score_name(ranking.by)
+    measured = f"Score: {name}" if name == ranking.by else f"{name[0].upper()}{name[1:]}"
+    sentences = [f"{measured}{where}{intervals}."]
+    if has_groups:
+        sentences.append("Bars join sources that are not significantly different.")
+    if n_rows < n_sources:
+        sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
+    if judge(ranking).raw_values:
+        sentences.append("The raw samples do as well as every source.")
+    return " ".join(sentences)
+
+
+def score_name(name: str) -> str:
+    """Return the name of a score on axes and in sentences."""
+    return {"discrepancy": "held-out error", "knn": "k-NN error", "linear-probe": "linear-probe error"}.get(name, name)
+
+
+def ranking_caption(ranking: Ranking) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values."""
+    rows = figure_rows(ranking)
+    target = ranking.target
+    samples = f" on {target.name} (N = {target.samples:,}, K = {target.classes:,})" if target else ""
+    score = get_score(ranking.by)
+    sentences = [
+        f"{len(rows):,} sources ranked by {ranking.by}{samples}: {score.title} ({score.direction}).",
+        "Blue circles are pretrained sources. Lines are 95 % intervals from half-samples.",
+        "An open circle marks a source that is not significantly better than its random-weights control.",
+    ]
+    if any(row.control is not None for row in rows):
+        sentences.append("Gray diamonds are the same architectures with random weights (one random initialization).")
+    sentences += [
+        "A black bar joins sources no two of which differ significantly at the 95 % level (pairwise over "
+        f"{ranking.request.resamples} half-samples, no correction for the number of pairs).",
+        *_majority_sentences(ranking),
+        *_raw_sentences(ranking),
+    ]
+    if scores := other_scores(ranking):
+        sentences.append(f"The table on the right gives the rank among the sources by {', '.join(scores)} (1 is best).")
+    values = [f"{row.name} {_format_value(row)}" for row in rows[:MOST_CAPTION_VALUES]]
+    sentences.append(f"Values: {'; '.join(values)}.")
+    if len(rows) > len(values):
+        sentences.append("The complete table is in ranking.csv.")
+    return " ".join(sentences)
+
+
+def _majority_sentences(ranking: Ranking) -> list[str]:
+    error = majority_error(ranking)
+    return [] if error is None else [f"Dashed: majority-class baseline {error:.3f}."]
+
+
+def _raw_sentences(ranking: Ranking) -> list[str]:
+    values = [_value(ranking, index) for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES]
+    return [f"The raw samples have {format_score(value)}." for value in values if np.isfinite(value)]
+
+
+def _format_value(row: FigureRow) -> str:
+    interval = f" ({format_interval(row.interval)})" if row.interval else ""
+    control = "" if row.control is None else f", random weights {format_score(row.control)}"
+    return f"{format_score(row.value)}{interval}{control}"
