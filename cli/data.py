@@ -1,16 +1,15 @@
 """`modgap data`."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import cloup
 
 from modgap.cli.completion import complete_folders, complete_targets
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.options import custom_data_from_options, custom_data_options, option_group, quiet_option
+from modgap.cli.options import Decorator, custom_data_from_options, custom_data_options, option_group, quiet_option
 from modgap.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ target_argument = cloup.argument(
 )
 
 
-def data_dir_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def data_dir_option(help_text: str) -> Decorator:
     """Return the option `--data-dir` with the help text of a command."""
     return click.option(
         "--data-dir",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CUSTOM_DATA_OPTIONS",
+    "Decorator",
     "all_options",
     "check_figure_formats",
     "check_minimums",
@@ -121,11 +122,13 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
     click.option(
         "--kind",
         type=click.Choice(["image", "series", "table", "text"]),
-        help="Kind of samples in an array file or CSV, if it is not clear from the file.",
+        help="Kind of samples in an array file or table, if it is not clear from the file.",
     ),
-    click.option("--label", metavar="COLUMN", help="CSV: column of labels. The default is label, class, target or y."),
-    click.option("--series", metavar="COLUMN", help="CSV in long format: column that names the series of each row."),
-    click.option("--time", metavar="COLUMN", help="CSV in long format: column that orders the rows of a series."),
+    click.option(
+        "--label", metavar="COLUMN", help="Table: column of labels. The default is label, class, target or y."
+    ),
+    click.option("--series", metavar="COLUMN", help="Table in long format: column that names the series of each row."),
+    click.option("--time", metavar="COLUMN", help="Table in long format: column that orders the rows of a series."),
     click.option(
         "--group",
         metavar="NAME",
@@ -165,7 +168,8 @@ def custom_data_options(command: Command) -> Command:
     return option_group(
         "Custom data",
         *CUSTOM_DATA_DECORATORS,
-        description="These options apply to your own files and folders, not to named targets.",
+        description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
+        "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",
     )(command)
 
 

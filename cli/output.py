@@ -8,8 +8,12 @@ import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 from modgap.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "log_to_stderr",
@@ -37,25 +41,30 @@ COLUMN_GAP = 3
 
 def print_title(title: str) -> None:
     """Print a title on stdout, in bold on a terminal."""
-    from rich.console import Console
-
     # Without a terminal nothing is folded, so that other programs can read the output.
-    Console(highlight=False, markup=False).print(title, style="bold", soft_wrap=True)
+    _console().print(title, style="bold", soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout; columns of numbers after the first column are right-aligned."""
-    from rich.console import Console
-
     from modgap.text_table import UNLIMITED_WIDTH, build_table
 
     if title:
         # As a title of the table it would be folded at the width of the table.
         print_title(title)
     width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
-    console = Console(width=width, highlight=False, markup=False)
+    console = _console(width)
     console.print()
     console.print(build_table(columns, rows))
+
+
+def _console(width: int | None = None) -> "Console":
+    """Return the console for stdout, with this width or that of the terminal."""
+    from rich.console import Console
+
+    # With NO_COLOR alone, rich would still print bold text.
+    color_system: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(width=width, color_system=color_system, highlight=False, markup=False)
 
 
 def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The help that a new user reads, the names that the shell completes, and the suggestions for wrong usage."""
 
+import contextlib
 import json
 import os
 import re
@@ -246,6 +247,33 @@ def test_the_page_about_the_command_line_lists_all_commands():
         assert f"| **{title}** |" in page
         for name, text in commands.items():
             assert f"| `modgap {name}` | {text} |" in page
+
+
+@pytest.mark.parametrize(("variables", "styled"), [({"NO_COLOR": "1"}, False), ({}, True)])
+@pytest.mark.parametrize("arguments", [["data"], ["methods"], ["methods", "mona"]])
+def test_no_color_switches_off_all_styles_of_a_terminal(arguments, variables, styled, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output = on_a_terminal(*arguments, **variables)
+    assert arguments[-1] in output
+    assert ("\x1b[1m" in output) is styled
+    assert ("\x1b" in output) is styled
+
+
+def on_a_terminal(*arguments, **variables):
+    """Return the output of a command whose stdout is a pseudo-terminal."""
+    pty = pytest.importorskip("pty")
+    master, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", **variables}
+    with open(master, "rb", buffering=0) as reader:
+        process = subprocess.Popen([sys.executable, "-m", "modgap", *arguments], stdout=terminal, env=environment)
+        os.close(terminal)
+        output = b""
+        # On Linux, reading raises an error once the process has closed the terminal.
+        with contextlib.suppress(OSError):
+            while part := reader.read(1 << 16):
+                output += part
+        assert process.wait(timeout=300) == 0
+    return output.decode()
 
 
 def test_the_page_describes_json_and_quiet_as_they_are(own_logits):
