@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 
-__all__ = ["NumberedLabels", "number_labels", "to_numpy"]
+__all__ = ["NumberedLabels", "check_lengths", "number_labels", "to_numpy"]
 
 LARGEST_EXACT_FLOAT = 2**53
 NAMES_SHOWN = 3
@@ -57,6 +57,28 @@ def to_numpy(array: Any, name: str = "array") -> np.ndarray:
         return np.asarray(array.to_numpy() if hasattr(array, "to_numpy") else array)
     except ValueError as error:
         raise InputError(f"{name} cannot be converted to an array ({error}). Expected rows of one length.") from error
+
+
+def check_lengths(logits: np.ndarray, labels: np.ndarray, groups: Any = None) -> None:
+    """Raise if logits, labels and groups are not of the same number of samples.
+
+    Args:
+        logits: Logits of shape (N, C).
+        labels: Numbered labels of shape (N,) or (N, K).
+        groups: Group of each sample, shape (N,); None if there are none.
+
+    Raises:
+        InputError: If the numbers differ. The message says if the logits look transposed.
+    """
+    n_labels = len(labels)
+    if logits.ndim == 2 and len(logits) != n_labels:
+        transposed = " The logits look transposed: use logits.T." if logits.shape[1] == n_labels else ""
+        raise InputError(
+            f"The logits have shape {logits.shape}, but there are {n_labels} labels. Expected one row of logits per "
+            f"label.{transposed}"
+        )
+    if groups is not None and len(groups) != n_labels:
+        raise InputError(f"There are {len(groups)} groups, but {n_labels} labels. Expected one group per label.")
 
 
 def number_labels(labels: Any) -> NumberedLabels:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.forward import batched_inference
-from modgap.forward.logits import LogitsRequest, read_logits_file, source_logits
+from modgap.forward.logits import LogitsRequest, source_logits
+from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage import cache
@@ -167,8 +168,8 @@ def test_own_logits_file(own_logits, tmp_path):
     for name, message in (("half.npz", "has no array"), ("none.npz", "does not exist")):
         with pytest.raises(InputError, match=message):
             read_logits_file(str(tmp_path / name))
-    with pytest.raises(UsageError, match=r"a .npz nor a .safetensors file"):
-        read_logits_file(str(tmp_path / "a.csv"))
+    with pytest.raises(UsageError, match=r"Expected an .npz, .safetensors"):
+        read_logits_file(str(tmp_path / "a.xlsx"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

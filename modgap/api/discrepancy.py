@@ -7,13 +7,14 @@ from typing import Any
 from modgap.api.messages import with_python_messages
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
-from modgap.errors import InputError, UsageError
-from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
+from modgap.errors import UsageError
+from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
+from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_source
 from modgap.targets import CustomData, Target, open_target
-from modgap.user_arrays import number_labels, to_numpy
+from modgap.user_arrays import check_lengths, number_labels, to_numpy
 
 __all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
 
@@ -71,7 +72,7 @@ def estimate(
     """
     array = to_numpy(logits, "logits")
     numbered = number_labels(labels)
-    _check_lengths(array, numbered.labels, groups)
+    check_lengths(array, numbered.labels, groups)
     if estimators is not None:
         options["estimators"] = [estimators] if isinstance(estimators, str) else list(estimators)
     group_array = None if groups is None else to_numpy(groups, "groups")
@@ -85,18 +86,6 @@ def estimate(
         provenance={"logits": "in memory"},
         logits_seconds=0.0,
     )
-
-
-def _check_lengths(logits: Any, labels: Any, groups: Any) -> None:
-    n_labels = len(labels)
-    if logits.ndim == 2 and len(logits) != n_labels:
-        transposed = " The logits look transposed: pass logits.T." if logits.shape[1] == n_labels else ""
-        raise InputError(
-            f"The logits have shape {logits.shape}, but there are {n_labels} labels. Expected one row of logits per "
-            f"label.{transposed}"
-        )
-    if groups is not None and len(groups) != n_labels:
-        raise InputError(f"There are {len(groups)} groups, but {n_labels} labels. Expected one group per label.")
 
 
 @with_python_messages
@@ -237,7 +226,7 @@ def measure_logits_file(path: str, *, progress: Progress | None = None, **option
     """Measure the modality knowledge discrepancy from a file of logits and labels.
 
     Args:
-        path: File to read, see `modgap.forward.logits.read_logits_file`.
+        path: File to read, see `modgap.forward.logits_file.read_logits_file`.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`.
 

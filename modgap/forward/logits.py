@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from modgap import __version__
-from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
@@ -22,7 +21,7 @@ from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
 
-__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "read_logits_file", "source_logits"]
+__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "source_logits"]
 
 
 @dataclass(frozen=True)
@@ -146,39 +145,3 @@ def _compute(setup: InferenceSetup, request: LogitsRequest, path: Path, progress
             if progress:
                 progress("logits", len(batch) / len(setup.rows))
         return sink.finish()
-
-
-def read_logits_file(path: str) -> SourceLogits:
-    """Read logits that were computed elsewhere.
-
-    Args:
-        path: A `.npz` or `.safetensors` file with the arrays `logits` (N, C), `labels` (N,) and, optionally, `groups`
-            (N,).
-
-    Raises:
-        InputError: When the file is missing or damaged, or lacks an array.
-        UsageError: When the file has another suffix.
-    """
-    from modgap.storage.digests import file_digest
-    from modgap.targets.readers.arrays import load_arrays
-
-    start = time.perf_counter()
-    file = Path(path).expanduser()
-    if file.suffix not in (".npz", ".safetensors"):
-        raise UsageError(f"{path} is neither a .npz nor a .safetensors file. Store logits and labels in one of these.")
-    if not file.is_file():
-        raise InputError(f"The logits file {path} does not exist.")
-    arrays = load_arrays(file)
-    missing = [name for name in ("logits", "labels") if name not in arrays]
-    if missing:
-        present = ", ".join(sorted(arrays)) or "no arrays"
-        raise InputError(f"{path} has no array {' and no array '.join(missing)}. It has: {present}.")
-    return SourceLogits(
-        logits=arrays["logits"],
-        labels=arrays["labels"],
-        groups=arrays.get("groups"),
-        source_classes=(),
-        target_classes=(),
-        provenance={"modgap": __version__, "logits": file_digest(file)},
-        seconds=time.perf_counter() - start,
-    )

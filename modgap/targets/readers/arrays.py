@@ -201,8 +201,18 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     if has_suffix(path, (".safetensors",)):
         return {name: np.array(array) for name, array in map_safetensors(path)[0].items()}
+    _raise_for_objects(path)
     with convert_read_errors(path), np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _raise_for_objects(path: Path) -> None:
+    for name, (_, kind) in read_array_headers(path).items():
+        if kind == "O":
+            raise InputError(
+                f"The array {name} of {path} holds Python objects, which are never unpickled. Save it as numbers, or "
+                f"as strings with np.array({name}, dtype=str)."
+            )
 
 
 def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None) -> Samples:

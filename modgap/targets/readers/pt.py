@@ -11,7 +11,7 @@ from modgap.errors import InputError, first_line
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, Table
 
-__all__ = ["read"]
+__all__ = ["load_dictionary", "read"]
 
 
 def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"], x: str = "x", y: str = "y") -> Table:
@@ -48,7 +48,12 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"
     return Table(ArraySamples(samples.astype(np.float32)), splits=codes, targets=targets)
 
 
-def _load_tensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def load_dictionary(path: Path) -> dict[Any, Any]:
+    """Return the dictionary that a file contains. Tensors and plain values are read, nothing else is unpickled.
+
+    Raises:
+        InputError: When the file is broken, has other objects, or is no dictionary.
+    """
     import torch
 
     try:
@@ -61,9 +66,17 @@ def _load_tensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     except Exception as error:
         # torch raises many kinds of exceptions on damaged bytes.
         raise InputError(f"cannot read tensors from {path}: {first_line(error)}") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), torch.Tensor) for name in names):
-        description = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"expected tensors {' and '.join(names)} in {path}, got: {description}")
+    if not isinstance(content, dict):
+        raise InputError(f"expected a dictionary of tensors in {path}, got: {type(content).__name__}")
+    return content
+
+
+def _load_tensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    import torch
+
+    content = load_dictionary(path)
+    if not all(isinstance(content.get(name), torch.Tensor) for name in names):
+        raise InputError(f"expected tensors {' and '.join(names)} in {path}, got: {', '.join(map(str, content))}")
     try:
         return {name: content[name].detach().numpy() for name in names}
     except (TypeError, RuntimeError) as error:
