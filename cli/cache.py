@@ -22,7 +22,7 @@ def cache() -> None:
 def list_entries() -> None:
     """List all cache entries with their sizes and ages."""
     from modgap.cli.output import print_table
-    from modgap.formatting import format_bytes
+    from modgap.formatting import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
 
@@ -34,7 +34,7 @@ def list_entries() -> None:
     ]
     if rows:
         print_table(["key", "kind", "size", "age"], rows)
-    click.echo(f"{_count(len(paths))}, {format_bytes(sum(sizes))} in {cache_folder()}")
+    click.echo(f"{count(len(paths), 'entry', 'entries')}, {format_bytes(sum(sizes))} in {cache_folder()}")
 
 
 @cache.command(epilog=example("modgap cache verify"))
@@ -44,6 +44,7 @@ def verify(ctx: click.Context) -> None:
 
     The exit code is 1 when one is damaged.
     """
+    from modgap.formatting import count
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
@@ -54,7 +55,7 @@ def verify(ctx: click.Context) -> None:
             damaged += 1
             click.echo(f"damaged: {path}: {error}")
     if damaged:
-        click.echo(f"{_count(damaged)} damaged. The next run that needs one computes it again.")
+        click.echo(f"{count(damaged, 'entry', 'entries')} damaged. The next run that needs one computes it again.")
         ctx.exit(1)
     click.echo("0 entries damaged.")
 
@@ -73,18 +74,14 @@ def prune(days: float) -> None:
 
     Unfinished files of killed runs are deleted too if they are older than a day.
     """
-    from modgap.formatting import format_bytes
+    from modgap.formatting import count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
 
     now = time.time()
     old = [path for path in entry_paths() if path.stat().st_mtime <= now - days * DAY]
     # A younger unfinished file may be one that a run is writing now.
     old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
-    click.echo(f"deleted {len(old)} files, {format_bytes(delete_files(old))}")
-
-
-def _count(number: int) -> str:
-    return "1 entry" if number == 1 else f"{number} entries"
+    click.echo(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")
 
 
 def _age(path: Path) -> str:

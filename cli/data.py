@@ -120,11 +120,9 @@ def _needs_confirmation(plan: "FetchPlan") -> bool:
 def _summary(manifest: "Manifest", folder: Path) -> str:
     if not manifest.downloads:
         return "all files are present"
-    return f"{_count(len(manifest.downloads), 'download')} complete in {folder}"
+    from modgap.formatting import count
 
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{count(len(manifest.downloads), 'download')} complete in {folder}"
 
 
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
@@ -166,14 +164,14 @@ def _format_state(item: "PlannedDownload") -> str:
 
 def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
     """Format the size of all downloads, with the manifest's note about sizes that are not known."""
-    from modgap.formatting import format_bytes
+    from modgap.formatting import count, format_bytes
 
     total = plan.bytes_to_fetch + plan.approximate_bytes_to_fetch
     formatted = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
     if not plan.files_of_unknown_size:
         return formatted
     note = manifest.unknown.get("downloads.size", "").rstrip(".")
-    unknown = f"{_count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
+    unknown = f"{count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
     return f"{formatted} and {unknown}" if total else unknown
 
 
@@ -189,7 +187,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.formatting import format_bytes
+    from modgap.formatting import count, format_bytes
     from modgap.targets.download.locations import find_data_dir
     from modgap.targets.download.verification import verify
 
@@ -204,8 +202,8 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     for path in result.without_checksum:
         way_out = f"Record it with: modgap data fetch {name}" if path in downloads else "Add it to the manifest."
         click.echo(f"{path} has no checksum. {way_out}")
-    read = f"{_count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
-    click.echo(f"{_count(len(result.faults), 'fault')}; {read}")
+    read = f"{count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
+    click.echo(f"{count(len(result.faults), 'fault')}; {read}")
     ctx.exit(1 if result.faults else 0)
 
 

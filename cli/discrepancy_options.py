@@ -61,8 +61,9 @@ discrepancy_options = all_options(
             "--logits",
             metavar="FILE",
             shell_complete=complete_files,
-            help="Use the logits in this file instead of a source and a target: a .npz or .safetensors file with "
-            "logits (N, C) and labels (N,).",
+            help="Use the logits in this file instead of a source and a target: a .npz, .safetensors or .pt file with "
+            "logits (N, C) and labels (N,), logits.npy with labels.npy beside it, or a .csv or .parquet file with a "
+            "column of labels.",
         ),
         weights_option,
     ),

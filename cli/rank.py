@@ -138,10 +138,11 @@ def _print_ranking(ranking: "Ranking") -> None:
 
 
 def _title(ranking: "Ranking") -> str:
+    from modgap.formatting import count
     from modgap.ranking.scores import get_score
 
     target = ranking.target
     assert target is not None
-    groups = f" in {target.groups:,} groups" if target.groups else ""
+    groups = f" in {count(target.groups, 'group')}" if target.groups else ""
     direction = get_score(ranking.by).direction
     return f"{target.name}: N = {target.samples:,}{groups}, K = {target.classes}, ranked by {ranking.by} ({direction})"

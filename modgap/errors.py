@@ -12,6 +12,12 @@ CUSTOM_DATA_FORMATS = (
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""
 
 
+MIN_SIMILARITY = 0.6
+"""Smallest similarity of a name that an error suggests, from 0 to 1. With 0.5, names of other things are suggested."""
+MAX_LISTED = 100
+"""Largest number of valid names that an error lists."""
+
+
 class InputError(ValueError):
     """The data, the weights or the machine do not allow what was requested.
 
@@ -46,8 +52,11 @@ def unknown_name(kind: str, name: str, valid_names: Iterable[str], hint: str = "
         unknown source 'efficientnet-lit0'; did you mean efficientnet-lite0?
     """
     valid_names = sorted(valid_names)
-    similar = difflib.get_close_matches(name, valid_names, n=3, cutoff=0.5)
-    way_out = f"did you mean {' or '.join(similar)}?" if similar else f"expected one of: {', '.join(valid_names)}"
+    similar = difflib.get_close_matches(name, valid_names, n=3, cutoff=MIN_SIMILARITY)
+    more = f" and {len(valid_names) - MAX_LISTED:,} more" if len(valid_names) > MAX_LISTED else ""
+    way_out = f"expected one of: {', '.join(valid_names[:MAX_LISTED])}{more}"
+    if similar:
+        way_out = f"did you mean {' or '.join(similar)}?"
     return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
 
 

@@ -172,7 +172,7 @@ def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path, monkeypatch):
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "fastparquet", None)
-    with pytest.raises(InputError, match=r"needs pyarrow.* pip install 'modgap\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs pyarrow.* pip install pyarrow"):
         read(tmp_path / "data.parquet", kind="series")
 
 

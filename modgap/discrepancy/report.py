@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.formatting import count
 from modgap.storage.json_records import format_json
 
 __all__ = ["DiscrepancyReport", "class_name", "to_json"]
@@ -66,10 +67,11 @@ class DiscrepancyReport:
         result = self.result
         remarks = []
         if result.n_unlabeled:
-            remarks.append(f"{result.n_unlabeled} samples without a label are left out.")
+            left_out = "is left out" if result.n_unlabeled == 1 else "are left out"
+            remarks.append(f"{count(result.n_unlabeled, 'sample')} without a label {left_out}.")
         if result.n_untested and self.best_estimate:
             remarks.append(
-                f"The held-out error does not test {result.n_untested} samples, because their class has only one "
+                f"The held-out error does not test {count(result.n_untested, 'sample')} of classes with only one "
                 "sample or group."
             )
         return remarks

@@ -5,6 +5,7 @@ import textwrap
 from modgap.discrepancy.held_out import NullDistribution
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.formatting import count
 from modgap.text_table import format_table
 
 __all__ = ["COLUMNS", "answer", "heading", "is_significant", "notes", "summary_text", "table_rows"]
@@ -18,9 +19,9 @@ def heading(report: DiscrepancyReport) -> str:
     """Return one line with the names of source and target and the sizes of the problem."""
     result = report.result
     names = f"{report.source} on {report.target}" if report.source else report.target
-    groups = f" in {result.n_groups:,} groups" if result.n_groups else ""
+    groups = f" in {count(result.n_groups, 'group')}" if result.n_groups else ""
     classes = f"{result.n_target_classes:,} target classes, {result.n_source_classes:,} source classes"
-    return f"{names}: {result.n_samples:,} samples{groups}, {classes}"
+    return f"{names}: {count(result.n_samples, 'sample')}{groups}, {classes}"
 
 
 def answer(report: DiscrepancyReport) -> str:

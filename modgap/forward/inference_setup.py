@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap import __version__
 from modgap.errors import InputError, UsageError
+from modgap.formatting import count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import Embedding, native_embedding
@@ -253,7 +254,7 @@ def _check_no_class_is_lost(
     if embedder and split == "all" and not limit:
         way_out = "Train the embedder with more samples in the test split."
     raise InputError(
-        f"{selection} has no samples{_unseen_note(embedder)} of {len(absent)} classes ({names}). "
+        f"{selection} has no samples{_unseen_note(embedder)} of {count(len(absent), 'class', 'classes')} ({names}). "
         f"Every class needs at least one. {way_out}"
     )
 

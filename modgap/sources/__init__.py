@@ -93,8 +93,19 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
             f"{base_name} is a file of weights, which does not contain the architecture. "
             f"Use --source timm:NAME --weights {base_name}."
         )
+    prefix = name.removesuffix(base_name)
+    if _is_timm_model(base_name):
+        raise UsageError(f"unknown source {name!r}; did you mean {prefix}timm:{base_name}?")
     names = [*ALIASES, *plugin_names(RESERVED)]
     raise unknown_name("source", base_name, names, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
+
+
+def _is_timm_model(name: str) -> bool:
+    """Return True if timm has a model of this name. Importing timm takes seconds, which only an error may cost."""
+    import timm
+
+    known: bool = timm.is_model(name)
+    return known
 
 
 def _open_model_folder(files: ModelFiles, control: bool) -> SourceHandle:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.formatting import count
 from modgap.storage.mmap_arrays import read_npy_header
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import read_frame
@@ -159,7 +160,8 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
         raise UsageError(
-            f"{path} has {len(images)} images and {len(sounds)} sounds. Put images and sounds into separate folders."
+            f"{path} has {count(len(images), 'image')} and {count(len(sounds), 'sound')}. "
+            "Put images and sounds into separate folders."
         )
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
     if not sounds:

@@ -56,7 +56,7 @@ def _read_parquet(path: Path) -> "DataFrame":
         frame = pandas.read_parquet(path)
     except ImportError as error:
         raise InputError(
-            f"Reading {path} needs pyarrow, which is not installed. Install it with: pip install 'modgap[parquet]'"
+            f"Reading {path} needs pyarrow, which is not installed. Install it with: pip install pyarrow"
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error

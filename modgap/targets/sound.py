@@ -11,7 +11,7 @@ from modgap.errors import InputError, first_line
 __all__ = ["SUFFIXES", "SoundFiles", "file_rate", "waveform"]
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
-INSTALL = "Install them with: pip install 'modgap[audio]'"
+INSTALL = "Install them with: pip install soundfile soxr"
 
 
 @dataclass(frozen=True)
