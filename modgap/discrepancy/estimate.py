@@ -120,10 +120,7 @@ def estimate(
     inputs = EstimatorInputs(array, group_numbers, names, space.n_classes, trials, subsets, restarts, seed, n_threads)
     used_space = space.balanced() if balanced else space
     has_injective_map = space.n_classes <= array.shape[1]
-    if has_injective_map:
-        warm_up(inputs, used_space.weights)
-    if classes is not None:
-        warm_up(replace(inputs, n_classes=classes), None)
+    _warm_up_kernels(inputs, used_space.weights, classes)
     measure_inputs = MeasureInputs(np.asarray(logits), space, used_space.sample_weights, measures, temperature)
     inference = Inference(inputs, used_space, measure_inputs, null, bootstrap, spread, progress)
     seconds: dict[str, float] = {}
@@ -147,6 +144,14 @@ def estimate(
         seconds=seconds,
         held_out_confusion=inference.held_out_confusion,
     )
+
+
+def _warm_up_kernels(inputs: EstimatorInputs, weights: np.ndarray | None, classes: int | None) -> None:
+    """Compile the kernels for all target classes, if there is an injective map, and for `classes` of them."""
+    if inputs.n_classes <= inputs.logits.shape[1]:
+        warm_up(inputs, weights)
+    if classes is not None:
+        warm_up(replace(inputs, n_classes=classes), None)
 
 
 def _validate_estimators(names: Sequence[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from modgap.targets import CustomData, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
 from modgap.transfer.loop import TrainingLoop, run_training_loop
 from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
@@ -231,7 +232,7 @@ def _build_loop(
     model = build_model(source, data, recipe, method, seed=seed, length_requested=length_requested)
     model = model.to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
-        _enable_gradient_checkpointing(model.encoder)
+        enable_gradient_checkpointing(model.encoder)
     context = TrainingContext(
         source=source,
         source_name=request.source,
@@ -266,19 +267,6 @@ def _stages_with_epochs(method: Method, recipe: Recipe) -> tuple[Stage, ...]:
     return tuple(
         stage for stage in method.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting) > 0
     )
-
-
-def _enable_gradient_checkpointing(encoder: nn.Module) -> None:
-    """Call the function that the source's library provides for this, on each module that has one."""
-    names = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enabled = False
-    for module in list(encoder.modules()):
-        functions = [getattr(module, name) for name in names if callable(getattr(module, name, None))]
-        if functions:
-            functions[0]()
-            enabled = True
-    if not enabled:
-        log.warning("The source's library does not support gradient checkpointing. Continuing without it.")
 
 
 def _settings_record(

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pickle
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source, headless_error
 from modgap.sources.timm.imagenet import imagenet_class_names
+from modgap.sources.timm.state_dicts import load_weights
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.storage.json_records import read_json, write_json
@@ -24,7 +24,7 @@ from modgap.storage.paths import cache_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build_source", "library_versions", "load_weights", "read_weights"]
+__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build_source", "library_versions", "read_weights"]
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -275,45 +275,6 @@ def _head_size(state: dict[str, Any], architecture: str) -> int | None:
     name = config.classifier if config else None
     weight = state.get(f"{name}.weight") if isinstance(name, str) else None
     return None if weight is None else int(weight.shape[0])
-
-
-def load_weights(model: "nn.Module", state: dict[str, Any], architecture: str, path: Path) -> None:
-    """Load weights into a model, also those in an older layout that timm can convert.
-
-    Raises:
-        InputError: When the weights do not fit the model.
-    """
-    misfit = _misfit(model, state)
-    if misfit:
-        state = _converted(model, state)
-        if _misfit(model, state):
-            raise InputError(f"The weights in {path} do not fit {architecture}: {misfit}.")
-    model.load_state_dict(state)
-
-
-def _misfit(model: "nn.Module", state: dict[str, Any]) -> str | None:
-    """Return why these weights do not fit the model, or None if they fit."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    missing = sorted(expected.keys() - shapes.keys())
-    unknown = sorted(shapes.keys() - expected.keys())
-    mismatched = sorted(name for name in expected.keys() & shapes.keys() if expected[name] != shapes[name])
-    if not (missing or unknown or mismatched):
-        return None
-    first = [*missing, *unknown, *mismatched][0]
-    return (
-        f"{len(missing)} tensors are missing, {len(unknown)} are unknown and {len(mismatched)} have another shape "
-        f"(first: {first})"
-    )
-
-
-def _converted(model: "nn.Module", state: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights in the current layout, if timm can convert them."""
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    try:
-        return convert(dict(state), model) if convert else state
-    except Exception:  # a converter can raise any error for weights that do not fit; the caller reports the misfit
-        return state
 
 
 def _hub_file(architecture: str) -> Path:

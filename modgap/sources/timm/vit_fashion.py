@@ -6,7 +6,8 @@ from typing import Any
 
 from modgap.errors import InputError
 from modgap.sources.source import Source
-from modgap.sources.timm.handle import RANDOM_SEED, build_source, library_versions, load_weights, read_weights
+from modgap.sources.timm.handle import RANDOM_SEED, build_source, library_versions, read_weights
+from modgap.sources.timm.state_dicts import load_weights
 from modgap.storage.digests import file_digest
 
 __all__ = ["ARCHITECTURE", "OPTIONS", "SHIPPED", "VitFashion"]
