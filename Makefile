@@ -23,6 +23,7 @@ lint: setup  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy cli
 
 bench: setup data  ## Reproduce the main figures of docs/benchmarks.md.
 	$(BIN)/python benchmarks/montecarlo.py

@@ -439,7 +439,7 @@ def test_part_of_a_small_disk_stays_free(tmp_path):
 
 
 def test_a_million_names_need_little_memory(tmp_path):
-    """tarfile keeps about a kilobyte per member; these are dropped, so that a long archive needs little memory."""
+    """The tarfile module keeps a kilobyte per member. The reader drops it, so a long archive needs little memory."""
     code = (
         f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"
