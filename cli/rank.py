@@ -15,11 +15,13 @@ from modgap.errors import UsageError
 if TYPE_CHECKING:
     from modgap.ranking.backends import Backend
     from modgap.ranking.types import Ranking, RankRequest
+    from modgap.ranking.verdict import Verdict
 
 __all__ = ["rank"]
 
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_HALF_SAMPLES, which would make the help slow to import."""
+CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2}
 
 
@@ -119,17 +121,26 @@ def _write_results(ranking: "Ranking", folder: Path | None, formats: Sequence[st
 
 
 def _print_ranking(ranking: "Ranking") -> None:
-    from modgap.cli.output import print_table, print_text, print_wide_table
-    from modgap.ranking.recommendation import recommendation
+    from modgap.cli.output import print_table, print_text, print_title, print_wide_table
+    from modgap.ranking.judgment import judge
+    from modgap.ranking.recommendation import choice_statement, headline, help_statement, question
     from modgap.ranking.report import failure_messages, ranking_table, scores_table
 
+    verdict = judge(ranking)
+    print_title(question(ranking))
+    print_text(headline(verdict))
+    for statement in (choice_statement(verdict), help_statement(verdict)):
+        print_text(f"{statement.title} {statement.label}: {statement.text}")
     if ranking.target:
-        print_table(*ranking_table(ranking), _title(ranking))
-        if len(ranking.tables) > 1:
-            title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
-            print_wide_table(*scores_table(ranking), title)
-    for line in [*failure_messages(ranking), *recommendation(ranking)]:
+        click.echo()
+        print_table(*ranking_table(ranking), _table_title(ranking))
+    for line in failure_messages(ranking):
         print_text(line)
+    _print_checks(verdict)
+    if ranking.target and len(ranking.tables) > 1:
+        click.echo()
+        title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
+        print_wide_table(*scores_table(ranking), title)
     counts = [
         f"{stage}: {computed:,} computed, {cached:,} from the cache"
         for stage, (computed, cached) in ranking.jobs.items()
@@ -137,12 +148,26 @@ def _print_ranking(ranking: "Ranking") -> None:
     print_text(f"jobs: {'; '.join(counts)}")
 
 
-def _title(ranking: "Ranking") -> str:
+def _print_checks(verdict: "Verdict") -> None:
+    """Print the checks that did not pass, and the commands of the next step."""
+    from modgap.cli.output import print_text
+    from modgap.ranking.recommendation import check_statements, command_lines, next_step
+
+    for statement in check_statements(verdict):
+        if statement.status != "pass":
+            print_text(f"{CHECK_MARKS[statement.status]} {statement.title}. {statement.text}")
+    if step := next_step(verdict):
+        click.echo(f"\nNext step: {step}")
+        for line in command_lines(verdict):
+            click.echo(f"  {line}")
+
+
+def _table_title(ranking: "Ranking") -> str:
     from modgap.formatting import count
     from modgap.ranking.scores import get_score
 
     target = ranking.target
     assert target is not None
-    groups = f" in {count(target.groups, 'group')}" if target.groups else ""
+    groups = f", {count(target.groups, 'group')}" if target.groups else ""
     direction = get_score(ranking.by).direction
-    return f"{target.name}: N = {target.samples:,}{groups}, K = {target.classes}, ranked by {ranking.by} ({direction})"
+    return f"{count(target.samples, 'sample')}, {target.classes} classes{groups}, ranked by {ranking.by} ({direction})"

@@ -25,6 +25,6 @@ def report(folder: str) -> None:
 
     The page loads nothing from outside. It can be sent, printed, and read on a phone.
     """
-    from modgap.ranking.page import write_page
+    from modgap.report_page.write import write_page
 
     click.echo(str(write_page(Path(folder).expanduser())))

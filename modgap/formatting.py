@@ -1,8 +1,15 @@
-"""Numbers formatted for people."""
+"""Numbers and names formatted for people."""
 
-__all__ = ["count", "format_bytes"]
+import math
+import unicodedata
+
+__all__ = ["count", "format_bytes", "format_value", "visible_name"]
 
 UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+LONGEST_NAME = 80
+"""Number of characters above which a name is shortened."""
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Unicode categories of control, direction, private and unassigned characters and line separators."""
 
 
 def format_bytes(size: int) -> str:
@@ -31,3 +38,45 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
         ('1 entry', '0 entries', '1,200 samples')
     """
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def format_value(value: float | None) -> str:
+    """Format a score or an error with three decimals and a true minus sign. A dash stands for an unknown value.
+
+    Example:
+        >>> format_value(0.5219), format_value(-2.3), format_value(21_300.4), format_value(None)
+        ('0.522', '−2.300', '21,300', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size >= 1000:
+        text = f"{value:,.0f}"
+    elif size >= 100:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.2g}" if 0 < size < 0.001 else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def visible_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name that is safe to show: hidden characters as their numbers, and long names shortened in the middle.
+
+    Args:
+        name: Name that comes from a user or a model hub.
+        longest: Largest number of characters.
+
+    Example:
+        >>> visible_name("vit" + chr(0x202E) + "b"), visible_name("abcdefghij", 7)
+        ('vit‹U+202E›b', 'abc…hij')
+    """
+    shown = "".join(_visible_character(character) for character in name)
+    if len(shown) <= longest:
+        return shown
+    kept = longest - 1
+    return f"{shown[: kept - kept // 2]}…{shown[len(shown) - kept // 2 :]}"
+
+
+def _visible_character(character: str) -> str:
+    hidden = unicodedata.category(character) in HIDDEN_CATEGORIES
+    return f"‹U+{ord(character):04X}›" if hidden else character

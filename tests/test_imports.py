@@ -36,6 +36,7 @@ LAYERS = (
     "transfer",
     "distortion",
     "ranking",
+    "report_page",
     "api",
     "cli",
     "__main__",

@@ -21,7 +21,6 @@ from modgap.ranking.backends import LOST, Backend, run_jobs
 from modgap.ranking.extraction import extract, load_source_outputs
 from modgap.ranking.half_samples import half_sample
 from modgap.ranking.jobs import Failure, ScoreJob
-from modgap.ranking.page import render, write_page
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.report import ranking_table, scores_table, to_csv, to_dict
@@ -31,6 +30,8 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
+from modgap.report_page.ranking_page import render_ranking
+from modgap.report_page.write import write_page
 from modgap.sources import open_source
 from modgap.targets import open_target
 from tests.test_cli import refused, strict
@@ -458,10 +459,18 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
     win_probabilities = np.pad(win_probabilities, (0, 1), constant_values=0.5)
     win_probabilities[first, -1] = 0.0
     ranks = np.append(table.standings.ranks, 1)
-    wider = replace(table.standings, win_probabilities=win_probabilities, values=np.append(values, 0.0), ranks=ranks)
+    intervals = np.pad(table.standings.intervals, ((0, 1), (0, 0)), constant_values=np.nan)
+    wider = replace(
+        table.standings,
+        intervals=intervals,
+        win_probabilities=win_probabilities,
+        values=np.append(values, 0.0),
+        ranks=ranks,
+    )
     changed = replace(table, standings=wider, source_ranks=np.append(table.source_ranks, 0))
     text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
-    assert "is significantly worse than that of the same architecture with random weights" in text
+    assert "The same architecture with random weights is significantly better" in text
+    assert text.startswith("Do not transfer from these sources; train from scratch.")
     assert "Transfer from" not in text
 
 
@@ -487,27 +496,16 @@ def test_table_of_other_scores_is_split_to_fit_the_terminal(ranking, monkeypatch
         printed = capsys.readouterr().out
         assert max(len(line.rstrip()) for line in printed.splitlines()) <= width
         for head in heads[1:]:
-            assert printed.count(f" {head} ") == 1
+            assert len(re.findall(rf" {re.escape(head)}\s", printed)) == 1
         assert printed.count("source ") == printed.count("─ \n")
 
 
-def test_the_page_is_complete_and_loads_nothing_from_outside(ranking):
-    page = render(json.loads(json.dumps(to_dict(ranking))))
-    assert "http" not in page
-    assert "<script" not in page
-    assert "@import" not in page
-    assert "url(" not in page
-    assert len(page) < 3_000_000
+def test_the_page_of_a_real_ranking_has_all_sources_and_its_headline(ranking):
+    page = render_ranking(json.loads(json.dumps(to_dict(ranking))))
+    assert len(page) < 300_000
     for row in ranking.rows:
-        assert row.name in page
-    for sentence in recommendation(ranking):
-        assert sentence.split(";")[0][:40].replace("'", "&#39;") in page
-
-
-def test_source_names_are_escaped_in_the_page(ranking):
-    record = json.loads(json.dumps(to_dict(ranking)))
-    record["sources"][0]["source"] = "<img src=x onerror=alert(1)>"
-    assert "<img" not in render(record)
+        assert row.name.removeprefix("random:") in page
+    assert recommendation(ranking)[0].replace("'", "&#39;") in page
 
 
 # Names
@@ -547,7 +545,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     page = modgap("report", out)
     assert page.returncode == 0, page.stderr
     assert page.stdout.strip() == str(out / "report.html")
-    assert (out / "report.html").stat().st_size < 3_000_000
+    assert (out / "report.html").stat().st_size < 300_000
 
 
 def test_exit_code_is_1_if_a_source_failed(modgap, small_images):

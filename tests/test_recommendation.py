@@ -1,72 +1,189 @@
-"""The sentences of a recommendation for every verdict and every combination of grounds."""
+"""The sentences of a ranking for every choice, every answer on help and every combination of checks."""
 
 import itertools
 
+import numpy as np
 import pytest
 
-from modgap.ranking import verdict as kinds
-from modgap.ranking.recommendation import verdict_sentences
-from modgap.ranking.verdict import Competitor, ErrorComparison, Verdict
+from modgap.formatting import visible_name
+from modgap.ranking import verdict as v
+from modgap.ranking.checks import (
+    CONTROL_AS_GOOD,
+    CONTROL_BETTER,
+    CONTROL_SIMILAR,
+    CONTROL_STATUSES,
+    CONTROL_UNKNOWN,
+    CONTROL_WORSE,
+)
+from modgap.ranking.judgment import choice_of, help_of
+from modgap.ranking.letters import group_letters
+from modgap.ranking.recommendation import (
+    check_statements,
+    choice_statement,
+    command_lines,
+    headline,
+    help_statement,
+    next_step,
+    verdict_sentences,
+)
+from modgap.ranking.verdict import Check, Verdict
 
-KINDS = {
-    kinds.SINGLE: {"n_sources": 1},
-    kinds.EQUAL: {"n_sources": 3, "equals": ("vit",), "runner_up": "vit"},
-    kinds.UNCERTAIN: {"n_sources": 3, "uncertainty_reason": "size does not depend on the samples", "runner_up": "vit"},
-    kinds.TIED: {"n_sources": 3, "competitors": (Competitor("vit", 0.39),), "runner_up": "vit"},
-    kinds.DOUBTFUL: {"n_sources": 3, "runner_up": "vit"},
-    kinds.RECOMMENDED: {"n_sources": 3, "runner_up": "vit"},
+MEASURED = {"value": -2.008, "interval": [-2.097, -1.919]}
+TIED = {"source": "vit", "win_probability": 0.39}
+OTHERS = {
+    v.CLEAR: {"sources": 3, "equal": [], "tied": [], "reason": None},
+    v.TIE: {"sources": 3, "equal": [], "tied": [TIED], "reason": None},
+    v.UNKNOWN: {"sources": 3, "equal": [], "tied": [], "reason": "no intervals were computed"},
+    v.SINGLE: {"sources": 1, "equal": [], "tied": [], "reason": None},
 }
-CONTROLS = (None, kinds.CONTROL_WORSE, kinds.CONTROL_SIMILAR, kinds.CONTROL_BETTER)
-MAJORITIES = (None, ErrorComparison("knn", 0.31, (0.28, 0.34), 0.30))
-RAW_VALUES = (None, ErrorComparison("linear-probe", 0.2, None, 0.21))
+CONTROLS = (None, CONTROL_WORSE, CONTROL_SIMILAR, CONTROL_BETTER, CONTROL_AS_GOOD, CONTROL_UNKNOWN)
+STATUSES = (None, v.PASS, v.FAIL)
 
 
-def text_of(**fields):
-    return " ".join(verdict_sentences(Verdict(by="leep", best="swin", **fields)))
+def other_sources(choice, **changes):
+    status = {v.CLEAR: v.PASS, v.TIE: v.WARN}.get(choice, v.INFO)
+    values = {"first": "swin", "score": "leep", "runner_up": "vit", **MEASURED, **OTHERS[choice], **changes}
+    return Check("other-sources", status, values)
+
+
+def control(result):
+    values = {"first": "swin", "score": "leep", "result": result, **MEASURED}
+    return Check("control", CONTROL_STATUSES[result], {**values, "control_value": -2.3, "control_interval": None})
+
+
+def raw_values(status):
+    values = {"score": "knn", "value": 0.522, "interval": [0.437, 0.607], "best_source": "vit", "best_value": 0.676}
+    return Check("raw-values", status, {**values, "first": "swin", "first_value": 0.732})
+
+
+def majority_class(status):
+    values = {"first": "swin", "score": "knn", "value": 0.31, "interval": [0.28, 0.34], "baseline": 0.30}
+    return Check("majority-class", status, values)
+
+
+def verdict_of(choice, checks, **fields):
+    by_name = {check.id: check for check in (other_sources(choice), *checks)}
+    tied = ("vit",) if choice == v.TIE else ()
+    fields = {"help": help_of(by_name), "first": "swin", "tied": tied, **fields}
+    return Verdict(choice=choice_of(by_name["other-sources"]), by="leep", checks=tuple(by_name.values()), **fields)
+
+
+@pytest.mark.parametrize(("choice", "result"), list(itertools.product(OTHERS, CONTROLS)))
+def test_sentences_never_contradict_each_other(choice, result):
+    for raw, majority in itertools.product(STATUSES, STATUSES):
+        checks = [control(result)] if result else []
+        checks += [raw_values(raw)] if raw else []
+        checks += [majority_class(majority)] if majority else []
+        verdict = verdict_of(choice, checks)
+        assert verdict.choice == choice
+        text = " ".join(verdict_sentences(verdict))
+        opposed = result in (CONTROL_SIMILAR, CONTROL_BETTER, CONTROL_AS_GOOD) or v.FAIL in (raw, majority)
+        assert verdict.help == (
+            v.NO
+            if result == CONTROL_BETTER
+            else v.DOUBTFUL
+            if opposed
+            else {None: v.NOT_TESTED, CONTROL_UNKNOWN: v.UNKNOWN}.get(result, v.LIKELY)
+        )
+        assert ("Transfer from swin." in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
+        if opposed:
+            assert "Transfer from" not in text
+            assert "fine-tune both" not in text
+            assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
+        assert all(sentence.endswith((".", "?")) for sentence in verdict_sentences(verdict))
 
 
 @pytest.mark.parametrize(
-    ("control", "majority", "raw_values"), list(itertools.product(CONTROLS, MAJORITIES, RAW_VALUES))
+    ("choice", "help_", "expected"),
+    [
+        (v.CLEAR, v.LIKELY, "Transfer from swin."),
+        (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin. First check that it beats training from scratch."),
+        (v.CLEAR, v.UNKNOWN, "If you transfer, use swin. First check that it beats training from scratch."),
+        (v.CLEAR, v.NOT_TESTED, "If you transfer, use swin. First check that it beats training from scratch."),
+        (v.TIE, v.LIKELY, "swin and vit are tied: fine-tune both and compare."),
+        (v.TIE, v.DOUBTFUL, "No source stands out. Compare swin with a model trained from scratch."),
+        (v.CLEAR, v.NO, "Do not transfer from these sources; train from scratch."),
+        (v.SINGLE, v.NO, "Do not transfer from this source; train from scratch."),
+        (v.UNKNOWN, v.LIKELY, "swin is first, but this run does not show how certain that is."),
+        (v.SINGLE, v.LIKELY, "swin is the only source; compare it with a model trained from scratch."),
+    ],
 )
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != kinds.DOUBTFUL])
-def test_sentences_never_contradict_each_other(kind, control, majority, raw_values):
-    grounds = Verdict(
-        kind, "leep", best="swin", control=control, majority=majority, raw_values=raw_values, **KINDS[kind]
+def test_the_headline_follows_from_choice_and_help(choice, help_, expected):
+    assert headline(verdict_of(choice, [], help=help_)) == expected
+
+
+def test_a_ranking_without_any_value_gives_no_advice():
+    verdict = Verdict(v.NONE, v.NOT_TESTED, "leep")
+    assert choice_of(None) == v.NONE
+    assert headline(verdict) == "No source has a value; the reasons are below."
+    assert verdict_sentences(verdict)[1].startswith("Which source is best? No value:")
+
+
+def test_equal_values_are_a_tie_even_without_intervals():
+    check = other_sources(v.UNKNOWN, equal=["vit"], tied=[TIED])
+    assert choice_of(check) == v.TIE
+    verdict = Verdict(v.TIE, v.LIKELY, "leep", "swin", ("vit",), (check,))
+    assert "and vit has the same value." in choice_statement(verdict).text
+
+
+def test_the_confidences_have_numbers():
+    verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), raw_values(v.FAIL)])
+    assert choice_statement(verdict).text == (
+        "swin is first of 3 (LEEP −2.008, 95 % CI −2.097 to −1.919) and significantly better than every other source."
     )
-    has_doubts = control in (kinds.CONTROL_SIMILAR, kinds.CONTROL_BETTER) or majority or raw_values
-    verdict = kinds.choose_kind(grounds)
-    assert verdict.kind == (kinds.DOUBTFUL if kind == kinds.RECOMMENDED and has_doubts else kind)
-    sentences = list(verdict_sentences(verdict))
-    text = " ".join(sentences)
-    assert ("Transfer from it" in text) == (verdict.kind == kinds.RECOMMENDED)
-    assert ("train a model from scratch" in text) == bool(has_doubts)
-    assert ("reflects what the source has learned" in text) == (control == kinds.CONTROL_WORSE and not has_doubts)
-    assert all(sentence.endswith(".") for sentence in sentences)
+    assert help_statement(verdict).label == "Doubtful"
+    assert "the raw values, without any model" in help_statement(verdict).text
 
 
-def test_the_majority_sentence_names_both_errors():
-    text = text_of(kind=kinds.TIED, majority=MAJORITIES[1], **KINDS[kinds.TIED])
-    expected = "k-NN error is 0.310 (95 % CI 0.280-0.340), no better than always predicting the majority class (0.300)."
-    assert expected in text
+def test_checks_have_a_sentence_with_numbers():
+    verdict = verdict_of(v.TIE, [control(CONTROL_SIMILAR), raw_values(v.FAIL), majority_class(v.FAIL)])
+    texts = {statement.title: statement.text for statement in check_statements(verdict)}
+    assert texts["Raw values"] == (
+        "Without any model, the k-NN error is 0.522 (0.437 to 0.607). With features it is 0.676 at best (vit) and "
+        "0.732 for swin."
+    )
+    assert texts["Majority-class baseline"] == (
+        "The k-NN error of swin is 0.310 (0.280 to 0.340); always predicting the largest class gives 0.300."
+    )
+    assert texts["Random-weights control"].startswith("LEEP is not significantly different from the same architecture")
+    assert "Other sources" not in texts
 
 
-def test_competitors_are_named_with_their_probability():
-    text = text_of(kind=kinds.TIED, **KINDS[kinds.TIED])
-    assert "swin ranks first of 3 sources by leep, but it is not significantly better than vit (0.39)" in text
-    assert "Collect more samples, or fine-tune swin and vit and compare them." in text
+def test_other_scores_by_which_the_control_is_as_good_make_the_help_doubtful_only_if_they_are_most():
+    similar = [{"score": "knn", "value": 0.73, "control": 0.61}]
+    for compared, status, expected in ((1, v.FAIL, v.DOUBTFUL), (3, v.WARN, v.LIKELY)):
+        check = Check("control-by-other-scores", status, {"first": "swin", "compared": compared, "similar": similar})
+        verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
+        assert verdict.help == expected
+        assert "k-NN error 0.730 and 0.610" in " ".join(verdict_sentences(verdict))
 
 
-def test_other_scores_are_counted():
-    grounds = {"agreeing": ("knn",), "disagreeing": ("gbc", "parc"), "unconvincing": ("knn",)}
-    text = text_of(kind=kinds.RECOMMENDED, **grounds, **KINDS[kinds.RECOMMENDED])
-    assert "1 of 3 other scores ranks swin first too. The others are gbc, parc." in text
-    assert "By knn, the same architecture with random weights scores at least as well" in text
-    nothing_agrees = text_of(kind=kinds.TIED, disagreeing=("gbc",), **KINDS[kinds.TIED])
-    assert "No other score ranks swin first (gbc)." in nothing_agrees
+def test_the_verdict_survives_its_record():
+    commands = (("modgap", "train", "--target", "my data.csv"),)
+    verdict = verdict_of(v.TIE, [control(CONTROL_SIMILAR), majority_class(v.PASS)], commands=commands)
+    again = Verdict.from_dict({**verdict.to_dict(), "later_field": 1})
+    assert again == verdict
+    assert verdict_sentences(again) == verdict_sentences(verdict)
+    assert command_lines(again) == ["modgap train --target 'my data.csv'"]
+    assert next_step(again) == "Run this command."
 
 
-def test_raw_values_that_do_as_well_prevent_a_recommendation():
-    grounds = Verdict(kinds.DOUBTFUL, "leep", best="swin", raw_values=RAW_VALUES[1], **KINDS[kinds.DOUBTFUL])
-    assert grounds.has_doubts
-    assert kinds.choose_kind(grounds).kind == kinds.DOUBTFUL
-    assert kinds.choose_kind(Verdict(kinds.DOUBTFUL, "leep", best="swin", n_sources=2)).kind == kinds.RECOMMENDED
+def test_hidden_characters_and_long_names_are_made_visible():
+    hostile = "a\u202eb\x1b[31m" + "x" * 300
+    verdict = Verdict(v.CLEAR, v.LIKELY, "leep", hostile)
+    text = headline(verdict)
+    assert "‹U+202E›" in text
+    assert "‹U+001B›" in text
+    assert "…" in text
+    assert len(text) < 120
+    assert visible_name("wav2vec2-base") == "wav2vec2-base"
+
+
+def test_sources_share_a_letter_exactly_if_they_are_not_different():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        different = np.triu(rng.random((7, 7)) < rng.random(), 1)
+        different |= different.T
+        letters = group_letters(different)
+        for one, other in itertools.combinations(range(7), 2):
+            assert bool(set(letters[one]) & set(letters[other])) == (not different[one, other])

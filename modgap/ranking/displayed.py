@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from modgap.ranking.recommendation import recommendation
+from modgap.ranking.recommendation import question, recommendation
 from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
 from modgap.result_display import DisplayedResult
@@ -31,7 +31,7 @@ class RankingResult(DisplayedResult, Ranking):
         return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
 
     def summary(self) -> str:
-        """Return heading, recommendation and table as text."""
+        """Return question, answer and table as text."""
         heading, sentences, lines = self.summary_sentences()
         columns, rows = self.summary_table()
         return "\n\n".join(["\n".join([heading, *sentences]), format_table(columns, rows), *lines])
@@ -41,9 +41,8 @@ class RankingResult(DisplayedResult, Ranking):
         return ranking_table(self)
 
     def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the heading, the recommendation, and the reasons of sources that failed."""
-        target = self.target.name if self.target else "the target"
-        return f"Ranking of sources for {target} by {self.by}", recommendation(self), failure_messages(self)
+        """Return the question, its answer, and the reasons of sources that failed."""
+        return question(self), recommendation(self), failure_messages(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""

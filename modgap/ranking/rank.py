@@ -298,4 +298,10 @@ def _summarize_target(name: str, extracted: Mapping[int, Extracted]) -> TargetSu
         groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
         largest_class_share=float(counts.max() / len(outputs)),
         smallest_class_samples=int(counts.min()),
+        label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
     )
+
+
+def _entropy(counts: np.ndarray) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())

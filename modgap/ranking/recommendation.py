@@ -1,165 +1,218 @@
-"""Recommendation of a ranking in plain sentences, made from its verdict."""
+"""Sentences of a ranking, all made from its verdict: headline, two confidences, checks and next step."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
 
-from modgap.ranking import verdict as kinds
-from modgap.ranking.half_samples import MIN_GROUPS
+from modgap.formatting import visible_name
+from modgap.ranking import verdict as v
+from modgap.ranking.check_sentences import (
+    CHECK_TEXTS,
+    CHECK_TITLES,
+    first_place,
+    join_names,
+    score_label,
+    value_with_interval,
+)
+from modgap.ranking.judgment import judge
 from modgap.ranking.types import Ranking
-from modgap.ranking.verdict import ErrorComparison, Verdict, judge
+from modgap.ranking.verdict import Verdict
 
-__all__ = ["recommendation", "verdict_sentences"]
+__all__ = [
+    "Statement",
+    "check_statements",
+    "choice_statement",
+    "command_lines",
+    "headline",
+    "help_statement",
+    "next_step",
+    "question",
+    "recommendation",
+    "target_question",
+    "verdict_sentences",
+]
 
-ERROR_NAMES = {"knn": "k-NN error", "linear-probe": "Linear-probe error", "discrepancy": "Held-out discrepancy"}
-"""Names of error scores in sentences."""
-MAX_COMPETITORS = 4
-"""Most competitors that are named."""
-FEW_SAMPLES = 100
-"""Number of samples below which hardly any two sources differ significantly."""
-SMALL_CLASS = 5
-"""Number of samples below which results for a class are unreliable."""
-TRAIN_FROM_SCRATCH = "train a model from scratch (modgap train --method scratch)"
+WHICH = "Which source is best?"
+HELPS = "Does transfer help at all?"
+CHOICE_LABELS = {
+    v.CLEAR: ("Clear", v.PASS),
+    v.TIE: ("Tied", v.WARN),
+    v.UNKNOWN: ("Unknown", v.INFO),
+    v.SINGLE: ("One source", v.INFO),
+    v.NONE: ("No value", v.FAIL),
+}
+HELP_LABELS = {
+    v.LIKELY: ("Likely", v.PASS),
+    v.DOUBTFUL: ("Doubtful", v.WARN),
+    v.UNKNOWN: ("Unknown", v.INFO),
+    v.NOT_TESTED: ("Not tested", v.INFO),
+    v.NO: ("No", v.FAIL),
+}
+"""Label and status of each answer."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A label with a status and a sentence.
+
+    Attributes:
+        title: Question or name of the check.
+        label: Answer in one or two words, such as "Clear". For a check, its status.
+        status: `pass`, `warn`, `fail` or `info`.
+        text: One or two sentences with numbers.
+    """
+
+    title: str
+    label: str
+    status: str
+    text: str
 
 
 def recommendation(ranking: Ranking) -> list[str]:
-    """Return the recommendation as sentences, the most important first.
+    """Return the sentences of a ranking, the most important first."""
+    return verdict_sentences(judge(ranking))
 
-    All sentences are made from the verdict of the ranking, so that they agree with each other and with the record.
+
+def question(ranking: Ranking) -> str:
+    """Return the question that the ranking answers, which is its title."""
+    return target_question(ranking.target.name if ranking.target else None)
+
+
+def target_question(target: str | None) -> str:
+    """Return the question of a ranking for a target.
+
+    Args:
+        target: Name of a target or path of custom data. None if no source could be run.
     """
-    return [*verdict_sentences(judge(ranking)), *_caveats(ranking)]
+    name = visible_name(PurePath(target).name or target) if target else "this target"
+    return f"Which source should be transferred to {name}?"
 
 
-def verdict_sentences(verdict: Verdict) -> Iterator[str]:
-    """Yield the sentences of a verdict, the most important first."""
-    if verdict.kind == kinds.NOT_SCORED:
-        yield f"No source could be scored by {verdict.by}. The reason is given beside each source."
+def verdict_sentences(verdict: Verdict) -> list[str]:
+    """Return the headline, the two confidences and the checks that did not pass, as sentences."""
+    confidences = [choice_statement(verdict), help_statement(verdict)]
+    sentences = [f"{one.title} {one.label}: {one.text}" for one in confidences]
+    checks = [f"{one.title}: {one.text}" for one in check_statements(verdict) if one.status != v.PASS]
+    return [headline(verdict), *sentences, *checks]
+
+
+def headline(verdict: Verdict) -> str:
+    """Return the headline, which depends only on the choice and on whether transfer helps."""
+    if verdict.choice == v.NONE or verdict.first is None:
+        return "No source has a value; the reasons are below."
+    first = visible_name(verdict.first)
+    if verdict.help == v.NO:
+        sources = "this source" if verdict.choice == v.SINGLE else "these sources"
+        return f"Do not transfer from {sources}; train from scratch."
+    if verdict.choice == v.CLEAR:
+        if verdict.help == v.LIKELY:
+            return f"Transfer from {first}."
+        return f"If you transfer, use {first}. First check that it beats training from scratch."
+    if verdict.choice == v.TIE and verdict.help == v.LIKELY:
+        them = "both" if len(verdict.tied) == 1 else "them"
+        return f"{join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
+    if verdict.choice == v.TIE:
+        return f"No source stands out. Compare {first} with a model trained from scratch."
+    if verdict.choice == v.UNKNOWN:
+        return f"{first} is first, but this run does not show how certain that is."
+    return f"{first} is the only source; compare it with a model trained from scratch."
+
+
+def choice_statement(verdict: Verdict) -> Statement:
+    """Return the answer to the question of which source is best."""
+    label, status = CHOICE_LABELS[verdict.choice]
+    check = verdict.check("other-sources")
+    return Statement(WHICH, label, status, _choice_text(verdict.choice, check.values) if check else _no_value(verdict))
+
+
+def _no_value(verdict: Verdict) -> str:
+    return f"No source has a value by {score_label(verdict.by)}."
+
+
+def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
+    if choice == v.SINGLE:
+        value = f"{score_label(values['score'])} {value_with_interval(values)}"
+        return f"{visible_name(values['first'])} is the only source with a value, {value}."
+    start = first_place(values)
+    if values["equal"]:
+        verb = "has" if len(values["equal"]) == 1 else "have"
+        return f"{start}, and {join_names(values['equal'])} {verb} the same value."
+    if choice == v.UNKNOWN:
+        return f"{start}. It is not known whether the difference is significant, because {values['reason']}."
+    if choice == v.TIE:
+        names = join_names([entry["source"] for entry in values["tied"]])
+        return f"{start}, but it is not significantly better than {names}."
+    return CHECK_TEXTS["other-sources"](values)
+
+
+def help_statement(verdict: Verdict) -> Statement:
+    """Return the answer to the question of whether transfer helps at all."""
+    label, status = HELP_LABELS[verdict.help]
+    return Statement(HELPS, label, status, " ".join(_help_sentences(verdict)))
+
+
+def _help_sentences(verdict: Verdict) -> Iterator[str]:
+    if verdict.first is None:
+        yield "There is nothing to compare."
         return
-    yield _standing(verdict)
-    yield from _doubts(verdict)
-    if advice := _advice(verdict):
-        yield advice
-    if verdict.control == kinds.CONTROL_WORSE and not verdict.has_doubts:
+    first = visible_name(verdict.first)
+    score = score_label(verdict.by)
+    if verdict.help == v.NO:
+        yield f"The same architecture as {first} with random weights is significantly better by {score}."
+    elif verdict.help == v.DOUBTFUL:
+        yield from _doubts(verdict)
+    elif verdict.help == v.NOT_TESTED:
+        yield f"By {score}, {first} was not compared with the same architecture with random weights."
+    elif verdict.help == v.UNKNOWN:
         yield (
-            f"By {verdict.by}, the same architecture with random weights scores significantly worse, so the score "
-            "reflects what the source has learned."
+            f"{first} is better than the same architecture with random weights, but without intervals it is not known "
+            "whether the difference is significant."
         )
-    if verdict.largest:
-        yield f"By number of parameters alone, {verdict.largest} would rank first."
-    yield from _other_scores(verdict)
-
-
-def _standing(verdict: Verdict) -> str:
-    """Return the sentence that says how clear the first place is. It advises a transfer only if nothing opposes it."""
-    ranks_first = f"{verdict.best} ranks first of {verdict.n_sources} sources by {verdict.by}"
-    if verdict.kind == kinds.SINGLE:
-        return f"{verdict.best} is the only source that could be scored by {verdict.by}. There is no comparison."
-    if verdict.kind == kinds.EQUAL:
-        names = ", ".join([str(verdict.best), *verdict.equals])
-        return f"{names} have the same score by {verdict.by}, the best of {verdict.n_sources} sources."
-    if verdict.kind == kinds.UNCERTAIN:
-        return f"{ranks_first}, but it is unknown how certain this is, because {verdict.uncertainty_reason}."
-    if verdict.kind == kinds.TIED:
-        return f"{ranks_first}, but it is not significantly better than {_competitors(verdict)}."
-    if verdict.kind == kinds.DOUBTFUL:
-        return f"{ranks_first}, significantly ahead of the others, but nothing shows that transferring from it helps."
-    return f"{ranks_first}, significantly ahead of the others (at the 95 % level). Transfer from it."
-
-
-def _competitors(verdict: Verdict) -> str:
-    """Return the names of the sources that are not significantly different, with their probabilities."""
-    competitors = verdict.competitors[:MAX_COMPETITORS]
-    named = [f"{competitor.name} ({competitor.win_probability:.2f})" for competitor in competitors]
-    n_more = len(verdict.competitors) - len(competitors)
-    more = f" and {n_more} more" if n_more else ""
-    meaning = f"in parentheses: the probability of being better than {verdict.best}"
-    return f"{', '.join(named)}{more} ({meaning})"
+    else:
+        yield f"By {score}, {first} is significantly better than the same architecture with random weights."
 
 
 def _doubts(verdict: Verdict) -> Iterator[str]:
-    owner = f"The score of {verdict.best}" if verdict.kind == kinds.EQUAL else "Its score"
-    if verdict.control == kinds.CONTROL_BETTER:
-        yield (
-            f"{owner} is significantly worse than that of the same architecture with random weights. Pretraining hurts "
-            "on this target by this score; do not rely on its rank."
-        )
-    if verdict.control == kinds.CONTROL_SIMILAR:
-        yield (
-            f"{owner} is not significantly different from the same architecture with random weights. Pretraining does "
-            "not help on this target by this score; do not rely on its rank."
-        )
-    if verdict.majority:
-        of_source = f" of {verdict.best}" if verdict.kind == kinds.EQUAL else ""
-        yield _majority_sentence(verdict.majority, of_source)
-    if verdict.raw_values:
-        described = _describe_error(verdict.raw_values, " on raw values")
-        yield f"{described}, no worse than on the features of the best source ({verdict.raw_values.baseline:.3f})."
+    """Yield one short sentence for each check that makes the help of a transfer doubtful."""
+    failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
+    if check := failed.get("raw-values"):
+        error = score_label(check.values["score"])
+        yield f"By {error}, the raw values, without any model, do better than the features of every source."
+    if check := failed.get("control"):
+        score = score_label(check.values["score"])
+        yield f"By {score}, {visible_name(check.values['first'])} is no better than its random-weights control."
+    if check := failed.get("majority-class"):
+        yield f"The {score_label(check.values['score'])} is no better than always predicting the largest class."
+    check = failed.get("control-by-other-scores")
+    if check and check.status == v.FAIL:
+        yield "By most other scores, pretraining makes no significant difference."
 
 
-def _majority_sentence(majority: ErrorComparison, of_source: str) -> str:
-    better = "no better" if majority.error >= majority.baseline else "not significantly better"
-    described = _describe_error(majority, of_source)
-    return f"{described}, {better} than always predicting the majority class ({majority.baseline:.3f})."
+def check_statements(verdict: Verdict) -> list[Statement]:
+    """Return the checks with their sentences, failed ones first.
+
+    The check of the other sources is not among them unless it passed, because the first confidence says its sentence.
+    """
+    return [
+        Statement(CHECK_TITLES[check.id], check.status, check.status, CHECK_TEXTS[check.id](check.values))
+        for check in verdict.checks
+        if check.id != "other-sources" or check.status == v.PASS
+    ]
 
 
-def _describe_error(comparison: ErrorComparison, where: str) -> str:
-    interval = ""
-    if comparison.interval:
-        low, high = comparison.interval
-        interval = f" (95 % CI {low:.3f}-{high:.3f})"
-    return f"{ERROR_NAMES[comparison.score]}{where} is {comparison.error:.3f}{interval}"
-
-
-def _advice(verdict: Verdict) -> str:
-    """Return what to do if the verdict does not already say to transfer. Empty if there is nothing to do."""
-    if verdict.kind == kinds.RECOMMENDED:
+def next_step(verdict: Verdict) -> str:
+    """Return what to do with the commands. Empty if there are none."""
+    if not verdict.commands:
         return ""
-    other = _other_candidate(verdict)
-    if verdict.has_doubts:
-        candidates = f"{verdict.best} and {other}" if other else str(verdict.best)
-        return f"Fine-tune {candidates}, {TRAIN_FROM_SCRATCH}, and compare them."
-    if not other:
-        return ""
-    if verdict.kind == kinds.UNCERTAIN:
-        return f"Fine-tune {verdict.best} and {other} and compare them."
-    return f"Collect more samples, or fine-tune {verdict.best} and {other} and compare them."
+    if verdict.commands[0][1] == "rank":
+        return "Repeat the ranking with intervals."
+    if len(verdict.commands) == 1:
+        return "Run this command."
+    return "Run these commands and keep the model with the lower validation error."
 
 
-def _other_candidate(verdict: Verdict) -> str | None:
-    """Return the name of the source that is closest to the first."""
-    if verdict.equals:
-        return verdict.equals[0]
-    return verdict.competitors[0].name if verdict.competitors else verdict.runner_up
-
-
-def _other_scores(verdict: Verdict) -> Iterator[str]:
-    n_agreeing = len(verdict.agreeing)
-    n_scores = n_agreeing + len(verdict.disagreeing)
-    if n_scores and not n_agreeing:
-        yield f"No other score ranks {verdict.best} first ({', '.join(verdict.disagreeing)})."
-    elif n_scores:
-        exceptions = f" The others are {', '.join(verdict.disagreeing)}." if verdict.disagreeing else ""
-        verb = "ranks" if n_agreeing == 1 else "rank"
-        yield f"{n_agreeing} of {n_scores} other scores {verb} {verdict.best} first too.{exceptions}"
-    if verdict.unconvincing:
-        yield (
-            f"By {', '.join(verdict.unconvincing)}, the same architecture with random weights scores at least as well, "
-            "so this agreement says little."
-        )
-
-
-def _caveats(ranking: Ranking) -> Iterator[str]:
-    failed = [row.name for row in ranking.failed]
-    if failed:
-        yield f"{len(failed)} of the named sources could not be scored: {', '.join(failed)}."
-    target = ranking.target
-    if target is None:
-        return
-    if target.samples < FEW_SAMPLES:
-        yield f"The target has only {target.samples} samples. With so few, sources rarely differ significantly."
-    if target.groups and target.groups < MIN_GROUPS:
-        yield (
-            f"The target has only {target.groups} groups. There are no intervals, because they need at least "
-            f"{MIN_GROUPS} groups."
-        )
-    if target.smallest_class_samples < SMALL_CLASS:
-        samples = "1 sample" if target.smallest_class_samples == 1 else f"{target.smallest_class_samples} samples"
-        yield f"The smallest class has {samples}; results for it are unreliable."
+def command_lines(verdict: Verdict) -> list[str]:
+    """Return the commands as lines that can be pasted into a shell."""
+    return [shlex.join(command) for command in verdict.commands]

@@ -3,16 +3,21 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from modgap.formatting import visible_name
+from modgap.ranking.check_sentences import score_label
+from modgap.ranking.checks import control_index
+from modgap.ranking.judgment import judge
+from modgap.ranking.letters import source_letters
 from modgap.ranking.recommendation import recommendation
+from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
-from modgap.ranking.types import SOURCE, Ranking, RankRequest, ScoreTable, SourceRow
-from modgap.ranking.verdict import judge
+from modgap.ranking.types import RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = ["failure_messages", "ranking_table", "scores_table", "to_csv", "to_dict", "to_json"]
@@ -20,37 +25,46 @@ __all__ = ["failure_messages", "ranking_table", "scores_table", "to_csv", "to_di
 SCHEMA = 1
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
+LIKELIHOOD_SCORES = ("leep", "nce", "n-leep")
+"""Scores that are mean log-likelihoods of the labels."""
+RAW_VALUES_LABEL = "raw values (no model)"
 
 
 def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the ranking: rank and score of each source with their intervals.
+    """Return heads and rows of the ranking: each source with its score, its interval and its random-weights control.
 
-    `=` after a rank marks a source that is not significantly different from the first. `p better` is the probability of
-    being better than the first.
+    Two sources that share a letter in the column `group` are not significantly different (at the 95 % level).
     """
-    heads = ["rank", "95 %", "source", ranking.by, "95 %", "p better"]
-    return heads, [_table_row(ranking, index) for index in ranking.order()]
+    heads = ["rank", "group", "source", score_label(ranking.by), "95 % CI", "random weights"]
+    letters = source_letters(ranking.tables[ranking.by])
+    merged = set(control_sources(ranking))
+    return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in merged]
 
 
-def _table_row(ranking: Ranking, index: int) -> list[str]:
+def control_sources(ranking: Ranking) -> dict[int, int]:
+    """Return, for the row of each random-weights control, the row of its source."""
+    sources = [index for index, row in enumerate(ranking.rows) if row.kind == SOURCE]
+    pairs = ((control_index(ranking, source), source) for source in sources)
+    return {control: source for control, source in pairs if control is not None}
+
+
+def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list[str]:
     row = ranking.rows[index]
     table = ranking.tables[ranking.by]
     rank = int(table.source_ranks[index])
-    tie_mark = "=" if index in first_ties(table) else ""
-    label = "-" if row.kind == SOURCE else row.kind
-    low, high = table.source_rank_intervals[index]
+    control = control_index(ranking, index)
     return [
-        f"{rank}{tie_mark}" if rank else label,
-        f"{low}-{high}" if rank and low else "",
-        row.name,
+        str(rank) if rank else "-",
+        letters.get(index, ""),
+        RAW_VALUES_LABEL if row.kind == RAW_VALUES else visible_name(row.name),
         format_score(table.standings.values[index]),
         format_interval(table.standings.intervals[index]),
-        format_probability(ranking, index),
+        "-" if control is None else format_score(table.standings.values[control]),
     ]
 
 
 def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the other scores of every source, in the order of the ranking.
+    """Return heads and rows of the other scores of every row, in the order of the ranking.
 
     An arrow gives the direction of a score. A star marks the source that ranks first by it. Scores that no source has
     are left out.
@@ -62,7 +76,8 @@ def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     ]
     heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in tables)]
     return heads, [
-        [ranking.rows[index].name, *(_starred_score(table, index) for table in tables)] for index in ranking.order()
+        [visible_name(ranking.rows[index].name), *(_starred_score(table, index) for table in tables)]
+        for index in ranking.order()
     ]
 
 
@@ -80,16 +95,6 @@ def first_ties(table: ScoreTable) -> set[int]:
     for first in firsts:
         tied |= {int(index) for index in table.standings.tied_with(first) if table.source_ranks[index]}
     return tied | set(firsts) if tied else set()
-
-
-def format_probability(ranking: Ranking, index: int) -> str:
-    """Format the probability that a row is better than the first source. `-` if it is unknown."""
-    table = ranking.tables[ranking.by]
-    first = table.first_source
-    if first is None or index == first:
-        return "-"
-    probability = table.standings.win_probabilities[index, first]
-    return f"{probability:.2f}" if np.isfinite(probability) else "-"
 
 
 def format_score(value: float) -> str:
@@ -127,10 +132,10 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "kind": "ranking",
         "target": asdict(ranking.target) if ranking.target else None,
         "by": ranking.by,
-        "score_descriptions": {name: _describe_score(name) for name in ranking.tables},
-        "sources": [_row_record(ranking, index) for index in ranking.order()],
+        "score_descriptions": {name: _describe_score(name, ranking.target) for name in ranking.tables},
+        "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
-        "verdict": plain_values(asdict(judge(ranking))),
+        "verdict": judge(ranking).to_dict(),
         "recommendation": recommendation(ranking),
         "request": _request_record(ranking.request),
         "jobs": {stage: {"computed": computed, "cached": cached} for stage, (computed, cached) in ranking.jobs.items()},
@@ -139,9 +144,28 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _describe_score(name: str) -> dict[str, Any]:
+def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
     score = get_score(name)
-    return {"title": score.title, "unit": score.unit, "higher_is_better": score.higher_is_better}
+    return {
+        "label": score_label(name),
+        "title": score.title,
+        "unit": score.unit,
+        "higher_is_better": score.higher_is_better,
+        "reference": _reference(name, target),
+    }
+
+
+def _reference(name: str, target: TargetSummary | None) -> dict[str, Any] | None:
+    """Return the score of a source that gives no information about the labels. None if the score has no such value."""
+    if target is None or target.task != CLASSIFICATION:
+        return None
+    if name in LIKELIHOOD_SCORES and target.label_entropy is not None:
+        return {"label": "no information", "value": -target.label_entropy}
+    if name == "discrepancy":
+        return {"label": "chance level", "value": 1 - 1 / target.classes}
+    if name in ("knn", "linear-probe"):
+        return {"label": "majority class", "value": 1 - target.largest_class_share}
+    return None
 
 
 def _versions() -> dict[str, str]:
@@ -152,18 +176,30 @@ def _versions() -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
 
 
-def _row_record(ranking: Ranking, index: int) -> dict[str, Any]:
+def _row_records(ranking: Ranking) -> list[dict[str, Any]]:
+    letters = {name: source_letters(table) for name, table in ranking.tables.items()}
+    sources = control_sources(ranking)
+    return [_row_record(ranking, index, letters, sources) for index in ranking.order()]
+
+
+def _row_record(
+    ranking: Ranking, index: int, letters: Mapping[str, Mapping[int, str]], sources: Mapping[int, int]
+) -> dict[str, Any]:
     row = ranking.rows[index]
     table = ranking.tables[ranking.by]
     return {
         "source": row.name,
         "kind": row.kind,
+        "control_of": ranking.rows[sources[index]].name if index in sources else None,
         "requested": row.requested,
         "reason": ranking.reason(index) or None,
         "rank": int(table.source_ranks[index]) or None,
         "tied_with_first": index in first_ties(table),
         "properties": plain_values(row.properties),
-        "scores": {name: _score_record(table, index) for name, table in ranking.tables.items()},
+        "scores": {
+            name: {**_score_record(table, index), "letters": letters[name].get(index) or None}
+            for name, table in ranking.tables.items()
+        },
         "report_details": _details_record(row),
         "provenance": plain_values(row.provenance),
     }

@@ -71,6 +71,7 @@ class TargetSummary:
         largest_class_share: Share of the samples that belong to the largest class, or to the most frequent label of a
             multi-label target.
         smallest_class_samples: Number of samples of the smallest class.
+        label_entropy: Entropy of the distribution of the classes in nats. None for multi-label targets.
     """
 
     name: str
@@ -80,6 +81,7 @@ class TargetSummary:
     groups: int | None
     largest_class_share: float
     smallest_class_samples: int
+    label_entropy: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,176 @@
+"""Sentences of the checks of a ranking, and names and numbers in sentences."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modgap.formatting import format_value, visible_name
+from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, FEW_SAMPLES
+
+__all__ = ["CHECK_TEXTS", "CHECK_TITLES", "first_place", "join_names", "score_label", "value_with_interval"]
+
+SCORE_LABELS = {
+    "discrepancy": "discrepancy",
+    "knn": "k-NN error",
+    "linear-probe": "linear-probe error",
+    "leep": "LEEP",
+    "n-leep": "N-LEEP",
+    "nce": "NCE",
+    "logme": "LogME",
+    "h-score": "H-score",
+    "gbc": "GBC",
+    "parc": "PARC",
+    "otdd": "OTDD",
+    "transrate": "TransRate",
+    "size": "number of parameters",
+    "source-error": "error on the source's own data",
+}
+"""Names of scores in sentences. Other scores go by the names of the command."""
+MAX_NAMES = 4
+"""Most names in a list of names."""
+
+
+def score_label(name: str) -> str:
+    """Return the name of a score in sentences and heads."""
+    return SCORE_LABELS.get(name, name)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names as `A, B and C`, with the number of further names if there are many."""
+    shown = [visible_name(name) for name in names]
+    if len(shown) > MAX_NAMES:
+        shown = [*shown[: MAX_NAMES - 1], f"{len(shown) - MAX_NAMES + 1} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def value_with_interval(values: Mapping[str, Any], prefix: str = "") -> str:
+    """Return a value, followed by its interval in parentheses if it is known."""
+    interval = values[f"{prefix}interval"]
+    shown = f" ({_interval(interval)})" if interval else ""
+    return f"{format_value(values[f'{prefix}value'])}{shown}"
+
+
+def _interval(interval: Sequence[float]) -> str:
+    return f"{format_value(interval[0])} to {format_value(interval[1])}"
+
+
+def first_place(values: Mapping[str, Any]) -> str:
+    """Return the start of the sentence on the first source: its name, the number of sources and its score."""
+    interval = values["interval"]
+    shown = f", 95 % CI {_interval(interval)}" if interval else ""
+    score = f"{score_label(values['score'])} {format_value(values['value'])}{shown}"
+    return f"{visible_name(values['first'])} is first of {values['sources']} ({score})"
+
+
+def _clear_text(values: Mapping[str, Any]) -> str:
+    return f"{first_place(values)} and significantly better than every other source."
+
+
+def _control_text(values: Mapping[str, Any]) -> str:
+    score = score_label(values["score"])
+    control = value_with_interval(values, "control_")
+    source = f"{visible_name(values['first'])} has {value_with_interval(values)}"
+    if values["result"] == CONTROL_BETTER:
+        return f"The same architecture with random weights is significantly better: {score} {control}; {source}."
+    if values["result"] == CONTROL_SIMILAR:
+        return (
+            f"{score} is not significantly different from the same architecture with random weights: {control}; "
+            f"{source}."
+        )
+    if values["result"] == CONTROL_AS_GOOD:
+        return f"The same architecture with random weights is at least as good: {score} {control}; {source}."
+    if values["result"] == CONTROL_WORSE:
+        return f"The same architecture with random weights is significantly worse: {score} {control}; {source}."
+    return (
+        f"The same architecture with random weights is worse ({score} {control}; {source}). Without intervals it is "
+        "not known whether the difference is significant."
+    )
+
+
+def _raw_values_text(values: Mapping[str, Any]) -> str:
+    score = score_label(values["score"])
+    best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
+    first = f" and {format_value(values['first_value'])} for {visible_name(values['first'])}"
+    also = "" if values["first"] == values["best_source"] else first
+    return f"Without any model, the {score} is {value_with_interval(values)}. With features it is {best}{also}."
+
+
+def _majority_text(values: Mapping[str, Any]) -> str:
+    return (
+        f"The {score_label(values['score'])} of {visible_name(values['first'])} is {value_with_interval(values)}; "
+        f"always predicting the largest class gives {format_value(values['baseline'])}."
+    )
+
+
+def _other_controls_text(values: Mapping[str, Any]) -> str:
+    similar = values["similar"]
+    if not similar:
+        return f"The random-weights control is significantly worse by all {values['compared']} other scores."
+    shown = "; ".join(
+        f"{score_label(one['score'])} {format_value(one['value'])} and {format_value(one['control'])}"
+        for one in similar[:MAX_NAMES]
+    )
+    more = f"; and {len(similar) - MAX_NAMES} more" if len(similar) > MAX_NAMES else ""
+    return (
+        f"By {len(similar)} of {values['compared']} other scores, {visible_name(values['first'])} is not significantly "
+        f"better than its random-weights control: {shown}{more}."
+    )
+
+
+def _other_scores_text(values: Mapping[str, Any]) -> str:
+    verb = "puts" if values["agreeing"] == 1 else "put"
+    start = f"{values['agreeing']} of {values['compared']} other scores {verb} {visible_name(values['first'])} first."
+    others = [f"{score_label(one['score'])} puts {visible_name(one['first'])} first" for one in values["disagreeing"]]
+    if not others:
+        return start
+    more = f"; and {len(others) - MAX_NAMES} more differ" if len(others) > MAX_NAMES else ""
+    return f"{start} By contrast, {'; '.join(others[:MAX_NAMES])}{more}."
+
+
+def _samples_text(values: Mapping[str, Any]) -> str:
+    samples = values["samples"]
+    if samples < FEW_SAMPLES:
+        return f"With {samples:,} samples, only large differences between sources are significant."
+    return f"The target has {samples:,} samples."
+
+
+def _smallest_class_text(values: Mapping[str, Any]) -> str:
+    samples = "1 sample" if values["samples"] == 1 else f"{values['samples']} samples"
+    return f"The smallest class has {samples}, so results for it are unreliable."
+
+
+def _groups_text(values: Mapping[str, Any]) -> str:
+    return f"The target has {values['groups']} groups. Intervals need at least {values['needed']}."
+
+
+def _failed_text(values: Mapping[str, Any]) -> str:
+    names = values["sources"]
+    verb = "has" if len(names) == 1 else "have"
+    return f"{join_names(names)} {verb} no value. The reasons are in the table."
+
+
+CHECK_TITLES = {
+    "other-sources": "Other sources",
+    "control": "Random-weights control",
+    "raw-values": "Raw values",
+    "majority-class": "Majority-class baseline",
+    "control-by-other-scores": "Control by other scores",
+    "other-scores": "Other scores",
+    "largest-source": "Size",
+    "amount-of-data": "Amount of data",
+    "groups": "Few groups",
+    "smallest-class": "Small class",
+    "failed-sources": "Sources without a value",
+}
+CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "other-sources": _clear_text,
+    "control": _control_text,
+    "raw-values": _raw_values_text,
+    "majority-class": _majority_text,
+    "control-by-other-scores": _other_controls_text,
+    "other-scores": _other_scores_text,
+    "largest-source": lambda values: f"By number of parameters alone, {visible_name(values['source'])} would be first.",
+    "amount-of-data": _samples_text,
+    "groups": _groups_text,
+    "smallest-class": _smallest_class_text,
+    "failed-sources": _failed_text,
+}

@@ -1,0 +1,59 @@
+"""Letters of groups of sources: two sources share a letter if they are not significantly different."""
+
+import numpy as np
+
+from modgap.ranking.standings import SURELY_BETTER, SURELY_WORSE
+from modgap.ranking.types import ScoreTable
+
+__all__ = ["group_letters", "source_letters"]
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def group_letters(different: np.ndarray) -> list[str]:
+    """Return a compact letter display: two members share a letter exactly if they are not different.
+
+    Args:
+        different: True for each pair that differs significantly, shape (n, n), symmetric, with the best member first.
+
+    Returns:
+        The letters of each member, starting with A for the group of the first. All are empty if more letters are needed
+        than the alphabet has.
+
+    References:
+        Piepho, "An algorithm for a letter-based representation of all-pairwise comparisons", Journal of Computational
+        and Graphical Statistics, 2004.
+
+    Example:
+        >>> group_letters(np.array([[False, False, True], [False, False, False], [True, False, False]]))
+        ['A', 'AB', 'B']
+    """
+    groups = [frozenset(range(len(different)))] if len(different) else []
+    for one, other in np.argwhere(np.triu(different, 1)).tolist():
+        split = [
+            part
+            for group in groups
+            for part in ((group - {one}, group - {other}) if {one, other} <= group else (group,))
+        ]
+        unique = list(dict.fromkeys(split))
+        groups = [group for group in unique if not any(group < another for another in unique)]
+    if len(groups) > len(ALPHABET):
+        return [""] * len(different)
+    ordered = sorted(groups, key=lambda group: sorted(group))
+    return [
+        "".join(ALPHABET[number] for number, group in enumerate(ordered) if member in group)
+        for member in range(len(different))
+    ]
+
+
+def source_letters(table: ScoreTable) -> dict[int, str]:
+    """Return the letters of each source by one score, by the index of its row. Empty if a significance is unknown."""
+    ranked = [int(index) for index in np.argsort(table.source_ranks, kind="stable") if table.source_ranks[index] > 0]
+    probabilities = table.standings.win_probabilities[np.ix_(ranked, ranked)]
+    known = np.isfinite(probabilities)
+    np.fill_diagonal(known, True)
+    if len(ranked) < 2 or not known.all():
+        return {}
+    different = (probabilities >= SURELY_BETTER) | (probabilities <= SURELY_WORSE)
+    np.fill_diagonal(different, False)
+    return dict(zip(ranked, group_letters(different), strict=True))

@@ -1,0 +1,130 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const find = (query, inside = document) => [...inside.querySelectorAll(query)];
+const byId = (id) => document.getElementById(id);
+const body = document.querySelector(".rows tbody");
+const rows = find("tr.row");
+let current = data.by;
+
+find(".tools, button").forEach((element) => { element.hidden = false; });
+find("tr.more").forEach((row) => { row.hidden = true; });
+if (window.matchMedia("(max-width: 720px)").matches) byId("read").open = false;
+
+function announce(text) { byId("live").textContent = text; }
+
+function setPositions(element, positions) {
+  const known = Object.values(positions).every((value) => value !== null && value !== undefined);
+  element.setAttribute("visibility", known ? "visible" : "hidden");
+  if (known) for (const [name, value] of Object.entries(positions)) element.setAttribute(name, value + "%");
+}
+
+function showScore(name) {
+  current = name;
+  const table = data.tables[name];
+  const place = table.reference ? table.reference.position : null;
+  byId("head").textContent = table.label;
+  byId("low").textContent = table.ends[0];
+  byId("high").textContent = table.ends[1];
+  byId("better").textContent = table.better;
+  byId("reference").textContent = table.reference ? "┊ " + table.reference.text : "";
+  for (const row of rows) {
+    const cell = table.rows[row.dataset.row];
+    const part = (query) => row.querySelector(query);
+    part(".rank").textContent = cell.rank;
+    part(".letter").textContent = cell.letters;
+    part(".letter").hidden = !cell.letters;
+    part(".value").textContent = cell.value;
+    part(".control").textContent = cell.control;
+    if (!part("svg")) continue;
+    setPositions(part(".ref"), { x1: place, x2: place });
+    setPositions(part(".ci"), { x1: cell.low, x2: cell.high });
+    setPositions(part("circle"), { cx: cell.x });
+    setPositions(part("rect"), { x: cell.c });
+    part(".why").textContent = cell.reason;
+  }
+  const rank = (row) => Number(table.rows[row.dataset.row].rank) || Infinity;
+  const order = [...rows].sort((a, b) => (rank(a) === rank(b) ? a.dataset.row - b.dataset.row : rank(a) - rank(b)));
+  for (const row of order) {
+    const more = byId("more-" + row.dataset.row);
+    body.append(row);
+    if (more) body.append(more);
+  }
+  announce("Ranked by " + table.label);
+}
+
+function setDetails(button, open) {
+  byId(button.dataset.more).hidden = !open;
+  button.setAttribute("aria-expanded", String(open));
+  button.firstChild.textContent = open ? "Close" : "Details";
+}
+
+function filterRows(text) {
+  let count = 0;
+  for (const row of rows) {
+    row.hidden = !data.names[row.dataset.row].toLowerCase().includes(text.toLowerCase());
+    count += row.hidden ? 0 : 1;
+    const button = row.querySelector("[data-more]");
+    if (button && row.hidden) setDetails(button, false);
+  }
+  announce(count + " rows shown");
+}
+
+async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const label = button.textContent;
+  button.textContent = "Copied";
+  announce("Copied");
+  setTimeout(() => { button.textContent = label; }, 1200);
+}
+
+function shownRows() {
+  return find("tr.row").filter((row) => !row.hidden).map((row) => {
+    const cell = data.tables[current].rows[row.dataset.row];
+    return [cell.rank === "–" ? "" : cell.rank, data.names[row.dataset.row], ...cell.numbers.map((n) => n ?? "")];
+  });
+}
+
+function csvCell(value) {
+  if (typeof value === "number") return String(value);
+  const text = /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+}
+
+function latexCell(value) {
+  if (typeof value === "number") return "$" + value.toFixed(3) + "$";
+  const marks = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
+  return value.replace(/[\\{}$&#^_%~]/g, (mark) => marks[mark] ?? "\\" + mark);
+}
+
+function latexTable() {
+  const label = latexCell(data.tables[current].label);
+  const lines = shownRows().map(([rank, name, value, low, high, control]) => {
+    const interval = low === "" ? "" : latexCell(low) + " to " + latexCell(high);
+    return [rank, latexCell(name), latexCell(value), interval, latexCell(control)].join(" & ") + " \\\\";
+  });
+  const head = "Rank & Source & " + label + " & 95\\,\\% CI & Random weights \\\\";
+  return ["\\begin{tabular}{rlrrr}", "\\toprule", head, "\\midrule", ...lines, "\\bottomrule", "\\end{tabular}"].join("\n");
+}
+
+byId("score").addEventListener("change", (event) => showScore(event.target.value));
+byId("filter").addEventListener("input", (event) => filterRows(event.target.value));
+byId("csv").addEventListener("click", (event) => {
+  const head = ["rank", "source", current, current + " low", current + " high", "random weights"];
+  copyText([head, ...shownRows()].map((cells) => cells.map(csvCell).join(",")).join("\n"), event.currentTarget);
+});
+byId("latex").addEventListener("click", (event) => copyText(latexTable(), event.currentTarget));
+find("[data-more]").forEach((button) => {
+  button.addEventListener("click", () => setDetails(button, button.getAttribute("aria-expanded") !== "true"));
+});
+find("[data-copy]").forEach((button) => {
+  button.addEventListener("click", () => copyText(byId(button.dataset.copy).textContent, button));
+});

@@ -1,0 +1,172 @@
+"""Page of a ranking: which source should be transferred to a target."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modgap.formatting import format_value, visible_name
+from modgap.ranking.recommendation import (
+    check_statements,
+    choice_statement,
+    command_lines,
+    headline,
+    help_statement,
+    next_step,
+    target_question,
+)
+from modgap.ranking.report import RAW_VALUES_LABEL
+from modgap.ranking.types import RAW_VALUES, SOURCE
+from modgap.ranking.verdict import Verdict
+from modgap.report_page.class_maps import map_figures
+from modgap.report_page.definitions import definitions
+from modgap.report_page.rendering import Card, Row, Scale, render_template
+
+__all__ = ["render_ranking"]
+
+MAX_PAIRS = 40
+"""Most pairs of the class map of a source that are shown."""
+
+
+def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json") -> str:
+    """Render the page of a ranking.
+
+    Args:
+        record: Record of the ranking, as `modgap.ranking.report.to_dict` makes it.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    rows = [row for row in record["sources"] if row["control_of"] is None]
+    controls = {row["control_of"]: row for row in record["sources"] if row["control_of"] is not None}
+    names = list(record["score_descriptions"])
+    tables = {name: _score_table(record["score_descriptions"][name], name, rows, controls) for name in names}
+    values = {
+        "title": target_question(record["target"]["name"] if record["target"] else None),
+        "facts": _facts(record, rows),
+        "card": _card(Verdict.from_dict(record["verdict"])),
+        "version": record["provenance"]["modgap"],
+        "record_name": record_name,
+        "record": record,
+        "by": tables.get(record["by"]) or _empty_table(record["by"]),
+        "tables": tables,
+        "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
+        "definitions": definitions(record),
+        **map_figures(record["sources"]),
+        "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),
+        "run_summary": _run_summary(record),
+    }
+    data = {"by": record["by"], "names": [_row_name(row) for row in rows], "tables": tables}
+    return render_template("ranking.html.j2", "ranking.js", data, values)
+
+
+def _facts(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    target = record["target"]
+    facts = []
+    if target:
+        facts = [f"{target['samples']:,} samples", f"{target['classes']:,} classes"]
+        facts += [f"{target['groups']:,} groups"] if target["groups"] else []
+    description = record["score_descriptions"].get(record["by"])
+    if description:
+        direction = "higher" if description["higher_is_better"] else "lower"
+        facts.append(f"ranked by {description['label']} ({direction} is better)")
+    n_sources = sum(row["kind"] == SOURCE for row in rows)
+    sources = f"{n_sources:,} {'source' if n_sources == 1 else 'sources'}"
+    return [*facts, sources, f"modgap {record['provenance']['modgap']}"]
+
+
+def _card(verdict: Verdict) -> Card:
+    confidences = [Row(**vars(one)) for one in (choice_statement(verdict), help_statement(verdict))]
+    checks = [Row(one.title, "", one.status, one.text) for one in check_statements(verdict)]
+    return Card(headline(verdict), confidences, checks, next_step(verdict), command_lines(verdict))
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    return RAW_VALUES_LABEL if row["kind"] == RAW_VALUES else visible_name(row["source"])
+
+
+def _empty_table(name: str) -> dict[str, Any]:
+    return {"label": name, "ends": ["", ""], "better": "", "reference": None, "rows": []}
+
+
+def _score_table(
+    description: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]], controls: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the texts and positions of one score for all rows, for the template and for the script."""
+    cells = [(row["scores"][name], _control_score(controls.get(row["source"]), name)) for row in rows]
+    reference = description["reference"]
+    shown = [value for score, control in cells for value in (score["value"], *score["interval"], control)]
+    scale = Scale.of([*shown, reference["value"]] if reference else shown)
+    return {
+        "label": description["label"],
+        "ends": [format_value(scale.low), format_value(scale.high)],
+        "better": "better →" if description["higher_is_better"] else "← better",
+        "reference": _reference(reference, scale) if reference else None,
+        "rows": [_score_cell(score, control, scale.percent) for score, control in cells],
+    }
+
+
+def _reference(reference: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
+    text = f"{reference['label']}: {format_value(reference['value'])}"
+    return {"text": text, "position": scale.percent(reference["value"])}
+
+
+def _control_score(control: Mapping[str, Any] | None, name: str) -> float | None:
+    value: float | None = control["scores"][name]["value"] if control else None
+    return value
+
+
+def _score_cell(score: Mapping[str, Any], control: float | None, percent: Callable[[float], float]) -> dict[str, Any]:
+    value = score["value"]
+    low, high = score["interval"]
+    return {
+        "rank": str(score["rank"]) if score["rank"] else "–",
+        "letters": score["letters"] or "",
+        "value": format_value(value),
+        "control": format_value(control),
+        "numbers": [value, low, high, control],
+        "x": None if value is None else percent(value),
+        "low": None if low is None else percent(low),
+        "high": None if high is None else percent(high),
+        "c": None if control is None else percent(control),
+        "reason": (visible_name(score["reason"], 200) if score["reason"] else "") if value is None else "",
+    }
+
+
+def _page_row(
+    row: Mapping[str, Any], control: Mapping[str, Any] | None, names: Sequence[str], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    details = row["report_details"] or {}
+    discrepancy = details.get("discrepancy") or None
+    kinds = {RAW_VALUES: "raw", SOURCE: "failed" if row["reason"] else "source"}
+    return {
+        "name": _row_name(row),
+        "css_class": kinds.get(row["kind"], "source"),
+        "reason": visible_name(row["reason"], 300) if row["reason"] else "",
+        "parameters": row["properties"].get("parameters"),
+        "scores": [_detail(record["score_descriptions"][name], row, control, name) for name in names],
+        "discrepancy": discrepancy,
+        "pairs": discrepancy["map"][:MAX_PAIRS] if discrepancy else [],
+        "more_pairs": max(len(discrepancy["map"]) - MAX_PAIRS, 0) if discrepancy else 0,
+    }
+
+
+def _detail(
+    description: Mapping[str, Any], row: Mapping[str, Any], control: Mapping[str, Any] | None, name: str
+) -> dict[str, Any]:
+    score = row["scores"][name]
+    return {
+        "label": description["label"],
+        "arrow": "↑" if description["higher_is_better"] else "↓",
+        "value": format_value(score["value"]),
+        "interval": [format_value(end) for end in score["interval"] if end is not None],
+        "rank": score["rank"],
+        "control": format_value(_control_score(control, name)),
+    }
+
+
+def _run_summary(record: Mapping[str, Any]) -> str:
+    computed = sum(count["computed"] for count in record["jobs"].values())
+    cached = sum(count["cached"] for count in record["jobs"].values())
+    seconds = sum(record["seconds"].values())
+    duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"
+    return f"{computed:,} jobs computed, {cached:,} from the cache; {duration}"

@@ -1,0 +1,79 @@
+"""Pages of result folders: the record in a folder decides which page it gets."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from modgap.errors import InputError
+from modgap.report_page.ranking_page import render_ranking
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import read_json
+
+__all__ = ["PAGE", "write_page"]
+
+PAGE = "report.html"
+SCHEMA = 1
+"""Newest schema of the records that this version can read."""
+RENDERERS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], str]]] = {
+    "ranking.json": ("ranking", render_ranking),
+}
+"""Kind of record and renderer of each file of results."""
+RUN_RECORD = "run.json"
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html beside the record of a result folder.
+
+    The page is a function of the record only: the same record gives the same bytes.
+
+    Args:
+        folder: Folder that `modgap rank --out` wrote.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: If the folder has no record that a page can be made of, or if it cannot be written to.
+    """
+    text = _render_folder(folder)
+    try:
+        write_text_atomically(folder / PAGE, text)
+    except OSError as error:
+        raise InputError(f"Cannot write to {folder}: {error.strerror}.") from error
+    return folder / PAGE
+
+
+def _render_folder(folder: Path) -> str:
+    for name, (kind, render) in RENDERERS.items():
+        record = read_json(folder / name)
+        if record:
+            return _render_record(folder / name, record, kind, render)
+    if (folder / RUN_RECORD).exists():
+        raise InputError(
+            f"{folder} is the folder of a trained model, and there is no page for one. Pass a folder that modgap rank, "
+            "discrepancy or distortion wrote."
+        )
+    raise InputError(
+        f"There are no results in {folder}. Pass a folder that `modgap rank --out {folder} ...`, or discrepancy or "
+        "distortion with --out, wrote."
+    )
+
+
+def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping[str, Any], str], str]) -> str:
+    if not isinstance(record, Mapping) or record.get("kind") != kind:
+        raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with --out.")
+    schema = record.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise InputError(
+            f"{path} was written by a newer version of modgap (schema {schema}). This version reads schema {SCHEMA}. "
+            "Upgrade with `pip install --upgrade modgap`."
+        )
+    try:
+        return render(record, path.name)
+    except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise InputError(
+            f"The record of a {kind} in {path} is incomplete or damaged ({error!r}). Run the command that wrote it "
+            "again."
+        ) from error

@@ -1,0 +1,77 @@
+"""Rankings made from arrays, without running a source."""
+
+import numpy as np
+
+from modgap.ranking.report_details import ReportDetails
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import compute_standings
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+
+CLASSES = ("hAd", "hEd", "hId", "hOd")
+HALVES = 12
+
+
+def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75), raw=0.5, names=None, **fields):
+    """Return a ranking by LEEP of some sources, with a control of each, and the raw values.
+
+    Args:
+        leep: LEEP of each source. NaN for a source that failed.
+        control: LEEP of each control.
+        knn: k-NN error of each source and of its control.
+        raw: k-NN error of the raw values.
+        names: Names of the sources.
+        fields: Fields of the target's summary.
+    """
+    names = names or [f"vit-{number}" for number in range(len(leep))]
+    rows = [
+        SourceRow(name, SOURCE, properties={"parameters": 10**6 * (n + 1)}, report_details=details(n))
+        for n, name in enumerate(names)
+    ]
+    rows += [SourceRow(f"random:{name}", CONTROL, requested=False, properties={"parameters": 10**6}) for name in names]
+    rows.append(SourceRow("raw", RAW_VALUES, requested=False, properties={"parameters": 0}))
+    n = len(names)
+    values = {
+        "leep": [*leep, *[control if np.isfinite(one) else np.nan for one in leep], np.nan],
+        "knn": [*knn, *[0.8] * n, raw],
+    }
+    tables = {name: score_table(name, np.array(column), n) for name, column in values.items()}
+    summary = TargetSummary(
+        **{
+            "name": "/data/vowel.csv",
+            "task": "classification",
+            "samples": 500,
+            "classes": len(CLASSES),
+            "groups": 15,
+            "largest_class_share": 0.1,
+            "smallest_class_samples": 40,
+            "label_entropy": 2.398,
+            **fields,
+        }
+    )
+    request = RankRequest(resamples=HALVES, report_details=True)
+    return Ranking(summary, tuple(rows), tables, "leep", request, {"features": (8, 3)}, {"features": 19.0})
+
+
+def score_table(name, values, n_sources):
+    score = get_score(name)
+    rng = np.random.default_rng(0)
+    halves = values[:, None] + 0.02 * rng.standard_normal((len(values), HALVES))
+    standings = compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+    among = compute_standings(values[:n_sources], halves[:n_sources], higher_is_better=score.higher_is_better)
+    ranks = np.zeros(len(values), int)
+    ranks[:n_sources] = among.ranks
+    intervals = np.zeros((len(values), 2), int)
+    intervals[:n_sources] = among.rank_intervals
+    reasons = tuple("" if np.isfinite(value) else "Not defined: the source has no head." for value in values)
+    return ScoreTable(name, score.higher_is_better, standings, ranks, intervals, reasons)
+
+
+def details(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % len(CLASSES)
+    discrepancy = {
+        "value": 0.636, "held_out": 0.844, "interval": [0.788, 0.9], "null_mean": 0.764, "null_sd": 0.005,
+        "p_value": 0.01, "ratio_to_null": 0.9, "chance": 0.75,
+        "map": [[name, f"source class {n}"] for n, name in enumerate(CLASSES)],
+    }  # fmt: skip
+    return ReportDetails(discrepancy, rng.standard_normal((120, 2)) + labels[:, None], labels)
