@@ -119,7 +119,11 @@ def test_hostile_names_are_only_text():
     assert "{{7*7}}" in visible_text(page)
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert data["names"][0] == HOSTILE[0]
-    assert judge(ranking).commands == ()
+
+
+def test_a_name_that_had_to_be_changed_gets_no_command():
+    assert judge(make_ranking(names=["vit\u202egnp", "b", "c"])).commands == ()
+    assert judge(make_ranking(names=["x" * 300, "b", "c"])).commands == ()
 
 
 def test_a_quoted_name_stays_one_argument_of_the_command():

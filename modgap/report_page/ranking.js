@@ -40,6 +40,7 @@ function showScore(name) {
     setPositions(part(".ci"), { x1: cell.low, x2: cell.high });
     setPositions(part("circle"), { cx: cell.x });
     setPositions(part("rect"), { x: cell.c });
+    part("svg").toggleAttribute("hidden", Boolean(cell.reason) && cell.c === null);
     part(".why").textContent = cell.reason;
   }
   const rank = (row) => Number(table.rows[row.dataset.row].rank) || Infinity;
