@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from modgap.discrepancy import estimate
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError
 from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline, verdict_sentences
@@ -137,6 +139,76 @@ def test_scores_without_values_and_a_ranking_without_a_target_have_a_page():
     assert "No source has a value" in visible_text(render_ranking(record_of(nothing)))
     record = {**to_dict(nothing), "target": None, "sources": [], "score_descriptions": {}}
     assert "Which source should be transferred to this target?" in render_ranking(record)
+
+
+def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 30)
+    logits = rng.standard_normal((90, 12))
+    logits[np.arange(90), labels + 4] += 4
+    result = estimate(logits, labels, null=19, seed=0)
+    names = [f"target <b>{number}</b>" for number in range(3)]
+    report = DiscrepancyReport("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
+    (tmp_path / "result.json").write_text(json.dumps(report.to_dict(), allow_nan=False))
+    page = write_page(tmp_path).read_text()
+    assert write_page(tmp_path).read_text() == page
+    assert_self_contained(page)
+    assert "<b>" not in page
+    text = visible_text(page)
+    held_out = report.best_estimate.held_out
+    assert f"knows something about these classes: its held-out error is {held_out:.3f}." in text
+    for level in ("held-out samples", "permuted labels", "majority-class baseline", "chance level", "upper bound"):
+        assert level in text
+    assert "target <b>0</b>" in text
+    assert "Is it below its control?Not tested" in text
+    assert "--source random:vit-b --target '</script>" in text
+
+
+def distortion_record(difference):
+    def encoder(name, run, value, compared):
+        probe = {"value": value, "interval": [value - 0.1, value + 0.1]}
+        similarity = {"linear_cka": {"output": {"value": 0.9}}} if compared else {}
+        return {
+            "encoder": name, "run": run, "probes": {"linear": probe}, "difference": compared, "similarity": similarity
+        }  # fmt: skip
+
+    encoders = [encoder("vit untouched", None, 0.2, None), encoder(HOSTILE[0], "runs/emb", 0.5, difference)]
+    surrogate = {
+        "name": "/data/photos.npz", "training_samples": 160, "test_samples": 60, "baseline_error": 0.9,
+        "encoders": encoders,
+    }  # fmt: skip
+    head = {"schema": 1, "kind": "distortion", "source": "vit", "surrogates": [surrogate]}
+    return {**head, "request": {"maps": False}, "seconds": 3.0, "provenance": {"modgap": "0.1.0"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "expected"),
+    [
+        (0.3, 0.001, "Training on the target loses source knowledge."),
+        (0.3, 0.2, "This run shows no significant loss of source knowledge."),
+        (-0.3, 0.001, "This run shows no significant loss of source knowledge."),
+    ],
+)
+def test_the_page_of_a_distortion_counts_significant_losses(tmp_path, value, p_value, expected):
+    record = distortion_record({"value": value, "interval": [value - 0.1, None], "p_value": p_value})
+    (tmp_path / "distortion.json").write_text(json.dumps(record))
+    page = write_page(tmp_path).read_text()
+    assert_self_contained(page)
+    text = visible_text(page)
+    assert expected in text
+    assert HOSTILE[0] in text
+    assert "fitted on 160 samples and tested on 60" in text
+
+
+def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
+    (tmp_path / "distortion.json").write_text(json.dumps(distortion_record(None)))
+    assert "This run has no trained encoder" in visible_text(write_page(tmp_path).read_text())
+
+
+def test_the_folder_of_a_trained_model_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="is the folder of a trained model, and there is no page for one"):
+        write_page(tmp_path)
 
 
 def test_a_newer_record_and_a_folder_without_results_are_refused(tmp_path):

@@ -41,6 +41,8 @@ class DiscrepancyReport:
         for name, estimate in self.result.estimates.items():
             map_names = [class_name(self.source_classes, c) for c in estimate.solution.map]
             record["estimates"][name]["map_names"] = map_names
+            targets = [class_name(self.target_classes, k) for k in range(len(map_names))]
+            record["estimates"][name]["target_names"] = targets
         record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
         return {**head, **record, "provenance": self.provenance}

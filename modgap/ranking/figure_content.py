@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.figure_layout import name_in_title
-from modgap.ranking import verdict as kinds
+from modgap.ranking import verdict as v
+from modgap.ranking.checks import BASELINE_SCORES, ERROR_SCORES
+from modgap.ranking.judgment import judge
 from modgap.ranking.report import first_ties, format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SURELY_BETTER
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
-from modgap.ranking.verdict import BASELINE_SCORES, ERROR_SCORES, Verdict, judge
+from modgap.ranking.verdict import Check
 
 __all__ = [
     "FigureRow",
@@ -149,21 +151,24 @@ def majority_error(ranking: Ranking) -> float | None:
 def figure_title(ranking: Ranking) -> str:
     """Return the finding in one sentence. It compares sources only by pairwise tests."""
     verdict = judge(ranking)
-    best = name_in_title(str(verdict.best), "source")
-    first = f"{best} ranks first of {verdict.n_sources}"
-    if verdict.kind == kinds.SINGLE:
+    others = verdict.check("other-sources")
+    if others is None:
+        return "No source has a score"
+    best = name_in_title(str(verdict.first), "source")
+    first = f"{best} ranks first of {others.values['sources']}"
+    if verdict.choice == v.SINGLE:
         return f"{best} is the only source with a score"
-    if verdict.kind == kinds.EQUAL:
-        return _equal_title(ranking, verdict)
-    if verdict.kind == kinds.UNCERTAIN:
+    if others.values["equal"]:
+        return _equal_title(ranking, others)
+    if verdict.choice == v.UNKNOWN:
         return f"{first}; the significance is unknown"
-    if verdict.kind == kinds.TIED:
-        return f"{first}; {_count_others(len(verdict.competitors))} not significantly different"
+    if verdict.choice == v.TIE:
+        return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
     return f"{first}, significantly ahead of the others"
 
 
-def _equal_title(ranking: Ranking, verdict: Verdict) -> str:
-    n_equal = 1 + len(verdict.equals)
+def _equal_title(ranking: Ranking, other_sources: Check) -> str:
+    n_equal = 1 + len(other_sources.values["equal"])
     word = NUMBER_WORDS[n_equal].capitalize() if n_equal < len(NUMBER_WORDS) else str(n_equal)
     n_others = len(first_ties(ranking.tables[ranking.by])) - n_equal
     others = f"; {_count_others(n_others)} not significantly different" if n_others > 0 else ""
@@ -195,7 +200,8 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
         sentences.append("Bars join sources that are not significantly different.")
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
-    if judge(ranking).raw_values:
+    raw_values = judge(ranking).check("raw-values")
+    if raw_values and raw_values.status == v.FAIL:
         sentences.append("The raw samples do as well as every source.")
     return " ".join(sentences)
 

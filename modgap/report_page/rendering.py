@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.formatting import format_value, visible_name
 
-__all__ = ["Card", "Row", "Scale", "render_template"]
+__all__ = ["Card", "Row", "Scale", "command_line", "render_template"]
 
 PACKAGE = "modgap.report_page"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
@@ -117,6 +118,11 @@ def render_template(template: str, script: str | None, data: Any, values: Mappin
         # A `<` in the data could end the element that holds it.
         data=json.dumps(data, allow_nan=False, ensure_ascii=True).replace("<", "\\u003c") if script else "",
     )
+
+
+def command_line(*arguments: str) -> str:
+    """Return a command that can be pasted into a shell. Empty if a name in it cannot be shown unchanged."""
+    return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
 
 
 def _read(name: str) -> str:

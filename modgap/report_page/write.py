@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modgap.errors import InputError
+from modgap.report_page.discrepancy_page import render_discrepancy
+from modgap.report_page.distortion_page import render_distortion
 from modgap.report_page.ranking_page import render_ranking
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.json_records import read_json
@@ -18,6 +20,8 @@ SCHEMA = 1
 """Newest schema of the records that this version can read."""
 RENDERERS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], str]]] = {
     "ranking.json": ("ranking", render_ranking),
+    "result.json": ("discrepancy", render_discrepancy),
+    "distortion.json": ("distortion", render_distortion),
 }
 """Kind of record and renderer of each file of results."""
 RUN_RECORD = "run.json"
@@ -29,7 +33,7 @@ def write_page(folder: Path) -> Path:
     The page is a function of the record only: the same record gives the same bytes.
 
     Args:
-        folder: Folder that `modgap rank --out` wrote.
+        folder: Folder that `modgap rank`, `discrepancy` or `distortion` wrote with --out.
 
     Returns:
         Path of the page.

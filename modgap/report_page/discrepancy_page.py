@@ -1,0 +1,223 @@
+"""Page of a discrepancy: how far a source's knowledge is from a target."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
+from modgap.formatting import count, format_value, visible_name
+from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
+from modgap.report_page.rendering import Card, Row, command_line, render_template
+
+__all__ = ["render_discrepancy"]
+
+MAX_PAIRS = 300
+"""Most pairs of the class map that are shown."""
+SD_REACH = 1.96
+"""Standard deviations that hold 95 % of a normal distribution on each side of its mean."""
+
+
+def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
+    """Render the page of a discrepancy.
+
+    Args:
+        record: Record that `modgap discrepancy --json` prints.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    estimate = _best_estimate(record)
+    values = {
+        "title": f"How far is the knowledge of {_source(record)} from {_target(record)}?",
+        "facts": _facts(record),
+        "card": _card(record, estimate),
+        "version": record["provenance"].get("modgap", "(unknown version)"),
+        "record_name": record_name,
+        "measurement_tables": [_error_table(record, estimate)] if estimate else [],
+        "plain_tables": [_class_map(estimate)] if estimate else [],
+        "definitions": _definitions(record),
+        "run_summary": f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s",
+        "settings": _settings(record),
+    }
+    return render_template("measurements.html.j2", None, None, values)
+
+
+def _best_estimate(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the last estimate, which has the lowest error. None if there is none."""
+    estimates: list[Mapping[str, Any]] = list(record["estimates"].values())
+    return estimates[-1] if estimates else None
+
+
+def _source(record: Mapping[str, Any]) -> str:
+    return visible_name(record["source"]) if record["source"] else "the source"
+
+
+def _target(record: Mapping[str, Any]) -> str:
+    return visible_name(PurePath(record["target"]).name or record["target"])
+
+
+def _facts(record: Mapping[str, Any]) -> list[str]:
+    groups = [count(record["n_groups"], "group")] if record["n_groups"] else []
+    return [
+        count(record["n_samples"], "sample"),
+        f"{record['n_target_classes']:,} target classes",
+        f"{record['n_source_classes']:,} source classes",
+        *groups,
+        "error averaged over classes" if record["balanced"] else "error rate",
+        "lower is better",
+    ]
+
+
+def _card(record: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Card:
+    chance = _chance_confidence(record, estimate)
+    control = Row("Is it below its control?", "Not tested", "info", _control_text(record))
+    command = _control_command(record)
+    step = "Estimate the discrepancy of the same architecture with random weights, and compare." if command else ""
+    return Card(
+        _headline(record, estimate, chance),
+        [chance, control],
+        list(_checks(record, estimate)) if estimate else [],
+        step,
+        [command] if command else [],
+    )
+
+
+def _headline(record: Mapping[str, Any], estimate: Mapping[str, Any] | None, chance: Row) -> str:
+    if estimate is None:
+        return "No map was found; the target has more classes than the source."
+    if estimate["held_out"] is None:
+        return "There is no held-out error, so this run does not show what the source knows."
+    error = format_value(estimate["held_out"])
+    if chance.status == "pass":
+        return f"{_source(record)} knows something about these classes: its held-out error is {error}."
+    return f"This run does not show that {_source(record)} knows anything about these classes."
+
+
+def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Row:
+    question = "Is it below chance?"
+    if estimate is None or estimate["held_out"] is None:
+        return Row(question, "Unknown", "info", "There is no held-out error.")
+    error = f"The held-out error is {value_with_interval(estimate['held_out'], estimate['held_out_interval'])}"
+    level = f"the chance level is {format_value(record['chance'])}"
+    null = estimate["held_out_null"]
+    if null is None:
+        text = f"{error}; {level}. Labels were not permuted, so it is not known whether this could be luck."
+        return Row(question, "Unknown", "info", text)
+    text = f"{error}; {level}. Permuted labels give {format_value(null['mean'])} (p = {null['p_value']:.2g})."
+    if null["p_value"] <= SIGNIFICANCE_LEVEL:
+        return Row(question, "Yes", "pass", text)
+    return Row(question, "Not shown", "warn", text)
+
+
+def _control_text(record: Mapping[str, Any]) -> str:
+    if str(record["source"]).startswith("random:"):
+        return "This source is itself a random-weights control."
+    return "This run has no random-weights control, so it does not show that the pretraining is what helps."
+
+
+def _control_command(record: Mapping[str, Any]) -> str:
+    source = record["source"]
+    if not source or source.startswith("random:"):
+        return ""
+    return command_line("modgap", "discrepancy", "--source", f"random:{source}", "--target", record["target"])
+
+
+def _checks(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Row]:
+    checks = [*_majority_check(record, estimate), *_data_checks(record)]
+    order = ("fail", "warn", "info", "pass")
+    yield from sorted(checks, key=lambda row: order.index(row.status))
+
+
+def _majority_check(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Row]:
+    error = estimate["held_out"]
+    if error is None:
+        return
+    interval = estimate["held_out_interval"]
+    high = interval[1] if interval else error
+    status = "fail" if error >= record["prior"] else "warn" if high >= record["prior"] else "pass"
+    shown = value_with_interval(error, interval)
+    text = f"The held-out error is {shown}; always predicting the largest class gives {format_value(record['prior'])}."
+    yield Row("Majority-class baseline", "", status, text)
+
+
+def _data_checks(record: Mapping[str, Any]) -> Iterator[Row]:
+    if record["unlabeled"]:
+        yield Row("Labels", "", "info", f"{count(record['unlabeled'], 'sample')} without a label are left out.")
+    if record["untested"]:
+        text = f"{count(record['untested'], 'sample')} are not tested, because their class has one sample or group."
+        yield Row("Small classes", "", "warn", text)
+    lower = record["bounds"]["lower"]
+    if lower is not None:
+        yield Row("Lower bound", "", "info", f"Every map has an error of at least {format_value(lower)} (certified).")
+
+
+def _error_table(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict[str, Any]:
+    note = "The dashed line is the chance level. Squares are levels to compare with."
+    rows = list(_measurements(record, estimate))
+    return measurement_table("Errors on one axis", ("Error of", "Value (95 % CI)"), rows, note, record["chance"])
+
+
+def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Measurement]:
+    if estimate["held_out"] is not None:
+        yield Measurement("best map, held-out samples", estimate["held_out"], estimate["held_out_interval"])
+    yield Measurement("best map, the samples it was chosen on", estimate["value"], is_reference=True)
+    null = estimate["held_out_null"]
+    if null:
+        reach = SD_REACH * null["sd"]
+        yield Measurement("permuted labels", null["mean"], (null["mean"] - reach, null["mean"] + reach), True)
+    yield Measurement("majority-class baseline", record["prior"], is_reference=True)
+    yield Measurement("chance level", record["chance"], is_reference=True)
+    if record["upper_bound"] is not None:
+        yield Measurement("certified upper bound of the best map", record["upper_bound"], is_reference=True)
+
+
+def _class_map(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    sources = estimate["map_names"]
+    targets = estimate.get("target_names") or [str(number) for number in range(len(sources))]
+    rows = [
+        [visible_name(target), visible_name(source.split(",")[0])]
+        for target, source in zip(targets, sources, strict=True)
+    ]
+    note = f"{len(rows) - MAX_PAIRS} more classes are left out." if len(rows) > MAX_PAIRS else ""
+    return {
+        "title": "Best class map",
+        "heads": ("Target class", "Source class"),
+        "rows": rows[:MAX_PAIRS],
+        "note": note,
+    }
+
+
+def _definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            "Discrepancy",
+            "This is the error rate of the best one-to-one map from target classes to source classes. 0 means that the "
+            "source's classes separate the target's classes perfectly.",
+        ),
+        (
+            "Held-out error",
+            "The map is chosen on one half of the samples and tested on the other half. This is the value to compare "
+            "by.",
+        ),
+        (
+            "Permuted labels",
+            "The same search with permuted labels shows how low the error gets by luck. The line holds 95 % of the "
+            "permutations under a normal distribution.",
+        ),
+        (
+            "Chance level and majority class",
+            f"A random map has an expected error of {format_value(record['chance'])}. Always predicting the largest "
+            f"class has an error of {format_value(record['prior'])}.",
+        ),
+    ]
+
+
+def _settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("Source", record["source"] or "a file of logits"),
+        ("Target", record["target"]),
+        ("Estimators", list(record["estimates"])),
+        ("Seed", record["seed"]),
+        ("Seconds", {name: round(value, 1) for name, value in record["seconds"].items()}),
+    ]
