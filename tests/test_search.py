@@ -5,20 +5,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from modgap.discrepancy import costs, restarts
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.costs import n_ranks_worth_keeping
-from modgap.discrepancy.kernels import dense_gains
-from modgap.discrepancy.kernels.annealing import anneal
-from modgap.discrepancy.kernels.gains import restart_from
-from modgap.discrepancy.kernels.hill_climbing import climb
-from modgap.discrepancy.kernels.table_gains import move, new_state, ranks_of
+from modgap.discrepancy.kernels import dense_gains, gains
+from modgap.discrepancy.kernels.annealing import improve
+from modgap.discrepancy.kernels.table_gains import new_state, ranks_of
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
 from modgap.errors import UsageError
 from tests import naive_search as naive
+
+
+@njit(cache=True)
+def restart_from(source, state, chosen):
+    gains.restart_from(source, state, chosen)
+
+
+@njit(cache=True)
+def move(source, state, k, c):
+    gains.move(source, state, k, c)
+
+
+@njit(cache=True)
+def fill_gains(source, state, k, out):
+    gains.fill_gains(source, state, k, out)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +93,10 @@ def test_incremental_tables_equal_naive_and_refilled_ones(depth, ties, heaviest)
 
 def all_gains(source, state):
     """Return the gains of all single moves and swaps, shape (K, C)."""
-    gains = np.zeros_like(state.gains)
-    for k, row in enumerate(gains):
-        dense_gains.fill_gains(source, state, k, row)
-    return gains
+    table = np.zeros_like(state.gains)
+    for k, row in enumerate(table):
+        fill_gains(source, state, k, row)
+    return table
 
 
 def swap_gains(logits, labels, chosen, weights):
@@ -113,7 +127,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
         k = rng.integers(chosen)
         c = rng.integers(classes)
         if state.chosen[k] != c:
-            dense_gains.move(source, state, k, c)
+            move(source, state, k, c)
         predicted = naive.predictions(logits[rows], state.chosen)
         counts = np.zeros((chosen, chosen), np.int64)
         np.add.at(counts, (labels, predicted), weights)
@@ -138,9 +152,7 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
         (dense_gains.Rows(logits, np.arange(len(labels))), rows),
     ]
     for source, state in ways:
-        restart_from(source, state, np.arange(chosen))
-        anneal(source, state, 1, 2, 4.0, 0.5, 300)
-        climb(source, state)
+        improve(source, state, np.arange(chosen), 1, 2, 4.0, 0.5, 300, True)
     np.testing.assert_array_equal(table.chosen, rows.chosen)
     np.testing.assert_array_equal(table.confusion, rows.confusion)
 

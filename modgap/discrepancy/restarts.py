@@ -10,9 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.costs import should_search_rows
 from modgap.discrepancy.kernels import dense_gains, table_gains
-from modgap.discrepancy.kernels.annealing import anneal
-from modgap.discrepancy.kernels.gains import restart_from
-from modgap.discrepancy.kernels.hill_climbing import climb
+from modgap.discrepancy.kernels.annealing import improve
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import random_maps
@@ -108,12 +106,10 @@ class Entries:
             self.logits, self.ranking.take(members), self.labels[members], self.weights[members], self.n_classes
         )
 
-    def state_at(self, source_classes: np.ndarray) -> KernelState:
-        """Return a new state for the kernels, at a map (K,)."""
+    def new_state(self) -> KernelState:
+        """Return a new state for the kernels, without a map."""
         new_state: Callable[..., KernelState] = dense_gains.new_state if self.uses_rows else table_gains.new_state
-        state = new_state(self.labels, self.weights, self.n_classes, self.ranking.n_source_classes)
-        restart_from(self.kernel_inputs, state, source_classes)
-        return state
+        return new_state(self.labels, self.weights, self.n_classes, self.ranking.n_source_classes)
 
 
 def plan_restart(entries: Entries) -> RestartPlan:
@@ -173,7 +169,7 @@ def _best_runs(entries: Entries, plan: RestartPlan, seed: int, restarts: int, th
 
 
 def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:
-    return _map_on_threads(lambda start: _climb_on(entries.kernel_inputs, entries.state_at(start)), starts, threads)
+    return _map_on_threads(lambda start: _climb_from(entries, entries.new_state(), start), starts, threads)
 
 
 def _map_on_threads(work: Callable[[Item], RunResult], items: Sequence[Item], threads: int) -> list[RunResult]:
@@ -195,12 +191,14 @@ def _run(entries: Entries, plan: RestartPlan, seed: int, run: int) -> RunResult:
         members = np.sort(random_maps(seed, FIRST_SAMPLE + run, 1, plan.sample_size, len(entries.labels))[0])
         sample = entries.take(members)
     start = random_maps(seed, FIRST_RUN + run, 1, entries.n_classes, entries.ranking.n_source_classes)[0]
-    state = sample.state_at(start)
+    state = sample.new_state()
     unit = float(sample.weights.mean())
-    anneal(sample.kernel_inputs, state, seed, run, HOT * unit, COLD * unit, plan.steps)
-    matches, source_classes = _climb_on(sample.kernel_inputs, state)
+    improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, plan.steps, True)
+    matches, source_classes = _permute_and_climb(sample, state)
     if sample is not entries:
-        matches = _n_matches(entries.state_at(source_classes))
+        state = entries.new_state()
+        improve(entries.kernel_inputs, state, source_classes, 0, 0, 1.0, 1.0, 0, False)
+        matches = _n_matches(state)
     return matches, source_classes
 
 
@@ -208,11 +206,15 @@ def _n_matches(state: KernelState) -> int:
     return int(state.confusion.trace())
 
 
-def _climb_on(inputs: KernelInputs, state: KernelState) -> RunResult:
-    """Climb and find the best permutation in turn, until neither helps."""
-    while True:
-        climb(inputs, state)
-        labels, predicted = linear_sum_assignment(state.confusion, maximize=True)
-        if state.confusion[labels, predicted].sum() <= _n_matches(state):
-            return _n_matches(state), state.chosen.copy()
-        restart_from(inputs, state, state.chosen[predicted])
+def _climb_from(entries: Entries, state: KernelState, start: np.ndarray) -> RunResult:
+    """Climb from a map (K,), and find the best permutation and climb in turn, until neither helps."""
+    improve(entries.kernel_inputs, state, start, 0, 0, 1.0, 1.0, 0, True)
+    return _permute_and_climb(entries, state)
+
+
+def _permute_and_climb(entries: Entries, state: KernelState) -> RunResult:
+    """Find the best permutation and climb from it in turn, until neither helps."""
+    labels, predicted = linear_sum_assignment(state.confusion, maximize=True)
+    if state.confusion[labels, predicted].sum() <= _n_matches(state):
+        return _n_matches(state), state.chosen.copy()
+    return _climb_from(entries, state, state.chosen[predicted])

@@ -1,4 +1,7 @@
-"""Heat-bath annealing: each step draws the source class of one target class, given all the others.
+"""Heat-bath annealing, then hill climbing.
+
+Each step of the annealing draws the source class of one target class, given all the others. Climbing makes the best
+single moves and swaps until none of them helps.
 
 If K is small and C is large, climbs from random maps end in many different local optima. A short run at a falling
 temperature avoids the shallow ones. Random numbers are a function of the run's key and the step.
@@ -9,11 +12,11 @@ import math
 import numpy as np
 from numba import njit, uint64
 
-from modgap.discrepancy.kernels.gains import fill_gains, move
-from modgap.discrepancy.kernels.hill_climbing import highest_gain
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+from modgap.discrepancy.kernels.gains import fill_gains, move, restart_from
 from modgap.discrepancy.kernels.random_maps import GAMMA, draw_below, mix
 
-__all__ = ["anneal"]
+__all__ = ["improve"]
 
 NEGLIGIBLE = 40.0
 """Number of temperatures below the best gain from which odds are taken as zero."""
@@ -28,7 +31,7 @@ def _uniform(key, draw):
     return (mix(key + uint64(draw + 1) * uint64(GAMMA)) >> uint64(11)) * 2.0**-53
 
 
-@njit(nogil=True)
+@inner_kernel
 def _fill_odds(odds, temperature):
     """Fill odds[d] = exp(-d / temperature) up to the last d that is not negligible; return the number of values."""
     levels = min(len(odds), int(NEGLIGIBLE * temperature) + 1)
@@ -47,7 +50,7 @@ def _odds_of(deficit, odds, levels, temperature):
     return 0.0
 
 
-@njit(nogil=True)
+@inner_kernel
 def _draw_class(gains, highest, odds, levels, temperature, share):
     """Return the class c at which the running sum of exp((gains[c] - highest) / temperature) exceeds a share."""
     total = 0.0
@@ -66,25 +69,49 @@ def _draw_class(gains, highest, odds, levels, temperature, share):
     return best
 
 
-@njit(cache=True, nogil=True)
-def anneal(source, state, seed, run, hot, cold, steps):
-    """Change the map by heat-bath steps; the temperature, in matches, falls geometrically from hot to cold.
+@inner_kernel
+def _highest_gain(gains):
+    """Return the largest of the gains (C,) and the lowest class that has it."""
+    highest = gains[0]
+    for c in range(1, len(gains)):
+        highest = max(highest, gains[c])
+    c = 0
+    while gains[c] < highest:
+        c += 1
+    return highest, c
 
-    The temperature is constant for STAGE steps at a time, so that the odds of every gain are computed once for them.
+
+@kernel
+def improve(source, state, start, seed, run, hot, cold, steps, climbs):
+    """Set the state to a map (K,), change the map by heat-bath steps, and climb from it if `climbs` is True.
+
+    The temperature, in matches, falls geometrically from hot to cold. It is constant for STAGE steps at a time, so that
+    the odds of every gain are computed once for them. The climb moves each target class in turn to its best source
+    class, until no target class moves in a full round. All this is one function, so that it is compiled once.
     """
+    restart_from(source, state, start)
     classes = len(state.chosen)
     key = mix(mix(uint64(seed) + uint64(GAMMA)) ^ mix(uint64(run) + uint64(GAMMA)))
     gains = np.empty(len(state.owner), state.weights.dtype)
     odds = np.empty(TABLE_SIZE)
     levels = 0
     temperature = hot
-    for step in range(steps):
-        if step % STAGE == 0:
-            temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))
-            levels = _fill_odds(odds, temperature)
-        k = draw_below(key, 2 * step, classes)
+    step = 0
+    n_unchanged = 0
+    while step < steps or (climbs and n_unchanged < classes):
+        anneals = step < steps
+        k = draw_below(key, 2 * step, classes) if anneals else (step - steps) % classes
         fill_gains(source, state, k, gains)
-        highest = highest_gain(gains)[0]
-        c = _draw_class(gains, highest, odds, levels, temperature, _uniform(key, 2 * step + 1))
-        if c != state.chosen[k]:
+        gain, c = _highest_gain(gains)
+        if anneals:
+            if step % STAGE == 0:
+                temperature = hot * (cold / hot) ** (step / max(steps - 1, 1))
+                levels = _fill_odds(odds, temperature)
+            c = _draw_class(gains, gain, odds, levels, temperature, _uniform(key, 2 * step + 1))
+            moves = c != state.chosen[k]
+        else:
+            moves = gain > 0
+            n_unchanged = 0 if moves else n_unchanged + 1
+        if moves:
             move(source, state, k, c)
+        step += 1

@@ -9,12 +9,13 @@ the highest bound down. If a bound exceeds the best matches so far, the classes 
 import numpy as np
 from numba import njit
 
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.enumeration import count_above, count_below
 
 __all__ = ["best_pair", "best_partition", "count_wins", "refine_triple", "triple_bounds"]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_wins(ranks, start, stop, wins):
     """Fill the rows start..stop of wins (C, C) and their mirror images, from the ranks (C, E) of one target class."""
     size = ranks.shape[1]
@@ -24,7 +25,7 @@ def count_wins(ranks, start, stop, wins):
             wins[d, c] = size - wins[c, d]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_pair(wins, others, size, other_size):
     """Return the most matches of two target classes over all pairs of source classes, from their wins and sizes."""
     highest = -other_size
@@ -37,7 +38,7 @@ def best_pair(wins, others, size, other_size):
     return max(other_size + highest, size - lowest)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _bound(first, second, third, total, c, d, limits):
     """Write bounds on the matches of the triple under (c, d, e), for all e, into limits (C,).
 
@@ -55,7 +56,7 @@ def _bound(first, second, third, total, c, d, limits):
     limits[c] = limits[d] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def triple_bounds(first, second, third, total, start, stop, bounds):
     """Write the largest bound over e of each node (c, d), for c from start to stop, into bounds (C, C)."""
     limits = np.empty(len(first), np.int32)
@@ -70,7 +71,7 @@ def triple_bounds(first, second, third, total, start, stop, bounds):
                 bounds[c, d] = most
 
 
-@njit(nogil=True)
+@inner_kernel
 def _fill_limits(ranks, cuts, c, d, limits):
     """Write the limit of e's rank in each sample: lower limits for classes one and two, upper ones for class three."""
     never = np.iinfo(limits.dtype).max
@@ -85,14 +86,14 @@ def _fill_limits(ranks, cuts, c, d, limits):
             limits[i] = min(high, low)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _matches(ranks, cuts, e, limits):
     """Return the matches of the triple whose third source class is e."""
     correct = count_above(ranks[e, : cuts[2]], limits[: cuts[2]])
     return correct + count_below(ranks[e, cuts[2] :], limits[cuts[2] :])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def refine_triple(ranks, cuts, first, second, third, nodes, most):
     """Return the most matches at the given nodes (c C + d), or `most` if that is larger.
 
@@ -126,7 +127,7 @@ def _lowest(members):
     return k
 
 
-@njit(nogil=True)
+@inner_kernel
 def _fill_partitions(pairs, triples, least, groups):
     """Fill the least total weight of each set of classes, and the group of its lowest class in that partition."""
     classes = len(pairs)
@@ -146,7 +147,7 @@ def _fill_partitions(pairs, triples, least, groups):
                     groups[members] = 1 << k | 1 << j | 1 << m
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_partition(pairs, triples):
     """Return the partition of K classes into pairs and triples with the least total weight, each group as bits.
 

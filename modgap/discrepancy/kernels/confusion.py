@@ -2,6 +2,8 @@
 
 from numba import njit
 
+from modgap.discrepancy.kernels.compilation import kernel
+
 __all__ = ["count_by_reading", "count_by_walking"]
 
 
@@ -15,7 +17,7 @@ def _first_of(logits, row, subset):
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_by_walking(logits, rows, leading, labels, weights, subsets, positions, counts):
     """Count by walking each sample's leading classes (E, R) down to the first chosen one, which is fast for large K.
 
@@ -38,7 +40,7 @@ def count_by_walking(logits, rows, leading, labels, weights, subsets, positions,
             positions[subsets[m, k]] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_by_reading(logits, rows, labels, weights, subsets, counts):
     """Count by comparing the logits of the chosen classes, which is fast for small K.
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import int64, njit
 
+from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.moves import counter_dtype, fill_swaps
 
 __all__ = ["DenseState", "Rows", "fill_gains", "move", "new_state", "restart_from"]
@@ -115,42 +116,30 @@ def _logit_of(key):
     return np.int32(bits ^ (bits >> 63 & SIGNLESS)).view(np.float32)
 
 
-@njit(nogil=True)
-def _read_keys(source, c, keys):
+@inner_kernel
+def _read_keys(logits, rows, c, keys):
     """Write the keys of source class c into keys (E,)."""
-    logits = source.logits
-    rows = source.rows
     for i in range(len(rows)):
         keys[i] = _key(logits[rows[i], c], c)
 
 
-@njit(nogil=True)
-def _find_two(keys, first, second):
-    """Write the largest and the second-largest key of each entry; the loops compile to vector instructions."""
-    first[:] = keys[0]
-    second[:] = NONE
+@inner_kernel
+def _predict(labels, weights, owner, keys, first, second, confusion):
+    """Update the two largest keys of each entry, and the counts of the predictions, after a change of the keys."""
+    for i in range(len(first)):
+        first[i] = keys[0, i]
+        second[i] = NONE
+    # The inner loop compiles to vector instructions.
     for k in range(1, len(keys)):
-        own_keys = keys[k]
-        for i in range(len(own_keys)):
-            second[i] = max(second[i], min(first[i], own_keys[i]))
-            first[i] = max(first[i], own_keys[i])
-
-
-@njit(nogil=True)
-def _predict(state):
-    """Update the predictions and their counts after a change of the keys."""
-    _find_two(state.keys, state.first, state.second)
-    labels = state.labels
-    weights = state.weights
-    owner = state.owner
-    first = state.first
-    confusion = state.confusion
+        class_keys = keys[k]
+        for i in range(len(class_keys)):
+            second[i] = max(second[i], min(first[i], class_keys[i]))
+            first[i] = max(first[i], class_keys[i])
     confusion[:] = 0
     for i in range(len(first)):
         confusion[labels[i], owner[_class_of(first[i])]] += weights[i]
 
 
-@njit(nogil=True)
 def restart_from(source, state, chosen):
     """Set the state to a map (K,)."""
     state.owner[:] = -1
@@ -158,11 +147,10 @@ def restart_from(source, state, chosen):
     for k in range(len(chosen)):
         state.chosen[k] = chosen[k]
         state.owner[chosen[k]] = k
-        _read_keys(source, chosen[k], state.keys[k])
-    _predict(state)
+        _read_keys(source.logits, source.rows, chosen[k], state.keys[k])
+    _predict(state.labels, state.weights, state.owner, state.keys, state.first, state.second, state.confusion)
 
 
-@njit(nogil=True)
 def move(source, state, k, c):
     """Move target class k to another source class c; if c is taken, the two target classes swap."""
     left = state.chosen[k]
@@ -176,31 +164,24 @@ def move(source, state, k, c):
     state.is_current[k] = stays_current
     if other >= 0:
         state.chosen[other] = left
-        state.keys[other] = state.keys[k]
-    _read_keys(source, c, state.keys[k])
-    _predict(state)
+        for i in range(len(state.labels)):
+            state.keys[other, i] = state.keys[k, i]
+    _read_keys(source.logits, source.rows, c, state.keys[k])
+    _predict(state.labels, state.weights, state.owner, state.keys, state.first, state.second, state.confusion)
 
 
-@njit(nogil=True)
-def _find_rivals(state, k):
+@inner_kernel
+def _find_rivals(labels, weights, owner, k, class_keys, first, second, counted, rivals):
     """Write the rivals' keys of the entries that matter for target class k, and NONE for the others, into rivals (E,).
 
     Returns the weight of the entries that are correct without k, the number of entries that matter, and the number of
     rivals that differ from those counted last.
     """
-    labels = state.labels
-    weights = state.weights
-    owner = state.owner
-    rivals = state.rivals
-    counted = state.counted[k]
-    own_keys = state.keys[k]
-    first = state.first
-    second = state.second
     correct = 0
     n_relevant = 0
     n_changed = 0
     for i in range(len(labels)):
-        rival = second[i] if first[i] == own_keys[i] else first[i]
+        rival = second[i] if first[i] == class_keys[i] else first[i]
         correct_without_k = owner[_class_of(rival)] == labels[i]
         correct += weights[i] if correct_without_k else 0
         rivals[i] = rival if correct_without_k or labels[i] == k else NONE
@@ -209,16 +190,18 @@ def _find_rivals(state, k):
     return correct, n_relevant, n_changed
 
 
-@njit(nogil=True)
+@inner_kernel
 def _add_change(row, old, new, weight, counts):
     """Replace an entry's rival, given by keys, in counts (C,).
 
     The classes that win against the old rival lose the weight, those that win against the new one get it.
     """
-    low_class, low_limit, low_weight = (
-        (0, np.float32(np.inf), -weight) if old == NONE else (_class_of(old), _logit_of(old), -weight)
-    )
-    high_class, high_limit = (0, np.float32(np.inf)) if new == NONE else (_class_of(new), _logit_of(new))
+    # No class wins against the rival 0 with an infinite logit.
+    low_class = 0 if old == NONE else _class_of(old)
+    low_limit = np.float32(np.inf) if old == NONE else _logit_of(old)
+    low_weight = -weight
+    high_class = 0 if new == NONE else _class_of(new)
+    high_limit = np.float32(np.inf) if new == NONE else _logit_of(new)
     if high_class < low_class:
         low_class, high_class = high_class, low_class
         low_limit, high_limit = high_limit, low_limit
@@ -237,20 +220,16 @@ def _add_change(row, old, new, weight, counts):
         part[c] += (low_weight if values[c] > low_limit else 0) + (weight if values[c] > high_limit else 0)
 
 
-@njit(nogil=True)
-def _count_changes(source, state, k):
-    """Update the gains of target class k for the entries with a changed rival."""
-    rivals = state.rivals
-    counted = state.counted[k]
-    labels = state.labels
-    weights = state.weights
+@inner_kernel
+def _count_changes(logits, rows, labels, weights, rivals, counted, k, counts):
+    """Update the gains (C,) of target class k for the entries with a changed rival."""
     for i in range(len(rivals)):
         if rivals[i] != counted[i]:
             weight = weights[i] if labels[i] == k else -weights[i]
-            _add_change(source.logits[source.rows[i]], counted[i], rivals[i], weight, state.gains[k])
+            _add_change(logits[rows[i]], counted[i], rivals[i], weight, counts)
 
 
-@njit(inline="always")
+@inner_kernel
 def _count_four(logits, rows, limits, weights, rival_class, counts):
     """Add each of four weights to counts (C,) at the classes of its row that win against the rival class.
 
@@ -284,55 +263,61 @@ def _count_four(logits, rows, limits, weights, rival_class, counts):
         part[x] += one + (wc if c[x] > lc else 0) + (wd if d[x] > ld else 0)
 
 
-@njit(nogil=True)
-def _count_all(source, state, k):
-    """Count the gains of target class k from all entries that matter, sorted by their rival."""
-    rivals = state.rivals
-    labels = state.labels
-    counts = state.gains[k]
-    members = state.members
-    sizes = state.sizes
-    rows = np.zeros(4, np.int64)
-    limits = np.zeros(4, np.float32)
-    weights = np.zeros(4, state.weights.dtype)
-    counts[:] = 0
+@inner_kernel
+def _sort_by_rival(rivals, owner, members, sizes):
+    """Write the entries that matter into members (K, E), by the target class of their rival, and their numbers."""
     sizes[:] = 0
     for i in range(len(rivals)):
         if rivals[i] != NONE:
-            j = state.owner[_class_of(rivals[i])]
+            j = owner[_class_of(rivals[i])]
             members[j, sizes[j]] = i
             sizes[j] += 1
-    for j in range(len(sizes)):
-        for start in range(0, sizes[j], 4):
-            for m in range(4):
-                # The last entry is repeated with zero weight to complete a block of four.
-                i = members[j, min(start + m, sizes[j] - 1)]
-                rows[m] = source.rows[i]
-                limits[m] = _logit_of(rivals[i])
-                weights[m] = 0 if start + m >= sizes[j] else state.weights[i] if labels[i] == k else -state.weights[i]
-            _count_four(source.logits, rows, limits, weights, state.chosen[j], counts)
 
 
-@njit(nogil=True)
-def _count(source, state, k):
-    """Update the gains and the base of target class k by the cheaper of two ways."""
-    state.bases[k], n_relevant, n_changed = _find_rivals(state, k)
-    if CHANGE_COST * n_changed < n_relevant:
-        _count_changes(source, state, k)
-    else:
-        _count_all(source, state, k)
-    state.counted[k] = state.rivals
-    state.is_current[k] = True
+@inner_kernel
+def _count_members(logits, rows, labels, weights, rivals, members, rival_class, k, counts):
+    """Add the entries (M,) that have the same rival class to the gains (C,) of target class k."""
+    block_rows = np.empty(4, np.int64)
+    limits = np.empty(4, np.float32)
+    block_weights = np.empty(4, weights.dtype)
+    last = len(members) - 1
+    for start in range(0, len(members), 4):
+        for m in range(4):
+            # The last entry is repeated with zero weight to complete a block of four.
+            i = members[min(start + m, last)]
+            block_rows[m] = rows[i]
+            limits[m] = _logit_of(rivals[i])
+            block_weights[m] = 0 if start + m > last else weights[i] if labels[i] == k else -weights[i]
+        _count_four(logits, block_rows, limits, block_weights, rival_class, counts)
 
 
-@njit(nogil=True)
 def fill_gains(source, state, k, out):
     """Write the matches gained by moving class k to each source class into out (C,); taken classes mean a swap."""
+    logits = source.logits
+    rows = source.rows
+    labels = state.labels
+    weights = state.weights
+    rivals = state.rivals
+    counted = state.counted[k]
+    gains = state.gains[k]
     if not state.is_current[k]:
-        _count(source, state, k)
+        state.bases[k], n_relevant, n_changed = _find_rivals(
+            labels, weights, state.owner, k, state.keys[k], state.first, state.second, counted, rivals
+        )
+        if CHANGE_COST * n_changed < n_relevant:
+            _count_changes(logits, rows, labels, weights, rivals, counted, k, gains)
+        else:
+            gains[:] = 0
+            _sort_by_rival(rivals, state.owner, state.members, state.sizes)
+            for j in range(len(state.chosen)):
+                members = state.members[j, : state.sizes[j]]
+                _count_members(logits, rows, labels, weights, rivals, members, state.chosen[j], k, gains)
+        for i in range(len(rivals)):
+            counted[i] = rivals[i]
+        state.is_current[k] = True
     base = state.bases[k]
     for j in range(len(state.chosen)):
         base -= state.confusion[j, j]
     for c in range(len(out)):
-        out[c] = state.gains[k, c] + base
-    fill_swaps(state, k, out)
+        out[c] = gains[c] + base
+    fill_swaps(state.confusion, state.chosen, k, out)

@@ -6,14 +6,14 @@ for 64 samples at a time.
 """
 
 import numpy as np
-from numba import njit
 
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.simd import load_64, lower_lanes, popcount
 
 __all__ = ["best_of_prefixes", "count_above", "count_below"]
 
 
-@njit(nogil=True)
+@inner_kernel
 def count_below(values, limits):
     """Return how often values[i] < limits[i], for contiguous arrays of the same unsigned type."""
     total = np.int64(0)
@@ -25,13 +25,13 @@ def count_below(values, limits):
     return total
 
 
-@njit(nogil=True)
+@inner_kernel
 def count_above(values, limits):
     """Return how often values[i] > limits[i]."""
     return count_below(limits, values)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _unrank(index, sources, prefix, pool):
     """Write the index-th prefix in lexicographic order into prefix (K - 1,), and the unused classes into pool (C,)."""
     size = len(prefix)
@@ -48,7 +48,7 @@ def _unrank(index, sources, prefix, pool):
         left //= max(1, sources - j - 1)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _set_limits(ranks, bounds, prefix, limits):
     """Write the best rank among the prefix into limits (E,), or a rank that nothing exceeds if the prefix is wrong."""
     limits[:] = ranks[prefix[0]]
@@ -62,7 +62,7 @@ def _set_limits(ranks, bounds, prefix, limits):
                 limits[i] = never
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_of_prefixes(ranks, bounds, start, stop, best):
     """Return the most matches of the maps with prefixes start..stop; write the first map that has them into best (K,).
 

@@ -1,11 +1,13 @@
 """Functions that dispatch on the type of the state: tables of gains, or gains from rows of logits."""
 
-from numba import njit
 from numba.extending import overload
 
 from modgap.discrepancy.kernels import dense_gains, table_gains
 
 __all__ = ["fill_gains", "move", "restart_from"]
+
+# Like `inner_kernel`, without wrappers for calls from Python.
+OPTIONS = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def fill_gains(source, state, k, out):
@@ -24,14 +26,12 @@ def move(source, state, k, c):
     raise NotImplementedError("This function can only be called from kernels.")
 
 
-def _set_map(source, state, chosen):
-    raise NotImplementedError("This function can only be called from kernels.")
-
-
-@njit(cache=True, nogil=True)
 def restart_from(source, state, chosen):
-    """Set the state to a map (K,)."""
-    _set_map(source, state, chosen)
+    """Set the state to a map (K,).
+
+    This function can only be called from kernels.
+    """
+    raise NotImplementedError("This function can only be called from kernels.")
 
 
 def _kernel_module(state):
@@ -39,19 +39,16 @@ def _kernel_module(state):
     return dense_gains if state.instance_class is dense_gains.DenseState else table_gains
 
 
-@overload(fill_gains)
+@overload(fill_gains, jit_options=OPTIONS)
 def _fill_gains(source, state, k, out):
-    kernel = _kernel_module(state).fill_gains
-    return lambda source, state, k, out: kernel(source, state, k, out)
+    return _kernel_module(state).fill_gains
 
 
-@overload(move)
+@overload(move, jit_options=OPTIONS)
 def _move(source, state, k, c):
-    kernel = _kernel_module(state).move
-    return lambda source, state, k, c: kernel(source, state, k, c)
+    return _kernel_module(state).move
 
 
-@overload(_set_map)
+@overload(restart_from, jit_options=OPTIONS)
 def _restart_from(source, state, chosen):
-    kernel = _kernel_module(state).restart_from
-    return lambda source, state, chosen: kernel(source, state, chosen)
+    return _kernel_module(state).restart_from

@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from modgap.discrepancy.kernels.compilation import inner_kernel
+
 __all__ = ["beats", "counter_dtype", "fill_swaps"]
 
 NARROW = 1 << 28
@@ -20,12 +22,11 @@ def beats(row, c, d):
     return row[c] > row[d] or (row[c] == row[d] and c < d)
 
 
-@njit(nogil=True)
-def fill_swaps(state, k, out):
+@inner_kernel
+def fill_swaps(confusion, chosen, k, out):
     """Write the matches gained if target class k swaps with another one into out (C,), at the taken source classes.
 
     The entry at the source class of k itself is 0.
     """
-    confusion = state.confusion
-    for j in range(len(state.chosen)):
-        out[state.chosen[j]] = confusion[k, j] + confusion[j, k] - confusion[k, k] - confusion[j, j] if j != k else 0
+    for j in range(len(chosen)):
+        out[chosen[j]] = confusion[k, j] + confusion[j, k] - confusion[k, k] - confusion[j, j] if j != k else 0

@@ -1,11 +1,11 @@
 """Predict target classes under one map."""
 
-from numba import njit
+from modgap.discrepancy.kernels.compilation import kernel
 
 __all__ = ["fill_predictions"]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_predictions(logits, rows, source_classes, target_classes, predicted):
     """Write the target class whose source class has the largest logit, for each row (N,), into predicted (N,).
 

@@ -6,6 +6,8 @@ and j. A draw is scaled to its range by a 32-bit multiply-shift, whose bias is a
 
 from numba import int64, njit, uint64
 
+from modgap.discrepancy.kernels.compilation import kernel
+
 __all__ = ["GAMMA", "draw_below", "draw_maps", "mix"]
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -26,7 +28,7 @@ def draw_below(key, draw, limit):
     return int64((word * uint64(limit)) >> uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw_maps(seed, first, maps, pool):
     """Fill maps (trials, K) with the injective maps of trials first, first + 1, ...
 

@@ -1,11 +1,11 @@
 """Rearrange ranked source classes of samples (E, R) by class."""
 
-from numba import njit
+from modgap.discrepancy.kernels.compilation import kernel
 
 __all__ = ["fill_class_index", "scatter_ranks"]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_class_index(leading, firsts, samples, ranks):
     """Sort the (sample, rank) pairs of the leading classes (E, R) by class, into samples (E R,) and ranks (E R,).
 
@@ -25,7 +25,7 @@ def fill_class_index(leading, firsts, samples, ranks):
             positions[c] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scatter_ranks(leading, ranks):
     """Write the rank of each class in each sample into ranks (C, E), from all classes in order of rank (E, C)."""
     for i in range(leading.shape[0]):

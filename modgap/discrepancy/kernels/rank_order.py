@@ -8,6 +8,8 @@ most classes first.
 import numpy as np
 from numba import njit, uint32, uint64
 
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+
 __all__ = ["code_block", "leading_classes"]
 
 PROBES = 64
@@ -20,7 +22,7 @@ def _descending_key(logit):
     return bits if bits >> uint32(31) else uint32(~bits) & uint32(0x7FFFFFFF)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _radix_sort(items, spare, size):
     """Sort uint64 items by their upper 32 bits and return the sorted array, which is items or spare."""
     for digit in range(4):
@@ -40,10 +42,11 @@ def _radix_sort(items, spare, size):
     return items
 
 
-@njit(nogil=True)
+@inner_kernel
 def _probe_threshold(row, wanted):
     """Return the largest logit number `wanted` among PROBES evenly spaced logits of the row."""
-    top = np.full(wanted, -np.inf, np.float32)
+    top = np.empty(wanted, np.float32)
+    top[:] = -np.inf
     for p in range(PROBES):
         value = row[p * len(row) // PROBES]
         if value > top[wanted - 1]:
@@ -55,7 +58,7 @@ def _probe_threshold(row, wanted):
     return top[wanted - 1]
 
 
-@njit(nogil=True)
+@inner_kernel
 def _collect(row, threshold, items):
     """Write the items (key in the upper bits, class in the lower) of logits from a threshold on; return how many."""
     size = 0
@@ -65,7 +68,7 @@ def _collect(row, threshold, items):
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def leading_classes(logits, start, stop, leading):
     """Write the classes of the largest logits of rows start..stop, largest first, into leading (N, R).
 
@@ -90,7 +93,7 @@ def leading_classes(logits, start, stop, leading):
         leading[i, depth:] = classes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def code_block(logits, rows, width, codes):
     """Write the rank codes of one block of samples, class by class, into codes (C * width,).
 

@@ -14,8 +14,8 @@ class. Ranks that are not stored are replaced by comparisons of logits.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.moves import beats, counter_dtype, fill_swaps
 from modgap.discrepancy.ranks import Ranking
 
@@ -115,7 +115,7 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
     )
 
 
-@njit(nogil=True)
+@inner_kernel
 def _find_best_two_in_row(row, chosen, known_best):
     """Return the target classes of the best and second-best chosen classes of a row; known_best is the best, or -1."""
     best = known_best
@@ -131,7 +131,7 @@ def _find_best_two_in_row(row, chosen, known_best):
     return best, second
 
 
-@njit(nogil=True)
+@inner_kernel
 def _find_best_two(ranks, state, count):
     """Set the best and the second-best chosen class of the first `count` touched samples."""
     leading = ranks.leading
@@ -160,7 +160,7 @@ def _find_best_two(ranks, state, count):
             best[i], second[i] = _find_best_two_in_row(ranks.logits[ranks.rows[i]], state.chosen, known_best)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _add_deeper_ranks(ranks, state, i, weight):
     """Add sample i, with a weight, to the tables at the classes that rank below its leading classes."""
     row = ranks.logits[ranks.rows[i]]
@@ -181,7 +181,7 @@ def _add_deeper_ranks(ranks, state, i, weight):
             state.gains[best, c] -= weight
 
 
-@njit(nogil=True)
+@inner_kernel
 def _add_to_tables(ranks, state, count, sign):
     """Add the first `count` touched samples to all tables, or subtract them if sign is -1."""
     leading = ranks.leading
@@ -219,7 +219,7 @@ def _add_to_tables(ranks, state, count, sign):
             _add_deeper_ranks(ranks, state, i, weight)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _list_touched(ranks, state, c, count):
     """Append the samples in which class c ranks no lower than the second-best chosen class; return their new count."""
     samples = ranks.samples
@@ -244,28 +244,7 @@ def _list_touched(ranks, state, c, count):
     return count
 
 
-@njit(nogil=True)
-def _set_class(state, k, c):
-    """Give target class k the source class c."""
-    state.chosen[k] = c
-    state.owner[c] = k
-
-
-@njit(nogil=True)
-def _swap_classes(state, k, c):
-    """Give target class k the source class c; the owner of c gets the source class of k."""
-    left = state.chosen[k]
-    other = state.owner[c]
-    _set_class(state, k, c)
-    if other >= 0:
-        _set_class(state, other, left)
-    else:
-        state.owner[left] = -1
-        state.losses[left] -= state.occupied[0]
-        state.losses[c] += state.occupied[0]
-
-
-@njit(nogil=True)
+@inner_kernel
 def _update_deep(ranks, state, count):
     """Update the list of deep samples from the touched ones, and unmark these."""
     depth = ranks.leading.shape[1]
@@ -284,8 +263,7 @@ def _update_deep(ranks, state, count):
     state.size[0] = size
 
 
-@njit(nogil=True)
-def restart_from(ranks, state, chosen):
+def restart_from(source, state, chosen):
     """Set the state and its tables to a map (K,)."""
     state.gains[:] = 0
     state.losses[:] = 0
@@ -299,27 +277,35 @@ def restart_from(ranks, state, chosen):
         state.losses[chosen[k]] = state.occupied[0]
     for i in range(len(state.labels)):
         state.touched[i] = i
-    _find_best_two(ranks, state, len(state.labels))
-    _add_to_tables(ranks, state, len(state.labels), 1)
-    _update_deep(ranks, state, len(state.labels))
+    _find_best_two(source, state, len(state.labels))
+    _add_to_tables(source, state, len(state.labels), np.int64(1))
+    _update_deep(source, state, len(state.labels))
 
 
-@njit(nogil=True)
-def move(ranks, state, k, c):
+def move(source, state, k, c):
     """Move target class k to another source class c and update all tables; if c is taken, the two classes swap."""
-    count = _list_touched(ranks, state, c, _list_touched(ranks, state, state.chosen[k], 0))
-    _add_to_tables(ranks, state, count, -1)
-    _swap_classes(state, k, c)
-    _find_best_two(ranks, state, count)
-    _add_to_tables(ranks, state, count, 1)
-    _update_deep(ranks, state, count)
+    left = state.chosen[k]
+    other = state.owner[c]
+    # Numba compiles a function again for each literal argument, but not for NumPy's integers.
+    count = _list_touched(source, state, c, _list_touched(source, state, left, np.int64(0)))
+    _add_to_tables(source, state, count, np.int64(-1))
+    state.chosen[k] = c
+    state.owner[c] = k
+    state.owner[left] = other
+    if other >= 0:
+        state.chosen[other] = left
+    else:
+        state.losses[left] -= state.occupied[0]
+        state.losses[c] += state.occupied[0]
+    _find_best_two(source, state, count)
+    _add_to_tables(source, state, count, np.int64(1))
+    _update_deep(source, state, count)
 
 
-@njit(nogil=True)
-def fill_gains(ranks, state, k, out):
+def fill_gains(source, state, k, out):
     """Write the matches gained by moving class k to each source class into out (C,); taken classes mean a swap."""
     gains = state.gains[k]
     losses = state.losses
     for c in range(len(out)):
         out[c] = gains[c] - losses[c] + state.bases[k]
-    fill_swaps(state, k, out)
+    fill_swaps(state.confusion, state.chosen, k, out)

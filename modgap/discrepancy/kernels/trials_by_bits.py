@@ -10,6 +10,7 @@ sample's full row of logits.
 import numpy as np
 from numba import njit, uint64
 
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.simd import (
     LANES,
     bit_and,
@@ -36,7 +37,7 @@ def _bit(trial):
     return uint64(1) << uint64(trial & 63)
 
 
-@njit(nogil=True)
+@inner_kernel
 def _decide_open_trials(row, maps, label, open_words, won_words):
     """Decide the trials that are undecided after the leading classes, from the row's logits."""
     chosen, trials = maps.shape
@@ -68,7 +69,7 @@ def _walk(table, leading, i, undecided):
     return matched, undecided
 
 
-@njit(nogil=True)
+@inner_kernel
 def _count_samples(logits, rows, leading, first, last, label, maps, table, planes, scratch):
     """Add the matches of samples of one label to bit-sliced counters, in which plane p weighs 2**p."""
     live = load_16_words(scratch, 0)
@@ -112,7 +113,7 @@ def _clear(table, classes, offset):
         table[np.int64(classes[t]) * STRIDE + offset + (t >> 6)] = 0
 
 
-@njit(nogil=True)
+@inner_kernel
 def _drain(planes, counts, part, weight):
     """Add the bit-sliced counters to the counts and reset them to zero."""
     for p in range(PLANES):
@@ -122,7 +123,7 @@ def _drain(planes, counts, part, weight):
     planes[:] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, counts):
     """Add the matches of at most 1,024 maps (K, trials) to counts (trials, parts).
 

@@ -12,6 +12,7 @@ counts stay exact.
 import numpy as np
 from numba import njit, uint64
 
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.simd import equal_lanes, highest, load_32, load_64, lower_lanes, popcount
 
 __all__ = [
@@ -44,7 +45,7 @@ def _matched_in_32(codes, label, maps, t):
     return equal_lanes(best, load_32(codes, maps[t, label] * 32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_codes(codes, width, label, weight, segments, maps, counts):
     """Add the matches of a block under each map (T, K), times weight, to counts (T, parts).
 
@@ -60,7 +61,7 @@ def count_codes(codes, width, label, weight, segments, maps, counts):
             counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
 
-@njit(nogil=True)
+@inner_kernel
 def _decide_ties(codes, width, label, maps, t, ties):
     """Return the tied lanes in which the label's class has the largest two-byte code."""
     matched = uint64(0)
@@ -103,7 +104,7 @@ def _compare_in_32(coarse, label, maps, t):
     return lower_lanes(best, label_codes), equal_lanes(best, label_codes)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_bytes(codes, coarse, width, label, weight, segments, maps, counts):
     """Count as above with one-byte codes `coarse` (C * width,), and with `codes` to decide ties; K >= 2."""
     part = segments[0, 0]
@@ -123,7 +124,7 @@ def count_bytes(codes, coarse, width, label, weight, segments, maps, counts):
             counts[t, segments[s, 0]] += weight * popcount(matched & segments[s, 1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def coarsen(codes, table, coarse):
     """Write the byte of every two-byte code, from the table of bytes (C + 1,), into coarse."""
     for i in range(len(coarse)):
