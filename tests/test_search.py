@@ -22,12 +22,12 @@ from tests import naive_search as naive
 
 @njit(cache=True)
 def restart_from(source, state, chosen):
-    gains.restart_from(source, state, chosen)
+    gains.change_map(source, state, chosen, -1, 0)
 
 
 @njit(cache=True)
 def move(source, state, k, c):
-    gains.move(source, state, k, c)
+    gains.change_map(source, state, state.chosen, k, c)
 
 
 @njit(cache=True)

@@ -163,7 +163,7 @@ def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_cla
     """Return the injective maps of trials first, first + 1, ...: different numbers below C, shape (n_maps, K)."""
     # The same types as for the trials, so that the kernel is compiled once.
     maps: np.ndarray = np.empty((n_maps, n_classes), class_dtype(n_source_classes))
-    draw_maps(np.uint64(seed), first, maps, np.arange(n_source_classes))
+    draw_maps(np.uint64(seed), first, n_maps, n_classes, n_classes, 1, maps.reshape(-1), np.arange(n_source_classes))
     return maps.astype(np.int64)
 
 
@@ -193,7 +193,8 @@ def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int
     def work(queue: Iterator[int]) -> None:
         pool = np.arange(problem.n_source_classes)
         for first in queue:
-            draw_maps(np.uint64(seed), start + first, maps[first : first + MAPS_AT_A_TIME], pool)
+            part = maps[first : first + MAPS_AT_A_TIME]
+            draw_maps(np.uint64(seed), start + first, *part.shape, part.shape[1], 1, part.reshape(-1), pool)
 
     share_work(range(0, trials, MAPS_AT_A_TIME), threads, work)
     return maps
@@ -312,7 +313,16 @@ def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
         for first in queue:
             batch = trials.matches[first : first + LANES]
             maps = padded_maps[:, : len(batch)]
-            draw_maps(np.uint64(trials.seed), trials.start + first, maps.T, pool)
+            draw_maps(
+                np.uint64(trials.seed),
+                trials.start + first,
+                len(batch),
+                problem.n_classes,
+                1,
+                padded_maps.shape[1],
+                padded_maps.reshape(-1),
+                pool,
+            )
             count_batch(problem.logits, rows, leading, groups, maps, table, planes, scratch, batch)
             trials.progress(len(batch) / len(trials.matches))
 

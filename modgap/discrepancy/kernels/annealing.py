@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, uint64
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
-from modgap.discrepancy.kernels.gains import fill_gains, move, restart_from
+from modgap.discrepancy.kernels.gains import change_map, fill_gains
 from modgap.discrepancy.kernels.random_maps import GAMMA, draw_below, mix
 
 __all__ = ["improve"]
@@ -89,7 +89,7 @@ def improve(source, state, start, seed, run, hot, cold, steps, climbs):
     the odds of every gain are computed once for them. The climb moves each target class in turn to its best source
     class, until no target class moves in a full round. All this is one function, so that it is compiled once.
     """
-    restart_from(source, state, start)
+    change_map(source, state, start, np.int64(-1), np.int64(0))
     classes = len(state.chosen)
     key = mix(mix(uint64(seed) + uint64(GAMMA)) ^ mix(uint64(run) + uint64(GAMMA)))
     gains = np.empty(len(state.owner), state.weights.dtype)
@@ -113,5 +113,5 @@ def improve(source, state, start, seed, run, hot, cold, steps, climbs):
             moves = gain > 0
             n_unchanged = 0 if moves else n_unchanged + 1
         if moves:
-            move(source, state, k, c)
+            change_map(source, state, start, k, c)
         step += 1

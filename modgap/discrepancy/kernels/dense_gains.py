@@ -18,7 +18,7 @@ from numba import int64, njit
 from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.moves import counter_dtype, fill_swaps
 
-__all__ = ["DenseState", "Rows", "fill_gains", "move", "new_state", "restart_from"]
+__all__ = ["DenseState", "Rows", "change_map", "fill_gains", "new_state"]
 
 LOW = (1 << 32) - 1
 SIGNLESS = (1 << 31) - 1
@@ -74,7 +74,7 @@ class DenseState(NamedTuple):
 
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> DenseState:
-    """Allocate a state for a map of K classes; `restart_from` fills it."""
+    """Allocate a state for a map of K classes; `change_map` fills it."""
     size = len(labels)
     counter = counter_dtype(weights)
     return DenseState(
@@ -140,34 +140,37 @@ def _predict(labels, weights, owner, keys, first, second, confusion):
         confusion[labels[i], owner[_class_of(first[i])]] += weights[i]
 
 
-def restart_from(source, state, chosen):
-    """Set the state to a map (K,)."""
-    state.owner[:] = -1
-    state.is_current[:] = False
-    for k in range(len(chosen)):
-        state.chosen[k] = chosen[k]
-        state.owner[chosen[k]] = k
-        _read_keys(source.logits, source.rows, chosen[k], state.keys[k])
-    _predict(state.labels, state.weights, state.owner, state.keys, state.first, state.second, state.confusion)
+def change_map(source, state, start, k, c):
+    """Move target class k to another source class c; if c is taken, the two target classes swap.
 
-
-def move(source, state, k, c):
-    """Move target class k to another source class c; if c is taken, the two target classes swap."""
-    left = state.chosen[k]
-    other = state.owner[c]
-    state.chosen[k] = c
-    state.owner[c] = k
-    state.owner[left] = other
-    # The gains of a class stay valid while the other classes do not move.
-    stays_current = other < 0 and state.is_current[k]
-    state.is_current[:] = False
-    state.is_current[k] = stays_current
-    if other >= 0:
-        state.chosen[other] = left
-        for i in range(len(state.labels)):
-            state.keys[other, i] = state.keys[k, i]
-    _read_keys(source.logits, source.rows, c, state.keys[k])
-    _predict(state.labels, state.weights, state.owner, state.keys, state.first, state.second, state.confusion)
+    If k is negative, set the state to the map `start` (K,) instead.
+    """
+    owner = state.owner
+    chosen = state.chosen
+    is_current = state.is_current
+    if k < 0:
+        owner[:] = -1
+        is_current[:] = False
+        for j in range(len(chosen)):
+            chosen[j] = start[j]
+            owner[start[j]] = j
+            _read_keys(source.logits, source.rows, start[j], state.keys[j])
+    else:
+        left = chosen[k]
+        other = owner[c]
+        chosen[k] = c
+        owner[c] = k
+        owner[left] = other
+        # The gains of a class stay valid while the other classes do not move.
+        stays_current = other < 0 and is_current[k]
+        is_current[:] = False
+        is_current[k] = stays_current
+        if other >= 0:
+            chosen[other] = left
+            for i in range(len(state.labels)):
+                state.keys[other, i] = state.keys[k, i]
+        _read_keys(source.logits, source.rows, c, state.keys[k])
+    _predict(state.labels, state.weights, owner, state.keys, state.first, state.second, state.confusion)
 
 
 @inner_kernel
@@ -191,76 +194,37 @@ def _find_rivals(labels, weights, owner, k, class_keys, first, second, counted, 
 
 
 @inner_kernel
-def _add_change(row, old, new, weight, counts):
-    """Replace an entry's rival, given by keys, in counts (C,).
-
-    The classes that win against the old rival lose the weight, those that win against the new one get it.
-    """
-    # No class wins against the rival 0 with an infinite logit.
-    low_class = 0 if old == NONE else _class_of(old)
-    low_limit = np.float32(np.inf) if old == NONE else _logit_of(old)
-    low_weight = -weight
-    high_class = 0 if new == NONE else _class_of(new)
-    high_limit = np.float32(np.inf) if new == NONE else _logit_of(new)
-    if high_class < low_class:
-        low_class, high_class = high_class, low_class
-        low_limit, high_limit = high_limit, low_limit
-        low_weight, weight = weight, low_weight
-    values = row[:low_class]
-    part = counts[:low_class]
-    for c in range(len(values)):
-        part[c] += (low_weight if values[c] >= low_limit else 0) + (weight if values[c] >= high_limit else 0)
-    values = row[low_class:high_class]
-    part = counts[low_class:high_class]
-    for c in range(len(values)):
-        part[c] += (low_weight if values[c] > low_limit else 0) + (weight if values[c] >= high_limit else 0)
-    values = row[high_class:]
-    part = counts[high_class:]
-    for c in range(len(values)):
-        part[c] += (low_weight if values[c] > low_limit else 0) + (weight if values[c] > high_limit else 0)
-
-
-@inner_kernel
 def _count_changes(logits, rows, labels, weights, rivals, counted, k, counts):
-    """Update the gains (C,) of target class k for the entries with a changed rival."""
-    for i in range(len(rivals)):
-        if rivals[i] != counted[i]:
-            weight = weights[i] if labels[i] == k else -weights[i]
-            _add_change(logits[rows[i]], counted[i], rivals[i], weight, counts)
+    """Update the gains (C,) of target class k for the entries with a changed rival.
 
-
-@inner_kernel
-def _count_four(logits, rows, limits, weights, rival_class, counts):
-    """Add each of four weights to counts (C,) at the classes of its row that win against the rival class.
-
-    limits (4,) are the rival's logits in the four rows; ties go to the lower class. The loops have no branch and run
-    over contiguous arrays of the same length, so that LLVM compiles them to vector instructions. Four rows at a time
-    take half as long as one by one.
+    The classes that win against the old rival lose the entry's weight, those that win against the new one get it.
     """
-    la = limits[0]
-    lb = limits[1]
-    lc = limits[2]
-    ld = limits[3]
-    wa = weights[0]
-    wb = weights[1]
-    wc = weights[2]
-    wd = weights[3]
-    a = logits[rows[0], :rival_class]
-    b = logits[rows[1], :rival_class]
-    c = logits[rows[2], :rival_class]
-    d = logits[rows[3], :rival_class]
-    part = counts[:rival_class]
-    for x in range(len(part)):
-        one = (wa if a[x] >= la else 0) + (wb if b[x] >= lb else 0)
-        part[x] += one + (wc if c[x] >= lc else 0) + (wd if d[x] >= ld else 0)
-    a = logits[rows[0], rival_class:]
-    b = logits[rows[1], rival_class:]
-    c = logits[rows[2], rival_class:]
-    d = logits[rows[3], rival_class:]
-    part = counts[rival_class:]
-    for x in range(len(part)):
-        one = (wa if a[x] > la else 0) + (wb if b[x] > lb else 0)
-        part[x] += one + (wc if c[x] > lc else 0) + (wd if d[x] > ld else 0)
+    for i in range(len(rivals)):
+        if rivals[i] == counted[i]:
+            continue
+        # A missing rival is replaced by class 0 with an infinite logit, against which no class wins.
+        low_class = 0 if counted[i] == NONE else _class_of(counted[i])
+        low_limit = np.float32(np.inf) if counted[i] == NONE else _logit_of(counted[i])
+        high_class = 0 if rivals[i] == NONE else _class_of(rivals[i])
+        high_limit = np.float32(np.inf) if rivals[i] == NONE else _logit_of(rivals[i])
+        high_weight = weights[i] if labels[i] == k else -weights[i]
+        low_weight = -high_weight
+        if high_class < low_class:
+            low_class, high_class = high_class, low_class
+            low_limit, high_limit = high_limit, low_limit
+            low_weight, high_weight = high_weight, low_weight
+        values = logits[rows[i], :low_class]
+        part = counts[:low_class]
+        for c in range(len(values)):
+            part[c] += (low_weight if values[c] >= low_limit else 0) + (high_weight if values[c] >= high_limit else 0)
+        values = logits[rows[i], low_class:high_class]
+        part = counts[low_class:high_class]
+        for c in range(len(values)):
+            part[c] += (low_weight if values[c] > low_limit else 0) + (high_weight if values[c] >= high_limit else 0)
+        values = logits[rows[i], high_class:]
+        part = counts[high_class:]
+        for c in range(len(values)):
+            part[c] += (low_weight if values[c] > low_limit else 0) + (high_weight if values[c] > high_limit else 0)
 
 
 @inner_kernel
@@ -276,19 +240,45 @@ def _sort_by_rival(rivals, owner, members, sizes):
 
 @inner_kernel
 def _count_members(logits, rows, labels, weights, rivals, members, rival_class, k, counts):
-    """Add the entries (M,) that have the same rival class to the gains (C,) of target class k."""
-    block_rows = np.empty(4, np.int64)
+    """Add the entries (M,) that have the same rival class to the gains (C,) of target class k.
+
+    Each weight is added at the classes of its row that win against the rival class; ties go to the lower class. The
+    loops over classes have no branch and run over contiguous arrays of the same length, so that LLVM compiles them to
+    vector instructions. Four rows at a time take half as long as one by one.
+    """
     limits = np.empty(4, np.float32)
-    block_weights = np.empty(4, weights.dtype)
+    signed = np.empty(4, weights.dtype)
+    low = counts[:rival_class]
+    high = counts[rival_class:]
     last = len(members) - 1
     for start in range(0, len(members), 4):
         for m in range(4):
             # The last entry is repeated with zero weight to complete a block of four.
             i = members[min(start + m, last)]
-            block_rows[m] = rows[i]
             limits[m] = _logit_of(rivals[i])
-            block_weights[m] = 0 if start + m > last else weights[i] if labels[i] == k else -weights[i]
-        _count_four(logits, block_rows, limits, block_weights, rival_class, counts)
+            signed[m] = 0 if start + m > last else weights[i] if labels[i] == k else -weights[i]
+        la = limits[0]
+        lb = limits[1]
+        lc = limits[2]
+        ld = limits[3]
+        wa = signed[0]
+        wb = signed[1]
+        wc = signed[2]
+        wd = signed[3]
+        row_a = logits[rows[members[start]]]
+        row_b = logits[rows[members[min(start + 1, last)]]]
+        row_c = logits[rows[members[min(start + 2, last)]]]
+        row_d = logits[rows[members[min(start + 3, last)]]]
+        for x in range(len(low)):
+            one = (wa if row_a[x] >= la else 0) + (wb if row_b[x] >= lb else 0)
+            low[x] += one + (wc if row_c[x] >= lc else 0) + (wd if row_d[x] >= ld else 0)
+        a = row_a[rival_class:]
+        b = row_b[rival_class:]
+        c = row_c[rival_class:]
+        d = row_d[rival_class:]
+        for x in range(len(high)):
+            one = (wa if a[x] > la else 0) + (wb if b[x] > lb else 0)
+            high[x] += one + (wc if c[x] > lc else 0) + (wd if d[x] > ld else 0)
 
 
 def fill_gains(source, state, k, out):

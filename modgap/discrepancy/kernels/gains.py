@@ -4,7 +4,7 @@ from numba.extending import overload
 
 from modgap.discrepancy.kernels import dense_gains, table_gains
 
-__all__ = ["fill_gains", "move", "restart_from"]
+__all__ = ["change_map", "fill_gains"]
 
 # Like `inner_kernel`, without wrappers for calls from Python.
 OPTIONS = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -18,18 +18,11 @@ def fill_gains(source, state, k, out):
     raise NotImplementedError("This function can only be called from kernels.")
 
 
-def move(source, state, k, c):
+def change_map(source, state, start, k, c):
     """Move target class k to another source class c; if c is taken, the two target classes swap.
 
-    This function can only be called from kernels.
-    """
-    raise NotImplementedError("This function can only be called from kernels.")
-
-
-def restart_from(source, state, chosen):
-    """Set the state to a map (K,).
-
-    This function can only be called from kernels.
+    If k is negative, set the state to the map `start` (K,) instead. Both are one function, because they share most of
+    what has to be compiled. This function can only be called from kernels.
     """
     raise NotImplementedError("This function can only be called from kernels.")
 
@@ -44,11 +37,6 @@ def _fill_gains(source, state, k, out):
     return _kernel_module(state).fill_gains
 
 
-@overload(move, jit_options=OPTIONS)
-def _move(source, state, k, c):
-    return _kernel_module(state).move
-
-
-@overload(restart_from, jit_options=OPTIONS)
-def _restart_from(source, state, chosen):
-    return _kernel_module(state).restart_from
+@overload(change_map, jit_options=OPTIONS)
+def _change_map(source, state, start, k, c):
+    return _kernel_module(state).change_map

@@ -29,20 +29,20 @@ def draw_below(key, draw, limit):
 
 
 @kernel
-def draw_maps(seed, first, maps, pool):
-    """Fill maps (trials, K) with the injective maps of trials first, first + 1, ...
+def draw_maps(seed, first, trials, classes, trial_step, class_step, maps, pool):
+    """Draw the injective maps of `classes` target classes of the trials first, first + 1, ...
 
-    pool is arange(C). The K swaps of a trial shuffle it, and the same swaps in reverse order restore it, so that a
-    trial takes K and not C steps.
+    The class of trial t and target class j is written at maps[t * trial_step + j * class_step], so that arrays of both
+    orders have the same type and the kernel is compiled once. pool is arange(C). The K swaps of a trial shuffle it, and
+    the same swaps in reverse order restore it, so that a trial takes K and not C steps.
     """
-    trials, chosen = maps.shape
     seed_key = mix(uint64(seed) + uint64(GAMMA))
     for t in range(trials):
         key = mix(seed_key ^ mix(uint64(first + t) + uint64(GAMMA)))
-        for j in range(chosen):
+        for j in range(classes):
             i = j + draw_below(key, j, len(pool) - j)
             pool[i], pool[j] = pool[j], pool[i]
-            maps[t, j] = pool[j]
-        for j in range(chosen - 1, -1, -1):
+            maps[t * trial_step + j * class_step] = pool[j]
+        for j in range(classes - 1, -1, -1):
             i = j + draw_below(key, j, len(pool) - j)
             pool[i], pool[j] = pool[j], pool[i]

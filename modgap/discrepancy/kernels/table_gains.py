@@ -19,7 +19,7 @@ from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.moves import beats, counter_dtype, fill_swaps
 from modgap.discrepancy.ranks import Ranking
 
-__all__ = ["Ranks", "State", "fill_gains", "move", "new_state", "ranks_of", "restart_from"]
+__all__ = ["Ranks", "State", "change_map", "fill_gains", "new_state", "ranks_of"]
 
 
 class Ranks(NamedTuple):
@@ -90,12 +90,12 @@ def ranks_of(logits: np.ndarray, ranking: Ranking) -> Ranks:
 
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> State:
-    """Allocate a state for a map of K classes; `restart_from` fills it."""
+    """Allocate a state for a map of K classes; `change_map` fills it."""
     size = len(labels)
     total = int(weights.sum())
     counter = counter_dtype(weights)
     return State(
-        labels.astype(np.int32),
+        labels.astype(np.uint32),
         weights.astype(counter),
         np.array([2 * total + 1], counter),
         np.zeros(n_classes, np.int64),
@@ -108,27 +108,11 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
         np.zeros(n_source_classes, counter),
         np.zeros(n_classes, counter),
         np.zeros((n_classes, n_classes), counter),
-        np.zeros(size, np.int32),
+        np.zeros(size, np.uint32),
         np.zeros(1, np.int64),
-        np.zeros(size, np.int32),
+        np.zeros(size, np.uint32),
         np.zeros(size, np.bool_),
     )
-
-
-@inner_kernel
-def _find_best_two_in_row(row, chosen, known_best):
-    """Return the target classes of the best and second-best chosen classes of a row; known_best is the best, or -1."""
-    best = known_best
-    if best < 0:
-        best = 0
-        for k in range(1, len(chosen)):
-            if beats(row, chosen[k], chosen[best]):
-                best = k
-    second = -1
-    for k in range(len(chosen)):
-        if k != best and (second < 0 or beats(row, chosen[k], chosen[second])):
-            second = k
-    return best, second
 
 
 @inner_kernel
@@ -136,6 +120,7 @@ def _find_best_two(ranks, state, count):
     """Set the best and the second-best chosen class of the first `count` touched samples."""
     leading = ranks.leading
     owner = state.owner
+    chosen = state.chosen
     touched = state.touched
     best = state.best
     second = state.second
@@ -156,8 +141,19 @@ def _find_best_two(ranks, state, count):
             best[i] = owner[leading[i, high]]
             second[i] = owner[leading[i, low]]
         else:
-            known_best = owner[leading[i, high]] if high < depth else -1
-            best[i], second[i] = _find_best_two_in_row(ranks.logits[ranks.rows[i]], state.chosen, known_best)
+            # The logits decide among classes that are not among the leading ones.
+            row = ranks.logits[ranks.rows[i]]
+            top = owner[leading[i, high]] if high < depth else np.int32(0)
+            if high == depth:
+                for k in range(1, len(chosen)):
+                    if beats(row, chosen[k], chosen[top]):
+                        top = np.int32(k)
+            runner_up = np.int32(-1)
+            for k in range(len(chosen)):
+                if k != top and (runner_up < 0 or beats(row, chosen[k], chosen[runner_up])):
+                    runner_up = np.int32(k)
+            best[i] = top
+            second[i] = runner_up
 
 
 @inner_kernel
@@ -245,61 +241,73 @@ def _list_touched(ranks, state, c, count):
 
 
 @inner_kernel
-def _update_deep(ranks, state, count):
+def _update_deep(depth, above_second, deep, size, touched, marked, count):
     """Update the list of deep samples from the touched ones, and unmark these."""
-    depth = ranks.leading.shape[1]
-    size = 0
-    for j in range(state.size[0]):
-        i = state.deep[j]
-        if not state.marked[i]:
-            state.deep[size] = i
-            size += 1
+    end = 0
+    for j in range(size[0]):
+        i = deep[j]
+        if not marked[i]:
+            deep[end] = i
+            end += 1
     for j in range(count):
-        i = state.touched[j]
-        state.marked[i] = False
-        if state.above_second[i] == depth:
-            state.deep[size] = i
-            size += 1
-    state.size[0] = size
+        i = touched[j]
+        marked[i] = False
+        if above_second[i] == depth:
+            deep[end] = i
+            end += 1
+    size[0] = end
 
 
-def restart_from(source, state, chosen):
-    """Set the state and its tables to a map (K,)."""
-    state.gains[:] = 0
-    state.losses[:] = 0
-    state.bases[:] = 0
-    state.confusion[:] = 0
-    state.owner[:] = -1
-    state.size[0] = 0
+@inner_kernel
+def _clear(start, occupied, chosen, owner, gains, losses, bases, confusion, size, touched):
+    """Set a map (K,), clear the tables, and list all samples as touched."""
+    gains[:] = 0
+    losses[:] = 0
+    bases[:] = 0
+    confusion[:] = 0
+    owner[:] = -1
+    size[0] = 0
     for k in range(len(chosen)):
-        state.chosen[k] = chosen[k]
-        state.owner[chosen[k]] = k
-        state.losses[chosen[k]] = state.occupied[0]
-    for i in range(len(state.labels)):
-        state.touched[i] = i
-    _find_best_two(source, state, len(state.labels))
-    _add_to_tables(source, state, len(state.labels), np.int64(1))
-    _update_deep(source, state, len(state.labels))
+        chosen[k] = start[k]
+        owner[start[k]] = k
+        losses[start[k]] = occupied[0]
+    for i in range(len(touched)):
+        touched[i] = i
 
 
-def move(source, state, k, c):
-    """Move target class k to another source class c and update all tables; if c is taken, the two classes swap."""
-    left = state.chosen[k]
-    other = state.owner[c]
+def change_map(source, state, start, k, c):
+    """Move target class k to another source class c and update all tables; if c is taken, the two classes swap.
+
+    If k is negative, set the state and its tables to the map `start` (K,) instead.
+    """
+    owner = state.owner
+    chosen = state.chosen
+    losses = state.losses
     # Numba compiles a function again for each literal argument, but not for NumPy's integers.
-    count = _list_touched(source, state, c, _list_touched(source, state, left, np.int64(0)))
-    _add_to_tables(source, state, count, np.int64(-1))
-    state.chosen[k] = c
-    state.owner[c] = k
-    state.owner[left] = other
-    if other >= 0:
-        state.chosen[other] = left
+    count = np.int64(len(state.labels))
+    if k < 0:
+        _clear(
+            start, state.occupied, chosen, owner, state.gains, losses, state.bases, state.confusion, state.size,
+            state.touched,
+        )  # fmt: skip
     else:
-        state.losses[left] -= state.occupied[0]
-        state.losses[c] += state.occupied[0]
+        left = chosen[k]
+        other = owner[c]
+        count = _list_touched(source, state, c, _list_touched(source, state, left, np.int64(0)))
+        _add_to_tables(source, state, count, np.int64(-1))
+        chosen[k] = c
+        owner[c] = k
+        owner[left] = other
+        if other >= 0:
+            chosen[other] = left
+        else:
+            losses[left] -= state.occupied[0]
+            losses[c] += state.occupied[0]
     _find_best_two(source, state, count)
     _add_to_tables(source, state, count, np.int64(1))
-    _update_deep(source, state, count)
+    _update_deep(
+        source.leading.shape[1], state.above_second, state.deep, state.size, state.touched, state.marked, count
+    )
 
 
 def fill_gains(source, state, k, out):

@@ -140,9 +140,11 @@ def count_batch(logits, rows, leading, groups, maps, table, planes, scratch, cou
     for k in range(len(maps)):
         _mark(table, maps[k], 0)
     for g in range(len(groups)):
-        label, part, weight, first, last = groups[g]
+        label = groups[g, 0]
+        part = groups[g, 1]
+        weight = groups[g, 2]
         _mark(table, maps[label], N_WORDS)
-        _count_samples(logits, rows, leading, first, last, label, maps, table, planes, scratch)
+        _count_samples(logits, rows, leading, groups[g, 3], groups[g, 4], label, maps, table, planes, scratch)
         _clear(table, maps[label], N_WORDS)
         if g + 1 == len(groups) or groups[g + 1, 1] != part or groups[g + 1, 2] != weight:
             _drain(planes, counts, part, weight)
