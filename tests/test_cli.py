@@ -88,8 +88,8 @@ def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
     for part in (
         "2 classes at a time",
         "Errors are means over classes.",
-        "kl for the map of search",
-        "brier for the map",
+        "kl of the map of search",
+        "brier of the map",
     ):
         assert part in done.stdout
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--bound-seconds", 2, "--json")

@@ -195,7 +195,7 @@ def test_files_that_are_missing_are_named(folder):
             "preprocessor_config.json",
             r"image preprocessing \(preprocessor_config.json or processor_config.json\) of vit",
         ),
-        ("model.safetensors", r"expected weights of vit in .*model.safetensors or pytorch_model.bin"),
+        ("model.safetensors", r"The weights of vit .*model.safetensors or pytorch_model.bin.* are missing in"),
     ):
         content = (path / file).read_bytes()
         (path / file).unlink()
@@ -207,7 +207,7 @@ def test_files_that_are_missing_are_named(folder):
 def test_a_tokenizer_of_another_model_is_noticed(folder):
     path = folder("bert-mlm")
     made("roberta-mlm")[1].save_pretrained(path)
-    with pytest.raises(InputError, match="they do not belong together"):
+    with pytest.raises(InputError, match="They do not belong together"):
         open_source(str(path)).load(None)
 
 

@@ -271,7 +271,7 @@ def test_the_crop_of_the_models_own_preprocessing_is_left_out_and_said(hub):
     hub("clip")
     source = loaded("clip")
     assert source.input.size == (32, 32)
-    assert "without the crop" in dict(source.notes)["resize"]
+    assert "is not cropped" in dict(source.notes)["resize"]
 
 
 @pytest.mark.parametrize("name", ["vit", "swin", "swin-positions", "dinov2", "clip"])
