@@ -35,7 +35,7 @@ def log_to_stderr(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-COLUMN_GAP = 3
+COLUMN_GAP = 2
 """Characters between columns."""
 
 

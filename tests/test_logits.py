@@ -150,7 +150,7 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     monkeypatch.setattr(batched_inference, "output_batches", lambda *a, **k: pytest.fail("the model ran"))
     handle = open_source("timm:mobilenetv3_small_050", weights=str(tmp_path / "w.safetensors"))
-    with pytest.raises(InputError, match="3 > 2"):
+    with pytest.raises(InputError, match="has 3 classes, but the source has only 2"):
         source_logits(handle, open_target(str(small_images)), AT_64)
 
 
