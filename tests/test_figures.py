@@ -12,7 +12,8 @@ from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.errors import InputError, UsageError
-from modgap.figure_layout import save_figure, spread_labels
+from modgap.figure_layout import save_figure
+from modgap.label_spacing import spread_labels
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings

@@ -24,6 +24,7 @@ LAYERS = (
     "storage",
     "figure_style",
     "figure_layout",
+    "label_spacing",
     "user_arrays",
     "label_space",
     "targets",

@@ -17,10 +17,10 @@ from modgap.figure_layout import (
     fit_names,
     name_in_title,
     result_figure,
-    spread_labels,
     styled,
     text_width,
 )
+from modgap.label_spacing import spread_labels
 
 __all__ = ["plot_targets", "targets_caption"]
 

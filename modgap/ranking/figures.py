@@ -16,10 +16,10 @@ from modgap.figure_layout import (
     drawable_names,
     fit_names,
     result_figure,
-    spread_labels,
     styled,
     text_width,
 )
+from modgap.label_spacing import spread_labels
 from modgap.ranking.figure_content import (
     FigureRow,
     figure_rows,
