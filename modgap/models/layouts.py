@@ -88,7 +88,7 @@ class FoldedSeries:
         folded = resize_to(values, (channels * rows, width))
         return torch.unflatten(folded, 2, (channels, rows)).mean(dim=2).flatten(2)[..., :length]
 
-    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
         """Return the sizes of the folded image, whatever the output's sizes are."""
         rows, width = fold_shape(*self.series)
         return self.series[0] * rows, width

@@ -80,11 +80,11 @@ class RunEmbedder:
         record = {name: self.run.record[name] for name in names}
         return record | {"weights": file_digest(self.run.folder / STAGE1_FILE)}
 
-    def embedding(self, table: Table) -> Embedding:
+    def embedding(self, table: Table) -> Embedding:  # noqa: ARG002
         """Return the embedding of samples as values, standardized as the run's training samples."""
         return Embedding("values", options=(("inputs", self.data.transform),))
 
-    def unseen_rows(self, table: Table) -> np.ndarray:
+    def unseen_rows(self, table: Table) -> np.ndarray:  # noqa: ARG002
         """Return the rows that neither trained the embedder nor chose its epoch."""
         return self.data.unseen_rows()
 

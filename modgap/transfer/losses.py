@@ -116,7 +116,12 @@ def _values(
 
 
 def _cross_entropy(
-    outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, ignore: int | None = None
+    outputs: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    _scale: None,
+    *,
+    ignore: int | None = None,
 ) -> Tensor:
     valid = valid_class_positions(outputs, y, mask, ignore)
     outputs = to_single_precision(outputs)
@@ -129,7 +134,12 @@ def _cross_entropy(
 
 
 def _binary_cross_entropy(
-    outputs: Tensor, y: Tensor, mask: Tensor | None, scale: None, *, positive_weight: float = 1.0
+    outputs: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    _scale: None,
+    *,
+    positive_weight: float = 1.0,
 ) -> Tensor:
     outputs, y, valid = align_shapes(outputs, y, mask)
     weight = None if positive_weight == 1 else outputs.new_tensor(positive_weight)

@@ -70,7 +70,7 @@ def _predicted(outputs: Tensor, y: Tensor, mask: Tensor | None, ignore: int | No
     return outputs.argmax(1), torch.ones_like(y, dtype=torch.bool) if valid is None else valid
 
 
-def _zero_one(scale: None, *, ignore: int | None = None) -> MetricDefinition:
+def _zero_one(scale: None, *, ignore: int | None = None) -> MetricDefinition:  # noqa: ARG001
     def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
         predicted, valid = _predicted(outputs, y, mask, ignore)
         wrong = 100 * (predicted != y).double()
@@ -79,7 +79,7 @@ def _zero_one(scale: None, *, ignore: int | None = None) -> MetricDefinition:
     return MetricDefinition("%", collect, _prepare_mean)
 
 
-def _f1(scale: None, *, ignore: int | None = None) -> MetricDefinition:
+def _f1(scale: None, *, ignore: int | None = None) -> MetricDefinition:  # noqa: ARG001
     def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
         predicted, valid = _predicted(outputs, y, mask, ignore)
         return {
@@ -110,11 +110,11 @@ def _prepare_f1(state: State) -> WeightedValue:
     return value
 
 
-def _auroc(scale: None) -> MetricDefinition:
+def _auroc(scale: None) -> MetricDefinition:  # noqa: ARG001
     return MetricDefinition("", collect_scores, lambda state: ranking_error(state, "AUROC"))
 
 
-def _mean_average_precision(scale: None) -> MetricDefinition:
+def _mean_average_precision(scale: None) -> MetricDefinition:  # noqa: ARG001
     return MetricDefinition("", collect_scores, lambda state: ranking_error(state, "mAP"))
 
 

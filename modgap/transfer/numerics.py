@@ -170,7 +170,7 @@ def rmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tens
     return mean_of_valid(safe_sqrt(squares), has_valid)
 
 
-def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     """Compute the RMSE of each channel divided by the root mean square of y, averaged over channels (PDEBench).
 
     The arguments are as `align_shapes` returns them. Channels in which y is 0 everywhere are left out.
@@ -183,7 +183,7 @@ def nrmse(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Ten
     return mean_of_valid(ratios, norms > 0)
 
 
-def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     """Compute ||outputs - y|| / ||y|| over channels and positions together.
 
     The arguments are as `align_shapes` returns them. Samples in which y is 0 everywhere have no value.

@@ -53,7 +53,7 @@ class OtddStep:
         samples = [order[self.labels[order] == k][: self.per_class] for k in range(n_classes)]
         return [self.rows[np.concatenate(samples)]]
 
-    def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
+    def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:  # noqa: ARG002
         """Return the rows of each of this process's classes.
 
         Classes are not divided further, because the distance of a class is no sum over its samples.
@@ -61,7 +61,7 @@ class OtddStep:
         classes = self._classes(rows)
         return [rows[classes == k] for k in self._class_share(rows)]
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:  # noqa: ARG002
         """Return the gradient of the distance by the embedder."""
         classes = self._classes(rows)
         all_parameters = dict(self.model.named_parameters())

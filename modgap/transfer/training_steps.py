@@ -78,7 +78,7 @@ class TaskStep:
         """Return L_t of an update, as a function of the parameters."""
         return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:  # noqa: ARG002
         """Return the gradient of L_t by the trained parameters."""
         # Detached parameters keep autograd from storing activations that only their gradients need.
         trained = set(self.trained)
