@@ -38,7 +38,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
-from modgap.figure_style import save_figure
+from modgap.figure_layout import save_figure
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 
@@ -99,7 +99,7 @@ def _save_part_figure(part: str, log: ResultLog, folder: Path) -> None:
     elif part in GRIDS:
         part_figure = figure(part, log)
     if part_figure:
-        save_figure(part_figure, folder / f"{part}.png")
+        save_figure(part_figure, folder / part)
 
 
 def quick() -> None:

@@ -10,9 +10,11 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_sources, complete_targets, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import (
+    check_figure_formats,
     check_minimums,
     device_option,
     dtype_option,
+    figure_format_option,
     input_size_option,
     json_option,
     option_group,
@@ -149,10 +151,12 @@ __all__ = ["distortion"]
         shell_complete=complete_folders,
         help="Write distortion.json and the figures to this folder.",
     ),
+    figure_format_option,
     json_option,
     quiet_option,
 )
-def distortion(**options: Any) -> None:
+@click.pass_context
+def distortion(context: click.Context, /, **options: Any) -> None:
     """Measure how much of a source's knowledge is left after fine-tuning.
 
     Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
@@ -166,6 +170,7 @@ def distortion(**options: Any) -> None:
     check_minimums(options, {"limit": 20, "threads": 1})
     log_to_stderr(options["quiet"])
     request = _distortion_request(options)
+    check_figure_formats(context, options["out"])
     folder = create_output_folder(options["out"]) if options["out"] else None
     start = time.perf_counter()
     with progress_bars(options["quiet"]) as progress:
@@ -182,7 +187,7 @@ def distortion(**options: Any) -> None:
     if folder:
         from modgap.distortion.result_folder import write_folder
 
-        written = write_folder(record, results, folder)
+        written = write_folder(record, results, folder, options["formats"])
         click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
     if options["as_json"]:
         click.echo(record)

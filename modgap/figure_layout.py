@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "COLORS",
     "FORMATS",
     "MARGIN",
     "WIDTH",
     "Ink",
     "draw_title",
     "drawable_names",
+    "figure_below_title",
     "fit_names",
     "name_in_title",
     "result_figure",
     "save_figure",
+    "series_style",
     "shorten_names",
+    "style_lines_axes",
     "styled",
     "text_width",
     "wrap_text",
@@ -48,6 +52,12 @@ SHORTEST_NAME = 6
 FORMATS = ("png", "svg", "pdf")
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Naskh Arabic")
 COLORS_IN_PNG = 256
+
+COLORS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000", "#999999", "#882255",
+)  # fmt: skip
+"""Colors of many classes or series: those of Okabe and Ito, a yellow that is visible on white, gray and wine."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -71,6 +81,15 @@ class Ink:
     GRID = "#EEEEEE"
     AXIS = "#BDBDBD"
     RANKS = ("#9CC4DE", "#C3DBEA", "#E1EDF4", "#F3F3F3")
+
+
+def series_style(number: int) -> tuple[str, str]:
+    """Return the color and the marker of a series; a combination is repeated only after 110 series.
+
+    Args:
+        number: Number of the series, from 0.
+    """
+    return COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
 
 
 def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
@@ -228,11 +247,9 @@ def result_figure(
         right: Space right of the axes, in inches.
         head: Space above the axes for labels, in inches.
     """
-    lines = _title_lines(title)
-    top = MARGIN + TITLE_LINE * len(lines) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22 + head
     bottom = 0.52
-    total = top + height + bottom
-    figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor="white")
+    figure, _ = figure_below_title(title, subtitle, head + height + bottom)
+    total = figure.get_figheight()
     draw_title(figure, title, subtitle)
     axes = figure.add_axes((left / WIDTH, bottom / total, (WIDTH - left - right) / WIDTH, height / total))
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -241,6 +258,26 @@ def result_figure(
     axes.tick_params(axis="y", length=0)
     axes.set_yticks([])
     return figure, axes
+
+
+def figure_below_title(title: str, subtitle: str, height: float) -> tuple[Figure, float]:
+    """Return a figure with space for title and subtitle, and the height of this space in inches.
+
+    Args:
+        title: The finding, in one sentence.
+        subtitle: What was measured, on what, and with how many samples.
+        height: Height of the figure below title and subtitle, in inches.
+    """
+    top = MARGIN + TITLE_LINE * len(_title_lines(title)) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
+    return Figure(figsize=(WIDTH, top + height), dpi=DPI, facecolor="white"), top
+
+
+def style_lines_axes(axes: "Axes") -> None:
+    """Show only the horizontal axis and a faint horizontal grid, for lines over epochs or sample sizes."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="y", color=Ink.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
 
 
 def _title_lines(title: str) -> list[str]:
@@ -285,7 +322,7 @@ def save_figure(figure: Figure, path: Path, caption: str = "", formats: Sequence
     """
     written = []
     for name in formats:
-        target = path.with_suffix(f".{name}")
+        target = path.with_name(f"{path.name}.{name}")
         with mpl.rc_context(_settings()), atomic_path(target) as temporary:
             if name == "png":
                 temporary.write_bytes(_png(figure))
@@ -293,7 +330,7 @@ def save_figure(figure: Figure, path: Path, caption: str = "", formats: Sequence
                 figure.savefig(temporary, format=name, metadata={"Date": None} if name == "svg" else None)
         written.append(target)
     if caption:
-        write_text_atomically(path.with_suffix(".txt"), textwrap.fill(caption, 100) + "\n")
+        write_text_atomically(path.with_name(f"{path.name}.txt"), textwrap.fill(caption, 100) + "\n")
     return written
 
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-__all__ = ["spread_labels"]
+from matplotlib.axes import Axes
+
+from modgap.figure_layout import Ink
+
+__all__ = ["label_lines", "spread_labels"]
+
+LABEL_LINE = 0.15
+"""Height of a line of labels in inches."""
 
 
 def spread_labels(
@@ -32,7 +39,7 @@ def spread_labels(
                 lefts[i - 1] -= overlap / 2
                 lefts[i] += overlap / 2
         _clamp(lefts, widths, low, high, gap)
-    return [round(left + width / 2, 6) for left, width in zip(lefts, widths, strict=True)]
+    return [round(left + width / 2, 9) for left, width in zip(lefts, widths, strict=True)]
 
 
 def _clamp(lefts: list[float], widths: Sequence[float], low: float, high: float, gap: float) -> None:
@@ -47,3 +54,22 @@ def _clamp(lefts: list[float], widths: Sequence[float], low: float, high: float,
     for i in range(len(lefts)):
         lefts[i] = max(lefts[i], start)
         start = lefts[i] + widths[i] + gap
+
+
+def label_lines(axes: Axes, x: float, labels: Sequence[tuple[float, str, str]], height: float) -> None:
+    """Write the names of lines beside their ends, moved apart where they would overlap.
+
+    Args:
+        axes: The axes, whose vertical limits are set.
+        x: Position of the labels.
+        labels: End, name and text color of each line.
+        height: Height of the axes in inches.
+    """
+    low, high = axes.get_ylim()
+    unit = (high - low) / height
+    ordered = sorted(labels, key=lambda label: label[0])
+    ends = [end for end, _, _ in ordered]
+    centers = spread_labels(ends, [LABEL_LINE * unit] * len(ends), low, high, 0.01 * unit)
+    for y, (_, name, color) in zip(centers, ordered, strict=True):
+        weight = "normal" if color == Ink.SECONDARY else "bold"
+        axes.text(x, y, name, ha="left", va="center", size=8.5, color=color, weight=weight)

@@ -1,5 +1,7 @@
 """Result figures: every text can be read, names are never markup, and titles compare only what differs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,10 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
+from modgap.distortion.encoders import Encoder
+from modgap.distortion.few_shot import FewShotCurve
+from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
+from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
 from modgap.figure_layout import save_figure
 from modgap.label_spacing import spread_labels
@@ -299,3 +305,80 @@ def test_a_source_that_does_not_beat_its_control_is_marked():
     caption = ranking_caption(ranking)
     assert "The raw samples have 0.85." in caption
     assert "random weights 0.6" in caption
+
+
+LOSSES = {"finetune++": 0.1, "finetune": 0.01, "mona": 0.008, "emb": 0.002, "frozen": 0.0}
+
+
+def surrogate_result(targets=("digits",), losses=None, seeds=5, epochs=(1, 5, 15), name="fashion-mnist"):
+    """Return measured encoders whose probe error rises with the epochs by the loss of their method."""
+    rng = np.random.default_rng(0)
+
+    def encoder(run, epoch, error):
+        probe = SimpleNamespace(value=error, interval=(error - 0.01, error + 0.01))
+        difference = run and SimpleNamespace(interval=(error - 0.1, error))
+        return SimpleNamespace(
+            encoder=Encoder(run, epoch), probes={"linear": probe}, first_probe=probe, difference=difference
+        )
+
+    encoders = [encoder(None, 0, 0.091)]
+    for t, target in enumerate(targets):
+        for method, loss in (losses or LOSSES).items():
+            for seed in range(seeds):
+                run = SimpleNamespace(record={"method": method, "target": target, "seed": seed, "result": None})
+                for epoch in epochs:
+                    error = 0.091 + loss * (epoch / epochs[-1]) / (t + 1) + 0.001 * rng.standard_normal()
+                    encoders.append(encoder(run, epoch, error))
+    return SimpleNamespace(name=name, encoders=tuple(encoders), training_samples=800, test_samples=200)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 12])
+def test_figures_of_distortion_are_readable_with_few_and_many_targets(count):
+    figure = probe_figure(surrogate_result([f"target {number}" for number in range(count)]))
+    assert_readable(figure)
+    text = all_text(figure).replace("\n", " ")
+    where = "target 0" if count == 1 else f"all {count} targets"
+    assert f"finetune++ loses the most source knowledge on {where}" in text
+    assert "2 others" in text
+
+
+def test_the_title_of_distortion_highlights_only_a_method_that_differs_from_each_other():
+    losses = {"finetune": 0.05, "mona": 0.05, "scratch": 0.4}
+    result = surrogate_result(losses=losses)
+    assert "Fine-tuning raises the probe error of" in all_text(probe_figure(result))
+    assert "scratch on digits 0.4" in probe_caption(result)
+    assert "loses the most" not in all_text(probe_figure(surrogate_result(seeds=1)))
+    assert "interval above 0 (not corrected" in probe_caption(surrogate_result())
+
+
+def few_shot_curves(count, draws=5, names=None):
+    rng = np.random.default_rng(1)
+    shots = np.array([1, 2, 5, 10, 20, 50])
+    curves = {}
+    for number in range(count):
+        name = names[number] if names else f"encoder {number}"
+        errors = 0.5 / np.sqrt(shots)[:, None] + 0.05 * number + 0.004 * rng.standard_normal((len(shots), draws))
+        deviations = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(shots), np.nan)
+        curves[name] = FewShotCurve("linear", shots, errors, errors.mean(axis=1), deviations)
+    return curves
+
+
+@pytest.mark.parametrize(("count", "draws"), [(1, 1), (2, 5), (4, 12), (7, 5)])
+def test_few_shot_figures_are_readable(count, draws):
+    assert_readable(few_shot_figure(few_shot_curves(count, draws), 0.9, "fashion-mnist"))
+
+
+def test_the_title_of_few_shot_curves_counts_significant_differences():
+    text = all_text(few_shot_figure(few_shot_curves(3), 0.9, "fashion-mnist"))
+    assert "Fine-tuning raises the error of 2 of 2 encoders at 50 samples per class" in text
+    caption = few_shot_caption(few_shot_curves(6), 0.9, "fashion-mnist")
+    assert "Thin gray lines are encoder 4, encoder 5." in caption
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_names_are_drawn_as_text_in_the_figures_of_distortion(name, tmp_path):
+    result = surrogate_result([name, "digits"], {f"{name}a": 0.1, "mona": 0.0}, name=name)
+    few_shot = (few_shot_curves(2, names=[name, "mona"]), 0.9, name)
+    for figure, caption in ((probe_figure(result), probe_caption(result)), (few_shot_figure(*few_shot), "")):
+        assert_readable(figure)
+        save_figure(figure, tmp_path / "figure", caption, ("png", "svg", "pdf"))

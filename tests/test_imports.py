@@ -22,7 +22,6 @@ LAYERS = (
     "text_table",
     "result_display",
     "storage",
-    "figure_style",
     "figure_layout",
     "label_spacing",
     "user_arrays",

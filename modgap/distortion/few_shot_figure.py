@@ -3,51 +3,136 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy import stats
 
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot import FewShotCurve
-from modgap.figure_style import GRAY, series_style, style_axes
+from modgap.figure_layout import (
+    MARGIN,
+    WIDTH,
+    Ink,
+    draw_title,
+    drawable_names,
+    figure_below_title,
+    fit_names,
+    name_in_title,
+    style_lines_axes,
+    styled,
+)
+from modgap.label_spacing import label_lines
 
-__all__ = ["few_shot_figure"]
+__all__ = ["few_shot_caption", "few_shot_figure"]
+
+LEFT = 0.55
+RIGHT = 1.75
+HEIGHT = 2.2
+FOOTER = 0.52
+STYLES = (
+    (Ink.SOURCE, Ink.SOURCE, "o"),
+    (Ink.ERROR, Ink.ERROR_TEXT, "s"),
+    (Ink.SECOND, Ink.TEXT, "^"),
+    (Ink.THIRD, Ink.TEXT, "D"),
+)
+"""Color, text color and marker of the first four curves; the others are gray."""
+FEW_DRAWS = 10
+"""Number of draws below which each draw is a dot."""
 
 
+@styled
 def few_shot_figure(curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str) -> Figure:
-    """Draw one line for each encoder, the mean error over draws with its standard deviation, on a log axis.
+    """Draw one line for each encoder, the mean error over draws, on a log axis; bands span the draws.
 
     Args:
-        curves: Curve of each encoder, by its label.
+        curves: Curve of each encoder, by its label; the source before fine-tuning comes first.
         baseline_error: Error rate of always predicting the majority class, drawn as a dashed line.
-        surrogate: Name of the surrogate, for the title.
+        surrogate: Name of the surrogate, for the subtitle.
     """
-    figure = Figure(figsize=(6.8, 3.2 + 0.12 * len(curves)), layout="constrained")
-    axes = figure.subplots()
-    for number, (label, curve) in enumerate(curves.items()):
-        color, marker = series_style(number)
-        # Lines are shifted a little, so that their error bars do not hide each other.
-        shots = curve.shots * 1.03 ** (number - (len(curves) - 1) / 2)
-        axes.errorbar(
-            shots,
-            curve.mean,
-            np.nan_to_num(curve.sd),
-            color=color,
-            marker=marker,
-            markersize=4.5,
-            linewidth=1.2,
-            elinewidth=0.9,
-            label=label.replace("$", r"\$"),
-        )
-    axes.axhline(baseline_error, color=GRAY, linestyle="--", linewidth=1, label="majority-class baseline")
     first = next(iter(curves.values()))
-    axes.set_xscale("log")
-    axes.set_xticks(first.shots, [str(count) for count in first.shots], fontsize=8)
-    axes.minorticks_off()
-    style_axes(
-        axes,
-        xlabel="training samples per class",
-        ylabel=f"error of the {display_name(first.name)} probe",
-        title=f"Few-shot probe error on {surrogate}",
+    title = _title(curves, surrogate)
+    n_draws = first.errors.shape[1]
+    subtitle = (
+        f"Error of a {display_name(first.name)} probe on {name_in_title(surrogate, 'surrogate')} with few training "
+        f"samples, mean of {n_draws} draws. Bands span all draws."
     )
-    axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure, top = figure_below_title(title, subtitle, 0.25 + HEIGHT + FOOTER)
+    height = figure.get_figheight()
+    axes = figure.add_axes((LEFT / WIDTH, FOOTER / height, (WIDTH - LEFT - RIGHT) / WIDTH, HEIGHT / height))
+    axes.set_xscale("log")
+    style_lines_axes(axes)
+    axes.axhline(baseline_error, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+    names = fit_names(drawable_names(list(curves), "encoder"), RIGHT - 0.25, 8.5, bold=True)
+    labels = [(baseline_error, "majority class", Ink.SECONDARY)]
+    for number, (curve, name) in enumerate(zip(curves.values(), names, strict=True)):
+        labels += _draw_curve(axes, number, curve, name)
+    axes.set_xticks(first.shots, [str(count) for count in first.shots], fontsize=8)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="y", labelsize=8)
+    highest = max(baseline_error, *(float(curve.errors.max()) for curve in curves.values()))
+    axes.set_xlim(first.shots[0] / 1.25, first.shots[-1] * 1.12)
+    axes.set(ylim=(0, 1.08 * highest), xlabel="training samples per class (log scale)")
+    label_lines(axes, first.shots[-1] * 1.2, labels, HEIGHT)
+    figure.text(MARGIN / WIDTH, 1 - (top + 0.02) / height, "error", size=8, color=Ink.SECONDARY, va="top")
+    draw_title(figure, title, subtitle)
     return figure
+
+
+def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> list[tuple[float, str, str]]:
+    """Draw a curve and return its label, or nothing for a gray curve."""
+    if number >= len(STYLES):
+        axes.plot(curve.shots, curve.mean, color=Ink.AXIS, linewidth=1, zorder=2)
+        return []
+    color, text_color, marker = STYLES[number]
+    axes.fill_between(
+        curve.shots, curve.errors.min(axis=1), curve.errors.max(axis=1), color=color, alpha=0.14, linewidth=0, zorder=2
+    )
+    if curve.errors.shape[1] < FEW_DRAWS:
+        for draw in curve.errors.T:
+            axes.plot(curve.shots, draw, ".", color=color, markersize=2.5, zorder=3)
+    axes.plot(curve.shots, curve.mean, color=color, marker=marker, markersize=6, linewidth=2, zorder=4)
+    return [(float(curve.mean[-1]), name, text_color)]
+
+
+def _title(curves: Mapping[str, FewShotCurve], surrogate: str) -> str:
+    before, *after = curves.values()
+    if not after or before.errors.shape[1] < 2:
+        return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
+    n_worse = sum(_is_higher(curve, before) for curve in after)
+    shots = int(before.shots[-1])
+    if not n_worse:
+        return f"Fine-tuning does not significantly raise the error at {shots:,} samples per class"
+    count = "the encoder" if len(after) == 1 else f"{n_worse} of {len(after)} encoders"
+    return f"Fine-tuning raises the error of {count} at {shots:,} samples per class"
+
+
+def _is_higher(curve: FewShotCurve, before: FewShotCurve) -> bool:
+    """Return True if the 95 % interval of the difference at the most samples, paired by draw, lies above 0."""
+    differences = curve.errors[-1] - before.errors[-1]
+    reach = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    return bool(differences.mean() - reach > 0)
+
+
+def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values.
+
+    Args:
+        curves: Curve of each encoder, by its label; the source before fine-tuning comes first.
+        baseline_error: Error rate of always predicting the majority class.
+        surrogate: Name of the surrogate.
+    """
+    first = next(iter(curves.values()))
+    values = [f"{label} {curve.mean[-1]:.3f}" for label, curve in curves.items()]
+    sentences = [
+        f"Error of a {display_name(first.name)} probe on {surrogate} by the number of training samples of each class.",
+        f"Lines are means over {first.errors.shape[1]} draws of the training samples, and bands span all draws; they "
+        "are no intervals. The encoders are compared on the same draws, which share samples, so the largest sizes vary "
+        "too little.",
+        "The title counts encoders whose difference to the first one at the most samples, paired by draw, has a 95 % "
+        "interval above 0 (not corrected for the number of encoders).",
+        f"Dashed: majority-class baseline {baseline_error:.3f}.",
+        f"Errors at {int(first.shots[-1]):,} samples per class: {', '.join(values)}.",
+    ]
+    gray = list(curves)[len(STYLES) :]
+    return " ".join([*sentences, *([f"Thin gray lines are {', '.join(gray)}."] if gray else [])])

@@ -15,9 +15,9 @@ from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
-from modgap.figure_style import series_style
+from modgap.figure_layout import series_style
 
-__all__ = ["map_grid", "similarity_heat_map"]
+__all__ = ["heat_map_caption", "map_caption", "map_grid", "similarity_heat_map"]
 
 ONE_COLUMN = 3.4
 """Printed width of one column, in inches."""
@@ -200,3 +200,41 @@ def similarity_heat_map(grid: SimilarityGrid, title: str) -> Figure:
     caption = f"{grid.samples:,} samples. The expected similarity of unrelated features is {grid.nulls.mean():.2f}."
     figure.supxlabel(_wrap(caption, width / 0.062), fontsize=SMALL)
     return figure
+
+
+def map_caption(maps: Mapping[str, TsneMap], labels: ArrayLike, surrogate: str) -> str:
+    """Return the caption of the maps, in whole sentences with the exact values.
+
+    Args:
+        maps: The maps by panel title.
+        labels: Class of each sample, shape (n,).
+        surrogate: Name of the surrogate that the samples are from.
+    """
+    first = next(iter(maps.values()))
+    n_samples = len(np.asarray(labels))
+    n_classes = len(np.unique(np.asarray(labels)))
+    values = [
+        f"{name} {one.quality.agreement_features:.3f} in the features and {one.quality.agreement_map:.3f} in the map"
+        for name, one in maps.items()
+    ]
+    return (
+        f"t-SNE maps of {n_samples:,} samples of {surrogate} ({n_classes:,} classes), one panel for each encoder, on "
+        "the same scale. A color and a marker stand for a class. Distances between clusters have no meaning. "
+        f"{first.quality.neighbors}-NN agreement, the share of the nearest neighbors with the class of the sample: "
+        f"{'; '.join(values)} (chance level {first.quality.agreement_chance:.3f}). No test compares the panels."
+    )
+
+
+def heat_map_caption(grid: SimilarityGrid, surrogate: str) -> str:
+    """Return the caption of a heat map, in whole sentences with the exact values.
+
+    Args:
+        grid: The similarities.
+        surrogate: Name of the surrogate that the samples are from.
+    """
+    return (
+        f"{display_name(grid.name)} of the features of {len(grid.rows):,} encoders with those of the source before "
+        f"fine-tuning, layer by layer, on {grid.samples:,} samples of {surrogate}. Rows are encoders and columns are "
+        f"layers. The values are {grid.values.min():.3f} to {grid.values.max():.3f}; unrelated features have an "
+        f"expected similarity of {grid.nulls.mean():.3f}. 1 means the same features up to what the measure ignores."
+    )

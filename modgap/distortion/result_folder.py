@@ -5,13 +5,14 @@ from pathlib import Path, PurePath
 
 from matplotlib.figure import Figure
 
-from modgap.distortion.few_shot_figure import few_shot_figure
-from modgap.distortion.figures import map_grid, similarity_heat_map
-from modgap.distortion.grid_figure import probe_grid
+from modgap.distortion.display_names import display_name
+from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
+from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, similarity_heat_map
+from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.report import grid_cells, layer_grid
 from modgap.errors import InputError
-from modgap.figure_style import save_figure
+from modgap.figure_layout import save_figure
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["RECORD", "write_folder"]
@@ -19,16 +20,19 @@ __all__ = ["RECORD", "write_folder"]
 RECORD = "distortion.json"
 
 
-def write_folder(record: str, results: Sequence[SurrogateResult], folder: Path) -> list[Path]:
-    """Write distortion.json and the figures: probe errors (probes.png), few-shot curves, maps, similarity by layer.
+def write_folder(
+    record: str, results: Sequence[SurrogateResult], folder: Path, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Write distortion.json and the figures with captions: probe errors, few-shot curves, maps, similarity by layer.
 
     Args:
         record: JSON document.
         results: Results on each surrogate.
         folder: Existing folder to write to.
+        formats: Formats of the figures: some of `png`, `svg` and `pdf`.
 
     Returns:
-        Paths of the written files.
+        Paths of the written files, without the captions.
 
     Raises:
         InputError: When a file cannot be written.
@@ -36,32 +40,36 @@ def write_folder(record: str, results: Sequence[SurrogateResult], folder: Path) 
     written = [folder / RECORD]
     try:
         write_text_atomically(folder / RECORD, record + "\n")
-        for name, figure in _figures(results):
-            save_figure(figure, folder / name)
-            written.append(folder / name)
+        for name, figure, caption in _figures(results):
+            written += save_figure(figure, folder / name, caption, formats)
     except OSError as error:
         raise InputError(f"The results cannot be written to {folder} ({error.strerror}).") from error
     return written
 
 
-def _figures(results: Sequence[SurrogateResult]) -> Iterator[tuple[str, Figure]]:
-    """Yield the file name and the figure of everything that was measured."""
-    if any(grid_cells(result.encoders) for result in results):
-        yield "probes.png", probe_grid(results)
+def _figures(results: Sequence[SurrogateResult]) -> Iterator[tuple[str, Figure, str]]:
+    """Yield name, figure and caption of everything that was measured."""
+    with_runs = [result for result in results if grid_cells(result.encoders)]
+    for result in with_runs:
+        name = "probes" if len(with_runs) == 1 else f"probes-{PurePath(result.name).stem}"
+        yield name, probe_figure(result), probe_caption(result)
     for result in results:
         yield from _surrogate_figures(result)
 
 
-def _surrogate_figures(result: SurrogateResult) -> Iterator[tuple[str, Figure]]:
+def _surrogate_figures(result: SurrogateResult) -> Iterator[tuple[str, Figure, str]]:
     name = PurePath(result.name).stem
     curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
     if curves:
-        yield f"few-shot-{name}.png", few_shot_figure(curves, result.baseline_error, result.name)
+        few_shot = (curves, result.baseline_error, result.name)
+        yield f"few-shot-{name}", few_shot_figure(*few_shot), few_shot_caption(*few_shot)
     maps = {encoder.map.name: encoder.map for encoder in result.encoders if encoder.map}
     if maps:
-        yield f"maps-{name}.png", map_grid(maps, result.labels, result.classes)
+        figure = map_grid(maps, result.labels, result.classes)
+        yield f"maps-{name}", figure, map_caption(maps, result.labels, result.name)
     for measure in dict.fromkeys(name for encoder in result.encoders for name in encoder.similarity):
         grid = layer_grid(result.encoders, measure)
         if grid is not None:
-            title = f"Similarity to the untouched encoder on {name}"
-            yield f"{measure}-{name}.png", similarity_heat_map(grid, title)
+            lowest = float(grid.values.min())
+            title = f"{display_name(measure)} with the source on {name} is at least {lowest:.2f}"
+            yield f"{measure}-{name}", similarity_heat_map(grid, title), heat_map_caption(grid, result.name)
