@@ -22,7 +22,7 @@ SECTIONS = {
     },
     "Choose a source": {
         "rank": "Rank source models for target data.",
-        "report": "Write a ranking as one self-contained HTML page.",
+        "report": "Write results as one self-contained HTML page.",
         "scores": "List the transferability scores, or show one.",
     },
     "Transfer": {

@@ -18,10 +18,10 @@ __all__ = ["report"]
     "folder",
     metavar="DIR",
     shell_complete=complete_folders,
-    help="Folder that modgap rank --out DIR wrote.",
+    help="Folder that modgap rank, discrepancy or distortion wrote with --out.",
 )
 def report(folder: str) -> None:
-    """Write a ranking as one self-contained HTML page.
+    """Write results as one self-contained HTML page.
 
     The page loads nothing from outside. It can be sent, printed, and read on a phone.
     """

@@ -98,7 +98,7 @@ def _headline(lost: Sequence[Any], trained: Sequence[Any]) -> str:
 
 
 def _significance(lost: Sequence[Any], trained: Sequence[Any]) -> Row:
-    label, status = ("Yes", "fail") if lost else ("Not shown", "pass")
+    label, status = ("Yes", "fail") if lost else ("Not shown", "info")
     text = (
         f"{len(lost)} of {count(len(trained), 'comparison')} with the untouched encoder show a significantly higher "
         "probe error (exact McNemar test at the 5 % level)."
