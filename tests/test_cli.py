@@ -237,7 +237,7 @@ def refused(done, code, message):
         (["--source", "efficientnet-lite0", "--target", "digts"], 2, CUSTOM_DATA_FORMATS),
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, CUSTOM_DATA_FORMATS),
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, "no target at no/such/folder"),
-        (["--source", "efficientnet-lite0", "--target", "gone.npz"], 1, "expected a file at gone.npz"),
+        (["--source", "efficientnet-lite0", "--target", "gone.npz"], 1, "There is no file gone.npz."),
         (["--source", "timm:resnet18", "--target", "digits"], 1, "hf download timm/resnet18"),
         (["--source", "efficientnet-lite0"], 2, "Pass --source and --target, or --logits."),
         (["--logits", "x.npz", "--limit", "5"], 2, "--limit does not apply to --logits"),
