@@ -49,15 +49,15 @@ def unknown_name(kind: str, name: str, valid_names: Iterable[str], hint: str = "
 
     Example:
         >>> print(unknown_name("source", "efficientnet-lit0", ["efficientnet-lite0", "minilm"]))
-        unknown source 'efficientnet-lit0'; did you mean efficientnet-lite0?
+        Unknown source 'efficientnet-lit0'. Did you mean efficientnet-lite0?
     """
     valid_names = sorted(valid_names)
     similar = difflib.get_close_matches(name, valid_names, n=3, cutoff=MIN_SIMILARITY)
     more = f" and {len(valid_names) - MAX_LISTED:,} more" if len(valid_names) > MAX_LISTED else ""
-    way_out = f"expected one of: {', '.join(valid_names[:MAX_LISTED])}{more}"
+    way_out = f"Expected one of: {', '.join(valid_names[:MAX_LISTED])}{more}"
     if similar:
-        way_out = f"did you mean {' or '.join(similar)}?"
-    return UsageError(f"unknown {kind} {name!r}; {way_out}" + (f" {hint}" if hint else ""))
+        way_out = f"Did you mean {' or '.join(similar)}?"
+    return UsageError(f"Unknown {kind} {name!r}. {way_out}" + (f" {hint}" if hint else ""))
 
 
 def check_minimum(option: str, value: float | None, minimum: float) -> None:

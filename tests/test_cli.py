@@ -38,7 +38,7 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
     ]  # fmt: skip
     judged = {
         "value", "map", "map_names", "null", "ratio_to_null", "held_out", "held_out_interval", "held_out_null",
-        "spread", "measures",
+        "spread", "measures", "target_names",
     }  # fmt: skip
     own = {
         "montecarlo": {"trials", "mean", "sd", "quantiles", "running_minimum", "histogram"},
@@ -232,8 +232,8 @@ def refused(done, code, message):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--source", "efficientnet-lit0", "--target", "digits"], 2, "did you mean efficientnet-lite0"),
-        (["--source", "efficientnet-lite0", "--target", "digts"], 2, "did you mean digits"),
+        (["--source", "efficientnet-lit0", "--target", "digits"], 2, "Did you mean efficientnet-lite0"),
+        (["--source", "efficientnet-lite0", "--target", "digts"], 2, "Did you mean digits"),
         (["--source", "efficientnet-lite0", "--target", "digts"], 2, CUSTOM_DATA_FORMATS),
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, CUSTOM_DATA_FORMATS),
         (["--source", "efficientnet-lite0", "--target", "no/such/folder"], 2, "no target at no/such/folder"),
@@ -287,7 +287,7 @@ def test_bad_arguments(modgap, arguments, code, message):
 
 
 def test_unknown_command(modgap):
-    refused(modgap("discrepency"), 2, "did you mean discrepancy")
+    refused(modgap("discrepency"), 2, "Did you mean discrepancy")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"not an archive"])

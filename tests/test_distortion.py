@@ -111,7 +111,7 @@ def test_layers_are_selected_by_name_and_pattern_in_the_order_of_the_encoder(sma
     assert len(blocks) > 1
     assert layer_names(encoder, [OUTPUT, blocks[1], blocks[0]]) == [blocks[0], blocks[1], OUTPUT]
     assert layer_names(encoder, ["*.mlp"]) == [f"{name}.mlp" for name in blocks]
-    with pytest.raises(UsageError, match="unknown layer of the encoder"):
+    with pytest.raises(UsageError, match="Unknown layer of the encoder"):
         layer_names(encoder, ["blocks.99"])
 
 
@@ -285,7 +285,7 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
         (["--run", "/nowhere-at-all/*"], 2, "No folder matches --run /nowhere-at-all/*."),
         (["--run", "/nowhere-at-all"], 1, "Expected a folder that modgap train wrote"),
         (["--limit", "3"], 2, "--limit is 3, but it must be at least 20."),
-        (["--layer", "blocks.77"], 2, "unknown layer of the encoder 'blocks.77'"),
+        (["--layer", "blocks.77"], 2, "Unknown layer of the encoder 'blocks.77'"),
         (["--maps", "--perplexity", "0"], 2, "perplexity"),
     ],
 )

@@ -764,7 +764,7 @@ def test_a_data_directory_that_cannot_be_created(modgap, serve, data, origin, ma
 
 
 def test_bad_arguments(modgap, data, small_images, manifest, origin, serve):
-    one_line(modgap("data", "fetch", "digts"), 2, "did you mean digits")
+    one_line(modgap("data", "fetch", "digts"), 2, "Did you mean digits")
     one_line(modgap("data", "fetch", small_images), 2, "Expected the name of a manifest or a .toml manifest")
     mine = manifest(download(origin, "x.npz", "http://127.0.0.1:1"))
     one_line(modgap("data", "fetch", mine, "--timeout", "0"), 2, "--timeout must be above 0")

@@ -223,9 +223,9 @@ def test_every_shell_is_given_its_script(shell):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["discrepency"], "did you mean discrepancy?"),
-        (["data", "fetsh", "digits"], "did you mean fetch?"),
-        (["cache", "lss"], "did you mean ls?"),
+        (["discrepency"], "Did you mean discrepancy?"),
+        (["data", "fetsh", "digits"], "Did you mean fetch?"),
+        (["cache", "lss"], "Did you mean ls?"),
         (["discrepancy", "--targt", "digits"], "Did you mean --target or --restarts?"),
         (["--verson"], "Did you mean --version?"),
         (["train"], "Missing option '--method'. See modgap train --help."),

@@ -158,7 +158,7 @@ def test_measures_of_multi_label_data_and_their_errors(several):
     target = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     is_labeled = table.any(axis=1)
     assert value == pytest.approx(0.5 * np.abs(source - target).sum(axis=1)[is_labeled].mean())
-    with pytest.raises(UsageError, match="did you mean hellinger"):
+    with pytest.raises(UsageError, match="Did you mean hellinger"):
         map_discrepancy(logits, table, np.arange(3, 9), "helinger")
     with pytest.raises(UsageError, match="Expected a temperature above 0"):
         map_discrepancy(logits, table, np.arange(3, 9), "kl", temperature=0)

@@ -228,7 +228,7 @@ def test_the_benchmarks_losses_are_made_as_they_say():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: loss("cross entropy"), "did you mean cross-entropy"),
+        (lambda: loss("cross entropy"), "Did you mean cross-entropy"),
         (lambda: loss("RMSE", clip=1), r"has no option 'clip'\. Its options are: none"),
         (lambda: loss("mean squared error", ignore=1), "options are: clip"),
         (lambda: loss("cross-entropy", (np.zeros(()), np.ones(()))), "have no scale"),

@@ -270,7 +270,7 @@ def test_invalid_input_raises_a_one_line_error(features, labels, message):
     [
         ({"perplexity": 1}, "perplexity is 1[.] Expected at least 2"),
         ({"perplexity": np.nan}, "perplexity is nan[.] Expected at least 2"),
-        ({"initialization": "share"}, "did you mean shared"),
+        ({"initialization": "share"}, "Did you mean shared"),
         ({"seed": -1}, "seed is -1[.] Expected an integer, 0 to 4294967295"),
         ({"iterations": (5,)}, "Expected two numbers"),
         ({"iterations": (5, -1)}, "iterations is -1[.] Expected an integer, at least 0"),

@@ -306,7 +306,7 @@ def test_without_a_metric_the_task_says_which():
 
 
 def test_wrong_requests():
-    with pytest.raises(UsageError, match="did you mean 1 - mAP"):
+    with pytest.raises(UsageError, match="Did you mean 1 - mAP"):
         metric("mAP")
     with pytest.raises(UsageError, match="options are: distance, separation"):
         metric("MAE8", cutoff=3)

@@ -213,7 +213,7 @@ def test_training_brings_the_loss_down(source):
             "swin",
             np.zeros((3, 8, 8)),
             {"embedder_start": "sources"},
-            "unknown embedder_start 'sources'; did you mean source",
+            "Unknown embedder_start 'sources'. Did you mean source",
         ),
         ("swin", np.zeros((3, 8, 8)), {"seed": -1}, "seed is -1"),
     ],

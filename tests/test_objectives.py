@@ -192,7 +192,7 @@ def test_names_and_options():
     found = objective("alignment-uniformity", all_pairs=True)(z, labels)
     assert found == alignment(z, labels) + uniformity(z, labels, all_pairs=True)
     assert objective("supervised-contrastive")(z, labels) == supervised_contrastive(z, labels, temperature=0.1)
-    with pytest.raises(UsageError, match="did you mean davies-bouldin"):
+    with pytest.raises(UsageError, match="Did you mean davies-bouldin"):
         objective("davies")
     with pytest.raises(UsageError, match="options are: temperature"):
         objective("supervised-contrastive", tau=1)

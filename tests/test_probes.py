@@ -147,7 +147,7 @@ def test_notes_describe_how_the_hyperparameter_was_chosen():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "linaer"}, "unknown probe 'linaer'; did you mean linear"),
+        ({"name": "linaer"}, "Unknown probe 'linaer'. Did you mean linear"),
         ({"train_labels": np.zeros(120, int)}, r"training labels have one class \(0\)"),
         ({"test_features": np.ones((80, 3))}, "test samples have 3 features, but the training samples have 10"),
         ({"test_features": np.full((80, 10), np.nan)}, r"in 80 of 80 rows \(0, 1, 2, 3, 4, [.]{3}\)[.] Remove"),
@@ -160,7 +160,7 @@ def test_notes_describe_how_the_hyperparameter_was_chosen():
         ({"name": "ridge", "grid": [0.0]}, "at least one positive number"),
         ({"name": "ridge", "grid": []}, "at least one positive number"),
         ({"name": "knn", "grid": [0]}, "numbers of neighbors are .0,.[.] Expected at least one integer"),
-        ({"name": "knn", "metric": "cosin"}, "did you mean cosine"),
+        ({"name": "knn", "metric": "cosin"}, "Did you mean cosine"),
     ],
 )
 def test_invalid_input_raises_a_one_line_error(change, message, parts):

@@ -562,8 +562,8 @@ def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--by", "lepe"], "unknown score 'lepe'"),
-        (["--score", "nothing"], "unknown score 'nothing'"),
+        (["--by", "lepe"], "Unknown score 'lepe'"),
+        (["--score", "nothing"], "Unknown score 'nothing'"),
         (["--resamples", "1"], "--resamples is 1, which is too few to estimate intervals. Pass at least 10, or 0"),
         (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
         (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
@@ -576,8 +576,8 @@ def test_wrong_usage_is_reported_in_one_line(modgap, small_images, options, mess
 
 def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_path):
     target = ["--target", str(small_images)]
-    refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "did you mean vit-fashion")
-    with pytest.raises(UsageError, match="unknown source 'vit-fashion@abc'"):
+    refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "Did you mean vit-fashion")
+    with pytest.raises(UsageError, match="Unknown source 'vit-fashion@abc'"):
         rank(str(small_images), ["vit-fashion@abc"])
     with pytest.raises(UsageError, match="--head none"):
         rank(str(small_images), ["vit-fashion"], RankRequest(head="none"))
@@ -610,6 +610,6 @@ def test_scores_are_listed_and_shown(modgap):
     assert all(name in listed.stdout for name in score_names())
     shown = modgap("scores", "logme")
     assert "You et al." in shown.stdout
-    refused(modgap("scores", "logmi"), 2, "unknown score 'logmi'; did you mean logme")
+    refused(modgap("scores", "logmi"), 2, "Unknown score 'logmi'. Did you mean logme")
     assert isinstance(ScoreJob("0" * 64, "knn", 0, -1, 0)(), Failure)
     assert backends.MAX_TRIES > 1

@@ -350,7 +350,7 @@ def test_undefined_scores_raise_with_the_reason():
         get_score("gbc").evaluate(SourceOutputs(one.features, np.eye(3, dtype=int)[one.labels], one.logits))
     with pytest.raises(InputError, match="The score otdd needs labeled data of the source's own modality"):
         get_score("otdd").evaluate(one)
-    with pytest.raises(UsageError, match=r"unknown score 'logmee'; did you mean logme"):
+    with pytest.raises(UsageError, match=r"Unknown score 'logmee'. Did you mean logme"):
         get_score("logmee")
 
 

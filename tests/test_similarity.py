@@ -227,13 +227,13 @@ def test_invalid_input_raises_a_one_line_error(name, changes, message):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("linear_ckas", {}, "did you mean linear_cka"),
+        ("linear_ckas", {}, "Did you mean linear_cka"),
         ("linear_cka", {"bandwidth": 1}, "linear_cka has no options, but"),
-        ("kernel_cka", {"bandwith": 1}, "did you mean bandwidth"),
+        ("kernel_cka", {"bandwith": 1}, "Did you mean bandwidth"),
         ("kernel_cka", {"bandwidth": 0}, "bandwidth is 0[.] Expected a positive number"),
         ("kernel_cka", {"threads": 0}, "threads is 0[.] Expected an integer, at least 1"),
         ("knn_overlap", {"neighbors": 19}, "neighbors is 19[.] Expected an integer, 1 to 18"),
-        ("knn_overlap", {"metric": "l3"}, "unknown metric 'l3'"),
+        ("knn_overlap", {"metric": "l3"}, "Unknown metric 'l3'"),
         ("procrustes", {"seed": -1}, "seed is -1[.] Expected an integer, at least 0"),
     ],
 )

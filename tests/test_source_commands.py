@@ -60,7 +60,7 @@ def refused(done, code, message):
 @pytest.mark.parametrize(
     ("source", "code", "message"),
     [
-        ("swin-bb", 2, "unknown source 'swin-bb'; did you mean swin-b or swin-b-in1k"),
+        ("swin-bb", 2, "Unknown source 'swin-bb'. Did you mean swin-b or swin-b-in1k"),
         ("hf:not/here", 1, "hf download not/here"),
         ("hf:small/vit@v9", 1, "hf download small/vit --revision v9"),
         ("hf:a b", 2, "hf:a b is not the name of a repository. Expected hf:ORGANIZATION/NAME[@REVISION]."),
@@ -162,7 +162,7 @@ def test_the_list_and_one_source_whole(modgap_process, home):
     one = modgap_process("sources", "roberta-base", HF_HOME=str(home))
     assert "124,697,433" in one.stdout
     assert "hf download FacebookAI/roberta-base" in one.stdout
-    refused(modgap_process("sources", "roberta"), 2, "did you mean roberta-base")
+    refused(modgap_process("sources", "roberta"), 2, "Did you mean roberta-base")
 
 
 @pytest.mark.parametrize("command", ["sources", "targets"])

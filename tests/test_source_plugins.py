@@ -127,7 +127,7 @@ def test_a_broken_one_that_is_asked_for_says_why(installed, name):
 
 
 def test_unknown_names_are_compared_with_plugins_too(installed):
-    with pytest.raises(UsageError, match="did you mean brain"):
+    with pytest.raises(UsageError, match="Did you mean brain"):
         open_source("brian")
 
 

@@ -274,8 +274,8 @@ def test_without_the_hub_missing_weights_say_how_to_get_them():
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("efficientnet-lit0", None, "did you mean efficientnet-lite0"),
-        ("random:swin", None, "unknown source 'swin'; did you mean swin-b"),
+        ("efficientnet-lit0", None, "Did you mean efficientnet-lite0"),
+        ("random:swin", None, "Unknown source 'swin'. Did you mean swin-b"),
         ("hf:one two", None, "Expected hf:ORGANIZATION/NAME"),
         ("hf:a/b@", None, "has no revision after @"),
         ("random:efficientnet-lite0", "x", "does not apply to a random: source"),
@@ -296,7 +296,7 @@ def test_a_bare_file_and_a_folder_without_configuration(tmp_path):
 
 
 def test_unknown_timm_name_and_a_model_without_a_head():
-    with pytest.raises(UsageError, match="did you mean resnet18"):
+    with pytest.raises(UsageError, match="Did you mean resnet18"):
         open_source("random:timm:resnet_18").load(None)
     with pytest.raises(UsageError, match="classification head"):
         build_source("mobilenetv3_small_050", 64, num_classes=0)

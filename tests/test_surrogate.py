@@ -178,7 +178,7 @@ def test_no_seed_or_limit_brings_a_sample_into_the_other_half(images, source):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "training"}, "unknown split 'training'"),
+        ({"split": "training"}, "Unknown split 'training'"),
         ({"half": 2}, "half of a surrogate is 2"),
         ({"limit": 2}, "one sample for each class"),
     ],

@@ -108,9 +108,9 @@ def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--method", "monna"], 2, "unknown method 'monna'; did you mean mona?"),
-        (["--set", "stage1.lamda=2"], 2, "unknown setting 'stage1.lamda'; did you mean stage1.lambda"),
-        (["--set", "lambda=2"], 2, "unknown setting 'lambda'; did you mean stage1.lambda?"),
+        (["--method", "monna"], 2, "Unknown method 'monna'. Did you mean mona?"),
+        (["--set", "stage1.lamda=2"], 2, "Unknown setting 'stage1.lamda'. Did you mean stage1.lambda"),
+        (["--set", "lambda=2"], 2, "Unknown setting 'lambda'. Did you mean stage1.lambda?"),
         (["--set", "stage1.epochs"], 2, "--set 'stage1.epochs' is not of the form KEY=VALUE. Pass for example --set"),
         (["--set", "stage2.epochs=many"], 2, "stage2.epochs: Input should be a valid integer"),
         (["--set", "stage1.inner_steps=2", "--set", "stage1.route=finite-difference"], 2, "needs stage1.route=exact"),
@@ -121,7 +121,7 @@ def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
         (["--protocol", "mine"], 2, "'mine' is not one of"),
         (["--device", "tpu"], 2, "Available devices: "),
         (["--source", "random:timm:test_vitt"], 2, "test_vit"),
-        (["--target", "digts"], 2, "did you mean digits"),
+        (["--target", "digts"], 2, "Did you mean digits"),
         (["--target", "gone.npz"], 1, "There is no file gone.npz."),
         (["--set", "stage2.augmentation=crop-flip", "--target", "SERIES", "--kind", "series"], 2, "is for images"),
         (["--set", "stage1.surrogate=none"], 2, "Name a target or your own data, with --set stage1.surrogate"),
@@ -214,7 +214,7 @@ def test_methods_are_listed_and_shown(modgap):
     orca_rows = [line.split() for line in modgap("methods", "orca").stdout.splitlines()]
     assert ["stage1.epochs", "60"] in [row[:2] for row in orca_rows]
     assert not any(row[:1] == ["stage1.lambda"] for row in orca_rows)
-    refused(modgap("methods", "finetun"), 2, "did you mean finetune")
+    refused(modgap("methods", "finetun"), 2, "Did you mean finetune")
 
 
 # modgap discrepancy --embedder

@@ -95,7 +95,7 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
         )
     prefix = name.removesuffix(base_name)
     if _is_timm_model(base_name):
-        raise UsageError(f"unknown source {name!r}; did you mean {prefix}timm:{base_name}?")
+        raise UsageError(f"Unknown source {name!r}. Did you mean {prefix}timm:{base_name}?")
     names = [*ALIASES, *plugin_names(RESERVED)]
     raise unknown_name("source", base_name, names, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
 
