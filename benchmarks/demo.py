@@ -14,7 +14,7 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result_folder import create_output_folder
 from modgap.discrepancy.summary import COLUMNS, table_rows
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
-from modgap.figure_layout import save_figure
+from modgap.display.figure_layout import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 

@@ -38,7 +38,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap import __version__
-from modgap.figure_layout import save_figure
+from modgap.display.figure_layout import save_figure
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 

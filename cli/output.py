@@ -47,7 +47,7 @@ def print_title(title: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout; columns of numbers after the first column are right-aligned."""
-    from modgap.text_table import UNLIMITED_WIDTH, build_table
+    from modgap.display.text_table import UNLIMITED_WIDTH, build_table
 
     if title:
         # As a title of the table it would be folded at the width of the table.

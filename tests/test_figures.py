@@ -13,13 +13,13 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
+from modgap.display.figure_layout import save_figure
+from modgap.display.label_spacing import spread_labels
 from modgap.distortion.encoders import Encoder
 from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
 from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
-from modgap.figure_layout import save_figure
-from modgap.label_spacing import spread_labels
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings

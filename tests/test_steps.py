@@ -32,7 +32,7 @@ def table(size=12, shape=(1, 6, 5), **more):
 
 
 def test_the_error_for_an_unknown_step_has_the_nearest_name():
-    with pytest.raises(UsageError, match="Unknown step 'clip-target'. Did you mean clip-targets"):
+    with pytest.raises(UsageError, match=r"Unknown step 'clip-target'\. Did you mean clip-targets"):
         get_step("clip-target")
 
 

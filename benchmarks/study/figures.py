@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from result_log import ResultLog
 
-from modgap.figure_layout import series_style
+from modgap.display.figure_layout import series_style
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 
 __all__ = ["figure", "sensitivity"]

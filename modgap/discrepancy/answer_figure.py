@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.discrepancy.summary import is_significant
+from modgap.display.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
-from modgap.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
 
 __all__ = ["discrepancy_caption", "plot_discrepancy"]
 

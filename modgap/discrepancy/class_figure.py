@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from modgap.discrepancy.class_errors import ClassError, class_errors
 from modgap.discrepancy.report import DiscrepancyReport, class_name
+from modgap.display.figure_layout import WIDTH, Ink, drawable_names, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
-from modgap.figure_layout import WIDTH, Ink, drawable_names, fit_names, name_in_title, result_figure, styled
 
 __all__ = ["classes_caption", "plot_classes"]
 

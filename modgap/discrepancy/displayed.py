@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, summary_text, table_rows
+from modgap.display.displayed_result import DisplayedResult
 from modgap.errors import unknown_name
-from modgap.result_display import DisplayedResult
 
 if TYPE_CHECKING:
     import pandas as pd

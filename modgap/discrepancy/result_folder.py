@@ -10,8 +10,8 @@ from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepan
 from modgap.discrepancy.class_errors import classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport, to_json
+from modgap.display.figure_layout import save_figure
 from modgap.errors import InputError
-from modgap.figure_layout import save_figure
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["create_output_folder", "write_folder"]

@@ -5,8 +5,8 @@ import textwrap
 from modgap.discrepancy.held_out import NullDistribution
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.display.text_table import format_table
 from modgap.formatting import count
-from modgap.text_table import format_table
 
 __all__ = ["COLUMNS", "answer", "heading", "is_significant", "notes", "summary_text", "table_rows"]
 

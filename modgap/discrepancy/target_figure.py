@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.errors import InputError, UsageError
-from modgap.figure_layout import (
+from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
     Ink,
@@ -20,7 +19,8 @@ from modgap.figure_layout import (
     styled,
     text_width,
 )
-from modgap.label_spacing import spread_labels
+from modgap.display.label_spacing import spread_labels
+from modgap.errors import InputError, UsageError
 
 __all__ = ["plot_targets", "targets_caption"]
 

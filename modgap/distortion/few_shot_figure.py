@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy import stats
 
-from modgap.distortion.display_names import display_name
-from modgap.distortion.few_shot import FewShotCurve
-from modgap.figure_layout import (
+from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
     Ink,
@@ -22,7 +20,9 @@ from modgap.figure_layout import (
     style_lines_axes,
     styled,
 )
-from modgap.label_spacing import label_lines
+from modgap.display.label_spacing import label_lines
+from modgap.distortion.display_names import display_name
+from modgap.distortion.few_shot import FewShotCurve
 
 __all__ = ["few_shot_caption", "few_shot_figure"]
 

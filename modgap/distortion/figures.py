@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from modgap.display.figure_layout import series_style
 from modgap.distortion.arrays import validate_count
 from modgap.distortion.display_names import display_name
 from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
-from modgap.figure_layout import series_style
 
 __all__ = ["heat_map_caption", "map_caption", "map_grid", "similarity_heat_map"]
 

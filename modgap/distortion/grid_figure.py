@@ -9,11 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from modgap.distortion.display_names import display_name
-from modgap.distortion.measurement import EncoderResult, SurrogateResult
-from modgap.distortion.report import GridCell, grid_cells
-from modgap.errors import UsageError
-from modgap.figure_layout import (
+from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
     Ink,
@@ -25,7 +21,11 @@ from modgap.figure_layout import (
     style_lines_axes,
     styled,
 )
-from modgap.label_spacing import label_lines
+from modgap.display.label_spacing import label_lines
+from modgap.distortion.display_names import display_name
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.report import GridCell, grid_cells
+from modgap.errors import UsageError
 
 __all__ = ["probe_caption", "probe_figure"]
 

@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 
 from matplotlib.figure import Figure
 
+from modgap.display.figure_layout import save_figure
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
 from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, similarity_heat_map
@@ -12,7 +13,6 @@ from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.report import grid_cells, layer_grid
 from modgap.errors import InputError
-from modgap.figure_layout import save_figure
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["RECORD", "write_folder"]

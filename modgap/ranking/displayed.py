@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from modgap.display.displayed_result import DisplayedResult
+from modgap.display.text_table import format_table
 from modgap.ranking.recommendation import question, recommendation
 from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
-from modgap.result_display import DisplayedResult
-from modgap.text_table import format_table
 
 if TYPE_CHECKING:
     import pandas as pd

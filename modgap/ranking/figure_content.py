@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.figure_layout import name_in_title
+from modgap.display.figure_layout import name_in_title
 from modgap.ranking import verdict as v
 from modgap.ranking.checks import BASELINE_SCORES, ERROR_SCORES
 from modgap.ranking.judgment import judge

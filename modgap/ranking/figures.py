@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
 
-from modgap.figure_layout import (
+from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
     Ink,
@@ -19,7 +19,7 @@ from modgap.figure_layout import (
     styled,
     text_width,
 )
-from modgap.label_spacing import spread_labels
+from modgap.display.label_spacing import spread_labels
 from modgap.ranking.figure_content import (
     FigureRow,
     figure_rows,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from modgap.display.figure_layout import save_figure
 from modgap.errors import InputError
-from modgap.figure_layout import save_figure
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking

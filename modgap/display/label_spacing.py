@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from modgap.figure_layout import Ink
+from modgap.display.figure_layout import Ink
 
 __all__ = ["label_lines", "spread_labels"]
 
