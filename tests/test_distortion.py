@@ -164,7 +164,7 @@ def test_weights_of_another_source_raise_an_error(made, tmp_path):
     parts = open_source("random:timm:test_vit2").load(32, head=False).split()
     with pytest.raises(InputError, match="is not that of the run's source"):
         load_adapted_encoder(one, parts)
-    with pytest.raises(InputError, match=r"stage2\.keep_epochs names those kept"):
+    with pytest.raises(InputError, match=r"stage2\.keep_epochs names the epochs that it kept"):
         load_adapted_encoder(one, parts, 1)
     with pytest.raises(InputError, match="kept no epochs"):
         encoders_of_runs([str(tmp_path / "run")], VIT, open_source(VIT), "all")
