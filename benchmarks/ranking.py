@@ -25,13 +25,13 @@ from choice.fine_tuning import PRETRAINED, SEEDS, SOURCES, TARGETS, Trial, error
 from choice.tables import print_agreement, print_truth
 from result_log import ResultLog
 
-from modgap import __version__
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
 from modgap.ranking.standings import round_significant
 from modgap.ranking.types import RankRequest
+from modgap.version import __version__
 
 RESULTS = Path(__file__).parent / "results" / "ranking.jsonl"
 SECONDS_UNKNOWN = 60.0

@@ -37,8 +37,8 @@ from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, jobs
 from study.tables import plan, report
 from study.work import work
 
-from modgap import __version__
 from modgap.display.figure_layout import save_figure
+from modgap.version import __version__
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 

@@ -30,8 +30,8 @@ def env() -> None:
     import platform
     from importlib import metadata
 
-    from modgap import __version__
     from modgap.storage.paths import cache_folder
+    from modgap.version import __version__
 
     click.echo(f"modgap {__version__}")
     click.echo(f"python {platform.python_version()} on {platform.platform()}")

@@ -9,9 +9,9 @@ import cloup
 from click.shell_completion import CompletionItem
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
-from modgap import __version__
 from modgap.cli.groups import HelpGroup, example
 from modgap.errors import InputError
+from modgap.version import __version__
 
 __all__ = ["main"]
 

@@ -7,6 +7,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modgap.version import __version__
+
 if TYPE_CHECKING:
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
     from modgap.sources import open_source
     from modgap.targets import open_target
 
-__all__ = ["estimate", "measure", "measure_distortion", "open_source", "open_target", "rank", "train"]
-__version__ = "0.1.0"
+__all__ = ["__version__", "estimate", "measure", "measure_distortion", "open_source", "open_target", "rank", "train"]
 
 _MODULES = {
     "estimate": "modgap.api.discrepancy",
@@ -36,7 +37,7 @@ if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "data_manifests").i
 def __getattr__(name: str) -> Any:
     """Import a public function when it is first used."""
     if name not in _MODULES:
-        raise AttributeError(f"module 'modgap' has no attribute {name!r}. It offers: {', '.join(__all__)}.")
+        raise AttributeError(f"module 'modgap' has no attribute {name!r}. It offers: {', '.join(_MODULES)}.")
     value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
@@ -44,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public functions."""
-    return sorted(["__version__", *__all__])
+    return sorted(__all__)

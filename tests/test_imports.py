@@ -15,6 +15,7 @@ import modgap.cli
 
 LAYERS = (
     "unpickling",
+    "version",
     "errors",
     "bootstrap",
     "formatting",
@@ -64,7 +65,7 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             modules |= {name if name in FILES else node.module for name in names}
-    return {module for module in modules if module in FILES and module != "modgap"}
+    return {module for module in modules if module in FILES}
 
 
 IMPORTS = {module: imported_modules(path) for module, path in FILES.items()}

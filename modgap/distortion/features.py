@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap import __version__
 from modgap.distortion.encoders import Encoder
 from modgap.errors import unknown_name
 from modgap.forward.batched_inference import choose_device, output_batches
@@ -22,6 +21,7 @@ from modgap.sources import Parts, Source
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.transfer.surrogate import Surrogate, SurrogateBatch
+from modgap.version import __version__
 
 __all__ = ["OUTPUT", "FeatureRequest", "block_names", "compute_features", "layer_names"]
 

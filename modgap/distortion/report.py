@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from modgap import __version__
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.storage.json_records import format_json, plain_values
+from modgap.version import __version__
 
 __all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_json"]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.forward.sample_request import SampleRequest
@@ -18,6 +17,7 @@ from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
+from modgap.version import __version__
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from modgap import __version__
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
@@ -20,6 +19,7 @@ from modgap.sources import SourceHandle
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
+from modgap.version import __version__
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "source_logits"]
 

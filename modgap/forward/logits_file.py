@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import SourceLogits
 from modgap.storage.mmap_arrays import map_npy
@@ -15,6 +14,7 @@ from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, read_frame
 from modgap.targets.file_layout import has_suffix
 from modgap.user_arrays import NumberedLabels, check_lengths, number_labels, to_numpy
+from modgap.version import __version__
 
 __all__ = ["read_logits_file"]
 

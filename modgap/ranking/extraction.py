@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap import __version__
 from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
@@ -24,6 +23,7 @@ from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
+from modgap.version import __version__
 
 __all__ = ["Extracted", "extract", "load_class_names", "load_source_outputs"]
 

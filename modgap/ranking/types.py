@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from modgap import __version__
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.standings import Standings
+from modgap.version import __version__
 
 __all__ = [
     "CONTROL",

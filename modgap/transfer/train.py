@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap import __version__
 from modgap.bootstrap import bootstrap_interval
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
@@ -36,6 +35,7 @@ from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, w
 from modgap.transfer.run_log import summary_writer
 from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, read_target_data
+from modgap.version import __version__
 
 __all__ = ["TrainRequest", "build_model", "train"]
 

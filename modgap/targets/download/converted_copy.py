@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from modgap import __version__
 from modgap.storage.array_file import ArrayFile, read_array_file
 from modgap.storage.cache import cache_key
 from modgap.targets.download.locations import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
+from modgap.version import __version__
 
 __all__ = [
     "FORMAT",

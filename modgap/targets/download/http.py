@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from modgap import __version__
 from modgap.errors import InputError
 from modgap.targets.download.partial_download import PartialDownload, Validator, open_partial_download
+from modgap.version import __version__
 
 if TYPE_CHECKING:
     import requests
