@@ -94,7 +94,7 @@ def test_broken_ones_are_named_once_each_and_the_list_goes_on(installed, caplog)
     assert names.count("swin-b") == 1
     warned = [record.getMessage() for record in caplog.records]
     for name in BROKEN:
-        (line,) = [line for line in warned if line.startswith(f"source plug-in {name} ")]
+        (line,) = [line for line in warned if line.startswith(f"Source plug-in {name} ")]
         assert "\n" not in line
         assert "is broken and is skipped: " in line
     assert [line for line in warned if "swin-b (brain_plugin:plugin) is skipped: modgap has a source" in line]
@@ -137,7 +137,7 @@ def test_the_command_lists_them_and_warns_on_stderr(modgap_process, site):
     assert [line for line in done.stdout.splitlines() if line.split()[:1] == ["brain"]]
     lines = done.stderr.splitlines()
     assert len(lines) == len(BROKEN) + 2
-    assert all(line.startswith("modgap: source plug-in ") for line in lines)
+    assert all(line.startswith("modgap: Source plug-in ") for line in lines)
 
 
 def test_without_plugins_nothing_is_said():

@@ -25,7 +25,12 @@ def test_quick_study_prints_its_tables(tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    for title in (": test error", ": linear-probe error on", "encoder is trained: held out", ": seconds of stage2"):
+    for title in (
+        ": test error",
+        ": linear-probe error on",
+        "encoder is trained: held-out error",
+        ": seconds of stage2",
+    ):
         assert done.stdout.count(title) >= 2
     # Of images two surrogates are probed, of text one.
     counts = {name: done.stdout.count(f"\n {name} ") for name in ("untouched", "finetune", "mona")}

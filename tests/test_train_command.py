@@ -242,7 +242,7 @@ def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
     embedder_record = record["provenance"]["embedding"]["embedder"]
     assert (embedder_record["method"], embedder_record["recipe"]) == ("mona", trained("mona").record["recipe"])
     table = embedded(modgap, data, trained("mona").folder)
-    assert "N = 8, K = 4 of C = 1,000 classes" in table.stdout
+    assert "8 samples, 4 target classes, 1,000 source classes" in table.stdout
 
 
 @pytest.mark.parametrize("name", ["emb", "mona", "orca"])

@@ -239,7 +239,7 @@ def test_route_depends_on_the_source(trained, source, route):
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("stage1.epoch=3", "Did you mean stage1.epochs"), ("stage1.epochs", "KEY=VALUE"), ("stage3.x=1", "unknown"),
+    [("stage1.epoch=3", "Did you mean stage1.epochs"), ("stage1.epochs", "KEY=VALUE"), ("stage3.x=1", "Unknown"),
      ("stage1.epochs=-1", "greater than or equal to 0"), ("stage2.optimizer=lion", "'adam', 'adamw' or 'sgd'"),
      ("stage1.route=magic", "'exact' or 'finite-difference'"), ("stage2.learning_rate=nan", "finite")],
 )  # fmt: skip

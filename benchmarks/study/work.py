@@ -30,6 +30,8 @@ SURROGATES = {
     "minilm": {"ner-tweets": "train"},
 }
 """Surrogates that a source is probed on, with their splits."""
+FEWEST_SAMPLES = 100
+"""Smallest limit of a job that is part of the study."""
 
 
 def work(job: Job, log: ResultLog, runs: Path) -> dict:
@@ -82,13 +84,18 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
     encoders = {str(epoch): load_adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
     probe_errors: dict[str, dict[str, float]] = {}
     for name, split in SURROGATES[job.source].items():
-        surrogate = open_surrogate(name, source, split=split, half=1, limit=1000)
+        surrogate = open_surrogate(name, source, split=split, half=1, limit=_probe_samples(job))
         # Other surrogates are probed only after the last epoch.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
             features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
             errors = cross_validated_errors(features, surrogate.labels, surrogate.groups)
             probe_errors.setdefault(name, {})[epoch] = float(errors.mean())
     return probe_errors
+
+
+def _probe_samples(job: Job) -> int:
+    """Return the number of surrogate samples that probes use: 1,000, but fewer for the small jobs of the quick mode."""
+    return 1000 if job.limit is None or job.limit >= FEWEST_SAMPLES else 6 * job.limit
 
 
 def _discrepancy(job: Job, run: Run | None) -> dict | None:
