@@ -45,9 +45,6 @@ BATCH_SIZE = 16
 """Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
 BLOCK = 25
 """Half-samples in each job."""
-BATCH_SIZE = 16
-"""Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
-"""Options of the request that the pass of a source depends on."""
 
 
 def rank(

@@ -288,7 +288,7 @@ def open_surrogate(
     split = opened.split or "train"
     table = target.read()
     if table.class_labels.ndim != 1:
-        raise InputError(f"{name} has several labels for each sample, but a surrogate needs one label for each sample.")
+        raise InputError(f"{name} is multi-label, but a surrogate needs one label for each sample.")
     embedding = native_embedding(target.manifest.input, table, source.input)
     rows = _usable_rows(table, SPLITS.index(split), half, source.input)
     if limit is not None and limit < len(rows):
