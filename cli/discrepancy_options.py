@@ -2,32 +2,22 @@
 
 import click
 
-from modgap.cli.completion import (
-    complete_embedders,
-    complete_files,
-    complete_folders,
-    complete_sources,
-    complete_targets,
-    heads_completer,
-)
+from modgap.cli.completion import complete_embedders, complete_files, complete_sources, heads_completer
 from modgap.cli.options import (
     all_options,
     custom_data_options,
-    data_dir_option,
     device_option,
     dtype_option,
-    figure_format_option,
     input_size_option,
-    json_option,
     option_group,
-    pseudo_classes_option,
-    quiet_option,
+    output_options,
     representation_option,
+    sample_options,
     seed_option,
-    split_option,
+    target_option,
     weights_option,
 )
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.errors import UsageError
 
 __all__ = ["discrepancy_options"]
 
@@ -51,12 +41,7 @@ discrepancy_options = all_options(
             help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, a folder or a plug-in. "
             "With random: in front, it is the same architecture with random weights, as a control.",
         ),
-        click.option(
-            "--target",
-            metavar="NAME",
-            shell_complete=complete_targets,
-            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
-        ),
+        target_option(required=False),
         click.option(
             "--logits",
             metavar="FILE",
@@ -67,15 +52,7 @@ discrepancy_options = all_options(
         ),
         weights_option,
     ),
-    option_group(
-        "Samples",
-        split_option,
-        click.option(
-            "--limit", type=int, help="Use at most this many samples, drawn with --seed in proportion to the classes."
-        ),
-        pseudo_classes_option,
-        data_dir_option,
-    ),
+    sample_options(default_limit=None),
     custom_data_options,
     option_group(
         "How samples pass through the source",
@@ -192,16 +169,5 @@ discrepancy_options = all_options(
             help="Number of threads for the estimators. The default is one per core. It does not change any result.",
         ),
     ),
-    option_group(
-        "Output",
-        click.option(
-            "--out",
-            metavar="DIR",
-            shell_complete=complete_folders,
-            help="Write result.json and figures to this folder.",
-        ),
-        figure_format_option,
-        json_option,
-        quiet_option,
-    ),
+    output_options("Write result.json and figures to this folder."),
 )

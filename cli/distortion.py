@@ -14,11 +14,9 @@ from modgap.cli.options import (
     check_minimums,
     device_option,
     dtype_option,
-    figure_format_option,
     input_size_option,
-    json_option,
     option_group,
-    quiet_option,
+    output_options,
     sample_request,
     weights_option,
 )
@@ -143,18 +141,7 @@ __all__ = ["distortion"]
         "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
     ),
 )
-@option_group(
-    "Output",
-    click.option(
-        "--out",
-        metavar="DIR",
-        shell_complete=complete_folders,
-        help="Write distortion.json and the figures to this folder.",
-    ),
-    figure_format_option,
-    json_option,
-    quiet_option,
-)
+@output_options("Write distortion.json and the figures to this folder.")
 @click.pass_context
 def distortion(context: click.Context, /, **options: Any) -> None:
     """Measure how much of a source's knowledge is left after fine-tuning.

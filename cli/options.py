@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, names_completer
-from modgap.errors import UsageError, check_minimum
+from modgap.cli.completion import complete_files, complete_folders, complete_targets, names_completer
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ __all__ = [
     "input_size_option",
     "json_option",
     "option_group",
-    "pseudo_classes_option",
+    "output_options",
     "quiet_option",
     "representation_option",
+    "sample_options",
     "sample_request",
     "seed_option",
-    "split_option",
+    "target_option",
     "weights_option",
 ]
 
@@ -161,6 +162,49 @@ def all_options(*groups: Decorator) -> Decorator:
         return command
 
     return decorate
+
+
+def target_option(*, required: bool) -> Decorator:
+    """Return the option `--target` of a command that measures.
+
+    Args:
+        required: Whether the command always needs a target.
+    """
+    decorator: Decorator = click.option(
+        "--target",
+        metavar="NAME",
+        required=required,
+        shell_complete=complete_targets,
+        help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
+    )
+    return decorator
+
+
+def sample_options(default_limit: int | None) -> Decorator:
+    """Return the group of options that choose the samples of a target.
+
+    Args:
+        default_limit: Default of `--limit`, which `--limit 0` then removes; None for no limit.
+    """
+    limit = click.option(
+        "--limit",
+        type=int,
+        default=default_limit,
+        show_default=True,
+        help="Use at most this many samples, drawn with --seed in proportion to the classes."
+        + (" 0 uses all." if default_limit else ""),
+    )
+    return option_group("Samples", split_option, limit, pseudo_classes_option, data_dir_option)
+
+
+def output_options(files: str) -> Decorator:
+    """Return the group of options for the output of a command that writes figures.
+
+    Args:
+        files: Sentence that says what `--out` writes.
+    """
+    out = click.option("--out", metavar="DIR", shell_complete=complete_folders, help=files)
+    return option_group("Output", out, figure_format_option, json_option, quiet_option)
 
 
 def custom_data_options(command: Command) -> Command:

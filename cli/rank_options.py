@@ -2,30 +2,19 @@
 
 import click
 
-from modgap.cli.completion import (
-    complete_folders,
-    complete_scores,
-    complete_source_list,
-    complete_targets,
-    heads_completer,
-    names_completer,
-)
+from modgap.cli.completion import complete_scores, complete_source_list, heads_completer, names_completer
 from modgap.cli.options import (
     all_options,
     custom_data_options,
-    data_dir_option,
     dtype_option,
-    figure_format_option,
     input_size_option,
-    json_option,
     option_group,
-    pseudo_classes_option,
-    quiet_option,
+    output_options,
     representation_option,
+    sample_options,
     seed_option,
-    split_option,
+    target_option,
 )
-from modgap.errors import CUSTOM_DATA_FORMATS
 
 __all__ = ["rank_options"]
 
@@ -43,13 +32,7 @@ rank_options = all_options(
             "each line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be "
             "repeated.",
         ),
-        click.option(
-            "--target",
-            metavar="NAME",
-            required=True,
-            shell_complete=complete_targets,
-            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
-        ),
+        target_option(required=True),
     ),
     option_group(
         "Scores",
@@ -72,19 +55,7 @@ rank_options = all_options(
         click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
         click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
     ),
-    option_group(
-        "Samples",
-        split_option,
-        click.option(
-            "--limit",
-            type=int,
-            default=2000,
-            show_default=True,
-            help="Use at most this many samples, drawn with --seed in proportion to the classes. 0 uses all.",
-        ),
-        pseudo_classes_option,
-        data_dir_option,
-    ),
+    sample_options(default_limit=2000),
     custom_data_options,
     option_group(
         "How samples pass through the sources",
@@ -156,17 +127,7 @@ rank_options = all_options(
             "or folder=logs. Can be repeated.",
         ),
     ),
-    option_group(
-        "Output",
-        click.option(
-            "--out",
-            metavar="DIR",
-            shell_complete=complete_folders,
-            help="Write ranking.json, ranking.csv and ranking.png to this folder. modgap report DIR makes a page of "
-            "them.",
-        ),
-        figure_format_option,
-        json_option,
-        quiet_option,
+    output_options(
+        "Write ranking.json, ranking.csv and ranking.png to this folder. modgap report DIR makes a page of them."
     ),
 )

@@ -73,8 +73,7 @@ def estimate(
     array = to_numpy(logits, "logits")
     numbered = number_labels(labels)
     check_lengths(array, numbered.labels, groups)
-    if estimators is not None:
-        options["estimators"] = [estimators] if isinstance(estimators, str) else list(estimators)
+    options |= _estimator_option(estimators)
     group_array = None if groups is None else to_numpy(groups, "groups")
     result = estimate_discrepancy(array, numbered.labels, groups=group_array, progress=progress, **options)
     return DiscrepancyResult(
@@ -138,8 +137,7 @@ def measure(
         InputError: If the source, the target or their combination cannot be used.
         UsageError: If a number is out of range or a name is unknown.
     """
-    if estimators is not None:
-        options["estimators"] = [estimators] if isinstance(estimators, str) else list(estimators)
+    options |= _estimator_option(estimators)
     samples = SampleRequest(
         split=split,
         limit=limit,
@@ -163,6 +161,13 @@ def measure(
         seed=seed,
         **options,
     )
+
+
+def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the names of the estimators as a keyword argument, or no argument for None."""
+    if estimators is None:
+        return {}
+    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
 
 
 def measure_discrepancy(
