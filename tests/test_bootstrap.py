@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.bootstrap import bootstrap_interval, group_numbers, mean_interval
 from modgap.errors import InputError
+from modgap.statistics.bootstrap import bootstrap_interval, group_numbers, mean_interval
 
 
 def grouped_errors(groups=30, size=10):
@@ -52,7 +52,7 @@ def test_an_interval_over_groups_is_wider_than_one_over_independent_samples():
 def test_intervals_depend_on_the_seed_alone(monkeypatch):
     values = np.random.default_rng(0).normal(size=50)
     first = mean_interval(values, resamples=500)
-    monkeypatch.setattr("modgap.bootstrap.CHUNK_SIZE", 120)
+    monkeypatch.setattr("modgap.statistics.bootstrap.CHUNK_SIZE", 120)
     assert mean_interval(values, resamples=500) == pytest.approx(first, rel=1e-12)
     assert mean_interval(values, resamples=500, seed=1) != first
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from modgap.bootstrap import bootstrap_interval
 from modgap.errors import InputError, UsageError
+from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
 from modgap.transfer.metric_definitions import METRICS

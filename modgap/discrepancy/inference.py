@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from modgap.bootstrap import mean_interval
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, EstimatorResult, HeldOut, run_chain
@@ -17,6 +16,7 @@ from modgap.discrepancy.predictions import held_out_confusion
 from modgap.discrepancy.result import Bounds, Estimate
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
+from modgap.statistics.bootstrap import mean_interval
 
 __all__ = ["Inference", "MeasureInputs"]
 

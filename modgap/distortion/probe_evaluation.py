@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.bootstrap import mean_interval
 from modgap.distortion.probe_methods import METRICS, PROBES, VALIDATED, FittedProbe, ProbeTask, default_grid
 from modgap.distortion.statistics import EntityF1, entity_f1
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_samples
+from modgap.statistics.bootstrap import mean_interval
 
 __all__ = ["ProbeResult", "evaluate_probe"]
 

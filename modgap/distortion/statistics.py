@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from modgap.bootstrap import group_numbers, mean_interval
 from modgap.errors import InputError
 from modgap.probes.input_checks import validate_labels
+from modgap.statistics.bootstrap import group_numbers, mean_interval
 
 __all__ = ["EntityF1", "PairedDifference", "entity_f1", "paired_difference"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.bootstrap import group_numbers
 from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import STRENGTHS, LogisticPath, logistic_path
+from modgap.statistics.bootstrap import group_numbers
 
 __all__ = ["DEFAULT_STRENGTH", "LinearProbe", "cross_validated_errors", "fit_linear_probe"]
 

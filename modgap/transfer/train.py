@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.bootstrap import bootstrap_interval
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
+from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, Target, open_target

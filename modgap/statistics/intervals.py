@@ -1,0 +1,215 @@
+"""The mean error over samples under repeated splits, and its 95 % interval."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from modgap.statistics.splits import Splits
+
+__all__ = [
+    "LEVEL",
+    "MIN_UNITS",
+    "MeanError",
+    "SampleErrors",
+    "average_errors",
+    "estimate_log_mean",
+    "estimate_mean",
+    "exact_interval",
+    "mean_and_residuals",
+    "proportion_interval",
+    "variance_of_repeats",
+    "wilson_interval",
+]
+
+LEVEL = 0.95
+MIN_UNITS = 8
+"""Fewest groups, or independent samples, from which an interval is computed."""
+
+
+@dataclass(frozen=True)
+class SampleErrors:
+    """Errors of a source on the samples of a target, averaged over repeated splits.
+
+    Two sources whose errors have the same samples, weights and splits can be compared sample by sample.
+
+    Attributes:
+        errors: Mean error of each sample over the folds that test it, in [0, 1], shape (N,); NaN if no fold tests it.
+        weights: Weight of each sample in the mean, 0 or more, shape (N,).
+        units: Number of the group that each sample belongs to, or of the sample itself if samples are independent,
+            shape (N,). Units are independent of each other.
+        averages: Weighted mean error of each repeat of the splits, shape (S,).
+        strata: Class of each sample, if the error is a mean over classes, shape (N,); else None.
+        split_seed: Seed of the splits.
+    """
+
+    errors: np.ndarray = field(repr=False)
+    weights: np.ndarray = field(repr=False)
+    units: np.ndarray = field(repr=False)
+    averages: np.ndarray = field(repr=False)
+    strata: np.ndarray | None = field(repr=False)
+    split_seed: int
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Numbers of the samples that some fold tests, shape (M,)."""
+        return np.flatnonzero(np.isfinite(self.errors) & (self.weights > 0))
+
+    @property
+    def n_units(self) -> int:
+        """Number of groups or independent samples that are tested."""
+        return len(np.unique(self.units[self.tested]))
+
+
+@dataclass(frozen=True)
+class MeanError:
+    """Mean error, or difference of two mean errors, with its 95 % interval.
+
+    Attributes:
+        value: The mean: the expected error, on new samples or groups, of maps that are fitted on parts of this size.
+        interval: 95 % interval of the mean; None if there are too few independent units.
+        standard_error: Standard error of the mean, which covers the samples and the splits.
+        n_units: Number of independent units: groups, or samples.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    standard_error: float
+    n_units: int
+
+
+def average_errors(
+    fold_errors: np.ndarray,
+    splits: Splits,
+    weights: np.ndarray,
+    units: np.ndarray,
+    strata: np.ndarray | None = None,
+) -> SampleErrors:
+    """Average the errors of folds by sample and by repeat.
+
+    Args:
+        fold_errors: Error of each sample in each fold, shape (J, N); values of samples that a fold does not test are
+            ignored.
+        splits: The folds.
+        weights: Weight of each sample in the mean, shape (N,).
+        units: Number of each sample's group, or of the sample itself, shape (N,).
+        strata: Class of each sample, if the error is a mean over classes; else None.
+    """
+    tested = np.where(splits.test, fold_errors, 0.0)
+    times_tested = splits.test.sum(axis=0)
+    errors = np.full(fold_errors.shape[1], np.nan)
+    errors[times_tested > 0] = tested.sum(axis=0)[times_tested > 0] / times_tested[times_tested > 0]
+    sums = np.bincount(splits.repeats, tested @ weights, splits.n_repeats)
+    totals = np.bincount(splits.repeats, splits.test @ weights, splits.n_repeats)
+    averages = sums[totals > 0] / totals[totals > 0]
+    return SampleErrors(errors, weights, units, averages, strata, splits.seed)
+
+
+def estimate_mean(errors: SampleErrors, repeat_variance: float | None = None) -> MeanError:
+    """Estimate the mean error with a 95 % interval over new units and new splits.
+
+    The squared standard error is s^2(unit means) / G + s^2(averages of the repeats): the first term is the spread of G
+    units, each averaged over the splits, and the second is the spread of maps that are fitted on different halves. The
+    interval is Student's t with G - 1 degrees of freedom, on the scale on which Wilson's interval is computed, so that
+    it stays within [0, 1] and does not collapse when nearly all errors are 0. If no error, or nothing but errors, was
+    seen it is the exact interval of Clopper and Pearson for G units.
+
+    Args:
+        errors: Errors of the samples.
+        repeat_variance: Variance of the mean from maps that are fitted on different parts of the samples; None for the
+            variance of the averages of the repeats.
+    """
+    value, residuals = mean_and_residuals(errors)
+    n_units = len(residuals)
+    if n_units < 2:
+        return MeanError(value, None, float("nan"), n_units)
+    if repeat_variance is None:
+        repeat_variance = variance_of_repeats(errors.averages)
+    variance = float(residuals.var(ddof=1)) / n_units + repeat_variance
+    standard_error = float(np.sqrt(variance))
+    if n_units < MIN_UNITS:
+        return MeanError(value, None, standard_error, n_units)
+    return MeanError(value, proportion_interval(value, standard_error, n_units), standard_error, n_units)
+
+
+def estimate_log_mean(errors: SampleErrors) -> MeanError:
+    """Estimate minus the mean of values that are not bounded, such as the mean log-probability, with its 95 % interval.
+
+    The standard error and the degrees of freedom are those of `estimate_mean`.
+
+    Args:
+        errors: Minus the log-probability of each sample.
+    """
+    mean = estimate_mean(errors)
+    if mean.interval is None:
+        return MeanError(-mean.value, None, mean.standard_error, mean.n_units)
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, mean.n_units - 1)) * mean.standard_error
+    return MeanError(-mean.value, (-mean.value - margin, -mean.value + margin), mean.standard_error, mean.n_units)
+
+
+def proportion_interval(value: float, standard_error: float, n_units: int) -> tuple[float, float]:
+    """Return the 95 % interval of a mean of values in [0, 1] over a number of independent units.
+
+    Args:
+        value: Mean, in [0, 1].
+        standard_error: Its standard error.
+        n_units: Number G of independent units, at least 2.
+    """
+    if not 0 < value < 1 or standard_error == 0:
+        return exact_interval(value, n_units)
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1))
+    # Wilson's interval of a proportion that has this standard error.
+    effective_size = value * (1 - value) / standard_error**2
+    shrinkage = 1 + quantile**2 / effective_size
+    center = (value + quantile**2 / (2 * effective_size)) / shrinkage
+    half_width = quantile / shrinkage * np.sqrt(standard_error**2 + quantile**2 / (4 * effective_size**2))
+    return max(0.0, float(center - half_width)), min(1.0, float(center + half_width))
+
+
+def exact_interval(value: float, n_units: int) -> tuple[float, float]:
+    """Return the interval of Clopper and Pearson for a proportion of units that are all alike."""
+    interval = stats.binomtest(round(min(1.0, max(0.0, value)) * n_units), n_units).proportion_ci(LEVEL, method="exact")
+    return min(float(interval.low), value), max(float(interval.high), value)
+
+
+def mean_and_residuals(errors: SampleErrors) -> tuple[float, np.ndarray]:
+    """Return the weighted mean of the errors, and the linearized residual of each unit, of mean 0, shape (G,)."""
+    tested = errors.tested
+    weights = errors.weights[tested] / errors.weights[tested].sum()
+    values = errors.errors[tested]
+    value = float(values @ weights)
+    centers = (
+        np.full(len(tested), value) if errors.strata is None else _stratum_means(errors.strata[tested], values, weights)
+    )
+    units = np.unique(errors.units[tested], return_inverse=True)[1]
+    sums = np.bincount(units, weights * (values - centers))
+    return value, sums * len(sums)
+
+
+def _stratum_means(strata: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the values in the stratum of each sample, shape (M,)."""
+    totals = np.bincount(strata, weights)
+    means: np.ndarray = np.bincount(strata, weights * values)[strata] / totals[strata]
+    return means
+
+
+def variance_of_repeats(averages: np.ndarray) -> float:
+    """Return the variance of the averages of the repeats (ddof 1; 0 for a single repeat)."""
+    return float(averages.var(ddof=1)) if len(averages) > 1 else 0.0
+
+
+def wilson_interval(n_errors: int, n_samples: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval of an error rate over independent samples (JASA 22, 1927).
+
+    Args:
+        n_errors: Number of misclassified samples.
+        n_samples: Number of samples.
+        level: Confidence level.
+
+    Example:
+        >>> low, high = wilson_interval(50, 100)
+        >>> round(low, 4), round(high, 4)
+        (0.4038, 0.5962)
+    """
+    interval = stats.binomtest(n_errors, n_samples).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
