@@ -12,10 +12,9 @@ from modgap.version import __version__
 if TYPE_CHECKING:
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
+    from modgap.api.opening import open_source, open_target
     from modgap.api.ranking import rank
     from modgap.api.training import train
-    from modgap.sources import open_source
-    from modgap.targets import open_target
 
 __all__ = ["__version__", "estimate", "measure", "measure_distortion", "open_source", "open_target", "rank", "train"]
 
@@ -23,8 +22,8 @@ _MODULES = {
     "estimate": "modgap.api.discrepancy",
     "measure": "modgap.api.discrepancy",
     "measure_distortion": "modgap.api.distortion",
-    "open_source": "modgap.sources",
-    "open_target": "modgap.targets",
+    "open_source": "modgap.api.opening",
+    "open_target": "modgap.api.opening",
     "rank": "modgap.api.ranking",
     "train": "modgap.api.training",
 }

@@ -1,8 +1,10 @@
 """Custom data in the formats, encodings and names that users have, up to the samples and labels."""
 
 import gzip
+import io
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -176,22 +178,43 @@ def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path, monkeypatch):
         read(tmp_path / "data.parquet", kind="series")
 
 
-def test_parquet_is_read_like_a_csv_file(tmp_path, monkeypatch):
-    """The library is replaced where it is not installed, so that the rest of the way is tested everywhere."""
-    import io
+@pytest.fixture
+def parquet(tmp_path):
+    """Write a data frame as a Parquet file of this name and return its path."""
+    pytest.importorskip("pyarrow", reason="Parquet files need pyarrow, which the extra parquet installs")
 
-    import pandas
+    def write(frame, name="data.parquet"):
+        frame.to_parquet(tmp_path / name)
+        return tmp_path / name
 
-    frame = pandas.read_csv(io.StringIO(TABLE)).set_index(pandas.Index([7, 3, 5]))
-    try:
-        frame.to_parquet(tmp_path / "data.Parquet")
-    except ImportError:
-        (tmp_path / "data.Parquet").touch()
-        monkeypatch.setattr(pandas, "read_parquet", lambda path: frame)
-    assert_is_the_table(read(tmp_path / "data.Parquet", kind="series"))
-    named = frame.set_index("label")
-    monkeypatch.setattr(pandas, "read_parquet", lambda path: named)
-    assert_is_the_table(read(tmp_path / "data.Parquet", kind="series"))
+    return write
+
+
+def test_parquet_is_read_like_a_csv_file(parquet):
+    frame = pandas.read_csv(io.StringIO(TABLE))
+    assert_is_the_table(read(parquet(frame, "DATA.Parquet"), kind="series"))
+
+
+def test_the_index_of_a_parquet_file_is_a_column_only_if_it_has_a_name(parquet):
+    frame = pandas.read_csv(io.StringIO(TABLE))
+    assert_is_the_table(read(parquet(frame.set_index(pandas.Index([7, 3, 5]))), kind="series"))
+    assert_is_the_table(read(parquet(frame.set_index("label")), kind="series"))
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], pandas.Categorical(["cat", "dog", "cat"])])
+def test_texts_and_categories_of_a_parquet_file_are_classes(parquet, labels):
+    frame = pandas.read_csv(io.StringIO(TABLE)).assign(label=labels)
+    assert_is_the_table(read(parquet(frame), kind="series"))
+    texts = pandas.DataFrame({"text": ["a b", "c", "d"], "label": labels})
+    assert read(parquet(texts)).samples[0] == "a b"
+
+
+def test_a_damaged_parquet_file_is_refused_in_one_line(parquet, tmp_path):
+    path = parquet(pandas.read_csv(io.StringIO(TABLE)))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cannot read .*data.parquet as a Parquet file") as error:
+        read(path, kind="series")
+    assert "\n" not in str(error.value)
 
 
 def test_a_pair_of_npy_files(tmp_path):
@@ -227,6 +250,40 @@ def test_labels_in_a_column_are_those_in_a_row(tmp_path, labels):
     assert column.manifest.task == "classification"
     np.testing.assert_array_equal(row.read().labels, column.read().labels)
     assert list(row.read().classes) == list(column.read().classes)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_class_numbers_that_do_not_start_at_0_are_renumbered_with_a_note(tmp_path, caplog, suffix):
+    caplog.set_level("INFO")
+    x = np.random.default_rng(0).random((6, 5), np.float32)
+    y = np.array([1, 2, 5, 1, 2, 5])
+    if suffix == ".npz":
+        np.savez(tmp_path / "x.npz", x=x, y=y)
+    else:
+        np.save(tmp_path / "x.npy", x)
+        np.save(tmp_path / "y.npy", y)
+    table = read(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(table.labels, [0, 1, 2, 0, 1, 2])
+    assert list(table.classes) == ["1", "2", "5"]
+    assert "The labels 1, 2, 5 are renumbered 0 to 2." in caplog.messages
+
+
+def test_negative_labels_of_a_file_are_refused(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 5), np.float32), y=np.array([0, 1, -1, 1]))
+    with pytest.raises(InputError, match="target data: The label -1 is negative"):
+        read(tmp_path / "data.npz")
+
+
+def test_the_classes_of_a_manifest_keep_their_numbers(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 5), np.float32), y=np.array([1, 2, 1, 2]))
+    (tmp_path / "walk.toml").write_text(
+        'schema = 1\nname = "walk"\ntitle = "Walk"\nmodality = "motion"\ntask = "classification"\n'
+        'classes = ["rest", "walk", "run"]\n[input]\nkind = "series"\n'
+        '[reader]\nname = "arrays"\noptions = { kind = "series" }\n[[files]]\nrole = "data"\npath = "data.npz"\n'
+    )
+    table = open_target(str(tmp_path / "walk.toml")).read()
+    np.testing.assert_array_equal(table.labels, [1, 2, 1, 2])
+    assert list(table.classes) == ["rest", "walk", "run"]
 
 
 def test_bytes_that_are_not_ascii_are_class_names(tmp_path):

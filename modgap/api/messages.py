@@ -6,10 +6,13 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from modgap.errors import InputError
+from modgap.targets.custom import FIELD_OF_OPTION
 
 __all__ = ["with_python_messages"]
 
-OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
+VALUE = r"\d+(?:\.\d+)?|[A-Z][A-Z_]*|(?<=--kind )(?:image|series|table|text)"
+OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>{VALUE}))?\b")
+"""An option, with its value if that is a number, a placeholder such as COLUMN, or a kind of custom data."""
 COMMAND = re.compile(r"\bmodgap (?:[a-z]+)(?: [^.]*)?")
 
 Parameters = ParamSpec("Parameters")
@@ -34,10 +37,18 @@ def _name_arguments(message: str) -> str:
     pieces = []
     end = 0
     for command in COMMAND.finditer(message):
-        pieces += [OPTION.sub(_argument_name, message[end : command.start()]), command.group()]
+        pieces += [OPTION.sub(_argument, message[end : command.start()]), command.group()]
         end = command.end()
-    return "".join([*pieces, OPTION.sub(_argument_name, message[end:])])
+    return "".join([*pieces, OPTION.sub(_argument, message[end:])])
 
 
-def _argument_name(match: re.Match[str]) -> str:
-    return match[1].replace("-", "_")
+def _argument(match: re.Match[str]) -> str:
+    """Return the argument of an option, such as `pseudo_classes=10` or `custom_data={"kind": "table"}`."""
+    value = match["value"]
+    field = FIELD_OF_OPTION.get(match["name"])
+    if field is not None:
+        return f"{field} of custom_data" if value is None else f'custom_data={{"{field}": "{value}"}}'
+    name = match["name"].replace("-", "_")
+    if value is None:
+        return name
+    return f"{name}={value}" if value[0].isdigit() else f'{name}="{value}"'

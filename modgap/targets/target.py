@@ -24,6 +24,7 @@ from modgap.targets.readers import get_reader
 from modgap.targets.samples import SPLITS, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
+from modgap.user_arrays import number_labels
 
 __all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
 
@@ -139,7 +140,21 @@ class Target:
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         _warn_about_absent_classes(labels, manifest)
-        return replace(table, labels=labels, classes=manifest.classes or table.classes or _default_class_names(labels))
+        classes = manifest.classes or table.classes
+        if not classes:
+            labels, classes = self._number_classes(labels)
+        return replace(table, labels=labels, classes=classes)
+
+    def _number_classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Return labels without class names as numbers from 0, and their names."""
+        if labels.ndim == 2:
+            return labels, [str(number) for number in range(labels.shape[1])]
+        try:
+            numbered = number_labels(labels)
+        except InputError as error:
+            raise InputError(f"target {self.name}: {error}") from error
+        n_classes = int(numbered.labels.max()) + 1
+        return numbered.labels, list(numbered.class_names) or [str(number) for number in range(n_classes)]
 
     def _call_reader(self) -> Table:
         name = self.manifest.reader.name
@@ -206,11 +221,6 @@ def _warn_about_absent_classes(labels: np.ndarray, manifest: Manifest) -> None:
             len(present),
             ", ".join(repr(names[k]) for k in absent),
         )
-
-
-def _default_class_names(labels: np.ndarray) -> list[str]:
-    n_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
-    return [str(label) for label in range(n_classes)]
 
 
 def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:

@@ -153,14 +153,19 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
     if not kinds & {"f"}:
         # A column of class labels is read as a row, whereas real values keep their shape.
         labels = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in labels]
-    if kinds <= {"U", "S"} and all(array.ndim == 1 for array in labels):
+    if (kinds <= {"U", "S"} or kinds == {"b"}) and all(array.ndim == 1 for array in labels):
         names, numbers = np.unique(np.concatenate([_texts(array) for array in labels]), return_inverse=True)
         return replace(table, labels=numbers.astype(np.int64), classes=[str(name) for name in names])
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
     if "f" in kinds and not is_multi_label:
         values = [ArraySamples(array) for array in labels]
         return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
-    if any(array.ndim > 2 for array in labels) or not kinds <= set("iubf"):
+    if any(array.ndim > 1 for array in labels) and kinds <= set("iub") and not is_multi_label:
+        raise InputError(
+            f"The labels of {path} have shape {labels[0].shape} and are not all 0 or 1. Expected class labels of shape "
+            "(N,), or 0/1 labels of shape (N, K)."
+        )
+    if not kinds <= set("iubf"):
         raise InputError(
             f"expected integer, text or real labels (N,) or (N, K) in {path}, got {labels[0].dtype} {labels[0].shape}"
         )
@@ -168,7 +173,7 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
 
 
 def _texts(array: np.ndarray) -> np.ndarray:
-    """Return texts as strings, where bytes are UTF-8."""
+    """Return texts and booleans as strings, where bytes are UTF-8."""
     return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(str)
 
 

@@ -1,0 +1,73 @@
+"""`modgap.open_source` and `modgap.open_target`: sources and targets by name, before anything is loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from modgap.api.messages import with_python_messages
+from modgap.sources import SourceHandle
+from modgap.sources import open_source as open_source_handle
+from modgap.targets import CustomData, Target
+from modgap.targets import open_target as open_target_files
+
+__all__ = ["open_source", "open_target"]
+
+
+@with_python_messages
+def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle:
+    """Open a source model by its name, without loading it.
+
+    Args:
+        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, or `random:`
+            before any of them for the same architecture with random weights.
+        weights: File or folder of weights that replaces the source's default; None for the default.
+
+    Returns:
+        The source's handle, whose `.load(None)` returns the model, its classes and its input.
+
+    Raises:
+        UsageError: If there is no source with this name.
+        InputError: If files are missing.
+
+    Example:
+        >>> source = open_source("vit-fashion").load(None)
+        >>> len(source.class_names), tuple(source.class_names[:3])
+        (10, ('T-shirt/top', 'Trouser', 'Pullover'))
+    """
+    return open_source_handle(name, weights=None if weights is None else str(weights))
+
+
+@with_python_messages
+def open_target(
+    name: str | Path,
+    *,
+    custom_data: CustomData | Mapping[str, str] | None = None,
+    data_dir: str | Path | None = None,
+    pseudo_classes: int | None = None,
+) -> Target:
+    """Open a target whose files are on this machine, without reading its samples.
+
+    Args:
+        name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
+            images or sounds, an array file with x and y, or a CSV or Parquet file with a label column.
+        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
+        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters that serve as the classes of a regression target.
+
+    Returns:
+        The target, whose `.read()` returns samples, labels, class names, splits and groups.
+
+    Raises:
+        UsageError: If there is no such target, or an argument is missing or does not apply.
+        InputError: If a file is missing. The message has the command that fetches it.
+
+    Example:
+        >>> table = open_target("digits").read()
+        >>> len(table), table.samples[0].shape, list(table.classes)[:3]
+        (1797, (1, 8, 8), ['0', '1', '2'])
+    """
+    return open_target_files(
+        str(name),
+        custom_data=CustomData.of(custom_data),
+        data_dir=None if data_dir is None else Path(data_dir),
+        pseudo_classes=pseudo_classes,
+    )

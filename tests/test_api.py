@@ -1,0 +1,75 @@
+"""The public functions: what they accept, how their results show themselves, and how their errors name arguments."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import modgap
+from modgap.errors import InputError, UsageError
+
+TABLE = "a,b,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def test_every_public_function_is_imported_when_it_is_used():
+    for name in modgap.__all__:
+        assert getattr(modgap, name)
+    with pytest.raises(AttributeError, match="It offers: estimate, measure"):
+        modgap.nosuch  # noqa: B018
+
+
+def test_importing_modgap_imports_no_large_library():
+    code = "import sys, modgap; print([name for name in ('torch', 'numpy', 'numba', 'pandas') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_custom_data_is_a_mapping_of_its_fields(table):
+    target = modgap.open_target(table, custom_data={"kind": "series", "label_column": "class_number"})
+    assert list(target.read().classes) == ["0", "1"]
+    with pytest.raises(UsageError, match=r"Unknown field of custom_data 'label'\. Expected one of: .*label_column"):
+        modgap.open_target(table, custom_data={"label": "class_number"})
+
+
+@pytest.mark.parametrize(
+    ("custom_data", "message"),
+    [
+        ({"label_column": "class_number"}, 'Pass custom_data={"kind": "table"} or custom_data={"kind": "series"}'),
+        ({"kind": "series"}, 'Name it with custom_data={"label_column": "COLUMN"}'),
+        ({"kind": "series", "x_name": "a"}, "x_name of custom_data does not apply to target"),
+        ({"kind": "series", "time_column": "a"}, "time_column of custom_data needs series_column of custom_data"),
+    ],
+)
+def test_messages_name_the_fields_of_custom_data(table, custom_data, message):
+    with pytest.raises(UsageError) as error:
+        modgap.measure("vit-fashion", str(table), custom_data=custom_data)
+    assert message in str(error.value)
+    assert "--" not in str(error.value)
+
+
+def test_messages_name_the_arguments_with_their_values():
+    labels = np.arange(12) % 3
+    with pytest.raises(InputError, match=r"Compare some of the classes at a time with classes=2, or use"):
+        modgap.estimate(np.zeros((12, 2)), labels)
+    with pytest.raises(UsageError, match=r"^weights does not apply to a random: source"):
+        modgap.open_source("random:vit-fashion", weights="other.safetensors")
+
+
+def test_commands_to_paste_keep_their_options():
+    from modgap.api.messages import with_python_messages
+
+    @with_python_messages
+    def fail():
+        raise InputError("Run modgap data fetch x --yes. Or pass --data-dir DIR, not --limit 20.")
+
+    with pytest.raises(InputError) as error:
+        fail()
+    assert str(error.value) == 'Run modgap data fetch x --yes. Or pass data_dir="DIR", not limit=20.'
