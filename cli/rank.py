@@ -141,11 +141,13 @@ def _print_ranking(ranking: "Ranking") -> None:
         click.echo()
         title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
         print_wide_table(*scores_table(ranking), title)
-    counts = [
-        f"{stage}: {computed:,} computed, {cached:,} from the cache"
-        for stage, (computed, cached) in ranking.jobs.items()
-    ]
+    counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
     print_text(f"jobs: {'; '.join(counts)}")
+
+
+def _job_counts(computed: int, cached: int, failed: int) -> str:
+    failures = f", {failed:,} failed" if failed else ""
+    return f"{computed:,} computed, {cached:,} from the cache{failures}"
 
 
 def _print_checks(verdict: "Verdict") -> None:

@@ -5,7 +5,17 @@ import numpy as np
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.ranking.types import (
+    CONTROL,
+    RAW_VALUES,
+    SOURCE,
+    JobCounts,
+    Ranking,
+    RankRequest,
+    ScoreTable,
+    SourceRow,
+    TargetSummary,
+)
 
 CLASSES = ("hAd", "hEd", "hId", "hOd")
 HALVES = 12
@@ -49,7 +59,7 @@ def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75),
         }
     )
     request = RankRequest(resamples=HALVES, report_details=True)
-    return Ranking(summary, tuple(rows), tables, "leep", request, {"features": (8, 3)}, {"features": 19.0})
+    return Ranking(summary, tuple(rows), tables, "leep", request, {"features": JobCounts(8, 3)}, {"features": 19.0})
 
 
 def score_table(name, values, n_sources):

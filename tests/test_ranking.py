@@ -228,9 +228,9 @@ def test_jobs_are_computed_only_once(small_images, own_cache):
     request = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32), controls=False)
     first = rank(str(small_images), [VIT], request, Backend("serial"))
     again = rank(str(small_images), [VIT], request, Backend("serial"))
-    assert first.jobs["features"] == (2, 0)
-    assert again.jobs["features"] == (0, 2)
-    assert again.jobs["scores"] == (0, first.jobs["scores"][0])
+    assert first.jobs["features"] == (2, 0, 0)
+    assert again.jobs["features"] == (0, 2, 0)
+    assert again.jobs["scores"] == (0, first.jobs["scores"].computed, 0)
     assert scores_and_pairs(first) == scores_and_pairs(again)
     # A further score costs only the jobs of that score.
     more = rank(
@@ -431,6 +431,8 @@ def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
     failed = [row for row in ranking.rows if row.reason]
     assert [row.name for row in failed] == ["timm:test_vit"]
     assert "weights" in failed[0].reason
+    assert ranking.jobs["features"].failed == 1
+    assert ranking.jobs["scores"].failed == 0
     assert "\n" not in failed[0].reason
     assert [row.name for row in ranking.failed] == ["timm:test_vit"]
 

@@ -5,19 +5,27 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modgap.discrepancy import estimate
+from modgap.discrepancy.class_errors import class_errors
 from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.result_folder import write_folder
 from modgap.errors import InputError
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline, verdict_sentences
 from modgap.ranking.report import to_dict, to_json
+from modgap.ranking.standings import compute_standings
+from modgap.ranking.types import JobCounts, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
+from modgap.targets import CustomData
 from tests.ranking_records import make_ranking
 
 HOSTILE = (
@@ -134,6 +142,58 @@ def test_a_quoted_name_stays_one_argument_of_the_command():
     assert "--source 'a b'" in visible_text(render_ranking(record_of(make_ranking(names=["a b", "c'd", "e;f"]))))
 
 
+def without_intervals(ranking):
+    tables = {}
+    for name, table in ranking.tables.items():
+        values = table.standings.values
+        standings = compute_standings(values, np.empty((len(values), 0)), higher_is_better=table.higher_is_better)
+        tables[name] = replace(table, standings=standings)
+    return replace(ranking, tables=tables)
+
+
+def test_the_commands_read_the_same_data_as_the_ranking():
+    options = ["--label", "vowel", "--group", "speaker", "--data-dir", "/my data"]
+    ranking = replace(
+        make_ranking(),
+        custom_data=CustomData(label_column="vowel", group="speaker"),
+        data_dir=Path("/my data"),
+        request=RankRequest(resamples=12, samples=SampleRequest(limit=300)),
+    )
+    for command in judge(ranking).commands:
+        assert command[1] == "train"
+        assert " ".join(options) in " ".join(command)
+        assert command[command.index("--limit") + 1] == "300"
+    unclear = replace(
+        without_intervals(ranking), request=RankRequest(resamples=0, samples=SampleRequest()), pseudo_classes=5
+    )
+    (command,) = judge(unclear).commands
+    assert command[1] == "rank"
+    assert " ".join(options) in " ".join(command)
+    assert command[command.index("--limit") + 1] == "0"
+    assert command[command.index("--pseudo-classes") + 1] == "5"
+    assert not any("--limit" in command for command in judge(make_ranking()).commands)
+    assert judge(replace(ranking, custom_data=CustomData(label_column="a\u202eb"))).commands == ()
+
+
+def test_failed_jobs_are_counted():
+    page = render_ranking(record_of(replace(make_ranking(), jobs={"features": JobCounts(8, 3, 2)})))
+    assert "8 jobs computed, 3 from the cache, 2 failed" in visible_text(page)
+    record = to_dict(make_ranking())
+    record["jobs"] = {"features": {"computed": 8, "cached": 3}}
+    assert "failed" not in re.search(r"8 jobs computed.*?</span>", render_ranking(record))[0]
+
+
+def test_the_ranking_is_a_plain_table_without_a_script():
+    page = render_ranking(record_of(make_ranking()))
+    head = re.search(r"<thead.*?</thead>", page, re.DOTALL)[0]
+    assert "<button" not in head
+    assert re.findall(r'aria-sort="(\w+)"', head) == ["ascending"]
+    assert set(re.findall(r'data-sort="(\w+)"', head)) == {"rank", "name", "value", "control", "parameters"}
+    keys = re.findall(r'<span class="class-key" data-class="(\d+)"', page)
+    assert keys == ["0", "1", "2", "3"]
+    assert set(re.findall(r'<path class="[^"]*" data-class="(\d+)"', page)) == set(keys)
+
+
 def test_scores_without_values_and_a_ranking_without_a_target_have_a_page():
     nothing = make_ranking(leep=(np.nan,) * 3)
     assert "No source has a value" in visible_text(render_ranking(record_of(nothing)))
@@ -162,6 +222,69 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     assert "target <b>0</b>" in text
     assert "Is it below its control?Not tested" in text
     assert "--source random:vit-b --target '</script>" in text
+
+
+def make_discrepancy(n_classes=3, names=None):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(n_classes), 12)
+    logits = rng.standard_normal((len(labels), n_classes + 4))
+    logits[np.arange(len(labels)), labels] += 3
+    result = estimate(logits, labels, null=19, seed=0)
+    names = names or [f"target {number}" for number in range(n_classes)]
+    return DiscrepancyReport("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
+
+
+def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_matrix(tmp_path):
+    report = make_discrepancy(names=["</script>", "=1+1", 'a "b", c'])
+    write_folder(report, tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert_self_contained(page)
+    text = visible_text(page)
+    matrix = report.result.held_out_confusion
+    for one in class_errors(report):
+        assert (
+            f"{one.name} → {one.source_class}{one.error:.3f} ({one.interval[0]:.3f} to {one.interval[1]:.3f})" in text
+        )
+    table = re.search(r'<table class="confusion">.*?</table>', page, re.DOTALL)[0]
+    cells = re.findall(r'<td class="num (right|wrong)"[^>]*>([^<]*)</td>', table)
+    assert [int(count.replace("·", "0")) for _, count in cells] == matrix.ravel().tolist()
+    assert [kind == "right" for kind, _ in cells] == np.eye(3, dtype=bool).ravel().tolist()
+    assert f"{np.trace(matrix):g} of {matrix.sum():g} held-out samples are classified correctly." in text
+
+
+def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_errors(tmp_path):
+    report = make_discrepancy(30)
+    write_folder(report, tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert '<table class="confusion">' not in page
+    shares = re.search(r"Most frequent errors</h2>.*?</table>", page, re.DOTALL)[0]
+    shown = [int(share) for share in re.findall(r"(\d+) %</td>", shares)]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == 20
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text.replace("target 0", "another"),
+        lambda text: text + text.splitlines()[-1],
+        lambda text: text.replace(",12,", ",nan,").replace(",0", ",nan"),
+        lambda text: "\x00" + text[: len(text) // 2],
+    ],
+)
+@pytest.mark.parametrize("name", ["classes.csv", "confusion.csv"])
+def test_a_table_of_classes_that_is_damaged_or_of_another_record_is_left_out(tmp_path, name, damage):
+    write_folder(make_discrepancy(), tmp_path)
+    (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
+    page = write_page(tmp_path).read_text()
+    missing, present = "Confusion matrix of", "error of each class"
+    if name == "classes.csv":
+        missing, present = present, missing
+    assert missing not in page
+    assert present in page
+    (tmp_path / name).unlink()
+    assert missing not in write_page(tmp_path).read_text()
 
 
 def distortion_record(difference):

@@ -10,7 +10,7 @@ import numpy as np
 from modgap.discrepancy.held_out import wilson_interval
 from modgap.discrepancy.report import DiscrepancyReport, class_name
 
-__all__ = ["ClassError", "class_errors", "classes_csv"]
+__all__ = ["ClassError", "class_errors", "classes_csv", "confusion_csv"]
 
 CSV_COLUMNS = (
     "target_class", "source_class", "samples", "error", "low", "high", "baseline", "most_frequent_error", "share",
@@ -100,3 +100,19 @@ def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
         yield from ("", "")
     else:
         yield from (class_name(report.target_classes, one.confused_with), f"{one.confused_share:.4f}")
+
+
+def confusion_csv(report: DiscrepancyReport) -> str:
+    """Return the held-out confusion matrix as CSV: one row for each label, one column for each prediction.
+
+    Args:
+        report: Report with a held-out confusion matrix.
+    """
+    matrix = report.result.held_out_confusion
+    assert matrix is not None
+    names = [class_name(report.target_classes, number) for number in range(len(matrix))]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["label", *names])
+    writer.writerows([name, *(f"{count:g}" for count in counts)] for name, counts in zip(names, matrix, strict=True))
+    return buffer.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
-from modgap.discrepancy.class_errors import classes_csv
+from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_layout import save_figure
@@ -38,7 +38,7 @@ def create_output_folder(path: str) -> Path:
 
 
 def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write result.json and classes.csv, and then the figures of the held-out error and of the classes.
+    """Write result.json, classes.csv and confusion.csv, and then the figures of the held-out error and of the classes.
 
     Args:
         report: Report to write.
@@ -63,11 +63,12 @@ def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str]
 
 
 def _write_tables(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    write_text_atomically(folder / "result.json", to_json(report) + "\n")
-    if report.result.held_out_confusion is None:
-        return [folder / "result.json"]
-    write_text_atomically(folder / "classes.csv", classes_csv(report))
-    return [folder / "result.json", folder / "classes.csv"]
+    texts = {"result.json": to_json(report) + "\n"}
+    if report.result.held_out_confusion is not None:
+        texts |= {"classes.csv": classes_csv(report), "confusion.csv": confusion_csv(report)}
+    for name, text in texts.items():
+        write_text_atomically(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[DiscrepancyReport], Figure], str]]:

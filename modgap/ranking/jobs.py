@@ -32,9 +32,11 @@ class Failure:
 
     Attributes:
         reason: Reason of the failure in one line.
+        is_result: True if the score is not defined on the samples, which is a result like any other, and not an error.
     """
 
     reason: str
+    is_result: bool = False
 
 
 def fix_threads() -> None:
@@ -123,7 +125,7 @@ class ScoreJob:
         if entry is None:
             return None
         reason = entry.metadata["reason"]
-        return Failure(reason) if reason else np.array(entry.arrays["values"])
+        return Failure(reason, is_result=True) if reason else np.array(entry.arrays["values"])
 
     def __call__(self) -> np.ndarray | Failure:
         """Return the scores from the cache, or compute them. NaN for half-samples on which the score is undefined."""
@@ -144,7 +146,7 @@ class ScoreJob:
             # Stored: the samples and the source decide this, so it would be the same next time.
             undefined = np.full(self.last - self.first, np.nan)
             store_arrays(self.path, {"values": undefined}, {"job": asdict(self), "reason": str(error)})
-            return Failure(str(error))
+            return Failure(str(error), is_result=True)
         except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
         store_arrays(self.path, {"values": values}, {"job": asdict(self), "reason": ""})

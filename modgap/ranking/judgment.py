@@ -8,7 +8,7 @@ from modgap.ranking.checks import CONTROL_BETTER, CONTROL_UNKNOWN, collect_check
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_HALF_SAMPLES
-from modgap.ranking.types import Ranking
+from modgap.ranking.types import DEFAULT_SAMPLES, Ranking
 from modgap.ranking.verdict import Check, Verdict
 
 __all__ = ["choice_of", "help_of", "judge"]
@@ -79,36 +79,62 @@ def _commands(
 ) -> Iterator[tuple[str, ...]]:
     """Yield the commands of the next step. A name that cannot be shown unchanged gets no command."""
     target = ranking.target.name if ranking.target else None
-    if first is None or target is None or not all(map(_is_plain, (first, target, *tied))):
+    if first is None or target is None:
+        return
+    data = ("--target", target, *_data_options(ranking))
+    if not all(map(_is_plain, (first, *tied, *data))):
         return
     without_intervals = ranking.request.resamples < MIN_HALF_SAMPLES and get_score(ranking.by).uses_samples
     if choice == v.UNKNOWN and without_intervals:
-        yield _rank_command(ranking, target)
+        yield _rank_command(ranking, data)
         return
     size = ranking.request.samples.input_size
     if help_ != v.NO:
         chosen = [first, *tied[:1]] if choice == v.TIE else [first]
         folders = ["runs/finetune"] if len(chosen) == 1 else ["runs/finetune-1", "runs/finetune-2"]
         for name, folder in zip(chosen, folders, strict=True):
-            yield _train_command("finetune", name, size, target, folder)
+            yield _train_command("finetune", name, size, (*data, *_limit_option(ranking)), folder)
     if help_ != v.LIKELY or choice in (v.UNKNOWN, v.SINGLE):
-        yield _train_command("scratch", first, size, target, "runs/scratch")
+        yield _train_command("scratch", first, size, (*data, *_limit_option(ranking)), "runs/scratch")
 
 
 def _is_plain(name: str) -> bool:
     return visible_name(name) == name
 
 
-def _rank_command(ranking: Ranking, target: str) -> tuple[str, ...]:
+def _data_options(ranking: Ranking) -> tuple[str, ...]:
+    """Return the options that say where the target's data are and how to read them, as the user passed them."""
+    options = ranking.custom_data.options() if ranking.custom_data else {}
+    custom = (part for option, value in options.items() for part in (f"--{option}", value))
+    data_dir = ("--data-dir", str(ranking.data_dir)) if ranking.data_dir else ()
+    return (*custom, *data_dir)
+
+
+def _limit_option(ranking: Ranking) -> tuple[str, ...]:
+    """Return the limit of samples for training, if the user passed another than the ranking's default."""
+    limit = ranking.request.samples.limit
+    return ("--limit", str(limit)) if limit and limit != DEFAULT_SAMPLES.limit else ()
+
+
+def _rank_command(ranking: Ranking, data: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command that repeats a ranking with intervals."""
+    samples = ranking.request.samples
     sources = ",".join(row.name for row in ranking.rows if row.requested)
-    size = ranking.request.samples.input_size
-    input_size = ("--input-size", str(size)) if size else ()
-    resamples = ("--resamples", str(RESAMPLES))
-    return ("modgap", "rank", "--target", target, "--sources", sources, "--by", ranking.by, *input_size, *resamples)
+    options = {
+        "--split": samples.split if samples.split not in (None, "all") else None,
+        "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
+        "--pseudo-classes": ranking.pseudo_classes,
+        "--input-size": samples.input_size,
+        "--representation": samples.representation,
+        "--seed": samples.seed or None,
+        "--resamples": RESAMPLES,
+    }
+    passed = (part for option, value in options.items() if value is not None for part in (option, str(value)))
+    return ("modgap", "rank", *data, "--sources", sources, "--by", ranking.by, *passed)
 
 
-def _train_command(method: str, source: str, size: int | None, target: str, folder: str) -> tuple[str, ...]:
+def _train_command(method: str, source: str, size: int | None, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
     name, size_of_source = split_input_size(source)
     input_size = size_of_source or size
     sized = ("--input-size", str(input_size)) if input_size else ()
-    return ("modgap", "train", "--method", method, "--source", name, *sized, "--target", target, "--out", folder)
+    return ("modgap", "train", "--method", method, "--source", name, *sized, *data, "--out", folder)

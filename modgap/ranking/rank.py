@@ -31,6 +31,7 @@ from modgap.ranking.types import (
     CONTROL,
     RAW_VALUES,
     SOURCE,
+    JobCounts,
     Ranking,
     RankRequest,
     ScoreTable,
@@ -102,7 +103,13 @@ def rank(
     )
     with _restore_threads():
         ranking = _compute_ranking(plan)
-    return replace(ranking, target=ranking.target and replace(ranking.target, name=target))
+    return replace(
+        ranking,
+        target=ranking.target and replace(ranking.target, name=target),
+        custom_data=custom_data,
+        data_dir=data_dir,
+        pseudo_classes=pseudo_classes,
+    )
 
 
 def _absolute_path(target: str) -> str:
@@ -128,7 +135,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     started = time.perf_counter()
     rows, results = _drop_failed_controls(plan, _extract_all(plan))
     extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
-    jobs = {"features": _count_cached(extracted.values())}
+    jobs = {"features": _count_passes(results)}
     seconds["features"] = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -193,10 +200,11 @@ def _extract_each(names: Sequence[str], plan: RankPlan, backend: Backend) -> Ite
             plan.progress("features", 1 / len(plan.rows))
 
 
-def _count_cached(extracted: Iterable[Extracted]) -> tuple[int, int]:
-    """Return how many passes were computed and how many came from the cache."""
-    cached = [source.cached for source in extracted]
-    return len(cached) - sum(cached), sum(cached)
+def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
+    """Return how many passes were computed, came from the cache, and failed."""
+    passes = list(results)
+    cached = [result.cached for result in passes if isinstance(result, Extracted)]
+    return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
 def _blocks(resamples: int) -> list[tuple[int, int]]:
@@ -211,8 +219,8 @@ def _score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[Scor
     ]
 
 
-def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], tuple[int, int]]:
-    """Return the results by job, and how many were computed and how many came from the cache."""
+def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], JobCounts]:
+    """Return the results by job, and how many were computed, came from the cache, and failed."""
     results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
     n_cached = len(results)
     missing = [job for job in jobs if job not in results]
@@ -222,7 +230,8 @@ def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[An
         results[missing[index]] = result
         if plan.progress:
             plan.progress(stage, 1 / len(jobs))
-    return results, (len(missing), n_cached)
+    n_failed = sum(isinstance(results[job], Failure) and not results[job].is_result for job in missing)
+    return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
 
 
 def _source_row(row: RowName, result: Extracted | Failure, all_details: Mapping[Any, Any], plan: RankPlan) -> SourceRow:

@@ -138,7 +138,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "verdict": judge(ranking).to_dict(),
         "recommendation": recommendation(ranking),
         "request": _request_record(ranking.request),
-        "jobs": {stage: {"computed": computed, "cached": cached} for stage, (computed, cached) in ranking.jobs.items()},
+        "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},
     }

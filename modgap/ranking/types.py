@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.standings import Standings
+from modgap.targets import CustomData
 from modgap.version import __version__
 
 __all__ = [
     "CONTROL",
+    "DEFAULT_SAMPLES",
     "RAW_VALUES",
     "SOURCE",
+    "JobCounts",
     "RankRequest",
     "Ranking",
     "ScoreTable",
@@ -27,6 +31,20 @@ CONTROL = "random-weights control"
 RAW_VALUES = "raw values"
 """Kinds of rows."""
 DEFAULT_SAMPLES = SampleRequest(limit=2000)
+
+
+class JobCounts(NamedTuple):
+    """Numbers of jobs of one stage, by how they ended.
+
+    Attributes:
+        computed: Number of jobs that were computed, including those of scores that are not defined on the samples.
+        cached: Number of jobs whose results came from the cache.
+        failed: Number of jobs that ended with an error.
+    """
+
+    computed: int
+    cached: int
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,8 +164,11 @@ class Ranking:
         tables: The table of each score by the score's name.
         by: Name of the score that the sources are ranked by.
         request: The request.
-        jobs: For each stage, the number of jobs that were computed and the number that came from the cache.
+        jobs: Numbers of jobs of each stage.
         seconds: Wall time of each stage in seconds.
+        custom_data: Description of the user's own data. None if the target is not custom data.
+        data_dir: Data directory that was passed. None for the default.
+        pseudo_classes: Number of clusters that replaced the values of a regression target. None if it was not passed.
     """
 
     target: TargetSummary | None
@@ -155,8 +176,11 @@ class Ranking:
     tables: Mapping[str, ScoreTable]
     by: str
     request: RankRequest
-    jobs: Mapping[str, tuple[int, int]]
+    jobs: Mapping[str, JobCounts]
     seconds: Mapping[str, float]
+    custom_data: CustomData | None = None
+    data_dir: Path | None = None
+    pseudo_classes: int | None = None
 
     @property
     def version(self) -> str:

@@ -40,8 +40,8 @@ def _map_figure(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "is_control": row["kind"] == CONTROL, "paths": _paths(row["report_details"]["map"])}
 
 
-def _paths(tsne_map: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return, for each class, its CSS classes and a path that draws a dot for each sample."""
+def _paths(tsne_map: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """Return, for each class, its number, its CSS classes and a path that draws a dot for each sample."""
     points: dict[int, list[str]] = {}
     coordinates = [(x, y) for x, y in tsne_map["coordinates"]]
     finite = [abs(value) for pair in coordinates for value in pair if math.isfinite(value)]
@@ -50,7 +50,7 @@ def _paths(tsne_map: Mapping[str, Any]) -> list[tuple[str, str]]:
         if math.isfinite(x) and math.isfinite(y):
             dot = f"M{round(SIDE / 2 + x * scale)} {round(SIDE / 2 - y * scale)}h0"
             points.setdefault(int(label), []).append(dot)
-    return [(_css_class(label), "".join(points[label])) for label in sorted(points)]
+    return [(label, _css_class(label), "".join(points[label])) for label in sorted(points)]
 
 
 def _css_class(label: int) -> str:

@@ -1,11 +1,13 @@
 """Page of a discrepancy: how far a source's knowledge is from a target."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
 from modgap.formatting import count, format_value, visible_name
+from modgap.report_page.class_tables import ClassRow, ClassTables
+from modgap.report_page.confusion import confusion_table
 from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
 from modgap.report_page.rendering import Card, Row, command_line, render_template
 
@@ -13,29 +15,39 @@ __all__ = ["render_discrepancy"]
 
 MAX_PAIRS = 300
 """Most pairs of the class map that are shown."""
+MAX_CLASSES = 100
+"""Most classes whose errors are shown."""
 SD_REACH = 1.96
 """Standard deviations that hold 95 % of a normal distribution on each side of its mean."""
 
 
-def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
+def render_discrepancy(
+    record: Mapping[str, Any], record_name: str = "result.json", tables: ClassTables | None = None
+) -> str:
     """Render the page of a discrepancy.
 
     Args:
         record: Record that `modgap discrepancy --json` prints.
         record_name: Name of the file that the record comes from.
+        tables: Errors by class and confusion matrix. None if they are not known.
 
     Returns:
         The HTML text. It loads nothing from outside.
     """
     estimate = _best_estimate(record)
+    tables = tables or ClassTables()
+    class_table = _class_table(tables.classes) if tables.classes else None
     values = {
         "title": f"How far is the knowledge of {_source(record)} from {_target(record)}?",
         "facts": _facts(record),
         "card": _card(record, estimate),
         "version": record["provenance"].get("modgap", "(unknown version)"),
         "record_name": record_name,
-        "measurement_tables": [_error_table(record, estimate)] if estimate else [],
-        "plain_tables": [_class_map(estimate)] if estimate else [],
+        "measurement_tables": [_error_table(record, estimate), *([class_table] if class_table else [])]
+        if estimate
+        else [],
+        "confusion": confusion_table(tables.names, tables.confusion) if tables.confusion else None,
+        "plain_tables": [_class_map(estimate)] if estimate and not class_table else [],
         "definitions": _definitions(record),
         "run_summary": f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s",
         "settings": _settings(record),
@@ -153,7 +165,10 @@ def _data_checks(record: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _error_table(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict[str, Any]:
-    note = "The dashed line is the chance level. Squares are levels to compare with."
+    note = (
+        "The dashed line is the chance level. Squares are levels to compare with. The line of the permuted labels "
+        "holds 95 % of the permutations under a normal distribution."
+    )
     rows = list(_measurements(record, estimate))
     return measurement_table("Errors on one axis", ("Error of", "Value (95 % CI)"), rows, note, record["chance"])
 
@@ -161,7 +176,6 @@ def _error_table(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict
 def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Measurement]:
     if estimate["held_out"] is not None:
         yield Measurement("best map, held-out samples", estimate["held_out"], estimate["held_out_interval"])
-    yield Measurement("best map, the samples it was chosen on", estimate["value"], is_reference=True)
     null = estimate["held_out_null"]
     if null:
         reach = SD_REACH * null["sd"]
@@ -170,6 +184,31 @@ def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Ite
     yield Measurement("chance level", record["chance"], is_reference=True)
     if record["upper_bound"] is not None:
         yield Measurement("certified upper bound of the best map", record["upper_bound"], is_reference=True)
+
+
+def _class_table(classes: Sequence[ClassRow]) -> dict[str, Any]:
+    """Return the error of each class, lowest first, with its source class, its baseline and its most frequent error."""
+    rows = [_class_measurement(one) for one in classes[:MAX_CLASSES]]
+    more = f" {len(classes) - MAX_CLASSES:,} more classes are in classes.csv." if len(classes) > MAX_CLASSES else ""
+    note = (
+        "The classes are sorted by their held-out error. The gray mark is the baseline of the class: its error if the "
+        "predictions did not depend on the label. An open orange circle is not significantly better than the baseline "
+        f"(95 % intervals, not corrected for the number of classes).{more}"
+    )
+    heads = ("Target class → source class", "Error (95 % CI)", "Samples", "Most frequent error")
+    return measurement_table("Best class map, and the error of each class", heads, rows, note)
+
+
+def _class_measurement(one: ClassRow) -> Measurement:
+    confused = f"{visible_name(one.confused_with, 40)} ({100 * one.confused_share:.0f} %)" if one.confused_with else "–"
+    return Measurement(
+        label=f"{visible_name(one.name, 60)} → {visible_name(one.source_class, 60)}",
+        value=one.error,
+        interval=one.interval,
+        is_open=one.interval[1] >= one.baseline,
+        level=one.baseline,
+        cells=(f"{one.n_samples:g}", confused),
+    )
 
 
 def _class_map(estimate: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,8 +241,7 @@ def _definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Permuted labels",
-            "The same search with permuted labels shows how low the error gets by luck. The line holds 95 % of the "
-            "permutations under a normal distribution.",
+            "The same search with permuted labels shows how low the error gets by luck.",
         ),
         (
             "Chance level and majority class",

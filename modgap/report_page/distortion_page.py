@@ -39,6 +39,7 @@ def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
         "measurement_tables": [_surrogate_table(surrogate) for surrogate in surrogates],
+        "confusion": None,
         "plain_tables": [_similarity_table(one) for one in surrogates if _similarity_names(one)],
         "definitions": _definitions(),
         "run_summary": f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s",

@@ -19,6 +19,8 @@ class Measurement:
         value: The value.
         interval: Lower and upper end of the interval. None if it is unknown.
         is_reference: True for a level to compare with, which is drawn as a square.
+        is_open: True for a value that is not significantly better than its level, which is drawn as an open circle.
+        level: Level of this row alone, which is drawn as a short line. None for none.
         cells: Texts of further columns.
     """
 
@@ -26,6 +28,8 @@ class Measurement:
     value: float
     interval: Sequence[float | None] | None = None
     is_reference: bool = False
+    is_open: bool = False
+    level: float | None = None
     cells: Sequence[str] = ()
 
 
@@ -46,7 +50,7 @@ def measurement_table(
         reference: Value at which a dashed line is drawn. None for no line.
     """
     ends = [end for one in measurements for end in (one.interval or ())]
-    scale = Scale.of([*(one.value for one in measurements), *ends, reference])
+    scale = Scale.of([*(one.value for one in measurements), *(one.level for one in measurements), *ends, reference])
     return {
         "title": title,
         "heads": heads,
@@ -65,6 +69,8 @@ def _table_row(measurement: Measurement, scale: Scale) -> dict[str, Any]:
         "value": format_value(measurement.value),
         "interval": _interval_text(ends),
         "is_reference": measurement.is_reference,
+        "is_open": measurement.is_open,
+        "level": None if measurement.level is None else scale.percent(measurement.level),
         "position": scale.percent(measurement.value),
         "low": scale.percent(ends[0]) if ends else None,
         "high": scale.percent(ends[1]) if ends else None,

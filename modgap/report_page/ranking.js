@@ -4,13 +4,30 @@ const find = (query, inside = document) => [...inside.querySelectorAll(query)];
 const byId = (id) => document.getElementById(id);
 const body = document.querySelector(".rows tbody");
 const rows = find("tr.row");
+const heads = find("th[data-sort]");
 let current = data.by;
+let sorted = { key: "rank", descending: false };
 
-find(".tools, button").forEach((element) => { element.hidden = false; });
+heads.forEach((head) => { toButton(head, "sort").addEventListener("click", () => sortBy(head.dataset.sort)); });
+find(".class-key").forEach((key) => {
+  const button = toButton(key, "class-button");
+  button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => highlightClass(key, button));
+});
+find(".tools, button, #choose-class").forEach((element) => { element.hidden = false; });
 find("tr.more").forEach((row) => { row.hidden = true; });
 if (window.matchMedia("(max-width: 720px)").matches) byId("read").open = false;
 
 function announce(text) { byId("live").textContent = text; }
+
+function toButton(element, name) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = name;
+  button.append(...element.childNodes);
+  element.append(button);
+  return button;
+}
 
 function setPositions(element, positions) {
   const known = Object.values(positions).every((value) => value !== null && value !== undefined);
@@ -26,7 +43,8 @@ function showScore(name) {
   byId("low").textContent = table.ends[0];
   byId("high").textContent = table.ends[1];
   byId("better").textContent = table.better;
-  byId("reference").textContent = table.reference ? "┊ " + table.reference.text : "";
+  byId("reference").textContent = table.reference ? table.reference.text : "";
+  byId("reference-key").hidden = !table.reference;
   for (const row of rows) {
     const cell = table.rows[row.dataset.row];
     const part = (query) => row.querySelector(query);
@@ -43,14 +61,58 @@ function showScore(name) {
     part("svg").toggleAttribute("hidden", Boolean(cell.reason) && cell.c === null);
     part(".why").textContent = cell.reason;
   }
-  const rank = (row) => Number(table.rows[row.dataset.row].rank) || Infinity;
-  const order = [...rows].sort((a, b) => (rank(a) === rank(b) ? a.dataset.row - b.dataset.row : rank(a) - rank(b)));
-  for (const row of order) {
+  sortRows();
+  announce("Ranked by " + table.label);
+}
+
+function sortKey(row) {
+  const number = row.dataset.row;
+  const cell = data.tables[current]?.rows[number];
+  if (sorted.key === "name") return data.names[number].toLowerCase();
+  if (sorted.key === "parameters") return data.parameters[number];
+  if (!cell) return null;
+  return sorted.key === "rank" ? Number(cell.rank) || null : cell.numbers[sorted.key === "value" ? 0 : 3];
+}
+
+function compareRows(one, other) {
+  const [a, b] = [sortKey(one), sortKey(other)];
+  const missing = (a === null || a === undefined) - (b === null || b === undefined);
+  // Rows without a value come last in both directions.
+  if (missing || a === b) return missing || one.dataset.row - other.dataset.row;
+  if (a === null || a === undefined) return one.dataset.row - other.dataset.row;
+  return (a < b ? -1 : 1) * (sorted.descending ? -1 : 1);
+}
+
+function sortRows() {
+  for (const row of [...rows].sort(compareRows)) {
     const more = byId("more-" + row.dataset.row);
     body.append(row);
     if (more) body.append(more);
   }
-  announce("Ranked by " + table.label);
+  for (const head of heads) {
+    if (head.dataset.sort !== sorted.key) head.removeAttribute("aria-sort");
+    else head.setAttribute("aria-sort", sorted.descending ? "descending" : "ascending");
+  }
+  byId("sort").value = sorted.key;
+}
+
+function sortBy(key) {
+  sorted = { key, descending: sorted.key === key && !sorted.descending };
+  sortRows();
+  const head = heads.find((one) => one.dataset.sort === key);
+  announce("Sorted by " + head.textContent + (sorted.descending ? ", descending" : ", ascending"));
+}
+
+function highlightClass(key, button) {
+  const chosen = button.getAttribute("aria-pressed") === "true" ? null : key.dataset.class;
+  find(".class-button").forEach((one) => { one.setAttribute("aria-pressed", "false"); });
+  if (chosen !== null) button.setAttribute("aria-pressed", "true");
+  find("path[data-class]").forEach((path) => {
+    path.classList.toggle("faint", chosen !== null && path.dataset.class !== chosen);
+    if (path.dataset.class === chosen) path.parentNode.append(path);
+  });
+  find(".map li").forEach((item) => { item.classList.toggle("chosen", item.dataset.class === chosen); });
+  announce(chosen === null ? "All classes are shown alike" : "Highlighted: " + key.textContent.trim());
 }
 
 function setDetails(button, open) {
@@ -117,6 +179,10 @@ function latexTable() {
 }
 
 byId("score").addEventListener("change", (event) => showScore(event.target.value));
+byId("sort").addEventListener("change", (event) => {
+  sorted = { key: "", descending: false };
+  sortBy(event.target.value);
+});
 byId("filter").addEventListener("input", (event) => filterRows(event.target.value));
 byId("csv").addEventListener("click", (event) => {
   const head = ["rank", "source", current, current + " low", current + " high", "random weights"];

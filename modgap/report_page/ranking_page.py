@@ -56,6 +56,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "run_summary": _run_summary(record),
     }
     data = {"by": record["by"], "names": [_row_name(row) for row in rows], "tables": tables}
+    data["parameters"] = [row["properties"].get("parameters") for row in rows]
     return render_template("ranking.html.j2", "ranking.js", data, values)
 
 
@@ -167,6 +168,8 @@ def _detail(
 def _run_summary(record: Mapping[str, Any]) -> str:
     computed = sum(count["computed"] for count in record["jobs"].values())
     cached = sum(count["cached"] for count in record["jobs"].values())
+    failed = sum(count.get("failed", 0) for count in record["jobs"].values())
     seconds = sum(record["seconds"].values())
     duration = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"
-    return f"{computed:,} jobs computed, {cached:,} from the cache; {duration}"
+    failures = f", {failed:,} failed" if failed else ""
+    return f"{computed:,} jobs computed, {cached:,} from the cache{failures}; {duration}"

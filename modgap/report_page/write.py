@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modgap.errors import InputError
+from modgap.report_page.class_tables import read_class_tables
 from modgap.report_page.discrepancy_page import render_discrepancy
 from modgap.report_page.distortion_page import render_distortion
 from modgap.report_page.ranking_page import render_ranking
@@ -18,19 +19,25 @@ __all__ = ["PAGE", "write_page"]
 PAGE = "report.html"
 SCHEMA = 1
 """Newest schema of the records that this version can read."""
-RENDERERS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], str], str]]] = {
-    "ranking.json": ("ranking", render_ranking),
-    "result.json": ("discrepancy", render_discrepancy),
-    "distortion.json": ("distortion", render_distortion),
-}
-"""Kind of record and renderer of each file of results."""
 RUN_RECORD = "run.json"
+
+
+def _render_discrepancy_folder(record: Mapping[str, Any], path: Path) -> str:
+    return render_discrepancy(record, path.name, read_class_tables(path.parent, record))
+
+
+RENDERERS: Mapping[str, tuple[str, Callable[[Mapping[str, Any], Path], str]]] = {
+    "ranking.json": ("ranking", lambda record, path: render_ranking(record, path.name)),
+    "result.json": ("discrepancy", _render_discrepancy_folder),
+    "distortion.json": ("distortion", lambda record, path: render_distortion(record, path.name)),
+}
+"""Kind of record and renderer of each file of results. The renderer gets the record and its path."""
 
 
 def write_page(folder: Path) -> Path:
     """Write report.html beside the record of a result folder.
 
-    The page is a function of the record only: the same record gives the same bytes.
+    The page is a function of the record, and of the tables of a discrepancy: the same files give the same bytes.
 
     Args:
         folder: Folder that `modgap rank`, `discrepancy` or `distortion` wrote with --out.
@@ -65,7 +72,7 @@ def _render_folder(folder: Path) -> str:
     )
 
 
-def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping[str, Any], str], str]) -> str:
+def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping[str, Any], Path], str]) -> str:
     if not isinstance(record, Mapping) or record.get("kind") != kind:
         raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with --out.")
     schema = record.get("schema")
@@ -75,7 +82,7 @@ def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping
             "Upgrade with `pip install --upgrade modgap`."
         )
     try:
-        return render(record, path.name)
+        return render(record, path)
     except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(
             f"The record of a {kind} in {path} is incomplete or damaged ({error!r}). Run the command that wrote it "

@@ -1,0 +1,64 @@
+"""Confusion matrix on the page of a discrepancy, or its most frequent errors if it has many classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from modgap.formatting import visible_name
+
+__all__ = ["confusion_table"]
+
+MAX_MATRIX = 20
+"""Most classes of a matrix that is shown in full."""
+MAX_ERRORS = 20
+"""Most errors that are listed if the matrix is not shown."""
+
+
+def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the texts of a confusion matrix for the template `measurements.html.j2`.
+
+    Args:
+        names: Names of the classes.
+        confusion: Number of tested samples by label (rows) and prediction (columns).
+    """
+    n_correct = sum(counts[number] for number, counts in enumerate(confusion))
+    total = sum(map(sum, confusion))
+    correct = f"{n_correct:,g} of {total:,g} held-out samples are classified correctly."
+    if len(names) > MAX_MATRIX:
+        return {
+            "title": "Most frequent errors",
+            "rows": [],
+            "pairs": _most_frequent_errors(names, confusion),
+            "note": f"{correct} The complete matrix is in confusion.csv.",
+        }
+    shown = [visible_name(name, 24) for name in names]
+    return {
+        "title": "Confusion matrix of the held-out samples",
+        "names": shown,
+        "rows": [(name, _cells(number, confusion[number])) for number, name in enumerate(shown)],
+        "note": f"{correct} Blue cells are correct, orange cells are errors. A stronger color is a larger share of the "
+        "row.",
+    }
+
+
+def _cells(number: int, counts: Sequence[float]) -> list[tuple[str, str, int]]:
+    """Return the text, the CSS class and the strength of the color in percent of each cell of a row."""
+    total = sum(counts) or 1.0
+    return [
+        (f"{count:,g}" if count else "·", "right" if column == number else "wrong", round(100 * count / total))
+        for column, count in enumerate(counts)
+    ]
+
+
+def _most_frequent_errors(names: Sequence[str], confusion: Sequence[Sequence[float]]) -> list[tuple[str, str, str]]:
+    """Return label, prediction and share of the errors that are most frequent within their class."""
+    errors = [
+        (count / sum(counts), label, prediction)
+        for label, counts in enumerate(confusion)
+        for prediction, count in enumerate(counts)
+        if count and label != prediction
+    ]
+    errors.sort(key=lambda error: (-error[0], error[1], error[2]))
+    return [
+        (visible_name(names[label]), visible_name(names[prediction]), f"{100 * share:.0f} %")
+        for share, label, prediction in errors[:MAX_ERRORS]
+    ]
