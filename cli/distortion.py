@@ -179,8 +179,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     if options["as_json"]:
         click.echo(record)
     else:
-        for result in results:
-            _print_result(result)
+        _print_results(options["source"], results)
 
 
 def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
@@ -227,65 +226,15 @@ def _expand_folders(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(folders))
 
 
-def _print_result(result: "SurrogateResult") -> None:
-    from modgap.cli.output import print_table, print_text
-    from modgap.distortion.report import encoder_table
+def _print_results(source: str, results: "Sequence[SurrogateResult]") -> None:
+    from modgap.cli.output import print_table, print_text, print_title
+    from modgap.distortion.summary import answer, heading, notes, tables
 
-    heads, rows = encoder_table(result.encoders)
-    title = (
-        f"{result.name}: fitted on {result.training_samples:,} samples, tested on {result.test_samples:,}. "
-        f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
-    )
-    print_table(heads, rows, title)
-    _print_grid(result)
-    _print_few_shot(result)
-    for note, subjects in _collect_notes(result).items():
-        print_text(f"note on {', '.join(subjects)}: {note}")
-
-
-def _collect_notes(result: "SurrogateResult") -> dict[str, list[str]]:
-    """Return the notes of all probes, each with the probes and encoders that it is about."""
-    notes: dict[str, list[str]] = {}
-    for encoder in result.encoders:
-        for name, probe in encoder.probes.items():
-            for note in probe.notes:
-                notes.setdefault(note, []).append(f"{name} of {encoder.label}")
-    return notes
-
-
-def _print_few_shot(result: "SurrogateResult") -> None:
-    from modgap.cli.output import print_table
-
-    curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
-    if not curves:
-        return
-    shots = next(iter(curves.values())).shots
-    rows = [
-        [label, *(f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(curve.mean, curve.sd, strict=True))]
-        for label, curve in curves.items()
-    ]
-    title = f"{result.name}: error by the number of training samples per class (mean and SD of 5 draws)"
-    print_table(["encoder", *map(str, shots)], rows, title)
-
-
-def _print_grid(result: "SurrogateResult") -> None:
-    """Print means over seeds, if a run was repeated with several seeds."""
-    from modgap.cli.output import print_table
-    from modgap.distortion.report import grid_cells
-
-    cells = grid_cells(result.encoders)
-    if not any(cell.seeds > 1 for cell in cells):
-        return
-    heads = ["target", "method", "epoch", "error", "95 % CI over seeds", "seeds"]
-    rows = [
-        [
-            cell.target,
-            cell.method,
-            str(cell.epoch),
-            f"{cell.mean:.4f}",
-            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}",
-            str(cell.seeds),
-        ]
-        for cell in cells
-    ]
-    print_table(heads, rows, f"{result.name}: runs over seeds")
+    print_title(heading(source, results))
+    print_text(answer(results))
+    for result in results:
+        for table in tables(result):
+            click.echo()
+            print_table(table.columns, table.rows, table.title)
+        for note in notes(result):
+            print_text(note)

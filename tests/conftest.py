@@ -1,4 +1,4 @@
-"""Every test has a cache of its own, no hub, and a way to run the command as a user does."""
+"""No hub, kernels of their own, and a way to run the command as a user does."""
 
 import functools
 import hashlib
@@ -40,13 +40,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("bundle"):
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(absent)}"))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("MODGAP_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from modgap.distortion import features as feature_module
+from modgap.distortion.displayed import DistortionResult
 from modgap.distortion.encoders import Encoder, encoders_of_runs
 from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, compute_features, layer_names
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import encoder_table, grid_cells, layer_grid, to_json
+from modgap.distortion.summary import answer
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
@@ -245,6 +247,51 @@ def test_record_is_strict_json_and_the_table_has_a_row_for_each_encoder(measured
     heads, rows = encoder_table(results[0].encoders)
     assert all(len(row) == len(heads) for row in rows)
     assert rows[0][3] == "-"
+
+
+def test_result_prints_indexes_and_converts(measured):
+    results, request = measured
+    result = DistortionResult(VIT, tuple(results), request, 1.0)
+    (surrogate,) = result
+    assert len(result) == 1
+    assert surrogate is result[0] is result[surrogate.name]
+    with pytest.raises(UsageError, match="Unknown surrogate 'nosuch'"):
+        result["nosuch"]
+    text = " ".join(str(result).split())
+    assert text.startswith(f"Knowledge of {VIT}: 10 encoders on ")
+    assert "The largest difference is that of" in text
+    assert "runs over seeds" in text
+    assert "number of training samples per class" in text
+    assert "<table>" in result._repr_html_()
+    columns, rows = result.summary_table()
+    assert len(set(columns)) == len(columns)
+    assert [row[1] for row in rows] == [encoder.label for encoder in surrogate.encoders]
+    frame = result.to_frame()
+    assert frame["error"].tolist() == [encoder.first_probe.value for encoder in surrogate.encoders]
+    assert frame["difference"].isna().tolist() == [True] + [False] * 9
+    assert {"nearest-mean", "linear_cka", "p"} <= set(frame.columns)
+    assert strict(to_json(VIT, results, request, 1.0)) == json.loads(json.dumps(result.to_dict()))
+    assert result.plot().axes
+
+
+def test_answer_says_whether_knowledge_was_lost(measured):
+    ((result,), _) = measured
+    untouched = result.encoders[0]
+    trained = result.encoders[1]
+
+    def answer_for(*differences):
+        encoders = [
+            dataclasses.replace(trained, difference=dataclasses.replace(trained.difference, value=value, p_value=p))
+            for value, p in differences
+        ]
+        return answer([dataclasses.replace(result, encoders=(untouched, *encoders))])
+
+    assert answer_for().startswith("No run was measured, so this does not show a loss. The error of the linear probe")
+    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. The largest difference")
+    assert "1 of 2 comparisons show a significant loss" in answer_for((0.2, 0.001), (0.3, 0.2))
+    assert "is +0.200" in answer_for((0.2, 0.001), (0.3, 0.2))
+    for differences in ([(0.2, 0.2)], [(-0.2, 0.001)]):
+        assert answer_for(*differences).startswith("No significant loss of source knowledge was measured.")
 
 
 def test_untouched_encoder_measured_twice_has_the_same_results(made):

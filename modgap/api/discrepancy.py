@@ -136,6 +136,11 @@ def measure(
     Raises:
         InputError: If the source, the target or their combination cannot be used.
         UsageError: If a number is out of range or a name is unknown.
+
+    Example:
+        >>> result = measure("vit-fashion", "digits", limit=300, estimators="search", null=0)
+        >>> result.result.n_samples, result["search"].held_out < result.result.chance
+        (300, True)
     """
     options |= _estimator_option(estimators)
     samples = SampleRequest(

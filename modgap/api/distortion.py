@@ -1,10 +1,12 @@
 """`modgap.measure_distortion`: what fine-tuning did to a source's knowledge."""
 
+import time
 from collections.abc import Sequence
 
 from modgap.api.messages import with_python_messages
+from modgap.distortion.displayed import DistortionResult
 from modgap.distortion.features import FeatureRequest
-from modgap.distortion.measurement import DistortionRequest, SurrogateResult
+from modgap.distortion.measurement import DistortionRequest
 from modgap.distortion.measurement import measure_distortion as measure_encoders
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
@@ -27,7 +29,7 @@ def measure_distortion(
     seed: int = 0,
     weights: str | None = None,
     progress: Progress | None = None,
-) -> list[SurrogateResult]:
+) -> DistortionResult:
     """Measure what fine-tuning did to a source's knowledge, as `modgap distortion` does.
 
     Args:
@@ -45,12 +47,23 @@ def measure_distortion(
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        The results of all encoders on each surrogate. A lower probe error means that more knowledge is left.
+        The result, which holds the measurements of all encoders on each surrogate. A lower probe error means that more
+        knowledge is left. It prints as the command does, and `.to_frame()`, `.to_dict()` and `.plot()` convert it.
 
     Raises:
         UsageError: If a name, an option or a combination is unknown.
         InputError: If data or weights are missing or do not fit.
+
+    Example:
+        >>> result = measure_distortion("vit-fashion", surrogates=["digits"], others=["random:vit-fashion"], limit=300)
+        >>> result.to_frame()["encoder"].tolist()
+        ['vit-fashion untouched', 'random:vit-fashion untouched']
+        >>> untouched, control = result["digits"].encoders
+        >>> untouched.first_probe.value < control.first_probe.value
+        True
     """
     samples = SampleRequest(limit=limit, input_size=input_size, device=device, seed=seed)
     request = DistortionRequest(features=FeatureRequest(samples, layers=tuple(layers)), probes=tuple(probes))
-    return measure_encoders(source, surrogates, runs, request, others=others, weights=weights, progress=progress)
+    start = time.perf_counter()
+    results = measure_encoders(source, surrogates, runs, request, others=others, weights=weights, progress=progress)
+    return DistortionResult(source, tuple(results), request, time.perf_counter() - start)

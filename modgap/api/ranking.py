@@ -72,6 +72,11 @@ def rank(
     Raises:
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If the target cannot be used.
+
+    Example:
+        >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, raw=False, backend="serial")
+        >>> ranking.to_frame()[["source", "kind"]].values.tolist()
+        [['vit-fashion', 'source'], ['random:vit-fashion', 'random-weights control']]
     """
     samples = SampleRequest(
         split=split,

@@ -59,6 +59,15 @@ def train(
     Raises:
         UsageError: If the request is not possible.
         InputError: If data or weights are missing or do not fit, or the loss is not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     run = train(
+        ...         "finetune", "vit-fashion", "digits", f"{folder}/run", settings={"stage2.epochs": 1}, limit=60
+        ...     )
+        ...     run.weights.exists(), run.record["result"]["metric"], run.record["samples"]
+        (True, '0-1 error %', {'train': 60, 'validation': 60, 'test': 60})
     """
     request = TrainRequest(
         method,

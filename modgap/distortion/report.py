@@ -15,7 +15,7 @@ from modgap.distortion.similarity import SimilarityGrid
 from modgap.storage.json_records import format_json, plain_values
 from modgap.version import __version__
 
-__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_json"]
+__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_dict", "to_json"]
 
 SCHEMA = 1
 
@@ -75,9 +75,9 @@ def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[lis
     heads = [
         "encoder",
         f"{display_name(probes[0])} error",
-        "95 % CI",
+        "95 % CI of error",
         "minus untouched",
-        "95 % CI",
+        "95 % CI of difference",
         "p",
         *(f"{display_name(name)} error" for name in probes[1:]),
         *(["entity F1"] if has_f1 else []),
@@ -134,8 +134,10 @@ def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid
     )
 
 
-def to_json(source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float) -> str:
-    """Return one strict JSON document with the results on each surrogate and the request.
+def to_dict(
+    source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float
+) -> dict[str, Any]:
+    """Return the documented record of plain values, with the results on each surrogate and the request.
 
     Args:
         source: Name of the source.
@@ -143,7 +145,7 @@ def to_json(source: str, results: Sequence[SurrogateResult], request: Distortion
         request: Request that was measured.
         seconds: Time that the measurement took.
     """
-    record = {
+    return {
         "schema": SCHEMA,
         "kind": "distortion",
         "source": source,
@@ -152,7 +154,11 @@ def to_json(source: str, results: Sequence[SurrogateResult], request: Distortion
         "seconds": round(seconds, 1),
         "provenance": {"modgap": __version__},
     }
-    return format_json(record)
+
+
+def to_json(source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float) -> str:
+    """Return the record of `to_dict` as one strict JSON document, without NaN and Infinity."""
+    return format_json(to_dict(source, results, request, seconds))
 
 
 def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:

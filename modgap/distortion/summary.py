@@ -1,0 +1,169 @@
+"""The answer of a distortion in sentences, and its tables: one text for the terminal and for notebooks."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from modgap.display.text_table import format_table
+from modgap.distortion.display_names import display_name
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.report import encoder_table, grid_cells
+from modgap.formatting import count
+
+__all__ = ["TitledTable", "answer", "heading", "notes", "summary_text", "tables"]
+
+SIGNIFICANCE_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class TitledTable:
+    """A table as text.
+
+    Attributes:
+        title: Sentence above the table.
+        columns: Headings of the columns.
+        rows: Cells of each row.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def heading(source: str, results: Sequence[SurrogateResult]) -> str:
+    """Return one line with the source, the number of encoders and the surrogates.
+
+    Args:
+        source: Name of the source.
+        results: Results on each surrogate.
+    """
+    names = " and ".join(_short_name(result) for result in results)
+    return f"Knowledge of {source}: {count(len(results[0].encoders), 'encoder')} on {names}"
+
+
+def answer(results: Sequence[SurrogateResult]) -> str:
+    """Return the answer: whether training lost source knowledge, and how much at most.
+
+    Args:
+        results: Results on each surrogate.
+    """
+    trained = [(result, encoder) for result in results for encoder in result.encoders if encoder.encoder.run]
+    if not trained:
+        return f"No run was measured, so this does not show a loss. {_untouched_sentence(results[0])}"
+    lost = [pair for pair in trained if _loses(pair[1])]
+    result, encoder = max(lost or trained, key=lambda pair: _difference(pair[1]))
+    comparison = _comparison_sentence(result, encoder)
+    if not lost:
+        return f"No significant loss of source knowledge was measured. {comparison}"
+    share = f" {len(lost)} of {count(len(trained), 'comparison')} show a significant loss." if len(trained) > 1 else ""
+    return f"Training loses source knowledge.{share} {comparison}"
+
+
+def _difference(encoder: EncoderResult) -> float:
+    return -math.inf if encoder.difference is None else encoder.difference.value
+
+
+def _loses(encoder: EncoderResult) -> bool:
+    difference = encoder.difference
+    return difference is not None and difference.value > 0 and difference.p_value <= SIGNIFICANCE_LEVEL
+
+
+def _short_name(result: SurrogateResult) -> str:
+    return PurePath(result.name).name or result.name
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})" if all(map(math.isfinite, interval)) else ""
+
+
+def _untouched_sentence(result: SurrogateResult) -> str:
+    probe = result.encoders[0].first_probe
+    return (
+        f"The error of the {display_name(probe.name)} probe of {result.encoders[0].label} on {_short_name(result)} is "
+        f"{probe.value:.3f}{_interval(probe.interval)}."
+    )
+
+
+def _comparison_sentence(result: SurrogateResult, encoder: EncoderResult) -> str:
+    probe = encoder.first_probe
+    difference = encoder.difference
+    assert difference is not None
+    return (
+        f"The largest difference is that of {encoder.label}: the error of its {display_name(probe.name)} probe on "
+        f"{_short_name(result)} is {probe.value:.3f}, which minus that of the untouched encoder is "
+        f"{difference.value:+.3f}{_interval(difference.interval)}, with p = {difference.p_value:.2g}."
+    )
+
+
+def tables(result: SurrogateResult) -> list[TitledTable]:
+    """Return the tables of one surrogate: encoders, means over seeds, and few-shot errors, where they were measured."""
+    title = (
+        f"{result.name}: fitted on {result.training_samples:,} samples, tested on {result.test_samples:,}. "
+        f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
+    )
+    return [TitledTable(title, *encoder_table(result.encoders)), *_seed_table(result), *_few_shot_table(result)]
+
+
+def _seed_table(result: SurrogateResult) -> Iterator[TitledTable]:
+    """Yield the table of means over seeds, if a run was repeated with several seeds."""
+    cells = grid_cells(result.encoders)
+    if not any(cell.seeds > 1 for cell in cells):
+        return
+    columns = ["target", "method", "epoch", "error", "95 % CI over seeds", "seeds"]
+    rows = [
+        [
+            cell.target,
+            cell.method,
+            str(cell.epoch),
+            f"{cell.mean:.4f}",
+            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}",
+            str(cell.seeds),
+        ]
+        for cell in cells
+    ]
+    yield TitledTable(f"{result.name}: runs over seeds", columns, rows)
+
+
+def _few_shot_table(result: SurrogateResult) -> Iterator[TitledTable]:
+    curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
+    if not curves:
+        return
+    shots = next(iter(curves.values())).shots
+    rows = [
+        [label, *(f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(curve.mean, curve.sd, strict=True))]
+        for label, curve in curves.items()
+    ]
+    title = f"{result.name}: error by the number of training samples per class (mean and SD of 5 draws)"
+    yield TitledTable(title, ["encoder", *map(str, shots)], rows)
+
+
+def notes(result: SurrogateResult) -> list[str]:
+    """Return the notes of all probes as sentences, each with the probes and encoders that it is about."""
+    subjects: dict[str, list[str]] = {}
+    for encoder in result.encoders:
+        for name, probe in encoder.probes.items():
+            for note in probe.notes:
+                subjects.setdefault(note, []).append(f"{name} of {encoder.label}")
+    return [f"note on {', '.join(names)}: {note}" for note, names in subjects.items()]
+
+
+def summary_text(source: str, results: Sequence[SurrogateResult], width: int = 80) -> str:
+    """Return heading, answer, tables and notes as text, with the sentences wrapped.
+
+    Args:
+        source: Name of the source.
+        results: Results on each surrogate.
+        width: Number of characters at which sentences are wrapped.
+    """
+    paragraphs = [heading(source, results), answer(results)]
+    for result in results:
+        for table in tables(result):
+            paragraphs += [f"{_wrap(table.title, width)}\n\n{format_table(table.columns, table.rows)}"]
+        paragraphs += notes(result)
+    return "\n\n".join(text if "\n" in text else _wrap(text, width) for text in paragraphs)
+
+
+def _wrap(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
