@@ -4,17 +4,20 @@ import json
 import sys
 from pathlib import Path
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.transfer.train import TrainRequest, train
 
 
-def main() -> None:
-    """Train each of the requests that the file lists, in its folder."""
-    for request in json.loads(Path(sys.argv[1]).read_text()):
+def train_all(requests: list[dict]) -> None:
+    """Train each of the requests in its folder."""
+    for request in requests:
+        samples = SampleRequest(input_size=request["input_size"])
+        settings = tuple(request["settings"])
         train(
-            TrainRequest(request["method"], request["source"], request["target"], tuple(request["settings"])),
+            TrainRequest(request["method"], request["source"], request["target"], settings, samples=samples),
             Path(request["out"]),
         )
 
 
 if __name__ == "__main__":
-    main()
+    train_all(json.loads(Path(sys.argv[1]).read_text()))
