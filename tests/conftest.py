@@ -29,7 +29,36 @@ BUNDLE = (
 )  # fmt: skip
 
 
+COMPILING = ("search", "estimate", "trials", "assignment", "bounds", "warm_up", "logits_file", "figures", "cli")
+"""Files of tests that compile most kernels."""
+LONG = (
+    "processes", "resume", "training", "hf_sources", "maps", "distortion", "train_command", "ranking", "all_targets",
+    "study", "notebooks",
+)  # fmt: skip
+"""Files with long tests. The last of them need kernels too."""
+
+
 def pytest_collection_modifyitems(items):
+    """Order the tests, and skip those that need absent packages."""
+    skip_what_needs_absent_packages(items)
+    items[:] = in_order_for_two_workers(items)
+
+
+def in_order_for_two_workers(items):
+    """Return the tests in an order in which two workers do not compile the same kernels, and no long test comes last.
+
+    Of two workers xdist gives one the first half and the other the second half. One that has finished takes tests from
+    the end of the other's. So the first half begins with the tests that compile, and the second with the long ones.
+    """
+    compiling = [item for name in COMPILING for item in items if item.path.name == f"test_{name}.py"]
+    long = [item for name in LONG for item in items if item.path.name == f"test_{name}.py"]
+    chosen = {*compiling, *long}
+    others = [item for item in items if item not in chosen]
+    middle = max(0, len(items) // 2 - len(compiling))
+    return [*compiling, *others[:middle], *long, *others[middle:]]
+
+
+def skip_what_needs_absent_packages(items):
     """Skip what needs the demo packages where they are absent; in CI their absence is a failure."""
     absent = [name for name in BUNDLE if importlib.util.find_spec(name) is None]
     absent += [] if FASHION.exists() else ["dataset-fashion-mnist"]
