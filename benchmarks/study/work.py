@@ -84,7 +84,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
     encoders = {str(epoch): load_adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
     probe_errors: dict[str, dict[str, float]] = {}
     for name, split in SURROGATES[job.source].items():
-        surrogate = open_surrogate(name, source, split=split, half=1, limit=_probe_samples(job))
+        surrogate = open_surrogate(name, source, split=split, half=1, limit=_n_samples(job))
         # Other surrogates are probed only after the last epoch.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
             features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
@@ -93,8 +93,8 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
     return probe_errors
 
 
-def _probe_samples(job: Job) -> int:
-    """Return the number of surrogate samples that probes use: 1,000, but fewer for the small jobs of the quick mode."""
+def _n_samples(job: Job) -> int:
+    """Return how many samples a diagnosis uses: 1,000, but fewer for the small jobs of the quick mode."""
     return 1000 if job.limit is None or job.limit >= FEWEST_SAMPLES else 6 * job.limit
 
 
@@ -104,7 +104,7 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
         return None
     head = HEADS.get(job.source, "own")
     size = SIZES.get(job.source)
-    request = LogitsRequest(SampleRequest(split="test", limit=1000, input_size=size), head=head)
+    request = LogitsRequest(SampleRequest(split="test", limit=_n_samples(job), input_size=size), head=head)
     try:
         result = measure_discrepancy(
             job.source, job.target, embedder=run and run.folder, request=request, trials=10_000
