@@ -1,9 +1,7 @@
 """Tests of half-samples, intervals and pairs, of jobs on every backend, and of the commands."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -19,8 +17,9 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
 from modgap.ranking.extraction import extract, load_source_outputs
+from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import half_sample
-from modgap.ranking.jobs import Failure, ScoreJob
+from modgap.ranking.jobs import ScoreJob
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.report import ranking_table, scores_table, to_csv, to_dict
@@ -34,6 +33,9 @@ from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
 from modgap.sources import open_source
 from modgap.targets import open_target
+from tests.backend_jobs import Killer, Square
+from tests.commands import run_in_process
+from tests.forked_commands import ForkedCommand
 from tests.test_cli import refused, strict
 
 VIT, CNN = "random:timm:test_vit", "random:timm:test_resnet"
@@ -170,29 +172,6 @@ def test_extracted_logits_are_those_of_the_discrepancy(small_images):
 # Jobs and backends
 
 
-class Square:
-    """A job that returns the square of its number."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __call__(self):
-        return self.number**2
-
-
-class Killer:
-    """A job that kills its process the first time, or every time if `always` is true."""
-
-    def __init__(self, flag, always=False):
-        self.flag, self.always = flag, always
-
-    def __call__(self):
-        if self.always or not self.flag.exists():
-            self.flag.touch()
-            os._exit(13)
-        return "survived"
-
-
 @pytest.mark.parametrize("name", ["serial", "loky", "dask"])
 def test_backends_give_every_result_once(name):
     results = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
@@ -314,21 +293,20 @@ EIGHT = ",".join(
 )
 
 
-def start_ranking(target, cache, *options, **others):
-    arguments = ["rank", "--target", target, "--sources", EIGHT, "--input-size", "32", "--resamples", "30", "--by",
-                 "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
-    command = [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, arguments)]
-    environment = {**os.environ, "MODGAP_CACHE": str(cache)}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
-        **others,
-    )  # fmt: skip
+def ranking_arguments(target, *options):
+    return ["rank", "--target", target, "--sources", EIGHT, "--input-size", "32", "--resamples", "30", "--by",
+            "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
 
 
-def record_of(process):
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    return strict(stdout)
+@pytest.fixture
+def start_ranking(uninterrupted, own_cache, tmp_path_factory):
+    """Start the ranking of `uninterrupted` in a process that can be killed, with the test's cache."""
+
+    def start(*options):
+        folder = tmp_path_factory.mktemp("ranking") / "output"
+        return ForkedCommand(ranking_arguments(uninterrupted[0], *options), {"MODGAP_CACHE": str(own_cache)}, folder)
+
+    return start
 
 
 def modification_times(cache):
@@ -350,21 +328,23 @@ def ranking_of_eight(tmp_path_factory):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
-    return folder / "small.npz", record_of(start_ranking(folder / "small.npz", folder / "cache", "--backend", "serial"))
+    arguments = ranking_arguments(folder / "small.npz", "--backend", "serial")
+    done = run_in_process(*arguments, MODGAP_CACHE=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr
+    return folder / "small.npz", strict(done.stdout)
 
 
-def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupted, own_cache):
-    target, expected = uninterrupted
+def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupted, start_ranking, own_cache):
+    _, expected = uninterrupted
     counts, written = [], {}
     for wanted in (3, 15, 50):
-        process = start_ranking(target, own_cache)
+        process = start_ranking()
         wait_for_entries(own_cache, wanted, process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
         assert {path: modification_times(own_cache)[path] for path in written} == written
         written = modification_times(own_cache)
         counts.append(len(written))
-    record = record_of(start_ranking(target, own_cache))
+    record = strict(start_ranking().finish())
     assert {path: modification_times(own_cache)[path] for path in written} == written
     cached = [record["jobs"][stage]["cached"] for stage in ("features", "scores")]
     print(f"entries after each kill {counts}, then cached {cached}: {record['jobs']}")  # noqa: T201 - a figure to quote
@@ -376,18 +356,18 @@ def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupt
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
-def test_killing_a_dask_worker_changes_no_result(uninterrupted, own_cache):
+def test_killing_a_dask_worker_changes_no_result(uninterrupted, start_ranking, own_cache):
     import psutil
 
-    target, expected = uninterrupted
-    process = start_ranking(target, own_cache, "--backend", "dask")
+    _, expected = uninterrupted
+    process = start_ranking("--backend", "dask")
     wait_for_entries(own_cache, 20, process)
     workers = [
         child for child in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(child.cmdline())
     ]
     assert len(workers) >= 2
     workers[-1].kill()
-    record = record_of(process)
+    record = strict(process.finish())
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 

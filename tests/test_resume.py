@@ -4,16 +4,16 @@ import hashlib
 import json
 import os
 import random
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from modgap.transfer.checkpoint import latest_checkpoint
-from tests.commands import command_line
+from tests.commands import run_in_process
+from tests.forked_commands import ForkedCommand
 from tests.training import surrogate_file, target_file
 
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "4"))
@@ -23,37 +23,38 @@ SETTINGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", name="command")
-def train_command(tmp_path_factory):
-    """The command of a run of mona on a small model with dropout, and its environment."""
+@pytest.fixture(scope="module", name="arguments")
+def train_arguments(tmp_path_factory) -> list[str]:
+    """The arguments of a run of mona on a small model with dropout."""
     folder = tmp_path_factory.mktemp("data")
     target, surrogate = target_file(folder, "classification", samples=200), surrogate_file(folder)
-    environment = {
-        **os.environ, "MODGAP_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
+    options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
+    return ["train", *options, *settings]
 
-    def start(out: Path, *more: str) -> subprocess.Popen:
-        settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
-        options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
-        return subprocess.Popen(
-            command_line("train", f"--out={out}", *options, *settings, *more),
-            env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+
+@pytest.fixture(name="command")
+def train_command(arguments, tmp_path_factory):
+    """Start the run in a process that can be killed."""
+
+    def start(out: Path, *more: str) -> ForkedCommand:
+        folder = tmp_path_factory.mktemp("command")
+        return ForkedCommand(
+            [*arguments, f"--out={out}", *more], {"MODGAP_CACHE": str(folder / "cache")}, folder / "output"
+        )
 
     return start
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(command, tmp_path_factory) -> Path:
-    """The folder of a run that was never stopped, which the others have to equal."""
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    finished(command(folder))
-    return folder
-
-
-def finished(process) -> None:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+def uninterrupted(arguments, tmp_path_factory) -> Path:
+    """The folder of a run in this process that was never stopped, which the others have to equal."""
+    folder, threads = tmp_path_factory.mktemp("uninterrupted"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    done = run_in_process(*arguments, f"--out={folder / 'run'}", MODGAP_CACHE=str(folder / "cache"))
+    torch.set_num_threads(threads)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
 
 
 def checkpoints(folder: Path) -> set[str]:
@@ -68,8 +69,7 @@ def killed_after_progress(process, out: Path, wait: float) -> bool:
     time.sleep(wait)
     if process.poll() is not None:
         return False
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
     return True
 
 
@@ -85,12 +85,12 @@ def test_killed_runs_end_in_the_same_bits(command, uninterrupted, tmp_path):
         process = command(broken, "--resume")
         if not killed_after_progress(process, broken, moments.uniform(0, 0.4)):
             # It came to its end before it was killed: begin another one.
-            finished(process)
+            process.finish()
             ends.add(digest(broken / "model.safetensors"))
             broken = tmp_path / f"broken-{kills}"
             continue
         kills += 1
-    finished(command(broken, "--resume"))
+    command(broken, "--resume").finish()
     ends.add(digest(broken / "model.safetensors"))
     assert ends == {digest(uninterrupted / "model.safetensors")}
     assert digest(broken / "stage1.safetensors") == digest(uninterrupted / "stage1.safetensors")
@@ -112,7 +112,7 @@ def test_damaged_checkpoint_is_skipped(command, uninterrupted, tmp_path):
     (newest / "model.safetensors").write_bytes(data[: len(data) // 2])
     checkpoint = latest_checkpoint(broken)
     assert checkpoint is None or checkpoint.position.total_updates < int(newest.name.split("-")[0])
-    finished(command(broken, "--resume"))
+    command(broken, "--resume").finish()
     assert digest(broken / "model.safetensors") == digest(uninterrupted / "model.safetensors")
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from modgap.errors import UsageError, first_line
-from modgap.ranking.jobs import Failure
+from modgap.ranking.failure import Failure
 from modgap.storage.paths import cache_folder
 
 __all__ = ["BACKENDS", "Backend", "run_jobs"]

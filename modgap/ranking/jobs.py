@@ -12,31 +12,19 @@ import numpy as np
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.ranking.extraction import Extracted, extract, load_source_outputs
+from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ExtractJob", "Failure", "ScoreJob", "count_accelerators", "fix_threads"]
+__all__ = ["ExtractJob", "ScoreJob", "count_accelerators", "fix_threads"]
 
 KIND = "scores"
 """Kind of the cache entries."""
 THREADS = 1
 """Threads of every job. The number is fixed because it changes the last bits of sums."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Result of a job that failed.
-
-    Attributes:
-        reason: Reason of the failure in one line.
-        is_result: True if the score is not defined on the samples, which is a result like any other, and not an error.
-    """
-
-    reason: str
-    is_result: bool = False
 
 
 def fix_threads() -> None:

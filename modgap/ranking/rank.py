@@ -13,7 +13,8 @@ from modgap.forward.inference_setup import LogitsRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted, load_source_outputs
-from modgap.ranking.jobs import ExtractJob, Failure, ScoreJob, count_accelerators
+from modgap.ranking.failure import Failure
+from modgap.ranking.jobs import ExtractJob, ScoreJob, count_accelerators
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
