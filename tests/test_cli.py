@@ -72,7 +72,8 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     assert "\x1b" not in done.stdout
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == [
-        "classes.csv", "classes.png", "classes.txt", "confusion.csv", "discrepancy.png", "discrepancy.txt", "result.json",
+        "classes.csv", "classes.png", "classes.txt", "confusion.csv", "discrepancy.png", "discrepancy.txt",
+        "result.json",
     ]  # fmt: skip
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
     for name in ("classes.png", "discrepancy.png"):
