@@ -46,6 +46,7 @@ def render_discrepancy(
         "measurement_tables": [_error_table(record, estimate), *([class_table] if class_table else [])]
         if estimate
         else [],
+        "few_shot_tables": [],
         "confusion": confusion_table(tables.names, tables.confusion) if tables.confusion else None,
         "plain_tables": [_class_map(estimate)] if estimate and not class_table else [],
         "definitions": _definitions(record),
@@ -132,7 +133,20 @@ def _control_command(record: Mapping[str, Any]) -> str:
     source = record["source"]
     if not source or source.startswith("random:"):
         return ""
-    return command_line("modgap", "discrepancy", "--source", f"random:{source}", "--target", record["target"])
+    options = ("--source", f"random:{source}", "--target", record["target"], *_sample_options(record["provenance"]))
+    return command_line("modgap", "discrepancy", *options)
+
+
+def _sample_options(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options that choose the same samples at the same size, as far as the record has them."""
+    samples = provenance.get("samples") or {}
+    if samples.get("split") not in (None, "all"):
+        yield from ("--split", str(samples["split"]))
+    if samples.get("limit"):
+        yield from ("--limit", str(samples["limit"][0]))
+    size = (provenance.get("embedding") or {}).get("size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        yield from ("--input-size", str(size[0]))
 
 
 def _checks(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from modgap.distortion.display_names import display_name
 from modgap.formatting import count, format_value, visible_name
+from modgap.report_page.few_shot_table import few_shot_table
 from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
 from modgap.report_page.rendering import Card, Row, render_template
 
@@ -40,6 +41,7 @@ def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.
         "record_name": record_name,
         "measurement_tables": [_surrogate_table(surrogate) for surrogate in surrogates],
         "confusion": None,
+        "few_shot_tables": [table for one in surrogates if (table := _few_shot_table(one))],
         "plain_tables": [_similarity_table(one) for one in surrogates if _similarity_names(one)],
         "definitions": _definitions(),
         "run_summary": f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s",
@@ -83,7 +85,7 @@ def _card(surrogates: Sequence[Mapping[str, Any]]) -> Card:
         confidences = [Row(question, "Not tested", "info", text) for question in QUESTIONS]
         return Card("This run has no trained encoder, so it does not show a loss.", confidences)
     lost = [pair for pair in trained if _is_significant(pair[1]) and _is_worse(pair[1])]
-    checks = [_encoder_check(surrogate, encoder) for surrogate, encoder in trained[:MAX_NAMES]]
+    checks = [_encoder_check(surrogate, encoder) for surrogate, encoder in trained[:MAX_NAMES] if _is_worse(encoder)]
     return Card(_headline(lost, trained), [_significance(lost, trained), _comparison(trained)], checks)
 
 
@@ -111,7 +113,9 @@ def _comparison(trained: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) 
     surrogate, encoder = trained[0]
     probe = _first_probe(encoder)
     difference = encoder["difference"]
-    label, status = ("Yes", "warn") if _is_worse(encoder) else ("No", "pass")
+    label, status = ("Not significantly", "info") if _is_worse(encoder) else ("No", "pass")
+    if _is_worse(encoder) and _is_significant(encoder):
+        label, status = "Yes", "warn"
     text = (
         f"The largest difference is that of {visible_name(encoder['encoder'])} on {_surrogate_name(surrogate)}: its "
         f"probe error is {format_value(probe['value'])}, which minus that of the untouched encoder is "
@@ -124,7 +128,7 @@ def _encoder_check(surrogate: Mapping[str, Any], encoder: Mapping[str, Any]) -> 
     difference = encoder["difference"]
     error = value_with_interval(_first_probe(encoder)["value"], _first_probe(encoder)["interval"])
     significant = _is_significant(encoder)
-    status = "pass" if not _is_worse(encoder) else "fail" if significant else "warn"
+    status = "fail" if significant else "info"
     verdict = "significant" if significant else "not significant"
     text = (
         f"On {_surrogate_name(surrogate)} the probe error is {error}. The difference to the untouched encoder is "
@@ -155,6 +159,10 @@ def _measurements(surrogate: Mapping[str, Any]) -> Iterator[Measurement]:
             cells = [shown, f"{difference['p_value']:.2g}"]
         name = visible_name(encoder["encoder"])
         yield Measurement(name, probe["value"], probe["interval"], is_reference=not encoder["run"], cells=cells)
+
+
+def _few_shot_table(surrogate: Mapping[str, Any]) -> dict[str, Any] | None:
+    return few_shot_table(f"Few-shot curves on {_surrogate_name(surrogate)}", surrogate["encoders"])
 
 
 def _similarity_names(surrogate: Mapping[str, Any]) -> list[str]:
