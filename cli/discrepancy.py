@@ -26,16 +26,28 @@ if TYPE_CHECKING:
 __all__ = ["discrepancy"]
 
 SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
-SOURCE_OPTIONS = {"source", "target", "weights", "head", "embedder", "pseudo_classes", "data_dir", *CUSTOM_DATA_OPTIONS}
+SOURCE_OPTIONS = {
+    "source",
+    "target",
+    "weights",
+    "head",
+    "embedder",
+    "pseudo_classes",
+    "data_dir",
+    "control",
+    *CUSTOM_DATA_OPTIONS,
+}
 """Options that do not apply to --logits, because the logits are already computed."""
 MINIMUMS = {
     "trials": 1,
     "subsets": 0,
     "restarts": 0,
     "classes": 2,
+    "per_class": 1,
+    "splits": 0,
+    "permutations": 0,
+    "control": 0,
     "bound_seconds": 0,
-    "null": 0,
-    "bootstrap": 0,
     "pseudo_classes": 2,
     "threads": 1,
 }
@@ -123,6 +135,7 @@ def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress
         pseudo_classes=values["pseudo_classes"],
         request=LogitsRequest(samples, head=values["head"], compared=values["classes"]),
         progress=progress,
+        control=values["control"],
         **settings,
     )
 
@@ -134,12 +147,14 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
         "subsets": values["subsets"],
         "restarts": values["restarts"],
         "classes": values["classes"],
-        "balanced": values["balanced"],
+        "per_class": values["per_class"],
+        "weight": values["weight"],
+        "splits": values["splits"],
+        "permutations": values["permutations"],
+        "permutations_for": values["permutations_for"],
         "measures": [name for name in values["measures"] if name != "zero-one"],
         "temperature": values["temperature"],
         "bound_seconds": values["bound_seconds"],
-        "null": values["null"],
-        "bootstrap": values["bootstrap"],
         "seed": values["seed"],
         "threads": values["threads"],
     }

@@ -96,7 +96,11 @@ discrepancy_options = all_options(
             show_default=True,
             help="Number of random subsets of classes for assignment.",
         ),
-        click.option("--restarts", type=int, default=1, show_default=True, help="Number of restarts of search."),
+        click.option(
+            "--restarts",
+            type=int,
+            help="Number of restarts of search. The default restarts until the best value was found three times.",
+        ),
         click.option(
             "--classes",
             type=int,
@@ -105,7 +109,10 @@ discrepancy_options = all_options(
             "source.",
         ),
         click.option(
-            "--balanced", is_flag=True, help="Average errors over classes instead of samples, for imbalanced classes."
+            "--per-class",
+            type=int,
+            metavar="N",
+            help="Fit maps on N samples of each class, so that targets of different size are comparable.",
         ),
         click.option(
             "--measure",
@@ -127,19 +134,40 @@ discrepancy_options = all_options(
     option_group(
         "Statistics",
         click.option(
-            "--null",
-            type=int,
-            default=19,
-            show_default=True,
-            help="Number of repetitions with permuted labels, which form the null distribution. 0 computes none.",
+            "--weight",
+            type=click.Choice(["samples", "groups", "classes"]),
+            help="What counts equally in an error. The default is groups if the target has groups, else samples.",
         ),
         click.option(
-            "--bootstrap",
+            "--splits",
             type=int,
-            default=1000,
+            default=20,
             show_default=True,
-            help="Number of bootstrap resamples for the interval of the held-out error if the target has groups. 0 "
-            "computes no interval.",
+            help="Number of repeated splits of the samples into a part to fit on and a part to test on.",
+        ),
+        click.option(
+            "--permutations",
+            type=int,
+            default=99,
+            show_default=True,
+            help="Largest number of permutations of the labels. The test stops at the tenth value that is at or below "
+            "the real one. 0 makes no test.",
+        ),
+        click.option(
+            "--permutations-for",
+            type=click.Choice(["soft", "search", "montecarlo"]),
+            default="soft",
+            show_default=True,
+            help="Estimator that the permutation test is made with.",
+        ),
+        click.option(
+            "--control",
+            type=int,
+            is_flag=False,
+            flag_value=1,
+            default=0,
+            metavar="[N]",
+            help="Compare with N random-weights controls of the source (1 without a number), sample by sample.",
         ),
         click.option(
             "--bound-seconds",

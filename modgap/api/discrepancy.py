@@ -1,18 +1,21 @@
 """`modgap.estimate` and `modgap.measure`: a discrepancy from arrays, or from the names of a source and a target."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modgap.api.messages import with_python_messages
+from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
+from modgap.discrepancy.estimate import held_out_samples
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
 from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
-from modgap.sources import SourceHandle, open_source
+from modgap.sources import SourceHandle, open_control, open_source
 from modgap.targets import CustomData, Target, open_target
 from modgap.user_arrays import check_lengths, number_labels, to_numpy
 
@@ -45,9 +48,10 @@ def estimate(
         target_classes: Names of the K target classes; empty for the names in `labels`, or else the numbers.
         source: Name of the source to show.
         target: Name of the target to show.
-        estimators: One name or several of `montecarlo`, `assignment` and `search`; None for all.
+        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `seed`, `trials` or `null`.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `seed`, `weight`, `per_class` or
+            `permutations`.
 
     Returns:
         The result. It prints as the command does, `result["search"]` is one estimate, and `.to_frame()`, `.to_dict()`
@@ -66,9 +70,9 @@ def estimate(
         >>> labels = np.repeat(["rest", "walk", "run"], 40)
         >>> logits = rng.standard_normal((120, 200))
         >>> logits[np.arange(120), np.repeat([5, 6, 7], 40)] += 3
-        >>> result = estimate(logits, labels, estimators="search", null=0)
+        >>> result = estimate(logits, labels, estimators="search", permutations=19)
         >>> round(result["search"].held_out, 3), result.best_map()
-        (0.017, [('rest', '5'), ('run', '7'), ('walk', '6')])
+        (0.015, [('rest', '5'), ('run', '7'), ('walk', '6')])
     """
     array = to_numpy(logits, "logits")
     numbered = number_labels(labels)
@@ -108,6 +112,7 @@ def measure(
     estimators: str | Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    control: int = 0,
     **options: Any,
 ) -> DiscrepancyResult:
     """Measure how far a source model's knowledge is from target data, as `modgap discrepancy` does.
@@ -128,10 +133,12 @@ def measure(
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
-        estimators: One name or several of `montecarlo`, `assignment` and `search`; None for all.
+        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         seed: Seed of every random draw.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `trials` or `null`.
+        control: Number of random-weights controls of the source to compare it with, on the same samples and splits; 0
+            for none.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `weight` or `permutations`.
 
     Raises:
         InputError: If the source, the target or their combination cannot be used.
@@ -163,6 +170,7 @@ def measure(
         embedder=embedder,
         request=LogitsRequest(samples, head=head, compared=options.get("classes")),
         progress=progress,
+        control=control,
         seed=seed,
         **options,
     )
@@ -186,6 +194,7 @@ def measure_discrepancy(
     embedder: str | Path | None = None,
     request: LogitsRequest | None = None,
     progress: Progress | None = None,
+    control: int = 0,
     **options: Any,
 ) -> DiscrepancyResult:
     """Measure a discrepancy from a request for logits; `measure` builds the request from its arguments.
@@ -202,6 +211,7 @@ def measure_discrepancy(
             source's embedder.
         request: Samples, input size and device of the logits; None for all samples at the source's input size.
         progress: Called with the name of a stage and the share of its work done since the last call.
+        control: Number of random-weights controls of the source to compare it with; 0 for none.
         options: Keyword arguments of `modgap.discrepancy.estimate`.
 
     Raises:
@@ -215,8 +225,34 @@ def measure_discrepancy(
         # The run was trained on the target's values, and does not depend on how they are clustered.
         unclustered = open_target(target, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
         trained_embedder = _load_embedder(embedder, source, handle, target, unclustered, request)
+    if control and (embedder or source.startswith("random:")):
+        what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
+        raise UsageError(f"--control does not apply to {what}. Leave it out.")
     logits = source_logits(handle, data, request, progress, trained_embedder)
-    return _result(source, target, logits, progress, options)
+    result = _result(source, target, logits, progress, options)
+    if not control:
+        return result
+    control_logits = [source_logits(open_control(source, seed), data, request, progress) for seed in range(control)]
+    return _with_control(result, control_logits, options)
+
+
+def _with_control(
+    result: DiscrepancyResult, control_logits: Sequence[SourceLogits], options: Mapping[str, Any]
+) -> DiscrepancyResult:
+    """Return the result with its comparison with random-weights controls on the same samples and splits."""
+    tested = result.result.tested_samples
+    estimator = result.result.best_estimator
+    if tested is None or estimator not in tested.errors:
+        raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
+    chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
+    errors = [
+        held_out_samples(one.logits, one.labels, groups=one.groups, estimators=[estimator.split("-")[0]], **chosen)
+        for one in control_logits
+    ]
+    control = compare_with_controls(
+        tested, [one for one in errors if one is not None], f"random:{result.source}", estimator
+    )
+    return replace(result, result=replace(result.result, control=control))
 
 
 def _load_embedder(
@@ -258,4 +294,5 @@ def _result(
         target_classes=logits.target_classes,
         provenance=logits.provenance,
         logits_seconds=logits.seconds,
+        sample_ids=logits.rows,
     )

@@ -3,14 +3,14 @@
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.bounds import LowerBound, lower_bound, upper_bound
 from modgap.discrepancy.distances import MEASURES, map_discrepancy
-from modgap.discrepancy.estimate import estimate
-from modgap.discrepancy.estimator_chain import ESTIMATORS, HeldOut
-from modgap.discrepancy.held_out import NullDistribution
+from modgap.discrepancy.estimate import ESTIMATORS, estimate
 from modgap.discrepancy.kway import KWay
 from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate
 from modgap.discrepancy.search import Search, search
+from modgap.discrepancy.soft import SoftMap
 from modgap.label_space import LabelSpace, label_space, pseudo_classes
+from modgap.statistics.permutations import NullDistribution
 
 __all__ = [
     "ESTIMATORS",
@@ -19,13 +19,13 @@ __all__ = [
     "Bounds",
     "Discrepancy",
     "Estimate",
-    "HeldOut",
     "KWay",
     "LabelSpace",
     "LowerBound",
     "MonteCarlo",
     "NullDistribution",
     "Search",
+    "SoftMap",
     "assignment",
     "estimate",
     "label_space",

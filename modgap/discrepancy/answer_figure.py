@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
-from modgap.discrepancy.summary import is_significant
+from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL, control_sentence, is_significant, knowledge_sentence
 from modgap.display.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
 
@@ -19,7 +19,7 @@ MANY_CLASSES = 100
 
 @styled
 def plot_discrepancy(report: DiscrepancyReport) -> Figure:
-    """Draw the held-out error on an axis from 0 to 1, with permuted labels above it and the chance level.
+    """Draw the held-out error on an axis from 0 to 1, with permuted labels, the control and the chance level.
 
     Args:
         report: A discrepancy with a held-out value.
@@ -28,14 +28,26 @@ def plot_discrepancy(report: DiscrepancyReport) -> Figure:
         InputError: If the report has no held-out value.
     """
     estimate = _tested_estimate(report)
-    rows = 2 if estimate.held_out_null else 1
+    draw_row = [_draw_source]
+    if report.result.control:
+        draw_row.insert(0, _draw_control)
+    if _permuted_level(report) is not None:
+        draw_row.insert(0, _draw_permuted)
+    rows = len(draw_row)
     figure, axes = result_figure(_title(report, estimate), _subtitle(report), ROW_HEIGHT * rows + 0.35, LABEL_SPACE)
     axes.set(xlim=(0, 1), ylim=(rows - 0.2, -0.8), xlabel=_axis_label(estimate))
     _draw_chance(axes, report)
-    if estimate.held_out_null:
-        _draw_null(axes, estimate)
-    _draw_source(axes, report, estimate, rows - 1)
+    for row, draw in enumerate(draw_row):
+        draw(axes, report, row)
     return figure
+
+
+def _permuted_level(report: DiscrepancyReport) -> float | None:
+    """Return the mean error with permuted labels on the scale of the figure; None if it is not known."""
+    result = report.result
+    if result.permutations_for == result.best_estimator and result.null:
+        return result.null.mean
+    return result.permuted_error
 
 
 def _tested_estimate(report: DiscrepancyReport) -> Estimate:
@@ -48,8 +60,12 @@ def _tested_estimate(report: DiscrepancyReport) -> Estimate:
 def _title(report: DiscrepancyReport, estimate: Estimate) -> str:
     source = _source_name(report)
     target = name_in_title(report.target, "target")
-    if estimate.held_out_null and not is_significant(estimate.held_out_null):
+    null = report.result.null
+    if null and not is_significant(null):
         return f"On {target}, {source} is not significantly better than with permuted labels"
+    control = report.result.control
+    if control and control.difference.p_value is not None and control.difference.p_value > SIGNIFICANCE_LEVEL:
+        return f"On {target}, {source} is not significantly better than with random weights"
     held_out = 100 * float(estimate.held_out or 0)
     chance = 100 * report.result.chance
     return f"{source} misclassifies {held_out:.0f} % of {target}; chance level {chance:.0f} %"
@@ -90,17 +106,33 @@ def _draw_chance(axes: Axes, report: DiscrepancyReport) -> None:
     )
 
 
-def _draw_null(axes: Axes, estimate: Estimate) -> None:
-    null = estimate.held_out_null
-    assert null is not None
-    half_width = max(2 * null.sd, 0.002)
-    axes.barh(0, 2 * half_width, left=null.mean - half_width, height=0.34, color=Ink.NULL_BAND, zorder=2)
-    axes.plot([null.mean, null.mean], [-0.17, 0.17], color=Ink.CONTROL, linewidth=2, zorder=3)
-    _label_row(axes, 0, "permuted labels", "no knowledge", Ink.SECONDARY)
-    _label_value(axes, null.mean, half_width, 0, Ink.SECONDARY, 9.5)
+def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+    mean = float(_permuted_level(report) or 0)
+    null = report.result.null
+    half_width = 0.002
+    if null and report.result.permutations_for == report.result.best_estimator:
+        half_width = max(2 * null.sd, half_width)
+        axes.barh(row, 2 * half_width, left=mean - half_width, height=0.34, color=Ink.NULL_BAND, zorder=2)
+    axes.plot([mean, mean], [row - 0.17, row + 0.17], color=Ink.CONTROL, linewidth=2, zorder=3)
+    _label_row(axes, row, "permuted labels", "no knowledge", Ink.SECONDARY)
+    _label_value(axes, mean, half_width, row, Ink.SECONDARY, 9.5)
 
 
-def _draw_source(axes: Axes, report: DiscrepancyReport, estimate: Estimate, row: int) -> None:
+def _draw_control(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+    control = report.result.control
+    assert control is not None
+    low = min(control.values)
+    high = max(control.values)
+    if high > low:
+        axes.plot([low, high], [row, row], color=Ink.CONTROL, linewidth=3, solid_capstyle="butt", zorder=3)
+    axes.plot(control.held_out, row, "o", color=Ink.CONTROL, markersize=8, zorder=4)
+    name = "one random initialization" if control.n == 1 else f"{control.n} initializations"
+    _label_row(axes, row, "random weights", name, Ink.SECONDARY)
+    _label_value(axes, control.held_out, high - control.held_out, row, Ink.SECONDARY, 9.5)
+
+
+def _draw_source(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+    estimate = _tested_estimate(report)
     value = float(estimate.held_out or 0)
     low, high = estimate.held_out_interval or (value, value)
     if high > low:
@@ -130,6 +162,11 @@ def _label_value(axes: Axes, value: float, reach: float, row: int, color: str, s
     )  # fmt: skip
 
 
+def _fitted_on(report: DiscrepancyReport) -> str:
+    per_class = report.result.per_class
+    return f"{per_class} samples per class" if per_class else "one half of the samples"
+
+
 def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     estimate = _tested_estimate(report)
@@ -139,14 +176,11 @@ def discrepancy_caption(report: DiscrepancyReport) -> str:
     sentences = [
         f"Held-out error of {report.source or 'the source'} on {report.target} (K = {result.n_target_classes:,} of "
         f"C = {result.n_source_classes:,} classes, N = {result.n_samples:,}, estimator: {result.best_estimator}).",
-        "A map is chosen on one half of the samples and tested on the other half, in both directions.",
+        f"Maps are fitted on {_fitted_on(report)} and tested on other samples, over {result.splits} splits.",
         f"The source has a held-out error of {estimate.held_out:.3f}{shown}.",
-        "No random-weights control was run.",
+        control_sentence(report) or "No random-weights control was run.",
     ]
-    null = estimate.held_out_null
-    if null:
-        sentences.append(
-            f"With permuted labels the error is {null.mean:.3f} (gray band: mean and 2 standard deviations of "
-            f"{null.repeats} permutations; p = {null.p_value:.3g})."
-        )
+    if result.null:
+        sentences.append(knowledge_sentence(report))
+        sentences.append(f"Up to {result.null.requested} permutations, {result.null.repeats} drawn.")
     return " ".join([*sentences, f"Chance level {result.chance:.3f} (dashed line)."])

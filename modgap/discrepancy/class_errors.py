@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.discrepancy.held_out import wilson_interval
 from modgap.discrepancy.report import DiscrepancyReport, class_name
+from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
 __all__ = ["ClassError", "class_errors", "classes_csv", "confusion_csv"]
 
@@ -26,7 +26,8 @@ class ClassError:
         source_class: Name of the source class that stands for it in the map of all samples.
         n_samples: Number of tested samples; a multi-label sample is shared among its labels.
         error: Share of these samples that are misclassified.
-        interval: 95 % interval of the error (Wilson), for independent samples.
+        interval: 95 % interval of the error over samples or groups; it leaves out the choice of the maps. None with
+            fewer than 8 samples or groups of the class.
         baseline: Error of the class if the predictions kept their frequencies but did not depend on the label.
         confused_with: Class that is most often predicted in error; None if there is no error.
         confused_share: Share of the samples for which this class is predicted.
@@ -36,7 +37,7 @@ class ClassError:
     source_class: str
     n_samples: float
     error: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     baseline: float
     confused_with: int | None
     confused_share: float
@@ -44,7 +45,7 @@ class ClassError:
     @property
     def beats_baseline(self) -> bool:
         """True if the whole interval of the error lies below the baseline."""
-        return self.interval[1] < self.baseline
+        return self.interval is not None and self.interval[1] < self.baseline
 
 
 def class_errors(report: DiscrepancyReport) -> list[ClassError]:
@@ -58,26 +59,41 @@ def class_errors(report: DiscrepancyReport) -> list[ClassError]:
     predicted_shares = matrix.sum(axis=0) / matrix.sum()
     pairs = report.best_map()
     errors = [
-        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]))
+        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]), _interval(report, matrix[k], k))
         for k in range(len(matrix))
         if matrix[k].sum() > 0
     ]
-    return sorted(errors, key=lambda one: (one.error, one.interval[1]))
+    return sorted(errors, key=lambda one: (one.error, one.interval[1] if one.interval else 1.0))
 
 
-def _class_error(row: np.ndarray, k: int, pair: tuple[str, str], baseline: float) -> ClassError:
+def _interval(report: DiscrepancyReport, row: np.ndarray, k: int) -> tuple[float, float] | None:
+    """Return the interval of the error of class k over the samples or groups that have this class."""
+    tested = report.result.tested_samples
+    name = report.result.best_estimator
+    errors = tested.errors.get(name) if tested and name else None
+    if tested is None or errors is None:
+        total = max(1, round(float(row.sum())))
+        return wilson_interval(min(total, round(float(row.sum() - row[k]))), total)
+    of_class = tested.labels == k
+    part = SampleErrors(
+        errors.errors[of_class], np.ones(of_class.sum()), errors.units[of_class], np.zeros(0), None, errors.split_seed
+    )
+    return estimate_mean(part).interval if len(part.tested) else None
+
+
+def _class_error(
+    row: np.ndarray, k: int, pair: tuple[str, str], baseline: float, interval: tuple[float, float] | None
+) -> ClassError:
     total = float(row.sum())
     wrong = row.copy()
     wrong[k] = 0
     most_frequent = int(wrong.argmax())
-    n_samples = max(1, round(total))
-    n_errors = min(n_samples, round(float(wrong.sum()) * n_samples / total))
     return ClassError(
         name=pair[0],
         source_class=pair[1].split(",")[0],
         n_samples=total,
         error=float(wrong.sum()) / total,
-        interval=wilson_interval(n_errors, n_samples),
+        interval=interval,
         baseline=baseline,
         confused_with=most_frequent if wrong[most_frequent] > 0 else None,
         confused_share=float(wrong[most_frequent]) / total,
@@ -95,7 +111,9 @@ def classes_csv(report: DiscrepancyReport) -> str:
 
 def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
     yield from (one.name, one.source_class, f"{one.n_samples:g}")
-    yield from (f"{value:.4f}" for value in (one.error, *one.interval, one.baseline))
+    yield f"{one.error:.4f}"
+    yield from (f"{end:.4f}" for end in one.interval) if one.interval else ("", "")
+    yield f"{one.baseline:.4f}"
     if one.confused_with is None:
         yield from ("", "")
     else:

@@ -85,7 +85,7 @@ def _positions(n_rows: int, has_gap: bool) -> list[float]:
 
 def _title(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
     target = name_in_title(report.target, "target")
-    if not _has_independent_samples(report):
+    if not _have_intervals(report, errors):
         return f"Held-out errors of {len(errors):,} classes of {target}"
     n_better = sum(one.beats_baseline for one in errors)
     if not n_better:
@@ -93,10 +93,9 @@ def _title(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
     return f"The map beats the baseline on {n_better:,} of {len(errors):,} classes of {target}"
 
 
-def _has_independent_samples(report: DiscrepancyReport) -> bool:
-    """Return True if the intervals hold: one label for each sample, and no groups of dependent samples."""
-    matrix = report.result.held_out_confusion
-    return report.result.n_groups is None and matrix is not None and bool((matrix == np.rint(matrix)).all())
+def _have_intervals(report: DiscrepancyReport, errors: Sequence[ClassError]) -> bool:
+    """Return True if every class has an interval, and samples have one label each."""
+    return report.result.floor == 0 and all(one.interval for one in errors)
 
 
 def _subtitle(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
@@ -155,9 +154,9 @@ def _confused_labels(report: DiscrepancyReport, rows: Sequence[ClassError]) -> l
 def _draw_error(axes: Axes, one: ClassError, y: float) -> None:
     color = Ink.SOURCE if one.beats_baseline else Ink.ERROR
     fill = color if one.beats_baseline else "white"
-    low, high = one.interval
     axes.plot([one.baseline, one.baseline], [y - 0.34, y + 0.34], color=Ink.BASELINE, linewidth=1.3, zorder=2)
-    axes.plot([low, high], [y, y], color=color, linewidth=2, solid_capstyle="butt", zorder=3, clip_on=False)
+    if one.interval:
+        axes.plot(one.interval, [y, y], color=color, linewidth=2, solid_capstyle="butt", zorder=3, clip_on=False)
     axes.plot(
         one.error, y, "o", color=color, markerfacecolor=fill, markersize=6, markeredgewidth=1.4, zorder=4, clip_on=False
     )
@@ -182,8 +181,8 @@ def classes_caption(report: DiscrepancyReport) -> str:
             f"{result.n_target_classes:,} of C = {result.n_source_classes:,} classes, N = {result.n_samples:,}, "
             f"estimator: {result.best_estimator}).",
             "Each target class is followed by the source class that stands for it in the map of all samples; the "
-            "errors are those of the maps chosen on one half of the samples and tested on the other half.",
-            "Intervals are 95 % (Wilson) and leave out the choice of the maps and of the halves.",
+            "errors are those of maps that are fitted on a part of the samples and tested on the others.",
+            "Intervals are 95 %, over samples or groups, and leave out the choice of the maps.",
             "Blue, filled: the interval lies below the baseline of the class. Orange, open: it does not.",
             "Gray marks are the baseline of the class: its error if the predictions kept their frequencies but did not "
             "depend on the label. There is no correction for the number of classes.",
@@ -196,9 +195,9 @@ def classes_caption(report: DiscrepancyReport) -> str:
 
 def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str]:
     sentences = []
-    if report.result.n_groups is not None:
-        sentences.append("The intervals ignore that samples of a group depend on each other, so they are too narrow.")
-    elif not _has_independent_samples(report):
+    if not all(one.interval for one in errors):
+        sentences.append("Classes with fewer than 8 samples or groups have no interval.")
+    if report.result.floor > 0:
         sentences.append("A multi-label sample is shared among its labels, so the intervals are approximate.")
     untested = len(report.best_map()) - len(errors)
     if untested:
@@ -209,5 +208,9 @@ def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str
 def _values(errors: Sequence[ClassError]) -> list[str]:
     if len(errors) > MOST_ROWS:
         return ["The values of all classes are in classes.csv."]
-    values = [f"{one.name} {one.error:.3f} ({one.interval[0]:.3f}-{one.interval[1]:.3f})" for one in errors]
+    values = [f"{one.name} {one.error:.3f}{_interval_text(one)}" for one in errors]
     return [f"Errors with intervals: {', '.join(values)}."]
+
+
+def _interval_text(one: ClassError) -> str:
+    return f" ({one.interval[0]:.3f}-{one.interval[1]:.3f})" if one.interval else ""

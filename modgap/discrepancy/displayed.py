@@ -48,8 +48,8 @@ class DiscrepancyResult(DisplayedResult, DiscrepancyReport):
     def to_frame(self) -> "pd.DataFrame":
         """Return the estimates as a data frame with one row per estimator.
 
-        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null`, `held_out_p`, `value`, `null`, `p`
-        and `ratio_to_null`, all in [0, 1] but the ratio; NaN where a quantity was not computed.
+        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with permuted labels), `p`
+        and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
         """
         import pandas as pd
 
@@ -66,16 +66,12 @@ class DiscrepancyResult(DisplayedResult, DiscrepancyReport):
 
 def _frame_row(estimate: Estimate) -> dict[str, Any]:
     low, high = estimate.held_out_interval or (None, None)
-    null = estimate.null
     held_out_null = estimate.held_out_null
     return {
         "held_out": estimate.held_out,
         "held_out_low": low,
         "held_out_high": high,
         "held_out_null": held_out_null.mean if held_out_null else None,
-        "held_out_p": held_out_null.p_value if held_out_null else None,
+        "p": held_out_null.p_value if held_out_null else None,
         "value": estimate.solution.value,
-        "null": null.mean if null else None,
-        "p": null.p_value if null else None,
-        "ratio_to_null": estimate.ratio_to_null,
     }

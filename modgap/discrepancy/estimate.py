@@ -1,6 +1,7 @@
 """Estimation of the modality knowledge discrepancy from logits and labels."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,17 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.discrepancy.distances import validate_measures
-from modgap.discrepancy.estimator_chain import ESTIMATORS, EstimatorInputs, warm_up
-from modgap.discrepancy.inference import Inference, MeasureInputs
+from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
+from modgap.discrepancy.inference import Inference, InferenceOptions, MeasureInputs
 from modgap.discrepancy.input_checks import validate_groups, validate_labels, validate_logits
-from modgap.discrepancy.kway import k_way, validate_k_way
-from modgap.discrepancy.result import Bounds, Discrepancy
+from modgap.discrepancy.kway import KWay, k_way, validate_k_way
+from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
+from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import UsageError, unknown_name
-from modgap.label_space import validate_class_count
+from modgap.label_space import LabelSpace, validate_class_count
 from modgap.progress import Progress
+from modgap.statistics.intervals import estimate_log_mean
+from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
 
-__all__ = ["estimate"]
+__all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
 
+ESTIMATORS = (*HARD_ESTIMATORS, "soft")
+"""Names of the estimators."""
+PERMUTABLE = ("soft", "search", "montecarlo")
+"""Estimators that a permutation test can be made with."""
 LARGEST_NUMBER = 1 << 62
 
 
@@ -28,15 +36,18 @@ def estimate(
     *,
     groups: ArrayLike | None = None,
     estimators: Sequence[str] = ESTIMATORS,
+    weight: str | None = None,
+    splits: int = 20,
+    per_class: int | None = None,
+    curve: bool = True,
+    permutations: int = 99,
+    permutations_for: str = "soft",
     trials: int = 100_000,
     subsets: int = 1000,
-    restarts: int = 1,
-    null: int = 19,
-    bootstrap: int = 1000,
-    spread: int = 4,
+    restarts: int | None = None,
+    spread: int = 0,
     bound_seconds: float = 0.0,
     classes: int | None = None,
-    balanced: bool = False,
     measures: Sequence[str] = (),
     temperature: float = 1.0,
     seed: int = 0,
@@ -45,29 +56,36 @@ def estimate(
 ) -> Discrepancy:
     """Estimate the modality knowledge discrepancy (Definition 2.1) from source logits on target samples.
 
-    By default, everything that is needed to interpret a value is computed: the null distribution (19 permutations,
-    the fewest that can give p = 0.05), the held-out value with its interval, and the spread of the Monte-Carlo
-    minimum. These cost about 20, 1 and 4 times the estimate itself. Long computations are announced before they run.
+    By default, everything that is needed to interpret a value is computed: held-out errors over 20 repeated splits with
+    their intervals, a permutation test, and a learning curve where it is cheap. Long computations are announced.
 
     Args:
         logits: Finite source logits, shape (N, C); they may be memory-mapped.
         labels: Target labels 0..K-1 of shape (N,), each class at least once, with K <= C; or 0/1 labels of shape
             (N, K) with one or more ones in a row.
         groups: Record, subject or field that each sample comes from, shape (N,). Samples of one group are not
-            independent, so halves, permutations and intervals keep them together. None if samples are independent.
-        estimators: Names of estimators: `montecarlo`, `assignment` and `search`. Each starts from those before it.
+            independent, so splits, permutations and intervals keep them together. None if samples are independent.
+        estimators: Names of estimators: `montecarlo`, `assignment` and `search` of the 0-1 error, each of which starts
+            from those before it, and `soft`.
+        weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
+            groups, else samples. `montecarlo` counts samples, as the paper does.
+        splits: Number of repeated splits; 0 for no held-out errors.
+        per_class: Number n of samples of each class that maps are fitted on, so that targets of different size are
+            comparable; None to fit on halves.
+        curve: True to compute held-out errors for 5, 10, 20, ... samples a class where that is cheap.
+        permutations: Largest number of permutations of the labels; 0 for no permutation test. The test stops at the
+            tenth permuted value that is at or below the real one.
+        permutations_for: Estimator that the test is made with: `soft`, over all splits; or `search` or `montecarlo`, on
+            one split and with one restart.
         trials: Number of random maps of the Monte-Carlo estimator.
         subsets: Number of random subsets of source classes of the assignment estimator.
-        restarts: Number of restarts of the search.
-        null: Number of permutations of the labels; 0 for no null distribution.
-        bootstrap: Number of resamples of the held-out interval for grouped, multi-label or balanced data; 0 for no
-            interval. Other data get Wilson's interval, which needs no resamples.
-        spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
+        restarts: Number of restarts of the search on all samples; None to restart until the best value was found three
+            times.
+        spread: Number of further seeds of the Monte-Carlo trials, which show how much its minimum varies.
         bound_seconds: Time limit in seconds for the certified lower bound, and the same again for the lower bound
             with permuted labels; 0 for neither. How high the bounds get depends on the machine.
         classes: Number k of target classes to compare at a time, in random choices of them; this allows K > C. None
             to compare only all classes.
-        balanced: Return means over classes instead of means over samples, for long-tailed classes.
         measures: Further distance measures to compute at each solution's map, see `map_discrepancy`.
         temperature: Temperature of the softmax that these measures use.
         seed: Seed of every random draw.
@@ -75,10 +93,10 @@ def estimate(
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        The estimates with the chance level, null distributions and held-out values.
+        The estimates with chance level, permutation test and held-out values.
 
     Raises:
-        InputError: If logits, labels or groups are not as described.
+        InputError: If logits, labels or groups are not as described, or there are too few samples for `per_class`.
         UsageError: If a number is out of range or a name is unknown.
 
     References:
@@ -89,9 +107,9 @@ def estimate(
         >>> labels = np.repeat([0, 1, 2], 40)
         >>> logits = rng.standard_normal((120, 200)).astype("float32")
         >>> logits[np.arange(120), labels + 5] += 3
-        >>> result = estimate(logits, labels, null=9)
-        >>> {name: round(estimate.held_out, 3) for name, estimate in result.estimates.items()}
-        {'montecarlo': 0.233, 'assignment': 0.233, 'search': 0.017}
+        >>> result = estimate(logits, labels, permutations=19, curve=False)
+        >>> round(result.estimates["search"].held_out, 3), result.null.p_value
+        (0.015, 0.05)
         >>> result.estimates["search"].solution.map
         (5, 6, 7)
     """
@@ -99,68 +117,203 @@ def estimate(
         trials=(trials, 1),
         subsets=(subsets, 0),
         restarts=(restarts, 0),
-        null=(null, 0),
-        bootstrap=(bootstrap, 0),
+        splits=(splits, 0),
+        per_class=(per_class, 1),
+        permutations=(permutations, 0),
         spread=(spread, 0),
         bound_seconds=(bound_seconds, 0),
         seed=(seed, 0),
         classes=(classes, 2),
         threads=(threads, 1),
     )
-    names = _validate_estimators(estimators)
+    names = _validate_estimators(estimators, permutations, permutations_for)
     validate_measures(measures, temperature)
+    options = InferenceOptions(
+        names, weight or "", splits, per_class, permutations, permutations_for, spread, curve and per_class is None
+    )
+    inference = _inference(
+        logits, labels, groups, options, (trials, subsets, restarts), classes, (measures, temperature), seed, threads,
+        progress,
+    )  # fmt: skip
+    k_way_result = _k_way(inference, classes, per_class, names)
+    if inference.space.n_classes > inference.inputs.logits.shape[1]:
+        return _result(inference, k_way_result)
+    return _result(inference, k_way_result, bound_seconds)
+
+
+def held_out_samples(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    estimators: Sequence[str] = ("search", "soft"),
+    weight: str | None = None,
+    splits: int = 20,
+    per_class: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> TestedSamples | None:
+    """Compute the held-out errors of the samples alone, such as for a paired comparison with another source.
+
+    Args:
+        logits: Finite source logits, shape (N, C).
+        labels: Target labels, as for `estimate`.
+        groups: Group of each sample, shape (N,); None if samples are independent.
+        estimators: `search`, `soft` or both. `soft` brings `soft-matched` too, unless the logits are constant.
+        weight: What counts equally in an error, as for `estimate`.
+        splits: Number of repeated splits.
+        per_class: Number of samples of each class that maps are fitted on; None to fit on halves.
+        seed: Seed of the splits. Sources with the same samples, labels and seed have the same splits.
+        threads: Number of worker threads; None for one for each core. It does not change the result.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+
+    Returns:
+        The tested samples with their errors; None if fewer than two classes have two samples or groups.
+
+    Raises:
+        InputError: If logits, labels or groups are not as for `estimate`.
+        UsageError: If a number is out of range or a name is unknown.
+    """
+    _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
+    names = _validate_estimators(estimators, 0, "soft")
+    options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", 0, False)
+    inference = _inference(logits, labels, groups, options, (1, 0, None), None, ((), 1.0), seed, threads, progress)
+    inference.compute_errors()
+    return inference.tested_samples()
+
+
+def _inference(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    options: InferenceOptions,
+    work: tuple[int, int, int | None],
+    classes: int | None,
+    measures: tuple[Sequence[str], float],
+    seed: int,
+    threads: int | None,
+    progress: Progress | None,
+) -> Inference:
+    """Validate arrays, compile the kernels, and return the inference.
+
+    Args:
+        logits: Source logits, shape (N, C).
+        labels: Target labels.
+        groups: Group of each sample, shape (N,), or None.
+        options: Options of the inference; an empty choice of what counts equally stands for the default.
+        work: Numbers of trials, subsets and restarts.
+        classes: Number of target classes to compare at a time, or None.
+        measures: Names of further measures, and the temperature of their softmax.
+        seed: Seed of every random draw.
+        threads: Number of threads; None for one for each core.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+    """
     array = validate_logits(logits)
     space = validate_labels(labels, len(array))
     if classes is not None:
         validate_k_way(space, classes, array.shape[1])
     group_numbers = None if groups is None else validate_groups(groups, len(array))[space.rows]
+    weighting = choose_weighting(options.weighting or None, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
-    n_threads = threads or os.cpu_count() or 1
-    inputs = EstimatorInputs(array, group_numbers, names, space.n_classes, trials, subsets, restarts, seed, n_threads)
-    used_space = space.balanced() if balanced else space
-    has_injective_map = space.n_classes <= array.shape[1]
-    _warm_up_kernels(inputs, used_space.weights, classes)
-    measure_inputs = MeasureInputs(np.asarray(logits), space, used_space.sample_weights, measures, temperature)
-    inference = Inference(inputs, used_space, measure_inputs, null, bootstrap, spread, progress)
-    seconds: dict[str, float] = {}
-    estimates = inference.estimates(seconds) if has_injective_map else {}
-    bounds = inference.bounds(bound_seconds, seconds) if has_injective_map else Bounds(None, None, None, None)
+    hard_names = tuple(name for name in options.names if name in HARD_ESTIMATORS)
+    inputs = EstimatorInputs(array, hard_names, space.n_classes, *work, seed, threads or os.cpu_count() or 1)
+    weights = entry_weights(space, group_numbers, weighting)
+    _warm_up_kernels(inputs, space, weights, classes)
+    sample_weights = np.bincount(space.entry_samples, weights, len(space))
+    measure_inputs = MeasureInputs(np.asarray(logits), space, sample_weights, *measures)
+    return Inference(inputs, space, group_numbers, measure_inputs, replace(options, weighting=weighting), progress)
+
+
+def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
+    """Run the inference and collect its results; without a time for bounds there is no injective map to look for."""
+    has_map = bound_seconds is not None
+    estimates = inference.estimates() if has_map else {}
+    bounds = inference.bounds(bound_seconds or 0.0) if has_map else Bounds(None, None, None, None)
+    curve = inference.curve() if has_map else ()
+    options = inference.options
+    space = inference.space
+    problem = inference.problem
+    n_tested = len(problem.samples) if problem else 0
+    n_classes = len(problem.classes) if problem else space.n_classes
+    entropy = inference.probabilities.mean_entropy() if has_map and inference.uses_soft else None
+    n_source_classes = inference.inputs.logits.shape[1]
+    leep = estimate_log_mean(inference.leep) if inference.leep else None
+    tested = options.permutations_for if options.permutations and problem and has_map else None
     return Discrepancy(
         n_samples=len(space),
-        n_groups=None if group_numbers is None else len(np.unique(group_numbers)),
-        n_source_classes=array.shape[1],
+        n_groups=None if inference.groups is None else len(np.unique(inference.groups)),
+        n_source_classes=n_source_classes,
         n_target_classes=space.n_classes,
-        n_unlabeled=len(array) - len(space),
-        n_untested=len(space) - inference.n_tested,
-        chance=1 - 1 / space.n_classes,
-        prior=float(1 - used_space.class_shares.max()),
-        floor=used_space.floor,
-        balanced=balanced,
+        n_tested_classes=n_classes,
+        n_unlabeled=len(inference.inputs.logits) - len(space),
+        n_untested=len(space) - n_tested,
+        weighting=options.weighting,
+        splits=options.splits,
+        per_class=options.per_class,
+        chance=1 - 1 / n_classes,
+        prior=problem.prior if problem else _majority_baseline(inference),
+        floor=space.floor,
+        relative_entropy=None if entropy is None else entropy / float(np.log(n_source_classes)),
+        matched_temperature=inference.matched_temperature,
+        leep=leep.value if leep else None,
+        leep_interval=leep.interval if leep else None,
+        permuted_error=inference.permuted_error,
+        permutations_for=tested,
         estimates=estimates,
+        learning_curve=curve,
         bounds=bounds,
-        k_way=k_way(inputs, space, classes, seconds=seconds) if classes else None,
-        seed=seed,
-        seconds=seconds,
+        k_way=k_way_result,
+        seed=inference.inputs.seed,
+        seconds=inference.seconds,
         held_out_confusion=inference.held_out_confusion,
+        tested_samples=inference.tested_samples(),
     )
 
 
-def _warm_up_kernels(inputs: EstimatorInputs, weights: np.ndarray | None, classes: int | None) -> None:
+def _majority_baseline(inference: Inference) -> float:
+    weights = entry_weights(inference.space, inference.groups, inference.options.weighting)
+    return float(1 - np.bincount(inference.space.labels, weights).max())
+
+
+def _k_way(inference: Inference, classes: int | None, per_class: int | None, names: tuple[str, ...]) -> KWay | None:
+    if classes is None:
+        return None
+    began = time.perf_counter()
+    result = k_way(
+        inference.inputs,
+        inference.measures.logits,
+        inference.space,
+        inference.groups,
+        classes,
+        per_class=per_class,
+        names=names,
+    )
+    inference.seconds["k_way"] = time.perf_counter() - began
+    return result
+
+
+def _warm_up_kernels(inputs: EstimatorInputs, space: LabelSpace, weights: np.ndarray, classes: int | None) -> None:
     """Compile the kernels for all target classes, if there is an injective map, and for `classes` of them."""
+    warm_up_soft()
     if inputs.n_classes <= inputs.logits.shape[1]:
-        warm_up(inputs, weights)
+        warm_up(inputs, integer_weights(weights), space.weights)
     if classes is not None:
         warm_up(replace(inputs, n_classes=classes), None)
 
 
-def _validate_estimators(names: Sequence[str]) -> tuple[str, ...]:
+def _validate_estimators(names: Sequence[str], permutations: int, permutations_for: str) -> tuple[str, ...]:
     """Return the names of estimators in the order in which they run."""
     for name in names:
         if name not in ESTIMATORS:
             raise unknown_name("estimator", name, ESTIMATORS)
     if not names:
         raise UsageError(f"There is no estimator. Expected at least one of {', '.join(ESTIMATORS)}.")
+    if permutations_for not in PERMUTABLE:
+        raise unknown_name("estimator for permutations", permutations_for, PERMUTABLE)
+    if permutations and permutations_for not in (*names, "soft"):
+        raise UsageError(f"permutations_for is {permutations_for}, which is not among the estimators. Add it to them.")
     return tuple(name for name in ESTIMATORS if name in names)
 
 

@@ -1,69 +1,49 @@
-"""The chain of estimators on one labeling: each starts from the maps of those before it, on all samples and halves."""
+"""The chain of estimators on all samples, each of which starts from the maps of those before it, and on folds."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from modgap.discrepancy.assignment import Assignment, assignment
 from modgap.discrepancy.costs import STEPS_PER_READING, should_search_rows, should_walk_ranks
-from modgap.discrepancy.held_out import IN_BOTH_HALVES, split_halves
 from modgap.discrepancy.kernels.moves import counter_dtype
-from modgap.discrepancy.montecarlo import MonteCarlo, summarize, summarize_halves
-from modgap.discrepancy.predictions import error_terms
+from modgap.discrepancy.montecarlo import MonteCarlo, summarize
+from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.problem import Problem, smallest_width
 from modgap.discrepancy.ranks import Ranking, rank_samples
 from modgap.discrepancy.search import Search, is_enumerable, search
+from modgap.discrepancy.soft import Labeling
+from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel
 from modgap.discrepancy.trials import count_trials, random_maps
 from modgap.discrepancy.trials import warm_up as warm_up_trials
-from modgap.label_space import LabelSpace, label_space
+from modgap.label_space import LabelSpace
+from modgap.statistics.weights import integer_weights
 
-__all__ = ["ESTIMATORS", "EstimatorInputs", "EstimatorResult", "HeldOut", "Solution", "run_chain", "warm_up"]
+__all__ = [
+    "HARD_ESTIMATORS",
+    "EstimatorInputs",
+    "Solution",
+    "fit_montecarlo_maps",
+    "fit_search_maps",
+    "run_chain",
+    "warm_up",
+]
 
-ESTIMATORS = ("montecarlo", "assignment", "search")
+HARD_ESTIMATORS = ("montecarlo", "assignment", "search")
+"""Estimators of the 0-1 discrepancy, in the order in which they run."""
 
 MANY_CLASSES = 25
 """Number of target classes for which the search always uses tables."""
 
+FOLD_RESTARTS = 1
+"""Restarts of the search on the part of the samples that a fold is fitted on."""
+
 Solution = MonteCarlo | Assignment | Search
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Result of maps that are chosen on one half of the samples and tested on the other half, both ways.
-
-    Attributes:
-        value: Weighted mean of the terms, in [0, 1]; unbiased, so it can be compared with the chance level.
-        maps: The map chosen on half 0 and the map chosen on half 1.
-        tested: Numbers of the M tested samples, shape (M,).
-        halves: Half of each tested sample, 0 or 1, shape (M,). The map of the other half predicts it.
-        terms: Term of equation (11) of each tested sample, 0 or 1 for single labels, shape (M,).
-        weights: Weight of each term, shape (M,); all are equal except in the balanced variant.
-    """
-
-    value: float
-    maps: tuple[np.ndarray, np.ndarray]
-    tested: np.ndarray = field(repr=False)
-    halves: np.ndarray = field(repr=False)
-    terms: np.ndarray = field(repr=False)
-    weights: np.ndarray = field(repr=False)
-
-
-@dataclass(frozen=True)
-class EstimatorResult:
-    """Result of one estimator.
-
-    Attributes:
-        solution: Its solution on all samples.
-        held_out: Its held-out result; None if no sample could be tested.
-    """
-
-    solution: Solution
-    held_out: HeldOut | None
 
 
 @dataclass(frozen=True)
@@ -72,27 +52,23 @@ class EstimatorInputs:
 
     Attributes:
         logits: Source logits, float32, shape (N', C).
-        groups: Group of each labeled sample, shape (N,), or None if samples are independent.
-        names: Names of the requested estimators, in the order of ESTIMATORS.
+        names: Names of the requested estimators, in the order of HARD_ESTIMATORS.
         n_classes: Number K of target classes.
         trials: Number of random maps of the Monte-Carlo estimator.
         subsets: Number of random subsets of the assignment estimator.
-        restarts: Number of restarts of the search.
+        restarts: Number of restarts of the search; None to restart until the best value was found three times.
         seed: Seed of every random draw.
         threads: Number of worker threads.
-        halves: True to compute held-out results too.
     """
 
     logits: np.ndarray
-    groups: np.ndarray | None
     names: tuple[str, ...]
     n_classes: int
     trials: int = 100_000
     subsets: int = 1000
-    restarts: int = 10
+    restarts: int | None = None
     seed: int = 0
     threads: int = 1
-    halves: bool = True
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -120,19 +96,20 @@ class _Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
-def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None) -> None:
-    """Compile the kernels that `run_chain` needs, or load them from Numba's cache, so that no timing includes it.
+def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None, trial_weights: np.ndarray | None = None) -> None:
+    """Compile the kernels that the chain needs, or load them from Numba's cache, so that no timing includes it.
 
     Only the kernels that problems of this size use are compiled. They run on zeros of the smallest size that takes the
     same choices.
 
     Args:
         inputs: Logits and options of the estimators.
-        weights: Weight of each entry, shape (E,); None if every entry weighs 1.
+        weights: Integer weight of each entry that the assignment and the search count, shape (E,); None if all are 1.
+        trial_weights: The same for the Monte-Carlo trials.
     """
     n_samples, n_source_classes = inputs.logits.shape
     kernel = cheapest_kernel(n_source_classes, inputs.n_classes, inputs.trials)
-    warm_up_trials(n_source_classes, kernel, weights is not None)
+    warm_up_trials(n_source_classes, kernel, trial_weights is not None)
     n_classes = 2 if should_search_rows(n_samples, n_source_classes, inputs.n_classes) else MANY_CLASSES
     walks = should_walk_ranks(n_source_classes, inputs.n_classes)
     wanted = n_classes + 1 if walks else STEPS_PER_READING * n_classes * (n_classes + 1)
@@ -147,7 +124,7 @@ def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None) -> None:
         for some_weights in _weights_by_counter(weights, n_classes):
             search(logits, labels, n_classes, restarts=1, enumerable=0, weights=some_weights)
         random_maps(0, 0, 1, 1, n_samples)
-    error_terms(logits, label_space(labels), labels, labels)
+    predicted_classes(logits, labels, labels)
 
 
 def _weights_by_counter(weights: np.ndarray | None, size: int) -> list[np.ndarray | None]:
@@ -160,24 +137,29 @@ def _weights_by_counter(weights: np.ndarray | None, size: int) -> list[np.ndarra
 
 
 def run_chain(
-    inputs: EstimatorInputs, space: LabelSpace, progress: Callable[[str, float], None] | None = None
-) -> tuple[dict[str, EstimatorResult], dict[str, float]]:
+    inputs: EstimatorInputs,
+    space: LabelSpace,
+    weights: np.ndarray | None = None,
+    starts: Sequence[np.ndarray] = (),
+    progress: Callable[[str, float], None] | None = None,
+) -> tuple[dict[str, Solution], dict[str, float]]:
     """Run the requested estimators; the assignment and the search start from the best maps before them.
 
     The Monte-Carlo trials always run, because the other estimators build on their best map.
 
     Args:
         inputs: Logits and options of the estimators.
-        space: Labels of the N samples.
+        space: Labels of the N samples. The Monte-Carlo estimator counts its entries, as the paper does.
+        weights: Integer weight of each entry that the assignment and the search count, shape (E,); None if all are 1.
+        starts: Further maps that the search starts from, each of shape (K,).
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        Result of each requested estimator by name, and wall time by stage in seconds.
+        Solution of each requested estimator by name, and wall time by stage in seconds.
     """
     clock = _Clock()
     report = progress or (lambda _stage, _share: None)
-    parts = split_halves(space.rarest_labels, inputs.groups, inputs.seed)
-    problem = _problem(inputs, space, parts)
+    problem = _problem(inputs, space)
     counts = count_trials(
         problem,
         seed=inputs.seed,
@@ -187,82 +169,118 @@ def run_chain(
     )
     for stage, seconds in counts.seconds.items():
         clock.add(stage, seconds)
-    scopes = _scopes(inputs, problem, parts)
-    # One solution for each scope: all entries, and where there are halves the entries of each half.
-    solutions: dict[str, list[Solution]] = {}
-    minima = [summarize(problem, counts), *summarize_halves(problem, counts)]
-    solutions["montecarlo"] = list(minima[: len(scopes)])
-    for name, improve in (("assignment", _assign), ("search", _search)):
-        if name not in inputs.names:
-            continue
+    solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts)}
+    if "assignment" in inputs.names:
         with clock.stage("ranks"):
             _ = inputs.ranking
-        with clock.stage(name):
-            improved: list[Solution] = []
-            for scope, members in enumerate(scopes):
-                starts = [np.asarray(earlier[scope].map) for earlier in solutions.values()]
-                improved.append(improve(inputs, problem, members, starts))
-                report(name, 1 / len(scopes))
-            solutions[name] = improved
-    results = {
-        name: EstimatorResult(by_scope[0], _held_out(inputs, space, parts, by_scope[1:]) if len(scopes) > 1 else None)
-        for name, by_scope in solutions.items()
-        if name in inputs.names
-    }
-    return results, clock.seconds
+        with clock.stage("assignment"):
+            solutions["assignment"] = _assign(inputs, problem, weights, [np.asarray(solutions["montecarlo"].map)])
+            report("assignment", 1.0)
+    if "search" in inputs.names:
+        with clock.stage("ranks"):
+            _ = inputs.ranking
+        with clock.stage("search"):
+            earlier = [np.asarray(solution.map) for solution in solutions.values()]
+            solutions["search"] = _search(inputs, problem, weights, [*earlier, *starts])
+            report("search", 1.0)
+    return {name: solution for name, solution in solutions.items() if name in inputs.names}, clock.seconds
 
 
-def _problem(inputs: EstimatorInputs, space: LabelSpace, parts: np.ndarray) -> Problem:
-    entry_parts = np.repeat(parts, np.diff(space.starts))
+def _problem(inputs: EstimatorInputs, space: LabelSpace, entry_parts: np.ndarray | None = None) -> Problem:
     rows = space.rows[space.entry_samples]
-    n_parts = int(parts.max()) + 1
-    return Problem(inputs.logits, rows, space.labels, entry_parts, space.n_classes, n_parts, space.weights)
+    parts = np.zeros(len(rows), np.int64) if entry_parts is None else entry_parts
+    return Problem(inputs.logits, rows, space.labels, parts, space.n_classes, int(parts.max()) + 1, space.weights)
 
 
-def _scopes(inputs: EstimatorInputs, problem: Problem, parts: np.ndarray) -> list[np.ndarray]:
-    """Return masks of entries to run the estimators on: all entries, then those of each half if both can be tested."""
-    scopes = [np.ones(len(problem.parts), bool)]
-    if inputs.halves and (parts < IN_BOTH_HALVES).any() and (parts == 1).any():
-        scopes += [np.isin(problem.parts, (half, IN_BOTH_HALVES)) for half in (0, 1)]
-    return scopes
-
-
-def _assign(inputs: EstimatorInputs, problem: Problem, members: np.ndarray, starts: Sequence[np.ndarray]) -> Assignment:
+def _assign(
+    inputs: EstimatorInputs, problem: Problem, weights: np.ndarray | None, starts: Sequence[np.ndarray]
+) -> Assignment:
     return assignment(
         inputs.logits,
-        problem.labels[members],
+        problem.labels,
         problem.n_classes,
         subsets=inputs.subsets,
         extra=starts,
         seed=inputs.seed,
         threads=inputs.threads,
-        ranking=inputs.ranking.take(problem.rows[members]),
-        weights=None if problem.weights is None else problem.weights[members],
+        ranking=inputs.ranking.take(problem.rows),
+        weights=weights,
     )
 
 
-def _search(inputs: EstimatorInputs, problem: Problem, members: np.ndarray, starts: Sequence[np.ndarray]) -> Search:
+def _search(
+    inputs: EstimatorInputs, problem: Problem, weights: np.ndarray | None, starts: Sequence[np.ndarray]
+) -> Search:
     return search(
         inputs.logits,
-        problem.labels[members],
+        problem.labels,
         problem.n_classes,
         starts=starts,
         restarts=inputs.restarts,
         seed=inputs.seed,
         threads=inputs.threads,
-        ranking=inputs.ranking.take(problem.rows[members]),
-        weights=None if problem.weights is None else problem.weights[members],
+        ranking=inputs.ranking.take(problem.rows),
+        weights=weights,
     )
 
 
-def _held_out(inputs: EstimatorInputs, space: LabelSpace, parts: np.ndarray, half_solutions: list[Solution]) -> HeldOut:
-    """Test the map of each half on the samples of the other half."""
-    tested = np.flatnonzero(parts < IN_BOTH_HALVES)
-    terms = np.empty(len(space))
-    weights = np.empty(len(space))
-    maps = [np.asarray(solution.map) for solution in half_solutions]
-    for half in (0, 1):
-        other_half = np.flatnonzero(parts == 1 - half)
-        terms[other_half], weights[other_half] = error_terms(inputs.logits, space, other_half, maps[half])
-    value = float(np.average(terms[tested], weights=weights[tested]))
-    return HeldOut(value, (maps[0], maps[1]), tested, parts[tested], terms[tested], weights[tested])
+def fit_search_maps(
+    inputs: EstimatorInputs,
+    labeling: Labeling,
+    starts: np.ndarray | None,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Search the best map on the samples that each fold is fitted on.
+
+    Args:
+        inputs: Logits and options of the estimators.
+        labeling: Labels, weights and folds.
+        starts: A map to start from for each fold, shape (J, K); None for none.
+        progress: Called with the share of the work done since the last call.
+
+    Returns:
+        The map of each fold, shape (J, K).
+    """
+    space = labeling.space
+    entry_samples = space.entry_samples
+    rows = space.rows[entry_samples]
+    weights = integer_weights(labeling.weights)
+    fits = labeling.splits.fit
+    maps = np.empty((len(fits), space.n_classes), np.int64)
+    _ = inputs.ranking
+
+    def work(queue: Iterator[int]) -> None:
+        for fold in queue:
+            members = np.flatnonzero(fits[fold][entry_samples])
+            solution = search(
+                inputs.logits,
+                space.labels[members],
+                space.n_classes,
+                starts=[] if starts is None else [starts[fold]],
+                restarts=FOLD_RESTARTS,
+                seed=inputs.seed,
+                ranking=inputs.ranking.take(rows[members]),
+                weights=None if weights is None else weights[members],
+            )
+            maps[fold] = solution.map
+            if progress:
+                progress(1 / len(fits))
+
+    share_work(range(len(fits)), inputs.threads, work)
+    return maps
+
+
+def fit_montecarlo_maps(inputs: EstimatorInputs, labeling: Labeling) -> np.ndarray:
+    """Return the best of the random maps on the samples that each fold is fitted on, shape (J, K).
+
+    Args:
+        inputs: Logits and options of the estimators.
+        labeling: Labels and folds; the folds of a repeat are two halves.
+    """
+    space = labeling.space
+    maps = np.empty((len(labeling.splits), space.n_classes), np.int64)
+    for fold, fit in enumerate(labeling.splits.fit):
+        problem = _problem(inputs, space, np.where(fit[space.entry_samples], 0, 1))
+        counts = count_trials(problem, seed=inputs.seed, stop=inputs.trials, threads=inputs.threads)
+        maps[fold] = summarize(problem, counts, [0]).map
+    return maps

@@ -1,27 +1,34 @@
-"""Statistical inference for the estimators: null distributions, held-out intervals, spread and bounds."""
+"""Statistical inference for the estimators: held-out errors, permutation tests, spread and bounds."""
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
-from modgap.discrepancy.estimator_chain import EstimatorInputs, EstimatorResult, HeldOut, run_chain
-from modgap.discrepancy.held_out import permute_samples, summarize_null, wilson_interval
-from modgap.discrepancy.predictions import held_out_confusion
-from modgap.discrepancy.result import Bounds, Estimate
+from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
+from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
+from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
+from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
+from modgap.discrepancy.leep import leep_fold_errors
+from modgap.discrepancy.permutation_test import hard_permutation_test, soft_permutation_test
+from modgap.discrepancy.probabilities import Probabilities, matched_temperature
+from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
+from modgap.discrepancy.soft import Labeling, SoftMap, soft_errors, soft_value
+from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
-from modgap.statistics.bootstrap import mean_interval
+from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.permutations import permute_samples
+from modgap.statistics.splits import Splits
+from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["Inference", "MeasureInputs"]
-
-ANNOUNCED_SECONDS = 20.0
-"""Expected duration from which permutations are announced before they run, in seconds."""
+__all__ = ["Inference", "InferenceOptions", "MeasureInputs"]
 
 log = logging.getLogger("modgap")
 
@@ -31,7 +38,7 @@ class MeasureInputs:
     """Inputs of the distance measures other than 0-1.
 
     Attributes:
-        logits: The user's logits, shape (N', C). The estimators need only their order, but the measures need their
+        logits: The user's logits, shape (N', C). The 0-1 estimators need only their order, but the measures need their
             values.
         space: Labels of the N samples.
         sample_weights: Weight of each sample, shape (N,).
@@ -60,159 +67,282 @@ class MeasureInputs:
         }
 
 
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Options of the inference.
+
+    Attributes:
+        names: Names of the requested estimators, in the order in which they run.
+        weighting: What counts equally in an error: `samples`, `groups` or `classes`.
+        splits: Number of repeated splits; 0 for no held-out values.
+        per_class: Number of samples a class to fit on; None for halves.
+        permutations: Largest number of permutations; 0 for no permutation test.
+        permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
+        spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
+        curve: True to compute a learning curve where it is cheap.
+    """
+
+    names: tuple[str, ...]
+    weighting: str
+    splits: int
+    per_class: int | None
+    permutations: int
+    permutations_for: str
+    spread: int
+    curve: bool
+
+
 @dataclass
 class Inference:
     """The estimators on the real labels and on permuted ones, and the comparison of both.
 
     Attributes:
-        inputs: Logits and options of the estimators.
-        space: Labels of the N samples, balanced if that was requested.
-        measures: Inputs of the further distance measures.
-        null: Number of permutations; 0 for no null distribution.
-        bootstrap: Number of bootstrap resamples; 0 for no interval.
-        spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
+        inputs: Logits and options of the 0-1 estimators.
+        space: Labels of the N samples.
+        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        measures: Inputs of the further distance measures, with the user's logits.
+        options: Options of the inference.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        n_tested: Number of samples that a held-out value tests; set by `estimates`.
-        held_out_confusion: Confusion matrix of the last estimator's held-out predictions, shape (K, K); set by
-            `estimates`, None if no sample could be tested.
+        seconds: Wall time by stage, in seconds.
     """
 
     inputs: EstimatorInputs
     space: LabelSpace
+    groups: np.ndarray | None
     measures: MeasureInputs
-    null: int
-    bootstrap: int
-    spread: int
+    options: InferenceOptions
     progress: Progress | None
-    n_tested: int = field(default=0, init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, SampleErrors] = field(default_factory=dict, init=False)
     held_out_confusion: np.ndarray | None = field(default=None, init=False)
+    permuted_error: float | None = field(default=None, init=False)
+    matched_temperature: float | None = field(default=None, init=False)
+    leep: SampleErrors | None = field(default=None, init=False)
 
-    def estimates(self, seconds: dict[str, float]) -> dict[str, Estimate]:
-        """Run all requested estimators and return their estimates by name.
-
-        Args:
-            seconds: Receives the wall time by stage, in seconds.
-        """
-        began = time.perf_counter()
-        results, chain_seconds = run_chain(self.inputs, self.space, self.progress)
-        seconds.update(chain_seconds)
-        self._announce_permutations(time.perf_counter() - began)
-        began = time.perf_counter()
-        permuted = self._run_permutations()
-        if self.null:
-            seconds["null"] = time.perf_counter() - began
-        spread = None
-        if self.spread and "montecarlo" in results:
-            began = time.perf_counter()
-            spread = self._montecarlo_spread(results["montecarlo"])
-            seconds["spread"] = time.perf_counter() - began
-        self.held_out_confusion = self._held_out_confusion(list(results.values())[-1].held_out)
-        return {
-            name: self._estimate(result, [other[name] for other in permuted], spread if name == "montecarlo" else None)
-            for name, result in results.items()
-        }
-
-    def _held_out_confusion(self, held_out: HeldOut | None) -> np.ndarray | None:
-        if held_out is None:
-            return None
-        # The labels without balancing, so that a sample counts as one sample in every class.
-        return held_out_confusion(
-            self.inputs.logits, self.measures.space, held_out.tested, held_out.halves, held_out.maps
+    @cached_property
+    def problem(self) -> HeldOutProblem | None:
+        """The samples and classes that can be tested; None if there are not two such classes."""
+        options = self.options
+        return held_out_problem(
+            self.inputs, self.space, self.groups, options.weighting, options.splits, options.per_class
         )
 
-    def _announce_permutations(self, seconds_per_run: float) -> None:
-        expected = self.null * seconds_per_run
-        if expected > ANNOUNCED_SECONDS:
-            log.info(
-                "The %d runs with permuted labels take about %.0f s. Pass --null 0 to skip them.", self.null, expected
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Softmax of all labeled samples."""
+        return Probabilities(self.measures.logits, self.space.rows, 1.0, self.inputs.threads)
+
+    @cached_property
+    def tested_probabilities(self) -> Probabilities:
+        """Softmax of the samples that can be tested."""
+        assert self.problem is not None
+        if len(self.problem.samples) == len(self.space):
+            return self.probabilities
+        return replace(self.probabilities, rows=self.problem.labeling.space.rows)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def _report(self, stage: str, share: float) -> None:
+        if self.progress:
+            self.progress(stage, share)
+
+    @property
+    def uses_soft(self) -> bool:
+        """True if the soft error is computed, because it was requested or because the permutation test uses it."""
+        tests_soft = self.options.permutations > 0 and self.options.permutations_for == "soft"
+        return "soft" in self.options.names or tests_soft
+
+    def compute_errors(self) -> None:
+        """Compute the held-out errors alone, of the soft map and of the search, as far as they were requested."""
+        soft_maps = self._soft_errors() if self.problem and self.uses_soft else None
+        if self.problem and "search" in self.options.names:
+            self._search_errors(soft_maps)
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Run all requested estimators and return their estimates by name."""
+        self.compute_errors()
+        solutions = self._solutions()
+        estimates = {name: self._estimate(name, solution) for name, solution in solutions.items()}
+        if self.problem and self.options.permutations:
+            with self._stage("permutations"):
+                self._add_null(estimates, solutions)
+        if self.options.spread and "montecarlo" in estimates:
+            with self._stage("spread"):
+                spread = self._montecarlo_spread(solutions["montecarlo"].value)
+            estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
+        return estimates
+
+    def _soft_errors(self) -> np.ndarray:
+        """Compute the soft held-out errors, their matched version and LEEP; return the maps of the folds (J, K)."""
+        assert self.problem is not None
+        labeling = self.problem.labeling
+        probabilities = self.tested_probabilities
+        with self._stage("soft"):
+            errors, maps = soft_errors(probabilities, labeling)
+            self.errors["soft"] = self.problem.average(errors)
+            self._report("soft", 0.5)
+            try:
+                temperature = matched_temperature(self.probabilities, self.space.n_classes)
+            except InputError:
+                temperature = None
+            self.matched_temperature = temperature
+            if temperature is not None:
+                matched = probabilities.at_temperature(temperature)
+                self.errors["soft-matched"] = self.problem.average(soft_errors(matched, labeling)[0])
+            self._report("soft", 0.25)
+            self.leep = self.problem.average(leep_fold_errors(probabilities, labeling))
+            self._report("soft", 0.25)
+        return maps
+
+    def _solutions(self) -> dict[str, Solution | SoftMap]:
+        """Return the solution of each estimator on all samples."""
+        solutions: dict[str, Solution | SoftMap] = {}
+        if self.uses_soft:
+            with self._stage("soft"):
+                solutions["soft"] = self._soft_solution(1.0)
+                if self.matched_temperature is not None:
+                    solutions["soft-matched"] = self._soft_solution(self.matched_temperature)
+        if not self.inputs.names:
+            return solutions
+        starts = [np.asarray(solution.map) for name, solution in solutions.items() if name == "soft"]
+        weights = self._integer_weights()
+        chain, seconds = run_chain(self.inputs, self.space, weights, starts, self.progress)
+        self.seconds.update(seconds)
+        return {**chain, **solutions}
+
+    def _integer_weights(self) -> np.ndarray | None:
+        return integer_weights(entry_weights(self.space, self.groups, self.options.weighting))
+
+    def _soft_solution(self, temperature: float) -> SoftMap:
+        probabilities = self.probabilities
+        if temperature != 1.0:
+            probabilities = probabilities.at_temperature(temperature)
+        everything = np.ones((1, len(self.space)), bool)
+        splits = Splits(everything, everything, np.zeros(1, np.int64), self.inputs.seed)
+        labeling = Labeling(self.space, entry_weights(self.space, self.groups, self.options.weighting), splits)
+        errors, maps = soft_errors(probabilities, labeling)
+        return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
+
+    def _search_errors(self, soft_maps: np.ndarray | None) -> None:
+        """Compute the held-out errors of the search, and their confusion matrix."""
+        assert self.problem is not None
+        labeling = self.problem.labeling
+        with self._stage("held-out search"):
+            maps = fit_search_maps(
+                self.problem.inputs, labeling, soft_maps, lambda share: self._report("held-out search", share)
             )
+            predicted = fold_predictions(self.inputs.logits, labeling, maps, self.inputs.threads)
+            self.errors["search"] = self.problem.average(fold_errors(labeling, predicted))
+            self._set_confusion(predicted)
 
-    def _permuted_space(self, repeat: int) -> LabelSpace:
-        donors = permute_samples(self.space.label_set_ids, self.inputs.groups, self.inputs.seed, repeat)
-        return self.space.with_labels_from(donors)
+    def _set_confusion(self, predicted: np.ndarray) -> None:
+        assert self.problem is not None
+        matrix = np.zeros((self.space.n_classes, self.space.n_classes))
+        classes = self.problem.classes
+        matrix[np.ix_(classes, classes)] = fold_confusion(self.problem.labeling, predicted)
+        self.held_out_confusion = matrix
 
-    def _run_permutations(self) -> list[dict[str, EstimatorResult]]:
-        """Run the estimators on permuted labels, one permutation on each thread.
-
-        The threads do not wait for each other within a permutation, and the numbers are the same as with one thread.
-        """
-        inputs = replace(self.inputs, threads=1)
-        if {"assignment", "search"} & set(self.inputs.names):
-            inputs.share_ranking_of(self.inputs)
-
-        def run(repeat: int) -> dict[str, EstimatorResult]:
-            results, _ = run_chain(inputs, self._permuted_space(repeat))
-            if self.progress:
-                self.progress("null", 1 / self.null)
-            return results
-
-        with ThreadPoolExecutor(self.inputs.threads) as pool:
-            return list(pool.map(run, range(self.null)))
-
-    def _montecarlo_spread(self, result: EstimatorResult) -> float:
-        """Return the standard deviation of the Monte-Carlo minimum over seeds."""
-        values = [result.solution.value]
-        for step in range(1, self.spread + 1):
-            seed = self.inputs.seed + (step << 32)
-            inputs = replace(self.inputs, names=("montecarlo",), halves=False, seed=seed)
-            values.append(run_chain(inputs, self.space)[0]["montecarlo"].solution.value)
-        return float(np.std(values, ddof=1))
-
-    def _estimate(self, result: EstimatorResult, permuted: list[EstimatorResult], spread: float | None) -> Estimate:
-        """Compare one estimator's result with its results on permuted labels."""
-        solution = result.solution
-        held_out = result.held_out
-        null = summarize_null(solution.value, [other.solution.value for other in permuted]) if permuted else None
-        permuted_held_out = [other.held_out.value for other in permuted if other.held_out]
-        self.n_tested = max(self.n_tested, len(held_out.tested) if held_out else 0)
-        null_above_floor = null.mean - self.space.floor if null else 0.0
+    def _estimate(self, name: str, solution: Solution | SoftMap) -> Estimate:
+        errors = self.errors.get(name)
+        mean = estimate_mean(errors) if errors else None
         return Estimate(
             solution=solution,
-            null=null,
-            ratio_to_null=(solution.value - self.space.floor) / null_above_floor if null_above_floor > 0 else None,
-            held_out=held_out.value if held_out else None,
-            held_out_interval=self._interval(held_out) if held_out and self.bootstrap else None,
-            held_out_null=(
-                summarize_null(held_out.value, permuted_held_out) if held_out and permuted_held_out else None
-            ),
-            spread=spread,
+            held_out=mean.value if mean else None,
+            held_out_interval=mean.interval if mean else None,
+            held_out_se=mean.standard_error if mean else None,
             measures=self.measures.values(solution.map),
         )
 
-    def _interval(self, held_out: HeldOut) -> tuple[float, float]:
-        """Return the 95 % interval of a held-out value: Wilson's for independent 0-1 terms, else the bootstrap's."""
-        if self.inputs.groups is None and self.space.weights is None:
-            # The terms are 0 or 1 and weigh the same, so that their sum is the number of errors.
-            return wilson_interval(round(held_out.terms.sum()), len(held_out.tested))
-        groups = None if self.inputs.groups is None else self.inputs.groups[held_out.tested]
-        return mean_interval(held_out.terms, held_out.weights, groups, resamples=self.bootstrap, seed=self.inputs.seed)
+    def _add_null(self, estimates: dict[str, Estimate], solutions: dict[str, Solution | SoftMap]) -> None:
+        """Add the null distribution to the estimate of the estimator that the permutation test is made with."""
+        assert self.problem is not None
+        name = self.options.permutations_for
+        permutations = self.options.permutations
 
-    def bounds(self, bound_seconds: float, seconds: dict[str, float]) -> Bounds:
+        def report(drawn: int) -> None:
+            self._report("permutations", drawn / permutations)
+
+        if name == "soft":
+            soft = soft_permutation_test(self.problem, self.tested_probabilities, permutations, report)
+            self.permuted_error = soft.permuted_error
+            estimates["soft"] = replace(estimates["soft"], held_out_null=soft.null)
+            return
+        value = solutions[name].value
+        hard = hard_permutation_test(
+            name, self.problem, self.inputs, self.space, self.groups, value, permutations, report
+        )
+        above_floor = hard.in_sample_null.mean - self.space.floor
+        held_out = estimates[name].held_out
+        estimates[name] = replace(
+            estimates[name],
+            held_out=hard.value if held_out is None else held_out,
+            held_out_null=hard.null,
+            in_sample_null=hard.in_sample_null,
+            in_sample_ratio_to_null=(value - self.space.floor) / above_floor if above_floor > 0 else None,
+        )
+
+    def _montecarlo_spread(self, value: float) -> float:
+        """Return the standard deviation of the Monte-Carlo minimum over seeds."""
+        values = [value]
+        for step in range(1, self.options.spread + 1):
+            inputs = replace(self.inputs, names=("montecarlo",), seed=self.inputs.seed + (step << 32))
+            values.append(run_chain(inputs, self.space)[0]["montecarlo"].value)
+        return float(np.std(values, ddof=1))
+
+    def curve(self) -> tuple[LearningCurvePoint, ...]:
+        """Return the learning curve, or nothing if it was not requested or would take long."""
+        if not self.options.curve or not self.problem or not self.uses_soft:
+            return ()
+        labeling = self.problem.labeling
+        with self._stage("learning curve"):
+            return learning_curve(
+                self.tested_probabilities,
+                labeling.space,
+                labeling.weights,
+                self.problem.groups,
+                self.options.splits,
+                self.inputs.seed,
+                self.problem.strata,
+            )
+
+    def tested_samples(self) -> TestedSamples | None:
+        """Return the samples that were tested, with their errors."""
+        if not self.problem or not self.errors:
+            return None
+        space = self.problem.labeling.space
+        labels = self.problem.classes[space.rarest_labels]
+        groups = None if self.groups is None else self.groups[self.problem.samples]
+        return TestedSamples(space.rows, labels, groups, dict(self.errors))
+
+    def bounds(self, bound_seconds: float) -> Bounds:
         """Compute the upper bound, and the lower bounds for the real and for permuted labels.
 
         Args:
             bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
-            seconds: Receives the wall time of the bounds, in seconds.
         """
         upper = upper_bound(self.inputs.logits, self.space)
         if not bound_seconds:
             return Bounds(None, upper, None, None)
-        if self.space.weights is not None:
+        if self._integer_weights() is not None or self.space.weights is not None:
             log.warning(
                 "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
-                "does not apply to multi-label or balanced data."
+                "does not apply to multi-label data or to weights that differ."
             )
             return Bounds(None, upper, None, None)
-        began = time.perf_counter()
-        real, permuted = (
-            lower_bound(
-                self.inputs.logits,
-                space.labels,
-                space.n_classes,
-                seconds=bound_seconds,
-                threads=self.inputs.threads,
+        donors = permute_samples(self.space.label_set_ids, self.groups, self.inputs.seed, 0)
+        with self._stage("bounds"):
+            real, permuted = (
+                lower_bound(
+                    self.inputs.logits,
+                    space.labels,
+                    space.n_classes,
+                    seconds=bound_seconds,
+                    threads=self.inputs.threads,
+                )
+                for space in (self.space, self.space.with_labels_from(donors))
             )
-            for space in (self.space, self._permuted_space(0))
-        )
-        seconds["bounds"] = time.perf_counter() - began
         return Bounds(real.value, upper, permuted.value, real.groups)

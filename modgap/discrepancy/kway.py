@@ -1,19 +1,29 @@
 """Comparison of k target classes at a time, so that targets with different numbers of classes are comparable."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from modgap.discrepancy.estimator_chain import EstimatorInputs, EstimatorResult, run_chain
+from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps, run_chain
+from modgap.discrepancy.held_out import fold_errors, fold_predictions
+from modgap.discrepancy.learning_curve import draw_per_class
+from modgap.discrepancy.probabilities import Probabilities
+from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
+from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.splits import Splits, per_class_splits, testable_samples
+from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["KWay", "KWayEstimate", "k_way", "validate_k_way"]
+__all__ = ["CHOICES", "KWay", "KWayEstimate", "k_way", "validate_k_way"]
 
-SUBSETS = 20
+CHOICES = 20
+"""Number of random choices of classes."""
+REPEATS = 2
+"""Number of splits of the samples of each choice."""
+CHOICE_SALT = 0xE5
 
 
 @dataclass(frozen=True)
@@ -21,79 +31,89 @@ class KWayEstimate:
     """One estimator's mean over random choices of k target classes.
 
     Attributes:
-        value: Mean of the estimator's value over the choices.
+        value: Mean over the choices of the estimator's in-sample value; None for `soft`.
         interval: 95 % interval of that mean over choices of k classes alone (Student's t). It covers the variation
             between choices with these samples, not the variation between samples.
-        held_out: Mean held-out error over all samples that are tested in any choice; None if no sample could be
-            tested.
-        held_out_interval: 95 % interval of `held_out` over samples, or groups of samples, and over choices of classes.
-            The variances of both are added, which is conservative, because choices also differ by their samples.
+        held_out: Expected error on new samples of maps that are fitted on n samples of each of k classes, as a mean
+            over classes. None for estimators without held-out errors.
+        held_out_interval: 95 % interval of `held_out` over samples or groups, splits and choices of classes; None with
+            fewer than 8 groups.
     """
 
-    value: float
-    interval: tuple[float, float]
+    value: float | None
+    interval: tuple[float, float] | None
     held_out: float | None
     held_out_interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class KWay:
-    """Estimates over random choices of k target classes, with the same number of samples from each class.
+    """Estimates over random choices of k target classes, with maps that are fitted on n samples of each class.
+
+    Two targets are comparable if k and n are the same.
 
     Attributes:
         classes: Number k of classes in each choice.
-        subsets: Number of choices.
-        samples_per_class: Number of samples of each class in each choice.
+        choices: Number of choices.
+        per_class: Number n of samples of each class that maps are fitted on.
         chance: Chance level 1 - 1/k.
         estimates: Estimate of each estimator, by name.
     """
 
     classes: int
-    subsets: int
-    samples_per_class: int
+    choices: int
+    per_class: int
     chance: float
     estimates: dict[str, KWayEstimate]
 
 
 def k_way(
     inputs: EstimatorInputs,
+    logits: np.ndarray,
     space: LabelSpace,
+    groups: np.ndarray | None,
     classes: int,
     *,
-    subsets: int = SUBSETS,
-    seconds: dict[str, float] | None = None,
+    per_class: int | None = None,
+    names: tuple[str, ...] = ("search", "soft"),
+    choices: int = CHOICES,
 ) -> KWay:
     """Estimate the mean discrepancy over random choices of k target classes.
 
     Args:
-        inputs: Logits and options of the estimators.
+        inputs: Logits and options of the 0-1 estimators.
+        logits: The user's logits for the softmax, shape (N', C).
         space: Single labels of the samples.
+        groups: Number of each sample's group, shape (N,); None if samples are independent.
         classes: Number k of classes in each choice, at most K and at most C.
-        subsets: Number of choices.
-        seconds: Receives the wall time in seconds under `k_way`; None to discard it.
+        per_class: Number n of samples of each class to fit on; None for half of the smallest class.
+        names: Names of the estimators.
+        choices: Number of choices.
 
     Raises:
-        InputError: If k is too large or a sample has more than one label.
+        InputError: If k or n is too large, or a sample has more than one label.
 
     References:
         MoNA (ICML 2024), A.4: "the target categories being compared".
     """
-    began = time.perf_counter()
     validate_k_way(space, classes, inputs.logits.shape[1])
-    samples_per_class = int(np.bincount(space.labels).min())
-    k_way_inputs = replace(inputs, n_classes=classes, groups=None)
-    sums = {name: _Sums(inputs.groups, len(space)) for name in inputs.names}
-    for part, samples in _choices(space, inputs.seed, classes, samples_per_class, subsets):
-        groups = None if inputs.groups is None else inputs.groups[samples]
-        # The ranking holds for any samples and labels of k classes, so it is computed once.
-        part_inputs = replace(k_way_inputs, groups=groups)
-        part_inputs.share_ranking_of(k_way_inputs)
-        for name, result in run_chain(part_inputs, part)[0].items():
-            sums[name].add(result, samples)
-    if seconds is not None:
-        seconds["k_way"] = time.perf_counter() - began
-    estimates = {name: one.estimate() for name, one in sums.items()}
-    return KWay(classes, subsets, samples_per_class, 1 - 1 / classes, estimates)
+    tested = space.subset(testable_samples(space, groups))
+    counts = np.bincount(tested.labels, minlength=space.n_classes)
+    if (counts > 0).sum() < classes:
+        raise InputError(
+            f"Only {(counts > 0).sum()} classes have at least two samples or groups, so {classes} classes cannot be "
+            "compared at a time. Use a smaller --classes."
+        )
+    if per_class is not None:
+        draw_per_class(space, groups, per_class, 1, inputs.seed)
+    n_fit = per_class or max(1, int(counts[counts > 0].min()) // 2)
+    sums = {name: _Sums(space, groups, inputs.seed) for name in names}
+    k_way_inputs = replace(inputs, n_classes=classes, names=tuple(name for name in names if name in inputs.names))
+    for number, chosen in enumerate(_choices(np.flatnonzero(counts > 1), classes, choices, inputs.seed)):
+        choice = _choice(space, groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
+        _add_choice(k_way_inputs, logits, choice, sums)
+    estimates = {name: total.estimate() for name, total in sums.items()}
+    return KWay(classes, choices, n_fit, 1 - 1 / classes, estimates)
 
 
 def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
@@ -107,7 +127,7 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
     Raises:
         InputError: If k is too large or a sample has more than one label.
     """
-    if space.weights is not None:
+    if space.weights is not None or len(space.labels) != len(space):
         raise InputError(
             "The target is multi-label. Only targets with one label for each sample can be compared some classes at a "
             "time. Remove --classes."
@@ -120,64 +140,108 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
         )
 
 
-def _choices(
-    space: LabelSpace, seed: int, classes: int, samples_per_class: int, subsets: int
-) -> Iterator[tuple[LabelSpace, np.ndarray]]:
-    """Yield random choices of classes and samples: their label space, renumbered 0..k-1, and the samples' numbers."""
-    rng = np.random.default_rng([seed, 0xE5])
-    by_class = [np.flatnonzero(space.labels == k) for k in range(space.n_classes)]
-    labels = np.repeat(np.arange(classes), samples_per_class)
-    for _ in range(subsets):
-        chosen = rng.permutation(space.n_classes)[:classes]
-        samples = np.concatenate([rng.permutation(by_class[k])[:samples_per_class] for k in chosen])
-        yield replace(space.subset(samples), labels=labels, n_classes=classes), samples
+def _choices(available: np.ndarray, classes: int, choices: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng([seed, CHOICE_SALT])
+    for _ in range(choices):
+        yield rng.permutation(available)[:classes]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Samples of one choice of classes.
+
+    Attributes:
+        samples: Number of each sample among all labeled samples, shape (M,).
+        labeling: Labels 0..k-1, weights and splits.
+    """
+
+    samples: np.ndarray
+    labeling: Labeling
+
+
+def _choice(
+    space: LabelSpace, groups: np.ndarray | None, chosen: np.ndarray, per_class: int, seed: list[int]
+) -> _Choice:
+    numbers = np.full(space.n_classes, -1)
+    numbers[chosen] = np.arange(len(chosen))
+    samples = np.flatnonzero(numbers[space.labels] >= 0)
+    part = replace(space.subset(samples), labels=numbers[space.labels[samples]], n_classes=len(chosen))
+    split_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    part_groups = None if groups is None else np.unique(groups[samples], return_inverse=True)[1]
+    splits = per_class_splits(part.labels, part_groups, per_class, REPEATS, split_seed)
+    return _Choice(samples, Labeling(part, entry_weights(part, part_groups, "classes"), splits))
+
+
+def _add_choice(inputs: EstimatorInputs, logits: np.ndarray, choice: _Choice, sums: dict[str, "_Sums"]) -> None:
+    """Run the estimators on one choice, and add their values and errors."""
+    labeling = choice.labeling
+    soft_maps = None
+    if "soft" in sums:
+        probabilities = Probabilities(logits, labeling.space.rows, 1.0, inputs.threads)
+        errors, soft_maps = soft_errors(probabilities, labeling)
+        sums["soft"].add(choice, errors)
+    if "search" in sums:
+        maps = fit_search_maps(inputs, labeling, soft_maps)
+        predicted = fold_predictions(inputs.logits, labeling, maps, inputs.threads)
+        sums["search"].add(choice, fold_errors(labeling, predicted))
+    if inputs.names:
+        fixed = replace(inputs, restarts=inputs.restarts or 1)
+        if inputs.names != ("montecarlo",):
+            fixed.share_ranking_of(inputs)
+        solutions, _ = run_chain(fixed, labeling.space, integer_weights(labeling.weights))
+        for name, solution in solutions.items():
+            sums[name].values.append(solution.value)
 
 
 class _Sums:
-    """Values of one estimator over the choices, and the errors that it made on each sample or group of samples."""
+    """Values of one estimator over the choices, and the errors that it made on each sample."""
 
-    def __init__(self, groups: np.ndarray | None, n_samples: int) -> None:
-        self.groups = np.arange(n_samples) if groups is None else np.unique(groups, return_inverse=True)[1]
+    def __init__(self, space: LabelSpace, groups: np.ndarray | None, seed: int) -> None:
+        self.labels = space.labels
+        self.weights = entry_weights(space, groups, "classes")
+        self.units = np.arange(len(space)) if groups is None else groups
+        self.seed = seed
         self.values: list[float] = []
-        self.held_out_values: list[float] = []
-        self.errors = np.zeros(self.groups.max() + 1)
-        self.weights = np.zeros(self.groups.max() + 1)
+        self.averages: list[np.ndarray] = []
+        self.errors = np.zeros(len(space))
+        self.times_tested = np.zeros(len(space))
 
-    def add(self, result: EstimatorResult, samples: np.ndarray) -> None:
-        self.values.append(result.solution.value)
-        held_out = result.held_out
-        if held_out is None:
-            return
-        self.held_out_values.append(held_out.value)
-        groups = self.groups[samples[held_out.tested]]
-        np.add.at(self.errors, groups, held_out.terms * held_out.weights)
-        np.add.at(self.weights, groups, held_out.weights)
+    def add(self, choice: _Choice, errors: np.ndarray) -> None:
+        splits: Splits = choice.labeling.splits
+        test = splits.test
+        np.add.at(self.errors, choice.samples, np.where(test, errors, 0.0).sum(axis=0))
+        np.add.at(self.times_tested, choice.samples, test.sum(axis=0))
+        labels = choice.labeling.space.labels
+        self.averages.append(
+            np.array([_class_mean(labels[tested], row[tested]) for tested, row in zip(test, errors, strict=True)])
+        )
 
     def estimate(self) -> KWayEstimate:
         values = np.array(self.values)
-        half_width = _quantile(len(values)) * np.sqrt(_variance_of_mean(values))
-        value = float(values.mean())
-        interval = (float(value - half_width), float(value + half_width))
-        if len(self.held_out_values) < 2:
+        value = float(values.mean()) if len(values) else None
+        interval = None
+        if value is not None and len(values) > 1:
+            half_width = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+            interval = (value - half_width, value + half_width)
+        if not self.averages:
             return KWayEstimate(value, interval, None, None)
         return KWayEstimate(value, interval, *self._held_out())
 
-    def _held_out(self) -> tuple[float, tuple[float, float]]:
-        is_tested = self.weights > 0
-        errors = self.errors[is_tested]
-        weights = self.weights[is_tested]
-        mean = float(errors.sum() / weights.sum())
-        # Linearized residuals of a ratio of sums over independent groups.
-        residuals = (errors - mean * weights) / weights.mean()
-        variance = _variance_of_mean(residuals) + _variance_of_mean(np.array(self.held_out_values))
-        half_width = float(_quantile(min(len(self.held_out_values), len(errors))) * np.sqrt(variance))
-        return mean, (max(0.0, mean - half_width), min(1.0, mean + half_width))
+    def _held_out(self) -> tuple[float, tuple[float, float] | None]:
+        tested = self.times_tested > 0
+        errors = np.full(len(self.errors), np.nan)
+        errors[tested] = self.errors[tested] / self.times_tested[tested]
+        averages = np.array(self.averages)
+        samples = SampleErrors(errors, self.weights, self.units, averages.ravel(), self.labels, self.seed)
+        # Splits of the same choice vary as the maps do; means of choices vary as the classes do, and are averaged.
+        of_maps = float(averages.var(axis=1, ddof=1).mean())
+        of_choices = float(averages.mean(axis=1).var(ddof=1)) / len(averages) if len(averages) > 1 else 0.0
+        mean = estimate_mean(samples, of_maps + of_choices)
+        return mean.value, mean.interval
 
 
-def _variance_of_mean(values: np.ndarray) -> float:
-    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
-
-
-def _quantile(size: int) -> float:
-    """Return the 97.5 % quantile of Student's t distribution for a mean of `size` values."""
-    return float(stats.t.ppf(0.975, max(1, size - 1)))
+def _class_mean(labels: np.ndarray, errors: np.ndarray) -> float:
+    """Return the mean over classes of the mean error of the class."""
+    counts = np.bincount(labels)
+    sums = np.bincount(labels, errors)
+    return float((sums[counts > 0] / counts[counts > 0]).mean())

@@ -1,15 +1,14 @@
 """Monte-Carlo estimator of the paper: the smallest 0-1 discrepancy among random maps (Algorithm 2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.held_out import IN_BOTH_HALVES
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import TrialCounts, count_trials, random_map
 
-__all__ = ["MonteCarlo", "montecarlo", "summarize", "summarize_halves"]
+__all__ = ["MonteCarlo", "montecarlo", "summarize"]
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -66,20 +65,17 @@ def montecarlo(
     return summarize(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
 
 
-def summarize(problem: Problem, counts: TrialCounts) -> MonteCarlo:
-    """Summarize the counts of all trials over all parts of the samples."""
-    return _summarize_parts(problem, counts, tuple(range(problem.n_parts)))
+def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None = None) -> MonteCarlo:
+    """Summarize the counts of all trials over some parts of the samples.
 
-
-def summarize_halves(problem: Problem, counts: TrialCounts) -> list[MonteCarlo]:
-    """Summarize the counts on half 0 and on half 1, each with the samples that belong to both halves."""
-    in_both = tuple(range(IN_BOTH_HALVES, problem.n_parts))
-    return [_summarize_parts(problem, counts, (half, *in_both)) for half in range(min(2, problem.n_parts))]
-
-
-def _summarize_parts(problem: Problem, counts: TrialCounts, parts: tuple[int, ...]) -> MonteCarlo:
-    total = int(problem.part_weights[list(parts)].sum())
-    matches = counts.matches[:, parts].sum(axis=1, dtype=np.int64)
+    Args:
+        problem: Logits and labels.
+        counts: Matches of the trials by part.
+        parts: Parts whose matches are added; None for all parts.
+    """
+    chosen = list(range(problem.n_parts)) if parts is None else list(parts)
+    total = int(problem.part_weights[chosen].sum())
+    matches = counts.matches[:, chosen].sum(axis=1, dtype=np.int64)
     best = int(matches.argmax())
     matches_at_quantiles = np.quantile(matches, 1 - np.array(QUANTILES))
     smallest = 1 - np.maximum.accumulate(matches) / total

@@ -1,8 +1,10 @@
 """Discrepancy report: the result with its names, as a strict JSON record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.formatting import count
@@ -10,7 +12,7 @@ from modgap.storage.json_records import format_json
 
 __all__ = ["DiscrepancyReport", "class_name", "to_json"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class DiscrepancyReport:
         target_classes: Names of the target classes; empty if the classes have only numbers.
         provenance: Record of the weights, data, preprocessing and software that gave the logits.
         logits_seconds: Wall time to compute or read the logits, in seconds.
+        sample_ids: Number of each row of the logits in the target, or its identifier, shape (N',); None for the number
+            of the row. They are not part of the record.
     """
 
     source: str | None
@@ -34,6 +38,7 @@ class DiscrepancyReport:
     target_classes: Sequence[str]
     provenance: dict[str, Any]
     logits_seconds: float
+    sample_ids: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""
@@ -49,12 +54,12 @@ class DiscrepancyReport:
 
     @property
     def best_estimate(self) -> Estimate | None:
-        """Estimate of the estimator with the lowest error; None if there is none."""
+        """Estimate of the estimator to report; None if there is none."""
         name = self.result.best_estimator
         return self.result.estimates[name] if name else None
 
     def best_map(self) -> list[tuple[str, str]]:
-        """Return the (target class, source class) pairs of the map with the lowest error, by name."""
+        """Return the (target class, source class) pairs of the best estimator's map, by name."""
         source_classes = self.best_estimate.solution.map if self.best_estimate else ()
         return [
             (class_name(self.target_classes, k), class_name(self.source_classes, c))
@@ -73,8 +78,9 @@ class DiscrepancyReport:
             remarks.append(f"{count(result.n_unlabeled, 'sample')} without a label {left_out}.")
         if result.n_untested and self.best_estimate:
             remarks.append(
-                f"The held-out error does not test {count(result.n_untested, 'sample')} of classes with only one "
-                "sample or group."
+                f"Held-out errors, chance level and baseline are over {result.n_tested_classes} of "
+                f"{result.n_target_classes} classes. The other classes have only one sample or group "
+                f"({count(result.n_untested, 'sample')}, {100 * result.n_untested / result.n_samples:.1f} %)."
             )
         return remarks
 

@@ -15,7 +15,7 @@ from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import random_maps
 
-__all__ = ["Entries", "RestartPlan", "plan_restart", "search_from_starts"]
+__all__ = ["Entries", "RestartPlan", "most_restarts", "plan_restart", "search_from_starts"]
 
 Item = TypeVar("Item")
 RunResult = tuple[int, np.ndarray]
@@ -49,6 +49,13 @@ MANY = 24
 RUN_LOGITS = 5_000_000
 LONG_READS = 7_500_000_000
 SAMPLE = 2000
+
+FOUND = 3
+"""Number of restarts that must end with the best value before an adaptive search stops."""
+MOST_RESTARTS = 30
+ADAPTIVE_RANKS = 10_000_000_000
+ADAPTIVE_READS = 225_000_000_000
+"""Work of all adaptive restarts together: ranks to walk, or logits to read (a few seconds)."""
 
 # The Monte-Carlo estimator counts its trials from 0. The maps and samples of runs must differ from those of its trials.
 FIRST_RUN = 1 << 40
@@ -119,11 +126,15 @@ def plan_restart(entries: Entries) -> RestartPlan:
 
 
 def _plan_tables(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
-    n_touched = min(n_entries, 4 * n_entries // n_classes + 1)
-    ranks_per_step = n_touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
+    ranks_per_step = _ranks_per_step(n_entries, n_source_classes, n_classes)
     steps = min(max(STEPS, TABLE_TURNS * n_classes), LONGEST // ranks_per_step)
     runs = max(1, min(RUNS, SHORT // (ranks_per_step * STEPS))) if steps == STEPS else 1
     return RestartPlan(runs, steps, n_entries)
+
+
+def _ranks_per_step(n_entries: int, n_source_classes: int, n_classes: int) -> int:
+    n_touched = min(n_entries, 4 * n_entries // n_classes + 1)
+    return n_touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
 
 
 def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
@@ -135,7 +146,7 @@ def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> Restart
 
 
 def search_from_starts(
-    entries: Entries, starts: Sequence[np.ndarray], seed: int, restarts: int, threads: int
+    entries: Entries, starts: Sequence[np.ndarray], seed: int, restarts: int | None, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search from the given maps, then from seeded restarts.
 
@@ -143,8 +154,9 @@ def search_from_starts(
         entries: Labeled entries to count.
         starts: Maps to climb from, each of shape (K,).
         seed: Seed of the restarts.
-        restarts: Number of restarts.
-        threads: Number of worker threads.
+        restarts: Number of restarts; None to restart until the best value was found by three restarts, or by as many
+            restarts as `most_restarts` allows.
+        threads: Number of worker threads; it does not change the result.
 
     Returns:
         Final matches (S,) and maps (S, K) of the S starts and restarts, in this order.
@@ -152,20 +164,56 @@ def search_from_starts(
     plan = plan_restart(entries)
     # Computed here once, and not by each thread.
     _ = entries.kernel_inputs
-    best_runs = _best_runs(entries, plan, seed, restarts, threads)
-    if plan.sample_size < len(entries.labels):
-        results = _climb_all(entries, [*starts, *(source_classes for _, source_classes in best_runs)], threads)
+    results = _climb_all(entries, starts, threads)
+    if restarts is not None:
+        results += _restart(entries, plan, seed, range(restarts), threads)
     else:
-        results = _climb_all(entries, starts, threads) + best_runs
+        results += _restart_until_found(entries, plan, seed, max(matches for matches, _ in results), threads)
     matches, maps = zip(*results, strict=True)
     return np.array(matches), np.array(maps)
 
 
-def _best_runs(entries: Entries, plan: RestartPlan, seed: int, restarts: int, threads: int) -> list[RunResult]:
+def most_restarts(entries: Entries, plan: RestartPlan) -> int:
+    """Return the largest number of adaptive restarts: 30, and fewer if one takes long; it depends on sizes alone."""
+    n_source_classes = entries.ranking.n_source_classes
+    if entries.uses_rows:
+        work = plan.runs * plan.steps * plan.sample_size * n_source_classes
+        return max(FOUND, min(MOST_RESTARTS, int(ADAPTIVE_READS // work)))
+    work = plan.runs * plan.steps * _ranks_per_step(len(entries.labels), n_source_classes, entries.n_classes)
+    return max(FOUND, min(MOST_RESTARTS, int(ADAPTIVE_RANKS // work)))
+
+
+def _restart_until_found(
+    entries: Entries, plan: RestartPlan, seed: int, best_start: int, threads: int
+) -> list[RunResult]:
+    """Restart until three restarts have ended with the best matches so far, by the number of the restart."""
+    most = most_restarts(entries, plan)
+    results: list[RunResult] = []
+    best = best_start
+    while len(results) < most:
+        size = min(most - len(results), max(FOUND, threads))
+        for result in _restart(entries, plan, seed, range(len(results), len(results) + size), threads):
+            results.append(result)
+            best = max(best, result[0])
+            if sum(matches == best for matches, _ in results) >= FOUND:
+                return results
+    return results
+
+
+def _restart(entries: Entries, plan: RestartPlan, seed: int, numbers: range, threads: int) -> list[RunResult]:
+    """Return the result of each restart, of all entries."""
+    best_runs = _best_runs(entries, plan, seed, numbers, threads)
+    if plan.sample_size < len(entries.labels):
+        return _climb_all(entries, [source_classes for _, source_classes in best_runs], threads)
+    return best_runs
+
+
+def _best_runs(entries: Entries, plan: RestartPlan, seed: int, numbers: range, threads: int) -> list[RunResult]:
     """Return the best run of each restart; ties go to the first run."""
-    results = _map_on_threads(lambda run: _run(entries, plan, seed, run), range(restarts * plan.runs), threads)
+    runs = range(numbers.start * plan.runs, numbers.stop * plan.runs)
+    results = _map_on_threads(lambda run: _run(entries, plan, seed, run), runs, threads)
     by_restart = [results[first : first + plan.runs] for first in range(0, len(results), plan.runs)]
-    return [max(runs, key=lambda result: result[0]) for runs in by_restart]
+    return [max(of_restart, key=lambda result: result[0]) for of_restart in by_restart]
 
 
 def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:

@@ -1,4 +1,4 @@
-"""Folder of results: the record of a discrepancy and its figures."""
+"""Folder of results: the record of a discrepancy, the errors of its samples, and its figures."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +12,10 @@ from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_layout import save_figure
 from modgap.errors import InputError
+from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = ["create_output_folder", "write_folder"]
+__all__ = ["create_output_folder", "tested_sample_file", "write_folder"]
 
 
 def create_output_folder(path: str) -> Path:
@@ -38,7 +39,7 @@ def create_output_folder(path: str) -> Path:
 
 
 def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write result.json, classes.csv and confusion.csv, and then the figures of the held-out error and of the classes.
+    """Write result.json, samples.npz and the tables of the classes, and then the figures.
 
     Args:
         report: Report to write.
@@ -68,11 +69,27 @@ def _write_tables(report: DiscrepancyReport, folder: Path) -> list[Path]:
         texts |= {"classes.csv": classes_csv(report), "confusion.csv": confusion_csv(report)}
     for name, text in texts.items():
         write_text_atomically(folder / name, text)
-    return [folder / name for name in texts]
+    names = list(texts)
+    samples = tested_sample_file(report)
+    if samples:
+        write_sample_file(folder / SAMPLES_FILE, samples)
+        names.append(SAMPLES_FILE)
+    return [folder / name for name in names]
+
+
+def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:
+    """Return the errors of the tested samples as they are written to a folder; None if there are none."""
+    tested = report.result.tested_samples
+    if tested is None:
+        return None
+    ids = tested.rows if report.sample_ids is None else report.sample_ids[tested.rows]
+    result = report.result
+    return SampleFile(ids, tested.labels, tested.groups, tested.errors, result.n_tested_classes, result.per_class)
 
 
 def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[DiscrepancyReport], Figure], str]]:
     """Yield file name, plotting function and caption of each figure that the report has the numbers for."""
-    if report.result.held_out_confusion is not None:
+    if report.best_estimate and report.best_estimate.held_out is not None:
         yield "discrepancy", plot_discrepancy, discrepancy_caption(report)
+    if report.result.held_out_confusion is not None:
         yield "classes", plot_classes, classes_caption(report)

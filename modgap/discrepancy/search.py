@@ -48,7 +48,7 @@ def search(
     *,
     starts: Iterable[ArrayLike] = (),
     seed: int = 0,
-    restarts: int = 10,
+    restarts: int | None = 10,
     threads: int = 1,
     ranking: Ranking | None = None,
     enumerable: int = ENUMERABLE,
@@ -67,7 +67,8 @@ def search(
         n_classes: Number K of target classes, 2 <= K <= C.
         starts: Injective maps to climb from, each of shape (K,).
         seed: Seed of the random maps and of the annealing.
-        restarts: Number of seeded restarts.
+        restarts: Number of seeded restarts; None to restart until three restarts have found the best value, or a budget
+            that depends on the sizes alone is spent.
         threads: Number of worker threads.
         ranking: Result of `rank_samples` for these logits, or of its `take` for some of the samples, such as one half.
             It holds for any labels. None to rank all samples.
@@ -108,7 +109,7 @@ def search(
         value=1 - int(matches[best]) / total,
         map=tuple(int(c) for c in maps[best]),
         exact=False,
-        restarts=restarts,
+        restarts=len(matches) - len(start_maps),
         restart_values=tuple((1 - matches[len(start_maps) :] / total).tolist()),
     )
 

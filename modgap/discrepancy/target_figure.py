@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
 from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
@@ -21,6 +22,7 @@ from modgap.display.figure_layout import (
 )
 from modgap.display.label_spacing import spread_labels
 from modgap.errors import InputError, UsageError
+from modgap.statistics.paired import paired_difference
 
 __all__ = ["plot_targets", "targets_caption"]
 
@@ -66,12 +68,11 @@ class _Row:
 
     @property
     def group(self) -> str:
-        """Heading that the target stands under, by whether the two intervals overlap."""
-        interval = _interval(self.report)
-        other = _interval(self.control) if self.control else None
-        if interval is None or other is None:
+        """Heading that the target stands under, by the paired comparison of the two errors at the 5 % level."""
+        p_value = _paired_p_value(self.report, self.control) if self.control else None
+        if p_value is None:
             return NOT_COMPARED
-        return SIGNIFICANT if interval[1] < other[0] or other[1] < interval[0] else NOT_SIGNIFICANT
+        return SIGNIFICANT if p_value <= SIGNIFICANCE_LEVEL else NOT_SIGNIFICANT
 
 
 def _error(report: DiscrepancyReport) -> float:
@@ -83,6 +84,19 @@ def _error(report: DiscrepancyReport) -> float:
 
 def _interval(report: DiscrepancyReport) -> tuple[float, float] | None:
     return report.best_estimate.held_out_interval if report.best_estimate else None
+
+
+def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
+    """Return the p-value of the difference, or None if the errors of the samples are not known or not comparable."""
+    tested = report.result.tested_samples
+    other = control.result.tested_samples
+    name = report.result.best_estimator
+    if tested is None or other is None or name is None or name != control.result.best_estimator:
+        return None
+    try:
+        return paired_difference(tested.errors[name], other.errors[name]).p_value
+    except (InputError, KeyError):
+        return None
 
 
 @styled
@@ -241,9 +255,9 @@ def targets_caption(
     sentences = [
         f"Held-out error of {rows[0].report.source or 'the source'} on {len(rows)} targets, with 95 % intervals.",
         f"Blue circles: {labels[0]}. Gray diamonds: {labels[1]}. Vertical marks: majority-class baseline.",
-        "A map is chosen on one half of the samples and tested on the other half, in both directions.",
-        "The shaded bar is the difference where it is significant. For now, a difference counts as significant if the "
-        "two intervals do not overlap, which is stricter than a test at the 95 % level.",
+        "Maps are fitted on one half of the samples and tested on the other half, over repeated splits.",
+        "The shaded bar is the difference where it is significant: the two errors differ in a paired comparison of the "
+        "samples at the 5 % level, without correction for the number of targets.",
         "The control is one random initialization. There is no correction for the number of targets.",
         "Targets are sorted by the difference, which is computed from errors with two decimals.",
     ]

@@ -37,6 +37,7 @@ class SourceLogits:
         provenance: Record of the weights, the data, the embedding and the versions.
         seconds: Wall time to compute or read the logits, in seconds.
         cached: Whether the logits were read from the cache.
+        rows: Number of each sample in the target, shape (N,); None for the number of the row.
     """
 
     logits: np.ndarray
@@ -47,6 +48,7 @@ class SourceLogits:
     provenance: dict[str, Any]
     seconds: float = 0.0
     cached: bool = False
+    rows: np.ndarray | None = None
 
 
 def source_logits(
@@ -103,6 +105,7 @@ def source_logits(
         target_classes=setup.target_classes,
         provenance=setup.provenance,
         seconds=time.perf_counter() - start,
+        rows=setup.rows,
     )
 
 
@@ -125,6 +128,7 @@ def _read_cache_entry(path: Path) -> SourceLogits | None:
         target_classes=tuple(record["target_classes"]),
         provenance=record["provenance"],
         cached=True,
+        rows=np.array(arrays["rows"]) if "rows" in arrays else None,
     )
 
 

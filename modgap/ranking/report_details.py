@@ -19,7 +19,7 @@ __all__ = ["ReportDetails", "ReportDetailsJob"]
 
 KIND = "report_details"
 """Kind of the cache entries."""
-VERSION = 1
+VERSION = 2
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600
 MIN_MAP_SAMPLES = 20
@@ -33,9 +33,9 @@ class ReportDetails:
     """Results that the HTML report shows for a source.
 
     Attributes:
-        discrepancy: `value`, `held_out`, `interval`, `null_mean`, `null_sd`, `p_value`, `ratio_to_null`, `chance`
-            (error at chance level) and `map`, a list of pairs of target and source class. Empty for a source without a
-            head, or with fewer classes than the target.
+        discrepancy: `value`, `held_out`, `interval`, `null_mean`, `null_sd`, `p_value` (of the soft error),
+            `permuted_error`, `chance` (error at chance level) and `map`, a list of pairs of target and source class.
+            Empty for a source without a head, or with fewer classes than the target.
         coordinates: t-SNE map of some of the samples, shape (m, 2). Empty if there are too few samples.
         labels: Classes of these samples, shape (m,).
     """
@@ -100,7 +100,8 @@ def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[st
         outputs.labels,
         groups=outputs.groups,
         estimators=["search"],
-        null=PERMUTATIONS,
+        permutations=PERMUTATIONS,
+        curve=False,
         seed=seed,
         threads=1,
     )
@@ -110,7 +111,7 @@ def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[st
         [_class_name(target_names, target), _class_name(source_names, int(source))]
         for target, source in enumerate(best.solution.map)
     ]
-    null = best.null
+    null = result.null
     return {
         "value": best.solution.value,
         "held_out": best.held_out,
@@ -118,7 +119,7 @@ def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[st
         "null_mean": null.mean if null else None,
         "null_sd": null.sd if null else None,
         "p_value": null.p_value if null else None,
-        "ratio_to_null": best.ratio_to_null,
+        "permuted_error": result.permuted_error,
         "chance": result.chance,
         "map": pairs,
     }

@@ -23,7 +23,7 @@ class ClassRow:
         source_class: Name of its source class.
         n_samples: Number of tested samples.
         error: Share of these samples that are misclassified.
-        interval: 95 % interval of the error.
+        interval: 95 % interval of the error. None if the class has too few samples or groups.
         baseline: Error of the class if the predictions did not depend on the label.
         confused_with: Class that is predicted most often in error. Empty if there is no error.
         confused_share: Share of the samples for which this class is predicted; 0 if there is no error.
@@ -33,7 +33,7 @@ class ClassRow:
     source_class: str
     n_samples: float
     error: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     baseline: float
     confused_with: str
     confused_share: float
@@ -103,9 +103,12 @@ def _read_classes(rows: Sequence[Sequence[str]], names: Sequence[str], n_tested:
 
 def _class_row(cells: Sequence[str]) -> ClassRow:
     name, source_class, *numbers, confused_with, share = cells
-    n_samples, error, low, high, baseline = map(_finite, numbers)
+    n_samples, error, low, high, baseline = (_finite(text) if text else None for text in numbers)
+    if n_samples is None or error is None or baseline is None:
+        raise ValueError("A number is missing.")
+    interval = None if low is None or high is None else (low, high)
     confused_share = _finite(share) if share else 0.0
-    return ClassRow(name, source_class, n_samples, error, (low, high), baseline, confused_with, confused_share)
+    return ClassRow(name, source_class, n_samples, error, interval, baseline, confused_with, confused_share)
 
 
 def _read_confusion(rows: Sequence[Sequence[str]], names: Sequence[str], n_tested: int) -> list[list[float]]:
@@ -119,7 +122,8 @@ def _read_confusion(rows: Sequence[Sequence[str]], names: Sequence[str], n_teste
 
 
 def _check_total(counts: Sequence[float], n_tested: int) -> None:
-    if abs(sum(counts) - n_tested) > 0.5:
+    # A split that is fitted on most samples tests fewer of them.
+    if not 0 < sum(counts) <= n_tested + 0.5:
         raise ValueError("The numbers of samples are not those of the record.")
 
 

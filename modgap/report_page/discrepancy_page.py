@@ -57,9 +57,19 @@ def render_discrepancy(
 
 
 def _best_estimate(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the last estimate, which has the lowest error. None if there is none."""
-    estimates: list[Mapping[str, Any]] = list(record["estimates"].values())
-    return estimates[-1] if estimates else None
+    """Return the estimate to report: that of the search, else one with a held-out error. None if there is none."""
+    estimates: Mapping[str, Mapping[str, Any]] = record["estimates"]
+    if "search" in estimates:
+        return estimates["search"]
+    tested = [estimate for estimate in estimates.values() if estimate["held_out"] is not None]
+    return tested[0] if tested else next(iter(estimates.values()), None)
+
+
+def _null(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the distribution with permuted labels of the permutation test. None without permutations."""
+    name = record["permutations_for"]
+    null: Mapping[str, Any] | None = record["estimates"][name]["held_out_null"] if name else None
+    return null
 
 
 def _source(record: Mapping[str, Any]) -> str:
@@ -77,16 +87,18 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
         f"{record['n_target_classes']:,} target classes",
         f"{record['n_source_classes']:,} source classes",
         *groups,
-        "error averaged over classes" if record["balanced"] else "error rate",
+        {"samples": "error rate", "groups": "groups count equally", "classes": "error averaged over classes"}[
+            record["weighting"]
+        ],
         "lower is better",
     ]
 
 
 def _card(record: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Card:
     chance = _chance_confidence(record, estimate)
-    control = Row("Is it below its control?", "Not tested", "info", _control_text(record))
+    control = _control_confidence(record)
     command = _control_command(record)
-    step = "Estimate the discrepancy of the same architecture with random weights, and compare." if command else ""
+    step = "Compare with the same architecture with random weights, on the same samples and splits." if command else ""
     return Card(
         _headline(record, estimate, chance),
         [chance, control],
@@ -113,14 +125,44 @@ def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | 
         return Row(question, "Unknown", "info", "There is no held-out error.")
     error = f"The held-out error is {value_with_interval(estimate['held_out'], estimate['held_out_interval'])}"
     level = f"the chance level is {format_value(record['chance'])}"
-    null = estimate["held_out_null"]
+    null = _null(record)
     if null is None:
         text = f"{error}; {level}. Labels were not permuted, so it is not known whether this could be luck."
         return Row(question, "Unknown", "info", text)
-    text = f"{error}; {level}. Permuted labels give {format_value(null['mean'])} (p = {null['p_value']:.2g})."
+    text = f"{error}; {level}. {_permuted_text(record, null)} (p = {null['p_value']:.2g})."
     if null["p_value"] <= SIGNIFICANCE_LEVEL:
         return Row(question, "Yes", "pass", text)
     return Row(question, "Not shown", "warn", text)
+
+
+def _permuted_text(record: Mapping[str, Any], null: Mapping[str, Any]) -> str:
+    if record["permutations_for"] != "soft" or record["permuted_error"] is None:
+        return f"Permuted labels give {format_value(null['mean'])}"
+    soft = record["estimates"]["soft"]["held_out"]
+    return (
+        f"With permuted labels it is {format_value(record['permuted_error'])}, and the soft error is "
+        f"{format_value(null['mean'])} where the real labels give {format_value(soft)}"
+    )
+
+
+def _control_confidence(record: Mapping[str, Any]) -> Row:
+    question = "Is it below its control?"
+    control = record["control"]
+    if control is None:
+        return Row(question, "Not tested", "info", _control_text(record))
+    difference = control["difference"]
+    named = "one random initialization" if control["n"] == 1 else f"{control['n']} random initializations"
+    text = f"The control ({named}) has a held-out error of {format_value(control['held_out'])}"
+    if difference["p_value"] is None:
+        return Row(question, "Unknown", "info", f"{text}; there are too few groups to compare them.")
+    low, high = difference["interval"]
+    text += (
+        f"; the difference is {difference['value']:+.3f} (95 % CI {low:+.3f} to {high:+.3f}, "
+        f"p = {difference['p_value']:.2g})."
+    )
+    if difference["p_value"] > SIGNIFICANCE_LEVEL:
+        return Row(question, "Not shown", "warn", text)
+    return Row(question, "Yes", "pass", text) if difference["value"] < 0 else Row(question, "No", "fail", text)
 
 
 def _control_text(record: Mapping[str, Any]) -> str:
@@ -131,9 +173,9 @@ def _control_text(record: Mapping[str, Any]) -> str:
 
 def _control_command(record: Mapping[str, Any]) -> str:
     source = record["source"]
-    if not source or source.startswith("random:"):
+    if not source or source.startswith("random:") or record["control"] is not None:
         return ""
-    options = ("--source", f"random:{source}", "--target", record["target"], *_sample_options(record["provenance"]))
+    options = ("--source", source, "--target", record["target"], *_sample_options(record["provenance"]), "--control")
     return command_line("modgap", "discrepancy", *options)
 
 
@@ -190,10 +232,18 @@ def _error_table(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict
 def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Measurement]:
     if estimate["held_out"] is not None:
         yield Measurement("best map, held-out samples", estimate["held_out"], estimate["held_out_interval"])
-    null = estimate["held_out_null"]
+    soft = record["estimates"].get("soft")
+    if soft and soft is not estimate and soft["held_out"] is not None:
+        yield Measurement("soft error, held-out samples", soft["held_out"], soft["held_out_interval"])
+    null = _null(record)
     if null:
         reach = SD_REACH * null["sd"]
-        yield Measurement("permuted labels", null["mean"], (null["mean"] - reach, null["mean"] + reach), True)
+        name = "permuted labels, soft error" if record["permutations_for"] == "soft" else "permuted labels"
+        yield Measurement(name, null["mean"], (null["mean"] - reach, null["mean"] + reach), True)
+    if record["control"]:
+        yield Measurement("random-weights control", record["control"]["held_out"])
+    if record["permuted_error"] is not None:
+        yield Measurement("permuted labels", record["permuted_error"], is_reference=True)
     yield Measurement("majority-class baseline", record["prior"], is_reference=True)
     yield Measurement("chance level", record["chance"], is_reference=True)
     if record["upper_bound"] is not None:
@@ -219,7 +269,7 @@ def _class_measurement(one: ClassRow) -> Measurement:
         label=f"{visible_name(one.name, 60)} → {visible_name(one.source_class, 60)}",
         value=one.error,
         interval=one.interval,
-        is_open=one.interval[1] >= one.baseline,
+        is_open=one.interval is None or one.interval[1] >= one.baseline,
         level=one.baseline,
         cells=(f"{one.n_samples:g}", confused),
     )
@@ -250,12 +300,13 @@ def _definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Held-out error",
-            "The map is chosen on one half of the samples and tested on the other half. This is the value to compare "
-            "by.",
+            "The map is fitted on a part of the samples and tested on the others, over repeated splits. This is the "
+            "value to compare by. Values are comparable only if the maps are fitted on as many samples a class.",
         ),
         (
             "Permuted labels",
-            "The same search with permuted labels shows how low the error gets by luck.",
+            "The same estimate with permuted labels shows what a source without knowledge gets. The soft error is the "
+            "probability that the source does not give to the class of the map.",
         ),
         (
             "Chance level and majority class",

@@ -1,6 +1,8 @@
 """Pretrained source models, opened by name."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources.aliases import ALIASES
@@ -24,11 +26,28 @@ __all__ = [
     "SourceHandle",
     "SourceInfo",
     "TextInput",
+    "open_control",
     "open_source",
     "source_infos",
 ]
 
 RESERVED = frozenset(ALIASES)
+
+
+def open_control(name: str, seed: int = 0) -> SourceHandle:
+    """Find the random-weights control of a source: the same architecture with random weights, without loading it.
+
+    Args:
+        name: Name of the source, as for `open_source`; with or without `random:` before it.
+        seed: Seed of the random weights. The control `random:NAME` has seed 0.
+
+    Raises:
+        UsageError: When there is no source with this name, or it has no random form.
+        InputError: When files are missing.
+    """
+    handle: Any = open_source(f"random:{name.removeprefix('random:')}")
+    control: SourceHandle = replace(handle, control_seed=seed)
+    return control
 
 
 def source_infos() -> list[SourceInfo]:

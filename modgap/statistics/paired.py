@@ -37,7 +37,7 @@ class PairedDifference:
     n_units: int
 
 
-def paired_difference(first: SampleErrors, second: SampleErrors) -> PairedDifference:
+def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: float = 0.0) -> PairedDifference:
     """Compare two errors sample by sample.
 
     The standard error, and Student's t distribution with G - 1 degrees of freedom, are those of `estimate_mean` for the
@@ -46,6 +46,7 @@ def paired_difference(first: SampleErrors, second: SampleErrors) -> PairedDiffer
     Args:
         first: Errors of the first source.
         second: Errors of the second source, with the same samples, weights and splits.
+        more_variance: Variance of the difference from further sources, such as that between random initializations.
 
     Raises:
         InputError: If samples, weights, groups or splits differ.
@@ -63,7 +64,7 @@ def paired_difference(first: SampleErrors, second: SampleErrors) -> PairedDiffer
     n_units = len(residuals)
     if n_units < 2:
         return PairedDifference(value, None, None, float("nan"), n_units)
-    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(difference.averages)
+    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(difference.averages) + more_variance
     standard_error = float(np.sqrt(variance))
     if n_units < MIN_UNITS:
         return PairedDifference(value, None, None, standard_error, n_units)

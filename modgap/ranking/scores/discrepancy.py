@@ -28,8 +28,11 @@ def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: i
         groups=outputs.groups,
         estimators=[estimator],
         trials=RANDOM_MAPS,
-        null=permutations,
-        bootstrap=0,
+        splits=1,
+        curve=False,
+        restarts=1,
+        permutations=permutations,
+        permutations_for=estimator,
         seed=seed,
         threads=1,
     )
@@ -45,7 +48,7 @@ def _held_out(outputs: SourceOutputs, seed: int) -> float:
 
 
 def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).ratio_to_null)
+    return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null)
 
 
 def _montecarlo(outputs: SourceOutputs, seed: int) -> float:

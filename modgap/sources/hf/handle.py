@@ -7,7 +7,6 @@ from typing import Any
 from modgap.errors import InputError
 from modgap.sources.hf.spec import CONTRASTIVE, PROMPT, HfSpec
 from modgap.sources.source import Source
-from modgap.sources.timm.handle import RANDOM_SEED
 
 __all__ = ["HfModel"]
 
@@ -24,7 +23,7 @@ class HfModel(HfSpec):
         contrastive = architecture == CONTRASTIVE
         # The class names in the prompts come from timm.
         libraries = (*LIBRARIES, "timm") if contrastive else LIBRARIES
-        random = {"weights": f"random, seed {RANDOM_SEED}"} if self.control else {}
+        random = {"weights": f"random, seed {self.control_seed}"} if self.control else {}
         return {
             "architecture": architecture,
             "tokenizer": self.tokenizer,

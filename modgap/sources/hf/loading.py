@@ -12,7 +12,7 @@ from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.library import one_line_errors, quiet_library
 from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
 from modgap.sources.source import Source, headless_error
-from modgap.sources.timm.handle import RANDOM_SEED, read_weights
+from modgap.sources.timm.handle import read_weights
 
 __all__ = ["load", "model_family"]
 
@@ -96,7 +96,7 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
         config = cls.config_class.from_pretrained(files.configuration_folder())
         if spec.control:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(RANDOM_SEED)
+                torch.manual_seed(spec.control_seed)
                 return cls(config).float().eval(), []
     state = _weights(files)
     with one_line_errors(f"The weights of {spec.name} do not fit {architecture}"):

@@ -27,7 +27,8 @@ class HfSpec:
         architecture: Name of its class in transformers; None for the one that config.json names.
         tokenizer: `bundled` for the tokenizer in the model's files, `smiles` for reactions and molecules in SMILES with
             the vocabulary in vocab.txt.
-        control: True for random weights with a fixed seed instead of the files' weights.
+        control: True for random weights instead of the files' weights.
+        control_seed: Seed of the random weights.
     """
 
     name: str
@@ -35,6 +36,7 @@ class HfSpec:
     architecture: str | None = None
     tokenizer: TokenizerKind = "bundled"
     control: bool = False
+    control_seed: int = 0
 
     def class_name(self) -> str:
         """Return the name of the model's class in transformers."""

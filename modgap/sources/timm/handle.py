@@ -222,23 +222,25 @@ class TimmModel:
 
 @dataclass(frozen=True)
 class RandomTimm:
-    """The control of a timm source: the same architecture with random weights of a fixed seed.
+    """The control of a timm source: the same architecture with random weights.
 
     Attributes:
         name: Name of the source in results.
         architecture: Name of the model in timm.
         folder: Folder with a config.json that describes the model; None for timm's description.
+        control_seed: Seed of the random weights.
     """
 
     name: str
     architecture: str
     folder: Path | None = None
+    control_seed: int = RANDOM_SEED
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the architecture, the seed of the weights, and the versions of libraries."""
         return {
             "architecture": self.architecture,
-            "weights": f"random, seed {RANDOM_SEED}",
+            "weights": f"random, seed {self.control_seed}",
             "configuration": file_digest(self.folder / "config.json") if self.folder else None,
             **library_versions(),
         }
@@ -249,7 +251,7 @@ class RandomTimm:
 
         options = _folder_options(self.folder / "config.json") if self.folder else {}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(RANDOM_SEED)
+            torch.manual_seed(self.control_seed)
             return build_source(self.architecture, input_size, head=head, **options)
 
 

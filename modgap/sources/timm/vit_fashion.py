@@ -58,12 +58,14 @@ class VitFashion:
     Attributes:
         name: Name of the source in results.
         weights: File of weights that replaces the included one; None for the included one.
-        control: Whether the weights are random, with a fixed seed.
+        control: Whether the weights are random.
+        control_seed: Seed of the random weights.
     """
 
     name: str
     weights: Path | None = None
     control: bool = False
+    control_seed: int = RANDOM_SEED
 
     @property
     def _file(self) -> Path:
@@ -74,7 +76,7 @@ class VitFashion:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the architecture, the checksum of the weights, and the versions of libraries."""
-        weights = f"random, seed {RANDOM_SEED}" if self.control else file_digest(self._file)
+        weights = f"random, seed {self.control_seed}" if self.control else file_digest(self._file)
         return {"architecture": f"{ARCHITECTURE} {OPTIONS}", "weights": weights, **library_versions()}
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
@@ -88,7 +90,7 @@ class VitFashion:
 
         if self.control:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(RANDOM_SEED)
+                torch.manual_seed(self.control_seed)
                 return build_source(ARCHITECTURE, input_size, head=head, **OPTIONS)
         weights = read_weights(self._file)
         return build_source(

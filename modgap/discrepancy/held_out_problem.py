@@ -1,0 +1,109 @@
+"""The samples and classes that can be tested, with their weights and splits."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modgap.discrepancy.estimator_chain import EstimatorInputs
+from modgap.discrepancy.learning_curve import draw_per_class
+from modgap.discrepancy.soft import Labeling
+from modgap.label_space import LabelSpace
+from modgap.statistics.intervals import SampleErrors, average_errors
+from modgap.statistics.permutations import permute_samples
+from modgap.statistics.splits import Splits, repeated_halves, testable_samples
+from modgap.statistics.weights import entry_weights
+
+__all__ = ["HeldOutProblem", "held_out_problem"]
+
+
+@dataclass(frozen=True)
+class HeldOutProblem:
+    """The samples and classes that can be tested, with their weights and splits.
+
+    Attributes:
+        inputs: Logits and options of the estimators, for the tested classes.
+        labeling: Labels, weights and splits of M samples.
+        groups: Number of each sample's group, shape (M,); None if samples are independent.
+        classes: Number of each tested class among all K classes, ascending.
+        samples: Number of each sample among the N labeled samples, shape (M,).
+        weighting: What counts equally in an error.
+    """
+
+    inputs: EstimatorInputs
+    labeling: Labeling
+    groups: np.ndarray | None
+    classes: np.ndarray
+    samples: np.ndarray
+    weighting: str
+
+    @property
+    def units(self) -> np.ndarray:
+        """Number of each sample's group, or of the sample itself, shape (M,)."""
+        return np.arange(len(self.labeling.space)) if self.groups is None else self.groups
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """Class of each sample if the error is a mean over classes of single labels, else None."""
+        space = self.labeling.space
+        single = space.weights is None and len(space.labels) == len(space)
+        return space.labels if self.weighting == "classes" and single else None
+
+    def average(self, errors: np.ndarray, splits: Splits | None = None) -> SampleErrors:
+        """Return the errors (J, N) of the folds by sample and by repeat."""
+        weights = self.labeling.sample_weights
+        return average_errors(errors, splits or self.labeling.splits, weights, self.units, self.strata)
+
+    def permuted(self, seed: int, repeat: int, splits: Splits) -> Labeling:
+        """Return the labeling in which labels have moved between samples or groups, together with the splits."""
+        space = self.labeling.space
+        donors = permute_samples(space.label_set_ids, self.groups, seed, repeat)
+        permuted = space.with_labels_from(donors)
+        return Labeling(permuted, entry_weights(permuted, self.groups, self.weighting), splits.permuted(donors))
+
+    @property
+    def prior(self) -> float:
+        """Majority-class baseline: the error of always predicting the class of the largest weight."""
+        space = self.labeling.space
+        return float(1 - np.bincount(space.labels, self.labeling.weights, space.n_classes).max())
+
+
+def held_out_problem(
+    inputs: EstimatorInputs,
+    space: LabelSpace,
+    groups: np.ndarray | None,
+    weighting: str,
+    splits: int,
+    per_class: int | None,
+) -> HeldOutProblem | None:
+    """Return the samples and classes that can be tested, and their splits; None if there are not two such classes.
+
+    Args:
+        inputs: Logits and options of the estimators.
+        space: Labels of N samples.
+        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        weighting: What counts equally in an error: `samples`, `groups` or `classes`.
+        splits: Number of repeated splits; 0 for no held-out values.
+        per_class: Number of samples a class to fit on; None for halves.
+
+    Raises:
+        InputError: If there are too few samples for the requested number of samples a class.
+    """
+    samples = testable_samples(space, groups)
+    if not len(samples) or not splits:
+        return None
+    tested = space.subset(samples)
+    classes, labels = np.unique(tested.labels, return_inverse=True)
+    if len(classes) < 2:
+        return None
+    tested = replace(tested, labels=labels.ravel(), n_classes=len(classes))
+    tested_groups = None if groups is None else np.unique(groups[samples], return_inverse=True)[1]
+    if per_class is None:
+        folds = repeated_halves(tested, tested_groups, splits, inputs.seed)
+    else:
+        folds = draw_per_class(tested, tested_groups, per_class, splits, inputs.seed)
+    weights = entry_weights(tested, tested_groups, weighting)
+    tested_inputs = replace(inputs, n_classes=len(classes))
+    if len(classes) == inputs.n_classes and "search" in inputs.names:
+        tested_inputs.share_ranking_of(inputs)
+    labeling = Labeling(tested, weights, folds)
+    return HeldOutProblem(tested_inputs, labeling, tested_groups, classes, samples, weighting)

@@ -1,0 +1,144 @@
+"""Softmax over all source classes in double precision, and sums of it by target class.
+
+The exponential is computed from additions and multiplications in a fixed order, so that it has the same bits on every
+machine; those of mathematics libraries differ in the last bit.
+"""
+
+import numpy as np
+from numba import njit
+
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+
+__all__ = ["add_mass", "exponentials", "fill_entropies", "fill_probabilities"]
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH = 0.6931471803691238
+LN2_LOW = 1.9082149292705877e-10
+SMALLEST_EXPONENT = -700.0
+"""Exponent below which the exponential is 0; doubles end near -745."""
+
+
+@njit(inline="always")
+def _reduced(exponent):
+    """Return the number of halvings and the remainder of an exponent, and the exponential of the remainder."""
+    halvings = np.floor(exponent * LOG2_E + 0.5)
+    r = (exponent - halvings * LN2_HIGH) - halvings * LN2_LOW
+    series = 1.0 / 6227020800.0
+    series = series * r + 1.0 / 479001600.0
+    series = series * r + 1.0 / 39916800.0
+    series = series * r + 1.0 / 3628800.0
+    series = series * r + 1.0 / 362880.0
+    series = series * r + 1.0 / 40320.0
+    series = series * r + 1.0 / 5040.0
+    series = series * r + 1.0 / 720.0
+    series = series * r + 1.0 / 120.0
+    series = series * r + 1.0 / 24.0
+    series = series * r + 1.0 / 6.0
+    series = series * r + 0.5
+    series = series * r + 1.0
+    series = series * r + 1.0
+    return halvings, series
+
+
+@inner_kernel
+def _exponentiate(row, largest, inverse_temperature, out, powers):
+    """Write exp((row - largest) * inverse_temperature) into out (C,); powers is a buffer of integers (C,)."""
+    floats = powers.view(np.float64)
+    for c in range(len(row)):
+        exponent = max((row[c] - largest) * inverse_temperature, SMALLEST_EXPONENT)
+        halvings, series = _reduced(exponent)
+        powers[c] = (np.int64(halvings) + 1023) << 52
+        out[c] = series
+    for c in range(len(row)):
+        out[c] *= floats[c]
+    for c in range(len(row)):
+        if (row[c] - largest) * inverse_temperature < SMALLEST_EXPONENT:
+            out[c] = 0.0
+
+
+@inner_kernel
+def _sum_of(values):
+    """Return the sum of values (C,), from four partial sums."""
+    a = 0.0
+    b = 0.0
+    c = 0.0
+    d = 0.0
+    stop = len(values) - len(values) % 4
+    for i in range(0, stop, 4):
+        a += values[i]
+        b += values[i + 1]
+        c += values[i + 2]
+        d += values[i + 3]
+    for i in range(stop, len(values)):
+        a += values[i]
+    return (a + b) + (c + d)
+
+
+@kernel
+def fill_probabilities(logits, inverse_temperature, probabilities, largest, sums):
+    """Write the softmax of logits (B, C) times the inverse temperature into probabilities (B, C).
+
+    The largest logit and the sum of the exponentials of each row are written into largest (B,) and sums (B,).
+    """
+    n_classes = logits.shape[1]
+    powers = np.empty(n_classes, np.int64)
+    for i in range(len(logits)):
+        largest[i] = logits[i, 0]
+        for c in range(1, n_classes):
+            largest[i] = max(largest[i], logits[i, c])
+        _exponentiate(logits[i], largest[i], inverse_temperature, probabilities[i], powers)
+        sums[i] = _sum_of(probabilities[i])
+        for c in range(n_classes):
+            probabilities[i, c] /= sums[i]
+
+
+@kernel
+def fill_entropies(logits, inverse_temperature, entropies):
+    """Write the entropy in nats of the softmax of each row of logits (B, C) into entropies (B,)."""
+    n_classes = logits.shape[1]
+    powers = np.empty(n_classes, np.int64)
+    exponentials_of_row = np.empty(n_classes)
+    terms = np.empty(n_classes)
+    for i in range(len(logits)):
+        largest = logits[i, 0]
+        for c in range(1, n_classes):
+            largest = max(largest, logits[i, c])
+        _exponentiate(logits[i], largest, inverse_temperature, exponentials_of_row, powers)
+        for c in range(n_classes):
+            terms[c] = exponentials_of_row[c] * ((largest - logits[i, c]) * inverse_temperature)
+        total = _sum_of(exponentials_of_row)
+        entropies[i] = np.log(total) + _sum_of(terms) / total
+
+
+@kernel
+def exponentials(exponents, out):
+    """Write the exponential of exponents of at most 0, shape (M,), into out (M,), with the bits of the softmax."""
+    powers = np.empty(len(exponents), np.int64)
+    _exponentiate(exponents, 0.0, 1.0, out, powers)
+
+
+@kernel
+def add_mass(probabilities, first_sample, entries, samples, labels, weights, fit, first_class, last_class, mass):
+    """Add the weighted probabilities of entries to the sums by fold and target class, mass (J, K, C).
+
+    The entries are in the order of their labels, so that the sums of one target class stay in the processor's cache.
+
+    Args:
+        probabilities: Softmax of B samples, shape (B, C).
+        first_sample: Number of the first of these samples.
+        entries: Numbers of the entries of these samples, shape (M,).
+        samples: Sample of each entry, shape (E,).
+        labels: Target class of each entry, shape (E,).
+        weights: Weight of each entry, shape (E,).
+        fit: True for the samples that each fold is fitted on, shape (N, J).
+        first_class: First source class to add.
+        last_class: Source class to stop before.
+        mass: Sums by fold, target class and source class.
+    """
+    for entry in entries:
+        row = probabilities[samples[entry] - first_sample]
+        for j in range(fit.shape[1]):
+            if fit[samples[entry], j]:
+                sums = mass[j, labels[entry]]
+                for c in range(first_class, last_class):
+                    sums[c] += weights[entry] * row[c]

@@ -1,0 +1,196 @@
+"""Permutation tests of held-out errors: the same statistic for real and for permuted labels."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_montecarlo_maps, fit_search_maps, run_chain
+from modgap.discrepancy.held_out import fold_errors, fold_predictions
+from modgap.discrepancy.held_out_problem import HeldOutProblem
+from modgap.discrepancy.probabilities import Probabilities
+from modgap.discrepancy.soft import (
+    MASS_BYTES,
+    Labeling,
+    fit_soft_maps,
+    mass_matrices,
+    soft_errors,
+    soft_fold_errors,
+    soft_value,
+)
+from modgap.discrepancy.threads import share_work
+from modgap.label_space import LabelSpace
+from modgap.statistics.permutations import NullDistribution, draw_null, permute_samples, summarize_null
+from modgap.statistics.weights import entry_weights, integer_weights
+
+__all__ = ["HardTest", "SoftTest", "hard_permutation_test", "soft_permutation_test"]
+
+ANNOUNCED_SECONDS = 20.0
+"""Expected duration from which permutations are announced before they run, in seconds."""
+MOST_ADDITIONS = 4e10
+"""Largest number of additions in a test of the soft error; it uses fewer splits on larger problems."""
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class SoftTest:
+    """Result of the permutation test of the soft error.
+
+    Attributes:
+        null: Distribution of the soft held-out error with permuted labels.
+        permuted_error: Mean 0-1 error with permuted labels of the maps that minimize the soft error.
+    """
+
+    null: NullDistribution
+    permuted_error: float
+
+
+@dataclass(frozen=True)
+class HardTest:
+    """Result of the permutation test of the 0-1 error of the search or of the Monte-Carlo trials.
+
+    Attributes:
+        value: Held-out error of the one split that the test uses.
+        null: Distribution of this error with permuted labels.
+        in_sample_null: Distribution of the in-sample error with permuted labels.
+    """
+
+    value: float
+    null: NullDistribution
+    in_sample_null: NullDistribution
+
+
+def soft_permutation_test(
+    problem: HeldOutProblem,
+    probabilities: Probabilities,
+    permutations: int,
+    progress: Callable[[int], None] | None = None,
+) -> SoftTest:
+    """Test whether the soft held-out error is lower than with permuted labels.
+
+    The statistic is the mean over all splits, or over as many of the first splits as the size of the problem allows.
+
+    Args:
+        problem: Samples, labels and splits.
+        probabilities: Softmax of the tested samples.
+        permutations: Largest number of permutations, at least 1.
+        progress: Called with the number of permutations that were drawn since the last call.
+    """
+    labeling = problem.labeling
+    additions = len(labeling.space.labels) * probabilities.n_source_classes * permutations
+    splits = labeling.splits.first(max(1, min(labeling.splits.n_repeats, int(MOST_ADDITIONS / additions))))
+    real = Labeling(labeling.space, labeling.weights, splits)
+    began = time.perf_counter()
+    value = soft_value(soft_errors(probabilities, real)[0], real)
+    _announce(permutations, (time.perf_counter() - began) / probabilities.threads)
+    hard_errors: list[float] = []
+
+    def statistics(repeats: range) -> list[float]:
+        labelings = [problem.permuted(problem.inputs.seed, repeat, splits) for repeat in repeats]
+        results = _permuted_errors(problem.inputs, probabilities, labelings)
+        hard_errors.extend(hard for _, hard in results)
+        return [soft for soft, _ in results]
+
+    null = draw_null(statistics, value, permutations, progress)
+    return SoftTest(null, float(np.mean(hard_errors[: null.repeats])))
+
+
+def _announce(permutations: int, seconds_per_run: float) -> None:
+    expected = permutations * seconds_per_run
+    if expected > ANNOUNCED_SECONDS:
+        log.info("Up to %d permutations take up to %.0f s. Pass --permutations 0 to skip them.", permutations, expected)
+
+
+def _permuted_errors(
+    inputs: EstimatorInputs, probabilities: Probabilities, labelings: list[Labeling]
+) -> list[tuple[float, float]]:
+    """Return the soft error of each labeling, and the 0-1 error of the same maps on the first split."""
+    results: dict[int, tuple[float, float]] = {}
+    # Each thread works on whole permutations, so that the threads do not wait for each other.
+    one_thread = probabilities.on_one_thread() if probabilities.is_kept else probabilities
+
+    def work(queue: Iterator[int]) -> None:
+        for i in queue:
+            maps = fit_soft_maps(mass_matrices(one_thread, [labelings[i]])[0])
+            results[i] = _errors_of_maps(inputs, one_thread, labelings[i], maps)
+
+    if probabilities.is_kept:
+        share_work(range(len(labelings)), probabilities.threads, work)
+        return [results[i] for i in range(len(labelings))]
+    size_of_one = 8 * len(labelings[0].splits) * inputs.n_classes * probabilities.n_source_classes
+    at_a_time = max(1, MASS_BYTES // size_of_one)
+    for first in range(0, len(labelings), at_a_time):
+        part = labelings[first : first + at_a_time]
+        for i, mass in enumerate(mass_matrices(probabilities, part), start=first):
+            results[i] = _errors_of_maps(inputs, probabilities, labelings[i], fit_soft_maps(mass))
+    return [results[i] for i in range(len(labelings))]
+
+
+def _errors_of_maps(
+    inputs: EstimatorInputs, probabilities: Probabilities, labeling: Labeling, maps: np.ndarray
+) -> tuple[float, float]:
+    """Return the soft error of maps, and their 0-1 error on the first split."""
+    value = soft_value(soft_fold_errors(probabilities, labeling, maps), labeling)
+    first = Labeling(labeling.space, labeling.weights, labeling.splits.first(1))
+    predicted = fold_predictions(inputs.logits, first, maps[: len(first.splits)])
+    return value, soft_value(fold_errors(first, predicted), first)
+
+
+def hard_permutation_test(
+    name: str,
+    problem: HeldOutProblem,
+    inputs: EstimatorInputs,
+    space: LabelSpace,
+    groups: np.ndarray | None,
+    in_sample_value: float,
+    permutations: int,
+    progress: Callable[[int], None] | None = None,
+) -> HardTest:
+    """Test whether a 0-1 held-out error is lower than with permuted labels, on one split.
+
+    Real and permuted labels get the same fixed number of restarts.
+
+    Args:
+        name: `search` or `montecarlo`.
+        problem: Samples, labels and splits that can be tested.
+        inputs: Logits and options of the estimators for all classes.
+        space: Labels of all N samples.
+        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        in_sample_value: Value of the estimator with the real labels.
+        permutations: Largest number of permutations, at least 1.
+        progress: Called with the number of permutations that were drawn since the last call.
+    """
+    splits = problem.labeling.splits.first(1)
+    began = time.perf_counter()
+    value = _hard_error(name, problem, Labeling(problem.labeling.space, problem.labeling.weights, splits))
+    _announce(permutations, 2 * (time.perf_counter() - began))
+    fixed = replace(inputs, names=(name,), restarts=1)
+    if name == "search":
+        fixed.share_ranking_of(inputs)
+    in_sample: list[float] = []
+
+    def statistics(repeats: range) -> list[float]:
+        values = []
+        for repeat in repeats:
+            values.append(_hard_error(name, problem, problem.permuted(inputs.seed, repeat, splits)))
+            donors = permute_samples(space.label_set_ids, groups, inputs.seed, repeat)
+            permuted = space.with_labels_from(donors)
+            weights = integer_weights(entry_weights(permuted, groups, problem.weighting))
+            in_sample.append(run_chain(fixed, permuted, weights)[0][name].value)
+        return values
+
+    null = draw_null(statistics, value, permutations, progress)
+    in_sample_null = summarize_null(in_sample_value, in_sample[: null.repeats], null.requested, sequential=False)
+    return HardTest(value, null, in_sample_null)
+
+
+def _hard_error(name: str, problem: HeldOutProblem, labeling: Labeling) -> float:
+    if name == "search":
+        maps = fit_search_maps(problem.inputs, labeling, None)
+    else:
+        maps = fit_montecarlo_maps(problem.inputs, labeling)
+    predicted = fold_predictions(problem.inputs.logits, labeling, maps, problem.inputs.threads)
+    return soft_value(fold_errors(labeling, predicted), labeling)

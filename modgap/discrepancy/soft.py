@@ -1,0 +1,200 @@
+"""Soft discrepancy: the probability that a source does not give to the classes of the best map."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from modgap.discrepancy.kernels.softmax import add_mass
+from modgap.discrepancy.probabilities import Probabilities
+from modgap.discrepancy.threads import share_work
+from modgap.label_space import LabelSpace, label_space
+from modgap.statistics.splits import Splits, repeated_halves
+
+__all__ = [
+    "Labeling",
+    "SoftMap",
+    "fit_soft_maps",
+    "label_parts",
+    "mass_matrices",
+    "soft_errors",
+    "soft_fold_errors",
+    "soft_value",
+    "warm_up",
+]
+
+MASS_BYTES = 1 << 28
+"""Largest total size of the mass matrices that are computed in one pass over the samples."""
+
+
+@dataclass(frozen=True)
+class SoftMap:
+    """Map with the smallest soft error on all samples.
+
+    Attributes:
+        value: 1 minus the weighted mean probability of the mapped source classes, in [0, 1]; lower is nearer. A source
+            with uniform output has 1 - 1/C, so the chance level 1 - 1/K is not its chance level.
+        map: Source class of each target class.
+        temperature: Temperature of the softmax.
+    """
+
+    value: float
+    map: tuple[int, ...]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Labeling:
+    """Labels of all samples with their weights, and the folds that maps are fitted and tested in.
+
+    Attributes:
+        space: Labels of N samples.
+        weights: Weight of each entry of the label space, shape (E,), with sum 1.
+        splits: Folds of the samples.
+    """
+
+    space: LabelSpace
+    weights: np.ndarray
+    splits: Splits
+
+    @cached_property
+    def sample_weights(self) -> np.ndarray:
+        """Weight of each sample, shape (N,)."""
+        return np.bincount(self.space.entry_samples, self.weights, len(self.space))
+
+    @cached_property
+    def entry_shares(self) -> np.ndarray:
+        """Share of each entry in the weight of its sample, shape (E,)."""
+        shares: np.ndarray = self.weights / self.sample_weights[self.space.entry_samples]
+        return shares
+
+
+def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -> list[np.ndarray]:
+    """Return the weighted sum of the probabilities by fold, target class and source class for each labeling.
+
+    Entry (j, k, c) is the sum of weight times probability of source class c over the samples of target class k that
+    fold j is fitted on. Samples are added in their order, so that threads do not change any bit.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labelings: Labels of these samples and folds; several labelings share one pass over the samples.
+
+    Returns:
+        One array of shape (J, K, C) for each labeling.
+    """
+    n_source_classes = probabilities.n_source_classes
+    masses = [np.zeros((len(one.splits), one.space.n_classes, n_source_classes)) for one in labelings]
+    fits = [np.ascontiguousarray(one.splits.fit.T) for one in labelings]
+    tasks = [(i, *columns) for i in range(len(labelings)) for columns in _column_ranges(probabilities, len(labelings))]
+    for first, block in probabilities.blocks():
+
+        def work(queue: Iterator[tuple[int, int, int]], first: int = first, block: np.ndarray = block) -> None:
+            for i, start, stop in queue:
+                space = labelings[i].space
+                entries = _entries_by_label(space, first, first + len(block))
+                samples = space.entry_samples
+                weights = labelings[i].weights
+                add_mass(block, first, entries, samples, space.labels, weights, fits[i], start, stop, masses[i])
+
+        share_work(tasks, probabilities.threads, work)
+    return masses
+
+
+def _entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
+    """Return the entries of the samples from `first` to before `stop`, in the order of their labels, shape (M,)."""
+    entries = np.arange(space.starts[first], space.starts[stop])
+    ordered: np.ndarray = entries[np.argsort(space.labels[entries], kind="stable")]
+    return ordered
+
+
+def _column_ranges(probabilities: Probabilities, n_labelings: int) -> list[tuple[int, int]]:
+    """Return ranges of source classes for the threads: one range if there is a labeling for each thread."""
+    parts = 1 if n_labelings >= probabilities.threads else probabilities.threads
+    edges = np.linspace(0, probabilities.n_source_classes, parts + 1).astype(int)
+    return [(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def fit_soft_maps(mass: np.ndarray) -> np.ndarray:
+    """Return the injective map of each fold that maximizes the sum of its mass, shape (J, K).
+
+    Args:
+        mass: Mass matrices, shape (J, K, C), with K <= C.
+    """
+    return np.array([linear_sum_assignment(table, maximize=True)[1] for table in mass])
+
+
+def soft_fold_errors(probabilities: Probabilities, labeling: Labeling, maps: np.ndarray) -> np.ndarray:
+    """Return 1 minus the probability of the mapped source class for the tested samples of each fold, shape (J, N).
+
+    A multi-label sample has the mean over its labels, in proportion to their weights. Untested samples have 0.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels and folds.
+        maps: Source class of each target class in each fold, shape (J, K).
+    """
+    space = labeling.space
+    shares = labeling.entry_shares
+    errors = np.zeros((len(labeling.splits), len(space)))
+    entry_samples = space.entry_samples
+    for fold, tested in enumerate(labeling.splits.test):
+        entries = np.flatnonzero(tested[entry_samples])
+        correct = probabilities.at(entry_samples[entries], maps[fold][space.labels[entries]])
+        errors[fold] = np.bincount(entry_samples[entries], shares[entries] * (1 - correct), len(space))
+    return errors
+
+
+def soft_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the soft map of each fold and return its errors (J, N) and the maps (J, K).
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels and folds. The folds are worked on in parts that fit into memory.
+    """
+    maps = []
+    for part in label_parts(probabilities, labeling):
+        maps.append(fit_soft_maps(mass_matrices(probabilities, [part])[0]))
+    stacked = np.concatenate(maps)
+    return soft_fold_errors(probabilities, labeling, stacked), stacked
+
+
+def label_parts(probabilities: Probabilities, labeling: Labeling) -> Iterator[Labeling]:
+    """Yield the labeling with some of its folds at a time, so that their mass matrices fit into memory.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels and folds.
+    """
+    size = max(1, MASS_BYTES // (8 * labeling.space.n_classes * probabilities.n_source_classes))
+    splits = labeling.splits
+    for first in range(0, len(splits), size):
+        fold = slice(first, first + size)
+        part = Splits(splits.fit[fold], splits.test[fold], splits.repeats[fold], splits.seed)
+        yield Labeling(labeling.space, labeling.weights, part)
+
+
+def soft_value(fold_errors: np.ndarray, labeling: Labeling) -> float:
+    """Return the mean over repeats of the weighted mean error of the tested samples.
+
+    Args:
+        fold_errors: Errors of the samples in each fold, shape (J, N), 0 for samples that a fold does not test.
+        labeling: Labels and folds.
+    """
+    weights = labeling.sample_weights
+    splits = labeling.splits
+    sums = np.bincount(splits.repeats, fold_errors @ weights, splits.n_repeats)
+    totals = np.bincount(splits.repeats, splits.test @ weights, splits.n_repeats)
+    return float((sums / totals).mean())
+
+
+def warm_up() -> None:
+    """Compile the kernels of the softmax, or load them from Numba's cache, so that no timing includes it."""
+    space = label_space(np.array([0, 1, 0, 1]))
+    splits = repeated_halves(space, None, 1, 0)
+    labeling = Labeling(space, np.full(4, 0.25), splits)
+    probabilities = Probabilities(np.zeros((4, 2)), space.rows)
+    soft_errors(probabilities, labeling)
+    probabilities.mean_entropy()
