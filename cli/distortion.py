@@ -112,6 +112,13 @@ __all__ = ["distortion"]
         help="Kind of probe. Encoders are compared by the first one. Can be repeated.",
     ),
     click.option(
+        "--repeats",
+        type=int,
+        default=5,
+        show_default=True,
+        help="Repeats of the three-fold cross-validation of a probe. Time grows with them.",
+    ),
+    click.option(
         "--few-shot",
         is_flag=True,
         help="Also measure the first probe's error for several numbers of training samples per class, in 5 draws.",
@@ -154,7 +161,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     from modgap.distortion.measurement import measure_distortion
     from modgap.distortion.report import to_json
 
-    check_minimums(options, {"limit": 20, "threads": 1})
+    check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
     log_to_stderr(options["quiet"])
     request = _distortion_request(options)
     check_figure_formats(context, options["out"])
@@ -189,6 +196,7 @@ def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
     return DistortionRequest(
         features=FeatureRequest(sample_request(options), layers=options["layers"], normalized=options["normalized"]),
         probes=tuple(dict.fromkeys(options["probes"])),
+        repeats=options["repeats"],
         similarities=tuple(dict.fromkeys(options["similarities"])),
         epochs=_parse_epochs(options["epochs"]),
         few_shot=options["few_shot"],

@@ -197,7 +197,8 @@ def test_each_encoder_is_compared_with_the_untouched_one(measured):
     for reading in others:
         own, base = reading.probes["linear"], first.probes["linear"]
         assert reading.difference.value == pytest.approx(own.value - base.value)
-        assert reading.difference.samples == own.test_samples == result.test_samples
+        assert reading.difference.n_units == own.samples == len(result.labels)
+        assert own.repeats == 5
     for layer, each in others[0].similarity["linear_cka"].items():
         assert each.value <= 1 + 1e-12, layer
     # The blocks of another architecture have other names, but its output is compared.
@@ -237,12 +238,12 @@ def test_record_is_strict_json_and_the_table_has_a_row_for_each_encoder(measured
     record = strict(to_json(VIT, results, request, 1.0))
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
-    assert surrogate["encoders"][1]["difference"]["samples"] == surrogate["test_samples"]
+    assert surrogate["encoders"][1]["difference"]["n_units"] == surrogate["encoders"][1]["probes"]["linear"]["samples"]
     curve = surrogate["encoders"][1]["few_shot"]
     assert (curve["name"], curve["shots"]) == ("linear", [1, 2, 5])
     assert [len(draws) for draws in curve["errors"]] == [5, 5, 5]
     assert curve["mean"][0] == pytest.approx(np.mean(curve["errors"][0]))
-    assert "misclassified" not in json.dumps(surrogate["encoders"][1]["probes"])
+    assert "errors" not in surrogate["encoders"][1]["probes"]["linear"]
     assert surrogate["encoders"][1]["map"]["quality"]["samples"] == 22
     heads, rows = encoder_table(results[0].encoders)
     assert all(len(row) == len(heads) for row in rows)

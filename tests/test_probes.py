@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import f1_score
@@ -12,13 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modgap.distortion.few_shot import few_shot_curve
+from modgap.distortion.probe_cross_validation import cross_validate_probe
 from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.distortion.probe_methods import PROBES
-from modgap.distortion.statistics import entity_f1, paired_difference
+from modgap.distortion.statistics import entity_f1
 from modgap.errors import InputError, UsageError
 from modgap.probes.folds import held_out_mask, stratified_folds
 from modgap.probes.linear_probe import cross_validated_errors, fit_linear_probe
 from modgap.probes.ridge import ridge_path
+from modgap.statistics.paired import paired_difference
 
 
 def blobs(n=200, width=10, classes=4, seed=0, apart=0.7):
@@ -188,36 +189,116 @@ def test_invalid_few_shot_options_raise_a_usage_error(given, parts):
         few_shot_curve("ridge", *parts, **given)
 
 
-def test_paired_difference_has_the_p_value_of_mcnemars_test():
+# Repeated cross-validation
+
+
+def naive_cross_validation(name, features, labels, groups, repeats):
+    """Return the error of each sample in each repeat, (repeats, n), by plain loops."""
+    errors = np.full((repeats, len(labels)), np.nan)
+    for repeat in range(repeats):
+        folds = stratified_folds(labels, groups, repeat << 32, 3)
+        for fold in range(3):
+            fit = folds != fold
+            result = evaluate_probe(
+                name, features[fit], labels[fit], features[~fit], labels[~fit],
+                train_groups=None if groups is None else groups[fit],
+            )  # fmt: skip
+            errors[repeat, ~fit] = result.predicted != labels[~fit]
+    return errors
+
+
+@pytest.mark.parametrize("name", ["nearest-mean", "ridge"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_cross_validation_equals_plain_loops(name, grouped):
+    features, labels = blobs()
+    groups = np.random.default_rng(3).integers(25, size=200) if grouped else None
+    probe = cross_validate_probe(name, features, labels, groups, repeats=3)
+    errors = naive_cross_validation(name, features, labels, groups, 3)
+    assert probe.value == pytest.approx(errors.mean())
+    units = np.arange(200) if groups is None else groups
+    sums = np.array([(errors.mean(0) - errors.mean())[units == unit].sum() for unit in np.unique(units)])
+    n_units = len(sums)
+    variance = (sums * n_units / 200).var(ddof=1) / n_units + errors.mean(axis=1).var(ddof=1)
+    assert probe.standard_error == pytest.approx(np.sqrt(variance))
+    assert (probe.n_units, probe.samples, probe.repeats) == (n_units, 200, 3)
+    assert probe.interval[0] < probe.value < probe.interval[1]
+
+
+def test_probe_without_errors_has_an_upper_limit_above_zero():
+    labels = np.arange(60) % 3
+    probe = cross_validate_probe("nearest-mean", np.eye(3)[labels], labels, np.arange(60) // 3 % 20 * 3 + labels)
+    assert probe.value == 0
+    assert probe.interval[0] == 0
+    assert probe.interval[1] == pytest.approx(1 - 0.025 ** (1 / probe.n_units))
+
+
+def test_few_groups_have_no_interval_and_a_note_says_why():
+    features, labels = blobs()
+    probe = cross_validate_probe("nearest-mean", features, labels, np.arange(200) % 7)
+    assert probe.interval is None
+    assert probe.notes[0].startswith("There is no interval, because the samples belong to 7 groups. At least 8")
+    assert evaluate_probe("nearest-mean", *halves(features, labels), groups=np.arange(80) % 7).interval is None
+    other = cross_validate_probe("ridge", features, labels, np.arange(200) % 7)
+    assert paired_difference(probe.errors, other.errors).p_value is None
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_notes_of_splits_are_counted(name):
+    features, labels = blobs()
+    labels = np.append(labels, [8])
+    probe = cross_validate_probe(name, np.vstack([features, features[:1]]), labels, repeats=2, grid=[50.0, 10.0])
+    unseen = [note for note in probe.notes if "without training samples" in note]
+    assert unseen == [
+        "In 2 of 6 fits, for example: 1 test samples belong to 1 classes without training samples. "
+        "They count as misclassified."
+    ]
+    assert len(probe.chosen_values) == (0 if name == "nearest-mean" else 6)
+
+
+def test_one_repeat_raises_a_usage_error():
+    with pytest.raises(UsageError, match=r"number of repeats is 1[.] Expected at least 2"):
+        cross_validate_probe("ridge", *blobs(), repeats=1)
+
+
+def test_paired_probes_have_the_naive_standard_error():
+    features, labels = blobs()
+    noisy = features + 0.5 * np.random.default_rng(8).standard_normal(features.shape)
+    groups = np.arange(200) % 20
+    probes = [cross_validate_probe("nearest-mean", array, labels, groups) for array in (noisy, features)]
+    difference = paired_difference(probes[0].errors, probes[1].errors)
+    errors = np.subtract(*(naive_cross_validation("nearest-mean", x, labels, groups, 5) for x in (noisy, features)))
+    means = np.array([errors.mean(0)[groups == group].mean() for group in range(20)])
+    variance = means.var(ddof=1) / 20 + errors.mean(axis=1).var(ddof=1)
+    assert difference.value == pytest.approx(errors.mean())
+    assert difference.standard_error == pytest.approx(np.sqrt(variance))
+
+
+def test_groups_are_held_out_together_and_leave_every_class_in_training():
     rng = np.random.default_rng(0)
-    first, second = rng.random(400) < 0.3, rng.random(400) < 0.2
-    found = paired_difference(first, second)
-    only = int((first & ~second).sum()), int((second & ~first).sum())
-    assert (found.only_first, found.only_second) == only
-    assert found.p_value == pytest.approx(binomtest(only[0], sum(only)).pvalue)
-    assert found.value == pytest.approx(first.mean() - second.mean())
-    naive = [(first.astype(int) - second)[rng.integers(400, size=400)].mean() for _ in range(4000)]
-    np.testing.assert_allclose(found.interval, np.quantile(naive, [0.025, 0.975]), atol=0.008)
-    turned = paired_difference(second, first)
-    assert (turned.value, turned.p_value) == (-found.value, found.p_value)
+    for seed in range(20):
+        labels = rng.integers(4, size=60)
+        groups = rng.integers(12, size=60)
+        mask = held_out_mask(labels, 0.3, seed, groups)
+        assert not set(groups[mask]) & set(groups[~mask])
+        assert set(labels[~mask]) == set(labels)
+    np.testing.assert_array_equal(held_out_mask(labels, 0.3, 1), held_out_mask(labels, 0.3, 1, np.arange(60)))
+    alone = held_out_mask(np.repeat([0, 1], 10), 0.5, 0, np.repeat([0, 1, 2], [10, 5, 5]))
+    assert not alone[:10].any()
+    assert alone.sum() == 5
 
 
-def test_groups_make_a_paired_difference_less_significant():
-    first = np.repeat([True, True, True, False, True], 40)
-    found = paired_difference(first, ~first, np.repeat(np.arange(5), 40))
-    assert found.p_value == pytest.approx(binomtest(4, 5).pvalue)
-    assert paired_difference(first, ~first).p_value < 1e-6 < found.p_value
-
-
-def test_equal_errors_have_no_difference():
-    found = paired_difference([True, False], [True, False])
-    assert (found.value, found.p_value, found.interval) == (0, 1, (0, 0))
-
-
-@pytest.mark.parametrize(("first", "second"), [([True], [True, False]), ([1, 0], [1, 0]), ([], [])])
-def test_errors_of_different_samples_raise_an_error(first, second):
-    with pytest.raises(InputError, match=r"the same samples|Expected booleans"):
-        paired_difference(first, second)
+@pytest.mark.parametrize("name", ["linear", "ridge", "knn"])
+def test_hyperparameters_are_chosen_on_whole_groups(name):
+    # Each group has a vector of its own, so that samples of one group predict each other, but no other group.
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(40), 5)
+    labels = groups % 2
+    features = np.repeat(rng.standard_normal((40, 30)), 5, axis=0) + 0.1 * rng.standard_normal((200, 30))
+    parts = (features[:160], labels[:160], features[160:], labels[160:])
+    blind = evaluate_probe(name, *parts)
+    grouped = evaluate_probe(name, *parts, train_groups=groups[:160])
+    assert min(blind.validation_errors) < 0.05
+    assert min(grouped.validation_errors) > 0.2
 
 
 def test_entity_f1_equals_the_micro_f1_of_scikit_learn():

@@ -115,7 +115,9 @@ def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any
     first, *others = encoder.probes.values()
     nan = float("nan")
     difference = encoder.difference
-    low, high = difference.interval if difference else (nan, nan)
+    error_low, error_high = first.interval or (nan, nan)
+    low, high = (difference.interval if difference else None) or (nan, nan)
+    p_value = difference.p_value if difference else None
     similarity = {name: list(layers.values())[-1].value for name, layers in encoder.similarity.items() if layers}
     return {
         "surrogate": result.name,
@@ -125,12 +127,12 @@ def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any
         "epoch": encoder.encoder.trained_epochs,
         "seed": encoder.encoder.seed,
         "error": first.value,
-        "error_low": first.interval[0],
-        "error_high": first.interval[1],
+        "error_low": error_low,
+        "error_high": error_high,
         "difference": difference.value if difference else nan,
         "difference_low": low,
         "difference_high": high,
-        "p": difference.p_value if difference else nan,
+        "p": nan if p_value is None else p_value,
         **{probe.name: probe.value for probe in others},
         **similarity,
     }

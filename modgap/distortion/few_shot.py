@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.errors import UsageError
 from modgap.probes.input_checks import validate_samples
+from modgap.statistics.bootstrap import group_numbers
 
 __all__ = ["FewShotCurve", "few_shot_curve"]
 
@@ -45,6 +46,7 @@ def few_shot_curve(
     shots: Sequence[int] | None = None,
     draws: int = 5,
     seed: int = 0,
+    train_groups: ArrayLike | None = None,
     **options: Any,
 ) -> FewShotCurve:
     """Compute the test error rate of a probe fitted on few training samples of each class, over several draws of them.
@@ -62,6 +64,8 @@ def few_shot_curve(
             class.
         draws: Number of draws.
         seed: Seed of the draws.
+        train_groups: Record or subject of each training sample, shape (n,); see `evaluate_probe`. None if samples are
+            independent.
         **options: Options of `evaluate_probe`.
 
     Raises:
@@ -78,11 +82,13 @@ def few_shot_curve(
     numbers = _validate_shots(shots, labels)
     if draws < 1:
         raise UsageError(f"The number of draws is {draws}. Expected at least 1.")
+    units = None if train_groups is None else group_numbers(train_groups, len(labels))
     errors = np.empty((len(numbers), draws))
     for draw in range(draws):
         positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
         for index, count in enumerate(numbers):
             rows = np.flatnonzero(positions < count)
+            options["train_groups"] = None if units is None else units[rows]
             result = evaluate_probe(name, train[rows], labels[rows], test_features, test_labels, seed=seed, **options)
             errors[index, draw] = result.value
     sd = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(numbers), np.nan)

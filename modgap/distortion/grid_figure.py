@@ -209,7 +209,8 @@ def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -
 
 
 def _is_worse(encoder: EncoderResult) -> bool:
-    return encoder.difference is not None and encoder.difference.interval[0] > 0
+    interval = encoder.difference.interval if encoder.difference else None
+    return interval is not None and interval[0] > 0
 
 
 def _subtitle(result: SurrogateResult, epochs: Sequence[int]) -> str:

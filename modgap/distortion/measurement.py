@@ -9,15 +9,15 @@ import numpy as np
 from modgap.distortion.encoders import UNTOUCHED, Encoder, Epochs, encoders_of_runs
 from modgap.distortion.features import FeatureRequest, compute_features
 from modgap.distortion.few_shot import FewShotCurve, few_shot_curve
-from modgap.distortion.probe_evaluation import ProbeResult, evaluate_probe
+from modgap.distortion.probe_cross_validation import REPEATS, CrossValidatedProbe, cross_validate_probe
 from modgap.distortion.similarity import SimilarityResult, similarity
-from modgap.distortion.statistics import PairedDifference, paired_difference
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate, parse_surrogate_name
 from modgap.progress import Progress
 from modgap.sources import Source, SourceHandle, open_source
+from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys
 from modgap.transfer.surrogate import Surrogate, open_surrogate
@@ -25,8 +25,8 @@ from modgap.transfer.surrogate import Surrogate, open_surrogate
 __all__ = ["DistortionRequest", "EncoderResult", "SurrogateResult", "measure_distortion"]
 
 TRAIN_SHARE = 2 / 3
-TEST_SPLIT_SEED = 0
-"""Seed of the split into training and test samples; it is fixed, so that all encoders have the same test samples."""
+SPLIT_SEED = 0
+"""Seed of the folds and of the split of the few-shot curve; it is fixed, so that all encoders have the same splits."""
 DEFAULT_FEATURES = FeatureRequest(SampleRequest(limit=5000))
 
 
@@ -38,6 +38,7 @@ class DistortionRequest:
         features: Layers, and the samples of a surrogate, input size and device. The split None stands for the split
             that the source was not trained on, if modgap has a record of it, and otherwise for the training split.
         probes: Names of the probes; encoders are compared by the first.
+        repeats: Number of repeats of the three-fold cross-validation of probes, at least 2.
         similarities: Names of the measures of similarity to the untouched encoder.
         epochs: Weights to use of each run.
         few_shot: Whether to compute the error rate of the first probe by the number of training samples of each class.
@@ -48,6 +49,7 @@ class DistortionRequest:
 
     features: FeatureRequest = DEFAULT_FEATURES
     probes: tuple[str, ...] = ("linear",)
+    repeats: int = REPEATS
     similarities: tuple[str, ...] = ("linear_cka", "procrustes", "knn_overlap")
     epochs: Epochs = "chosen"
     few_shot: bool = False
@@ -69,8 +71,8 @@ class EncoderResult:
         encoder: The encoder.
         source: Name of the source that it belongs to.
         probes: Result of each probe on the last layer, by the name of the probe.
-        difference: Error rate of the first probe minus that of the untouched encoder, on the same test samples; None
-            for the untouched encoder.
+        difference: Error rate of the first probe minus that of the untouched encoder, on the same samples and splits;
+            None for the untouched encoder.
         similarity: Similarity to the same layer of the untouched encoder, by measure and layer; empty for the untouched
             encoder and if the encoders share no layer names.
         few_shot: Error rate of the first probe on the last layer by the number of training samples of each class; None
@@ -80,7 +82,7 @@ class EncoderResult:
 
     encoder: Encoder
     source: str
-    probes: Mapping[str, ProbeResult]
+    probes: Mapping[str, CrossValidatedProbe]
     difference: PairedDifference | None
     similarity: Mapping[str, Mapping[str, SimilarityResult]]
     few_shot: FewShotCurve | None = None
@@ -92,7 +94,7 @@ class EncoderResult:
         return self.encoder.label if self.encoder.run else f"{self.source} {UNTOUCHED}"
 
     @property
-    def first_probe(self) -> ProbeResult:
+    def first_probe(self) -> CrossValidatedProbe:
         """Result of the probe by which encoders are compared."""
         return next(iter(self.probes.values()))
 
@@ -106,9 +108,9 @@ class SurrogateResult:
         provenance: Description of its samples: one half of the split, so that no run has trained on them.
         classes: Names of its classes.
         labels: Label of each sample, shape (n,).
-        training_samples: Number of samples on which each probe is fitted.
-        test_samples: Number of samples on which each probe is tested.
-        baseline_error: Error rate of always predicting the majority class of the test samples.
+        training_samples: Number of samples on which a probe is fitted in one of the splits, about two thirds.
+        test_samples: Number of samples on which it is tested, the others. Each repeat of the three splits tests all.
+        baseline_error: Error rate of always predicting the majority class.
         encoders: Result of each encoder, the untouched one first.
     """
 
@@ -190,7 +192,7 @@ def _measure_on_surrogate(
             untouched = results[0] if results else None
             result = _measure_encoder(encoder, source.name, layers, samples, request)
             if untouched is not None:
-                result = _compare(result, untouched, layers, untouched_layers, samples, request)
+                result = _compare(result, untouched, layers, untouched_layers, request)
             results.append(result)
             points[_unique_label(result.label, points)] = _last_layer(layers)
             if progress:
@@ -198,7 +200,7 @@ def _measure_on_surrogate(
     if request.maps:
         results = _add_maps(results, points, surrogate.labels, request)
     test = _test_mask(surrogate)
-    counts = np.bincount(surrogate.labels[test])
+    counts = np.bincount(surrogate.labels)
     return SurrogateResult(
         name=name,
         provenance=surrogate.provenance,
@@ -251,11 +253,7 @@ def _last_layer(layers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _test_mask(surrogate: Surrogate) -> np.ndarray:
     """Return a mask of the test samples, stratified by class, with groups kept whole, shape (n,)."""
-    return stratified_keys(surrogate.labels, surrogate.groups, TEST_SPLIT_SEED) >= TRAIN_SHARE
-
-
-def _test_groups(surrogate: Surrogate, test: np.ndarray) -> np.ndarray | None:
-    return None if surrogate.groups is None else surrogate.groups[test]
+    return stratified_keys(surrogate.labels, surrogate.groups, SPLIT_SEED) >= TRAIN_SHARE
 
 
 def _measure_encoder(
@@ -267,16 +265,35 @@ def _measure_encoder(
 ) -> EncoderResult:
     """Return the probes and the few-shot curve of an encoder, not yet compared with the untouched one."""
     features = _last_layer(layers)
-    test = _test_mask(surrogate)
-    samples = (features[~test], surrogate.labels[~test], features[test], surrogate.labels[test])
-    groups = _test_groups(surrogate, test)
     outside = surrogate.classes.index(OUTSIDE) if OUTSIDE in surrogate.classes else None
     probes = {
-        name: evaluate_probe(name, *samples, seed=request.samples.seed, groups=groups, outside=outside)
+        name: cross_validate_probe(
+            name,
+            features,
+            surrogate.labels,
+            surrogate.groups,
+            repeats=request.repeats,
+            split_seed=SPLIT_SEED,
+            outside=outside,
+            seed=request.samples.seed,
+        )
         for name in request.probes
     }
-    curve = few_shot_curve(request.probes[0], *samples, seed=request.samples.seed) if request.few_shot else None
+    curve = _few_shot_curve(features, surrogate, request) if request.few_shot else None
     return EncoderResult(encoder, source, probes, difference=None, similarity={}, few_shot=curve)
+
+
+def _few_shot_curve(features: np.ndarray, surrogate: Surrogate, request: DistortionRequest) -> FewShotCurve:
+    test = _test_mask(surrogate)
+    return few_shot_curve(
+        request.probes[0],
+        features[~test],
+        surrogate.labels[~test],
+        features[test],
+        surrogate.labels[test],
+        train_groups=None if surrogate.groups is None else surrogate.groups[~test],
+        seed=request.samples.seed,
+    )
 
 
 def _compare(
@@ -284,16 +301,10 @@ def _compare(
     untouched: EncoderResult,
     layers: Mapping[str, np.ndarray],
     untouched_layers: Mapping[str, np.ndarray],
-    surrogate: Surrogate,
     request: DistortionRequest,
 ) -> EncoderResult:
     """Return a result with the difference and the similarity to the untouched encoder."""
-    difference = paired_difference(
-        result.first_probe.misclassified,
-        untouched.first_probe.misclassified,
-        _test_groups(surrogate, _test_mask(surrogate)),
-        seed=request.samples.seed,
-    )
+    difference = paired_difference(result.first_probe.errors, untouched.first_probe.errors)
     shared = [layer for layer in layers if layer in untouched_layers]
     similarities = {
         measure: {layer: similarity(measure, layers[layer], untouched_layers[layer]) for layer in shared}

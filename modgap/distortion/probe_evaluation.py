@@ -1,6 +1,6 @@
 """Test errors of probes: how well classes can be predicted from features, with an interval and the choices made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,21 @@ from modgap.distortion.statistics import EntityF1, entity_f1
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_samples
-from modgap.statistics.bootstrap import mean_interval
+from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.intervals import SampleErrors, estimate_mean
 
 __all__ = ["ProbeResult", "evaluate_probe"]
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Errors of a probe on test samples.
+    """Errors of a fitted probe on test samples.
 
     Attributes:
         name: Name of the probe.
         value: Error rate on the test samples, in [0, 1]; lower is better.
-        interval: 95 % bootstrap interval of the error rate over test samples, or over their groups; NaN with fewer
-            than two groups.
+        interval: 95 % interval of the error rate of this fitted probe on new samples or groups. It does not cover
+            that another training set gives another probe. None with fewer than 8 groups.
         misclassified: Whether each test sample is misclassified, shape (test_samples,).
         predicted: Label predicted for each test sample, shape (test_samples,).
         test_samples: Number of test samples.
@@ -35,12 +36,12 @@ class ProbeResult:
         validation_errors: Error rate of each value on training samples that were left out of its fit; empty if none
             could be left out.
         entity_f1: F1 of labeled words, without the outside class; None if there is no outside class.
-        notes: Remarks that a reader of the error rate should know, one sentence each.
+        notes_by_kind: Remarks that a reader of the error rate should know, by their kind.
     """
 
     name: str
     value: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     misclassified: np.ndarray
     predicted: np.ndarray
     test_samples: int
@@ -50,7 +51,12 @@ class ProbeResult:
     grid: tuple[float, ...]
     validation_errors: tuple[float, ...]
     entity_f1: EntityF1 | None
-    notes: tuple[str, ...]
+    notes_by_kind: Mapping[str, str]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks that a reader of the error rate should know."""
+        return tuple(self.notes_by_kind.values())
 
 
 def evaluate_probe(
@@ -61,6 +67,7 @@ def evaluate_probe(
     test_labels: ArrayLike,
     *,
     seed: int = 0,
+    train_groups: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     grid: Sequence[float] | None = None,
     held_out: float = 0.2,
@@ -73,7 +80,8 @@ def evaluate_probe(
     - `linear`: multinomial logistic regression on standardized features. The L2 strength is chosen on a stratified
       held-out share of the training samples, then the probe is fitted on all of them. Its error rate is the distortion
       of source knowledge of MoNA (ICML 2024), section 2.2.
-    - `ridge`: one-vs-rest least squares on standardized features. The L2 strength is chosen by exact leave-one-out.
+    - `ridge`: one-vs-rest least squares on standardized features. The L2 strength is chosen by exact leave-one-out, or,
+      with groups, as for `linear`.
     - `knn`: majority vote of the nearest neighbors. Their number is chosen as for `linear`.
     - `nearest-mean`: the class with the nearest mean, on standardized features.
 
@@ -86,12 +94,14 @@ def evaluate_probe(
         test_features: Features of the test samples, shape (n_test, D), finite.
         test_labels: Integer labels of the test samples, shape (n_test,). Samples of classes without training samples
             count as misclassified.
-        seed: Seed of the held-out share and of the bootstrap.
+        seed: Seed of the held-out share.
+        train_groups: Record or subject of each training sample, shape (n,); the samples of a group are held out
+            together where the hyperparameter is chosen. None if samples are independent.
         groups: Record or subject of each test sample, shape (n_test,), for the interval; None if samples are
             independent.
         grid: L2 strengths or numbers of neighbors from which to choose; None for the default of the probe.
-        held_out: Share of the training samples of each class on which the hyperparameter is chosen, in (0, 1). A class
-            with one sample is not held out.
+        held_out: Share of the training samples, or groups, of each class on which the hyperparameter is chosen, in
+            (0, 1). A class with one sample or group is not held out.
         metric: Distance of `knn`: cosine or euclidean.
         outside: Label of words that belong to no class. If given, entity F1 is computed too.
         device: PyTorch device on which `linear` is fitted.
@@ -115,7 +125,7 @@ def evaluate_probe(
             f"The test samples have {test.shape[1]} features, but the training samples have {train.shape[1]}."
         )
     classes, codes = _encode_classes(train_integers)
-    mask = held_out_mask(codes, held_out, seed) if name in VALIDATED else np.zeros(len(codes), bool)
+    mask = _validation_mask(name, codes, held_out, seed, train_groups)
     values = tuple(default_grid(name) if grid is None else grid)
     fitted = PROBES[name](ProbeTask(train.astype(np.float64), codes, mask, values, metric, device))
     predicted = classes[fitted.predict(test.astype(np.float64))]
@@ -123,7 +133,7 @@ def evaluate_probe(
     return ProbeResult(
         name=name,
         value=float(misclassified.mean()),
-        interval=mean_interval(misclassified, groups=groups, seed=seed),
+        interval=_interval_of_fitted_probe(misclassified, groups),
         misclassified=misclassified,
         predicted=predicted,
         test_samples=len(test),
@@ -133,8 +143,28 @@ def evaluate_probe(
         grid=fitted.grid,
         validation_errors=fitted.validation_errors,
         entity_f1=None if outside is None else entity_f1(predicted, truth, outside),
-        notes=(*_single_sample_notes(name, codes), *_unseen_class_notes(truth, classes), *_choice_notes(fitted)),
+        notes_by_kind={
+            **_single_sample_note(name, codes),
+            **_unseen_class_note(truth, classes),
+            **_choice_note(fitted),
+        },
     )
+
+
+def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, groups: ArrayLike | None) -> np.ndarray:
+    """Return the mask of the training samples on which the hyperparameter is chosen, shape (n,)."""
+    if name in VALIDATED and groups is None:
+        return held_out_mask(codes, held_out, seed)
+    if name in VALIDATED or (name == "ridge" and groups is not None):
+        return held_out_mask(codes, held_out, seed, group_numbers(groups, len(codes)))
+    return np.zeros(len(codes), bool)
+
+
+def _interval_of_fitted_probe(misclassified: np.ndarray, groups: ArrayLike | None) -> tuple[float, float] | None:
+    units = group_numbers(groups, len(misclassified))
+    weights = np.full(len(units), 1 / len(units))
+    errors = SampleErrors(misclassified.astype(float), weights, units, misclassified.mean(keepdims=True), None, 0)
+    return estimate_mean(errors).interval
 
 
 def _validate_options(name: str, held_out: float, metric: str) -> None:
@@ -154,31 +184,33 @@ def _encode_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return classes, codes.ravel()
 
 
-def _single_sample_notes(name: str, codes: np.ndarray) -> list[str]:
+def _single_sample_note(name: str, codes: np.ndarray) -> dict[str, str]:
     single = int((np.bincount(codes) == 1).sum())
     if name not in VALIDATED or not single:
-        return []
-    return [f"{single} classes have one training sample. These samples are not used to choose the hyperparameter."]
+        return {}
+    note = f"{single} classes have one training sample. These samples are not used to choose the hyperparameter."
+    return {"single sample": note}
 
 
-def _unseen_class_notes(truth: np.ndarray, classes: np.ndarray) -> list[str]:
+def _unseen_class_note(truth: np.ndarray, classes: np.ndarray) -> dict[str, str]:
     unseen = ~np.isin(truth, classes)
     if not unseen.any():
-        return []
+        return {}
     n_classes = len(np.unique(truth[unseen]))
-    return [
+    note = (
         f"{unseen.sum()} test samples belong to {n_classes} classes without training samples. "
         "They count as misclassified."
-    ]
+    )
+    return {"unseen class": note}
 
 
-def _choice_notes(fitted: FittedProbe) -> list[str]:
+def _choice_note(fitted: FittedProbe) -> dict[str, str]:
     if fitted.chosen_value is None:
-        return []
+        return {}
     chosen = f"{fitted.hyperparameter} {fitted.chosen_value:g}"
     if not fitted.validation_errors:
-        return [f"{chosen} is a default: no class has a sample that can be held out to choose it."]
+        return {"default": f"{chosen} is a default: no class has a sample that can be held out to choose it."}
     at_end = fitted.chosen_value in (fitted.grid[0], fitted.grid[-1]) and fitted.hyperparameter == "L2 strength"
     if at_end and len(set(fitted.validation_errors)) > 1:
-        return [f"The chosen {chosen} is at an end of its grid. A wider grid may give a lower error."]
-    return []
+        return {"end of grid": f"The chosen {chosen} is at an end of its grid. A wider grid may give a lower error."}
+    return {}

@@ -17,7 +17,7 @@ __all__ = ["METRICS", "PROBES", "VALIDATED", "FittedProbe", "ProbeTask", "defaul
 NEIGHBORS = (1, 3, 5, 10, 20)
 METRICS = ("cosine", "euclidean")
 VALIDATED = ("linear", "knn")
-"""Probes that choose their hyperparameter on held-out training samples."""
+"""Probes that choose their hyperparameter on held-out training samples. With groups, `ridge` does so too."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class ProbeTask:
     Attributes:
         features: Features, float64, shape (n, D).
         labels: Class numbers 0..K-1, shape (n,).
-        held_out: Mask of the samples on which the hyperparameter is chosen, shape (n,).
+        held_out: Mask of the samples on which the hyperparameter is chosen, shape (n,). If no sample is held out,
+            `ridge` chooses by its exact leave-one-out errors, and the others take a default.
         grid: Values of the hyperparameter from which to choose.
         metric: Distance of the k-NN probe, one of `METRICS`.
         device: PyTorch device on which the linear probe is fitted.
@@ -76,13 +77,24 @@ def _fit_ridge(task: ProbeTask) -> FittedProbe:
         raise UsageError(f"The L2 strengths are {task.grid}. Expected at least one positive number.")
     scaler = StandardScaler().fit(task.features)
     path = ridge_path(scaler.transform(task.features), task.labels, grid)
-    best = int(path.leave_one_out_errors.argmin())
+    errors = _held_out_ridge_errors(task, grid) if task.held_out.any() else path.leave_one_out_errors
+    best = int(errors.argmin())
 
     def predict(features: np.ndarray) -> np.ndarray:
         outputs = scaler.transform(features) @ path.weights[best].T + path.intercepts[best]
         return np.asarray(outputs.argmax(1))
 
-    return FittedProbe(predict, "L2 strength", grid[best], grid, tuple(path.leave_one_out_errors.tolist()))
+    return FittedProbe(predict, "L2 strength", grid[best], grid, tuple(errors.tolist()))
+
+
+def _held_out_ridge_errors(task: ProbeTask, grid: Sequence[float]) -> np.ndarray:
+    """Return the error rate of each strength on the held-out samples, fitted on the others, shape (len(grid),)."""
+    features = task.features[~task.held_out]
+    scaler = StandardScaler().fit(features)
+    path = ridge_path(scaler.transform(features), task.labels[~task.held_out], grid)
+    test = scaler.transform(task.features[task.held_out])
+    outputs = np.einsum("nd,skd->snk", test, path.weights, optimize=True) + path.intercepts[:, None]
+    return np.asarray((outputs.argmax(axis=2) != task.labels[task.held_out]).mean(axis=1))
 
 
 def _fit_knn(task: ProbeTask) -> FittedProbe:

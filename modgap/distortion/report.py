@@ -29,8 +29,8 @@ class GridCell:
         method: Method of the runs.
         epoch: Epoch of stage 2.
         mean: Mean error rate of the first probe over seeds, in [0, 1]; lower is better.
-        interval: 95 % interval of the mean: Student's t over seeds; with one seed, the bootstrap interval of the probe
-            over samples.
+        interval: 95 % interval of the mean: Student's t over seeds; with one seed, the interval of the probe over
+            splits and samples or groups, NaN if it has none.
         seeds: Number of seeds.
     """
 
@@ -56,7 +56,7 @@ def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[flo
     errors = np.array([result.first_probe.value for result in results])
     mean = float(errors.mean())
     if len(errors) == 1:
-        return mean, results[0].first_probe.interval, 1
+        return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
     reach = float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
     return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
 
@@ -93,7 +93,8 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
     if difference is None:
         yield from ("-", "-", "-")
     else:
-        yield from (f"{difference.value:+.4f}", _format_interval(difference.interval), f"{difference.p_value:.3f}")
+        yield f"{difference.value:+.4f}"
+        yield from (_format_interval(difference.interval), _format_p_value(difference.p_value))
     yield from (f"{other.value:.4f}" for other in others)
     if has_f1:
         yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
@@ -102,8 +103,12 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
         yield f"{layers[-1].value:.3f}" if layers else "-"
 
 
-def _format_interval(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.4f} - {interval[1]:.4f}" if all(map(math.isfinite, interval)) else "-"
+def _format_interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4f} - {interval[1]:.4f}"
+
+
+def _format_p_value(p_value: float | None) -> str:
+    return "-" if p_value is None else f"{p_value:.3f}"
 
 
 def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:
@@ -184,9 +189,7 @@ def _encoder_record(result: EncoderResult) -> dict[str, Any]:
         "target": encoder.target,
         "epoch": encoder.trained_epochs,
         "seed": encoder.seed,
-        "probes": {
-            name: _drop_fields(asdict(probe), "misclassified", "predicted") for name, probe in result.probes.items()
-        },
+        "probes": {name: _drop_fields(asdict(probe), "errors") for name, probe in result.probes.items()},
         "difference": plain_values(asdict(result.difference)) if result.difference else None,
         "similarity": {
             name: {layer: plain_values(asdict(value)) for layer, value in layers.items()}

@@ -67,15 +67,21 @@ def _difference(encoder: EncoderResult) -> float:
 
 def _loses(encoder: EncoderResult) -> bool:
     difference = encoder.difference
-    return difference is not None and difference.value > 0 and difference.p_value <= SIGNIFICANCE_LEVEL
+    if difference is None or difference.p_value is None:
+        return False
+    return difference.value > 0 and difference.p_value <= SIGNIFICANCE_LEVEL
 
 
 def _short_name(result: SurrogateResult) -> str:
     return PurePath(result.name).name or result.name
 
 
-def _interval(interval: tuple[float, float]) -> str:
-    return f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})" if all(map(math.isfinite, interval)) else ""
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _p_value(p_value: float | None) -> str:
+    return "" if p_value is None else f", with p = {p_value:.2g}"
 
 
 def _untouched_sentence(result: SurrogateResult) -> str:
@@ -93,14 +99,15 @@ def _comparison_sentence(result: SurrogateResult, encoder: EncoderResult) -> str
     return (
         f"The largest difference is that of {encoder.label}: the error of its {display_name(probe.name)} probe on "
         f"{_short_name(result)} is {probe.value:.3f}, which minus that of the untouched encoder is "
-        f"{difference.value:+.3f}{_interval(difference.interval)}, with p = {difference.p_value:.2g}."
+        f"{difference.value:+.3f}{_interval(difference.interval)}{_p_value(difference.p_value)}."
     )
 
 
 def tables(result: SurrogateResult) -> list[TitledTable]:
     """Return the tables of one surrogate: encoders, means over seeds, and few-shot errors, where they were measured."""
     title = (
-        f"{result.name}: fitted on {result.training_samples:,} samples, tested on {result.test_samples:,}. "
+        f"{result.name}: fitted on {result.training_samples:,} samples, tested on {result.test_samples:,}, "
+        f"in {result.encoders[0].first_probe.repeats} repeats of three-fold cross-validation. "
         f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
     )
     return [TitledTable(title, *encoder_table(result.encoders)), *_seed_table(result), *_few_shot_table(result)]
@@ -118,7 +125,7 @@ def _seed_table(result: SurrogateResult) -> Iterator[TitledTable]:
             cell.method,
             str(cell.epoch),
             f"{cell.mean:.4f}",
-            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}",
+            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}" if math.isfinite(cell.interval[0]) else "-",
             str(cell.seeds),
         ]
         for cell in cells

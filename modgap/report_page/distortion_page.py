@@ -71,7 +71,8 @@ def _trained(surrogates: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str,
 
 
 def _is_significant(encoder: Mapping[str, Any]) -> bool:
-    return bool(encoder["difference"]["p_value"] <= SIGNIFICANCE_LEVEL)
+    p_value = encoder["difference"]["p_value"]
+    return p_value is not None and bool(p_value <= SIGNIFICANCE_LEVEL)
 
 
 def _is_worse(encoder: Mapping[str, Any]) -> bool:
@@ -104,7 +105,7 @@ def _significance(lost: Sequence[Any], trained: Sequence[Any]) -> Row:
     label, status = ("Yes", "fail") if lost else ("Not shown", "info")
     text = (
         f"{len(lost)} of {count(len(trained), 'comparison')} with the untouched encoder show a significantly higher "
-        "probe error (exact McNemar test at the 5 % level)."
+        "probe error (paired over splits and samples or groups, at the 5 % level)."
     )
     return Row(QUESTIONS[0], label, status, text)
 
@@ -132,17 +133,21 @@ def _encoder_check(surrogate: Mapping[str, Any], encoder: Mapping[str, Any]) -> 
     verdict = "significant" if significant else "not significant"
     text = (
         f"On {_surrogate_name(surrogate)} the probe error is {error}. The difference to the untouched encoder is "
-        f"{format_value(difference['value'])}, which is {verdict} (p = {difference['p_value']:.2g})."
+        f"{format_value(difference['value'])}, which is {verdict} ({_p_value_text(difference['p_value'])})."
     )
     return Row(visible_name(encoder["encoder"]), "", status, text)
+
+
+def _p_value_text(p_value: float | None) -> str:
+    return "too few groups for a p-value" if p_value is None else f"p = {p_value:.2g}"
 
 
 def _surrogate_table(surrogate: Mapping[str, Any]) -> dict[str, Any]:
     probe = display_name(next(iter(surrogate["encoders"][0]["probes"])))
     note = (
         f"The probe is fitted on {surrogate['training_samples']:,} samples and tested on "
-        f"{surrogate['test_samples']:,}. Always predicting the largest class has an error of "
-        f"{format_value(surrogate['baseline_error'])}. The dashed line is the untouched encoder."
+        f"{surrogate['test_samples']:,}, in repeated cross-validation. Always predicting the largest class has an "
+        f"error of {format_value(surrogate['baseline_error'])}. The dashed line is the untouched encoder."
     )
     heads = ("Encoder", f"{probe} error (95 % CI)", "Minus untouched (95 % CI)", "p")
     untouched = next((_first_probe(one)["value"] for one in surrogate["encoders"] if not one["difference"]), None)
@@ -156,7 +161,7 @@ def _measurements(surrogate: Mapping[str, Any]) -> Iterator[Measurement]:
         cells = ["–", "–"]
         if difference:
             shown = value_with_interval(difference["value"], difference["interval"]).replace("95 % CI ", "")
-            cells = [shown, f"{difference['p_value']:.2g}"]
+            cells = [shown, "–" if difference["p_value"] is None else f"{difference['p_value']:.2g}"]
         name = visible_name(encoder["encoder"])
         yield Measurement(name, probe["value"], probe["interval"], is_reference=not encoder["run"], cells=cells)
 

@@ -1,0 +1,156 @@
+"""Errors of probes in repeated cross-validation, with intervals that cover the fit as well as the samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modgap.distortion.probe_evaluation import ProbeResult, evaluate_probe
+from modgap.distortion.statistics import EntityF1, entity_f1
+from modgap.errors import UsageError
+from modgap.probes.folds import repeated_folds
+from modgap.probes.input_checks import validate_samples
+from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.intervals import MIN_UNITS, MeanError, SampleErrors, average_errors, estimate_mean
+
+__all__ = ["FOLDS", "REPEATS", "CrossValidatedProbe", "cross_validate_probe"]
+
+FOLDS = 3
+"""Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
+REPEATS = 5
+"""Default number of repeats, each with new folds."""
+
+
+@dataclass(frozen=True)
+class CrossValidatedProbe:
+    """Error of a probe in repeated cross-validation, with an interval that covers the fit and the samples.
+
+    Attributes:
+        name: Name of the probe.
+        value: Mean error rate over all splits, in [0, 1]; lower is better. It estimates the expected error, on new
+            samples or groups, of a probe that is fitted on two thirds of as many samples.
+        interval: 95 % interval of this expected error; None with fewer than 8 independent units.
+        standard_error: Standard error of the value.
+        n_units: Number of independent units: groups, or samples.
+        samples: Number of samples. Each repeat tests all of them.
+        repeats: Number of repeats of the three folds.
+        hyperparameter: "L2 strength" or "neighbors"; empty if the probe has none.
+        chosen_values: Value of the hyperparameter that each fit chose; empty if the probe has none.
+        grid: Values from which they were chosen.
+        entity_f1: F1 of labeled words, without the outside class, over the predictions of all repeats; None if there is
+            no outside class.
+        notes: Remarks that a reader of the error rate should know, one sentence or more each.
+        errors: Error of each sample, for paired comparisons.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    standard_error: float
+    n_units: int
+    samples: int
+    repeats: int
+    hyperparameter: str
+    chosen_values: tuple[float, ...]
+    grid: tuple[float, ...]
+    entity_f1: EntityF1 | None
+    notes: tuple[str, ...]
+    errors: SampleErrors = field(repr=False)
+
+
+def cross_validate_probe(
+    name: str,
+    features: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    repeats: int = REPEATS,
+    split_seed: int = 0,
+    outside: int | None = None,
+    **options: Any,
+) -> CrossValidatedProbe:
+    """Compute the error rate of a probe in repeated stratified three-fold cross-validation.
+
+    Every fit also chooses the hyperparameter anew, on its own training samples. The squared standard error is
+    s^2(unit means) / G + s^2(averages of the repeats); see `modgap.statistics.intervals.estimate_mean`.
+
+    Args:
+        name: Name of the probe, as for `evaluate_probe`.
+        features: Features, shape (n, D), finite.
+        labels: Integer labels, shape (n,).
+        groups: Record or subject of each sample, shape (n,). Samples of a group are in one fold, and are held out
+            together where the hyperparameter is chosen. None if samples are independent.
+        repeats: Number of repeats, at least 2.
+        split_seed: Seed of the folds. Two probes with the same samples, groups and split seed can be compared in pairs.
+        outside: Label of words that belong to no class. If given, entity F1 is computed too.
+        **options: Options of `evaluate_probe`: `seed`, `grid`, `held_out`, `metric` and `device`.
+
+    Raises:
+        InputError: When features, labels or groups cannot be used, or the training samples of a split have one class.
+        UsageError: When a name is unknown or an option out of range.
+
+    Example:
+        >>> labels = np.arange(60) % 3
+        >>> probe = cross_validate_probe("nearest-mean", np.eye(3)[labels], labels)
+        >>> probe.value, [round(end, 3) for end in probe.interval]
+        (0.0, [0.0, 0.06])
+    """
+    if repeats < 2:
+        raise UsageError(f"The number of repeats is {repeats}. Expected at least 2.")
+    array, truth = validate_samples(features, labels)
+    units = group_numbers(groups, len(truth))
+    splits = repeated_folds(truth, None if groups is None else units, FOLDS, repeats, split_seed)
+    fits = []
+    misclassified = np.zeros(splits.test.shape)
+    for number, (fit, test) in enumerate(zip(splits.fit, splits.test, strict=True)):
+        train_groups = None if groups is None else units[fit]
+        parts = (array[fit], truth[fit], array[test], truth[test])
+        fits.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
+        misclassified[number, test] = fits[-1].misclassified
+    errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
+    mean = estimate_mean(errors)
+    return CrossValidatedProbe(
+        name=name,
+        value=mean.value,
+        interval=mean.interval,
+        standard_error=mean.standard_error,
+        n_units=mean.n_units,
+        samples=len(truth),
+        repeats=repeats,
+        hyperparameter=fits[0].hyperparameter,
+        chosen_values=tuple(fit.chosen_value for fit in fits if fit.chosen_value is not None),
+        grid=fits[0].grid,
+        entity_f1=None if outside is None else _pooled_f1(fits, splits.test, truth, outside),
+        notes=(*_interval_notes(mean), *_count_notes(fits)),
+        errors=errors,
+    )
+
+
+def _pooled_f1(fits: Sequence[ProbeResult], tests: np.ndarray, truth: np.ndarray, outside: int) -> EntityF1:
+    predicted = np.concatenate([fit.predicted for fit in fits])
+    return entity_f1(predicted, np.concatenate([truth[test] for test in tests]), outside)
+
+
+def _interval_notes(mean: MeanError) -> list[str]:
+    if mean.interval is not None:
+        return []
+    return [
+        f"There is no interval, because the samples belong to {mean.n_units} groups. At least {MIN_UNITS} are needed: "
+        "intervals from fewer groups do not cover the error as often as they claim."
+    ]
+
+
+def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
+    """Return the notes of the fits, each once, as its first wording with the number of fits that have such a note."""
+    texts: dict[str, list[str]] = {}
+    for fit in fits:
+        for kind, note in fit.notes_by_kind.items():
+            texts.setdefault(kind, []).append(note)
+    return [
+        notes[0]
+        if len(notes) == len(fits) and len(set(notes)) == 1
+        else f"In {len(notes)} of {len(fits)} fits, for example: {notes[0]}"
+        for notes in texts.values()
+    ]
