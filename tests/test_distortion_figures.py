@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modgap.distortion.figures import map_grid, similarity_heat_map
+from modgap.distortion.figures import map_caption, map_grid, similarity_heat_map
 from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
@@ -44,8 +44,8 @@ def grid(rows, columns):
 def test_maps_are_readable_at_printed_width(count, columns):
     figure = map_grid(fake_maps(count), LABELS, NAMES, columns)
     assert_readable(figure)
-    assert figure.get_size_inches()[0] <= 6.8
-    assert figure.get_size_inches()[0] == (3.4 if 1 in (count, columns) else 6.8)
+    assert figure.get_size_inches()[0] == 7.0
+    assert len(figure.axes) == count
 
 
 def test_panels_share_axis_limits_that_contain_all_samples():
@@ -70,24 +70,26 @@ def test_every_sample_is_drawn_once_in_the_style_of_its_class():
         assert {tuple(map(float, place)) for place in places} in expected
 
 
-def test_the_figure_shows_quality_and_parameters():
+def test_the_figure_shows_quality_and_the_caption_parameters():
     text = all_text(map_grid(fake_maps(2), LABELS, NAMES)).replace("\n", " ")
+    caption = map_caption(fake_maps(2), LABELS, "photos")
     for part in (
         "10-NN agreement 0.91 (features 0.87)",
         "silhouette -0.13 (features 0.02)",
-        "perplexity 30",
-        "seed 0",
-        "60 samples",
+        "87 % of the nearest neighbors share the class; chance level 10 %",
+        "60 samples in 10 classes",
+        *NAMES,
     ):
         assert part in text
     for part in (
         "50 principal components",
         "shared initialization",
         "250+500 iterations",
-        "(chance level 0.10)",
-        *NAMES,
+        "perplexity 30",
+        "seed 0",
+        "(chance level 0.100)",
     ):
-        assert part in text
+        assert part in caption
 
 
 def test_an_undefined_silhouette_is_left_out():
@@ -99,8 +101,28 @@ def test_many_classes_and_unusual_names_are_readable():
     names = [f"_class $name$ with \\mathbb{{x}} of many a letter and number {i}" for i in range(60)]
     figure = map_grid(fake_maps(3, "a rather long $name of an_encoder that was fine-tuned"), np.arange(60), names)
     assert_readable(figure)
-    assert "60 classes (24 in the legend)" in all_text(figure).replace("\n", " ")
+    assert "60 classes. The legend has 24 of them." in all_text(figure).replace("\n", " ")
     assert len(figure.legends[0].get_texts()) == 24
+
+
+def test_names_of_overlapping_clusters_are_moved_apart():
+    one = replace(fake_map("a"), coordinates=np.full((60, 2), 0.5, np.float32))
+    figure = map_grid({"a": one, "b": fake_map("b", 5)}, LABELS, NAMES)
+    assert_readable(figure)
+    assert [text.get_text() for text in figure.axes[0].texts] == NAMES
+
+
+def test_of_many_maps_the_first_and_the_least_agreeing_are_drawn():
+    maps = {
+        f"encoder {n}": replace(fake_map("a"), quality=replace(QUALITY, agreement_features=n / 100))
+        for n in range(40, 60)
+    }
+    maps = {"source": fake_map("source"), **maps}
+    figure = map_grid(maps, LABELS, NAMES)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["source", *(f"encoder {n}" for n in range(40, 51))]
+    text = all_text(figure).replace("\n", " ")
+    assert "Of 21 encoders, the first and the 11 with the lowest agreement are drawn." in text
+    assert "40 to 87 % of the nearest neighbors" in text
 
 
 @pytest.mark.parametrize(
@@ -131,7 +153,7 @@ def test_maps_that_cannot_be_drawn_raise_an_error(maps, labels, names, columns, 
 def test_heat_maps_show_values_if_they_fit(rows, columns, values):
     figure = similarity_heat_map(grid(rows, columns), "The untouched encoder against the fine-tuned one")
     assert_readable(figure)
-    assert figure.get_size_inches()[0] <= 6.81
+    assert figure.get_size_inches()[0] == 7.0
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells == ([f"{value:.2f}" for value in grid(rows, columns).values.ravel()] if values else [])
     assert "500 samples. The expected similarity of unrelated features is 0.00." in all_text(figure).replace("\n", " ")

@@ -351,6 +351,21 @@ def test_the_title_of_distortion_highlights_only_a_method_that_differs_from_each
     assert "interval above 0 (not corrected" in probe_caption(surrogate_result())
 
 
+@pytest.mark.parametrize(("count", "seeds"), [(1, 1), (1, 5), (6, 5)])
+def test_runs_of_one_epoch_have_a_row_each(count, seeds):
+    result = surrogate_result([f"target {number}" for number in range(count)], seeds=seeds, epochs=(5,))
+    figure = probe_figure(result)
+    assert_readable(figure)
+    text = all_text(figure)
+    assert text.count("finetune++") >= count
+    assert "before fine-tuning 0.09" in text
+    assert "and after 5 epochs" in text.replace("\n", " ")
+    assert "A filled circle is significantly worse" in probe_caption(result)
+    if seeds > 1:
+        # 0.091 + 0.1 for the worst method on the first target: the difference of the printed errors.
+        assert "+0.10" in text
+
+
 def few_shot_curves(count, draws=5, names=None):
     rng = np.random.default_rng(1)
     shots = np.array([1, 2, 5, 10, 20, 50])
@@ -372,7 +387,17 @@ def test_the_title_of_few_shot_curves_counts_significant_differences():
     text = all_text(few_shot_figure(few_shot_curves(3), 0.9, "fashion-mnist"))
     assert "Fine-tuning raises the error of 2 of 2 encoders at 50 samples per class" in text
     caption = few_shot_caption(few_shot_curves(6), 0.9, "fashion-mnist")
-    assert "Thin gray lines are encoder 4, encoder 5." in caption
+    assert "Thin gray lines are encoder 2, encoder 3, encoder 4." in caption
+    text = all_text(few_shot_figure(few_shot_curves(6), 0.9, "fashion-mnist"))
+    assert {"encoder 0", "encoder 1", "encoder 5", "3 others", "majority class"} <= set(text.split("\n"))
+
+
+def test_a_majority_class_baseline_far_above_all_curves_is_only_in_the_caption():
+    curves = few_shot_curves(2)
+    highest = max(curve.errors.max() for curve in curves.values())
+    assert "majority class" not in all_text(few_shot_figure(curves, 3 * highest, "fashion-mnist"))
+    assert few_shot_figure(curves, 3 * highest, "fashion-mnist").axes[0].get_ylim()[1] < 1.2 * highest
+    assert f"{3 * highest:.3f}" in few_shot_caption(curves, 3 * highest, "fashion-mnist")
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

@@ -36,7 +36,9 @@ STYLES = (
     (Ink.SECOND, Ink.TEXT, "^"),
     (Ink.THIRD, Ink.TEXT, "D"),
 )
-"""Color, text color and marker of the first four curves; the others are gray."""
+"""Color, text color and marker of the colored curves; the others are gray."""
+FAR = 2.0
+"""Multiple of the highest error from which the majority-class baseline is not drawn."""
 FEW_DRAWS = 10
 """Number of draws below which each draw is a dot."""
 
@@ -62,15 +64,25 @@ def few_shot_figure(curves: Mapping[str, FewShotCurve], baseline_error: float, s
     axes = figure.add_axes((LEFT / WIDTH, FOOTER / height, (WIDTH - LEFT - RIGHT) / WIDTH, HEIGHT / height))
     axes.set_xscale("log")
     style_lines_axes(axes)
-    axes.axhline(baseline_error, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    names = fit_names(drawable_names(list(curves), "encoder"), RIGHT - 0.25, 8.5, bold=True)
-    labels = [(baseline_error, "majority class", Ink.SECONDARY)]
-    for number, (curve, name) in enumerate(zip(curves.values(), names, strict=True)):
-        labels += _draw_curve(axes, number, curve, name)
+    highest = max(float(curve.errors.max()) for curve in curves.values())
+    labels = []
+    if baseline_error < FAR * highest:
+        axes.axhline(baseline_error, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+        labels.append((baseline_error, "majority class", Ink.SECONDARY))
+        highest = max(highest, baseline_error)
+    colored = _colored(curves)
+    names = fit_names(drawable_names(colored, "encoder"), RIGHT - 0.25, 8.5, bold=True)
+    for number, (label, name) in enumerate(zip(colored, names, strict=True)):
+        labels.append(_draw_curve(axes, number, curves[label], name))
+    gray = [curve for label, curve in curves.items() if label not in colored]
+    for curve in gray:
+        axes.plot(curve.shots, curve.mean, color=Ink.AXIS, linewidth=1, zorder=2)
+    if gray:
+        middle = float(np.median([curve.mean[-1] for curve in gray]))
+        labels.append((middle, "1 other" if len(gray) == 1 else f"{len(gray):,} others", Ink.SECONDARY))
     axes.set_xticks(first.shots, [str(count) for count in first.shots], fontsize=8)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="y", labelsize=8)
-    highest = max(baseline_error, *(float(curve.errors.max()) for curve in curves.values()))
     axes.set_xlim(first.shots[0] / 1.25, first.shots[-1] * 1.12)
     axes.set(ylim=(0, 1.08 * highest), xlabel="training samples per class (log scale)")
     label_lines(axes, first.shots[-1] * 1.2, labels, HEIGHT)
@@ -79,11 +91,17 @@ def few_shot_figure(curves: Mapping[str, FewShotCurve], baseline_error: float, s
     return figure
 
 
-def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> list[tuple[float, str, str]]:
-    """Draw a curve and return its label, or nothing for a gray curve."""
-    if number >= len(STYLES):
-        axes.plot(curve.shots, curve.mean, color=Ink.AXIS, linewidth=1, zorder=2)
-        return []
+def _colored(curves: Mapping[str, FewShotCurve]) -> list[str]:
+    """Return the labels of the colored curves: all if they are up to four, or the first, the highest and the lowest."""
+    if len(curves) <= len(STYLES):
+        return list(curves)
+    first, *others = curves
+    ordered = sorted(others, key=lambda label: float(curves[label].mean[-1]))
+    return [first, ordered[-1], ordered[0]]
+
+
+def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> tuple[float, str, str]:
+    """Draw a colored curve and return its label."""
     color, text_color, marker = STYLES[number]
     axes.fill_between(
         curve.shots, curve.errors.min(axis=1), curve.errors.max(axis=1), color=color, alpha=0.14, linewidth=0, zorder=2
@@ -92,7 +110,7 @@ def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> list
         for draw in curve.errors.T:
             axes.plot(curve.shots, draw, ".", color=color, markersize=2.5, zorder=3)
     axes.plot(curve.shots, curve.mean, color=color, marker=marker, markersize=6, linewidth=2, zorder=4)
-    return [(float(curve.mean[-1]), name, text_color)]
+    return float(curve.mean[-1]), name, text_color
 
 
 def _title(curves: Mapping[str, FewShotCurve], surrogate: str) -> str:
@@ -131,8 +149,8 @@ def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, 
         "too little.",
         "The title counts encoders whose difference to the first one at the most samples, paired by draw, has a 95 % "
         "interval above 0 (not corrected for the number of encoders).",
-        f"Dashed: majority-class baseline {baseline_error:.3f}.",
+        f"Majority-class baseline (dashed if it is in the range of the figure): {baseline_error:.3f}.",
         f"Errors at {int(first.shots[-1]):,} samples per class: {', '.join(values)}.",
     ]
-    gray = list(curves)[len(STYLES) :]
+    gray = [label for label in curves if label not in _colored(curves)]
     return " ".join([*sentences, *([f"Thin gray lines are {', '.join(gray)}."] if gray else [])])

@@ -1,15 +1,28 @@
-"""Figures of maps and similarity at their printed width, with text of at least 8 points."""
+"""Figures of maps and similarity, with the finding as their title."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
-from modgap.display.figure_layout import series_style
+from modgap.display.figure_layout import (
+    MARGIN,
+    WIDTH,
+    Ink,
+    draw_title,
+    drawable_names,
+    figure_below_title,
+    fit_names,
+    series_style,
+    styled,
+    text_width,
+    wrap_text,
+)
 from modgap.distortion.arrays import validate_count
 from modgap.distortion.display_names import display_name
 from modgap.distortion.map_quality import MapQuality
@@ -19,31 +32,42 @@ from modgap.errors import InputError, UsageError
 
 __all__ = ["heat_map_caption", "map_caption", "map_grid", "similarity_heat_map"]
 
-ONE_COLUMN = 3.4
-"""Printed width of one column, in inches."""
-TWO_COLUMNS = 6.8
 SMALL = 8
-LARGE = 9
+PANEL_TITLE = 8.5
+LINE = 0.14
+"""Height of a line of small text in inches."""
+GAP = 0.12
+WIDEST_PANEL = 3.4
+MAX_PANELS = 12
+"""Most maps that are drawn."""
+NAMED_CLUSTERS = 12
+"""Most classes whose names stand on their clusters; more classes have a legend."""
 LEGEND_CLASSES = 24
 SLICES = 6
 CELL = 0.34
 """Width of a value with two decimals, in inches."""
+CELL_HEIGHT = 0.24
+LONGEST_ROW_NAME = 2.6
+LONGEST_COLUMN_NAME = 1.3
+BAR = 0.85
+"""Space for the color scale, in inches."""
 INITIALIZATION_CAPTIONS = {
     "shared": "shared initialization",
     "pca": "own PCA initialization, rotated onto the first map",
 }
 
 
+@styled
 def map_grid(
     maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str], columns: int | None = None
 ) -> Figure:
     """Draw one panel for each encoder on the same scale, with classes by color and marker (MoNA, Fig. 2).
 
-    Under each panel are k-NN agreement and silhouette in the map and in the features; below the figure are the
-    parameters.
+    Under each panel are k-NN agreement and silhouette in the map and in the features. With more than 12 maps, the first
+    one and the 11 with the lowest agreement in the features are drawn.
 
     Args:
-        maps: The maps by panel title.
+        maps: The maps by panel title, that of the source first.
         labels: Class of each sample, an index of `class_names`, shape (n,).
         class_names: Name of each class.
         columns: Number of panels side by side, 1 to 4; None for three, or fewer if there are fewer maps.
@@ -55,35 +79,56 @@ def map_grid(
     if not maps:
         raise UsageError("There is no map to draw. At least one is needed.")
     classes = _validate_classes(maps, np.asarray(labels), len(class_names))
-    columns = min(len(maps), validate_count("columns", 3 if columns is None else columns, 1, 4))
-    rows = -(-len(maps) // columns)
-    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
-    present = np.unique(classes)
-    handles = [_legend_handle(number, class_names[number]) for number in present[:LEGEND_CLASSES]]
-    longest_label = max(len(str(handle.get_label())) for handle in handles)
-    legend_columns = min(max(1, int(width / (0.35 + 0.065 * longest_label))), len(handles))
-    caption = _caption(maps, len(classes), len(present), width)
-    title_lines = max(_panel_title(name, width / columns).count("\n") + 1 for name in maps)
-    extra = 0.18 * (-(-len(handles) // legend_columns) + caption.count("\n") + 1) + 0.2
-    height = rows * (width / columns + 0.45 + 0.16 * title_lines) + extra
-    figure = Figure(figsize=(width, height), layout="constrained")
-    limit = 1.05 * max(np.abs(one.coordinates).max() for one in maps.values())
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (name, one) in zip(panels, maps.items(), strict=False):
-        _draw_panel(axes, name, one, classes, limit, width / columns)
-    for axes in panels[len(maps) :]:
-        axes.set_axis_off()
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=legend_columns,
-        frameon=False,
-        fontsize=SMALL,
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )
-    figure.supxlabel(caption, fontsize=SMALL)
+    drawn = _drawn_maps(maps)
+    columns = min(len(drawn), validate_count("columns", 3 if columns is None else columns, 1, 4))
+    width = min(WIDEST_PANEL, (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns)
+    names = drawable_names(class_names)
+    handles = _legend_handles(np.unique(classes), names)
+    titles = {name: wrap_text(name, width, PANEL_TITLE) for name in drawn}
+    above = LINE * max(map(len, titles.values())) + 0.08
+    row = above + width + 2 * LINE + 0.2
+    legend_columns, legend_height = _legend_size(handles)
+    title, subtitle = _maps_title(maps), _maps_subtitle(maps, drawn, len(classes), len(np.unique(classes)))
+    figure, top = figure_below_title(title, subtitle, legend_height + row * -(-len(drawn) // columns))
+    draw_title(figure, title, subtitle)
+    height = figure.get_figheight()
+    limit = 1.05 * max(np.abs(one.coordinates).max() for one in drawn.values())
+    for number, (name, one) in enumerate(drawn.items()):
+        x = MARGIN + (number % columns) * (width + GAP)
+        y = height - top - legend_height - (number // columns) * row - above - width
+        axes = figure.add_axes((x / WIDTH, y / height, width / WIDTH, width / height), label=str(number))
+        _draw_panel(axes, "\n".join(titles[name]), one, classes, limit, width)
+    if handles:
+        _draw_legend(figure, handles, legend_columns, 1 - (top - 0.12) / height)
+    else:
+        _name_clusters(figure.axes[0], next(iter(drawn.values())), classes, names, width)
     return figure
+
+
+def _drawn_maps(maps: Mapping[str, TsneMap]) -> dict[str, TsneMap]:
+    """Return the first map and those with the lowest agreement in the features, in their order."""
+    first, *others = maps
+    lowest = sorted(others, key=lambda name: maps[name].quality.agreement_features)[: MAX_PANELS - 1]
+    return {name: maps[name] for name in maps if name in {first, *lowest}}
+
+
+def _maps_title(maps: Mapping[str, TsneMap]) -> str:
+    qualities = [one.quality for one in maps.values()]
+    shares = [round(100 * quality.agreement_features) for quality in qualities]
+    span = f"{min(shares)} %" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)} %"
+    chance = round(100 * qualities[0].agreement_chance)
+    return f"{span} of the nearest neighbors share the class; chance level {chance} %"
+
+
+def _maps_subtitle(maps: Mapping[str, TsneMap], drawn: Mapping[str, TsneMap], n_samples: int, n_classes: int) -> str:
+    parts = [f"t-SNE maps of the features of {n_samples:,} samples in {n_classes:,} classes."]
+    if n_classes > LEGEND_CLASSES:
+        parts.append(f"The legend has {LEGEND_CLASSES} of them.")
+    if len(drawn) < len(maps):
+        parts.append(
+            f"Of {len(maps):,} encoders, the first and the {len(drawn) - 1} with the lowest agreement are drawn."
+        )
+    return " ".join(parts)
 
 
 def _validate_classes(maps: Mapping[str, TsneMap], labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -102,44 +147,39 @@ def _validate_classes(maps: Mapping[str, TsneMap], labels: np.ndarray, n_classes
     return labels
 
 
-def _escape(text: str) -> str:
-    """Return text that matplotlib neither typesets as a formula nor hides because of a leading underscore."""
-    return str(text).replace("$", r"\$").replace("_", " _", 1 if str(text).startswith("_") else 0)
+def _legend_handles(present: np.ndarray, names: Sequence[str]) -> list[Line2D]:
+    """Return the entries of the legend. Empty if the names of the classes stand on their clusters."""
+    if len(present) <= NAMED_CLUSTERS:
+        return []
+    shown = present[:LEGEND_CLASSES].tolist()
+    short = fit_names([names[number] for number in shown], 1.5, SMALL)
+    handles = []
+    for number, name in zip(shown, short, strict=True):
+        color, marker = series_style(number)
+        handle = Line2D([], [], linestyle="", color=color, marker=marker, markersize=4.5)
+        # A label that starts with an underscore is hidden if it is passed as an argument.
+        handle.set_label(f" {name}" if name.startswith("_") else name)
+        handles.append(handle)
+    return handles
 
 
-def _legend_handle(number: int, name: str) -> Line2D:
-    color, marker = series_style(number)
-    short = textwrap.shorten(name, 28, placeholder=" …") if len(name) > 28 else name
-    return Line2D([], [], linestyle="", color=color, marker=marker, markersize=4.5, label=_escape(short[:28]))
+def _legend_size(handles: Sequence[Line2D]) -> tuple[int, float]:
+    """Return the number of columns and the height in inches of the legend."""
+    if not handles:
+        return 1, 0.0
+    widest = max(text_width(str(handle.get_label()), SMALL) for handle in handles)
+    columns = max(1, int((WIDTH - 2 * MARGIN) / (widest + 0.4)))
+    return columns, 0.18 * -(-len(handles) // columns) + 0.1
 
 
-def _caption(maps: Mapping[str, TsneMap], samples: int, classes: int, width: float) -> str:
-    """Return the parameters that all maps share, in lines that fit the width."""
-    first = next(iter(maps.values())).parameters
-    named = f" ({LEGEND_CLASSES} in the legend)" if classes > LEGEND_CLASSES else ""
-    components = sorted({one.parameters["principal_components"] for one in maps.values()} - {None})
-    parts = [
-        f"{samples:,} samples of {classes} classes{named}",
-        f"t-SNE ({first['library']})",
-        *([f"on {components[-1]} principal components"] if components else []),
-        f"perplexity {first['perplexity']:g}" + (" (lowered)" if "requested_perplexity" in first else ""),
-        INITIALIZATION_CAPTIONS[first["initialization"]],
-        "+".join(str(number) for number in first["iterations"]) + " iterations",
-        f"seed {first['seed']}",
-    ]
-    quality = next(iter(maps.values())).quality
-    explanation = (
-        f"{quality.neighbors}-NN agreement: share of the {quality.neighbors} nearest neighbors with the class of the "
-        f"sample (chance level {quality.agreement_chance:.2f})"
-    )
-    return _wrap(f"{', '.join(parts)}. {explanation}.", width / 0.062)
+def _draw_legend(figure: Figure, handles: Sequence[Line2D], columns: int, top: float) -> None:
+    figure.legend(
+        handles=list(handles), loc="upper left", bbox_to_anchor=(0.2 * MARGIN / WIDTH, top), ncols=columns,
+        frameon=False, fontsize=SMALL, handletextpad=0.1, columnspacing=0.8, borderaxespad=0,
+    )  # fmt: skip
 
 
-def _panel_title(name: str, width: float) -> str:
-    return _wrap(_escape(name), width / 0.08)
-
-
-def _draw_panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, limit: float, width: float) -> None:
+def _draw_panel(axes: Axes, title: str, one: TsneMap, classes: np.ndarray, limit: float, width: float) -> None:
     size = float(np.clip(12000 / len(classes), 2.5, 16))
     # Samples are drawn in random slices, so that no class covers all others.
     order = np.random.default_rng(0).permutation(len(classes))
@@ -151,9 +191,52 @@ def _draw_panel(axes: Axes, name: str, one: TsneMap, classes: np.ndarray, limit:
                 points[:, 0], points[:, 1], s=size, c=color, marker=marker, linewidths=0, alpha=0.75, rasterized=True
             )
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
-    axes.spines[:].set(color="#B0B0B0", linewidth=0.6)
-    axes.set_title(_panel_title(name, width), fontsize=LARGE)
-    axes.set_xlabel(_describe_quality(one.quality, width < 2), fontsize=SMALL)
+    axes.spines[:].set(color=Ink.AXIS, linewidth=0.6)
+    axes.set_title(title, loc="left", fontsize=PANEL_TITLE, color=Ink.TITLE, pad=3)
+    quality = _describe_quality(one.quality, width < 2)
+    axes.set_xlabel(quality, fontsize=SMALL, color=Ink.SECONDARY, loc="left", labelpad=3)
+
+
+def _name_clusters(axes: Axes, one: TsneMap, classes: np.ndarray, names: Sequence[str], width: float) -> None:
+    """Write the name of each class on its cluster, moved apart where names would overlap."""
+    numbers = np.unique(classes).tolist()
+    limit = axes.get_xlim()[1]
+    unit = 2 * limit / width
+    short = fit_names([names[number] for number in numbers], 0.45 * width, SMALL, bold=True)
+    centers = np.array([np.median(one.coordinates[classes == number], axis=0) for number in numbers])
+    sizes = unit * np.array([[text_width(name, SMALL, bold=True) + 0.06, LINE] for name in short])
+    for (x, y), name in zip(_spread_boxes(centers, sizes, limit), short, strict=True):
+        axes.text(
+            x, y, name, ha="center", va="center", size=SMALL, weight="bold", color=Ink.TITLE, zorder=9,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )  # fmt: skip
+
+
+def _spread_boxes(centers: np.ndarray, sizes: np.ndarray, limit: float) -> np.ndarray:
+    """Move boxes vertically until none overlaps another, and keep them within the limits.
+
+    Args:
+        centers: Center of each box, shape (n, 2).
+        sizes: Width and height of each box, shape (n, 2).
+        limit: Largest absolute coordinate.
+    """
+    reach = limit - sizes / 2
+    moved = np.clip(centers, -reach, reach).astype(float)
+    for _ in range(200):
+        overlaps = False
+        for one in range(len(moved)):
+            for other in range(one):
+                distance = moved[one] - moved[other]
+                overlap = (sizes[one] + sizes[other]) / 2 - np.abs(distance)
+                if (overlap > 1e-6 * limit).all():
+                    overlaps = True
+                    step = (0.5 * overlap[1] + 1e-6 * limit) * (1 if distance[1] >= 0 else -1)
+                    moved[one, 1] += step
+                    moved[other, 1] -= step
+        moved = np.clip(moved, -reach, reach)
+        if not overlaps:
+            break
+    return moved
 
 
 def _describe_quality(quality: MapQuality, narrow: bool) -> str:
@@ -165,40 +248,44 @@ def _describe_quality(quality: MapQuality, narrow: bool) -> str:
     return "\n".join(lines)
 
 
-def _wrap(text: str, characters: float) -> str:
-    return textwrap.fill(text, max(8, int(characters)))
-
-
+@styled
 def similarity_heat_map(grid: SimilarityGrid, title: str) -> Figure:
     """Draw the similarity of all pairs of layers, the first row at the bottom, with values in the cells if they fit.
 
     Args:
         grid: The similarities.
-        title: Title of the figure.
+        title: The finding, in one sentence.
     """
     rows, columns = grid.values.shape
-    margin = 0.35 + 0.065 * max(len(name) for name in grid.rows) + 0.75
-    cell = min(CELL * 1.15, max(0.05, (TWO_COLUMNS - margin) / columns))
-    width = max(ONE_COLUMN, columns * cell + margin)
-    height = rows * cell + 1.0 + 0.065 * max(len(name) for name in grid.columns)
-    figure = Figure(figsize=(width, max(height, 1.8)), layout="constrained")
-    axes = figure.subplots()
+    row_names = fit_names(drawable_names(grid.rows, "row"), LONGEST_ROW_NAME, SMALL)
+    column_names = fit_names(drawable_names(grid.columns, "layer"), LONGEST_COLUMN_NAME, SMALL)
+    left = MARGIN + max(text_width(name, SMALL) for name in row_names) + 0.12
+    bottom = max(text_width(name, SMALL) for name in column_names) + 0.28
+    cell = min(1.5 * CELL, (WIDTH - left - BAR) / columns)
+    body = max(0.5, rows * CELL_HEIGHT)
+    subtitle = (
+        f"{display_name(grid.name)} on {grid.samples:,} samples. The expected similarity of unrelated features is "
+        f"{grid.nulls.mean():.2f}."
+    )
+    figure, _ = figure_below_title(title, subtitle, body + bottom)
+    draw_title(figure, title, subtitle)
+    height = figure.get_figheight()
+    axes = figure.add_axes((left / WIDTH, bottom / height, columns * cell / WIDTH, body / height))
     low = min(0.0, float(grid.values.min()))
     image = axes.imshow(grid.values, cmap="cividis", vmin=low, vmax=1, origin="lower", aspect="auto")
     step = max(1, int(np.ceil(0.14 / cell)))
-    axes.set_xticks(range(0, columns, step), [_escape(name) for name in grid.columns[::step]], rotation=90)
-    axes.set_yticks(range(0, rows, step), [_escape(name) for name in grid.rows[::step]])
-    axes.tick_params(labelsize=SMALL, length=2)
+    axes.set_xticks(range(0, columns, step), column_names[::step], rotation=90)
+    axes.set_yticks(range(rows), row_names)
+    axes.tick_params(labelsize=SMALL, length=0)
+    axes.spines[:].set_visible(False)
     if cell >= CELL:
         for (row, column), value in np.ndenumerate(grid.values):
             color = "white" if (value - low) / (1 - low) < 0.55 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
-    bar = figure.colorbar(image, ax=axes, pad=0.02)
-    bar.set_label(display_name(grid.name), fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    axes.set_title(_wrap(_escape(title), (width - margin) / 0.075), fontsize=LARGE)
-    caption = f"{grid.samples:,} samples. The expected similarity of unrelated features is {grid.nulls.mean():.2f}."
-    figure.supxlabel(_wrap(caption, width / 0.062), fontsize=SMALL)
+    scale = figure.add_axes(((left + columns * cell + 0.15) / WIDTH, bottom / height, 0.1 / WIDTH, body / height))
+    bar = figure.colorbar(image, cax=scale, ticks=[0, 0.5, 1])
+    bar.ax.tick_params(labelsize=SMALL, length=0)
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -220,9 +307,24 @@ def map_caption(maps: Mapping[str, TsneMap], labels: ArrayLike, surrogate: str) 
     return (
         f"t-SNE maps of {n_samples:,} samples of {surrogate} ({n_classes:,} classes), one panel for each encoder, on "
         "the same scale. A color and a marker stand for a class. Distances between clusters have no meaning. "
+        f"{_parameters(first.parameters)} "
         f"{first.quality.neighbors}-NN agreement, the share of the nearest neighbors with the class of the sample: "
         f"{'; '.join(values)} (chance level {first.quality.agreement_chance:.3f}). No test compares the panels."
     )
+
+
+def _parameters(parameters: Mapping[str, Any]) -> str:
+    """Return the parameters that all maps share, in a sentence."""
+    components = parameters["principal_components"]
+    parts = [
+        f"Parameters: {parameters['library']}",
+        *([f"{components} principal components"] if components else []),
+        f"perplexity {parameters['perplexity']:g}" + (" (lowered)" if "requested_perplexity" in parameters else ""),
+        INITIALIZATION_CAPTIONS[parameters["initialization"]],
+        "+".join(str(number) for number in parameters["iterations"]) + " iterations",
+        f"seed {parameters['seed']}",
+    ]
+    return f"{', '.join(parts)}."
 
 
 def heat_map_caption(grid: SimilarityGrid, surrogate: str) -> str:

@@ -23,6 +23,7 @@ from modgap.display.figure_layout import (
 )
 from modgap.display.label_spacing import label_lines
 from modgap.distortion.display_names import display_name
+from modgap.distortion.dumbbell_figure import dumbbell_figure
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.report import GridCell, grid_cells
 from modgap.errors import UsageError
@@ -62,7 +63,8 @@ TITLE_STYLE = _Style(Ink.ERROR, Ink.ERROR_TEXT, "o", 2.4, 6)
 def probe_figure(result: SurrogateResult) -> Figure:
     """Draw the error of the first probe before and after fine-tuning, with one panel for each target.
 
-    Lines are means over seeds with 95 % intervals. The dashed line is the source before fine-tuning.
+    Lines are means over seeds with 95 % intervals. The dashed line is the source before fine-tuning. If each method has
+    one epoch on each target, it has a row instead of a line.
 
     Args:
         result: Results of the encoders on one surrogate.
@@ -78,6 +80,10 @@ def probe_figure(result: SurrogateResult) -> Figure:
     epochs = sorted({cell.epoch for cell in cells})
     title = _title(result, worst, targets)
     subtitle = _subtitle(result, epochs)
+    if _has_one_epoch(cells):
+        rows = sorted(cells, key=lambda cell: (targets.index(cell.target), -cell.mean))
+        worse = [_raises_error(result, cell) for cell in rows]
+        return dumbbell_figure(title, subtitle, rows, result.encoders[0].first_probe.value, worst, worse)
     columns = min(COLUMNS, len(targets))
     n_rows = -(-len(targets) // columns)
     figure, top = figure_below_title(title, subtitle, n_rows * (HEADER + PANEL_HEIGHT + FOOTER) + 0.12)
@@ -132,6 +138,23 @@ def _drawn_cells(result: SurrogateResult) -> list[GridCell]:
     """Return the cells without those of training from scratch, unless there are no others."""
     cells = grid_cells(result.encoders)
     return [cell for cell in cells if cell.method.split()[0] != SCRATCH] or cells
+
+
+def _has_one_epoch(cells: Sequence[GridCell]) -> bool:
+    """Return True if no method has several epochs on a target, so that there is no line to draw."""
+    return len({(cell.target, cell.method) for cell in cells}) == len(cells)
+
+
+def _raises_error(result: SurrogateResult, cell: GridCell) -> bool:
+    """Return True if the error after fine-tuning is significantly higher than before.
+
+    With one seed the test is paired by sample. With several, the 95 % interval over seeds has to lie above the error
+    before fine-tuning.
+    """
+    if cell.seeds > 1:
+        return cell.interval[0] > result.encoders[0].first_probe.value
+    runs = [one for one in result.encoders if one.encoder.run is not None and one.encoder.target == cell.target]
+    return any(_is_worse(one) for one in runs if one.encoder.method == cell.method)
 
 
 def _last_means(cells: Sequence[GridCell]) -> dict[tuple[str, str], float]:
@@ -215,7 +238,8 @@ def _is_worse(encoder: EncoderResult) -> bool:
 
 def _subtitle(result: SurrogateResult, epochs: Sequence[int]) -> str:
     probe = display_name(next(iter(result.encoders[0].probes)))
-    after = f"{', '.join(map(str, epochs))} {'epoch' if epochs == [1] else 'epochs'}"
+    numbers = " and ".join([*([", ".join(map(str, epochs[:-1]))] if epochs[1:] else []), str(epochs[-1])])
+    after = f"{numbers} {'epoch' if epochs == [1] else 'epochs'}"
     surrogate = name_in_title(result.name, "surrogate")
     return f"Error of a {probe} probe on {surrogate}, before fine-tuning and after {after}."
 
@@ -296,8 +320,13 @@ def probe_caption(result: SurrogateResult) -> str:
         f"Error of a {probe} probe on {result.name} ({result.training_samples:,} training and {result.test_samples:,} "
         f"test samples) before fine-tuning (dashed, {result.encoders[0].first_probe.value:.3f}) and after it.",
         f"Lines are means over seeds; bars are 95 % intervals over {over}.",
-        "Panels are sorted by the largest error after the last epoch.",
+        "Targets are sorted by the largest error after the last epoch.",
     ]
+    if _has_one_epoch(drawn):
+        sentences[1] = (
+            f"Circles are means over seeds; lines are 95 % intervals over {over}. A filled circle is significantly "
+            "worse than the source (paired by sample with one seed, and otherwise an interval above the dashed line)."
+        )
     if worst:
         sentences.append(
             f"On every target the difference between {worst} and each other method after the last epoch, paired by "
@@ -305,7 +334,7 @@ def probe_caption(result: SurrogateResult) -> str:
         )
     else:
         sentences.append("The title counts encoders whose difference to the source has a 95 % interval above 0.")
-    gray = [method for method, style in _styles(drawn, worst).items() if not style.marker]
+    gray = [] if _has_one_epoch(drawn) else [m for m, style in _styles(drawn, worst).items() if not style.marker]
     if gray:
         sentences.append(f"Thin gray lines are {', '.join(gray)}.")
     values = [f"{method} on {target} {mean:.3f}" for (target, method), mean in _last_means(cells).items()]
