@@ -337,5 +337,8 @@ def probe_caption(result: SurrogateResult) -> str:
     gray = [] if _has_one_epoch(drawn) else [m for m, style in _styles(drawn, worst).items() if not style.marker]
     if gray:
         sentences.append(f"Thin gray lines are {', '.join(gray)}.")
+    outside = [cell.mean for cell in cells if cell not in drawn]
+    if outside:
+        sentences.append(f"Training from scratch is outside the figure: {min(outside):.3f} to {max(outside):.3f}.")
     values = [f"{method} on {target} {mean:.3f}" for (target, method), mean in _last_means(cells).items()]
     return " ".join([*sentences, f"Errors after the last epoch: {', '.join(values)}."])

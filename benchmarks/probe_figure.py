@@ -1,0 +1,67 @@
+"""Draw docs/probes.png, the paper's Fig. 3, from the recorded runs of the study.
+
+    python benchmarks/probe_figure.py    a few seconds; no model is run
+
+Expected result: finetune++ loses the most source knowledge on all four targets (five seeds, paired).
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modgap.display.figure_layout import save_figure
+from modgap.distortion.encoders import Encoder
+from modgap.distortion.grid_figure import probe_caption, probe_figure
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.probe_evaluation import ProbeResult
+from modgap.transfer.run_folder import Run
+
+RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
+UNTOUCHED = "untouched"
+FOLDS = 5
+SAMPLES = 1000
+"""Samples of the surrogate, each of which is tested in one of the folds."""
+
+
+def encoder_result(job: dict[str, Any], epoch: int, error: float) -> EncoderResult:
+    """Return the recorded probe error of one encoder. It has no interval over samples, and none is drawn."""
+    run = None if job["method"] == UNTOUCHED else Run(Path(), {**job, "result": None})
+    nothing = np.empty(0, np.int64)
+    interval = (float("nan"), float("nan"))
+    probe = ProbeResult("linear", error, interval, nothing, nothing, SAMPLES, 0, "", None, (), (), None, ())
+    return EncoderResult(Encoder(run, epoch), job["source"], {"linear": probe}, None, {})
+
+
+def encoders(part: str, surrogate: str) -> Iterator[EncoderResult]:
+    """Yield the encoders of a part of the study, the source before training first."""
+    records = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    records = [record for record in records if record["job"]["part"] == part]
+    records.sort(key=lambda record: record["job"]["method"] != UNTOUCHED)
+    has_source = False
+    for record in records:
+        if record["job"]["method"] == UNTOUCHED and has_source:
+            continue
+        has_source = True
+        for epoch, error in record["probe_error"][surrogate].items():
+            yield encoder_result(record["job"], int(epoch), error)
+
+
+def main() -> None:
+    """Draw the figure of one part of the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", default="2d", help="part of the study (default 2d)")
+    parser.add_argument("--surrogate", default="fashion-mnist", help="surrogate of the probe (default fashion-mnist)")
+    parser.add_argument("--out", default="probes", help="path of the figure without suffix (default probes)")
+    options = parser.parse_args()
+    n_training = SAMPLES * (FOLDS - 1) // FOLDS
+    measured = tuple(encoders(options.part, options.surrogate))
+    result = SurrogateResult(options.surrogate, {}, (), np.empty(0, np.int64), n_training, SAMPLES, 0.9, measured)
+    print(*save_figure(probe_figure(result), Path(options.out), probe_caption(result)))
+
+
+if __name__ == "__main__":
+    main()
