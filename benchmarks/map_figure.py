@@ -16,11 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path as MarkPath
+from sklearn.model_selection import StratifiedKFold
 
-from modgap.discrepancy.held_out import split_halves, wilson_interval
 from modgap.display.figure_layout import MARGIN, WIDTH, Ink, draw_title, figure_below_title, save_figure, styled
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.sources import open_source
+from modgap.statistics.intervals import wilson_interval
 from modgap.targets import open_target
 
 SOURCE = "vit-fashion"
@@ -82,8 +83,8 @@ def read_example() -> Example:
     table = open_target(TARGET).read()
     labels = np.asarray(table.labels)
     rows = np.flatnonzero(labels < N_CLASSES)
-    halves = split_halves(labels[rows], None, 0)
-    chosen_on, tested = rows[halves == 0], rows[halves == 1]
+    first_half, second_half = StratifiedKFold(2, shuffle=True, random_state=0).split(rows, labels[rows])
+    chosen_on, tested = rows[first_half[0]], rows[second_half[0]]
     logits, source_classes = _logits(SOURCE)
     best = best_map(logits[chosen_on], labels[chosen_on])
     control, _ = _logits(f"random:{SOURCE}")

@@ -15,24 +15,23 @@ import numpy as np
 
 from modgap.display.figure_layout import save_figure
 from modgap.distortion.encoders import Encoder
-from modgap.distortion.grid_figure import probe_caption, probe_figure
+from modgap.distortion.grid_figure import probe_figure
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
-from modgap.distortion.probe_evaluation import ProbeResult
+from modgap.distortion.probe_cross_validation import CrossValidatedProbe
+from modgap.statistics.intervals import SampleErrors
 from modgap.transfer.run_folder import Run
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 UNTOUCHED = "untouched"
-FOLDS = 5
 SAMPLES = 1000
-"""Samples of the surrogate, each of which is tested in one of the folds."""
+"""Samples of the surrogate on which the probes were tested, in five folds."""
 
 
 def encoder_result(job: dict[str, Any], epoch: int, error: float) -> EncoderResult:
     """Return the recorded probe error of one encoder. It has no interval over samples, and none is drawn."""
     run = None if job["method"] == UNTOUCHED else Run(Path(), {**job, "result": None})
-    nothing = np.empty(0, np.int64)
-    interval = (float("nan"), float("nan"))
-    probe = ProbeResult("linear", error, interval, nothing, nothing, SAMPLES, 0, "", None, (), (), None, ())
+    errors = SampleErrors(np.full((1, 1), error), np.ones(1), np.zeros(1), np.zeros(0), None, 0)
+    probe = CrossValidatedProbe("linear", error, None, 0.0, SAMPLES, SAMPLES, 1, "", (), (), None, (), errors)
     return EncoderResult(Encoder(run, epoch), job["source"], {"linear": probe}, None, {})
 
 
@@ -57,10 +56,9 @@ def main() -> None:
     parser.add_argument("--surrogate", default="fashion-mnist", help="surrogate of the probe (default fashion-mnist)")
     parser.add_argument("--out", default="probes", help="path of the figure without suffix (default probes)")
     options = parser.parse_args()
-    n_training = SAMPLES * (FOLDS - 1) // FOLDS
     measured = tuple(encoders(options.part, options.surrogate))
-    result = SurrogateResult(options.surrogate, {}, (), np.empty(0, np.int64), n_training, SAMPLES, 0.9, measured)
-    print(*save_figure(probe_figure(result), Path(options.out), probe_caption(result)))
+    result = SurrogateResult(options.surrogate, {}, (), np.empty(0, np.int64), 0, SAMPLES, 0.9, measured)
+    print(*save_figure(probe_figure(result), Path(options.out)))
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     labels = np.repeat(np.arange(3), 30)
     logits = rng.standard_normal((90, 12))
     logits[np.arange(90), labels + 4] += 4
-    result = estimate(logits, labels, null=19, seed=0)
+    result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = [f"target <b>{number}</b>" for number in range(3)]
     report = DiscrepancyReport("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
     (tmp_path / "result.json").write_text(json.dumps(report.to_dict(), allow_nan=False))
@@ -221,7 +221,7 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
         assert level in text
     assert "target <b>0</b>" in text
     assert "Is it below its control?Not tested" in text
-    assert "--source random:vit-b --target '</script>" in text
+    assert "--source vit-b --target '</script>" in text
 
 
 def make_discrepancy(n_classes=3, names=None):
@@ -229,7 +229,7 @@ def make_discrepancy(n_classes=3, names=None):
     labels = np.repeat(np.arange(n_classes), 12)
     logits = rng.standard_normal((len(labels), n_classes + 4))
     logits[np.arange(len(labels)), labels] += 3
-    result = estimate(logits, labels, null=19, seed=0)
+    result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = names or [f"target {number}" for number in range(n_classes)]
     return DiscrepancyReport("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
 
@@ -247,9 +247,10 @@ def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_mat
         )
     table = re.search(r'<table class="confusion">.*?</table>', page, re.DOTALL)[0]
     cells = re.findall(r'<td class="num (right|wrong)"[^>]*>([^<]*)</td>', table)
-    assert [int(count.replace("·", "0")) for _, count in cells] == matrix.ravel().tolist()
+    shown = [float(count.replace("·", "0")) for _, count in cells]
+    np.testing.assert_allclose(shown, matrix.ravel(), atol=0.051)
     assert [kind == "right" for kind, _ in cells] == np.eye(3, dtype=bool).ravel().tolist()
-    assert f"{np.trace(matrix):g} of {matrix.sum():g} held-out samples are classified correctly." in text
+    assert f"of {matrix.sum():g} held-out samples are classified correctly." in text
 
 
 def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_errors(tmp_path):

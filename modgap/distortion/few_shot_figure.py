@@ -1,6 +1,6 @@
 """Figure of few-shot curves: error rate by the number of training samples of each class."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,16 +44,19 @@ FEW_DRAWS = 10
 
 
 @styled
-def few_shot_figure(curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str) -> Figure:
+def few_shot_figure(
+    curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str, other_sources: Collection[str] = ()
+) -> Figure:
     """Draw one line for each encoder, the mean error over draws, on a log axis; bands span the draws.
 
     Args:
         curves: Curve of each encoder, by its label; the source before fine-tuning comes first.
         baseline_error: Error rate of always predicting the majority class, drawn as a dashed line.
         surrogate: Name of the surrogate, for the subtitle.
+        other_sources: Labels of encoders that were not fine-tuned, which the title does not count.
     """
     first = next(iter(curves.values()))
-    title = _title(curves, surrogate)
+    title = _title(curves, surrogate, other_sources)
     n_draws = first.errors.shape[1]
     subtitle = (
         f"Error of a {display_name(first.name)} probe on {name_in_title(surrogate, 'surrogate')} with few training "
@@ -113,8 +116,8 @@ def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> tupl
     return float(curve.mean[-1]), name, text_color
 
 
-def _title(curves: Mapping[str, FewShotCurve], surrogate: str) -> str:
-    before, *after = curves.values()
+def _title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Collection[str]) -> str:
+    before, *after = (curve for label, curve in curves.items() if label not in other_sources)
     if not after or before.errors.shape[1] < 2:
         return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
     n_worse = sum(_is_higher(curve, before) for curve in after)
@@ -147,8 +150,8 @@ def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, 
         f"Lines are means over {first.errors.shape[1]} draws of the training samples, and bands span all draws; they "
         "are no intervals. The encoders are compared on the same draws, which share samples, so the largest sizes vary "
         "too little.",
-        "The title counts encoders whose difference to the first one at the most samples, paired by draw, has a 95 % "
-        "interval above 0 (not corrected for the number of encoders).",
+        "The title counts fine-tuned encoders whose difference to the first one at the most samples, paired by draw, "
+        "has a 95 % interval above 0 (not corrected for the number of encoders).",
         f"Majority-class baseline (dashed if it is in the range of the figure): {baseline_error:.3f}.",
         f"Errors at {int(first.shots[-1]):,} samples per class: {', '.join(values)}.",
     ]

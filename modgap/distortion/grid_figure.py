@@ -224,7 +224,7 @@ def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -
     if worst:
         where = name_in_title(targets[0], "target") if len(targets) == 1 else f"all {len(targets)} targets"
         return f"{name_in_title(worst, 'method')} loses the most source knowledge on {where}"
-    tuned = [encoder for encoder in result.encoders if encoder.difference is not None]
+    tuned = [one for one in result.encoders if one.encoder.run is not None and one.difference is not None]
     n_worse = sum(_is_worse(encoder) for encoder in tuned)
     if not n_worse:
         return "Fine-tuning does not significantly raise the probe error"

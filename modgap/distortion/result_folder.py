@@ -12,6 +12,7 @@ from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, s
 from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.report import grid_cells, layer_grid
+from modgap.distortion.similarity import SimilarityGrid
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically
 
@@ -62,7 +63,8 @@ def _surrogate_figures(result: SurrogateResult) -> Iterator[tuple[str, Figure, s
     curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
     if curves:
         few_shot = (curves, result.baseline_error, result.name)
-        yield f"few-shot-{name}", few_shot_figure(*few_shot), few_shot_caption(*few_shot)
+        other_sources = {encoder.label for encoder in result.encoders[1:] if encoder.encoder.run is None}
+        yield f"few-shot-{name}", few_shot_figure(*few_shot, other_sources), few_shot_caption(*few_shot)
     maps = {encoder.map.name: encoder.map for encoder in result.encoders if encoder.map}
     if maps:
         figure = map_grid(maps, result.labels, result.classes)
@@ -70,6 +72,16 @@ def _surrogate_figures(result: SurrogateResult) -> Iterator[tuple[str, Figure, s
     for measure in dict.fromkeys(name for encoder in result.encoders for name in encoder.similarity):
         grid = layer_grid(result.encoders, measure)
         if grid is not None:
-            lowest = float(grid.values.min())
-            title = f"{display_name(measure)} with the source on {name} is at least {lowest:.2f}"
+            title = _similarity_title(result, grid)
             yield f"{measure}-{name}", similarity_heat_map(grid, title), heat_map_caption(grid, result.name)
+
+
+def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:
+    """Return the lowest similarity of the fine-tuned encoders, in a sentence. Other sources do not count."""
+    tuned = {encoder.label for encoder in result.encoders if encoder.encoder.run is not None}
+    rows = [row for row, label in enumerate(grid.rows) if label in tuned]
+    name = display_name(grid.name)
+    name = name if name[1].isupper() or name.startswith("k-") else name[0].upper() + name[1:]
+    if not rows:
+        return f"{name} with the source is at least {grid.values.min():.2f}"
+    return f"After fine-tuning, {display_name(grid.name)} with the source is at least {grid.values[rows].min():.2f}"

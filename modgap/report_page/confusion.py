@@ -22,7 +22,7 @@ def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]]) 
     """
     n_correct = sum(counts[number] for number, counts in enumerate(confusion))
     total = sum(map(sum, confusion))
-    correct = f"{n_correct:,g} of {total:,g} held-out samples are classified correctly."
+    correct = f"{_format_count(n_correct)} of {_format_count(total)} held-out samples are classified correctly."
     if len(names) > MAX_MATRIX:
         return {
             "title": "Most frequent errors",
@@ -35,8 +35,8 @@ def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]]) 
         "title": "Confusion matrix of the held-out samples",
         "names": shown,
         "rows": [(name, _cells(number, confusion[number])) for number, name in enumerate(shown)],
-        "note": f"{correct} Blue cells are correct, orange cells are errors. A stronger color is a larger share of the "
-        "row.",
+        "note": f"{correct} Numbers are means over the splits. Blue cells are correct, orange cells are errors. A "
+        "stronger color is a larger share of the row.",
     }
 
 
@@ -44,9 +44,16 @@ def _cells(number: int, counts: Sequence[float]) -> list[tuple[str, str, int]]:
     """Return the text, the CSS class and the strength of the color in percent of each cell of a row."""
     total = sum(counts) or 1.0
     return [
-        (f"{count:,g}" if count else "·", "right" if column == number else "wrong", round(100 * count / total))
+        (_format_count(count), "right" if column == number else "wrong", round(100 * count / total))
         for column, count in enumerate(counts)
     ]
+
+
+def _format_count(count: float) -> str:
+    """Format a mean number of samples: whole numbers as such, others with one decimal, and a dot for none."""
+    if round(count, 1) == 0:
+        return "·"
+    return f"{count:,.0f}" if count == round(count) else f"{count:,.1f}"
 
 
 def _most_frequent_errors(names: Sequence[str], confusion: Sequence[Sequence[float]]) -> list[tuple[str, str, str]]:

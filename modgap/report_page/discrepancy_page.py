@@ -114,6 +114,8 @@ def _headline(record: Mapping[str, Any], estimate: Mapping[str, Any] | None, cha
     if estimate["held_out"] is None:
         return "There is no held-out error, so this run does not show what the source knows."
     error = format_value(estimate["held_out"])
+    if chance.status == "pass" and _control_confidence(record).status in ("warn", "fail"):
+        return f"{_source(record)} is not significantly better than the same architecture with random weights."
     if chance.status == "pass":
         return f"{_source(record)} knows something about these classes: its held-out error is {error}."
     return f"This run does not show that {_source(record)} knows anything about these classes."
@@ -241,7 +243,7 @@ def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Ite
         name = "permuted labels, soft error" if record["permutations_for"] == "soft" else "permuted labels"
         yield Measurement(name, null["mean"], (null["mean"] - reach, null["mean"] + reach), True)
     if record["control"]:
-        yield Measurement("random-weights control", record["control"]["held_out"])
+        yield Measurement("random-weights control", record["control"]["held_out"], is_reference=True)
     if record["permuted_error"] is not None:
         yield Measurement("permuted labels", record["permuted_error"], is_reference=True)
     yield Measurement("majority-class baseline", record["prior"], is_reference=True)

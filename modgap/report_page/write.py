@@ -6,7 +6,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from modgap.discrepancy import report as discrepancy_report
+from modgap.distortion import report as distortion_report
 from modgap.errors import InputError
+from modgap.ranking import report as ranking_report
 from modgap.report_page.class_tables import read_class_tables
 from modgap.report_page.discrepancy_page import render_discrepancy
 from modgap.report_page.distortion_page import render_distortion
@@ -17,8 +20,12 @@ from modgap.storage.json_records import read_json
 __all__ = ["PAGE", "write_page"]
 
 PAGE = "report.html"
-SCHEMA = 1
-"""Newest schema of the records that this version can read."""
+SCHEMAS = {
+    "ranking": ranking_report.SCHEMA,
+    "discrepancy": discrepancy_report.SCHEMA,
+    "distortion": distortion_report.SCHEMA,
+}
+"""Newest schema of each kind of record that this version can read."""
 RUN_RECORD = "run.json"
 
 
@@ -76,9 +83,10 @@ def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping
     if not isinstance(record, Mapping) or record.get("kind") != kind:
         raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with --out.")
     schema = record.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if isinstance(schema, int) and schema > SCHEMAS[kind]:
         raise InputError(
-            f"{path} was written by a newer version of modgap (schema {schema}). This version reads schema {SCHEMA}. "
+            f"{path} was written by a newer version of modgap (schema {schema}). This version reads schema "
+            f"{SCHEMAS[kind]}. "
             "Upgrade with `pip install --upgrade modgap`."
         )
     try:
