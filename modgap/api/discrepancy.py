@@ -70,9 +70,9 @@ def estimate(
         >>> labels = np.repeat(["rest", "walk", "run"], 40)
         >>> logits = rng.standard_normal((120, 200))
         >>> logits[np.arange(120), np.repeat([5, 6, 7], 40)] += 3
-        >>> result = estimate(logits, labels, estimators="search", permutations=19)
-        >>> round(result["search"].held_out, 3), result.best_map()
-        (0.015, [('rest', '5'), ('run', '7'), ('walk', '6')])
+        >>> result = estimate(logits, labels, estimators="search", permutations=0)
+        >>> round(result["search"].held_out, 2), result.best_map()
+        (0.02, [('rest', '5'), ('run', '7'), ('walk', '6')])
     """
     array = to_numpy(logits, "logits")
     numbered = number_labels(labels)
@@ -145,7 +145,7 @@ def measure(
         UsageError: If a number is out of range or a name is unknown.
 
     Example:
-        >>> result = measure("vit-fashion", "digits", limit=300, estimators="search", null=0)
+        >>> result = measure("vit-fashion", "digits", limit=300, estimators="search", permutations=0)
         >>> result.result.n_samples, result["search"].held_out < result.result.chance
         (300, True)
     """
