@@ -192,7 +192,7 @@ def _measure_on_surrogate(
             untouched = results[0] if results else None
             result = _measure_encoder(encoder, source.name, layers, samples, request)
             if untouched is not None:
-                result = _compare(result, untouched, layers, untouched_layers, request)
+                result = _compare(result, untouched, layers, untouched_layers, samples.groups, request)
             results.append(result)
             points[_unique_label(result.label, points)] = _last_layer(layers)
             if progress:
@@ -301,13 +301,14 @@ def _compare(
     untouched: EncoderResult,
     layers: Mapping[str, np.ndarray],
     untouched_layers: Mapping[str, np.ndarray],
+    groups: np.ndarray | None,
     request: DistortionRequest,
 ) -> EncoderResult:
     """Return a result with the difference and the similarity to the untouched encoder."""
     difference = paired_difference(result.first_probe.errors, untouched.first_probe.errors)
     shared = [layer for layer in layers if layer in untouched_layers]
     similarities = {
-        measure: {layer: similarity(measure, layers[layer], untouched_layers[layer]) for layer in shared}
+        measure: {layer: similarity(measure, layers[layer], untouched_layers[layer], groups) for layer in shared}
         for measure in request.similarities
     }
     return replace(result, difference=difference, similarity=similarities)

@@ -1,7 +1,7 @@
 """Similarity of two encoders' features of the same samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,22 @@ from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
 from modgap.distortion.arrays import center_features, validate_count
+from modgap.distortion.neighbor_overlap import count_common, nearest_neighbors, overlap_interval
+from modgap.distortion.similarity_intervals import (
+    BLOCKS,
+    block_numbers,
+    has_interval,
+    jackknife_interval,
+    procrustes_interval,
+)
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.probes.single_thread import single_blas_thread
+from modgap.statistics.bootstrap import group_numbers
 
 __all__ = ["SIMILARITIES", "SimilarityGrid", "SimilarityResult", "similarity", "similarity_grid"]
 
 MIN_SAMPLES = 4
-Z = 1.959963984540054
-"""97.5 % quantile of the standard normal distribution."""
+CKA = ("linear_cka", "kernel_cka")
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class SimilarityResult:
             measure ignores.
         samples: Number of samples.
         null: Expected value for unrelated features.
-        interval: 95 % interval over samples, by the normal approximation; None if it was not requested.
+        interval: 95 % interval over samples, or over groups; None if it was not requested, or if no interval covers the
+            true value often enough (see `similarity`).
     """
 
     name: str
@@ -65,14 +74,25 @@ Table = list[list[SimilarityResult]]
 
 
 def similarity(
-    name: str, first: ArrayLike, second: ArrayLike, *, interval: bool = True, **options: Any
+    name: str,
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    interval: bool = True,
+    **options: Any,
 ) -> SimilarityResult:
     """Compute the similarity of two encoders' features of the same samples.
+
+    There is an interval from 50 samples on and, with groups, from 10 groups on. CKA has none with groups: samples of
+    one group are alike, so that the estimate is biased. The interval of the neighbor overlap is about its expected
+    value for as many samples, which depends on their number.
 
     Args:
         name: `linear_cka`, `kernel_cka`, `procrustes` or `knn_overlap`; see the functions in `SIMILARITIES`.
         first: Features of the first encoder, shape (n, D).
         second: Features of the second encoder, of the same samples in the same order, shape (n, D').
+        groups: Record or subject of each sample, shape (n,), for the interval; None if samples are independent.
         interval: Whether to compute an interval too.
         **options: Options of the measure.
 
@@ -87,7 +107,11 @@ def similarity(
         1.0
     """
     centered = _center_all({"the first encoder": first, "the second encoder": second})
-    return _measure(name, options)(centered[:1], centered[1:], interval=interval, **options)[0][0]
+    n_samples = len(centered[0])
+    measure = _measure(name, options)
+    units = group_numbers(groups, n_samples)
+    covers = has_interval(n_samples, units, grouped=groups is not None) and (groups is None or name not in CKA)
+    return measure(centered[:1], centered[1:], units=units if interval and covers else None, **options)[0][0]
 
 
 def similarity_grid(
@@ -121,7 +145,7 @@ def similarity_grid(
     centered = _center_all(features)
     grids = {}
     for name, measure in measures.items():
-        table = measure(centered[: len(first)], centered[len(first) :], interval=False, **options)
+        table = measure(centered[: len(first)], centered[len(first) :], **options)
         grids[name] = SimilarityGrid(
             name=name,
             rows=tuple(first),
@@ -149,7 +173,7 @@ def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., Table]:
     if name not in SIMILARITIES:
         raise unknown_name("similarity", name, SIMILARITIES)
     measure = SIMILARITIES[name]
-    valid_options = [option for option in (measure.__kwdefaults__ or {}) if option != "interval"]
+    valid_options = [option for option in (measure.__kwdefaults__ or {}) if option != "units"]
     for option in options:
         if not valid_options:
             raise UsageError(f"{name} has no options, but {option!r} was passed.")
@@ -162,7 +186,7 @@ def _table(firsts: Sequence[Any], seconds: Sequence[Any], pair: Callable[[Any, A
     return [[pair(first, second) for second in seconds] for first in firsts]
 
 
-def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) -> Table:
+def linear_cka(firsts: Features, seconds: Features, *, units: np.ndarray | None = None) -> Table:
     """Compute linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC.
 
     Its expected value is 0 for independent features. It ignores rotation and scale. The estimator of HSIC is that of
@@ -172,14 +196,14 @@ def linear_cka(firsts: Features, seconds: Features, *, interval: bool = True) ->
     Args:
         firsts: Centered features of the layers of the first encoder, each of shape (n, D).
         seconds: Centered features of the layers of the second encoder.
-        interval: Whether to compute intervals.
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
     """
     with single_blas_thread():
-        return _cka_table("linear_cka", hsic.linear_terms(firsts, seconds, interval))
+        return _cka_table("linear_cka", hsic.linear_terms(firsts, seconds, units is not None))
 
 
 def kernel_cka(
-    firsts: Features, seconds: Features, *, interval: bool = True, bandwidth: float = 0.8, threads: int = 1
+    firsts: Features, seconds: Features, *, units: np.ndarray | None = None, bandwidth: float = 0.8, threads: int = 1
 ) -> Table:
     """Compute centered kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC.
 
@@ -189,7 +213,7 @@ def kernel_cka(
     Args:
         firsts: Centered features of the layers of the first encoder, each of shape (n, D).
         seconds: Centered features of the layers of the second encoder.
-        interval: Whether to compute intervals.
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
         bandwidth: Standard deviation of the kernel as a multiple of the median distance between samples (0.2, 0.4 and
             0.8 in Kornblith et al. 2019); the median is that of at most 2,000 samples spread evenly over all.
         threads: Number of blocks that are computed at the same time; values do not depend on it.
@@ -199,7 +223,7 @@ def kernel_cka(
             f"The bandwidth is {bandwidth}. Expected a positive number, the multiple of the median distance."
         )
     threads = validate_count("threads", threads, 1)
-    return _cka_table("kernel_cka", hsic.kernel_terms(firsts, seconds, bandwidth, interval, threads))
+    return _cka_table("kernel_cka", hsic.kernel_terms(firsts, seconds, bandwidth, units is not None, threads))
 
 
 def _cka_table(name: str, terms: hsic.PairTerms) -> Table:
@@ -219,10 +243,9 @@ def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) ->
     value = float(_normalize(hsic.hsic(cross), hsic.hsic(first), hsic.hsic(second)))
     samples = len(cross.first)
     interval = None
-    if cross.first_second is not None and samples > MIN_SAMPLES:
+    if cross.first_second is not None:
         replicates = _normalize(*(hsic.leave_one_out_hsic(terms) for terms in (cross, first, second)))
-        standard_error = np.sqrt((samples - 1) / samples * ((replicates - replicates.mean()) ** 2).sum())
-        interval = _normal_interval(value, standard_error, low=-1.0)
+        interval = jackknife_interval(value, np.asarray(replicates), low=-1.0)
     return SimilarityResult(name, value, samples, 0.0, interval)
 
 
@@ -231,31 +254,27 @@ def _normalize(cross: Any, first: Any, second: Any) -> Any:
     return np.clip(cross / np.sqrt(np.maximum(first * second, np.finfo(float).tiny)), -1, 1)
 
 
-def _normal_interval(value: float, standard_error: float, low: float) -> tuple[float, float]:
-    """Return the 95 % interval by the normal approximation, clipped to [low, 1]."""
-    return max(low, float(value - Z * standard_error)), min(1.0, float(value + Z * standard_error))
-
-
-def procrustes(firsts: Features, seconds: Features, *, interval: bool = True, seed: int = 0) -> Table:
+def procrustes(firsts: Features, seconds: Features, *, units: np.ndarray | None = None, seed: int = 0) -> Table:
     """Compute the orthogonal Procrustes similarity, in [0, 1]: the trace after the best rotation of one onto the other.
 
     It is the nuclear norm of X'Y for centered features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
     is sqrt(2 - 2 similarity). It ignores rotation and scale. For unrelated features it is not 0, but rises with D / n.
-    The null is the similarity after the samples of the second encoder are shuffled. The interval comes from the
-    infinitesimal jackknife.
+    The null is the similarity after the samples of the second encoder are shuffled. The estimate is too high on
+    average where D is not small against n. The interval is about the true value, so that it may extend far below the
+    estimate; see `similarity_intervals`.
 
     Args:
         firsts: Centered features of the layers of the first encoder, each of shape (n, D).
         seconds: Centered features of the layers of the second encoder.
-        interval: Whether to compute intervals.
-        seed: Seed of the shuffling.
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
+        seed: Seed of the shuffling and of the folds of the interval.
     """
     seed = validate_count("seed", seed, 0)
     with single_blas_thread():
         first_arrays = [_unit_norm(array) for array in firsts]
         second_arrays = [_unit_norm(array) for array in seconds]
         order = np.random.default_rng(seed).permutation(len(firsts[0]))
-        return _table(first_arrays, second_arrays, lambda x, y: _procrustes(x, y, order, interval))
+        return _table(first_arrays, second_arrays, lambda x, y: _procrustes(x, y, order, units, seed))
 
 
 def _unit_norm(array: np.ndarray) -> np.ndarray:
@@ -264,33 +283,26 @@ def _unit_norm(array: np.ndarray) -> np.ndarray:
     return np.asarray(reduced / np.linalg.norm(reduced))
 
 
-def _procrustes(first: np.ndarray, second: np.ndarray, order: np.ndarray, interval: bool) -> SimilarityResult:
-    samples = len(first)
-    product = first.T @ second
+def _procrustes(
+    first: np.ndarray, second: np.ndarray, order: np.ndarray, units: np.ndarray | None, seed: int
+) -> SimilarityResult:
     null = min(1.0, float(np.linalg.svd(first.T @ second[order], compute_uv=False).sum()))
-    if not interval:
-        value = min(1.0, float(np.linalg.svd(product, compute_uv=False).sum()))
-        return SimilarityResult("procrustes", value, samples, null, None)
-    left, singular_values, right = np.linalg.svd(product, full_matrices=False)
-    value = min(1.0, float(singular_values.sum()))
-    # Derivative of the value by the weight of each sample; norms are 1.
-    contributions = ((first @ left) * (second @ right.T)).sum(axis=1)
-    norms = ((first**2).sum(axis=1) + (second**2).sum(axis=1)) / 2
-    standard_error = np.sqrt(((contributions - value * norms) ** 2).sum())
-    return SimilarityResult("procrustes", value, samples, null, _normal_interval(value, standard_error, low=0.0))
+    value = min(1.0, float(np.linalg.svd(first.T @ second, compute_uv=False).sum()))
+    interval = None if units is None else procrustes_interval(first, second, units, seed)
+    return SimilarityResult("procrustes", value, len(first), null, interval)
 
 
 def knn_overlap(
-    firsts: Features, seconds: Features, *, interval: bool = True, neighbors: int = 10, metric: str = "cosine"
+    firsts: Features, seconds: Features, *, units: np.ndarray | None = None, neighbors: int = 10, metric: str = "cosine"
 ) -> Table:
     """Compute the mean share of a sample's k nearest neighbors that are the same for both encoders, in [0, 1].
 
-    The chance level is k / (n - 1). The interval treats samples as independent, given their neighbors.
+    The chance level is k / (n - 1). The interval comes from a jackknife that leaves out blocks of samples.
 
     Args:
         firsts: Centered features of the layers of the first encoder, each of shape (n, D).
         seconds: Centered features of the layers of the second encoder.
-        interval: Whether to compute intervals.
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
         neighbors: Number of neighbors k, less than n - 1.
         metric: `cosine`, of the centered features, or `euclidean`.
     """
@@ -298,31 +310,30 @@ def knn_overlap(
         raise unknown_name("metric", metric, ("cosine", "euclidean"))
     samples = len(firsts[0])
     neighbors = validate_count("neighbors", neighbors, 1, samples - 2)
-    first_neighbors = [_nearest_neighbors(array, neighbors, metric) for array in firsts]
-    second_neighbors = [_nearest_neighbors(array, neighbors, metric) for array in seconds]
+    first_neighbors = [nearest_neighbors(array, neighbors, metric) for array in firsts]
+    second_neighbors = [nearest_neighbors(array, neighbors, metric) for array in seconds]
+    table = _table(first_neighbors, second_neighbors, lambda first, second: _overlap(first, second, neighbors))
+    if units is None:
+        return table
+    blocks = block_numbers(units, BLOCKS, seed=0)
+    largest = int(np.bincount(blocks).max())
+    if samples - largest - 1 < neighbors:
+        return table
+    # Without a block, the next neighbors take the place of those in the block.
+    first_neighbors = [nearest_neighbors(array, neighbors + largest, metric) for array in firsts]
+    second_neighbors = [nearest_neighbors(array, neighbors + largest, metric) for array in seconds]
+    return [
+        [
+            replace(result, interval=overlap_interval(result.value, first, second, blocks, neighbors))
+            for result, second in zip(row, second_neighbors, strict=True)
+        ]
+        for row, first in zip(table, first_neighbors, strict=True)
+    ]
 
-    def overlap(first: np.ndarray, second: np.ndarray) -> SimilarityResult:
-        shares = _count_common(first, second) / neighbors
-        value = float(shares.mean())
-        standard_error = float(shares.std(ddof=1) / np.sqrt(samples))
-        limits = _normal_interval(value, standard_error, low=0.0) if interval else None
-        return SimilarityResult("knn_overlap", value, samples, neighbors / (samples - 1), limits)
 
-    return _table(first_neighbors, second_neighbors, overlap)
-
-
-def _nearest_neighbors(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors
-
-    with single_blas_thread():
-        search = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
-        return np.asarray(search.kneighbors(return_distance=False))
-
-
-def _count_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the number of entries that the rows of both tables share; entries of a row are different."""
-    both = np.sort(np.concatenate([first, second], axis=1), axis=1)
-    return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1))
+def _overlap(first: np.ndarray, second: np.ndarray, neighbors: int) -> SimilarityResult:
+    value = float(count_common(first, second).mean() / neighbors)
+    return SimilarityResult("knn_overlap", value, len(first), neighbors / (len(first) - 1), None)
 
 
 SIMILARITIES: dict[str, Callable[..., Table]] = {
