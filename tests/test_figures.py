@@ -10,7 +10,7 @@ from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepan
 from modgap.discrepancy.class_errors import class_errors, classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.result import Bounds, Discrepancy, Estimate, TestedSamples
+from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate, TestedSamples
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.display.figure_layout import save_figure
@@ -162,6 +162,32 @@ def test_a_source_that_is_not_significantly_better_is_not_said_to_know_something
     object.__setattr__(report.best_estimate, "held_out_null", NullDistribution(0.75, 0.1, 0.3, 19, 19))
     assert "not significantly better than with permuted labels" in all_text(plot_discrepancy(report)).replace("\n", " ")
     assert "p = 0.3" in discrepancy_caption(report)
+
+
+def with_control(report, value, p_value):
+    """Return a report with a random-weights control that has a held-out error and a p-value of the difference."""
+    difference = SimpleNamespace(value=report.best_estimate.held_out - value, interval=(-0.1, 0.1), p_value=p_value)
+    control = Control("random:efficientnet-lite0", "search", 1, value, (value,), None, difference)
+    return replace(report, result=replace(report.result, control=control))
+
+
+@pytest.mark.parametrize("k", [2, 10, 200])
+@pytest.mark.parametrize(
+    ("value", "p_value", "title"),
+    [
+        (0.74, 0.001, "Pretraining lowers the error on fashion-mnist from 0.74 to 0.50"),
+        (0.2, 0.001, "Pretraining raises the error on fashion-mnist from 0.20 to 0.50"),
+        (0.51, 0.6, "is not significantly better than with random weights"),
+    ],
+)
+def test_the_control_of_a_discrepancy_is_a_step_in_its_figure(k, value, p_value, title):
+    report = with_control(discrepancy_report(confusion(k)), value, p_value)
+    figure = plot_discrepancy(report)
+    assert_readable(figure)
+    text = all_text(figure).replace("\n", " ")
+    assert title in text
+    difference = round(0.5 - value, 2)
+    assert f"pretraining {difference:+.2f}".replace("-", "−") in text
 
 
 def target_report(error, n_each=100, target="digits", k=4, **options):

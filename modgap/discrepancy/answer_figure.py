@@ -13,6 +13,11 @@ __all__ = ["discrepancy_caption", "plot_discrepancy"]
 
 ROW_HEIGHT = 0.43
 LABEL_SPACE = 1.98
+ROWS_WITH_STEPS = 1.75
+"""Distance of the rows if arrows stand between them, in rows."""
+SHORTEST_ARROW = 0.02
+ROOM_FOR_LABEL = 0.3
+"""Width that the label of an arrow needs, in errors."""
 MANY_CLASSES = 100
 """Number of classes from which the chance level is shown with three decimals."""
 
@@ -33,13 +38,53 @@ def plot_discrepancy(report: DiscrepancyReport) -> Figure:
         draw_row.insert(0, _draw_control)
     if _permuted_level(report) is not None:
         draw_row.insert(0, _draw_permuted)
-    rows = len(draw_row)
-    figure, axes = result_figure(_title(report, estimate), _subtitle(report), ROW_HEIGHT * rows + 0.35, LABEL_SPACE)
-    axes.set(xlim=(0, 1), ylim=(rows - 0.2, -0.8), xlabel=_axis_label(estimate))
+    distance = ROWS_WITH_STEPS if report.result.control else 1.0
+    last = distance * (len(draw_row) - 1)
+    figure, axes = result_figure(_title(report, estimate), _subtitle(report), ROW_HEIGHT * (last + 1.8), LABEL_SPACE)
+    axes.set(xlim=(0, 1), ylim=(last + 0.8, -0.8), xlabel=_axis_label(estimate))
     _draw_chance(axes, report)
-    for row, draw in enumerate(draw_row):
-        draw(axes, report, row)
+    for number, draw in enumerate(draw_row):
+        draw(axes, report, number * distance)
+    if report.result.control:
+        _draw_steps(axes, report, last)
     return figure
+
+
+def _draw_steps(axes: Axes, report: DiscrepancyReport, last: float) -> None:
+    """Draw arrows for the steps from no knowledge to the control, and from the control to the source.
+
+    Args:
+        axes: The axes.
+        report: A discrepancy with a control.
+        last: Vertical position of the source, whose row is the last.
+    """
+    control = report.result.control
+    assert control is not None
+    value = float(_tested_estimate(report).held_out or 0)
+    permuted = _permuted_level(report)
+    significant = control.difference.p_value is not None and control.difference.p_value <= SIGNIFICANCE_LEVEL
+    color = Ink.SOURCE if significant else Ink.SECONDARY
+    if permuted is not None:
+        _draw_step(axes, "architecture", permuted, control.held_out, last - 2 * ROWS_WITH_STEPS, Ink.SECONDARY)
+    _draw_step(axes, "pretraining", control.held_out, value, last - ROWS_WITH_STEPS, color)
+
+
+def _draw_step(axes: Axes, name: str, start: float, end: float, y: float, color: str) -> None:
+    """Draw an arrow from one error down and across to the next, with the difference of the printed errors."""
+    level = y + ROWS_WITH_STEPS / 2
+    axes.plot([start, start], [y + 0.25, level], color=color, linewidth=1.3, zorder=3)
+    if abs(end - start) > SHORTEST_ARROW:
+        arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (end, level), (start, level), arrowprops=arrow, zorder=3)
+    difference = round(round(end, 2) - round(start, 2), 2)
+    text = f"{name} {difference:+.2f}".replace("-", "−") if difference else f"{name} 0.00"
+    low, high = sorted((start, end))
+    x, side, shift = (low + high) / 2, "center", -0.24
+    if low > ROOM_FOR_LABEL:
+        x, side, shift = low - 0.015, "right", 0.0
+    elif high < 1 - ROOM_FOR_LABEL:
+        x, side, shift = high + 0.015, "left", 0.0
+    axes.text(x, level + shift, text, ha=side, va="center", size=8.5, color=color)
 
 
 def _permuted_level(report: DiscrepancyReport) -> float | None:
@@ -66,7 +111,11 @@ def _title(report: DiscrepancyReport, estimate: Estimate) -> str:
     control = report.result.control
     if control and control.difference.p_value is not None and control.difference.p_value > SIGNIFICANCE_LEVEL:
         return f"On {target}, {source} is not significantly better than with random weights"
-    held_out = 100 * float(estimate.held_out or 0)
+    error = float(estimate.held_out or 0)
+    if null and control and control.difference.p_value is not None:
+        verb = "lowers" if control.difference.value < 0 else "raises"
+        return f"Pretraining {verb} the error on {target} from {control.held_out:.2f} to {error:.2f}"
+    held_out = 100 * error
     chance = 100 * report.result.chance
     return f"{source} misclassifies {held_out:.0f} % of {target}; chance level {chance:.0f} %"
 
@@ -106,7 +155,7 @@ def _draw_chance(axes: Axes, report: DiscrepancyReport) -> None:
     )
 
 
-def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     mean = float(_permuted_level(report) or 0)
     null = report.result.null
     half_width = 0.002
@@ -115,23 +164,32 @@ def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: int) -> None:
         axes.barh(row, 2 * half_width, left=mean - half_width, height=0.34, color=Ink.NULL_BAND, zorder=2)
     axes.plot([mean, mean], [row - 0.17, row + 0.17], color=Ink.CONTROL, linewidth=2, zorder=3)
     _label_row(axes, row, "permuted labels", "no knowledge", Ink.SECONDARY)
-    _label_value(axes, mean, half_width, row, Ink.SECONDARY, 9.5)
+    _label_value(axes, mean, half_width, row, Ink.SECONDARY, 9.5, report.result.chance)
 
 
-def _draw_control(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+def _draw_control(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     control = report.result.control
     assert control is not None
     low = min(control.values)
     high = max(control.values)
     if high > low:
         axes.plot([low, high], [row, row], color=Ink.CONTROL, linewidth=3, solid_capstyle="butt", zorder=3)
-    axes.plot(control.held_out, row, "o", color=Ink.CONTROL, markersize=8, zorder=4)
+    axes.plot(
+        control.held_out,
+        row,
+        "D",
+        color=Ink.CONTROL,
+        markerfacecolor="white",
+        markersize=7,
+        markeredgewidth=1.5,
+        zorder=4,
+    )
     name = "one random initialization" if control.n == 1 else f"{control.n} initializations"
     _label_row(axes, row, "random weights", name, Ink.SECONDARY)
-    _label_value(axes, control.held_out, high - control.held_out, row, Ink.SECONDARY, 9.5)
+    _label_value(axes, control.held_out, high - control.held_out, row, Ink.SECONDARY, 9.5, report.result.chance)
 
 
-def _draw_source(axes: Axes, report: DiscrepancyReport, row: int) -> None:
+def _draw_source(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     estimate = _tested_estimate(report)
     value = float(estimate.held_out or 0)
     low, high = estimate.held_out_interval or (value, value)
@@ -141,10 +199,10 @@ def _draw_source(axes: Axes, report: DiscrepancyReport, row: int) -> None:
     name = fit_names([_source_name(report)], LABEL_SPACE - 0.3, 9.5, bold=True)[0]
     kind = "random weights" if (report.source or "").startswith("random:") else "source"
     _label_row(axes, row, name, kind, Ink.SOURCE)
-    _label_value(axes, value, max(high - value, value - low), row, Ink.SOURCE, 11.5)
+    _label_value(axes, value, max(high - value, value - low), row, Ink.SOURCE, 11.5, report.result.chance)
 
 
-def _label_row(axes: Axes, row: int, name: str, kind: str, color: str) -> None:
+def _label_row(axes: Axes, row: float, name: str, kind: str, color: str) -> None:
     transform = axes.get_yaxis_transform()
     axes.text(
         -0.03, row - 0.16, name, transform=transform, ha="right", va="center", weight="bold", color=color, size=9.5
@@ -152,9 +210,10 @@ def _label_row(axes: Axes, row: int, name: str, kind: str, color: str) -> None:
     axes.text(-0.03, row + 0.2, kind, transform=transform, ha="right", va="center", color=Ink.SECONDARY, size=8)
 
 
-def _label_value(axes: Axes, value: float, reach: float, row: int, color: str, size: float) -> None:
-    """Write a value right of its mark, or left of it where the axis ends."""
-    right = value + reach + 0.12 < 1
+def _label_value(axes: Axes, value: float, reach: float, row: float, color: str, size: float, chance: float) -> None:
+    """Write a value right of its mark, or left of it where the axis ends or the line of the chance level is."""
+    start, end = value + reach, value + reach + 0.12
+    right = end < 1 and not start < chance < end
     shift = reach + 0.02 if right else -reach - 0.02
     axes.text(
         value + shift, row, f"{value:.2f}", ha="left" if right else "right", va="center", color=color, size=size,
