@@ -64,7 +64,9 @@ def count_proved_optima(problems: int, samples: int) -> tuple[int, int, float, f
 def threads_agree(c: int, k: int, n: int) -> bool:
     """Return if all results of `estimate` have the same representation for 1, 2 and 4 threads."""
     logits, labels = problem(0, n, c, k, 1.0)
-    results = [estimate(logits, labels, trials=5000, null=3, restarts=3, classes=k // 2, threads=t) for t in (1, 2, 4)]
+    results = [
+        estimate(logits, labels, trials=5000, permutations=3, restarts=3, classes=k // 2, threads=t) for t in (1, 2, 4)
+    ]
     representations = {repr((result.estimates, result.upper_bound, result.k_way)) for result in results}
     return len(representations) == 1
 

@@ -10,9 +10,7 @@ from modgap.errors import InputError
 
 __all__ = ["LabelSpace", "label_space", "pseudo_classes", "validate_class_count"]
 
-BALANCE_UNIT = 1 << 20
 MOST_LABELS = 24
-MOST_TOTAL_WEIGHT = 2.0**60
 
 
 @dataclass(frozen=True)
@@ -121,18 +119,6 @@ class LabelSpace:
         entries = np.repeat(self.starts[:-1][donors] - starts[:-1], sizes) + np.arange(starts[-1])
         weights = None if self.weights is None else self.weights[entries]
         return replace(self, starts=starts, labels=self.labels[entries], weights=weights)
-
-    def balanced(self) -> "LabelSpace":
-        """Return the label space with equal total weight for every class.
-
-        Discrepancies then become means over classes. Weights are integers, and their rounding changes the
-        share of a class by less than one in a million.
-        """
-        totals = np.bincount(self.labels, self.entry_weights, self.n_classes)
-        unit = min(BALANCE_UNIT, MOST_TOTAL_WEIGHT / (self.n_classes * totals.max()))
-        exact_weights = self.entry_weights * (unit * totals.max() / totals)[self.labels]
-        weights = np.maximum(1, np.rint(exact_weights))
-        return replace(self, weights=weights.astype(np.int64))
 
 
 def label_space(labels: ArrayLike) -> LabelSpace:

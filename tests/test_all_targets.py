@@ -18,7 +18,7 @@ from tests.test_convert import assert_same
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 IMAGES = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
-QUICK = ("--trials", "500", "--null", "2", "--bootstrap", "0", "--limit")
+QUICK = ("--trials", "500", "--permutations", "2", "--splits", "2", "--limit")
 LIMITS = {"fsd50k": 400, "audioset-20k": 1100}
 """Samples enough for one a class, where the default is not."""
 

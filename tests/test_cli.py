@@ -13,7 +13,7 @@ import pytest
 from modgap.errors import CUSTOM_DATA_FORMATS
 
 SMALL = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
-QUICK = ("--trials", "2000", "--null", "3")
+QUICK = ("--trials", "2000", "--permutations", "3")
 
 
 def strict(document):
@@ -33,24 +33,30 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
     result = strict(first.stdout)
     assert list(result) == [
         "schema", "kind", "source", "target", "n_samples", "n_groups", "n_source_classes", "n_target_classes",
-        "unlabeled", "untested", "chance", "prior", "floor", "balanced", "estimates", "bounds", "k_way", "seed",
-        "seconds", "upper_bound", "provenance",
+        "n_tested_classes", "unlabeled", "untested", "weighting", "splits", "per_class", "chance", "prior", "floor",
+        "relative_entropy", "matched_temperature", "leep", "leep_interval", "permuted_error", "permutations_for",
+        "estimates", "learning_curve", "bounds", "k_way", "seed", "seconds", "control", "upper_bound", "provenance",
     ]  # fmt: skip
     judged = {
-        "value", "map", "map_names", "null", "ratio_to_null", "held_out", "held_out_interval", "held_out_null",
-        "spread", "measures", "target_names",
+        "value", "map", "map_names", "held_out", "held_out_interval", "held_out_se", "held_out_null", "in_sample_null",
+        "in_sample_ratio_to_null", "spread", "measures", "target_names",
     }  # fmt: skip
     own = {
         "montecarlo": {"trials", "mean", "sd", "quantiles", "running_minimum", "histogram"},
         "assignment": {"subsets", "best_subset"},
         "search": {"exact", "restarts", "restart_values"},
+        "soft": {"temperature"},
+        "soft-matched": {"temperature"},
     }
     assert {name: set(found) - judged for name, found in result["estimates"].items()} == own
-    values = [result["estimates"][name]["value"] for name in own]
+    values = [result["estimates"][name]["value"] for name in ("montecarlo", "assignment", "search")]
     assert values == sorted(values, reverse=True)
     found = result["estimates"]["montecarlo"]
-    assert set(found["null"]) == {"mean", "sd", "p_value", "repeats"}
-    assert set(result["seconds"]) == {"logits", "ranks", "montecarlo", "assignment", "search", "null", "spread"}
+    assert set(result["estimates"]["soft"]["held_out_null"]) == {"mean", "sd", "p_value", "repeats", "requested"}
+    assert set(result["seconds"]) == {
+        "logits", "ranks", "montecarlo", "assignment", "search", "soft", "held-out search", "permutations",
+        "learning curve",
+    }  # fmt: skip
     assert (result["n_samples"], result["n_source_classes"], result["n_target_classes"]) == (60, 1000, 3)
     assert len(found["map"]) == len(found["map_names"]) == 3
     second = strict(modgap("discrepancy", *SMALL, "--target", small_images, *QUICK, "--json").stdout)
@@ -58,9 +64,11 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
 
 
 def test_switched_off_is_null(modgap, own_logits):
-    done = modgap("discrepancy", "--logits", own_logits, "--null", 0, "--bootstrap", 0, "--json")
-    found = strict(done.stdout)["estimates"]["montecarlo"]
-    assert [found[key] for key in ("null", "ratio_to_null", "held_out_interval", "held_out_null")] == [None] * 4
+    done = modgap("discrepancy", "--logits", own_logits, "--permutations", 0, "--splits", 0, "--json")
+    result = strict(done.stdout)
+    found = result["estimates"]["search"]
+    assert [found[key] for key in ("held_out", "held_out_interval", "held_out_null", "in_sample_null")] == [None] * 4
+    assert [result[key] for key in ("permutations_for", "permuted_error", "control", "k_way")] == [None] * 4
     assert found["value"] < 0.2
 
 
@@ -73,7 +81,7 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == [
         "classes.csv", "classes.png", "classes.txt", "confusion.csv", "discrepancy.png", "discrepancy.txt",
-        "result.json",
+        "result.json", "samples.npz",
     ]  # fmt: skip
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
     for name in ("classes.png", "discrepancy.png"):
@@ -82,8 +90,8 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
         assert pixels[..., :3].std() > 0.02
 
 
-def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
-    options = ("--classes", 2, "--balanced", "--measure", "kl", "--measure", "brier", "--temperature", 2)
+def test_k_way_weights_measures_and_bounds(modgap, own_logits):
+    options = ("--classes", 2, "--weight", "classes", "--measure", "kl", "--measure", "brier", "--temperature", 2)
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, *options)
     assert done.returncode == 0, done.stderr
     for part in (
@@ -103,8 +111,10 @@ def test_k_way_balanced_measures_and_bounds(modgap, own_logits):
 
 def test_one_estimator_alone(modgap, own_logits):
     for name in ("assignment", "search"):
-        done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", name, "--json")
+        done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", name, "--permutations", 0, "--json")
         assert list(strict(done.stdout)["estimates"]) == [name]
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", "search", "--json")
+    assert list(strict(done.stdout)["estimates"]) == ["search", "soft", "soft-matched"]
 
 
 def test_threads_change_nothing(modgap, own_logits):
@@ -116,7 +126,7 @@ def test_threads_change_nothing(modgap, own_logits):
 
 
 def test_a_cached_run_imports_no_torch(modgap, small_images, own_cache):
-    command = ["discrepancy", *SMALL, "--target", str(small_images), "--null", "0", "--json"]
+    command = ["discrepancy", *SMALL, "--target", str(small_images), "--permutations", "0", "--json"]
     assert modgap(*command).returncode == 0
     code = (
         "import sys, atexit; atexit.register(lambda: print(sorted({'torch', 'timm'} & set(sys.modules)), "
@@ -368,6 +378,7 @@ def test_a_full_disk_under_the_output_is_one_clear_line(modgap, own_logits, full
 
 
 def test_a_reader_that_stops_early_is_no_traceback(own_logits):
-    shell = f"{sys.executable} -c 'from modgap.cli.main import main; main()' discrepancy --logits {own_logits} --null 0"
+    command = f"{sys.executable} -c 'from modgap.cli.main import main; main()'"
+    shell = f"{command} discrepancy --logits {own_logits} --permutations 0"
     done = subprocess.run(["bash", "-c", f"{shell} --json | head -c 10"], capture_output=True, text=True)
     assert "Traceback" not in done.stderr

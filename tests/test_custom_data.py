@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-QUICK = ("--source", "efficientnet-lite0", "--input-size", "48", "--trials", "2000", "--null", "2", "--json")
+QUICK = ("--source", "efficientnet-lite0", "--input-size", "48", "--trials", "2000", "--permutations", "2", "--json")
 pytestmark = pytest.mark.bundle
 
 
@@ -89,7 +89,7 @@ def test_a_csv_of_texts_for_a_source_of_text(modgap, tmp_path):
     pytest.importorskip("rxnfp")
     lines = [f"{'C' * (1 + i % 7)}O,alcohol\n{'C' * (1 + i % 7)}N,amine" for i in range(20)]
     (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(lines))
-    quick = ("--trials", "2000", "--null", "2", "--json")
+    quick = ("--trials", "2000", "--permutations", "2", "--json")
     record = report(modgap("discrepancy", "--source", "rxnfp", *quick, "--target", tmp_path / "data.csv"))
     assert record["n_source_classes"] == 591
     refused = modgap("discrepancy", *QUICK, "--target", tmp_path / "data.csv")

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
 
-from modgap.discrepancy import estimate, held_out, map_discrepancy
+from modgap.discrepancy import estimate, label_space, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.errors import InputError, UsageError
+from modgap.statistics.permutations import permute_samples
+from modgap.statistics.splits import repeated_halves
 from tests import naive
 
 
@@ -19,7 +22,7 @@ def easy():
 
 def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
     logits, labels = easy
-    solution = estimate(logits, labels, trials=500, null=0, seed=3).estimates["montecarlo"].solution
+    solution = estimate(logits, labels, trials=500, permutations=0, seed=3).estimates["montecarlo"].solution
     wrong = np.array([1 - naive.matches(logits, labels, naive.random_map(3, t, 30, 4)) / 200 for t in range(500)])
     assert solution.value == pytest.approx(wrong.min())
     assert solution.map == tuple(naive.random_map(3, int(wrong.argmin()), 30, 4))
@@ -33,130 +36,123 @@ def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
     assert sum(counts) == 500
 
 
-def test_held_out_maps_are_chosen_on_one_half_and_tested_on_the_other(easy):
+def test_held_out_errors_are_means_over_splits_of_maps_fitted_on_one_half(easy):
     logits, labels = easy
-    result = estimate(logits, labels, trials=300, null=0, seed=2).estimates["montecarlo"]
-    parts = held_out.split_halves(labels, None, 2)
-    maps = [naive.random_map(2, t, 30, 4) for t in range(300)]
-    wrong = 0
-    for half in (0, 1):
-        scores = [naive.matches(logits[parts == half], labels[parts == half], m) for m in maps]
-        best = maps[int(np.argmax(scores))]
-        other = parts == 1 - half
-        wrong += other.sum() - naive.matches(logits[other], labels[other], best)
-    assert result.held_out == pytest.approx(wrong / 200)
-    interval = stats.binomtest(int(wrong), 200).proportion_ci(method="wilson")
-    assert result.held_out_interval == pytest.approx((interval.low, interval.high))
+    result = estimate(logits, labels, permutations=0, seed=2, splits=3, estimators=["soft"])
+    probabilities = softmax(logits.astype(float), axis=1)
+    splits = repeated_halves(label_space(labels), None, 3, 2)
+    errors = np.zeros((3, 200))
+    for fit, test, repeat in zip(splits.fit, splits.test, splits.repeats, strict=True):
+        mass = np.array([probabilities[fit & (labels == k)].sum(axis=0) for k in range(4)])
+        chosen = linear_sum_assignment(mass, maximize=True)[1]
+        errors[repeat, test] = 1 - probabilities[test, chosen[labels[test]]]
+    found = result.estimates["soft"]
+    assert found.held_out == pytest.approx(errors.mean(), abs=1e-12)
+    variance = errors.mean(axis=0).var(ddof=1) / 200 + errors.mean(axis=1).var(ddof=1)
+    assert found.held_out_se == pytest.approx(np.sqrt(variance))
+    low, high = found.held_out_interval
+    assert low < found.held_out < high
+    np.testing.assert_allclose(result.tested_samples.errors["soft"].errors, errors.mean(axis=0), atol=1e-12)
 
 
-def test_held_out_confusion_counts_the_held_out_predictions_of_the_last_estimator(easy):
+def test_the_search_is_tested_on_samples_that_it_was_not_fitted_on(easy):
     logits, labels = easy
-    result = estimate(logits, labels, trials=300, null=0, seed=2, estimators=["montecarlo", "search"])
+    result = estimate(logits, labels, permutations=0, seed=2, splits=2, estimators=["search"], restarts=1)
+    rng = np.random.default_rng(5)
+    noise = rng.permutation(labels)
+    fooled = estimate(logits, noise, permutations=0, estimators=["search"], splits=4).estimates["search"]
+    assert fooled.solution.value < 0.65
+    assert abs(fooled.held_out - 0.75) < 0.1
+    assert result.estimates["search"].held_out < 0.4
+
+
+def test_held_out_confusion_counts_the_held_out_predictions_of_the_search(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, trials=300, permutations=0, seed=2, estimators=["montecarlo", "search"])
     matrix = result.held_out_confusion
-    np.testing.assert_array_equal(matrix.sum(axis=1), [50, 50, 50, 50])
+    np.testing.assert_allclose(matrix.sum(axis=1), [50, 50, 50, 50])
     assert 1 - matrix.trace() / 200 == pytest.approx(result.estimates["search"].held_out)
     assert "held_out_confusion" not in result.to_dict()
-    balanced = estimate(logits[:175], labels[:175], trials=300, null=0, balanced=True)
-    np.testing.assert_array_equal(balanced.held_out_confusion.sum(axis=1), np.bincount(labels[:175]))
+    by_class = estimate(logits[:175], labels[:175], trials=300, permutations=0, weight="classes")
+    np.testing.assert_allclose(by_class.held_out_confusion.sum(axis=1), np.bincount(labels[:175]))
+    matrix = by_class.held_out_confusion
+    assert by_class.estimates["search"].held_out == pytest.approx(1 - (matrix.diagonal() / matrix.sum(axis=1)).mean())
 
 
-def test_result_does_not_depend_on_the_number_of_threads(easy):
-    first = estimate(*easy, trials=3000, null=3, threads=1)
+@pytest.mark.parametrize("kind", ["soft", "search", "montecarlo"])
+def test_result_does_not_depend_on_the_number_of_threads(easy, kind):
+    options = {"trials": 3000, "permutations": 12, "permutations_for": kind, "splits": 4, "classes": 3, "spread": 2}
+    first = estimate(*easy, **options, threads=1)
     for threads in (2, 4):
-        assert estimate(*easy, trials=3000, null=3, threads=threads).estimates == first.estimates
+        other = estimate(*easy, **options, threads=threads)
+        assert other.estimates == first.estimates
+        assert (other.k_way, other.leep, other.permuted_error) == (first.k_way, first.leep, first.permuted_error)
+        assert (other.learning_curve, other.matched_temperature) == (first.learning_curve, first.matched_temperature)
 
 
-def test_null_is_the_estimate_with_permuted_labels(easy):
+def test_null_is_the_same_statistic_with_permuted_labels(easy):
     logits, labels = easy
-    result = estimate(logits, labels, trials=200, null=5).estimates["montecarlo"]
-    permuted = [labels[held_out.permute_samples(labels, None, 0, r)] for r in range(5)]
-    values = [estimate(logits, other, trials=200, null=0).estimates["montecarlo"] for other in permuted]
-    assert result.null == held_out.summarize_null(result.solution.value, [v.solution.value for v in values])
-    assert result.held_out_null == held_out.summarize_null(result.held_out, [v.held_out for v in values])
-    assert result.ratio_to_null == pytest.approx(result.solution.value / result.null.mean)
+    result = estimate(logits, labels, permutations=5, estimators=["soft"], splits=3, curve=False)
+    splits = repeated_halves(label_space(labels), None, 3, 0)
+    probabilities = softmax(logits.astype(float), axis=1)
+    values = []
+    for repeat in range(5):
+        donors = permute_samples(labels, None, 0, repeat)
+        permuted = labels[donors]
+        errors = []
+        for fit, test in zip(splits.fit[:, donors], splits.test[:, donors], strict=True):
+            mass = np.array([probabilities[fit & (permuted == k)].sum(axis=0) for k in range(4)])
+            chosen = linear_sum_assignment(mass, maximize=True)[1]
+            errors.append((1 - probabilities[test, chosen[permuted[test]]]).sum() / 200)
+        values.append(sum(errors) / 3)
+    assert result.null.mean == pytest.approx(np.mean(values), abs=1e-12)
+    assert result.null.p_value == pytest.approx(1 / 6)
+    assert result.null is result.estimates["soft"].held_out_null
+
+
+def test_a_test_of_the_search_or_of_trials_gives_the_in_sample_ratio_too(easy):
+    for name in ("search", "montecarlo"):
+        result = estimate(*easy, trials=500, permutations=6, permutations_for=name, splits=2, curve=False)
+        found = result.estimates[name]
+        assert result.null is found.held_out_null
+        assert found.held_out_null.p_value == pytest.approx(1 / 7)
+        assert found.in_sample_ratio_to_null == pytest.approx(found.solution.value / found.in_sample_null.mean)
+        assert result.estimates["assignment"].held_out_null is None
 
 
 def test_upper_bound_chance_level_and_majority_class_baseline(easy):
     logits, labels = easy
-    result = estimate(logits, labels, trials=10, null=0)
+    result = estimate(logits, labels, trials=10, permutations=0)
     truth = 1 - naive.matches(logits, labels, [2, 5, 8, 11]) / 200
     assert truth <= result.upper_bound + 1e-12
-    assert (result.chance, result.prior) == (0.75, 0.75)
+    assert (result.chance, result.prior) == (0.75, pytest.approx(0.75))
     assert upper_bound(np.eye(4), np.arange(4)) == 0
 
 
-def test_halves_are_stratified_and_keep_groups_together():
-    rng = np.random.default_rng(1)
-    groups = np.repeat(np.arange(40), rng.integers(2, 6, 40))
-    labels = np.repeat(np.arange(4), 10)[groups]
-    parts = held_out.split_halves(labels, groups, 0)
-    for group in range(40):
-        assert len(set(parts[groups == group])) == 1
-    for label in range(4):
-        of_label = np.unique(groups[labels == label])
-        assert sum(parts[groups == g][0] for g in of_label) == 5
-
-
-def test_a_class_in_one_sample_or_one_group_is_never_tested():
-    labels = np.array([0, 0, 0, 0, 1, 2, 2])
-    assert list(held_out.split_halves(labels, None, 0)[[4]]) == [held_out.IN_BOTH_HALVES]
-    groups = np.array([0, 0, 1, 1, 2, 3, 3])
-    assert list(held_out.split_halves(labels, groups, 0)[4:]) == [held_out.IN_BOTH_HALVES] * 3
-    logits = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
-    result = estimate(logits, labels, groups=groups, trials=50, null=2)
-    assert result.n_untested == 3
+def test_values_are_over_the_classes_that_can_be_tested():
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 30 + [1] * 20 + [2])
+    logits = rng.standard_normal((51, 6)).astype(np.float32)
+    result = estimate(logits, labels, trials=50, permutations=3)
+    assert (result.n_untested, result.n_tested_classes, result.n_target_classes) == (1, 2, 3)
+    assert (result.chance, result.prior) == (0.5, pytest.approx(0.4))
+    alone = estimate(logits[:50], labels[:50], trials=50, permutations=3)
+    assert result.estimates["soft"].held_out == alone.estimates["soft"].held_out
+    assert result.held_out_confusion[2].sum() == 0
 
 
 def test_no_held_out_value_if_no_sample_can_be_tested():
     logits = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
-    result = estimate(logits, [0, 1, 2], trials=50, null=2)
+    result = estimate(logits, [0, 1, 2], trials=50, permutations=2)
     assert result.estimates["montecarlo"].held_out is None
     assert result.n_untested == 3
-
-
-def test_permutation_goes_by_group_where_groups_have_one_label():
-    groups = np.repeat(np.arange(30), 4)
-    labels = np.repeat(np.arange(3), 10)[groups]
-    permuted = labels[held_out.permute_samples(labels, groups, 0, 0)]
-    assert all(len(set(permuted[groups == g])) == 1 for g in range(30))
-    assert (permuted != labels).any()
-    mixed = np.tile([0, 1, 2, 1], 30)
-    within = mixed[held_out.permute_samples(mixed, groups, 0, 0)]
-    assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
-
-
-@pytest.mark.parametrize(("errors", "size"), [(0, 7), (7, 7), (3, 50), (180, 200)])
-def test_wilson_interval_equals_its_closed_form(errors, size):
-    z = stats.norm.ppf(0.975)
-    share = errors / size
-    center = (share + z * z / (2 * size)) / (1 + z * z / size)
-    half_width = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    expected = (max(0.0, center - half_width), min(1.0, center + half_width))
-    assert held_out.wilson_interval(errors, size) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.slow
-def test_p_values_are_valid_for_random_labels():
-    values = []
-    for data in range(120):
-        rng = np.random.default_rng(data)
-        logits = rng.standard_normal((60, 20)).astype(np.float32)
-        labels = rng.permutation(np.repeat(np.arange(5), 12))
-        result = estimate(logits, labels, estimators=["montecarlo"], trials=200, seed=data).estimates["montecarlo"]
-        values.append((result.null.p_value, result.held_out_null.p_value, result.held_out))
-    in_sample, held_out, held_out_values = np.array(values).T
-    for level in (0.05, 0.1, 0.25, 0.5):
-        slack = 3 * np.sqrt(level * (1 - level) / len(values))
-        assert (in_sample <= level).mean() <= level + slack
-        assert (held_out <= level).mean() <= level + slack
-    assert abs(held_out_values.mean() - 0.8) < 3 * held_out_values.std() / np.sqrt(len(values))
 
 
 def test_float64_logits_keep_their_order_and_their_ties():
     rng = np.random.default_rng(3)
     logits = 1e9 + rng.integers(0, 5, (80, 9)) * 1e-6
     labels = rng.permutation(np.repeat(np.arange(4), 20))
-    solution = estimate(logits, labels, trials=100, null=0).estimates["montecarlo"].solution
+    solution = estimate(logits, labels, trials=100, permutations=0).estimates["montecarlo"].solution
     wrong = [1 - naive.matches(logits, labels, naive.random_map(0, t, 9, 4)) / 80 for t in range(100)]
     assert solution.value == pytest.approx(min(wrong))
 
@@ -183,11 +179,13 @@ GOOD = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
 )
 def test_bad_input_raises_with_the_expected_input(logits, labels, message):
     with pytest.raises(InputError) as caught:
-        estimate(logits, labels, trials=5, null=0)
+        estimate(logits, labels, trials=5, permutations=0)
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [{"trials": 0}, {"null": -1}, {"bootstrap": -1}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "option", [{"trials": 0}, {"permutations": -1}, {"splits": -1}, {"per_class": 0}, {"seed": -1}]
+)
 def test_numbers_out_of_range_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)
@@ -201,33 +199,11 @@ def test_nan_rows_are_counted_and_named():
         estimate(bad, [0, 1] * 3)
 
 
-def test_other_groups_are_permuted_if_one_group_is_mixed():
-    groups = np.repeat(np.arange(50), 20)
-    labels = np.repeat(np.arange(5), 10)[groups]
-    labels[0] = 4
-    permuted = labels[held_out.permute_samples(labels, groups, 0, 0)]
-    assert 0.1 < (permuted == labels).mean() < 0.4
-    assert sorted(permuted[:20]) == sorted(labels[:20])
-    assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
-
-
-def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        labels = rng.integers(0, 4, 25)
-        groups = rng.integers(0, 9, 25)
-        parts = held_out.split_halves(labels, groups, 0)
-        assert all(len(set(parts[groups == g])) == 1 for g in np.unique(groups))
-        for label in np.unique(labels[parts < held_out.IN_BOTH_HALVES]):
-            for half in (0, 1):
-                assert np.isin(parts[labels == label], (half, held_out.IN_BOTH_HALVES)).any()
-
-
 def test_measures_use_the_logits_in_full_precision():
     rng = np.random.default_rng(5)
     logits = rng.standard_normal((60, 12))
     labels = np.repeat([0, 1, 2], 20)
-    solution = estimate(logits, labels, trials=50, null=0, spread=0, measures=["kl"]).estimates["search"]
+    solution = estimate(logits, labels, trials=50, permutations=0, measures=["kl"]).estimates["search"]
     assert solution.measures["kl"] == pytest.approx(map_discrepancy(logits, labels, solution.solution.map, "kl"))
 
 
@@ -235,3 +211,55 @@ def test_measures_use_the_logits_in_full_precision():
 def test_undefined_numbers_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": "class"}, "weight"),
+        ({"permutations_for": "assignment"}, "permutations"),
+        ({"permutations_for": "search", "estimators": ["soft"]}, "not among the estimators"),
+        ({"estimators": ["soft-matched"]}, "estimator"),
+    ],
+)
+def test_unknown_names_raise(options, message):
+    with pytest.raises(UsageError, match=message):
+        estimate(GOOD, [0, 1] * 3, **options)
+
+
+def test_per_class_names_the_largest_number(easy):
+    logits, labels = easy
+    with pytest.raises(InputError, match="Use at most --per-class 45"):
+        estimate(logits, labels, per_class=46)
+    result = estimate(logits, labels, per_class=45, permutations=0, estimators=["soft"])
+    assert (result.per_class, result.learning_curve) == (45, ())
+    groups = np.repeat(np.arange(40), 5)
+    with pytest.raises(InputError, match="and 2 groups of some class to test on"):
+        estimate(logits, np.repeat(np.arange(4), 50), groups=groups, per_class=45)
+
+
+def test_the_learning_curve_repeats_the_estimate_for_each_number_a_class(easy):
+    logits, labels = easy
+    result = estimate(logits, labels, permutations=0, estimators=["soft"])
+    assert [point.per_class for point in result.learning_curve] == [5, 10, 20]
+    again = estimate(logits, labels, permutations=0, estimators=["soft"], per_class=10).estimates["soft"]
+    assert result.learning_curve[1].held_out == again.held_out
+    assert result.learning_curve[1].held_out_interval == again.held_out_interval
+
+
+def test_few_groups_have_no_interval(easy):
+    logits, labels = easy
+    groups = np.arange(200) % 7
+    result = estimate(logits, labels, groups=groups, permutations=0)
+    assert result.weighting == "groups"
+    assert all(one.held_out_interval is None for one in result.estimates.values())
+    more = estimate(logits, labels, groups=np.arange(200) % 8, permutations=0)
+    assert more.estimates["search"].held_out_interval
+
+
+def test_constant_logits_have_no_matched_version():
+    result = estimate(np.zeros((20, 4)), [0, 1] * 10, permutations=3)
+    assert result.matched_temperature is None
+    assert "soft-matched" not in result.estimates
+    assert result.estimates["soft"].held_out == pytest.approx(0.75)
+    assert result.null.p_value == 1.0

@@ -32,8 +32,8 @@ OPTION_SECTIONS = {
         "Samples": "split limit pseudo-classes data-dir",
         "Custom data": "kind label series time group x y",
         "How samples pass through the source": "input-size representation embedder head",
-        "Estimators": "estimator trials subsets restarts classes balanced measure temperature",
-        "Statistics": "null bootstrap bound-seconds seed",
+        "Estimators": "estimator trials subsets restarts classes per-class measure temperature",
+        "Statistics": "weight splits permutations permutations-for control bound-seconds seed",
         "Hardware": "device dtype batch-size threads",
         "Output": "out format json quiet",
     },
@@ -277,7 +277,7 @@ def on_a_terminal(*arguments, **variables):
 
 
 def test_the_page_describes_json_and_quiet_as_they_are(own_logits):
-    arguments = ("discrepancy", "--logits", own_logits, "--trials", 100, "--null", 0, "--json", "--quiet")
+    arguments = ("discrepancy", "--logits", own_logits, "--trials", 100, "--permutations", 0, "--json", "--quiet")
     done = run_in_process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["kind"] == "discrepancy"

@@ -114,7 +114,7 @@ def test_labels_of_every_kind_are_read_as_the_table_says(tmp_path, caplog):
 
 def read_logits(logits) -> str:
     try:
-        result = modgap.estimate(logits, np.arange(N) % 3, estimators="search", null=0)
+        result = modgap.estimate(logits, np.arange(N) % 3, estimators="search", permutations=0)
     except InputError as error:
         return message(error)
     return f"{result.result.n_samples} samples, {result.result.n_source_classes} source classes"
@@ -167,6 +167,6 @@ def test_each_documented_file_of_logits_gives_the_same_estimate(tmp_path, suffix
         path = write_arrays(tmp_path, suffix)
     else:
         path = write_table(tmp_path, suffix)
-    from_file = measure_logits_file(str(path), estimators=["search"], null=0)
-    in_memory = modgap.estimate(matrix(), np.arange(N) % 3, estimators="search", null=0)
+    from_file = measure_logits_file(str(path), estimators=["search"], permutations=0)
+    in_memory = modgap.estimate(matrix(), np.arange(N) % 3, estimators="search", permutations=0)
     assert from_file["search"] == in_memory["search"]

@@ -3,9 +3,12 @@ import pytest
 
 from modgap.discrepancy import estimate, label_space, map_discrepancy, pseudo_classes, search, upper_bound
 from modgap.discrepancy import trials as counting
-from modgap.discrepancy.predictions import confusion_matrix, error_terms
+from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.problem import Problem
+from modgap.discrepancy.soft import Labeling
 from modgap.errors import InputError, UsageError
+from modgap.statistics.splits import Splits
+from modgap.statistics.weights import entry_weights
 from tests import naive
 
 
@@ -40,7 +43,7 @@ def several():
 
 def test_multi_label_estimates_are_the_naive_total_variation(several):
     logits, table = several
-    result = estimate(logits, table, trials=300, null=0, spread=0)
+    result = estimate(logits, table, trials=300, permutations=0)
     assert (result.n_unlabeled, result.n_samples) == (2, 148)
     maps = [naive.random_map(0, t, 40, 6) for t in range(300)]
     values = [naive_value(logits, table, m) for m in maps]
@@ -59,25 +62,27 @@ def test_multi_label_data_with_one_label_each_equal_single_labels():
     rng = np.random.default_rng(1)
     logits = rng.standard_normal((90, 30)).astype(np.float32)
     labels = np.repeat(np.arange(3), 30)
-    single = estimate(logits, labels, trials=500, null=3)
-    several = estimate(logits, np.eye(3, dtype=int)[labels], trials=500, null=3)
+    single = estimate(logits, labels, trials=500, permutations=3)
+    several = estimate(logits, np.eye(3, dtype=int)[labels], trials=500, permutations=3)
     assert several.estimates == single.estimates
     assert several.floor == single.floor == 0
 
 
-def test_balanced_values_are_means_over_classes():
+def test_errors_by_weight_classes_are_means_over_classes():
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(4), [200, 60, 20, 7])
     logits = rng.standard_normal((287, 25)).astype(np.float32)
     logits[np.arange(287), labels + 2] += 1
-    result = estimate(logits, labels, trials=400, null=2, balanced=True)
-    for estimated in result.estimates.values():
-        chosen = np.asarray(estimated.solution.map)
+    result = estimate(logits, labels, trials=400, permutations=0, weight="classes")
+    for name in ("assignment", "search"):
+        chosen = np.asarray(result.estimates[name].solution.map)
         order = np.argsort(chosen)
         wrong = order[logits[:, chosen[order]].argmax(axis=1)] != labels
         wanted = np.mean([wrong[labels == k].mean() for k in range(4)])
-        assert estimated.solution.value == pytest.approx(wanted, abs=1e-6)
-    assert result.prior == pytest.approx(0.75, abs=1e-5)
+        assert result.estimates[name].solution.value == pytest.approx(wanted, abs=1e-5)
+    samples = estimate(logits, labels, trials=400, permutations=0).estimates["montecarlo"].solution
+    assert result.estimates["montecarlo"].solution == samples
+    assert result.prior == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("kernel", ["columns", "bytes", "bits"])
@@ -94,19 +99,21 @@ def test_weighted_counts_equal_the_naive_ones(kernel):
         assert counts[t].tolist() == [int((right * weights)[parts == p].sum()) for p in (0, 1)]
 
 
-def test_terms_and_confusion(several):
+def test_errors_and_confusion_of_a_fold(several):
     logits, table = several
     space = label_space(table)
     chosen = np.arange(3, 9)
-    terms, weights = error_terms(logits, space, np.arange(len(space)), chosen)
-    assert np.average(terms, weights=weights) == pytest.approx(naive_value(logits, table, chosen))
-    matrix = confusion_matrix(logits, space, chosen)
+    everything = np.ones((1, len(space)), bool)
+    splits = Splits(everything, everything, np.zeros(1, int), 0)
+    labeling = Labeling(space, entry_weights(space, None, "samples"), splits)
+    predicted = fold_predictions(logits, labeling, chosen[None])
+    errors = fold_errors(labeling, predicted)[0]
+    assert errors.mean() == pytest.approx(naive_value(logits, table, chosen))
+    matrix = fold_confusion(labeling, predicted)
     assert matrix.sum() == pytest.approx(148)
     assert 1 - matrix.trace() / 148 == pytest.approx(naive_value(logits, table, chosen))
-    assert (
-        upper_bound(logits, table)
-        >= search(logits, space.labels, 6, weights=space.weights, ranking=ranked(logits, space)).value
-    )
+    found = search(logits, space.labels, 6, weights=space.weights, ranking=ranked(logits, space))
+    assert upper_bound(logits, table) >= found.value
 
 
 def ranked(logits, space):
@@ -128,7 +135,7 @@ def test_pseudo_classes_are_k_means_fitted_on_the_training_samples():
         pseudo_classes(fields, train=np.arange(5))
     with pytest.raises(InputError, match="Expected finite targets"):
         pseudo_classes(fields * np.nan)
-    assert estimate(rng.standard_normal((200, 9)), labels, trials=50, null=0).n_target_classes == 3
+    assert estimate(rng.standard_normal((200, 9)), labels, trials=50, permutations=0).n_target_classes == 3
 
 
 LOG_P = np.log(np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]]))
@@ -187,7 +194,7 @@ def test_more_target_than_source_classes_need_the_classes_option():
     result = estimate(logits, labels, trials=200, classes=5)
     assert result.estimates == {}
     assert result.upper_bound is None
-    assert set(result.k_way.estimates) == {"montecarlo", "assignment", "search"}
+    assert set(result.k_way.estimates) == {"montecarlo", "assignment", "search", "soft"}
     with pytest.raises(InputError, match="at most 8 classes at a time"):
         estimate(logits, labels, trials=10, classes=9)
 
@@ -201,7 +208,7 @@ def test_k_way_makes_targets_of_different_k_comparable():
         labels = np.repeat(np.arange(k), 40)
         logits = rng.standard_normal((40 * k, 200)).astype(np.float32)
         logits[np.arange(40 * k), labels + 3] += 2
-        results[k] = estimate(logits, labels, trials=2000, null=0, spread=0, classes=10, estimators=["search"])
+        results[k] = estimate(logits, labels, trials=2000, permutations=0, classes=10, estimators=["search"])
     few, many = (results[k].k_way.estimates["search"] for k in (10, 50))
     assert few.held_out_interval[0] <= many.held_out_interval[1]
     assert many.held_out_interval[0] <= few.held_out_interval[1]
@@ -214,7 +221,7 @@ def test_bounds_bracket_the_best_map():
     labels = rng.permutation(np.repeat(np.arange(4), 25))
     logits = rng.standard_normal((100, 12)).astype(np.float32)
     logits[np.arange(100), labels] += 3
-    result = estimate(logits, labels, trials=200, null=0, bound_seconds=5)
+    result = estimate(logits, labels, trials=200, permutations=0, bound_seconds=5)
     best = result.estimates["search"].solution
     assert best.exact
     assert result.bounds.lower <= best.value <= result.bounds.upper

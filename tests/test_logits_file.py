@@ -160,6 +160,6 @@ def test_class_names_that_do_not_fit_are_refused(save, logits, arrays, message):
 
 def test_the_command_shows_the_names(modgap, save, logits):
     path = save(logits=logits, labels=LABELS, class_names=NAMES, source_class_names=np.array(list("vwxyz")))
-    done = modgap("discrepancy", "--logits", path, "--null", "0", "--trials", "100", "--estimator", "search")
+    done = modgap("discrepancy", "--logits", path, "--permutations", "0", "--trials", "100", "--estimator", "search")
     assert done.returncode == 0, done.stderr
     assert all(f"{name} = {source}" in done.stdout for name, source in zip(NAMES, "vwx", strict=True)), done.stdout

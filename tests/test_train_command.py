@@ -24,7 +24,7 @@ from tests.training import NOUNS, run, surrogate_file, target_file
 VIT = "random:timm:test_vit"
 SOURCE = ("--source", VIT, "--input-size", "32")
 SHORT = ("--set", "stage1.epochs=1", "--set", "stage2.epochs=2")
-QUICK = {"trials": 200, "null": 0, "subsets": 20}
+QUICK = {"trials": 200, "permutations": 0, "subsets": 20}
 
 
 @pytest.fixture(scope="module", name="data")
@@ -221,8 +221,8 @@ def test_methods_are_listed_and_shown(modgap):
 
 
 def embedded(modgap, data, run_folder, *more):
-    return modgap("discrepancy", *SOURCE, "--target", data[0], "--embedder", run_folder, "--trials", 200, "--null", 0,
-                  *more)  # fmt: skip
+    options = ("--embedder", run_folder, "--trials", 200, "--permutations", 0)
+    return modgap("discrepancy", *SOURCE, "--target", data[0], *options, *more)
 
 
 def after(data, folder, **options):
@@ -292,9 +292,9 @@ def test_samples_of_a_group_that_was_seen_are_not_unseen(data, tmp_path):
 
 
 def test_embedder_native_is_the_default(modgap, data, trained):
-    plain = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--json")
-    native = modgap("discrepancy", *SOURCE, "--target", data[0], "--trials", 200, "--null", 0, "--embedder", "native",
-                    "--json")  # fmt: skip
+    options = ("--target", data[0], "--trials", 200, "--permutations", 0, "--json")
+    plain = modgap("discrepancy", *SOURCE, *options)
+    native = modgap("discrepancy", *SOURCE, *options, "--embedder", "native")
     assert strict(plain.stdout)["estimates"] == strict(native.stdout)["estimates"]
     assert strict(plain.stdout)["n_samples"] == 40
 

@@ -122,7 +122,17 @@ def test_it_knows_fashion_mnists_test_images(source):
 @pytest.mark.bundle
 def test_the_discrepancy_to_digits_is_measured(modgap):
     done = modgap(
-        "discrepancy", "--source", "vit-fashion", "--target", "digits", "--limit", 60, "--trials", 200, "--null", 0
+        "discrepancy",
+        "--source",
+        "vit-fashion",
+        "--target",
+        "digits",
+        "--limit",
+        60,
+        "--trials",
+        200,
+        "--permutations",
+        0,
     )
     assert done.returncode == 0, done.stderr
     assert "vit-fashion" in done.stdout

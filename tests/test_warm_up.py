@@ -1,10 +1,12 @@
 """The kernels that a problem needs are compiled before its stages are timed, and no others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
 
-from modgap.discrepancy.estimator_chain import ESTIMATORS, EstimatorInputs, run_chain, warm_up
+from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, run_chain, warm_up
 from modgap.discrepancy.kernels import (
     annealing,
     class_groups,
@@ -17,6 +19,7 @@ from modgap.discrepancy.kernels import (
     trials_by_bits,
     trials_by_columns,
 )
+from modgap.discrepancy.predictions import predicted_classes
 from modgap.label_space import label_space
 
 MODULES = (
@@ -51,11 +54,11 @@ def nothing_loaded():
     assert not loaded()
 
 
-def inputs_of(shape, trials, names=ESTIMATORS):
+def inputs_of(shape, trials, names=HARD_ESTIMATORS):
     n_samples, n_source_classes, n_classes = shape
     logits = np.random.default_rng(0).standard_normal((n_samples, n_source_classes), np.float32)
     logits.flags.writeable = False
-    return EstimatorInputs(logits, None, names, n_classes, trials=trials, subsets=3, restarts=1)
+    return EstimatorInputs(logits, names, n_classes, trials=trials, subsets=3, restarts=1)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -66,10 +69,13 @@ def inputs_of(shape, trials, names=ESTIMATORS):
 def test_the_chain_compiles_no_kernel_after_the_warm_up(nothing_loaded, shape, trials, weighted):
     inputs = inputs_of(shape, trials)
     space = label_space(np.arange(shape[0]) % shape[2])
-    space = space.balanced() if weighted else space
-    warm_up(inputs, space.weights)
+    weights = None
+    if weighted:
+        weights = 1 + space.labels
+        space = replace(space, weights=weights)
+    warm_up(inputs, weights, weights)
     before = loaded()
-    run_chain(inputs, space)
+    run_chain(inputs, space, weights)
     assert loaded() == before
 
 
@@ -82,4 +88,5 @@ def test_the_warm_up_compiles_only_what_the_chain_uses(nothing_loaded, names):
     for kernel in KERNELS.values():
         kernel._reset_overloads()
     run_chain(inputs, space)
+    predicted_classes(inputs.logits, space.rows, np.arange(3))
     assert loaded() == before

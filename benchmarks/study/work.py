@@ -107,7 +107,7 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     request = LogitsRequest(SampleRequest(split="test", limit=_n_samples(job), input_size=size), head=head)
     try:
         result = measure_discrepancy(
-            job.source, job.target, embedder=run and run.folder, request=request, trials=10_000
+            job.source, job.target, embedder=run and run.folder, request=request, trials=10_000, curve=False
         ).result
     except InputError as error:
         return {"refused": str(error)}
@@ -115,7 +115,7 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     return {
         "held_out": best.held_out,
         "interval": best.held_out_interval,
-        "ratio_to_null": best.ratio_to_null,
+        "p_value": result.null.p_value if result.null else None,
         "value": best.solution.value,
         "samples": result.n_samples,
     }

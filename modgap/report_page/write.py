@@ -89,6 +89,11 @@ def _render_record(path: Path, record: Any, kind: str, render: Callable[[Mapping
             f"{SCHEMAS[kind]}. "
             "Upgrade with `pip install --upgrade modgap`."
         )
+    if schema != SCHEMAS[kind]:
+        raise InputError(
+            f"{path} was written by an older version of modgap (schema {schema}; this version reads schema "
+            f"{SCHEMAS[kind]}). Run the command that wrote it again."
+        )
     try:
         return render(record, path)
     except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:

@@ -1,6 +1,8 @@
 """The file samples.npz of a result folder: the held-out errors of each sample, which paired comparisons need."""
 
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ __all__ = ["SAMPLES_FILE", "SampleFile", "read_sample_file", "write_sample_file"
 
 SAMPLES_FILE = "samples.npz"
 VERSION = 1
+DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What reading a damaged file can raise; RuntimeError stands for encryption and unknown compression."""
 MOST_BYTES = 1 << 30
 """Largest total size of the arrays that are read."""
 NO_GROUP = -1
@@ -92,7 +98,7 @@ def read_sample_file(path: Path) -> SampleFile:
         raise InputError(
             f"There is no {path.name} in {path.parent}, so its samples cannot be compared. Run the command again."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is damaged ({error}). Run the command that wrote it again.") from error
 
 

@@ -1,0 +1,348 @@
+"""Splits, weights, permutation tests, intervals and paired comparisons, against naive code and scipy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from modgap.discrepancy import label_space
+from modgap.errors import InputError, UsageError
+from modgap.statistics.intervals import (
+    SampleErrors,
+    average_errors,
+    estimate_log_mean,
+    estimate_mean,
+    proportion_interval,
+    wilson_interval,
+)
+from modgap.statistics.multiple_comparisons import holm, similar_runs
+from modgap.statistics.paired import paired_difference
+from modgap.statistics.permutations import draw_null, permute_samples, summarize_null
+from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
+from modgap.statistics.splits import per_class_splits, repeated_halves, testable_samples
+from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
+
+testable_samples.__test__ = False
+
+
+def random_problem(seed, multi_label=False, grouped=True):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(20, 60))
+    k = int(rng.integers(2, 5))
+    labels = rng.integers(0, k, n)
+    labels[:k] = np.arange(k)
+    table = labels
+    if multi_label:
+        table = np.eye(k, dtype=int)[labels] | (rng.random((n, k)) < 0.2)
+    groups = np.unique(rng.integers(0, 9, n), return_inverse=True)[1] if grouped else None
+    return label_space(table), groups
+
+
+def naive_weights(space, groups, weighting):
+    """Return the weight of each entry from the definition, one at a time."""
+    n = len(space)
+    groups = np.arange(n) if groups is None else groups
+    grouped = len(np.unique(groups)) < n
+    weights = []
+    for entry, sample in enumerate(space.entry_samples):
+        share = space.entry_weights[entry] / space.sample_weights[sample]
+        if weighting == "samples":
+            weights.append(share / n)
+        elif weighting == "groups":
+            weights.append(share / len(np.unique(groups)) / (groups == groups[sample]).sum())
+        else:
+            shares = space.entry_weights / space.sample_weights[space.entry_samples]
+            same_class = space.labels == space.labels[entry]
+            if not grouped:
+                weights.append(share / space.n_classes / shares[same_class].sum())
+                continue
+            entry_groups = groups[space.entry_samples]
+            n_groups = len(np.unique(entry_groups[same_class]))
+            inside = same_class & (entry_groups == groups[sample])
+            weights.append(share / space.n_classes / n_groups / shares[inside].sum())
+    return np.array(weights)
+
+
+@pytest.mark.parametrize("weighting", ["samples", "groups", "classes"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_weights_are_those_of_the_definition(weighting, multi_label):
+    for seed in range(90):
+        space, groups = random_problem(seed, multi_label, grouped=seed % 3 > 0)
+        weights = entry_weights(space, groups, weighting)
+        assert weights.sum() == pytest.approx(1)
+        weighting_used = "samples" if weighting == "groups" and groups is None else weighting
+        np.testing.assert_allclose(weights, naive_weights(space, groups, weighting_used))
+        integers = integer_weights(weights)
+        ratios = weights / weights[0] if integers is None else integers / integers[0]
+        np.testing.assert_allclose(ratios, weights / weights[0], rtol=3e-6)
+
+
+def test_groups_count_equally_by_default():
+    assert choose_weighting(None, None) == "samples"
+    assert choose_weighting(None, np.zeros(3)) == "groups"
+    assert choose_weighting("groups", None) == "samples"
+    with pytest.raises(UsageError, match="group"):
+        choose_weighting("group", None)
+
+
+def test_halves_are_stratified_and_keep_groups_together():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(40), rng.integers(2, 6, 40))
+    labels = np.repeat(np.arange(4), 10)[groups]
+    splits = repeated_halves(label_space(labels), groups, 5, 0)
+    assert splits.repeats.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert not (splits.fit & splits.test).any()
+    assert (splits.fit[::2] == splits.test[1::2]).all()
+    assert (splits.test[::2] ^ splits.test[1::2]).all()
+    for fit in splits.fit:
+        assert all(len(set(fit[groups == group])) == 1 for group in range(40))
+        assert all(len(np.unique(groups[fit & (labels == label)])) == 5 for label in range(4))
+    assert len({fit.tobytes() for fit in splits.fit}) == 10
+
+
+def test_a_repeat_does_not_depend_on_how_many_there_are():
+    space, groups = random_problem(3)
+    few = repeated_halves(space, groups, 3, 7)
+    many = repeated_halves(space, groups, 9, 7)
+    np.testing.assert_array_equal(few.fit, many.first(3).fit)
+
+
+def test_halves_never_split_a_group_nor_test_a_class_that_one_half_lacks():
+    for seed in range(200):
+        space, groups = random_problem(seed)
+        splits = repeated_halves(space, groups, 2, 0)
+        for fit, test in zip(splits.fit, splits.test, strict=True):
+            assert all(len(set(fit[groups == g])) == 1 for g in np.unique(groups))
+            assert set(space.labels[test]) <= set(space.labels[fit])
+
+
+def test_a_class_with_one_sample_or_one_group_is_not_testable():
+    space = label_space([0, 0, 0, 0, 1, 2, 2])
+    assert testable_samples(space, None).tolist() == [0, 1, 2, 3, 5, 6]
+    assert testable_samples(space, np.array([0, 0, 1, 1, 2, 3, 3])).tolist() == [0, 1, 2, 3]
+    several = label_space([[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 0, 0]])
+    assert testable_samples(several, None).tolist() == [0, 3]
+
+
+def test_splits_by_class_fit_on_as_many_samples_of_each_class_and_test_other_groups():
+    groups = np.repeat(np.arange(30), 4)
+    labels = np.repeat(np.arange(3), 10)[groups]
+    splits = per_class_splits(labels, groups, 10, 6, 0)
+    for fit, test in zip(splits.fit, splits.test, strict=True):
+        assert np.bincount(labels[fit]).tolist() == [10, 10, 10]
+        assert not set(groups[fit]) & set(groups[test])
+        assert len(set(groups[fit]) | set(groups[test])) == 30
+        assert len(set(groups[fit])) == 9
+
+
+def test_permutation_goes_by_group_where_groups_have_one_label():
+    groups = np.repeat(np.arange(30), 4)
+    labels = np.repeat(np.arange(3), 10)[groups]
+    permuted = labels[permute_samples(labels, groups, 0, 0)]
+    assert all(len(set(permuted[groups == g])) == 1 for g in range(30))
+    assert (permuted != labels).any()
+    mixed = np.tile([0, 1, 2, 1], 30)
+    within = mixed[permute_samples(mixed, groups, 0, 0)]
+    assert all(sorted(within[groups == g]) == [0, 1, 1, 2] for g in range(30))
+
+
+def test_other_groups_are_permuted_if_one_group_is_mixed():
+    groups = np.repeat(np.arange(50), 20)
+    labels = np.repeat(np.arange(5), 10)[groups]
+    labels[0] = 4
+    permuted = labels[permute_samples(labels, groups, 0, 0)]
+    assert 0.1 < (permuted == labels).mean() < 0.4
+    assert sorted(permuted[:20]) == sorted(labels[:20])
+    assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
+
+
+def test_a_test_stops_at_the_tenth_value_at_or_below_the_real_one():
+    values = np.random.default_rng(0).random(99)
+    drawn = []
+
+    def statistics(repeats):
+        drawn.extend(repeats)
+        return [float(values[repeat]) for repeat in repeats]
+
+    null = draw_null(statistics, 0.4, 99)
+    tenth = int(np.flatnonzero(values <= 0.4)[9]) + 1
+    assert (null.p_value, null.repeats, null.requested) == (10 / tenth, tenth, 99)
+    assert len(drawn) < 99
+    assert null.mean == pytest.approx(values[:tenth].mean())
+    low = draw_null(statistics, float(np.sort(values)[3]), 99)
+    assert (low.p_value, low.repeats) == (5 / 100, 99)
+    assert summarize_null(1.0, [0.5] * 10).p_value == 1.0
+    assert summarize_null(0.5, [0.5 + 1e-12, 1.0]).p_value == pytest.approx(2 / 3)
+
+
+def test_sequential_p_values_are_valid():
+    rng = np.random.default_rng(1)
+    p_values = []
+    for _ in range(3000):
+        real, *permuted = rng.random(100)
+        p_values.append(summarize_null(real, permuted).p_value)
+    for level in (0.01, 0.05, 0.1, 0.25, 0.5):
+        assert np.mean(np.array(p_values) <= level) <= level + 3 * np.sqrt(level * (1 - level) / 3000)
+    assert np.mean(np.array(p_values) <= 0.05) > 0.035
+
+
+def errors_of(values, groups=None, weights=None, averages=(0.0,), strata=None):
+    values = np.asarray(values, float)
+    units = np.arange(len(values)) if groups is None else np.asarray(groups)
+    weights = np.full(len(values), 1 / len(values)) if weights is None else np.asarray(weights, float)
+    return SampleErrors(values, weights, units, np.asarray(averages, float), strata, 0)
+
+
+def test_the_interval_without_splits_is_wilsons_with_student_t():
+    values = np.repeat([1.0, 0.0], [60, 140])
+    mean = estimate_mean(errors_of(values))
+    assert (mean.value, mean.n_units) == (pytest.approx(0.3), 200)
+    assert mean.standard_error == pytest.approx(np.sqrt(0.3 * 0.7 / 199))
+    np.testing.assert_allclose(mean.interval, wilson_interval(60, 200), atol=2e-3)
+
+
+def test_the_standard_error_adds_samples_and_splits():
+    rng = np.random.default_rng(0)
+    values = rng.random(50)
+    averages = rng.random(20)
+    mean = estimate_mean(errors_of(values, averages=averages))
+    assert mean.standard_error**2 == pytest.approx(values.var(ddof=1) / 50 + averages.var(ddof=1))
+    log_mean = estimate_log_mean(errors_of(3 * values))
+    expected = stats.ttest_1samp(-3 * values, 0).confidence_interval()
+    np.testing.assert_allclose(log_mean.interval, expected)
+
+
+def test_group_means_are_the_units_if_groups_count_equally():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), rng.integers(1, 9, 12))
+    values = rng.random(len(groups))
+    weights = 1 / 12 / np.bincount(groups)[groups]
+    mean = estimate_mean(errors_of(values, groups, weights))
+    means = np.array([values[groups == g].mean() for g in range(12)])
+    assert mean.value == pytest.approx(means.mean())
+    assert mean.standard_error == pytest.approx(means.std(ddof=1) / np.sqrt(12))
+
+
+def test_no_error_seen_gives_the_exact_interval_and_few_groups_none():
+    assert estimate_mean(errors_of(np.zeros(30))).interval == pytest.approx((0, 1 - 0.025 ** (1 / 30)))
+    assert estimate_mean(errors_of(np.ones(30))).interval == pytest.approx((0.025 ** (1 / 30), 1))
+    perfect = estimate_mean(errors_of(np.zeros(40), np.arange(40) % 4))
+    assert (perfect.interval, perfect.n_units) == (None, 4)
+    assert estimate_mean(errors_of(np.zeros(40), np.arange(40) % 8)).interval[1] > 0.3
+    low, high = proportion_interval(0.02, 0.02, 50)
+    assert 0 < low < 0.02 < high
+
+
+def test_errors_are_averaged_over_the_folds_that_test_a_sample():
+    labels = np.repeat([0, 1], 10)
+    splits = repeated_halves(label_space(labels), None, 4, 0)
+    rng = np.random.default_rng(0)
+    fold_errors = rng.random((8, 20))
+    averaged = average_errors(fold_errors, splits, np.full(20, 0.05), np.arange(20))
+    expected = [np.mean([fold_errors[j, i] for j in range(8) if splits.test[j, i]]) for i in range(20)]
+    np.testing.assert_allclose(averaged.errors, expected)
+    np.testing.assert_allclose(averaged.averages.mean(), averaged.errors.mean())
+
+
+def test_paired_difference_is_the_paired_t_test_without_splits():
+    rng = np.random.default_rng(0)
+    first = rng.random(40)
+    second = first + 0.05 + 0.1 * rng.standard_normal(40)
+    found = paired_difference(errors_of(first), errors_of(second))
+    expected = stats.ttest_rel(first, second)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    np.testing.assert_allclose(found.interval, expected.confidence_interval())
+    assert paired_difference(errors_of(second), errors_of(first)).value == -found.value
+    wider = paired_difference(errors_of(first), errors_of(second), more_variance=0.01)
+    assert wider.standard_error**2 == pytest.approx(found.standard_error**2 + 0.01)
+
+
+def test_equal_errors_do_not_differ_and_their_interval_is_not_a_point():
+    same = paired_difference(errors_of(np.ones(20)), errors_of(np.ones(20)))
+    assert (same.value, same.p_value) == (0, 1)
+    assert same.interval == pytest.approx((-(1 - 0.025 ** (1 / 20)), 1 - 0.025 ** (1 / 20)))
+    few = paired_difference(errors_of(np.ones(20), np.arange(20) % 5), errors_of(np.zeros(20), np.arange(20) % 5))
+    assert (few.value, few.interval, few.p_value) == (1, None, None)
+
+
+def test_errors_of_other_samples_weights_or_splits_are_not_paired():
+    first = errors_of(np.ones(10))
+    with pytest.raises(InputError, match="same samples"):
+        paired_difference(first, errors_of(np.ones(11)))
+    with pytest.raises(InputError, match="different groups, weights"):
+        paired_difference(first, errors_of(np.ones(10), np.arange(10) % 5))
+    with pytest.raises(InputError, match="different splits"):
+        paired_difference(first, errors_of(np.ones(10), averages=(0.1, 0.2)))
+
+
+def test_holm_is_the_step_down_definition():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p_values = rng.random(6) ** 3
+        corrected = holm(p_values)
+        for i, p in enumerate(p_values):
+            steps = [(6 - (p_values < q).sum()) * q for q in p_values if q <= p]
+            assert corrected[i] == pytest.approx(min(1, max(steps)))
+    assert np.isnan(holm([0.01, np.nan, 0.2])[1])
+    assert holm([0.01, np.nan, 0.2])[0] == pytest.approx(0.02)
+
+
+def test_similar_runs_are_maximal_and_may_overlap():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        n = 6
+        means = rng.random(n)
+        differs = np.triu(rng.random((n, n)) < 0.3, 1)
+        differs |= differs.T
+        order = np.argsort(means)
+        runs = [
+            set(order[a:b])
+            for a in range(n)
+            for b in range(a + 1, n + 1)
+            if not differs[np.ix_(order[a:b], order[a:b])].any()
+        ]
+        maximal = [run for run in runs if not any(run < other for other in runs)]
+        assert [set(run) for run in similar_runs(means, differs)] == maximal
+
+
+def sample_file():
+    rng = np.random.default_rng(0)
+    units = np.arange(12) % 9
+    errors = {
+        name: SampleErrors(rng.random(12), np.full(12, 1 / 12), units, rng.random(5), None, 3) for name in ("soft", "ä")
+    }
+    return SampleFile(np.arange(100, 112), np.arange(12) % 3, units, errors, 3, None)
+
+
+def test_a_sample_file_is_read_as_it_was_written(tmp_path):
+    written = sample_file()
+    write_sample_file(tmp_path / "samples.npz", written)
+    found = read_sample_file(tmp_path / "samples.npz")
+    assert list(found.errors) == ["soft", "ä"]
+    for name, errors in written.errors.items():
+        np.testing.assert_array_equal(found.errors[name].errors, errors.errors)
+        np.testing.assert_array_equal(found.errors[name].averages, errors.averages)
+    assert (found.n_classes, found.per_class, found.ids.tolist()) == (3, None, list(range(100, 112)))
+    assert paired_difference(found.errors["soft"], written.errors["soft"]).p_value == 1
+
+
+def test_a_damaged_or_hostile_sample_file_is_refused(tmp_path):
+    path = tmp_path / "samples.npz"
+    with pytest.raises(InputError, match=r"There is no samples\.npz"):
+        read_sample_file(path)
+    write_sample_file(path, sample_file())
+    content = path.read_bytes()
+    for position in range(0, len(content), 23):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
+        try:
+            found = read_sample_file(path)
+        except InputError:
+            continue
+        # A flip that is not found, such as one in a date, changed nothing.
+        for name, errors in sample_file().errors.items():
+            np.testing.assert_array_equal(found.errors[name].errors, errors.errors)
+    path.write_bytes(content[:-50])
+    with pytest.raises(InputError, match="damaged"):
+        read_sample_file(path)
+    np.savez(path, version=np.array(1), id=np.array([print], dtype=object))
+    with pytest.raises(InputError, match="damaged"):
+        read_sample_file(path)
