@@ -8,7 +8,7 @@ from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
 from modgap.formatting import count, format_value, visible_name
 from modgap.report_page.class_tables import ClassRow, ClassTables
 from modgap.report_page.confusion import confusion_table
-from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
+from modgap.report_page.measurements import Measurement, measurement_table, p_text, value_with_interval
 from modgap.report_page.rendering import Card, Row, command_line, render_template
 
 __all__ = ["render_discrepancy"]
@@ -131,7 +131,7 @@ def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | 
     if null is None:
         text = f"{error}; {level}. Labels were not permuted, so it is not known whether this could be luck."
         return Row(question, "Unknown", "info", text)
-    text = f"{error}; {level}. {_permuted_text(record, null)} (p = {null['p_value']:.2g})."
+    text = f"{error}; {level}. {_permuted_text(record, null)} ({p_text(null['p_value'])})."
     if null["p_value"] <= SIGNIFICANCE_LEVEL:
         return Row(question, "Yes", "pass", text)
     return Row(question, "Not shown", "warn", text)
@@ -160,7 +160,7 @@ def _control_confidence(record: Mapping[str, Any]) -> Row:
     low, high = difference["interval"]
     text += (
         f"; the difference is {difference['value']:+.3f} (95 % CI {low:+.3f} to {high:+.3f}, "
-        f"p = {difference['p_value']:.2g})."
+        f"{p_text(difference['p_value'])})."
     )
     if difference["p_value"] > SIGNIFICANCE_LEVEL:
         return Row(question, "Not shown", "warn", text)

@@ -7,7 +7,7 @@ from typing import Any
 from modgap.distortion.display_names import display_name
 from modgap.formatting import count, format_value, visible_name
 from modgap.report_page.few_shot_table import few_shot_table
-from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
+from modgap.report_page.measurements import Measurement, measurement_table, p_text, value_with_interval
 from modgap.report_page.rendering import Card, Row, render_template
 
 __all__ = ["render_distortion"]
@@ -139,7 +139,7 @@ def _encoder_check(surrogate: Mapping[str, Any], encoder: Mapping[str, Any]) -> 
 
 
 def _p_value_text(p_value: float | None) -> str:
-    return "too few groups for a p-value" if p_value is None else f"p = {p_value:.2g}"
+    return "too few groups for a p-value" if p_value is None else p_text(p_value)
 
 
 def _surrogate_table(surrogate: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,8 @@ def _measurements(surrogate: Mapping[str, Any]) -> Iterator[Measurement]:
         cells = ["–", "–"]
         if difference:
             shown = value_with_interval(difference["value"], difference["interval"]).replace("95 % CI ", "")
-            cells = [shown, "–" if difference["p_value"] is None else f"{difference['p_value']:.2g}"]
+            p_value = difference["p_value"]
+            cells = [shown, "–" if p_value is None else p_text(p_value).removeprefix("p ").removeprefix("= ")]
         name = visible_name(encoder["encoder"])
         yield Measurement(name, probe["value"], probe["interval"], is_reference=not encoder["run"], cells=cells)
 

@@ -7,7 +7,10 @@ from typing import Any
 from modgap.formatting import format_value
 from modgap.report_page.rendering import Scale
 
-__all__ = ["Measurement", "measurement_table", "value_with_interval"]
+__all__ = ["Measurement", "measurement_table", "p_text", "value_with_interval"]
+
+SMALLEST_P = 0.001
+"""p-values below this one are not shown as numbers."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,8 @@ def value_with_interval(value: float, interval: Sequence[float | None] | None) -
     """Return a value, followed by its 95 % interval in parentheses if it is known."""
     text = _interval_text(_known_interval(interval))
     return f"{format_value(value)} (95 % CI {text})" if text else format_value(value)
+
+
+def p_text(p_value: float) -> str:
+    """Return a p-value as text, such as `p = 0.01` or `p < 0.001`."""
+    return f"p = {p_value:.2g}" if p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
