@@ -22,7 +22,7 @@ __all__ = ["rank"]
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_HALF_SAMPLES, which would make the help slow to import."""
 CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
-MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2}
+MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
 
 
 @cloup.command(epilog=example("modgap rank --target digits --sources vit-fashion,efficientnet-lite0"))
@@ -32,9 +32,9 @@ def rank(context: click.Context, /, **options: Any) -> int:
     """Rank sources by how well they should transfer to a target.
 
     Each source processes the target's samples once. Transferability scores are then computed from its features and
-    logits, on all samples and on random halves of them, which give intervals of scores and ranks. All results are
-    cached: after an interruption, or for another score, the same command computes only what is missing. The exit code
-    is 1 if a source could not be scored.
+    logits. Scores that are means of errors by sample are compared sample by sample on the same splits, and other scores
+    on random halves of the samples. All results are cached: after an interruption, or for another score, the same
+    command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.discrepancy.result_folder import create_output_folder
@@ -79,6 +79,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _build_request(options: dict[str, Any]) -> "RankRequest":
+    from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
     from modgap.ranking.types import RankRequest
 
@@ -91,6 +92,7 @@ def _build_request(options: dict[str, Any]) -> "RankRequest":
         controls=not options["no_controls"],
         raw=not options["no_raw"],
         report_details=bool(options["out"]),
+        errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
     )
 
 

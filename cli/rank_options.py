@@ -79,8 +79,27 @@ rank_options = all_options(
             type=int,
             default=50,
             show_default=True,
-            help="Number of random halves of the samples, from which the intervals of scores and ranks are estimated. "
-            "0 computes no intervals.",
+            help="Number of random halves of the samples. The intervals of scores that are not means of errors by "
+            "sample are estimated from them. 0 computes no such intervals.",
+        ),
+        click.option(
+            "--weight",
+            type=click.Choice(["samples", "groups", "classes"]),
+            help="What counts equally in an error. The default is groups if the target has groups, else samples.",
+        ),
+        click.option(
+            "--splits",
+            type=int,
+            default=20,
+            show_default=True,
+            help="Number of repeated splits of the samples into a part to fit on and a part to test on, for scores "
+            "that fit maps. All sources have the same splits.",
+        ),
+        click.option(
+            "--per-class",
+            type=int,
+            metavar="N",
+            help="Fit maps on N samples of each class instead of on halves.",
         ),
         seed_option,
     ),
@@ -128,6 +147,7 @@ rank_options = all_options(
         ),
     ),
     output_options(
-        "Write ranking.json, ranking.csv and ranking.png to this folder. modgap report DIR makes a page of them."
+        "Write ranking.json, ranking.csv, ranking.png and, if the score is an error by sample, samples.npz to this "
+        "folder. modgap report DIR makes a page of them."
     ),
 )

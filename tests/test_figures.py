@@ -287,12 +287,9 @@ def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, s
         used = values if name == by else rng.permutation(values)
         halves = used[:, None] + spread * rng.standard_normal((len(used), resamples))
         standings = compute_standings(used, halves, higher_is_better=score.higher_is_better)
-        ranks = np.zeros(len(rows), int)
-        ranks[: len(names)] = compute_standings(
-            used[: len(names)], halves[: len(names)], higher_is_better=score.higher_is_better
-        ).ranks
-        no_intervals = np.zeros((len(rows), 2), int)
-        tables[name] = ScoreTable(name, score.higher_is_better, standings, ranks, no_intervals, ("",) * len(rows))
+        is_source = np.array([row.kind == SOURCE for row in rows])
+        among = standings.among(is_source)
+        tables[name] = ScoreTable(name, score.higher_is_better, standings, among, ("",) * len(rows))
     target = TargetSummary("mnist5k", "classification", 300, 10, None, 0.1, 30)
     request = RankRequest(resamples=resamples)
     return Ranking(target, tuple(rows), tables, by, request, {}, {})

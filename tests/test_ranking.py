@@ -1,5 +1,6 @@
 """Tests of half-samples, intervals and pairs, of jobs on every backend, and of the commands."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -16,22 +17,29 @@ from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
+from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract, load_source_outputs
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import half_sample
-from modgap.ranking.jobs import ScoreJob
-from modgap.ranking.rank import rank
+from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.plan import RowName
+from modgap.ranking.rank import count_permutations, rank
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.report import ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.report_details import ReportDetails, correct_p_values
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.score_sources import score_sources
 from modgap.ranking.scores import get_score, score_names
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import parse_source_names
-from modgap.ranking.standings import compute_standings
+from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
 from modgap.sources import open_source
+from modgap.statistics.intervals import estimate_mean
+from modgap.statistics.paired import paired_difference
+from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import open_target
 from tests.backend_jobs import Killer, Square
 from tests.commands import run_in_process
@@ -106,6 +114,97 @@ def test_values_that_differ_by_rounding_only_are_equal():
     standings = compute_standings(values, halves, higher_is_better=True)
     assert standings.ranks.tolist() == [2, 2, 1]
     assert standings.win_probabilities[0, 1] == 0.5
+
+
+def standings_of(values, p_values):
+    """Return standings in which lower is better, with these p-values of all pairs."""
+    shape = (len(values), len(values), 2)
+    intervals = np.full((len(values), 2), np.nan)
+    return Standings(np.array(values), intervals, np.full(shape, np.nan), np.array(p_values), higher_is_better=False)
+
+
+def test_comparisons_with_the_first_are_corrected_for_their_number_and_other_pairs_for_all_pairs():
+    p_values = np.ones((4, 4))
+    for pair, p_value in {(0, 1): 0.03, (0, 2): 0.02, (0, 3): 0.001, (1, 2): 0.04, (1, 3): 0.008, (2, 3): 0.01}.items():
+        p_values[pair] = p_values[pair[::-1]] = p_value
+    standings = standings_of([0.1, 0.2, 0.3, 0.4], p_values)
+    np.testing.assert_allclose(standings.corrected_p_values[1:], [0.04, 0.04, 0.003])
+    assert np.isnan(standings.corrected_p_values[0])
+    assert standings.tied_with(0).tolist() == []
+    # Of six pairs, .001 and .008 are below .05 / 6 and .05 / 5; .01 is above .05 / 4 only after .008 is rejected.
+    assert standings.different[1].tolist() == [True, False, False, True]
+    assert standings.different[2].tolist() == [True, False, False, True]
+    assert standings.rank_intervals.tolist() == [[1, 1], [2, 3], [2, 3], [4, 4]]
+
+
+def test_standings_of_some_sources_are_corrected_for_their_number_only():
+    rng = np.random.default_rng(5)
+    values = rng.random(5)
+    halves = values[:, None] + 0.2 * rng.standard_normal((5, 20))
+    mask = np.array([True, False, True, True, False])
+    among = compute_standings(values, halves, higher_is_better=True).among(mask)
+    alone = compute_standings(values[mask], halves[mask], higher_is_better=True)
+    assert among.ranks[mask].tolist() == alone.ranks.tolist()
+    assert among.ranks[~mask].tolist() == [0, 0]
+    np.testing.assert_array_equal(among.corrected_p_values[mask], alone.corrected_p_values)
+    np.testing.assert_array_equal(among.different[np.ix_(mask, mask)], alone.different)
+
+
+def errors_of_three(groups=None, n=60):
+    """Return errors of three sources on the same samples and splits."""
+    rng = np.random.default_rng(8)
+    labels = rng.permutation(np.arange(n) % 3)
+    shift = np.eye(3, 6)[labels]
+    outputs = [
+        SourceOutputs(rng.standard_normal((n, 2)), labels, rng.standard_normal((n, 6)) + scale * shift, groups=groups)
+        for scale in (2, 1.5, 0)
+    ]
+    return [get_score("soft").sample_errors(one, ErrorOptions()) for one in outputs], outputs
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 3])
+def test_standings_of_errors_are_those_of_paired_differences(groups):
+    errors, outputs = errors_of_three(groups)
+    standings = compute_error_standings(get_score("soft"), [*errors, None])
+    assert standings.ranks.tolist() == [1, 2, 3, 0]
+    for i, j in itertools.permutations(range(3), 2):
+        pair = paired_difference(errors[i], errors[j])
+        assert standings.p_values[i, j] == pytest.approx(pair.p_value)
+        np.testing.assert_allclose(standings.difference_intervals[i, j], pair.interval)
+        assert standings.values[i] == estimate_mean(errors[i]).value
+        np.testing.assert_array_equal(standings.intervals[i], estimate_mean(errors[i]).interval)
+    assert np.isnan(standings.p_values[3]).all()
+    from_arrays = score_sources("soft", dict(zip("abc", outputs, strict=True)))
+    np.testing.assert_array_equal(from_arrays.p_values, standings.p_values[:3, :3])
+
+
+def test_few_groups_give_values_without_intervals_and_p_values():
+    errors, _ = errors_of_three(np.arange(60) // 10)
+    standings = compute_error_standings(get_score("soft"), errors)
+    assert np.isfinite(standings.values).all()
+    assert np.isnan(standings.p_values).all()
+    assert np.isnan(standings.intervals).all()
+
+
+def test_a_score_whose_errors_are_log_losses_has_the_signs_of_the_score():
+    _, outputs = errors_of_three()
+    standings = score_sources("leep-held-out", dict(zip("abc", outputs, strict=True)))
+    assert standings.ranks.tolist() == [1, 2, 3]
+    low, high = standings.difference_intervals[2, 0]
+    assert low < standings.values[2] - standings.values[0] < high < 0
+    assert (standings.intervals[:, 0] < standings.values).all()
+
+
+def test_sources_of_different_numbers_of_classes_or_samples_a_class_are_not_compared():
+    errors, _ = errors_of_three()
+    one = ScoredErrors(errors[0], 3, None)
+    check_comparable({"a": one, "b": replace(one, errors=errors[1])})
+    for changed, message in (
+        (replace(one, n_classes=4), "b has 4 classes"),
+        (replace(one, per_class=5), "on 5 samples a"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_comparable({"a": one, "b": changed})
 
 
 def test_half_samples_without_a_score_give_no_intervals():
@@ -234,7 +333,7 @@ def test_score_sources_agrees_with_rank(small_images, own_cache):
     from_arrays = score_sources(
         "knn", {name: load_source_outputs(one.key) for name, one in passes.items()}, resamples=10
     )
-    for field in ("values", "intervals", "ranks", "rank_intervals", "win_probabilities"):
+    for field in ("values", "intervals", "ranks", "rank_intervals", "win_probabilities", "difference_intervals"):
         np.testing.assert_array_equal(getattr(standings, field), getattr(from_arrays, field))
 
 
@@ -435,21 +534,19 @@ def test_discrepancy_needs_as_many_source_classes_as_target_classes():
 def test_recommendation_warns_if_random_weights_are_better(small_images):
     ranking = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend("serial"))
     table = ranking.tables[ranking.by]
-    win_probabilities, values = table.standings.win_probabilities.copy(), table.standings.values.copy()
-    first = int(np.flatnonzero(table.source_ranks == 1)[0])
+    first = table.first_source
     rows = [*ranking.rows, replace(ranking.rows[first], name=f"random:{ranking.rows[first].name}", kind=CONTROL)]
-    win_probabilities = np.pad(win_probabilities, (0, 1), constant_values=0.5)
-    win_probabilities[first, -1] = 0.0
-    ranks = np.append(table.standings.ranks, 1)
-    intervals = np.pad(table.standings.intervals, ((0, 1), (0, 0)), constant_values=np.nan)
+    p_values = np.pad(table.standings.p_values, (0, 1), constant_values=1.0)
+    p_values[first, -1] = p_values[-1, first] = 0.0
     wider = replace(
         table.standings,
-        intervals=intervals,
-        win_probabilities=win_probabilities,
-        values=np.append(values, 0.0),
-        ranks=ranks,
+        values=np.append(table.standings.values, 0.0),
+        intervals=np.pad(table.standings.intervals, ((0, 1), (0, 0)), constant_values=np.nan),
+        difference_intervals=np.full((len(rows), len(rows), 2), np.nan),
+        p_values=p_values,
     )
-    changed = replace(table, standings=wider, source_ranks=np.append(table.source_ranks, 0))
+    is_source = np.array([row.kind == "source" for row in rows])
+    changed = replace(table, standings=wider, among_sources=wider.among(is_source))
     text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
     assert "The same architecture with random weights is significantly better" in text
     assert text.startswith("Do not transfer from these sources; train from scratch.")
@@ -524,10 +621,62 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     assert "ranked by leep (higher is better)" in done.stdout
     assert "jobs: features" in done.stdout
     assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png", "ranking.txt"}
+    record = strict((out / "ranking.json").read_text())
+    assert record["request"]["errors"] == {"weight": None, "splits": 20, "per_class": None}
     page = modgap("report", out)
     assert page.returncode == 0, page.stderr
     assert page.stdout.strip() == str(out / "report.html")
     assert (out / "report.html").stat().st_size < 300_000
+
+
+def test_command_writes_the_errors_of_the_samples(modgap, small_images, tmp_path):
+    out = tmp_path / "out"
+    done = modgap(
+        "rank", "--target", small_images, "--sources", f"{VIT},{CNN}", "--score", "knn", "--by", "discrepancy",
+        "--per-class", "8", "--splits", "6", "--weight", "classes", "--resamples", "0", "--input-size", "32", "--jobs",
+        "1", "--out", out, "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    samples = read_sample_file(out / "samples.npz")
+    record = strict((out / "ranking.json").read_text())
+    assert set(samples.errors) == {VIT, CNN}
+    assert (samples.n_classes, samples.per_class) == (record["target"]["classes"], 8)
+    for row in record["sources"]:
+        score = row["scores"]["discrepancy"]
+        if row["source"] in samples.errors:
+            assert score["value"] == estimate_mean(samples.errors[row["source"]]).value
+        if row["rank"] == 2:
+            difference = score["difference_to_first"]
+            assert difference["interval"][0] < difference["value"] < difference["interval"][1]
+            assert difference["corrected_p_value"] == difference["p_value"]
+    details = [row["report_details"]["discrepancy"] for row in record["sources"] if row["kind"] == "source"]
+    assert sorted(one["corrected_p_value"] for one in details) >= sorted(one["p_value"] for one in details)
+
+
+def test_errors_survive_the_cache(small_images, own_cache):
+    request = LogitsRequest(SampleRequest(input_size=32, batch_size=16), head="auto")
+    key = extract(VIT, open_target(str(small_images)), request).key
+    job = ErrorsJob(key, "soft", 0, ErrorOptions(weight="classes", splits=2))
+    assert job.load_cached() is None
+    computed, cached = job(), job.load_cached()
+    for name in ("errors", "weights", "units", "averages", "strata"):
+        np.testing.assert_array_equal(getattr(computed.errors, name), getattr(cached.errors, name))
+    assert (cached.n_classes, cached.per_class, cached.errors.split_seed) == (computed.n_classes, None, 0)
+
+
+def test_the_permutations_grow_with_the_number_of_sources():
+    rows = [RowName(f"source-{number}", "source") for number in range(12)]
+    assert count_permutations(rows) == 239
+    assert count_permutations([*rows[:2], RowName("random:a", CONTROL)]) == 99
+
+
+def test_p_values_of_details_are_corrected_for_the_number_of_sources():
+    details = {
+        i: ReportDetails({"p_value": p}, np.empty((0, 2)), np.empty(0)) for i, p in enumerate((0.01, 0.04, 0.03))
+    }
+    details[3] = ReportDetails({}, np.empty((0, 2)), np.empty(0))
+    corrected = correct_p_values(details, {0, 1, 3})
+    assert [corrected[i].discrepancy.get("corrected_p_value") for i in range(4)] == [0.02, 0.04, None, None]
 
 
 def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
@@ -549,6 +698,8 @@ def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
         (["--resamples", "1"], "--resamples is 1, which is too few to estimate intervals. Pass at least 10, or 0"),
         (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
         (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
+        (["--splits", "0"], "--splits is 0, but it must be at least 1."),
+        (["--per-class", "0"], "--per-class is 0, but it must be at least 1."),
         (["--limit", "-1"], "--limit is -1, but it must be at least 0."),
     ],
 )

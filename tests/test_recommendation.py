@@ -1,6 +1,7 @@
 """The sentences of a ranking for every choice, every answer on help and every combination of checks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from modgap.ranking.checks import (
     CONTROL_UNKNOWN,
     CONTROL_WORSE,
 )
-from modgap.ranking.judgment import choice_of, help_of
+from modgap.ranking.judgment import choice_of, help_of, judge
 from modgap.ranking.letters import group_letters
 from modgap.ranking.recommendation import (
     check_statements,
@@ -27,9 +28,10 @@ from modgap.ranking.recommendation import (
     verdict_sentences,
 )
 from modgap.ranking.verdict import Check, Verdict
+from tests.ranking_records import make_ranking, score_table
 
 MEASURED = {"value": -2.008, "interval": [-2.097, -1.919]}
-TIED = {"source": "vit", "win_probability": 0.39}
+TIED = {"source": "vit", "win_probability": 0.39, "corrected_p_value": 0.78}
 OTHERS = {
     v.CLEAR: {"sources": 3, "equal": [], "tied": [], "reason": None},
     v.TIE: {"sources": 3, "equal": [], "tied": [TIED], "reason": None},
@@ -156,6 +158,34 @@ def test_other_scores_by_which_the_control_is_as_good_make_the_help_doubtful_onl
         verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
         assert verdict.help == expected
         assert "k-NN error 0.730 and 0.610" in " ".join(verdict_sentences(verdict))
+
+
+def test_any_score_that_rates_a_control_above_the_source_is_named_and_weakens_the_recommendation():
+    above = [{"score": "logme", "control": "random:vit", "value": -0.7, "control_value": -0.6, "p_value": 0.2}]
+    for entries, status, expected in (([], v.PASS, v.LIKELY), (above, v.WARN, v.DOUBTFUL)):
+        check = Check("controls-above", status, {"first": "swin", "compared": 6, "above": entries})
+        verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
+        assert verdict.help == expected
+        assert ("Transfer from swin." in verdict_sentences(verdict)) == (expected == v.LIKELY)
+    text = " ".join(verdict_sentences(verdict))
+    assert "By LogME, a random-weights control ranks above swin." in text
+    assert (
+        "1 of 6 scores rates a random-weights control above swin: LogME (−0.600 for random:vit and −0.700 for swin)."
+        in text
+    )
+
+
+def test_a_control_of_another_source_counts_as_above():
+    ranking = make_ranking(knn=(0.79, 0.72, 0.75))
+    rows = {row.name: index for index, row in enumerate(ranking.rows)}
+    assert judge(ranking).check("controls-above").status == v.PASS
+    values = ranking.tables["knn"].standings.values.copy()
+    values[rows["random:vit-2"]] = 0.7
+    tables = {**ranking.tables, "knn": score_table("knn", values, 3)}
+    verdict = judge(replace(ranking, tables=tables))
+    (entry,) = verdict.check("controls-above").values["above"]
+    assert (entry["score"], entry["control"]) == ("knn", "random:vit-2")
+    assert verdict.help == v.DOUBTFUL
 
 
 def test_the_verdict_survives_its_record():

@@ -147,7 +147,7 @@ def without_intervals(ranking):
     for name, table in ranking.tables.items():
         values = table.standings.values
         standings = compute_standings(values, np.empty((len(values), 0)), higher_is_better=table.higher_is_better)
-        tables[name] = replace(table, standings=standings)
+        tables[name] = replace(table, standings=standings, among_sources=standings.among(table.source_ranks > 0))
     return replace(ranking, tables=tables)
 
 

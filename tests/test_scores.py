@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,20 +13,25 @@ from sklearn.linear_model import Ridge
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
 
+from modgap.discrepancy import estimate
 from modgap.errors import InputError, UsageError
+from modgap.label_space import label_space
 from modgap.probes.ridge import STRENGTHS_PER_SAMPLE, cross_validated_ridge
-from modgap.ranking.cross_validation import assign_folds
+from modgap.ranking.cross_validation import REPEATS, assign_folds
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.scores.gbc import gbc
 from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
 from modgap.ranking.scores.knn import neighbors_mean
 from modgap.ranking.scores.leep import leep
+from modgap.ranking.scores.linear_probe import probe_error
 from modgap.ranking.scores.logme import logme
 from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
 from modgap.ranking.source_outputs import SourceOutputs, principal_components
+from modgap.statistics.splits import repeated_halves
 
 X, Y = load_iris(return_X_y=True)
 IRIS = SourceOutputs(X, Y, X @ ((np.arange(20).reshape(4, 5) % 7 - 3) / 4))
@@ -238,7 +244,7 @@ def test_ridge_with_more_features_than_samples_ignores_constant_features():
     # Features of zero variance change nothing.
     padded = np.hstack([one.features, np.ones((30, 3))])
     np.testing.assert_allclose(cross_validated_ridge(padded, one.target_matrix, folds), wide, atol=1e-7)
-    assert get_score("linear-probe").evaluate(one) == (wide.argmax(1) != one.labels).mean()
+    assert probe_error(one) == (wide.argmax(1) != one.labels).mean()
 
 
 def test_neighbors_equal_scikit_learn_without_the_sample_itself():
@@ -253,9 +259,132 @@ def test_neighbors_equal_scikit_learn_without_the_sample_itself():
 def test_neighbors_of_the_same_group_do_not_count():
     features = np.repeat(np.eye(4), 6, axis=0) + 0.01 * np.random.default_rng(0).random((24, 4))
     labels = np.repeat([0, 1, 0, 1], 6)
-    assert get_score("knn").evaluate(SourceOutputs(features, labels)) == 0
+    predicted = neighbors_mean(features, np.eye(2)[labels], np.arange(24), np.arange(24))
+    assert (predicted.argmax(1) == labels).all()
     grouped = SourceOutputs(features, labels, groups=np.repeat(np.arange(4), 6))
     assert get_score("knn").evaluate(grouped) > 0.3
+
+
+# Errors by sample
+
+GROUPS = np.arange(40) // 4
+
+
+def naive_map(mass):
+    """Return the best injective map by trying all of them."""
+    n_classes, n_source_classes = mass.shape
+    maps = itertools.permutations(range(n_source_classes), n_classes)
+    return max(maps, key=lambda one: sum(mass[k, c] for k, c in enumerate(one)))
+
+
+def naive_weights(labels, groups, weight):
+    """Return the weight of each sample by one loop over the samples."""
+    units = np.arange(len(labels)) if groups is None else groups
+    if weight == "samples":
+        return np.full(len(labels), 1 / len(labels))
+    if weight == "groups":
+        return np.array([1 / len(set(units)) / (units == unit).sum() for unit in units])
+    classes = set(labels)
+    return np.array([
+        1 / len(classes) / len(set(units[labels == y])) / ((labels == y) & (units == unit)).sum()
+        for y, unit in zip(labels, units, strict=True)
+    ])  # fmt: skip
+
+
+def naive_temperature(logits, n_classes):
+    """Find by bisection the temperature at which the mean entropy is half of log K."""
+    low, high = 1e-6, 1e6
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        probabilities = np.exp((logits - logits.max(1, keepdims=True)) / middle)
+        probabilities /= probabilities.sum(1, keepdims=True)
+        entropy = -np.where(probabilities > 0, probabilities * np.log(np.maximum(probabilities, 1e-300)), 0).sum(1)
+        low, high = (low, middle) if entropy.mean() > math.log(n_classes) / 2 else (middle, high)
+    return low
+
+
+def naive_error(name, outputs, weights, fit, test, theta):
+    """Return the error of each tested sample of one fold."""
+    labels = outputs.labels
+    mass = np.array([(weights[:, None] * theta)[fit & (labels == y)].sum(0) for y in range(labels.max() + 1)])
+    errors = np.zeros(len(labels))
+    if name == "leep-held-out":
+        prior = np.array([weights[fit & (labels == y)].sum() for y in range(labels.max() + 1)]) / weights[fit].sum()
+        mass = len(labels) * mass
+        conditional = (mass + prior[:, None]) / (mass.sum(0) + 1)
+    best = naive_map(mass)
+    for i in np.flatnonzero(test):
+        if name == "leep-held-out":
+            errors[i] = -math.log(sum(theta[i, z] * conditional[labels[i], z] for z in range(theta.shape[1])))
+        else:
+            errors[i] = 1 - theta[i, best[labels[i]]]
+    return errors
+
+
+@pytest.mark.parametrize("name", ["soft", "soft-matched", "leep-held-out"])
+@pytest.mark.parametrize(("groups", "weight"), [(None, "samples"), (GROUPS, "groups"), (None, "classes")])
+def test_errors_of_soft_scores_equal_their_naive_twins(name, groups, weight):
+    one = replace(drawn(11, outputs=4), groups=groups)
+    scored = get_score(name).sample_errors(one, ErrorOptions(weight, splits=3), seed=5)
+    temperature = naive_temperature(one.logits, 3) if name == "soft-matched" else 1.0
+    theta = np.exp(one.logits / temperature) / np.exp(one.logits / temperature).sum(1, keepdims=True)
+    weights = naive_weights(one.labels, groups, weight)
+    splits = repeated_halves(label_space(one.labels), groups, 3, 5)
+    folds = [naive_error(name, one, weights, splits.fit[j], splits.test[j], theta) for j in range(6)]
+    by_repeat = np.array(folds).reshape(3, 2, -1).sum(1)
+    np.testing.assert_allclose(scored.errors, by_repeat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(scored.averages, by_repeat @ weights, rtol=1e-6)
+    np.testing.assert_allclose(scored.weights, weights)
+    value = get_score(name).mean_of(scored).value
+    assert value == pytest.approx((-1 if name == "leep-held-out" else 1) * by_repeat.mean(0) @ weights, rel=1e-6)
+
+
+def test_the_discrepancy_equals_that_of_the_estimator():
+    one = drawn(12, outputs=6)
+    assert get_score("discrepancy").evaluate(one) == estimate(one.logits, one.labels).estimates["search"].held_out
+
+
+@pytest.mark.parametrize(("groups", "weight"), [(None, None), (GROUPS, None), (GROUPS, "classes")])
+@pytest.mark.parametrize("name", ["knn", "linear-probe"])
+def test_errors_of_features_are_means_over_cross_validations(name, groups, weight):
+    one = replace(drawn(13), groups=groups)
+    scored = get_score(name).sample_errors(one, ErrorOptions(weight), seed=2)
+    wrong = []
+    for repeat in range(REPEATS):
+        folds = assign_folds(one, 2 + (repeat << 32))
+        if name == "knn":
+            predicted = neighbors_mean(one.features, one.target_matrix, np.arange(40), folds)
+        else:
+            predicted = cross_validated_ridge(one.features, one.target_matrix, folds)
+        wrong.append(predicted.argmax(1) != one.labels)
+    weights = naive_weights(one.labels, groups, weight or ("samples" if groups is None else "groups"))
+    np.testing.assert_allclose(scored.errors, np.mean(wrong, 0))
+    np.testing.assert_allclose(scored.averages, np.array(wrong) @ weights)
+    assert get_score(name).mean_of(scored).value == pytest.approx(np.mean(wrong, 0) @ weights)
+
+
+def test_samples_that_are_not_tested_have_no_error_and_no_weight():
+    labels = np.append(np.arange(20) % 2, 2)
+    one = SourceOutputs(np.zeros((21, 1)), labels, np.random.default_rng(0).standard_normal((21, 4)))
+    errors = get_score("soft").sample_errors(one, ErrorOptions())
+    assert np.isnan(errors.errors[20])
+    assert errors.weights[20] == 0
+    assert errors.tested.tolist() == list(range(20))
+
+
+def test_constant_logits_have_no_matched_entropy():
+    one = SourceOutputs(np.zeros((20, 1)), np.arange(20) % 2, np.ones((20, 5)))
+    with pytest.raises(InputError, match="The logits are constant"):
+        get_score("soft-matched").evaluate(one)
+    assert get_score("soft").evaluate(one) == pytest.approx(0.8)
+
+
+def test_entropy_does_not_use_the_labels():
+    one = drawn(14)
+    theta = one.probabilities
+    expected = -np.mean([sum(p * math.log(p) for p in row) for row in theta]) / math.log(theta.shape[1])
+    assert get_score("entropy").evaluate(one) == pytest.approx(expected, rel=1e-12)
+    assert get_score("entropy").evaluate(replace(one, labels=one.labels[::-1])) == get_score("entropy").evaluate(one)
 
 
 # Scores prefer informative features
@@ -322,7 +451,9 @@ def test_dataset_distance_is_the_cheapest_assignment():
     assert dataset_distance(one, labels, other, classes) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["discrepancy", "logme", "parc", "linear-probe", "knn"])
+@pytest.mark.parametrize(
+    "name", ["discrepancy", "soft", "soft-matched", "leep-held-out", "logme", "parc", "linear-probe", "knn"]
+)
 def test_scores_are_defined_for_multi_label_and_regression_targets(name):
     rng = np.random.default_rng(2)
     labels = (rng.random((80, 4)) < 0.4).astype(np.int64)

@@ -9,6 +9,7 @@ from modgap.progress import Progress
 from modgap.ranking.backends import Backend
 from modgap.ranking.displayed import RankingResult
 from modgap.ranking.rank import rank as rank_sources
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.types import RankRequest
 from modgap.targets import CustomData
 
@@ -23,6 +24,9 @@ def rank(
     scores: Sequence[str] = (),
     by: str | None = None,
     resamples: int = 50,
+    weight: str | None = None,
+    splits: int = 20,
+    per_class: int | None = None,
     split: str | None = None,
     limit: int | None = 2000,
     input_size: int | None = None,
@@ -48,7 +52,12 @@ def rank(
             as in `vit-b@128px`.
         scores: Names of the scores to compute; empty for the default scores.
         by: Name of the score to rank by; None for the default of the target's task.
-        resamples: Number of random half-samples for the intervals; 0 for no intervals.
+        resamples: Number of random half-samples for the intervals of scores that are not means of errors by sample; 0
+            for no intervals of them.
+        weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
+            groups, else samples.
+        splits: Number of repeated splits of the samples, for scores that fit maps.
+        per_class: Number of samples of each class that maps are fitted on; None for halves.
         split: `all`, `train`, `val` or `test`; None for all samples.
         limit: Largest number of samples, drawn in proportion to the classes; None for all.
         input_size: Height and width of the sources' input in pixels; None for each source's default.
@@ -87,7 +96,8 @@ def rank(
         dtype=dtype,
         device=device,
     )
-    request = RankRequest(tuple(scores), by, resamples, samples, head, controls, raw)
+    errors = ErrorOptions(weight, splits, per_class)
+    request = RankRequest(tuple(scores), by, resamples, samples, head, controls, raw, errors=errors)
     ranking = rank_sources(
         target,
         sources,

@@ -316,7 +316,7 @@ class Inference:
         space = self.problem.labeling.space
         labels = self.problem.classes[space.rarest_labels]
         groups = None if self.groups is None else self.groups[self.problem.samples]
-        return TestedSamples(space.rows, labels, groups, dict(self.errors))
+        return TestedSamples(space.rows, labels, groups, dict(self.errors), self.leep)
 
     def bounds(self, bound_seconds: float) -> Bounds:
         """Compute the upper bound, and the lower bounds for the real and for permuted labels.

@@ -108,12 +108,15 @@ class TestedSamples:
         labels: Number of the rarest target class of each sample, shape (M,).
         groups: Number of each sample's group, shape (M,); None if samples are independent.
         errors: Errors of the samples by the name of the estimator.
+        log_losses: Minus the cross-validated log-probability of each sample's label, in nats, from which LEEP is
+            computed; None if it was not computed.
     """
 
     rows: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None
     errors: dict[str, SampleErrors]
+    log_losses: SampleErrors | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ SCORE_LABELS = {
     "knn": "k-NN error",
     "linear-probe": "linear-probe error",
     "leep": "LEEP",
+    "leep-held-out": "held-out LEEP",
+    "soft": "soft discrepancy",
+    "soft-matched": "soft discrepancy at matched entropy",
+    "entropy": "entropy",
     "n-leep": "N-LEEP",
     "nce": "NCE",
     "logme": "LogME",
@@ -86,6 +90,22 @@ def _control_text(values: Mapping[str, Any]) -> str:
     )
 
 
+def _controls_above_text(values: Mapping[str, Any]) -> str:
+    above = values["above"]
+    first = visible_name(values["first"])
+    if not above:
+        scores = "the score" if values["compared"] == 1 else f"all {values['compared']} scores"
+        return f"{first} is above every random-weights control by {scores}."
+    shown = "; ".join(
+        f"{score_label(one['score'])} ({format_value(one['control_value'])} for {visible_name(one['control'])} and "
+        f"{format_value(one['value'])} for {first})"
+        for one in above[:MAX_NAMES]
+    )
+    more = f"; and {len(above) - MAX_NAMES} more" if len(above) > MAX_NAMES else ""
+    verb = "rates" if len(above) == 1 else "rate"
+    return f"{len(above)} of {values['compared']} scores {verb} a random-weights control above {first}: {shown}{more}."
+
+
 def _raw_values_text(values: Mapping[str, Any]) -> str:
     score = score_label(values["score"])
     best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
@@ -151,6 +171,7 @@ def _failed_text(values: Mapping[str, Any]) -> str:
 CHECK_TITLES = {
     "other-sources": "Other sources",
     "control": "Random-weights control",
+    "controls-above": "Controls above the source",
     "raw-values": "Raw values",
     "majority-class": "Majority-class baseline",
     "control-by-other-scores": "Control by other scores",
@@ -164,6 +185,7 @@ CHECK_TITLES = {
 CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "other-sources": _clear_text,
     "control": _control_text,
+    "controls-above": _controls_above_text,
     "raw-values": _raw_values_text,
     "majority-class": _majority_text,
     "control-by-other-scores": _other_controls_text,

@@ -11,6 +11,8 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.standings import MIN_HALF_SAMPLES, SURELY_BETTER, SURELY_WORSE
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, ScoreTable
 from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
+from modgap.statistics.intervals import MIN_UNITS
+from modgap.storage.json_records import plain_values
 
 __all__ = ["collect_checks", "control_index"]
 
@@ -29,7 +31,7 @@ CONTROL_STATUSES = {
 }
 
 ERROR_SCORES = ("knn", "linear-probe", "discrepancy")
-"""Scores that are error rates. The first is computed unless raw values are excluded."""
+"""Scores that are error rates, which soft errors are not. The first is computed unless raw values are excluded."""
 RAW_VALUE_SCORES = ("linear-probe", "knn")
 """Scores that compare features with raw values."""
 BASELINE_SCORES = ("size", "source-error")
@@ -44,8 +46,9 @@ ORDER_OF_STATUSES = (FAIL, WARN, INFO, PASS)
 def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     """Return all checks that apply to a ranking, failed ones first.
 
-    The checks are `other-sources`, `control`, `raw-values`, `majority-class`, `control-by-other-scores`,
-    `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class` and `failed-sources`.
+    The checks are `other-sources`, `control`, `controls-above`, `raw-values`, `majority-class`,
+    `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class` and
+    `failed-sources`.
     """
     checks = [*_source_checks(ranking), *_data_checks(ranking)]
     return tuple(sorted(checks, key=lambda check: ORDER_OF_STATUSES.index(check.status)))
@@ -55,7 +58,15 @@ def _source_checks(ranking: Ranking) -> Iterator[Check]:
     first = ranking.tables[ranking.by].first_source
     if first is None:
         return
-    for check in (_other_sources, _control, _raw_values, _majority_class, _control_by_other_scores, _other_scores):
+    for check in (
+        _other_sources,
+        _control,
+        _controls_above,
+        _raw_values,
+        _majority_class,
+        _control_by_other_scores,
+        _other_scores,
+    ):
         result = check(ranking, first)
         if result is not None:
             yield result
@@ -81,9 +92,10 @@ def _other_sources(ranking: Ranking, first: int) -> Check:
     table = ranking.tables[ranking.by]
     others = _ranked_others(table, first)
     equal = [index for index in others if table.source_ranks[index] == 1]
-    tied = set(table.standings.tied_with(first).tolist()) | set(equal)
+    tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
     reason = _uncertainty_reason(ranking, table, first)
     probabilities = table.standings.win_probabilities[:, first]
+    p_values = table.among_sources.corrected_p_values
     values = {
         "first": ranking.rows[first].name,
         "score": ranking.by,
@@ -95,6 +107,7 @@ def _other_sources(ranking: Ranking, first: int) -> Check:
             {
                 "source": ranking.rows[index].name,
                 "win_probability": float(probabilities[index]),
+                "corrected_p_value": float(p_values[index]),
             }
             for index in others
             if index in tied
@@ -110,6 +123,8 @@ def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int) -> str:
         return ""
     if not get_score(ranking.by).uses_samples:
         return "the score does not depend on the samples"
+    if table.by_sample:
+        return f"there are fewer than {MIN_UNITS} groups or independent samples"
     if ranking.request.resamples < MIN_HALF_SAMPLES:
         return "no intervals were computed"
     return "there are too few samples or groups to divide into halves"
@@ -151,6 +166,41 @@ def _control(ranking: Ranking, first: int) -> Check | None:
         **_measured(table, control, "control_"),
     }
     return Check("control", CONTROL_STATUSES[result], values)
+
+
+def _controls_above(ranking: Ranking, first: int) -> Check | None:
+    """Check whether any score rates a random-weights control of any source above the first source.
+
+    Scores that do not depend on the target are left out. The deciding score is among the others.
+    """
+    controls = [index for index, row in enumerate(ranking.rows) if row.kind == CONTROL]
+    tables = {name: table for name, table in ranking.tables.items() if name not in BASELINE_SCORES}
+    compared = {name: table for name, table in tables.items() if _has_both(table, first, controls)}
+    if not compared:
+        return None
+    above = [entry for table in compared.values() if (entry := _control_above(ranking, table, first, controls))]
+    values = {"first": ranking.rows[first].name, "compared": len(compared), "above": above}
+    return Check("controls-above", WARN if above else PASS, values)
+
+
+def _has_both(table: ScoreTable, first: int, controls: list[int]) -> bool:
+    return bool(table.standings.ranks[first]) and bool((table.standings.ranks[controls] > 0).any())
+
+
+def _control_above(ranking: Ranking, table: ScoreTable, first: int, controls: list[int]) -> dict[str, Any] | None:
+    """Return the best control by one score, if it is above the first source."""
+    standings = table.standings
+    ranked = [index for index in controls if standings.ranks[index]]
+    best = min(ranked, key=lambda index: int(standings.ranks[index]))
+    if standings.ranks[best] >= standings.ranks[first]:
+        return None
+    return {
+        "score": table.name,
+        "control": ranking.rows[best].name,
+        "value": float(standings.values[first]),
+        "control_value": float(standings.values[best]),
+        "p_value": plain_values(float(standings.p_values[first, best])),
+    }
 
 
 def _control_by_other_scores(ranking: Ranking, first: int) -> Check | None:
@@ -270,7 +320,8 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
     if target is None:
         return
     yield Check("amount-of-data", WARN if target.samples < FEW_SAMPLES else PASS, {"samples": target.samples})
-    if target.groups and target.groups < MIN_GROUPS:
-        yield Check("groups", WARN, {"groups": target.groups, "needed": MIN_GROUPS})
+    needed = MIN_UNITS if ranking.tables[ranking.by].by_sample else MIN_GROUPS
+    if target.groups and target.groups < needed:
+        yield Check("groups", WARN, {"groups": target.groups, "needed": needed})
     if target.smallest_class_samples < SMALL_CLASS:
         yield Check("smallest-class", WARN, {"samples": target.smallest_class_samples})

@@ -1,12 +1,21 @@
 """Cross-validation folds that keep groups together, and the error of predictions."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from modgap.label_space import label_space
 from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
+from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["assign_folds", "prediction_error", "sample_keys"]
+__all__ = ["REPEATS", "assign_folds", "prediction_error", "repeated_errors", "sample_keys"]
+
+REPEATS = 5
+"""Number of cross-validations that an error by sample is averaged over."""
 
 
 def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
@@ -43,3 +52,32 @@ def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
         return float(1 - np.mean(precisions))
     variation = ((truth - truth.mean(axis=0)) ** 2).sum()
     return float(((truth - predicted) ** 2).sum() / variation) if variation > 0 else float("nan")
+
+
+def repeated_errors(
+    outputs: SourceOutputs, weight: str | None, seed: int, predict: Callable[[np.ndarray], np.ndarray]
+) -> SampleErrors:
+    """Compute the 0-1 error of each sample over five cross-validations with different folds.
+
+    The errors of one cross-validation do not show how much the error depends on the samples that a classifier is fitted
+    on. The spread between several does, so that intervals cover the expected error.
+
+    Args:
+        outputs: Outputs of a source on n samples of a classification target.
+        weight: What counts equally: `samples`, `groups` or `classes`. None for groups where there are groups.
+        seed: Seed of the folds. The first cross-validation has the folds of `assign_folds` with this seed.
+        predict: Function of the fold of each sample, shape (n,), that returns predictions of shape (n, K). Rows of
+            samples that are not predicted are NaN.
+    """
+    predictions = [predict(assign_folds(outputs, seed + (repeat << 32))) for repeat in range(REPEATS)]
+    is_predicted = np.isfinite(predictions[0]).all(axis=1)
+    wrong = np.array([predicted.argmax(axis=1) != outputs.labels for predicted in predictions], np.float64)
+    wrong[:, ~is_predicted] = np.nan
+    space = label_space(outputs.labels)
+    units = group_numbers(outputs.groups, len(outputs))
+    groups = None if outputs.groups is None else units
+    weighting = choose_weighting(weight, groups)
+    weights = entry_weights(space, groups, weighting)
+    averages = wrong[:, is_predicted] @ weights[is_predicted] / weights[is_predicted].sum()
+    strata = outputs.labels if weighting == "classes" else None
+    return SampleErrors(wrong.mean(axis=0), weights, units, averages, strata, seed)

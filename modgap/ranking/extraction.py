@@ -25,7 +25,7 @@ from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 from modgap.version import __version__
 
-__all__ = ["Extracted", "extract", "load_class_names", "load_source_outputs"]
+__all__ = ["Extracted", "extract", "load_class_names", "load_sample_numbers", "load_source_outputs"]
 
 KIND = "source_outputs"
 """Kind of the cache entries."""
@@ -256,7 +256,7 @@ def _evaluate_surrogate(
 
     If words in texts are labeled, the features are means over the tokens of each word.
     """
-    from modgap.ranking.scores.linear_probe import SCORE
+    from modgap.ranking.scores.linear_probe import probe_error
 
     if not reference.name:
         return None, None
@@ -275,7 +275,7 @@ def _evaluate_surrogate(
             batches.append(_pooled_features(model, surrogate.load(rows, device)).float().cpu().numpy())
     features = np.concatenate(batches)
     labels = np.unique(surrogate.labels, return_inverse=True)[1]
-    return (features, labels), SCORE.evaluate(SourceOutputs(features, labels, groups=surrogate.groups))
+    return (features, labels), probe_error(SourceOutputs(features, labels, groups=surrogate.groups))
 
 
 def _pooled_features(model: _FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:
@@ -325,7 +325,7 @@ def load_source_outputs(key: str) -> SourceOutputs:
     """
     entry = read_valid_entry(entry_path(KIND, key))
     if entry is None:
-        raise InputError(f"The cache entry {key[:12]}... was removed. Run the command again to compute it.")
+        raise _removed_entry(key)
     arrays = entry.arrays
     properties = entry.metadata["properties"]
     width = properties["width"]
@@ -346,3 +346,22 @@ def load_class_names(key: str) -> tuple[list[str], list[str]]:
     """Return the names of the source's and of the target's classes. Empty lists if they have no names."""
     entry = read_valid_entry(entry_path(KIND, key))
     return ([], []) if entry is None else (entry.metadata["source_classes"], entry.metadata["target_classes"])
+
+
+def load_sample_numbers(key: str) -> np.ndarray:
+    """Return the number of each of the n samples among all samples of the target, shape (n,).
+
+    Args:
+        key: Key of the cache entry.
+
+    Raises:
+        InputError: If the entry is no longer in the cache.
+    """
+    entry = read_valid_entry(entry_path(KIND, key))
+    if entry is None:
+        raise _removed_entry(key)
+    return np.array(entry.arrays["rows"])
+
+
+def _removed_entry(key: str) -> InputError:
+    return InputError(f"The cache entry {key[:12]}... was removed. Run the command again to compute it.")

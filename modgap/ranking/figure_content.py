@@ -116,7 +116,7 @@ def similar_groups(ranking: Ranking, rows: Sequence[FigureRow]) -> list[tuple[in
         ranking: The ranking.
         rows: Rows of the figure, best first.
     """
-    standings = ranking.tables[ranking.by].standings
+    standings = ranking.tables[ranking.by].among_sources
     ties = [set(standings.tied_with(row.index).tolist()) for row in rows]
     groups: list[tuple[int, int]] = []
     for first in range(len(rows)):
@@ -208,7 +208,12 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
 
 def score_name(name: str) -> str:
     """Return the name of a score on axes and in sentences."""
-    return {"discrepancy": "held-out error", "knn": "k-NN error", "linear-probe": "linear-probe error"}.get(name, name)
+    return {
+        "discrepancy": "held-out error",
+        "soft": "soft held-out error",
+        "knn": "k-NN error",
+        "linear-probe": "linear-probe error",
+    }.get(name, name)
 
 
 def ranking_caption(ranking: Ranking) -> str:
@@ -217,16 +222,18 @@ def ranking_caption(ranking: Ranking) -> str:
     target = ranking.target
     samples = f" on {target.name} (N = {target.samples:,}, K = {target.classes:,})" if target else ""
     score = get_score(ranking.by)
+    by_sample = ranking.tables[ranking.by].by_sample
+    origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} half-samples"
     sentences = [
         f"{len(rows):,} sources ranked by {ranking.by}{samples}: {score.title} ({score.direction}).",
-        "Blue circles are pretrained sources. Lines are 95 % intervals from half-samples.",
+        f"Blue circles are pretrained sources. Lines are 95 % intervals from {origin}.",
         "An open circle marks a source that is not significantly better than its random-weights control.",
     ]
     if any(row.control is not None for row in rows):
         sentences.append("Gray diamonds are the same architectures with random weights (one random initialization).")
     sentences += [
-        "A black bar joins sources no two of which differ significantly at the 95 % level (pairwise over "
-        f"{ranking.request.resamples} half-samples, no correction for the number of pairs).",
+        "A black bar joins sources no two of which differ significantly at the 95 % level. Comparisons with the first "
+        "source are corrected for their number (Holm), and those of other pairs for the number of all pairs.",
         *_majority_sentences(ranking),
         *_raw_sentences(ranking),
     ]

@@ -11,18 +11,23 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
+from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, extract, load_source_outputs
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import score_half_samples
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ExtractJob", "ScoreJob", "count_accelerators", "fix_threads"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "count_accelerators", "fix_threads"]
 
 KIND = "scores"
-"""Kind of the cache entries."""
+"""Kind of the cache entries of scores."""
+ERRORS_KIND = "sample_errors"
+"""Kind of the cache entries of errors by sample."""
 THREADS = 1
 """Threads of every job. The number is fixed because it changes the last bits of sums."""
 
@@ -113,35 +118,118 @@ class ScoreJob:
         if entry is None:
             return None
         reason = entry.metadata["reason"]
-        return Failure(reason, is_result=True) if reason else np.array(entry.arrays["values"])
+        return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
 
     def __call__(self) -> np.ndarray | Failure:
         """Return the scores from the cache, or compute them. NaN for half-samples on which the score is undefined."""
-        cached = self.load_cached()
-        if cached is not None:
-            return cached
-        fix_threads()
-        try:
-            outputs = load_source_outputs(self.outputs_key)
-        except InputError as error:
-            return Failure(str(error))
-        try:
-            values = self._compute(outputs)
-        except UsageError as error:
-            # Not stored: a library that is missing now may be installed later.
-            return Failure(str(error))
-        except InputError as error:
-            # Stored: the samples and the source decide this, so it would be the same next time.
-            undefined = np.full(self.last - self.first, np.nan)
-            store_arrays(self.path, {"values": undefined}, {"job": asdict(self), "reason": str(error)})
-            return Failure(str(error), is_result=True)
-        except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
-            return Failure(f"{type(error).__name__}: {first_line(error)}")
-        store_arrays(self.path, {"values": values}, {"job": asdict(self), "reason": ""})
-        return values
+        result: np.ndarray | Failure = _run(self)
+        return result
 
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
         score = get_score(self.score)
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
         on_halves = score_half_samples(score, outputs, self.seed, range(max(self.first, 0), self.last))
         return np.array([*on_all, *on_halves], np.float64)
+
+    def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the result that the arrays of a cache entry hold."""
+        return np.array(arrays["values"])
+
+    def compute_arrays(self, outputs: SourceOutputs) -> dict[str, np.ndarray]:
+        """Return the arrays of the cache entry."""
+        return {"values": self._compute(outputs)}
+
+    def undefined_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the cache entry of a score that is not defined."""
+        return {"values": np.full(self.last - self.first, np.nan)}
+
+
+@dataclass(frozen=True)
+class ErrorsJob:
+    """Errors of one source on all samples, by a score that is a mean of errors by sample.
+
+    Attributes:
+        outputs_key: Cache key of the source's outputs.
+        score: Name of the score.
+        seed: Seed of the splits.
+        options: Weights and splits, as far as the score uses them.
+    """
+
+    outputs_key: str
+    score: str
+    seed: int
+    options: ErrorOptions
+
+    @property
+    def path(self) -> Path:
+        """Path of the result in the cache."""
+        return entry_path(ERRORS_KIND, cache_key({**asdict(self), "version": get_score(self.score).version}))
+
+    def load_cached(self) -> ScoredErrors | Failure | None:
+        """Return the result from the cache. None if there is none."""
+        entry = read_valid_entry(self.path)
+        if entry is None:
+            return None
+        if reason := entry.metadata["reason"]:
+            return Failure(reason, is_result=True)
+        return self.read_arrays(entry.arrays)
+
+    def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> ScoredErrors:
+        """Return the result that the arrays of a cache entry hold."""
+        copies = {name: np.array(array) for name, array in arrays.items()}
+        errors = SampleErrors(
+            copies["errors"],
+            copies["weights"],
+            copies["units"],
+            copies["averages"],
+            copies.get("strata"),
+            self.seed,
+        )
+        return ScoredErrors(errors, int(copies["n_classes"][0]), self.options.per_class)
+
+    def __call__(self) -> ScoredErrors | Failure:
+        """Return the errors from the cache, or compute them."""
+        result: ScoredErrors | Failure = _run(self)
+        return result
+
+    def compute_arrays(self, outputs: SourceOutputs) -> dict[str, np.ndarray]:
+        """Return the arrays of the cache entry."""
+        errors = get_score(self.score).sample_errors(outputs, self.options, self.seed)
+        strata = {} if errors.strata is None else {"strata": errors.strata}
+        return {
+            "errors": errors.errors,
+            "weights": errors.weights,
+            "units": errors.units,
+            "averages": errors.averages,
+            "n_classes": np.array([outputs.n_classes]),
+            **strata,
+        }
+
+    def undefined_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the cache entry of a score that is not defined."""
+        return {}
+
+
+def _run(job: ScoreJob | ErrorsJob) -> Any:
+    """Return the result of a job from the cache, or compute it."""
+    cached = job.load_cached()
+    if cached is not None:
+        return cached
+    fix_threads()
+    try:
+        outputs = load_source_outputs(job.outputs_key)
+    except InputError as error:
+        return Failure(str(error))
+    try:
+        arrays = job.compute_arrays(outputs)
+    except UsageError as error:
+        # Not stored: a library that is missing now may be installed later.
+        return Failure(str(error))
+    except InputError as error:
+        # Stored: the samples and the source decide this, so it would be the same next time.
+        store_arrays(job.path, job.undefined_arrays(), {"job": asdict(job), "reason": str(error)})
+        return Failure(str(error), is_result=True)
+    except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
+        return Failure(f"{type(error).__name__}: {first_line(error)}")
+    store_arrays(job.path, arrays, {"job": asdict(job), "reason": ""})
+    return job.read_arrays(arrays)

@@ -8,7 +8,7 @@ from modgap.ranking.checks import CONTROL_BETTER, CONTROL_UNKNOWN, collect_check
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_HALF_SAMPLES
-from modgap.ranking.types import DEFAULT_SAMPLES, Ranking
+from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, Ranking
 from modgap.ranking.verdict import Check, Verdict
 
 __all__ = ["choice_of", "help_of", "judge"]
@@ -16,7 +16,9 @@ __all__ = ["choice_of", "help_of", "judge"]
 RESAMPLES = 50
 """Half-samples that are suggested if a ranking has no intervals."""
 HELP_CHECKS = ("control", "raw-values", "majority-class", "control-by-other-scores")
-"""Checks that say whether transfer helps."""
+"""Checks that make the help of a transfer doubtful if they fail."""
+WARNING_HELP_CHECKS = ("majority-class", "controls-above")
+"""Checks that make it doubtful if they only warn."""
 
 
 def judge(ranking: Ranking) -> Verdict:
@@ -66,8 +68,8 @@ def help_of(checks: dict[str, Check]) -> str:
     if control and control.values["result"] == CONTROL_BETTER:
         return v.NO
     applied = [checks[name] for name in HELP_CHECKS if name in checks]
-    majority = checks.get("majority-class")
-    if any(check.status == v.FAIL for check in applied) or (majority and majority.status == v.WARN):
+    warnings = [checks[name] for name in WARNING_HELP_CHECKS if name in checks]
+    if any(check.status == v.FAIL for check in applied) or any(check.status == v.WARN for check in warnings):
         return v.DOUBTFUL
     if control is None:
         return v.NOT_TESTED
@@ -84,7 +86,8 @@ def _commands(
     data = ("--target", target, *_data_options(ranking))
     if not all(map(_is_plain, (first, *tied, *data))):
         return
-    without_intervals = ranking.request.resamples < MIN_HALF_SAMPLES and get_score(ranking.by).uses_samples
+    by_halves = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
+    without_intervals = by_halves and ranking.request.resamples < MIN_HALF_SAMPLES
     if choice == v.UNKNOWN and without_intervals:
         yield _rank_command(ranking, data)
         return
@@ -126,6 +129,9 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...]) -> tuple[str, ...]:
         "--pseudo-classes": ranking.pseudo_classes,
         "--input-size": samples.input_size,
         "--representation": samples.representation,
+        "--weight": ranking.request.errors.weight,
+        "--splits": ranking.request.errors.splits if ranking.request.errors.splits != DEFAULT_ERRORS.splits else None,
+        "--per-class": ranking.request.errors.per_class,
         "--seed": samples.seed or None,
         "--resamples": RESAMPLES,
     }

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from modgap.ranking.standings import SURELY_BETTER, SURELY_WORSE
 from modgap.ranking.types import ScoreTable
 
 __all__ = ["group_letters", "source_letters"]
@@ -48,12 +47,9 @@ def group_letters(different: np.ndarray) -> list[str]:
 
 def source_letters(table: ScoreTable) -> dict[int, str]:
     """Return the letters of each source by one score, by the index of its row. Empty if a significance is unknown."""
-    ranked = [int(index) for index in np.argsort(table.source_ranks, kind="stable") if table.source_ranks[index] > 0]
-    probabilities = table.standings.win_probabilities[np.ix_(ranked, ranked)]
-    known = np.isfinite(probabilities)
-    np.fill_diagonal(known, True)
-    if len(ranked) < 2 or not known.all():
+    standings = table.among_sources
+    ranked = [int(index) for index in standings.order() if standings.ranks[index] > 0]
+    pairs = np.ix_(ranked, ranked)
+    if len(ranked) < 2 or not np.isfinite(standings.p_values[pairs]).all():
         return {}
-    different = (probabilities >= SURELY_BETTER) | (probabilities <= SURELY_WORSE)
-    np.fill_diagonal(different, False)
-    return dict(zip(ranked, group_letters(different), strict=True))
+    return dict(zip(ranked, group_letters(standings.different[pairs]), strict=True))

@@ -6,18 +6,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, unknown_name
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend
 from modgap.ranking.raw_values import RAW
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
 from modgap.sources import open_source
+from modgap.statistics.weights import WEIGHTS
 from modgap.targets import Table
 
-__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "check_names", "choose_ranking_score", "list_rows", "list_scores"]
+__all__ = [
+    "CONTROL_PREFIX",
+    "RankPlan",
+    "RowName",
+    "check_names",
+    "choose_ranking_score",
+    "list_rows",
+    "list_scores",
+    "task_of",
+]
 
 BASELINES = ("size", "source-error")
 """Scores that are always computed, as baselines."""
@@ -47,6 +57,7 @@ class RankPlan:
         requested: Names of the sources that the user named.
         scores: Names of the scores. The first is the one to rank by.
         target_options: Keyword arguments of `modgap.targets.open_target`.
+        task: Task of the target: `classification`, `multi-label` or `regression`.
         request: The request.
         backend: Backend that runs the jobs.
         progress: Progress callback, or None.
@@ -56,6 +67,7 @@ class RankPlan:
     requested: frozenset[str]
     scores: tuple[str, ...]
     target_options: dict[str, Any]
+    task: str
     request: RankRequest
     backend: Backend
     progress: Progress | None
@@ -85,6 +97,7 @@ def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
 
 def check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
+    _check_error_options(request.errors)
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -96,13 +109,22 @@ def check_names(sources: Sequence[str], request: RankRequest) -> None:
             pass
 
 
+def _check_error_options(options: ErrorOptions) -> None:
+    if options.weight is not None and options.weight not in WEIGHTS:
+        raise unknown_name("weight", options.weight, WEIGHTS)
+    for name, value in (("--splits", options.splits), ("--per-class", options.per_class)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}, but it must be at least 1.")
+
+
 def list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
     """Return the names of all scores to compute, beginning with the score to rank by."""
     comparison = (RAW_COMPARISON,) if request.raw else ()
     return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *BASELINES)))
 
 
-def _task_of(table: Table) -> str:
+def task_of(table: Table) -> str:
+    """Return the task of a target: `classification`, `multi-label` or `regression`."""
     if table.targets is not None:
         return REGRESSION
     return CLASSIFICATION if np.asarray(table.labels).ndim == 1 else MULTI_LABEL
@@ -115,7 +137,7 @@ def choose_ranking_score(table: Table, request: RankRequest) -> str:
         UsageError: If the score is not defined for any source, before any source is run.
         InputError: If the target has fewer than two classes.
     """
-    task = _task_of(table)
+    task = task_of(table)
     score = get_score(request.by or DEFAULT_RANKING_SCORES[task])
     if task == CLASSIFICATION and len(np.unique(np.asarray(table.labels))) < 2:
         raise InputError("The target has one class. At least two are needed.")

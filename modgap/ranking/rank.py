@@ -1,4 +1,4 @@
-"""Ranking of sources for a target: one pass of each source, then scores on all samples and on half-samples."""
+"""Ranking of sources for a target: one pass of each source, then scores and their comparisons."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from modgap.forward.inference_setup import LogitsRequest
+from modgap.label_space import label_space
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
-from modgap.ranking.extraction import Extracted, load_source_outputs
+from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings, sample_file
+from modgap.ranking.extraction import Extracted, load_sample_numbers, load_source_outputs
 from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import ExtractJob, ScoreJob, count_accelerators
+from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, count_accelerators
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
@@ -23,11 +25,13 @@ from modgap.ranking.plan import (
     choose_ranking_score,
     list_rows,
     list_scores,
+    task_of,
 )
-from modgap.ranking.report_details import ReportDetails, ReportDetailsJob
+from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import compute_standings
+from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.types import (
     CONTROL,
     RAW_VALUES,
@@ -39,14 +43,19 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
+from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.sample_file import SampleFile
+from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets import CustomData, manifest_names, open_target
 
-__all__ = ["rank"]
+__all__ = ["count_permutations", "rank"]
 
 BATCH_SIZE = 16
 """Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
 BLOCK = 25
 """Half-samples in each job."""
+MIN_PERMUTATIONS = 99
+PERMUTATIONS_PER_SOURCE = 20
 
 
 def rank(
@@ -98,6 +107,7 @@ def rank(
         requested=frozenset(sources),
         scores=list_scores(by, request),
         target_options=target_options,
+        task=task_of(table),
         request=replace(request, by=by),
         backend=backend or Backend(),
         progress=progress,
@@ -146,19 +156,42 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     scored, jobs["scores"] = _run_stage("scores", score_jobs, plan)
     seconds["scores"] = time.perf_counter() - started
 
-    report_details: dict[Any, Any] = {}
+    report_details: dict[int, ReportDetails] = {}
     if request.report_details:
         started = time.perf_counter()
-        detail_jobs = [ReportDetailsJob(source.key, request.samples.seed) for source in extracted.values()]
-        report_details, jobs["report details"] = _run_stage("report details", detail_jobs, plan)
+        permutations = count_permutations(rows)
+        detail_jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
+        by_job, jobs["report details"] = _run_stage("report details", list(detail_jobs.values()), plan)
+        report_details = correct_p_values(
+            {index: details for index, job in detail_jobs.items() if isinstance(details := by_job[job], ReportDetails)},
+            {index for index in detail_jobs if rows[index].kind == SOURCE},
+        )
         seconds["report details"] = time.perf_counter() - started
 
     source_rows = tuple(
-        _source_row(row, result, report_details, plan) for row, result in zip(rows, results, strict=True)
+        _source_row(row, result, report_details.get(index), plan)
+        for index, (row, result) in enumerate(zip(rows, results, strict=True))
     )
     tables = {name: _score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
-    summary = _summarize_target(plan.target_options["name"], extracted)
-    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds)
+    summary = _summarize_target(plan, extracted)
+    samples = _sample_file(plan.scores[0], source_rows, extracted, scored, plan)
+    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds, samples=samples)
+
+
+def count_permutations(rows: Sequence[RowName]) -> int:
+    """Return the largest number of permutations of the labels for the p-values of a ranking.
+
+    It is at least 99, and 20 m - 1 for m sources, so that a correction for the number of sources can reject.
+
+    Args:
+        rows: Names and kinds of all rows.
+    """
+    n_sources = sum(row.kind == SOURCE for row in rows)
+    return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
+
+
+def _details_job(source: Extracted, permutations: int, plan: RankPlan) -> ReportDetailsJob:
+    return ReportDetailsJob(source.key, plan.request.samples.seed, permutations, plan.request.errors)
 
 
 def _drop_failed_controls(
@@ -213,11 +246,14 @@ def _blocks(resamples: int) -> list[tuple[int, int]]:
     return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
 
 
-def _score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob]:
-    resamples = plan.request.resamples if get_score(score_name).uses_samples else 0
-    return [
-        ScoreJob(source.key, score_name, plan.request.samples.seed, first, last) for first, last in _blocks(resamples)
-    ]
+def _score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob | ErrorsJob]:
+    """Return the jobs of one score of one source: one for errors by sample, else one for each block of half-samples."""
+    score = get_score(score_name)
+    seed = plan.request.samples.seed
+    if plan.task in score.error_tasks:
+        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(plan.request.errors))]
+    resamples = plan.request.resamples if score.uses_samples else 0
+    return [ScoreJob(source.key, score_name, seed, first, last) for first, last in _blocks(resamples)]
 
 
 def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], JobCounts]:
@@ -235,17 +271,18 @@ def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[An
     return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
 
 
-def _source_row(row: RowName, result: Extracted | Failure, all_details: Mapping[Any, Any], plan: RankPlan) -> SourceRow:
+def _source_row(
+    row: RowName, result: Extracted | Failure, report_details: ReportDetails | None, plan: RankPlan
+) -> SourceRow:
     requested = row.name in plan.requested
     if isinstance(result, Failure):
         return SourceRow(row.name, row.kind, requested, result.reason)
-    report_details = all_details.get(ReportDetailsJob(result.key, plan.request.samples.seed))
     return SourceRow(
         row.name,
         row.kind,
         requested,
         properties=result.properties,
-        report_details=report_details if isinstance(report_details, ReportDetails) else None,
+        report_details=report_details,
         provenance=result.provenance,
     )
 
@@ -254,36 +291,67 @@ def _score_table(
     score_name: str,
     rows: Sequence[SourceRow],
     extracted: Mapping[int, Extracted],
-    scored: Mapping[ScoreJob, Any],
+    scored: Mapping[Any, Any],
     plan: RankPlan,
 ) -> ScoreTable:
     score = get_score(score_name)
-    values = np.full(len(rows), np.nan)
-    halves = np.full((len(rows), plan.request.resamples if score.uses_samples else 0), np.nan)
     reasons = [row.reason for row in rows]
-    for index, source in extracted.items():
-        results = [scored[job] for job in _score_jobs(source, score_name, plan)]
-        failures = [result.reason for result in results if isinstance(result, Failure)]
-        if failures:
-            reasons[index] = failures[0]
-            continue
-        values[index] = results[0][0]
-        halves[index] = np.concatenate([np.empty(0), *results[1:]])
-        if not np.isfinite(values[index]):
+    results = {
+        index: [scored[job] for job in _score_jobs(source, score_name, plan)] for index, source in extracted.items()
+    }
+    for index, of_row in results.items():
+        reasons[index] = next((result.reason for result in of_row if isinstance(result, Failure)), "")
+    values = {index: of_row for index, of_row in results.items() if not reasons[index]}
+    by_sample = plan.task in score.error_tasks
+    if by_sample:
+        standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
+    else:
+        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples)
+    for index in values:
+        if not np.isfinite(standings.values[index]):
             reasons[index] = _explain_missing_value(score)
     is_source = np.array([row.kind == SOURCE for row in rows])
-    standings = compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
-    among_sources = compute_standings(
-        np.where(is_source, values, np.nan), halves, higher_is_better=score.higher_is_better, bounds=score.bounds
-    )
     return ScoreTable(
-        score_name,
-        score.higher_is_better,
-        standings,
-        among_sources.ranks,
-        among_sources.rank_intervals,
-        tuple(reasons),
+        score_name, score.higher_is_better, standings, standings.among(is_source), tuple(reasons), by_sample
     )
+
+
+def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:
+    check_comparable({rows[index].name: one for index, one in scored.items()})
+    errors = [scored[index].errors if index in scored else None for index in range(len(rows))]
+    return compute_error_standings(score, errors)
+
+
+def _standings_of_half_samples(
+    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int
+) -> Standings:
+    """Return the standings from the values of each row: that of all samples, and those of blocks of half-samples."""
+    values = np.full(n_rows, np.nan)
+    halves = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
+    for index, (on_all, *on_halves) in results.items():
+        values[index] = on_all[0]
+        halves[index] = np.concatenate([np.empty(0), *on_halves])
+    return compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+
+
+def _sample_file(
+    score_name: str,
+    rows: Sequence[SourceRow],
+    extracted: Mapping[int, Extracted],
+    scored: Mapping[Any, Any],
+    plan: RankPlan,
+) -> SampleFile | None:
+    """Return the errors of the tested samples by one score, or None if the score is not an error by sample."""
+    if plan.task not in get_score(score_name).error_tasks:
+        return None
+    results = {
+        index: scored[job] for index, source in extracted.items() for job in _score_jobs(source, score_name, plan)
+    }
+    scored_errors = {rows[index].name: one for index, one in results.items() if isinstance(one, ScoredErrors)}
+    if not scored_errors:
+        return None
+    key = next(iter(extracted.values())).key
+    return sample_file(scored_errors, load_source_outputs(key), load_sample_numbers(key))
 
 
 def _explain_missing_value(score: Score) -> str:
@@ -292,21 +360,29 @@ def _explain_missing_value(score: Score) -> str:
     return f"The score {score.name} is not known for this source."
 
 
-def _summarize_target(name: str, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
+def _summarize_target(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
     if not extracted:
         return None
     outputs = load_source_outputs(next(iter(extracted.values())).key)
     counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
     return TargetSummary(
-        name=name,
+        name=plan.target_options["name"],
         task=outputs.task,
         samples=len(outputs),
         classes=outputs.n_classes,
         groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
-        largest_class_share=float(counts.max() / len(outputs)),
+        largest_class_share=_largest_class_share(outputs, plan.request.errors.weight),
         smallest_class_samples=int(counts.min()),
         label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
     )
+
+
+def _largest_class_share(outputs: SourceOutputs, weight: str | None) -> float:
+    if outputs.labels.ndim > 1:
+        return float(outputs.labels.sum(axis=0).max() / len(outputs))
+    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
+    weights = entry_weights(label_space(outputs.labels), groups, choose_weighting(weight, groups))
+    return float(np.bincount(outputs.labels, weights).max())
 
 
 def _entropy(counts: np.ndarray) -> float:

@@ -185,6 +185,9 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
         yield f"By {score}, {visible_name(check.values['first'])} is no better than its random-weights control."
     if check := failed.get("majority-class"):
         yield f"The {score_label(check.values['score'])} is no better than always predicting the largest class."
+    if check := failed.get("controls-above"):
+        names = join_names([score_label(one["score"]) for one in check.values["above"]])
+        yield f"By {names}, a random-weights control ranks above {visible_name(check.values['first'])}."
     check = failed.get("control-by-other-scores")
     if check and check.status == v.FAIL:
         yield "By most other scores, pretraining makes no significant difference."

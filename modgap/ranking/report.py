@@ -20,22 +20,33 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.types import RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["failure_messages", "ranking_table", "scores_table", "to_csv", "to_dict", "to_json"]
+__all__ = [
+    "difference_texts",
+    "difference_to_first",
+    "failure_messages",
+    "ranking_table",
+    "scores_table",
+    "to_csv",
+    "to_dict",
+    "to_json",
+]
 
-SCHEMA = 1
+SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
-LIKELIHOOD_SCORES = ("leep", "nce", "n-leep")
+LIKELIHOOD_SCORES = ("leep", "leep-held-out", "nce", "n-leep")
 """Scores that are mean log-likelihoods of the labels."""
 RAW_VALUES_LABEL = "raw values (no model)"
 
 
 def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the ranking: each source with its score, its interval and its random-weights control.
+    """Return heads and rows of the ranking: each source with its score, its comparison with the first, and its control.
 
-    Two sources that share a letter in the column `group` are not significantly different (at the 95 % level).
+    Two sources that share a letter in the column `group` are not significantly different (at the 95 % level, corrected
+    for the number of comparisons). Each difference to the first source has its 95 % interval, and its p-value after the
+    correction.
     """
-    heads = ["rank", "group", "source", score_label(ranking.by), "95 % CI", "random weights"]
+    heads = ["rank", "group", "source", score_label(ranking.by), "95 % CI", "minus the first", "p", "random weights"]
     letters = source_letters(ranking.tables[ranking.by])
     merged = set(control_sources(ranking))
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in merged]
@@ -59,8 +70,53 @@ def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list
         RAW_VALUES_LABEL if row.kind == RAW_VALUES else visible_name(row.name),
         format_score(table.standings.values[index]),
         format_interval(table.standings.intervals[index]),
+        *difference_texts(difference_to_first(table, index)),
         "-" if control is None else format_score(table.standings.values[control]),
     ]
+
+
+def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
+    """Return the comparison of a row with the first source by one score, as plain values.
+
+    Args:
+        table: The score of all rows.
+        index: Index of the row.
+
+    Returns:
+        `value` (that of the row minus that of the first source), `interval` (95 %, of this comparison alone),
+        `p_value` and `corrected_p_value` (by Holm for the number of other sources). Interval and p-values are None
+        where they are unknown; controls and raw values have no corrected p-value. None for the first source itself and
+        for rows without a value.
+    """
+    first = table.first_source
+    if first is None or index == first or not table.standings.ranks[index]:
+        return None
+    standings = table.standings
+    ends = standings.difference_intervals[index, first].tolist()
+    return {
+        "value": plain_values(float(standings.values[index] - standings.values[first])),
+        "interval": ends if np.isfinite(ends).all() else None,
+        "p_value": plain_values(float(standings.p_values[index, first])),
+        "corrected_p_value": plain_values(float(table.among_sources.corrected_p_values[index])),
+    }
+
+
+def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the difference with its interval, and the corrected p-value, as texts. Empty where they are unknown.
+
+    Args:
+        difference: Comparison of a row with the first source, as `difference_to_first` returns it.
+    """
+    if difference is None or difference["interval"] is None:
+        return "", ""
+    p_value = difference["corrected_p_value"]
+    shown = f"{difference['value']:+.3g} ({format_interval(difference['interval'])})"
+    return shown, "" if p_value is None else format_p_value(p_value)
+
+
+def format_p_value(value: float) -> str:
+    """Format a p-value with two significant digits, or as `<.001`."""
+    return "<.001" if value < 0.001 else f"{value:.2g}"
 
 
 def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
@@ -93,7 +149,7 @@ def first_ties(table: ScoreTable) -> set[int]:
     firsts = np.flatnonzero(table.source_ranks == 1).tolist()
     tied = set(firsts[1:])
     for first in firsts:
-        tied |= {int(index) for index in table.standings.tied_with(first) if table.source_ranks[index]}
+        tied |= {int(index) for index in table.among_sources.tied_with(first)}
     return tied | set(firsts) if tied else set()
 
 
@@ -132,7 +188,10 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "kind": "ranking",
         "target": asdict(ranking.target) if ranking.target else None,
         "by": ranking.by,
-        "score_descriptions": {name: _describe_score(name, ranking.target) for name in ranking.tables},
+        "score_descriptions": {
+            name: {**_describe_score(name, ranking.target), "by_sample": table.by_sample}
+            for name, table in ranking.tables.items()
+        },
         "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
         "verdict": judge(ranking).to_dict(),
@@ -206,13 +265,14 @@ def _row_record(
 
 
 def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
-    low, high = (int(bound) for bound in table.source_rank_intervals[index])
+    low, high = (int(bound) for bound in table.among_sources.rank_intervals[index])
     return {
         "value": plain_values(float(table.standings.values[index])),
         "interval": plain_values(table.standings.intervals[index].tolist()),
         "higher_is_better": table.higher_is_better,
         "rank": int(table.source_ranks[index]) or None,
         "rank_interval": [low, high] if low else None,
+        "difference_to_first": difference_to_first(table, index),
         "reason": table.reasons[index] or None,
     }
 

@@ -1,6 +1,7 @@
 """Results that the HTML report shows for each source: discrepancy with its null distribution, class map, t-SNE map."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,22 @@ from modgap.errors import InputError, first_line
 from modgap.ranking.extraction import load_class_names, load_source_outputs
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import fix_threads
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.statistics.multiple_comparisons import holm
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["ReportDetails", "ReportDetailsJob"]
+__all__ = ["ReportDetails", "ReportDetailsJob", "correct_p_values"]
 
 KIND = "report_details"
 """Kind of the cache entries."""
-VERSION = 2
+VERSION = 3
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600
 MIN_MAP_SAMPLES = 20
 """Most and fewest samples of a t-SNE map."""
-PERMUTATIONS = 99
-"""Permutations of the labels for the null distribution."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class ReportDetails:
 
     Attributes:
         discrepancy: `value`, `held_out`, `interval`, `null_mean`, `null_sd`, `p_value` (of the soft error),
-            `permuted_error`, `chance` (error at chance level) and `map`, a list of pairs of target and source class.
-            Empty for a source without a head, or with fewer classes than the target.
+            `corrected_p_value` (by Holm for the number of sources; None for controls), `permuted_error`, `chance`
+            (error at chance level) and `map`, a list of pairs of target and source class. Empty for a source without a
+            head, or with fewer classes than the target.
         coordinates: t-SNE map of some of the samples, shape (m, 2). Empty if there are too few samples.
         labels: Classes of these samples, shape (m,).
     """
@@ -52,10 +54,14 @@ class ReportDetailsJob:
     Attributes:
         outputs_key: Cache key of the source's outputs.
         seed: Seed of the null distribution and of the t-SNE map.
+        permutations: Largest number of permutations of the labels for the null distribution.
+        errors: Weights and splits of the discrepancy.
     """
 
     outputs_key: str
     seed: int
+    permutations: int
+    errors: ErrorOptions
 
     @property
     def path(self) -> Path:
@@ -78,7 +84,7 @@ class ReportDetailsJob:
         fix_threads()
         try:
             outputs = load_source_outputs(self.outputs_key)
-            discrepancy = _discrepancy(outputs, self.outputs_key, self.seed)
+            discrepancy = _discrepancy(outputs, self)
             coordinates, labels = _tsne_map(outputs, self.seed)
         except Exception as error:  # A report without details is better than no ranking.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
@@ -90,7 +96,28 @@ class ReportDetailsJob:
         return ReportDetails(discrepancy, coordinates, labels)
 
 
-def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[str, Any]:
+def correct_p_values(details: Mapping[int, ReportDetails], sources: set[int]) -> dict[int, ReportDetails]:
+    """Return the details with p-values that are corrected by Holm for the number of sources.
+
+    Args:
+        details: Details of each row by its index.
+        sources: Indices of the rows that are sources, and not controls.
+    """
+    p_values = {
+        index: one.discrepancy["p_value"]
+        for index, one in details.items()
+        if index in sources and one.discrepancy.get("p_value") is not None
+    }
+    corrected = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
+    return {
+        index: replace(one, discrepancy={**one.discrepancy, "corrected_p_value": corrected.get(index)})
+        if one.discrepancy
+        else one
+        for index, one in details.items()
+    }
+
+
+def _discrepancy(outputs: SourceOutputs, job: ReportDetailsJob) -> dict[str, Any]:
     from modgap.discrepancy import estimate
 
     if outputs.logits is None or outputs.n_classes > outputs.logits.shape[1]:
@@ -100,13 +127,16 @@ def _discrepancy(outputs: SourceOutputs, outputs_key: str, seed: int) -> dict[st
         outputs.labels,
         groups=outputs.groups,
         estimators=["search"],
-        permutations=PERMUTATIONS,
+        weight=job.errors.weight,
+        splits=job.errors.splits,
+        per_class=job.errors.per_class,
+        permutations=job.permutations,
         curve=False,
-        seed=seed,
+        seed=job.seed,
         threads=1,
     )
     best = result.estimates["search"]
-    source_names, target_names = load_class_names(outputs_key)
+    source_names, target_names = load_class_names(job.outputs_key)
     pairs = [
         [_class_name(target_names, target), _class_name(source_names, int(source))]
         for target, source in enumerate(best.solution.map)

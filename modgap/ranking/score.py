@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, SourceOutputs
+from modgap.statistics.intervals import MeanError, SampleErrors, estimate_log_mean, estimate_mean
 
 __all__ = [
     "ALL_TASKS",
@@ -17,6 +18,7 @@ __all__ = [
     "NON_NEGATIVE",
     "NON_POSITIVE",
     "REGRESSION",
+    "ErrorOptions",
     "Score",
 ]
 
@@ -28,6 +30,22 @@ ERROR_RATE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
+class ErrorOptions:
+    """Options of scores that are means of errors by sample.
+
+    Attributes:
+        weight: What counts equally in an error: `samples`, `groups` or `classes`. None for groups where there are
+            groups, else samples.
+        splits: Number of repeated splits of the samples into a part to fit on and a part to test on.
+        per_class: Number of samples of each class that maps are fitted on. None to fit them on halves.
+    """
+
+    weight: str | None = None
+    splits: int = 20
+    per_class: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """A transferability score.
 
@@ -36,7 +54,8 @@ class Score:
         title: One line that says what the score measures.
         unit: Unit of the values, such as "nats" or "error rate". Empty for a number without a unit.
         reference: The publication that introduced the score.
-        compute: Function of a source's outputs on the target's samples and a seed that returns the score.
+        compute: Function of a source's outputs on the target's samples and a seed that returns the score. None if the
+            score is a mean of errors by sample for all its tasks.
         higher_is_better: True if a higher score is better.
         tasks: Tasks of targets that the score is defined for: `classification`, `multi-label` and `regression`. For
             regression, scores on classes use clusters of the values.
@@ -46,14 +65,20 @@ class Score:
         uses_samples: True if the score depends on the target's samples, so that it has an interval.
         bounds: Lowest and highest value that the score can have.
         version: Version of the algorithm. It must be raised when the numbers change.
+        errors: Function of a source's outputs, options and a seed that returns the error of each sample, from which
+            intervals and paired comparisons are computed. None if the score is not a mean over samples. If higher
+            scores are better, the score is minus the mean.
+        error_tasks: Tasks for which the score is the mean of these errors. For other tasks it is what `compute`
+            returns.
+        uses_splits: True if the errors depend on the number of splits and the number of samples a class.
     """
 
     name: str
     title: str
     unit: str
     reference: str
-    compute: Callable[[SourceOutputs, int], float]
     higher_is_better: bool
+    compute: Callable[[SourceOutputs, int], float] | None = None
     tasks: tuple[str, ...] = (CLASSIFICATION,)
     needs_logits: bool = False
     needs_surrogate: bool = False
@@ -61,6 +86,9 @@ class Score:
     uses_samples: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
     version: int = 1
+    errors: Callable[[SourceOutputs, ErrorOptions, int], SampleErrors] | None = None
+    error_tasks: tuple[str, ...] = ()
+    uses_splits: bool = False
 
     @property
     def direction(self) -> str:
@@ -77,6 +105,10 @@ class Score:
             return f"The score {self.name} needs labeled data of the source's own modality, and none was found."
         return ""
 
+    def options_in_use(self, options: ErrorOptions) -> ErrorOptions:
+        """Return the options without those that do not change the errors of this score."""
+        return options if self.uses_splits else ErrorOptions(options.weight)
+
     def evaluate(self, outputs: SourceOutputs, seed: int = 0) -> float:
         """Compute the score of a source.
 
@@ -90,12 +122,40 @@ class Score:
         Raises:
             InputError: If the score is not defined for this source or target. The message says why.
         """
+        if outputs.task in self.error_tasks:
+            return self.mean_of(self.sample_errors(outputs, ErrorOptions(), seed)).value
+        self._check_defined(outputs)
+        assert self.compute is not None
+        return float(self.compute(outputs, seed))
+
+    def sample_errors(self, outputs: SourceOutputs, options: ErrorOptions, seed: int = 0) -> SampleErrors:
+        """Compute the error of each sample. The score is their mean, with the sign that `mean_of` gives it.
+
+        Args:
+            outputs: Outputs of the source on the target's n samples.
+            options: Weights and splits of the samples.
+            seed: Seed of the splits. Sources with the same samples, labels and seed have the same splits.
+
+        Returns:
+            Errors of the n samples. Samples that are not tested have NaN and weight 0.
+
+        Raises:
+            InputError: If the score is not defined for this source or target. The message says why.
+        """
+        self._check_defined(outputs)
+        assert self.errors is not None
+        return self.errors(outputs, options, seed)
+
+    def mean_of(self, errors: SampleErrors) -> MeanError:
+        """Return the score of these errors with its 95 % interval, in the unit of the score."""
+        return estimate_log_mean(errors) if self.higher_is_better else estimate_mean(errors)
+
+    def _check_defined(self, outputs: SourceOutputs) -> None:
         if reason := self.explain_undefined(outputs):
             raise InputError(reason)
         _check_finite("features", outputs.features)
         if self.needs_logits:
             _check_finite("logits", outputs.logits)
-        return float(self.compute(outputs, seed))
 
 
 def _check_finite(array_name: str, array: np.ndarray | None) -> None:

@@ -4,9 +4,12 @@ __all__ = ["SCORE_ORDER"]
 
 SCORE_ORDER = (
     "discrepancy",
+    "soft",
+    "soft-matched",
     "discrepancy-ratio",
     "discrepancy-montecarlo",
     "leep",
+    "leep-held-out",
     "nce",
     "n-leep",
     "logme",
@@ -18,6 +21,7 @@ SCORE_ORDER = (
     "linear-probe",
     "knn",
     "otdd",
+    "entropy",
     "size",
     "source-error",
 )

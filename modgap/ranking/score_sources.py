@@ -1,27 +1,37 @@
 """Score sources from arrays that are already in memory, without models, cache or jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
+from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.half_samples import score_half_samples
-from modgap.ranking.score import Score
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
 
 __all__ = ["score_sources"]
 
+Value = TypeVar("Value")
+
 ARRAYS = ("features", "logits", "values", "groups")
 """Fields of SourceOutputs with one row or entry a sample, besides the labels."""
 
 
 def score_sources(
-    score_name: str, sources: Mapping[str, SourceOutputs], *, resamples: int = 50, seed: int = 0
+    score_name: str,
+    sources: Mapping[str, SourceOutputs],
+    *,
+    resamples: int = 50,
+    weight: str | None = None,
+    splits: int = 20,
+    per_class: int | None = None,
+    seed: int = 0,
 ) -> Standings:
     """Score each source and compare the sources, as `modgap rank` does.
 
@@ -36,7 +46,12 @@ def score_sources(
         sources: The outputs of each source by its name, all on the same samples in the same order. Class labels may be
             of any type that can be sorted. Multi-label targets have 0/1 labels of shape (n, K). The values of a
             regression target may have shape (n,) if there is one value a sample.
-        resamples: Number of random half-samples for the intervals. With fewer than ten there are no intervals.
+        resamples: Number of random half-samples for the intervals of scores that are not errors by sample. With fewer
+            than ten there are no intervals.
+        weight: What counts equally in an error by sample: `samples`, `groups` or `classes`. None for groups where there
+            are groups, else samples.
+        splits: Number of repeated splits for errors by sample.
+        per_class: Number of samples of each class that maps are fitted on. None to fit them on halves.
         seed: Seed of the half-samples and of the score's own random numbers.
 
     Returns:
@@ -58,7 +73,14 @@ def score_sources(
         if reason := score.explain_undefined(outputs):
             raise InputError(f"Source {name} cannot be scored. {reason}")
     _check_classes(next(iter(checked.values())))
-    values = [_evaluate(score, name, outputs, seed) for name, outputs in checked.items()]
+    if next(iter(checked.values())).task in score.error_tasks:
+        options = score.options_in_use(ErrorOptions(weight, splits, per_class))
+        errors = [
+            _evaluate(name, lambda one: score.sample_errors(one, options, seed), outputs)
+            for name, outputs in checked.items()
+        ]
+        return compute_error_standings(score, errors)
+    values = [_evaluate(name, lambda one: score.evaluate(one, seed), outputs) for name, outputs in checked.items()]
     resampled = np.array([score_half_samples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
     return compute_standings(values, resampled, higher_is_better=score.higher_is_better, bounds=score.bounds)
 
@@ -79,9 +101,10 @@ def _check_classes(outputs: SourceOutputs) -> None:
         raise InputError("The target has one class. At least two are needed.")
 
 
-def _evaluate(score: Score, source_name: str, outputs: SourceOutputs, seed: int) -> float:
+def _evaluate(source_name: str, compute: Callable[[SourceOutputs], Value], outputs: SourceOutputs) -> Value:
+    """Return what a function computes from the outputs of a source. Its errors name the source."""
     try:
-        return score.evaluate(outputs, seed)
+        return compute(outputs)
     except UsageError:
         raise
     except InputError as error:

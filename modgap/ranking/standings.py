@@ -1,14 +1,18 @@
-"""Intervals of scores and ranks from half-samples of the target, and significance of pairwise differences."""
+"""Values of one score for several sources, with intervals, ranks and corrected comparisons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
+
+from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [
     "LEVEL",
     "MIN_HALF_SAMPLES",
+    "SIGNIFICANCE",
     "SURELY_BETTER",
     "SURELY_WORSE",
     "Standings",
@@ -18,10 +22,12 @@ __all__ = [
 
 LEVEL = 0.95
 """Level of intervals and of pairwise comparisons."""
-SURELY_WORSE = (1 - LEVEL) / 2
-"""A source is significantly worse than another if its win probability is at most this."""
-SURELY_BETTER = (1 + LEVEL) / 2
-"""A source is significantly better than another if its win probability is at least this."""
+SIGNIFICANCE = 1 - LEVEL
+"""Two sources differ significantly if the p-value of their comparison is at most this."""
+SURELY_WORSE = SIGNIFICANCE / 2
+"""A source is significantly worse than its control if its win probability is at most this."""
+SURELY_BETTER = 1 - SIGNIFICANCE / 2
+"""A source is significantly better than its control if its win probability is at least this."""
 MIN_HALF_SAMPLES = 10
 """Fewest half-samples with a score from which a spread is estimated."""
 SIGNIFICANT_DIGITS = 8
@@ -37,40 +43,120 @@ class Standings:
     Attributes:
         values: The score of each source, shape (S,). NaN for a source without a value.
         intervals: 95 % interval of each value, shape (S, 2). NaN where it is unknown.
-        ranks: Rank of each source from 1 (best), shape (S,). Sources of equal value share the smallest rank. A source
-            without a value has rank 0.
-        rank_intervals: 95 % interval of each rank, shape (S, 2). 0 where it is unknown.
-        win_probabilities: Probability that source i is better than source j, shape (S, S). NaN where it is unknown.
+        difference_intervals: 95 % interval of the value of source i minus that of source j, shape (S, S, 2). NaN where
+            it is unknown.
+        p_values: Two-sided p-value of no difference of sources i and j, not corrected for the number of pairs, shape
+            (S, S). NaN where it is unknown.
+        higher_is_better: True if a higher score is better.
     """
 
     values: np.ndarray
     intervals: np.ndarray
-    ranks: np.ndarray
-    rank_intervals: np.ndarray
-    win_probabilities: np.ndarray
+    difference_intervals: np.ndarray
+    p_values: np.ndarray
+    higher_is_better: bool
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """Rank of each source from 1 (best), shape (S,).
+
+        Sources of equal value share the smallest rank. A source without a value has rank 0.
+        """
+        signed = round_significant(-self.values if self.higher_is_better else self.values)
+        return np.where(np.isfinite(self.values), (signed[None] < signed[:, None]).sum(axis=1) + 1, 0)
+
+    @cached_property
+    def win_probabilities(self) -> np.ndarray:
+        """Probability that source i is better than source j, shape (S, S). NaN where it is unknown.
+
+        It is 1 - p / 2 for the source of the better value, where p is the uncorrected p-value, and p / 2 for the other.
+        """
+        signed = round_significant(self.values if self.higher_is_better else -self.values)
+        direction = np.sign(signed[:, None] - signed)
+        return np.asarray(0.5 * (1 + direction) - direction * self.p_values / 2)
+
+    @cached_property
+    def corrected_p_values(self) -> np.ndarray:
+        """P-value of the comparison of each source with the first, corrected by Holm for their number, shape (S,).
+
+        NaN for the first, for sources without a value, and where it is unknown.
+        """
+        corrected = np.full(len(self.values), np.nan)
+        first, *others = self._ranked() or [0]
+        corrected[others] = holm(self.p_values[first, others])
+        return corrected
+
+    @cached_property
+    def different(self) -> np.ndarray:
+        """True for each pair that differs significantly at the 95 % level, symmetric, shape (S, S).
+
+        Comparisons with the first source are corrected by Holm for the number of other sources. Comparisons of other
+        pairs are corrected for the number of all pairs. A pair whose p-value is unknown counts as not different.
+        """
+        ranked = np.array(self._ranked(), np.int64)
+        rows, columns = (ranked[indices] for indices in np.triu_indices(len(ranked), 1))
+        different = np.zeros(self.p_values.shape, bool)
+        different[rows, columns] = holm(self.p_values[rows, columns]) <= SIGNIFICANCE
+        if len(ranked):
+            different[ranked[0]] |= self.corrected_p_values <= SIGNIFICANCE
+        return np.asarray(different | different.T)
+
+    @cached_property
+    def rank_intervals(self) -> np.ndarray:
+        """95 % interval of each rank, shape (S, 2). 0 where it is unknown.
+
+        The best rank is 1 plus the number of significantly better sources. The worst rank is the number of sources
+        minus the number of significantly worse ones (Mogstad, Romano, Shaikh and Wilhelm 2024). The comparisons are
+        those of `different`, so that the interval of a rank agrees with the ties.
+        """
+        intervals = np.zeros((len(self.values), 2), np.int64)
+        ranked = np.flatnonzero(self.ranks > 0)
+        pairs = np.ix_(ranked, ranked)
+        if np.isfinite(self.p_values[pairs]).all():
+            better = self.different[pairs] & (self.ranks[ranked][:, None] < self.ranks[ranked])
+            intervals[ranked] = np.stack([1 + better.sum(axis=0), len(ranked) - better.sum(axis=1)], axis=1)
+        return intervals
 
     def order(self) -> np.ndarray:
         """Return the indices of the sources, best first. Sources without a value come last."""
         return np.argsort(np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1), kind="stable")
 
+    def _ranked(self) -> list[int]:
+        """Return the indices of the sources that have a value, best first."""
+        return [int(index) for index in self.order() if self.ranks[index] > 0]
+
     def tied_with(self, index: int) -> np.ndarray:
         """Return the indices of the other sources that do not differ significantly from this one (95 % level)."""
-        probabilities = self.win_probabilities[index]
-        tied = (probabilities > SURELY_WORSE) & (probabilities < SURELY_BETTER)
+        tied = ~self.different[index] & np.isfinite(self.p_values[index]) & (self.ranks > 0)
         tied[index] = False
-        return np.flatnonzero(tied & (self.ranks > 0))
+        return np.flatnonzero(tied)
+
+    def among(self, mask: np.ndarray) -> "Standings":
+        """Return the standings of some sources among themselves, as if the others had no value.
+
+        Args:
+            mask: True for the sources to compare, shape (S,).
+        """
+        pairs = mask[:, None] & mask
+        return replace(
+            self,
+            values=np.where(mask, self.values, np.nan),
+            intervals=np.where(mask[:, None], self.intervals, np.nan),
+            difference_intervals=np.where(pairs[:, :, None], self.difference_intervals, np.nan),
+            p_values=np.where(pairs, self.p_values, np.nan),
+        )
 
 
 def compute_standings(
     values: ArrayLike, resampled: np.ndarray, *, higher_is_better: bool, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> Standings:
-    """Compute intervals, ranks and win probabilities from a score on all samples and on random halves of them.
+    """Compute intervals and comparisons from a score on all samples and on random halves of them.
 
     A statistic on half of n samples differs from the statistic on all of them by about as much as the latter differs
     from the truth (delete-half jackknife; Shao and Wu 1989). The spread over half-samples therefore estimates the
     spread of the value. The part that depends on the number of samples cancels with the mean over half-samples. All
-    sources are scored on the same half-samples, so what they share cancels in differences. Intervals and probabilities
-    use Student's t distribution, with one degree of freedom less than there are half-samples.
+    sources are scored on the same half-samples, so what they share cancels in differences. Intervals and p-values use
+    Student's t distribution, with one degree of freedom less than there are half-samples.
 
     Args:
         values: Score of each source on all samples, shape (S,). NaN for a source without a value.
@@ -87,16 +173,19 @@ def compute_standings(
         Shao and Wu, "A general theory for jackknife variance estimation", Annals of Statistics, 1989.
     """
     scores = np.asarray(values, np.float64)
-    win_probabilities = _win_probabilities(
-        round_significant(scores), round_significant(resampled), higher_is_better=higher_is_better
-    )
-    ranks = _ranks(round_significant(scores), higher_is_better=higher_is_better)
+    has_value = np.isfinite(scores)
     spreads, counts = _spread(resampled)
-    has_interval = (ranks > 0) & (counts >= MIN_HALF_SAMPLES)
-    margins = stats.t.ppf(SURELY_BETTER, np.maximum(counts - 1, 1)) * spreads
+    has_interval = has_value & (counts >= MIN_HALF_SAMPLES)
+    margins = _margins(spreads, counts)
     intervals = np.full((len(scores), 2), np.nan)
     intervals[has_interval] = np.stack([scores - margins, scores + margins], axis=1).clip(*bounds)[has_interval]
-    return Standings(scores, intervals, ranks, _rank_intervals(win_probabilities, ranks), win_probabilities)
+    difference_intervals, p_values = _compare_pairs(scores, resampled)
+    return Standings(scores, intervals, difference_intervals, p_values, higher_is_better)
+
+
+def _margins(spreads: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return half of the width of 95 % intervals."""
+    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, np.maximum(counts - 1, 1)) * spreads)
 
 
 def round_significant(values: np.ndarray) -> np.ndarray:
@@ -127,35 +216,18 @@ def _spread(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(squares.sum(axis=-1) / np.maximum(counts - 1, 1)), counts
 
 
-def _rank_intervals(win_probabilities: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Return the 95 % interval of each rank, shape (S, 2). 0 where it is unknown.
-
-    The best rank is 1 plus the number of significantly better sources. The worst rank is the number of sources minus
-    the number of significantly worse ones (Mogstad, Romano, Shaikh and Wilhelm 2024). Each pair is tested at the 95 %
-    level by itself, so that the interval of a rank agrees with the ties.
-    """
-    intervals = np.zeros((len(ranks), 2), np.int64)
-    ranked = np.flatnonzero(ranks > 0)
-    pairs = win_probabilities[np.ix_(ranked, ranked)]
-    if np.isfinite(pairs).all():
-        better = pairs >= SURELY_BETTER
-        intervals[ranked] = np.stack([1 + better.sum(axis=0), len(ranked) - better.sum(axis=1)], axis=1)
-    return intervals
-
-
-def _ranks(values: np.ndarray, *, higher_is_better: bool) -> np.ndarray:
-    """Return ranks from 1, shape (S,). Equal values share the smallest rank. NaN has rank 0."""
-    signed = -values if higher_is_better else values
-    return np.where(np.isfinite(values), (signed[None] < signed[:, None]).sum(axis=1) + 1, 0)
-
-
-def _win_probabilities(values: np.ndarray, resampled: np.ndarray, *, higher_is_better: bool) -> np.ndarray:
-    """Return the probability (S, S) that the true difference of a pair has the sign that makes the first better."""
-    differences = (values[:, None] - values[None]) * (1 if higher_is_better else -1)
-    spreads, counts = _spread(resampled[:, None] - resampled[None])
+def _compare_pairs(values: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of the difference (S, S, 2) and the two-sided p-value (S, S) of each pair."""
+    rounded = round_significant(values)
+    differences = rounded[:, None] - rounded
+    halves = round_significant(resampled)
+    spreads, counts = _spread(halves[:, None] - halves[None])
     with np.errstate(divide="ignore", invalid="ignore"):
-        probabilities = stats.t.cdf(differences / spreads, np.maximum(counts - 1, 1))
+        p_values = 2 * special.stdtr(np.maximum(counts - 1, 1), -np.abs(differences) / spreads)
     # Without any spread the sign alone decides.
-    probabilities = np.where(spreads > 0, probabilities, 0.5 * (1 + np.sign(differences)))
-    probabilities[~np.isfinite(differences) | (counts < MIN_HALF_SAMPLES)] = np.nan
-    return probabilities
+    p_values = np.where(spreads > 0, p_values, np.where(differences == 0, 1.0, 0.0))
+    margins = _margins(spreads, counts)
+    unknown = ~np.isfinite(differences) | (counts < MIN_HALF_SAMPLES)
+    p_values[unknown] = np.nan
+    margins[unknown] = np.nan
+    return np.stack([differences - margins, differences + margins], axis=2), p_values

@@ -9,12 +9,15 @@ import numpy as np
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.report_details import ReportDetails
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
+from modgap.statistics.sample_file import SampleFile
 from modgap.targets import CustomData
 from modgap.version import __version__
 
 __all__ = [
     "CONTROL",
+    "DEFAULT_ERRORS",
     "DEFAULT_SAMPLES",
     "RAW_VALUES",
     "SOURCE",
@@ -31,6 +34,7 @@ CONTROL = "random-weights control"
 RAW_VALUES = "raw values"
 """Kinds of rows."""
 DEFAULT_SAMPLES = SampleRequest(limit=2000)
+DEFAULT_ERRORS = ErrorOptions()
 
 
 class JobCounts(NamedTuple):
@@ -55,7 +59,9 @@ class RankRequest:
         scores: Names of the scores to compute. Empty for the default scores.
         by: Name of the score to rank by. None for the default of the target's task, which is given in
             `modgap.ranking.scores.DEFAULT_RANKING_SCORES`.
-        resamples: Number of random half-samples for the intervals. 0 for no intervals.
+        resamples: Number of random half-samples for the intervals of scores that are not errors by sample. 0 for no
+            intervals of them.
+        errors: Weights and splits of scores that are errors by sample.
         samples: Samples of the target, input size, precision and device. With several CUDA devices, one process runs
             on each. The batch size None stands for 16 on every device, because the last bits of features depend on it.
         head: Classification head of the sources. `auto` takes the head of the source, or fits one on labeled data of
@@ -74,6 +80,7 @@ class RankRequest:
     controls: bool = True
     raw: bool = True
     report_details: bool = False
+    errors: ErrorOptions = DEFAULT_ERRORS
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,8 @@ class TargetSummary:
         samples: Number of samples.
         classes: Number of classes K. For regression, the number of clusters of the values.
         groups: Number of records or subjects. None if every sample is a group by itself.
-        largest_class_share: Share of the samples that belong to the largest class, or to the most frequent label of a
-            multi-label target.
+        largest_class_share: Share of the largest class in the weight of all samples, or share of the samples that have
+            the most frequent label of a multi-label target. The weights are those of the errors.
         smallest_class_samples: Number of samples of the smallest class.
         label_entropy: Entropy of the distribution of the classes in nats. None for multi-label targets.
     """
@@ -133,19 +140,28 @@ class ScoreTable:
     Attributes:
         name: Name of the score.
         higher_is_better: True if a higher score is better.
-        standings: Values, intervals, ranks and win probabilities of all rows.
-        source_ranks: Ranks among the sources only, from 1, shape (rows,). 0 for controls, for raw values and for
-            sources without a value.
-        source_rank_intervals: 95 % interval of the source ranks, shape (rows, 2). 0 where it is unknown.
+        standings: Values, intervals and comparisons of all rows.
+        among_sources: Standings of the sources only. Controls and raw values have no value in them. Corrections for the
+            number of comparisons count the sources.
         reasons: For each row, a sentence that says why it has no value. Empty if it has one.
+        by_sample: True if intervals and comparisons are computed from errors by sample on the same splits, and False if
+            they are computed from half-samples.
     """
 
     name: str
     higher_is_better: bool
     standings: Standings
-    source_ranks: np.ndarray
-    source_rank_intervals: np.ndarray
+    among_sources: Standings
     reasons: tuple[str, ...]
+    by_sample: bool = False
+
+    @property
+    def source_ranks(self) -> np.ndarray:
+        """Ranks among the sources only, from 1, shape (rows,).
+
+        It is 0 for controls, for raw values and for sources without a value.
+        """
+        return self.among_sources.ranks
 
     @property
     def first_source(self) -> int | None:
@@ -169,6 +185,8 @@ class Ranking:
         custom_data: Description of the user's own data. None if the target is not custom data.
         data_dir: Data directory that was passed. None for the default.
         pseudo_classes: Number of clusters that replaced the values of a regression target. None if it was not passed.
+        samples: Errors of the samples by the score that the sources are ranked by, one column for each row that has
+            one. None if the score is not an error by sample. They are not part of the record.
     """
 
     target: TargetSummary | None
@@ -181,6 +199,7 @@ class Ranking:
     custom_data: CustomData | None = None
     data_dir: Path | None = None
     pseudo_classes: int | None = None
+    samples: SampleFile | None = field(default=None, repr=False, compare=False)
 
     @property
     def version(self) -> str:

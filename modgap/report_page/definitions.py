@@ -7,10 +7,12 @@ from typing import Any
 from modgap.formatting import format_value
 from modgap.ranking.types import RAW_VALUES
 
-__all__ = ["definitions"]
+__all__ = ["definitions", "has_intervals", "interval_note"]
 
 LIKELIHOOD_SCORES = {
     "leep": "the mean log probability that the source's own class predictions give to the correct target label",
+    "leep-held-out": "the mean log probability that the source's class predictions give to the correct target label, "
+    "with class probabilities that were fitted on other samples",
     "nce": "the mean log probability of the target label given the source's predicted class",
     "n-leep": "the mean log probability that clusters of the source's features give to the correct target label",
 }
@@ -30,13 +32,8 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     by = record["by"]
     if by in descriptions:
         yield f"{descriptions[by]['label']}, the score that decides", _deciding_score(record)
-    resamples = record["request"]["resamples"]
-    if resamples:
-        yield (
-            "Interval and letters",
-            f"The lines are 95 % intervals, estimated from {resamples} random halves of the samples. Two sources share "
-            "a letter if they are not significantly different at the 95 % level.",
-        )
+    if has_intervals(record):
+        yield "Interval and letters", interval_note(record)
     if any(row["control_of"] for row in record["sources"]):
         yield (
             "Random-weights control",
@@ -52,6 +49,32 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("discrepancy", "knn"):
         if name in descriptions and name != by:
             yield _capitalize(descriptions[name]["label"]), _describe(name, descriptions[name])
+
+
+def has_intervals(record: Mapping[str, Any]) -> bool:
+    """Return True if any source has an interval by the score that the sources are ranked by."""
+    intervals = [row["scores"][record["by"]]["interval"] for row in record["sources"] if record["by"] in row["scores"]]
+    return any(end is not None for interval in intervals for end in interval)
+
+
+def interval_note(record: Mapping[str, Any]) -> str:
+    """Return how intervals and letters were computed for the score that the sources are ranked by.
+
+    Args:
+        record: Record of a ranking.
+    """
+    if not has_intervals(record):
+        return "No intervals were computed."
+    request = record["request"]
+    if record["score_descriptions"][record["by"]]["by_sample"]:
+        origin = "from the errors of the samples, which are paired between sources"
+    else:
+        origin = f"from {request['resamples']} random halves of the samples"
+    return (
+        f"The lines are 95 % intervals {origin}. Two sources share a letter if they are not significantly different at "
+        "the 95 % level. Comparisons with the first source are corrected for their number (Holm), and those of other "
+        "pairs for the number of all pairs."
+    )
 
 
 def _capitalize(text: str) -> str:
@@ -85,9 +108,18 @@ def _describe(name: str, description: Mapping[str, Any]) -> str:
             f"were not used to choose the map.{chance} With permuted labels the same search shows how low the error "
             "gets by luck."
         )
+    if name in ("soft", "soft-matched"):
+        temperature = " The temperature is chosen so that all sources are equally confident." if name != "soft" else ""
+        return (
+            "This is the probability that the source does not give to the class of the best one-to-one map, on samples "
+            f"that were not used to choose the map.{temperature} Most of it is the confidence of the source, so it is "
+            "not an error rate and the chance level is not its baseline."
+        )
     if name == "knn":
         majority = f" Always predicting the largest class has an error of {level}." if reference else ""
-        return f"This is the error rate of the nearest neighbors in the source's features.{majority}"
+        return (
+            f"This is the cross-validated error rate of the five nearest neighbors in the source's features.{majority}"
+        )
     direction = "Higher" if description["higher_is_better"] else "Lower"
     unit = f" ({description['unit']})" if description["unit"] else ""
     title = str(description["title"]).rstrip(".")

@@ -13,11 +13,11 @@ from modgap.ranking.recommendation import (
     next_step,
     target_question,
 )
-from modgap.ranking.report import RAW_VALUES_LABEL
+from modgap.ranking.report import RAW_VALUES_LABEL, difference_texts
 from modgap.ranking.types import RAW_VALUES, SOURCE
 from modgap.ranking.verdict import Verdict
 from modgap.report_page.class_maps import map_figures
-from modgap.report_page.definitions import definitions
+from modgap.report_page.definitions import definitions, has_intervals, interval_note
 from modgap.report_page.rendering import Card, Row, Scale, render_template
 
 __all__ = ["render_ranking"]
@@ -51,6 +51,8 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "tables": tables,
         "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
         "definitions": definitions(record),
+        "interval_note": interval_note(record),
+        "has_intervals": has_intervals(record),
         **map_figures(record["sources"]),
         "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),
         "run_summary": _run_summary(record),
@@ -155,12 +157,15 @@ def _detail(
     description: Mapping[str, Any], row: Mapping[str, Any], control: Mapping[str, Any] | None, name: str
 ) -> dict[str, Any]:
     score = row["scores"][name]
+    difference, p_value = difference_texts(score["difference_to_first"])
     return {
         "label": description["label"],
         "arrow": "↑" if description["higher_is_better"] else "↓",
         "value": format_value(score["value"]),
         "interval": [format_value(end) for end in score["interval"] if end is not None],
         "rank": score["rank"],
+        "difference": difference,
+        "p_value": p_value,
         "control": format_value(_control_score(control, name)),
     }
 

@@ -1,9 +1,10 @@
 """Paired comparison of two errors on the same samples and splits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from modgap.errors import InputError
 from modgap.statistics.intervals import (
@@ -15,7 +16,7 @@ from modgap.statistics.intervals import (
     variance_of_repeats,
 )
 
-__all__ = ["PairedDifference", "paired_difference"]
+__all__ = ["PairedDifference", "PairedDifferences", "paired_difference", "paired_differences"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,22 @@ class PairedDifference:
     p_value: float | None
     standard_error: float
     n_units: int
+
+
+@dataclass(frozen=True)
+class PairedDifferences:
+    """Differences of all pairs of S sources on the same samples; entry (i, j) is source i minus source j.
+
+    Attributes:
+        values: The differences, shape (S, S).
+        intervals: 95 % interval of each difference, shape (S, S, 2). NaN with fewer than 8 independent units.
+        p_values: Two-sided p-value of no difference, not corrected for the number of pairs, shape (S, S). NaN with
+            fewer than 8 independent units.
+    """
+
+    values: np.ndarray
+    intervals: np.ndarray
+    p_values: np.ndarray
 
 
 def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: float = 0.0) -> PairedDifference:
@@ -77,6 +94,45 @@ def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: 
     p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_units - 1))
     interval = (max(-1.0, value - quantile * standard_error), min(1.0, value + quantile * standard_error))
     return PairedDifference(value, interval, p_value, standard_error, n_units)
+
+
+def paired_differences(errors: Sequence[SampleErrors], largest: float = 1.0) -> PairedDifferences:
+    """Compare all pairs of sources as `paired_difference` does, in one pass.
+
+    Args:
+        errors: Errors of S sources, at least one, with the same samples, weights and splits.
+        largest: Largest absolute difference that is possible, to which intervals are clipped.
+
+    Raises:
+        InputError: If samples, weights, groups or splits differ.
+    """
+    for other in errors[1:]:
+        _check_paired(errors[0], other)
+    means_and_residuals = [mean_and_residuals(one) for one in errors]
+    means = np.array([mean for mean, _ in means_and_residuals])
+    residuals = np.stack([of_units for _, of_units in means_and_residuals])
+    averages = np.stack([one.averages for one in errors])
+    values = means[:, None] - means
+    n_units = residuals.shape[1]
+    if n_units < MIN_UNITS:
+        unknown = np.full(values.shape, np.nan)
+        return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown)
+    standard_errors = np.sqrt(_variances_of_differences(residuals) / n_units + _variances_of_differences(averages))
+    margins = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_errors
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_values = 2 * special.stdtr(n_units - 1, -np.abs(values) / standard_errors)
+    constant = standard_errors == 0
+    margins[constant] = exact_interval(0.0, n_units)[1]
+    p_values[constant] = np.where(values[constant] == 0, 1.0, 2.0 ** (1 - n_units))
+    intervals = np.stack([values - margins, values + margins], axis=2).clip(-largest, largest)
+    return PairedDifferences(values, intervals, p_values)
+
+
+def _variances_of_differences(rows: np.ndarray) -> np.ndarray:
+    """Return the variance (ddof 1) of the difference of each pair of rows (S, n), shape (S, S); 0 for n = 1."""
+    if rows.shape[1] < 2:
+        return np.zeros((len(rows), len(rows)))
+    return np.stack([(row - rows).var(axis=1, ddof=1) for row in rows])
 
 
 def _check_paired(first: SampleErrors, second: SampleErrors) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.discrepancy import Estimate, estimate
-from modgap.errors import InputError
+from modgap.ranking.held_out import check_class_counts, held_out_errors
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, Score
 from modgap.ranking.source_outputs import SourceOutputs
 
@@ -16,14 +16,8 @@ RANDOM_MAPS = 100_000
 
 
 def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: int) -> Estimate:
-    assert outputs.logits is not None
-    n_source_classes = outputs.logits.shape[1]
-    if outputs.n_classes > n_source_classes:
-        raise InputError(
-            f"The target has {outputs.n_classes} classes, but the source's head has only {n_source_classes}."
-        )
     result = estimate(
-        np.asarray(outputs.logits, np.float32),
+        np.asarray(check_class_counts(outputs), np.float32),
         outputs.labels,
         groups=outputs.groups,
         estimators=[estimator],
@@ -43,10 +37,6 @@ def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _held_out(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "search", 0, seed).held_out)
-
-
 def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
     return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null)
 
@@ -58,14 +48,17 @@ def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
 SCORES = (
     Score(
         name="discrepancy",
-        title="held-out error of the best map from target classes to source classes",
+        title="held-out error of the best map from target classes to source classes, over repeated splits",
         unit="error rate",
         reference="MoNA, ICML 2024, equation 3, on held-out samples",
-        compute=_held_out,
         higher_is_better=False,
         bounds=ERROR_RATE,
         tasks=ALL_TASKS,
         needs_logits=True,
+        version=2,
+        errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "search"),
+        error_tasks=ALL_TASKS,
+        uses_splits=True,
     ),
     Score(
         name="discrepancy-ratio",

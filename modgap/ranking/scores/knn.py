@@ -1,11 +1,12 @@
-"""Error of a k-NN classifier in feature space, in which no sample votes for its own group."""
+"""Cross-validated error of a k-NN classifier in feature space."""
 
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.ranking.cross_validation import prediction_error, sample_keys
-from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, Score
+from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors, sample_keys
+from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.statistics.intervals import SampleErrors
 
 __all__ = ["SCORE", "neighbors_mean"]
 
@@ -59,10 +60,15 @@ def _nearest(similarity: np.ndarray) -> np.ndarray:
     return np.argpartition(-similarity, count - 1, axis=1)[:, :count]
 
 
+def _queries(outputs: SourceOutputs, seed: int) -> np.ndarray:
+    """Return the indices of the samples that are predicted, ascending."""
+    return np.sort(np.argsort(sample_keys(outputs, seed), kind="stable")[:MAX_QUERIES])
+
+
 def _compute(outputs: SourceOutputs, seed: int) -> float:
-    groups = np.arange(len(outputs)) if outputs.groups is None else np.asarray(outputs.groups)
-    queries = np.sort(np.argsort(sample_keys(outputs, seed), kind="stable")[:MAX_QUERIES])
-    predicted = neighbors_mean(outputs.features, outputs.target_matrix, queries, groups)
+    queries = _queries(outputs, seed)
+    # Neighbors are in other folds, which keep groups together.
+    predicted = neighbors_mean(outputs.features, outputs.target_matrix, queries, assign_folds(outputs, seed))
     if len(queries) == len(outputs):
         return prediction_error(outputs, predicted)
     # Not outputs.subset, which would renumber the classes if the queries lack one.
@@ -74,13 +80,27 @@ def _compute(outputs: SourceOutputs, seed: int) -> float:
     return prediction_error(queried, predicted)
 
 
+def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
+    queries = _queries(outputs, seed)
+
+    def predict(folds: np.ndarray) -> np.ndarray:
+        predicted = np.full(outputs.target_matrix.shape, np.nan)
+        predicted[queries] = neighbors_mean(outputs.features, outputs.target_matrix, queries, folds)
+        return predicted
+
+    return repeated_errors(outputs, options.weight, seed, predict)
+
+
 SCORE = Score(
     name="knn",
-    title="error of 5 nearest neighbors by cosine similarity, without neighbors of the sample's own group",
+    title="error of 5 nearest neighbors by cosine similarity in 5-fold cross-validation",
     unit="error rate (1 - average precision for multi-label, 1 - R2 for regression)",
     reference="Cover and Hart, 1967",
     compute=_compute,
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
+    version=2,
+    errors=_errors,
+    error_tasks=(CLASSIFICATION,),
 )

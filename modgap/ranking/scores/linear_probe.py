@@ -3,17 +3,33 @@
 import numpy as np
 
 from modgap.probes.ridge import cross_validated_ridge
-from modgap.ranking.cross_validation import assign_folds, prediction_error
-from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, Score
+from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors
+from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORE"]
+__all__ = ["SCORE", "probe_error"]
 
 
-def _compute(outputs: SourceOutputs, seed: int) -> float:
+def probe_error(outputs: SourceOutputs, seed: int = 0) -> float:
+    """Compute the error of a linear probe in one five-fold cross-validation, in which every sample counts equally.
+
+    Args:
+        outputs: Outputs of a source on the samples.
+        seed: Seed of the folds.
+    """
     features = np.asarray(outputs.features, np.float64)
     predicted = cross_validated_ridge(features, outputs.target_matrix, assign_folds(outputs, seed))
     return prediction_error(outputs, predicted)
+
+
+def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
+    features = np.asarray(outputs.features, np.float64)
+
+    def predict(folds: np.ndarray) -> np.ndarray:
+        return cross_validated_ridge(features, outputs.target_matrix, folds)
+
+    return repeated_errors(outputs, options.weight, seed, predict)
 
 
 SCORE = Score(
@@ -21,8 +37,11 @@ SCORE = Score(
     title="error of a linear probe (ridge regression) on the features in 5-fold cross-validation",
     unit="error rate (1 - average precision for multi-label, 1 - R2 for regression)",
     reference="Alain and Bengio, 2016",
-    compute=_compute,
+    compute=probe_error,
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
+    version=2,
+    errors=_errors,
+    error_tasks=(CLASSIFICATION,),
 )
