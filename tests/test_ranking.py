@@ -18,7 +18,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends
 from modgap.ranking.backends import LOST, Backend, run_jobs
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
-from modgap.ranking.extraction import extract, load_source_outputs
+from modgap.ranking.extraction import extract
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import half_sample
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
@@ -33,6 +33,7 @@ from modgap.ranking.scores import get_score, score_names
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page

@@ -17,6 +17,7 @@ from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.stored_outputs import ARRAY, KIND
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
@@ -25,12 +26,8 @@ from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 from modgap.version import __version__
 
-__all__ = ["Extracted", "extract", "load_class_names", "load_sample_numbers", "load_source_outputs"]
+__all__ = ["Extracted", "extract"]
 
-KIND = "source_outputs"
-"""Kind of the cache entries."""
-ARRAY = "outputs"
-"""Name of the array in a cache entry that holds features and logits side by side."""
 SURROGATE_SAMPLES = 1000
 """Most samples of the source's own modality."""
 SURROGATE_BATCH_SIZE = 16
@@ -312,56 +309,3 @@ def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_co
         "target_classes": [str(name) for name in table.classes or ()],
     }
     return _store(features, _sample_arrays(labels, rows, groups, table), record, key)
-
-
-def load_source_outputs(key: str) -> SourceOutputs:
-    """Load the outputs of a source that `extract` has stored in the cache.
-
-    Args:
-        key: Key of the cache entry.
-
-    Raises:
-        InputError: If the entry is no longer in the cache.
-    """
-    entry = read_valid_entry(entry_path(KIND, key))
-    if entry is None:
-        raise _removed_entry(key)
-    arrays = entry.arrays
-    properties = entry.metadata["properties"]
-    width = properties["width"]
-    outputs = arrays[ARRAY]
-    has_surrogate = "surrogate_features" in arrays
-    return SourceOutputs(
-        features=outputs[:, :width],
-        labels=np.array(arrays["labels"]),
-        logits=outputs[:, width:] if properties["classes"] else None,
-        values=np.array(arrays["values"]) if "values" in arrays else None,
-        groups=np.array(arrays["groups"]) if "groups" in arrays else None,
-        surrogate=(arrays["surrogate_features"], arrays["surrogate_labels"]) if has_surrogate else None,
-        properties=properties,
-    )
-
-
-def load_class_names(key: str) -> tuple[list[str], list[str]]:
-    """Return the names of the source's and of the target's classes. Empty lists if they have no names."""
-    entry = read_valid_entry(entry_path(KIND, key))
-    return ([], []) if entry is None else (entry.metadata["source_classes"], entry.metadata["target_classes"])
-
-
-def load_sample_numbers(key: str) -> np.ndarray:
-    """Return the number of each of the n samples among all samples of the target, shape (n,).
-
-    Args:
-        key: Key of the cache entry.
-
-    Raises:
-        InputError: If the entry is no longer in the cache.
-    """
-    entry = read_valid_entry(entry_path(KIND, key))
-    if entry is None:
-        raise _removed_entry(key)
-    return np.array(entry.arrays["rows"])
-
-
-def _removed_entry(key: str) -> InputError:
-    return InputError(f"The cache entry {key[:12]}... was removed. Run the command again to compute it.")

@@ -12,12 +12,13 @@ import numpy as np
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.ranking.error_standings import ScoredErrors
-from modgap.ranking.extraction import Extracted, extract, load_source_outputs
+from modgap.ranking.extraction import Extracted, extract
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays

@@ -7,16 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.label_space import label_space
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
-from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings, sample_file
-from modgap.ranking.extraction import Extracted, load_sample_numbers, load_source_outputs
+from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, count_accelerators
+from modgap.ranking.jobs import ExtractJob, count_accelerators
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
@@ -28,10 +24,9 @@ from modgap.ranking.plan import (
     task_of,
 )
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
-from modgap.ranking.score import Score
-from modgap.ranking.scores import get_score
-from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.score_tables import errors_by_score, score_jobs, score_table
+from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
     CONTROL,
     RAW_VALUES,
@@ -39,21 +34,15 @@ from modgap.ranking.types import (
     JobCounts,
     Ranking,
     RankRequest,
-    ScoreTable,
     SourceRow,
     TargetSummary,
 )
-from modgap.statistics.bootstrap import group_numbers
-from modgap.statistics.sample_file import SampleFile
-from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets import CustomData, manifest_names, open_target
 
 __all__ = ["count_permutations", "rank"]
 
 BATCH_SIZE = 16
 """Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
-BLOCK = 25
-"""Half-samples in each job."""
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
 
@@ -151,7 +140,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 
     started = time.perf_counter()
     score_jobs = [
-        job for source in extracted.values() for name in plan.scores for job in _score_jobs(source, name, plan)
+        job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)
     ]
     scored, jobs["scores"] = _run_stage("scores", score_jobs, plan)
     seconds["scores"] = time.perf_counter() - started
@@ -172,9 +161,9 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         _source_row(row, result, report_details.get(index), plan)
         for index, (row, result) in enumerate(zip(rows, results, strict=True))
     )
-    tables = {name: _score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
-    summary = _summarize_target(plan, extracted)
-    samples = _sample_file(plan.scores[0], source_rows, extracted, scored, plan)
+    tables = {name: score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
+    summary = _summary(plan, extracted)
+    samples = errors_by_score(plan.scores[0], source_rows, extracted, scored, plan)
     return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds, samples=samples)
 
 
@@ -241,21 +230,6 @@ def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
-def _blocks(resamples: int) -> list[tuple[int, int]]:
-    """Return ranges of half-samples, each for one job. The range -1 to 0 stands for all samples."""
-    return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
-
-
-def _score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob | ErrorsJob]:
-    """Return the jobs of one score of one source: one for errors by sample, else one for each block of half-samples."""
-    score = get_score(score_name)
-    seed = plan.request.samples.seed
-    if plan.task in score.error_tasks:
-        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(plan.request.errors))]
-    resamples = plan.request.resamples if score.uses_samples else 0
-    return [ScoreJob(source.key, score_name, seed, first, last) for first, last in _blocks(resamples)]
-
-
 def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], JobCounts]:
     """Return the results by job, and how many were computed, came from the cache, and failed."""
     results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
@@ -287,104 +261,8 @@ def _source_row(
     )
 
 
-def _score_table(
-    score_name: str,
-    rows: Sequence[SourceRow],
-    extracted: Mapping[int, Extracted],
-    scored: Mapping[Any, Any],
-    plan: RankPlan,
-) -> ScoreTable:
-    score = get_score(score_name)
-    reasons = [row.reason for row in rows]
-    results = {
-        index: [scored[job] for job in _score_jobs(source, score_name, plan)] for index, source in extracted.items()
-    }
-    for index, of_row in results.items():
-        reasons[index] = next((result.reason for result in of_row if isinstance(result, Failure)), "")
-    values = {index: of_row for index, of_row in results.items() if not reasons[index]}
-    by_sample = plan.task in score.error_tasks
-    if by_sample:
-        standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
-    else:
-        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples)
-    for index in values:
-        if not np.isfinite(standings.values[index]):
-            reasons[index] = _explain_missing_value(score)
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    return ScoreTable(
-        score_name, score.higher_is_better, standings, standings.among(is_source), tuple(reasons), by_sample
-    )
-
-
-def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:
-    check_comparable({rows[index].name: one for index, one in scored.items()})
-    errors = [scored[index].errors if index in scored else None for index in range(len(rows))]
-    return compute_error_standings(score, errors)
-
-
-def _standings_of_half_samples(
-    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int
-) -> Standings:
-    """Return the standings from the values of each row: that of all samples, and those of blocks of half-samples."""
-    values = np.full(n_rows, np.nan)
-    halves = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
-    for index, (on_all, *on_halves) in results.items():
-        values[index] = on_all[0]
-        halves[index] = np.concatenate([np.empty(0), *on_halves])
-    return compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
-
-
-def _sample_file(
-    score_name: str,
-    rows: Sequence[SourceRow],
-    extracted: Mapping[int, Extracted],
-    scored: Mapping[Any, Any],
-    plan: RankPlan,
-) -> SampleFile | None:
-    """Return the errors of the tested samples by one score, or None if the score is not an error by sample."""
-    if plan.task not in get_score(score_name).error_tasks:
-        return None
-    results = {
-        index: scored[job] for index, source in extracted.items() for job in _score_jobs(source, score_name, plan)
-    }
-    scored_errors = {rows[index].name: one for index, one in results.items() if isinstance(one, ScoredErrors)}
-    if not scored_errors:
-        return None
-    key = next(iter(extracted.values())).key
-    return sample_file(scored_errors, load_source_outputs(key), load_sample_numbers(key))
-
-
-def _explain_missing_value(score: Score) -> str:
-    if score.uses_samples:
-        return f"The score {score.name} is not defined on these samples."
-    return f"The score {score.name} is not known for this source."
-
-
-def _summarize_target(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
+def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
     if not extracted:
         return None
     outputs = load_source_outputs(next(iter(extracted.values())).key)
-    counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
-    return TargetSummary(
-        name=plan.target_options["name"],
-        task=outputs.task,
-        samples=len(outputs),
-        classes=outputs.n_classes,
-        groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
-        largest_class_share=_largest_class_share(outputs, plan.request.errors.weight),
-        smallest_class_samples=int(counts.min()),
-        label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
-    )
-
-
-def _largest_class_share(outputs: SourceOutputs, weight: str | None) -> float:
-    if outputs.labels.ndim > 1:
-        return float(outputs.labels.sum(axis=0).max() / len(outputs))
-    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
-    weights = entry_weights(label_space(outputs.labels), groups, choose_weighting(weight, groups))
-    return float(np.bincount(outputs.labels, weights).max())
-
-
-def _entropy(counts: np.ndarray) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    return summarize_target(plan.target_options["name"], outputs, plan.request.errors.weight)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.ranking.extraction import load_class_names, load_source_outputs
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import fix_threads
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.stored_outputs import load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays

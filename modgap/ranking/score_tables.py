@@ -1,0 +1,134 @@
+"""Jobs of a score for the rows of a ranking, and the table that their results make."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings, sample_file
+from modgap.ranking.extraction import Extracted
+from modgap.ranking.failure import Failure
+from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.plan import RankPlan
+from modgap.ranking.score import Score
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.stored_outputs import load_sample_numbers, load_source_outputs
+from modgap.ranking.types import SOURCE, ScoreTable, SourceRow
+from modgap.statistics.sample_file import SampleFile
+
+__all__ = ["errors_by_score", "score_jobs", "score_table"]
+
+BLOCK = 25
+"""Half-samples in each job."""
+
+
+def _blocks(resamples: int) -> list[tuple[int, int]]:
+    """Return ranges of half-samples, each for one job. The range -1 to 0 stands for all samples."""
+    return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
+
+
+def score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob | ErrorsJob]:
+    """Return the jobs of one score of one source: one for errors by sample, else one for each block of half-samples.
+
+    Args:
+        source: Reference to the outputs of the source.
+        score_name: Name of the score.
+        plan: The plan of the ranking.
+    """
+    score = get_score(score_name)
+    seed = plan.request.samples.seed
+    if plan.task in score.error_tasks:
+        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(plan.request.errors))]
+    resamples = plan.request.resamples if score.uses_samples else 0
+    return [ScoreJob(source.key, score_name, seed, first, last) for first, last in _blocks(resamples)]
+
+
+def score_table(
+    score_name: str,
+    rows: Sequence[SourceRow],
+    extracted: Mapping[int, Extracted],
+    scored: Mapping[Any, Any],
+    plan: RankPlan,
+) -> ScoreTable:
+    """Return the values and comparisons of one score for all rows.
+
+    Args:
+        score_name: Name of the score.
+        rows: The rows of the ranking.
+        extracted: References to the outputs of each row that could be run, by its index.
+        scored: Result of each job.
+        plan: The plan of the ranking.
+    """
+    score = get_score(score_name)
+    reasons = [row.reason for row in rows]
+    results = {
+        index: [scored[job] for job in score_jobs(source, score_name, plan)] for index, source in extracted.items()
+    }
+    for index, of_row in results.items():
+        reasons[index] = next((result.reason for result in of_row if isinstance(result, Failure)), "")
+    values = {index: of_row for index, of_row in results.items() if not reasons[index]}
+    by_sample = plan.task in score.error_tasks
+    if by_sample:
+        standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
+    else:
+        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples)
+    for index in values:
+        if not np.isfinite(standings.values[index]):
+            reasons[index] = _explain_missing_value(score)
+    is_source = np.array([row.kind == SOURCE for row in rows])
+    return ScoreTable(
+        score_name, score.higher_is_better, standings, standings.among(is_source), tuple(reasons), by_sample
+    )
+
+
+def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:
+    check_comparable({rows[index].name: one for index, one in scored.items()})
+    errors = [scored[index].errors if index in scored else None for index in range(len(rows))]
+    return compute_error_standings(score, errors)
+
+
+def _standings_of_half_samples(
+    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int
+) -> Standings:
+    """Return the standings from the values of each row: that of all samples, and those of blocks of half-samples."""
+    values = np.full(n_rows, np.nan)
+    halves = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
+    for index, (on_all, *on_halves) in results.items():
+        values[index] = on_all[0]
+        halves[index] = np.concatenate([np.empty(0), *on_halves])
+    return compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+
+
+def errors_by_score(
+    score_name: str,
+    rows: Sequence[SourceRow],
+    extracted: Mapping[int, Extracted],
+    scored: Mapping[Any, Any],
+    plan: RankPlan,
+) -> SampleFile | None:
+    """Return the errors of the tested samples by one score, or None if the score is not an error by sample.
+
+    Args:
+        score_name: Name of the score.
+        rows: The rows of the ranking.
+        extracted: References to the outputs of each row that could be run, by its index.
+        scored: Result of each job.
+        plan: The plan of the ranking.
+    """
+    if plan.task not in get_score(score_name).error_tasks:
+        return None
+    results = {
+        index: scored[job] for index, source in extracted.items() for job in score_jobs(source, score_name, plan)
+    }
+    scored_errors = {rows[index].name: one for index, one in results.items() if isinstance(one, ScoredErrors)}
+    if not scored_errors:
+        return None
+    key = next(iter(extracted.values())).key
+    return sample_file(scored_errors, load_source_outputs(key), load_sample_numbers(key))
+
+
+def _explain_missing_value(score: Score) -> str:
+    if score.uses_samples:
+        return f"The score {score.name} is not defined on these samples."
+    return f"The score {score.name} is not known for this source."
