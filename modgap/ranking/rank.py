@@ -139,10 +139,8 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     seconds["features"] = time.perf_counter() - started
 
     started = time.perf_counter()
-    score_jobs = [
-        job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)
-    ]
-    scored, jobs["scores"] = _run_stage("scores", score_jobs, plan)
+    planned = [job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)]
+    scored, jobs["scores"] = _run_stage("scores", planned, plan)
     seconds["scores"] = time.perf_counter() - started
 
     report_details: dict[int, ReportDetails] = {}
