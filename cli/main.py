@@ -18,6 +18,7 @@ __all__ = ["main"]
 SECTIONS = {
     "Measure": {
         "discrepancy": "Measure how far a source's knowledge is from target data.",
+        "compare": "Compare results on the same samples, corrected for their number.",
         "distortion": "Measure how much knowledge fine-tuning leaves in a source.",
     },
     "Choose a source": {

@@ -167,9 +167,14 @@ def _test_error(result: dict[str, Any]) -> str:
     """Return the line with the test error, its unit and its interval."""
     unit = f" ({result['unit']})" if result["unit"] and result["unit"] not in result["metric"] else ""
     lower, upper = result["interval"]
-    interval = "no interval" if lower is None or upper is None else f"95 % CI {lower:.4g}-{upper:.4g}"
+    interval = _reason_for_no_interval(result) if lower is None or upper is None else f"95 % CI {lower:.4g}-{upper:.4g}"
     value = "not defined" if result["test"] is None else f"{result['test']:.4g}"
     return f"test {result['metric']}{unit}: {value} ({interval}). Lower is better."
+
+
+def _reason_for_no_interval(result: dict[str, Any]) -> str:
+    reason = result.get("no_interval")
+    return f"no interval: {reason}" if reason else "no interval"
 
 
 def _notes(record: Mapping[str, Any]) -> list[str]:

@@ -10,15 +10,27 @@ from typing import TYPE_CHECKING, Any
 from modgap.version import __version__
 
 if TYPE_CHECKING:
+    from modgap.api.comparison import compare
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
     from modgap.api.opening import open_source, open_target
     from modgap.api.ranking import rank
     from modgap.api.training import train
 
-__all__ = ["__version__", "estimate", "measure", "measure_distortion", "open_source", "open_target", "rank", "train"]
+__all__ = [
+    "__version__",
+    "compare",
+    "estimate",
+    "measure",
+    "measure_distortion",
+    "open_source",
+    "open_target",
+    "rank",
+    "train",
+]
 
 _MODULES = {
+    "compare": "modgap.api.comparison",
     "estimate": "modgap.api.discrepancy",
     "measure": "modgap.api.discrepancy",
     "measure_distortion": "modgap.api.distortion",

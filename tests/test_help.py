@@ -37,6 +37,10 @@ OPTION_SECTIONS = {
         "Hardware": "device dtype batch-size threads",
         "Output": "out format json quiet",
     },
+    "compare": {
+        "Comparison": "estimator",
+        "Output": "format figure quiet",
+    },
     "data fetch": {
         "Files": "data-dir discard-archives",
         "Download": "dry-run yes timeout",
@@ -106,7 +110,7 @@ def test_options_are_grouped_by_theme(command):
     assert in_order == list(OPTION_SECTIONS[command])
 
 
-@pytest.mark.parametrize("name", ["discrepancy", "distortion", "rank", "train"])
+@pytest.mark.parametrize("name", ["compare", "discrepancy", "distortion", "rank", "train"])
 def test_no_option_but_the_help_is_without_a_theme(name):
     other = [line for line in sections(help_text(name))["Other options"] if line.strip()]
     assert [line.split()[:2] for line in other] == [["-h,", "--help"]]
@@ -166,6 +170,7 @@ def test_completed_names_are_all_names_there_are():
         (["discrepancy", "--source"], "vit", ["vit-b", "vit-fashion"]),
         (["discrepancy", "--source"], "random:swin", ["random:swin-b", "random:swin-b-in1k"]),
         (["discrepancy", "--estimator"], "s", ["search"]),
+        (["compare", "--estimator"], "soft-", ["soft-matched"]),
         (["discrepancy", "--head"], "probe:dig", ["probe:digits"]),
         (["rank", "--sources"], "vit-b,mini", ["vit-b,minilm"]),
         (["rank", "--score"], "log", ["logme"]),
@@ -192,6 +197,7 @@ def test_names_are_completed(words, last, expected):
         (["discrepancy", "--out"], "x", [("dir", "x")]),
         (["discrepancy", "--embedder"], "runs", [("dir", "runs")]),
         (["report"], "x", [("dir", "x")]),
+        (["compare"], "x", [("file", "x")]),
     ],
 )
 def test_the_shell_completes_paths(words, last, expected):

@@ -25,6 +25,7 @@ LAYERS = (
     "label_space",
     "statistics",
     "targets",
+    "comparison",
     "sources",
     "inputs",
     "probes",

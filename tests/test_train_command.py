@@ -74,7 +74,7 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     assert "95 % CI" in lines[1]
     assert lines[-1] == f"Results are in {tmp_path / 'run'}."
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "stage1.safetensors"}
+    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "samples.npz", "stage1.safetensors"}
 
     weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     again = modgap(*command, "--resume", "--json")
@@ -87,7 +87,8 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
         "inputs", "output", "provenance", "result",
     ]  # fmt: skip
     assert list(record["result"]) == [
-        "metric", "unit", "test", "interval", "left_out", "validation", "epoch", "chosen_by", "updates", "seconds",
+        "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "validation", "epoch",
+        "chosen_by", "updates", "seconds",
     ]  # fmt: skip
     assert record["result"]["updates"] == 1 + 2 * 2
     refused(modgap(*command), 2, "Pass --resume to continue it")

@@ -19,7 +19,7 @@ def build_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for index, column in enumerate(columns):
-        is_numeric = all(row[index].strip()[:1] in "-−0123456789" for row in rows)
+        is_numeric = all(row[index].strip()[:1] in "-−<0123456789" for row in rows)
         table.add_column(column, justify="right" if is_numeric and index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

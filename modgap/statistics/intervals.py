@@ -15,6 +15,7 @@ __all__ = [
     "average_errors",
     "estimate_log_mean",
     "estimate_mean",
+    "estimate_unbounded_mean",
     "exact_interval",
     "mean_and_residuals",
     "proportion_interval",
@@ -140,11 +141,29 @@ def estimate_log_mean(errors: SampleErrors) -> MeanError:
     Args:
         errors: Minus the log-probability of each sample.
     """
-    mean = estimate_mean(errors)
-    if mean.interval is None:
-        return MeanError(-mean.value, None, mean.standard_error, mean.n_units)
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, mean.n_units - 1)) * mean.standard_error
-    return MeanError(-mean.value, (-mean.value - margin, -mean.value + margin), mean.standard_error, mean.n_units)
+    mean = estimate_unbounded_mean(errors)
+    interval = None if mean.interval is None else (-mean.interval[1], -mean.interval[0])
+    return MeanError(-mean.value, interval, mean.standard_error, mean.n_units)
+
+
+def estimate_unbounded_mean(errors: SampleErrors) -> MeanError:
+    """Estimate the mean of errors that are not bounded, such as squared errors, with its 95 % Student's t interval.
+
+    The standard error and the degrees of freedom are those of `estimate_mean`.
+
+    Args:
+        errors: Errors of the samples, in any unit.
+    """
+    value, residuals = mean_and_residuals(errors)
+    n_units = len(residuals)
+    if n_units < 2:
+        return MeanError(value, None, float("nan"), n_units)
+    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(errors.averages)
+    standard_error = float(np.sqrt(variance))
+    if n_units < MIN_UNITS:
+        return MeanError(value, None, standard_error, n_units)
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_error
+    return MeanError(value, (value - margin, value + margin), standard_error, n_units)
 
 
 def proportion_interval(value: float, standard_error: float, n_units: int) -> tuple[float, float]:

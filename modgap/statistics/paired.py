@@ -24,7 +24,7 @@ class PairedDifference:
     """Difference of the mean errors of two sources on the same samples, first minus second.
 
     Attributes:
-        value: The difference, in [-1, 1]; negative if the first source has the lower error.
+        value: The difference, in [-1, 1] for errors in [0, 1]; negative if the first source has the lower error.
         interval: 95 % interval of the difference; None with fewer than 8 independent units.
         p_value: Two-sided p-value of no difference; None with fewer than 8 independent units.
         standard_error: Standard error of the difference.
@@ -54,7 +54,9 @@ class PairedDifferences:
     p_values: np.ndarray
 
 
-def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: float = 0.0) -> PairedDifference:
+def paired_difference(
+    first: SampleErrors, second: SampleErrors, more_variance: float = 0.0, largest: float = 1.0
+) -> PairedDifference:
     """Compare two errors sample by sample.
 
     The standard error, and Student's t distribution with G - 1 degrees of freedom, are those of `estimate_mean` for the
@@ -64,6 +66,8 @@ def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: 
         first: Errors of the first source.
         second: Errors of the second source, with the same samples, weights and splits.
         more_variance: Variance of the difference from further sources, such as that between random initializations.
+        largest: Largest absolute difference that is possible, to which the interval is clipped; infinity for errors
+            that are not bounded, such as squared errors.
 
     Raises:
         InputError: If samples, weights, groups or splits differ.
@@ -87,13 +91,16 @@ def paired_difference(first: SampleErrors, second: SampleErrors, more_variance: 
         return PairedDifference(value, None, None, standard_error, n_units)
     if standard_error == 0:
         # No unit differs, or all differ by the same: the exact interval of a proportion of 0 bounds what was not seen.
-        margin = exact_interval(0.0, n_units)[1]
+        margin = exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
         p_value = 1.0 if value == 0 else 2.0 ** (1 - n_units)
-        return PairedDifference(value, (max(-1.0, value - margin), min(1.0, value + margin)), p_value, 0.0, n_units)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1))
+        return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, 0.0, n_units)
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_error
     p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_units - 1))
-    interval = (max(-1.0, value - quantile * standard_error), min(1.0, value + quantile * standard_error))
-    return PairedDifference(value, interval, p_value, standard_error, n_units)
+    return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, standard_error, n_units)
+
+
+def _clipped_interval(value: float, margin: float, largest: float) -> tuple[float, float]:
+    return max(-largest, value - margin), min(largest, value + margin)
 
 
 def paired_differences(errors: Sequence[SampleErrors], largest: float = 1.0) -> PairedDifferences:

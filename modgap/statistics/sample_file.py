@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import atomic_path
 
@@ -18,11 +18,22 @@ __all__ = ["SAMPLES_FILE", "SampleFile", "read_sample_file", "write_sample_file"
 SAMPLES_FILE = "samples.npz"
 VERSION = 1
 DAMAGE = (
-    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
-"""What reading a damaged file can raise; RuntimeError stands for encryption and unknown compression."""
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+"""Errors that reading a damaged file can raise; RuntimeError stands for encryption and unknown compression."""
 MOST_BYTES = 1 << 30
 """Largest total size of the arrays that are read."""
+MOST_CLASSES = 1 << 24
 NO_GROUP = -1
 
 
@@ -99,7 +110,7 @@ def read_sample_file(path: Path) -> SampleFile:
             f"There is no {path.name} in {path.parent}, so its samples cannot be compared. Run the command again."
         ) from error
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({error}). Run the command that wrote it again.") from error
+        raise InputError(f"{path} is damaged ({first_line(error)}). Run the command that wrote it again.") from error
 
 
 def _parse(arrays: dict[str, np.ndarray]) -> SampleFile:
@@ -114,10 +125,25 @@ def _parse(arrays: dict[str, np.ndarray]) -> SampleFile:
     groups = None if (arrays["group"] == NO_GROUP).all() else arrays["group"].astype(np.int64)
     if errors.shape != (len(names), len(ids)) or averages.ndim != 2 or len(averages) != len(names) or not names:
         raise ValueError("its arrays have shapes that do not fit")
-    if not len(labels) == len(weights) == len(arrays["group"]) == len(ids) or not np.isfinite(weights).all():
+    if not len(labels) == len(weights) == len(arrays["group"]) == len(ids):
         raise ValueError("its arrays have lengths that do not fit")
+    _check_values(names, errors, weights, labels)
+    if not np.isfinite(averages).all():
+        raise ValueError("the mean of a split is not finite")
     units = np.arange(len(ids)) if groups is None else np.unique(groups, return_inverse=True)[1]
     strata = labels if bool(arrays["mean_over_classes"]) else None
     seed = int(arrays["split_seed"])
     columns = {name: SampleErrors(errors[i], weights, units, averages[i], strata, seed) for i, name in enumerate(names)}
     return SampleFile(ids, labels, groups, columns, int(arrays["n_classes"]), int(arrays["per_class"]) or None)
+
+
+def _check_values(names: list[str], errors: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> None:
+    """Raise if no mean can be computed, or if values are impossible."""
+    if len(set(names)) < len(names):
+        raise ValueError("two columns of errors have the same name")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError("a weight is negative or not finite, or all are 0")
+    if np.isinf(errors).any() or not ((labels >= 0) & (labels < MOST_CLASSES)).all():
+        raise ValueError("an error is infinite, or a label is out of range")
+    if not (np.isfinite(errors) & (weights > 0)).any(axis=1).all():
+        raise ValueError("a column has no errors")

@@ -18,17 +18,18 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
-from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
 from modgap.transfer.loop import TrainingLoop, run_training_loop
 from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
+from modgap.transfer.metrics import Metric
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
@@ -43,8 +44,6 @@ STATISTICS_BATCH = 64
 """Batch size at which the running statistics of batch normalization are estimated."""
 STATISTICS_SAMPLES = 2000
 """Approximate number of samples from which they are estimated."""
-RESAMPLES = 1000
-"""Bootstrap resamples of the test error's confidence interval."""
 
 log = logging.getLogger("modgap")
 
@@ -92,8 +91,8 @@ def train(
     """Train a model, test it once, and write the results to a folder.
 
     Afterwards the folder contains run.json (settings and result), metrics.jsonl (one line per epoch),
-    model.safetensors (the chosen weights) and, for methods with a first stage, stage1.safetensors (the embedder after
-    that stage).
+    model.safetensors (the chosen weights), samples.npz (the errors of the test samples, if the metric is a mean over
+    samples) and, for methods with a first stage, stage1.safetensors (the embedder after that stage).
 
     Args:
         request: What to train.
@@ -133,9 +132,11 @@ def train(
     if processes.is_main:
         write_record(run.folder, run.record)
     end = run_training_loop(loop)
-    result = _test_model(loop, data, request, end)
+    metric = loop.evaluator.metric(loop.model, data.test)
+    result = _test_result(loop, data, request, end, metric)
     if processes.is_main:
         write_tensors(run.weights, loop.model.state_dict())
+        write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
         seconds = round(time.perf_counter() - start, 1)
         write_record(run.folder, {**run.record, "result": {**result, "seconds": seconds}})
         _remove_intermediate_files(run.folder)
@@ -310,20 +311,15 @@ def _standardization_record(data: TargetData) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "sd": sd.tolist()}
 
 
-def _test_model(loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position) -> dict[str, Any]:
-    """Return the test error with its 95 % interval, which resamples groups where the samples have them."""
-    metric = loop.evaluator.metric(loop.model, data.test)
+def _test_result(
+    loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position, metric: Metric
+) -> dict[str, Any]:
+    """Return the test error with its interval, and the epoch that was tested."""
     epoch, validation_error = _chosen_epoch(loop, data, end)
-    groups = None if data.groups is None else data.groups[data.test]
-    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=request.samples.seed)
     chosen_by = "lowest test error, as in ORCA" if request.protocol == "orca" else "lowest validation error"
     result: dict[str, Any] = plain_values(
         {
-            "metric": metric.name,
-            "unit": metric.unit,
-            "test": metric.compute(),
-            "interval": list(interval),
-            "left_out": metric.left_out(),
+            **evaluate_metric(metric, data, request.samples.seed),
             "validation": validation_error,
             "epoch": epoch,
             "chosen_by": chosen_by if loop.recipe.stage2.choose == "best" else "last epoch",

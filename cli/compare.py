@@ -1,0 +1,122 @@
+"""`modgap compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import cloup
+
+from modgap.cli.completion import complete_files, names_completer
+from modgap.cli.groups import example
+from modgap.cli.options import option_group, quiet_option
+from modgap.errors import UsageError
+
+if TYPE_CHECKING:
+    from modgap.comparison.displayed import ComparisonResult
+
+__all__ = ["compare"]
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@cloup.command(
+    epilog=example(
+        "modgap discrepancy --source vit-fashion --target digits --out a",
+        "modgap discrepancy --source random:vit-fashion --target digits --out b",
+        "modgap compare a b",
+    )
+)
+@cloup.argument(
+    "results",
+    nargs=-1,
+    required=True,
+    metavar="RESULT...",
+    shell_complete=complete_files,
+    help="Folder that modgap discrepancy, distortion, train or rank wrote with --out, or a CSV file of errors: sample "
+    "id, one column a system, and an optional column group. NAME=RESULT names the system of a folder, or the target "
+    "of a file.",
+)
+@option_group(
+    "Comparison",
+    click.option(
+        "--estimator",
+        metavar="NAME",
+        shell_complete=names_completer("search", "soft", "soft-matched"),
+        help="Estimator of modgap discrepancy whose held-out errors are compared. The default is search if all folders "
+        "have it, else soft.",
+    ),
+)
+@option_group(
+    "Output",
+    click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
+        default="table",
+        show_default=True,
+        help="Format of the output. latex needs the package booktabs; csv has one row for each pair and target.",
+    ),
+    click.option(
+        "--figure",
+        metavar="FILE",
+        shell_complete=complete_files,
+        help="Also draw the systems with their intervals to this .png, .svg or .pdf file.",
+    ),
+    quiet_option,
+)
+def compare(
+    results: tuple[str, ...], estimator: str | None, output_format: str, figure: str | None, quiet: bool
+) -> None:
+    """Compare results on the same samples: paired differences, with p-values that are corrected for their number.
+
+    Systems that do not differ significantly form groups. Over several targets, differences have an interval from 6
+    targets on. Results that are not comparable are refused, with the reason.
+    """
+    from modgap.api.comparison import compare_paths
+    from modgap.cli.output import log_to_stderr
+
+    path = _figure_path(figure)
+    log_to_stderr(quiet)
+    comparison = compare_paths(results, estimator)
+    if path:
+        _save_figure(comparison, path)
+    if output_format == "table":
+        _print_comparison(comparison)
+    else:
+        click.echo(comparison.to_text(output_format), nl=False)
+
+
+def _figure_path(figure: str | None) -> Path | None:
+    if figure is None:
+        return None
+    path = Path(figure).expanduser()
+    if path.suffix.lower() not in FIGURE_SUFFIXES:
+        raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
+    return path
+
+
+def _save_figure(comparison: "ComparisonResult", path: Path) -> None:
+    from modgap.comparison.figure import comparison_caption
+    from modgap.display.figure_layout import save_figure
+    from modgap.errors import InputError
+
+    try:
+        paths = save_figure(
+            comparison.plot(), path.with_suffix(""), comparison_caption(comparison), [path.suffix.lower()[1:]]
+        )
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Choose another --figure.") from error
+    click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
+
+
+def _print_comparison(comparison: "ComparisonResult") -> None:
+    from modgap.cli.output import print_text, print_title, print_wide_table
+    from modgap.comparison.summary import answer, heading, notes, tables
+
+    print_title(heading(comparison))
+    print_text(answer(comparison))
+    for table in tables(comparison):
+        print_wide_table(table.columns, table.rows)
+    click.echo()
+    for line in notes(comparison):
+        print_text(line)

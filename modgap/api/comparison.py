@@ -1,0 +1,121 @@
+"""`modgap.compare`: systems compared by their errors on the same samples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modgap.api.messages import with_python_messages
+from modgap.comparison.comparable import collect_targets
+from modgap.comparison.displayed import ComparisonResult
+from modgap.comparison.error_columns import table_of_arrays, table_of_frame
+from modgap.comparison.error_table import ErrorTable
+from modgap.comparison.inputs import choose_estimator, name_targets, read_inputs
+from modgap.comparison.result_folders import discrepancy_table
+from modgap.comparison.systems import compare_systems
+from modgap.discrepancy.displayed import DiscrepancyResult
+from modgap.errors import InputError, UsageError
+from modgap.user_arrays import to_numpy
+
+__all__ = ["compare", "compare_paths"]
+
+
+@with_python_messages
+def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> ComparisonResult:
+    """Compare systems by their errors on the same samples, with p-values that are corrected for the number of pairs.
+
+    Args:
+        results: What to compare, of one or several targets:
+
+            - paths of folders that `modgap discrepancy`, `distortion`, `train` or `rank` wrote with `--out`, or of CSV
+              files of errors by sample; `NAME=PATH` names the system of a folder, or the target of a file;
+            - results of `modgap.measure` or `modgap.estimate`, and runs of `modgap.train`;
+            - mappings of the errors (N,) of each system on the samples of a target, or data frames with a column of
+              sample identifiers, one column a system, and an optional column `group`. Each is a target.
+        estimator: Estimator whose held-out errors are compared, such as `search` or `soft`; None for the first of
+            search and soft that all discrepancies have. It applies to discrepancies only.
+        groups: Record, subject or other group of each sample of a mapping, shape (N,); None if samples are
+            independent.
+
+    Returns:
+        The comparison. It prints as the command does, `.to_frame()`, `.to_dict()`, `.to_text("latex")` and `.plot()`
+        convert it, and `.main` holds means, pairs and groups that are not significantly different.
+
+    Raises:
+        InputError: If results cannot be read or are not comparable. The message says why, and what to do.
+        UsageError: If an argument does not apply.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> errors = {name: rng.random(400) < rate for name, rate in [("a", 0.2), ("b", 0.22), ("c", 0.5)]}
+        >>> result = compare(errors)
+        >>> result.main.groups, round(result.main.pairs[0].difference.value, 3)
+        ((('a', 'b'), ('c',)), -0.002)
+    """
+    mappings = [result for result in results if _is_mapping(result)]
+    if groups is not None and len(mappings) != 1:
+        raise UsageError("groups applies to one mapping of errors. Pass data frames with a column named group instead.")
+    numbers = iter(range(1, len(results) + 1))
+    tables = [table for result in results for table in _tables(result, next(numbers), len(mappings), groups)]
+    return _compare(tables, estimator)
+
+
+def compare_paths(paths: Sequence[str], estimator: str | None = None) -> ComparisonResult:
+    """Compare the systems of result folders and files of errors, as `modgap compare` does.
+
+    Args:
+        paths: Paths, or NAME=PATH.
+        estimator: Estimator whose held-out errors are compared; None for the default.
+
+    Raises:
+        InputError: If results cannot be read or are not comparable.
+    """
+    return _compare(read_inputs(paths), estimator)
+
+
+def _compare(tables: Sequence[ErrorTable], estimator: str | None) -> ComparisonResult:
+    if not tables:
+        raise UsageError("There is nothing to compare. Pass at least two results, or one with several systems.")
+    targets = collect_targets(name_targets(choose_estimator(tables, estimator)))
+    return ComparisonResult.from_comparison(compare_systems(targets))
+
+
+def _is_mapping(result: Any) -> bool:
+    return isinstance(result, Mapping)
+
+
+def _is_frame(result: Any) -> bool:
+    return hasattr(result, "columns") and hasattr(result, "set_axis")
+
+
+def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[ErrorTable]:
+    """Return the tables of one result, which is the argument of this number."""
+    if isinstance(result, str | Path):
+        return read_inputs([str(result)])
+    if isinstance(result, DiscrepancyResult):
+        return [_table_of_discrepancy(result, number)]
+    if hasattr(result, "folder"):
+        return read_inputs([str(result.folder)])
+    target = "your errors" if n_mappings < 2 else f"target {number}"
+    if _is_frame(result):
+        return [table_of_frame(result, f"data frame {number}", f"target {number}")]
+    if _is_mapping(result):
+        errors = {str(name): to_numpy(values, str(name)) for name, values in result.items()}
+        group_array = None if groups is None else to_numpy(groups, "groups")
+        return [table_of_arrays(errors, group_array, f"mapping {number}", target)]
+    raise UsageError(
+        f"Argument {number} is of type {type(result).__name__}. Pass the path of a result folder or CSV file, a "
+        "result of modgap.measure or modgap.estimate, a mapping of errors by system, or a data frame."
+    )
+
+
+def _table_of_discrepancy(result: DiscrepancyResult, number: int) -> ErrorTable:
+    from modgap.discrepancy.result_folder import tested_sample_file
+
+    samples = tested_sample_file(result)
+    if samples is None:
+        raise InputError(
+            f"Argument {number} has no held-out errors to compare. Measure it with estimators search or soft, and with "
+            "splits of 1 or more."
+        )
+    return discrepancy_table(result.to_dict(), samples, f"argument {number}", f"system {number}")

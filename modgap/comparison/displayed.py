@@ -1,0 +1,64 @@
+"""The comparison that `modgap.compare` returns: it prints, plots, and converts to a data frame and to LaTeX."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modgap.comparison.formats import COLUMNS, FORMATS, pair_records
+from modgap.comparison.result import Comparison
+from modgap.comparison.summary import answer, heading, notes, summary_text, tables
+from modgap.display.displayed_result import DisplayedResult
+from modgap.errors import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["ComparisonResult"]
+
+
+class ComparisonResult(DisplayedResult, Comparison):
+    """A comparison of systems, as `modgap.compare` returns it.
+
+    `print(result)` shows the answer and the tables of the command, and `result.main` holds the means, pairs and groups.
+    The attributes are those of `Comparison`.
+    """
+
+    @classmethod
+    def from_comparison(cls, comparison: Comparison) -> "ComparisonResult":
+        """Return a comparison as a result that prints itself."""
+        return cls(comparison.kind, comparison.metric, comparison.targets, comparison.over_targets)
+
+    def summary(self) -> str:
+        """Return heading, answer and tables as text, like the command prints them."""
+        return summary_text(self)
+
+    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Return the headings and the rows of the table of systems as text."""
+        systems, _ = tables(self)
+        return systems.columns, systems.rows
+
+    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Return the heading, the sentences of the answer, and the lines below the table."""
+        return heading(self), [answer(self)], notes(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a data frame with one row for each pair and target, and the columns of the CSV format."""
+        import pandas as pd
+
+        return pd.DataFrame(pair_records(self), columns=list(COLUMNS))
+
+    def to_text(self, format: str) -> str:
+        """Return the comparison in a format of the command: `table`, `csv`, `json`, `latex` or `markdown`.
+
+        Raises:
+            UsageError: If there is no such format.
+        """
+        if format not in FORMATS:
+            raise unknown_name("format", format, FORMATS)
+        return FORMATS[format](self)
+
+    def plot(self) -> "Figure":
+        """Return a figure of the systems with their intervals and the groups that are not significantly different."""
+        from modgap.comparison.figure import comparison_figure
+
+        return comparison_figure(self)

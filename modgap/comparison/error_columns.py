@@ -1,0 +1,158 @@
+"""Tables and arrays of errors of other tools: one row a sample, one column a system."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.comparison.error_table import CSV, ErrorTable, independent_errors
+from modgap.errors import InputError, first_line
+from modgap.formatting import count, visible_name
+from modgap.statistics.sample_file import SampleFile
+from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+__all__ = ["SUFFIXES", "read_error_file", "table_of_arrays", "table_of_frame"]
+
+ID_NAMES = ("id", "sample", "sample_id", "sample id")
+"""Names of the column of sample identifiers, in lower case; without one of them it is the first column."""
+GROUP_NAME = "group"
+LAYOUT = (
+    "Expected one row for each sample: a column of sample identifiers, one column of errors for each system, and, if "
+    "samples are not independent, a column named group."
+)
+
+
+def read_error_file(path: Path, target: str | None = None) -> ErrorTable:
+    """Read a CSV, TSV or Parquet file of errors by sample.
+
+    Args:
+        path: The file.
+        target: Name of the target; None for the name of the file.
+
+    Raises:
+        InputError: If the file cannot be read, or has another layout.
+    """
+    try:
+        frame = read_frame(path)
+    except (MemoryError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as a table of errors: {first_line(error)}. {LAYOUT}") from error
+    return table_of_frame(frame, str(path), target or path.name.partition(".")[0] or path.name)
+
+
+def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
+    """Return a data frame with one row for each sample as a table of errors.
+
+    Args:
+        frame: Column of sample identifiers (named id, sample or sample_id, else the first column), an optional column
+            `group`, and one column of errors for each system.
+        origin: Path of the file, or description of the frame, for messages.
+        target: Name of the target.
+
+    Raises:
+        InputError: If columns are missing, an identifier occurs twice, or an error is not a finite number.
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        raise InputError(f"{origin} has two columns of the same name. Give each system a name of its own.")
+    frame = frame.set_axis(names, axis=1)
+    id_name = _id_column(names)
+    group_name = next((name for name in names if name.strip().lower() == GROUP_NAME and name != id_name), None)
+    systems = [name for name in names if name not in (id_name, group_name)]
+    if not systems:
+        raise InputError(f"{origin} has no column of errors (columns: {list_names(names)}). {LAYOUT}")
+    ids = _identifiers(frame[id_name], origin)
+    groups = None if group_name is None else _group_numbers(frame[group_name], origin)
+    errors = {name: _numbers(frame[name], name, origin) for name in systems}
+    return _table(errors, ids, groups, origin, target)
+
+
+def _id_column(names: list[str]) -> str:
+    return next((name for name in names if name.strip().lower() in ID_NAMES), names[0])
+
+
+def _identifiers(column: "Series[Any]", origin: str) -> np.ndarray:
+    if column.isna().any():
+        raise InputError(f"Row {_row(column.isna())} of {origin} has no sample identifier. {LAYOUT}")
+    ids = column.astype(str)
+    if ids.duplicated().any():
+        repeated = visible_name(str(ids[ids.duplicated()].iloc[0]))
+        raise InputError(
+            f"The sample identifier {repeated!r} occurs twice in the column {visible_name(str(column.name))!r} of "
+            f"{origin}. Give every row an identifier of its own, and put what several rows have in common, such as the "
+            "subject, into a column named group."
+        )
+    texts: np.ndarray = ids.to_numpy(np.str_)
+    return texts
+
+
+def _group_numbers(column: "Series[Any]", origin: str) -> np.ndarray:
+    if column.isna().any():
+        raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
+    numbers: np.ndarray = np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel()
+    return numbers
+
+
+def _numbers(column: "Series[Any]", name: str, origin: str) -> np.ndarray:
+    """Return the errors of a system, float64 (N,)."""
+    shown = visible_name(name)
+    if column.dtype.kind not in "biuf":
+        raise InputError(f"The column {shown!r} of {origin} has values that are not numbers. {LAYOUT}")
+    errors: np.ndarray = column.to_numpy(np.float64)
+    invalid = ~np.isfinite(errors)
+    if invalid.any():
+        raise InputError(
+            f"Row {_row(invalid)} of {origin} has no finite error in the column {shown!r}. A paired comparison needs "
+            "the error of every system on every sample. Remove the sample, or the system."
+        )
+    return errors
+
+
+def _row(is_invalid: Any) -> int:
+    """Return the number of the first invalid row, where the header is row 1."""
+    return int(np.argmax(np.asarray(is_invalid))) + 2
+
+
+def table_of_arrays(
+    errors: Mapping[str, np.ndarray], groups: np.ndarray | None, origin: str, target: str
+) -> ErrorTable:
+    """Return arrays of errors by system as a table.
+
+    Args:
+        errors: Errors of each system by its name, each of shape (N,).
+        groups: Group of each sample, shape (N,); None if samples are independent.
+        origin: Description of the arrays, for messages.
+        target: Name of the target.
+
+    Raises:
+        InputError: If the arrays have different lengths, or an error is not a finite number.
+    """
+    columns = {str(name): np.asarray(values) for name, values in errors.items()}
+    lengths = {name: array.shape for name, array in columns.items()}
+    first = next(iter(lengths.values()), (0,))
+    for name, shape in lengths.items():
+        if len(shape) != 1 or shape != first or not shape[0]:
+            raise InputError(
+                f"The errors of {visible_name(name)} have shape {shape}. Expected one error for each sample, shape "
+                f"(N,), with the same N for every system (the first has shape {first})."
+            )
+        if columns[name].dtype.kind not in "biuf" or not np.isfinite(columns[name]).all():
+            raise InputError(f"The errors of {visible_name(name)} are not all finite numbers.")
+    if groups is not None and np.shape(groups) != first:
+        raise InputError(f"The groups have shape {np.shape(groups)}, but there are {count(first[0], 'sample')}.")
+    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    values = {name: array.astype(np.float64) for name, array in columns.items()}
+    return _table(values, np.arange(first[0]), numbers, origin, target)
+
+
+def _table(
+    errors: Mapping[str, np.ndarray], ids: np.ndarray, groups: np.ndarray | None, origin: str, target: str
+) -> ErrorTable:
+    units = np.arange(len(ids)) if groups is None else groups
+    columns = {name: independent_errors(values, units) for name, values in errors.items()}
+    bounded = all(((values >= 0) & (values <= 1)).all() for values in errors.values())
+    samples = SampleFile(ids, np.zeros(len(ids), np.int64), groups, columns, 0, None)
+    return ErrorTable(origin, CSV, target, samples, "error", bounded)

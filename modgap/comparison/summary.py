@@ -1,0 +1,253 @@
+"""The answer of a comparison in sentences, and its tables as cells of text."""
+
+import string
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modgap.comparison.error_table import TRAINING
+from modgap.comparison.result import LEVEL, Comparison, Pair, SystemsComparison
+from modgap.comparison.systems import MIN_TARGETS
+from modgap.display.text_table import format_table
+from modgap.formatting import count, format_value, visible_name
+from modgap.statistics.intervals import MIN_UNITS
+
+__all__ = ["TextTable", "answer", "format_p_value", "heading", "letters", "notes", "summary_text", "tables"]
+
+LONGEST_NAME = 40
+NAME_LENGTHS = (25, LONGEST_NAME, 80)
+"""Lengths to which names in tables are shortened; the first at which they stay different is used."""
+MOST_PAIRS = 45
+"""Largest number of pairs of which the tables show all; otherwise they show those with the first system."""
+NAMES_LISTED = 4
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text.
+
+    Attributes:
+        columns: Headings.
+        rows: Cells of each row.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def heading(comparison: Comparison) -> str:
+    """Return one line with the number of systems and the targets."""
+    main = comparison.main
+    systems = f"{count(len(main.systems), 'system')} by {comparison.metric}"
+    if comparison.over_targets:
+        return (
+            f"{systems} on {count(main.n_units, 'target')}: {_names([str(one.target) for one in comparison.targets])}"
+        )
+    groups = f" in {count(main.n_units, 'group')}" if main.unit == "group" else ""
+    return f"{systems} on {_name(str(main.target))}: {count(main.n_samples, 'sample')}{groups}"
+
+
+def answer(comparison: Comparison) -> str:
+    """Return the answer: the system of the lowest error, and which others it is not significantly different from."""
+    main = comparison.main
+    first = main.systems[0]
+    interval = first.mean.interval
+    shown = f" (95 % CI {_interval(interval)})" if interval else ""
+    over = " mean over the targets" if comparison.over_targets else " error"
+    sentence = f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
+    return f"{sentence} {_significance_sentence(main)}"
+
+
+def _significance_sentence(main: SystemsComparison) -> str:
+    if main.groups is None:
+        return too_few_sentence(main)
+    first_pairs = [pair for pair in main.pairs if pair.first == main.systems[0].name]
+    similar = [pair.second for pair in first_pairs if not pair.differs]
+    corrected = f"at the {100 * (1 - LEVEL):.0f} % level, {_corrected(main)}"
+    if not similar:
+        others = "the other system" if len(first_pairs) == 1 else f"the {len(first_pairs)} other systems"
+        return f"It is significantly better than {others} ({corrected})."
+    if len(first_pairs) == 1:
+        return f"It is not significantly different from {_name(similar[0])} ({corrected})."
+    better = len(first_pairs) - len(similar)
+    also = f", and significantly better than {count(better, 'other system')}" if better else ""
+    return f"It is not significantly different from {_names(similar)}{also} ({corrected})."
+
+
+def _corrected(main: SystemsComparison) -> str:
+    return f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
+
+
+def too_few_sentence(main: SystemsComparison) -> str:
+    """Return why there are no intervals and p-values."""
+    if main.unit == "target":
+        return (
+            f"There is no interval and no p-value over {count(main.n_units, 'target')}, because they are too few "
+            f"(at least {MIN_TARGETS})."
+        )
+    return (
+        f"There is no interval and no p-value, because {count(main.n_units, main.unit)} are too few (at least "
+        f"{MIN_UNITS})."
+    )
+
+
+def tables(comparison: Comparison) -> list[TextTable]:
+    """Return the table of the systems and that of the pairs."""
+    main = comparison.main
+    systems = _target_columns(comparison) if comparison.over_targets else _system_table(main)
+    return [systems, _pair_table(main)]
+
+
+def _system_table(main: SystemsComparison) -> TextTable:
+    labels = letters(main)
+    names = _table_names(main)
+    rows = [
+        [names[one.name], format_value(one.mean.value), _interval(one.mean.interval), labels[one.name]]
+        for one in main.systems
+    ]
+    return TextTable(("system", "error", "95 % CI", "group"), rows)
+
+
+def _target_columns(comparison: Comparison) -> TextTable:
+    """Return the mean errors by system and target, with the mean over the targets."""
+    main = comparison.main
+    labels = letters(main)
+    names = _table_names(main)
+    rows = [
+        [
+            names[one.name],
+            *(format_value(target.mean_of(one.name)) for target in comparison.targets),
+            format_value(one.mean.value),
+            labels[one.name],
+        ]
+        for one in main.systems
+    ]
+    targets = [visible_name(str(target.target), NAME_LENGTHS[0]) for target in comparison.targets]
+    return TextTable(("system", *targets, "mean", "group"), rows)
+
+
+def _pair_table(main: SystemsComparison) -> TextTable:
+    """Return the pairs, with the first system of several pairs in a row of its own."""
+    names = _table_names(main)
+    rows: list[list[str]] = []
+    first = None
+    for pair in shown_pairs(main):
+        if pair.first != first:
+            first = pair.first
+            rows.append([names[first], "", "", "", ""])
+        rows.append(
+            [
+                f"  {MINUS} {names[pair.second]}",
+                format_value(pair.difference.value),
+                _interval(pair.difference.interval),
+                format_p_value(pair.difference.p_value),
+                format_p_value(pair.corrected_p_value),
+            ]
+        )
+    return TextTable(("systems", "difference", "95 % CI", "p", "Holm p"), rows)
+
+
+def _table_names(main: SystemsComparison) -> dict[str, str]:
+    """Return the names as tables show them, by the name of the system."""
+    names = [one.name for one in main.systems]
+    for length in NAME_LENGTHS:
+        shown = [visible_name(name, length) for name in names]
+        if len(set(shown)) == len(names):
+            return dict(zip(names, shown, strict=True))
+    return {name: f"{number}: {visible_name(name, NAME_LENGTHS[0])}" for number, name in enumerate(names, 1)}
+
+
+def shown_pairs(main: SystemsComparison) -> list[Pair]:
+    """Return all pairs, or those with the first system if there are many."""
+    if len(main.pairs) <= MOST_PAIRS:
+        return list(main.pairs)
+    return [pair for pair in main.pairs if pair.first == main.systems[0].name]
+
+
+def letters(main: SystemsComparison) -> dict[str, str]:
+    """Return the letters of the groups of each system; two systems with a common letter do not differ significantly.
+
+    Without p-values a system has a dash.
+    """
+    return {
+        one.name: ("" if len(main.groups) <= len(string.ascii_letters) else " ").join(
+            _letter(number, len(main.groups)) for number in one.groups
+        )
+        if main.groups
+        else "-"
+        for one in main.systems
+    }
+
+
+def _letter(number: int, n_groups: int) -> str:
+    alphabet = string.ascii_letters
+    return alphabet[number] if n_groups <= len(alphabet) else str(number + 1)
+
+
+def format_p_value(p_value: float | None) -> str:
+    """Format a p-value with three decimals; a dash stands for none.
+
+    Example:
+        >>> format_p_value(0.03124), format_p_value(0.0000012), format_p_value(None)
+        ('0.031', '<0.001', '-')
+    """
+    if p_value is None:
+        return "-"
+    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return the sentences below the tables: how to read them, and what they assume."""
+    main = comparison.main
+    lines = ["A difference below 0 means that the first system has the lower error on the same samples."]
+    if main.groups is not None:
+        lines.append(
+            "Systems that share a letter are not significantly different: a group is a run in the order of the means, "
+            f"in which no pair has a Holm-corrected p-value of {LEVEL:g} or less."
+        )
+    lines.append(_unit_sentence(comparison))
+    if len(main.pairs) > MOST_PAIRS:
+        lines.append(f"Only pairs with the first system are shown. --format csv has all {len(main.pairs):,}.")
+    if comparison.kind == TRAINING:
+        lines.append("Each system is one training run. The variation between seeds is not in the intervals.")
+    return lines
+
+
+def _unit_sentence(comparison: Comparison) -> str:
+    main = comparison.main
+    if main.unit == "target" and main.groups is not None:
+        return (
+            f"Every target counts equally. Intervals are Student's t over the differences on {main.n_units} targets. "
+            "They are for one pair at a time, and for new targets like these."
+        )
+    if main.unit == "target":
+        return "Every target counts equally. Comparisons on each target are in --format csv and json."
+    return f"Intervals are for one pair at a time, and for new {main.unit}s of this target."
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{format_value(interval[0])} to {format_value(interval[1])}"
+
+
+def _name(name: str) -> str:
+    return visible_name(name, LONGEST_NAME)
+
+
+def _names(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence; of many, the first ones."""
+    shown = [_name(name) for name in names[:NAMES_LISTED]]
+    if len(names) > NAMES_LISTED:
+        return f"{', '.join(shown)} and {len(names) - NAMES_LISTED} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def summary_text(comparison: Comparison, width: int = 80) -> str:
+    """Return heading, answer, tables and notes as text, with the sentences wrapped at a width in characters."""
+
+    def wrap(text: str) -> str:
+        return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+    parts = [wrap(heading(comparison)), wrap(answer(comparison))]
+    parts += [format_table(table.columns, table.rows) for table in tables(comparison)]
+    return "\n\n".join([*parts, "\n".join(wrap(line) for line in notes(comparison))])

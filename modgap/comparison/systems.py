@@ -1,0 +1,149 @@
+"""Comparison of all pairs of systems, on one target and over targets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from modgap.comparison.comparable import TargetErrors
+from modgap.comparison.result import Comparison, Pair, SystemMean, SystemsComparison, pair_names
+from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean
+from modgap.statistics.multiple_comparisons import holm, similar_runs
+from modgap.statistics.paired import PairedDifference, paired_difference
+
+__all__ = ["MIN_TARGETS", "compare_systems"]
+
+MIN_TARGETS = 6
+"""Fewest targets from which an interval over targets is computed."""
+CONFIDENCE = 0.95
+
+
+def compare_systems(targets: Sequence[TargetErrors]) -> Comparison:
+    """Compare all pairs of systems by the errors on the same samples.
+
+    On each target, the difference of two systems has the interval of `modgap.statistics.paired.paired_difference`. The
+    p-values of all pairs and targets are corrected together. Over targets, the difference has a Student's t interval
+    over the differences by target, from 6 targets on; these p-values are corrected together too.
+
+    Args:
+        targets: Errors of the same systems on each target.
+    """
+    differences = [_differences(one) for one in targets]
+    p_values = [pair.p_value for of_target in differences for pair in of_target.values()]
+    corrected = iter(holm([np.nan if p is None else p for p in p_values]))
+    compared = tuple(
+        _of_target(one, of_target, [next(corrected) for _ in of_target])
+        for one, of_target in zip(targets, differences, strict=True)
+    )
+    n_tests = sum(p is not None for p in p_values)
+    compared = tuple(replace(one, n_tests=n_tests) for one in compared)
+    first = targets[0]
+    return Comparison(first.kind, first.metric, compared, _over_targets(compared) if len(targets) > 1 else None)
+
+
+def _means(one: TargetErrors) -> dict[str, MeanError]:
+    """Return the mean error of each system, lowest first."""
+    estimate = estimate_mean if one.bounded else estimate_unbounded_mean
+    means = {name: estimate(errors) for name, errors in one.systems.items()}
+    return dict(sorted(means.items(), key=lambda item: item[1].value))
+
+
+def _differences(one: TargetErrors) -> dict[tuple[str, str], PairedDifference]:
+    """Return the paired difference of each pair of systems, in the order of the means."""
+    largest = 1.0 if one.bounded else float("inf")
+    return {
+        (first, second): paired_difference(one.systems[first], one.systems[second], largest=largest)
+        for first, second in pair_names(list(_means(one)))
+    }
+
+
+def _of_target(
+    one: TargetErrors, differences: Mapping[tuple[str, str], PairedDifference], corrected: Sequence[float]
+) -> SystemsComparison:
+    means = _means(one)
+    any_errors = next(iter(one.systems.values()))
+    unit = "group" if one.has_groups else "sample"
+    n_samples = len(any_errors.tested)
+    return _comparison(one.target, n_samples, any_errors.n_units, unit, means, differences, corrected)
+
+
+def _comparison(
+    target: str | None,
+    n_samples: int,
+    n_units: int,
+    unit: str,
+    means: Mapping[str, MeanError],
+    differences: Mapping[tuple[str, str], PairedDifference],
+    corrected: Sequence[float],
+) -> SystemsComparison:
+    """Return the comparison with its groups of systems that are not significantly different."""
+    pairs = tuple(
+        Pair(*names, difference, None if np.isnan(p) else float(p))
+        for (names, difference), p in zip(differences.items(), corrected, strict=True)
+    )
+    groups = _similar_groups(list(means), pairs)
+    systems = tuple(
+        SystemMean(name, mean, tuple(i for i, members in enumerate(groups or ()) if name in members))
+        for name, mean in means.items()
+    )
+    n_tests = sum(pair.corrected_p_value is not None for pair in pairs)
+    return SystemsComparison(target, n_samples, n_units, unit, systems, pairs, groups, n_tests)
+
+
+def _similar_groups(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...] | None:
+    """Return the groups of names, which are in the order of the means; None if a pair has no p-value."""
+    if any(pair.corrected_p_value is None for pair in pairs):
+        return None
+    differs = np.zeros((len(names), len(names)), bool)
+    for pair in pairs:
+        i = names.index(pair.first)
+        j = names.index(pair.second)
+        differs[i, j] = differs[j, i] = pair.differs
+    runs = similar_runs(np.arange(len(names)), differs)
+    return tuple(tuple(names[i] for i in run) for run in runs)
+
+
+def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:
+    names = [system.name for system in targets[0].systems]
+    errors = {name: np.array([one.mean_of(name) for one in targets]) for name in names}
+    ordered = sorted(names, key=lambda name: float(errors[name].mean()))
+    differences = {
+        (first, second): difference_over_targets(errors[first] - errors[second])
+        for first, second in pair_names(ordered)
+    }
+    corrected = holm([np.nan if one.p_value is None else one.p_value for one in differences.values()])
+    means = {name: _mean_over_targets(errors[name]) for name in ordered}
+    n_samples = sum(one.n_samples for one in targets)
+    return _comparison(None, n_samples, len(targets), "target", means, differences, corrected.tolist())
+
+
+def _mean_over_targets(errors: np.ndarray) -> MeanError:
+    return MeanError(float(errors.mean()), None, float(errors.std(ddof=1) / np.sqrt(len(errors))), len(errors))
+
+
+def difference_over_targets(differences: np.ndarray) -> PairedDifference:
+    """Estimate the mean difference over targets, with its 95 % Student's t interval.
+
+    Args:
+        differences: Difference of two systems on each of T targets, shape (T,).
+
+    Returns:
+        The mean difference. With fewer than 6 targets it has neither an interval nor a p-value.
+
+    Example:
+        >>> result = difference_over_targets(np.array([-0.1, -0.2, -0.1, 0.0, -0.1, -0.2]))
+        >>> round(result.value, 3), round(result.p_value, 3)
+        (-0.117, 0.013)
+    """
+    n_targets = len(differences)
+    value = float(differences.mean())
+    standard_error = float(differences.std(ddof=1) / np.sqrt(n_targets)) if n_targets > 1 else float("nan")
+    if n_targets < MIN_TARGETS:
+        return PairedDifference(value, None, None, standard_error, n_targets)
+    if standard_error < np.finfo(float).eps * abs(value) or standard_error == 0:
+        p_value = 1.0 if value == 0 else 2.0 ** (1 - n_targets)
+        return PairedDifference(value, (value, value), p_value, 0.0, n_targets)
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n_targets - 1)) * standard_error
+    p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_targets - 1))
+    return PairedDifference(value, (value - margin, value + margin), p_value, standard_error, n_targets)
