@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modgap.comparison.error_table import DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
 from modgap.errors import InputError
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, read_sample_file
@@ -151,7 +153,9 @@ def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
     target = record["target"]
     name = str(target["name"] if isinstance(target, Mapping) else target)
     samples = read_samples(folder, f"modgap rank --target {name} --sources A,B --out {folder}")
-    return [ErrorTable(str(folder), RANKING, name, samples, f"{record['by']} error", True)]
+    values = np.concatenate([errors.errors for errors in samples.errors.values()])
+    bounded = bool(((values >= 0) & (values <= 1)).all())
+    return [ErrorTable(str(folder), RANKING, name, samples, f"{record['by']} error", bounded)]
 
 
 def _check_kind(record: Record, path: Path, kind: str) -> None:
