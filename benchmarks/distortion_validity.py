@@ -5,7 +5,7 @@
 Similarity: features X, and Y that is c X plus an independent copy of X, so that Procrustes is c and CKA is c^2 in the
 population, or a mean of c or c^2 over directions. c is one number, or .95 in every second direction and 0 in the others
 (-1.0 in the output), so that half of the singular values are 0. `classes` are ten clusters, `heavy` are tails of a t
-distribution. Kernel CKA is compared with its mean over four samples of 2,500, and the neighbor overlap with its mean
+distribution. Kernel CKA is compared with its mean over 60 samples of 1,000, and the neighbor overlap with its mean
 over the data sets, because its expected value depends on the number of samples. `before` is the interval that modgap
 used earlier: the value, plus and minus 1.96 standard errors of the plug-in.
 
@@ -180,7 +180,7 @@ def true_similarity(cell: SimilarityCell, values: np.ndarray) -> float:
     if cell.measure != "kernel_cka":
         return population_value(cell)
     rng = np.random.default_rng(1)
-    large = [draw_pair(cell, rng, 2500) for _ in range(4)]
+    large = [draw_pair(cell, rng, 1000) for _ in range(60)]
     return float(np.mean([similarity("kernel_cka", *pair, interval=False).value for pair in large]))
 
 

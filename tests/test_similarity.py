@@ -219,6 +219,16 @@ def test_independent_features_have_the_null_similarity_on_average(name):
     assert np.abs(off).max() < 0.2
 
 
+def test_cka_of_unrelated_groups_is_too_high_so_that_it_has_no_interval():
+    groups = np.arange(100) % 10
+    results = []
+    for seed in range(10):
+        x, y = (noise(part + seed, 10, 32)[groups] + 0.8 * noise(part + seed + 50, 100, 32) for part in (0, 900))
+        results.append(similarity("linear_cka", x, y, groups))
+    assert np.mean([result.value for result in results]) > 0.1
+    assert {result.interval for result in results} == {None}
+
+
 def test_biased_cka_would_not_be_near_zero():
     x, y = noise(0, 80, 200), noise(1, 80, 200)
     a, b = x - x.mean(0), y - y.mean(0)
