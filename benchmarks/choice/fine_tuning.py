@@ -11,7 +11,7 @@ from result_log import ResultLog
 from modgap.ranking.source_patterns import split_input_size
 from modgap.transfer.train import TrainRequest, train
 
-__all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "Trial", "errors_of", "trials", "work"]
+__all__ = ["PRETRAINED", "SEEDS", "SOURCES", "TARGETS", "TEXT_MODEL", "Trial", "errors_of", "trials", "work"]
 
 PRETRAINED = (
     "efficientnet-lite0@32px",
@@ -22,6 +22,8 @@ PRETRAINED = (
     "minilm",
 )
 SOURCES = (*PRETRAINED, *(f"random:{name}" for name in PRETRAINED))
+TEXT_MODEL = "minilm"
+"""The only source that is not an image model. It has more parameters than all others."""
 TARGETS = ("digits", "mnist5k", "acsf1", "arrowhead", "basic-motions", "gunpoint", "italy-power")
 SEEDS = 3
 LIMIT = 200
@@ -57,7 +59,7 @@ def trials() -> Iterator[Trial]:
     for seed in range(SEEDS):
         for target in TARGETS:
             for source in SOURCES:
-                yield Trial(source, target, seed, LIMIT, TEXTS if "minilm" in source else IMAGES)
+                yield Trial(source, target, seed, LIMIT, TEXTS if TEXT_MODEL in source else IMAGES)
 
 
 def work(trial: Trial, log: ResultLog, runs: Path) -> dict:

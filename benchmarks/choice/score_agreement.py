@@ -12,11 +12,14 @@ __all__ = [
     "compare_with_other_seeds",
     "mean_and_interval",
     "regret",
+    "regret_of_constant_answer",
     "regret_of_score_chosen_on_other_targets",
     "weighted_tau",
 ]
 
 MIN_SOURCES = 3
+MIN_TARGETS = 6
+"""Fewest targets for which an interval over targets is computed."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,34 @@ def regret_of_score_chosen_on_other_targets(
     return [names[n] for n in chosen], float(np.mean([regrets[n, target] for target, n in enumerate(chosen)]))
 
 
+def regret_of_constant_answer(errors: Sequence[Mapping[str, float]]) -> tuple[list[str], np.ndarray]:
+    """Return the source that is best on the other targets, for each target, and the regret of this choice, shape (T,).
+
+    The choice uses neither the target nor any score. A score that does not beat it adds nothing to the knowledge of
+    which source is good in general.
+
+    Args:
+        errors: For each target, the test error of each source; the same sources for all targets.
+    """
+    sources = list(errors[0])
+    table = np.array([[target[source] for source in sources] for target in errors])
+    chosen = [int(np.delete(table, target, axis=0).mean(axis=0).argmin()) for target in range(len(table))]
+    regrets = table[np.arange(len(table)), chosen] - table.min(axis=1)
+    return [sources[index] for index in chosen], regrets
+
+
 def mean_and_interval(
     values: Sequence[float] | np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float, float]:
-    """Return the mean over targets and the bounds of its 95 % interval by Student's t; NaN values are left out."""
+    """Return the mean over targets and the bounds of its 95 % interval by Student's t; NaN values are left out.
+
+    A target is one observation, whatever the number of its seeds, because the seeds of a target are not independent.
+    With fewer than six targets the bounds are NaN.
+    """
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
     mean = float(finite.mean()) if len(finite) else np.nan
-    if len(finite) < 2:
+    if len(finite) < MIN_TARGETS:
         return mean, np.nan, np.nan
     half_width = stats.t.ppf(0.975, len(finite) - 1) * finite.std(ddof=1) / np.sqrt(len(finite))
     low, high = np.clip([mean - half_width, mean + half_width], *bounds)

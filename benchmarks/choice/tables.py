@@ -4,19 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from choice.fine_tuning import PRETRAINED
+from choice.fine_tuning import PRETRAINED, TEXT_MODEL
 from choice.score_agreement import (
     ScoreAgreement,
     compare_with_errors,
     compare_with_other_seeds,
     mean_and_interval,
+    regret_of_constant_answer,
     regret_of_score_chosen_on_other_targets,
 )
 from modgap.cli.output import print_table
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
 
-__all__ = ["print_agreement", "print_truth"]
+__all__ = ["print_agreement", "print_regrets", "print_truth"]
 
 Errors = Mapping[str, Mapping[str, Sequence[float]]]
 """Test errors by target and source, one per seed."""
@@ -33,7 +34,9 @@ COLUMNS = (
     "tau minus that of size",
     "regret [95 %]",
     "regret minus that of size",
+    "regret minus that of the constant answer",
 )
+CONSTANT = "constant answer: best on the other targets"
 
 
 def print_truth(errors: Errors, sources: Sequence[str]) -> None:
@@ -61,16 +64,40 @@ def print_agreement(title: str, errors: Errors, scores: Scores, sources: Sequenc
         agreements["one fine-tuning"] = compare_with_other_seeds(seeds)
         first = [scores[target][FIRST_SCORE] for target in errors]
         agreements[f"{FIRST_SCORE}, against the other seeds"] = compare_with_other_seeds(seeds, first)
+    constant_choices, constant_regrets = regret_of_constant_answer(means)
+    agreements[CONSTANT] = ScoreAgreement(np.full(len(means), np.nan), constant_regrets, 0)
+    agreements["size, without the text model"] = _size_without_text_model(errors, scores, means)
     agreements["random choice"] = _baseline([float(np.mean([*target.values()])) for target in means], means)
     if set(sources) == set(PRETRAINED):
         random_weights = [_best_with_random_weights(target) for target in errors.values()]
         agreements["best with random weights"] = _baseline(random_weights, means)
-    rows = [_row(name, agreement, agreements["size"]) for name, agreement in agreements.items()]
+    rows = [_row(name, one, agreements["size"], agreements[CONSTANT]) for name, one in agreements.items()]
     print_table(COLUMNS, rows, f"{title}: means over {len(errors)} targets; regret in points of test error")
+    print_regrets(title, list(errors), agreements)
+    print(f"constant answer for each target: {', '.join(map(': '.join, zip(errors, constant_choices, strict=True)))}")
     for criterion, (names, mean_regret) in choices.items():
         counts = ", ".join(f"{name} ({names.count(name)} times)" for name in dict.fromkeys(names))
         print(f"scores chosen on the other targets by {criterion}: {counts}; mean regret {mean_regret:.2f} points")
     return {name: _record(agreement) for name, agreement in agreements.items()}
+
+
+def print_regrets(title: str, targets: Sequence[str], agreements: Mapping[str, ScoreAgreement]) -> None:
+    """Print the regret of each score and baseline on each target, and the mean with its interval over targets."""
+    rows = [
+        [name, *_texts(agreement.regrets), _interval(mean_and_interval(agreement.regrets, REGRET_BOUNDS))]
+        for name, agreement in agreements.items()
+    ]
+    print_table(["score", *targets, "mean [95 %]"], rows, f"{title}: regret by target, in points of test error")
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    return [f"{value:.1f}" if np.isfinite(value) else "-" for value in values]
+
+
+def _size_without_text_model(errors: Errors, scores: Scores, means: Sequence[Mapping[str, float]]) -> ScoreAgreement:
+    """Return the agreement of size among the sources that are not the text model, with the errors of these sources."""
+    others = [{name: error for name, error in target.items() if TEXT_MODEL not in name} for target in means]
+    return compare_with_errors([scores[target]["size"] for target in errors], others)
 
 
 def _baseline(errors: Sequence[float], means: Sequence[Mapping[str, float]]) -> ScoreAgreement:
@@ -95,7 +122,7 @@ def _finite_or_none(values: np.ndarray) -> list[float | None]:
     return [round(float(value), 6) if np.isfinite(value) else None for value in values]
 
 
-def _row(name: str, agreement: ScoreAgreement, size: ScoreAgreement) -> list[str]:
+def _row(name: str, agreement: ScoreAgreement, size: ScoreAgreement, constant: ScoreAgreement) -> list[str]:
     better = ("higher" if get_score(name).higher_is_better else "lower") if name in score_names() else ""
     return [
         name,
@@ -105,9 +132,12 @@ def _row(name: str, agreement: ScoreAgreement, size: ScoreAgreement) -> list[str
         _interval(mean_and_interval(agreement.taus - size.taus)),
         _interval(mean_and_interval(agreement.regrets, REGRET_BOUNDS)),
         _interval(mean_and_interval(agreement.regrets - size.regrets)),
+        _interval(mean_and_interval(agreement.regrets - constant.regrets)),
     ]
 
 
 def _interval(mean_low_high: tuple[float, float, float]) -> str:
     mean, low, high = mean_low_high
-    return "-" if not np.isfinite(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    if not np.isfinite(mean):
+        return "-"
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{mean:.2f}"
