@@ -40,8 +40,8 @@ rank_options = all_options(
             "--by",
             metavar="SCORE",
             shell_complete=complete_scores,
-            help="Score that the sources are ranked by (modgap scores lists them). The default is leep for "
-            "classification targets, and discrepancy for multi-label and regression targets.",
+            help="Score that the sources are ranked by (modgap scores lists them). The default is leep-held-out "
+            "for classification targets, and discrepancy for multi-label and regression targets.",
         ),
         click.option(
             "--score",

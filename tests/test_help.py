@@ -180,7 +180,7 @@ def test_completed_names_are_all_names_there_are():
         (["sources"], "mini", ["minilm"]),
         (["targets"], "nina", ["ninapro"]),
         (["methods"], "or", ["orca"]),
-        (["scores"], "lee", ["leep"]),
+        (["scores"], "lee", ["leep", "leep-held-out"]),
         ([], "r", ["rank", "report"]),
         (["cache"], "", ["ls", "verify", "prune"]),
     ],

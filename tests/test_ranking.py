@@ -541,7 +541,7 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
     p_values[first, -1] = p_values[-1, first] = 0.0
     wider = replace(
         table.standings,
-        values=np.append(table.standings.values, 0.0),
+        values=np.append(table.standings.values, -0.1),
         intervals=np.pad(table.standings.intervals, ((0, 1), (0, 0)), constant_values=np.nan),
         difference_intervals=np.full((len(rows), len(rows), 2), np.nan),
         p_values=p_values,
@@ -619,9 +619,10 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
         "--resamples", "10", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "ranked by leep (higher is better)" in done.stdout
+    assert "ranked by leep-held-out (higher is better)" in done.stdout
     assert "jobs: features" in done.stdout
-    assert {path.name for path in out.iterdir()} == {"ranking.json", "ranking.csv", "ranking.png", "ranking.txt"}
+    names = {"ranking.json", "ranking.csv", "ranking.png", "ranking.txt", "samples.npz"}
+    assert {path.name for path in out.iterdir()} == names
     record = strict((out / "ranking.json").read_text())
     assert record["request"]["errors"] == {"weight": None, "splits": 20, "per_class": None}
     page = modgap("report", out)
