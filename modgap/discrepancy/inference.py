@@ -16,7 +16,7 @@ from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predic
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
 from modgap.discrepancy.leep import leep_fold_errors
-from modgap.discrepancy.permutation_test import hard_permutation_test, soft_permutation_test
+from modgap.discrepancy.permutation_test import hard_permutation_test, permuted_search_error, soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
 from modgap.discrepancy.soft import Labeling, SoftMap, soft_errors, soft_value
@@ -268,7 +268,10 @@ class Inference:
 
         if name == "soft":
             soft = soft_permutation_test(self.problem, self.tested_probabilities, permutations, report)
-            self.permuted_error = soft.permuted_error
+            searched = None
+            if "search" in self.options.names:
+                searched = permuted_search_error(self.problem, soft.null.repeats)
+            self.permuted_error = soft.permuted_error if searched is None else searched
             estimates["soft"] = replace(estimates["soft"], held_out_null=soft.null)
             return
         value = solutions[name].value

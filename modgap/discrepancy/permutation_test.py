@@ -25,12 +25,22 @@ from modgap.label_space import LabelSpace
 from modgap.statistics.permutations import NullDistribution, draw_null, permute_samples, summarize_null
 from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["HardTest", "SoftTest", "hard_permutation_test", "soft_permutation_test"]
+__all__ = [
+    "HardTest",
+    "SoftTest",
+    "hard_permutation_test",
+    "permuted_search_error",
+    "soft_permutation_test",
+]
 
 ANNOUNCED_SECONDS = 20.0
 """Expected duration from which permutations are announced before they run, in seconds."""
 MOST_ADDITIONS = 4e10
 """Largest number of additions in a test of the soft error; it uses fewer splits on larger problems."""
+
+MOST_LOGITS_TO_SEARCH = 100_000
+"""Largest number of logits for which permuted labels are searched beside the test of the soft error."""
+MOST_SEARCHES = 19
 
 log = logging.getLogger("modgap")
 
@@ -137,6 +147,26 @@ def _errors_of_maps(
     first = Labeling(labeling.space, labeling.weights, labeling.splits.first(1))
     predicted = fold_predictions(inputs.logits, first, maps[: len(first.splits)])
     return value, soft_value(fold_errors(first, predicted), first)
+
+
+def permuted_search_error(problem: HeldOutProblem, permutations: int) -> float | None:
+    """Return the mean held-out error of the search with permuted labels, on one split; None on large problems.
+
+    It is the error of a source that knows nothing. On few samples it lies above the chance level, because what is
+    over-represented in one half of the samples is under-represented in the other.
+
+    Args:
+        problem: Samples, labels and splits.
+        permutations: Number of permutations that the test drew, of which at most 19 are used.
+    """
+    if len(problem.labeling.space) * problem.inputs.logits.shape[1] > MOST_LOGITS_TO_SEARCH:
+        return None
+    splits = problem.labeling.splits.first(1)
+    repeats = range(min(permutations, MOST_SEARCHES))
+    errors = [
+        _hard_error("search", problem, problem.permuted(problem.inputs.seed, repeat, splits)) for repeat in repeats
+    ]
+    return float(np.mean(errors))
 
 
 def hard_permutation_test(

@@ -146,9 +146,9 @@ class Discrepancy:
             if the logits are constant.
         leep: Cross-validated LEEP in nats, at most 0; higher is better. None if it was not computed.
         leep_interval: 95 % interval of `leep`; None with fewer than 8 groups.
-        permuted_error: Mean held-out error with permuted labels, of maps that minimize the soft error: the error of a
-            source that knows nothing, on samples like these. It can lie above the chance level on few samples. None
-            without permutations.
+        permuted_error: Mean held-out error with permuted labels: the error of a source that knows nothing, on samples
+            like these, which can lie above the chance level on few samples. It is that of the search on small problems,
+            and that of maps that minimize the soft error on large ones. None without permutations.
         permutations_for: Estimator that the permutation test is made with; None without permutations.
         estimates: Estimate of each estimator, by name.
         learning_curve: Held-out errors by the number of samples a class that maps are fitted on.
