@@ -169,9 +169,9 @@ def _weights(part: str, results: Results) -> None:
 def print_paired(results: Results, method: str, title: str, pick: Pick) -> None:
     """Print the ratio of one method's value to that of each other method, paired by target and seed.
 
-    Seeds of one target are correlated, so the pairs are not independent. As a statement about these targets, the interval
-    is Student's t over seeds for the mean over targets. As a statement about further targets, it is Student's t
-    over targets; with fewer than six targets there is none.
+    Seeds of one target are correlated, so the pairs are not independent. As a statement about these targets, the
+    interval is Student's t over seeds for the mean over targets. As a statement about further targets, it is Student's
+    t over targets; with fewer than six targets there is none.
     """
     errors = {(job.target, job.seed, _name(job)): error for job, result in results
               if (error := pick(result)) is not None}  # fmt: skip

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
+from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learning_curve
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_layout import save_figure
 from modgap.errors import InputError
@@ -91,5 +92,7 @@ def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[Discrep
     """Yield file name, plotting function and caption of each figure that the report has the numbers for."""
     if report.best_estimate and report.best_estimate.held_out is not None:
         yield "discrepancy", plot_discrepancy, discrepancy_caption(report)
+    if report.result.learning_curve:
+        yield "learning_curve", plot_learning_curve, learning_curve_caption(report)
     if report.result.held_out_confusion is not None:
         yield "classes", plot_classes, classes_caption(report)
