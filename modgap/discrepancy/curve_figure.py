@@ -78,13 +78,12 @@ def _draw_levels(axes: Axes, report: DiscrepancyReport) -> None:
     if null is None or report.result.permutations_for != "soft":
         return
     axes.axhline(null.mean, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    _label(axes, null.mean, f"permuted\nlabels {null.mean:.2f}", Ink.SECONDARY)
+    side = "bottom" if null.mean >= report.result.learning_curve[-1].held_out else "top"
+    _label(axes, null.mean, f"permuted\nlabels {null.mean:.2f}", Ink.SECONDARY, side)
 
 
-def _label(axes: Axes, value: float, text: str, color: str) -> None:
-    axes.text(
-        1.02, value, text, transform=axes.get_yaxis_transform(), va="center", color=color, size=8.5, weight="bold"
-    )
+def _label(axes: Axes, value: float, text: str, color: str, side: str = "center") -> None:
+    axes.text(1.02, value, text, transform=axes.get_yaxis_transform(), va=side, color=color, size=8.5, weight="bold")
 
 
 def learning_curve_caption(report: DiscrepancyReport) -> str:

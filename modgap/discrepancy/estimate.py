@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from modgap.discrepancy.distances import validate_measures
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
-from modgap.discrepancy.inference import Inference, InferenceOptions, MeasureInputs
+from modgap.discrepancy.inference import Inference, InferenceOptions
 from modgap.discrepancy.input_checks import validate_groups, validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
+from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import UsageError, unknown_name

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 
 from modgap.discrepancy.bounds import lower_bound, upper_bound
-from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
 from modgap.discrepancy.leep import leep_fold_errors
+from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.permutation_test import hard_permutation_test, permuted_search_error, soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
@@ -28,43 +28,9 @@ from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["Inference", "InferenceOptions", "MeasureInputs"]
+__all__ = ["Inference", "InferenceOptions"]
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class MeasureInputs:
-    """Inputs of the distance measures other than 0-1.
-
-    Attributes:
-        logits: The user's logits, shape (N', C). The 0-1 estimators need only their order, but the measures need their
-            values.
-        space: Labels of the N samples.
-        sample_weights: Weight of each sample, shape (N,).
-        names: Names of the measures.
-        temperature: Temperature of the softmax.
-    """
-
-    logits: np.ndarray
-    space: LabelSpace
-    sample_weights: np.ndarray
-    names: Sequence[str]
-    temperature: float
-
-    def values(self, source_classes: Sequence[int]) -> dict[str, float]:
-        """Return the value of each measure under one map (K,), by name."""
-        return {
-            name: map_discrepancy(
-                self.logits,
-                self.space,
-                source_classes,
-                name,
-                temperature=self.temperature,
-                sample_weights=self.sample_weights,
-            )
-            for name in self.names
-        }
 
 
 @dataclass(frozen=True)
