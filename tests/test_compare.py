@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 from scipy import stats
 
 import modgap as package
+from modgap.cli.train import _test_error as error_line_of_run
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.error_columns import table_of_arrays
 from modgap.comparison.formats import to_csv, to_markdown
@@ -22,10 +24,13 @@ from modgap.comparison.latex import escape_latex
 from modgap.comparison.summary import letters, summary_text
 from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.result_folder import write_folder
+from modgap.distortion.sample_errors import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
-from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
+from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
+from modgap.transfer.final_test import evaluate_metric, write_sample_errors
+from modgap.transfer.metrics import metric as make_metric
 
 TRICKY_NAMES = ("50%_more & {less}", r"back\slash^2", "=SUM(A1)", "ä|ö#ß", "中文", "a -- b", "~tilde $x$", "<b>`c`</b>")
 
@@ -371,7 +376,15 @@ def test_runs_that_are_not_comparable_are_refused(modgap, tmp_path, settings, me
 @pytest.mark.parametrize(
     ("name", "record"),
     [
-        ("distortion.json", {"kind": "distortion", "source": "vit", "surrogates": [{"name": "digits"}]}),
+        (
+            "distortion.json",
+            {
+                "kind": "distortion",
+                "source": "vit",
+                "request": {"probes": ["linear"]},
+                "surrogates": [{"name": "digits", "samples": {}}],
+            },
+        ),
         ("ranking.json", {"kind": "ranking", "target": {"name": "digits"}, "by": "discrepancy"}),
     ],
 )
@@ -391,6 +404,79 @@ def test_folders_with_a_column_for_each_system(modgap, tmp_path, name, record):
     assert done.returncode == 0, done.stderr
     assert "on digits: 300 samples\nvit untouched has the lowest error" in done.stdout
     refused(modgap("compare", f"x={folder}"), 2, "x= does not apply to")
+
+
+def run_data(n_samples, groups=None, task="classification"):
+    """Data of a target as far as the test of a model needs it."""
+    labels = np.arange(n_samples) % 2
+    return SimpleNamespace(
+        groups=groups,
+        test=np.arange(n_samples),
+        output=SimpleNamespace(task=task, shape=(2,)),
+        table=SimpleNamespace(labels=labels),
+    )
+
+
+@pytest.mark.parametrize(("n_groups", "reason"), [(7, "7 test groups are too few (at least 8)"), (8, None)])
+def test_a_run_has_no_interval_below_eight_test_groups(tmp_path, n_groups, reason):
+    errors = make_metric("0-1 error %")
+    errors.update(np.eye(2)[np.arange(40) % 3 % 2], np.arange(40) % 2)
+    data = run_data(40, groups=np.arange(40) % n_groups)
+    result = evaluate_metric(errors, data, seed=0)
+    assert result["no_interval"] == reason
+    assert np.isnan(result["interval"]).all() == (reason is not None)
+    write_sample_errors(tmp_path, errors, data, "mona vit")
+    samples = read_sample_file(tmp_path / "samples.npz")
+    (name, column), *others = samples.errors.items()
+    assert (name, others) == ("mona vit", [])
+    assert 100 * column.errors.mean() == pytest.approx(result["test"])
+    assert len(np.unique(samples.groups)) == n_groups
+
+
+def test_the_command_says_why_there_is_no_interval():
+    result = {"metric": "0-1 error %", "unit": "%", "test": 12.5, "interval": [None, None]}
+    line = error_line_of_run({**result, "no_interval": "7 test groups are too few (at least 8)"})
+    assert line == "test 0-1 error %: 12.5 (no interval: 7 test groups are too few (at least 8)). Lower is better."
+    assert error_line_of_run(result) == "test 0-1 error %: 12.5 (no interval). Lower is better."
+
+
+RANDOM = np.random.default_rng(0).random((20, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "outputs", "y", "has_errors"),
+    [
+        ("1 - mAP", "multi-label", RANDOM, np.arange(60).reshape(20, 3) % 4 // 2, False),
+        ("1 - F1", "classification", RANDOM, np.arange(20) % 2, False),
+        ("RMSE", "regression", RANDOM, np.zeros((20, 3)), True),
+    ],
+)
+def test_only_metrics_that_are_means_over_samples_have_errors_of_samples(tmp_path, name, task, outputs, y, has_errors):
+    errors = make_metric(name)
+    errors.update(outputs, y)
+    data = run_data(20, task=task)
+    result = evaluate_metric(errors, data, seed=0)
+    write_sample_errors(tmp_path, errors, data, "mona vit")
+    assert (tmp_path / "samples.npz").exists() == has_errors
+    assert (result["no_sample_errors"] is None) == has_errors
+    if not has_errors:
+        assert f"The metric {name} is not a mean over samples" in result["no_sample_errors"]
+
+
+def test_a_ranking_by_another_score_is_refused(modgap, tmp_path):
+    record = {"kind": "ranking", "schema": 2, "target": {"name": "digits"}, "by": "logme"}
+    (tmp_path / "ranking.json").write_text(json.dumps(record))
+    refused(modgap("compare", tmp_path), 1, "by logme, which is not an error by sample", "--by discrepancy")
+
+
+def test_probe_errors_by_encoder_have_one_file_for_each_surrogate():
+    errors = SampleErrors(np.zeros(12), np.full(12, 1 / 12), np.arange(12) // 2, np.zeros(5), None, 0)
+    encoder = SimpleNamespace(label="vit untouched", first_probe=SimpleNamespace(errors=errors))
+    result = SimpleNamespace(encoders=[encoder, encoder], labels=np.arange(12) % 3, classes=("a", "b", "c"))
+    samples = probe_sample_file(result)
+    assert list(samples.errors) == ["vit untouched", "vit untouched (1)"]
+    assert samples.groups.tolist() == errors.units.tolist()
+    assert [numbered_sample_file(0, 1), numbered_sample_file(1, 2)] == ["samples.npz", "samples-2.npz"]
 
 
 # Files of errors of samples

@@ -317,7 +317,7 @@ def test_command_writes_table_record_and_figures(modgap, made, tmp_path):
     assert "untouched" in done.stdout
     assert "linear CKA" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"distortion.json", "probes.png"} <= names
+    assert {"distortion.json", "probes.png", "samples.npz"} <= names
     assert any(name.startswith("few-shot-") for name in names)
     assert "error by the number of training samples per class" in done.stdout
     assert any(name.startswith("maps-") for name in names)

@@ -104,6 +104,9 @@ def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
     honest = modgap(*command, "--out", tmp_path / "validation")
     assert "(lowest validation error)" in honest.stdout
     assert "ORCA" not in honest.stdout
+    refused(modgap("compare", tmp_path / "orca", tmp_path / "validation"), 1, "different protocol: orca and validation")
+    named = modgap("compare", f"finetune={tmp_path / 'validation'}", tmp_path / "validation")
+    assert "2 systems by test error rate on" in named.stdout
 
 
 @pytest.mark.parametrize(

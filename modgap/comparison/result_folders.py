@@ -8,12 +8,13 @@ import numpy as np
 
 from modgap.comparison.error_table import DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
 from modgap.errors import InputError
-from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, read_sample_file
+from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
 from modgap.storage.json_records import read_json
 
 __all__ = ["discrepancy_table", "read_folder"]
 
 DISCREPANCY_SCHEMA = 2
+RANKING_SCHEMA = 2
 RATE_METRIC = "0-1 error %"
 """Metric of training runs whose samples are stored as error rates in [0, 1]."""
 
@@ -133,26 +134,35 @@ def _missing_errors_of_run(result: Record, folder: Path, command: str) -> str:
 
 def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:
     _check_kind(record, folder / "distortion.json", DISTORTION)
-    surrogates = [str(one["name"]) for one in record["surrogates"]]
-    command = f"modgap distortion --source {record['source']} --out {folder}"
-    tables = []
-    for surrogate in surrogates:
-        file_name = distortion_file_name(surrogate, len(surrogates))
-        samples = read_samples(folder, command, file_name)
-        tables.append(ErrorTable(str(folder), DISTORTION, surrogate, samples, "probe error", True, command=command))
-    return tables
-
-
-def distortion_file_name(surrogate: str, n_surrogates: int) -> str:
-    """Return the name of the file with the errors on a surrogate; a folder with one surrogate has samples.npz."""
-    return SAMPLES_FILE if n_surrogates == 1 else f"samples-{Path(surrogate).stem}.npz"
+    surrogates = record["surrogates"]
+    names = [str(surrogate["name"]) for surrogate in surrogates]
+    command = f"modgap distortion --source {record['source']} --surrogate {' --surrogate '.join(names)} --out {folder}"
+    return [
+        ErrorTable(
+            origin=str(folder),
+            kind=DISTORTION,
+            target=name,
+            samples=read_samples(folder, command, numbered_sample_file(number, len(names))),
+            metric=f"{record['request']['probes'][0]} probe error",
+            bounded=True,
+            data=surrogate["samples"],
+            command=command,
+        )
+        for number, (name, surrogate) in enumerate(zip(names, surrogates, strict=True))
+    ]
 
 
 def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
     _check_kind(record, folder / "ranking.json", RANKING)
     target = record["target"]
     name = str(target["name"] if isinstance(target, Mapping) else target)
-    samples = read_samples(folder, f"modgap rank --target {name} --sources A,B --out {folder}")
+    command = f"modgap rank --target {name} --sources A,B --by discrepancy --out {folder}"
+    if record.get("schema") == RANKING_SCHEMA and not (folder / SAMPLES_FILE).exists():
+        raise InputError(
+            f"The ranking in {folder} is by {record['by']}, which is not an error by sample, so its sources cannot be "
+            f"compared sample by sample. Rank by such an error: {command}"
+        )
+    samples = read_samples(folder, command)
     values = np.concatenate([errors.errors for errors in samples.errors.values()])
     bounded = bool(((values >= 0) & (values <= 1)).all())
     return [ErrorTable(str(folder), RANKING, name, samples, f"{record['by']} error", bounded)]

@@ -12,8 +12,10 @@ from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, s
 from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.report import grid_cells, layer_grid
+from modgap.distortion.sample_errors import probe_sample_file
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.errors import InputError
+from modgap.statistics.sample_file import numbered_sample_file, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["RECORD", "write_folder"]
@@ -24,7 +26,9 @@ RECORD = "distortion.json"
 def write_folder(
     record: str, results: Sequence[SurrogateResult], folder: Path, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """Write distortion.json and the figures with captions: probe errors, few-shot curves, maps, similarity by layer.
+    """Write distortion.json, the errors of samples, and figures: probes, few-shot curves, maps, similarity by layer.
+
+    The errors of the samples are in samples.npz or, with several surrogates, in samples-1.npz and so on.
 
     Args:
         record: JSON document.
@@ -41,6 +45,9 @@ def write_folder(
     written = [folder / RECORD]
     try:
         write_text_atomically(folder / RECORD, record + "\n")
+        for number, result in enumerate(results):
+            written.append(folder / numbered_sample_file(number, len(results)))
+            write_sample_file(written[-1], probe_sample_file(result))
         for name, figure, caption in _figures(results):
             written += save_figure(figure, folder / name, caption, formats)
     except OSError as error:

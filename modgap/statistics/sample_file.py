@@ -13,7 +13,7 @@ from modgap.errors import InputError, first_line
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import atomic_path
 
-__all__ = ["SAMPLES_FILE", "SampleFile", "read_sample_file", "write_sample_file"]
+__all__ = ["SAMPLES_FILE", "SampleFile", "numbered_sample_file", "read_sample_file", "write_sample_file"]
 
 SAMPLES_FILE = "samples.npz"
 VERSION = 1
@@ -56,6 +56,20 @@ class SampleFile:
     errors: dict[str, SampleErrors]
     n_classes: int
     per_class: int | None
+
+
+def numbered_sample_file(number: int, n_files: int) -> str:
+    """Return the name of one of the files of errors in a folder.
+
+    Args:
+        number: Number of the file, from 0.
+        n_files: Number of files. A single one has the usual name.
+
+    Example:
+        >>> numbered_sample_file(0, 1), numbered_sample_file(0, 2)
+        ('samples.npz', 'samples-1.npz')
+    """
+    return SAMPLES_FILE if n_files == 1 else f"samples-{number + 1}.npz"
 
 
 def write_sample_file(path: Path, samples: SampleFile) -> None:
