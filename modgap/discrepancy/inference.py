@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +16,12 @@ from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
 from modgap.discrepancy.leep import leep_fold_errors
 from modgap.discrepancy.measure_inputs import MeasureInputs
-from modgap.discrepancy.permutation_test import hard_permutation_test, permuted_search_error, soft_permutation_test
+from modgap.discrepancy.permutation_test import (
+    ANNOUNCED_SECONDS,
+    hard_permutation_test,
+    permuted_search_error,
+    soft_permutation_test,
+)
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
 from modgap.discrepancy.soft import Labeling, SoftMap, soft_errors, soft_value
@@ -199,11 +204,29 @@ class Inference:
         labeling = self.problem.labeling
         with self._stage("held-out search"):
             maps = fit_search_maps(
-                self.problem.inputs, labeling, soft_maps, lambda share: self._report("held-out search", share)
+                self.problem.inputs, labeling, soft_maps, self._search_progress(len(labeling.splits))
             )
             predicted = fold_predictions(self.inputs.logits, labeling, maps, self.inputs.threads)
             self.errors["search"] = self.problem.average(fold_errors(labeling, predicted))
             self._set_confusion(predicted)
+
+    def _search_progress(self, n_folds: int) -> Callable[[float], None]:
+        """Return a function that reports progress, and announces a long computation after the first fold."""
+        began = time.perf_counter()
+        n_done = [0]
+
+        def report(share: float) -> None:
+            n_done[0] += 1
+            expected = (time.perf_counter() - began) * n_folds / self.inputs.threads
+            if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
+                log.info(
+                    "The search on %d parts of the samples takes about %.0f s. Pass --estimator soft to skip it.",
+                    n_folds,
+                    expected,
+                )
+            self._report("held-out search", share)
+
+        return report
 
     def _set_confusion(self, predicted: np.ndarray) -> None:
         assert self.problem is not None

@@ -26,6 +26,7 @@ from modgap.statistics.permutations import NullDistribution, draw_null, permute_
 from modgap.statistics.weights import entry_weights, integer_weights
 
 __all__ = [
+    "ANNOUNCED_SECONDS",
     "HardTest",
     "SoftTest",
     "hard_permutation_test",
