@@ -81,7 +81,7 @@ def test_table_and_folder(modgap_process, own_logits, tmp_path):
     assert "wrote" in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == [
         "classes.csv", "classes.png", "classes.txt", "confusion.csv", "discrepancy.png", "discrepancy.txt",
-        "result.json", "samples.npz",
+        "learning_curve.png", "learning_curve.txt", "result.json", "samples.npz",
     ]  # fmt: skip
     assert strict((tmp_path / "out" / "result.json").read_text())["kind"] == "discrepancy"
     for name in ("classes.png", "discrepancy.png"):

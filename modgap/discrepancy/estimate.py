@@ -110,7 +110,7 @@ def estimate(
         >>> logits[np.arange(120), labels + 5] += 3
         >>> result = estimate(logits, labels, permutations=19, curve=False)
         >>> round(result.estimates["search"].held_out, 3), result.null.p_value
-        (0.015, 0.05)
+        (0.017, 0.05)
         >>> result.estimates["search"].solution.map
         (5, 6, 7)
     """

@@ -70,7 +70,7 @@ def held_out_mask(labels: np.ndarray, share: float, seed: int, groups: np.ndarra
         >>> int(held_out_mask(np.array([0, 0, 0, 0, 1, 1, 2]), 0.25, seed=0).sum())
         2
         >>> held_out_mask(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0, groups=np.array([7, 7, 8, 8, 9, 9])).tolist()
-        [False, False, True, True, False, False]
+        [True, True, False, False, False, False]
     """
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     unit_labels = labels[np.unique(units, return_index=True)[1]]
