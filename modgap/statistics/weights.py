@@ -8,7 +8,7 @@ from modgap.label_space import LabelSpace
 __all__ = ["WEIGHTS", "choose_weighting", "entry_weights", "integer_weights"]
 
 WEIGHTS = ("samples", "groups", "classes")
-"""What counts equally in an error."""
+"""Choices of the unit that counts equally in an error."""
 
 MOST_RELATIVE_ERROR = 1e-6
 MOST_TOTAL = 2.0**60
