@@ -17,6 +17,7 @@ LAYERS = (
     "unpickling",
     "version",
     "errors",
+    "installed_packages",
     "formatting",
     "progress",
     "storage",

