@@ -727,7 +727,7 @@ def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_p
 
 
 def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
-    refused(modgap("report", tmp_path), 1, "modgap rank --out")
+    refused(modgap("report", tmp_path), 1, "ranking.json (from modgap rank)")
     for text, message in (
         ('{"kind": "discrepancy"}', "is not the record of a ranking"),
         ('{"kind": "ranking", "schema": 2, "by": "leep"}', "is incomplete or damaged"),

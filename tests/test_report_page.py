@@ -330,14 +330,83 @@ def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
 
 
 def test_the_folder_of_a_trained_model_is_refused(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="is the folder of a trained model, and there is no page for one"):
+    (tmp_path / "run.json").write_text('{"source": "vit-b"}')
+    with pytest.raises(InputError, match="is the folder of a trained model, and there is no page for one") as refused:
         write_page(tmp_path)
+    assert f"`modgap distortion --source vit-b --run {tmp_path} --out distortion`" in str(refused.value)
 
 
-def test_a_newer_record_and_a_folder_without_results_are_refused(tmp_path):
-    with pytest.raises(InputError, match="There are no results in"):
-        write_page(tmp_path)
+EXPECTED = (
+    "A folder of results contains ranking.json (from modgap rank), result.json (from modgap discrepancy) or "
+    "distortion.json (from modgap distortion)."
+)
+
+
+def refusal(modgap, folder):
+    """Return the one line with which `modgap report` refuses a folder."""
+    done = modgap("report", folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_folder_without_results_is_told_what_it_needs(modgap, tmp_path):
+    folder = tmp_path / "my results"
+    example = f"Make one with `modgap discrepancy --source vit-fashion --target digits --out '{folder}'`."
+    assert refusal(modgap, folder) == f"modgap: There is no folder {folder}. {EXPECTED} {example}\n"
+    folder.mkdir()
+    assert refusal(modgap, folder) == f"modgap: There are no results in {folder}. {EXPECTED} {example}\n"
+    (folder / "result.json").write_text('{"kind": "ranking"}')
+    assert f"{folder}/result.json is not the record of a discrepancy. {EXPECTED}" in refusal(modgap, folder)
+
+
+def test_a_file_is_not_a_folder_of_results(modgap, tmp_path):
+    (tmp_path / "photo.png").write_text("")
+    assert f"photo.png is a file, not a folder of results. {EXPECTED}" in refusal(modgap, tmp_path / "photo.png")
+    (tmp_path / "result.json").write_text("{}")
+    message = refusal(modgap, tmp_path / "result.json")
+    assert message.endswith(f"result.json is a file. Pass its folder: `modgap report {tmp_path}`.\n")
+
+
+def test_a_folder_of_result_folders_names_them(modgap, tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ranking.json").write_text("{}")
+    commands = f"`modgap report {tmp_path}/a` or `modgap report {tmp_path}/b`"
+    assert f"Pass one of them: {commands}." in refusal(modgap, tmp_path)
+
+
+RANKED = {
+    "target": {"name": "digits"},
+    "sources": [{"source": "a b", "requested": True}, {"source": "c", "requested": False}],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "record", "command"),
+    [
+        ("result.json", {"kind": "discrepancy", "source": None, "target": "mine.npz"}, "discrepancy --logits mine.npz"),
+        (
+            "result.json",
+            {"kind": "discrepancy", "source": "vit-b", "target": "my photos"},
+            "discrepancy --source vit-b --target 'my photos'",
+        ),
+        ("ranking.json", {"kind": "ranking", **RANKED}, "rank --target digits --sources 'a b'"),
+        ("distortion.json", {"kind": "distortion", "source": "vit-b"}, "distortion --source vit-b"),
+        ("distortion.json", {"kind": "distortion", "source": "a\u202eb"}, "distortion --source vit-fashion"),
+        ("ranking.json", {"kind": "ranking"}, "rank --target digits --sources vit-fashion"),
+    ],
+)
+def test_an_older_record_names_the_command_that_wrote_it(modgap, tmp_path, file, record, command):
+    (tmp_path / file).write_text(json.dumps({"schema": 0, **record}))
+    message = refusal(modgap, tmp_path)
+    assert (
+        f"{tmp_path / file} was written by an older version of modgap (schema 0; this version reads schema " in message
+    )
+    assert message.endswith(f"Run the command again with its options: `modgap {command} --out {tmp_path}`.\n")
+
+
+def test_a_newer_record_is_refused(tmp_path):
     (tmp_path / "ranking.json").write_text(json.dumps({"kind": "ranking", "schema": 99}))
     with pytest.raises(InputError, match="newer version of modgap"):
         write_page(tmp_path)
