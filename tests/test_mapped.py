@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, map_npz, map_safetensors
+from modgap.storage.mmap_arrays import map_npy, map_safetensors
+from modgap.storage.npz_arrays import map_npz
 from modgap.storage.safetensors_header import read_safetensors_metadata
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers import get_reader
@@ -87,7 +88,7 @@ def test_pickled_objects_raise_an_error(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}], object))
     np.save(tmp_path / "a.npy", np.array([{}], object))
     for read, name in ((map_npz, "a.npz"), (map_npy, "a.npy")):
-        with pytest.raises(InputError, match="cannot read arrays from"):
+        with pytest.raises(InputError, match=r"cannot read arrays from|never unpickled"):
             read(tmp_path / name)
 
 

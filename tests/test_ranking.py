@@ -478,7 +478,7 @@ def start_writer(path, number):
         "p = Path(sys.argv[1])\n"
         "for _ in range(20):\n"
         "    store_arrays(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"
-        "    assert (read_valid_entry(p).arrays['values'] == np.arange(5000.0)).all()\n"
+        "    assert (read_valid_entry(p, lambda entry: entry.arrays['values']) == np.arange(5000.0)).all()\n"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
 

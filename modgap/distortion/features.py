@@ -207,15 +207,14 @@ def compute_features(
         "modgap": __version__,
     }
     path = entry_path("features", cache_key(provenance))
-    entry = read_valid_entry(path)
-    if entry is None:
+    cached = read_valid_entry(path, lambda entry: (entry.arrays["features"], entry.metadata["widths"]))
+    if cached is None:
         model = _PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
         rows = _run_model(source, model, surrogate, request, progress)
         widths = list(model.widths)
         _store(rows, widths, path, provenance)
     else:
-        rows = entry.arrays["features"]
-        widths = entry.metadata["widths"]
+        rows, widths = cached
     layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
     scale = _normalize if request.normalized else np.asarray
     return {name: scale(features) for name, features in zip(names, layers, strict=True)}

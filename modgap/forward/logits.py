@@ -16,7 +16,7 @@ from modgap.forward.inference_setup import (
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
-from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
 from modgap.version import __version__
@@ -92,7 +92,7 @@ def source_logits(
         "modgap": __version__,
     }
     path = entry_path("logits", cache_key(cache_record))
-    cached = _read_cache_entry(path)
+    cached = read_valid_entry(path, _parse_entry)
     if cached is not None:
         return replace(cached, seconds=time.perf_counter() - start)
     setup = set_up_inference(handle, target, request, cache_record, embedder)
@@ -114,10 +114,7 @@ def _head_record(request: LogitsRequest) -> dict[str, Any]:
     return {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
 
 
-def _read_cache_entry(path: Path) -> SourceLogits | None:
-    entry = read_valid_entry(path)
-    if entry is None:
-        return None
+def _parse_entry(entry: CacheEntry) -> SourceLogits:
     arrays = entry.arrays
     record = entry.metadata
     return SourceLogits(

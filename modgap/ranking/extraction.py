@@ -19,7 +19,7 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import ARRAY, KIND
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
@@ -143,14 +143,18 @@ def extract(
     heads = _candidate_heads(request, surrogate, target)
     key_content = _key_content(handle, target, request, surrogate, heads)
     key = cache_key(key_content)
-    entry = read_valid_entry(entry_path(KIND, key))
-    if entry is not None:
-        record = entry.metadata
-        return Extracted(key, True, record["properties"], len(entry.arrays["labels"]), record["provenance"])
+    cached = read_valid_entry(entry_path(KIND, key), lambda entry: _parse_entry(entry, key))
+    if cached is not None:
+        return cached
     if handle is None:
         return _extract_raw_values(target, request, key, key_content)
     setup, head = _set_up(handle, target, request, heads, key_content)
     return _run_source(setup, head, surrogate, request, key, progress)
+
+
+def _parse_entry(entry: CacheEntry, key: str) -> Extracted:
+    record = entry.metadata
+    return Extracted(key, True, record["properties"], len(entry.arrays["labels"]), record["provenance"])
 
 
 def _key_content(

@@ -20,7 +20,7 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.statistics.intervals import SampleErrors
-from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
 __all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "count_accelerators", "fix_threads"]
@@ -115,9 +115,9 @@ class ScoreJob:
 
     def load_cached(self) -> np.ndarray | Failure | None:
         """Return the result from the cache: scores of shape (last - first,), or a failure. None if there is none."""
-        entry = read_valid_entry(self.path)
-        if entry is None:
-            return None
+        return read_valid_entry(self.path, self._parse_entry)
+
+    def _parse_entry(self, entry: CacheEntry) -> np.ndarray | Failure:
         reason = entry.metadata["reason"]
         return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
 
@@ -168,12 +168,11 @@ class ErrorsJob:
 
     def load_cached(self) -> ScoredErrors | Failure | None:
         """Return the result from the cache. None if there is none."""
-        entry = read_valid_entry(self.path)
-        if entry is None:
-            return None
-        if reason := entry.metadata["reason"]:
-            return Failure(reason, is_result=True)
-        return self.read_arrays(entry.arrays)
+        return read_valid_entry(self.path, self._parse_entry)
+
+    def _parse_entry(self, entry: CacheEntry) -> ScoredErrors | Failure:
+        reason = entry.metadata["reason"]
+        return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
 
     def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> ScoredErrors:
         """Return the result that the arrays of a cache entry hold."""

@@ -14,7 +14,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
-from modgap.storage.cache import cache_key, entry_path
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.targets.splits import stratification_labels, stratified_keys
 
@@ -70,11 +70,7 @@ class ReportDetailsJob:
 
     def load_cached(self) -> ReportDetails | None:
         """Return the result from the cache. None if there is none."""
-        entry = read_valid_entry(self.path)
-        if entry is None:
-            return None
-        coordinates = np.array(entry.arrays["coordinates"])
-        return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
+        return read_valid_entry(self.path, _parse_entry)
 
     def __call__(self) -> ReportDetails | Failure:
         """Return the result from the cache, or compute it."""
@@ -94,6 +90,11 @@ class ReportDetailsJob:
             {"discrepancy": discrepancy, "job": asdict(self)},
         )
         return ReportDetails(discrepancy, coordinates, labels)
+
+
+def _parse_entry(entry: CacheEntry) -> ReportDetails:
+    coordinates = np.array(entry.arrays["coordinates"])
+    return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
 
 
 def correct_p_values(details: Mapping[int, ReportDetails], sources: set[int]) -> dict[int, ReportDetails]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.storage.cache import entry_path
+from modgap.storage.cache import CacheEntry, entry_path
 from modgap.storage.row_store import read_valid_entry
 
 __all__ = ["ARRAY", "KIND", "load_class_names", "load_sample_numbers", "load_source_outputs"]
@@ -24,9 +24,13 @@ def load_source_outputs(key: str) -> SourceOutputs:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    entry = read_valid_entry(entry_path(KIND, key))
-    if entry is None:
+    outputs = read_valid_entry(entry_path(KIND, key), _parse_outputs)
+    if outputs is None:
         raise _removed_entry(key)
+    return outputs
+
+
+def _parse_outputs(entry: CacheEntry) -> SourceOutputs:
     arrays = entry.arrays
     properties = entry.metadata["properties"]
     width = properties["width"]
@@ -45,8 +49,10 @@ def load_source_outputs(key: str) -> SourceOutputs:
 
 def load_class_names(key: str) -> tuple[list[str], list[str]]:
     """Return the names of the source's and of the target's classes. Empty lists if they have no names."""
-    entry = read_valid_entry(entry_path(KIND, key))
-    return ([], []) if entry is None else (entry.metadata["source_classes"], entry.metadata["target_classes"])
+    names = read_valid_entry(
+        entry_path(KIND, key), lambda entry: (entry.metadata["source_classes"], entry.metadata["target_classes"])
+    )
+    return names or ([], [])
 
 
 def load_sample_numbers(key: str) -> np.ndarray:
@@ -58,11 +64,11 @@ def load_sample_numbers(key: str) -> np.ndarray:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    entry = read_valid_entry(entry_path(KIND, key))
-    if entry is None:
+    numbers = read_valid_entry(entry_path(KIND, key), lambda entry: np.array(entry.arrays["rows"]))
+    if numbers is None:
         raise _removed_entry(key)
-    return np.array(entry.arrays["rows"])
+    return numbers
 
 
 def _removed_entry(key: str) -> InputError:
-    return InputError(f"The cache entry {key[:12]}... was removed. Run the command again to compute it.")
+    return InputError(f"The cache entry {key[:12]}... was removed or is damaged. Run the command again to compute it.")

@@ -1,241 +1,238 @@
-"""Arrays streamed into one safetensors file, which is written completely or not at all and memory-mapped when read."""
+"""Files of arrays in which every byte has a digest: memory-mapped, and compared with the digests when first used.
 
-import contextlib
+A file is a safetensors file. Its header has the SHA-256 of the header itself (computed with zeros in its own position)
+and that of the last array, which has the SHA-256 of each chunk of all other bytes. The header is compared before it is
+parsed, the digests of the chunks when the file is opened, and each chunk when it is first used.
+
+A process does not compare a chunk twice while the file keeps its inode, size and times. Damage that occurs on the disk
+after the first use, without a change of these, is therefore detected by the next process only.
+"""
+
+import functools
 import hashlib
 import os
+import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from modgap.storage.atomic_files import temporary_path
-from modgap.storage.json_records import format_json, parse_json
-from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray, read_safetensors_header
+from modgap.storage.json_records import parse_json
+from modgap.storage.memory_map import release_pages
+from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray
 
-__all__ = ["ArrayFile", "ArrayWriter", "read_array_file", "with_native_byte_order"]
+__all__ = ["CHUNK", "CHUNK_DIGESTS", "DIGEST_PLACEHOLDER", "FORMAT", "PADDING_PREFIX", "ArrayFile", "read_array_file"]
 
+FORMAT = "2"
+CHUNK = 1 << 18
+"""Bytes that have one digest. A sample is compared with its chunk, and digests add one byte to 8,192."""
+CHUNK_DIGESTS = "chunk_digests"
+"""Name of the array that has the digests of the chunks."""
 DIGEST_PLACEHOLDER = "0" * 64
-TYPE_CODES = {name: code for code, name in NUMPY_DTYPES.items()}
-ALIGNMENT = 64
-"""Each array begins at a multiple of this number of bytes, so that it can be used where it is mapped."""
 PADDING_PREFIX = "padding."
-HEADER_BYTES_PER_ARRAY = 320
-"""Bytes reserved in the header for the entries of one array and of the padding before it; names are short."""
+MAX_HEADER_BYTES = 100_000_000
+"""Largest header that the safetensors format allows."""
+LENGTH = struct.Struct("<Q")
+DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
+MIN_CHUNKS_FOR_THREADS = 64
+MAX_THREADS = 4
+PARTS_PER_THREAD = 8
+CHUNKS_IN_MEMORY = 64
+"""Chunks that are compared before their mapped pages are released."""
+FILES_REMEMBERED = 64
+MIN_AGE_TO_REMEMBER = 2.0
+"""Seconds since a file's last change after which its time stamp can be trusted to differ at the next change."""
+DAMAGE = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, struct.error)
+"""Errors beside ValueError that a header of another structure causes."""
+
+Identity = tuple[int, ...]
 
 
-def with_native_byte_order(values: Any) -> np.ndarray:
-    """Convert values to an array in the byte order of this machine."""
-    array = np.asarray(values)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _header(fields: Mapping[str, Any], metadata: Mapping[str, Any], digest: str) -> bytes:
-    text_metadata = {"digest": digest, "record": format_json(metadata, indent=None)}
-    return format_json({"__metadata__": text_metadata, **fields}, indent=None).encode()
-
-
-@dataclass(frozen=True)
-class _OpenArray:
-    name: str
-    dtype: np.dtype
-    start: int
-
-
-class ArrayWriter:
-    """Streams arrays, one after the other, to a temporary file and renames it when it is complete.
-
-    The sizes of the arrays need not be known in advance: space for the header is reserved at the start of the
-    file and filled at the end. Writers of one path do not disturb each other; the last one to finish replaces the
-    file of the others. When a method raises, the unfinished file has been removed.
-
-    Attributes:
-        temporary: Path of the unfinished file.
-    """
-
-    def __init__(self, path: Path, metadata: Mapping[str, Any], max_arrays: int = 24) -> None:
-        """Open a temporary file beside `path`.
-
-        Args:
-            path: Path of the complete file. Missing parent folders are created.
-            metadata: Record of plain values that is stored in the header as JSON.
-            max_arrays: Number of arrays to reserve header space for.
-
-        Raises:
-            OSError: When the folder cannot be written.
-        """
-        self._path = path
-        self._metadata = dict(metadata)
-        self._fields: dict[str, dict[str, Any]] = {}
-        self._digest = hashlib.sha256()
-        self._bytes_written = 0
-        self._open: _OpenArray | None = None
-        needed = 8 + len(_header({}, self._metadata, DIGEST_PLACEHOLDER)) + HEADER_BYTES_PER_ARRAY * max_arrays
-        self._data_start = -(-needed // ALIGNMENT) * ALIGNMENT
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.temporary = temporary_path(path)
-        self._stream = self.temporary.open("xb")
-        with self._discard_on_error():
-            self._stream.write(bytes(self._data_start))
-
-    @contextlib.contextmanager
-    def _discard_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.discard()
-            raise
-
-    def add_array(self, name: str, array: np.ndarray) -> None:
-        """Write a complete array.
-
-        Raises:
-            ValueError: When safetensors has no type for its values.
-            OSError: When the disk is full.
-        """
-        array = with_native_byte_order(array)
-        self.begin_array(name, array.dtype)
-        self.append(array)
-        self.end_array(array.shape)
-
-    def begin_array(self, name: str, dtype: DTypeLike) -> None:
-        """Begin an array, whose values follow by `append`.
-
-        Raises:
-            ValueError: When safetensors has no such type.
-            OSError: When the disk is full.
-        """
-        with self._discard_on_error():
-            if np.dtype(dtype).name not in TYPE_CODES:
-                raise ValueError(f"array {name} has the type {np.dtype(dtype)}; expected numbers or booleans")
-            gap = -self._bytes_written % ALIGNMENT
-            if gap:
-                self._add_field(f"{PADDING_PREFIX}{len(self._fields)}", np.dtype(np.uint8), (gap,), self._bytes_written)
-                self._write(bytes(gap))
-            self._open = _OpenArray(name, np.dtype(dtype), self._bytes_written)
-
-    def append(self, values: np.ndarray) -> None:
-        """Write the next values of the current array.
-
-        Raises:
-            ValueError: When the values are of another type than the array.
-            OSError: When the disk is full.
-        """
-        assert self._open is not None
-        with self._discard_on_error():
-            if values.dtype != self._open.dtype:
-                raise ValueError(f"expected {self._open.dtype} values for array {self._open.name}, got {values.dtype}")
-            self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._digest.update(data)
-        self._stream.write(data)
-        self._bytes_written += len(data)
-
-    def end_array(self, shape: Sequence[int]) -> None:
-        """End the current array.
-
-        Args:
-            shape: Shape of the array, which the appended values fill in C order.
-
-        Raises:
-            ValueError: When the number of appended values does not match the shape.
-        """
-        assert self._open is not None
-        current = self._open
-        with self._discard_on_error():
-            expected = int(np.prod(shape, dtype=np.int64)) * current.dtype.itemsize
-            actual = self._bytes_written - current.start
-            if actual != expected:
-                raise ValueError(f"expected {expected} bytes of array {current.name}, got {actual}")
-            self._add_field(current.name, current.dtype, shape, current.start)
-        self._open = None
-
-    def _add_field(self, name: str, dtype: np.dtype, shape: Sequence[int], start: int) -> None:
-        end = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self._fields[name] = {"dtype": TYPE_CODES[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
-
-    def commit(self) -> None:
-        """Write the header with the checksum, and rename the file to its final path.
-
-        Raises:
-            ValueError: When an array has not been ended, or the header does not fit the reserved space.
-            OSError: When the disk is full.
-        """
-        with self._discard_on_error():
-            header = _header(self._fields, self._metadata, self._digest.hexdigest())
-            reserved = self._data_start - 8
-            if self._open is not None:
-                raise ValueError(f"array {self._open.name} has not been ended")
-            if len(header) > reserved:
-                raise ValueError(f"expected a header of at most {reserved} bytes, got {len(header)}")
-            self._stream.seek(0)
-            self._stream.write(struct.pack("<Q", reserved) + header.ljust(reserved))
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-            self._stream.close()
-            os.replace(self.temporary, self._path)
-
-    def discard(self) -> None:
-        """Remove the unfinished file."""
-        # Closing flushes, which fails again where the disk is full. The file is removed in any case.
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        self.temporary.unlink(missing_ok=True)
+@functools.lru_cache(maxsize=FILES_REMEMBERED)
+def _remembered_flags(_identity: Identity, n_chunks: int) -> np.ndarray:
+    return np.zeros(n_chunks, bool)
 
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A file of `ArrayWriter`, as its header describes it.
+    """A file of `ArrayWriter`, as its header describes it. It can be sent to another process.
 
     Attributes:
         path: The file.
         data_start: Bytes before the first array.
         arrays: Type, shape and position of each array, by name.
-        digest: SHA-256 of all bytes after the header when they were written, in hexadecimal.
+        chunk_digests: SHA-256 of each chunk, shape (n, 32).
+        size: Bytes of all chunks.
+        identity: Device, inode, size and time of change in nanoseconds of the file when its header was read.
         metadata: The record that the writer was given.
     """
 
     path: Path
     data_start: int
     arrays: dict[str, StoredArray]
-    digest: str
+    chunk_digests: np.ndarray
+    size: int
+    identity: Identity
     metadata: dict[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, without what this process has mapped and compared."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the fields."""
+        self.__dict__.update(state)
+
+    @functools.cached_property
+    def _compared(self) -> np.ndarray:
+        """True for each chunk that this process has compared with its digest."""
+        status = self.path.stat()
+        n_chunks = len(self.chunk_digests)
+        if time.time() - status.st_mtime < MIN_AGE_TO_REMEMBER:
+            return np.zeros(n_chunks, bool)
+        return _remembered_flags((*self.identity, status.st_ctime_ns, hash(self.chunk_digests.tobytes())), n_chunks)
+
+    @functools.cached_property
+    def _data(self) -> np.ndarray:
+        """All chunks, mapped. In the process that read the header, this is the same file even if it was replaced."""
+        with self.path.open("rb") as stream:
+            if _identity(stream) != self.identity:
+                raise ValueError("it was replaced or changed while it was read")
+            return _map(stream, self.data_start, self.size)
+
     def map_array(self, name: str) -> np.ndarray:
-        """Return one array, read-only and memory-mapped."""
+        """Return one array, read-only and memory-mapped, after comparing all of it with its digests.
+
+        Raises:
+            ValueError: When the array is damaged.
+            OSError: When the file cannot be read.
+        """
+        stored = self.arrays[name]
+        self._compare(stored.start, stored.end)
+        return self._view(name)
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return a copy of some rows of an array, after comparing their chunks with the digests.
+
+        Args:
+            name: Name of the array.
+            start: First row.
+            stop: Row after the last one.
+
+        Raises:
+            ValueError: When the rows are damaged.
+            OSError: When the file cannot be read.
+        """
+        stored = self.arrays[name]
+        row_bytes = (stored.end - stored.start) // max(stored.shape[0], 1)
+        self._compare(stored.start + start * row_bytes, stored.start + stop * row_bytes)
+        return np.array(self._view(name)[start:stop])
+
+    def verify(self) -> None:
+        """Compare all bytes with their digests.
+
+        Raises:
+            ValueError: When the file is damaged.
+            OSError: When the file cannot be read.
+        """
+        self._compare(0, self.size)
+
+    def _view(self, name: str) -> np.ndarray:
         stored = self.arrays[name]
         dtype = np.dtype(NUMPY_DTYPES[stored.dtype])
         if 0 in stored.shape:
             return np.empty(stored.shape, dtype)
-        return np.memmap(self.path, dtype, "r", self.data_start + stored.start, stored.shape)
+        return self._data[stored.start : stored.end].view(dtype).reshape(stored.shape)
 
-    def compute_digest(self) -> str:
-        """Compute the SHA-256 of all bytes after the header as they are on disk now.
+    def _compare(self, start: int, end: int) -> None:
+        """Compare the chunks of a range of bytes, as far as this process has not done so."""
+        first = start // CHUNK
+        flags = self._compared[first : -(-end // CHUNK)]
+        chunks = first + np.flatnonzero(~flags)
+        if not len(chunks):
+            return
+        if len(chunks) < MIN_CHUNKS_FOR_THREADS:
+            self._compare_chunks(chunks)
+            return
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self._compare_chunks, np.array_split(chunks, PARTS_PER_THREAD * threads)))
 
-        Raises:
-            OSError: When the file cannot be read.
-        """
-        with self.path.open("rb") as stream:
-            stream.seek(self.data_start)
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    def _compare_chunks(self, chunks: np.ndarray) -> None:
+        for count, number in enumerate(map(int, chunks), 1):
+            data = self._data[number * CHUNK : (number + 1) * CHUNK]
+            if hashlib.sha256(data.data).digest() != self.chunk_digests[number].tobytes():
+                position = self.data_start + number * CHUNK
+                raise ValueError(f"its bytes from {position:,} on do not fit their checksum")
+            self._compared[number] = True
+            if count % CHUNKS_IN_MEMORY == 0:
+                release_pages(self._data)
+
+
+def _map(stream: IO[bytes], start: int, size: int) -> np.ndarray:
+    if size == 0:
+        return np.empty(0, np.uint8)
+    content: np.ndarray = np.memmap(stream, np.uint8, "r", start, (size,))
+    return content.view(np.ndarray)
+
+
+def _identity(stream: IO[bytes]) -> Identity:
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_array_file(path: Path) -> ArrayFile:
-    """Read the header of a file that `ArrayWriter` wrote.
+    """Read the header of a file that `ArrayWriter` wrote, after comparing it with its digest.
 
     Raises:
-        ValueError: When the header is damaged, or the file is truncated.
+        ValueError: When the header is damaged, or the file is truncated, too long, or of another format.
         OSError: When the file cannot be read.
     """
-    header = read_safetensors_header(path)
     try:
-        digest = header.metadata["digest"]
-        record = parse_json(header.metadata["record"])
-    except KeyError as error:
-        raise ValueError(f"its metadata has no {error}") from error
-    arrays = {name: stored for name, stored in header.arrays.items() if not name.startswith(PADDING_PREFIX)}
-    return ArrayFile(path, header.data_start, arrays, digest, record)
+        with path.open("rb") as stream:
+            return _parse(path, stream)
+    except DAMAGE as error:
+        raise ValueError(f"its header is not of this format ({type(error).__name__}: {error})") from error
+
+
+def _parse(path: Path, stream: IO[bytes]) -> ArrayFile:
+    identity = _identity(stream)
+    header = _read_header(stream)
+    fields = parse_json(header[LENGTH.size :])
+    metadata = fields.pop("__metadata__")
+    arrays = {
+        name: StoredArray(field["dtype"], tuple(field["shape"]), *field["data_offsets"])
+        for name, field in fields.items()
+        if not name.startswith(PADDING_PREFIX)
+    }
+    table = arrays.pop(CHUNK_DIGESTS)
+    stream.seek(len(header) + table.start)
+    digests = stream.read()
+    if len(digests) != table.end - table.start:
+        raise ValueError("it is truncated, or has bytes after its end")
+    if hashlib.sha256(digests).hexdigest() != metadata["chunks"]:
+        raise ValueError("its digests do not fit their own checksum")
+    chunk_digests = np.frombuffer(digests, np.uint8).reshape(table.shape)
+    file = ArrayFile(path, len(header), arrays, chunk_digests, table.start, identity, parse_json(metadata["record"]))
+    file.__dict__["_data"] = _map(stream, len(header), table.start)
+    return file
+
+
+def _read_header(stream: IO[bytes]) -> bytes:
+    """Return the header with its length, compared with its digest."""
+    prefix = stream.read(LENGTH.size)
+    (length,) = LENGTH.unpack(prefix)
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {length:,} bytes")
+    header = prefix + stream.read(length)
+    digest = DIGEST.search(header)
+    if digest is None:
+        raise ValueError("its header has no digest")
+    blank = header[: digest.start(1)] + DIGEST_PLACEHOLDER.encode() + header[digest.end(1) :]
+    if hashlib.sha256(blank).hexdigest().encode() != digest[1]:
+        raise ValueError("its header does not fit its checksum, or another version of modgap wrote it")
+    return header

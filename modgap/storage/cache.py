@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
 from modgap.formatting import format_bytes
-from modgap.storage.array_file import ArrayWriter, read_array_file
+from modgap.storage.array_file import ArrayFile, read_array_file
+from modgap.storage.array_writer import ArrayWriter
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.paths import cache_folder
 
@@ -34,7 +34,7 @@ SUFFIX = ".safetensors"
 
 
 class CorruptEntryError(Exception):
-    """The content of a cache entry is not what was written."""
+    """A cache entry cannot be read, or its content is not what was written for its key."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class EntryWriter:
         if shutil.disk_usage(path.parent).free < needed:
             message = f"{os.strerror(errno.ENOSPC)}, {format_bytes(needed)} needed"
             raise OSError(errno.ENOSPC, message, str(path.parent))
-        self._writer = ArrayWriter(path, metadata)
+        self._writer = ArrayWriter(path, {**_identification(path), "record": dict(metadata)})
         for name, array in arrays.items():
             self._writer.add_array(name, array)
         self._writer.begin_array(rows_name, np.float32)
@@ -121,7 +121,7 @@ class EntryWriter:
         self._writer.append(rows)
 
     def commit(self) -> None:
-        """Write the checksum and rename the file to its final path.
+        """Write the digests and rename the file to its final path.
 
         Raises:
             OSError: When the disk is full. The unfinished file has been removed.
@@ -135,27 +135,37 @@ class EntryWriter:
 
 
 def read_entry(path: Path) -> CacheEntry | None:
-    """Read a cache entry and verify its checksum.
+    """Read a cache entry and compare all of it with its digests, and its key with the one in its name.
 
     Returns:
         The entry, with memory-mapped arrays; None when there is no file.
 
     Raises:
-        CorruptEntryError: When the file is damaged or truncated.
-        InputError: When the file cannot be opened.
+        CorruptEntryError: When the file cannot be opened, is damaged or truncated, or was written for another key.
     """
     try:
         file = read_array_file(path)
-        digest = file.compute_digest()
+        _check_identification(file)
+        file.verify()
+        return CacheEntry({name: file.map_array(name) for name in file.arrays}, file.metadata["record"])
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CorruptEntryError(f"it cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise CorruptEntryError(str(error)) from error
-    except OSError as error:
-        raise InputError(f"cannot read the cache entry {path}: {error.strerror}") from error
-    if digest != file.digest:
-        raise CorruptEntryError(f"its checksum is {digest[:12]}..., but {file.digest[:12]}... was written")
-    return CacheEntry({name: file.map_array(name) for name in file.arrays}, file.metadata)
+
+
+def _identification(path: Path) -> dict[str, str]:
+    """Return the kind and the key of the entry that belongs at a path."""
+    return {"kind": path.parents[1].name, "key": path.stem}
+
+
+def _check_identification(file: ArrayFile) -> None:
+    for name, expected in _identification(file.path).items():
+        stored = str(file.metadata.get(name))
+        if stored != expected:
+            raise ValueError(f"it was written for the {name} {stored[:16]}, not {expected[:16]}")
 
 
 def delete_files(paths: Iterable[Path]) -> int:

@@ -1,6 +1,5 @@
 """SHA-256 of files and folders. The digests of large files are noted in the cache folder."""
 
-import contextlib
 import hashlib
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError
-from modgap.storage.json_records import read_json, write_json
+from modgap.storage.notes import read_note, write_note
 from modgap.storage.paths import cache_folder
 
 __all__ = ["file_digest", "folder_digest"]
@@ -66,7 +65,7 @@ def folder_digest(folder: Path, files: Iterable[Path]) -> str:
         return noted_digest
     digest = _hash_folder(folder, files)
     if _summarize_states(folder, files)[0] == states:
-        _write_note(note, {**state, "sha256": digest})
+        write_note(note, {**state, "sha256": digest})
     return digest
 
 
@@ -111,7 +110,7 @@ def _noted_file_digest(path: Path, status: os.stat_result) -> str:
     digest = _hash_file(path)
     # The digest of a file that changed while it was read belongs to no state of the file.
     if _is_unchanged(path, status):
-        _write_note(note, {**state, "sha256": digest})
+        write_note(note, {**state, "sha256": digest})
     return digest
 
 
@@ -122,9 +121,8 @@ def _note_path(state: dict[str, Any]) -> Path:
 
 def _read_note(note: Path, state: dict[str, Any]) -> str | None:
     """Return the digest noted for exactly this state; None when there is none, or the note is damaged."""
-    try:
-        record = read_json(note)
-    except InputError:
+    record = read_note(note)
+    if record is None:
         return None
     digest = str(record.pop("sha256", None))
     return digest if record == state and re.fullmatch(r"[0-9a-f]{64}", digest) else None
@@ -133,9 +131,3 @@ def _read_note(note: Path, state: dict[str, Any]) -> str | None:
 def _is_unchanged(path: Path, before: os.stat_result) -> bool:
     now = path.stat()
     return (now.st_mtime_ns, now.st_size, now.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)
-
-
-def _write_note(note: Path, record: dict[str, Any]) -> None:
-    # Without the note the next run hashes the file again, so a cache that cannot be written only costs time.
-    with contextlib.suppress(OSError):
-        write_json(note, record)

@@ -1,7 +1,7 @@
 """Arrays of NumPy and safetensors files, memory-mapped so that only the parts in use are read."""
 
-import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,11 +14,24 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray, read_safetensors_header
 
-__all__ = ["convert_read_errors", "map_npy", "map_npz", "map_safetensors", "read_npy_header", "read_npy_stream_header"]
+__all__ = ["convert_read_errors", "map_npy", "map_safetensors", "read_npy_header", "read_npy_stream_header"]
 
-DAMAGED_FILE_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error)
-LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Header before each member of a zip archive: a signature, and the lengths of the name and of the extra field."""
+DAMAGED_FILE_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+"""Errors of NumPy and zipfile on damaged files. NumPy parses its headers as Python, and zipfile refuses methods."""
 
 
 @contextmanager
@@ -95,43 +108,3 @@ def read_npy_stream_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np
     version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
     shape, fortran_order, dtype = readers[version](stream)
     return shape, fortran_order, dtype
-
-
-def map_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a `.npz` file by name.
-
-    Arrays that are not compressed are memory-mapped and read-only; `numpy.savez` never compresses.
-
-    Raises:
-        InputError: When the file is damaged, or contains Python objects.
-    """
-    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        return {member.filename.removesuffix(".npy"): _read_member(path, archive, member) for member in members}
-
-
-def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        with archive.open(member) as stream:
-            array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
-            return array
-    return _map_member(path, member)
-
-
-def _map_member(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
-    with path.open("rb") as stream:
-        stream.seek(member.header_offset)
-        signature, *lengths = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
-        if signature != b"PK\3\4":
-            raise InputError(f"cannot read arrays from {path}: the archive has no member at {member.header_offset}")
-        start = stream.seek(sum(lengths), 1)
-        shape, fortran_order, dtype = read_npy_stream_header(stream)
-        offset = stream.tell()
-    if dtype.hasobject:
-        raise InputError(f"cannot read arrays from {path}: {member.filename} contains pickled objects")
-    if offset - start + math.prod(shape) * dtype.itemsize != member.file_size:
-        raise InputError(f"cannot read arrays from {path}: the length of {member.filename} does not match its header")
-    if math.prod(shape) == 0:
-        return np.empty(shape, dtype)
-    mapped: np.ndarray = np.memmap(path, dtype, "r", offset, shape, "F" if fortran_order else "C")
-    return mapped.view(np.ndarray)

@@ -1,10 +1,10 @@
 """Cache entries that are optional: when the cache is damaged or full, the computation continues without it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -16,20 +16,36 @@ __all__ = ["RowWriter", "read_valid_entry", "store_arrays"]
 MAX_BYTES_IN_MEMORY = 4 << 30
 """Rows up to this size are also kept in memory, so that they survive a disk that fills up while they are written."""
 
+STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""Errors of code that expects other arrays, or another record, than an entry has."""
+
+Content = TypeVar("Content")
+
 log = logging.getLogger("modgap")
 
 
-def read_valid_entry(path: Path) -> CacheEntry | None:
-    """Read a cache entry; log a warning and return None when it is damaged, and return None when there is none.
+def read_valid_entry(path: Path, parse: Callable[[CacheEntry], Content]) -> Content | None:
+    """Read a cache entry, and return its content.
 
-    Raises:
-        InputError: When the file cannot be opened.
+    An entry that cannot be read, is damaged, was written for another key, or has another structure is logged as a
+    warning and counts as absent.
+
+    Args:
+        path: Path of the entry; see `entry_path`.
+        parse: Function that returns the content of an entry.
+
+    Returns:
+        The content; None when there is no entry that can be used.
     """
     try:
-        return read_entry(path)
+        entry = read_entry(path)
+        return None if entry is None else parse(entry)
     except CorruptEntryError as error:
-        log.warning("the cache entry %s is damaged (%s). It is computed again.", path, error)
-        return None
+        reason = str(error)
+    except STRUCTURE_ERRORS as error:
+        reason = f"it has another structure, {type(error).__name__}: {error}"
+    log.warning("The cache entry %s is not used (%s). It is computed again.", path, reason)
+    return None
 
 
 def store_arrays(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Handles of timm models: with weights from the hub, from a file or folder, or random ones as a control."""
 
-import contextlib
 import json
 import pickle
 import warnings
@@ -18,7 +17,7 @@ from modgap.sources.timm.imagenet import imagenet_class_names
 from modgap.sources.timm.state_dicts import load_weights
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
-from modgap.storage.json_records import read_json, write_json
+from modgap.storage.notes import read_note, write_note
 from modgap.storage.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -286,13 +285,12 @@ def _hub_file(architecture: str) -> Path:
     """
     note = cache_folder() / "hub" / f"{cache_key({'architecture': architecture, **library_versions()})}.json"
     try:
-        record = read_json(note)
+        record = read_note(note) or {}
         repository = Repository(str(record["repository"]))
         names = tuple(str(name) for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         repository, names = _named_by_timm(architecture)
-        with contextlib.suppress(OSError):
-            write_json(note, {"repository": repository.name, "files": names})
+        write_note(note, {"repository": repository.name, "files": list(names)})
     return _in_repository(repository, names, f"timm:{architecture}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
 from modgap.progress import Progress
-from modgap.storage.array_file import ArrayWriter, with_native_byte_order
+from modgap.storage.array_writer import ArrayWriter, with_native_byte_order
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.converted_copy import STREAMS, copy_path, copy_record

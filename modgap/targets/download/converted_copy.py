@@ -3,13 +3,15 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modgap.errors import InputError
 from modgap.storage.array_file import ArrayFile, read_array_file
 from modgap.storage.cache import cache_key
 from modgap.targets.download.locations import data_folder
@@ -28,11 +30,13 @@ __all__ = [
     "read_converted_copy",
 ]
 
-FORMAT = 1
+FORMAT = 2
 STREAMS = ("samples", "targets", "masks")
 """Fields of a table that are read sample by sample."""
 SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd")
 """Fields of a table that are read at once."""
+STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""Errors that a record of another structure causes."""
 DIFFERENCES = {
     "format": "another format of copies",
     "modgap": "another version of modgap",
@@ -81,8 +85,8 @@ def read_converted_copy(
     """Read the converted copy of a target.
 
     A copy that is damaged, or was made of other files, is not used, and a warning is logged. A copy of the same files
-    that were converted in another way, which may be intended, is logged as information. The content of a copy was
-    verified when it was written, and `modgap data verify` verifies it again; reading does not.
+    that were converted in another way, which may be intended, is logged as information. Each part of a copy is
+    compared with its checksum when it is first used; `modgap data verify` compares all of it.
 
     Args:
         manifest: The target.
@@ -99,15 +103,18 @@ def read_converted_copy(
     try:
         file = read_array_file(path)
         differences = find_differences(file, copy_record(fingerprint()))
-    except (OSError, ValueError) as error:
-        _log_unused(logging.WARNING, manifest, f"is not readable ({error})", argument)
+        table = None if differences else _read_table(file, argument)
+    except InputError:
+        raise
+    except (OSError, *STRUCTURE_ERRORS) as error:
+        _log_unused(logging.WARNING, manifest, f"cannot be read ({error})", argument)
         return None
-    if differences:
+    if table is None:
         level = logging.WARNING if "files" in differences else logging.INFO
         _log_unused(level, manifest, f"was made with {_describe_differences(differences, manifest)}", argument)
         return None
     log.info("reading %s from its converted copy %s", manifest.name, path)
-    return _read_table(file)
+    return table
 
 
 def _log_unused(level: int, manifest: Manifest, reason: str, argument: str) -> None:
@@ -122,10 +129,12 @@ def _describe_differences(differences: Sequence[str], manifest: Manifest) -> str
 
 
 def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
-    """Return True when there is a readable copy at `path` that was made of originals with this fingerprint."""
+    """Return True when there is an intact copy at `path` that was made of originals with this fingerprint."""
     try:
-        return not find_differences(read_array_file(path), copy_record(fingerprint))
-    except (OSError, ValueError):
+        file = read_array_file(path)
+        file.verify()
+        return not find_differences(file, copy_record(fingerprint))
+    except (OSError, *STRUCTURE_ERRORS):
         return False
 
 
@@ -139,16 +148,15 @@ def find_damage(manifest: Manifest, files: Files) -> str | None:
     if not path.is_file():
         return None
     try:
-        file = read_array_file(path)
-        matches = file.compute_digest() == file.digest
+        read_array_file(path).verify()
     except (OSError, ValueError) as error:
         return f"damaged: {path}: {error}"
-    return None if matches else f"damaged: {path}: its checksum is not the one that was written"
+    return None
 
 
-def _read_table(file: ArrayFile) -> Table:
+def _read_table(file: ArrayFile, argument: str) -> Table:
     kinds = file.metadata["kinds"]
-    streams = {name: _samples(file, name, kinds[name]) for name in STREAMS if name in kinds}
+    streams = {name: _samples(file, name, kinds[name], argument) for name in STREAMS if name in kinds}
     groups = {
         name.removeprefix("group."): np.array(file.map_array(name)) for name in file.arrays if name.startswith("group.")
     }
@@ -165,33 +173,54 @@ def _read_table(file: ArrayFile) -> Table:
     )
 
 
-def _samples(file: ArrayFile, name: str, kind: str) -> Samples:
+def _samples(file: ArrayFile, name: str, kind: str, argument: str) -> Samples:
     if kind == "text":
-        return _TextSamples(file, name)
-    return _VariedSamples(file, name) if f"{name}.shapes" in file.arrays else _FixedSamples(file, name)
+        return _TextSamples(file, name, argument)
+    kind_of_samples = _VariedSamples if f"{name}.shapes" in file.arrays else _FixedSamples
+    return kind_of_samples(file, name, argument)
 
 
 @dataclass(frozen=True)
 class _MappedSamples:
-    """Samples in a file. Each process maps the file when it first uses a sample."""
+    """Samples in a file. Each process maps the file when it first uses a sample.
+
+    Attributes:
+        file: The file.
+        name: Name of the array.
+        argument: The target as the user wrote it, for the command in a message about damage.
+    """
 
     file: ArrayFile
     name: str
+    argument: str
 
-    @functools.cached_property
-    def _values(self) -> np.ndarray:
-        return self.file.map_array(self.name)
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Return some rows as a copy, which may be written to like the samples of other readers."""
+        with self._explain_damage():
+            return self.file.read_rows(self.name, start, stop)
 
     @functools.cached_property
     def _starts(self) -> np.ndarray:
-        return np.array(self.file.map_array(f"{self.name}.starts"))
+        with self._explain_damage():
+            return np.array(self.file.map_array(f"{self.name}.starts"))
 
     @functools.cached_property
     def _shapes(self) -> np.ndarray:
-        return np.array(self.file.map_array(f"{self.name}.shapes"))
+        with self._explain_damage():
+            return np.array(self.file.map_array(f"{self.name}.shapes"))
+
+    @contextmanager
+    def _explain_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"The converted copy {self.file.path} is damaged ({error}). Convert the target again with: "
+                f"modgap data convert {self.argument}"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "name": self.name}
+        return {"file": self.file, "name": self.name, "argument": self.argument}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -201,11 +230,12 @@ class _FixedSamples(_MappedSamples):
     """Samples of one shape."""
 
     def __len__(self) -> int:
-        return len(self._values)
+        return self.file.arrays[self.name].shape[0]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        # A copy, because the samples of other readers may be written to, but mapped ones may not.
-        return np.array(self._values[index])
+        position = range(len(self))[index]
+        sample: np.ndarray = self._read(position, position + 1)[0]
+        return sample
 
 
 class _VariedSamples(_MappedSamples):
@@ -217,7 +247,7 @@ class _VariedSamples(_MappedSamples):
     def __getitem__(self, index: int) -> np.ndarray:
         shape = tuple(self._shapes[index])
         start = self._starts[index]
-        return np.array(self._values[start : start + int(np.prod(shape, dtype=np.int64))]).reshape(shape)
+        return self._read(start, start + int(np.prod(shape, dtype=np.int64))).reshape(shape)
 
 
 class _TextSamples(_MappedSamples):
@@ -228,4 +258,4 @@ class _TextSamples(_MappedSamples):
 
     def __getitem__(self, index: int) -> str:
         position = range(len(self))[index]
-        return bytes(self._values[self._starts[position] : self._starts[position + 1]]).decode()
+        return bytes(self._read(self._starts[position], self._starts[position + 1])).decode()

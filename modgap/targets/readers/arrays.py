@@ -1,6 +1,5 @@
 """Arrays by name in one file: `x` and `y`, or the names of a manifest, for each split."""
 
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,10 @@ from modgap.errors import InputError
 from modgap.storage.mmap_arrays import (
     convert_read_errors,
     map_npy,
-    map_npz,
     map_safetensors,
     read_npy_header,
-    read_npy_stream_header,
 )
+from modgap.storage.npz_arrays import map_npz, read_npz, read_npz_headers
 from modgap.storage.safetensors_header import read_safetensors_header
 from modgap.targets.file_layout import has_suffix, single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
@@ -188,14 +186,7 @@ def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         if has_suffix(path, (".safetensors",)):
             arrays = read_safetensors_header(path).arrays
             return {name: (array.shape, array.dtype[0].lower()) for name, array in arrays.items()}
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _read_npy_header(archive, name) for name in archive.namelist()}
-
-
-def _read_npy_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], str]:
-    with archive.open(name) as stream:
-        shape, _, dtype = read_npy_stream_header(stream)
-        return shape, dtype.kind
+        return {name: (shape, dtype.kind) for name, (shape, dtype) in read_npz_headers(path).items()}
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -206,18 +197,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     if has_suffix(path, (".safetensors",)):
         return {name: np.array(array) for name, array in map_safetensors(path)[0].items()}
-    _raise_for_objects(path)
-    with convert_read_errors(path), np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _raise_for_objects(path: Path) -> None:
-    for name, (_, kind) in read_array_headers(path).items():
-        if kind == "O":
-            raise InputError(
-                f"The array {name} of {path} holds Python objects, which are never unpickled. Save it as numbers, or "
-                f"as strings with np.array({name}, dtype=str)."
-            )
+    return read_npz(path)
 
 
 def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None) -> Samples:

@@ -1,0 +1,155 @@
+"""Arrays of NumPy's `.npz` files, each of which is compared with its CRC-32 whether it is mapped or read."""
+
+import functools
+import math
+import os
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.storage.memory_map import release_pages
+from modgap.storage.mmap_arrays import convert_read_errors, read_npy_stream_header
+
+__all__ = ["map_npz", "read_npz", "read_npz_headers"]
+
+SUFFIX = ".npy"
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Header before each member of a zip archive: a signature, and the lengths of the name and of the extra field."""
+BLOCK = 1 << 24
+FILES_REMEMBERED = 64
+MIN_AGE_TO_REMEMBER = 2.0
+"""Seconds since a file's last change after which its time stamp can be trusted to differ at the next change."""
+
+
+def map_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a `.npz` file by name.
+
+    Arrays that are not compressed are memory-mapped and read-only; `numpy.savez` never compresses. A process compares
+    them with their CRC-32 once, unless the file changes.
+
+    Raises:
+        InputError: When the file is damaged, or contains Python objects.
+    """
+    with _open(path) as archive:
+        return {_array_name(member): _map_member(path, archive, member) for member in _members(path, archive)}
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a `.npz` file by name.
+
+    Raises:
+        InputError: When the file is damaged, or contains Python objects.
+    """
+    with _open(path) as archive:
+        return {_array_name(member): _read_member(path, archive, member) for member in _members(path, archive)}
+
+
+def read_npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and type of each array of a `.npz` file by name, without reading the arrays.
+
+    Raises:
+        InputError: When the file is damaged.
+    """
+    headers = {}
+    with _open(path) as archive:
+        for member in _members(path, archive):
+            with archive.open(member) as stream:
+                shape, _, dtype = read_npy_stream_header(stream)
+            headers[_array_name(member)] = (shape, dtype)
+    return headers
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the members that are arrays. Their names are different, and the same in both headers of a member."""
+    members = archive.infolist()
+    if len({member.filename for member in members}) < len(members):
+        raise InputError(f"cannot read arrays from {path}: it contains two arrays of the same name")
+    for member in members:
+        _content_position(path, member)
+        # A damaged length of a comment makes zipfile take the members that follow for a comment.
+        if member.comment:
+            raise InputError(f"cannot read arrays from {path}: {member.filename} has a comment, unlike NumPy's")
+    return [member for member in members if member.filename.endswith(SUFFIX)]
+
+
+def _array_name(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(SUFFIX)
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as stream:
+        shape, fortran_order, dtype = read_npy_stream_header(stream)
+        _check_header(path, member, stream.tell() + math.prod(shape) * dtype.itemsize, dtype)
+        # Reading all bytes compares the CRC-32.
+        values = np.frombuffer(stream.read(), dtype)
+    return values.reshape(shape, order="F" if fortran_order else "C").copy(order="A")
+
+
+def _check_header(path: Path, member: zipfile.ZipInfo, size: int, dtype: np.dtype) -> None:
+    if dtype.hasobject:
+        raise InputError(
+            f"The array {_array_name(member)} of {path} holds Python objects, which are never unpickled. Save it as "
+            f"numbers, or as strings with np.array({_array_name(member)}, dtype=str)."
+        )
+    if size != member.file_size:
+        raise InputError(f"cannot read arrays from {path}: the length of {member.filename} does not match its header")
+
+
+def _map_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return _read_member(path, archive, member)
+    with path.open("rb") as stream:
+        start = stream.seek(_content_position(path, member))
+        shape, fortran_order, dtype = read_npy_stream_header(stream)
+        offset = stream.tell()
+        _check_header(path, member, offset - start + math.prod(shape) * dtype.itemsize, dtype)
+        _check_crc(path, member, start, os.fstat(stream.fileno()))
+        if math.prod(shape) == 0:
+            return np.empty(shape, dtype)
+        mapped: np.ndarray = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran_order else "C")
+    return mapped.view(np.ndarray)
+
+
+def _content_position(path: Path, member: zipfile.ZipInfo) -> int:
+    """Return the position of a member's first byte, after its own header."""
+    with path.open("rb") as stream:
+        stream.seek(member.header_offset)
+        signature, name_length, extra_length = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
+        name = stream.read(name_length)
+        if signature != b"PK\3\4" or name.decode("utf-8", "replace") != member.orig_filename:
+            raise InputError(
+                f"cannot read arrays from {path}: the archive has no {member.filename} at {member.header_offset}"
+            )
+        return int(stream.tell() + extra_length)
+
+
+def _check_crc(path: Path, member: zipfile.ZipInfo, start: int, status: os.stat_result) -> None:
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    compute = _compute_crc if time.time() - status.st_mtime < MIN_AGE_TO_REMEMBER else _remembered_crc
+    if compute(path, start, member.file_size, identity) != member.CRC:
+        raise InputError(f"cannot read arrays from {path}: Bad CRC-32 for file {member.filename!r}. It is damaged.")
+
+
+def _compute_crc(path: Path, start: int, size: int, _identity: tuple[int, ...]) -> int:
+    content: np.ndarray = np.memmap(path, np.uint8, "r", start, (size,))
+    crc = 0
+    for position in range(0, size, BLOCK):
+        crc = zlib.crc32(content[position : position + BLOCK].data, crc)
+        release_pages(content)
+    return crc
+
+
+_remembered_crc = functools.lru_cache(maxsize=FILES_REMEMBERED)(_compute_crc)

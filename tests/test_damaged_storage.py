@@ -1,0 +1,272 @@
+"""Every flipped bit of a cache entry, a note, a converted copy and an .npz file is detected."""
+
+import json
+import os
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from modgap.errors import InputError
+from modgap.storage.cache import CorruptEntryError, EntryWriter, entry_path, read_entry
+from modgap.targets import CustomData, open_target
+from modgap.targets.download.conversion import convert
+
+KEY = "a" * 64
+
+
+def flips(content: bytes, regions: dict[str, tuple[int, int]], tries: int, seed: int = 0):
+    """Yield the name of a region and a copy of the content with one flipped bit in this region."""
+    rng = random.Random(seed)
+    for name, (start, end) in regions.items():
+        for _ in range(tries):
+            damaged = bytearray(content)
+            damaged[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
+            yield name, bytes(damaged)
+
+
+def regions_of(content: bytes) -> dict[str, tuple[int, int]]:
+    """Return the byte regions of a file of arrays, from its header."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    fields = json.loads(content[8:start])
+    metadata = fields.pop("__metadata__")
+    used = len(content[:start].rstrip())
+    regions = {"length": (0, 8), "fields": (8, used), "rest of the header": (used, start)}
+    digest = content.index(metadata["digest"].encode())
+    regions["digest"] = (digest, digest + 64)
+    for name, field in fields.items():
+        first, last = field["data_offsets"]
+        if last > first:
+            regions[name] = (start + first, start + last)
+    return regions
+
+
+@pytest.fixture
+def entry():
+    """The path of a small entry."""
+    path = entry_path("logits", KEY)
+    record = {"source_classes": ["a", "b"], "provenance": {"offset": 3}}
+    writer = EntryWriter(path, {"labels": np.arange(40), "rows": np.arange(40)}, "logits", (40, 12), record)
+    writer.append(np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32))
+    writer.commit()
+    return path
+
+
+def test_every_flipped_bit_of_an_entry_is_detected(entry):
+    content = entry.read_bytes()
+    regions = regions_of(content)
+    assert {"length", "fields", "digest", "labels", "logits"} < set(regions)
+    silent = []
+    for region, damaged in flips(content, regions, tries=60):
+        entry.write_bytes(damaged)
+        try:
+            read_entry(entry)
+            silent.append(region)
+        except CorruptEntryError:
+            pass
+    assert silent == []
+
+
+def test_the_record_of_an_entry_is_covered_from_its_first_to_its_last_byte(entry):
+    """A flipped digit of an offset changed a search value without a message."""
+    content = entry.read_bytes()
+    silent = []
+    for position in range(0, regions_of(content)["fields"][1], 2):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position // 2 % 3
+        entry.write_bytes(bytes(damaged))
+        try:
+            read_entry(entry)
+            silent.append(position)
+        except CorruptEntryError:
+            pass
+    assert silent == []
+
+
+@pytest.mark.parametrize("other", [("logits", "b" * 64), ("features", KEY)])
+def test_an_entry_under_another_key_or_kind_is_refused(entry, other):
+    path = entry_path(*other)
+    path.parent.mkdir(parents=True)
+    shutil.copy(entry, path)
+    with pytest.raises(CorruptEntryError, match=r"it was written for the (key|kind) "):
+        read_entry(path)
+
+
+def test_bytes_after_the_end_are_refused(entry):
+    entry.write_bytes(entry.read_bytes() + b"\0")
+    with pytest.raises(CorruptEntryError, match="after its end"):
+        read_entry(entry)
+
+
+def test_the_command_names_each_damaged_entry(entry, modgap):
+    copy = entry_path("logits", "b" * 64)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(entry, copy)
+    entry.write_bytes(entry.read_bytes().replace(b'\\"offset\\": 3', b'\\"offset\\": 4'))
+    done = modgap("cache", "verify")
+    assert done.returncode == 1
+    assert "its header does not fit its checksum" in done.stdout
+    assert "it was written for the key aaaa" in done.stdout
+    assert "2 entries damaged" in done.stdout
+
+
+def test_an_entry_of_another_structure_counts_as_absent(entry, caplog):
+    from modgap.storage.row_store import read_valid_entry
+
+    assert read_valid_entry(entry, lambda content: content.metadata["provenance"]) == {"offset": 3}
+    assert read_valid_entry(entry, lambda content: content.arrays["groups"]) is None
+    assert "is not used (it has another structure, KeyError: 'groups'). It is computed again." in caplog.text
+
+
+def age(path, seconds=100):
+    status = path.stat()
+    os.utime(path, (status.st_atime, status.st_mtime - seconds))
+
+
+def test_a_process_compares_an_unchanged_entry_once(entry, monkeypatch):
+    from modgap.storage.array_file import ArrayFile
+
+    age(entry)
+    compared = []
+    compare = ArrayFile._compare_chunks
+    monkeypatch.setattr(ArrayFile, "_compare_chunks", lambda self, chunks: (compared.append(1), compare(self, chunks)))
+    for _ in range(3):
+        read_entry(entry)
+    assert len(compared) == 1
+    content = bytearray(entry.read_bytes())
+    content[regions_of(bytes(content))["logits"][0]] ^= 1
+    entry.write_bytes(content)
+    with pytest.raises(CorruptEntryError, match="do not fit their checksum"):
+        read_entry(entry)
+
+
+def test_many_chunks_are_compared_by_threads_and_each_is_detected():
+    path = entry_path("logits", "c" * 64)
+    writer = EntryWriter(path, {}, "logits", (9000, 500), {})
+    writer.append(np.random.default_rng(0).standard_normal((9000, 500)).astype(np.float32))
+    writer.commit()
+    size = path.stat().st_size
+    assert read_entry(path).arrays["logits"].shape == (9000, 500)
+    for position in (size // 3, size - 3000):
+        with path.open("r+b") as stream:
+            stream.seek(position)
+            byte = stream.read(1)
+            stream.seek(position)
+            stream.write(bytes([byte[0] ^ 4]))
+        with pytest.raises(CorruptEntryError):
+            read_entry(path)
+        with path.open("r+b") as stream:
+            stream.seek(position)
+            stream.write(byte)
+
+
+def images(tmp_path):
+    np.savez(tmp_path / "images.npz", x=np.random.default_rng(0).random((30, 3, 8, 8)), y=np.arange(30) % 3)
+    return tmp_path / "images.npz", CustomData()
+
+
+def texts(tmp_path):
+    lines = [f"{'word ' * (1 + n % 5)}{n},{'ab'[n % 2]}" for n in range(30)]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    return tmp_path / "texts.csv", CustomData()
+
+
+def series(tmp_path):
+    lines = [f"{number},{step},{number * step % 7},{number % 2}" for number in range(20) for step in range(3 + number)]
+    (tmp_path / "series.csv").write_text("id,t,a,label\n" + "\n".join(lines) + "\n")
+    return tmp_path / "series.csv", CustomData(series_column="id", time_column="t")
+
+
+def content_of(target):
+    table = target.read()
+    samples = [table.samples[n] for n in range(len(table))]
+    samples = samples if isinstance(samples[0], str) else [sample.tobytes() for sample in samples]
+    return samples, table.labels.tolist(), list(table.classes), table.splits.tolist()
+
+
+@pytest.mark.parametrize("make", [images, texts, series])
+def test_every_flipped_bit_of_a_converted_copy_is_detected_or_the_originals_are_read(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
+    path, custom_data = make(tmp_path)
+    target = open_target(str(path), custom_data=custom_data)
+    (copy,) = convert(target)
+    expected = content_of(target)
+    content = copy.read_bytes()
+    changed = []
+    for region, damaged in flips(content, regions_of(content), tries=10):
+        copy.write_bytes(damaged)
+        try:
+            changed += [] if content_of(target) == expected else [region]
+        except InputError:
+            continue
+    assert changed == []
+
+
+def test_a_damaged_copy_is_converted_again(tmp_path, monkeypatch, modgap):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
+    path = tmp_path / "images.npz"
+    np.savez(path, x=np.random.default_rng(0).random((60, 3, 30, 30)), y=np.arange(60) % 3)
+    assert modgap("data", "convert", path).returncode == 0
+    (copy,) = (tmp_path / "data" / "converted").glob("*.safetensors")
+    content = copy.read_bytes()
+    damaged = bytearray(content)
+    damaged[regions_of(content)["samples"][0] + 5] ^= 8
+    copy.write_bytes(damaged)
+    samples = open_target(str(path)).read().samples
+    assert samples[59].shape == (3, 30, 30)
+    with pytest.raises(InputError, match=rf"do not fit .* Convert the target again with: modgap data convert {path}"):
+        samples[0]
+    assert modgap("data", "convert", path).returncode == 0
+    assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("reader", ["map_npz", "read_npz"])
+def test_every_flipped_bit_of_an_npz_file_is_detected_or_changes_nothing(tmp_path, save, reader):
+    from modgap.storage import npz_arrays
+
+    path = tmp_path / "a.npz"
+    save(path, x=np.random.default_rng(0).random((50, 6)), y=np.arange(50), name=np.array(["ä", "b"]))
+    read = getattr(npz_arrays, reader)
+    expected = {name: (array.dtype, array.tolist()) for name, array in read(path).items()}
+    content = path.read_bytes()
+    changed = []
+    for region, damaged in flips(content, {"file": (0, len(content))}, tries=1000):
+        path.write_bytes(damaged)
+        try:
+            arrays = read(path)
+        except InputError:
+            continue
+        if {name: (array.dtype, array.tolist()) for name, array in arrays.items()} != expected:
+            changed.append(region)
+    assert changed == []
+
+
+def test_a_process_compares_the_crc_of_an_unchanged_file_once(tmp_path, monkeypatch):
+    from modgap.storage import npz_arrays
+
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(1000))
+    age(path)
+    npz_arrays.map_npz(path)
+    monkeypatch.setattr(npz_arrays, "release_pages", lambda array: pytest.fail("it was compared again"))
+    np.testing.assert_array_equal(npz_arrays.map_npz(path)["x"], np.arange(1000))
+
+
+def test_every_flipped_bit_of_a_note_makes_it_absent(tmp_path):
+    from modgap.storage.notes import read_note, write_note
+
+    path = tmp_path / "key.json"
+    write_note(path, {"sha256": "0" * 64, "size": 12})
+    assert read_note(path) == {"sha256": "0" * 64, "size": 12}
+    content = path.read_bytes()
+    silent = []
+    for _, damaged in flips(content, {"note": (0, len(content) - 1)}, tries=500):
+        path.write_bytes(damaged)
+        if read_note(path) not in (None, {"sha256": "0" * 64, "size": 12}):
+            silent.append(damaged)
+    assert silent == []
+    path.write_bytes(content)
+    shutil.copy(path, tmp_path / "other.json")
+    assert read_note(tmp_path / "other.json") is None
