@@ -19,6 +19,7 @@ from modgap.discrepancy.held_out_problem import held_out_problem
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import fit_soft_maps, mass_matrices
 from modgap.label_space import label_space
+from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import estimate_mean
 
 SOFT = {"estimators": ["soft"], "curve": False, "threads": 1}
@@ -38,11 +39,23 @@ def grouped_data(
     return (logits + signal * profiles[labels]).astype(np.float32), labels, groups
 
 
-def rejections(n_sets: int, n_classes: int, sizes: tuple[int, ...], weight: str, signal: float = 0.0) -> float:
+def rejections(
+    n_sets: int,
+    n_classes: int,
+    sizes: tuple[int, ...],
+    weight: str,
+    signal: float = 0.0,
+    per_group: int | None = None,
+) -> float:
     """Return the share of data sets with p <= .05."""
     p_values = []
     for seed in range(n_sets):
         logits, labels, groups = grouped_data(seed, n_classes, sizes, signal)
+        if per_group:
+            rows = equal_group_rows(groups, per_group, seed)
+            logits = logits[rows]
+            labels = labels[rows]
+            groups = groups[rows]
         result = estimate(logits, labels, groups=groups, weight=weight, seed=seed, **SOFT)
         p_values.append(result.null.p_value)
     return float(np.mean(np.array(p_values) <= 0.05 + 1e-9))
@@ -54,6 +67,9 @@ def group_sizes_that_depend_on_the_class(n_sets: int) -> None:
         for weight in ("samples", "groups", "classes"):
             rate = rejections(n_sets, n_classes, (30, 5), weight)
             print(f"  K = {n_classes}, weight {weight}: p <= .05 in {100 * rate:.1f} % of {n_sets} data sets")
+    for n_classes in (2, 4):
+        rate = rejections(n_sets, n_classes, (30, 5), "groups", per_group=5)
+        print(f"  K = {n_classes}, 5 samples of each group: p <= .05 in {100 * rate:.1f} % of {n_sets} data sets")
     print(f"  K = 2, equal sizes: {100 * rejections(n_sets, 2, (15,), 'groups'):.1f} %")
     for signal in (0.5, 1.0):
         power = rejections(n_sets // 2, 2, (30, 5), "groups", signal)

@@ -81,7 +81,7 @@ discrepancy_options = all_options(
         "Estimators",
         click.option(
             "--estimator",
-            type=click.Choice(["montecarlo", "assignment", "search", "all"]),
+            type=click.Choice(["montecarlo", "assignment", "search", "soft", "all"]),
             default="all",
             show_default=True,
             help="Estimator to run.",
@@ -137,6 +137,12 @@ discrepancy_options = all_options(
             "--weight",
             type=click.Choice(["samples", "groups", "classes"]),
             help="What counts equally in an error. The default is groups if the target has groups, else samples.",
+        ),
+        click.option(
+            "--per-group",
+            type=int,
+            metavar="N",
+            help="Use N samples of each group. The permutation test is then exact if group sizes depend on the class.",
         ),
         click.option(
             "--splits",

@@ -1,4 +1,4 @@
-"""Sources as a user of the command meets them: processes, one line of error, an exit code."""
+"""Sources as a user of the command meets them: one line of error, an exit code."""
 
 import importlib
 import json
@@ -41,6 +41,17 @@ def python(own_cache):
     return run
 
 
+@pytest.fixture
+def with_hub(modgap, monkeypatch):
+    """Run the command in this process with a hub's home: `with_hub(home, "sources")`."""
+
+    def run(home, *args):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+        return modgap(*args)
+
+    return run
+
+
 class Evil:
     def __init__(self, path):
         self.path = path
@@ -76,8 +87,8 @@ def refused(done, code, message):
         ),
     ],
 )
-def test_a_source_that_is_not_to_be_had(modgap_process, home, small_images, source, code, message):
-    done = modgap_process("discrepancy", "--source", source, "--target", small_images, HF_HOME=str(home))
+def test_a_source_that_is_not_to_be_had(with_hub, home, small_images, source, code, message):
+    done = with_hub(home, "discrepancy", "--source", source, "--target", small_images)
     refused(done, code, message)
 
 
@@ -97,14 +108,13 @@ def test_a_folder_that_describes_no_source(modgap, tmp_path, small_images, confi
 
 
 @pytest.mark.parametrize("kind", ["bare pickle", "inside torch's file"])
-def test_a_malicious_weights_file_is_not_executed(modgap_process, home, tmp_path, small_images, kind):
+def test_a_malicious_weights_file_is_not_executed(with_hub, home, tmp_path, small_images, kind):
     bad, trace = tmp_path / "pytorch_model.bin", tmp_path / "executed"
     if kind == "bare pickle":
         bad.write_bytes(pickle.dumps(Evil(trace)))
     else:
         torch.save({"x": Evil(trace)}, bad)
-    done = modgap_process("discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images,
-                  HF_HOME=str(home))  # fmt: skip
+    done = with_hub(home, "discrepancy", "--source", "hf:small/vit", "--weights", bad, "--target", small_images)
     refused(done, 1, f"The weights in {bad} cannot be read")
     assert not trace.exists()
 
@@ -147,8 +157,8 @@ def test_loading_says_nothing_on_stderr_and_asks_no_network(home, python):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_list_and_one_source_whole(modgap_process, home):
-    done = modgap_process("sources", HF_HOME=str(home))
+def test_the_list_and_one_source_whole(with_hub, home):
+    done = with_hub(home, "sources")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.split()}
     aliases = ("swin-b", "swin-b-in1k", "vit-b", "clip-b16", "roberta-base", "minilm", "rxnfp", "efficientnet-lite0")
@@ -159,10 +169,10 @@ def test_the_list_and_one_source_whole(modgap_process, home):
     assert " no " in rows["clip-b16"]
     assert rows["source"].split() == ["source", "classes", "input", "installed", "description"]
     assert "hf:NAME[@REVISION]" in done.stdout
-    one = modgap_process("sources", "roberta-base", HF_HOME=str(home))
+    one = with_hub(home, "sources", "roberta-base")
     assert "124,697,433" in one.stdout
     assert "hf download FacebookAI/roberta-base" in one.stdout
-    refused(modgap_process("sources", "roberta"), 2, "Did you mean roberta-base")
+    refused(with_hub(home, "sources", "roberta"), 2, "Did you mean roberta-base")
 
 
 @pytest.mark.parametrize("command", ["sources", "targets"])
@@ -178,7 +188,7 @@ def test_the_lists_are_folded_between_words_on_a_narrow_terminal(command, capsys
     assert Counter(re.findall(r"[^\s─]+", narrow)) == whole
 
 
-def test_what_the_hubs_cache_holds_is_here(modgap_process, home):
+def test_what_the_hubs_cache_holds_is_here(with_hub, home):
     (snapshot,) = (home / "hub" / "models--small--bert-mlm" / "snapshots").iterdir()
     other = home.parent / "other"
     folder = other / "hub" / "models--FacebookAI--roberta-base"
@@ -186,6 +196,6 @@ def test_what_the_hubs_cache_holds_is_here(modgap_process, home):
     (folder / "refs" / "main").write_text("abc")
     (folder / "snapshots").mkdir()
     (folder / "snapshots" / "abc").symlink_to(snapshot)
-    rows = modgap_process("sources", HF_HOME=str(other)).stdout.splitlines()
+    rows = with_hub(other, "sources").stdout.splitlines()
     (row,) = [line for line in rows if line.strip().startswith("roberta-base")]
     assert " yes " in row

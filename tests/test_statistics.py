@@ -6,6 +6,7 @@ from scipy import stats
 
 from modgap.discrepancy import label_space
 from modgap.errors import InputError, UsageError
+from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import (
     SampleErrors,
     average_errors,
@@ -82,6 +83,32 @@ def test_groups_count_equally_by_default():
     assert choose_weighting("groups", None) == "samples"
     with pytest.raises(UsageError, match="group"):
         choose_weighting("group", None)
+
+
+def test_the_same_number_of_samples_is_drawn_from_each_group():
+    groups = np.repeat([7, 3, 5], [4, 9, 6])
+    rows = equal_group_rows(groups, 4, seed=1)
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(np.bincount(groups[rows])[[3, 5, 7]], 4)
+    assert not np.array_equal(rows, equal_group_rows(groups, 4, seed=2))
+    with pytest.raises(InputError, match=r"but 1 group of 3 have fewer samples. The smallest group has 4 samples"):
+        equal_group_rows(groups, 5, seed=1)
+    with pytest.raises(UsageError, match="needs groups"):
+        equal_group_rows(None, 5, seed=1)
+
+
+def test_the_command_uses_as_many_samples_of_each_group(modgap, own_logits, tmp_path):
+    with np.load(own_logits) as file:
+        np.savez(tmp_path / "grouped.npz", **file, groups=np.minimum(np.arange(90) // 6, 13))
+    command = ["discrepancy", "--logits", tmp_path / "grouped.npz", "--estimator", "soft", "--permutations", "19"]
+    done = modgap(*command, "--per-group", "7")
+    assert done.returncode == 1
+    assert "--per-group is 7, but 13 groups of 14 have fewer samples. The smallest group has 6 samples." in done.stderr
+    done = modgap(*command, "--per-group", "5", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    tested = read_sample_file(tmp_path / "out" / "samples.npz")
+    np.testing.assert_array_equal(np.unique(tested.groups, return_counts=True)[1], 5)
+    assert tested.ids.max() >= 85
 
 
 def test_halves_are_stratified_and_keep_groups_together():

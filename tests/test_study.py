@@ -2,45 +2,45 @@
 
 import dataclasses
 import importlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from modgap.forward import probe_head
+
 STUDY = Path(__file__).parent.parent / "benchmarks" / "transfer.py"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """Import a module of the study, which is not part of the package."""
+    monkeypatch.syspath_prepend(str(STUDY.parent))
+    return importlib.import_module
 
 
 @pytest.mark.slow
 @pytest.mark.bundle
-def test_quick_study_prints_its_tables(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MODGAP_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, str(STUDY), "quick"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
+def test_quick_study_prints_its_tables(study, own_cache, monkeypatch, capsys):
+    # The head of the text model is fitted on as many samples as the rest of the quick mode can use.
+    monkeypatch.setattr(probe_head, "MOST_SAMPLES", 500)
+    study("transfer").quick()
+    printed = capsys.readouterr().out
     for title in (
         ": test error",
         ": linear-probe error on",
         "encoder is trained: held-out error",
         ": seconds of stage2",
     ):
-        assert done.stdout.count(title) >= 2
+        assert printed.count(title) >= 2
     # Of images two surrogates are probed, of text one.
-    counts = {name: done.stdout.count(f"\n{name} ") for name in ("untouched", "finetune", "mona")}
+    counts = {name: printed.count(f"\n{name} ") for name in ("untouched", "finetune", "mona")}
     assert counts == {"untouched": 5, "finetune": 7, "mona": 13}
 
 
-def test_study_has_what_the_sweep_chose(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDY.parent))
-    jobs = importlib.import_module("study.jobs")
-    log = importlib.import_module("result_log").ResultLog(tmp_path / "results.jsonl")
+def test_study_has_what_the_sweep_chose(study, tmp_path):
+    jobs = study("study.jobs")
+    log = study("result_log").ResultLog(tmp_path / "results.jsonl")
     with pytest.raises(FileNotFoundError, match="lacks 52 of its jobs"):
         list(jobs.jobs("2d", log))
     for job in jobs.jobs("sweep", log):
@@ -58,11 +58,7 @@ def test_study_has_what_the_sweep_chose(tmp_path, monkeypatch):
     assert log.get(listed[0]) is None
 
 
-def test_plan_counts_the_jobs(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(STUDY), "plan", "--results", str(tmp_path / "none.jsonl")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert {"sweep", "2d", "1d", "cnn", "surrogate"} <= set(done.stdout.split())
+def test_plan_counts_the_jobs(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["transfer.py", "plan", "--results", str(tmp_path / "none.jsonl")])
+    study("transfer").main()
+    assert {"sweep", "2d", "1d", "cnn", "surrogate"} <= set(capsys.readouterr().out.split())

@@ -16,6 +16,7 @@ from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_control, open_source
+from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target, open_target
 from modgap.user_arrays import check_lengths, number_labels, to_numpy
 
@@ -33,6 +34,7 @@ def estimate(
     source: str | None = None,
     target: str = "your logits",
     estimators: str | Sequence[str] | None = None,
+    per_group: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> DiscrepancyResult:
@@ -49,6 +51,8 @@ def estimate(
         source: Name of the source to show.
         target: Name of the target to show.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
+            depends on its class; None for all samples.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `seed`, `weight`, `per_class` or
             `permutations`.
@@ -78,17 +82,15 @@ def estimate(
     numbered = number_labels(labels)
     check_lengths(array, numbered.labels, groups)
     options |= _estimator_option(estimators)
-    group_array = None if groups is None else to_numpy(groups, "groups")
-    result = estimate_discrepancy(array, numbered.labels, groups=group_array, progress=progress, **options)
-    return DiscrepancyResult(
-        source=source,
-        target=target,
-        result=result,
-        source_classes=tuple(source_classes),
-        target_classes=tuple(target_classes) or numbered.class_names,
-        provenance={"logits": "in memory"},
-        logits_seconds=0.0,
+    logits_in_memory = SourceLogits(
+        array,
+        numbered.labels,
+        None if groups is None else to_numpy(groups, "groups"),
+        tuple(source_classes),
+        tuple(target_classes) or numbered.class_names,
+        {"logits": "in memory"},
     )
+    return _result(source, target, logits_in_memory, progress, {"per_group": per_group, **options})
 
 
 @with_python_messages
@@ -110,6 +112,7 @@ def measure(
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
     estimators: str | Sequence[str] | None = None,
+    per_group: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     control: int = 0,
@@ -134,6 +137,8 @@ def measure(
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
+            depends on its class; None for all samples.
         seed: Seed of every random draw.
         progress: Called with the name of a stage and the share of its work done since the last call.
         control: Number of random-weights controls of the source to compare it with, on the same samples and splits; 0
@@ -171,6 +176,7 @@ def measure(
         request=LogitsRequest(samples, head=head, compared=options.get("classes")),
         progress=progress,
         control=control,
+        per_group=per_group,
         seed=seed,
         **options,
     )
@@ -212,7 +218,7 @@ def measure_discrepancy(
         request: Samples, input size and device of the logits; None for all samples at the source's input size.
         progress: Called with the name of a stage and the share of its work done since the last call.
         control: Number of random-weights controls of the source to compare it with; 0 for none.
-        options: Keyword arguments of `modgap.discrepancy.estimate`.
+        options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
 
     Raises:
         InputError: If the source, the target or their combination cannot be used.
@@ -247,7 +253,7 @@ def _with_control(
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     errors = [
         held_out_samples(one.logits, one.labels, groups=one.groups, estimators=[estimator.split("-")[0]], **chosen)
-        for one in control_logits
+        for one in (_chosen_samples(logits, options) for logits in control_logits)
     ]
     control = compare_with_controls(
         tested, [one for one in errors if one is not None], f"random:{result.source}", estimator
@@ -274,7 +280,7 @@ def measure_logits_file(path: str, *, progress: Progress | None = None, **option
     Args:
         path: File to read, see `modgap.forward.logits_file.read_logits_file`.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        options: Keyword arguments of `modgap.discrepancy.estimate`.
+        options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
 
     Raises:
         InputError: If the file cannot be read, or its logits and labels cannot be used.
@@ -282,9 +288,19 @@ def measure_logits_file(path: str, *, progress: Progress | None = None, **option
     return _result(None, path, read_logits_file(path), progress, options)
 
 
+def _chosen_samples(logits: SourceLogits, options: Mapping[str, Any]) -> SourceLogits:
+    """Return the logits of as many samples of each group as `per_group` among the options says; all without it."""
+    per_group = options.get("per_group")
+    if per_group is None:
+        return logits
+    return logits.subset(equal_group_rows(logits.groups, per_group, options.get("seed", 0)))
+
+
 def _result(
-    source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: dict[str, Any]
+    source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: Mapping[str, Any]
 ) -> DiscrepancyResult:
+    logits = _chosen_samples(logits, options)
+    options = {name: value for name, value in options.items() if name != "per_group"}
     result = estimate_discrepancy(logits.logits, logits.labels, groups=logits.groups, progress=progress, **options)
     return DiscrepancyResult(
         source=source,

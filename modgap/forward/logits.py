@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from modgap.errors import InputError
+from modgap.formatting import count
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
@@ -49,6 +51,31 @@ class SourceLogits:
     seconds: float = 0.0
     cached: bool = False
     rows: np.ndarray | None = None
+
+    def subset(self, rows: np.ndarray) -> "SourceLogits":
+        """Return the logits of some samples.
+
+        Args:
+            rows: Numbers of the rows to keep, shape (M,).
+
+        Raises:
+            InputError: If a class loses all its samples.
+        """
+        labels = self.labels[rows]
+        lost = _n_classes(self.labels) - _n_classes(labels)
+        if lost:
+            raise InputError(
+                f"The chosen samples have none of {count(lost, 'class', 'classes')}. Choose more samples, or drop "
+                "these classes."
+            )
+        numbers = rows if self.rows is None else self.rows[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, logits=self.logits[rows], labels=labels, groups=groups, rows=numbers)
+
+
+def _n_classes(labels: np.ndarray) -> int:
+    """Return the number of classes that have a sample."""
+    return int(labels.any(axis=0).sum()) if labels.ndim == 2 else len(np.unique(labels))
 
 
 def source_logits(
