@@ -1,9 +1,11 @@
 """Notebooks run from top to bottom in quick mode and leave pictures."""
 
+import os
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -13,21 +15,25 @@ def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-@pytest.fixture(scope="module", name="runs")
-def folder_of_runs(tmp_path_factory):
-    """Notebooks on one worker share what they train."""
-    return tmp_path_factory.mktemp("runs")
+@pytest.fixture(scope="module", name="kernel")
+def kernel_in_quick_mode(tmp_path_factory):
+    """Start a kernel for all notebooks of a worker, which imports torch once. They share what they train."""
+    runs = tmp_path_factory.mktemp("runs")
+    environment = {**os.environ, "MODGAP_QUICK": "1", "MODGAP_RUNS": str(runs), "IPYTHONDIR": str(runs / "ipython")}
+    manager, client = start_new_kernel(env=environment, cwd=str(NOTEBOOKS[0].parent))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.slow
 @pytest.mark.bundle
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_has_a_picture(path, runs, monkeypatch):
-    monkeypatch.setenv("MODGAP_QUICK", "1")
-    monkeypatch.setenv("MODGAP_RUNS", str(runs))
-    monkeypatch.setenv("IPYTHONDIR", str(runs / "ipython"))
+def test_notebook_runs_and_has_a_picture(path, kernel):
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    # The notebook begins without the names of the one before it.
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    NotebookClient(notebook, km=kernel, timeout=600).execute()
     found = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
     assert found
 
