@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.display.figure_layout import save_figure
+from modgap.display.figure_files import save_figure
 from modgap.distortion.encoders import Encoder
 from modgap.distortion.grid_figure import probe_figure
 from modgap.distortion.measurement import EncoderResult, SurrogateResult

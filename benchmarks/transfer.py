@@ -37,7 +37,7 @@ from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, jobs
 from study.tables import plan, report
 from study.work import work
 
-from modgap.display.figure_layout import save_figure
+from modgap.display.figure_files import save_figure
 from modgap.version import __version__
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"

@@ -10,6 +10,7 @@ from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import option_group, quiet_option
 from modgap.errors import UsageError
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.comparison.displayed import ComparisonResult
@@ -78,35 +79,34 @@ def compare(
     path = _figure_path(figure)
     log_to_stderr(quiet)
     comparison = compare_paths(results, estimator)
-    if path:
-        _save_figure(comparison, path)
     if output_format == "table":
         _print_comparison(comparison)
     else:
         click.echo(comparison.to_text(output_format), nl=False)
+    if path:
+        _draw_figure(comparison, path)
 
 
 def _figure_path(figure: str | None) -> Path | None:
+    from modgap.storage.output_folder import create_output_folder
+
     if figure is None:
         return None
-    path = Path(figure).expanduser()
+    path = expand_user(figure)
     if path.suffix.lower() not in FIGURE_SUFFIXES:
         raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
+    # A folder that cannot be written to fails at once, before anything is read.
+    create_output_folder(str(path.parent))
     return path
 
 
-def _save_figure(comparison: "ComparisonResult", path: Path) -> None:
+def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
+    from modgap.cli.output import draw_figures
     from modgap.comparison.figure import comparison_caption
-    from modgap.display.figure_layout import save_figure
-    from modgap.errors import InputError
+    from modgap.display.figure_files import PlannedFigure
 
-    try:
-        paths = save_figure(
-            comparison.plot(), path.with_suffix(""), comparison_caption(comparison), [path.suffix.lower()[1:]]
-        )
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Choose another --figure.") from error
-    click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
+    figure = PlannedFigure(path.stem, lambda: (comparison.plot(), comparison_caption(comparison)))
+    draw_figures([figure], path.parent, [path.suffix.lower()[1:]])
 
 
 def _print_comparison(comparison: "ComparisonResult") -> None:

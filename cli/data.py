@@ -11,6 +11,7 @@ from modgap.cli.completion import complete_folders, complete_targets
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.options import Decorator, custom_data_from_options, custom_data_options, option_group, quiet_option
 from modgap.errors import InputError, UsageError
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.targets.download.fetch import FetchPlan, PlannedDownload
@@ -81,7 +82,7 @@ def fetch(
         raise UsageError(f"--timeout must be above 0, got {timeout}")
     log_to_stderr(quiet)
     manifest, manifest_folder = _load_manifest(name)
-    folder = find_data_dir(manifest, data_dir and data_dir.expanduser(), manifest_folder)
+    folder = find_data_dir(manifest, data_dir and expand_user(data_dir), manifest_folder)
     plan = plan_fetch(manifest, folder)
     if dry_run:
         _print_plan(manifest, plan)
@@ -102,7 +103,7 @@ def _load_manifest(name: str) -> tuple["Manifest", Path | None]:
     """Return the manifest with this name or in this file, and the folder of the file, which may contain the data."""
     from modgap.targets import load_manifest, named_manifest
 
-    path = Path(name).expanduser()
+    path = expand_user(name)
     if path.suffix == ".toml":
         return load_manifest(path), path.parent
     if path.suffix or "/" in name:
@@ -193,7 +194,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
 
     log_to_stderr(quiet)
     manifest, manifest_folder = _load_manifest(name)
-    folder = find_data_dir(manifest, data_dir and data_dir.expanduser(), manifest_folder)
+    folder = find_data_dir(manifest, data_dir and expand_user(data_dir), manifest_folder)
     with progress_bars(quiet) as progress:
         result = verify(manifest, folder, progress)
     for line in result.faults:
@@ -234,7 +235,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
 
     log_to_stderr(quiet)
     target = open_target(
-        name, custom_data=custom_data_from_options(custom_options), data_dir=data_dir and data_dir.expanduser()
+        name, custom_data=custom_data_from_options(custom_options), data_dir=data_dir and expand_user(data_dir)
     )
     path = copy_path(target.manifest, target.files)
     if not again and is_current(path, target.fingerprint):
@@ -267,7 +268,7 @@ def path(name: str, data_dir: Path | None, forget: bool) -> None:
     if forget:
         forget_data_dir(manifest.name)
     elif data_dir:
-        save_data_dir(manifest.name, find_data_dir(manifest, data_dir.expanduser()))
+        save_data_dir(manifest.name, find_data_dir(manifest, expand_user(data_dir)))
     folder = find_data_dir(manifest, manifest_folder=manifest_folder)
     files = {locate_file(file, manifest, folder) for file in manifest.files}
     uses_folder = not files or any(file.is_relative_to(folder) for file in files)

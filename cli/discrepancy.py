@@ -68,32 +68,35 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.discrepancy.report import to_json
+    from modgap.storage.output_folder import output_folder
 
     _check_options(context, values)
     samples = sample_request(values)
     log_to_stderr(values["quiet"])
-    folder = _create_folder(values["out"])
-    with progress_bars(values["quiet"]) as progress:
-        report = _measure(values, samples, progress)
-    if folder:
-        from modgap.discrepancy.result_folder import write_folder
+    # The folder is created before the work starts, so that a folder that cannot be written to fails at once.
+    with output_folder(values["out"]) as folder:
+        with progress_bars(values["quiet"]) as progress:
+            report = _measure(values, samples, progress)
+        _write_report(report, folder, values)
 
-        paths = write_folder(report, folder, values["formats"])
-        click.echo(f"modgap: wrote {', '.join(str(path) for path in paths)}", err=True)
+
+def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
+    """Write the results to the folder and print them, and then draw the figures."""
+    from modgap.cli.output import draw_figures, print_written
+    from modgap.discrepancy.report import to_json
+
+    if folder:
+        from modgap.discrepancy.result_folder import write_results
+
+        print_written(write_results(report, folder))
     if values["as_json"]:
         click.echo(to_json(report))
     else:
         _print_report(report)
+    if folder:
+        from modgap.discrepancy.result_folder import planned_figures
 
-
-def _create_folder(out: str | None) -> Path | None:
-    """Create the output folder before the work starts, so that a folder that cannot be written to fails at once."""
-    if out is None:
-        return None
-    from modgap.discrepancy.result_folder import create_output_folder
-
-    return create_output_folder(out)
+        draw_figures(planned_figures(report), folder, values["formats"])
 
 
 def _check_options(context: click.Context, values: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ from modgap.cli.options import (
 from modgap.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modgap.distortion.encoders import Epochs
     from modgap.distortion.measurement import DistortionRequest, SurrogateResult
 
@@ -157,36 +159,48 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.discrepancy.result_folder import create_output_folder
     from modgap.distortion.measurement import measure_distortion
     from modgap.distortion.report import to_json
+    from modgap.storage.output_folder import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
     log_to_stderr(options["quiet"])
     request = _distortion_request(options)
     check_figure_formats(context, options["out"])
-    folder = create_output_folder(options["out"]) if options["out"] else None
     start = time.perf_counter()
-    with progress_bars(options["quiet"]) as progress:
-        results = measure_distortion(
-            options["source"],
-            options["surrogates"],
-            _expand_folders(options["runs"]),
-            request,
-            others=options["others"],
-            weights=options["weights"],
-            progress=progress,
-        )
-    record = to_json(options["source"], results, request, time.perf_counter() - start)
-    if folder:
-        from modgap.distortion.result_folder import write_folder
+    with output_folder(options["out"]) as folder:
+        with progress_bars(options["quiet"]) as progress:
+            results = measure_distortion(
+                options["source"],
+                options["surrogates"],
+                _expand_folders(options["runs"]),
+                request,
+                others=options["others"],
+                weights=options["weights"],
+                progress=progress,
+            )
+        record = to_json(options["source"], results, request, time.perf_counter() - start)
+        _write_distortion(record, results, folder, options)
 
-        written = write_folder(record, results, folder, options["formats"])
-        click.echo(f"modgap: wrote {', '.join(str(path) for path in written)}", err=True)
+
+def _write_distortion(
+    record: str, results: "Sequence[SurrogateResult]", folder: "Path | None", options: Mapping[str, Any]
+) -> None:
+    """Write the results to the folder and print them, and then draw the figures."""
+    from modgap.cli.output import draw_figures, print_written
+
+    if folder:
+        from modgap.distortion.result_folder import write_results
+
+        print_written(write_results(record, results, folder))
     if options["as_json"]:
         click.echo(record)
     else:
         _print_results(options["source"], results)
+    if folder:
+        from modgap.distortion.result_folder import planned_figures
+
+        draw_figures(planned_figures(results), folder, options["formats"])
 
 
 def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -10,7 +11,9 @@ from click.shell_completion import CompletionItem
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from modgap.cli.groups import HelpGroup, example
-from modgap.errors import InputError
+from modgap.cli.streams import discard_output, prepare_streams, print_error
+from modgap.errors import InputError, first_line
+from modgap.process_end import mark_announced, stop_signal
 from modgap.version import __version__
 
 __all__ = ["main"]
@@ -44,7 +47,6 @@ SECTIONS = {
 }
 """Names and descriptions of the commands, by section of the help."""
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
-INTERRUPTED = 130
 
 
 class LazyGroup(HelpGroup):
@@ -88,27 +90,61 @@ def modgap() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted."""
+    """Run the command line and exit.
+
+    The exit code is 0 on success, 1 on failure, 2 on wrong usage, and 128 plus the number of the signal, such as 130
+    after Ctrl-C, when a signal stopped the command. `MODGAP_TRACEBACK=1` shows where an unexpected error comes from.
+    """
     # None leaves the decision to whether the output is a terminal.
     color = False if os.environ.get("NO_COLOR") else None
     try:
-        sys.exit(modgap(prog_name="modgap", standalone_mode=False, color=color) or 0)
+        prepare_streams()
+        code = modgap(prog_name="modgap", standalone_mode=False, color=color) or 0
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.Abort:
-        _fail("interrupted", INTERRUPTED)
-    except click.ClickException as error:
-        _fail(_explain(error), error.exit_code)
-    except InputError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The program that reads the output has ended. Without this, Python reports the error again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (MemoryError, OSError) as error:
-        _fail(str(error) or "out of memory. Use fewer samples with --limit.", 1)
+        code = stop.exit_code
+    except SystemExit:
+        raise
+    except BaseException as error:  # Also panics of libraries in Rust, which are no Exception.
+        code = _report(error)
+    sys.exit(code)
+
+
+def _report(error: BaseException) -> int:
+    """Print an error as one line, and return the exit code."""
+    if stop_signal() or isinstance(error, click.Abort | KeyboardInterrupt):
+        # Libraries may raise any error when they are interrupted.
+        mark_announced()
+        print_error("interrupted")
+        return 128 + (stop_signal() or signal.SIGINT)
+    if isinstance(error, click.ClickException):
+        print_error(_explain(error))
+        return error.exit_code
+    if isinstance(error, InputError):
+        print_error(str(error))
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        discard_output()
+        return 1
+    if os.environ.get("MODGAP_TRACEBACK", "") not in ("", "0"):
+        raise error
+    discard_output()
+    print_error(_explain_failure(error))
+    return 1
+
+
+def _explain_failure(error: BaseException) -> str:
+    """Return the message of an error that no part of modgap expected."""
+    if isinstance(error, MemoryError):
+        return "out of memory. Use fewer samples with --limit."
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    if isinstance(error, ImportError):
+        return f"a library cannot be loaded ({first_line(error)}). Is it installed, and is there enough memory?"
+    return (
+        f"unexpected {type(error).__name__}: {first_line(error)}. This is a fault of modgap. To report it, set "
+        "MODGAP_TRACEBACK=1 and run the command again."
+    )
 
 
 def _explain(error: click.ClickException) -> str:
@@ -118,8 +154,3 @@ def _explain(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     message = error.format_message()
     return f"{message} See {context.command_path} --help." if context else message
-
-
-def _fail(message: str, code: int) -> None:
-    click.echo(f"modgap: {' '.join(message.split())}", err=True)
-    sys.exit(code)

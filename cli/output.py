@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Literal
 from modgap.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
+    from modgap.display.figure_files import PlannedFigure
+
 __all__ = [
+    "draw_figures",
     "log_to_stderr",
     "print_sections",
     "print_table",
     "print_text",
     "print_title",
     "print_wide_table",
+    "print_written",
     "progress_bars",
 ]
 
@@ -33,6 +39,29 @@ def log_to_stderr(quiet: bool) -> None:
     log = logging.getLogger("modgap")
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def print_written(paths: "Sequence[Path]") -> None:
+    """Print the paths of written files on stderr."""
+    import click
+
+    click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
+
+
+def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Sequence[str]) -> None:
+    """Draw the figures of results that are already written and printed.
+
+    Args:
+        figures: The figures.
+        folder: Folder of the results.
+        formats: Formats of the figures.
+    """
+    from modgap.display.figure_files import write_figures
+
+    # What is printed appears now, also where the output is a pipe, so that nothing is lost with a figure.
+    sys.stdout.flush()
+    if paths := write_figures(figures, folder, formats):
+        print_written(paths)
 
 
 COLUMN_GAP = 2

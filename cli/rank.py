@@ -37,9 +37,9 @@ def rank(context: click.Context, /, **options: Any) -> int:
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.discrepancy.result_folder import create_output_folder
     from modgap.ranking.rank import rank as rank_sources
     from modgap.ranking.source_patterns import parse_source_names
+    from modgap.storage.output_folder import output_folder
 
     _check_options(options)
     check_figure_formats(context, options["out"])
@@ -47,19 +47,19 @@ def rank(context: click.Context, /, **options: Any) -> int:
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
     sources = parse_source_names(options["source_arguments"])
-    folder = create_output_folder(options["out"]) if options["out"] else None
-    with progress_bars(options["quiet"]) as progress:
-        ranking = rank_sources(
-            options["target"],
-            sources,
-            request,
-            backend,
-            custom_data=custom_data_from_options(options),
-            data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
-            pseudo_classes=options["pseudo_classes"],
-            progress=progress,
-        )
-    _write_results(ranking, folder, options["formats"], as_json=options["as_json"])
+    with output_folder(options["out"]) as folder:
+        with progress_bars(options["quiet"]) as progress:
+            ranking = rank_sources(
+                options["target"],
+                sources,
+                request,
+                backend,
+                custom_data=custom_data_from_options(options),
+                data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
+                pseudo_classes=options["pseudo_classes"],
+                progress=progress,
+            )
+        _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
     return 1 if ranking.failed else 0
 
 
@@ -108,18 +108,24 @@ def _build_backend(options: dict[str, Any]) -> "Backend":
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
-def _write_results(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
-    if folder:
-        from modgap.ranking.result_folder import write_folder
+def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
+    """Write the results to the folder and print them, and then draw the figure."""
+    from modgap.cli.output import draw_figures, print_written
 
-        paths = write_folder(ranking, folder, formats)
-        click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
+    if folder:
+        from modgap.ranking.result_folder import write_results
+
+        print_written(write_results(ranking, folder))
     if as_json:
         from modgap.ranking.report import to_json
 
         click.echo(to_json(ranking))
     else:
         _print_ranking(ranking)
+    if folder:
+        from modgap.ranking.result_folder import planned_figures
+
+        draw_figures(planned_figures(ranking), folder, formats)
 
 
 def _print_ranking(ranking: "Ranking") -> None:

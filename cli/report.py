@@ -1,12 +1,11 @@
 """`modgap report`."""
 
-from pathlib import Path
-
 import click
 import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
+from modgap.storage.paths import expand_user
 
 __all__ = ["report"]
 
@@ -27,4 +26,4 @@ def report(folder: str) -> None:
     """
     from modgap.report_page.write import write_page
 
-    click.echo(str(write_page(Path(folder).expanduser())))
+    click.echo(str(write_page(expand_user(folder))))

@@ -22,6 +22,7 @@ from modgap.cli.options import (
     weights_option,
 )
 from modgap.errors import UsageError
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.transfer.run_folder import Run
@@ -105,14 +106,12 @@ def train(**options: Any) -> None:
 
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
     """
-    from pathlib import Path
-
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.transfer.train import train as train_model
 
     request = _train_request(options)
     log_to_stderr(options["quiet"])
-    folder = Path(options["out"]).expanduser()
+    folder = expand_user(options["out"])
     with progress_bars(options["quiet"] or not _is_main_process()) as progress:
         run = train_model(
             request, folder, resume=options["resume"], progress=progress, tensorboard=options["tensorboard"]

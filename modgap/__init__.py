@@ -4,11 +4,12 @@ The functions of this module are the public API. They are imported when they are
 """
 
 import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os
 
 from modgap.version import __version__
 
+# Not imported from typing, so that the command handles signals a moment after its start.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from modgap.api.comparison import compare
     from modgap.api.discrepancy import estimate, measure
@@ -39,13 +40,13 @@ _MODULES = {
     "rank": "modgap.api.ranking",
     "train": "modgap.api.training",
 }
-_CHECKOUT = Path(__file__).parents[1]
-if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "data_manifests").is_dir():
+_CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if all(os.path.exists(os.path.join(_CHECKOUT, name)) for name in ("pyproject.toml", "data_manifests")):
     # In a checkout the packages modgap.cli and modgap.data_manifests lie beside this one; a wheel has them inside.
-    __path__.append(str(_CHECKOUT))
+    __path__.append(_CHECKOUT)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public function when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module 'modgap' has no attribute {name!r}. It offers: {', '.join(_MODULES)}.")

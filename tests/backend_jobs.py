@@ -1,6 +1,7 @@
 """Jobs for the tests of backends. Worker processes import this module, so it imports nothing large."""
 
 import os
+import threading
 
 
 class Square:
@@ -24,3 +25,10 @@ class Killer:
             self.flag.touch()
             os._exit(13)
         return "survived"
+
+
+class ThreadNames:
+    """A job that returns the names of the threads of its process."""
+
+    def __call__(self):
+        return [thread.name for thread in threading.enumerate()]

@@ -24,7 +24,7 @@ class Completed:
 
 def command_line(*args) -> list[str]:
     """Return the command as a list for `subprocess`."""
-    return [sys.executable, "-c", "from modgap.cli.main import main; main()", *map(str, args)]
+    return [sys.executable, "-c", "from modgap.__main__ import main; main()", *map(str, args)]
 
 
 def run_in_subprocess(*args, **environment) -> Completed:

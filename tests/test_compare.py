@@ -23,7 +23,7 @@ from modgap.comparison.formats import to_csv, to_markdown
 from modgap.comparison.latex import escape_latex
 from modgap.comparison.summary import letters, summary_text
 from modgap.comparison.systems import compare_systems, difference_over_targets
-from modgap.discrepancy.result_folder import write_folder
+from modgap.discrepancy.result_folder import write_results
 from modgap.distortion.sample_errors import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file
@@ -65,7 +65,7 @@ def folders_of_options(logits, tmp_path_factory):
         settings = {"trials": 50, "permutations": 0, "threads": 1, "splits": 10, "estimators": ("search", "soft")}
         array = clear if is_clear else noisy
         result = package.estimate(array[:n_samples], labels[:n_samples], **{**settings, **options})
-        write_folder(result, folder, formats=())
+        write_results(result, folder)
         return folder
 
     return folder_of

@@ -13,7 +13,7 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate, TestedSamples
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
-from modgap.display.figure_layout import save_figure
+from modgap.display.figure_files import save_figure
 from modgap.display.label_spacing import spread_labels
 from modgap.distortion.encoders import Encoder
 from modgap.distortion.few_shot import FewShotCurve

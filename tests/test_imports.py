@@ -15,6 +15,7 @@ import modgap.cli
 
 LAYERS = (
     "unpickling",
+    "process_end",
     "version",
     "errors",
     "installed_packages",

@@ -15,7 +15,7 @@ import pytest
 from modgap.discrepancy import estimate
 from modgap.discrepancy.class_errors import class_errors
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.result_folder import write_folder
+from modgap.discrepancy.result_folder import write_results
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.judgment import judge
@@ -236,7 +236,7 @@ def make_discrepancy(n_classes=3, names=None):
 
 def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_matrix(tmp_path):
     report = make_discrepancy(names=["</script>", "=1+1", 'a "b", c'])
-    write_folder(report, tmp_path)
+    write_results(report, tmp_path)
     page = write_page(tmp_path).read_text()
     assert_self_contained(page)
     text = visible_text(page)
@@ -255,7 +255,7 @@ def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_mat
 
 def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_errors(tmp_path):
     report = make_discrepancy(30)
-    write_folder(report, tmp_path)
+    write_results(report, tmp_path)
     page = write_page(tmp_path).read_text()
     assert '<table class="confusion">' not in page
     shares = re.search(r"Most frequent errors</h2>.*?</table>", page, re.DOTALL)[0]
@@ -276,7 +276,7 @@ def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_error
 )
 @pytest.mark.parametrize("name", ["classes.csv", "confusion.csv"])
 def test_a_table_of_classes_that_is_damaged_or_of_another_record_is_left_out(tmp_path, name, damage):
-    write_folder(make_discrepancy(), tmp_path)
+    write_results(make_discrepancy(), tmp_path)
     (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
     page = write_page(tmp_path).read_text()
     missing, present = "Confusion matrix of", "error of each class"

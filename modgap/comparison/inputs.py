@@ -9,6 +9,7 @@ from modgap.comparison.error_columns import SUFFIXES, read_error_file
 from modgap.comparison.error_table import CSV, DISCREPANCY, ErrorTable
 from modgap.comparison.result_folders import read_folder
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.storage.paths import expand_user
 
 __all__ = ["LOGITS_TARGET", "choose_estimator", "name_targets", "read_inputs", "unique_systems"]
 
@@ -38,10 +39,10 @@ def read_inputs(texts: Sequence[str]) -> list[ErrorTable]:
 
 def _parse(text: str) -> _NamedPath:
     """Return path and name; a path that exists may contain an equals sign."""
-    path = Path(text).expanduser()
+    path = expand_user(text)
     name, separator, rest = text.partition("=")
-    if not path.exists() and separator and name and Path(rest).expanduser().exists():
-        return _NamedPath(Path(rest).expanduser(), name)
+    if not path.exists() and separator and name and expand_user(rest).exists():
+        return _NamedPath(expand_user(rest), name)
     return _NamedPath(path, None)
 
 

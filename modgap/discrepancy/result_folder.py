@@ -1,51 +1,27 @@
 """Folder of results: the record of a discrepancy, the errors of its samples, and its figures."""
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learning_curve
 from modgap.discrepancy.report import DiscrepancyReport, to_json
-from modgap.display.figure_layout import save_figure
+from modgap.display.figure_files import PlannedFigure
 from modgap.errors import InputError
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = ["create_output_folder", "tested_sample_file", "write_folder"]
+__all__ = ["planned_figures", "tested_sample_file", "write_results"]
 
 
-def create_output_folder(path: str) -> Path:
-    """Create a folder for results and check that it is writable, before anything is computed.
-
-    Args:
-        path: Path of the folder; `~` is expanded.
-
-    Raises:
-        InputError: If the folder cannot be created or written to.
-    """
-    folder = Path(path).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise InputError(
-            f"Cannot write to the output folder {folder}: {error.strerror}. Choose a writable folder."
-        ) from error
-
-
-def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write result.json, samples.npz and the tables of the classes, and then the figures.
+def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
+    """Write result.json, samples.npz and the tables of the classes.
 
     Args:
         report: Report to write.
-        folder: Folder that `create_output_folder` returned.
-        formats: Formats of the figures: some of `png`, `svg` and `pdf`.
+        folder: Folder that `modgap.storage.output_folder` created.
 
     Returns:
         Paths of the files.
@@ -54,14 +30,11 @@ def write_folder(report: DiscrepancyReport, folder: Path, formats: Sequence[str]
         InputError: If a file cannot be written.
     """
     try:
-        written = _write_tables(report, folder)
-        for name, plot, caption in _figures(report):
-            written += save_figure(plot(report), folder / name, caption, formats)
+        return _write_tables(report, folder)
     except OSError as error:
         raise InputError(
             f"Cannot write results to {folder}: {error.strerror}. Free some space or choose another folder."
         ) from error
-    return written
 
 
 def _write_tables(report: DiscrepancyReport, folder: Path) -> list[Path]:
@@ -88,11 +61,11 @@ def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:
     return SampleFile(ids, tested.labels, tested.groups, tested.errors, result.n_tested_classes, result.per_class)
 
 
-def _figures(report: DiscrepancyReport) -> Iterator[tuple[str, Callable[[DiscrepancyReport], Figure], str]]:
-    """Yield file name, plotting function and caption of each figure that the report has the numbers for."""
+def planned_figures(report: DiscrepancyReport) -> Iterator[PlannedFigure]:
+    """Yield each figure that the report has the numbers for."""
     if report.best_estimate and report.best_estimate.held_out is not None:
-        yield "discrepancy", plot_discrepancy, discrepancy_caption(report)
+        yield PlannedFigure("discrepancy", lambda: (plot_discrepancy(report), discrepancy_caption(report)))
     if report.result.learning_curve:
-        yield "learning_curve", plot_learning_curve, learning_curve_caption(report)
+        yield PlannedFigure("learning_curve", lambda: (plot_learning_curve(report), learning_curve_caption(report)))
     if report.result.held_out_confusion is not None:
-        yield "classes", plot_classes, classes_caption(report)
+        yield PlannedFigure("classes", lambda: (plot_classes(report), classes_caption(report)))

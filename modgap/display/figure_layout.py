@@ -1,10 +1,7 @@
-"""Layout that result figures share: sizes, title and subtitle, fonts, drawable names, and files."""
+"""Layout that result figures share: sizes, title and subtitle, fonts, and drawable names."""
 
-import io
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -12,24 +9,21 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from modgap.storage.atomic_files import atomic_path, write_text_atomically
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
     "COLORS",
-    "FORMATS",
     "MARGIN",
     "WIDTH",
     "Ink",
     "draw_title",
     "drawable_names",
+    "drawing_settings",
     "figure_below_title",
     "fit_names",
     "name_in_title",
     "result_figure",
-    "save_figure",
     "series_style",
     "shorten_names",
     "style_lines_axes",
@@ -49,9 +43,7 @@ SUBTITLE_SIZE = 8.5
 SUBTITLE_LINE = 0.17
 TITLE_NAME_CHARACTERS = 32
 SHORTEST_NAME = 6
-FORMATS = ("png", "svg", "pdf")
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Naskh Arabic")
-COLORS_IN_PNG = 256
 
 COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000", "#999999", "#882255",
@@ -97,13 +89,14 @@ def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returne
 
     @wraps(draw)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-        with mpl.rc_context(_settings()):
+        with mpl.rc_context(drawing_settings()):
             return draw(*args, **kwargs)
 
     return wrapper
 
 
-def _settings() -> dict[Any, Any]:
+def drawing_settings() -> dict[Any, Any]:
+    """Return the settings of matplotlib with which figures are drawn and saved."""
     return {
         "font.family": list(_installed_fonts()),
         "font.size": 8.5,
@@ -306,40 +299,3 @@ def draw_title(figure: Figure, title: str, subtitle: str) -> None:
     for line in _subtitle_lines(subtitle):
         figure.text(MARGIN / WIDTH, y / height, line, size=SUBTITLE_SIZE, color=Ink.SECONDARY, va="top")
         y -= SUBTITLE_LINE
-
-
-def save_figure(figure: Figure, path: Path, caption: str = "", formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write a figure in each format, and its caption as a text file beside it, each file complete or not at all.
-
-    Args:
-        figure: The figure.
-        path: Path without a suffix.
-        caption: Caption in whole sentences; empty for none.
-        formats: Some of `png` (256 colors), `svg` (with searchable text) and `pdf`.
-
-    Returns:
-        The paths of the figures, without the caption's.
-    """
-    written = []
-    for name in formats:
-        target = path.with_name(f"{path.name}.{name}")
-        with mpl.rc_context(_settings()), atomic_path(target) as temporary:
-            if name == "png":
-                temporary.write_bytes(_png(figure))
-            else:
-                figure.savefig(temporary, format=name, metadata={"Date": None} if name == "svg" else None)
-        written.append(target)
-    if caption:
-        write_text_atomically(path.with_name(f"{path.name}.txt"), textwrap.fill(caption, 100) + "\n")
-    return written
-
-
-def _png(figure: Figure) -> bytes:
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    image = Image.open(drawn).convert("RGB").quantize(COLORS_IN_PNG, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    image.save(small, format="PNG", optimize=True)
-    return small.getvalue()

@@ -1,11 +1,12 @@
 """Folder with the record of a distortion and its figures."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 
 from matplotlib.figure import Figure
 
-from modgap.display.figure_layout import save_figure
+from modgap.display.figure_files import PlannedFigure
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
 from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, similarity_heat_map
@@ -18,15 +19,13 @@ from modgap.errors import InputError
 from modgap.statistics.sample_file import numbered_sample_file, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = ["RECORD", "write_folder"]
+__all__ = ["RECORD", "planned_figures", "write_results"]
 
 RECORD = "distortion.json"
 
 
-def write_folder(
-    record: str, results: Sequence[SurrogateResult], folder: Path, formats: Sequence[str] = ("png",)
-) -> list[Path]:
-    """Write distortion.json, the errors of samples, and figures: probes, few-shot curves, maps, similarity by layer.
+def write_results(record: str, results: Sequence[SurrogateResult], folder: Path) -> list[Path]:
+    """Write distortion.json and the errors of samples.
 
     The errors of the samples are in samples.npz or, with several surrogates, in samples-1.npz and so on.
 
@@ -34,10 +33,9 @@ def write_folder(
         record: JSON document.
         results: Results on each surrogate.
         folder: Existing folder to write to.
-        formats: Formats of the figures: some of `png`, `svg` and `pdf`.
 
     Returns:
-        Paths of the written files, without the captions.
+        Paths of the written files.
 
     Raises:
         InputError: When a file cannot be written.
@@ -48,39 +46,48 @@ def write_folder(
         for number, result in enumerate(results):
             written.append(folder / numbered_sample_file(number, len(results)))
             write_sample_file(written[-1], probe_sample_file(result))
-        for name, figure, caption in _figures(results):
-            written += save_figure(figure, folder / name, caption, formats)
     except OSError as error:
         raise InputError(f"The results cannot be written to {folder} ({error.strerror}).") from error
     return written
 
 
-def _figures(results: Sequence[SurrogateResult]) -> Iterator[tuple[str, Figure, str]]:
-    """Yield name, figure and caption of everything that was measured."""
+def planned_figures(results: Sequence[SurrogateResult]) -> Iterator[PlannedFigure]:
+    """Yield the figures of everything that was measured: probes, few-shot curves, maps, similarity by layer."""
     with_runs = [result for result in results if grid_cells(result.encoders)]
     for result in with_runs:
         name = "probes" if len(with_runs) == 1 else f"probes-{PurePath(result.name).stem}"
-        yield name, probe_figure(result), probe_caption(result)
+        yield PlannedFigure(name, partial(_draw_probes, result))
     for result in results:
         yield from _surrogate_figures(result)
 
 
-def _surrogate_figures(result: SurrogateResult) -> Iterator[tuple[str, Figure, str]]:
+def _draw_probes(result: SurrogateResult) -> tuple[Figure, str]:
+    return probe_figure(result), probe_caption(result)
+
+
+def _surrogate_figures(result: SurrogateResult) -> Iterator[PlannedFigure]:
     name = PurePath(result.name).stem
     curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
     if curves:
         few_shot = (curves, result.baseline_error, result.name)
         other_sources = {encoder.label for encoder in result.encoders[1:] if encoder.encoder.run is None}
-        yield f"few-shot-{name}", few_shot_figure(*few_shot, other_sources), few_shot_caption(*few_shot)
+        yield PlannedFigure(
+            f"few-shot-{name}", lambda: (few_shot_figure(*few_shot, other_sources), few_shot_caption(*few_shot))
+        )
     maps = {encoder.map.name: encoder.map for encoder in result.encoders if encoder.map}
     if maps:
-        figure = map_grid(maps, result.labels, result.classes)
-        yield f"maps-{name}", figure, map_caption(maps, result.labels, result.name)
+        yield PlannedFigure(
+            f"maps-{name}",
+            lambda: (map_grid(maps, result.labels, result.classes), map_caption(maps, result.labels, result.name)),
+        )
     for measure in dict.fromkeys(name for encoder in result.encoders for name in encoder.similarity):
         grid = layer_grid(result.encoders, measure)
         if grid is not None:
-            title = _similarity_title(result, grid)
-            yield f"{measure}-{name}", similarity_heat_map(grid, title), heat_map_caption(grid, result.name)
+            yield PlannedFigure(f"{measure}-{name}", partial(_draw_similarity, result, grid))
+
+
+def _draw_similarity(result: SurrogateResult, grid: SimilarityGrid) -> tuple[Figure, str]:
+    return similarity_heat_map(grid, _similarity_title(result, grid)), heat_map_caption(grid, result.name)
 
 
 def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:

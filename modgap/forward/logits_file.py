@@ -10,6 +10,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import SourceLogits
 from modgap.storage.mmap_arrays import map_npy
+from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, read_frame
 from modgap.targets.file_layout import has_suffix
@@ -44,7 +45,7 @@ def read_logits_file(path: str) -> SourceLogits:
     from modgap.storage.digests import file_digest
 
     start = time.perf_counter()
-    file = Path(path).expanduser()
+    file = expand_user(path)
     content = _read_content(file, path)
     missing = [name for name in NAMES[:2] if name not in content]
     if missing:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from modgap.errors import UsageError, first_line
+from modgap.process_end import end_with_parent
 from modgap.ranking.failure import Failure
 from modgap.storage.paths import cache_folder
 
@@ -107,10 +108,11 @@ def _loky(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
 
 def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
     """Yield results until all jobs are finished or a worker is lost."""
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    parallel = Parallel(processes, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+    with parallel_config("loky", n_jobs=processes, initializer=end_with_parent):
+        parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     with warnings.catch_warnings():
         # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)

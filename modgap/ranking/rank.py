@@ -37,6 +37,7 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
+from modgap.storage.paths import expand_user
 from modgap.targets import CustomData, manifest_names, open_target
 
 __all__ = ["count_permutations", "rank"]
@@ -113,7 +114,7 @@ def rank(
 
 
 def _absolute_path(target: str) -> str:
-    path = Path(target).expanduser()
+    path = expand_user(target)
     return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
+from modgap.storage.paths import expand_user
 
 __all__ = ["parse_source_names", "split_input_size"]
 
@@ -48,7 +49,7 @@ def _expand_argument(argument: str) -> Iterator[str]:
     if not argument.startswith("@"):
         yield from _expand_list(argument)
         return
-    for line in _read_lines(Path(argument[1:]).expanduser()):
+    for line in _read_lines(expand_user(argument[1:])):
         yield from _expand_list(line.partition("#")[0])
 
 

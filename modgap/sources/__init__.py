@@ -14,6 +14,7 @@ from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInpu
 from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm.handle import RandomTimm, TimmModel
+from modgap.storage.paths import expand_user
 
 __all__ = [
     "AudioInput",
@@ -67,7 +68,7 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
         UsageError: When there is no source with this name.
         InputError: When files are missing.
     """
-    file = Path(weights).expanduser() if weights else None
+    file = expand_user(weights) if weights else None
     base_name = name.removeprefix("random:")
     control = base_name != name
     if control and file:
@@ -100,7 +101,7 @@ def _open_plugin(name: str, base_name: str, weights: Path | None) -> SourceHandl
 
 def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle:
     """Open a source in a local folder."""
-    folder = Path(base_name).expanduser()
+    folder = expand_user(base_name)
     if folder.is_dir():
         control = name != base_name
         display_name = f"random:{folder.name}" if control else folder.name

@@ -42,10 +42,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, complete or not at all.
+    r"""Write a text file in UTF-8, complete or not at all.
+
+    Bytes of names that are no text, which Python holds as lone surrogates, are written as escapes such as `\udcff`.
 
     Raises:
         OSError: When the folder cannot be written, or the disk is full.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,20 +1,28 @@
 """Locks between processes: files that a living process uses, and work that one process does at a time."""
 
 import contextlib
+import errno
+import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from modgap.errors import InputError
 
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked", "one_process_at_a_time", "try_lock", "unlock"]
+__all__ = ["FOLDER_LOCK", "exclusive_folder", "locked", "one_process_at_a_time", "try_lock", "unlock"]
 
 DAY = 86_400
+FOLDER_LOCK = ".modgap.lock"
+"""Name of the file that is locked while a process writes results to a folder; it names the process."""
+MOST_LOCK_BYTES = 10_000
 
 log = logging.getLogger("modgap")
 
@@ -29,22 +37,33 @@ def try_lock(path: Path) -> int | None:
         gone, or when file locks do not work there.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return _open_locked(path, os.O_RDONLY)
     except OSError:
         return None
+
+
+def _open_locked(path: Path, flags: int) -> int:
+    """Open and lock a file or folder, and return the descriptor.
+
+    Raises:
+        BlockingIOError: When another living process has locked it.
+        FileNotFoundError: When it is gone.
+        OSError: When it cannot be opened, or file locks do not work there.
+    """
+    descriptor = os.open(path, flags, 0o666)
     try:
         if fcntl is None:
-            obtained = time.time() - os.fstat(descriptor).st_mtime > DAY
+            if time.time() - os.fstat(descriptor).st_mtime <= DAY:
+                raise OSError(errno.ENOLCK, "file locks are not available")
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The process that locked it before may have renamed it between the opening and the lock.
-            obtained = os.path.samestat(os.fstat(descriptor), os.stat(path))
+            if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                raise FileNotFoundError(errno.ENOENT, "was replaced", str(path))
     except OSError:
-        obtained = False
-    if obtained:
-        return descriptor
-    os.close(descriptor)
-    return None
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def unlock(descriptor: int | None) -> None:
@@ -93,3 +112,67 @@ def one_process_at_a_time(lock_file: Path, activity: str) -> Iterator[None]:
         yield
     finally:
         lock.release(force=True)
+
+
+@contextlib.contextmanager
+def exclusive_folder(folder: Path) -> Iterator[None]:
+    """Refuse other processes that want to write results to the same folder, within a block.
+
+    The system releases the lock when this process ends in any way. The folder is created, and removed again when the
+    block leaves it empty. Where file locks do not work, the block runs without one.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        InputError: When another living process is in such a block with the same folder.
+    """
+    created = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock_folder(folder)
+    except OSError as error:
+        log.debug("cannot lock %s: %s", folder, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        (folder / FOLDER_LOCK).unlink(missing_ok=True)
+        os.close(descriptor)
+        if created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _lock_folder(folder: Path) -> int:
+    """Lock the file of a folder, write who this process is into it, and return its descriptor."""
+    path = folder / FOLDER_LOCK
+    while True:
+        try:
+            descriptor = _open_locked(path, os.O_RDWR | os.O_CREAT)
+        except FileNotFoundError:
+            # The process that had the lock removed the file at its end. The next try creates a new one.
+            if not folder.is_dir():
+                raise
+            continue
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another modgap process is writing to {folder} ({_lock_holder(path)}). Wait for its end, or pass "
+                "another --out."
+            ) from error
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        record = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(record).encode())
+        return descriptor
+
+
+def _lock_holder(path: Path) -> str:
+    """Return who has locked a folder, as its lock file says."""
+    try:
+        with path.open("rb") as stream:
+            record = json.loads(stream.read(MOST_LOCK_BYTES))
+        return f"process {int(record['process'])} on {str(record['host'])!r} since {str(record['since'])!r}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "it has not said which process it is"

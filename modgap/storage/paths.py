@@ -1,15 +1,32 @@
-"""The folder where modgap stores its files on this machine."""
+"""Paths of the user, and the folder where modgap stores its files on this machine."""
 
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+from modgap.errors import UsageError
+
+__all__ = ["cache_folder", "expand_user"]
 
 
 def cache_folder() -> Path:
     """Return the folder in the environment variable `MODGAP_CACHE`, or else the platform's folder for user caches."""
     if folder := os.environ.get("MODGAP_CACHE"):
-        return Path(folder).expanduser()
+        return expand_user(folder)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("modgap", appauthor=False))
+
+
+def expand_user(path: str | Path) -> Path:
+    """Return a path with `~` and `~name` replaced by the home folder of the user.
+
+    Raises:
+        UsageError: When there is no user of that name, or the home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{path} starts with the home folder of a user that is not known here. Pass the path itself, or ./{path} "
+            "for a file whose name starts with ~."
+        ) from error

@@ -15,6 +15,7 @@ import numpy as np
 from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError, unknown_name
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
+from modgap.storage.paths import expand_user
 from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
 from modgap.targets.download.checksums import ExpectedFile, expected_files, files_below, find_mismatch
 from modgap.targets.download.converted_copy import read_converted_copy
@@ -306,7 +307,7 @@ def open_target(
 
 
 def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
-    path = Path(name).expanduser()
+    path = expand_user(name)
     # The name of a manifest means the manifest, even if a folder has that name (./NAME means the folder).
     if is_custom_data(path) and name not in manifest_names():
         if data_dir is not None:

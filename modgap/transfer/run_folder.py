@@ -1,5 +1,6 @@
 """The folder of a training run: its record, its files, and checks that nothing else is mixed into it."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,20 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import parse_json, plain_values, write_json
+from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.storage.paths import expand_user
 
-__all__ = ["RECORD", "Run", "check_folder", "check_source", "epoch_file", "open_run", "prepare_run", "write_record"]
+__all__ = [
+    "RECORD",
+    "Run",
+    "check_folder",
+    "check_source",
+    "epoch_file",
+    "exclusive_run",
+    "open_run",
+    "prepare_run",
+    "write_record",
+]
 
 RECORD = "run.json"
 SCHEMA = 1
@@ -57,7 +70,7 @@ def open_run(folder: str | Path) -> Run:
     Raises:
         InputError: When the folder has no record, or the record is invalid or of another version.
     """
-    path = Path(folder).expanduser()
+    path = expand_user(folder)
     record_file = path / RECORD
     try:
         record = parse_json(record_file.read_text(encoding="utf-8"))
@@ -98,6 +111,21 @@ def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
     )
 
 
+@contextlib.contextmanager
+def exclusive_run(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Refuse other processes that train in the same folder, within a block.
+
+    Raises:
+        InputError: When another living process trains in the folder.
+        UsageError: When `check_folder` raises it.
+    """
+    if folder.exists() and not folder.is_dir():
+        check_folder(folder, resume=resume)
+    with exclusive_folder(folder):
+        check_folder(folder, resume=resume)
+        yield
+
+
 def check_folder(folder: Path, *, resume: bool) -> None:
     """Raise an error if a folder cannot be that of a run, whatever the settings of the run are.
 
@@ -109,7 +137,7 @@ def check_folder(folder: Path, *, resume: bool) -> None:
             raise UsageError(f"{folder} already contains a run. Pass --resume to continue it, or another --out.")
     elif folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the run. Pass another --out.")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
         raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
 
 

@@ -1,12 +1,12 @@
 """Train a model from the names of a method, a source and a target, as `modgap train` does."""
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
-from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
-from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values
-from modgap.targets import CustomData, Target, open_target
+from modgap.targets import Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.evaluation import Evaluator
@@ -32,11 +30,11 @@ from modgap.transfer.methods import get_method
 from modgap.transfer.metrics import Metric
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
-from modgap.transfer.run_folder import RECORD, Run, check_folder, prepare_run, write_record
+from modgap.transfer.run_folder import RECORD, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
+from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, read_target_data
-from modgap.version import __version__
 
 __all__ = ["TrainRequest", "build_model", "train"]
 
@@ -46,38 +44,6 @@ STATISTICS_SAMPLES = 2000
 """Approximate number of samples from which they are estimated."""
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """A request to train a model.
-
-    Attributes:
-        method: Name of the method.
-        source: Name of the source, as for `modgap.sources.open_source`.
-        target: Name or path of the target, as for `modgap.targets.open_target`.
-        overrides: Settings of the recipe as KEY=VALUE.
-        protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
-        samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
-            representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
-        weights: File or folder with the source's weights; None for the source's default weights.
-        custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Data directory of the target; None for the registered one.
-    """
-
-    method: str
-    source: str
-    target: str
-    overrides: tuple[str, ...] = ()
-    protocol: Literal["validation", "orca"] = "validation"
-    samples: SampleRequest = field(default_factory=SampleRequest)
-    weights: str | None = None
-    custom_data: CustomData = field(default_factory=CustomData)
-    data_dir: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Raise if a field of the samples is set that does not apply."""
-        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
 
 
 def train(
@@ -106,12 +72,22 @@ def train(
         UsageError: When the request is invalid.
         InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
+    processes = current_processes(request.samples.device)
+    # The other processes leave the folder to the main one.
+    with exclusive_run(folder, resume=resume) if processes.is_main else contextlib.nullcontext():
+        return _train(request, folder, processes, resume, progress, tensorboard)
+
+
+def _train(
+    request: TrainRequest,
+    folder: Path,
+    processes: Processes,
+    resume: bool,
+    progress: Progress | None,
+    tensorboard: bool,
+) -> Run:
     start = time.perf_counter()
     method = get_method(request.method)
-    processes = current_processes(request.samples.device)
-    if processes.is_main:
-        # The other processes leave the folder to this one.
-        check_folder(folder, resume=resume)
     if tensorboard:
         summary_writer()
     target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
@@ -122,7 +98,7 @@ def train(
     recipe = choose_route(recipe, kinks=source.convolutional)
     data = _read_data(request, source, target)
     _check_sample_counts(data, processes)
-    settings = _settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint)
+    settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint)
     run = prepare_run(folder, settings, resume=resume or not processes.is_main)
     if run.finished:
         return run
@@ -268,47 +244,6 @@ def _stages_with_epochs(method: Method, recipe: Recipe) -> tuple[Stage, ...]:
     return tuple(
         stage for stage in method.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting) > 0
     )
-
-
-def _settings_record(
-    request: TrainRequest, recipe: Recipe, data: TargetData, source: Mapping[str, Any], target: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the settings of a run for its record; a resumed run must have the same.
-
-    Args:
-        request: The request.
-        recipe: All settings.
-        data: The target's data.
-        source: Fingerprint of the source.
-        target: Fingerprint of the target.
-    """
-    return {
-        "method": request.method,
-        "source": request.source,
-        "target": request.target,
-        "protocol": request.protocol,
-        "seed": request.samples.seed,
-        "limit": request.samples.limit,
-        "input_size": request.samples.input_size,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
-        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "inputs": data.transform.to_dict(),
-        "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
-        "provenance": {
-            "modgap": __version__,
-            "torch": torch.__version__,
-            "source": dict(source),
-            "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
-        },
-    }
-
-
-def _standardization_record(data: TargetData) -> dict[str, list[float]]:
-    """Return the mean and sd that turn outputs into the target's unit; empty if the trainer did not standardize."""
-    if data.y_standardization is None:
-        return {}
-    mean, sd = data.y_standardization
-    return {"mean": mean.tolist(), "sd": sd.tolist()}
 
 
 def _test_result(

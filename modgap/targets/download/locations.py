@@ -11,7 +11,7 @@ from modgap.formatting import format_bytes
 from modgap.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
-from modgap.storage.paths import cache_folder
+from modgap.storage.paths import cache_folder, expand_user
 from modgap.targets.download.folder_records import read_unpacked_archive
 from modgap.targets.download.relative_paths import parse_relative_path
 from modgap.targets.manifest import DataFile, Manifest
@@ -46,7 +46,7 @@ class TargetFiles:
 def data_folder() -> Path:
     """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
     folder = os.environ.get("MODGAP_DATA")
-    return Path(folder).expanduser() if folder else cache_folder() / "data"
+    return expand_user(folder) if folder else cache_folder() / "data"
 
 
 def _data_dirs_file() -> Path:

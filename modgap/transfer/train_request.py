@@ -1,0 +1,90 @@
+"""A request to train a model, and the settings of the run in its record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from modgap.forward.sample_request import SampleRequest
+from modgap.storage.cache import cache_key
+from modgap.targets import CustomData
+from modgap.transfer.recipe import Recipe
+from modgap.transfer.training_data import TargetData
+from modgap.version import __version__
+
+__all__ = ["TrainRequest", "settings_record"]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A request to train a model.
+
+    Attributes:
+        method: Name of the method.
+        source: Name of the source, as for `modgap.sources.open_source`.
+        target: Name or path of the target, as for `modgap.targets.open_target`.
+        overrides: Settings of the recipe as KEY=VALUE.
+        protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
+        samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
+            representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
+        weights: File or folder with the source's weights; None for the source's default weights.
+        custom_data: Description of custom data: kind, label column, groups and so on.
+        data_dir: Data directory of the target; None for the registered one.
+    """
+
+    method: str
+    source: str
+    target: str
+    overrides: tuple[str, ...] = ()
+    protocol: Literal["validation", "orca"] = "validation"
+    samples: SampleRequest = field(default_factory=SampleRequest)
+    weights: str | None = None
+    custom_data: CustomData = field(default_factory=CustomData)
+    data_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if a field of the samples is set that does not apply."""
+        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
+
+
+def settings_record(
+    request: TrainRequest, recipe: Recipe, data: TargetData, source: Mapping[str, Any], target: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings of a run for its record; a resumed run must have the same.
+
+    Args:
+        request: The request.
+        recipe: All settings.
+        data: The target's data.
+        source: Fingerprint of the source.
+        target: Fingerprint of the target.
+    """
+    return {
+        "method": request.method,
+        "source": request.source,
+        "target": request.target,
+        "protocol": request.protocol,
+        "seed": request.samples.seed,
+        "limit": request.samples.limit,
+        "input_size": request.samples.input_size,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "inputs": data.transform.to_dict(),
+        "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
+        "provenance": {
+            "modgap": __version__,
+            "torch": torch.__version__,
+            "source": dict(source),
+            "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
+        },
+    }
+
+
+def _standardization_record(data: TargetData) -> dict[str, list[float]]:
+    """Return the mean and sd that turn outputs into the target's unit; empty if the trainer did not standardize."""
+    if data.y_standardization is None:
+        return {}
+    mean, sd = data.y_standardization
+    return {"mean": mean.tolist(), "sd": sd.tolist()}

@@ -1,0 +1,153 @@
+"""Signals end the command in one line, workers end with their parent, and streams may be closed or plain."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from unittest import mock
+
+import pytest
+
+from modgap.errors import InputError
+from modgap.ranking.backends import Backend, run_jobs
+from tests.backend_jobs import ThreadNames
+from tests.commands import command_line
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+AT_THE_START = """
+import os, signal
+from modgap.process_end import handle_signals
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
+handle_signals()
+os.kill(os.getpid(), {number})
+"""
+"""What happens when a signal comes while the command imports its libraries."""
+AT_WORK = """
+import os, signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
+import modgap.__main__, modgap.cli.main, modgap.process_end
+modgap.process_end.GRACE_SECONDS = 0.1
+def work(**options):
+    try:
+        os.kill(os.getpid(), {number})
+        time.sleep(600)
+    finally:
+        print("undone")
+    {after}
+modgap.cli.main.modgap = work
+modgap.__main__.main()
+"""
+
+
+def run(script):
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_during_imports_is_one_line(number, code):
+    done = run(AT_THE_START.format(number=int(number)))
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "modgap: interrupted\n")
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_at_work_undoes_it(number, code):
+    done = run(AT_WORK.format(number=int(number), after=""))
+    assert (done.returncode, done.stdout, done.stderr) == (code, "undone\n", "modgap: interrupted\n")
+
+
+def test_a_library_that_swallows_the_interrupt_does_not_keep_the_command():
+    script = AT_WORK.format(number=15, after="").replace("    finally:\n", "    except BaseException:\n        pass\n")
+    done = run(script.replace('        print("undone")', "    time.sleep(600)"))
+    assert (done.returncode, done.stderr) == (143, "modgap: interrupted\n")
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    done = run(
+        "import os, signal; signal.signal(1, signal.SIG_IGN); from modgap.process_end import handle_signals; "
+        "handle_signals(); os.kill(os.getpid(), 1); print('works')"
+    )
+    assert (done.returncode, done.stdout) == (0, "works\n")
+
+
+PARENT = """
+import subprocess, sys
+child = "from modgap.process_end import end_with_parent; end_with_parent(); print('ready', flush=True); import time; \
+time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", child]).wait()
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"ready\n"
+    parent.kill()
+    # The worker has the other end of the pipe, which closes when it ends.
+    assert parent.communicate(timeout=120) == (b"", None)
+
+
+def test_the_workers_of_a_ranking_watch_their_parent():
+    results = dict(run_jobs([ThreadNames(), ThreadNames()], Backend("loky", 2)))
+    assert all("modgap parent watch" in names for names in results.values())
+
+
+def test_the_main_process_of_a_ranking_watches_nothing():
+    assert "modgap parent watch" not in [thread.name for thread in threading.enumerate()]
+
+
+def run_main(work, **environment):
+    """Run `main` on a function in place of the command, and return the exit code and what it wrote to stderr."""
+    from modgap.cli import main
+
+    stderr = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with (
+        mock.patch.object(main, "modgap", work),
+        mock.patch.object(sys, "stderr", stderr),
+        mock.patch.dict(os.environ, environment),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main.main()
+    return stop.value.code, stderr.buffer.getvalue().decode("ascii")
+
+
+class PanicError(BaseException):
+    """As libraries in Rust raise."""
+
+
+@pytest.mark.parametrize("kind", [TypeError, RecursionError, PanicError, AssertionError])
+def test_an_unexpected_error_is_one_line(kind):
+    def work(**_options):
+        raise kind("first\nsecond")
+
+    assert run_main(work, MODGAP_TRACEBACK="") == (
+        1,
+        f"modgap: unexpected {kind.__name__}: first. This is a fault of modgap. To report it, set MODGAP_TRACEBACK=1 "
+        "and run the command again.\n",
+    )
+    with pytest.raises(kind):
+        run_main(work, MODGAP_TRACEBACK="1")
+
+
+def test_messages_are_printed_where_the_stream_is_ascii():
+    def work(**_options):
+        raise InputError("café − 日 \udcff")
+
+    assert run_main(work) == (1, "modgap: caf\\xe9 - \\u65e5 \\udcff\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (">&-", "modgap: Standard output is closed, so that results cannot be printed. Redirect it to a file or to "),
+        (">/dev/full", "modgap: No space left on device\n"),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(redirection, message):
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command_line("scores")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(message)
