@@ -333,7 +333,7 @@ def test_splits_are_not_read_as_classes(tmp_path, image, names):
 def test_an_image_above_the_limit_of_pixels_names_the_limit(tmp_path, image, monkeypatch):
     image("photos/cats/1.png")
     image("photos/dogs/2.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    monkeypatch.setenv("MODGAP_MAX_PIXELS", "60")
     table = read(tmp_path / "photos")
     with pytest.raises(InputError, match=r"1.png has 64 pixels. The limit is 60 pixels for one image. .*shrink it"):
         table.samples[0]

@@ -16,10 +16,12 @@ import modgap.cli
 LAYERS = (
     "unpickling",
     "process_end",
+    "hdf5_text",
     "version",
     "errors",
     "installed_packages",
     "formatting",
+    "limits",
     "progress",
     "storage",
     "display",

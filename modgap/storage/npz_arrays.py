@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.limits import check_unpacked_size
 from modgap.storage.memory_map import release_pages
 from modgap.storage.mmap_arrays import convert_read_errors, read_npy_stream_header
 
@@ -75,6 +76,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
 def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Return the members that are arrays. Their names are different, and the same in both headers of a member."""
     members = archive.infolist()
+    check_unpacked_size(path, path.stat().st_size, sum(member.file_size for member in members))
     if len({member.filename for member in members}) < len(members):
         raise InputError(f"cannot read arrays from {path}: it contains two arrays of the same name")
     for member in members:

@@ -1,7 +1,6 @@
 """Files of columns (CSV, TSV and Parquet) as data frames, in the encodings and dialects that users have."""
 
 import codecs
-import gzip
 import io
 import logging
 import re
@@ -14,6 +13,8 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.formatting import count
+from modgap.limits import check_unpacked_size
+from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import has_suffix
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ UNNAMED = re.compile(r"Unnamed: \d+")
 """Name that pandas gives to a column whose name in the header is empty."""
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
 BYTES_OF_HEADER = 1 << 16
+BYTES_PER_VALUE = 8
 MAX_LISTED = 8
 """Largest number of columns that a message lists."""
 
@@ -53,15 +55,28 @@ def _read_parquet(path: Path) -> "DataFrame":
     import pandas
 
     try:
+        _check_parquet_size(path)
         frame = pandas.read_parquet(path)
     except ImportError as error:
         raise InputError(
             f"Reading {path} needs pyarrow, which is not installed. Install it with: pip install pyarrow"
         ) from error
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
     # An index with a name was a column of the user's frame; one without a name is the number of the row.
     return frame.reset_index(drop=frame.index.names == [None])
+
+
+def _check_parquet_size(path: Path) -> None:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        table = file.metadata
+    # Runs of equal values take few bytes even before compression, so the number of values counts, too.
+    stored = sum(table.row_group(number).total_byte_size for number in range(table.num_row_groups))
+    check_unpacked_size(path, path.stat().st_size, max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns))
 
 
 def _read_csv(path: Path) -> "DataFrame":
@@ -71,6 +86,8 @@ def _read_csv(path: Path) -> "DataFrame":
         if separator == ";" and _has_decimal_commas(frame):
             log.info("The numbers of %s are read with decimal commas.", path)
             frame, _ = _decode_csv(path, separator, encoding, decimal=",")
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
     if len(frame) and not _is_row_number(frame.index):
@@ -97,7 +114,7 @@ def _dialect(path: Path) -> tuple[str, str]:
 
 
 def _open(path: Path) -> io.BufferedIOBase:
-    return gzip.open(path, "rb") if has_suffix(path, (".gz",)) else path.open("rb")
+    return open_gzip(path) if has_suffix(path, (".gz",)) else path.open("rb")
 
 
 def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tuple["DataFrame", str]:
@@ -107,10 +124,12 @@ def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tu
     # The whole file decides on the type of a column, not each block of rows.
     options |= {"sep": separator, "low_memory": False}
     try:
-        return pandas.read_csv(path, encoding=encoding, **options), encoding
+        with _open(path) as stream:
+            return pandas.read_csv(stream, encoding=encoding, **options), encoding
     except UnicodeDecodeError:
         log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names with letters beyond ASCII.", path)
-        return pandas.read_csv(path, encoding="latin-1", **options), "latin-1"
+        with _open(path) as stream:
+            return pandas.read_csv(stream, encoding="latin-1", **options), "latin-1"
 
 
 def _has_decimal_commas(frame: "DataFrame") -> bool:

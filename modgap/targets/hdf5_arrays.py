@@ -1,7 +1,10 @@
 """Datasets of an HDF5 file as arrays by name: memory-mapped, read at once if they are small, or read row by row."""
 
 import functools
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.limits import HDF5_SECONDS, check_unpacked_size
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Hdf5Rows", "map_hdf5", "open_hdf5", "read_hdf5_headers", "reraise_hdf5_errors"]
+__all__ = [
+    "Hdf5Rows",
+    "check_links",
+    "map_hdf5",
+    "open_hdf5",
+    "read_hdf5_headers",
+    "reraise_hdf5_errors",
+    "stored_dataset",
+]
 
 MAX_HANDLES = 8
 """Largest number of files that are kept open."""
@@ -29,7 +41,61 @@ def _open(path: Path, _stamp: tuple[int, int], _process: int, _thread: int) -> "
     """Return an open file. The arguments key the cache by content, process and thread; evicted files are closed."""
     import h5py
 
-    return h5py.File(path, "r")
+    file = h5py.File(path, "r")
+    try:
+        check_links(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_links(path: Path, file: "h5py.File") -> None:
+    """Raise if a file has a link to another file, which could be any file of this machine.
+
+    Args:
+        path: The file, for the message.
+        file: The open file.
+
+    Raises:
+        InputError: If there is such a link. It has not been followed.
+    """
+    from h5py import h5l
+
+    def name_of_other_file(name: bytes, info: Any) -> bytes | None:
+        return None if info.type in (h5l.TYPE_HARD, h5l.TYPE_SOFT) else name
+
+    # The library ends its visit at the first value that is not None. An exception in a visit is not passed on.
+    name = file.id.links.visit(name_of_other_file, info=True)
+    if name is not None:
+        raise InputError(
+            f"{path} has a link to another file at {name.decode('utf-8', 'replace')}. Only data in the file itself is "
+            "read. Copy the data into one file."
+        )
+
+
+def stored_dataset(path: Path, dataset: "h5py.Dataset") -> "h5py.Dataset":
+    """Return a dataset if its values are in the file itself, and raise otherwise.
+
+    Args:
+        path: The file, for the message.
+        dataset: The dataset.
+
+    Raises:
+        InputError: If its values are in other files, or it unpacks to more bytes than the limits allow.
+    """
+    if dataset.is_virtual or dataset.external:
+        kind = "is virtual" if dataset.is_virtual else "has external storage"
+        raise InputError(
+            f"The dataset {dataset.name} of {path} {kind}, so its values are in other files. Only data in the file "
+            "itself is read. Copy the data into one file."
+        )
+    return dataset
+
+
+def _check_size(path: Path, dataset: "h5py.Dataset", size: int) -> None:
+    """Raise if values of a dataset that is compressed, or was never written, are larger than the limits allow."""
+    check_unpacked_size(f"The dataset {dataset.name} of {path}", dataset.id.get_storage_size(), size)
 
 
 def open_hdf5(path: Path) -> "h5py.File":
@@ -69,10 +135,10 @@ def map_hdf5(path: Path) -> dict[str, Any]:
         InputError: When the file is broken.
     """
     with reraise_hdf5_errors(path):
-        return {name: _to_array(path, dataset) for name, dataset in _list_datasets(open_hdf5(path))}
+        return {name: _to_array(path, dataset) for name, dataset in _list_datasets(path, open_hdf5(path))}
 
 
-def _list_datasets(file: "h5py.File") -> list[tuple[str, "h5py.Dataset"]]:
+def _list_datasets(path: Path, file: "h5py.File") -> list[tuple[str, "h5py.Dataset"]]:
     import h5py
 
     datasets: list[tuple[str, h5py.Dataset]] = []
@@ -83,20 +149,46 @@ def _list_datasets(file: "h5py.File") -> list[tuple[str, "h5py.Dataset"]]:
 
     # visititems visits hard links only, so that links to other files are not followed.
     file.visititems(visit)
-    return datasets
+    return [(name, stored_dataset(path, dataset)) for name, dataset in datasets]
 
 
 def _to_array(path: Path, dataset: "h5py.Dataset") -> Any:
     import h5py
 
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return dataset.asstr()[...].astype(str)
+    string_type = h5py.check_string_dtype(dataset.dtype)
+    if string_type is not None and string_type.length is None:
+        return _read_text(path, dataset)
+    if dataset.dtype.hasobject:
+        raise InputError(
+            f"The dataset {dataset.name} of {path} has values of different lengths. Expected numbers or text."
+        )
     offset = dataset.id.get_offset()
-    if offset is not None and dataset.size and dataset.external is None:
+    if offset is None:
+        _check_size(path, dataset, dataset.nbytes)
+    if string_type is not None:
+        return dataset.asstr()[...].astype(str)
+    if offset is not None and dataset.size:
         return np.memmap(path, dataset.dtype, "r", offset, dataset.shape).view(np.ndarray)
     if dataset.nbytes <= MAX_BYTES_IN_MEMORY or dataset.ndim == 0:
         return dataset[...]
     return Hdf5Rows(path, dataset.name, dataset.shape, dataset.dtype)
+
+
+def _read_text(path: Path, dataset: "h5py.Dataset") -> np.ndarray:
+    """Read text of variable length in a child process, because the library may never end in a damaged file."""
+    command = [sys.executable, "-P", "-B", "-m", "modgap.hdf5_text", str(path.absolute()), dataset.name]
+    seconds = HDF5_SECONDS.value
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"cannot read the text {dataset.name} of {path}: it takes longer than {seconds} s, so the file is probably "
+            f"damaged. {HDF5_SECONDS.way_out()}"
+        ) from None
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"the process that reads it ended with {done.returncode}"]
+        raise OSError(f"the text {dataset.name} cannot be read: {reason[0]}")
+    return np.array(json.loads(done.stdout), dtype=str).reshape(dataset.shape)
 
 
 def read_hdf5_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -106,7 +198,7 @@ def read_hdf5_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     with reraise_hdf5_errors(path):
         return {
             name: (dataset.shape, "U" if h5py.check_string_dtype(dataset.dtype) is not None else dataset.dtype.kind)
-            for name, dataset in _list_datasets(open_hdf5(path))
+            for name, dataset in _list_datasets(path, open_hdf5(path))
         }
 
 
@@ -117,6 +209,6 @@ def reraise_hdf5_errors(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         reason = first_line(error).strip("'\"")
         raise InputError(f"cannot read {path} as HDF5: {reason}. If it is truncated, fetch it again.") from error

@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
+from modgap.limits import ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.targets.download.archive_entries import (
     DAMAGED_ARCHIVE_ERRORS,
     ArchiveEntry,
@@ -39,9 +40,9 @@ class ArchiveLimits:
     """
 
     total_bytes: int | None = None
-    ratio: int = 100
+    ratio: int = field(default_factory=lambda: UNPACK_RATIO.value)
     free_bytes: int = 64 << 20
-    entries: int = 2_000_000
+    entries: int = field(default_factory=lambda: ARCHIVE_ENTRIES.value)
     depth: int = 32
     directory_bytes: int | None = None
 
@@ -128,14 +129,17 @@ class _Budget:
     def add_entry(self) -> None:
         self.entries += 1
         if self.entries > self.limits.entries:
-            raise RefusedArchiveError(f"it contains more than {self.limits.entries:,} files and folders")
+            raise RefusedArchiveError(
+                f"it contains more than {self.limits.entries:,} files and folders. {ARCHIVE_ENTRIES.way_out()}"
+            )
 
     def add_bytes(self, size: int) -> None:
         self.bytes += size
         if self.bytes > self.max_bytes:
             limit = format_bytes(self.max_bytes)
             raise RefusedArchiveError(
-                f"its files are larger than {limit}, the most that an archive of its size may hold"
+                f"its files are larger than {limit}, the most that an archive of its size may hold. "
+                f"{UNPACK_RATIO.way_out()}, or state unpacked_size in the manifest"
             )
         self._bytes_since_check += size
         if self._bytes_since_check >= SPACE_CHECK_INTERVAL:

@@ -14,8 +14,9 @@ from modgap.progress import Progress
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import one_process_at_a_time
 from modgap.targets.download.checksums import ExpectedFile, compute_checksums, expected_files, find_mismatch
+from modgap.targets.download.download_request import DownloadRequest
 from modgap.targets.download.folder_records import read_unpacked_archive, record_checksum
-from modgap.targets.download.http import DownloadRequest, download_file, host_of
+from modgap.targets.download.http import download_file, host_of
 from modgap.targets.download.locations import describe_source, find_target_files, is_manual
 from modgap.targets.download.partial_download import partial_size
 from modgap.targets.download.relative_paths import RECORDS_FOLDER, parse_relative_path

@@ -3,20 +3,19 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modgap.errors import InputError
+from modgap.targets.download.download_request import DownloadedFile, DownloadRequest
 from modgap.targets.download.partial_download import PartialDownload, Validator, open_partial_download
 from modgap.version import __version__
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["DownloadRequest", "DownloadedFile", "download_file", "host_of"]
+__all__ = ["download_file", "host_of"]
 
 CHUNK = 1 << 16
 """Bytes read at a time; when a connection breaks, fewer than these are lost."""
@@ -34,40 +33,6 @@ FIRST_SERVER_ERROR = 500
 COMPRESSED_SUFFIXES = (".gz", ".tgz", ".bz2", ".xz", ".zip")
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class DownloadRequest:
-    """A file to download.
-
-    Attributes:
-        path: Final path of the file.
-        urls: URLs of the file, in the order in which they are tried.
-        size: Size in bytes; None when it is unknown.
-        checksums: Checksums in hexadecimal by algorithm (sha256, md5); empty when none is known.
-        note: Text at the end of a message about a wrong size or checksum: where the expectation comes from.
-    """
-
-    path: Path
-    urls: Sequence[str]
-    size: int | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class DownloadedFile:
-    """A file that was downloaded and verified.
-
-    Attributes:
-        size: Size in bytes.
-        sha256: SHA-256, in hexadecimal.
-        url: URL that the last bytes came from.
-    """
-
-    size: int
-    sha256: str
-    url: str
 
 
 class _HostFailed(Exception):  # noqa: N818 - a state of one host, not an error of the command
@@ -206,8 +171,7 @@ def _receive(
         with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout)) as response:
             total = _prepare_partial(response, url, request, partial, resuming=bool(headers))
             for chunk in _read_chunks(response.raw):
-                if request.size is not None and partial.size + len(chunk) > request.size:
-                    raise _HostFailed(f"it sends more than the expected {request.size} bytes")
+                _check_size(partial.size + len(chunk), request)
                 partial.write(chunk)
                 progress.report(partial.size, total)
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
@@ -218,6 +182,11 @@ def _receive(
         partial.flush()
     if total is not None and partial.size != total:
         raise _Interrupted(f"the connection ended after {partial.size} of {total} bytes")
+
+
+def _check_size(size: int, request: DownloadRequest) -> None:
+    if excess := request.describe_excess(size):
+        raise _HostFailed(excess)
 
 
 def _range_headers(url: str, partial: PartialDownload) -> dict[str, str]:
@@ -256,7 +225,9 @@ def _prepare_partial(
         _check_range(response, partial, total)
         partial.resumed = True
         log.info("%s: resuming %s after %d bytes", host_of(url), request.path.name, partial.size)
-    if request.size is not None and total not in (None, request.size):
+    if request.size is None:
+        _check_size(total or 0, request)
+    elif total not in (None, request.size):
         raise _HostFailed(f"it offers {total} bytes, but {request.size} were expected{request.note}")
     return total
 

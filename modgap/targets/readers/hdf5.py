@@ -9,7 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import single_file
-from modgap.targets.hdf5_arrays import open_hdf5, reraise_hdf5_errors
+from modgap.targets.hdf5_arrays import open_hdf5, reraise_hdf5_errors, stored_dataset
 from modgap.targets.samples import SPLITS, Table
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class _Simulations:
             if self.groups is not None:
                 parent = parent[self.groups[number]]
                 sample = ()
-            return np.concatenate([self.fields.values(parent[name], sample) for name in self.fields.names])
+            datasets = [stored_dataset(self.path, parent[name]) for name in self.fields.names]
+            return np.concatenate([self.fields.values(dataset, sample) for dataset in datasets])
 
 
 def read(

@@ -2,12 +2,16 @@
 
 import gzip
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.limits import check_unpacked_size
+from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table
 
@@ -41,13 +45,25 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
 
 def _read_array(path: Path, dimensions: int) -> np.ndarray:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
+        with open_gzip(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            return _read_stream(stream, path, dimensions)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _read_stream(stream: IO[bytes], path: Path, dimensions: int) -> np.ndarray:
     start = 4 * (1 + dimensions)
-    if content[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
+    header = stream.read(start)
+    if len(header) < start or header[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
         raise InputError(f"expected an IDX file of bytes in {dimensions} dimensions, got {path}")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
-    if len(content) != start + math.prod(shape):
-        raise InputError(f"expected {math.prod(shape)} bytes of data in {path}, got {len(content) - start}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    shape = tuple(int(size) for size in np.frombuffer(header[4:], ">u4"))
+    size = math.prod(shape)
+    if path.suffix == ".gz":
+        check_unpacked_size(path, path.stat().st_size, size)
+    elif size != path.stat().st_size - start:
+        raise InputError(f"expected {size} bytes of data in {path}, got {path.stat().st_size - start}")
+    content = stream.read(size)
+    if len(content) != size or stream.read(1):
+        amount = "more" if len(content) == size else len(content)
+        raise InputError(f"expected {size} bytes of data in {path}, got {amount}")
+    return np.frombuffer(content, np.uint8).reshape(shape)

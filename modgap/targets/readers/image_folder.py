@@ -1,6 +1,7 @@
 """A folder of class sub-folders of images, optionally below train, val and test."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from modgap.errors import InputError
+from modgap.limits import IMAGE_PIXELS
 from modgap.targets.file_layout import class_folder_labels, list_files, single_file
 from modgap.targets.samples import Table
 
@@ -27,28 +29,43 @@ class _ImageFiles:
     def __getitem__(self, index: int) -> np.ndarray:
         path = self.paths[index]
         try:
-            with Image.open(path) as image:
+            with _open_image(path) as image:
                 if image.mode in ("I", "F"):
                     raise InputError(f"{path} has 32 bits per channel, expected 8 or 16. Convert it to 8 or 16 bits.")
                 if image.mode.startswith("I;16"):
                     # Pillow would clip 16-bit values to white.
                     return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
                 pixels = np.asarray(image.convert("RGB"))
-        except Image.DecompressionBombError as error:
-            raise InputError(_describe_large_image(path, str(error))) from error
+        except InputError:
+            raise
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"cannot read image {path}: {error}") from error
         return pixels.transpose(2, 0, 1)
 
 
-def _describe_large_image(path: Path, message: str) -> str:
-    """Return the message about an image with more pixels than Pillow decodes, with the number from its message."""
-    pixels = re.search(r"\((\d+) pixels\)", message)
-    number = f"{int(pixels[1]):,} pixels" if pixels else "too many pixels"
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    return (
-        f"{path} has {number}. The limit is {limit:,} pixels for one image. Cut it into tiles, or shrink it, for "
-        f"instance with: magick mogrify -resize 25% '{path}'"
+def _open_image(path: Path) -> Image.Image:
+    """Open an image without decoding it, if it does not have too many pixels."""
+    limit = IMAGE_PIXELS.value
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit
+    with warnings.catch_warnings():
+        # Pillow warns at a limit of its own, and raises at twice as many pixels.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(path)
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\((\d+) pixels\)", str(error))
+            raise _large_image(path, int(pixels[1]) if pixels else limit + 1) from error
+    if image.width * image.height > limit:
+        image.close()
+        raise _large_image(path, image.width * image.height)
+    return image
+
+
+def _large_image(path: Path, pixels: int) -> InputError:
+    return InputError(
+        f"{path} has {pixels:,} pixels. The limit is {IMAGE_PIXELS.value:,} pixels for one image. Cut it into tiles, "
+        f"or shrink it, for instance with: magick mogrify -resize 25% '{path}'. {IMAGE_PIXELS.way_out(pixels)}"
     )
 
 

@@ -1,11 +1,14 @@
 """Fields in MATLAB files, of version 5 (read by SciPy) or 7.3 (HDF5, read by h5py)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.limits import check_unpacked_size
+from modgap.targets.hdf5_arrays import check_links, stored_dataset
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
 from modgap.targets.shaping import split_codes
 from modgap.targets.splits import hold_out_validation
@@ -14,6 +17,7 @@ __all__ = ["read"]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512
+BYTES_PER_VALUE = 8
 
 
 def read(
@@ -75,8 +79,12 @@ def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np
     from scipy.io import loadmat, whosmat
 
     try:
-        names = [field for field, _, _ in whosmat(path)]
+        shapes = {field: shape for field, shape, _ in whosmat(path)}
+        names = list(shapes)
+        check_unpacked_size(path, path.stat().st_size, BYTES_PER_VALUE * math.prod(shapes.get(name, ())))
         array = loadmat(path, variable_names=[name]).get(name)
+    except InputError:
+        raise
     except Exception as error:
         # SciPy's parser raises many kinds of exceptions on broken files.
         raise InputError(f"cannot read {path} as a MATLAB file: {error}") from error
@@ -92,10 +100,12 @@ def _read_hdf5(path: Path, name: str, stride: int, limit: int | None) -> np.ndar
         raise InputError(f"reading {path} needs h5py. Install it with: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
+            check_links(path, file)
             dataset = file.get(name)
             if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim < 2:
                 names = ", ".join(file) or "nothing"
                 raise InputError(f"expected an array of numbers {name} in {path}, which has {names}")
+            dataset = stored_dataset(path, dataset)
             # MATLAB's first axis is the last axis in HDF5.
             array: np.ndarray = dataset[_index(dataset.ndim, stride, limit)[::-1]]
             return array.T

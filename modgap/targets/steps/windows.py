@@ -45,13 +45,12 @@ def apply(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     if table.labels is None or table.labels.ndim != 1 or table.targets is not None:
         raise InputError("expected series with one class each to cut into windows")
     n_classes = int(table.labels.max()) + 1
-    class_strides = list(strides) * n_classes if len(strides) == 1 else list(strides)
-    if len(class_strides) < n_classes or min(class_strides) < 1 or length < 1:
+    if len(strides) not in (1, *range(n_classes, len(strides) + 1)) or min(strides) < 1 or length < 1:
         raise InputError(
             f"expected a length and a stride of at least 1 for {n_classes} classes, got {length} and {strides}"
         )
     starts = [
-        np.arange(0, max(0, table.samples[i].shape[-1] - length), class_strides[label])
+        np.arange(0, max(0, table.samples[i].shape[-1] - length), strides[label if len(strides) > 1 else 0])
         for i, label in enumerate(table.labels)
     ]
     rows = np.repeat(np.arange(len(table)), [len(part) for part in starts])

@@ -1,0 +1,137 @@
+"""Limits of what modgap takes from data and from hosts, and the environment variable that raises each.
+
+A limit stops a file that would fill the memory or the disk, or would never be read to its end. It is compared before
+the work where the size is known, and during the work otherwise. Trusted data beyond a limit is read after raising it.
+"""
+
+import os
+from dataclasses import dataclass
+
+from modgap.errors import InputError, UsageError
+
+__all__ = [
+    "ARCHIVE_ENTRIES",
+    "DOWNLOAD_BYTES",
+    "HDF5_SECONDS",
+    "IMAGE_PIXELS",
+    "LIMITS",
+    "PARTIAL_DAYS",
+    "UNPACKED_BYTES",
+    "UNPACK_RATIO",
+    "Limit",
+    "check_unpacked_size",
+    "max_unpacked_bytes",
+]
+
+FREE_UNPACKED_BYTES = 256 << 20
+"""Bytes that any file may unpack to, whatever its ratio: empty images and silence compress a thousandfold."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit with its environment variable.
+
+    Attributes:
+        variable: Name of the environment variable that replaces the default.
+        default: Value without this variable.
+        unit: Unit of the value.
+        meaning: Description for the documentation.
+    """
+
+    variable: str
+    default: int
+    unit: str
+    meaning: str
+
+    @property
+    def value(self) -> int:
+        """The limit that applies now.
+
+        Raises:
+            UsageError: When the environment variable is not a number, or less than 1.
+        """
+        text = os.environ.get(self.variable, "")
+        if not text:
+            return self.default
+        try:
+            value = int(float(text))
+        except (ValueError, OverflowError):
+            value = 0
+        if value < 1:
+            raise UsageError(f"{self.variable} is {text!r}. Expected a number of {self.unit}, at least 1.")
+        return value
+
+    def way_out(self, needed: int | None = None) -> str:
+        """Return the sentence that says how to raise the limit.
+
+        Args:
+            needed: Smallest value that suffices; None if it is unknown.
+        """
+        value = 10 * self.value if needed is None else needed
+        return f"If you trust it, raise the limit with: export {self.variable}={value}"
+
+
+UNPACKED_BYTES = Limit(
+    "MODGAP_MAX_UNPACKED",
+    64_000_000_000,
+    "bytes",
+    "Size of a compressed file, or of an array in it, after decompression.",
+)
+UNPACK_RATIO = Limit(
+    "MODGAP_MAX_UNPACK_RATIO",
+    100,
+    "bytes per byte",
+    "Ratio of a compressed file's size after decompression to its size before, beyond the first 256 MiB.",
+)
+DOWNLOAD_BYTES = Limit(
+    "MODGAP_MAX_DOWNLOAD", 100_000_000_000, "bytes", "Size of a download whose size the manifest does not state."
+)
+ARCHIVE_ENTRIES = Limit("MODGAP_MAX_ARCHIVE_ENTRIES", 2_000_000, "entries", "Files and folders in an archive.")
+IMAGE_PIXELS = Limit("MODGAP_MAX_PIXELS", 100_000_000, "pixels", "Pixels of one image, compared before it is decoded.")
+HDF5_SECONDS = Limit(
+    "MODGAP_MAX_HDF5_SECONDS", 60, "seconds", "Time to read a text dataset of an HDF5 file, in a child process."
+)
+PARTIAL_DAYS = Limit(
+    "MODGAP_PARTIAL_DAYS",
+    30,
+    "days",
+    "Age after which a download that was not finished is removed when the next file of its folder is fetched.",
+)
+LIMITS = (
+    UNPACKED_BYTES,
+    UNPACK_RATIO,
+    DOWNLOAD_BYTES,
+    ARCHIVE_ENTRIES,
+    IMAGE_PIXELS,
+    HDF5_SECONDS,
+    PARTIAL_DAYS,
+)
+"""All limits, in the order of the documentation."""
+
+
+def max_unpacked_bytes(packed: int) -> int:
+    """Return the number of bytes that a file of `packed` bytes may unpack to."""
+    return min(UNPACKED_BYTES.value, max(FREE_UNPACKED_BYTES, UNPACK_RATIO.value * packed))
+
+
+def check_unpacked_size(name: object, packed: int, unpacked: int) -> None:
+    """Raise if a file unpacks to more bytes than the limits allow.
+
+    Args:
+        name: The file, for the message.
+        packed: Its size in bytes.
+        unpacked: Its size in bytes after decompression, or the part of it that has been decompressed.
+
+    Raises:
+        InputError: When it is larger.
+    """
+    limit = max_unpacked_bytes(packed)
+    if unpacked <= limit:
+        return
+    if unpacked > UNPACKED_BYTES.value:
+        way_out = UNPACKED_BYTES.way_out(unpacked)
+    else:
+        way_out = UNPACK_RATIO.way_out(-(-unpacked // max(packed, 1)))
+    raise InputError(
+        f"{name} has {packed:,} bytes and unpacks to {unpacked:,} bytes or more. The limit is {limit:,}. {way_out}"
+    )
