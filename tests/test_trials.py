@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modgap.discrepancy import trials
-from modgap.discrepancy.kernels.rank_order import code_block, leading_classes
+from modgap.discrepancy.kernels.rank_order import code_block, leading_classes, new_items
 from modgap.discrepancy.kernels.trials_by_columns import byte_table
 from modgap.discrepancy.problem import Problem
 from tests import naive
@@ -124,7 +124,7 @@ def test_leading_classes_are_those_of_a_stable_sort(shape, kind):
     }[kind].astype(np.float32)
     for depth in (1, 40, shape[1]):
         leading = np.empty((shape[0], depth), np.uint32)
-        leading_classes(logits, 0, len(logits), leading)
+        leading_classes(logits, 0, len(logits), leading, *new_items(shape[1]))
         filled = min(depth, shape[1])
         np.testing.assert_array_equal(leading[:, :filled], naive.ranking(logits)[:, :filled])
         assert (leading[:, filled:] == shape[1]).all()
@@ -134,7 +134,7 @@ def test_codes_of_a_block_are_ranks():
     logits = np.random.default_rng(8).integers(-2, 3, (40, 17)).astype(np.float32)
     rows = np.array([5, 3, 30])
     codes = np.zeros(17 * 32, np.uint16)
-    code_block(logits, rows, 32, codes)
+    code_block(logits, rows, 32, codes, *new_items(17)[:3])
     table = codes.reshape(17, 32)[:, :3]
     np.testing.assert_array_equal(np.argsort(-table.astype(int), axis=0).T, naive.ranking(logits[rows]))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import brentq
 
-from modgap.discrepancy.kernels.softmax import exponentials, fill_entropies, fill_probabilities
+from modgap.discrepancy.kernels.softmax import exponentials, fill_entropies, fill_probabilities, new_powers
 from modgap.discrepancy.threads import share_work
 from modgap.errors import InputError
 from modgap.storage.memory_map import release_pages
@@ -61,10 +61,12 @@ class Probabilities:
         kept = np.empty((len(self) if self.is_kept else 0, self.n_source_classes))
 
         def work(queue: Iterator[slice]) -> None:
+            powers = new_powers(self.n_source_classes)
             for block in queue:
                 size = block.stop - block.start
                 out = kept[block] if self.is_kept else np.empty((size, self.n_source_classes))
-                fill_probabilities(self._logits_of(block), 1 / self.temperature, out, largest[block], sums[block])
+                inverse = 1 / self.temperature
+                fill_probabilities(self._logits_of(block), inverse, out, largest[block], sums[block], *powers)
 
         share_work(self._blocks(), self.threads, work)
         release_pages(self.logits)
@@ -95,10 +97,11 @@ class Probabilities:
         edges = np.linspace(0, size, self.threads + 1).astype(int)
 
         def work(queue: Iterator[tuple[int, int]]) -> None:
+            powers = new_powers(self.n_source_classes)
             for start, stop in queue:
                 part = slice(start, stop)
                 logits = self._logits_of(slice(block.start + start, block.start + stop))
-                fill_probabilities(logits, 1 / self.temperature, out[part], largest[part], sums[part])
+                fill_probabilities(logits, 1 / self.temperature, out[part], largest[part], sums[part], *powers)
 
         share_work(itertools.pairwise(edges), self.threads, work)
         return out
@@ -116,7 +119,7 @@ class Probabilities:
             return chosen
         exponents = np.asarray(self.logits[self.rows[samples], source_classes], np.float64) - largest[samples]
         out = np.empty(len(samples))
-        exponentials(exponents * (1 / self.temperature), out)
+        exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))
         out /= sums[samples]
         return out
 
@@ -130,8 +133,10 @@ class Probabilities:
         inverse = 1 / (temperature or self.temperature)
 
         def work(queue: Iterator[slice]) -> None:
+            buffers = np.empty((2, self.n_source_classes))
+            powers = new_powers(self.n_source_classes)
             for block in queue:
-                fill_entropies(self._logits_of(block), inverse, entropies[block])
+                fill_entropies(self._logits_of(block), inverse, entropies[block], *buffers, *powers)
 
         share_work(self._blocks(), self.threads, work)
         release_pages(self.logits)

@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.discrepancy.costs import n_ranks_needed
 from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_ranks
-from modgap.discrepancy.kernels.rank_order import leading_classes
+from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import Problem, class_dtype
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
@@ -102,11 +102,12 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
 
     def work(queue: Iterable[int]) -> None:
         leading: np.ndarray = np.empty((RANKED_ROWS, n_source_classes), dtype)
+        items = new_items(n_source_classes)
         for first in queue:
             block = np.ascontiguousarray(logits[rows[first : first + RANKED_ROWS]])
             # Numba compiles kernels for read-only and for writable arrays separately; logits are read-only elsewhere.
             block.flags.writeable = False
-            leading_classes(block, 0, len(block), leading)
+            leading_classes(block, 0, len(block), leading, *items)
             scatter_ranks(leading[: len(block)], ranks[:, first : first + len(block)])
 
     share_work(range(0, len(rows), RANKED_ROWS), threads, work)

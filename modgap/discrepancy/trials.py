@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modgap.discrepancy.kernels.random_maps import draw_maps
-from modgap.discrepancy.kernels.rank_order import code_block, leading_classes
+from modgap.discrepancy.kernels.rank_order import code_block, leading_classes, new_items
 from modgap.discrepancy.kernels.simd import aligned
 from modgap.discrepancy.kernels.trials_by_bits import LANES, N_WORDS, PLANES, STRIDE, count_batch
 from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
@@ -178,8 +178,9 @@ def rank_leading(problem: Problem, depth: int, threads: int) -> np.ndarray:
     leading: np.ndarray = np.empty((len(problem.logits), depth), class_dtype(problem.n_source_classes))
 
     def work(queue: Iterator[int]) -> None:
+        items = new_items(problem.n_source_classes)
         for first in queue:
-            leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading)
+            leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading, *items)
 
     share_work(range(0, len(leading), RANKED_ROWS), threads, work)
     release_pages(problem.logits)
@@ -263,10 +264,11 @@ def _count_blocks(
     codes = aligned(problem.n_source_classes * WIDE, class_dtype(problem.n_source_classes))
     byte_codes = aligned(len(codes), np.uint8)
     table = byte_table(problem.n_source_classes)
+    items, spare, starts, _ = new_items(problem.n_source_classes)
     for label, weight, rows, segments in queue:
         width = WIDE if len(rows) > NARROW else NARROW
         began = time.perf_counter()
-        code_block(problem.logits, rows, width, codes)
+        code_block(problem.logits, rows, width, codes, items, spare, starts)
         if in_bytes:
             coarsen(codes, table, byte_codes)
         ranked = time.perf_counter()

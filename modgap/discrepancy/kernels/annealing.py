@@ -8,6 +8,7 @@ temperature avoids the shallow ones. Random numbers are a function of the run's 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, uint64
@@ -16,7 +17,7 @@ from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.gains import change_map, fill_gains
 from modgap.discrepancy.kernels.random_maps import GAMMA, draw_below, mix
 
-__all__ = ["improve"]
+__all__ = ["improve", "take_steps"]
 
 NEGLIGIBLE = 40.0
 """Number of temperatures below the best gain from which odds are taken as zero."""
@@ -81,19 +82,47 @@ def _highest_gain(gains):
     return highest, c
 
 
-@kernel
-def improve(source, state, start, seed, run, hot, cold, steps, climbs):
+def improve(
+    source: Any,
+    state: Any,
+    start: np.ndarray,
+    seed: int,
+    run: int,
+    hot: float,
+    cold: float,
+    steps: int,
+    climbs: bool,
+) -> None:
     """Set the state to a map (K,), change the map by heat-bath steps, and climb from it if `climbs` is True.
 
     The temperature, in matches, falls geometrically from hot to cold. It is constant for STAGE steps at a time, so that
     the odds of every gain are computed once for them. The climb moves each target class in turn to its best source
-    class, until no target class moves in a full round. All this is one function, so that it is compiled once.
+    class, until no target class moves in a full round.
+
+    Args:
+        source: Logits with the rows of the entries, or ranks with an index.
+        state: State of the same kind, see `gains`.
+        start: Source class of each target class, shape (K,).
+        seed: Seed of the random numbers.
+        run: Number of the run.
+        hot: First temperature.
+        cold: Last temperature.
+        steps: Number of heat-bath steps.
+        climbs: True to climb after them.
+    """
+    gains = np.empty(len(state.owner), state.weights.dtype)
+    take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains, np.empty(TABLE_SIZE))
+
+
+@kernel
+def take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains, odds):
+    """Do the work of `improve`; it is one function, so that it is compiled once.
+
+    gains (C,) and odds (TABLE_SIZE,) are working space.
     """
     change_map(source, state, start, np.int64(-1), np.int64(0))
     classes = len(state.chosen)
     key = mix(mix(uint64(seed) + uint64(GAMMA)) ^ mix(uint64(run) + uint64(GAMMA)))
-    gains = np.empty(len(state.owner), state.weights.dtype)
-    odds = np.empty(TABLE_SIZE)
     levels = 0
     temperature = hot
     step = 0

@@ -9,13 +9,13 @@ the highest bound down. If a bound exceeds the best matches so far, the classes 
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+from modgap.discrepancy.kernels.compilation import allocating_kernel, inner_kernel
 from modgap.discrepancy.kernels.enumeration import count_above, count_below
 
 __all__ = ["best_pair", "best_partition", "count_wins", "refine_triple", "triple_bounds"]
 
 
-@kernel
+@allocating_kernel
 def count_wins(ranks, start, stop, wins):
     """Fill the rows start..stop of wins (C, C) and their mirror images, from the ranks (C, E) of one target class."""
     size = ranks.shape[1]
@@ -25,7 +25,7 @@ def count_wins(ranks, start, stop, wins):
             wins[d, c] = size - wins[c, d]
 
 
-@kernel
+@allocating_kernel
 def best_pair(wins, others, size, other_size):
     """Return the most matches of two target classes over all pairs of source classes, from their wins and sizes."""
     highest = -other_size
@@ -56,7 +56,7 @@ def _bound(first, second, third, total, c, d, limits):
     limits[c] = limits[d] = 0
 
 
-@kernel
+@allocating_kernel
 def triple_bounds(first, second, third, total, start, stop, bounds):
     """Write the largest bound over e of each node (c, d), for c from start to stop, into bounds (C, C)."""
     limits = np.empty(len(first), np.int32)
@@ -93,7 +93,7 @@ def _matches(ranks, cuts, e, limits):
     return correct + count_below(ranks[e, cuts[2] :], limits[cuts[2] :])
 
 
-@kernel
+@allocating_kernel
 def refine_triple(ranks, cuts, first, second, third, nodes, most):
     """Return the most matches at the given nodes (c C + d), or `most` if that is larger.
 
@@ -147,7 +147,7 @@ def _fill_partitions(pairs, triples, least, groups):
                     groups[members] = 1 << k | 1 << j | 1 << m
 
 
-@kernel
+@allocating_kernel
 def best_partition(pairs, triples):
     """Return the partition of K classes into pairs and triples with the least total weight, each group as bits.
 

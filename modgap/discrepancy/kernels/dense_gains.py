@@ -54,6 +54,8 @@ class DenseState(NamedTuple):
         counted: Keys of the rivals that the gains of each target class count, shape (K, E).
         members: Working space for entries by rival, shape (K, E).
         sizes: Working space for numbers of entries by rival, shape (K,).
+        limits: Working space for the logits of the rivals of four entries.
+        signed: Working space for the weights of four entries, with signs.
     """
 
     labels: np.ndarray
@@ -71,6 +73,8 @@ class DenseState(NamedTuple):
     counted: np.ndarray
     members: np.ndarray
     sizes: np.ndarray
+    limits: np.ndarray
+    signed: np.ndarray
 
 
 def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> DenseState:
@@ -93,6 +97,8 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
         np.full((n_classes, size), NONE),
         np.zeros((n_classes, size), np.int32),
         np.zeros(n_classes, np.int64),
+        np.zeros(4, np.float32),
+        np.zeros(4, counter),
     )
 
 
@@ -239,15 +245,14 @@ def _sort_by_rival(rivals, owner, members, sizes):
 
 
 @inner_kernel
-def _count_members(logits, rows, labels, weights, rivals, members, rival_class, k, counts):
+def _count_members(logits, rows, labels, weights, rivals, members, rival_class, k, counts, limits, signed):
     """Add the entries (M,) that have the same rival class to the gains (C,) of target class k.
 
     Each weight is added at the classes of its row that win against the rival class; ties go to the lower class. The
     loops over classes have no branch and run over contiguous arrays of the same length, so that LLVM compiles them to
-    vector instructions. Four rows at a time take half as long as one by one.
+    vector instructions. Four rows at a time take half as long as one by one. limits (4,) and signed (4,) are working
+    space.
     """
-    limits = np.empty(4, np.float32)
-    signed = np.empty(4, weights.dtype)
     low = counts[:rival_class]
     high = counts[rival_class:]
     last = len(members) - 1
@@ -301,7 +306,10 @@ def fill_gains(source, state, k, out):
             _sort_by_rival(rivals, state.owner, state.members, state.sizes)
             for j in range(len(state.chosen)):
                 members = state.members[j, : state.sizes[j]]
-                _count_members(logits, rows, labels, weights, rivals, members, state.chosen[j], k, gains)
+                rival_class = state.chosen[j]
+                _count_members(
+                    logits, rows, labels, weights, rivals, members, rival_class, k, gains, state.limits, state.signed
+                )
         for i in range(len(rivals)):
             counted[i] = rivals[i]
         state.is_current[k] = True

@@ -7,7 +7,7 @@ for 64 samples at a time.
 
 import numpy as np
 
-from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+from modgap.discrepancy.kernels.compilation import allocating_kernel, inner_kernel
 from modgap.discrepancy.kernels.simd import load_64, lower_lanes, popcount
 
 __all__ = ["best_of_prefixes", "count_above", "count_below"]
@@ -44,14 +44,16 @@ def _unrank(index, sources, prefix, pool):
         position = index // left
         index -= position * left
         prefix[j] = pool[position]
-        pool[position : sources - j - 1] = pool[position + 1 : sources - j]
+        for i in range(position, sources - j - 1):
+            pool[i] = pool[i + 1]
         left //= max(1, sources - j - 1)
 
 
 @inner_kernel
 def _set_limits(ranks, bounds, prefix, limits):
     """Write the best rank among the prefix into limits (E,), or a rank that nothing exceeds if the prefix is wrong."""
-    limits[:] = ranks[prefix[0]]
+    for i in range(len(limits)):
+        limits[i] = ranks[prefix[0], i]
     for j in range(1, len(prefix)):
         for i in range(len(limits)):
             limits[i] = min(limits[i], ranks[prefix[j], i])
@@ -62,7 +64,7 @@ def _set_limits(ranks, bounds, prefix, limits):
                 limits[i] = never
 
 
-@kernel
+@allocating_kernel
 def best_of_prefixes(ranks, bounds, start, stop, best):
     """Return the most matches of the maps with prefixes start..stop; write the first map that has them into best (K,).
 

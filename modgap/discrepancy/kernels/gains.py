@@ -6,8 +6,8 @@ from modgap.discrepancy.kernels import dense_gains, table_gains
 
 __all__ = ["change_map", "fill_gains"]
 
-# Like `inner_kernel`, without wrappers for calls from Python.
-OPTIONS = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Like `inner_kernel`, without wrappers for calls from Python and without reference counts.
+OPTIONS = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 
 
 def fill_gains(source, state, k, out):

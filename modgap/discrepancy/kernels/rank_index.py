@@ -1,11 +1,11 @@
 """Rearrange ranked source classes of samples (E, R) by class."""
 
-from modgap.discrepancy.kernels.compilation import kernel
+from modgap.discrepancy.kernels.compilation import allocating_kernel, kernel
 
 __all__ = ["fill_class_index", "scatter_ranks"]
 
 
-@kernel
+@allocating_kernel
 def fill_class_index(leading, firsts, samples, ranks):
     """Sort the (sample, rank) pairs of the leading classes (E, R) by class, into samples (E R,) and ranks (E R,).
 

@@ -10,9 +10,18 @@ from numba import njit, uint32, uint64
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 
-__all__ = ["code_block", "leading_classes"]
+__all__ = ["code_block", "leading_classes", "new_items"]
 
 PROBES = 64
+
+
+def new_items(n_source_classes: int) -> tuple[np.ndarray, ...]:
+    """Return the working space of `leading_classes` and `code_block` for rows of C logits.
+
+    It is two arrays of items (C + 1,), the first position of each digit (257,), and the largest probes (PROBES,).
+    """
+    size = n_source_classes + 1
+    return np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(257, np.int64), np.empty(PROBES, np.float32)
 
 
 @njit(inline="always")
@@ -23,11 +32,13 @@ def _descending_key(logit):
 
 
 @inner_kernel
-def _radix_sort(items, spare, size):
-    """Sort uint64 items by their upper 32 bits and return the sorted array, which is items or spare."""
+def _radix_sort(items, spare, starts, size):
+    """Sort uint64 items by their upper 32 bits; return True if the sorted array is spare, and False if it is items."""
+    is_spare = False
     for digit in range(4):
         shift = uint64(32 + 8 * digit)
-        starts = np.zeros(257, np.int64)
+        for b in range(len(starts)):
+            starts[b] = 0
         for i in range(size):
             starts[((items[i] >> shift) & uint64(255)) + 1] += 1
         if starts[((items[0] >> shift) & uint64(255)) + 1] == size:
@@ -39,14 +50,15 @@ def _radix_sort(items, spare, size):
             spare[starts[b]] = items[i]
             starts[b] += 1
         items, spare = spare, items
-    return items
+        is_spare = not is_spare
+    return is_spare
 
 
 @inner_kernel
-def _probe_threshold(row, wanted):
-    """Return the largest logit number `wanted` among PROBES evenly spaced logits of the row."""
-    top = np.empty(wanted, np.float32)
-    top[:] = -np.inf
+def _probe_threshold(row, wanted, top):
+    """Return the largest logit number `wanted` among PROBES evenly spaced logits of the row; top is working space."""
+    for j in range(wanted):
+        top[j] = -np.inf
     for p in range(PROBES):
         value = row[p * len(row) // PROBES]
         if value > top[wanted - 1]:
@@ -69,42 +81,40 @@ def _collect(row, threshold, items):
 
 
 @kernel
-def leading_classes(logits, start, stop, leading):
+def leading_classes(logits, start, stop, leading, items, spare, starts, top):
     """Write the classes of the largest logits of rows start..stop, largest first, into leading (N, R).
 
-    If R exceeds C, the rest of a row is filled with C, which is not the number of a class.
+    If R exceeds C, the rest of a row is filled with C, which is not the number of a class. The last four arguments are
+    working space; see `new_items`.
     """
     classes = logits.shape[1]
     depth = min(leading.shape[1], classes)
-    items = np.empty(classes + 1, np.uint64)
-    spare = np.empty(classes + 1, np.uint64)
     for i in range(start, stop):
         size = 0
         wanted = 2 + 3 * PROBES * depth // (2 * classes)
         while size < depth:
             threshold = np.float32(-np.inf)
             if wanted < PROBES:
-                threshold = _probe_threshold(logits[i], wanted)
+                threshold = _probe_threshold(logits[i], wanted, top)
             size = _collect(logits[i], threshold, items)
             wanted *= 2
-        ordered = _radix_sort(items, spare, size)
+        ordered = spare if _radix_sort(items, spare, starts, size) else items
         for r in range(depth):
             leading[i, r] = ordered[r] & uint64(0xFFFFFFFF)
-        leading[i, depth:] = classes
+        for r in range(depth, leading.shape[1]):
+            leading[i, r] = classes
 
 
 @kernel
-def code_block(logits, rows, width, codes):
+def code_block(logits, rows, width, codes, items, spare, starts):
     """Write the rank codes of one block of samples, class by class, into codes (C * width,).
 
     codes[c * width + j] is C for the class of the j-th sample's largest logit, and 1 for that of its smallest. Lanes
-    without a sample are not changed.
+    without a sample are not changed. The last three arguments are working space; see `new_items`.
     """
     classes = logits.shape[1]
-    items = np.empty(classes + 1, np.uint64)
-    spare = np.empty(classes + 1, np.uint64)
     for j in range(len(rows)):
         size = _collect(logits[rows[j]], np.float32(-np.inf), items)
-        ordered = _radix_sort(items, spare, size)
+        ordered = spare if _radix_sort(items, spare, starts, size) else items
         for r in range(size):
             codes[(ordered[r] & uint64(0xFFFFFFFF)) * uint64(width) + uint64(j)] = classes - r

@@ -9,13 +9,19 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 
-__all__ = ["add_mass", "exponentials", "fill_entropies", "fill_probabilities"]
+__all__ = ["add_mass", "exponentials", "fill_entropies", "fill_probabilities", "new_powers"]
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.6931471803691238
 LN2_LOW = 1.9082149292705877e-10
 SMALLEST_EXPONENT = -700.0
 """Exponent below which the exponential is 0; doubles end near -745."""
+
+
+def new_powers(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return working space for powers of two, shape (size,), as integers and as floats of the same memory."""
+    powers = np.empty(size, np.int64)
+    return powers, powers.view(np.float64)
 
 
 @njit(inline="always")
@@ -41,16 +47,18 @@ def _reduced(exponent):
 
 
 @inner_kernel
-def _exponentiate(row, largest, inverse_temperature, out, powers):
-    """Write exp((row - largest) * inverse_temperature) into out (C,); powers is a buffer of integers (C,)."""
-    floats = powers.view(np.float64)
+def _exponentiate(row, largest, inverse_temperature, out, powers, power_values):
+    """Write exp((row - largest) * inverse_temperature) into out (C,).
+
+    powers (C,) is working space for integers, and power_values (C,) is the same memory as floats.
+    """
     for c in range(len(row)):
         exponent = max((row[c] - largest) * inverse_temperature, SMALLEST_EXPONENT)
         halvings, series = _reduced(exponent)
         powers[c] = (np.int64(halvings) + 1023) << 52
         out[c] = series
     for c in range(len(row)):
-        out[c] *= floats[c]
+        out[c] *= power_values[c]
     for c in range(len(row)):
         if (row[c] - largest) * inverse_temperature < SMALLEST_EXPONENT:
             out[c] = 0.0
@@ -75,35 +83,35 @@ def _sum_of(values):
 
 
 @kernel
-def fill_probabilities(logits, inverse_temperature, probabilities, largest, sums):
+def fill_probabilities(logits, inverse_temperature, probabilities, largest, sums, powers, power_values):
     """Write the softmax of logits (B, C) times the inverse temperature into probabilities (B, C).
 
-    The largest logit and the sum of the exponentials of each row are written into largest (B,) and sums (B,).
+    The largest logit and the sum of the exponentials of each row are written into largest (B,) and sums (B,). powers
+    and power_values are working space; see `new_powers`.
     """
     n_classes = logits.shape[1]
-    powers = np.empty(n_classes, np.int64)
     for i in range(len(logits)):
         largest[i] = logits[i, 0]
         for c in range(1, n_classes):
             largest[i] = max(largest[i], logits[i, c])
-        _exponentiate(logits[i], largest[i], inverse_temperature, probabilities[i], powers)
+        _exponentiate(logits[i], largest[i], inverse_temperature, probabilities[i], powers, power_values)
         sums[i] = _sum_of(probabilities[i])
         for c in range(n_classes):
             probabilities[i, c] /= sums[i]
 
 
 @kernel
-def fill_entropies(logits, inverse_temperature, entropies):
-    """Write the entropy in nats of the softmax of each row of logits (B, C) into entropies (B,)."""
+def fill_entropies(logits, inverse_temperature, entropies, exponentials_of_row, terms, powers, power_values):
+    """Write the entropy in nats of the softmax of each row of logits (B, C) into entropies (B,).
+
+    exponentials_of_row (C,), terms (C,), powers and power_values are working space; see `new_powers`.
+    """
     n_classes = logits.shape[1]
-    powers = np.empty(n_classes, np.int64)
-    exponentials_of_row = np.empty(n_classes)
-    terms = np.empty(n_classes)
     for i in range(len(logits)):
         largest = logits[i, 0]
         for c in range(1, n_classes):
             largest = max(largest, logits[i, c])
-        _exponentiate(logits[i], largest, inverse_temperature, exponentials_of_row, powers)
+        _exponentiate(logits[i], largest, inverse_temperature, exponentials_of_row, powers, power_values)
         for c in range(n_classes):
             terms[c] = exponentials_of_row[c] * ((largest - logits[i, c]) * inverse_temperature)
         total = _sum_of(exponentials_of_row)
@@ -111,10 +119,12 @@ def fill_entropies(logits, inverse_temperature, entropies):
 
 
 @kernel
-def exponentials(exponents, out):
-    """Write the exponential of exponents of at most 0, shape (M,), into out (M,), with the bits of the softmax."""
-    powers = np.empty(len(exponents), np.int64)
-    _exponentiate(exponents, 0.0, 1.0, out, powers)
+def exponentials(exponents, out, powers, power_values):
+    """Write the exponential of exponents of at most 0, shape (M,), into out (M,), with the bits of the softmax.
+
+    powers and power_values are working space; see `new_powers`.
+    """
+    _exponentiate(exponents, 0.0, 1.0, out, powers, power_values)
 
 
 @kernel
