@@ -16,6 +16,8 @@ LABEL_SPACE = 1.98
 ROWS_WITH_STEPS = 1.75
 """Distance of the rows if arrows stand between them, in rows."""
 SHORTEST_ARROW = 0.02
+MARK_REACH = 0.012
+"""Half the width of a mark, in units of the error axis."""
 ROOM_FOR_LABEL = 0.3
 """Width that the label of an arrow needs, in errors."""
 MANY_CLASSES = 100
@@ -186,7 +188,8 @@ def _draw_control(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     )
     name = "one random initialization" if control.n == 1 else f"{control.n} initializations"
     _label_row(axes, row, "random weights", name, Ink.SECONDARY)
-    _label_value(axes, control.held_out, high - control.held_out, row, Ink.SECONDARY, 9.5, report.result.chance)
+    reach = max(high - control.held_out, MARK_REACH)
+    _label_value(axes, control.held_out, reach, row, Ink.SECONDARY, 9.5, report.result.chance)
 
 
 def _draw_source(axes: Axes, report: DiscrepancyReport, row: float) -> None:
@@ -199,7 +202,8 @@ def _draw_source(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     name = fit_names([_source_name(report)], LABEL_SPACE - 0.3, 9.5, bold=True)[0]
     kind = "random weights" if (report.source or "").startswith("random:") else "source"
     _label_row(axes, row, name, kind, Ink.SOURCE)
-    _label_value(axes, value, max(high - value, value - low), row, Ink.SOURCE, 11.5, report.result.chance)
+    reach = max(high - value, value - low, MARK_REACH)
+    _label_value(axes, value, reach, row, Ink.SOURCE, 11.5, report.result.chance)
 
 
 def _label_row(axes: Axes, row: float, name: str, kind: str, color: str) -> None:

@@ -31,7 +31,7 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
     by = record["by"]
     if by in descriptions:
-        yield f"{descriptions[by]['label']}, the score that decides", _deciding_score(record)
+        yield f"{_capitalize(descriptions[by]['label'])}, the score that decides", _deciding_score(record)
     if has_intervals(record):
         yield "Interval and letters", interval_note(record)
     if any(row["control_of"] for row in record["sources"]):
@@ -86,7 +86,7 @@ def _deciding_score(record: Mapping[str, Any]) -> str:
     description = record["score_descriptions"][name]
     if name not in LIKELIHOOD_SCORES:
         return _describe(name, description)
-    text = f"{description['label']} is {LIKELIHOOD_SCORES[name]}. 0 is perfect."
+    text = f"{_capitalize(description['label'])} is {LIKELIHOOD_SCORES[name]}. 0 is perfect."
     reference = description["reference"]
     first = next((row["scores"][name]["value"] for row in record["sources"] if row["rank"] == 1), None)
     if reference is None or first is None:
