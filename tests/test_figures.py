@@ -12,6 +12,7 @@ from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate, TestedSamples
 from modgap.discrepancy.search import Search
+from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.display.figure_files import save_figure
 from modgap.display.label_spacing import spread_labels
@@ -258,6 +259,41 @@ def test_targets_that_do_not_match_raise_an_error():
     object.__setattr__(report.best_estimate, "held_out", None)
     with pytest.raises(InputError, match="no held-out error"):
         plot_targets([report])
+
+
+def sources_on_targets(count, n_targets, shift=0.3, names=None):
+    names = names or [f"source-{number}" for number in range(count)]
+    return {name: (target_series(n_targets), target_series(n_targets, shift)) for name in names}
+
+
+@pytest.mark.parametrize(("count", "n_targets"), [(1, 2), (3, 7), (4, 4), (12, 7)])
+def test_figures_of_several_sources_are_readable(count, n_targets):
+    sources = sources_on_targets(count, n_targets)
+    figure = plot_sources_on_targets(sources)
+    assert_readable(figure)
+    n_different = count * (n_targets // 2)
+    title = f"Pretraining lowers the error for {n_different} of {count * n_targets} pairs of source and target"
+    text = all_text(figure)
+    assert title in text.replace("\n", " ")
+    assert len(figure.axes) == (count if count <= 3 else 0)
+    assert "source-0" in text
+    assert "source-0: target" in sources_caption(sources)
+
+
+def test_hostile_names_are_drawn_as_text_in_the_figure_of_several_sources():
+    for names in (HOSTILE_NAMES[:3], HOSTILE_NAMES):
+        assert_readable(plot_sources_on_targets(sources_on_targets(0, 3, names=names)))
+
+
+def test_several_sources_share_one_order_of_the_targets():
+    reports, controls = target_series(4), target_series(4, 0.3)
+    figure = plot_sources_on_targets({"a": (reports, controls), "b": (reports[::-1], controls[::-1])})
+    lines = [[line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
+    assert lines[0] == lines[1]
+    with pytest.raises(UsageError, match="not of the same targets"):
+        plot_sources_on_targets({"a": (reports, controls), "b": (reports[:2], controls[:2])})
+    with pytest.raises(UsageError, match="At least one is needed"):
+        plot_sources_on_targets({})
 
 
 def test_spread_labels_do_not_overlap_and_stay_inside():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -24,7 +25,17 @@ from modgap.display.label_spacing import spread_labels
 from modgap.errors import InputError, UsageError
 from modgap.statistics.paired import paired_difference
 
-__all__ = ["plot_targets", "targets_caption"]
+__all__ = [
+    "NOT_COMPARED",
+    "SIGNIFICANT",
+    "TargetRow",
+    "draw_marks",
+    "format_difference",
+    "plot_targets",
+    "target_rows",
+    "targets_caption",
+    "values_sentence",
+]
 
 LEFT = 1.62
 RIGHT = 0.98
@@ -49,7 +60,7 @@ GROUPS = (SIGNIFICANT, NOT_SIGNIFICANT, NOT_COMPARED)
 
 
 @dataclass(frozen=True)
-class _Row:
+class TargetRow:
     """One target: the report of the source and that of its control, if there is one."""
 
     report: DiscrepancyReport
@@ -57,6 +68,7 @@ class _Row:
 
     @property
     def error(self) -> float:
+        """Held-out error of the source."""
         return _error(self.report)
 
     @property
@@ -66,7 +78,7 @@ class _Row:
             return None
         return round(round(self.error, 2) - round(_error(self.control), 2), 2)
 
-    @property
+    @cached_property
     def group(self) -> str:
         """Heading that the target stands under, by the paired comparison of the two errors at the 5 % level."""
         p_value = _paired_p_value(self.report, self.control) if self.control else None
@@ -118,7 +130,7 @@ def plot_targets(
         InputError: If a report has no held-out value.
         UsageError: If there is no report, or the reports and controls are not of the same targets.
     """
-    rows = _rows(reports, controls)
+    rows = target_rows(reports, controls)
     first, second = drawable_names(labels, "series")
     groups = [(name, [row for row in rows if row.group == name]) for name in GROUPS]
     groups = [(name, members) for name, members in groups if members]
@@ -144,7 +156,7 @@ def plot_targets(
     return figure
 
 
-def _rows(reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyReport | None]) -> list[_Row]:
+def target_rows(reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyReport | None]) -> list[TargetRow]:
     """Return the targets, sorted by the difference and then by the error."""
     if not reports:
         raise UsageError("There is no report to draw. At least one is needed.")
@@ -153,11 +165,11 @@ def _rows(reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyRe
     others = [control.target if control else target for control, target in zip(paired, targets, strict=False)]
     if targets != others:
         raise UsageError(f"The controls are of the targets {others}. Expected the same as the reports: {targets}.")
-    rows = [_Row(report, control) for report, control in zip(reports, paired, strict=True)]
+    rows = [TargetRow(report, control) for report, control in zip(reports, paired, strict=True)]
     return sorted(rows, key=lambda row: (row.difference if row.difference is not None else 0.0, row.error))
 
 
-def _title(rows: Sequence[_Row], cause: str) -> str:
+def _title(rows: Sequence[TargetRow], cause: str) -> str:
     compared = [row for row in rows if row.group != NOT_COMPARED]
     different = [row.difference or 0.0 for row in rows if row.group == SIGNIFICANT]
     if not compared:
@@ -174,11 +186,11 @@ def _title(rows: Sequence[_Row], cause: str) -> str:
     return f"{cause} lowers the error on {n_lower} of {len(compared)} targets{also}"
 
 
-def _count_targets(rows: Sequence[_Row]) -> str:
+def _count_targets(rows: Sequence[TargetRow]) -> str:
     return name_in_title(rows[0].report.target, "target") if len(rows) == 1 else f"{len(rows)} targets"
 
 
-def _subtitle(rows: Sequence[_Row], labels: tuple[str, str]) -> str:
+def _subtitle(rows: Sequence[TargetRow], labels: tuple[str, str]) -> str:
     source = rows[0].report.source
     name = name_in_title(source, "source") if source else "the source"
     if all(row.control is None for row in rows):
@@ -192,7 +204,7 @@ def _write(axes: Axes, x: float, y: float, text: str, side: str, **style: Any) -
     axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=side, va="center", **style)
 
 
-def _label_series(axes: Axes, first: _Row, labels: tuple[str, str], y: float) -> None:
+def _label_series(axes: Axes, first: TargetRow, labels: tuple[str, str], y: float) -> None:
     """Write the names of the marks above those of the first row, side by side."""
     short = fit_names(labels, SERIES_SPACE, 8.5, bold=True)
     marks = [(first.error, short[0], Ink.SOURCE, True)]
@@ -206,22 +218,34 @@ def _label_series(axes: Axes, first: _Row, labels: tuple[str, str], y: float) ->
         _write(axes, center, y + 0.04, text, "center", size=8.5, color=color, weight="bold" if bold else "normal")
 
 
-def _draw_row(axes: Axes, row: _Row, name: str, y: float) -> None:
+def _draw_row(axes: Axes, row: TargetRow, name: str, y: float) -> None:
     is_significant = row.group == SIGNIFICANT
     result = row.report.result
     weight = "bold" if is_significant else "normal"
     _write(axes, NAME_X, y - 0.08, name, "right", size=9, weight=weight, color=Ink.TITLE)
     sizes = f"K = {result.n_target_classes:,}, N = {result.n_samples:,}"
     _write(axes, NAME_X, y + 0.08, sizes, "right", size=8, color=Ink.SECONDARY)
-    axes.plot([result.prior] * 2, [y - 0.14, y + 0.14], color=Ink.BASELINE, linewidth=1.3, zorder=2)
-    if is_significant and row.control:
+    draw_marks(axes, row, y)
+    color = Ink.SOURCE if is_significant else Ink.SECONDARY
+    _write(axes, DIFFERENCE_X, y, format_difference(row.difference), "right", size=9, weight=weight, color=color)
+
+
+def draw_marks(axes: Axes, row: TargetRow, y: float) -> None:
+    """Draw the marks of a target: source, control, their difference if it is significant, and the majority class.
+
+    Args:
+        axes: Axes with the error on the horizontal axis and inches on the vertical one.
+        row: The target.
+        y: Vertical position.
+    """
+    prior = row.report.result.prior
+    axes.plot([prior] * 2, [y - 0.14, y + 0.14], color=Ink.BASELINE, linewidth=1.3, zorder=2)
+    if row.group == SIGNIFICANT and row.control:
         low, high = sorted((row.error, _error(row.control)))
         axes.barh(y, high - low, left=low, height=2 * MARK_SHIFT, color=Ink.SOURCE, alpha=0.14, zorder=1)
     _draw_mark(axes, row.report, y + (MARK_SHIFT if row.control else 0), Ink.SOURCE, "o", Ink.SOURCE)
     if row.control:
         _draw_mark(axes, row.control, y - MARK_SHIFT, Ink.CONTROL, "D", "white")
-    color = Ink.SOURCE if is_significant else Ink.SECONDARY
-    _write(axes, DIFFERENCE_X, y, _format_difference(row.difference), "right", size=9, weight=weight, color=color)
 
 
 def _draw_mark(axes: Axes, report: DiscrepancyReport, y: float, color: str, marker: str, fill: str) -> None:
@@ -233,7 +257,8 @@ def _draw_mark(axes: Axes, report: DiscrepancyReport, y: float, color: str, mark
     axes.plot(error, y, marker, color=color, markerfacecolor=fill, markersize=size, zorder=4, clip_on=False)
 
 
-def _format_difference(difference: float | None) -> str:
+def format_difference(difference: float | None) -> str:
+    """Return a difference with its sign and two decimals; a dash stands for none."""
     if difference is None:
         return "–"
     return f"{difference:+.2f}".replace("-", "−") if difference else "0.00"
@@ -251,7 +276,7 @@ def targets_caption(
         controls: Report of the control on each target, or None where there is none; empty for no controls.
         labels: Names of the two series.
     """
-    rows = _rows(reports, controls)
+    rows = target_rows(reports, controls)
     sentences = [
         f"Held-out error of {rows[0].report.source or 'the source'} on {len(rows)} targets, with 95 % intervals.",
         f"Blue circles: {labels[0]}. Gray diamonds: {labels[1]}. Vertical marks: majority-class baseline.",
@@ -261,10 +286,11 @@ def targets_caption(
         "The control is one random initialization. There is no correction for the number of targets.",
         "Targets are sorted by the difference, which is computed from errors with two decimals.",
     ]
-    return " ".join([*sentences, *map(_values, rows)])
+    return " ".join([*sentences, *map(values_sentence, rows)])
 
 
-def _values(row: _Row) -> str:
+def values_sentence(row: TargetRow) -> str:
+    """Return a sentence with the errors of a target and their intervals."""
     control = f" against {_value(row.control)}" if row.control else ""
     return f"{row.report.target}: {_value(row.report)}{control}."
 
