@@ -7,6 +7,7 @@ import numpy as np
 
 from modgap.display.figure_layout import name_in_title
 from modgap.ranking import verdict as v
+from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import BASELINE_SCORES, ERROR_SCORES
 from modgap.ranking.judgment import judge
 from modgap.ranking.report import first_ties, format_interval, format_score
@@ -213,7 +214,7 @@ def score_name(name: str) -> str:
         "soft": "soft held-out error",
         "knn": "k-NN error",
         "linear-probe": "linear-probe error",
-    }.get(name, name)
+    }.get(name) or score_label(name)
 
 
 def ranking_caption(ranking: Ranking) -> str:

@@ -31,28 +31,32 @@ def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]]) 
             "note": f"{correct} The complete matrix is in confusion.csv.",
         }
     shown = [visible_name(name, 24) for name in names]
+    decimals = 0 if all(count == round(count) for counts in confusion for count in counts) else 1
     return {
         "title": "Confusion matrix of the held-out samples",
         "names": shown,
-        "rows": [(name, _cells(number, confusion[number])) for number, name in enumerate(shown)],
+        "rows": [(name, _cells(number, confusion[number], decimals)) for number, name in enumerate(shown)],
         "note": f"{correct} Numbers are means over the splits. Blue cells are correct, orange cells are errors. A "
         "stronger color is a larger share of the row.",
     }
 
 
-def _cells(number: int, counts: Sequence[float]) -> list[tuple[str, str, int]]:
+def _cells(number: int, counts: Sequence[float], decimals: int) -> list[tuple[str, str, int]]:
     """Return the text, the CSS class and the strength of the color in percent of each cell of a row."""
     total = sum(counts) or 1.0
     return [
-        (_format_count(count), "right" if column == number else "wrong", round(100 * count / total))
+        (_format_cell(count, decimals), "right" if column == number else "wrong", round(100 * count / total))
         for column, count in enumerate(counts)
     ]
 
 
+def _format_cell(count: float, decimals: int) -> str:
+    """Format a mean number of samples with the decimals of the whole matrix, and a dot for none."""
+    return f"{count:,.{decimals}f}" if round(count, 1) else "·"
+
+
 def _format_count(count: float) -> str:
-    """Format a mean number of samples: whole numbers as such, others with one decimal, and a dot for none."""
-    if round(count, 1) == 0:
-        return "·"
+    """Format a mean number of samples: whole numbers as such, and others with one decimal."""
     return f"{count:,.0f}" if count == round(count) else f"{count:,.1f}"
 
 
