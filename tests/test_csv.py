@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError, UsageError
+from modgap.targets import CustomData, open_target
 from modgap.targets.readers.csv import read
 
 
@@ -90,3 +91,53 @@ def test_an_unreadable_file_gives_an_error_of_one_line(tmp_path, text, options, 
     with pytest.raises(error, match=message) as caught:
         read(written(tmp_path, text), kind="table", **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [("1e20", "2e20"), ("1e20", "3"), ("-1e19", "2")])
+def test_labels_beyond_exact_numbers_are_refused(tmp_path, labels):
+    """They became -9223372036854775808 and were one class."""
+    rows = "".join(f"{number % 7},{labels[number % 2]}\n" for number in range(20))
+    (tmp_path / "a.csv").write_text(f"a,label\n{rows}")
+    with pytest.raises(InputError, match=r"The label -?1e\+(19|20) is a whole number of more than 15 digits"):
+        open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+
+
+def test_large_labels_of_integers_stay_different(tmp_path):
+    rows = "".join(f"{number % 7},{2**53 + number % 2}\n" for number in range(20))
+    (tmp_path / "a.csv").write_text(f"a,label\n{rows}")
+    table = open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+    assert list(table.classes) == [str(2**53), str(2**53 + 1)]
+
+
+@pytest.mark.parametrize("first", ["{number}.5", "r{number}", "7"])
+def test_a_header_that_is_one_name_short_is_refused(tmp_path, first):
+    rows = "".join(f"{first.format(number=number)},{number % 5},{number % 2}\n" for number in range(20))
+    (tmp_path / "a.csv").write_text(f"a,label\n{rows}")
+    with pytest.raises(InputError, match="have more values than its header has column names"):
+        open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+
+
+def test_na_and_null_are_names_of_classes_and_an_empty_cell_is_missing(tmp_path, caplog):
+    caplog.set_level("INFO")
+    labels = ("NA", "null", "cat")
+    rows = "".join(f"{number % 7},{labels[number % 3]}\n" for number in range(21))
+    (tmp_path / "a.csv").write_text(f"a,label\n{rows}")
+    table = open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+    assert list(table.classes) == ["NA", "cat", "null"]
+    assert "The labels 'NA' (7 rows) and 'null' (7 rows) of" in caplog.text
+    (tmp_path / "a.csv").write_text(f"a,label\n{rows}3,\n")
+    with pytest.raises(InputError, match="expected a value in every row of column 'label', 1 are missing"):
+        open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+
+
+def test_na_is_missing_among_numbers_and_where_an_option_says_so(tmp_path):
+    from modgap.targets.readers.csv import read as read_csv
+
+    path = tmp_path / "a.csv"
+    path.write_text("a,label\n" + "".join(f"{number},{(0, 1, 'NA')[number % 3]}\n" for number in range(9)))
+    with pytest.raises(InputError, match="3 are missing"):
+        read_csv({"data": [path]}, kind="table")
+    path.write_text("a,label\n" + "".join(f"{number},{('dog', 'cat', 'NA')[number % 3]}\n" for number in range(9)))
+    assert read_csv({"data": [path]}, kind="table").classes == ["NA", "cat", "dog"]
+    with pytest.raises(InputError, match="3 are missing"):
+        read_csv({"data": [path]}, kind="table", missing_labels=["NA"])

@@ -119,7 +119,7 @@ def test_a_quoted_semicolon_is_no_separator(tmp_path):
     [
         (b"a,b,label\n", "has a header with 3 columns, but no rows below it"),
         (b"label\n", "has a header with 1 column, but no rows"),
-        (b"a,b,label\n1,2,cat,\n3,4,dog,\n", "have more values than its header has column names"),
+        (b"a,b,label\n1,2,cat,9\n3,4,dog,8\n", "have more values than its header has column names"),
     ],
 )
 def test_a_table_that_would_be_misread_is_refused(tmp_path, content, message):
@@ -152,10 +152,19 @@ def test_other_columns_and_those_that_an_option_names_stay(tmp_path, caplog):
     assert "can reveal the labels" in caplog.text
 
 
-def test_row_names_of_r_are_no_feature(tmp_path):
+def test_separators_at_the_ends_of_rows_are_no_values(tmp_path):
+    (tmp_path / "data.csv").write_text("a,b,label\n1,2,cat,\n3,4,dog,\n")
+    table = read(tmp_path / "data.csv", kind="series")
+    assert table.samples[1].tolist() == [[3, 4]]
+    assert table.classes == ["cat", "dog"]
+
+
+def test_row_names_of_r_are_no_feature_and_a_warning_says_so(tmp_path, caplog):
     rows = [f"{1 + i},{v}" for i, v in enumerate(TABLE.split("\n")[1:4])]
     (tmp_path / "data.csv").write_text("\n".join(["a,b,label", *rows]))
     assert_is_the_table(read(tmp_path / "data.csv", kind="series"))
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "has one name less than its rows have values. The first column numbers the rows" in line
 
 
 def test_the_row_number_of_a_sorted_table_does_not_reveal_the_label(tmp_path):

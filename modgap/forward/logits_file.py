@@ -12,7 +12,7 @@ from modgap.forward.logits import SourceLogits
 from modgap.storage.mmap_arrays import map_npy
 from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
-from modgap.targets.data_frames import drop_index_columns, list_names, read_frame
+from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
 from modgap.targets.file_layout import has_suffix
 from modgap.user_arrays import NumberedLabels, check_lengths, number_labels, to_numpy
 from modgap.version import __version__
@@ -100,6 +100,7 @@ def _read_columns(file: Path) -> Content:
             f"{file} has no column of labels. Expected one named {' or '.join(LABEL_COLUMNS)}. It has: "
             f"{list_names(frame.columns)}."
         )
+    frame = with_label_names(frame, label, file)
     group = _find_column(frame.columns, GROUP_COLUMNS)
     used_columns = [label] if group is None else [label, group]
     values = drop_index_columns(frame, used_columns, file).drop(columns=used_columns)

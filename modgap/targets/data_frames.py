@@ -4,6 +4,7 @@ import codecs
 import io
 import logging
 import re
+import warnings
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -20,7 +21,7 @@ from modgap.targets.file_layout import has_suffix
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
-__all__ = ["SUFFIXES", "drop_index_columns", "list_names", "read_frame"]
+__all__ = ["SUFFIXES", "drop_index_columns", "list_names", "read_frame", "with_label_names"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
@@ -90,11 +91,6 @@ def _read_csv(path: Path) -> "DataFrame":
         raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
-    if len(frame) and not _is_row_number(frame.index):
-        raise InputError(
-            f"The rows of {path} have more values than its header has column names. Add the missing names to the "
-            "header, or remove the separators at the ends of the rows."
-        )
     return frame.reset_index(drop=True)
 
 
@@ -122,14 +118,63 @@ def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tu
     import pandas
 
     # The whole file decides on the type of a column, not each block of rows.
-    options |= {"sep": separator, "low_memory": False}
-    try:
-        with _open(path) as stream:
-            return pandas.read_csv(stream, encoding=encoding, **options), encoding
-    except UnicodeDecodeError:
-        log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names with letters beyond ASCII.", path)
-        with _open(path) as stream:
-            return pandas.read_csv(stream, encoding="latin-1", **options), "latin-1"
+    # With an index, pandas would take the first column for names of the rows where the header is one name short.
+    options |= {"sep": separator, "low_memory": False, "index_col": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        try:
+            with _open(path) as stream:
+                return pandas.read_csv(stream, encoding=encoding, **options), encoding
+        except UnicodeDecodeError:
+            log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names beyond ASCII.", path)
+            with _open(path) as stream:
+                return pandas.read_csv(stream, encoding="latin-1", **options), "latin-1"
+        except pandas.errors.ParserWarning:
+            return _without_row_numbers(path, encoding, options), encoding
+
+
+def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> "DataFrame":
+    """Read a file whose header is short by the name of the first column, as R writes it, without this column."""
+    import pandas
+
+    with _open(path) as stream:
+        frame = pandas.read_csv(stream, encoding=encoding, **options | {"index_col": None})
+    if not _is_row_number(frame.index):
+        raise InputError(
+            f"The rows of {path} have more values than its header has column names. Add the missing names to the "
+            "header, or remove the separators at the ends of the rows."
+        )
+    log.warning(
+        "The header of %s has one name less than its rows have values. The first column numbers the rows, so it is "
+        "left out. If it is a feature, add its name to the header.",
+        path,
+    )
+    return frame.reset_index(drop=True)
+
+
+def with_label_names(frame: "DataFrame", column: str, path: Path, missing: Collection[str] = ()) -> "DataFrame":
+    """Return the frame with texts such as NA and null as class names in a column of text labels.
+
+    pandas reads about twenty such texts as missing values. In a column of numbers they are missing. In a column of text
+    only an empty cell is, because NA may be North America and null a class like any other.
+
+    Args:
+        frame: The frame of a file.
+        column: Column of the labels.
+        path: The file.
+        missing: Texts that mark missing labels.
+    """
+    labels = frame[column]
+    if has_suffix(path, (".parquet",)) or not labels.isna().any() or labels.dtype.kind not in "OT":
+        return frame
+    separator, encoding = _dialect(path)
+    options = {"keep_default_na": False, "na_values": ["", *missing], "usecols": [column]}
+    literal = _decode_csv(path, separator, encoding, **options)[0][column]
+    restored = literal[labels.isna() & literal.notna()].value_counts()
+    if len(restored):
+        names = " and ".join(f"{name!r} ({count(number, 'row')})" for name, number in sorted(restored.items()))
+        log.info("The labels %s of %s are read as names of classes, not as missing labels.", names, path)
+    return frame.assign(**{column: literal})
 
 
 def _has_decimal_commas(frame: "DataFrame") -> bool:

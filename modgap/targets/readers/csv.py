@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError
-from modgap.targets.data_frames import drop_index_columns, list_names, read_frame
+from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LABEL_NAMES", "read"]
 
+LARGEST_EXACT_FLOAT = 2**53
 LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
@@ -63,6 +64,7 @@ def read(
     text_column: str = "text",
     group_column: str | None = None,
     drop_index: bool = False,
+    missing_labels: Sequence[str] = (),
 ) -> Table:
     """Read a file with a header line, or a Parquet file.
 
@@ -79,6 +81,8 @@ def read(
         text_column: Column of the strings.
         group_column: Column of the groups of samples that belong together (record, subject, field).
         drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
+        missing_labels: Texts in the label column that mark missing labels, such as NA. Without them, only empty cells
+            of a column of text labels are missing.
 
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
@@ -86,10 +90,13 @@ def read(
     roles = [role for role in ("data", *SPLITS) if role in files]
     if not roles:
         raise KeyError("data")
-    parts = [read_frame(path) for role in roles for path in files[role]]
-    first_path = files[roles[0]][0]
+    paths = [path for role in roles for path in files[role]]
+    parts = [read_frame(path) for path in paths]
+    first_path = paths[0]
+    label = _find_label_column(parts[0], label_column, first_path)
+    parts = [_with_label_names(part, label, path, missing_labels) for part, path in zip(parts, paths, strict=True)]
     frame = _concatenate(parts)
-    columns = _Columns(_find_label_column(frame, label_column, first_path), series_column, time_column, group_column)
+    columns = _Columns(label, series_column, time_column, group_column)
     used_columns = [*columns.names, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
     if drop_index:
@@ -104,6 +111,10 @@ def read(
     labels, classes, targets = _read_labels(frame[columns.label].iloc[rows])
     groups = {group_column: frame[group_column].iloc[rows].to_numpy()} if group_column else None
     return Table(samples, labels, classes, None if codes is None else codes[rows], groups, targets)
+
+
+def _with_label_names(frame: "DataFrame", label: str, path: Path, missing: Sequence[str]) -> "DataFrame":
+    return with_label_names(frame, label, path, missing) if label in frame.columns else frame
 
 
 def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -> None:
@@ -199,6 +210,11 @@ def _read_labels(column: "Series[Any]") -> tuple[np.ndarray | None, list[str] | 
     """Return classes, their names, and real-valued targets. Integers and text are classes, other numbers are not."""
     if column.dtype.kind == "f" and not np.equal(np.mod(column, 1), 0).all():
         return None, None, ArraySamples(column.to_numpy(dtype=np.float64))
+    if column.dtype.kind == "f" and (inexact := column[column.abs() >= LARGEST_EXACT_FLOAT]).size:
+        raise InputError(
+            f"The label {inexact.iloc[0]:g} is a whole number of more than 15 digits, which would not stay exact "
+            "beside labels with a decimal point or exponent. Write the labels as text, such as with a letter in front."
+        )
     integers = column.astype(np.int64) if column.dtype.kind == "f" else column
     dtype = None if integers.dtype.kind in "iub" else str
     names, labels = np.unique(integers.to_numpy(dtype=dtype), return_inverse=True)
