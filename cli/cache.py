@@ -44,16 +44,19 @@ def verify(ctx: click.Context) -> None:
 
     The exit code is 1 when one is damaged.
     """
+    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
-    for path in entry_paths():
-        try:
-            read_entry(path)
-        except CorruptEntryError as error:
-            damaged += 1
-            click.echo(f"damaged: {path}: {error}")
+    log_to_stderr(quiet=False)
+    with progress_bars(quiet=False):
+        for path in entry_paths():
+            try:
+                read_entry(path)
+            except CorruptEntryError as error:
+                damaged += 1
+                click.echo(f"damaged: {path}: {error}")
     if damaged:
         click.echo(f"{count(damaged, 'entry', 'entries')} damaged. The next run that needs one computes it again.")
         ctx.exit(1)

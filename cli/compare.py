@@ -74,11 +74,12 @@ def compare(
     targets on. Results that are not comparable are refused, with the reason.
     """
     from modgap.api.comparison import compare_paths
-    from modgap.cli.output import log_to_stderr
+    from modgap.cli.output import log_to_stderr, progress_bars
 
     path = _figure_path(figure)
     log_to_stderr(quiet)
-    comparison = compare_paths(results, estimator)
+    with progress_bars(quiet):
+        comparison = compare_paths(results, estimator)
     if output_format == "table":
         _print_comparison(comparison)
     else:

@@ -16,7 +16,8 @@ from modgap.cli.options import (
     custom_data_from_options,
     sample_request,
 )
-from modgap.errors import UsageError
+from modgap.cores import MOST_THREADS
+from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
     elif not values["source"] or not values["target"]:
         raise UsageError("Pass --source and --target, or --logits. See modgap discrepancy --help.")
     check_minimums(values, MINIMUMS)
+    check_maximum("--threads", values["threads"], MOST_THREADS)
     for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
         if option in from_user and values["estimator"] not in ("all", estimator):
             raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimator']}.")

@@ -26,7 +26,7 @@ def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text
     """Return the number, or None for `auto`."""
     if text == "auto":
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
     return int(text)
 
@@ -200,7 +200,7 @@ discrepancy_options = all_options(
         click.option(
             "--threads",
             type=int,
-            help="Number of threads for the estimators. The default is one per core. It does not change any result.",
+            help="Number of threads for the estimators. The default is one per idle core. Results do not depend on it.",
         ),
     ),
     output_options("Write result.json and figures to this folder."),

@@ -20,7 +20,8 @@ from modgap.cli.options import (
     sample_request,
     weights_option,
 )
-from modgap.errors import UsageError
+from modgap.cores import MOST_THREADS
+from modgap.errors import UsageError, check_maximum
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +165,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     from modgap.storage.output_folder import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
+    check_maximum("--threads", options["threads"], MOST_THREADS)
     log_to_stderr(options["quiet"])
     request = _distortion_request(options)
     check_figure_formats(context, options["out"])
@@ -238,7 +240,7 @@ def _expand_folders(texts: Sequence[str]) -> list[str]:
     folders: list[str] = []
     for text in texts:
         folder, separator, epoch = text.rpartition("@")
-        has_epoch = bool(separator) and epoch.isdigit()
+        has_epoch = bool(separator) and epoch.isdecimal()
         pattern = folder if has_epoch else text
         suffix = f"@{epoch}" if has_epoch else ""
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from modgap.cli.heartbeat import Heartbeat
 from modgap.progress import Progress
 
 if TYPE_CHECKING:
@@ -161,9 +162,16 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress | None]:
-    """Yield a function that shows one progress bar per stage on stderr; None with `quiet` or without a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Yield a function that shows progress on stderr: bars on a terminal, lines elsewhere; None with `quiet`."""
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        heartbeat = Heartbeat()
+        try:
+            yield heartbeat.advance
+        finally:
+            heartbeat.stop()
         return
     from tqdm import tqdm
 

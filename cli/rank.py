@@ -104,7 +104,7 @@ def _build_backend(options: dict[str, Any]) -> "Backend":
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--cluster is {text!r}. Expected KEY=VALUE, such as slurm_partition=gpu.")
-        cluster_options[key] = int(value) if value.isdigit() else value
+        cluster_options[key] = int(value) if value.isdecimal() else value
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 

@@ -1,5 +1,7 @@
 """The start of the `modgap` command and of `python -m modgap`: signals are handled before large imports."""
 
+import os
+
 from modgap.process_end import handle_signals, raise_on_signals
 
 __all__ = ["main"]
@@ -8,6 +10,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line, and end the process in one line whenever a signal stops it."""
     handle_signals()
+    # Waiting threads of OpenMP otherwise keep their cores busy, and stop each other where other programs run.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from modgap.cli.main import main as run_command
 
     raise_on_signals(True)

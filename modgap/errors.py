@@ -3,7 +3,15 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CUSTOM_DATA_FORMATS", "InputError", "UsageError", "check_minimum", "first_line", "unknown_name"]
+__all__ = [
+    "CUSTOM_DATA_FORMATS",
+    "InputError",
+    "UsageError",
+    "check_maximum",
+    "check_minimum",
+    "first_line",
+    "unknown_name",
+]
 
 CUSTOM_DATA_FORMATS = (
     "a .toml manifest, an .npz, .safetensors, .h5, .csv, .tsv or .parquet file, x.npy with y.npy beside it, "
@@ -73,6 +81,21 @@ def check_minimum(option: str, value: float | None, minimum: float) -> None:
     """
     if value is not None and not value >= minimum:
         raise UsageError(f"{option} is {value}, but it must be at least {minimum}.")
+
+
+def check_maximum(option: str, value: float | None, maximum: float) -> None:
+    """Raise if an option's value is above its maximum; None stands for an absent option and passes.
+
+    Args:
+        option: The option as the user types it, for instance `--threads`.
+        value: The option's value.
+        maximum: The largest value allowed.
+
+    Raises:
+        UsageError: When the value is larger.
+    """
+    if value is not None and value > maximum:
+        raise UsageError(f"{option} is {value}, but it must be at most {maximum}.")
 
 
 def first_line(error: BaseException) -> str:

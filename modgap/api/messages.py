@@ -51,4 +51,4 @@ def _argument(match: re.Match[str]) -> str:
     name = match["name"].replace("-", "_")
     if value is None:
         return name
-    return f"{name}={value}" if value[0].isdigit() else f'{name}="{value}"'
+    return f"{name}={value}" if value[0].isdecimal() else f'{name}="{value}"'

@@ -1,6 +1,5 @@
 """Estimation of the modality knowledge discrepancy from logits and labels."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modgap.cores import idle_cores
 from modgap.discrepancy.distances import validate_measures
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
 from modgap.discrepancy.inference import Inference, InferenceOptions
@@ -90,7 +90,7 @@ def estimate(
         measures: Further distance measures to compute at each solution's map, see `map_discrepancy`.
         temperature: Temperature of the softmax that these measures use.
         seed: Seed of every random draw.
-        threads: Number of worker threads; None for one for each core. It does not change the result.
+        threads: Number of worker threads; None for one for each idle core. It does not change the result.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -166,7 +166,7 @@ def held_out_samples(
         splits: Number of repeated splits.
         per_class: Number of samples of each class that maps are fitted on; None to fit on halves.
         seed: Seed of the splits. Sources with the same samples, labels and seed have the same splits.
-        threads: Number of worker threads; None for one for each core. It does not change the result.
+        threads: Number of worker threads; None for one for each idle core. It does not change the result.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -207,7 +207,7 @@ def _inference(
         classes: Number of target classes to compare at a time, or None.
         measures: Names of further measures, and the temperature of their softmax.
         seed: Seed of every random draw.
-        threads: Number of threads; None for one for each core.
+        threads: Number of threads; None for one for each idle core.
         progress: Called with the name of a stage and the share of its work done since the last call.
     """
     array = validate_logits(logits)
@@ -219,7 +219,7 @@ def _inference(
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
     hard_names = tuple(name for name in options.names if name in HARD_ESTIMATORS)
-    inputs = EstimatorInputs(array, hard_names, space.n_classes, *work, seed, threads or os.cpu_count() or 1)
+    inputs = EstimatorInputs(array, hard_names, space.n_classes, *work, seed, threads or idle_cores())
     weights = entry_weights(space, group_numbers, weighting)
     _warm_up_kernels(inputs, space, weights, classes)
     sample_weights = np.bincount(space.entry_samples, weights, len(space))

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from modgap.cores import describe_threads
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
@@ -220,9 +221,10 @@ class Inference:
             expected = (time.perf_counter() - began) * n_folds / self.inputs.threads
             if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
                 log.info(
-                    "The search on %d parts of the samples takes about %.0f s. Pass --estimator soft to skip it.",
+                    "The search on %d parts of the samples takes about %.0f s %s. Pass --estimator soft to skip it.",
                     n_folds,
                     expected,
+                    describe_threads(self.inputs.threads),
                 )
             self._report("held-out search", share)
 

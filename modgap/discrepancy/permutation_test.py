@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from modgap.cores import describe_threads
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_montecarlo_maps, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem
@@ -96,7 +97,7 @@ def soft_permutation_test(
     real = Labeling(labeling.space, labeling.weights, splits)
     began = time.perf_counter()
     value = soft_value(soft_errors(probabilities, real)[0], real)
-    _announce(permutations, (time.perf_counter() - began) / probabilities.threads)
+    _announce(permutations, (time.perf_counter() - began) / probabilities.threads, probabilities.threads)
     hard_errors: list[float] = []
 
     def statistics(repeats: range) -> list[float]:
@@ -109,10 +110,15 @@ def soft_permutation_test(
     return SoftTest(null, float(np.mean(hard_errors[: null.repeats])))
 
 
-def _announce(permutations: int, seconds_per_run: float) -> None:
+def _announce(permutations: int, seconds_per_run: float, threads: int) -> None:
     expected = permutations * seconds_per_run
     if expected > ANNOUNCED_SECONDS:
-        log.info("Up to %d permutations take up to %.0f s. Pass --permutations 0 to skip them.", permutations, expected)
+        log.info(
+            "Up to %d permutations take up to %.0f s %s. Pass --permutations 0 to skip them.",
+            permutations,
+            expected,
+            describe_threads(threads),
+        )
 
 
 def _permuted_errors(
@@ -197,7 +203,7 @@ def hard_permutation_test(
     splits = problem.labeling.splits.first(1)
     began = time.perf_counter()
     value = _hard_error(name, problem, Labeling(problem.labeling.space, problem.labeling.weights, splits))
-    _announce(permutations, 2 * (time.perf_counter() - began))
+    _announce(permutations, 2 * (time.perf_counter() - began), inputs.threads)
     fixed = replace(inputs, names=(name,), restarts=1)
     if name == "search":
         fixed.share_ranking_of(inputs)

@@ -133,7 +133,7 @@ def _flatten(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _split_epoch(text: str) -> tuple[str, int | None]:
     folder, separator, epoch = text.rpartition("@")
-    if not separator or not epoch.isdigit():
+    if not separator or not epoch.isdecimal():
         return text, None
     return folder, int(epoch)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from modgap.cores import available_cores
 from modgap.errors import UsageError, first_line
 from modgap.process_end import end_with_parent
 from modgap.ranking.failure import Failure
@@ -48,8 +49,7 @@ class Backend:
     @property
     def processes(self) -> int:
         """Number of processes on this machine."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.workers or cores
+        return self.workers or available_cores()
 
 
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -289,7 +290,7 @@ class _StageLoop:
 
     def _log_epoch(self, record: dict[str, Any]) -> None:
         """Log a line per epoch where no progress bar is shown."""
-        if self.loop.progress is not None or not self.loop.processes.is_main:
+        if (self.loop.progress is not None and sys.stderr.isatty()) or not self.loop.processes.is_main:
             return
         epochs = self.loop.n_epochs(self.stage)
         error = f", validation error {record['validation_error']:.4g}" if "validation_error" in record else ""

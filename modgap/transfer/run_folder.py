@@ -51,7 +51,7 @@ class Run:
     @property
     def saved_epochs(self) -> list[int]:
         """Epochs of stage 2 whose weights were saved, in ascending order."""
-        return sorted(int(path.stem) for path in (self.folder / EPOCHS).glob("*.safetensors") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in (self.folder / EPOCHS).glob("*.safetensors") if path.stem.isdecimal())
 
     @property
     def weights(self) -> Path:

@@ -220,7 +220,7 @@ def _prepare_partial(
         _check_content(response, request)
         partial.restart(Validator(url, _version_tag(response.headers)))
     length = response.headers.get("Content-Length")
-    total = partial.size + int(length) if length and length.isdigit() else None
+    total = partial.size + int(length) if length and length.isdecimal() else None
     if response.status_code == PARTIAL_CONTENT:
         _check_range(response, partial, total)
         partial.resumed = True
@@ -236,7 +236,7 @@ def _check_range(response: "requests.Response", partial: PartialDownload, total:
     content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
     span, _, complete_size = content_range.partition("/")
     starts_here = span.partition("-")[0] == str(partial.size)
-    if not starts_here or (complete_size.isdigit() and total not in (None, int(complete_size))):
+    if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
         partial.restart(None)
         raise _Interrupted("it sends another part of the file than was requested")
 
@@ -251,7 +251,7 @@ def _check_status(response: "requests.Response", resuming: bool, partial: Partia
     reason = f"{status} {response.reason or ''}".strip()
     if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
         delay = response.headers.get("Retry-After", "")
-        raise _Interrupted(reason, min(float(delay), MAX_RETRY_DELAY) if delay.isdigit() else None)
+        raise _Interrupted(reason, min(float(delay), MAX_RETRY_DELAY) if delay.isdecimal() else None)
     raise _HostFailed(reason)
 
 

@@ -177,7 +177,7 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
 
 def _single_labels(rows: Rows, label_column: str, class_name_column: str | None) -> tuple[np.ndarray, list[str]]:
     texts = [row[label_column] for row in rows]
-    is_number = all(text.lstrip("-").isdigit() for text in texts)
+    is_number = all(text.lstrip("-").isdecimal() for text in texts)
     distinct = sorted(set(texts), key=int) if is_number else sorted(set(texts))
     number = {text: int(text) if is_number else k for k, text in enumerate(distinct)}
     labels = np.array([number[text] for text in texts], np.int64)
