@@ -19,6 +19,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.distortion.similarity import similarity
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_blas_thread
-from modgap.statistics.bootstrap import mean_interval
+from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.paired import paired_difference
 
 RESULTS = Path(__file__).with_name("results") / "distortion_validity.jsonl"
@@ -80,6 +81,11 @@ class ProbeCell:
     groups: int
     mixed: bool
     sets: int
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the weighted mean."""
+    return float(np.average(values, weights=weights))
 
 
 def similarity_cells(share: float) -> list[SimilarityCell]:
@@ -254,7 +260,8 @@ def simulate_probe(cell: ProbeCell) -> dict:
         truths.append(evaluate_probe(cell.probe, *parts, *new[:2], train_groups=train, **options).value)
         single = evaluate_probe(cell.probe, *parts, features[~fit], labels[~fit], **options)
         test = None if groups is None else groups[~fit]
-        earlier.append(mean_interval(single.misclassified, groups=test, resamples=2000))
+        wrong = single.misclassified
+        earlier.append(bootstrap_interval(partial(weighted_mean, wrong), len(wrong), test, resamples=2000))
         # Two encoders that are equally good: the features with two kinds of independent noise.
         noisy = [features + rng.standard_normal(features.shape) for _ in range(2)]
         errors = [cross_validate_probe(cell.probe, array, labels, groups, **options).errors for array in noisy]
