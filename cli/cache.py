@@ -7,6 +7,7 @@ import click
 import cloup
 
 from modgap.cli.groups import HelpGroup, example
+from modgap.cli.output import print_line
 
 __all__ = ["cache"]
 
@@ -34,7 +35,7 @@ def list_entries() -> None:
     ]
     if rows:
         print_table(["key", "kind", "size", "age"], rows)
-    click.echo(f"{count(len(paths), 'entry', 'entries')}, {format_bytes(sum(sizes))} in {cache_folder()}")
+    print_line(f"{count(len(paths), 'entry', 'entries')}, {format_bytes(sum(sizes))} in {cache_folder()}")
 
 
 @cache.command(epilog=example("modgap cache verify"))
@@ -56,11 +57,11 @@ def verify(ctx: click.Context) -> None:
                 read_entry(path)
             except CorruptEntryError as error:
                 damaged += 1
-                click.echo(f"damaged: {path}: {error}")
+                print_line(f"damaged: {path}: {error}")
     if damaged:
-        click.echo(f"{count(damaged, 'entry', 'entries')} damaged. The next run that needs one computes it again.")
+        print_line(f"{count(damaged, 'entry', 'entries')} damaged. The next run that needs one computes it again.")
         ctx.exit(1)
-    click.echo("0 entries damaged.")
+    print_line("0 entries damaged.")
 
 
 @cache.command(epilog=example("modgap cache prune --older-than 30"))
@@ -84,7 +85,7 @@ def prune(days: float) -> None:
     old = [path for path in entry_paths() if path.stat().st_mtime <= now - days * DAY]
     # A younger unfinished file may be one that a run is writing now.
     old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
-    click.echo(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")
+    print_line(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")
 
 
 def _age(path: Path) -> str:

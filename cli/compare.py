@@ -9,6 +9,7 @@ import cloup
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import option_group, quiet_option
+from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -118,6 +119,6 @@ def _print_comparison(comparison: "ComparisonResult") -> None:
     print_text(answer(comparison))
     for table in tables(comparison):
         print_wide_table(table.columns, table.rows)
-    click.echo()
+    print_line()
     for line in notes(comparison):
         print_text(line)

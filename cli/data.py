@@ -10,6 +10,7 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_targets
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.options import Decorator, custom_data_from_options, custom_data_options, option_group, quiet_option
+from modgap.cli.output import print_line
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
 
@@ -96,7 +97,7 @@ def fetch(
         save_data_dir(manifest.name, folder)
     with progress_bars(quiet) as progress:
         fetch(manifest, folder, timeout=timeout, keep_archives=not discard_archives, progress=progress)
-    click.echo(f"{manifest.name}: {_summary(manifest, folder)}")
+    print_line(f"{manifest.name}: {_summary(manifest, folder)}")
 
 
 def _load_manifest(name: str) -> tuple["Manifest", Path | None]:
@@ -135,16 +136,16 @@ def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
         try:
             find_target_files(manifest)
         except InputError as error:
-            click.echo(str(error))
+            print_line(str(error))
         else:
-            click.echo(f"{manifest.name}: all files are present, nothing to fetch")
+            print_line(f"{manifest.name}: all files are present, nothing to fetch")
         return
     rows = [
         [item.name, _format_size(item), _format_state(item), ", ".join(item.hosts) or "by hand"] for item in plan.items
     ]
     print_table(["file", "size", "state", "source"], rows, f"{manifest.name} in {plan.data_dir}")
     unpack = f", to unpack: at least {format_bytes(plan.bytes_to_unpack)}" if plan.bytes_to_unpack else ""
-    click.echo(f"to fetch: {_format_bytes_to_fetch(manifest, plan)}{unpack}, free: {format_bytes(plan.free)}")
+    print_line(f"to fetch: {_format_bytes_to_fetch(manifest, plan)}{unpack}, free: {format_bytes(plan.free)}")
 
 
 def _format_size(item: "PlannedDownload") -> str:
@@ -198,13 +199,13 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     with progress_bars(quiet) as progress:
         result = verify(manifest, folder, progress)
     for line in result.faults:
-        click.echo(line)
+        print_line(line)
     downloads = {str(folder / download.path) for download in manifest.downloads}
     for path in result.without_checksum:
         way_out = f"Record it with: modgap data fetch {name}" if path in downloads else "Add it to the manifest."
-        click.echo(f"{path} has no checksum. {way_out}")
+        print_line(f"{path} has no checksum. {way_out}")
     read = f"{count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
-    click.echo(f"{count(len(result.faults), 'fault')}; {read}")
+    print_line(f"{count(len(result.faults), 'fault')}; {read}")
     ctx.exit(1 if result.faults else 0)
 
 
@@ -239,13 +240,13 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
     )
     path = copy_path(target.manifest, target.files)
     if not again and is_current(path, target.fingerprint):
-        click.echo(f"{target.name}: the converted copy {path} is current. Pass --again to convert again.")
+        print_line(f"{target.name}: the converted copy {path} is current. Pass --again to convert again.")
         return
     with progress_bars(quiet) as progress:
         written = convert(target, progress)
     size = format_bytes(sum(file.stat().st_size for file in written))
     location = written[0] if len(written) == 1 else f"{len(written)} files beside the originals"
-    click.echo(f"{target.name}: converted to {location}, {size}")
+    print_line(f"{target.name}: converted to {location}, {size}")
 
 
 @data.command(epilog=example("modgap data path ninapro --data-dir /data/ninapro"))
@@ -273,4 +274,4 @@ def path(name: str, data_dir: Path | None, forget: bool) -> None:
     files = {locate_file(file, manifest, folder) for file in manifest.files}
     uses_folder = not files or any(file.is_relative_to(folder) for file in files)
     for shown_folder in [folder] if uses_folder else sorted({file.parent for file in files}):
-        click.echo(shown_folder.absolute())
+        print_line(shown_folder.absolute())

@@ -16,6 +16,7 @@ from modgap.cli.options import (
     custom_data_from_options,
     sample_request,
 )
+from modgap.cli.output import print_line
 from modgap.cores import MOST_THREADS
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
@@ -179,6 +180,6 @@ def _print_report(report: "DiscrepancyReport") -> None:
     if report.result.estimates:
         print_table(COLUMNS, table_rows(report))
     for lines in notes(report):
-        click.echo()
+        print_line()
         for line in lines:
             print_text(line)

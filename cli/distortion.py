@@ -20,6 +20,7 @@ from modgap.cli.options import (
     sample_request,
     weights_option,
 )
+from modgap.cli.output import print_line
 from modgap.cores import MOST_THREADS
 from modgap.errors import UsageError, check_maximum
 
@@ -258,7 +259,7 @@ def _print_results(source: str, results: "Sequence[SurrogateResult]") -> None:
     print_text(answer(results))
     for result in results:
         for table in tables(result):
-            click.echo()
+            print_line()
             print_table(table.columns, table.rows, table.title)
         for note in notes(result):
             print_text(note)

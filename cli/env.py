@@ -1,9 +1,9 @@
 """`modgap env`."""
 
-import click
 import cloup
 
 from modgap.cli.groups import example
+from modgap.cli.output import print_line
 
 __all__ = ["env"]
 
@@ -33,14 +33,14 @@ def env() -> None:
     from modgap.storage.paths import cache_folder
     from modgap.version import __version__
 
-    click.echo(f"modgap {__version__}")
-    click.echo(f"python {platform.python_version()} on {platform.platform()}")
-    click.echo(f"cores {os.cpu_count()}, {platform.machine()}")
+    print_line(f"modgap {__version__}")
+    print_line(f"python {platform.python_version()} on {platform.platform()}")
+    print_line(f"cores {os.cpu_count()}, {platform.machine()}")
     for name in PACKAGES:
         try:
-            click.echo(f"{name} {metadata.version(name)}")
+            print_line(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            click.echo(f"{name} not installed")
-    click.echo(f"cache {cache_folder()}")
+            print_line(f"{name} not installed")
+    print_line(f"cache {cache_folder()}")
     for name in VARIABLES:
-        click.echo(f"{name} {os.environ.get(name, 'not set')}")
+        print_line(f"{name} {os.environ.get(name, 'not set')}")

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
 import cloup
 
 from modgap.cli.completion import complete_methods
 from modgap.cli.groups import example
+from modgap.cli.output import print_line
 
 if TYPE_CHECKING:
     from modgap.transfer.method import Method
@@ -44,7 +44,7 @@ def _print_list() -> None:
     all_methods = [get_method(name) for name in method_names()]
     rows = [(method.name, method.title, method.reference) for method in all_methods]
     print_table(["method", "what it does", "reference"], rows)
-    click.echo("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
+    print_line("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
 
 
 def _print_method(method: "Method") -> None:

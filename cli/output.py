@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from modgap.cli.heartbeat import Heartbeat
+from modgap.formatting import printable
 from modgap.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "draw_figures",
     "log_to_stderr",
+    "print_line",
     "print_sections",
     "print_table",
     "print_text",
@@ -33,10 +35,24 @@ __all__ = [
 ]
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Formats log messages as text that a terminal shows as it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
+def print_line(text: str = "", *, err: bool = False) -> None:
+    """Print text with its line breaks, on stdout or with `err` on stderr; a terminal shows it as it is."""
+    import click
+
+    click.echo(printable(text, lines=True), err=err)
+
+
 def log_to_stderr(quiet: bool) -> None:
     """Send the log messages of modgap to stderr; with `quiet`, only warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("modgap: %(message)s"))
+    handler.setFormatter(_PrintableFormatter("modgap: %(message)s"))
     log = logging.getLogger("modgap")
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -44,9 +60,7 @@ def log_to_stderr(quiet: bool) -> None:
 
 def print_written(paths: "Sequence[Path]") -> None:
     """Print the paths of written files on stderr."""
-    import click
-
-    click.echo(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
+    print_line(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
 
 
 def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Sequence[str]) -> None:
@@ -72,7 +86,7 @@ COLUMN_GAP = 2
 def print_title(title: str) -> None:
     """Print a title on stdout, in bold on a terminal."""
     # Without a terminal nothing is folded, so that other programs can read the output.
-    _console().print(title, style="bold", soft_wrap=True)
+    _console().print(printable(title), style="bold", soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -85,7 +99,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
     console = _console(width)
     console.print()
-    console.print(build_table(columns, rows))
+    shown_rows = [[printable(cell) for cell in row] for row in rows]
+    console.print(build_table([printable(column) for column in columns], shown_rows))
 
 
 def _console(width: int | None = None) -> "Console":
@@ -99,6 +114,7 @@ def _console(width: int | None = None) -> "Console":
 
 def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout; on a terminal, a wide table is split into parts that all have the first column."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in (column, *(row[n] for row in rows))) for n, column in enumerate(columns)]
     for part in _parts(widths, _width()):
         print_table([columns[n] for n in part], [[row[n] for n in part] for row in rows], title)
@@ -121,10 +137,8 @@ def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
 
 def print_text(text: str) -> None:
     """Print a paragraph on stdout, wrapped between words on a terminal."""
-    import click
-
     for line in _wrapped(text, _width()):
-        click.echo(line)
+        print_line(line)
 
 
 def _width() -> int:
@@ -148,11 +162,12 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
     width = _width()
     color = False if os.environ.get("NO_COLOR") else None
-    click.secho(title, bold=True, color=color)
+    click.secho(printable(title), bold=True, color=color)
     for name, rows in sections:
         if not rows:
             continue
-        click.secho(f"\n{name}", bold=True, color=color)
+        click.secho(f"\n{printable(name)}", bold=True, color=color)
+        rows = [[printable(cell, lines=True) for cell in row] for row in rows]
         widths = [max(len(row[i]) if len(row) > i + 1 else 0 for row in rows) for i in range(max(map(len, rows)) - 1)]
         for row in rows:
             lead = "  ".join(["", *(cell.ljust(size) for cell, size in zip(row[:-1], widths, strict=False)), ""])
@@ -182,7 +197,7 @@ def progress_bars(quiet: bool) -> Iterator[Progress | None]:
         with lock:
             if stage not in bars:
                 layout = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}"
-                bars[stage] = tqdm(total=1.0, desc=stage, file=sys.stderr, bar_format=layout)
+                bars[stage] = tqdm(total=1.0, desc=printable(stage), file=sys.stderr, bar_format=layout)
             bars[stage].update(min(share, 1.0 - bars[stage].n))
 
     try:

@@ -9,6 +9,7 @@ import cloup
 
 from modgap.cli.groups import example
 from modgap.cli.options import check_figure_formats, check_minimums, custom_data_from_options, sample_request
+from modgap.cli.output import print_line
 from modgap.cli.rank_options import rank_options
 from modgap.errors import UsageError
 
@@ -140,13 +141,13 @@ def _print_ranking(ranking: "Ranking") -> None:
     for statement in (choice_statement(verdict), help_statement(verdict)):
         print_text(f"{statement.title} {statement.label}: {statement.text}")
     if ranking.target:
-        click.echo()
+        print_line()
         print_table(*ranking_table(ranking), _table_title(ranking))
     for line in failure_messages(ranking):
         print_text(line)
     _print_checks(verdict)
     if ranking.target and len(ranking.tables) > 1:
-        click.echo()
+        print_line()
         title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
         print_wide_table(*scores_table(ranking), title)
     counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
@@ -167,9 +168,9 @@ def _print_checks(verdict: "Verdict") -> None:
         if statement.status != "pass":
             print_text(f"{CHECK_MARKS[statement.status]} {statement.title}. {statement.text}")
     if step := next_step(verdict):
-        click.echo(f"\nNext step: {step}")
+        print_line(f"\nNext step: {step}")
         for line in command_lines(verdict):
-            click.echo(f"  {line}")
+            print_line(f"  {line}")
 
 
 def _table_title(ranking: "Ranking") -> str:

@@ -1,10 +1,10 @@
 """`modgap report`."""
 
-import click
 import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
+from modgap.cli.output import print_line
 from modgap.storage.paths import expand_user
 
 __all__ = ["report"]
@@ -26,4 +26,4 @@ def report(folder: str) -> None:
     """
     from modgap.report_page.write import write_page
 
-    click.echo(str(write_page(expand_user(folder))))
+    print_line(str(write_page(expand_user(folder))))

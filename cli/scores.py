@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-import click
 import cloup
 
 from modgap.cli.completion import complete_scores
 from modgap.cli.groups import example
+from modgap.cli.output import print_line
 
 if TYPE_CHECKING:
     from modgap.ranking.score import Score
@@ -39,7 +39,7 @@ def _list_scores() -> None:
         rows.append((score.name, better, ", ".join(score.tasks), score.title))
     print_table(["score", "better", "tasks", "what it measures"], rows)
     defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())
-    click.echo(f"Unless --by is given, modgap rank ranks by {defaults}.")
+    print_line(f"Unless --by is given, modgap rank ranks by {defaults}.")
 
 
 def _show_score(name: str) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 
 from modgap.errors import InputError
+from modgap.formatting import printable
 
 __all__ = ["discard_output", "prepare_streams", "print_error"]
 
@@ -84,7 +85,7 @@ def discard_output() -> None:
 def print_error(message: str) -> None:
     """Print a message as one line on stderr."""
     try:
-        sys.stderr.write(f"modgap: {' '.join(message.split())}\n")
+        sys.stderr.write(f"modgap: {printable(' '.join(message.split()))}\n")
         sys.stderr.flush()
     except OSError:
         # Nobody reads stderr. The exit code tells the rest.

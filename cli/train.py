@@ -21,6 +21,7 @@ from modgap.cli.options import (
     seed_option,
     weights_option,
 )
+from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -155,11 +156,11 @@ def _print_run(run: "Run", as_json: bool) -> None:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
     record = run.record
-    click.echo(f"{record['method']}: {record['source']} -> {record['target']}   seed {record['seed']}")
-    click.echo(_test_error(record["result"]))
+    print_line(f"{record['method']}: {record['source']} -> {record['target']}   seed {record['seed']}")
+    print_line(_test_error(record["result"]))
     for line in _notes(record):
-        click.echo(line)
-    click.echo(f"Results are in {run.folder}.")
+        print_line(line)
+    print_line(f"Results are in {run.folder}.")
 
 
 def _test_error(result: dict[str, Any]) -> str:

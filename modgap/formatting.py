@@ -3,13 +3,17 @@
 import math
 import unicodedata
 
-__all__ = ["count", "format_bytes", "format_value", "visible_name"]
+__all__ = ["count", "format_bytes", "format_value", "printable", "visible_name"]
 
 UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 LONGEST_NAME = 80
 """Number of characters above which a name is shortened."""
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 """Unicode categories of control, direction, private and unassigned characters and line separators."""
+TERMINAL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories of control characters, of bytes that are no text, and of line separators."""
+DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
 
 
 def format_bytes(size: int) -> str:
@@ -75,6 +79,32 @@ def visible_name(name: str, longest: int = LONGEST_NAME) -> str:
         return shown
     kept = longest - 1
     return f"{shown[: kept - kept // 2]}…{shown[len(shown) - kept // 2 :]}"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return text that a terminal shows as it is: control characters and those that change the direction as numbers.
+
+    A class name, a path or an error may contain them. They would move the cursor, change the title of the window, write
+    to the clipboard, or show a name in another order.
+
+    Args:
+        text: Text, any part of which may come from data, from a host or from a library.
+        lines: True to keep line breaks and tabs.
+
+    Example:
+        >>> printable("cat" + chr(27) + "[2J"), printable("a" + chr(10) + "b"), printable("naïve 猫")
+        ('cat‹U+001B›[2J', 'a‹U+000A›b', 'naïve 猫')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown_character(character, lines) for character in text)
+
+
+def _shown_character(character: str, lines: bool) -> str:
+    if lines and character in "\n\t":
+        return character
+    hidden = unicodedata.category(character) in TERMINAL_CATEGORIES or character in DIRECTION_CHARACTERS
+    return f"‹U+{ord(character):04X}›" if hidden else character
 
 
 def _visible_character(character: str) -> str:

@@ -1,0 +1,114 @@
+"""Text from outside reaches the terminal without control characters: class names, paths, errors, and hosts' words."""
+
+import re
+from http.server import BaseHTTPRequestHandler
+
+import numpy as np
+import pytest
+import tomli_w
+
+from tests.loopback import Fault
+
+CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;bWFs\x07"
+BIDI, C1 = "\u202egnp.\u202c", "\x9b31m"
+HOSTILE = CLEAR + TITLE + CLIPBOARD + BIDI + C1
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def assert_clean(done):
+    for stream in (done.stdout, done.stderr):
+        assert CONTROL.findall(stream) == []
+
+
+@pytest.fixture
+def hostile_logits(tmp_path):
+    """Logits of three classes whose names have control characters, in a file whose name has them, too."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 30)
+    logits = rng.standard_normal((90, 12)).astype(np.float32)
+    names = np.array([f"{HOSTILE}{number}" for number in range(3)])
+    sources = np.array([f"{HOSTILE}s{number}" for number in range(12)])
+    path = tmp_path / f"{CLEAR}{BIDI}.npz"
+    np.savez(path, logits=logits, labels=labels, class_names=names, source_class_names=sources)
+    return path
+
+
+def test_class_names_and_paths_in_the_results(modgap, hostile_logits):
+    done = modgap("discrepancy", "--logits", hostile_logits, "--permutations", "0")
+    assert done.returncode == 0, done.stderr
+    assert "‹U+001B›[2J" in done.stdout
+    assert "‹U+202E›gnp." in done.stdout
+    assert_clean(done)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("discrepancy", "--logits", f"no{HOSTILE}.npz"),
+        ("discrepancy", "--source", f"no{HOSTILE}", "--target", "digits"),
+        ("targets", f"no{HOSTILE}"),
+        (f"no{HOSTILE}",),
+        ("report", f"no{HOSTILE}"),
+        ("data", "path", f"no{HOSTILE}"),
+    ],
+)
+def test_errors(modgap, arguments):
+    done = modgap(*arguments)
+    assert done.returncode in (1, 2)
+    # A quoted name is escaped as in Python already.
+    assert "‹U+001B›[2J" in done.stderr or "\\x1b[2J" in done.stderr
+    assert_clean(done)
+
+
+def test_a_manifest_in_lists_and_the_log(modgap, tmp_path):
+    record = {
+        "schema": 1, "name": "mine", "title": f"A{HOSTILE}", "modality": f"b{HOSTILE}", "task": "classification",
+        "license": HOSTILE, "notes": HOSTILE, "classes": [f"a{HOSTILE}", f"b{HOSTILE}", f"c{HOSTILE}"],
+        "input": {"kind": "series", "unit": HOSTILE}, "reader": {"name": "arrays", "options": {"kind": "series"}},
+        "files": [{"role": "data", "path": "x.npz"}],
+    }  # fmt: skip
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(record))
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((20, 1, 30)), y=np.arange(20) % 2)
+    done = modgap("targets", tmp_path / "mine.toml")
+    assert (done.returncode, "‹U+001B›[2J" in done.stdout) == (0, True)
+    assert_clean(done)
+    done = modgap("discrepancy", "--source", "vit-fashion", "--target", tmp_path / "mine.toml", "--permutations", "0")
+    assert "names 3 classes" in done.stderr
+    assert_clean(done)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_log_messages(capsys, quiet):
+    import logging
+
+    from modgap.cli.output import log_to_stderr
+
+    log = logging.getLogger("modgap")
+    handlers, level = log.handlers[:], log.level
+    try:
+        log_to_stderr(quiet)
+        log.warning("the file %s is odd", f"a{HOSTILE}")
+    finally:
+        log.handlers[:] = handlers
+        log.setLevel(level)
+    text = capsys.readouterr().err
+    assert "the file a‹U+001B›[2J" in text
+    assert CONTROL.findall(text) == []
+
+
+def test_the_reason_of_a_host(modgap, serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
+    (tmp_path / "origin").mkdir()
+    host = serve(tmp_path / "origin")
+    host.faults["x.npz"] = Fault(status=404)
+    monkeypatch.setitem(BaseHTTPRequestHandler.responses, 404, ("Gone\x1b]0;owned\x07", ""))
+    record = {
+        "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
+        "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
+        "files": [{"role": "data", "path": "x.npz"}], "downloads": [{"path": "x.npz", "urls": [f"{host.url}/x.npz"]}],
+    }  # fmt: skip
+    (tmp_path / "mine.toml").write_text(tomli_w.dumps(record))
+    done = modgap("data", "fetch", tmp_path / "mine.toml")
+    assert done.returncode == 1
+    assert "404 Gone‹U+001B›]0;owned‹U+0007›" in done.stderr
+    assert_clean(done)
