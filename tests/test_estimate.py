@@ -15,7 +15,7 @@ from tests import naive
 def easy():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(4), 50))
-    logits = rng.standard_normal((200, 30)).astype(np.float32)
+    logits = rng.standard_normal((200, 14)).astype(np.float32)
     logits[np.arange(200), labels * 3 + 2] += 2
     return logits, labels
 
@@ -23,9 +23,9 @@ def easy():
 def test_the_estimate_is_the_numpy_loop_over_the_same_maps(easy):
     logits, labels = easy
     solution = estimate(logits, labels, trials=500, permutations=0, seed=3).estimates["montecarlo"].solution
-    wrong = np.array([1 - naive.matches(logits, labels, naive.random_map(3, t, 30, 4)) / 200 for t in range(500)])
+    wrong = np.array([1 - naive.matches(logits, labels, naive.random_map(3, t, 14, 4)) / 200 for t in range(500)])
     assert solution.value == pytest.approx(wrong.min())
-    assert solution.map == tuple(naive.random_map(3, int(wrong.argmin()), 30, 4))
+    assert solution.map == tuple(naive.random_map(3, int(wrong.argmin()), 14, 4))
     assert (solution.mean, solution.sd) == (pytest.approx(wrong.mean()), pytest.approx(wrong.std()))
     assert solution.quantiles["0.25"] == pytest.approx(np.quantile(wrong, 0.25))
     assert solution.running_minimum[3] == (10, pytest.approx(wrong[:10].min()))
