@@ -69,22 +69,29 @@ def verify(ctx: click.Context) -> None:
     "--older-than",
     "days",
     type=click.FloatRange(min=0),
-    default=0.0,
     metavar="DAYS",
-    help="Delete only entries older than this number of days. Without it, all entries are deleted.",
+    help="Delete the entries older than this number of days.",
 )
-def prune(days: float) -> None:
-    """Delete cache entries.
+@click.option("--all", "everything", is_flag=True, help="Delete all entries.")
+def prune(days: float | None, everything: bool) -> None:
+    """Delete cache entries: old ones, or all.
 
-    Unfinished files of killed runs are deleted too if they are older than a day.
+    Without an option nothing is deleted. Unfinished files of killed runs are deleted too if they are older than a day.
     """
+    from modgap.errors import UsageError
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
 
+    if days is None and not everything:
+        raise UsageError(
+            "Nothing was deleted. Delete the entries older than 30 days with: modgap cache prune --older-than 30, or "
+            "all with: modgap cache prune --all"
+        )
+    age = 0.0 if everything or days is None else days
     now = time.time()
-    old = [path for path in entry_paths() if path.stat().st_mtime <= now - days * DAY]
+    old = [path for path in entry_paths() if path.stat().st_mtime <= now - age * DAY]
     # A younger unfinished file may be one that a run is writing now.
-    old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(days, 1.0) * DAY]
+    old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(age, 1.0) * DAY]
     print_line(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")
 
 

@@ -37,6 +37,7 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
+from modgap.ranking.writable_cache import writable_cache
 from modgap.storage.paths import expand_user
 from modgap.targets import CustomData, manifest_names, open_target
 
@@ -102,7 +103,7 @@ def rank(
         backend=backend or Backend(),
         progress=progress,
     )
-    with _restore_threads():
+    with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
         ranking = _compute_ranking(plan)
     return replace(
         ranking,

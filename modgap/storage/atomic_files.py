@@ -23,8 +23,9 @@ def temporary_path(path: Path) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path, and rename the file written there to `path` when the block ends without an error.
 
-    The block creates the file, so its permissions follow the user's umask. Missing parent folders of `path` are
-    created. When the block raises, the temporary file is removed and a previous file at `path` stays as it was.
+    The file gets the permissions that the umask allows, whatever those of the block's file are. Missing parent folders
+    of `path` are created. When the block raises, the temporary file is removed, and a previous file at `path` stays as
+    it was.
 
     Args:
         path: The final path.
@@ -35,7 +36,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
+        # Some libraries create files that only their owner may read, which would make a shared cache useless.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

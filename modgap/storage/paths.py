@@ -5,7 +5,10 @@ from pathlib import Path
 
 from modgap.errors import UsageError
 
-__all__ = ["cache_folder", "expand_user"]
+__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "shared_path"]
+
+SHARED_CACHE = "MODGAP_SHARED_CACHE"
+"""Environment variable with a cache that is only read; a command sets it for its worker processes."""
 
 
 def cache_folder() -> Path:
@@ -15,6 +18,12 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("modgap", appauthor=False))
+
+
+def shared_path(path: Path) -> Path:
+    """Return the path of a file of the cache in the shared cache that is only read; the same path if there is none."""
+    shared = os.environ.get(SHARED_CACHE)
+    return Path(shared) / path.relative_to(cache_folder()) if shared else path
 
 
 def expand_user(path: str | Path) -> Path:

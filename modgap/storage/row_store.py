@@ -10,6 +10,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.cache import CacheEntry, CorruptEntryError, EntryWriter, read_entry
+from modgap.storage.paths import shared_path
 
 __all__ = ["RowWriter", "read_valid_entry", "store_arrays"]
 
@@ -38,7 +39,7 @@ def read_valid_entry(path: Path, parse: Callable[[CacheEntry], Content]) -> Cont
         The content; None when there is no entry that can be used.
     """
     try:
-        entry = read_entry(path)
+        entry = read_entry(path) or read_entry(shared_path(path))
         return None if entry is None else parse(entry)
     except CorruptEntryError as error:
         reason = str(error)

@@ -5,18 +5,21 @@ import glob
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
+from modgap.limits import PARTIAL_DAYS
 from modgap.storage.json_records import read_json, write_json
-from modgap.storage.locks import try_lock, unlock
+from modgap.storage.locks import locked, try_lock, unlock
 from modgap.targets.download.checksums import compute_checksums
 
 __all__ = ["PartialDownload", "Validator", "open_partial_download", "partial_size"]
 
 SUFFIX = ".part"
+DAY = 86_400
 MAX_NEW_NAMES = 5
 
 
@@ -153,6 +156,7 @@ def open_partial_download(path: Path) -> Iterator[PartialDownload]:
         OSError: When the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_downloads(path.parent)
     resumable: PartialDownload | None = None
     for partial_path in _partial_paths(path):
         lock = try_lock(partial_path)
@@ -172,6 +176,16 @@ def open_partial_download(path: Path) -> Iterator[PartialDownload]:
         yield partial
     finally:
         partial.close()
+
+
+def _remove_old_downloads(folder: Path) -> None:
+    """Remove the partial downloads of any file in a folder that no process has written for a long time."""
+    oldest = time.time() - PARTIAL_DAYS.value * DAY
+    for partial_path in folder.glob(f".*-*{SUFFIX}"):
+        with contextlib.suppress(OSError), locked(partial_path) as abandoned:
+            if abandoned and partial_path.stat().st_mtime < oldest:
+                partial_path.unlink()
+                partial_path.with_name(f"{partial_path.name}.json").unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
