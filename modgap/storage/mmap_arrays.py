@@ -1,48 +1,15 @@
 """Arrays of NumPy and safetensors files, memory-mapped so that only the parts in use are read."""
 
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.safetensors_header import NUMPY_DTYPES, StoredArray, read_safetensors_header
 
-__all__ = ["convert_read_errors", "map_npy", "map_safetensors", "read_npy_header", "read_npy_stream_header"]
-
-DAMAGED_FILE_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
-"""Errors of NumPy and zipfile on damaged files. NumPy parses its headers as Python, and zipfile refuses methods."""
-
-
-@contextmanager
-def convert_read_errors(path: Path) -> Iterator[None]:
-    """Convert the errors that libraries raise for a damaged file to an InputError that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(f"cannot read arrays from {path}: {error}") from error
+__all__ = ["map_npy", "map_safetensors", "read_npy_header", "read_npy_stream_header"]
 
 
 def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

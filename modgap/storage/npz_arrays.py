@@ -15,8 +15,9 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.limits import check_unpacked_size
+from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.memory_map import release_pages
-from modgap.storage.mmap_arrays import convert_read_errors, read_npy_stream_header
+from modgap.storage.mmap_arrays import read_npy_stream_header
 
 __all__ = ["map_npz", "read_npz", "read_npz_headers"]
 

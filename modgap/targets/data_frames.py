@@ -5,7 +5,6 @@ import io
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.formatting import count
 from modgap.limits import check_unpacked_size
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import has_suffix
 
@@ -64,7 +64,7 @@ def _read_parquet(path: Path) -> "DataFrame":
         ) from error
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
     # An index with a name was a column of the user's frame; one without a name is the number of the row.
     return frame.reset_index(drop=frame.index.names == [None])
@@ -80,6 +80,10 @@ def _check_parquet_size(path: Path) -> None:
     check_unpacked_size(path, path.stat().st_size, max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns))
 
 
+LAST_ENCODING = "latin-1"
+"""Encoding of files that are not UTF-8; every byte is a character in it."""
+
+
 def _read_csv(path: Path) -> "DataFrame":
     try:
         separator, encoding = _dialect(path)
@@ -89,7 +93,7 @@ def _read_csv(path: Path) -> "DataFrame":
             frame, _ = _decode_csv(path, separator, encoding, decimal=",")
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except (*DAMAGED_FILE_ERRORS, Warning) as error:
         raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
     return frame.reset_index(drop=True)
 
@@ -126,9 +130,10 @@ def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tu
             with _open(path) as stream:
                 return pandas.read_csv(stream, encoding=encoding, **options), encoding
         except UnicodeDecodeError:
+            if encoding == LAST_ENCODING:
+                raise
             log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names beyond ASCII.", path)
-            with _open(path) as stream:
-                return pandas.read_csv(stream, encoding="latin-1", **options), "latin-1"
+            return _decode_csv(path, separator, LAST_ENCODING, **options)
         except pandas.errors.ParserWarning:
             return _without_row_numbers(path, encoding, options), encoding
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.installed_packages import PACKAGE_NAME
 
 __all__ = [
@@ -292,8 +292,8 @@ def load_manifest(path: Path) -> Manifest:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read manifest {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"manifest {path} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"manifest {path} is not TOML: {first_line(error)}") from error
     try:
         return Manifest.model_validate(record)
     except ValidationError as error:

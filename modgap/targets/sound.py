@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 
 __all__ = ["SUFFIXES", "SoundFiles", "file_rate", "waveform"]
 
@@ -54,7 +55,7 @@ def waveform(path: Path, rate: int) -> np.ndarray:
     soundfile = _import_soundfile()
     try:
         values, stored_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
     if len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"expected finite sound in {path}, got {'none' if len(values) == 0 else 'NaN or infinities'}")
@@ -70,7 +71,7 @@ def file_rate(path: Path) -> int:
     """
     try:
         return int(_import_soundfile().info(str(path)).samplerate)
-    except (OSError, RuntimeError) as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
 
 

@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import format_json, parse_json, plain_values
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "best_epochs",
     "latest_checkpoint",
     "load_tensors",
+    "restore_model",
     "restore_optimizer",
     "save_checkpoint",
     "write_tensors",
@@ -115,8 +117,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError as error:
         raise InputError(f"The weights file {path} does not exist.") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged: {error}.") from error
+    except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}.") from error
 
 
 def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -146,7 +148,7 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint of a run's folder that can be read; damaged ones are skipped."""
     for path in sorted(_complete(folder), reverse=True):
-        with contextlib.suppress(InputError, OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(InputError, *DAMAGED_FILE_ERRORS):
             position = _read_position(path)
             return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER))
     return None
@@ -156,7 +158,7 @@ def best_epochs(folder: Path) -> set[int]:
     """Return the best epochs that the checkpoints of a run's folder refer to."""
     epochs = set()
     for path in _complete(folder):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(*DAMAGED_FILE_ERRORS):
             if (best := _read_position(path).best) is not None:
                 epochs.add(best.epoch)
     return epochs
@@ -167,7 +169,36 @@ def _read_position(path: Path) -> Position:
     best = record.pop("best")
     # Strict JSON stores NaN as null.
     sums = {name: math.nan if value is None else value for name, value in record.pop("sums").items()}
-    return Position(**record, sums=sums, best=None if best is None else BestEpoch(**best))
+    position = Position(**record, sums=sums, best=None if best is None else BestEpoch(**best))
+    _check_position(position)
+    return position
+
+
+def _check_position(position: Position) -> None:
+    """Raise if a field has another type, or is out of range, as after a change of the file."""
+    numbers = (position.stage, position.epoch, position.update, position.total_updates, position.log_bytes)
+    best = position.best
+    epochs = () if best is None else (best.epoch,)
+    if not all(type(number) is int and number >= 0 for number in (*numbers, *epochs)):
+        raise ValueError("a count is not a whole number from 0 on")
+    errors = () if best is None or best.error is None else (best.error,)
+    if not all(isinstance(value, int | float) for value in (*position.sums.values(), *errors)):
+        raise ValueError("a sum or an error is not a number")
+
+
+def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Restore the state of a model from a checkpoint.
+
+    Raises:
+        InputError: When the checkpoint is not one of this model.
+    """
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise InputError(
+            f"The checkpoint is not one of this model: {first_line(error)} Remove the folder {FOLDER} to train from "
+            "the start."
+        ) from error
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -176,13 +207,30 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     Args:
         optimizer: A new optimizer.
         tensors: Tensors of a checkpoint, by number of the parameter and name.
+
+    Raises:
+        InputError: When the tensors are not those of this optimizer.
     """
     record = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+        state.setdefault(int(number) if number.isdecimal() else -1, {})[name] = tensor
+    expected = {name: tuple(parameter.shape) for name, parameter in enumerate(_parameters(optimizer))}
+    if any(number not in expected or _misfits(values, expected[number]) for number, values in state.items()):
+        raise InputError(
+            f"The checkpoint is not one of this optimizer. Remove the folder {FOLDER} to train from the start."
+        )
     optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _misfits(values: Mapping[str, Tensor], shape: tuple[int, ...]) -> bool:
+    """Return True if a tensor of the state is neither a number nor of the shape of its parameter."""
+    return any(value.dim() > 0 and tuple(value.shape) != shape for value in values.values())
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

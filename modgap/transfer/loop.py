@@ -22,6 +22,7 @@ from modgap.transfer.checkpoint import (
     best_epochs,
     latest_checkpoint,
     load_tensors,
+    restore_model,
     restore_optimizer,
     save_checkpoint,
     write_tensors,
@@ -106,7 +107,7 @@ def run_training_loop(loop: TrainingLoop) -> Position:
     if checkpoint is not None:
         position = checkpoint.position
         optimizer_state = checkpoint.optimizer
-        loop.model.load_state_dict(checkpoint.model)
+        restore_model(loop.model, checkpoint)
     log_file = loop.folder / "metrics.jsonl" if loop.processes.is_main else None
     run_log = RunLog(log_file, position.log_bytes, loop.tensorboard_folder)
     for number in range(position.stage, len(loop.stages)):

@@ -1,7 +1,7 @@
 """The folder of a training run: its record, its files, and checks that nothing else is mixed into it."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,20 @@ WEIGHTS = "model.safetensors"
 EPOCHS = "epochs"
 SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
 """Keys of the record that its readers rely on."""
+_VALID_TYPES: dict[str, Any] = {
+    "method": str,
+    "source": str,
+    "target": str,
+    "protocol": str,
+    "seed": int,
+    "limit": int | None,
+    "input_size": int | None,
+    "recipe": dict,
+    "inputs": dict,
+    "provenance": dict,
+    "result": dict | None,
+}
+"""Types of these keys."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,19 @@ def open_run(folder: str | Path) -> Run:
             f"{record_file} lacks {', '.join(missing)}. It was changed after modgap train wrote it. "
             "Restore it, or train the model again."
         )
+    if wrong := [name for name, valid in _VALID_TYPES.items() if not isinstance(record.get(name), valid)]:
+        raise _changed_record(record_file, wrong)
+    origin = record["provenance"]
+    if wrong := [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]:
+        raise _changed_record(record_file, wrong)
     return Run(path, record)
+
+
+def _changed_record(path: Path, names: Sequence[str]) -> InputError:
+    return InputError(
+        f"{path} has values of another type for {', '.join(names)}. It was changed after modgap train wrote it. "
+        "Restore it, or train the model again."
+    )
 
 
 def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.targets.download.download_request import DownloadedFile, DownloadRequest
 from modgap.targets.download.partial_download import PartialDownload, Validator, open_partial_download
 from modgap.version import __version__
@@ -168,7 +168,7 @@ def _receive(
 
     headers = _range_headers(url, partial)
     try:
-        with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout)) as response:
+        with _send(session, url, headers, timeout) as response:
             total = _prepare_partial(response, url, request, partial, resuming=bool(headers))
             for chunk in _read_chunks(response.raw):
                 _check_size(partial.size + len(chunk), request)
@@ -182,6 +182,19 @@ def _receive(
         partial.flush()
     if total is not None and partial.size != total:
         raise _Interrupted(f"the connection ended after {partial.size} of {total} bytes")
+
+
+def _send(session: "requests.Session", url: str, headers: dict[str, str], timeout: float) -> "requests.Response":
+    """Send a request, and follow redirects."""
+    import requests
+
+    try:
+        return session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout))
+    except requests.RequestException:
+        raise
+    except (ValueError, AttributeError) as error:
+        # requests parses the address of a redirect with functions that raise errors of their own.
+        raise _HostFailed(f"it redirects to a malformed address ({first_line(error)})") from error
 
 
 def _check_size(size: int, request: DownloadRequest) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.mmap_arrays import (
-    convert_read_errors,
     map_npy,
     map_safetensors,
     read_npy_header,

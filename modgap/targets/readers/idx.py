@@ -1,16 +1,15 @@
 """IDX files (the format of MNIST and similar data sets): unsigned bytes after a header of sizes."""
 
-import gzip
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.limits import check_unpacked_size
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table
@@ -47,8 +46,10 @@ def _read_array(path: Path, dimensions: int) -> np.ndarray:
     try:
         with open_gzip(path) if path.suffix == ".gz" else path.open("rb") as stream:
             return _read_stream(stream, path, dimensions)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    except InputError:
+        raise
+    except DAMAGED_FILE_ERRORS as error:
+        raise InputError(f"cannot read {path}: {first_line(error)}") from error
 
 
 def _read_stream(stream: IO[bytes], path: Path, dimensions: int) -> np.ndarray:

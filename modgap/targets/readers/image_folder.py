@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.limits import IMAGE_PIXELS
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.targets.file_layout import class_folder_labels, list_files, single_file
 from modgap.targets.samples import Table
 
@@ -38,8 +39,8 @@ class _ImageFiles:
                 pixels = np.asarray(image.convert("RGB"))
         except InputError:
             raise
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"cannot read image {path}: {error}") from error
+        except DAMAGED_FILE_ERRORS as error:
+            raise InputError(f"cannot read image {path}: {first_line(error)}") from error
         return pixels.transpose(2, 0, 1)
 
 

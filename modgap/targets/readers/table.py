@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table
 
@@ -22,7 +23,7 @@ def read(files: Mapping[str, Sequence[Path]], *, shape: Sequence[int]) -> Table:
     path = single_file(files, "data")
     try:
         rows = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
-    except (ValueError, EOFError) as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read {path} as comma-separated numbers: {error}") from error
     n_values = int(np.prod(shape))
     if rows.shape[1] != n_values + 1:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, single_file
 from modgap.targets.samples import Table
 
@@ -178,7 +179,7 @@ def _reraise_video_errors(path: str) -> Iterator[None]:
     av = _import_av()
     try:
         yield
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, *DAMAGED_FILE_ERRORS) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot read video {path}: {first_line(error)}") from error

@@ -1,0 +1,397 @@
+"""Small valid files for each parser, and the functions that read them completely."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Maker = Callable[[Path], Path]
+Reader = Callable[[Path], object]
+
+NAMED_TARGETS = [
+    ("darcy-flow", "*smooth1.mat", 2000),
+    ("cosmic", "*.npy", 200),
+    ("psicov", "*.lst", 200),
+    ("conll2003", "train.txt", 2000),
+    ("ucf101", "trainlist01.txt", 500),
+    ("ucf101", "*.avi", 300),
+    ("esc50", "esc50.csv", 500),
+    ("audioset-20k", "balanced*.csv", 500),
+    ("advection", "*.hdf5", 500),
+    ("ninapro", "label_train.npy", 2000),
+    ("cifar10", "data_batch_1", 100),
+]
+"""Targets whose reader is tried, the pattern of the file that is changed, and the number of tries."""
+SAMPLES = np.random.default_rng(0).random((6, 1, 4, 4), dtype=np.float32)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def _file(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def npz(folder: Path) -> Path:
+    path = _file(folder, "data.npz")
+    np.savez(path, x=SAMPLES, y=LABELS)
+    return path
+
+
+def npz_compressed(folder: Path) -> Path:
+    path = _file(folder, "data.npz")
+    np.savez_compressed(path, x=SAMPLES, y=LABELS)
+    return path
+
+
+def npy(folder: Path) -> Path:
+    path = _file(folder, "x.npy")
+    np.save(path, SAMPLES)
+    np.save(folder / "y.npy", LABELS)
+    return path
+
+
+def npy_labels(folder: Path) -> Path:
+    return npy(folder).with_name("y.npy")
+
+
+def safetensors(folder: Path) -> Path:
+    from safetensors.numpy import save_file
+
+    path = _file(folder, "data.safetensors")
+    save_file({"x": SAMPLES, "y": LABELS}, path)
+    return path
+
+
+def hdf5(folder: Path) -> Path:
+    import h5py
+
+    path = _file(folder, "data.h5")
+    with h5py.File(path, "w") as file:
+        file["x"] = SAMPLES
+        file["y"] = LABELS
+    return path
+
+
+def csv(folder: Path) -> Path:
+    path = _file(folder, "data.csv")
+    lines = [f"{number},{number / 7},{'abc'[number % 3]}" for number in range(9)]
+    path.write_text("\n".join(["a,b,label", *lines]) + "\n")
+    return path
+
+
+def csv_gz(folder: Path) -> Path:
+    plain = csv(folder)
+    path = folder / "data.csv.gz"
+    path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    plain.unlink()
+    return path
+
+
+def parquet(folder: Path) -> Path:
+    import pandas as pd
+
+    plain = csv(folder)
+    path = folder / "data.parquet"
+    pd.read_csv(plain).to_parquet(path)
+    plain.unlink()
+    return path
+
+
+def image(suffix: str) -> Maker:
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        for name in ("a", "b"):
+            for number in range(2):
+                picture = Image.fromarray((SAMPLES[number, 0] * 255).astype(np.uint8))
+                picture.save(_file(folder / name, f"{number}.{suffix}"))
+        return folder / "a" / f"0.{suffix}"
+
+    return make
+
+
+def sound(suffix: str) -> Maker:
+    def make(folder: Path) -> Path:
+        import soundfile
+
+        wave = np.sin(np.arange(1600) / 10)
+        for name in ("a", "b"):
+            for number in range(2):
+                soundfile.write(_file(folder / name, f"{number}.{suffix}"), wave, 16000)
+        return folder / "a" / f"0.{suffix}"
+
+    return make
+
+
+def idx(suffix: str) -> Maker:
+    def make(folder: Path) -> Path:
+        pixels = (SAMPLES * 255).astype(np.uint8)
+        header = bytes([0, 0, 8, 3]) + np.array([6, 4, 4], ">u4").tobytes()
+        contents = {"images": header + pixels.tobytes()}
+        contents["labels"] = bytes([0, 0, 8, 1]) + np.array([6], ">u4").tobytes() + LABELS.astype(np.uint8).tobytes()
+        for name, content in contents.items():
+            _file(folder, name + suffix).write_bytes(gzip.compress(content, mtime=0) if suffix else content)
+        return folder / f"images{suffix}"
+
+    return make
+
+
+def read_table(table: object) -> object:
+    """Read all samples of a table."""
+    return [np.asarray(table.samples[number]) for number in range(min(len(table.samples), 50))]
+
+
+def read_target(path: Path) -> object:
+    from modgap.targets import open_target
+
+    target = open_target(str(path))
+    return target.fingerprint, read_table(target.read())
+
+
+def read_npy_labels(path: Path) -> object:
+    return read_target(path.with_name("x.npy"))
+
+
+def read_folder(path: Path) -> object:
+    return read_target(path.parents[1])
+
+
+def read_reader(name: str, stem: str) -> Reader:
+    def read(path: Path) -> object:
+        from modgap.targets.readers import get_reader
+
+        files = {"train": [path], "train-labels": [path.with_name(path.name.replace(stem, "labels"))]}
+        return read_table(get_reader(name)(files))
+
+    return read
+
+
+def target(name: str, pattern: str) -> Maker:
+    def make(folder: Path) -> Path:
+        from modgap.targets import named_manifest
+        from tests.fixtures import GENERATORS
+
+        folder.mkdir(parents=True)
+        GENERATORS[name](folder)
+        for download in named_manifest(name).downloads:
+            path = folder / download.path
+            if download.unpack and path.suffix == ".zip":
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(path.parent)
+            elif download.unpack:
+                with tarfile.open(path) as archive:
+                    archive.extractall(path.parent, filter="data")
+        return min(path for path in folder.rglob(pattern) if path.is_file())
+
+    return make
+
+
+def read_named_target(name: str) -> Reader:
+    def read(path: Path) -> object:
+        from modgap.targets import open_target
+
+        folder = next(parent for parent in path.parents if parent.name == "files")
+        return read_table(open_target(name, data_dir=folder).read())
+
+    return read
+
+
+def manifest(folder: Path) -> Path:
+    npz(folder)
+    path = _file(folder, "mine.toml")
+    path.write_text(
+        'schema = 1\nname = "mine"\ntitle = "Mine"\nmodality = "image"\ntask = "classification"\n'
+        'classes = ["a", "b", "c"]\n\n[input]\nkind = "image"\nshape = [1, 4, 4]\n\n[reader]\nname = "arrays"\n'
+        'options = { kind = "image" }\n\n[[files]]\nrole = "data"\npath = "data.npz"\n'
+    )
+    return path
+
+
+def read_manifest(path: Path) -> object:
+    return read_target(path)
+
+
+def run_record(folder: Path) -> Path:
+    path = _file(folder, "run.json")
+    names = ("method", "source", "target", "protocol", "recipe", "inputs")
+    record = {"schema": 1, "kind": "run", "seed": 0, "limit": None, "input_size": None, "result": {"epoch": 1}}
+    record |= dict.fromkeys(names, "x") | {"recipe": {}, "inputs": {}}
+    record["provenance"] = {"source": {"architecture": "a", "weights": "b"}, "target": {"manifest": "c", "files": {}}}
+    path.write_text(json.dumps(record))
+    return path
+
+
+def read_run(path: Path) -> object:
+    from modgap.comparison.inputs import read_inputs
+    from modgap.transfer.run_folder import check_source, open_run
+
+    run = open_run(path.parent)
+    check_source(run, "x", {"architecture": "a", "weights": "b"})
+    return run.finished, run.saved_epochs, read_inputs([str(path.parent)])
+
+
+def checkpoint(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        import torch
+
+        from modgap.transfer.checkpoint import BestEpoch, Position, save_checkpoint
+
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        folder.mkdir(parents=True)
+        save_checkpoint(folder, Position(0, 1, 0, 3, 10, {"loss": 0.5}, BestEpoch(1, 0.25)), model, optimizer)
+        return next((folder / "checkpoints").glob(f"*/{name}"))
+
+    return make
+
+
+def read_checkpoint(path: Path) -> object:
+    import torch
+
+    from modgap.transfer.checkpoint import best_epochs, latest_checkpoint, restore_model, restore_optimizer
+
+    folder = path.parents[2]
+    model = torch.nn.Linear(2, 2)
+    found = latest_checkpoint(folder)
+    if found is not None:
+        restore_model(model, found)
+        restore_optimizer(torch.optim.AdamW(model.parameters()), found.optimizer)
+        assert found.position.epoch >= 0 <= found.position.update
+    return best_epochs(folder)
+
+
+def ranking(folder: Path) -> Path:
+    from modgap.ranking.result_folder import RECORD, write_results
+    from tests.ranking_records import make_ranking
+
+    folder.mkdir(parents=True)
+    write_results(make_ranking(), folder)
+    return folder / RECORD
+
+
+def discrepancy(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        from modgap.discrepancy.result_folder import write_results
+        from tests.test_report_page import make_discrepancy
+
+        folder.mkdir(parents=True)
+        write_results(make_discrepancy(), folder)
+        return folder / name
+
+    return make
+
+
+def write_report(path: Path) -> object:
+    from modgap.report_page.write import write_page
+
+    return write_page(path.parent)
+
+
+def compared(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        first = discrepancy(name)(folder / "first")
+        shutil.copytree(folder / "first", folder / "second")
+        return first
+
+    return make
+
+
+def compare_folders(path: Path) -> object:
+    from modgap.api.comparison import compare_paths
+
+    folder = path.parents[1]
+    return compare_paths([f"a={folder / 'first'}", f"b={folder / 'second'}"], None).to_text("json")
+
+
+def error_table(folder: Path) -> Path:
+    path = _file(folder, "errors.csv")
+    lines = [f"{number},{number % 2},{number % 3 / 2}" for number in range(30)]
+    path.write_text("\n".join(["id,a,b", *lines]) + "\n")
+    return path
+
+
+def compare_table(path: Path) -> object:
+    from modgap.api.comparison import compare_paths
+
+    return compare_paths([str(path)], None).to_text("json")
+
+
+def logits(suffix: str) -> Maker:
+    def make(folder: Path) -> Path:
+        path = _file(folder, f"logits.{suffix}")
+        values = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+        labels = np.arange(9) % 3
+        if suffix == "npz":
+            np.savez(path, logits=values, labels=labels, class_names=np.array(["a", "b", "c"]))
+        elif suffix == "safetensors":
+            from safetensors.numpy import save_file
+
+            save_file({"logits": values, "labels": labels}, path)
+        elif suffix == "pt":
+            import torch
+
+            torch.save({"logits": torch.from_numpy(values), "labels": torch.from_numpy(labels)}, path)
+        else:
+            stream = io.StringIO()
+            np.savetxt(stream, np.column_stack([labels, values]), "%g", ",", header="label,a,b,c,d", comments="")
+            path.write_text(stream.getvalue())
+        return path
+
+    return make
+
+
+def read_logits(path: Path) -> object:
+    from modgap.forward.logits_file import read_logits_file
+
+    return read_logits_file(str(path))
+
+
+def weights(suffix: str) -> Maker:
+    def make(folder: Path) -> Path:
+        import torch
+        from safetensors.torch import save_file
+
+        path = _file(folder, f"weights.{suffix}")
+        state = {"a.weight": torch.ones(3, 2), "a.bias": torch.zeros(3)}
+        if suffix == "safetensors":
+            save_file(state, path)
+        else:
+            torch.save(state, path)
+        return path
+
+    return make
+
+
+def read_weights(path: Path) -> object:
+    from modgap.sources.timm.handle import read_weights as read
+
+    return read(path)
+
+
+def cache_entry(folder: Path) -> Path:
+    from modgap.storage.cache import cache_key, entry_path
+    from modgap.storage.row_store import store_arrays
+
+    key = cache_key({"name": "campaign"})
+    path = entry_path("scores", key)
+    store_arrays(path, {"values": np.arange(6.0)}, {"reason": ""})
+    copy = _file(folder / "scores", path.name)
+    shutil.copy(path, copy)
+    return copy
+
+
+def read_cache_entry(path: Path) -> object:
+    from modgap.storage.row_store import read_valid_entry
+
+    content = read_valid_entry(path, lambda entry: (entry.arrays["values"].tolist(), entry.metadata["reason"]))
+    # Absent or as it was written; everything else would be a silent change.
+    assert content in (None, ([0, 1, 2, 3, 4, 5], "")), f"a damaged entry is read as {content}"
+    return content
