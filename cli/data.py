@@ -274,4 +274,4 @@ def path(name: str, data_dir: Path | None, forget: bool) -> None:
     files = {locate_file(file, manifest, folder) for file in manifest.files}
     uses_folder = not files or any(file.is_relative_to(folder) for file in files)
     for shown_folder in [folder] if uses_folder else sorted({file.parent for file in files}):
-        print_line(shown_folder.absolute())
+        print_line(str(shown_folder.absolute()))

@@ -136,7 +136,7 @@ def test_messages_are_printed_where_the_stream_is_ascii():
     def work(**_options):
         raise InputError("café − 日 \udcff")
 
-    assert run_main(work) == (1, "modgap: caf\\xe9 - \\u65e5 \\udcff\n")
+    assert run_main(work) == (1, "modgap: caf\\xe9 - \\u65e5 <U+DCFF>\n")
 
 
 @pytest.mark.parametrize(

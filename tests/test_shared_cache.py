@@ -60,7 +60,7 @@ def test_entries_and_weights_follow_the_umask(umask, tmp_path):
 def open_cache(tmp_path, monkeypatch):
     """A cache below folders that every user may enter."""
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest-", "test_")):
+        if folder.stat().st_uid == os.getuid() and folder.name.startswith(("pytest-", "popen-", "test_")):
             folder.chmod(folder.stat().st_mode | 0o055)
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
