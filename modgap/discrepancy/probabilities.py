@@ -18,6 +18,8 @@ __all__ = ["Probabilities", "matched_temperature"]
 KEPT_BYTES = 1 << 28
 """Largest size of probabilities that are kept in memory; larger ones are computed again in each pass."""
 BLOCK_BYTES = 1 << 24
+SUMMED_BYTES = 1 << 25
+"""Size of the blocks that are summed by class: large, so that a sum is read and written once for several samples."""
 COLDEST = 1e-6
 HOTTEST = 1e6
 """Range of temperatures, in units of the spread of the logits, in which the matched temperature is looked for."""
@@ -72,8 +74,8 @@ class Probabilities:
         release_pages(self.logits)
         return kept, largest, sums
 
-    def _blocks(self) -> list[slice]:
-        size = max(1, BLOCK_BYTES // (8 * self.n_source_classes))
+    def _blocks(self, n_bytes: int = BLOCK_BYTES) -> list[slice]:
+        size = max(1, n_bytes // (8 * self.n_source_classes))
         return [slice(first, min(first + size, len(self))) for first in range(0, len(self), size)]
 
     def _logits_of(self, block: slice) -> np.ndarray:
@@ -84,7 +86,7 @@ class Probabilities:
         if self.is_kept:
             yield 0, self._softmax[0]
             return
-        for block in self._blocks():
+        for block in self._blocks(SUMMED_BYTES):
             yield block.start, self._compute_block(block)
             release_pages(self.logits)
 

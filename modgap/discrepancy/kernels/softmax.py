@@ -146,9 +146,11 @@ def add_mass(probabilities, first_sample, entries, samples, labels, weights, fit
         mass: Sums by fold, target class and source class.
     """
     for entry in entries:
-        row = probabilities[samples[entry] - first_sample]
+        sample = samples[entry]
+        row = probabilities[sample - first_sample, first_class:last_class]
+        weight = weights[entry]
         for j in range(fit.shape[1]):
-            if fit[samples[entry], j]:
-                sums = mass[j, labels[entry]]
-                for c in range(first_class, last_class):
-                    sums[c] += weights[entry] * row[c]
+            if fit[sample, j]:
+                sums = mass[j, labels[entry], first_class:last_class]
+                for c in range(len(sums)):
+                    sums[c] += weight * row[c]
