@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-__all__ = ["Fault", "Host"]
+import tomli_w
+
+__all__ = ["Fault", "Host", "write_manifest_of_download"]
 
 CHUNK = 1 << 16
 
@@ -162,3 +164,19 @@ class Host:
         if fault.reset_after is not None:
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.close_connection = True
+
+
+def write_manifest_of_download(path: Path, url: str) -> None:
+    """Write the manifest of a target whose one file, x.npz, is downloaded from this address."""
+    record = {
+        "schema": 1,
+        "name": "mine",
+        "title": "Mine",
+        "modality": "motion",
+        "task": "classification",
+        "input": {"kind": "series"},
+        "reader": {"name": "arrays", "options": {"kind": "series"}},
+        "files": [{"role": "data", "path": "x.npz"}],
+        "downloads": [{"path": "x.npz", "urls": [url]}],
+    }
+    path.write_text(tomli_w.dumps(record))

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import tomli_w
 from PIL import Image
 
 from modgap.errors import InputError, UsageError
@@ -17,7 +16,7 @@ from modgap.targets import CustomData, open_target
 from modgap.targets.readers.idx import read as read_idx
 from modgap.targets.samples import ArraySamples, Table
 from modgap.targets.steps.windows import apply as cut_windows
-from tests.loopback import Fault
+from tests.loopback import Fault, write_manifest_of_download
 
 DOCS = Path(__file__).parents[1] / "docs" / "limits.md"
 
@@ -245,12 +244,7 @@ def test_a_download_of_unknown_size_has_a_limit(modgap, serve, tmp_path, monkeyp
     host.faults["x.npz"] = Fault(length=length, headers={} if length else chunked, content=None)
     if not length:
         host.faults["x.npz"] = Fault(headers=chunked | {"Content-Length": None}, content=b"10000000\r\n" + bytes(10**6))
-    record = {
-        "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
-        "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
-        "files": [{"role": "data", "path": "x.npz"}], "downloads": [{"path": "x.npz", "urls": [f"{host.url}/x.npz"]}],
-    }  # fmt: skip
-    (tmp_path / "mine.toml").write_text(tomli_w.dumps(record))
+    write_manifest_of_download(tmp_path / "mine.toml", f"{host.url}/x.npz")
     done = modgap("data", "fetch", tmp_path / "mine.toml")
     assert done.returncode == 1
     assert "it sends more than 100,000 bytes, the limit for a file whose size the manifest does" in done.stderr

@@ -25,7 +25,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 handle_signals()
 os.kill(os.getpid(), {number})
 """
-"""What happens when a signal comes while the command imports its libraries."""
+"""Code that sends a signal while the command imports its libraries."""
 AT_WORK = """
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

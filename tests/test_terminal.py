@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from tests.loopback import Fault
+from tests.loopback import Fault, write_manifest_of_download
 
 CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;bWFs\x07"
 BIDI, C1 = "\u202egnp.\u202c", "\x9b31m"
@@ -102,12 +102,7 @@ def test_the_reason_of_a_host(modgap, serve, tmp_path, monkeypatch):
     host = serve(tmp_path / "origin")
     host.faults["x.npz"] = Fault(status=404)
     monkeypatch.setitem(BaseHTTPRequestHandler.responses, 404, ("Gone\x1b]0;owned\x07", ""))
-    record = {
-        "schema": 1, "name": "mine", "title": "Mine", "modality": "motion", "task": "classification",
-        "input": {"kind": "series"}, "reader": {"name": "arrays", "options": {"kind": "series"}},
-        "files": [{"role": "data", "path": "x.npz"}], "downloads": [{"path": "x.npz", "urls": [f"{host.url}/x.npz"]}],
-    }  # fmt: skip
-    (tmp_path / "mine.toml").write_text(tomli_w.dumps(record))
+    write_manifest_of_download(tmp_path / "mine.toml", f"{host.url}/x.npz")
     done = modgap("data", "fetch", tmp_path / "mine.toml")
     assert done.returncode == 1
     assert "404 Gone‹U+001B›]0;owned‹U+0007›" in done.stderr

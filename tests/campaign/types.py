@@ -1,4 +1,4 @@
-"""What a campaign is: numbered tries, each of which passes or fails with a reason."""
+"""Types of a campaign: numbered tries, each of which passes or fails with a reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
