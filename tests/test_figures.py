@@ -470,6 +470,13 @@ def test_few_shot_figures_are_readable(count, draws):
     assert_readable(few_shot_figure(few_shot_curves(count, draws), 0.9, "fashion-mnist"))
 
 
+def test_few_shot_figures_show_long_names_in_full():
+    names = ["vit-fashion", "random:timm:efficientnet_lite0@64px", "two-stage-mona on digits, epoch 20"]
+    figure = few_shot_figure(few_shot_curves(3, names=names), 0.9, "fashion-mnist")
+    assert_readable(figure)
+    assert set(names) <= set(all_text(figure).split("\n"))
+
+
 def test_the_title_of_few_shot_curves_counts_significant_differences():
     text = all_text(few_shot_figure(few_shot_curves(3), 0.9, "fashion-mnist"))
     assert "Fine-tuning raises the error of 2 of 2 encoders at 50 samples per class" in text

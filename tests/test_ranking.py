@@ -514,6 +514,12 @@ def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
     assert [row.name for row in ranking.failed] == ["timm:test_vit"]
 
 
+def test_raw_values_have_a_reason_of_their_own(ranking):
+    index = next(index for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES)
+    assert ranking.tables["leep"].reasons[index] == "Raw values have no classification head."
+    assert not ranking.tables["knn"].reasons[index]
+
+
 def test_a_requested_control_that_fails_is_reported(small_images):
     ranking = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
     assert [(row.name, row.kind, bool(row.reason)) for row in ranking.rows] == [

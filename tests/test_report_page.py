@@ -107,6 +107,13 @@ def test_a_source_that_failed_has_its_reason_in_place_of_the_plot():
     assert "1 source could not be scored" in visible_text(page)
 
 
+def test_a_name_with_hyphens_is_not_broken_between_two_lines():
+    page = render_ranking(record_of(make_ranking(names=["vit-0-of-a-kind", "vit-1", "vit-2"])))
+    line = re.search(r'<p class="headline">(.*?)</p>', page)[1]
+    assert '<span class="word">vit-0-of-a-kind.</span>' in line
+    assert re.search(r"\.word \{ display: inline-block; max-width: 100%; \}", page)
+
+
 def test_the_same_record_gives_the_same_bytes(tmp_path):
     (tmp_path / "ranking.json").write_text(to_json(make_ranking()))
     first = write_page(tmp_path).read_bytes()

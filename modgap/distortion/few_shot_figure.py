@@ -19,6 +19,7 @@ from modgap.display.figure_layout import (
     name_in_title,
     style_lines_axes,
     styled,
+    text_width,
 )
 from modgap.display.label_spacing import label_lines
 from modgap.distortion.display_names import display_name
@@ -27,7 +28,10 @@ from modgap.distortion.few_shot import FewShotCurve
 __all__ = ["few_shot_caption", "few_shot_figure"]
 
 LEFT = 0.55
-RIGHT = 1.75
+LABEL_GAP = 0.3
+"""Space left and right of the names of the lines in inches."""
+WIDEST_LABEL = 2.8
+"""Space for the widest name in inches; a longer name is cut."""
 HEIGHT = 2.2
 FOOTER = 0.52
 STYLES = (
@@ -37,6 +41,8 @@ STYLES = (
     (Ink.THIRD, Ink.TEXT, "D"),
 )
 """Color, text color and marker of the colored curves; the others are gray."""
+LABEL_SIZE = 8.5
+MAJORITY_CLASS = "majority class"
 FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
 FEW_DRAWS = 10
@@ -64,17 +70,18 @@ def few_shot_figure(
     )
     figure, top = figure_below_title(title, subtitle, 0.25 + HEIGHT + FOOTER)
     height = figure.get_figheight()
-    axes = figure.add_axes((LEFT / WIDTH, FOOTER / height, (WIDTH - LEFT - RIGHT) / WIDTH, HEIGHT / height))
+    colored = _colored(curves)
+    names = fit_names(drawable_names(colored, "encoder"), WIDEST_LABEL, LABEL_SIZE, bold=True)
+    right = LABEL_GAP + max(text_width(name, LABEL_SIZE, bold=True) for name in [*names, MAJORITY_CLASS])
+    axes = figure.add_axes((LEFT / WIDTH, FOOTER / height, (WIDTH - LEFT - right) / WIDTH, HEIGHT / height))
     axes.set_xscale("log")
     style_lines_axes(axes)
     highest = max(float(curve.errors.max()) for curve in curves.values())
     labels = []
     if baseline_error < FAR * highest:
         axes.axhline(baseline_error, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-        labels.append((baseline_error, "majority class", Ink.SECONDARY))
+        labels.append((baseline_error, MAJORITY_CLASS, Ink.SECONDARY))
         highest = max(highest, baseline_error)
-    colored = _colored(curves)
-    names = fit_names(drawable_names(colored, "encoder"), RIGHT - 0.25, 8.5, bold=True)
     for number, (label, name) in enumerate(zip(colored, names, strict=True)):
         labels.append(_draw_curve(axes, number, curves[label], name))
     gray = [curve for label, curve in curves.items() if label not in colored]

@@ -14,7 +14,7 @@ from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_sample_numbers, load_source_outputs
-from modgap.ranking.types import SOURCE, ScoreTable, SourceRow
+from modgap.ranking.types import RAW_VALUES, SOURCE, ScoreTable, SourceRow
 from modgap.statistics.sample_file import SampleFile
 
 __all__ = ["errors_by_score", "score_jobs", "score_table"]
@@ -66,7 +66,8 @@ def score_table(
         index: [scored[job] for job in score_jobs(source, score_name, plan)] for index, source in extracted.items()
     }
     for index, of_row in results.items():
-        reasons[index] = next((result.reason for result in of_row if isinstance(result, Failure)), "")
+        failure = next((result for result in of_row if isinstance(result, Failure)), None)
+        reasons[index] = _explain_failure(failure, rows[index], score) if failure else ""
     values = {index: of_row for index, of_row in results.items() if not reasons[index]}
     by_sample = plan.task in score.error_tasks
     if by_sample:
@@ -126,6 +127,13 @@ def errors_by_score(
         return None
     key = next(iter(extracted.values())).key
     return sample_file(scored_errors, load_source_outputs(key), load_sample_numbers(key))
+
+
+def _explain_failure(failure: Failure, row: SourceRow, score: Score) -> str:
+    """Return why a score has no value. The reason of a source would not suit raw values, which are no source."""
+    if row.kind == RAW_VALUES and score.needs_logits:
+        return "Raw values have no classification head."
+    return failure.reason
 
 
 def _explain_missing_value(score: Score) -> str:
