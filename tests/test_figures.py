@@ -333,7 +333,7 @@ def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, s
         is_source = np.array([row.kind == SOURCE for row in rows])
         among = standings.among(is_source)
         tables[name] = ScoreTable(name, score.higher_is_better, standings, among, ("",) * len(rows))
-    target = TargetSummary("mnist5k", "classification", 300, 10, None, 0.1, 30)
+    target = TargetSummary("mnist5k", "classification", 300, 10, None, 0.1, 30, 2.303)
     request = RankRequest(resamples=resamples)
     return Ranking(target, tuple(rows), tables, by, request, {}, {})
 
@@ -353,6 +353,19 @@ def test_rankings_by_scores_that_are_not_errors_are_readable(by, values):
     assert_readable(figure)
     assert "higher is better" in all_text(figure)
     assert "majority class" not in all_text(figure)
+
+
+@pytest.mark.parametrize(
+    ("by", "label"),
+    [("leep", "no information"), ("discrepancy", "chance level"), ("knn", "majority class"), ("size", None)],
+)
+def test_the_ranking_shows_the_value_of_a_source_without_information(by, label):
+    ranking = ranking_of([0.3, 0.5, 0.6], by=by)
+    text = all_text(ranking_figure(ranking))
+    assert [name for name in ("no information", "chance level", "majority class") if name in text] == (
+        [label] if label else []
+    )
+    assert ("The dashed line is the" in ranking_caption(ranking)) == bool(label)
 
 
 def test_hostile_names_are_drawn_as_text_in_the_ranking(tmp_path):

@@ -196,6 +196,9 @@ def test_the_verdict_survives_its_record():
     assert verdict_sentences(again) == verdict_sentences(verdict)
     assert command_lines(again) == ["modgap train --target 'my data.csv'"]
     assert next_step(again) == "Run this command."
+    for count, comparative in ((2, "lower"), (3, "lowest")):
+        text = next_step(verdict_of(v.TIE, [], commands=commands * count))
+        assert text == f"Run these commands and keep the model with the {comparative} validation error."
 
 
 def test_hidden_characters_and_long_names_are_made_visible():

@@ -8,8 +8,9 @@ import numpy as np
 from modgap.display.figure_layout import name_in_title
 from modgap.ranking import verdict as v
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.checks import BASELINE_SCORES, ERROR_SCORES
+from modgap.ranking.checks import BASELINE_SCORES
 from modgap.ranking.judgment import judge
+from modgap.ranking.reference_value import reference_value
 from modgap.ranking.report import first_ties, format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SURELY_BETTER
@@ -21,7 +22,6 @@ __all__ = [
     "figure_rows",
     "figure_subtitle",
     "figure_title",
-    "majority_error",
     "other_scores",
     "ranking_caption",
     "shown_rows",
@@ -34,6 +34,11 @@ MOST_ROWS_OF_TIES = 30
 """Number of rows if more sources are not significantly different from the first."""
 MOST_SCORES = 10
 MOST_CAPTION_VALUES = 20
+REFERENCE_NAMES = {
+    "no information": "value of a source that gives no information about the labels",
+    "chance level": "chance level",
+    "majority class": "error of always predicting the majority class",
+}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -141,14 +146,6 @@ def other_scores(ranking: Ranking) -> list[str]:
     return names[:MOST_SCORES]
 
 
-def majority_error(ranking: Ranking) -> float | None:
-    """Return the error of always predicting the majority class. None if the score is not such an error."""
-    target = ranking.target
-    if target is None or target.task != "classification" or ranking.by not in ERROR_SCORES:
-        return None
-    return 1 - target.largest_class_share
-
-
 def figure_title(ranking: Ranking) -> str:
     """Return the finding in one sentence. It compares sources only by pairwise tests."""
     verdict = judge(ranking)
@@ -235,7 +232,7 @@ def ranking_caption(ranking: Ranking) -> str:
     sentences += [
         "A black bar joins sources no two of which differ significantly at the 95 % level. Comparisons with the first "
         "source are corrected for their number (Holm), and those of other pairs for the number of all pairs.",
-        *_majority_sentences(ranking),
+        *_reference_sentences(ranking),
         *_raw_sentences(ranking),
     ]
     if scores := other_scores(ranking):
@@ -247,9 +244,9 @@ def ranking_caption(ranking: Ranking) -> str:
     return " ".join(sentences)
 
 
-def _majority_sentences(ranking: Ranking) -> list[str]:
-    error = majority_error(ranking)
-    return [] if error is None else [f"Dashed: majority-class baseline {error:.3f}."]
+def _reference_sentences(ranking: Ranking) -> list[str]:
+    reference = reference_value(ranking.by, ranking.target)
+    return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
 
 
 def _raw_sentences(ranking: Ranking) -> list[str]:

@@ -25,13 +25,13 @@ from modgap.ranking.figure_content import (
     figure_rows,
     figure_subtitle,
     figure_title,
-    majority_error,
     other_scores,
     ranking_caption,
     score_name,
     shown_rows,
     similar_groups,
 )
+from modgap.ranking.reference_value import ReferenceValue, reference_value
 from modgap.ranking.types import Ranking
 
 __all__ = ["ranking_caption", "ranking_figure"]
@@ -113,8 +113,8 @@ class _Drawing:
     def draw(
         self, ranking: Ranking, rows: Sequence[FigureRow], n_rows: int, bars: Sequence[tuple[int, int, int]]
     ) -> None:
-        majority = majority_error(ranking)
-        self._set_axis(ranking, rows, majority)
+        reference = reference_value(ranking.by, ranking.target)
+        self._set_axis(ranking, rows, reference)
         shown = rows[:n_rows]
         names = fit_names(drawable_names([row.name for row in shown], "source"), NAME_SPACE, 9, bold=True)
         for number, (row, name) in enumerate(zip(shown, names, strict=True)):
@@ -135,7 +135,7 @@ class _Drawing:
             )
         if n_rows < len(rows):
             self._draw_rest(rows[n_rows:], self.row_height * n_rows + REST_ROW / 2 + 0.04, bars)
-        self._label_series(shown, majority)
+        self._label_series(shown, reference)
         self._write_note(shown)
 
     @staticmethod
@@ -156,8 +156,8 @@ class _Drawing:
             **{"color": Ink.TITLE, **style},
         )
 
-    def _set_axis(self, ranking: Ranking, rows: Sequence[FigureRow], majority: float | None) -> None:
-        values = [value for row in rows for value in _all_values(row)] + ([] if majority is None else [majority])
+    def _set_axis(self, ranking: Ranking, rows: Sequence[FigureRow], reference: ReferenceValue | None) -> None:
+        values = [value for row in rows for value in _all_values(row)] + ([reference.value] if reference else [])
         low = min(values)
         high = max(values)
         margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
@@ -166,8 +166,8 @@ class _Drawing:
         locator = MaxNLocator(nbins=max(2, int(self.width / 0.65)), steps=[1, 2, 5, 10])
         self.axes.xaxis.set_major_locator(locator)
         self.axes.xaxis.set_major_formatter(_tick_formatter(high))
-        if majority is not None:
-            self.axes.axvline(majority, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+        if reference:
+            self.axes.axvline(reference.value, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
 
     def _draw_row(self, row: FigureRow, y: float) -> None:
         is_tall = self.row_height == ROW
@@ -194,14 +194,14 @@ class _Drawing:
         text = f"{len(rest):,} more sources"
         self._beside(-0.08 - self._bars_space(bars), y, text, False, color=Ink.SECONDARY, style="italic")
 
-    def _label_series(self, shown: Sequence[FigureRow], majority: float | None) -> None:
+    def _label_series(self, shown: Sequence[FigureRow], reference: ReferenceValue | None) -> None:
         """Write the names of the marks above the first row, side by side."""
         controls = [row.control for row in shown if row.control is not None]
         marks = [(shown[0].value, "pretrained", Ink.SOURCE, True)]
         if controls:
             marks.append((controls[0], "random weights", Ink.SECONDARY, False))
-        if majority is not None:
-            marks.append((majority, "majority class", Ink.SECONDARY, False))
+        if reference:
+            marks.append((reference.value, reference.label, Ink.SECONDARY, False))
         marks.sort(key=lambda mark: mark[0])
         low, high = self.axes.get_xlim()
         unit = (high - low) / self.width

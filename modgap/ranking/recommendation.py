@@ -213,7 +213,8 @@ def next_step(verdict: Verdict) -> str:
         return "Repeat the ranking with intervals."
     if len(verdict.commands) == 1:
         return "Run this command."
-    return "Run these commands and keep the model with the lower validation error."
+    comparative = "lower" if len(verdict.commands) == 2 else "lowest"
+    return f"Run these commands and keep the model with the {comparative} validation error."
 
 
 def command_lines(verdict: Verdict) -> list[str]:

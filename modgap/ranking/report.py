@@ -15,7 +15,7 @@ from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
 from modgap.ranking.letters import source_letters
 from modgap.ranking.recommendation import recommendation
-from modgap.ranking.score import CLASSIFICATION
+from modgap.ranking.reference_value import reference_value
 from modgap.ranking.scores import get_score
 from modgap.ranking.types import RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.storage.json_records import format_json, plain_values
@@ -34,8 +34,6 @@ __all__ = [
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
-LIKELIHOOD_SCORES = ("leep", "leep-held-out", "nce", "n-leep")
-"""Scores that are mean log-likelihoods of the labels."""
 RAW_VALUES_LABEL = "raw values (no model)"
 
 
@@ -205,26 +203,14 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
 
 def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
     score = get_score(name)
+    reference = reference_value(name, target)
     return {
         "label": score_label(name),
         "title": score.title,
         "unit": score.unit,
         "higher_is_better": score.higher_is_better,
-        "reference": _reference(name, target),
+        "reference": asdict(reference) if reference else None,
     }
-
-
-def _reference(name: str, target: TargetSummary | None) -> dict[str, Any] | None:
-    """Return the score of a source that gives no information about the labels. None if the score has no such value."""
-    if target is None or target.task != CLASSIFICATION:
-        return None
-    if name in LIKELIHOOD_SCORES and target.label_entropy is not None:
-        return {"label": "no information", "value": -target.label_entropy}
-    if name == "discrepancy":
-        return {"label": "chance level", "value": 1 - 1 / target.classes}
-    if name in ("knn", "linear-probe"):
-        return {"label": "majority class", "value": 1 - target.largest_class_share}
-    return None
 
 
 def _versions() -> dict[str, str]:
