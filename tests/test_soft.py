@@ -8,8 +8,9 @@ from scipy.special import log_softmax, softmax
 from modgap.discrepancy import label_space
 from modgap.discrepancy import probabilities as probabilities_module
 from modgap.discrepancy import soft as soft_module
+from modgap.discrepancy import threads as threads_module
 from modgap.discrepancy.kernels.softmax import exponentials, new_powers
-from modgap.discrepancy.leep import leep_fold_errors
+from modgap.discrepancy.leep import leep_fold_errors, soft_and_leep_errors
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.soft import Labeling, mass_matrices, soft_errors, soft_value
 from modgap.errors import InputError
@@ -110,6 +111,9 @@ def test_threads_and_blocks_change_no_bit(monkeypatch, is_kept):
     if not is_kept:
         monkeypatch.setattr(probabilities_module, "KEPT_BYTES", 0)
         monkeypatch.setattr(probabilities_module, "BLOCK_BYTES", 8 * logits.shape[1] * 7)
+        monkeypatch.setattr(probabilities_module, "SUMMED_BYTES", 8 * logits.shape[1] * 7)
+        monkeypatch.setattr(threads_module, "RESIDENT_BYTES", logits.nbytes // 3)
+        monkeypatch.setattr(soft_module, "MASS_SHARE", 0.0)
         monkeypatch.setattr(soft_module, "MASS_BYTES", 8 * labeling.space.n_classes * logits.shape[1])
     for threads in (1, 2, 4):
         probabilities = Probabilities(logits, labeling.space.rows, 1.0, threads)
@@ -119,6 +123,9 @@ def test_threads_and_blocks_change_no_bit(monkeypatch, is_kept):
         np.testing.assert_array_equal(other, errors)
         np.testing.assert_array_equal(other_maps, maps)
         np.testing.assert_array_equal(leep_fold_errors(probabilities, labeling), leep)
+        together = soft_and_leep_errors(probabilities, labeling)
+        for found, expected in zip(together, (errors, maps, leep), strict=True):
+            np.testing.assert_array_equal(found, expected)
         assert probabilities.mean_entropy() == reference.mean_entropy()
 
 

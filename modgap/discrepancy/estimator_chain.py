@@ -42,6 +42,8 @@ MANY_CLASSES = 25
 
 FOLD_RESTARTS = 1
 """Restarts of the search on the part of the samples that a fold is fitted on."""
+FOLD_ENUMERABLE = 50_000
+"""Largest number of injective maps that are all tried on such a part; trying more takes longer than searching."""
 
 Solution = MonteCarlo | Assignment | Search
 
@@ -258,6 +260,7 @@ def fit_search_maps(
                 space.n_classes,
                 starts=[] if starts is None else [starts[fold]],
                 restarts=FOLD_RESTARTS,
+                enumerable=FOLD_ENUMERABLE,
                 seed=inputs.seed,
                 ranking=inputs.ranking.take(rows[members]),
                 weights=None if weights is None else weights[members],

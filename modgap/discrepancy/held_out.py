@@ -6,7 +6,8 @@ import numpy as np
 
 from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.soft import Labeling
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["fold_confusion", "fold_errors", "fold_predictions"]
 
@@ -21,11 +22,14 @@ def fold_predictions(logits: np.ndarray, labeling: Labeling, maps: np.ndarray, t
         threads: Number of worker threads; it does not change the result.
     """
     predicted = np.full(labeling.splits.test.shape, -1)
+    n_parts = max(1, -(-logits.nbytes // RESIDENT_BYTES))
 
     def work(queue: Iterator[int]) -> None:
         for fold in queue:
             tested = np.flatnonzero(labeling.splits.test[fold])
-            predicted[fold, tested] = predicted_classes(logits, labeling.space.rows[tested], maps[fold])
+            for part in np.array_split(tested, n_parts):
+                predicted[fold, part] = predicted_classes(logits, labeling.space.rows[part], maps[fold])
+                release_pages(logits)
 
     share_work(range(len(maps)), threads, work)
     return predicted

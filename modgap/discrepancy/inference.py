@@ -15,7 +15,7 @@ from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_se
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
-from modgap.discrepancy.leep import leep_fold_errors
+from modgap.discrepancy.leep import soft_and_leep_errors
 from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
@@ -154,8 +154,9 @@ class Inference:
         labeling = self.problem.labeling
         probabilities = self.tested_probabilities
         with self._stage("soft"):
-            errors, maps = soft_errors(probabilities, labeling)
+            errors, maps, leep = soft_and_leep_errors(probabilities, labeling)
             self.errors["soft"] = self.problem.average(errors)
+            self.leep = self.problem.average(leep)
             self._report("soft", 0.5)
             try:
                 temperature = matched_temperature(self.probabilities, self.space.n_classes)
@@ -165,9 +166,7 @@ class Inference:
             if temperature is not None:
                 matched = probabilities.at_temperature(temperature)
                 self.errors["soft-matched"] = self.problem.average(soft_errors(matched, labeling)[0])
-            self._report("soft", 0.25)
-            self.leep = self.problem.average(leep_fold_errors(probabilities, labeling))
-            self._report("soft", 0.25)
+            self._report("soft", 0.5)
         return maps
 
     def _solutions(self) -> dict[str, Solution | SoftMap]:

@@ -52,7 +52,7 @@ def _raise_if_not_finite(array: np.ndarray) -> None:
     for start in range(0, len(array), ROWS_AT_A_TIME):
         block = array[start : start + ROWS_AT_A_TIME]
         n_invalid[start : start + ROWS_AT_A_TIME] = (~np.isfinite(block)).sum(axis=1)
-    release_pages(array)
+        release_pages(array)
     rows = np.flatnonzero(n_invalid)
     if len(rows):
         named = ", ".join(str(int(row)) for row in rows[:ROWS_NAMED])

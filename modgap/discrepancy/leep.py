@@ -1,14 +1,23 @@
 """Cross-validated LEEP: log-probability of labels that are predicted through the source's classes."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
+from modgap.discrepancy.kernels.softmax import add_log_losses
 from modgap.discrepancy.probabilities import Probabilities
-from modgap.discrepancy.soft import Labeling, label_parts, mass_matrices
+from modgap.discrepancy.soft import (
+    Labeling,
+    entries_by_label,
+    fit_soft_maps,
+    label_parts,
+    mass_matrices,
+    soft_fold_errors,
+)
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["leep_fold_errors"]
+__all__ = ["leep_fold_errors", "soft_and_leep_errors"]
 
 
 def leep_fold_errors(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
@@ -26,22 +35,34 @@ def leep_fold_errors(probabilities: Probabilities, labeling: Labeling) -> np.nda
         Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020, equation
         (2), with a prior and on samples that it was not fitted on.
     """
-    parts = [_leep_of_part(probabilities, part) for part in label_parts(probabilities, labeling)]
-    return np.concatenate(parts)
+    return soft_and_leep_errors(probabilities, labeling)[2]
 
 
-def _leep_of_part(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
-    space = labeling.space
-    conditional = mass_matrices(probabilities, [labeling])[0]
+def soft_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the soft errors (J, N), the soft maps (J, K) and the errors of LEEP (J, N) from the same sums.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels, weights and folds. The folds are worked on in parts that fit into memory.
+    """
+    maps = []
+    leep = []
+    for part in label_parts(probabilities, labeling):
+        mass = mass_matrices(probabilities, [part])[0]
+        maps.append(fit_soft_maps(mass))
+        leep.append(_log_losses(probabilities, part, _conditional(mass, part)))
+    stacked = np.concatenate(maps)
+    return soft_fold_errors(probabilities, labeling, stacked), stacked, np.concatenate(leep)
+
+
+def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
+    """Turn mass matrices into the probability of each target class given each source class in each fold, (J, K, C)."""
     # The weights have sum 1; with N times them, a sample of mean weight counts as one sample.
-    conditional *= len(space)
-    totals = conditional.sum(axis=1, keepdims=True)
-    conditional += _priors(labeling)[:, :, None]
-    conditional /= totals + 1
-    errors = np.zeros((len(labeling.splits), len(space)))
-    for first, block in probabilities.blocks():
-        _add_block(errors, labeling, conditional, first, block, probabilities.threads)
-    return errors
+    mass *= len(labeling.space)
+    totals = mass.sum(axis=1, keepdims=True)
+    mass += _priors(labeling)[:, :, None]
+    mass /= totals + 1
+    return mass
 
 
 def _priors(labeling: Labeling) -> np.ndarray:
@@ -53,23 +74,30 @@ def _priors(labeling: Labeling) -> np.ndarray:
     return priors
 
 
+def _log_losses(probabilities: Probabilities, labeling: Labeling, conditional: np.ndarray) -> np.ndarray:
+    """Return minus the log-probability of the label of the tested samples in each fold, shape (J, N)."""
+    errors = np.zeros((len(labeling.splits), len(labeling.space)))
+    for first, block in probabilities.blocks():
+        _add_block(errors, labeling, conditional, first, block, probabilities.threads)
+    return errors
+
+
 def _add_block(
     errors: np.ndarray, labeling: Labeling, conditional: np.ndarray, first: int, block: np.ndarray, threads: int
 ) -> None:
     """Add minus the log-probabilities of the tested samples of one block to the errors (J, N)."""
     space = labeling.space
-    entries = np.arange(space.starts[first], space.starts[first + len(block)])
-    by_label = [entries[space.labels[entries] == label] for label in range(space.n_classes)]
-    entry_samples = space.entry_samples
+    test = labeling.splits.test
+    entries = entries_by_label(space, first, first + len(block))
+    samples = space.entry_samples
     shares = labeling.entry_shares
+    edges = np.linspace(0, len(errors), min(threads, len(errors)) + 1).astype(int)
 
-    def work(queue: Iterator[int]) -> None:
-        for fold in queue:
-            for label, of_label in enumerate(by_label):
-                tested = of_label[labeling.splits.test[fold][entry_samples[of_label]]]
-                samples = entry_samples[tested]
-                # einsum, unlike a product of BLAS, adds in the same order for any number of threads.
-                predicted = np.einsum("bc,c->b", block[samples - first], conditional[fold, label])
-                errors[fold] -= np.bincount(samples, shares[tested] * np.log(predicted), len(space))
+    def work(queue: Iterator[tuple[int, int]]) -> None:
+        for start, stop in queue:
+            folds = slice(start, stop)
+            add_log_losses(
+                block, first, entries, samples, space.labels, shares, test[folds], conditional[folds], errors[folds]
+            )
 
-    share_work(range(len(errors)), threads, work)
+    share_work(itertools.pairwise(edges), threads, work)

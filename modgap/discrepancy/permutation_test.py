@@ -13,9 +13,9 @@ from modgap.discrepancy.held_out import fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import (
-    MASS_BYTES,
     Labeling,
     fit_soft_maps,
+    folds_at_a_time,
     mass_matrices,
     soft_errors,
     soft_fold_errors,
@@ -126,23 +126,27 @@ def _permuted_errors(
 ) -> list[tuple[float, float]]:
     """Return the soft error of each labeling, and the 0-1 error of the same maps on the first split."""
     results: dict[int, tuple[float, float]] = {}
-    # Each thread works on whole permutations, so that the threads do not wait for each other.
-    one_thread = probabilities.on_one_thread() if probabilities.is_kept else probabilities
+    one_thread = probabilities.on_one_thread()
 
+    def evaluate(i: int, mass: np.ndarray) -> None:
+        results[i] = _errors_of_maps(inputs, one_thread, labelings[i], fit_soft_maps(mass))
+
+    # Each thread works on whole permutations, so that the threads do not wait for each other.
     def work(queue: Iterator[int]) -> None:
         for i in queue:
-            maps = fit_soft_maps(mass_matrices(one_thread, [labelings[i]])[0])
-            results[i] = _errors_of_maps(inputs, one_thread, labelings[i], maps)
+            evaluate(i, mass_matrices(one_thread, [labelings[i]])[0])
+
+    def work_on_masses(queue: Iterator[tuple[int, np.ndarray]]) -> None:
+        for i, mass in queue:
+            evaluate(i, mass)
 
     if probabilities.is_kept:
         share_work(range(len(labelings)), probabilities.threads, work)
         return [results[i] for i in range(len(labelings))]
-    size_of_one = 8 * len(labelings[0].splits) * inputs.n_classes * probabilities.n_source_classes
-    at_a_time = max(1, MASS_BYTES // size_of_one)
+    at_a_time = max(1, folds_at_a_time(probabilities, inputs.n_classes) // len(labelings[0].splits))
     for first in range(0, len(labelings), at_a_time):
-        part = labelings[first : first + at_a_time]
-        for i, mass in enumerate(mass_matrices(probabilities, part), start=first):
-            results[i] = _errors_of_maps(inputs, probabilities, labelings[i], fit_soft_maps(mass))
+        masses = mass_matrices(probabilities, labelings[first : first + at_a_time])
+        share_work(enumerate(masses, start=first), probabilities.threads, work_on_masses)
     return [results[i] for i in range(len(labelings))]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from modgap.discrepancy.kernels.softmax import exponentials, fill_entropies, fill_probabilities, new_powers
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import share_pass, share_work
 from modgap.errors import InputError
 from modgap.storage.memory_map import release_pages
 
@@ -70,8 +70,7 @@ class Probabilities:
                 inverse = 1 / self.temperature
                 fill_probabilities(self._logits_of(block), inverse, out, largest[block], sums[block], *powers)
 
-        share_work(self._blocks(), self.threads, work)
-        release_pages(self.logits)
+        share_pass(self.logits, self._blocks(), self.threads, work)
         return kept, largest, sums
 
     def _blocks(self, n_bytes: int = BLOCK_BYTES) -> list[slice]:
@@ -123,6 +122,7 @@ class Probabilities:
         out = np.empty(len(samples))
         exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))
         out /= sums[samples]
+        release_pages(self.logits)
         return out
 
     def mean_entropy(self, temperature: float | None = None) -> float:
@@ -140,8 +140,7 @@ class Probabilities:
             for block in queue:
                 fill_entropies(self._logits_of(block), inverse, entropies[block], *buffers, *powers)
 
-        share_work(self._blocks(), self.threads, work)
-        release_pages(self.logits)
+        share_pass(self.logits, self._blocks(), self.threads, work)
         return float(entropies.mean())
 
     def on_one_thread(self) -> "Probabilities":
@@ -187,5 +186,5 @@ def _typical_spread(probabilities: Probabilities) -> float:
     total = 0.0
     for block in probabilities._blocks():
         total += float(probabilities._logits_of(block).std(axis=1).sum())
-    release_pages(probabilities.logits)
+        release_pages(probabilities.logits)
     return total / len(probabilities)

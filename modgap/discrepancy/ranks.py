@@ -10,9 +10,8 @@ from modgap.discrepancy.costs import n_ranks_needed
 from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_ranks
 from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import Problem, class_dtype
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import share_pass
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
-from modgap.storage.memory_map import release_pages
 
 __all__ = ["Ranking", "rank_columns", "rank_samples"]
 
@@ -83,8 +82,7 @@ def _first_classes(problem: Problem, threads: int) -> np.ndarray:
         for first in queue:
             leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
 
-    share_work(range(0, len(leading), RANKED_ROWS), threads, work)
-    release_pages(problem.logits)
+    share_pass(problem.logits, range(0, len(leading), RANKED_ROWS), threads, work)
     return leading
 
 
@@ -110,5 +108,5 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
             leading_classes(block, 0, len(block), leading, *items)
             scatter_ranks(leading[: len(block)], ranks[:, first : first + len(block)])
 
-    share_work(range(0, len(rows), RANKED_ROWS), threads, work)
+    share_pass(logits, range(0, len(rows), RANKED_ROWS), threads, work)
     return ranks

@@ -17,7 +17,9 @@ from modgap.statistics.splits import Splits, repeated_halves
 __all__ = [
     "Labeling",
     "SoftMap",
+    "entries_by_label",
     "fit_soft_maps",
+    "folds_at_a_time",
     "label_parts",
     "mass_matrices",
     "soft_errors",
@@ -27,7 +29,9 @@ __all__ = [
 ]
 
 MASS_BYTES = 1 << 28
-"""Largest total size of the mass matrices that are computed in one pass over the samples."""
+"""Total size of the mass matrices that one pass over the samples may always compute."""
+MASS_SHARE = 0.25
+"""Share of the size of the logits that the mass matrices of one pass may take, where that is more."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
         def work(queue: Iterator[tuple[int, int, int]], first: int = first, block: np.ndarray = block) -> None:
             for i, start, stop in queue:
                 space = labelings[i].space
-                entries = _entries_by_label(space, first, first + len(block))
+                entries = entries_by_label(space, first, first + len(block))
                 samples = space.entry_samples
                 weights = labelings[i].weights
                 add_mass(block, first, entries, samples, space.labels, weights, fits[i], start, stop, masses[i])
@@ -103,7 +107,7 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
     return masses
 
 
-def _entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
+def entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
     """Return the entries of the samples from `first` to before `stop`, in the order of their labels, shape (M,)."""
     entries = np.arange(space.starts[first], space.starts[stop])
     ordered: np.ndarray = entries[np.argsort(space.labels[entries], kind="stable")]
@@ -168,12 +172,18 @@ def label_parts(probabilities: Probabilities, labeling: Labeling) -> Iterator[La
         probabilities: Softmax of N samples.
         labeling: Labels and folds.
     """
-    size = max(1, MASS_BYTES // (8 * labeling.space.n_classes * probabilities.n_source_classes))
+    size = folds_at_a_time(probabilities, labeling.space.n_classes)
     splits = labeling.splits
     for first in range(0, len(splits), size):
         fold = slice(first, first + size)
         part = Splits(splits.fit[fold], splits.test[fold], splits.repeats[fold], splits.seed)
         yield Labeling(labeling.space, labeling.weights, part)
+
+
+def folds_at_a_time(probabilities: Probabilities, n_classes: int) -> int:
+    """Return the number of folds whose mass matrices are computed in one pass over the samples, at least 1."""
+    budget = max(MASS_BYTES, MASS_SHARE * probabilities.logits.nbytes)
+    return max(1, int(budget // (8 * n_classes * probabilities.n_source_classes)))
 
 
 def soft_value(fold_errors: np.ndarray, labeling: Labeling) -> float:

@@ -1,13 +1,20 @@
 """Work that threads share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["share_work"]
+import numpy as np
+
+from modgap.storage.memory_map import release_pages
+
+__all__ = ["RESIDENT_BYTES", "share_pass", "share_work"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+RESIDENT_BYTES = 1 << 28
+"""Largest size of the part of a memory-mapped array that is kept in memory during a pass over it."""
 
 
 def share_work(items: Iterable[Item], threads: int, worker: Callable[[Iterator[Item]], Result]) -> list[Result]:
@@ -28,3 +35,26 @@ def share_work(items: Iterable[Item], threads: int, worker: Callable[[Iterator[I
     with ThreadPoolExecutor(threads) as pool:
         tasks = [pool.submit(worker, queue) for _ in range(threads)]
         return [task.result() for task in tasks]
+
+
+def share_pass(
+    array: np.ndarray, items: Sequence[Item], threads: int, worker: Callable[[Iterator[Item]], Result]
+) -> list[Result]:
+    """Share work that reads all rows of an array in order, without keeping a memory-mapped array in memory.
+
+    Args:
+        array: Array that is read; each item stands for an equal part of its rows.
+        items: Items of work, in the order of the rows.
+        threads: Number of threads.
+        worker: Called on each thread, once for each part of the array, with a shared iterator over items.
+
+    Returns:
+        All results of `worker`.
+    """
+    n_parts = max(1, -(-array.nbytes // RESIDENT_BYTES))
+    size = max(1, -(-len(items) // n_parts))
+    results = []
+    for first in range(0, len(items), size):
+        results += share_work(items[first : first + size], threads, worker)
+        release_pages(array)
+    return results

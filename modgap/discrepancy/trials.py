@@ -14,7 +14,7 @@ from modgap.discrepancy.kernels.simd import aligned
 from modgap.discrepancy.kernels.trials_by_bits import LANES, N_WORDS, PLANES, STRIDE, count_batch
 from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
 from modgap.discrepancy.problem import Problem, class_dtype, smallest_width
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel, n_leading_ranks
 from modgap.storage.memory_map import release_pages
 
@@ -182,8 +182,7 @@ def rank_leading(problem: Problem, depth: int, threads: int) -> np.ndarray:
         for first in queue:
             leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading, *items)
 
-    share_work(range(0, len(leading), RANKED_ROWS), threads, work)
-    release_pages(problem.logits)
+    share_pass(problem.logits, range(0, len(leading), RANKED_ROWS), threads, work)
     return leading
 
 
@@ -279,6 +278,7 @@ def _count_blocks(
         rank_seconds += ranked - began
         count_seconds += time.perf_counter() - ranked
         trials.progress(len(rows) / len(problem.rows) * len(maps) / len(trials.matches))
+        release_pages(problem.logits)
     return rank_seconds, count_seconds, counts
 
 
@@ -327,6 +327,7 @@ def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
             )
             count_batch(problem.logits, rows, leading, groups, maps, table, planes, scratch, batch)
             trials.progress(len(batch) / len(trials.matches))
+            release_pages(problem.logits)
 
     share_work(range(0, len(trials.matches), LANES), trials.threads, work)
     return {"ranks": ranked - began, "montecarlo": time.perf_counter() - ranked}

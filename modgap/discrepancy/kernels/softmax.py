@@ -9,7 +9,7 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 
-__all__ = ["add_mass", "exponentials", "fill_entropies", "fill_probabilities", "new_powers"]
+__all__ = ["add_log_losses", "add_mass", "exponentials", "fill_entropies", "fill_probabilities", "new_powers"]
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.6931471803691238
@@ -154,3 +154,44 @@ def add_mass(probabilities, first_sample, entries, samples, labels, weights, fit
                 sums = mass[j, labels[entry], first_class:last_class]
                 for c in range(len(sums)):
                     sums[c] += weight * row[c]
+
+
+@inner_kernel
+def _dot(left, right):
+    """Return the sum of products of left (C,) and right (C,), from four partial sums."""
+    a = 0.0
+    b = 0.0
+    c = 0.0
+    d = 0.0
+    stop = len(left) - len(left) % 4
+    for i in range(0, stop, 4):
+        a += left[i] * right[i]
+        b += left[i + 1] * right[i + 1]
+        c += left[i + 2] * right[i + 2]
+        d += left[i + 3] * right[i + 3]
+    for i in range(stop, len(left)):
+        a += left[i] * right[i]
+    return (a + b) + (c + d)
+
+
+@kernel
+def add_log_losses(probabilities, first_sample, entries, samples, labels, shares, test, conditional, errors):
+    """Add minus the log-probability of the labels of tested samples to their errors (J, N).
+
+    Args:
+        probabilities: Softmax of B samples, shape (B, C).
+        first_sample: Number of the first of these samples.
+        entries: Numbers of the entries of these samples, in the order of their labels, shape (M,).
+        samples: Sample of each entry, shape (E,).
+        labels: Target class of each entry, shape (E,).
+        shares: Share of each entry in the weight of its sample, shape (E,).
+        test: True for the samples that each fold is tested on, shape (J, N).
+        conditional: Probability of each target class given each source class in each fold, shape (J, K, C).
+        errors: Errors of the samples in each fold.
+    """
+    for entry in entries:
+        sample = samples[entry]
+        for j in range(len(test)):
+            if test[j, sample]:
+                predicted = _dot(probabilities[sample - first_sample], conditional[j, labels[entry]])
+                errors[j, sample] -= shares[entry] * np.log(predicted)
