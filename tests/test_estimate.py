@@ -5,7 +5,9 @@ from scipy.special import softmax
 
 from modgap.discrepancy import estimate, label_space, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
+from modgap.discrepancy.control import compare_with_controls
 from modgap.errors import InputError, UsageError
+from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import repeated_halves
 from tests import naive
@@ -263,3 +265,19 @@ def test_constant_logits_have_no_matched_version():
     assert "soft-matched" not in result.estimates
     assert result.estimates["soft"].held_out == pytest.approx(0.75)
     assert result.null.p_value == 1.0
+
+
+def test_a_control_has_an_interval_and_the_difference_is_paired():
+    rng = np.random.default_rng(3)
+    labels = np.arange(120) % 4
+    logits = [rng.standard_normal((120, 8)) + strength * np.eye(8)[labels] for strength in (2.0, 0.5, 0.5, 0.5)]
+    source, *controls = [estimate(one, labels, estimators=["search"], permutations=0).tested_samples for one in logits]
+    single = compare_with_controls(source, controls[:1], "random:a", "search")
+    expected = estimate_mean(controls[0].errors["search"])
+    assert (single.held_out, single.interval) == (expected.value, expected.interval)
+    assert single.between_sd is None
+    assert single.difference.value == pytest.approx(estimate_mean(source.errors["search"]).value - expected.value)
+    several = compare_with_controls(source, controls, "random:a", "search")
+    assert several.held_out == pytest.approx(np.mean(several.values))
+    assert several.interval[0] < several.held_out < several.interval[1]
+    assert several.between_sd == pytest.approx(np.std(several.values, ddof=1))

@@ -175,7 +175,9 @@ def test_a_source_that_is_not_significantly_better_is_not_said_to_know_something
 def with_control(report, value, p_value):
     """Return a report with a random-weights control that has a held-out error and a p-value of the difference."""
     difference = SimpleNamespace(value=report.best_estimate.held_out - value, interval=(-0.1, 0.1), p_value=p_value)
-    control = Control("random:efficientnet-lite0", "search", 1, value, (value,), None, difference)
+    control = Control(
+        "random:efficientnet-lite0", "search", 1, value, (value - 0.03, value + 0.03), (value,), None, difference
+    )
     return replace(report, result=replace(report.result, control=control))
 
 

@@ -172,8 +172,9 @@ def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: float) -> None:
 def _draw_control(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     control = report.result.control
     assert control is not None
-    low = min(control.values)
-    high = max(control.values)
+    low, high = control.interval or (control.held_out, control.held_out)
+    if control.n > 1:
+        axes.plot(control.values, [row] * control.n, "D", color=Ink.FAINT_CONTROL, markerfacecolor="none", markersize=4)
     if high > low:
         axes.plot([low, high], [row, row], color=Ink.CONTROL, linewidth=3, solid_capstyle="butt", zorder=3)
     axes.plot(
@@ -230,18 +231,28 @@ def _fitted_on(report: DiscrepancyReport) -> str:
     return f"{per_class} samples per class" if per_class else "one half of the samples"
 
 
+def _control_interval_sentence(report: DiscrepancyReport) -> str:
+    control = report.result.control
+    if control is None or control.interval is None:
+        return "Its interval is unknown."
+    low, high = control.interval
+    weights = "and the choice" if control.between_sd is not None else "but not the choice"
+    return f"Its 95 % interval, {low:.3f}-{high:.3f}, covers samples and splits, {weights} of the random weights."
+
+
 def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     estimate = _tested_estimate(report)
     result = report.result
     interval = estimate.held_out_interval
     shown = f" (95 % CI {interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
+    control = control_sentence(report)
     sentences = [
         f"Held-out error of {report.source or 'the source'} on {report.target} (K = {result.n_target_classes:,} of "
         f"C = {result.n_source_classes:,} classes, N = {result.n_samples:,}, estimator: {result.best_estimator}).",
         f"Maps are fitted on {_fitted_on(report)} and tested on other samples, over {result.splits} splits.",
         f"The source has a held-out error of {estimate.held_out:.3f}{shown}.",
-        control_sentence(report) or "No random-weights control was run.",
+        f"{control} {_control_interval_sentence(report)}" if control else "No random-weights control was run.",
     ]
     if result.null:
         sentences.append(knowledge_sentence(report))

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.discrepancy.result import Control, TestedSamples
 from modgap.errors import InputError
-from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.intervals import SampleErrors, estimate_mean, variance_of_repeats
 from modgap.statistics.paired import paired_difference
 
 __all__ = ["compare_with_controls"]
@@ -21,7 +21,7 @@ def compare_with_controls(
     """Compare the held-out errors of a source with the mean of those of its controls.
 
     With three or more initializations, the variance between them divided by their number is part of the squared
-    standard error of the difference, so that the comparison holds for random weights in general.
+    standard errors, so that the mean and the comparison hold for random weights in general.
 
     Args:
         source: Samples and errors of the source.
@@ -38,8 +38,10 @@ def compare_with_controls(
     values = [estimate_mean(one).value for one in errors]
     between = float(np.std(values, ddof=1)) if len(values) >= ENOUGH_TO_VARY else None
     more_variance = between**2 / len(values) if between is not None else 0.0
-    difference = paired_difference(source.errors[estimator], _mean_errors(errors), more_variance)
-    return Control(name, estimator, len(values), float(np.mean(values)), tuple(values), between, difference)
+    mean_errors = _mean_errors(errors)
+    mean = estimate_mean(mean_errors, variance_of_repeats(mean_errors.averages) + more_variance)
+    difference = paired_difference(source.errors[estimator], mean_errors, more_variance)
+    return Control(name, estimator, len(values), mean.value, mean.interval, tuple(values), between, difference)
 
 
 def _mean_errors(errors: Sequence[SampleErrors]) -> SampleErrors:

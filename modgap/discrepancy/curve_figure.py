@@ -6,14 +6,25 @@ from matplotlib.ticker import NullLocator
 
 from modgap.discrepancy.learning_curve import LearningCurvePoint
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.display.figure_layout import Ink, name_in_title, result_figure, style_lines_axes, styled
+from modgap.display.figure_layout import (
+    Ink,
+    drawable_names,
+    fit_names,
+    name_in_title,
+    result_figure,
+    style_lines_axes,
+    styled,
+)
 from modgap.errors import InputError
 
 __all__ = ["learning_curve_caption", "plot_learning_curve"]
 
 HEIGHT = 2.2
 LEFT = 0.62
-RIGHT = 1.2
+RIGHT = 1.5
+LABEL_SIZE = 8.5
+CLOSE = 0.1
+"""Distance of two levels below which their labels are moved apart."""
 FLAT = 0.02
 """Largest change of the error from half of the samples to all of them for which a curve is called flat."""
 
@@ -47,8 +58,8 @@ def plot_learning_curve(report: DiscrepancyReport) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.grid(visible=False, axis="x")
-    axes.set(xlabel="samples of each class", ylabel="soft held-out error", ylim=(0, 1.02))
-    _label(axes, points[-1].held_out, f"{points[-1].held_out:.2f}", Ink.SOURCE)
+    axes.set(xlabel="samples of each class (log scale)", ylabel="soft held-out error", ylim=(0, 1.02))
+    _label_source(axes, report, points[-1].held_out)
     return figure
 
 
@@ -82,8 +93,20 @@ def _draw_levels(axes: Axes, report: DiscrepancyReport) -> None:
     _label(axes, null.mean, f"permuted\nlabels {null.mean:.2f}", Ink.SECONDARY, side)
 
 
+def _label_source(axes: Axes, report: DiscrepancyReport, value: float) -> None:
+    """Write the name of the source and its last value beside the curve, away from the level of permuted labels."""
+    name = fit_names(drawable_names([report.source or "source"], "source"), RIGHT - 0.2, LABEL_SIZE, bold=True)[0]
+    null = report.result.null
+    side = "center"
+    if null and abs(null.mean - value) < CLOSE:
+        side = "top" if null.mean >= value else "bottom"
+    _label(axes, value, f"{name}\n{value:.2f}", Ink.SOURCE, side)
+
+
 def _label(axes: Axes, value: float, text: str, color: str, side: str = "center") -> None:
-    axes.text(1.02, value, text, transform=axes.get_yaxis_transform(), va=side, color=color, size=8.5, weight="bold")
+    axes.text(
+        1.02, value, text, transform=axes.get_yaxis_transform(), va=side, color=color, size=LABEL_SIZE, weight="bold"
+    )
 
 
 def learning_curve_caption(report: DiscrepancyReport) -> str:

@@ -84,6 +84,8 @@ class Control:
         estimator: Estimator whose held-out errors are compared.
         n: Number of random initializations.
         held_out: Mean held-out error over the initializations.
+        interval: 95 % interval of the mean over samples or groups and splits, and with 3 or more initializations also
+            over these. None if there are too few samples or groups.
         values: Held-out error of each initialization.
         between_sd: Standard deviation between initializations (ddof 1); None with fewer than 3.
         difference: Held-out error of the source minus that of its controls, sample by sample. With 3 or more
@@ -94,6 +96,7 @@ class Control:
     estimator: str
     n: int
     held_out: float
+    interval: tuple[float, float] | None
     values: tuple[float, ...]
     between_sd: float | None
     difference: PairedDifference

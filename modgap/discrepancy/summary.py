@@ -134,21 +134,25 @@ def table_rows(report: DiscrepancyReport) -> list[list[str]]:
     rows = [_row(name, estimate) for name, estimate in report.result.estimates.items()]
     control = report.result.control
     if control:
-        rows.append([f"control ({control.estimator})", f"{control.held_out:.3f}", "-", "-", "-", "-"])
+        shown = _interval_text(control.interval)
+        rows.append([f"control ({control.estimator})", f"{control.held_out:.3f}", shown, "-", "-", "-"])
     return rows
 
 
 def _row(name: str, estimate: Estimate) -> list[str]:
     null = estimate.held_out_null
-    interval = estimate.held_out_interval
     return [
         name,
         f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
-        f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "-",
+        _interval_text(estimate.held_out_interval),
         f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
         f"{null.p_value:.3f}" if null else "-",
         f"{estimate.solution.value:.3f}",
     ]
+
+
+def _interval_text(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "-"
 
 
 def _bounds_lines(report: DiscrepancyReport) -> list[str]:

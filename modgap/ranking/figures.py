@@ -53,6 +53,8 @@ WIDE_TITLE = 1.25
 NARROW_TITLE = 0.75
 """Space for the title below the strip on one line and on two, in inches."""
 NOTE = ("not significantly better", "than random weights")
+FARTHEST_LABEL = 0.55
+"""Largest distance of a label from its mark, in inches, if the labels stand side by side."""
 LARGE_NUMBER = 10_000
 
 
@@ -206,16 +208,17 @@ class _Drawing:
         low, high = self.axes.get_xlim()
         unit = (high - low) / self.width
         widths = [text_width(text, 8, bold) * unit for _, text, _, bold in marks]
-        if sum(widths) + 0.2 * unit > (high - low) + 0.5 * unit:
+        limits = (low - 0.2 * unit, high + 0.25 * unit)
+        values = [mark[0] for mark in marks]
+        centers = spread_labels(values, widths, *limits, 0.08 * unit)
+        if max(abs(center - value) for center, value in zip(centers, values, strict=True)) > FARTHEST_LABEL * unit:
             self._stack_labels(marks, unit)
             return
-        limits = (low - 0.2 * unit, high + 0.25 * unit)
-        centers = spread_labels([mark[0] for mark in marks], widths, *limits, 0.08 * unit)
         for center, (_, text, color, bold) in zip(centers, marks, strict=True):
             self._label(center, -0.1, text, color, bold)
 
     def _stack_labels(self, marks: Sequence[tuple[float, str, str, bool]], unit: float) -> None:
-        """Write the labels below each other where the axes are too narrow."""
+        """Write the labels below each other where marks are too close to have their labels side by side."""
         low, high = self.axes.get_xlim()
         for number, (x, text, color, bold) in enumerate(marks):
             half = text_width(text, 8, bold) * unit / 2

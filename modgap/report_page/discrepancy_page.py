@@ -157,11 +157,9 @@ def _control_confidence(record: Mapping[str, Any]) -> Row:
     text = f"The control ({named}) has a held-out error of {format_value(control['held_out'])}"
     if difference["p_value"] is None:
         return Row(question, "Unknown", "info", f"{text}; there are too few groups to compare them.")
-    low, high = difference["interval"]
-    text += (
-        f"; the difference is {difference['value']:+.3f} (95 % CI {low:+.3f} to {high:+.3f}, "
-        f"{p_text(difference['p_value'])})."
-    )
+    low, high = map(format_value, difference["interval"])
+    shown = f"95 % CI {low} to {high}, {p_text(difference['p_value'])}"
+    text += f"; the difference is {format_value(difference['value'])} ({shown})."
     if difference["p_value"] > SIGNIFICANCE_LEVEL:
         return Row(question, "Not shown", "warn", text)
     return Row(question, "Yes", "pass", text) if difference["value"] < 0 else Row(question, "No", "fail", text)
@@ -243,13 +241,18 @@ def _measurements(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Ite
         name = "permuted labels, soft error" if record["permutations_for"] == "soft" else "permuted labels"
         yield Measurement(name, null["mean"], (null["mean"] - reach, null["mean"] + reach), True)
     if record["control"]:
-        yield Measurement("random-weights control", record["control"]["held_out"], is_reference=True)
+        yield _control_measurement(record["control"])
     if record["permuted_error"] is not None:
         yield Measurement("permuted labels", record["permuted_error"], is_reference=True)
     yield Measurement("majority-class baseline", record["prior"], is_reference=True)
     yield Measurement("chance level", record["chance"], is_reference=True)
     if record["upper_bound"] is not None:
         yield Measurement("certified upper bound of the best map", record["upper_bound"], is_reference=True)
+
+
+def _control_measurement(control: Mapping[str, Any]) -> Measurement:
+    # Records of the first version of this schema have no interval of the control.
+    return Measurement("random-weights control", control["held_out"], control.get("interval"), is_reference=True)
 
 
 def _class_table(classes: Sequence[ClassRow]) -> dict[str, Any]:

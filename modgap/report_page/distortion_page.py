@@ -7,7 +7,7 @@ from typing import Any
 from modgap.distortion.display_names import display_name
 from modgap.formatting import count, format_value, visible_name
 from modgap.report_page.few_shot_table import few_shot_table
-from modgap.report_page.measurements import Measurement, measurement_table, p_text, value_with_interval
+from modgap.report_page.measurements import Measurement, measurement_table, p_number, p_text, value_with_interval
 from modgap.report_page.rendering import Card, Row, render_template
 
 __all__ = ["render_distortion"]
@@ -162,7 +162,7 @@ def _measurements(surrogate: Mapping[str, Any]) -> Iterator[Measurement]:
         if difference:
             shown = value_with_interval(difference["value"], difference["interval"]).replace("95 % CI ", "")
             p_value = difference["p_value"]
-            cells = [shown, "–" if p_value is None else p_text(p_value).removeprefix("p ").removeprefix("= ")]
+            cells = [shown, "–" if p_value is None else p_number(p_value)]
         name = visible_name(encoder["encoder"])
         yield Measurement(name, probe["value"], probe["interval"], is_reference=not encoder["run"], cells=cells)
 

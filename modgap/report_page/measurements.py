@@ -7,8 +7,10 @@ from typing import Any
 from modgap.formatting import format_value
 from modgap.report_page.rendering import Scale
 
-__all__ = ["Measurement", "measurement_table", "p_text", "value_with_interval"]
+__all__ = ["Measurement", "measurement_table", "p_number", "p_text", "value_with_interval"]
 
+NO_BREAK = "\xa0"
+"""A space at which a line is not broken."""
 SMALLEST_P = 0.001
 """p-values below this one are not shown as numbers."""
 
@@ -100,4 +102,10 @@ def value_with_interval(value: float, interval: Sequence[float | None] | None) -
 
 def p_text(p_value: float) -> str:
     """Return a p-value as text, such as `p = 0.01` or `p < 0.001`."""
-    return f"p = {p_value:.2g}" if p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
+    number = p_number(p_value)
+    return f"p{NO_BREAK}{number}" if number.startswith("<") else f"p{NO_BREAK}={NO_BREAK}{number}"
+
+
+def p_number(p_value: float) -> str:
+    """Return a p-value as a number, such as `0.01` or `< 0.001`."""
+    return f"{p_value:.2g}" if p_value >= SMALLEST_P else f"<{NO_BREAK}{SMALLEST_P}"
