@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign.all_campaigns import CAMPAIGNS
 from tests.campaign.mutations import header_bits, mutate
-from tests.campaign.parsers import PARSERS, REGRESSIONS
+from tests.campaign.parsers import PARSERS, REGRESSIONS, parse_unchanged
 from tests.campaign.runner import format_summary, run_campaigns
 from tests.campaign.types import Campaign
 
@@ -26,6 +26,11 @@ def no_new_regressions(monkeypatch, tmp_path):
 def test_inputs_that_failed_once_are_read_or_refused(path):
     parser = BY_NAME[path.name.rpartition("-")[0]]
     assert CAMPAIGNS[f"parse {parser.name}"].replay(path.read_bytes()) is None
+
+
+@pytest.mark.parametrize("parser", [parser for parser in PARSERS if "hostile" not in parser.name], ids=lambda p: p.name)
+def test_the_files_that_are_changed_are_valid(parser):
+    assert parse_unchanged(parser) is not None
 
 
 @pytest.mark.parametrize("name", [name for name, campaign in CAMPAIGNS.items() if campaign.quick])

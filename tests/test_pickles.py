@@ -164,12 +164,23 @@ def test_the_error_names_the_faulty_file_and_earlier_files_are_converted(tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == [".good.pkl.safetensors", "bad.pkl", "good.pkl"]
 
 
-def test_a_broken_conversion_raises_an_error(tmp_path):
+def test_a_converted_file_with_a_damaged_header_is_not_used(tmp_path, caplog):
     path = saved(tmp_path, pickle.dumps(np.arange(5)))
     convert_pickles([path])
     whole = converted_path(path).read_bytes()
-    converted_path(path).write_bytes(whole[:-3])
-    same(read_pickle(path), np.arange(5))
-    converted_path(path).write_bytes(whole.replace(b'\\"array\\", 0', b'\\"array\\", 9'))
-    with pytest.raises(InputError, match="not what modgap converted"):
+    for damaged in (whole[:-3], whole.replace(b"array", b"arraz"), b""):
+        converted_path(path).write_bytes(damaged)
+        same(read_pickle(path), np.arange(5))
+        assert f"{converted_path(path)} is not used" in caplog.text
+        caplog.clear()
+
+
+def test_a_converted_file_with_other_values_raises_an_error_and_is_converted_again(tmp_path):
+    path = saved(tmp_path, pickle.dumps(np.arange(5.0)))
+    convert_pickles([path])
+    whole = converted_path(path).read_bytes()
+    converted_path(path).write_bytes(whole.replace(np.arange(5.0).tobytes(), np.arange(1, 6.0).tobytes()))
+    with pytest.raises(InputError, match=r"\.data\.pkl\.safetensors is damaged .*their checksum\)\. Delete it"):
         read_pickle(path)
+    convert_pickles([path])
+    same(read_pickle(path), np.arange(5.0))

@@ -5,6 +5,7 @@ instead of Python's names, under limits of memory and time, and returns what the
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.array_file import ArrayFile, read_array_file
+from modgap.storage.array_writer import ArrayWriter
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.digests import file_digest
 from modgap.storage.mmap_arrays import map_safetensors
@@ -48,6 +51,8 @@ ALLOWED_CONTENT = "Only pickles of NumPy arrays, numbers, strings and plain cont
 MAX_REASON_LENGTH = 240
 FILES_PER_PROCESS = 256
 
+log = logging.getLogger("modgap")
+
 
 def read_pickle(path: Path) -> Any:
     """Return the object in a pickle (also gzipped), or in a `.npy` file of objects, if it is plain data.
@@ -74,10 +79,10 @@ def read_pickles(paths: Sequence[Path]) -> Iterator[Any]:
     pending = [path for path, conversion in zip(paths, converted, strict=True) if conversion is None]
     with tempfile.TemporaryDirectory(prefix="modgap-pickle-") as folder:
         outputs = [Path(folder) / f"{number}.safetensors" for number in range(len(pending))]
-        _convert(pending, outputs, [{}] * len(pending))
+        _convert(pending, outputs)
         new = iter(outputs)
         # On POSIX systems a mapped file outlives its name; elsewhere its content is copied.
-        values = [_decode_file(conversion or next(new), mapped=os.name == "posix") for conversion in converted]
+        values = [_decode_converted(conversion) if conversion else _decode_file(next(new)) for conversion in converted]
     yield from values
 
 
@@ -89,7 +94,8 @@ def converted_path(path: Path) -> Path:
 def convert_pickles(paths: Sequence[Path]) -> list[Path]:
     """Convert pickles permanently, each to a safetensors file beside it that is read instead of the pickle.
 
-    Files that have been converted before are skipped unless the pickle has changed since.
+    Files that have been converted before are skipped unless the pickle or the converted file has changed since. Every
+    byte of a converted file has a digest, which is compared when it is read.
 
     Returns:
         Paths of the safetensors files.
@@ -97,42 +103,70 @@ def convert_pickles(paths: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: For the first file for which `read_pickle` raises one. The files before it are converted.
     """
-    pending = [path for path in paths if _valid_conversion(path) is None]
+    pending = [path for path in paths if not _is_intact(path)]
     for first in range(0, len(pending), FILES_PER_PROCESS):
         batch = pending[first : first + FILES_PER_PROCESS]
         temporary = [temporary_path(path) for path in batch]
-        origins = [{"source_size": str(path.stat().st_size), "source_sha256": file_digest(path)} for path in batch]
         try:
-            _convert(batch, temporary, origins)
+            _convert(batch, temporary)
         finally:
             for path, output in zip(batch, temporary, strict=True):
                 if output.exists() and read_safetensors_metadata(output).get("tree"):
-                    os.replace(output, converted_path(path))
+                    _add_digests(path, output)
                 output.unlink(missing_ok=True)
     return [converted_path(path) for path in paths]
 
 
-def _valid_conversion(path: Path) -> Path | None:
+def _add_digests(path: Path, output: Path) -> None:
+    """Write what the child process made of a pickle as its converted file, in which every byte has a digest."""
+    arrays, metadata = map_safetensors(output)
+    try:
+        writer = ArrayWriter(converted_path(path), {"tree": metadata["tree"], **_origin(path)}, len(arrays))
+        for name, array in arrays.items():
+            writer.add_array(name, array)
+        writer.commit()
+    except OSError as error:
+        raise InputError(f"cannot write {converted_path(path)}: {error.strerror or error}") from error
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """Return what a converted file records about its pickle."""
+    return {"source_size": path.stat().st_size, "source_sha256": file_digest(path)}
+
+
+def _is_intact(path: Path) -> bool:
+    """Return True when there is a converted file of the present content of a pickle, without damage."""
+    try:
+        conversion = _valid_conversion(path)
+        if conversion is not None:
+            conversion.verify()
+    except (OSError, ValueError):
+        return False
+    return conversion is not None
+
+
+def _valid_conversion(path: Path) -> ArrayFile | None:
     """Return the converted file, if it exists and was made from the present content of the pickle."""
     converted = converted_path(path)
     if not converted.is_file() or not path.is_file():
         return None
-    origin = read_safetensors_metadata(converted)
-    same = origin.get("source_size") == str(path.stat().st_size) and origin.get("source_sha256") == file_digest(path)
-    return converted if same else None
+    try:
+        file = read_array_file(converted)
+    except (OSError, ValueError) as error:
+        log.warning("%s is not used, and %s is read instead: %s", converted, path.name, error)
+        return None
+    origin = {name: file.metadata.get(name) for name in ("source_size", "source_sha256")}
+    return file if origin == _origin(path) else None
 
 
-def _convert(paths: Sequence[Path], outputs: Sequence[Path], metadata: Sequence[dict[str, str]]) -> None:
+def _convert(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Convert pickles to safetensors files in a child process."""
     if not paths:
         return
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"expected a file at {missing[0]}, found none")
-    jobs = [
-        {"path": str(path.absolute()), "out": str(output), "metadata": entries}
-        for path, output, entries in zip(paths, outputs, metadata, strict=True)
-    ]
+    jobs = [{"path": str(path.absolute()), "out": str(output)} for path, output in zip(paths, outputs, strict=True)]
     replies, fate = _run_child(json.dumps({"limits": LIMITS, "jobs": jobs}), _time_limit(paths))
     for path, reply in zip_longest(paths, replies):
         reason = fate if reply is None else reply.get("rejected")
@@ -168,13 +202,20 @@ def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], str]
     return [json.loads(line) for line in output.splitlines()], fate
 
 
-def _decode_file(path: Path, *, mapped: bool) -> Any:
-    """Return the object in a converted file."""
+def _decode_file(path: Path) -> Any:
+    """Return the object in a file of the child process."""
     arrays, metadata = map_safetensors(path)
+    # Where a mapped file does not outlive its name, its content is copied.
+    return _decode(json.loads(metadata["tree"]), arrays, copied=os.name != "posix")
+
+
+def _decode_converted(file: ArrayFile) -> Any:
+    """Return the object in a converted file, after comparing all of it with its digests."""
     try:
-        return _decode(json.loads(metadata["tree"]), arrays, copied=not mapped)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"cannot read {path}: it is not what modgap converted ({error}). Delete it.") from error
+        arrays = {name: file.map_array(name) for name in file.arrays}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file.path} is damaged ({error}). Delete it.") from error
+    return _decode(json.loads(file.metadata["tree"]), arrays, copied=os.name != "posix")
 
 
 def _decode(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:

@@ -1,6 +1,6 @@
 """Convert the pickles of standard input to safetensors files, and answer each job with one line of JSON.
 
-Standard input is one JSON document {"limits": {...}, "jobs": [{"path", "out", "metadata"}, ...]}.
+Standard input is one JSON document {"limits": {...}, "jobs": [{"path", "out"}, ...]}.
 """
 
 import gzip
@@ -157,7 +157,7 @@ def convert(job: Job, limits: Limits, guard: AuditGuard) -> None:
         )
     tree = Tree(limits["nodes"] + limits["nodes_per_opcode"] * n_opcodes, limits["depth"])
     encoded = json.dumps(tree.encode(value))
-    write(out, tree.arrays, {**job["metadata"], "tree": encoded})
+    write(out, tree.arrays, {"tree": encoded})
 
 
 def run_job(job: Job, limits: Limits, guard: AuditGuard) -> dict[str, str]:

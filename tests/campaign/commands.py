@@ -5,71 +5,57 @@ import itertools
 import os
 import random
 import resource
-import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from tests.campaign import seed_files
+from tests.campaign.mutations import mutate
+from tests.campaign.sandbox import HangError, Sandbox, Started, drop_right_to_write, template
 from tests.campaign.types import Campaign
-from tests.commands import command_line
+from tests.loopback import Host
 
-MARK = "MODGAP_CAMPAIGN"
-"""Environment variable by which the processes of a try are found."""
-LIMIT_SECONDS = 240
-ORPHAN_SECONDS = 10
 SEARCH = "--estimator=search --restarts=1 --splits=3 --permutations=0 --bound-seconds=0"
 MODEL = "random:timm:test_vit"
+RANK = f"rank --target=data.npz --sources={MODEL},random:timm:test_resnet --resamples=0 --out=out --input-size=32"
+SERIAL = " in one process"
 LONG_COMMANDS = {
-    "discrepancy": (f"discrepancy --logits=logits.npz --out=out {SEARCH}", "out/samples.npz"),
-    "rank": (
-        f"rank --target=data.npz --sources={MODEL},random:timm:test_resnet --jobs=2 --resamples=0 --out=out "
-        "--input-size=32",
-        "out/samples.npz",
-    ),
+    "discrepancy": (f"discrepancy --logits=logits.npz --out=out {SEARCH}", "work/out/samples.npz"),
+    "rank": (f"{RANK} --jobs=2", "work/out/samples.npz"),
+    "rank in one process": (f"{RANK} --jobs=1", "work/out/samples.npz"),
     "train": (
         f"train --method=finetune --source={MODEL} --target=data.npz --out=out --input-size=32 --set=stage2.epochs=3 "
         "--set=checkpoint_seconds=0",
-        "out/model.safetensors",
+        "work/out/model.safetensors",
     ),
     "distortion": (
         f"distortion --source={MODEL} --surrogate=data.npz --other={MODEL} --repeats=2 --out=out --input-size=32",
-        "out/samples.npz",
+        "work/out/samples.npz",
     ),
-    "data fetch": ("data fetch fetched.toml --data-dir=fetched", "fetched/large.bin"),
-    "data convert": ("data convert data.csv --label=label --kind=table", None),
-    "report": ("report done", "done/report.html"),
+    "data fetch": ("data fetch fetched.toml --data-dir=fetched", "work/fetched/large.bin"),
+    "data convert": ("data convert data.csv --label=label --kind=table", "data/converted/*.safetensors"),
+    "report": ("report done", "work/done/report.html"),
 }
 """Arguments of each long command, and the file whose bytes an interruption must not change."""
+KILLED = [name for name in LONG_COMMANDS if not name.endswith(SERIAL)]
+REAL_SHARE = 10
+"""One of so many tries starts the command as a user does. The others fork it, which is faster."""
+KILL_TRIES = 8
+"""Most times that a command is started again where it ended before it was killed."""
 
 
 def _arguments(name: str) -> list[str]:
     return LONG_COMMANDS[name][0].split()
 
 
-@functools.cache
-def _template() -> Path:
-    """Return a folder with the data of all commands, made once in a process."""
-    folder = Path(tempfile.mkdtemp(prefix="modgap-campaign-"))
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), 20)
-    images = rng.random((60, 1, 12, 12), dtype=np.float32) + labels[:, None, None, None]
-    np.savez(folder / "data.npz", x=images, y=labels)
-    logits = rng.standard_normal((60, 8)).astype(np.float32)
-    np.savez(folder / "logits.npz", logits=logits, labels=labels, class_names=np.array(["a", "b", "c"]))
-    seed_files.csv(folder)
-    seed_files.ranking(folder / "done")
-    (folder / "host").mkdir()
-    (folder / "host" / "large.bin").write_bytes(rng.bytes(3_000_000))
-    return folder
+def _is_forked(number: int) -> bool:
+    return number % REAL_SHARE != 0
 
 
 def _write_fetched_manifest(folder: Path, url: str) -> None:
@@ -80,95 +66,51 @@ def _write_fetched_manifest(folder: Path, url: str) -> None:
     )
 
 
-class _Try:
-    """A folder with the data of a try, and the processes that it starts."""
+@functools.cache
+def _host() -> Host:
+    """Return the host of downloads, started once in a process."""
+    return Host(template() / "host")
+
+
+class _Try(Sandbox):
+    """A sandbox with the manifest of a download."""
 
     def __init__(self) -> None:
-        self.mark = secrets.token_hex(8)
-        self.root = Path(tempfile.mkdtemp(prefix="modgap-try-"))
-        self.folder = self.root / "work"
-        shutil.copytree(_template(), self.folder)
-
-    def __enter__(self) -> "_Try":
-        from tests.loopback import Host
-
-        self.host = Host(_template() / "host")
-        _write_fetched_manifest(self.folder, self.host.url)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.host.close()
-        for process in self.processes():
-            os.kill(process, signal.SIGKILL)
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def start(self, arguments: list[str], launcher: list[str] | None = None, **options) -> subprocess.Popen:
-        environment = {**os.environ, MARK: self.mark, "MODGAP_CACHE": str(self.root / "cache")}
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-        command = [*(launcher or command_line()), *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, errors="replace", **options)
-
-    def finish(self, process: subprocess.Popen) -> tuple[int, str, str]:
-        out, err = process.communicate(timeout=LIMIT_SECONDS)
-        return process.returncode, out or "", err or ""
-
-    def run(self, arguments: list[str], launcher: list[str] | None = None, **options) -> tuple[int, str, str]:
-        return self.finish(self.start(arguments, launcher, **options))
-
-    def processes(self) -> list[int]:
-        """Return the living processes of this try."""
-        wanted = f"{MARK}={self.mark}".encode()
-        living = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if (
-                    wanted in (folder / "environ").read_bytes()
-                    and b"\nState:\tZ" not in (folder / "status").read_bytes()
-                ):
-                    living.append(int(folder.name))
-            except OSError:
-                continue
-        return living
-
-    def orphans(self) -> str | None:
-        """Return a failure if processes of the try still live after some seconds."""
-        until = time.monotonic() + ORPHAN_SECONDS
-        while self.processes() and time.monotonic() < until:
-            time.sleep(0.2)
-        return f"{len(self.processes())} orphans" if self.processes() else None
+        """Copy the data."""
+        super().__init__()
+        _write_fetched_manifest(self.folder, _host().url)
 
 
 def _bad_output(code: int, err: str, allowed: tuple[int, ...]) -> str | None:
     """Return a failure if a command printed a traceback, or ended with another code, or without a message."""
     if "Traceback" in err or "panicked" in err or "unexpected" in err or "Exception ignored" in err:
-        return f"traceback: {err[-300:]}"
+        return f"traceback: {err[-1000:]}"
     if code not in allowed:
-        return f"exit code {code}: {err[-300:]}"
+        return f"exit code {code}: {err[-1000:]}"
     if code and err.count("modgap: ") == 0:
         return f"exit code {code} without a message"
     return None
 
 
-def _content(one: _Try, name: str) -> bytes | None:
-    path = LONG_COMMANDS[name][1]
-    if path is None:
-        path = next((str(file) for file in one.folder.rglob(".*converted*/*") if file.is_file()), None)
-    return (one.folder / path).read_bytes() if path and (one.folder / path).exists() else None
+def _content(one: Sandbox, name: str) -> bytes | None:
+    path = next(one.root.glob(LONG_COMMANDS[name][1]), None)
+    return path.read_bytes() if path else None
 
 
 @functools.cache
-def _expected(name: str) -> tuple[float, bytes | None]:
+def _expected(name: str) -> tuple[float, bytes]:
     """Return the seconds that a command takes without interruption, and the content of its file."""
-    with _Try() as one:
-        one.run(_arguments(name))
     with _Try() as one:
         began = time.monotonic()
         code, _, err = one.run(_arguments(name))
+        seconds = time.monotonic() - began
+        content = _content(one, name)
         assert code == 0, f"{name}: {err}"
-        return time.monotonic() - began, _content(one, name)
+        assert content is not None, f"{name} wrote no file"
+        return seconds, content
 
 
-def _again(one: _Try, name: str) -> str | None:
+def _again(one: Sandbox, name: str) -> str | None:
     """Run a command again after its interruption, and compare its file."""
     arguments = _arguments(name)
     if name == "train" and (one.folder / "out" / "run.json").exists():
@@ -183,33 +125,50 @@ def _again(one: _Try, name: str) -> str | None:
     return None
 
 
+def _stop(one: Sandbox, name: str, number: int, sent: int) -> Started | None:
+    """Start a command, and send it a signal at a random time; return None where it ended before."""
+    rng = random.Random(number)
+    process = one.start(_arguments(name), forked=_is_forked(number))
+    # In the first moments the interpreter itself starts, which prints what it likes.
+    first = 0.0 if sent == signal.SIGKILL else 0.05 if _is_forked(number) else 0.3
+    time.sleep(first + rng.uniform(0, 0.9 * _expected(name)[0]))
+    if process.send(sent):
+        return process
+    process.finish()
+    return None
+
+
+def _interrupt(name: str, number: int, sent: int) -> str | None:
+    for again in range(KILL_TRIES):
+        with _Try() as one:
+            process = _stop(one, name, number + 1000 * again, sent)
+            if process is None:
+                continue
+            code, _, err = process.finish()
+            failure = None if sent == signal.SIGKILL else _bad_output(code, err, (0, 128 + sent))
+            return failure or one.orphans() or _again(one, name)
+    return f"it ended {KILL_TRIES} times before it was stopped"
+
+
+def _variant(name: str, number: int) -> str:
+    """Return the name of the command for every second try, where there are two."""
+    return f"{name}{SERIAL}" if number % 2 and f"{name}{SERIAL}" in LONG_COMMANDS else name
+
+
 def _kill(name: str, number: int) -> str | None:
-    seconds, _ = _expected(name)
-    with _Try() as one:
-        process = one.start(_arguments(name))
-        time.sleep(random.Random(number).uniform(0, seconds))
-        process.kill()
-        one.finish(process)
-        return one.orphans() or _again(one, name)
+    return _interrupt(_variant(name, number), number, signal.SIGKILL)
 
 
 def _signal(number: int) -> str | None:
-    name = list(LONG_COMMANDS)[number % len(LONG_COMMANDS)]
-    sent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number // len(LONG_COMMANDS) % 3]
-    with _Try() as one:
-        restore = functools.partial(signal.signal, sent, signal.SIG_DFL)
-        process = one.start(_arguments(name), preexec_fn=restore)
-        # Before that the interpreter itself starts, which prints what it likes.
-        time.sleep(0.3 + random.Random(number).uniform(0, _expected(name)[0]))
-        process.send_signal(sent)
-        code, _, err = one.finish(process)
-        return _bad_output(code, err, (0, 128 + sent)) or one.orphans() or _again(one, name)
+    again, position = divmod(number, len(KILLED))
+    sent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[again % 3]
+    return _interrupt(_variant(KILLED[position], again), number, sent)
 
 
 def _writers(number: int) -> str | None:
     name = ("discrepancy", "train")[number % 2]
     with _Try() as one:
-        ended = [one.finish(process) for process in [one.start(_arguments(name)) for _ in range(2)]]
+        ended = [process.finish() for process in [one.start(_arguments(name)) for _ in range(2)]]
         codes = sorted(code for code, _, _ in ended)
         if codes[0] != 0 or any(
             code and "Another modgap" not in err and "already contains" not in err for code, _, err in ended
@@ -230,7 +189,7 @@ def _streams(number: int) -> str | None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
     with _Try() as one:
-        code, _, err = one.run(_arguments("discrepancy"), preexec_fn=prepare)
+        code, _, err = one.run(_arguments("discrepancy"), forked=False, prepare=prepare)
         return _bad_output(code, err, (0, 1)) if not closed[2] else (None if code in (0, 1) else f"exit code {code}")
 
 
@@ -239,21 +198,22 @@ def _full_disk(number: int) -> str | None:
     size = int(10 ** random.Random(number).uniform(0, 5.5))
     with _Try() as one:
         limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
-        code, _, err = one.run(_arguments(name), preexec_fn=limit)
+        code, _, err = one.run(_arguments(name), forked=_is_forked(number), prepare=limit)
         return _bad_output(code, err, (0, 1)) or _again(one, name)
 
 
 def _read_only(number: int) -> str | None:
-    name = ("discrepancy", "rank", "distortion", "report")[number % 4]
+    again, position = divmod(number, len(KILLED))
+    name = _variant(KILLED[position], again)
     with _Try() as one:
-        for folder, is_writable in ((one.root / "cache", number % 8 < 4), (one.folder, False)):
+        folders = [one.root / "cache", one.root / "data", one.folder, one.folder / "done"]
+        for folder, is_writable in zip(folders, (again % 2, again % 3 == 0, again == 0, False), strict=True):
             folder.mkdir(exist_ok=True)
-            folder.chmod(0o777 if is_writable else 0o555)
-        one.root.chmod(0o755)
-        other = {"user": 65534, "group": 65534} if os.getuid() == 0 else {}
-        arguments = [text for text in _arguments(name) if name == "report" or number % 3 or "--out" not in text]
-        code, _, err = one.run(arguments, **other)
-        return _bad_output(code, err, (0, 1))
+            folder.chmod(0o755 if is_writable else 0o555)
+        arguments = [text for text in _arguments(name) if name == "train" or again % 3 == 0 or "--out" not in text]
+        code, _, err = one.run(arguments, prepare=drop_right_to_write)
+        writes = "--out=out" in arguments or name in ("report", "data fetch", "data convert")
+        return _bad_output(code, err, (0, 1) if writes else (0,))
 
 
 NAMES = [
@@ -294,8 +254,6 @@ RESPONSES = [
 
 
 def _hosts(number: int) -> str | None:
-    from tests.campaign.mutations import mutate
-
     response = RESPONSES[number % len(RESPONSES)]
     response = response if number < len(RESPONSES) else mutate(response, number)
     with socket.create_server(("127.0.0.1", 0)) as server, _Try() as one:
@@ -323,22 +281,29 @@ BLOCKED += "socket.socket.connect = socket.socket.connect_ex = refuse\nfrom modg
 def _blocked(number: int) -> str | None:
     name = ("discrepancy", "rank", "train", "distortion", "data convert", "report")[number % 6]
     with _Try() as one:
-        code, _, err = one.run(_arguments(name), [sys.executable, "-c", BLOCKED])
+        code, _, err = one.run(_arguments(name), forked=False, launcher=[sys.executable, "-c", BLOCKED])
         return _bad_output(code, err, (0,))
 
 
-def _command(name: str, tries: int, attempt, quick: int = 0) -> Campaign:
-    return Campaign(name, tries, quick, attempt, seconds=4 * LIMIT_SECONDS, chunk=15)
+def _without_hang(attempt: Callable[[int], str | None], number: int) -> str | None:
+    try:
+        return attempt(number)
+    except HangError as error:
+        return f"hang: {error}"
+
+
+def _command(name: str, tries: int, attempt: Callable[[int], str | None], chunk: int = 15) -> Campaign:
+    return Campaign(name, tries, 0, functools.partial(_without_hang, attempt), seconds=1200, chunk=chunk)
 
 
 COMMAND_CAMPAIGNS = [
-    *(_command(f"kill {name}", 30, functools.partial(_kill, name)) for name in LONG_COMMANDS),
-    _command("signals", 105, _signal),
+    *(_command(f"kill {name}", 30, functools.partial(_kill, name)) for name in KILLED),
+    _command("signals", 105, _signal, chunk=35),
     _command("two writers", 16, _writers),
-    _command("streams and descriptors", 40, _streams),
-    _command("full disk", 40, _full_disk),
-    _command("read-only folders", 24, _read_only),
-    _command("hostile names", 60, _names),
-    _command("hostile hosts", 200, _hosts),
+    _command("streams and descriptors", 40, _streams, chunk=20),
+    _command("full disk", 40, _full_disk, chunk=20),
+    _command("read-only folders", 42, _read_only, chunk=21),
+    _command("hostile names", 60, _names, chunk=30),
+    _command("hostile hosts", 200, _hosts, chunk=100),
     _command("blocked sockets", 12, _blocked),
 ]

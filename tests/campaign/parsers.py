@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from tests.campaign import seed_files
+from tests.campaign import reader_files, seed_files
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import Campaign
 
-__all__ = ["PARSER_CAMPAIGNS", "Parser"]
+__all__ = ["PARSERS", "PARSER_CAMPAIGNS", "REGRESSIONS", "Parser", "parse_unchanged"]
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 MOST_REGRESSION_BYTES = 20_000
@@ -79,6 +79,14 @@ def _attempt(parser: Parser, number: int) -> str | None:
     return failure
 
 
+def parse_unchanged(parser: Parser) -> object:
+    """Return what a parser reads from its valid files."""
+    template, path = _template(parser)
+    with tempfile.TemporaryDirectory(prefix="modgap-try-") as folder:
+        files = shutil.copytree(template, Path(folder) / "files")
+        return parser.parse(files / path.relative_to(template))
+
+
 def _parse_content(parser: Parser, content: bytes) -> str | None:
     template, path = _template(parser)
     with tempfile.TemporaryDirectory(prefix="modgap-try-") as folder:
@@ -135,16 +143,14 @@ PARSERS = [
     Parser("weights safetensors", seed_files.weights("safetensors"), seed_files.read_weights, quick=4),
     Parser("weights pth", seed_files.weights("pth"), seed_files.read_weights, quick=4),
     Parser("cache entry", seed_files.cache_entry, seed_files.read_cache_entry),
+    Parser("cache entry of many arrays", seed_files.large_cache_entry, seed_files.read_large_cache_entry, header=4096),
+    Parser("converted copy", reader_files.converted_copy("array"), reader_files.read_converted_copy, header=4096),
+    Parser("converted text", reader_files.converted_copy("text"), reader_files.read_converted_copy, header=4096),
+    Parser("converted pickle", reader_files.converted_pickle, reader_files.read_converted_pickle, header=2048),
+    *(Parser(f"reader {name}", make, read, quick=3) for name, make, read in reader_files.READERS),
     *(
-        Parser(
-            f"reader {name} {pattern.lstrip('*')}",
-            seed_files.target(name, pattern),
-            seed_files.read_named_target(name),
-            tries,
-            quick=0,
-            header=HEADER_BYTES if tries >= TRIES else 4,
-        )
-        for name, pattern, tries in seed_files.NAMED_TARGETS
+        Parser(f"archive {name}", reader_files.archive(name), reader_files.unpack, quick=3)
+        for name in ("safe.zip", "safe.tar", "safe.tar.gz", "hostile.zip", "hostile.tar", "hostile.tar.gz")
     ),
 ]
 PARSER_CAMPAIGNS = [parser.campaign() for parser in PARSERS]

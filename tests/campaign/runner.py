@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def run_campaigns(campaigns: Sequence[Campaign], results: Path, workers: int, *,
     ]
     missing = [chunk for chunk in chunks if (chunk[0].name, *chunk[1:]) not in done]
     with ThreadPoolExecutor(workers) as pool, results.open("a", encoding="utf-8") as stream:
-        for record in pool.map(lambda chunk: run_chunk(*chunk), missing):
+        for future in as_completed(pool.submit(run_chunk, *chunk) for chunk in missing):
+            record = future.result()
             done[record["campaign"], record["first"], record["last"]] = record
             stream.write(json.dumps(record) + "\n")
             stream.flush()

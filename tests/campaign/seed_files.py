@@ -4,53 +4,40 @@ import gzip
 import io
 import json
 import shutil
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from modgap.errors import InputError
+
 Maker = Callable[[Path], Path]
 Reader = Callable[[Path], object]
 
-NAMED_TARGETS = [
-    ("darcy-flow", "*smooth1.mat", 2000),
-    ("cosmic", "*.npy", 200),
-    ("psicov", "*.lst", 200),
-    ("conll2003", "train.txt", 2000),
-    ("ucf101", "trainlist01.txt", 500),
-    ("ucf101", "*.avi", 300),
-    ("esc50", "esc50.csv", 500),
-    ("audioset-20k", "balanced*.csv", 500),
-    ("advection", "*.hdf5", 500),
-    ("ninapro", "label_train.npy", 2000),
-    ("cifar10", "data_batch_1", 100),
-]
-"""Targets whose reader is tried, the pattern of the file that is changed, and the number of tries."""
 SAMPLES = np.random.default_rng(0).random((6, 1, 4, 4), dtype=np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
-def _file(folder: Path, name: str) -> Path:
+def make_file(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
 
 
 def npz(folder: Path) -> Path:
-    path = _file(folder, "data.npz")
+    path = make_file(folder, "data.npz")
     np.savez(path, x=SAMPLES, y=LABELS)
     return path
 
 
 def npz_compressed(folder: Path) -> Path:
-    path = _file(folder, "data.npz")
+    path = make_file(folder, "data.npz")
     np.savez_compressed(path, x=SAMPLES, y=LABELS)
     return path
 
 
 def npy(folder: Path) -> Path:
-    path = _file(folder, "x.npy")
+    path = make_file(folder, "x.npy")
     np.save(path, SAMPLES)
     np.save(folder / "y.npy", LABELS)
     return path
@@ -63,7 +50,7 @@ def npy_labels(folder: Path) -> Path:
 def safetensors(folder: Path) -> Path:
     from safetensors.numpy import save_file
 
-    path = _file(folder, "data.safetensors")
+    path = make_file(folder, "data.safetensors")
     save_file({"x": SAMPLES, "y": LABELS}, path)
     return path
 
@@ -71,7 +58,7 @@ def safetensors(folder: Path) -> Path:
 def hdf5(folder: Path) -> Path:
     import h5py
 
-    path = _file(folder, "data.h5")
+    path = make_file(folder, "data.h5")
     with h5py.File(path, "w") as file:
         file["x"] = SAMPLES
         file["y"] = LABELS
@@ -79,7 +66,7 @@ def hdf5(folder: Path) -> Path:
 
 
 def csv(folder: Path) -> Path:
-    path = _file(folder, "data.csv")
+    path = make_file(folder, "data.csv")
     lines = [f"{number},{number / 7},{'abc'[number % 3]}" for number in range(9)]
     path.write_text("\n".join(["a,b,label", *lines]) + "\n")
     return path
@@ -110,7 +97,7 @@ def image(suffix: str) -> Maker:
         for name in ("a", "b"):
             for number in range(2):
                 picture = Image.fromarray((SAMPLES[number, 0] * 255).astype(np.uint8))
-                picture.save(_file(folder / name, f"{number}.{suffix}"))
+                picture.save(make_file(folder / name, f"{number}.{suffix}"))
         return folder / "a" / f"0.{suffix}"
 
     return make
@@ -123,7 +110,7 @@ def sound(suffix: str) -> Maker:
         wave = np.sin(np.arange(1600) / 10)
         for name in ("a", "b"):
             for number in range(2):
-                soundfile.write(_file(folder / name, f"{number}.{suffix}"), wave, 16000)
+                soundfile.write(make_file(folder / name, f"{number}.{suffix}"), wave, 16000)
         return folder / "a" / f"0.{suffix}"
 
     return make
@@ -136,7 +123,7 @@ def idx(suffix: str) -> Maker:
         contents = {"images": header + pixels.tobytes()}
         contents["labels"] = bytes([0, 0, 8, 1]) + np.array([6], ">u4").tobytes() + LABELS.astype(np.uint8).tobytes()
         for name, content in contents.items():
-            _file(folder, name + suffix).write_bytes(gzip.compress(content, mtime=0) if suffix else content)
+            make_file(folder, name + suffix).write_bytes(gzip.compress(content, mtime=0) if suffix else content)
         return folder / f"images{suffix}"
 
     return make
@@ -148,9 +135,10 @@ def read_table(table: object) -> object:
 
 
 def read_target(path: Path) -> object:
-    from modgap.targets import open_target
+    from modgap.targets import CustomData, open_target
 
-    target = open_target(str(path))
+    is_table = path.name.startswith(("data.csv", "data.parquet"))
+    target = open_target(str(path), custom_data=CustomData(kind="table") if is_table else None)
     return target.fingerprint, read_table(target.read())
 
 
@@ -172,39 +160,9 @@ def read_reader(name: str, stem: str) -> Reader:
     return read
 
 
-def target(name: str, pattern: str) -> Maker:
-    def make(folder: Path) -> Path:
-        from modgap.targets import named_manifest
-        from tests.fixtures import GENERATORS
-
-        folder.mkdir(parents=True)
-        GENERATORS[name](folder)
-        for download in named_manifest(name).downloads:
-            path = folder / download.path
-            if download.unpack and path.suffix == ".zip":
-                with zipfile.ZipFile(path) as archive:
-                    archive.extractall(path.parent)
-            elif download.unpack:
-                with tarfile.open(path) as archive:
-                    archive.extractall(path.parent, filter="data")
-        return min(path for path in folder.rglob(pattern) if path.is_file())
-
-    return make
-
-
-def read_named_target(name: str) -> Reader:
-    def read(path: Path) -> object:
-        from modgap.targets import open_target
-
-        folder = next(parent for parent in path.parents if parent.name == "files")
-        return read_table(open_target(name, data_dir=folder).read())
-
-    return read
-
-
 def manifest(folder: Path) -> Path:
     npz(folder)
-    path = _file(folder, "mine.toml")
+    path = make_file(folder, "mine.toml")
     path.write_text(
         'schema = 1\nname = "mine"\ntitle = "Mine"\nmodality = "image"\ntask = "classification"\n'
         'classes = ["a", "b", "c"]\n\n[input]\nkind = "image"\nshape = [1, 4, 4]\n\n[reader]\nname = "arrays"\n'
@@ -218,7 +176,7 @@ def read_manifest(path: Path) -> object:
 
 
 def run_record(folder: Path) -> Path:
-    path = _file(folder, "run.json")
+    path = make_file(folder, "run.json")
     names = ("method", "source", "target", "protocol", "recipe", "inputs")
     record = {"schema": 1, "kind": "run", "seed": 0, "limit": None, "input_size": None, "result": {"epoch": 1}}
     record |= dict.fromkeys(names, "x") | {"recipe": {}, "inputs": {}}
@@ -233,7 +191,14 @@ def read_run(path: Path) -> object:
 
     run = open_run(path.parent)
     check_source(run, "x", {"architecture": "a", "weights": "b"})
-    return run.finished, run.saved_epochs, read_inputs([str(path.parent)])
+    try:
+        errors = read_inputs([str(path.parent)])
+    except InputError as error:
+        # The folder of the valid record has no results of samples.
+        if "There is no samples.npz" not in str(error):
+            raise
+        errors = None
+    return run.finished, run.saved_epochs, errors
 
 
 def checkpoint(name: str) -> Maker:
@@ -312,7 +277,7 @@ def compare_folders(path: Path) -> object:
 
 
 def error_table(folder: Path) -> Path:
-    path = _file(folder, "errors.csv")
+    path = make_file(folder, "errors.csv")
     lines = [f"{number},{number % 2},{number % 3 / 2}" for number in range(30)]
     path.write_text("\n".join(["id,a,b", *lines]) + "\n")
     return path
@@ -326,7 +291,7 @@ def compare_table(path: Path) -> object:
 
 def logits(suffix: str) -> Maker:
     def make(folder: Path) -> Path:
-        path = _file(folder, f"logits.{suffix}")
+        path = make_file(folder, f"logits.{suffix}")
         values = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
         labels = np.arange(9) % 3
         if suffix == "npz":
@@ -359,7 +324,7 @@ def weights(suffix: str) -> Maker:
         import torch
         from safetensors.torch import save_file
 
-        path = _file(folder, f"weights.{suffix}")
+        path = make_file(folder, f"weights.{suffix}")
         state = {"a.weight": torch.ones(3, 2), "a.bias": torch.zeros(3)}
         if suffix == "safetensors":
             save_file(state, path)
@@ -383,7 +348,7 @@ def cache_entry(folder: Path) -> Path:
     key = cache_key({"name": "campaign"})
     path = entry_path("scores", key)
     store_arrays(path, {"values": np.arange(6.0)}, {"reason": ""})
-    copy = _file(folder / "scores", path.name)
+    copy = make_file(folder / "scores" / path.name[:2], path.name)
     shutil.copy(path, copy)
     return copy
 
@@ -395,3 +360,32 @@ def read_cache_entry(path: Path) -> object:
     # Absent or as it was written; everything else would be a silent change.
     assert content in (None, ([0, 1, 2, 3, 4, 5], "")), f"a damaged entry is read as {content}"
     return content
+
+
+def large_cache_entry(folder: Path) -> Path:
+    from modgap.storage.cache import EntryWriter, cache_key, entry_path
+
+    path = entry_path("logits", cache_key({"name": "campaign"}))
+    arrays = {f"array {number}": np.arange(number + 1.0) for number in range(6)}
+    writer = EntryWriter(path, arrays, "rows", (6, 4), {"names": ["a", "b", "日本"], "score": 0.6})
+    writer.append(np.arange(24, dtype=np.float32).reshape(6, 4))
+    writer.commit()
+    copy = make_file(folder / "logits" / path.name[:2], path.name)
+    shutil.copy(path, copy)
+    return copy
+
+
+def read_large_cache_entry(path: Path) -> object:
+    from modgap.storage.cache import CacheEntry
+    from modgap.storage.row_store import read_valid_entry
+
+    def content(entry: CacheEntry) -> object:
+        return {name: array.tolist() for name, array in entry.arrays.items()}, entry.metadata
+
+    expected = {f"array {number}": np.arange(number + 1.0).tolist() for number in range(6)}
+    expected["rows"] = np.arange(24.0).reshape(6, 4).tolist()
+    found = read_valid_entry(path, content)
+    assert found in (None, (expected, {"names": ["a", "b", "日本"], "score": 0.6})), (
+        f"a damaged entry is read as {found}"
+    )
+    return found

@@ -9,6 +9,7 @@ import warnings
 
 import tests.conftest  # noqa: F401 - it sets the folder of compiled kernels
 from tests.campaign.all_campaigns import CAMPAIGNS
+from tests.campaign.sandbox import import_libraries
 
 MEMORY = 6 << 30
 """Address space in bytes; a file that asks for more is a MemoryError, as on a small machine."""
@@ -21,6 +22,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     logging.getLogger("modgap").setLevel(logging.ERROR)
+    if not name.startswith("parse "):
+        import_libraries()
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         # What libraries print does not belong among the answers.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -85,7 +85,10 @@ def _read_class_names(path: Path) -> dict[str, str]:
     rows = [row for _, row in _read_lines(path)]
     if not rows or rows[0] != ["index", "mid", "display_name"] or any(len(row) != 3 for row in rows):
         raise InputError(f"expected the columns index, mid and display_name in {path}, got {rows[:1]}")
-    return {mid: name for _, mid, name in sorted(rows[1:], key=lambda row: int(row[0]))}
+    try:
+        return {mid: name for _, mid, name in sorted(rows[1:], key=lambda row: int(row[0]))}
+    except ValueError as error:
+        raise InputError(f"expected a number in the column index of every line of {path}: {error}") from error
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
