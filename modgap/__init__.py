@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modgap.api.comparison import compare
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
+    from modgap.api.figures import plot_discrepancies
     from modgap.api.opening import open_source, open_target
     from modgap.api.ranking import rank
     from modgap.api.training import train
@@ -26,6 +27,7 @@ __all__ = [
     "measure_distortion",
     "open_source",
     "open_target",
+    "plot_discrepancies",
     "rank",
     "train",
 ]
@@ -37,6 +39,7 @@ _MODULES = {
     "measure_distortion": "modgap.api.distortion",
     "open_source": "modgap.api.opening",
     "open_target": "modgap.api.opening",
+    "plot_discrepancies": "modgap.api.figures",
     "rank": "modgap.api.ranking",
     "train": "modgap.api.training",
 }

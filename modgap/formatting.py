@@ -3,9 +3,11 @@
 import math
 import unicodedata
 
-__all__ = ["count", "format_bytes", "format_value", "printable", "visible_name"]
+__all__ = ["count", "format_bytes", "format_error", "format_p_value", "format_value", "printable", "visible_name"]
 
 UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+SMALLEST_P = 0.001
+"""p-values below this one are not shown as numbers."""
 LONGEST_NAME = 80
 """Number of characters above which a name is shortened."""
 HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -61,6 +63,31 @@ def format_value(value: float | None) -> str:
     else:
         text = f"{value:.2g}" if 0 < size < 0.001 else f"{value:.3f}"
     return text.replace("-", "−")
+
+
+def format_error(value: float | None) -> str:
+    """Format an error rate, or a difference of two, with three decimals and a true minus sign.
+
+    Example:
+        >>> format_error(0.5219), format_error(-0.00056), format_error(-0.0003), format_error(None)
+        ('0.522', '−0.001', '0.000', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    rounded = round(value, 3)
+    return f"{rounded or 0.0:.3f}".replace("-", "−")
+
+
+def format_p_value(p_value: float | None) -> str:
+    """Format a p-value with three decimals; a dash stands for none.
+
+    Example:
+        >>> format_p_value(0.03124), format_p_value(0.0000012), format_p_value(None)
+        ('0.031', '<0.001', '-')
+    """
+    if p_value is None:
+        return "-"
+    return f"{p_value:.3f}" if p_value >= SMALLEST_P else f"<{SMALLEST_P}"
 
 
 def visible_name(name: str, longest: int = LONGEST_NAME) -> str:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import modgap
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
 from modgap.discrepancy.class_errors import class_errors, classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
@@ -305,6 +306,37 @@ def test_several_sources_share_one_order_of_the_targets():
         plot_sources_on_targets({})
 
 
+def test_results_are_drawn_with_their_controls_in_one_figure():
+    one = [target_report(0.3, target=name, source="a") for name in ("t0", "t1")]
+    control = target_report(0.6, target="t0", source="random:a")
+    figure = modgap.plot_discrepancies([*one, control])
+    assert_readable(figure)
+    assert "Pretraining lowers the error on t0" in all_text(figure)
+    other = [target_report(0.5, target=name, source="b") for name in ("t1", "t0")]
+    several = modgap.plot_discrepancies([*one, *other, control])
+    assert len(several.axes) == 2
+    assert "Pretraining lowers the error for 1 of 1 pairs of source and target" in all_text(several)
+    alone = modgap.plot_discrepancies([control])
+    assert "Held-out error of the best map of random:a" in all_text(alone)
+
+
+def test_a_control_that_was_measured_with_its_source_is_drawn():
+    report = with_control(target_report(0.5), 0.7, 0.001)
+    text = all_text(modgap.plot_discrepancies([report]))
+    assert "Pretraining lowers the error on digits" in text
+    assert "\N{MINUS SIGN}0.20" in text
+    assert "against 0.700 (0.670-0.730)" in targets_caption([report])
+
+
+def test_results_that_do_not_belong_in_one_figure_raise_an_error():
+    with pytest.raises(UsageError, match="Pass at least one"):
+        modgap.plot_discrepancies([])
+    with pytest.raises(UsageError, match="Two results are of a on digits"):
+        modgap.plot_discrepancies([target_report(0.3, source="a"), target_report(0.4, source="a")])
+    with pytest.raises(UsageError, match="not of the same targets"):
+        modgap.plot_discrepancies([target_report(0.3, source="a"), target_report(0.4, source="b", target="other")])
+
+
 def test_spread_labels_do_not_overlap_and_stay_inside():
     centers = spread_labels([0.9, 0.92, 0.95], [0.2, 0.2, 0.2], 0.0, 1.0, 0.05)
     assert centers[2] <= 0.9
@@ -453,6 +485,20 @@ def test_the_title_of_distortion_highlights_only_a_method_that_differs_from_each
     assert "interval above 0 (not corrected" in probe_caption(surrogate_result())
 
 
+@pytest.mark.parametrize("without", ["digits", "mnist5k"])
+def test_a_method_without_a_run_on_one_target_has_its_name_in_the_figure(without):
+    result = surrogate_result(["digits", "mnist5k"], {"finetune": 0.0, "mona": 0.01})
+    kept = [
+        one
+        for one in result.encoders
+        if not one.encoder.run
+        or (one.encoder.run.record["method"], one.encoder.run.record["target"]) != ("mona", without)
+    ]
+    figure = probe_figure(SimpleNamespace(**{**vars(result), "encoders": tuple(kept)}))
+    assert_readable(figure)
+    assert {"finetune", "mona"} <= set(all_text(figure).split("\n"))
+
+
 @pytest.mark.parametrize(("count", "seeds"), [(1, 1), (1, 5), (6, 5)])
 def test_runs_of_one_epoch_have_a_row_each(count, seeds):
     result = surrogate_result([f"target {number}" for number in range(count)], seeds=seeds, epochs=(5,))
@@ -499,6 +545,20 @@ def test_the_title_of_few_shot_curves_counts_significant_differences():
     assert "Thin gray lines are encoder 2, encoder 3, encoder 4." in caption
     text = all_text(few_shot_figure(few_shot_curves(6), 0.9, "fashion-mnist"))
     assert {"encoder 0", "encoder 1", "encoder 5", "3 others", "majority class"} <= set(text.split("\n"))
+
+
+def test_one_of_many_encoders_by_chance_is_not_in_the_title():
+    curves = few_shot_curves(16)
+    first = curves["encoder 0"]
+    # One encoder of 15 is slightly worse, with p = 0.03 before the correction for their number.
+    draws = np.array([0.001, 0.002, 0.003, 0.004, 0.0003])
+    for name in list(curves)[1:]:
+        curves[name] = replace(first, errors=first.errors + (draws if name == "encoder 7" else 0.0))
+    assert "Fine-tuning does not significantly raise the error" in all_text(
+        few_shot_figure(curves, 0.9, "fashion-mnist")
+    )
+    two = {name: curves[name] for name in ("encoder 0", "encoder 7")}
+    assert "Fine-tuning raises the error of the encoder" in all_text(few_shot_figure(two, 0.9, "fashion-mnist"))
 
 
 def test_a_majority_class_baseline_far_above_all_curves_is_only_in_the_caption():

@@ -9,10 +9,10 @@ from modgap.comparison.error_table import TRAINING
 from modgap.comparison.result import LEVEL, Comparison, Pair, SystemsComparison
 from modgap.comparison.systems import MIN_TARGETS
 from modgap.display.text_table import format_table
-from modgap.formatting import count, format_value, visible_name
+from modgap.formatting import count, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
-__all__ = ["TextTable", "answer", "format_p_value", "heading", "letters", "notes", "summary_text", "tables"]
+__all__ = ["TextTable", "answer", "heading", "letters", "notes", "summary_text", "tables"]
 
 LONGEST_NAME = 40
 NAME_LENGTHS = (25, LONGEST_NAME, 80)
@@ -183,18 +183,6 @@ def letters(main: SystemsComparison) -> dict[str, str]:
 def _letter(number: int, n_groups: int) -> str:
     alphabet = string.ascii_letters
     return alphabet[number] if n_groups <= len(alphabet) else str(number + 1)
-
-
-def format_p_value(p_value: float | None) -> str:
-    """Format a p-value with three decimals; a dash stands for none.
-
-    Example:
-        >>> format_p_value(0.03124), format_p_value(0.0000012), format_p_value(None)
-        ('0.031', '<0.001', '-')
-    """
-    if p_value is None:
-        return "-"
-    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"
 
 
 def notes(comparison: Comparison) -> list[str]:

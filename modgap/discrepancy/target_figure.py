@@ -60,11 +60,20 @@ GROUPS = (SIGNIFICANT, NOT_SIGNIFICANT, NOT_COMPARED)
 
 
 @dataclass(frozen=True)
+class ControlError:
+    """The held-out error of a control on a target, with its interval and the p-value of the paired difference."""
+
+    error: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
 class TargetRow:
-    """One target: the report of the source and that of its control, if there is one."""
+    """One target: the report of the source and the error of its control, if there is one."""
 
     report: DiscrepancyReport
-    control: DiscrepancyReport | None
+    control: ControlError | None
 
     @property
     def error(self) -> float:
@@ -76,15 +85,14 @@ class TargetRow:
         """Difference of the errors as printed, with two decimals, so that a reader who subtracts gets the same."""
         if self.control is None:
             return None
-        return round(round(self.error, 2) - round(_error(self.control), 2), 2)
+        return round(round(self.error, 2) - round(self.control.error, 2), 2)
 
     @cached_property
     def group(self) -> str:
         """Heading that the target stands under, by the paired comparison of the two errors at the 5 % level."""
-        p_value = _paired_p_value(self.report, self.control) if self.control else None
-        if p_value is None:
+        if self.control is None or self.control.p_value is None:
             return NOT_COMPARED
-        return SIGNIFICANT if p_value <= SIGNIFICANCE_LEVEL else NOT_SIGNIFICANT
+        return SIGNIFICANT if self.control.p_value <= SIGNIFICANCE_LEVEL else NOT_SIGNIFICANT
 
 
 def _error(report: DiscrepancyReport) -> float:
@@ -96,6 +104,16 @@ def _error(report: DiscrepancyReport) -> float:
 
 def _interval(report: DiscrepancyReport) -> tuple[float, float] | None:
     return report.best_estimate.held_out_interval if report.best_estimate else None
+
+
+def _control_error(report: DiscrepancyReport, control: DiscrepancyReport | None) -> ControlError | None:
+    """Return the error of the control: of its own report, or else of the comparison that the report holds."""
+    if control is not None:
+        return ControlError(_error(control), _interval(control), _paired_p_value(report, control))
+    measured = report.result.control
+    if measured is None or measured.estimator != report.result.best_estimator:
+        return None
+    return ControlError(measured.held_out, measured.interval, measured.difference.p_value)
 
 
 def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
@@ -122,7 +140,8 @@ def plot_targets(
 
     Args:
         reports: Report of the source on each target.
-        controls: Report of the control on each target, or None where there is none; empty for no controls.
+        controls: Report of the control on each target. Where it is None, or if there are none at all, the control is
+            the one that the report itself holds, if it has one.
         labels: Names of the two series.
         cause: Subject of the title, the thing that the two series differ by.
 
@@ -165,7 +184,7 @@ def target_rows(reports: Sequence[DiscrepancyReport], controls: Sequence[Discrep
     others = [control.target if control else target for control, target in zip(paired, targets, strict=False)]
     if targets != others:
         raise UsageError(f"The controls are of the targets {others}. Expected the same as the reports: {targets}.")
-    rows = [TargetRow(report, control) for report, control in zip(reports, paired, strict=True)]
+    rows = [TargetRow(one, _control_error(one, control)) for one, control in zip(reports, paired, strict=True)]
     return sorted(rows, key=lambda row: (row.difference if row.difference is not None else 0.0, row.error))
 
 
@@ -209,7 +228,7 @@ def _label_series(axes: Axes, first: TargetRow, labels: tuple[str, str], y: floa
     short = fit_names(labels, SERIES_SPACE, 8.5, bold=True)
     marks = [(first.error, short[0], Ink.SOURCE, True)]
     if first.control:
-        marks.append((_error(first.control), short[1], Ink.CONTROL, True))
+        marks.append((first.control.error, short[1], Ink.CONTROL, True))
     marks.append((first.report.result.prior, "majority class", Ink.SECONDARY, False))
     marks.sort(key=lambda mark: mark[0])
     widths = [text_width(text, 8.5, bold) / AXES_WIDTH for _, text, _, bold in marks]
@@ -241,20 +260,22 @@ def draw_marks(axes: Axes, row: TargetRow, y: float) -> None:
     prior = row.report.result.prior
     axes.plot([prior] * 2, [y - 0.14, y + 0.14], color=Ink.BASELINE, linewidth=1.3, zorder=2)
     if row.group == SIGNIFICANT and row.control:
-        low, high = sorted((row.error, _error(row.control)))
+        low, high = sorted((row.error, row.control.error))
         axes.barh(y, high - low, left=low, height=2 * MARK_SHIFT, color=Ink.SOURCE, alpha=0.14, zorder=1)
-    _draw_mark(axes, row.report, y + (MARK_SHIFT if row.control else 0), Ink.SOURCE, "o", Ink.SOURCE)
+    source_y = y + (MARK_SHIFT if row.control else 0)
+    _draw_interval(axes, row.error, _interval(row.report), source_y, Ink.SOURCE)
+    axes.plot(row.error, source_y, "o", color=Ink.SOURCE, markersize=7, zorder=4, clip_on=False)
     if row.control:
-        _draw_mark(axes, row.control, y - MARK_SHIFT, Ink.CONTROL, "D", "white")
+        control_y = y - MARK_SHIFT
+        _draw_interval(axes, row.control.error, row.control.interval, control_y, Ink.CONTROL)
+        style = {"color": Ink.CONTROL, "markerfacecolor": "white", "markersize": 5.5}
+        axes.plot(row.control.error, control_y, "D", zorder=4, clip_on=False, **style)
 
 
-def _draw_mark(axes: Axes, report: DiscrepancyReport, y: float, color: str, marker: str, fill: str) -> None:
-    error = _error(report)
-    low, high = _interval(report) or (error, error)
+def _draw_interval(axes: Axes, error: float, interval: tuple[float, float] | None, y: float, color: str) -> None:
+    low, high = interval or (error, error)
     if high > low:
         axes.plot([low, high], [y, y], color=color, linewidth=2, solid_capstyle="butt", zorder=3, clip_on=False)
-    size = 7 if marker == "o" else 5.5
-    axes.plot(error, y, marker, color=color, markerfacecolor=fill, markersize=size, zorder=4, clip_on=False)
 
 
 def format_difference(difference: float | None) -> str:
@@ -273,7 +294,7 @@ def targets_caption(
 
     Args:
         reports: Report of the source on each target.
-        controls: Report of the control on each target, or None where there is none; empty for no controls.
+        controls: Report of the control on each target, as for `plot_targets`.
         labels: Names of the two series.
     """
     rows = target_rows(reports, controls)
@@ -291,10 +312,9 @@ def targets_caption(
 
 def values_sentence(row: TargetRow) -> str:
     """Return a sentence with the errors of a target and their intervals."""
-    control = f" against {_value(row.control)}" if row.control else ""
-    return f"{row.report.target}: {_value(row.report)}{control}."
+    control = f" against {_value(row.control.error, row.control.interval)}" if row.control else ""
+    return f"{row.report.target}: {_value(row.error, _interval(row.report))}{control}."
 
 
-def _value(report: DiscrepancyReport) -> str:
-    interval = _interval(report)
-    return f"{_error(report):.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+def _value(error: float, interval: tuple[float, float] | None) -> str:
+    return f"{error:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")

@@ -1,6 +1,6 @@
 """Figure of few-shot curves: error rate by the number of training samples of each class."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ from modgap.display.figure_layout import (
 from modgap.display.label_spacing import label_lines
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot import FewShotCurve
+from modgap.statistics.multiple_comparisons import holm
 
 __all__ = ["few_shot_caption", "few_shot_figure"]
 
@@ -41,10 +42,13 @@ STYLES = (
     (Ink.THIRD, Ink.TEXT, "D"),
 )
 """Color, text color and marker of the colored curves; the others are gray."""
+CONTROL_STYLE = (Ink.CONTROL, Ink.TEXT, "D")
+"""The same for a source that was not fine-tuned, such as one with random weights."""
 LABEL_SIZE = 8.5
 MAJORITY_CLASS = "majority class"
 FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
+SIGNIFICANCE_LEVEL = 0.05
 FEW_DRAWS = 10
 """Number of draws below which each draw is a dot."""
 
@@ -83,7 +87,8 @@ def few_shot_figure(
         labels.append((baseline_error, MAJORITY_CLASS, Ink.SECONDARY))
         highest = max(highest, baseline_error)
     for number, (label, name) in enumerate(zip(colored, names, strict=True)):
-        labels.append(_draw_curve(axes, number, curves[label], name))
+        style = CONTROL_STYLE if label in other_sources else STYLES[number]
+        labels.append(_draw_curve(axes, style, curves[label], name))
     gray = [curve for label, curve in curves.items() if label not in colored]
     for curve in gray:
         axes.plot(curve.shots, curve.mean, color=Ink.AXIS, linewidth=1, zorder=2)
@@ -110,16 +115,19 @@ def _colored(curves: Mapping[str, FewShotCurve]) -> list[str]:
     return [first, ordered[-1], ordered[0]]
 
 
-def _draw_curve(axes: Axes, number: int, curve: FewShotCurve, name: str) -> tuple[float, str, str]:
+def _draw_curve(axes: Axes, style: tuple[str, str, str], curve: FewShotCurve, name: str) -> tuple[float, str, str]:
     """Draw a colored curve and return its label."""
-    color, text_color, marker = STYLES[number]
+    color, text_color, marker = style
     axes.fill_between(
         curve.shots, curve.errors.min(axis=1), curve.errors.max(axis=1), color=color, alpha=0.14, linewidth=0, zorder=2
     )
     if curve.errors.shape[1] < FEW_DRAWS:
         for draw in curve.errors.T:
             axes.plot(curve.shots, draw, ".", color=color, markersize=2.5, zorder=3)
-    axes.plot(curve.shots, curve.mean, color=color, marker=marker, markersize=6, linewidth=2, zorder=4)
+    fill = "white" if style == CONTROL_STYLE else color
+    axes.plot(
+        curve.shots, curve.mean, color=color, marker=marker, markerfacecolor=fill, markersize=6, linewidth=2, zorder=4
+    )
     return float(curve.mean[-1]), name, text_color
 
 
@@ -127,7 +135,7 @@ def _title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Co
     before, *after = (curve for label, curve in curves.items() if label not in other_sources)
     if not after or before.errors.shape[1] < 2:
         return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
-    n_worse = sum(_is_higher(curve, before) for curve in after)
+    n_worse = _count_higher(after, before)
     shots = int(before.shots[-1])
     if not n_worse:
         return f"Fine-tuning does not significantly raise the error at {shots:,} samples per class"
@@ -135,11 +143,19 @@ def _title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Co
     return f"Fine-tuning raises the error of {count} at {shots:,} samples per class"
 
 
-def _is_higher(curve: FewShotCurve, before: FewShotCurve) -> bool:
-    """Return True if the 95 % interval of the difference at the most samples, paired by draw, lies above 0."""
-    differences = curve.errors[-1] - before.errors[-1]
-    reach = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
-    return bool(differences.mean() - reach > 0)
+def _count_higher(curves: Sequence[FewShotCurve], before: FewShotCurve) -> int:
+    """Count the curves that are significantly higher at the most samples, paired by draw and corrected by Holm."""
+    differences = [curve.errors[-1] - before.errors[-1] for curve in curves]
+    corrected = holm([_p_value(one) for one in differences])
+    return sum(one.mean() > 0 and p <= SIGNIFICANCE_LEVEL for one, p in zip(differences, corrected, strict=True))
+
+
+def _p_value(differences: np.ndarray) -> float:
+    """Return the p-value of Student's t-test for a mean difference of 0."""
+    standard_error = differences.std(ddof=1) / np.sqrt(len(differences))
+    if standard_error == 0:
+        return 0.0 if differences.any() else 1.0
+    return float(2 * stats.t.sf(abs(differences.mean()) / standard_error, len(differences) - 1))
 
 
 def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str) -> str:
@@ -157,8 +173,8 @@ def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, 
         f"Lines are means over {first.errors.shape[1]} draws of the training samples, and bands span all draws; they "
         "are no intervals. The encoders are compared on the same draws, which share samples, so the largest sizes vary "
         "too little.",
-        "The title counts fine-tuned encoders whose difference to the first one at the most samples, paired by draw, "
-        "has a 95 % interval above 0 (not corrected for the number of encoders).",
+        "The title counts fine-tuned encoders whose error at the most samples is significantly higher than that of the "
+        "first one (t-test paired by draw at the 5 % level, corrected for the number of encoders by Holm).",
         f"Majority-class baseline (dashed if it is in the range of the figure): {baseline_error:.3f}.",
         f"Errors at {int(first.shots[-1]):,} samples per class: {', '.join(values)}.",
     ]

@@ -40,6 +40,7 @@ HEADER = 0.36
 FOOTER = 0.34
 SCRATCH = "scratch"
 """Method that does not start from the source, so that it has no knowledge to lose; the caption gives its values."""
+COUNTED = "whose difference to the source has a 95 % interval above 0, without correction for their number"
 COLORED = ((Ink.TITLE, "s"), (Ink.SOURCE, "^"))
 """Color and marker of the methods beside the one of the title."""
 
@@ -127,7 +128,7 @@ def _draw_panels(
         shown = [cell for cell in cells if cell.target == target]
         _draw_panel(axes, result, shown, styles, epochs)
         if number == columns - 1:
-            _label_methods(axes, shown, styles, len(epochs))
+            _label_methods(axes, cells, target, styles, len(epochs))
     before = result.encoders[0].first_probe.value
     low, high = limits
     below = before - 0.06 * (high - low)
@@ -294,10 +295,11 @@ def _draw_panel(
             )  # fmt: skip
 
 
-def _label_methods(axes: Axes, cells: Sequence[GridCell], styles: dict[str, _Style], last: int) -> None:
-    """Write the names of the colored methods right of the panel, and how many others there are."""
+def _label_methods(axes: Axes, cells: Sequence[GridCell], target: str, styles: dict[str, _Style], last: int) -> None:
+    """Write the names of the colored methods where their lines end, on this target or else on another one."""
     means = _last_means(cells)
     ends = {method: mean for (_, method), mean in means.items()}
+    ends |= {method: mean for (name, method), mean in means.items() if name == target}
     labeled = [method for method, style in styles.items() if style.marker and method in ends]
     names = fit_names(drawable_names(labeled, "method"), RIGHT - 0.16, 8.5, bold=True)
     labels = [(ends[method], name, styles[method].text_color) for method, name in zip(labeled, names, strict=True)]
@@ -333,7 +335,7 @@ def probe_caption(result: SurrogateResult) -> str:
             "seed, has a 95 % interval above 0 (not corrected for the number of comparisons)."
         )
     else:
-        sentences.append("The title counts encoders whose difference to the source has a 95 % interval above 0.")
+        sentences.append(f"The title counts encoders {COUNTED}.")
     gray = [] if _has_one_epoch(drawn) else [m for m, style in _styles(drawn, worst).items() if not style.marker]
     if gray:
         sentences.append(f"Thin gray lines are {', '.join(gray)}.")

@@ -12,6 +12,7 @@ from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
 from modgap.distortion.similarity import SimilarityGrid
+from modgap.formatting import format_p_value
 from modgap.storage.json_records import format_json, plain_values
 from modgap.version import __version__
 
@@ -88,14 +89,14 @@ def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[lis
 
 def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
     first, *others = result.probes.values()
-    yield from (result.label, f"{first.value:.4f}", _format_interval(first.interval))
+    yield from (result.label, f"{first.value:.3f}", _format_interval(first.interval))
     difference = result.difference
     if difference is None:
         yield from ("-", "-", "-")
     else:
-        yield f"{difference.value:+.4f}"
-        yield from (_format_interval(difference.interval), _format_p_value(difference.p_value))
-    yield from (f"{other.value:.4f}" for other in others)
+        yield f"{difference.value:+.3f}"
+        yield from (_format_interval(difference.interval), format_p_value(difference.p_value))
+    yield from (f"{other.value:.3f}" for other in others)
     if has_f1:
         yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
     for name in measures:
@@ -104,11 +105,7 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
 
 
 def _format_interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.4f} - {interval[1]:.4f}"
-
-
-def _format_p_value(p_value: float | None) -> str:
-    return "-" if p_value is None else f"{p_value:.3f}"
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:

@@ -81,7 +81,9 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def _p_value(p_value: float | None) -> str:
-    return "" if p_value is None else f", with p = {p_value:.2g}"
+    if p_value is None:
+        return ""
+    return f", with p = {p_value:.2g}" if p_value >= 0.001 else ", with p < 0.001"
 
 
 def _untouched_sentence(result: SurrogateResult) -> str:
@@ -124,8 +126,8 @@ def _seed_table(result: SurrogateResult) -> Iterator[TitledTable]:
             cell.target,
             cell.method,
             str(cell.epoch),
-            f"{cell.mean:.4f}",
-            f"{cell.interval[0]:.4f} - {cell.interval[1]:.4f}" if math.isfinite(cell.interval[0]) else "-",
+            f"{cell.mean:.3f}",
+            f"{cell.interval[0]:.3f} to {cell.interval[1]:.3f}" if math.isfinite(cell.interval[0]) else "-",
             str(cell.seeds),
         ]
         for cell in cells

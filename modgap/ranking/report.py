@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.formatting import visible_name
+from modgap.formatting import format_p_value, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
@@ -110,11 +110,6 @@ def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
     p_value = difference["corrected_p_value"]
     shown = f"{difference['value']:+.3g} ({format_interval(difference['interval'])})"
     return shown, "" if p_value is None else format_p_value(p_value)
-
-
-def format_p_value(value: float) -> str:
-    """Format a p-value with two significant digits, or as `<.001`."""
-    return "<.001" if value < 0.001 else f"{value:.2g}"
 
 
 def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
-from modgap.formatting import count, format_value, visible_name
+from modgap.formatting import count, format_error, visible_name
 from modgap.report_page.class_tables import ClassRow, ClassTables
 from modgap.report_page.confusion import confusion_table
 from modgap.report_page.measurements import Measurement, measurement_table, p_text, value_with_interval
@@ -113,7 +113,7 @@ def _headline(record: Mapping[str, Any], estimate: Mapping[str, Any] | None, cha
         return "No map was found; the target has more classes than the source."
     if estimate["held_out"] is None:
         return "There is no held-out error, so this run does not show what the source knows."
-    error = format_value(estimate["held_out"])
+    error = format_error(estimate["held_out"])
     if chance.status == "pass" and _control_confidence(record).status in ("warn", "fail"):
         return f"{_source(record)} is not significantly better than the same architecture with random weights."
     if chance.status == "pass":
@@ -126,7 +126,7 @@ def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | 
     if estimate is None or estimate["held_out"] is None:
         return Row(question, "Unknown", "info", "There is no held-out error.")
     error = f"The held-out error is {value_with_interval(estimate['held_out'], estimate['held_out_interval'])}"
-    level = f"the chance level is {format_value(record['chance'])}"
+    level = f"the chance level is {format_error(record['chance'])}"
     null = _null(record)
     if null is None:
         text = f"{error}; {level}. Labels were not permuted, so it is not known whether this could be luck."
@@ -139,11 +139,11 @@ def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | 
 
 def _permuted_text(record: Mapping[str, Any], null: Mapping[str, Any]) -> str:
     if record["permutations_for"] != "soft" or record["permuted_error"] is None:
-        return f"Permuted labels give {format_value(null['mean'])}"
+        return f"Permuted labels give {format_error(null['mean'])}"
     soft = record["estimates"]["soft"]["held_out"]
     return (
-        f"With permuted labels it is {format_value(record['permuted_error'])}, and the soft error is "
-        f"{format_value(null['mean'])} where the real labels give {format_value(soft)}"
+        f"With permuted labels it is {format_error(record['permuted_error'])}, and the soft error is "
+        f"{format_error(null['mean'])} where the real labels give {format_error(soft)}"
     )
 
 
@@ -154,12 +154,12 @@ def _control_confidence(record: Mapping[str, Any]) -> Row:
         return Row(question, "Not tested", "info", _control_text(record))
     difference = control["difference"]
     named = "one random initialization" if control["n"] == 1 else f"{control['n']} random initializations"
-    text = f"The control ({named}) has a held-out error of {format_value(control['held_out'])}"
+    text = f"The control ({named}) has a held-out error of {format_error(control['held_out'])}"
     if difference["p_value"] is None:
         return Row(question, "Unknown", "info", f"{text}; there are too few groups to compare them.")
-    low, high = map(format_value, difference["interval"])
+    low, high = map(format_error, difference["interval"])
     shown = f"95 % CI {low} to {high}, {p_text(difference['p_value'])}"
-    text += f"; the difference is {format_value(difference['value'])} ({shown})."
+    text += f"; the difference is {format_error(difference['value'])} ({shown})."
     if difference["p_value"] > SIGNIFICANCE_LEVEL:
         return Row(question, "Not shown", "warn", text)
     return Row(question, "Yes", "pass", text) if difference["value"] < 0 else Row(question, "No", "fail", text)
@@ -205,7 +205,7 @@ def _majority_check(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> I
     high = interval[1] if interval else error
     status = "fail" if error >= record["prior"] else "warn" if high >= record["prior"] else "pass"
     shown = value_with_interval(error, interval)
-    text = f"The held-out error is {shown}; always predicting the largest class gives {format_value(record['prior'])}."
+    text = f"The held-out error is {shown}; always predicting the largest class gives {format_error(record['prior'])}."
     yield Row("Majority-class baseline", "", status, text)
 
 
@@ -217,7 +217,7 @@ def _data_checks(record: Mapping[str, Any]) -> Iterator[Row]:
         yield Row("Small classes", "", "warn", text)
     lower = record["bounds"]["lower"]
     if lower is not None:
-        yield Row("Lower bound", "", "info", f"Every map has an error of at least {format_value(lower)} (certified).")
+        yield Row("Lower bound", "", "info", f"Every map has an error of at least {format_error(lower)} (certified).")
 
 
 def _error_table(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,8 +315,8 @@ def _definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Chance level and majority class",
-            f"A random map has an expected error of {format_value(record['chance'])}. Always predicting the largest "
-            f"class has an error of {format_value(record['prior'])}.",
+            f"A random map has an expected error of {format_error(record['chance'])}. Always predicting the largest "
+            f"class has an error of {format_error(record['prior'])}.",
         ),
     ]
 

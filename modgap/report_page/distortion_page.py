@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.distortion.display_names import display_name
-from modgap.formatting import count, format_value, visible_name
+from modgap.formatting import count, format_error, visible_name
 from modgap.report_page.few_shot_table import few_shot_table
 from modgap.report_page.measurements import Measurement, measurement_table, p_number, p_text, value_with_interval
 from modgap.report_page.rendering import Card, Row, render_template
@@ -119,7 +119,7 @@ def _comparison(trained: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) 
         label, status = "Yes", "warn"
     text = (
         f"The largest difference is that of {visible_name(encoder['encoder'])} on {_surrogate_name(surrogate)}: its "
-        f"probe error is {format_value(probe['value'])}, which minus that of the untouched encoder is "
+        f"probe error is {format_error(probe['value'])}, and the difference to the untouched encoder is "
         f"{value_with_interval(difference['value'], difference['interval'])}."
     )
     return Row(QUESTIONS[1], label, status, text)
@@ -133,7 +133,7 @@ def _encoder_check(surrogate: Mapping[str, Any], encoder: Mapping[str, Any]) -> 
     verdict = "significant" if significant else "not significant"
     text = (
         f"On {_surrogate_name(surrogate)} the probe error is {error}. The difference to the untouched encoder is "
-        f"{format_value(difference['value'])}, which is {verdict} ({_p_value_text(difference['p_value'])})."
+        f"{format_error(difference['value'])}, which is {verdict} ({_p_value_text(difference['p_value'])})."
     )
     return Row(visible_name(encoder["encoder"]), "", status, text)
 
@@ -147,7 +147,7 @@ def _surrogate_table(surrogate: Mapping[str, Any]) -> dict[str, Any]:
     note = (
         f"The probe is fitted on {surrogate['training_samples']:,} samples and tested on "
         f"{surrogate['test_samples']:,}, in repeated cross-validation. Always predicting the largest class has an "
-        f"error of {format_value(surrogate['baseline_error'])}. The dashed line is the untouched encoder."
+        f"error of {format_error(surrogate['baseline_error'])}. The dashed line is the untouched encoder."
     )
     heads = ("Encoder", f"{probe} error (95 % CI)", "Minus untouched (95 % CI)", "p")
     untouched = next((_first_probe(one)["value"] for one in surrogate["encoders"] if not one["difference"]), None)
@@ -192,7 +192,7 @@ def _similarity_table(surrogate: Mapping[str, Any]) -> dict[str, Any]:
 
 def _last_layer(layers: Mapping[str, Any]) -> str:
     values = list(layers.values())
-    return format_value(values[-1]["value"]) if values else "–"
+    return format_error(values[-1]["value"]) if values else "–"
 
 
 def _definitions() -> list[tuple[str, str]]:

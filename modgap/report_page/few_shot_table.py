@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modgap.formatting import format_value, visible_name
+from modgap.formatting import format_error, visible_name
 
 __all__ = ["few_shot_table"]
 
@@ -38,7 +38,7 @@ def few_shot_table(title: str, encoders: Sequence[Mapping[str, Any]]) -> dict[st
         "rows": [_row(name, curve, highest) for name, curve in curves],
         "note": f"Error of the probe by the number of training samples of each class, the mean of "
         f"{len(first['errors'][0])} draws. The band spans the draws and is no interval. The dashed line is the first "
-        f"encoder. Each curve goes from 0 to {format_value(highest)} and has a logarithmic horizontal axis.",
+        f"encoder. Each curve goes from 0 to {format_error(highest)} and has a logarithmic horizontal axis.",
     }
 
 
@@ -47,7 +47,7 @@ def _row(name: str, curve: Mapping[str, Any], highest: float) -> dict[str, Any]:
     lower = _points(curve, [min(draws) for draws in curve["errors"]], highest)
     return {
         "label": visible_name(name),
-        "values": [format_value(value) for value in curve["mean"]],
+        "values": [format_error(value) for value in curve["mean"]],
         "line": _line(curve, curve["mean"], highest),
         "band": " ".join([*upper, *reversed(lower)]),
     }

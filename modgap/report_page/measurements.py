@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modgap.formatting import format_value
+from modgap.formatting import format_error
 from modgap.report_page.rendering import Scale
 
 __all__ = ["Measurement", "measurement_table", "p_number", "p_text", "value_with_interval"]
@@ -60,8 +60,8 @@ def measurement_table(
         "title": title,
         "heads": heads,
         "note": note,
-        "low": format_value(scale.low),
-        "high": format_value(scale.high),
+        "low": format_error(scale.low),
+        "high": format_error(scale.high),
         "reference": None if reference is None else scale.percent(reference),
         "rows": [_table_row(one, scale) for one in measurements],
     }
@@ -71,7 +71,7 @@ def _table_row(measurement: Measurement, scale: Scale) -> dict[str, Any]:
     ends = _known_interval(measurement.interval)
     return {
         "label": measurement.label,
-        "value": format_value(measurement.value),
+        "value": format_error(measurement.value),
         "interval": _interval_text(ends),
         "is_reference": measurement.is_reference,
         "is_open": measurement.is_open,
@@ -91,13 +91,13 @@ def _known_interval(interval: Sequence[float | None] | None) -> tuple[float, flo
 
 
 def _interval_text(interval: tuple[float, float] | None) -> str:
-    return f"{format_value(interval[0])} to {format_value(interval[1])}" if interval else ""
+    return f"{format_error(interval[0])} to {format_error(interval[1])}" if interval else ""
 
 
 def value_with_interval(value: float, interval: Sequence[float | None] | None) -> str:
     """Return a value, followed by its 95 % interval in parentheses if it is known."""
     text = _interval_text(_known_interval(interval))
-    return f"{format_value(value)} (95 % CI {text})" if text else format_value(value)
+    return f"{format_error(value)} (95 % CI {text})" if text else format_error(value)
 
 
 def p_text(p_value: float) -> str:

@@ -1,0 +1,65 @@
+"""`modgap.plot_discrepancies`: several discrepancies in one figure."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from modgap.discrepancy.report import DiscrepancyReport
+from modgap.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_discrepancies"]
+
+CONTROL_PREFIX = "random:"
+
+
+def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
+    """Draw the held-out errors of one or more sources on the same targets, with their random-weights controls.
+
+    One source has a row for each target. Up to three sources have a panel each, and more are a table of the differences
+    between source and control. A result of the source `random:NAME` is the control of NAME. Without it, the control is
+    the one of `modgap.measure(..., control=1)`.
+
+    Args:
+        results: Results of `modgap.measure` or `modgap.estimate`, one for each source and target.
+
+    Raises:
+        UsageError: If there is no result, if two are of the same source and target, or if a source has no result on a
+            target of another source.
+
+    Example:
+        ```
+        results = [modgap.measure("vit-fashion", target, control=1) for target in ("digits", "mnist5k")]
+        modgap.plot_discrepancies(results).savefig("targets.png")
+        ```
+    """
+    from modgap.discrepancy.source_panels import plot_sources_on_targets
+    from modgap.discrepancy.target_figure import plot_targets
+
+    by_names = _by_names(results)
+    controls = {f"{CONTROL_PREFIX}{source}" for source, _ in by_names}
+    sources = dict.fromkeys(source for source, _ in by_names if source not in controls)
+    pairs = {source: _with_controls(by_names, source) for source in sources}
+    return plot_sources_on_targets(pairs) if len(pairs) > 1 else plot_targets(*next(iter(pairs.values())))
+
+
+def _with_controls(
+    by_names: Mapping[tuple[str, str], DiscrepancyReport], source: str
+) -> tuple[list[DiscrepancyReport], list[DiscrepancyReport | None]]:
+    """Return the results of a source, and the result of its control or None for each."""
+    reports = [result for (name, _), result in by_names.items() if name == source]
+    return reports, [by_names.get((f"{CONTROL_PREFIX}{source}", report.target)) for report in reports]
+
+
+def _by_names(results: Iterable[DiscrepancyReport]) -> dict[tuple[str, str], DiscrepancyReport]:
+    """Return the results by the names of source and target."""
+    by_names: dict[tuple[str, str], DiscrepancyReport] = {}
+    for result in results:
+        names = (result.source or "source", result.target)
+        if names in by_names:
+            raise UsageError(f"Two results are of {names[0]} on {names[1]}. Expected one for each source and target.")
+        by_names[names] = result
+    if not by_names:
+        raise UsageError("There is no result to draw. Pass at least one.")
+    return by_names
