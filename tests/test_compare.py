@@ -31,6 +31,7 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import metric as make_metric
+from tests.figure_checks import all_text, assert_readable
 
 TRICKY_NAMES = ("50%_more & {less}", r"back\slash^2", "=SUM(A1)", "ä|ö#ß", "中文", "a -- b", "~tilde $x$", "<b>`c`</b>")
 
@@ -385,7 +386,15 @@ def test_runs_that_are_not_comparable_are_refused(modgap, tmp_path, settings, me
                 "surrogates": [{"name": "digits", "samples": {}}],
             },
         ),
-        ("ranking.json", {"kind": "ranking", "target": {"name": "digits"}, "by": "discrepancy"}),
+        (
+            "ranking.json",
+            {
+                "kind": "ranking",
+                "target": {"name": "digits"},
+                "by": "leep-held-out",
+                "score_descriptions": {"leep-held-out": {"label": "held-out LEEP", "higher_is_better": True}},
+            },
+        ),
     ],
 )
 def test_folders_with_a_column_for_each_system(modgap, tmp_path, name, record):
@@ -403,6 +412,7 @@ def test_folders_with_a_column_for_each_system(modgap, tmp_path, name, record):
     done = modgap("compare", folder)
     assert done.returncode == 0, done.stderr
     assert "on digits: 300 samples\nvit untouched has the lowest error" in done.stdout
+    assert ("by minus held-out LEEP on digits" in done.stdout) == (name == "ranking.json")
     refused(modgap("compare", f"x={folder}"), 2, "x= does not apply to")
 
 
@@ -736,6 +746,13 @@ def test_figures_show_a_bar_for_systems_that_do_not_differ(tricky):
     assert len(bars) == sum(len(members) > 1 for members in main.groups)
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([one.mean.value for one in main.systems])
+
+
+def test_figures_show_long_names_in_full():
+    names = [f"random:timm:efficientnet_lite0@{size}px" for size in (32, 64, 128)]
+    figure = package.compare(random_errors(dict.fromkeys(names, 0.4))).plot()
+    assert_readable(figure)
+    assert set(names) <= set(all_text(figure).split("\n"))
 
 
 def test_the_figure_over_targets_shows_differences_by_target():

@@ -554,7 +554,7 @@ def test_one_of_many_encoders_by_chance_is_not_in_the_title():
     draws = np.array([0.001, 0.002, 0.003, 0.004, 0.0003])
     for name in list(curves)[1:]:
         curves[name] = replace(first, errors=first.errors + (draws if name == "encoder 7" else 0.0))
-    assert "Fine-tuning does not significantly raise the error" in all_text(
+    assert "Fine-tuning raises no error significantly at 50 samples per class" in all_text(
         few_shot_figure(curves, 0.9, "fashion-mnist")
     )
     two = {name: curves[name] for name in ("encoder 0", "encoder 7")}

@@ -17,12 +17,15 @@ from modgap.display.figure_layout import (
     name_in_title,
     result_figure,
     styled,
+    text_width,
 )
 from modgap.formatting import count, format_value, visible_name
 
 __all__ = ["comparison_caption", "comparison_figure"]
 
-NAME_SPACE = 1.72
+NAME_SPACE = 2.8
+"""Space for the longest name in inches; longer names are cut."""
+NAME_SIZE = 9
 LANE = 0.1
 MOST_LANES = 6
 """Largest number of bars side by side; further bars are left out."""
@@ -65,13 +68,16 @@ def comparison_figure(comparison: Comparison) -> Figure:
     rows = rows[:MOST_ROWS]
     bars = _assign_lanes(_similar_rows(main, len(rows)))
     bars_space = LANE * (1 + max((lane for *_, lane in bars), default=-1))
-    left = MARGIN + NAME_SPACE + 0.2 + bars_space
+    names = fit_names(
+        drawable_names([visible_name(row.name) for row in rows], "system"), NAME_SPACE, NAME_SIZE, bold=True
+    )
+    left = MARGIN + max(text_width(name, NAME_SIZE, bold=True) for name in names) + 0.2 + bars_space
     height = ROW * len(rows) + 0.06
     figure, axes = result_figure(_title(main), _subtitle(comparison, len(rows)), height, left, VALUE_SPACE)
     axes.set_ylim(height, 0)
     axes.set_xlim(_limits(rows))
     axes.set_xlabel(_axis_label(comparison))
-    _draw_rows(axes, rows, WIDTH - left - VALUE_SPACE, bars_space, comparison.over_targets is not None)
+    _draw_rows(axes, rows, names, WIDTH - left - VALUE_SPACE, bars_space, comparison.over_targets is not None)
     _draw_bars(axes, bars, WIDTH - left - VALUE_SPACE, bars_space)
     return figure
 
@@ -123,17 +129,19 @@ def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_rows(axes: Axes, rows: Sequence[_Row], width: float, bars_space: float, over_targets: bool) -> None:
-    names = drawable_names([visible_name(row.name) for row in rows], "system")
-    shown = fit_names(names, NAME_SPACE, 9, bold=True)
+def _draw_rows(
+    axes: Axes, rows: Sequence[_Row], names: Sequence[str], width: float, bars_space: float, over_targets: bool
+) -> None:
     if over_targets:
         axes.axvline(0, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
     transform = axes.get_yaxis_transform()
-    for number, (row, name) in enumerate(zip(rows, shown, strict=True)):
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
         y = ROW * (number + 0.5)
         weight = "normal" if number else "bold"
         x = (-0.14 - bars_space) / width
-        axes.text(x, y, name, transform=transform, ha="right", va="center", size=9, weight=weight, color=Ink.TITLE)
+        axes.text(
+            x, y, name, transform=transform, ha="right", va="center", size=NAME_SIZE, weight=weight, color=Ink.TITLE
+        )
         if row.points:
             axes.plot(row.points, [y] * len(row.points), "|", color=Ink.FAINT_CONTROL, markersize=7, zorder=2)
         if row.interval:
@@ -201,7 +209,7 @@ def _subtitle(comparison: Comparison, n_rows: int) -> str:
     if main.groups is None:
         return measured + more
     bars = " A bar joins systems that are not significantly different" if _similar_rows(main, n_rows) else ""
-    return f"{measured}{more}{bars}{f' (Holm-corrected p > {LEVEL:g}).' if bars else ''}"
+    return f"{measured}{more}{bars}{f' (p above {LEVEL:g} by Holm).' if bars else ''}"
 
 
 def _axis_label(comparison: Comparison) -> str:

@@ -165,7 +165,13 @@ def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
     samples = read_samples(folder, command)
     values = np.concatenate([errors.errors for errors in samples.errors.values()])
     bounded = bool(((values >= 0) & (values <= 1)).all())
-    return [ErrorTable(str(folder), RANKING, name, samples, f"{record['by']} error", bounded)]
+    return [ErrorTable(str(folder), RANKING, name, samples, _ranking_metric(record), bounded)]
+
+
+def _ranking_metric(record: Record) -> str:
+    """Return the name of the errors of a ranking. A score of which higher values are better is minus its errors."""
+    description = record["score_descriptions"][record["by"]]
+    return f"minus {description['label']}" if description["higher_is_better"] else str(description["label"])
 
 
 def _check_kind(record: Record, path: Path, kind: str) -> None:

@@ -138,7 +138,7 @@ def _title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Co
     n_worse = _count_higher(after, before)
     shots = int(before.shots[-1])
     if not n_worse:
-        return f"Fine-tuning does not significantly raise the error at {shots:,} samples per class"
+        return f"Fine-tuning raises no error significantly at {shots:,} samples per class"
     count = "the encoder" if len(after) == 1 else f"{n_worse} of {len(after)} encoders"
     return f"Fine-tuning raises the error of {count} at {shots:,} samples per class"
 

@@ -263,9 +263,10 @@ def similarity_heat_map(grid: SimilarityGrid, title: str) -> Figure:
     bottom = max(text_width(name, SMALL) for name in column_names) + 0.28
     cell = min(1.5 * CELL, (WIDTH - left - BAR) / columns)
     body = max(0.5, rows * CELL_HEIGHT)
+    measure = display_name(grid.name)
     subtitle = (
-        f"{display_name(grid.name)} on {grid.samples:,} samples. The expected similarity of unrelated features is "
-        f"{grid.nulls.mean():.2f}."
+        f"{measure[0].upper()}{measure[1:]} on {grid.samples:,} samples. "
+        f"The expected similarity of unrelated features is {grid.nulls.mean():.2f}."
     )
     figure, _ = figure_below_title(title, subtitle, body + bottom)
     draw_title(figure, title, subtitle)
