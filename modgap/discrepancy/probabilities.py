@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from modgap.discrepancy.kernels.softmax import exponentials, fill_entropies, fill_probabilities, new_powers
-from modgap.discrepancy.threads import share_pass, share_work
+from modgap.discrepancy.threads import RESIDENT_BYTES, share_pass, share_work
 from modgap.errors import InputError
 from modgap.storage.memory_map import release_pages
 
@@ -118,12 +118,21 @@ class Probabilities:
         if self.is_kept:
             chosen: np.ndarray = kept[samples, source_classes]
             return chosen
-        exponents = np.asarray(self.logits[self.rows[samples], source_classes], np.float64) - largest[samples]
+        exponents = self._gather(samples, source_classes) - largest[samples]
         out = np.empty(len(samples))
         exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))
         out /= sums[samples]
-        release_pages(self.logits)
         return out
+
+    def _gather(self, samples: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
+        """Return the logit of one source class for each of M samples in increasing order, shape (M,)."""
+        logits = np.empty(len(samples))
+        n_parts = max(1, -(-self.logits.nbytes // RESIDENT_BYTES))
+        # The system maps the neighbors of each page, so that scattered values can bring in most of a file.
+        for part in np.array_split(np.arange(len(samples)), n_parts):
+            logits[part] = self.logits[self.rows[samples[part]], source_classes[part]]
+            release_pages(self.logits)
+        return logits
 
     def mean_entropy(self, temperature: float | None = None) -> float:
         """Return the mean entropy of the softmax over the samples, in nats.
