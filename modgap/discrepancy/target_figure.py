@@ -268,7 +268,7 @@ def draw_marks(axes: Axes, row: TargetRow, y: float) -> None:
     if row.control:
         control_y = y - MARK_SHIFT
         _draw_interval(axes, row.control.error, row.control.interval, control_y, Ink.CONTROL)
-        style = {"color": Ink.CONTROL, "markerfacecolor": "white", "markersize": 5.5}
+        style: dict[str, Any] = {"color": Ink.CONTROL, "markerfacecolor": "white", "markersize": 5.5}
         axes.plot(row.control.error, control_y, "D", zorder=4, clip_on=False, **style)
 
 
