@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from modgap.errors import InputError, UsageError
 
 __all__ = [
+    "ARCHIVE_DEPTH",
     "ARCHIVE_ENTRIES",
     "DOWNLOAD_BYTES",
     "HDF5_SECONDS",
     "IMAGE_PIXELS",
     "LIMITS",
     "PARTIAL_DAYS",
+    "PICKLE_BYTES",
+    "PICKLE_DEPTH",
+    "PICKLE_MEMORY",
+    "PICKLE_OPCODES",
+    "PICKLE_RATIO",
+    "PICKLE_SECONDS",
     "UNPACKED_BYTES",
     "UNPACK_RATIO",
     "Limit",
@@ -87,6 +94,7 @@ DOWNLOAD_BYTES = Limit(
     "MODGAP_MAX_DOWNLOAD", 100_000_000_000, "bytes", "Size of a download whose size the manifest does not state."
 )
 ARCHIVE_ENTRIES = Limit("MODGAP_MAX_ARCHIVE_ENTRIES", 2_000_000, "entries", "Files and folders in an archive.")
+ARCHIVE_DEPTH = Limit("MODGAP_MAX_ARCHIVE_DEPTH", 32, "folders", "Folders within each other in an archive.")
 IMAGE_PIXELS = Limit("MODGAP_MAX_PIXELS", 100_000_000, "pixels", "Pixels of one image, compared before it is decoded.")
 HDF5_SECONDS = Limit(
     "MODGAP_MAX_HDF5_SECONDS", 60, "seconds", "Time to read a text dataset of an HDF5 file, in a child process."
@@ -97,13 +105,43 @@ PARTIAL_DAYS = Limit(
     "days",
     "Age after which a download that was not finished is removed when the next file of its folder is fetched.",
 )
+PICKLE_BYTES = Limit("MODGAP_MAX_PICKLE", 8_000_000_000, "bytes", "Size of a pickle after decompression.")
+PICKLE_RATIO = Limit(
+    "MODGAP_MAX_PICKLE_RATIO",
+    20,
+    "bytes per byte",
+    "Ratio of a pickle's size after decompression to its size before, beyond the first 64 MiB.",
+)
+PICKLE_OPCODES = Limit(
+    "MODGAP_MAX_PICKLE_OPCODES", 8_000_000, "instructions", "Instructions of a pickle, a few for each object in it."
+)
+PICKLE_DEPTH = Limit("MODGAP_MAX_PICKLE_DEPTH", 32, "levels", "Containers within each other in a pickle.")
+PICKLE_MEMORY = Limit(
+    "MODGAP_MAX_PICKLE_MEMORY",
+    1_000_000_000,
+    "bytes",
+    "Memory of the process that reads a pickle, beyond four times the pickle's size.",
+)
+PICKLE_SECONDS = Limit(
+    "MODGAP_MAX_PICKLE_SECONDS",
+    60,
+    "seconds",
+    "Time of the process that reads pickles, beyond 1 second for each 5 MB that they may unpack to.",
+)
 LIMITS = (
     UNPACKED_BYTES,
     UNPACK_RATIO,
     DOWNLOAD_BYTES,
     ARCHIVE_ENTRIES,
+    ARCHIVE_DEPTH,
     IMAGE_PIXELS,
     HDF5_SECONDS,
+    PICKLE_BYTES,
+    PICKLE_RATIO,
+    PICKLE_OPCODES,
+    PICKLE_DEPTH,
+    PICKLE_MEMORY,
+    PICKLE_SECONDS,
     PARTIAL_DAYS,
 )
 """All limits, in the order of the documentation."""

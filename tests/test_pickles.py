@@ -125,29 +125,39 @@ def test_the_mapped_arrays_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "content", "message"),
+    ("variable", "value", "content", "message"),
     [
-        ("opcodes", 50, pickle.dumps(list(range(100))), "more than 50 opcodes"),
-        ("nodes", 8, b"(lp0\n0(lp1\n" + b"g0\na" * 9 + b".", "more than 8 objects"),
-        ("depth", 3, pickle.dumps([[[[1]]]]), "deeper than 3"),
-        ("bytes", 100, pickle.dumps(bytes(200)), "more than 100"),
-        ("seconds", 1e-4, pickle.dumps(1), "longer than"),
+        ("MODGAP_MAX_PICKLE_OPCODES", 50, pickle.dumps(list(range(100))), "it has more than 50 opcodes"),
+        ("MODGAP_MAX_PICKLE_DEPTH", 3, pickle.dumps([[[[1]]]]), "deeper than 3 levels, or contains itself"),
+        ("MODGAP_MAX_PICKLE", 100, pickle.dumps(bytes(200)), "it has [0-9]+ bytes, more than 100"),
+        ("MODGAP_MAX_PICKLE", 100, gzip.compress(pickle.dumps(bytes(200))), "it unzips into more than 100 bytes"),
     ],
 )
-def test_limits(tmp_path, monkeypatch, limit, value, content, message):
-    monkeypatch.setattr(
-        plain_pickles,
-        "LIMITS",
-        {**plain_pickles.LIMITS, limit: value, "nodes_per_opcode": 0, "bytes_per_second": 10**12},
-    )
-    with pytest.raises(InputError, match=message):
+def test_limits_name_the_variable_that_raises_them(tmp_path, monkeypatch, variable, value, content, message):
+    monkeypatch.setenv(variable, str(value))
+    with pytest.raises(InputError, match=rf"{message}\. If you trust it, raise the limit with: export {variable}="):
         read_pickle(saved(tmp_path, content))
+    monkeypatch.delenv(variable)
+    read_pickle(saved(tmp_path, content))
+
+
+def test_the_number_of_objects_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_pickles, "FIXED_LIMITS", plain_pickles.FIXED_LIMITS | {"nodes": 8, "nodes_per_opcode": 0})
+    with pytest.raises(InputError, match="more than 8 objects"):
+        read_pickle(saved(tmp_path, b"(lp0\n0(lp1\n" + b"g0\na" * 9 + b"."))
+
+
+def test_time_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain_pickles, "_time_limit", lambda *_: 1e-4)
+    with pytest.raises(InputError, match=r"longer than .* export MODGAP_MAX_PICKLE_SECONDS=600"):
+        read_pickle(saved(tmp_path, pickle.dumps(1)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's memory")
 def test_memory_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_pickles, "LIMITS", {**plain_pickles.LIMITS, "memory": 150 << 20, "memory_per_byte": 0})
-    with pytest.raises(InputError, match="more memory"):
+    monkeypatch.setenv("MODGAP_MAX_PICKLE_MEMORY", str(150 << 20))
+    monkeypatch.setattr(plain_pickles, "FIXED_LIMITS", plain_pickles.FIXED_LIMITS | {"memory_per_byte": 0})
+    with pytest.raises(InputError, match=r"more memory .* export MODGAP_MAX_PICKLE_MEMORY="):
         read_pickle(saved(tmp_path, pickle.dumps(bytes(200 << 20))))
 
 

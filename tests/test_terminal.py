@@ -107,3 +107,16 @@ def test_the_reason_of_a_host(modgap, serve, tmp_path, monkeypatch):
     assert done.returncode == 1
     assert "404 Gone‹U+001B›]0;owned‹U+0007›" in done.stderr
     assert_clean(done)
+
+
+def test_results_print_names_without_control_characters():
+    import modgap
+
+    rng = np.random.default_rng(0)
+    names = ["cat\x1b[2J", "dog\u202e"]
+    logits = rng.standard_normal((40, 4)).astype(np.float32)
+    result = modgap.estimate(logits, np.arange(40) % 2, target_classes=names, estimators="search", permutations=0)
+    for text in (str(result), repr(result)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "\n" in str(result)

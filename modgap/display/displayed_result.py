@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 
+from modgap.formatting import printable
+
 __all__ = ["DisplayedResult"]
 
 
@@ -23,12 +25,12 @@ class DisplayedResult(ABC):
         """Return the heading, the sentences of the answer, and the lines below the table."""
 
     def __str__(self) -> str:
-        """Return the summary."""
-        return self.summary()
+        """Return the summary, with control characters of names as numbers."""
+        return printable(self.summary(), lines=True)
 
     def __repr__(self) -> str:
-        """Return the type and the heading."""
-        return f"<{type(self).__name__}: {self.summary_sentences()[0]}>"
+        """Return the type and the heading, with control characters of names as numbers."""
+        return printable(f"<{type(self).__name__}: {self.summary_sentences()[0]}>")
 
     def _repr_html_(self) -> str:
         heading, sentences, lines = self.summary_sentences()

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.limits import (
+    PICKLE_BYTES,
+    PICKLE_DEPTH,
+    PICKLE_MEMORY,
+    PICKLE_OPCODES,
+    PICKLE_RATIO,
+    PICKLE_SECONDS,
+)
 from modgap.storage.array_file import ArrayFile, read_array_file
 from modgap.storage.array_writer import ArrayWriter
 from modgap.storage.atomic_files import temporary_path
@@ -25,27 +33,29 @@ from modgap.storage.digests import file_digest
 from modgap.storage.mmap_arrays import map_safetensors
 from modgap.storage.safetensors_header import read_safetensors_metadata
 
-__all__ = ["LIMITS", "convert_pickles", "converted_path", "read_pickle", "read_pickles"]
+__all__ = ["convert_pickles", "converted_path", "read_pickle", "read_pickles"]
 
 LIMITS = {
-    "opcodes": 8_000_000,
+    "opcodes": PICKLE_OPCODES,
+    "depth": PICKLE_DEPTH,
+    "bytes": PICKLE_BYTES,
+    "expansion": PICKLE_RATIO,
+    "memory": PICKLE_MEMORY,
+    "seconds": PICKLE_SECONDS,
+}
+"""Limits of one file that can be raised, by the name that the child process has for them."""
+FIXED_LIMITS = {
     "nodes": 1_000,
     "nodes_per_opcode": 4,
-    "depth": 32,
-    "bytes": 8 << 30,
-    "expansion": 20,
     "expansion_free": 64 << 20,
-    "memory": 1 << 30,
     "memory_per_byte": 4,
-    "seconds": 60,
     "bytes_per_second": 5_000_000,
 }
-"""Limits of one file.
+"""Further limits of one file.
 
-`opcodes` limits the opcodes; `nodes` plus `nodes_per_opcode` for each opcode the objects that the pickle unfolds
-into; `depth` their nesting; `bytes` the size of the pickle after unzipping; `expansion` the ratio of this size to the
-zipped size, beyond the first `expansion_free` bytes; `memory` plus `memory_per_byte` for each byte of the pickle the
-memory in bytes; `seconds` plus one second for each `bytes_per_second` bytes the time.
+`nodes` plus `nodes_per_opcode` for each opcode limits the objects that the pickle unfolds into. `expansion` does not
+apply to the first `expansion_free` bytes. `memory` grows by `memory_per_byte` for each byte of the pickle, and
+`seconds` by one for each `bytes_per_second` bytes.
 """
 ALLOWED_CONTENT = "Only pickles of NumPy arrays, numbers, strings and plain containers of them are read."
 MAX_REASON_LENGTH = 240
@@ -62,7 +72,7 @@ def read_pickle(path: Path) -> Any:
     if the system supports it. Strings that Python 2 wrote become bytes.
 
     Raises:
-        InputError: When the file is anything else, or goes beyond LIMITS.
+        InputError: When the file is anything else, or goes beyond a limit.
     """
     return next(read_pickles([path]))
 
@@ -167,26 +177,33 @@ def _convert(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     if missing:
         raise InputError(f"expected a file at {missing[0]}, found none")
     jobs = [{"path": str(path.absolute()), "out": str(output)} for path, output in zip(paths, outputs, strict=True)]
-    replies, fate = _run_child(json.dumps({"limits": LIMITS, "jobs": jobs}), _time_limit(paths))
+    limits = {name: limit.value for name, limit in LIMITS.items()} | FIXED_LIMITS
+    replies, fate = _run_child(json.dumps({"limits": limits, "jobs": jobs}), _time_limit(paths, limits))
     for path, reply in zip_longest(paths, replies):
-        reason = fate if reply is None else reply.get("rejected")
-        if reason is not None:
-            line = " ".join(ascii(reason)[1:-1].split())[:MAX_REASON_LENGTH]
-            raise InputError(f"cannot read {path}: {line}. {ALLOWED_CONTENT}")
+        answer = fate if reply is None else reply
+        if "rejected" in answer:
+            raise InputError(f"cannot read {path}: {_explain_rejection(answer)}")
 
 
-def _time_limit(paths: Sequence[Path]) -> float:
+def _explain_rejection(answer: Mapping[str, str]) -> str:
+    """Return the reason as one line, and how to raise the limit that the file goes beyond or else what is read."""
+    line = " ".join(ascii(answer["rejected"])[1:-1].split())[:MAX_REASON_LENGTH]
+    limit = LIMITS.get(answer.get("limit", ""))
+    return f"{line}. {limit.way_out() if limit else ALLOWED_CONTENT}"
+
+
+def _time_limit(paths: Sequence[Path], limits: Mapping[str, int]) -> float:
     """Return the largest number of seconds that the child process may run."""
-    unzipped = sum(path.stat().st_size for path in paths) * LIMITS["expansion"]
-    return LIMITS["seconds"] + unzipped / LIMITS["bytes_per_second"]
+    unzipped = sum(path.stat().st_size for path in paths) * limits["expansion"]
+    return limits["seconds"] + unzipped / limits["bytes_per_second"]
 
 
-def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], str]:
-    """Return the replies of the child process, and the reason why replies are missing if it ended early."""
+def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Return the replies of the child process, and the one that stands for missing replies if it ended early."""
     # One thread, because NumPy's threads would claim address space that the memory limit counts.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-B", "-m", "modgap.unpickling"]
-    fate = "the process that reads it ended early"
+    fate = {"rejected": "the process that reads it ended early"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as child:
@@ -195,10 +212,10 @@ def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], str]
         except subprocess.TimeoutExpired:
             child.kill()
             output, _ = child.communicate()
-            fate = f"reading it takes longer than {seconds:.0f} s"
+            fate = {"rejected": f"reading it takes longer than {seconds:.0f} s", "limit": "seconds"}
         else:
             if child.returncode < 0:
-                fate = f"the process that reads it was stopped by signal {-child.returncode}"
+                fate = {"rejected": f"the process that reads it was stopped by signal {-child.returncode}"}
     return [json.loads(line) for line in output.splitlines()], fate
 
 

@@ -38,6 +38,7 @@ def unzip(stream: BinaryIO, out: Path, limits: Limits) -> BinaryIO:
         RejectedPickleError: When the content is larger than the limits allow.
     """
     max_size = max_unzipped_size(stream, limits)
+    name = "bytes" if max_size == limits["bytes"] else "expansion"
     scratch = out.with_name(out.name + ".unzipped")
     target = scratch.open("x+b")
     try:
@@ -45,7 +46,7 @@ def unzip(stream: BinaryIO, out: Path, limits: Limits) -> BinaryIO:
             while chunk := source.read(CHUNK):
                 target.write(chunk)
                 if target.tell() > max_size:
-                    raise RejectedPickleError(f"it unzips into more than {max_size} bytes")
+                    raise RejectedPickleError(f"it unzips into more than {max_size} bytes", name)
     finally:
         scratch.unlink()
     target.seek(0)
@@ -146,7 +147,7 @@ def convert(job: Job, limits: Limits, guard: AuditGuard) -> None:
         if size == 0:
             raise RejectedPickleError("the file is empty")
         if size > limits["bytes"]:
-            raise RejectedPickleError(f"it has {size} bytes, more than {limits['bytes']}")
+            raise RejectedPickleError(f"it has {size} bytes, more than {limits['bytes']}", "bytes")
         limit_process(size, limits)
         shape = skip_npy_header(source)
         n_opcodes = check_opcodes(source, limits["opcodes"])
@@ -161,13 +162,13 @@ def convert(job: Job, limits: Limits, guard: AuditGuard) -> None:
 
 
 def run_job(job: Job, limits: Limits, guard: AuditGuard) -> dict[str, str]:
-    """Do a job. Return the reason under `rejected` if the file was rejected, else an empty dictionary."""
+    """Do a job. Return the reason as `rejected` if the file was rejected, and its `limit`, else an empty record."""
     try:
         convert(job, limits, guard)
     except RejectedPickleError as error:
-        return {"rejected": str(error)}
+        return {"rejected": str(error), "limit": error.limit}
     except MemoryError:
-        return {"rejected": "it asks for more memory than its size explains"}
+        return {"rejected": "it asks for more memory than its size explains", "limit": "memory"}
     except RecursionError:
         return {"rejected": "it is nested too deeply"}
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

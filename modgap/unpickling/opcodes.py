@@ -78,7 +78,7 @@ def check_opcodes(stream: BinaryIO, limit: int) -> int:
     number = 0
     for number, (opcode, value, _) in enumerate(pickletools.genops(cast(BinaryIO, source)), 1):
         if number > limit:
-            raise RejectedPickleError(f"it has more than {limit} opcodes")
+            raise RejectedPickleError(f"it has more than {limit} opcodes", "opcodes")
         _check_opcode(opcode.name, value, limit, source)
     stream.seek(start)
     return number

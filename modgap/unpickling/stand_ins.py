@@ -20,7 +20,16 @@ MAX_NAME_LENGTH = 60
 
 
 class RejectedPickleError(Exception):
-    """The file is not a pickle of plain data, or goes beyond a limit."""
+    """The file is not a pickle of plain data, or goes beyond a limit.
+
+    Attributes:
+        limit: Name of the limit; empty for other reasons.
+    """
+
+    def __init__(self, reason: str, limit: str = "") -> None:
+        """Keep the reason and the name of the limit."""
+        super().__init__(reason)
+        self.limit = limit
 
 
 class Array:

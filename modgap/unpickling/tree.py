@@ -50,7 +50,7 @@ class Tree:
         if self._n_nodes > self._max_nodes:
             raise RejectedPickleError(f"it unfolds into more than {self._max_nodes} objects")
         if depth > self._max_depth:
-            raise RejectedPickleError(f"it is nested deeper than {self._max_depth} levels, or contains itself")
+            raise RejectedPickleError(f"it is nested deeper than {self._max_depth} levels, or contains itself", "depth")
         if value is None or type(value) in (bool, float, str):
             return value
         if type(value) is int:

@@ -193,7 +193,7 @@ def forked_unpickling() -> Iterator[None]:
         yield
 
 
-def _run_forked_child(request: str, seconds: float) -> tuple[list[dict[str, str]], str]:
+def _run_forked_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict[str, str]]:
     from modgap.unpickling import __main__ as child
 
     with tempfile.TemporaryFile() as replies, tempfile.TemporaryFile() as asked:
@@ -216,7 +216,7 @@ def _run_forked_child(request: str, seconds: float) -> tuple[list[dict[str, str]
         _, status = os.waitpid(pid, 0)
         replies.seek(0)
         lines = replies.read().decode().splitlines()
-    return [json.loads(line) for line in lines], f"the forked process ended with {status}"
+    return [json.loads(line) for line in lines], {"rejected": f"the forked process ended with {status}"}
 
 
 def _limit_forked_process(size: int, limits: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
-from modgap.limits import ARCHIVE_ENTRIES, UNPACK_RATIO
+from modgap.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.targets.download.archive_entries import (
     DAMAGED_ARCHIVE_ERRORS,
     ArchiveEntry,
@@ -43,7 +43,7 @@ class ArchiveLimits:
     ratio: int = field(default_factory=lambda: UNPACK_RATIO.value)
     free_bytes: int = 64 << 20
     entries: int = field(default_factory=lambda: ARCHIVE_ENTRIES.value)
-    depth: int = 32
+    depth: int = field(default_factory=lambda: ARCHIVE_DEPTH.value)
     directory_bytes: int | None = None
 
     def max_total_bytes(self, archive_size: int) -> int:
