@@ -414,6 +414,7 @@ def test_hostile_names_are_drawn_as_text_in_the_ranking(tmp_path):
     ("values", "options", "title"),
     [
         ([0.3, 0.5, 0.6], {}, "a ranks first of 3, significantly ahead of the others"),
+        ([0.3, 0.5], {}, "a ranks first of 2, significantly ahead of the other"),
         ([0.3, 0.301, 0.6], {}, "a ranks first of 3; one other is not significantly different"),
         ([0.3, 0.3, 0.301, 0.6], {}, "Two sources share the first rank; one other is not significantly different"),
         ([0.3, 0.5], {"resamples": 0}, "a ranks first of 2; the significance is unknown"),

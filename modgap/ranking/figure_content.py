@@ -162,7 +162,7 @@ def figure_title(ranking: Ranking) -> str:
         return f"{first}; the significance is unknown"
     if verdict.choice == v.TIE:
         return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
-    return f"{first}, significantly ahead of the others"
+    return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
 
 
 def _equal_title(ranking: Ranking, other_sources: Check) -> str:
