@@ -1,5 +1,11 @@
 """The start of the `modgap` command and of `python -m modgap`: signals are handled before large imports."""
 
+import _signal
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    # Until signals are handled, Ctrl-C ends the process at once. Python's handler would print a traceback.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import os
 
 from modgap.process_end import handle_signals, raise_on_signals

@@ -26,6 +26,17 @@ handle_signals()
 os.kill(os.getpid(), {number})
 """
 """Code that sends a signal while the command imports its libraries."""
+AT_THE_FIRST_IMPORT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "modgap.process_end":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+import modgap.__main__
+"""
+"""Code that sends Ctrl-C while the first module of the command is imported."""
 AT_WORK = """
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -52,6 +63,11 @@ def run(script):
 def test_a_signal_during_imports_is_one_line(number, code):
     done = run(AT_THE_START.format(number=int(number)))
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "modgap: interrupted\n")
+
+
+def test_ctrl_c_at_the_first_import_is_no_traceback():
+    done = run(AT_THE_FIRST_IMPORT)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
