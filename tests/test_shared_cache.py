@@ -1,8 +1,13 @@
 """A cache that several users share: permissions, unreadable and unwritable entries, and what is removed."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +138,44 @@ def test_a_cache_of_another_user_cannot_be_written(open_cache):
     write()
     assert _write_error(open_cache) is None
     assert run_as_other_user(lambda: int(_write_error(open_cache) != "Permission denied")) == 0
+
+
+@pytest.fixture(scope="module")
+def users():
+    """What three users with one cache got from a discrepancy and a ranking, and the cache's entries after each."""
+    if os.getuid() != 0:
+        pytest.skip("becoming another user needs root")
+    with tempfile.TemporaryDirectory(prefix="modgap-users-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        labels = np.arange(45) % 3
+        images = np.random.default_rng(0).random((45, 1, 12, 12), dtype=np.float32) + labels[:, None, None, None]
+        np.savez(folder / "data.npz", x=images, y=labels)
+        command = [sys.executable, "-m", "tests.two_users", name]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("user", ["ada", "ben", "eve"])
+def test_users_who_share_a_cache_get_the_results_of_one_alone(users, user):
+    assert [one["code"] for one in users[user]] == [0, 0]
+    assert [one["answer"] for one in users[user]] == [one["answer"] for one in users["alone"]]
+
+
+def test_the_second_user_takes_the_entries_of_the_first(users):
+    assert users["written"]
+    assert users["read"] == users["written"]
+    assert "cannot be written" not in users["ben"][1]["stderr"]
+
+
+def test_a_user_who_may_only_read_the_cache_uses_it_and_is_told(users):
+    assert users["unchanged"] == users["written"]
+    assert "cannot be written (Permission denied). Its entries are used" in users["eve"][1]["stderr"]
+    told = "".join(one["stderr"] for one in users["eve"])
+    assert f"{users['hidden']} is not used (it cannot be read: Permission denied)" in told
 
 
 def test_old_partial_downloads_of_any_file_are_removed(tmp_path):
