@@ -1,6 +1,7 @@
 """Attacks on whole commands: kills, signals, writers on one folder, streams, descriptors, a full disk and more."""
 
 import functools
+import io
 import itertools
 import os
 import random
@@ -120,9 +121,20 @@ def _again(one: Sandbox, name: str) -> str | None:
     code, _, err = one.run(arguments)
     if failure := _bad_output(code, err, (0,)):
         return f"the next run: {failure}"
-    if _content(one, name) != _expected(name)[1]:
-        return "the next run has another result"
+    content = _content(one, name)
+    if content != _expected(name)[1]:
+        return f"the next run has another result ({_difference(_expected(name)[1], content)}): {err[-500:]}"
     return None
+
+
+def _difference(expected: bytes, content: bytes | None) -> str:
+    """Return the names of arrays that differ between two contents of a file, or else their sizes."""
+    if content is None or not expected.startswith(b"PK"):
+        return f"{len(expected):,} bytes expected, got {len(content or b''):,}"
+    with np.load(io.BytesIO(expected)) as one, np.load(io.BytesIO(content)) as other:
+        names = [name for name in {*one, *other} if name not in one or name not in other]
+        common = [name for name in one if name in other]
+        return ", ".join(names + [name for name in common if not np.array_equal(one[name], other[name])])
 
 
 def _stop(one: Sandbox, name: str, number: int, sent: int) -> Started | None:
