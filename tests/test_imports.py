@@ -22,6 +22,7 @@ LAYERS = (
     "installed_packages",
     "formatting",
     "limits",
+    "memory",
     "cores",
     "progress",
     "storage",

@@ -15,6 +15,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.limits import check_unpacked_size
+from modgap.memory import check_memory
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.memory_map import release_pages
 from modgap.storage.mmap_arrays import read_npy_stream_header
@@ -96,6 +97,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     with archive.open(member) as stream:
         shape, fortran_order, dtype = read_npy_stream_header(stream)
         _check_header(path, member, stream.tell() + math.prod(shape) * dtype.itemsize, dtype)
+        check_memory(path, member.file_size)
         # Reading all bytes compares the CRC-32.
         values = np.frombuffer(stream.read(), dtype)
     return values.reshape(shape, order="F" if fortran_order else "C").copy(order="A")

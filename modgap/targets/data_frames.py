@@ -14,6 +14,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.formatting import count
 from modgap.limits import check_unpacked_size
+from modgap.memory import check_memory
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import has_suffix
@@ -77,7 +78,9 @@ def _check_parquet_size(path: Path) -> None:
         table = file.metadata
     # Runs of equal values take few bytes even before compression, so the number of values counts, too.
     stored = sum(table.row_group(number).total_byte_size for number in range(table.num_row_groups))
-    check_unpacked_size(path, path.stat().st_size, max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns))
+    size = max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns)
+    check_unpacked_size(path, path.stat().st_size, size)
+    check_memory(path, size)
 
 
 LAST_ENCODING = "latin-1"
@@ -86,6 +89,7 @@ LAST_ENCODING = "latin-1"
 
 def _read_csv(path: Path) -> "DataFrame":
     try:
+        check_memory(path, path.stat().st_size)
         separator, encoding = _dialect(path)
         frame, encoding = _decode_csv(path, separator, encoding)
         if separator == ";" and _has_decimal_commas(frame):

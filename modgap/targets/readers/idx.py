@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError, first_line
 from modgap.limits import check_unpacked_size
+from modgap.memory import check_memory
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import files_by_split
@@ -63,6 +64,7 @@ def _read_stream(stream: IO[bytes], path: Path, dimensions: int) -> np.ndarray:
         check_unpacked_size(path, path.stat().st_size, size)
     elif size != path.stat().st_size - start:
         raise InputError(f"expected {size} bytes of data in {path}, got {path.stat().st_size - start}")
+    check_memory(path, size)
     content = stream.read(size)
     if len(content) != size or stream.read(1):
         amount = "more" if len(content) == size else len(content)

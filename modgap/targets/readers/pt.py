@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.memory import check_memory
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, Table
 
@@ -56,6 +57,7 @@ def load_dictionary(path: Path) -> dict[Any, Any]:
     """
     import torch
 
+    check_memory(path, path.stat().st_size if path.is_file() else 0)
     try:
         content: Any = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
