@@ -252,6 +252,13 @@ def test_the_title_of_targets_counts_only_significant_differences(errors, title)
     assert title in all_text(plot_targets(reports, controls))
 
 
+def test_the_name_of_the_majority_class_stands_above_its_mark():
+    report = target_report(0.57, 40)
+    figure = plot_targets([report], [target_report(0.58, 40)], ("a long name of a series", "another long name"))
+    label = next(text for text in figure.axes[0].texts if text.get_text() == "majority class")
+    assert label.get_position()[0] == report.result.prior
+
+
 def test_the_printed_difference_is_that_of_the_printed_errors():
     text = all_text(plot_targets([target_report(0.505, 1000)], [target_report(0.743, 1000)]))
     assert "\N{MINUS SIGN}0.24" in text or "\N{MINUS SIGN}0.23" in text

@@ -55,7 +55,7 @@ MARK_SHIFT = 0.055
 SIGNIFICANT = "significant difference"
 NOT_SIGNIFICANT = "no significant difference"
 NOT_COMPARED = "not compared"
-AXIS_LABEL = "held-out error (95 % intervals); lower means that the source knows more"
+MAJORITY_CLASS = "majority class"
 GROUPS = (SIGNIFICANT, NOT_SIGNIFICANT, NOT_COMPARED)
 
 
@@ -224,12 +224,14 @@ def _write(axes: Axes, x: float, y: float, text: str, side: str, **style: Any) -
 
 
 def _label_series(axes: Axes, first: TargetRow, labels: tuple[str, str], y: float) -> None:
-    """Write the names of the marks above those of the first row, side by side."""
+    """Write the names of the marks above those of the first row, that of the majority class on a line of its own."""
     short = fit_names(labels, SERIES_SPACE, 8.5, bold=True)
     marks = [(first.error, short[0], Ink.SOURCE, True)]
     if first.control:
         marks.append((first.control.error, short[1], Ink.CONTROL, True))
-    marks.append((first.report.result.prior, "majority class", Ink.SECONDARY, False))
+    reach = text_width(MAJORITY_CLASS, 8.5) / AXES_WIDTH / 2
+    prior = min(max(first.report.result.prior, reach), 1 + 0.05 / AXES_WIDTH - reach)
+    _write(axes, prior, y - 0.11, MAJORITY_CLASS, "center", size=8.5, color=Ink.SECONDARY)
     marks.sort(key=lambda mark: mark[0])
     widths = [text_width(text, 8.5, bold) / AXES_WIDTH for _, text, _, bold in marks]
     centers = spread_labels([x for x, _, _, _ in marks], widths, 0.0, 1 + 0.3 / AXES_WIDTH, 0.1 / AXES_WIDTH)

@@ -40,6 +40,8 @@ GAP = 0.12
 WIDEST_PANEL = 3.4
 MAX_PANELS = 12
 """Most maps that are drawn."""
+MOST_OF_CLUSTER = 0.9
+"""Share of the samples of a cluster that lie below its name."""
 NAMED_CLUSTERS = 12
 """Most classes whose names stand on their clusters; more classes have a legend."""
 LEGEND_CLASSES = 24
@@ -198,17 +200,20 @@ def _draw_panel(axes: Axes, title: str, one: TsneMap, classes: np.ndarray, limit
 
 
 def _name_clusters(axes: Axes, one: TsneMap, classes: np.ndarray, names: Sequence[str], width: float) -> None:
-    """Write the name of each class on its cluster, moved apart where names would overlap."""
+    """Write the name of each class above its cluster, moved apart where names would overlap."""
     numbers = np.unique(classes).tolist()
     limit = axes.get_xlim()[1]
     unit = 2 * limit / width
     short = fit_names([names[number] for number in numbers], 0.45 * width, SMALL, bold=True)
-    centers = np.array([np.median(one.coordinates[classes == number], axis=0) for number in numbers])
+    clusters = [one.coordinates[classes == number] for number in numbers]
+    # A name on the center of a small cluster would hide it.
+    centers = np.array([(np.median(points[:, 0]), np.quantile(points[:, 1], MOST_OF_CLUSTER)) for points in clusters])
+    centers[:, 1] += 0.6 * LINE * unit
     sizes = unit * np.array([[text_width(name, SMALL, bold=True) + 0.06, LINE] for name in short])
     for (x, y), name in zip(_spread_boxes(centers, sizes, limit), short, strict=True):
         axes.text(
             x, y, name, ha="center", va="center", size=SMALL, weight="bold", color=Ink.TITLE, zorder=9,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )  # fmt: skip
 
 
