@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modgap.errors import InputError
 from tests.campaign import reader_files, seed_files
+from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import Campaign
 
@@ -60,7 +61,7 @@ class Parser:
 @functools.cache
 def _template(parser: Parser) -> tuple[Path, Path]:
     """Return a folder with the parser's valid files, and the one that is changed; made once in a process."""
-    folder = Path(tempfile.mkdtemp(prefix="modgap-campaign-"))
+    folder = temporary_folder()
     os.environ["MODGAP_CACHE"] = str(folder / "cache")
     path = parser.make(folder / "files")
     return folder / "files", path

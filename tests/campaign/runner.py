@@ -85,9 +85,14 @@ def run_chunk(campaign: Campaign, first: int, last: int) -> dict[str, Any]:
 
 
 def _answers(campaign: Campaign, first: int, last: int) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.campaign.worker", campaign.name, str(first), str(last)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryFile() as errors,
+        tempfile.TemporaryDirectory(prefix="modgap-campaign-", ignore_cleanup_errors=True) as scratch,
+    ):
+        # Other users enter it, too.
+        Path(scratch).chmod(0o755)
+        command = [sys.executable, "-m", "tests.campaign.worker", campaign.name, str(first), str(last), scratch]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
         )

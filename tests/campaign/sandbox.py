@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import seed_files
+from tests.campaign.folders import temporary_folder
 from tests.commands import command_line
 
 __all__ = ["HangError", "Sandbox", "Started", "drop_right_to_write", "import_libraries", "template"]
@@ -52,8 +53,7 @@ def import_libraries() -> None:
 @functools.cache
 def template() -> Path:
     """Return a folder with the data of all commands, made once in a process."""
-    folder = Path(tempfile.mkdtemp(prefix="modgap-campaign-"))
-    _remove_at_exit(folder)
+    folder = temporary_folder()
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     images = rng.random((60, 1, 12, 12), dtype=np.float32) + labels[:, None, None, None]
@@ -80,17 +80,6 @@ def drop_right_to_write() -> None:
     values[1] &= ~(1 << WRITE_ANYWHERE)
     assert library.prctl(DROP_FROM_BOUNDING_SET, WRITE_ANYWHERE, 0, 0, 0) == 0
     assert library.capset(header, CAPABILITIES.pack(*values)) == 0
-
-
-def _remove_at_exit(folder: Path) -> None:
-    owner = os.getpid()
-
-    def remove() -> None:
-        # Forked commands run the functions of their parent's exit too.
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
 
 
 class Started:

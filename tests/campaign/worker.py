@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import sys
+import tempfile
 import warnings
 
 import tests.conftest  # noqa: F401 - it sets the folder of compiled kernels
@@ -16,8 +17,9 @@ MEMORY = 6 << 30
 
 
 def main() -> None:
-    """Make the tries FIRST to LAST of the campaign NAME."""
+    """Make the tries FIRST to LAST of the campaign NAME in the folder SCRATCH, which the runner removes."""
     name, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    tempfile.tempdir = sys.argv[4]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
