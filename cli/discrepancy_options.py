@@ -15,6 +15,7 @@ from modgap.cli.options import (
     sample_options,
     seed_option,
     target_option,
+    weight_option,
     weights_option,
 )
 from modgap.errors import UsageError
@@ -133,11 +134,7 @@ discrepancy_options = all_options(
     ),
     option_group(
         "Statistics",
-        click.option(
-            "--weight",
-            type=click.Choice(["samples", "groups", "classes"]),
-            help="What counts equally in an error. The default is groups if the target has groups, else samples.",
-        ),
+        weight_option,
         click.option(
             "--per-group",
             type=int,

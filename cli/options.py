@@ -36,6 +36,7 @@ __all__ = [
     "sample_request",
     "seed_option",
     "target_option",
+    "weight_option",
     "weights_option",
 ]
 
@@ -106,6 +107,11 @@ json_option: Decorator = click.option(
 quiet_option: Decorator = click.option("--quiet", is_flag=True, help="Hide progress and all messages except warnings.")
 seed_option: Decorator = click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."
+)
+weight_option: Decorator = click.option(
+    "--weight",
+    type=click.Choice(["samples", "groups", "classes"]),
+    help="What counts equally in an error. The default is groups if the target has groups, else samples.",
 )
 weights_option: Decorator = click.option(
     "--weights",

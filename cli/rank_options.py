@@ -14,6 +14,7 @@ from modgap.cli.options import (
     sample_options,
     seed_option,
     target_option,
+    weight_option,
 )
 
 __all__ = ["rank_options"]
@@ -82,11 +83,7 @@ rank_options = all_options(
             help="Number of random halves of the samples. The intervals of scores that are not means of errors by "
             "sample are estimated from them. 0 computes no such intervals.",
         ),
-        click.option(
-            "--weight",
-            type=click.Choice(["samples", "groups", "classes"]),
-            help="What counts equally in an error. The default is groups if the target has groups, else samples.",
-        ),
+        weight_option,
         click.option(
             "--splits",
             type=int,

@@ -19,6 +19,7 @@ from modgap.display.figure_layout import (
     styled,
     text_width,
 )
+from modgap.display.group_bars import assign_lanes
 from modgap.formatting import count, format_value, visible_name
 
 __all__ = ["comparison_caption", "comparison_figure"]
@@ -66,7 +67,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     main = comparison.main
     rows = _target_rows(comparison) if comparison.over_targets else _rows(main)
     rows = rows[:MOST_ROWS]
-    bars = _assign_lanes(_similar_rows(main, len(rows)))
+    bars = assign_lanes(_similar_rows(main, len(rows)), MOST_LANES)
     bars_space = LANE * (1 + max((lane for *_, lane in bars), default=-1))
     names = fit_names(
         drawable_names([visible_name(row.name) for row in rows], "system"), NAME_SPACE, NAME_SIZE, bold=True
@@ -106,19 +107,6 @@ def _similar_rows(main: SystemsComparison, n_rows: int) -> list[tuple[int, int]]
     ends = [(order.index(members[0]), order.index(members[-1])) for members in main.groups or ()]
     clipped = [(first, min(last, n_rows - 1)) for first, last in ends if first < n_rows]
     return [(first, last) for first, last in clipped if last > first]
-
-
-def _assign_lanes(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Return first row, last row and lane of each bar, so that bars in a lane do not touch."""
-    ends: list[int] = []
-    bars = []
-    for first, last in groups:
-        lane = next((lane for lane, end in enumerate(ends) if end < first), len(ends))
-        if lane == MOST_LANES:
-            continue
-        ends[lane : lane + 1] = [last]
-        bars.append((first, last, lane))
-    return bars
 
 
 def _limits(rows: Sequence[_Row]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from modgap.display.figure_layout import (
     styled,
     text_width,
 )
+from modgap.display.group_bars import assign_lanes
 from modgap.display.label_spacing import spread_labels
 from modgap.ranking.figure_content import (
     FigureRow,
@@ -70,7 +71,7 @@ def ranking_figure(ranking: Ranking) -> Figure:
     rows = figure_rows(ranking)
     n_rows = shown_rows(rows)
     shown = rows[:n_rows]
-    bars = _assign_lanes(similar_groups(ranking, shown))
+    bars = assign_lanes(similar_groups(ranking, shown), MOST_LANES)
     scores = other_scores(ranking)
     strip = _Strip(scores, NARROW_CELL if len(scores) > MOST_WIDE_CELLS else CELL)
     row_height = ROW if n_rows <= MOST_TALL_ROWS else DENSE_ROW
@@ -83,19 +84,6 @@ def ranking_figure(ranking: Ranking) -> Figure:
     _Drawing(axes, WIDTH - left - strip.right_space, row_height).draw(ranking, rows, n_rows, bars)
     strip.draw(figure, axes, ranking, shown, row_height)
     return figure
-
-
-def _assign_lanes(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Return first row, last row and lane of each bar, so that bars in a lane do not touch."""
-    ends: list[int] = []
-    bars = []
-    for first, last in groups:
-        lane = next((lane for lane, end in enumerate(ends) if end < first), len(ends))
-        if lane == MOST_LANES:
-            continue
-        ends[lane : lane + 1] = [last]
-        bars.append((first, last, lane))
-    return bars
 
 
 class _Drawing:
