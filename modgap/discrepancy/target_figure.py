@@ -306,7 +306,7 @@ def targets_caption(
         "Maps are fitted on one half of the samples and tested on the other half, over repeated splits.",
         "The shaded bar is the difference where it is significant: the two errors differ in a paired comparison of the "
         "samples at the 5 % level, without correction for the number of targets.",
-        "The control is one random initialization. There is no correction for the number of targets.",
+        "The control is one random initialization.",
         "Targets are sorted by the difference, which is computed from errors with two decimals.",
     ]
     return " ".join([*sentences, *map(values_sentence, rows)])
