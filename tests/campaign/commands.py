@@ -137,13 +137,16 @@ def _difference(expected: bytes, content: bytes | None) -> str:
         return ", ".join(names + [name for name in common if not np.array_equal(one[name], other[name])])
 
 
-def _stop(one: Sandbox, name: str, number: int, sent: int) -> Started | None:
-    """Start a command, and send it a signal at a random time; return None where it ended before."""
-    rng = random.Random(number)
+def _stop(one: Sandbox, name: str, number: int, sent: int, again: int) -> Started | None:
+    """Start a command, and send it a signal at a random time; return None where it ended before.
+
+    The expected time may come from a moment at which the machine was busier, so each further start is stopped earlier.
+    """
+    rng = random.Random(1000 * again + number)
     process = one.start(_arguments(name), forked=_is_forked(number))
     # In the first moments the interpreter itself starts, which prints what it likes.
     first = 0.0 if sent == signal.SIGKILL else 0.05 if _is_forked(number) else 0.3
-    time.sleep(first + rng.uniform(0, 0.9 * _expected(name)[0]))
+    time.sleep(first + rng.uniform(0, 0.9 * 0.6**again * _expected(name)[0]))
     if process.send(sent):
         return process
     process.finish()
@@ -153,7 +156,7 @@ def _stop(one: Sandbox, name: str, number: int, sent: int) -> Started | None:
 def _interrupt(name: str, number: int, sent: int) -> str | None:
     for again in range(KILL_TRIES):
         with _Try() as one:
-            process = _stop(one, name, number + 1000 * again, sent)
+            process = _stop(one, name, number, sent, again)
             if process is None:
                 continue
             code, _, err = process.finish()
