@@ -43,6 +43,8 @@ class _Videos:
                 images, count = self._read_frames(av, path, count)
         if count == 0:
             raise InputError(f"expected a video with frames, got none from {path}")
+        if len({image.shape for image in images}) > 1:
+            raise InputError(f"expected frames of one size in {path}, got frames of several sizes")
         return np.stack(images).transpose(0, 3, 1, 2)
 
     def _read_frames(self, av: ModuleType, path: str, expected: int) -> tuple[list[np.ndarray], int]:
