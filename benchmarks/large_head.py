@@ -4,7 +4,7 @@
 
 `--size large` has 20,000 samples, 21,841 source classes and 100 target classes (1.75 GB; some minutes on two cores).
 `--size paper` has the sizes of the paper's own command on FSD50K: 51,197 samples with one to three of 200 labels each
-(4.5 GB; about a quarter of an hour). The script writes logits with signal to FILE if the file does not exist. Then it
+(4.5 GB; about eight minutes). The script writes logits with signal to FILE if the file does not exist. Then it
 maps the file, so that no array of this size is copied. The goal is a peak of resident memory, mapped pages included, of
 at most 1.2 times the size of the file, and the same values as with logits in memory.
 """

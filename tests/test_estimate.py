@@ -3,9 +3,11 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 
-from modgap.discrepancy import estimate, label_space, map_discrepancy
+from modgap.discrepancy import estimate, estimator_chain, label_space, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
+from modgap.discrepancy.held_out_problem import held_out_problem
+from modgap.discrepancy.search import is_enumerable, search
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.permutations import permute_samples
@@ -281,3 +283,22 @@ def test_a_control_has_an_interval_and_the_difference_is_paired():
     assert several.held_out == pytest.approx(np.mean(several.values))
     assert several.interval[0] < several.held_out < several.interval[1]
     assert several.between_sd == pytest.approx(np.std(several.values, ddof=1))
+
+
+@pytest.mark.parametrize(("n_classes", "n_source_classes"), [(2, 300), (3, 45)])
+def test_the_maps_of_folds_reach_the_enumerated_optimum_with_few_target_classes(n_classes, n_source_classes):
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.arange(200) % n_classes)
+    # Logits of few features differ little between source classes, so that a single climb ends in a local optimum.
+    features = rng.standard_normal((200, n_classes))
+    features[:, 0] += 0.7 * labels
+    logits = features @ rng.standard_normal((n_classes, n_source_classes))
+    logits = (logits + 0.1 * rng.standard_normal(logits.shape)).astype(np.float32)
+    logits.flags.writeable = False
+    assert not is_enumerable(n_source_classes, n_classes, estimator_chain.FOLD_ENUMERABLE)
+    inputs = estimator_chain.EstimatorInputs(logits, ("search",), n_classes)
+    problem = held_out_problem(inputs, label_space(labels), None, "samples", 3, None)
+    maps = estimator_chain.fit_search_maps(inputs, problem.labeling, None)
+    for fit, fold_map in zip(problem.labeling.splits.fit, maps, strict=True):
+        found = 1 - naive.matches(logits[fit], labels[fit], fold_map) / fit.sum()
+        assert found == pytest.approx(search(logits[fit], labels[fit], n_classes).value)

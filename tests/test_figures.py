@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import modgap
+from modgap.discrepancy import result as results
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
 from modgap.discrepancy.class_errors import class_errors, classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate, TestedSamples
+from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
@@ -208,7 +209,7 @@ def target_report(error, n_each=100, target="digits", k=4, **options):
     wrong = np.random.default_rng(round(1000 * error)).permuted(wrong, axis=1).ravel()
     n = len(wrong)
     errors = SampleErrors(wrong, np.ones(n), np.arange(n), np.full(5, wrong.mean()), None, 0)
-    tested = TestedSamples(np.arange(n), np.repeat(np.arange(k), n_each), None, {"search": errors})
+    tested = results.TestedSamples(np.arange(n), np.repeat(np.arange(k), n_each), None, {"search": errors})
     return replace(report, result=replace(report.result, tested_samples=tested))
 
 
