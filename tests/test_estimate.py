@@ -285,8 +285,9 @@ def test_a_control_has_an_interval_and_the_difference_is_paired():
     assert several.between_sd == pytest.approx(np.std(several.values, ddof=1))
 
 
-@pytest.mark.parametrize(("n_classes", "n_source_classes"), [(2, 300), (3, 45)])
-def test_the_maps_of_folds_reach_the_enumerated_optimum_with_few_target_classes(n_classes, n_source_classes):
+def test_the_maps_of_folds_reach_the_enumerated_optimum_with_two_target_classes():
+    n_classes = 2
+    n_source_classes = 300
     rng = np.random.default_rng(1)
     labels = rng.permutation(np.arange(200) % n_classes)
     # Logits of few features differ little between source classes, so that a single climb ends in a local optimum.

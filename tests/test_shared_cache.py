@@ -148,7 +148,7 @@ def users():
     with tempfile.TemporaryDirectory(prefix="modgap-users-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        labels = np.arange(45) % 3
+        labels = np.arange(45) % 5
         images = np.random.default_rng(0).random((45, 1, 12, 12), dtype=np.float32) + labels[:, None, None, None]
         np.savez(folder / "data.npz", x=images, y=labels)
         command = [sys.executable, "-m", "tests.two_users", name]

@@ -22,10 +22,23 @@ def commands(folder: Path, out: str) -> list[list[str]]:
     """Return a discrepancy and a ranking with this folder of results."""
     data = str(folder / "data.npz")
     options = ["--input-size", "32", "--out"]
+    scores = ["--by", "knn", "--score", "leep", "--resamples", "0", "--backend", "serial", "--no-raw"]
     search = ["--estimator", "search", "--permutations", "0", "--restarts", "1", "--bound-seconds", "0"]
     return [
         ["discrepancy", "--source", "random:timm:test_vit", "--target", data, *search, *options, f"{out}/measured"],
-        ["rank", "--sources", SOURCES, "--target", data, "--jobs", "1", "--resamples", "0", *options, f"{out}/ranked"],
+        [
+            "rank",
+            "--sources",
+            SOURCES,
+            "--target",
+            data,
+            *scores,
+            "--backend",
+            "serial",
+            "--no-raw",
+            *options,
+            f"{out}/ranked",
+        ],
     ]
 
 

@@ -1,5 +1,7 @@
 """Choices of algorithm and of memory that depend only on sizes, so that results never depend on the clock."""
 
+import functools
+
 __all__ = ["n_ranks_needed", "n_ranks_worth_keeping", "should_search_rows", "should_walk_ranks"]
 
 # A class that is met on a walk down the ranks costs about a sixth of a logit that is read out of order. This was
@@ -49,6 +51,7 @@ def n_ranks_worth_keeping(n_samples: int, n_source_classes: int, n_classes: int)
     return max(1, min(_n_ranks_wanted(n_source_classes, n_classes), most))
 
 
+@functools.cache
 def _n_ranks_wanted(n_source_classes: int, n_classes: int) -> int:
     p_none = 1.0
     n_ranks = 0

@@ -42,9 +42,8 @@ MANY_CLASSES = 25
 
 FOLD_RESTARTS = 1
 """Restarts of the search on the part of the samples that a fold is fitted on."""
-FEW_CLASSES = 3
-FEW_CLASSES_FOLD_RESTARTS = 10
-"""Restarts with at most three target classes, where a climb ends early because few classes can move."""
+TWO_CLASSES_FOLD_RESTARTS = 10
+"""Restarts with two target classes, where a climb ends early because only two classes can move."""
 FOLD_ENUMERABLE = 50_000
 """Largest number of injective maps that are all tried on such a part; trying more takes longer than searching."""
 
@@ -250,7 +249,7 @@ def fit_search_maps(
     entry_samples = space.entry_samples
     rows = space.rows[entry_samples]
     weights = integer_weights(labeling.weights)
-    restarts = FEW_CLASSES_FOLD_RESTARTS if space.n_classes <= FEW_CLASSES else FOLD_RESTARTS
+    restarts = TWO_CLASSES_FOLD_RESTARTS if space.n_classes == 2 else FOLD_RESTARTS
     fits = labeling.splits.fit
     maps = np.empty((len(fits), space.n_classes), np.int64)
     _ = inputs.ranking
