@@ -130,7 +130,12 @@ def test_the_mapped_arrays_cannot_be_written(tmp_path):
         ("MODGAP_MAX_PICKLE_OPCODES", 50, pickle.dumps(list(range(100))), "it has more than 50 opcodes"),
         ("MODGAP_MAX_PICKLE_DEPTH", 3, pickle.dumps([[[[1]]]]), "deeper than 3 levels, or contains itself"),
         ("MODGAP_MAX_PICKLE", 100, pickle.dumps(bytes(200)), "it has [0-9]+ bytes, more than 100"),
-        ("MODGAP_MAX_PICKLE", 100, gzip.compress(pickle.dumps(bytes(200)), mtime=0), "it unzips into more than 100 bytes"),
+        (
+            "MODGAP_MAX_PICKLE",
+            100,
+            gzip.compress(pickle.dumps(bytes(200)), mtime=0),
+            "it unzips into more than 100 bytes",
+        ),
     ],
 )
 def test_limits_name_the_variable_that_raises_them(tmp_path, monkeypatch, variable, value, content, message):
