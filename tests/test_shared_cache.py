@@ -142,7 +142,7 @@ def test_a_cache_of_another_user_cannot_be_written(open_cache):
 
 @pytest.fixture(scope="module")
 def users():
-    """What three users with one cache got from a discrepancy and a ranking, and the cache's entries after each."""
+    """Results of three users with one cache, from a discrepancy and a ranking, and the entries after each."""
     if os.getuid() != 0:
         pytest.skip("becoming another user needs root")
     with tempfile.TemporaryDirectory(prefix="modgap-users-") as name:
