@@ -42,12 +42,12 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modgap needs Python 3.11 or newer; make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[demo,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
 	$(BIN)/python -m pip install --quiet --no-deps $(FILES_ONLY)
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[demo,docs]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group docs
 	touch $@
 
 data: $(FASHION)  ## Install Fashion-MNIST from Debian's package.

@@ -31,9 +31,9 @@ def env() -> None:
     from importlib import metadata
 
     from modgap.storage.paths import cache_folder
-    from modgap.version import __version__
+    from modgap.version import installed_version
 
-    print_line(f"modgap {__version__}")
+    print_line(f"modgap {installed_version()}")
     print_line(f"python {platform.python_version()} on {platform.platform()}")
     print_line(f"cores {os.cpu_count()}, {platform.machine()}")
     for name in PACKAGES:

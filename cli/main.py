@@ -14,7 +14,6 @@ from modgap.cli.groups import HelpGroup, example
 from modgap.cli.streams import discard_output, prepare_streams, print_error
 from modgap.errors import InputError, first_line
 from modgap.process_end import mark_announced, stop_signal
-from modgap.version import __version__
 
 __all__ = ["main"]
 
@@ -74,6 +73,14 @@ class LazyGroup(HelpGroup):
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
+def _print_version(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from modgap.version import installed_version
+
+        click.echo(f"modgap, version {installed_version()}")
+        context.exit()
+
+
 @cloup.group(
     cls=LazyGroup,
     context_settings={
@@ -84,7 +91,14 @@ class LazyGroup(HelpGroup):
     epilog=example("modgap discrepancy --source vit-fashion --target digits")
     + "\n\nmodgap COMMAND --help explains a command, with an example.",
 )
-@click.version_option(__version__, prog_name="modgap")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def modgap() -> None:
     """Measure how well the knowledge of a pretrained model suits a new kind of data, and transfer it."""
 

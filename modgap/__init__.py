@@ -6,8 +6,6 @@ The functions of this module are the public API. They are imported when they are
 import importlib
 import os
 
-from modgap.version import __version__
-
 # Not imported from typing, so that the command handles signals a moment after its start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
     from modgap.api.opening import open_source, open_target
     from modgap.api.ranking import rank
     from modgap.api.training import train
+
+    __version__: str
 
 __all__ = [
     "__version__",
@@ -50,7 +50,11 @@ if all(os.path.exists(os.path.join(_CHECKOUT, name)) for name in ("pyproject.tom
 
 
 def __getattr__(name: str) -> object:
-    """Import a public function when it is first used."""
+    """Import a public function when it is first used, and read the version when it is asked for."""
+    if name == "__version__":
+        from modgap.version import installed_version
+
+        return installed_version()
     if name not in _MODULES:
         raise AttributeError(f"module 'modgap' has no attribute {name!r}. It offers: {', '.join(_MODULES)}.")
     value = getattr(importlib.import_module(_MODULES[name]), name)

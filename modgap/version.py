@@ -1,5 +1,20 @@
 """Version of modgap."""
 
-__all__ = ["__version__"]
+from functools import cache
 
-__version__ = "0.1.0"
+__all__ = ["installed_version"]
+
+UNKNOWN = "0+unknown"
+"""Version of a checkout that is not installed."""
+
+
+@cache
+def installed_version() -> str:
+    """Return the version that was installed; it comes from the tags of the repository."""
+    # Importing it takes longer than importing modgap.
+    from importlib import metadata
+
+    try:
+        return metadata.version("modgap")
+    except metadata.PackageNotFoundError:
+        return UNKNOWN

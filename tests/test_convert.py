@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from modgap.errors import InputError
+from modgap.storage.algorithms import ALGORITHM_VERSIONS
 from modgap.storage.array_file import read_array_file
 from modgap.storage.array_writer import ArrayWriter
 from modgap.targets import CustomData, Table, Target, open_target
@@ -263,13 +264,14 @@ def test_a_class_without_samples_is_named(series, caplog):
     assert "manifest mine names 5 classes, but its samples have 4. No sample has the class 'fall'" in caplog.text
 
 
-def test_another_version_of_modgap_or_a_library_makes_a_copy_outdated(series, monkeypatch, caplog):
+def test_another_version_of_the_reader_or_a_library_makes_a_copy_outdated(series, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     convert(open_target(str(series)))
     monkeypatch.setattr("modgap.targets.target._library_versions", lambda: {"numpy": "9.9"})
-    monkeypatch.setattr("modgap.targets.download.converted_copy.__version__", "9.9")
+    raised = {**ALGORITHM_VERSIONS, "reading": 9}
+    monkeypatch.setattr("modgap.storage.algorithms.ALGORITHM_VERSIONS", raised)
     open_target(str(series)).read()
-    assert "was made with another version of modgap and other versions of libraries" in caplog.text
+    assert "was made with another way of reading files and other versions of libraries" in caplog.text
 
 
 def test_a_copy_with_another_manifest_gives_no_warning(series, caplog):

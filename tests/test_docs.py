@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import modgap
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,10 +30,6 @@ def test_each_message_of_the_questions_is_a_message_of_the_package():
     assert len(quoted) >= 5
     code = "".join(path.read_text() for folder in ("modgap", "cli") for path in (ROOT / folder).rglob("*.py"))
     assert [message for message in quoted if message not in code] == []
-
-
-def test_the_citation_names_the_version():
-    assert f"version: {modgap.__version__}" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_site_has_every_page_of_the_folder_in_its_contents():

@@ -18,10 +18,10 @@ from modgap.forward.batched_inference import choose_device, output_batches
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import Parts, Source
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.transfer.surrogate import Surrogate, SurrogateBatch
-from modgap.version import __version__
 
 __all__ = ["OUTPUT", "FeatureRequest", "block_names", "compute_features", "layer_names"]
 
@@ -204,7 +204,7 @@ def compute_features(
         "layers": names,
         "input_size": request.samples.input_size,
         "dtype": request.samples.dtype,
-        "modgap": __version__,
+        "algorithms": algorithm_versions("reading", "inference", "pooled layers"),
     }
     path = entry_path("features", cache_key(provenance))
     cached = read_valid_entry(path, lambda entry: (entry.arrays["features"], entry.metadata["widths"]))

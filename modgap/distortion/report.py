@@ -14,7 +14,7 @@ from modgap.distortion.measurement import DistortionRequest, EncoderResult, Surr
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.formatting import format_p_value
 from modgap.storage.json_records import format_json, plain_values
-from modgap.version import __version__
+from modgap.version import installed_version
 
 __all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_dict", "to_json"]
 
@@ -154,7 +154,7 @@ def to_dict(
         "surrogates": [_surrogate_record(result) for result in results],
         "request": plain_values(asdict(request)),
         "seconds": round(seconds, 1),
-        "provenance": {"modgap": __version__},
+        "provenance": {"modgap": installed_version()},
     }
 
 

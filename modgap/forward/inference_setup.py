@@ -17,7 +17,7 @@ from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.version import __version__
+from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import torch
@@ -262,7 +262,7 @@ def _check_no_class_is_lost(
 def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embedding, device: str) -> dict[str, Any]:
     target = cache_record["target"]
     return {
-        "modgap": __version__,
+        "modgap": installed_version(),
         "source": cache_record["source"],
         "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
         "samples": {"split": cache_record["split"], "limit": cache_record["limit"]},

@@ -18,10 +18,10 @@ from modgap.forward.inference_setup import (
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Target
-from modgap.version import __version__
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "source_logits"]
 
@@ -116,7 +116,7 @@ def source_logits(
         "dtype": samples.dtype,
         "head": "own" if request.head == "own" else _head_record(request),
         "embedder": embedder.fingerprint if embedder else "native",
-        "modgap": __version__,
+        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
     path = entry_path("logits", cache_key(cache_record))
     cached = read_valid_entry(path, _parse_entry)

@@ -15,7 +15,7 @@ from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
 from modgap.targets.file_layout import has_suffix
 from modgap.user_arrays import NumberedLabels, check_lengths, number_labels, to_numpy
-from modgap.version import __version__
+from modgap.version import installed_version
 
 __all__ = ["read_logits_file"]
 
@@ -55,7 +55,7 @@ def read_logits_file(path: str) -> SourceLogits:
     if has_suffix(file, (".npy",)):
         digests["labels"] = file_digest(file.with_name("labels.npy"))
     try:
-        return _source_logits(content, {"modgap": __version__, **digests}, start)
+        return _source_logits(content, {"modgap": installed_version(), **digests}, start)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -19,12 +19,13 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import ARRAY, KIND
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
-from modgap.version import __version__
+from modgap.version import installed_version
 
 __all__ = ["Extracted", "extract"]
 
@@ -178,7 +179,7 @@ def _key_content(
         "heads": heads,
         "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
         "surrogate": [surrogate.name, surrogate.split, surrogate.fingerprint],
-        "modgap": __version__,
+        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
 
 
@@ -308,7 +309,7 @@ def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_co
     properties = {"parameters": 0, "source_error": None, "head": "none", "width": features.shape[1], "classes": 0}
     record = {
         "properties": properties,
-        "provenance": {"modgap": __version__, "source": RAW, "samples": key_content["limit"]},
+        "provenance": {"modgap": installed_version(), "source": RAW, "samples": key_content["limit"]},
         "source_classes": [],
         "target_classes": [str(name) for name in table.classes or ()],
     }

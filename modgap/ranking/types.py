@@ -13,7 +13,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets import CustomData
-from modgap.version import __version__
+from modgap.version import installed_version
 
 __all__ = [
     "CONTROL",
@@ -204,7 +204,7 @@ class Ranking:
     @property
     def version(self) -> str:
         """Version of modgap."""
-        return __version__
+        return installed_version()
 
     @property
     def failed(self) -> list[SourceRow]:

@@ -43,6 +43,8 @@ _VALID_TYPES: dict[str, Any] = {
     "result": dict | None,
 }
 """Types of these keys."""
+FREE_SETTINGS = ("provenance.modgap",)
+"""Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     run = open_run(folder)
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
-    if differences := list(_differences(recorded, requested)):
+    differences = [text for path, text in _differences(recorded, requested) if path not in FREE_SETTINGS]
+    if differences:
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences)}. "
             "Repeat the settings of that run, or pass another --out."
@@ -200,10 +203,10 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         raise InputError(f"Cannot write {folder / RECORD}: {error.strerror}.") from error
 
 
-def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[str]:
-    """Yield a phrase `NAME is RECORDED, not REQUESTED` for each value that differs."""
+def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name of each value that differs, and a phrase `NAME is RECORDED, not REQUESTED`."""
     if isinstance(recorded, dict) and isinstance(requested, dict):
         for name in sorted(recorded.keys() | requested.keys()):
             yield from _differences(recorded.get(name), requested.get(name), f"{path}.{name}" if path else name)
     elif recorded != requested:
-        yield f"{path} is {recorded}, not {requested}"
+        yield path, f"{path} is {recorded}, not {requested}"

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 
 from modgap.forward.sample_request import SampleRequest
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import cache_key
 from modgap.targets import CustomData
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.training_data import TargetData
-from modgap.version import __version__
+from modgap.version import installed_version
 
 __all__ = ["TrainRequest", "settings_record"]
 
@@ -74,7 +75,8 @@ def settings_record(
         "inputs": data.transform.to_dict(),
         "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
         "provenance": {
-            "modgap": __version__,
+            "modgap": installed_version(),
+            "algorithms": algorithm_versions("reading", "inference", "training"),
             "torch": torch.__version__,
             "source": dict(source),
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.array_file import ArrayFile, read_array_file
 from modgap.storage.cache import cache_key
 from modgap.targets.download.locations import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
-from modgap.version import __version__
 
 __all__ = [
     "FORMAT",
@@ -39,7 +39,7 @@ STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """Errors that a record of another structure causes."""
 DIFFERENCES = {
     "format": "another format of copies",
-    "modgap": "another version of modgap",
+    "algorithms": "another way of reading files",
     "libraries": "other versions of libraries",
     "files": "other files",
     "manifest": "another manifest",
@@ -66,7 +66,7 @@ def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     manifest = {name: value for name, value in fingerprint["manifest"].items() if name != "pseudo_classes"}
     return {
         "format": FORMAT,
-        "modgap": __version__,
+        "algorithms": algorithm_versions("reading"),
         "libraries": fingerprint["libraries"],
         "files": fingerprint["files"],
         "manifest": hashlib.sha256(cache_key(manifest).encode()).hexdigest(),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from modgap.errors import InputError, first_line
 from modgap.targets.download.download_request import DownloadedFile, DownloadRequest
 from modgap.targets.download.partial_download import PartialDownload, Validator, open_partial_download
-from modgap.version import __version__
+from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import requests
@@ -121,7 +121,7 @@ def _open_session() -> Iterator["requests.Session"]:
 
     with requests.Session() as session:
         session.max_redirects = MAX_REDIRECTS
-        session.headers["User-Agent"] = f"modgap/{__version__}"
+        session.headers["User-Agent"] = f"modgap/{installed_version()}"
         # The checksum is that of the file itself, not of a compressed form of it.
         session.headers["Accept-Encoding"] = "identity"
         yield session
