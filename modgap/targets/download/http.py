@@ -325,4 +325,4 @@ def _describe_failure(error: BaseException) -> str:
         return "it sent no data before the timeout"
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:200]
+    return " ".join(str(getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:200]

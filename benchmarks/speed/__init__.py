@@ -1,0 +1,1 @@
+"""Ten figures of docs/benchmarks.md as ratios of two times of one run, and their history."""

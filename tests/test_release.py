@@ -1,0 +1,60 @@
+"""The files of a release agree with pyproject.toml: the conda recipe, the constraints, the groups, the citation."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OTHER_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "huggingface-hub": "huggingface_hub"}
+"""Names of packages in conda-forge, where they differ."""
+
+
+def requirements(texts):
+    """Return the ranges of versions by name."""
+    found = [Requirement(text) for text in texts if isinstance(text, str)]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+DEPENDENCIES = requirements(PROJECT["project"]["dependencies"])
+
+
+def test_the_conda_recipe_has_the_requirements_of_the_package():
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    expected = {f"python {PROJECT['project']['requires-python']}"}
+    expected |= {f"{OTHER_NAMES.get(name, name)} {needed.specifier}" for name, needed in DEPENDENCIES.items()}
+    assert set(recipe["requirements"]["run"]) == expected
+    build = requirements(PROJECT["build-system"]["requires"])
+    expected = {f"python {PROJECT['project']['requires-python']}", "pip"}
+    assert set(recipe["requirements"]["host"]) == expected | {f"{n} {needed.specifier}" for n, needed in build.items()}
+    scripts = [f"{name} = {target}" for name, target in PROJECT["project"]["scripts"].items()]
+    assert recipe["build"]["python"]["entry_points"] == scripts
+    assert recipe["about"]["summary"] == PROJECT["project"]["description"]
+
+
+def test_the_constraints_name_tested_versions_within_the_ranges():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    needed = dict(DEPENDENCIES)
+    for extra in ("audio", "demo", "ot", "parquet", "tensorboard", "video"):
+        needed |= requirements(PROJECT["project"]["optional-dependencies"][extra])
+    assert [name for name in needed if name not in tested] == []
+    outside = [name for name, requirement in needed.items() if tested[name] not in requirement.specifier]
+    assert outside == []
+    assert not re.search(r"\+|@|://", "".join(tested.values()))
+
+
+@pytest.mark.parametrize("group", ["bench", "docs", "lint", "release", "test"])
+def test_the_group_for_development_includes_the_others(group):
+    assert {"include-group": group} in PROJECT["dependency-groups"]["dev"]
+
+
+def test_the_citation_names_the_license_and_the_authors():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["license"] == PROJECT["project"]["license"]
+    assert citation["authors"] == [{"name": "The modgap authors"}]
