@@ -67,7 +67,8 @@ def _run_job(job: Job, log: ResultLog, runs: Path) -> tuple[Job, dict]:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, torch {torch.__version__}, modgap {installed_version()}"
+    versions = f"torch {torch.__version__}, modgap {installed_version()}"
+    return f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, {versions}"
 
 
 def again(parts: Sequence[str], log: ResultLog, most: int) -> None:

@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import importlib.util
+import itertools
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -41,21 +43,26 @@ LONG = (
 def pytest_collection_modifyitems(items):
     """Order the tests, and skip those that need absent packages."""
     skip_what_needs_absent_packages(items)
-    items[:] = in_order_for_two_workers(items)
+    items[:] = in_order_for_workers(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "2")))
 
 
-def in_order_for_two_workers(items):
-    """Return the tests in an order in which two workers do not compile the same kernels, and no long test comes last.
+def in_order_for_workers(items, n_workers):
+    """Return the tests in an order in which no two workers compile the same kernels, and no long test comes last.
 
-    Of two workers xdist gives one the first half and the other the second half. One that has finished takes tests from
-    the end of the other's. So the first half begins with the tests that compile, and the second with the long ones.
+    At first xdist gives each worker a block of the tests, all of the same size. One that has finished takes tests from
+    the end of another's. So the first block begins with the tests that compile, and the others with long ones.
     """
-    compiling = [item for name in COMPILING for item in items if item.path.name == f"test_{name}.py"]
-    long = [item for name in LONG for item in items if item.path.name == f"test_{name}.py"]
-    chosen = {*compiling, *long}
-    others = [item for item in items if item not in chosen]
-    middle = max(0, len(items) // 2 - len(compiling))
-    return [*compiling, *others[:middle], *long, *others[middle:]]
+    by_file = {}
+    for item in items:
+        by_file.setdefault(item.path.name.removeprefix("test_").removesuffix(".py"), []).append(item)
+    n_blocks = max(n_workers, 2)
+    files = [COMPILING, *(LONG[number :: n_blocks - 1] for number in range(n_blocks - 1))]
+    first = [[item for name in names for item in by_file.get(name, ())] for names in files]
+    chosen = {item for block in first for item in block}
+    others = iter([item for item in items if item not in chosen])
+    size = -(-len(items) // n_blocks)
+    blocks = [[*block, *itertools.islice(others, max(0, size - len(block)))] for block in first]
+    return [*itertools.chain(*blocks), *others]
 
 
 def skip_what_needs_absent_packages(items):
@@ -69,6 +76,12 @@ def skip_what_needs_absent_packages(items):
     for item in items:
         if item.get_closest_marker("bundle"):
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(absent)}"))
+
+
+@pytest.fixture(autouse=True)
+def default_log_level():
+    """Log as in a new process, whatever level another test has set."""
+    logging.getLogger("modgap").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The files of a release agree with pyproject.toml: the conda recipe, the constraints, the groups, the citation."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -58,3 +59,13 @@ def test_the_citation_names_the_license_and_the_authors():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["license"] == PROJECT["project"]["license"]
     assert citation["authors"] == [{"name": "The modgap authors"}]
+
+
+def test_the_metadata_of_the_code_are_those_of_the_package():
+    metadata = json.loads((ROOT / "codemeta.json").read_text())
+    project = PROJECT["project"]
+    assert {name: metadata[name] for name in ("name", "description", "keywords")} == {
+        name: project[name] for name in ("name", "description", "keywords")
+    }
+    assert metadata["license"].endswith(f"/{project['license']}")
+    assert metadata["runtimePlatform"] == f"Python {project['requires-python']}"
