@@ -1,5 +1,7 @@
 """Configuration of the documentation site; `make docs` builds it."""
 
+import base64
+import json
 import os
 import shutil
 import sys
@@ -61,11 +63,19 @@ TOP_LEVEL = {"security": "SECURITY.md", "contributing": "CONTRIBUTING.md", "chan
 
 
 def copy_notebooks(app: Sphinx) -> None:
-    """Copy the notebooks into the folder of the gallery, so that the site shows them."""
+    """Copy the notebooks and their first pictures into the folder of the gallery, so that the site shows them."""
     gallery = Path(app.srcdir) / "gallery"
     gallery.mkdir(exist_ok=True)
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copyfile(notebook, gallery / notebook.name)
+        (gallery / f"{notebook.stem}.png").write_bytes(first_picture(notebook))
+
+
+def first_picture(notebook: Path) -> bytes:
+    """Return the first picture that a notebook keeps, as a PNG file."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+    return base64.b64decode(next(data["image/png"] for data in outputs if "image/png" in data))
 
 
 def show_top_level_files(_app: Sphinx, docname: str, source: list[str]) -> None:
