@@ -177,7 +177,10 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress | None]:
-    """Yield a function that shows progress on stderr: bars on a terminal, lines elsewhere; None with `quiet`."""
+    """Yield a function that shows progress on stderr; None with `quiet`.
+
+    On a terminal these are bars, which vanish at the end. Elsewhere they are lines.
+    """
     if quiet:
         yield None
         return
@@ -197,11 +200,12 @@ def progress_bars(quiet: bool) -> Iterator[Progress | None]:
         with lock:
             if stage not in bars:
                 layout = "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed}<{remaining}"
-                bars[stage] = tqdm(total=1.0, desc=printable(stage), file=sys.stderr, bar_format=layout)
+                bars[stage] = tqdm(total=1.0, desc=printable(stage), file=sys.stderr, bar_format=layout, leave=False)
             bars[stage].update(min(share, 1.0 - bars[stage].n))
 
     try:
         yield advance
     finally:
-        for bar in bars.values():
+        # The first one, which is uppermost, is the last to move the cursor.
+        for bar in reversed(bars.values()):
             bar.close()

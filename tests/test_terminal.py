@@ -1,12 +1,15 @@
 """Text from outside reaches the terminal without control characters: class names, paths, errors, and hosts' words."""
 
+import io
 import re
+import sys
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
 import tomli_w
 
+from modgap.cli import output
 from tests.loopback import Fault, write_manifest_of_download
 
 CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;bWFs\x07"
@@ -120,3 +123,21 @@ def test_results_print_names_without_control_characters():
         assert "\x1b" not in text
         assert "\u202e" not in text
     assert "\n" in str(result)
+
+
+def test_progress_bars_vanish_from_a_terminal_and_leave_the_cursor_at_the_start_of_a_line(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with output.progress_bars(quiet=False) as progress:
+        for stage in ("search", "permutations"):
+            progress(stage, 0.4)
+            progress(stage, 0.6)
+        shown = terminal.getvalue()
+    assert "search: 100%" in shown or "search:  40%" in shown
+    cleared = terminal.getvalue()[len(shown) :]
+    assert cleared.replace("\x1b[A", "").strip() == ""
+    assert cleared.endswith("\r")

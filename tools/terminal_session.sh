@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The session of docs/terminal.svg. Run its command once before, so that the cache answers:
-#   asciinema rec --cols 84 --rows 27 --overwrite -c tools/terminal_session.sh terminal.cast
+#   asciinema rec --cols 84 --rows 32 --overwrite -c tools/terminal_session.sh terminal.cast
 #   npx svg-term-cli --in terminal.cast --out docs/terminal.svg --window --no-cursor
 show() {
-    printf '$ '
     for ((i = 0; i < ${#1}; i++)); do
         printf '%s' "${1:i:1}"
         sleep 0.03
@@ -11,5 +10,7 @@ show() {
     printf '\n'
     eval "$1"
     sleep "$2"
+    printf '$ '
 }
+printf '$ '
 show 'modgap discrepancy --source vit-fashion --target digits --control' 6
