@@ -137,7 +137,8 @@ def test_progress_bars_vanish_from_a_terminal_and_leave_the_cursor_at_the_start_
             progress(stage, 0.4)
             progress(stage, 0.6)
         shown = terminal.getvalue()
-    assert "search: 100%" in shown or "search:  40%" in shown
+    assert "search:" in shown
+    assert "permutations:" in shown
     cleared = terminal.getvalue()[len(shown) :]
     assert cleared.replace("\x1b[A", "").strip() == ""
     assert cleared.endswith("\r")
