@@ -166,5 +166,6 @@ def _explain(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    # Versions of click differ in whether the message ends with a period.
+    message = f"{error.format_message().rstrip('.')}."
     return f"{message} See {context.command_path} --help." if context else message

@@ -31,7 +31,8 @@ from modgap.transfer.surrogate import open_surrogate
 from tests.training import run, surrogate_file, target_file
 
 RECORDED = Path(__file__).parent / "algorithm_results.json"
-VIT = "random:timm:test_vit"
+SOURCE = "vit-fashion"
+"""Its weights are part of the package, while random weights depend on the version of timm."""
 HOW_TO_RECORD = "Raise its version in modgap/storage/algorithms.py and run `python -m tests.test_algorithms`."
 
 
@@ -47,35 +48,33 @@ def _reading(folder):
 def _inference(folder):
     images = target_file(folder, "classification", samples=8)
     series = target_file(folder, "classification", image=False, samples=8)
-    request = LogitsRequest(SampleRequest(input_size=32, device="cpu", limit=6))
+    request = LogitsRequest(SampleRequest(device="cpu", limit=6))
     results = []
     for path, options in ((images, None), (series, CustomData(kind="series"))):
         target = open_target(str(path), custom_data=options)
-        results += [*source_logits(open_source(VIT), target, request).logits[:, :12].ravel()]
+        results += [*source_logits(open_source(SOURCE), target, request).logits[:, :12].ravel()]
         results += [*load_source_outputs(extract("raw", target, request).key).features[:, :5].ravel()]
     return results
 
 
 def _fitted_heads(folder):
-    request = LogitsRequest(
-        SampleRequest(input_size=32, device="cpu"), head=f"probe:{surrogate_file(folder)}", compared=3
-    )
+    request = LogitsRequest(SampleRequest(device="cpu"), head=f"probe:{surrogate_file(folder)}", compared=3)
     target = open_target(str(target_file(folder, "classification", samples=8)))
-    return [*source_logits(open_source(VIT), target, request).logits.ravel()]
+    return [*source_logits(open_source(SOURCE), target, request).logits.ravel()]
 
 
 def _pooled_layers(folder):
-    handle = open_source(VIT)
-    source = handle.load(32, head=False)
+    handle = open_source(SOURCE)
+    source = handle.load(None, head=False)
     surrogate = open_surrogate(str(surrogate_file(folder)), source, half=1)
-    request = FeatureRequest(SampleRequest(limit=5000, input_size=32, device="cpu"), layers=("blocks", OUTPUT))
+    request = FeatureRequest(SampleRequest(limit=5000, device="cpu"), layers=("blocks", OUTPUT))
     layers = compute_features(source, handle.fingerprint(), Encoder(), surrogate, request)
     return [value for features in layers.values() for value in features[:5, :4].ravel()]
 
 
 def _training(folder):
     images, surrogate = target_file(folder, "classification"), surrogate_file(folder)
-    done = run(folder / "run", "mona", VIT, images, surrogate, "stage2.epochs=2", input_size=32)
+    done = run(folder / "run", "mona", SOURCE, images, surrogate, "stage2.epochs=2")
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [value for line in lines for name, value in line.items() if name.endswith("loss") and value is not None]
     weights = load_file(done.weights)
@@ -123,13 +122,13 @@ def raise_version(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["reading", "inference", "fitted heads"])
 def test_a_new_version_of_an_algorithm_makes_another_entry_of_the_cache(name, small_images, monkeypatch):
-    request = LogitsRequest(SampleRequest(input_size=32, device="cpu", limit=6))
+    request = LogitsRequest(SampleRequest(device="cpu", limit=6))
 
     def is_cached():
-        return source_logits(open_source(VIT), open_target(str(small_images)), request).cached
+        return source_logits(open_source(SOURCE), open_target(str(small_images)), request).cached
 
     def outputs_key():
-        return extract(VIT, open_target(str(small_images)), request).key
+        return extract(SOURCE, open_target(str(small_images)), request).key
 
     assert [is_cached(), is_cached()] == [False, True]
     key = outputs_key()
@@ -142,13 +141,13 @@ def test_a_new_version_of_an_algorithm_makes_another_entry_of_the_cache(name, sm
 
 def test_a_run_resumes_under_another_version_of_modgap_but_not_of_training(tmp_path, monkeypatch):
     data = target_file(tmp_path, "classification"), surrogate_file(tmp_path)
-    test_error = run(tmp_path / "run", "finetune", VIT, *data, input_size=32).record["result"]["test"]
+    test_error = run(tmp_path / "run", "finetune", SOURCE, *data).record["result"]["test"]
     monkeypatch.setattr("modgap.transfer.train_request.installed_version", lambda: "9.9")
-    resumed = run(tmp_path / "run", "finetune", VIT, *data, input_size=32, resume=True)
+    resumed = run(tmp_path / "run", "finetune", SOURCE, *data, resume=True)
     assert resumed.record["result"]["test"] == test_error
     raise_version(monkeypatch, "training")
     with pytest.raises(UsageError, match=r"has other settings: provenance\.algorithms\.training is 1, not 2"):
-        run(tmp_path / "run", "finetune", VIT, *data, input_size=32, resume=True)
+        run(tmp_path / "run", "finetune", SOURCE, *data, resume=True)
 
 
 def test_the_features_of_layers_are_kept_under_the_versions_of_their_algorithms(tmp_path, monkeypatch):

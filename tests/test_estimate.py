@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 
-from modgap.discrepancy import estimate, estimator_chain, label_space, map_discrepancy
+from modgap.discrepancy import estimate, estimator_chain, label_space, learning_curve, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.held_out_problem import held_out_problem
@@ -240,6 +240,21 @@ def test_per_class_names_the_largest_number(easy):
     groups = np.repeat(np.arange(40), 5)
     with pytest.raises(InputError, match="and 2 groups of some class to test on"):
         estimate(logits, np.repeat(np.arange(4), 50), groups=groups, per_class=45)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MOST_ADDITIONS", 4 * 35 * 3 * 30 - 1), ("MOST_TESTS", 4 * 3 * 150 - 1)])
+def test_a_learning_curve_that_would_take_long_is_left_out(limit, value, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    logits = rng.standard_normal((150, 30))
+
+    def curve():
+        return estimate(logits, labels, estimators=["soft"], splits=4, permutations=0).learning_curve
+
+    monkeypatch.setattr(learning_curve, limit, value + 1)
+    assert [point.per_class for point in curve()] == [5, 10, 20]
+    monkeypatch.setattr(learning_curve, limit, value)
+    assert curve() == ()
 
 
 def test_the_learning_curve_repeats_the_estimate_for_each_number_a_class(easy):

@@ -786,7 +786,7 @@ def test_a_terminal_shows_progress_and_a_question_before_large_downloads(modgap,
     host = serve(origin)
     entry = download(origin, "large.bin", host.url)
     for record, answer, expected in (
-        (entry, b"", b"fetch large.bin: 100%"),
+        (entry, b"", b"fetch large.bin:   0%"),
         (entry | {"path": "b", "size": 2 * 10**9}, b"n\n", b"Fetch these files?"),
     ):
         mine = manifest(record, files=())

@@ -2,7 +2,8 @@
 
 The wheel and the sdist are built and checked by twine. The wheel is installed outside the checkout with the newest
 versions of its dependencies under each Python, and with the lowest declared versions under Python 3.11. The first
-command of the README must answer in each of these environments. The tests of the unpacked sdist run in one of them.
+command of the README must answer in each of these environments. All tests of the unpacked sdist run with the newest
+versions, and its quick tests with the lowest ones.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +95,7 @@ def try_wheel(wheel: Path, version: str, python: str, dependencies: str, folder:
         run(python, "-m", "venv", environment, folder=folder)
         installed = environment / "bin" / "python"
         if dependencies == "lowest":
-            options = ("--python", installed, "--resolution", "lowest-direct", "--quiet")
-            run(sys.executable, "-m", "uv", "pip", "install", *options, wheel, folder=folder)
+            _install_lowest(installed, wheel, folder)
         else:
             run(installed, "-m", "pip", "install", "--quiet", wheel, folder=folder)
         install_seconds = time.perf_counter() - start
@@ -109,17 +110,43 @@ def try_wheel(wheel: Path, version: str, python: str, dependencies: str, folder:
     return Row(version, dependencies, versions, install_seconds, command_seconds, result)
 
 
+def _install_lowest(python: Path, wheel: Path, folder: Path) -> None:
+    """Install the lowest versions that pyproject.toml declares, and the wheel."""
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    run(*install, "--resolution", "lowest-direct", "--requirements", ROOT / "pyproject.toml", folder=folder)
+    run(*install, "--no-deps", wheel, folder=folder)
+
+
 def _shown_versions(python: Path, folder: Path) -> str:
     code = f"from importlib.metadata import version as v; print(', '.join(f'{{n}} {{v(n)}}' for n in {SHOWN!r}))"
     return run(python, "-c", code, folder=folder).strip()
 
 
-def run_tests(sdist: Path, folder: Path, arguments: list[str]) -> str:
-    """Run the tests of an unpacked sdist in a fresh environment, and return the last line of their output."""
+def unpack(sdist: Path, folder: Path) -> Path:
+    """Unpack the sdist into a folder, and return the folder of its project."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
-    unpacked = next(folder.glob("modgap-*"))
-    return run("make", "test", f"PYTHON={sys.executable}", *arguments, folder=unpacked).strip().splitlines()[-1]
+    return next(path for path in folder.glob("modgap-*") if path.is_dir())
+
+
+def run_all_tests(project: Path) -> str:
+    """Run `make test` of an unpacked sdist, which makes its own environment; return the last line of the output."""
+    return _last_line(run("make", "test", f"PYTHON={sys.executable}", folder=project))
+
+
+def run_quick_tests(project: Path, folder: Path) -> str:
+    """Run the quick tests of an unpacked sdist with the lowest versions; return the last line of the output."""
+    python = folder / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    lowest = ("--resolution", "lowest-direct", "--requirements", "pyproject.toml", "--group", "test")
+    run(*install, *lowest, folder=project)
+    run(*install, "--no-deps", "--editable", project, folder=folder)
+    return _last_line(run(python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not bundle", folder=project))
+
+
+def _last_line(output: str) -> str:
+    return output.strip().splitlines()[-1]
 
 
 def main() -> int:
@@ -145,12 +172,21 @@ def main() -> int:
                 print(_line(rows[-1]), flush=True)
         failed = any(row.result != "passed" for row in rows)
         if not options.no_tests:
-            try:
-                print(f"tests of the sdist: {run_tests(sdist, folder, [])}")
-            except StepError as error:
-                failed = True
-                print(f"tests of the sdist failed:\n{error}")
+            project = unpack(sdist, folder)
+            failed |= not _try_tests("all, newest versions", lambda: run_all_tests(project))
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                failed |= not _try_tests("quick, lowest versions", lambda: run_quick_tests(project, Path(place)))
     return int(failed)
+
+
+def _try_tests(name: str, run_tests: Callable[[], str]) -> bool:
+    """Run tests of the sdist, print how they ended, and return True if they passed."""
+    try:
+        print(f"tests of the sdist ({name}): {run_tests()}", flush=True)
+    except StepError as error:
+        print(f"tests of the sdist ({name}) failed:\n{error}", flush=True)
+        return False
+    return True
 
 
 def _line(row: Row) -> str:

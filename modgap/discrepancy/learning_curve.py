@@ -19,7 +19,9 @@ MIN_TEST_SAMPLES = 5
 MIN_TEST_GROUPS = 2
 """Fewest groups of each class that are left to test on."""
 MOST_ADDITIONS = 4e9
-"""Largest number of additions for which a learning curve is computed without a request."""
+"""Largest number of additions, to fit its maps, for which a learning curve is computed."""
+MOST_TESTS = 5e7
+"""Largest number of tested samples, over all splits and points, for which a learning curve is computed."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def learning_curve(
         return ()
     largest = largest_per_class(space.labels, groups, n_repeats, seed)
     sizes = list(_one_two_five(largest))
-    if n_repeats * sum(sizes) * space.n_classes * probabilities.n_source_classes > MOST_ADDITIONS:
+    additions = n_repeats * sum(sizes) * space.n_classes * probabilities.n_source_classes
+    if additions > MOST_ADDITIONS or n_repeats * len(sizes) * len(space) > MOST_TESTS:
         return ()
     units = np.arange(len(space)) if groups is None else groups
     points = []

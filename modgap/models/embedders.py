@@ -166,7 +166,8 @@ def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     spectrum = torch.fft.rfft2(torch.randn(NOISE_IMAGES, 1, *size, generator=generator))
     frequency = torch.hypot(torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None])
-    frequency[0, 0] = math.inf
+    spectrum[..., 0, 0] = 0
+    frequency[0, 0] = 1
     images: Tensor = torch.fft.irfft2(spectrum / frequency, s=size)
     return (images / images.std()).expand(-1, channels, -1, -1)
 
