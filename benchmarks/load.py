@@ -4,7 +4,8 @@
 
 Each row makes its input in FOLDER once, runs the real command as a process, and appends its figures to
 FOLDER/load.jsonl. Rows that are in this file are not run again, so an interrupted run goes on where it stopped. Peak
-memory is that of the process and of its children, each at its own time. It includes the pages of mapped files.
+memory is that of the process and of its children, each at its own time. It includes the pages of mapped files, which
+the system takes back when it needs them; private memory is what the process alone holds, asked for five times a second.
 """
 
 import argparse
@@ -112,6 +113,15 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
+def private_bytes(pid: int) -> int:
+    """Return the memory of a process without the pages of mapped files; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+
+
 def run(name: str, folder: Path) -> dict:
     """Run the command of a row, and return its figures."""
     path = input_of(name, folder)
@@ -121,13 +131,19 @@ def run(name: str, folder: Path) -> dict:
     began = time.monotonic()
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        private = 0
+        ended = 0
+        while not ended:
+            private = max(private, private_bytes(process.pid))
+            time.sleep(0.2)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     return {
         "row": name,
         "code": os.waitstatus_to_exitcode(status),
         "seconds": time.monotonic() - began,
         "processor_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
+        "private_bytes": private,
         "input_bytes": size_of(path),
         "load": os.getloadavg()[0],
         "last_line": (folder / "output.txt").read_text().strip().rpartition("\n")[2],
@@ -136,7 +152,7 @@ def run(name: str, folder: Path) -> dict:
 
 def format_row(record: dict) -> list[str]:
     """Return the cells of a row."""
-    megabytes = [record[name] / 1e6 for name in ("input_bytes", "peak_bytes")]
+    megabytes = [record[name] / 1e6 for name in ("input_bytes", "peak_bytes", "private_bytes")]
     cells = [f"{value:,.0f}" for value in (record["seconds"], record["processor_seconds"], *megabytes)]
     ratio = f"{record['peak_bytes'] / record['input_bytes']:.2f}"
     return [record["row"], *cells, ratio, "done" if record["code"] == 0 else record["last_line"][:60]]
@@ -159,7 +175,7 @@ def main() -> None:
         records[name] = run(name, folder)
         with results.open("a") as stream:
             stream.write(json.dumps(records[name]) + "\n")
-    columns = ["input", "seconds", "processor seconds", "input MB", "peak MB", "peak / input", "end"]
+    columns = ["input", "seconds", "processor seconds", "input MB", "peak MB", "private MB", "peak / input", "end"]
     print_table(columns, [format_row(records[name]) for name in ROWS if name in records], "load")
 
 
