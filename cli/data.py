@@ -202,11 +202,19 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
         print_line(line)
     downloads = {str(folder / download.path) for download in manifest.downloads}
     for path in result.without_checksum:
-        way_out = f"Record it with: modgap data fetch {name}" if path in downloads else "Add it to the manifest."
+        way_out = f"Record it with: modgap data fetch {name}" if path in downloads else _checksum_lines(Path(path))
         print_line(f"{path} has no checksum. {way_out}")
     read = f"{count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
     print_line(f"{count(len(result.faults), 'fault')}; {read}")
     ctx.exit(1 if result.faults else 0)
+
+
+def _checksum_lines(path: Path) -> str:
+    """Return what to add to a manifest for a file without a checksum."""
+    from modgap.targets.download.checksums import compute_checksums
+
+    digest = compute_checksums(path, ["sha256"])["sha256"]
+    return f'To let later runs verify it, add to its [[files]]:\nsize = {path.stat().st_size}\nsha256 = "{digest}"'
 
 
 @data.command(epilog=example("modgap data convert recordings.csv --label activity"))

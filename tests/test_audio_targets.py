@@ -76,7 +76,7 @@ def test_a_folder_of_class_sub_folders_of_sounds(tmp_path):
     assert list(table.classes) == ["cat", "dog"]
     assert (list(table.labels), list(table.splits)) == ([0, 0, 1], [2, 0, 0])
     assert table.samples[2].shape == (1, 4000)
-    with pytest.raises(InputError, match="expected a sub-folder of sound files for each class"):
+    with pytest.raises(InputError, match="Expected a sub-folder of sound files for each class"):
         get_reader("audio")({"data": [tmp_path / "train" / "dog"]}, rate=8000)
 
 

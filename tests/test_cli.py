@@ -317,11 +317,11 @@ def test_truncated_files(modgap, tmp_path, small_images, own_logits):
 
 
 def test_empty_folder_and_broken_image(modgap, tmp_path):
-    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "a sub-folder of images for each class")
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "contains no images. Expected a sub-folder")
     for name in ("a/1.png", "b/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"no image")
-    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "cannot read image")
+    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "is not a readable image (")
 
 
 def test_missing_package_is_named_with_its_command(tmp_path):

@@ -321,6 +321,41 @@ def test_an_empty_class_folder_is_refused(tmp_path, image):
         read(tmp_path / "photos")
 
 
+def test_hidden_folders_are_no_classes(tmp_path, image):
+    for path in ("cats/1.png", "dogs/2.png", ".thumbnails/1.png", "cats/.ipynb_checkpoints/1.png"):
+        image(f"photos/{path}")
+    table = read(tmp_path / "photos")
+    assert (list(table.classes), len(table)) == (["cats", "dogs"], 2)
+
+
+def test_a_folder_of_a_folder_of_classes_names_the_inner_one(tmp_path, image):
+    for path in ("photos/all/cats/1.png", "photos/all/dogs/2.png"):
+        image(path)
+    with pytest.raises(
+        InputError, match=r"are in the folder all, which .* cats and dogs\..* name .*photos/all instead"
+    ):
+        read(tmp_path / "photos")
+
+
+def test_images_beside_the_class_folders_are_named(tmp_path, image):
+    for path in ("photos/cats/1.png", "photos/dogs/2.png", "photos/3.png", "photos/4.png"):
+        image(path)
+    with pytest.raises(InputError, match=r"contains images that are in no class folder: 3\.png and 1 more\."):
+        read(tmp_path / "photos")
+
+
+def test_a_column_of_groups_among_the_values_is_a_warning(tmp_path, caplog):
+    (tmp_path / "beats.csv").write_text("Subject_ID,session,a,label\n1,1,2,x\n1,2,3,y\n2,2,4,x\n2,1,5,y\n")
+    read(tmp_path / "beats.csv", kind="series")
+    assert [message.rpartition(", ")[2] for message in caplog.messages] == [
+        "pass --group Subject_ID.",
+        "pass --group session.",
+    ]
+    caplog.clear()
+    read(tmp_path / "beats.csv", kind="series", group="Subject_ID")
+    assert [message.rpartition(", ")[2] for message in caplog.messages] == ["remove the column."]
+
+
 def test_a_class_may_be_absent_from_one_split_but_not_from_all(tmp_path, image):
     for path in ("photos/train/cats/1.png", "photos/train/dogs/2.png", "photos/test/cats/3.png"):
         image(path)

@@ -1,12 +1,18 @@
 """The documentation site agrees with the package, and the check of its links finds dead ones."""
 
 import importlib.util
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from modgap.targets.manifest import Manifest
+from modgap.targets.readers import get_reader
+
 ROOT = Path(__file__).parents[1]
+MANIFEST_GUIDE = (ROOT / "docs" / "guides" / "manifest.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(name="dead_links")
@@ -41,3 +47,28 @@ def test_the_site_has_every_page_of_the_folder_in_its_contents():
         folder = name.rpartition("/")[0]
         listed |= {f"{folder}/{line}".lstrip("/") for line in lines}
     assert pages - listed == {"index"}
+
+
+def test_the_guide_to_manifests_has_all_readers_with_options_that_they_take():
+    rows = re.findall(r"^\| (`.*?) \| .*? \| .*? \| (.*) \|$", MANIFEST_GUIDE.partition("## Readers")[2], re.MULTILINE)
+    options = {name: re.findall("`(.*?)`", row[1]) for row in rows for name in re.findall("`(.*?)`", row[0])}
+    options.pop("reader.name")
+    readers = {path.stem for path in (ROOT / "modgap" / "targets" / "readers").glob("[!_]*.py")}
+    assert set(options) == readers
+    for name, names in options.items():
+        assert set(names) <= set(inspect.signature(get_reader(name)).parameters)
+
+
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", MANIFEST_GUIDE, re.DOTALL))
+def test_the_manifests_of_the_guide_are_valid(text):
+    manifest = Manifest.model_validate(tomllib.loads(text))
+    inspect.signature(get_reader(manifest.reader.name)).bind({}, **manifest.reader.options)
+
+
+def test_the_fields_in_the_guide_to_manifests_exist():
+    fields = re.findall(
+        r"^\| (`.*?) \|", MANIFEST_GUIDE.partition("## Fields")[2].partition("## Readers")[0], re.MULTILINE
+    )
+    names = {name.strip("[]").partition(".")[0] for row in fields for name in re.findall("`(.*?)`", row)}
+    assert names
+    assert names <= set(Manifest.model_fields)

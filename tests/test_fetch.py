@@ -166,8 +166,12 @@ def test_custom_files_without_checksum_may_change(modgap, data, origin, manifest
     assert modgap("data", "path", mine.name).stdout == f"{mine.parent}\n"
     done = modgap("data", "verify", mine)
     assert done.returncode == 0
-    assert "x.npz has no checksum. Add it to the manifest.\n0 faults; 0 files, " in done.stdout
     size = (mine.parent / "x.npz").stat().st_size
+    digest = hashlib.sha256((mine.parent / "x.npz").read_bytes()).hexdigest()
+    assert "x.npz has no checksum. To let later runs verify it, add to its [[files]]:\n" in done.stdout
+    assert f'size = {size}\nsha256 = "{digest}"\n0 faults; 0 files, ' in done.stdout
+    mine = manifest(files=[{"role": "data", "path": "x.npz", "size": size, "sha256": digest}])
+    assert "0 faults; 1 file, " in modgap("data", "verify", mine).stdout
     mine = manifest(files=[{"role": "data", "path": "x.npz", "size": size}])
     assert "recorded" in modgap("data", "fetch", mine).stderr
     assert "0 faults; 1 file, " in modgap("data", "verify", mine).stdout

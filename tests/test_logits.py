@@ -286,7 +286,7 @@ def test_a_pass_that_breaks_off_leaves_no_unfinished_file(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / f"{number:02d}.png")
     (folder / "39.png").write_bytes(b"broken")
-    with pytest.raises(InputError, match="cannot read image"):
+    with pytest.raises(InputError, match="is not a readable image"):
         source_logits(open_source(SMALL), open_target(str(tmp_path / "own")), AT_64)
     assert list(cache.unfinished_paths()) == []
 

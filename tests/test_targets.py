@@ -263,6 +263,17 @@ def test_a_mismatch_of_manifest_and_files_raises_a_one_line_error(tmp_path, chan
         open_target(str(tmp_path / "mine.toml")).read()
 
 
+def test_a_missing_file_of_a_manifest_without_downloads_names_the_manifest(tmp_path):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST)
+    with pytest.raises(InputError, match=r"mine\.npz, which does not exist\. Check its path in the manifest"):
+        open_target(str(tmp_path / "mine.toml"))
+
+
+def test_data_in_place_of_a_manifest_is_named_as_such(tmp_path):
+    with pytest.raises(UsageError, match=r"is data without a manifest\. .* modgap discrepancy .* --target "):
+        named_manifest(str(tmp_path))
+
+
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -276,11 +287,11 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("schema = 1", "schema = 2"), "schema"),
-        (('kind = "series" }\nreader', 'kind = "smell" }\nreader'), "input.kind"),
-        (("title", "titel"), "titel"),
-        (('"mine"', '"Mine!"'), "name"),
-        (("schema = 1", "schema = = 1"), "is not TOML"),
+        (("schema = 1", "schema = 2"), r"The field schema is 2\. Expected 1\."),
+        (('kind = "series" }\nreader', 'kind = "smell" }\nreader'), r"input\.kind is 'smell'\. Expected 'image', "),
+        (("title", "titel"), r"The field title is missing\. The field titel is unknown\. Did you mean title\?"),
+        (('"mine"', '"Mine!"'), r"The name 'Mine!' may contain only lower-case letters, digits and hyphens\."),
+        (("schema = 1", "schema = = 1"), "is not valid TOML"),
     ],
 )
 def test_the_error_for_an_invalid_manifest_names_the_field(tmp_path, change, message):

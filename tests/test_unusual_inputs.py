@@ -35,7 +35,7 @@ def test_numerals_that_are_no_number_are_refused(modgap, own_logits, numeral):
 def test_nesting_that_is_too_deep_is_an_error_of_the_file(tmp_path):
     path = tmp_path / "deep.toml"
     path.write_text("a = " + "[" * 50_000)
-    with pytest.raises(InputError, match="is not TOML"):
+    with pytest.raises(InputError, match="is not valid TOML"):
         load_manifest(path)
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)

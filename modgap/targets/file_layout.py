@@ -59,13 +59,21 @@ def has_suffix(path: Path, suffixes: Collection[str]) -> bool:
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files with one of the suffixes (lower case) anywhere below a folder, sorted by path.
 
-    The files ._NAME, in which macOS keeps attributes of the file NAME, are left out.
+    The files ._NAME, in which macOS keeps attributes of the file NAME, are left out. So is everything in hidden
+    folders, such as .thumbnails or .ipynb_checkpoints, which would otherwise be read as classes.
     """
     return sorted(
         path
         for path in folder.rglob("*")
-        if has_suffix(path, suffixes) and not path.name.startswith("._") and path.is_file()
+        if has_suffix(path, suffixes)
+        and not path.name.startswith("._")
+        and not _is_in_hidden_folder(path, folder)
+        and path.is_file()
     )
+
+
+def _is_in_hidden_folder(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
 
 
 def class_folder_labels(
@@ -80,18 +88,42 @@ def class_folder_labels(
         noun: Name of such files in the plural, for error messages.
 
     Raises:
-        InputError: When there is no file, a file is not in a class folder, or folders of splits have other names.
+        InputError: When there is no file, a file is not in a class folder, all class folders are one level deeper, or
+            folders of splits have other names.
     """
     parts = [path.relative_to(folder).parts for path in paths]
     if not parts or any(len(part) < 2 for part in parts):
-        raise InputError(f"expected a sub-folder of {noun} for each class in {folder}, got {len(paths)} {noun}")
+        raise _no_class_folders(folder, [path for path, part in zip(paths, parts, strict=True) if len(part) < 2], noun)
     has_splits = all(part[0] in SPLITS and len(part) > 2 for part in parts)
     if not has_splits:
+        _check_single_folder(folder, parts, noun)
         _check_split_names(folder, {part[0] for part in parts if len(part) > 2})
     class_level = 1 if has_splits else 0
     classes, labels = np.unique([part[class_level] for part in parts], return_inverse=True)
     codes = np.array([SPLITS.index(part[0]) for part in parts]) if has_splits else None
     return labels.astype(np.int64), [str(name) for name in classes], codes
+
+
+def _no_class_folders(folder: Path, loose: Sequence[Path], noun: str) -> InputError:
+    """Return the error of a folder with files that are in no class folder, or without files."""
+    fault = f"{folder} contains no {noun}."
+    if loose:
+        others = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
+        fault = f"{folder} contains {noun} that are in no class folder: {loose[0].name}{others}."
+    return InputError(f"{fault} Expected a sub-folder of {noun} for each class. Move the {noun} of a class into one.")
+
+
+def _check_single_folder(folder: Path, parts: Sequence[tuple[str, ...]], noun: str) -> None:
+    """Raise if all files are in one folder, which then holds the class folders instead of being one."""
+    names = {part[0] for part in parts}
+    inner = sorted({part[1] for part in parts if len(part) > 2})
+    if len(names) == 1 and len(inner) > 1:
+        name = names.pop()
+        raise InputError(
+            f"All {noun} in {folder} are in the folder {name}, which has the sub-folders {inner[0]} and {inner[1]}"
+            f"{' and others' if len(inner) > 2 else ''}. Expected a sub-folder of {folder} for each class. If these "
+            f"sub-folders are the classes, name {folder / name} instead."
+        )
 
 
 def _check_split_names(folder: Path, names: Collection[str]) -> None:

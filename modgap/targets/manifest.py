@@ -1,7 +1,10 @@
 """Schema of a manifest: one TOML file for each target, validated, with every field documented."""
 
+import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -29,6 +32,8 @@ Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 PackageName = Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
 LossName = Literal["cross-entropy", "binary cross-entropy", "mean squared error", "relative L2", "nRMSE", "RMSE"]
 MetricName = Literal["0-1 error %", "1 - F1", "1 - AUROC", "1 - mAP", "MAE8", "RMSE", "nRMSE", "relative L2"]
+LONGEST_VALUE = 60
+"""Largest number of characters of a wrong value that a message shows."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -293,9 +298,24 @@ def load_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise InputError(f"cannot read manifest {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"manifest {path} is not TOML: {first_line(error)}") from error
+        raise InputError(f"The manifest {path} is not valid TOML: {first_line(error)}.") from error
     try:
         return Manifest.model_validate(record)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InputError(f"manifest {path} is not valid: {faults}") from error
+        faults = " ".join(_fault_sentence(fault) for fault in error.errors())
+        raise InputError(f"The manifest {path} is not valid. {faults}") from error
+
+
+def _fault_sentence(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field of a manifest, from pydantic's description."""
+    field = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"The field {field} is missing."
+    if fault["type"] == "extra_forbidden":
+        names = {name for record in _Record.__subclasses__() for name in record.model_fields}
+        similar = difflib.get_close_matches(str(fault["loc"][-1]), sorted(names), n=1)
+        return f"The field {field} is unknown." + (f" Did you mean {similar[0]}?" if similar else "")
+    if field == "name" and fault["type"] == "string_pattern_mismatch":
+        return f"The name {fault['input']!r} may contain only lower-case letters, digits and hyphens."
+    text = str(fault["msg"]).replace("Input should be", "Expected", 1)
+    return f"The field {field} is {shorten(repr(fault['input']), LONGEST_VALUE, placeholder='...')}. {text}."

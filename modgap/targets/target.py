@@ -204,7 +204,10 @@ def _check_shape(table: Table, manifest: Manifest) -> None:
         size in (-1, actual) for actual, size in zip(shape, expected, strict=True)
     )
     if not matches:
-        raise InputError(f"manifest {manifest.name} describes samples of shape {expected}, its files have {shape}")
+        raise InputError(
+            f"The manifest {manifest.name} describes samples of shape {expected}, but its files have {shape}. Correct "
+            "input.shape in the manifest (-1 stands for any size), or remove it."
+        )
 
 
 def _warn_about_absent_classes(labels: np.ndarray, manifest: Manifest) -> None:
@@ -272,9 +275,14 @@ def named_manifest(name: str) -> Manifest:
     """Return the manifest of this name that comes with modgap.
 
     Raises:
-        UsageError: When there is none. The message has the nearest names.
+        UsageError: When there is none. The message has the nearest names, or says that the name is a path of data.
     """
     if name not in manifest_names():
+        if is_custom_data(Path(name)):
+            raise UsageError(
+                f"{name} is data without a manifest. Expected the name of a target, or a .toml manifest. Commands that "
+                f"measure take it as it is: modgap discrepancy --source vit-fashion --target {shlex.quote(name)}"
+            )
         raise unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 

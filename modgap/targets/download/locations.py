@@ -209,6 +209,8 @@ def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> s
         return f"Fetch it with: modgap data fetch {argument}{size}. {alternative}"
     if manifest.install and not manifest.downloads:
         return f"Install it with: {manifest.install}"
+    if not (manifest.downloads or manifest.citation):
+        return "Check its path in the manifest, or give its folder with --data-dir DIR."
     return f"Obtain it by hand ({describe_source(manifest)}). {alternative}"
 
 

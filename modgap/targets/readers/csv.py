@@ -1,6 +1,7 @@
 """CSV, TSV and Parquet files: tabular rows, time series (one in each row, or in long format), or texts."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
 """Names of columns that suggest the long format, where a row is a moment of a series and not a series."""
+GROUP_NAMES = re.compile(
+    "(group|subject|patient|participant|person|user|animal|record|recording|session|fold)s?[ _-]?(id|no|nr|number)?",
+    re.IGNORECASE,
+)
+"""Names of columns that suggest groups of samples, which would reveal labels if they were read as values."""
 
 log = logging.getLogger("modgap")
 
@@ -103,6 +109,8 @@ def read(
         frame = drop_index_columns(frame, used_columns, first_path)
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, columns, first_path)
+    if kind != "text":
+        _warn_about_group_columns(frame, columns, first_path)
     codes = None
     if roles != ["data"]:
         part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
@@ -125,6 +133,17 @@ def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -
             "series, name the column that identifies the series: --series COLUMN --time %s"
         )
         log.warning(text, path, str(suspects[0]), suspects[0])
+
+
+def _warn_about_group_columns(frame: "DataFrame", columns: _Columns, path: Path) -> None:
+    for name in [name for name in frame.columns if name not in columns.names]:
+        if GROUP_NAMES.fullmatch(str(name)) and frame[name].dtype.kind in "iu" and not frame[name].is_unique:
+            way_out = "remove the column" if columns.group else f"pass --group {name}"
+            text = (
+                "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
+                "samples belong together, %s."
+            )
+            log.warning(text, str(name), path, way_out)
 
 
 def _concatenate(parts: list["DataFrame"]) -> "DataFrame":

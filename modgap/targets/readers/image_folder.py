@@ -40,7 +40,9 @@ class _ImageFiles:
         except InputError:
             raise
         except DAMAGED_FILE_ERRORS as error:
-            raise InputError(f"cannot read image {path}: {first_line(error)}") from error
+            raise InputError(
+                f"{path} is not a readable image ({first_line(error)}). Remove it, or replace it by an intact copy."
+            ) from error
         return pixels.transpose(2, 0, 1)
 
 
