@@ -1,5 +1,6 @@
 """The command `modgap train`."""
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def train(**options: Any) -> None:
             request, folder, resume=options["resume"], progress=progress, tensorboard=options["tensorboard"]
         )
     if _is_main_process():
-        _print_run(run, options["as_json"])
+        _print_run(run, options)
 
 
 def _train_request(options: dict[str, Any]) -> "TrainRequest":
@@ -149,10 +150,10 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print_run(run: "Run", as_json: bool) -> None:
+def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     import json
 
-    if as_json:
+    if options["as_json"]:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
     record = run.record
@@ -161,6 +162,14 @@ def _print_run(run: "Run", as_json: bool) -> None:
     for line in _notes(record):
         print_line(line)
     print_line(f"Results are in {run.folder}.")
+    print_line(f"Measure what the training did to the source with: {_distortion_command(run, options)}")
+
+
+def _distortion_command(run: "Run", options: Mapping[str, Any]) -> str:
+    words = ["modgap", "distortion", "--source", run.record["source"], "--run", str(run.folder)]
+    for option, value in (("--weights", options["weights"]), ("--input-size", options["input_size"])):
+        words += [option, str(value)] if value else []
+    return shlex.join(words)
 
 
 def _test_error(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import modgap
+from modgap.display.text_table import format_table
 from modgap.errors import InputError, UsageError
 
 TABLE = "a,b,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"
@@ -73,3 +74,11 @@ def test_commands_to_paste_keep_their_options():
     with pytest.raises(InputError) as error:
         fail()
     assert str(error.value) == 'Run modgap data fetch x --yes. Or pass data_dir="DIR", not limit=20.'
+
+
+def test_a_table_as_text_is_not_also_displayed_in_a_notebook(monkeypatch):
+    displayed = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *arguments: displayed.append(arguments))
+    assert format_table(["a"], [["1"]]).splitlines()[-1] == "1"
+    assert displayed == []

@@ -27,6 +27,7 @@ from modgap.ranking.recommendation import (
     next_step,
     verdict_sentences,
 )
+from modgap.ranking.report import difference_texts, format_interval
 from modgap.ranking.verdict import Check, Verdict
 from tests.ranking_records import make_ranking, score_table
 
@@ -220,3 +221,23 @@ def test_sources_share_a_letter_exactly_if_they_are_not_different():
         letters = group_letters(different)
         for one, other in itertools.combinations(range(7), 2):
             assert bool(set(letters[one]) & set(letters[other])) == (not different[one, other])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ((-2.259, -2.04), "-2.259 to -2.040"),
+        ((-0.2274, 0.016361), "-0.2274 to 0.0164"),
+        ((510.12, 1600), "510 to 1,600"),
+        ((0.0, 0.0), "0.000 to 0.000"),
+        ((1e-9, 2.5e-9), "1e-09 to 2.5e-09"),
+        ((np.nan, 1.0), ""),
+    ],
+)
+def test_both_bounds_of_an_interval_have_the_same_decimals(bounds, text):
+    assert format_interval(bounds) == text
+
+
+def test_a_difference_has_the_decimals_of_its_interval():
+    difference = {"value": -0.164, "interval": (-0.3122, -0.01519), "corrected_p_value": 0.062}
+    assert difference_texts(difference) == ("-0.1640 (-0.3122 to -0.0152)", "0.062")

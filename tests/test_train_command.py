@@ -67,12 +67,13 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     done = modgap(*command)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0].startswith("modgap: stage1 epoch 1 of 1: loss ")
-    assert "validation error" in done.stderr.splitlines()[-1]
+    assert re.search(r", validation error [\d.]+ %$", done.stderr.splitlines()[-1])
     lines = done.stdout.splitlines()
     assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"
     assert lines[1].startswith("test 0-1 error %: ")
     assert "95 % CI" in lines[1]
-    assert lines[-1] == f"Results are in {tmp_path / 'run'}."
+    assert lines[-2] == f"Results are in {tmp_path / 'run'}."
+    assert lines[-1].endswith(f"modgap distortion --source {VIT} --run {tmp_path / 'run'} --input-size 32")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"run.json", "metrics.jsonl", "model.safetensors", "samples.npz", "stage1.safetensors"}
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,8 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width
     """
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as capture:
-        console.print(build_table(columns, rows))
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()).strip("\n")
+    stream = io.StringIO()
+    # In a notebook, rich would display the table, too.
+    options: dict[str, Any] = {"highlight": False, "markup": False, "color_system": None, "force_jupyter": False}
+    Console(file=stream, width=width, **options).print(build_table(columns, rows))
+    return "\n".join(line.rstrip() for line in stream.getvalue().strip("\n").splitlines()).strip("\n")

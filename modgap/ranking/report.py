@@ -34,6 +34,10 @@ __all__ = [
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
+DIGITS = 4
+"""Significant digits of scores and intervals in tables."""
+SMALLEST_FIXED = 1e-4
+"""Magnitude below which numbers have an exponent."""
 RAW_VALUES_LABEL = "raw values (no model)"
 
 
@@ -108,7 +112,9 @@ def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
     if difference is None or difference["interval"] is None:
         return "", ""
     p_value = difference["corrected_p_value"]
-    shown = f"{difference['value']:+.3g} ({format_interval(difference['interval'])})"
+    shown = (
+        f"{difference['value']:+{_number_style(difference['interval'])}} ({format_interval(difference['interval'])})"
+    )
     return shown, "" if p_value is None else format_p_value(p_value)
 
 
@@ -154,9 +160,21 @@ def format_score(value: float) -> str:
 
 
 def format_interval(bounds: Sequence[float]) -> str:
-    """Format an interval as `low to high`. Empty if it is unknown."""
+    """Format an interval as `low to high`, both with the same number of decimals. Empty if it is unknown."""
     low, high = bounds
-    return f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else ""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    style = _number_style(bounds)
+    return f"{low:{style}} to {high:{style}}"
+
+
+def _number_style(bounds: Sequence[float]) -> str:
+    """Return the format that shows the larger bound with four significant digits, and all values alike."""
+    magnitude = max(map(abs, bounds))
+    if 0 < magnitude < SMALLEST_FIXED:
+        return f".{DIGITS}g"
+    digits_before_point = math.floor(math.log10(magnitude)) + 1 if magnitude else 1
+    return f",.{max(DIGITS - digits_before_point, 0)}f"
 
 
 def failure_messages(ranking: Ranking) -> list[str]:

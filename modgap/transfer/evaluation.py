@@ -61,6 +61,11 @@ class Evaluator:
             model.train(training)
         return self._join_processes(metric)
 
+    @property
+    def unit(self) -> str:
+        """Unit of the metric's value; empty for a ratio."""
+        return task_metric(self.data.target.manifest, self.data.scale).unit
+
     def error(self, model: TargetModel, rows: np.ndarray) -> float:
         """Return the value of the metric on the selected samples."""
         return self.metric(model, rows).compute()

@@ -294,7 +294,9 @@ class _StageLoop:
         if (self.loop.progress is not None and sys.stderr.isatty()) or not self.loop.processes.is_main:
             return
         epochs = self.loop.n_epochs(self.stage)
-        error = f", validation error {record['validation_error']:.4g}" if "validation_error" in record else ""
+        error = ""
+        if "validation_error" in record:
+            error = f", validation error {record['validation_error']:.4g} {self.loop.evaluator.unit}".rstrip()
         loss = record.get("loss", math.nan)
         log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], epochs, loss, error)
 
