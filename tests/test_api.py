@@ -82,3 +82,14 @@ def test_a_table_as_text_is_not_also_displayed_in_a_notebook(monkeypatch):
     monkeypatch.setattr("rich.jupyter.display", lambda *arguments: displayed.append(arguments))
     assert format_table(["a"], [["1"]]).splitlines()[-1] == "1"
     assert displayed == []
+
+
+def test_the_printed_result_says_that_groups_are_taken_into_account():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    logits = rng.standard_normal((60, 4))
+    options = {"estimators": "search", "permutations": 0, "trials": 50}
+    sentence = "Splits and permutations take the groups into account."
+    with_groups = modgap.estimate(logits, labels, groups=np.arange(60) // 6, **options)
+    assert sentence in " ".join(str(with_groups).split())
+    assert sentence not in " ".join(str(modgap.estimate(logits, labels, **options)).split())

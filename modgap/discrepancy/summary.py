@@ -207,7 +207,8 @@ def _splits_sentence(result: Discrepancy) -> str:
     if not result.splits:
         return "No samples were held out."
     fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
-    return f"Held-out errors are means over {result.splits} splits; maps are fitted on {fitted}."
+    groups = " Splits and permutations take the groups into account." if result.n_groups else ""
+    return f"Held-out errors are means over {result.splits} splits; maps are fitted on {fitted}.{groups}"
 
 
 def _confidence_lines(result: Discrepancy) -> list[str]:
