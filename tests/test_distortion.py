@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from modgap.distortion.encoders import Encoder, encoders_of_runs
 from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, compute_features, layer_names
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import encoder_table, grid_cells, layer_grid, to_json
-from modgap.distortion.summary import answer
+from modgap.distortion.summary import answer, notes
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
@@ -347,3 +348,11 @@ def test_surrogate_of_another_modality_prints_an_error(modgap, tmp_path):
     command = ("distortion", "--source", VIT, "--input-size", "32")
     refused(modgap(*command, "--surrogate", texts), 2, "takes image")
     refused(modgap(*command), 2, "No labeled data of the modality of source")
+
+
+def test_a_note_names_the_probes_that_it_is_about():
+    probe = SimpleNamespace(notes=("The grid is narrow.",))
+    encoders = [SimpleNamespace(label=label, probes={"linear": probe}) for label in ("untouched", "tuned")]
+    assert notes(SimpleNamespace(encoders=encoders)) == [
+        "Note on the linear probe of untouched and the linear probe of tuned: The grid is narrow."
+    ]

@@ -249,7 +249,7 @@ def test_notes_of_splits_are_counted(name):
     probe = cross_validate_probe(name, np.vstack([features, features[:1]]), labels, repeats=2, grid=[50.0, 10.0])
     unseen = [note for note in probe.notes if "without training samples" in note]
     assert unseen == [
-        "In 2 of 6 fits, for example: 1 test samples belong to 1 classes without training samples. "
+        "2 of 6 fits have a note such as: 1 test samples belong to 1 classes without training samples. "
         "They count as misclassified."
     ]
     assert len(probe.chosen_values) == (0 if name == "nearest-mean" else 6)

@@ -151,6 +151,6 @@ def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
     return [
         notes[0]
         if len(notes) == len(fits) and len(set(notes)) == 1
-        else f"In {len(notes)} of {len(fits)} fits, for example: {notes[0]}"
+        else f"{len(notes)} of {len(fits)} fits have a note such as: {notes[0]}"
         for notes in texts.values()
     ]

@@ -154,8 +154,8 @@ def notes(result: SurrogateResult) -> list[str]:
     for encoder in result.encoders:
         for name, probe in encoder.probes.items():
             for note in probe.notes:
-                subjects.setdefault(note, []).append(f"{name} of {encoder.label}")
-    return [f"note on {', '.join(names)}: {note}" for note, names in subjects.items()]
+                subjects.setdefault(note, []).append(f"the {name} probe of {encoder.label}")
+    return [f"Note on {' and '.join(names)}: {note}" for note, names in subjects.items()]
 
 
 def summary_text(source: str, results: Sequence[SurrogateResult], width: int = 80) -> str:
