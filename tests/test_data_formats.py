@@ -356,6 +356,12 @@ def test_a_column_of_groups_among_the_values_is_a_warning(tmp_path, caplog):
     assert [message.rpartition(", ")[2] for message in caplog.messages] == ["remove the column."]
 
 
+def test_a_column_of_groups_in_text_is_named_with_the_option(tmp_path):
+    (tmp_path / "beats.csv").write_text("patient,a,label\nP1,2,x\nP1,3,y\nP2,4,x\n")
+    with pytest.raises(InputError, match=r"got text in patient\..* pass --group patient\.$"):
+        read(tmp_path / "beats.csv", kind="series")
+
+
 def test_a_class_may_be_absent_from_one_split_but_not_from_all(tmp_path, image):
     for path in ("photos/train/cats/1.png", "photos/train/dogs/2.png", "photos/test/cats/3.png"):
         image(path)

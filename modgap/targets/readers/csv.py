@@ -154,6 +154,12 @@ def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
     return pandas.concat(parts, ignore_index=True)
 
 
+def _group_hint(columns: Sequence[Any]) -> str:
+    """Return how to name a column of groups that is among columns of text; empty if there is none."""
+    names = [str(column) for column in columns if GROUP_NAMES.fullmatch(str(column))]
+    return f" If {names[0]} says which samples belong together, pass --group {names[0]}." if names else ""
+
+
 def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path) -> str:
     if label_column is not None:
         return label_column
@@ -198,6 +204,7 @@ def _numbers(frame: "DataFrame") -> np.ndarray:
             "expected numbers in every column but the label, got text in "
             f"{list_names(not_numeric) or 'none, and no other column'}. "
             "Drop or encode these columns, or name their purpose (--series, --time, --group)."
+            f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float32)
     missing = ~np.isfinite(values)
