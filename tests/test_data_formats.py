@@ -362,6 +362,14 @@ def test_a_column_of_groups_in_text_is_named_with_the_option(tmp_path):
         read(tmp_path / "beats.csv", kind="series")
 
 
+@pytest.mark.parametrize(("column", "end"), [("Label", "Did you mean label?"), ("xyz", "a, b, label.")])
+def test_a_column_that_is_absent_is_refused_with_the_most_similar_one(tmp_path, column, end):
+    (tmp_path / "data.csv").write_text(TABLE)
+    with pytest.raises(UsageError, match="There is no column") as caught:
+        read(tmp_path / "data.csv", kind="table", label_column=column)
+    assert str(caught.value).endswith(end)
+
+
 def test_a_class_may_be_absent_from_one_split_but_not_from_all(tmp_path, image):
     for path in ("photos/train/cats/1.png", "photos/train/dogs/2.png", "photos/test/cats/3.png"):
         image(path)

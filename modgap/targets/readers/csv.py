@@ -1,5 +1,6 @@
 """CSV, TSV and Parquet files: tabular rows, time series (one in each row, or in long format), or texts."""
 
+import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -176,7 +177,10 @@ def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path)
 def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
     for column in columns:
         if column not in frame.columns:
-            raise UsageError(f"expected a column {column!r}, got {list_names(frame.columns)}")
+            by_lower_case = {str(name).lower(): str(name) for name in frame.columns}
+            similar = difflib.get_close_matches(column.lower(), by_lower_case, n=1)
+            way_out = f" Did you mean {by_lower_case[similar[0]]}?" if similar else ""
+            raise UsageError(f"There is no column {column!r}. The columns are {list_names(frame.columns)}.{way_out}")
         if frame[column].isna().any():
             raise InputError(
                 f"expected a value in every row of column {column!r}, {int(frame[column].isna().sum())} are missing. "
