@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 import click
 import cloup
@@ -109,6 +110,8 @@ def main() -> None:
     The exit code is 0 on success, 1 on failure, 2 on wrong usage, and 128 plus the number of the signal, such as 130
     after Ctrl-C, when a signal stopped the command. `MODGAP_TRACEBACK=1` shows where an unexpected error comes from.
     """
+    # What torch says of its own future is for the libraries that use it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch(vision)?\.")
     # None leaves the decision to whether the output is a terminal.
     color = False if os.environ.get("NO_COLOR") else None
     try:

@@ -12,7 +12,7 @@ from modgap.transfer import loop as loops
 from modgap.transfer.checkpoint import BestEpoch, Position, best_epochs, latest_checkpoint, save_checkpoint
 from tests.training import run, target_file
 
-VIT = "random:timm:test_vit"
+VIT = "vit-fashion"
 
 
 @pytest.fixture(scope="module", name="target")
@@ -21,7 +21,7 @@ def small_target(tmp_path_factory):
 
 
 def trained(folder, target, *settings):
-    return run(folder, "finetune", VIT, target, folder, *settings, input_size=32)
+    return run(folder, "finetune", VIT, target, folder, *settings)
 
 
 def log_of(done):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -22,17 +23,22 @@ def requirements(texts):
     return {canonicalize_name(requirement.name): requirement for requirement in found}
 
 
+def ranges(lines):
+    """Return the ranges of versions by name from lines of the conda recipe such as `click >=8.1`."""
+    return {line.partition(" ")[0]: SpecifierSet(line.partition(" ")[2]) for line in lines}
+
+
 DEPENDENCIES = requirements(PROJECT["project"]["dependencies"])
 
 
 def test_the_conda_recipe_has_the_requirements_of_the_package():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
-    expected = {f"python {PROJECT['project']['requires-python']}"}
-    expected |= {f"{OTHER_NAMES.get(name, name)} {needed.specifier}" for name, needed in DEPENDENCIES.items()}
-    assert set(recipe["requirements"]["run"]) == expected
+    python = {"python": SpecifierSet(PROJECT["project"]["requires-python"])}
+    expected = {OTHER_NAMES.get(name, name): needed.specifier for name, needed in DEPENDENCIES.items()}
+    assert ranges(recipe["requirements"]["run"]) == expected | python
     build = requirements(PROJECT["build-system"]["requires"])
-    expected = {f"python {PROJECT['project']['requires-python']}", "pip"}
-    assert set(recipe["requirements"]["host"]) == expected | {f"{n} {needed.specifier}" for n, needed in build.items()}
+    expected = {name: needed.specifier for name, needed in build.items()}
+    assert ranges(recipe["requirements"]["host"]) == expected | python | {"pip": SpecifierSet()}
     scripts = [f"{name} = {target}" for name, target in PROJECT["project"]["scripts"].items()]
     assert recipe["build"]["python"]["entry_points"] == scripts
     assert recipe["about"]["summary"] == PROJECT["project"]["description"]

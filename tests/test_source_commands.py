@@ -80,10 +80,11 @@ def refused(done, code, message):
         ("clip-b16", 1, "The configuration files of clip-b16 are not on this machine"),
         ("random:roberta-base", 1, "HF_HUB_OFFLINE is set"),
         ("random:hf:not/here", 1, "hf download not/here"),
-        (
+        pytest.param(
             "minilm",
             2,
             "minilm has no classification head. Fit one on labeled data of its modality with --head",
+            marks=pytest.mark.bundle,
         ),
     ],
 )
@@ -135,7 +136,10 @@ print(sorted({"torch", "timm", "transformers", "tokenizers"} & set(sys.modules))
 """
 
 
-@pytest.mark.parametrize("source", ["hf:small/bert-mlm", "hf:small/vit", "random:hf:small/vit", "minilm"])
+@pytest.mark.parametrize(
+    "source",
+    ["hf:small/bert-mlm", "hf:small/vit", "random:hf:small/vit", pytest.param("minilm", marks=pytest.mark.bundle)],
+)
 def test_a_fingerprint_needs_no_model_library(home, python, source):
     done = python(FINGERPRINT, source, HF_HOME=str(home))
     assert done.returncode == 0, done.stderr

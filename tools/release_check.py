@@ -113,8 +113,16 @@ def try_wheel(wheel: Path, version: str, python: str, dependencies: str, folder:
 def _install_lowest(python: Path, wheel: Path, folder: Path) -> None:
     """Install the lowest versions that pyproject.toml declares, and the wheel."""
     install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-    run(*install, "--resolution", "lowest-direct", "--requirements", ROOT / "pyproject.toml", folder=folder)
+    run(*install, *_lowest_options(), "--requirements", ROOT / "pyproject.toml", folder=folder)
     run(*install, "--no-deps", wheel, folder=folder)
+
+
+def _lowest_options() -> tuple[str, ...]:
+    """Return the options of uv for the lowest versions; torchvision alone would choose a newer torch."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lowest = re.search(r'"torch>=([\d.]+)"', text)
+    assert lowest
+    return ("--resolution", "lowest-direct", f"torch=={lowest[1]}.*")
 
 
 def _shown_versions(python: Path, folder: Path) -> str:
@@ -139,8 +147,7 @@ def run_quick_tests(project: Path, folder: Path) -> str:
     python = folder / "venv" / "bin" / "python"
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-    lowest = ("--resolution", "lowest-direct", "--requirements", "pyproject.toml", "--group", "test")
-    run(*install, *lowest, folder=project)
+    run(*install, *_lowest_options(), "--requirements", "pyproject.toml", "--group", "test", folder=project)
     run(*install, "--no-deps", "--editable", project, folder=folder)
     return _last_line(run(python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not bundle", folder=project))
 

@@ -156,10 +156,11 @@ def _interval_text(interval: tuple[float, float] | None) -> str:
 
 
 def _bounds_lines(report: DiscrepancyReport) -> list[str]:
-    """Return a sentence on the certified upper bound if it says something that chance level and baseline do not."""
+    """Return a sentence on the certified upper bound if neither a found map nor chance level or baseline is as low."""
     result = report.result
     upper = result.upper_bound
-    if upper is None or upper >= min(result.chance, result.prior):
+    found = [estimate.solution.value for name, estimate in result.estimates.items() if not name.startswith("soft")]
+    if upper is None or upper >= min(result.chance, result.prior, *found):
         return []
     return [f"Certified without a search: the best map has an error of at most {upper:.3f}."]
 
