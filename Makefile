@@ -44,7 +44,7 @@ bench: setup data  ## Reproduce the main figures of docs/benchmarks.md.
 	$(BIN)/python benchmarks/logits.py
 
 bench-check: $(VENV)/.bench data  ## Measure ten figures as ratios, and fail if one is lower than before by more than 20 %.
-	$(BIN)/python -m pytest -q benchmarks/speed --benchmark-json=speed.json
+	$(BIN)/python -m pytest -q benchmarks/speed/test_speed.py --benchmark-json=speed.json
 	$(BIN)/python -m benchmarks.speed.check speed.json
 
 release-check: $(VENV)/.release  ## Build the distributions, and try them with each Python that is present.
