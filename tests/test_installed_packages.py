@@ -56,7 +56,9 @@ def hostile(tmp_path, monkeypatch):
 @pytest.mark.parametrize("package", ["victim.sub", "victim.", ".victim", "../victim", "a-b", "", "victim\n"])
 def test_a_manifest_that_names_no_top_level_package_is_refused(hostile, package):
     (hostile / "evil.toml").write_text(MANIFEST.replace('"PACKAGE"', repr(package)))
-    with pytest.raises(InputError, match=r"evil.toml is not (valid: files.0.package: String should match|TOML)"):
+    with pytest.raises(
+        InputError, match=r"evil.toml is not valid( TOML|.*Expected the name of a package without dots)"
+    ):
         open_target("evil.toml")
 
 

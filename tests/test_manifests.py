@@ -146,10 +146,13 @@ def test_recipe_and_metric_of_the_benchmark(name):
 @pytest.mark.parametrize(
     ("field_line", "message"),
     [
-        ('loss = "cross-entropy"', "loss: "),
-        ('loss = { name = "cross entropy" }', "loss.name: Input should be 'cross-entropy', 'binary cross-entropy'"),
-        ('metric = { name = "accuracy" }', "metric.name: Input should be '0-1 error %'"),
-        ('metric = { name = "1 - F1", average = "macro" }', "metric.average: Extra inputs"),
+        ('loss = "cross-entropy"', "The field loss is 'cross-entropy'. Expected a table such as { name = "),
+        (
+            'loss = { name = "cross entropy" }',
+            "The field loss.name is 'cross entropy'. Expected 'cross-entropy', 'binary cross-entropy'",
+        ),
+        ('metric = { name = "accuracy" }', "The field metric.name is 'accuracy'. Expected '0-1 error %'"),
+        ('metric = { name = "1 - F1", average = "macro" }', "The field metric.average is unknown."),
     ],
 )
 def test_losses_and_metrics_are_records_with_known_names(field_line, message, tmp_path):

@@ -317,5 +317,13 @@ def _fault_sentence(fault: Mapping[str, Any]) -> str:
         return f"The field {field} is unknown." + (f" Did you mean {similar[0]}?" if similar else "")
     if field == "name" and fault["type"] == "string_pattern_mismatch":
         return f"The name {fault['input']!r} may contain only lower-case letters, digits and hyphens."
-    text = str(fault["msg"]).replace("Input should be", "Expected", 1)
-    return f"The field {field} is {shorten(repr(fault['input']), LONGEST_VALUE, placeholder='...')}. {text}."
+    value = shorten(repr(fault["input"]), LONGEST_VALUE, placeholder="...")
+    return f"The field {field} is {value}. {_expectation(fault)}."
+
+
+def _expectation(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "string_pattern_mismatch" and fault["loc"][-1] == "package":
+        return "Expected the name of a package without dots, as it is imported"
+    if fault["type"] in ("model_type", "dict_type"):
+        return 'Expected a table such as { name = "..." }'
+    return str(fault["msg"]).replace("Input should be", "Expected", 1)
