@@ -40,7 +40,7 @@ STEPS = (
         (("compare", "Which differences are real?"),),
     ),
 )
-"""What is kept, and the commands that answer from it, by step."""
+"""Results that are kept (name and description), each with the commands that read them (name and question)."""
 LEFT, MIDDLE, RIGHT = MARGIN, 2.06, 4.08
 """Left ends of the three columns, in inches."""
 BOX = 1.62

@@ -35,7 +35,7 @@ from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
 from modgap.ranking.standings import round_significant
 from modgap.ranking.types import RankRequest
-from modgap.version import __version__
+from modgap.version import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "ranking.jsonl"
 SECONDS_UNKNOWN = 60.0
@@ -88,7 +88,7 @@ def report(log: ResultLog, workers: int, names: Sequence[str] = ()) -> None:
     last_scores = json.loads(path.read_text())["scores"] if names else {}
     results = {target: errors_of(target, log) for target in TARGETS}
     complete = {target: errors for target, errors in results.items() if set(errors) == set(SOURCES)}
-    print(f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, modgap {__version__}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, no GPU used, modgap {installed_version()}")
     print(f"targets with all sources done: {', '.join(complete) or 'none'}")
     if not complete:
         return
