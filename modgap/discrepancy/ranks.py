@@ -37,7 +37,7 @@ class Ranking:
         firsts = np.zeros(self.n_source_classes + 1, np.int64)
         samples = np.empty(self.leading.size, np.uint32)
         ranks = np.empty(self.leading.size, self.leading.dtype)
-        fill_class_index(self.leading, firsts, samples, ranks)
+        fill_class_index(self.leading, firsts, samples, ranks, np.empty_like(firsts[1:]))
         return firsts, samples, ranks
 
     def take(self, members: np.ndarray) -> "Ranking":

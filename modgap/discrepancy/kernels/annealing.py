@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit, uint64
 
-from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+from modgap.discrepancy.kernels.compilation import kernel, shared_kernel
 from modgap.discrepancy.kernels.gains import change_map, fill_gains
 from modgap.discrepancy.kernels.random_maps import GAMMA, draw_below, mix
 
@@ -32,7 +32,7 @@ def _uniform(key, draw):
     return (mix(key + uint64(draw + 1) * uint64(GAMMA)) >> uint64(11)) * 2.0**-53
 
 
-@inner_kernel
+@shared_kernel
 def _fill_odds(odds, temperature):
     """Fill odds[d] = exp(-d / temperature) up to the last d that is not negligible; return the number of values."""
     levels = min(len(odds), int(NEGLIGIBLE * temperature) + 1)
@@ -51,7 +51,7 @@ def _odds_of(deficit, odds, levels, temperature):
     return 0.0
 
 
-@inner_kernel
+@shared_kernel
 def _draw_class(gains, highest, odds, levels, temperature, share):
     """Return the class c at which the running sum of exp((gains[c] - highest) / temperature) exceeds a share."""
     total = 0.0
@@ -70,7 +70,7 @@ def _draw_class(gains, highest, odds, levels, temperature, share):
     return best
 
 
-@inner_kernel
+@shared_kernel
 def _highest_gain(gains):
     """Return the largest of the gains (C,) and the lowest class that has it."""
     highest = gains[0]
@@ -120,14 +120,21 @@ def take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains,
 
     gains (C,) and odds (TABLE_SIZE,) are working space.
     """
-    change_map(source, state, start, np.int64(-1), np.int64(0))
     classes = len(state.chosen)
     key = mix(mix(uint64(seed) + uint64(GAMMA)) ^ mix(uint64(run) + uint64(GAMMA)))
     levels = 0
     temperature = hot
     step = 0
     n_unchanged = 0
-    while step < steps or (climbs and n_unchanged < classes):
+    # The first change sets the start. It is made in the loop, because each call in the source is compiled anew.
+    k = np.int64(-1)
+    c = np.int64(0)
+    moves = True
+    while True:
+        if moves:
+            change_map(source, state, start, k, c)
+        if step >= steps and not (climbs and n_unchanged < classes):
+            break
         anneals = step < steps
         k = draw_below(key, 2 * step, classes) if anneals else (step - steps) % classes
         fill_gains(source, state, k, gains)
@@ -141,6 +148,4 @@ def take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains,
         else:
             moves = gain > 0
             n_unchanged = 0 if moves else n_unchanged + 1
-        if moves:
-            change_map(source, state, start, k, c)
         step += 1

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from modgap.discrepancy.kernels.compilation import inner_kernel
+from modgap.discrepancy.kernels.compilation import shared_kernel
 
 __all__ = ["beats", "counter_dtype", "fill_swaps"]
 
@@ -22,7 +22,7 @@ def beats(row, c, d):
     return row[c] > row[d] or (row[c] == row[d] and c < d)
 
 
-@inner_kernel
+@shared_kernel
 def fill_swaps(confusion, chosen, k, out):
     """Write the matches gained if target class k swaps with another one into out (C,), at the taken source classes.
 

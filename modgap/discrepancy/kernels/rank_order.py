@@ -8,7 +8,7 @@ most classes first.
 import numpy as np
 from numba import njit, uint32, uint64
 
-from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
+from modgap.discrepancy.kernels.compilation import inner_kernel, kernel, shared_kernel
 
 __all__ = ["code_block", "leading_classes", "new_items"]
 
@@ -31,7 +31,7 @@ def _descending_key(logit):
     return bits if bits >> uint32(31) else uint32(~bits) & uint32(0x7FFFFFFF)
 
 
-@inner_kernel
+@shared_kernel
 def _radix_sort(items, spare, starts, size):
     """Sort uint64 items by their upper 32 bits; return True if the sorted array is spare, and False if it is items."""
     is_spare = False
@@ -70,7 +70,7 @@ def _probe_threshold(row, wanted, top):
     return top[wanted - 1]
 
 
-@inner_kernel
+@shared_kernel
 def _collect(row, threshold, items):
     """Write the items (key in the upper bits, class in the lower) of logits from a threshold on; return how many."""
     size = 0
