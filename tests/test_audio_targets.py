@@ -166,6 +166,7 @@ def test_a_table_with_names_for_classes(tmp_path):
     [
         (["a.wav,1"], "file,other", {}, "expected the columns file, label"),
         (["a.wav"], "file,label", {}, "in line 2 of"),
+        (["a.wav,1", "x" * 300 + ".wav,1"], "file,label", {}, "1 are missing, first"),
         (["c.wav,1"], "file,label", {}, "expected sound file c.wav"),
         (["a.wav,1", "c.wav,1"], "file,label", {}, "1 are missing, first"),
         (["a.wav,1"], "file,label", {"labels_column": "label"}, "one of label_column and labels_column"),
@@ -190,6 +191,8 @@ def test_an_invalid_table_raises_a_one_line_error(tmp_path, rows, header, option
         (["a.wav,x,1"], '{"x": 0, "y": 2}', "numbers 0 to K - 1"),
         (["a.wav,x,1"], '["x"]', "numbers 0 to K - 1"),
         (["a.wav,x,1"], "{", "cannot read class names"),
+        (["a.wav,x,1"], "[" * 100_000, "nested too deeply"),
+        (["a.wav,x,1"], "{}", "labels among 0 class names, got unknown x"),
     ],
 )
 def test_invalid_multi_labels_raise_a_one_line_error(tmp_path, rows, class_numbers, message):
@@ -198,6 +201,14 @@ def test_invalid_multi_labels_raise_a_one_line_error(tmp_path, rows, class_numbe
     options = {"labels_column": "labels", "delimiter": ";", "clip_column": "clip"}
     with pytest.raises(InputError, match=message) as caught:
         get_reader("audio_csv")(files, rate=8000, file_column="file", **options)
+    one_line(caught)
+
+
+def test_an_empty_table_raises_a_one_line_error(tmp_path):
+    files = table_of(tmp_path, [])
+    files["table"][0].write_text("")
+    with pytest.raises(InputError, match="expected the columns file, label") as caught:
+        get_reader("audio_csv")(files, rate=8000, file_column="file", label_column="label")
     one_line(caught)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modgap.errors import UsageError
 
-__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "shared_path"]
+__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "is_folder", "is_regular_file", "shared_path"]
 
 SHARED_CACHE = "MODGAP_SHARED_CACHE"
 """Environment variable with a cache that is only read; a command sets it for its worker processes."""
@@ -39,3 +39,15 @@ def expand_user(path: str | Path) -> Path:
             f"{path} starts with the home folder of a user that is not known here. Pass the path itself, or ./{path} "
             "for a file whose name starts with ~."
         ) from error
+
+
+def is_regular_file(path: Path) -> bool:
+    """Return True if there is a file at the path; False also for names that no file can have, such as too long ones."""
+    # Path.is_file raises an error for a name that is too long.
+    return os.path.isfile(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Return True if there is a folder at the path; False also for names that no folder can have."""
+    # Path.is_dir raises an error for a name that is too long.
+    return os.path.isdir(path)

@@ -141,7 +141,7 @@ def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [index.parent / Path(name).name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{index} is not the index of a model's weights ({error!r}).") from error
     absent = [path.name for path in files if not path.is_file()]
     if absent or not files:
@@ -159,7 +159,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} contains a {type(record).__name__}. Expected a JSON object.")

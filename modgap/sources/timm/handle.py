@@ -263,7 +263,7 @@ def _folder_options(configuration: Path) -> dict[str, Any]:
         keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier", "label_names")
         options["pretrained_cfg_overlay"] = {key: pretrained[key] for key in keys if key in pretrained}
         options["num_classes"] = int(record["num_classes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{configuration} is not the configuration of a timm model ({error!r}).") from error
     return options
 

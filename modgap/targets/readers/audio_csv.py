@@ -1,13 +1,14 @@
 """Sound files listed in CSV tables with their labels, splits or folds, groups, and pieces of one clip."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.json_records import parse_json
+from modgap.storage.paths import is_folder, is_regular_file
 from modgap.targets.file_layout import files_by_split, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SoundFiles
@@ -93,9 +94,9 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Rows:
         with path.open(newline="", encoding="utf-8") as stream:
             table = csv.DictReader(stream)
             rows = list(table)
+            names = table.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read table {path}: {error}") from error
-    names = table.fieldnames or ()
     if not set(columns) <= set(names):
         raise InputError(f"expected the columns {', '.join(columns)} in {path}, got {', '.join(names)}")
     for number, row in enumerate(rows, start=2):
@@ -113,12 +114,12 @@ def _locate_files(names: Sequence[str], folder: Path) -> list[str]:
     if not names:
         return []
     parts = Path(names[0]).parts
-    cut = next((n for n in range(len(parts)) if folder.joinpath(*parts[n:]).is_file()), None)
+    cut = next((n for n in range(len(parts)) if is_regular_file(folder.joinpath(*parts[n:]))), None)
     if cut is None:
         raise InputError(f"expected sound file {names[0]} in {folder}, found none")
     paths = [str(folder.joinpath(*Path(name).parts[cut:])) for name in names]
     folders = {Path(path).parent for path in paths}
-    existing = {str(path) for parent in folders if parent.is_dir() for path in parent.iterdir()}
+    existing = {str(path) for parent in folders if is_folder(parent) for path in parent.iterdir()}
     missing = [path for path in paths if path not in existing]
     if missing:
         raise InputError(
@@ -145,10 +146,11 @@ def _check_same_labels(rows: Rows, pieces: Sequence[Sequence[int]], labels_colum
 
 def _read_class_numbers(path: Path) -> dict[str, int]:
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"))
+        numbers: dict[str, int] = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read class names {path}: {error}") from error
-    if not isinstance(numbers, dict) or sorted(numbers.values()) != list(range(len(numbers))):
+    whole = isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
+    if not whole or sorted(numbers.values()) != list(range(len(numbers))):
         raise InputError(f"expected class names with the numbers 0 to K - 1 in {path}, got others")
     return numbers
 
@@ -165,7 +167,8 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
     """
     names_by_sample = [[name.strip() for name in names if name.strip()] for names in sample_names]
     occurring = {name for names in names_by_sample for name in names}
-    numbers = numbers or {name: k for k, name in enumerate(sorted(occurring))}
+    if numbers is None:
+        numbers = {name: k for k, name in enumerate(sorted(occurring))}
     unknown = sorted(occurring - set(numbers))
     if unknown:
         raise InputError(f"expected labels among {len(numbers)} class names, got unknown {', '.join(unknown[:3])}")

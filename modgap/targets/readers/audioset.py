@@ -86,9 +86,12 @@ def _read_class_names(path: Path) -> dict[str, str]:
     if not rows or rows[0] != ["index", "mid", "display_name"] or any(len(row) != 3 for row in rows):
         raise InputError(f"expected the columns index, mid and display_name in {path}, got {rows[:1]}")
     try:
-        return {mid: name for _, mid, name in sorted(rows[1:], key=lambda row: int(row[0]))}
+        names = {mid.strip(): name for _, mid, name in sorted(rows[1:], key=lambda row: int(row[0]))}
     except ValueError as error:
         raise InputError(f"expected a number in the column index of every line of {path}: {error}") from error
+    if len(names) < len(rows) - 1:
+        raise InputError(f"expected another mid in every line of {path}, got {len(rows) - 1 - len(names)} twice")
+    return names
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

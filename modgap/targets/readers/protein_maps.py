@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.paths import is_regular_file
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.shaping import get_entry, split_codes
@@ -47,7 +48,7 @@ def read(
     lists = [(split, files[split][0], _read_names(files[f"{split}-list"][0])) for split in splits]
     features = [folder / "features" / f"{name}.pkl" for _, folder, names in lists for name in names]
     distances = [folder / "distance" / f"{name}-cb.npy" for _, folder, names in lists for name in names]
-    missing = [path for path in (*features, *distances) if not path.is_file()]
+    missing = [path for path in (*features, *distances) if not is_regular_file(path)]
     if missing:
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
     codes = split_codes([(split, len(names)) for split, _, names in lists])
