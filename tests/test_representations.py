@@ -5,14 +5,16 @@ import torch
 from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.inputs.representations import log_mel_spectrograms, mono_waveform, numbers_as_text, one_hot_as_letters
-from modgap.sources import AudioInput, ImageInput, Source, TextInput
+from modgap.inputs.representations import log_mel_spectrograms, numbers_as_text, one_hot_as_letters
+from modgap.inputs.waveforms import mono_waveform, stretch
+from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import ArraySamples, Table, TextSamples
 
 IMAGE = ImageInput((8, 8), (0.0,), (1.0,), "bilinear")
 TEXT = TextInput(None, 34)
 AUDIO = AudioInput(None, 16_000)
+WINDOWED = WaveformInput(16_000, 80)
 
 
 def table(samples):
@@ -121,17 +123,97 @@ def test_letters_of_one_hot_channels():
         native_embedding(InputSpec(kind="series", alphabet="AC"), table(ArraySamples(np.stack([one_hot] * 2))), TEXT)
 
 
-def test_sound_is_brought_to_the_sources_rate_and_series_are_not():
+def test_sound_is_brought_to_the_sources_rate():
     tone = np.sin(2 * np.pi * 50 * np.arange(8000) / 8000, dtype=np.float64).astype(np.float32)[None]
     doubled = mono_waveform(tone, 8000, 16_000)
     assert doubled.shape == (16_000,)
     wanted = np.sin(2 * np.pi * 50 * np.arange(16_000) / 16_000)
     np.testing.assert_allclose(doubled[200:-200], wanted[200:-200], atol=1e-2)
-    samples = ArraySamples(np.stack([tone, tone]))
-    as_series = native_embedding(InputSpec(kind="series", rate=10), table(samples), AUDIO)
-    assert as_series.pieces(tone)[0].shape == (8000,)
-    as_audio = native_embedding(InputSpec(kind="audio", rate=8000), table(samples), AUDIO)
-    assert as_audio.pieces(tone)[0].shape == (16_000,)
+    as_audio = native_embedding(InputSpec(kind="audio", rate=8000), table(ArraySamples(np.stack([tone] * 2))), AUDIO)
+    assert (as_audio.low, [piece.shape for piece in as_audio.pieces(tone)]) == (None, [(16_000,)])
+
+
+def test_series_with_a_rate_are_resampled_and_others_are_stretched_to_one_window():
+    ramp = np.linspace(0, 10, 50, dtype=np.float32)
+    series = np.stack([ramp, 10 - ramp])
+    samples = table(ArraySamples(np.stack([series] * 2)))
+    rated = native_embedding(InputSpec(kind="series", rate=400), samples, AUDIO)
+    assert [piece.shape for piece in rated.pieces(series)] == [(2000,), (2000,)]
+    slow = native_embedding(InputSpec(kind="series", rate=10), samples, AUDIO)
+    stretched = native_embedding(InputSpec(kind="series"), samples, AUDIO)
+    assert slow == stretched
+    assert [piece.shape for piece in stretched.pieces(series)] == [(16_000,), (16_000,)]
+    windowed = native_embedding(InputSpec(kind="series"), samples, WINDOWED)
+    first, second = windowed.pieces(series)
+    # The largest and the smallest value of the training split become 1 and -1.
+    np.testing.assert_allclose(first, np.linspace(-1, 1 + 0.016, 80, endpoint=False), atol=0.03)
+    np.testing.assert_allclose(first, -second, atol=3e-3)
+    many = np.repeat(series, 40, axis=0)
+    assert len(native_embedding(InputSpec(kind="series"), table(ArraySamples(many[None])), WINDOWED).pieces(many)) == 32
+    golden = [-0.984858, -0.959802, -0.934497, -0.90953, -0.88437, -0.859087]
+    np.testing.assert_allclose(first[:6], golden, atol=2e-6)
+
+
+def test_long_sound_enters_in_windows_that_are_evenly_spaced():
+    sound = np.arange(80 * 70, dtype=np.float32)[None]
+    embedding = native_embedding(InputSpec(kind="audio", rate=16_000), table(ArraySamples(sound[None])), WINDOWED)
+    windows = embedding.pieces(sound)
+    assert len(windows) == 32
+    assert (windows[0][0], windows[-1][-1]) == (0, 80 * 70 - 1)
+    assert [len(window) for window in windows] == [80] * 32
+    (short,) = embedding.pieces(sound[:, :30])
+    np.testing.assert_array_equal(short, np.pad(sound[0, :30], (0, 50)))
+
+
+@pytest.mark.parametrize("representation", ["rows", "patches"])
+def test_images_are_read_by_rows_or_patches(representation):
+    images = np.arange(2 * 3 * 16 * 16, dtype=np.float32).reshape(2, 3, 16, 16)
+    embedding = native_embedding(InputSpec(kind="image"), table(ArraySamples(images)), WINDOWED, representation)
+    (waveform,) = embedding.pieces(images[0])
+    assert waveform.shape == (80,)
+    assert embedding.to_dict()["patch"] == (8 if representation == "patches" else None)
+    gray = images[0].mean(axis=0)
+    if representation == "patches":
+        gray = np.concatenate([gray[:8, :8].ravel(), gray[:8, 8:].ravel(), gray[8:, :8].ravel(), gray[8:, 8:].ravel()])
+    wanted = 2 * (stretch(gray.ravel(), 80) - embedding.low) / (embedding.high - embedding.low) - 1
+    np.testing.assert_allclose(waveform, wanted, atol=1e-5)
+
+
+ONE_OF_EACH = {
+    "image": ArraySamples(np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)),
+    "series": ArraySamples(np.random.default_rng(0).random((4, 2, 100), dtype=np.float32)),
+    "audio": ArraySamples(np.random.default_rng(0).random((4, 1, 900), dtype=np.float32)),
+    "video": ArraySamples(np.random.default_rng(0).random((4, 2, 3, 8, 8), dtype=np.float32)),
+    "text": TextSamples(["a", "b", "c", "d"]),
+}
+CELLS = {
+    ("image", "image"): "image", ("image", "text"): "tokens", ("image", "audio"): "rows",
+    ("series", "image"): "spectrogram", ("series", "text"): "tokens", ("series", "audio"): "waveform",
+    ("audio", "image"): "log-mel", ("audio", "text"): "tokens", ("audio", "audio"): "waveform",
+    ("video", "image"): "frames", ("video", "text"): None, ("video", "audio"): None,
+    ("text", "image"): None, ("text", "text"): "text", ("text", "audio"): None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("samples", "source"), CELLS)
+def test_each_cell_of_the_table_works_or_is_refused_with_the_reason(samples, source):
+    spec = InputSpec(kind=samples, rate=400 if samples == "audio" else None)
+    source_input = {"image": IMAGE, "text": TEXT, "audio": WINDOWED}[source]
+    data = table(ONE_OF_EACH[samples])
+    if CELLS[samples, source] is None:
+        with pytest.raises(UsageError, match=f"takes {source}, but this target's samples are {samples}"):
+            native_embedding(spec, data, source_input)
+        return
+    embedding = native_embedding(spec, data, source_input)
+    assert embedding.representation == CELLS[samples, source]
+    pieces = embedding.pieces(data.samples[0])
+    assert pieces
+    if source == "audio":
+        assert source_input.batch(pieces, torch.device("cpu")).shape == (len(pieces), 80)
+    elif source == "image":
+        assert source_input.batch(pieces, torch.device("cpu")).shape == (len(pieces), 1, 8, 8)
+    else:
+        assert all(isinstance(piece, str) and piece for piece in pieces)
 
 
 def test_what_source_and_samples_do_not_share_is_refused():

@@ -11,10 +11,20 @@ from modgap.inputs.representations import (
     fold_series,
     is_long_enough_for_spectrogram,
     log_mel_spectrograms,
-    mono_waveform,
     numbers_as_text,
     one_hot_as_letters,
     spectrogram,
+)
+from modgap.inputs.waveforms import (
+    MOST_WINDOWS,
+    PATCH,
+    cut_windows,
+    image_patches,
+    image_rows,
+    mono_waveform,
+    resample,
+    series_channels,
+    stretch,
 )
 from modgap.sources import Input, TextInput
 from modgap.targets import SPLITS, Table
@@ -33,12 +43,19 @@ REPRESENTATIONS = {
     ("image", "text"): ("tokens",),
     ("audio", "audio"): ("waveform",),
     ("series", "audio"): ("waveform",),
+    ("image", "audio"): ("rows", "patches"),
 }
 """Representations by the kind of the samples and the kind of the source's input; the first is the default."""
 LEVELS = 100
 """Number of whole numbers that values become in text: 0 to 99."""
 TOKENS_PER_NUMBER = 2
 RANGE_SAMPLES = 2000
+WAVEFORMS = ("waveform", "rows", "patches")
+STRETCHED_SECONDS = 1.0
+"""Duration to which a series without a rate, or an image, is stretched for a source of sound without a window."""
+SLOWEST = 0.01
+"""Sampling rate, relative to the source's, below which a series is stretched as if its rate were unknown: no source of
+sound hears so slow changes."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +63,11 @@ class Embedding:
     """The rule by which samples become pieces of a source's input; recorded in every result.
 
     Attributes:
-        representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text` or `waveform`; `values`
-            for a trained embedder, whose option `inputs` makes the pieces.
-        low: Value that becomes 0 in images and in numbers as text; None for other representations.
-        high: Value that becomes 1. Values beyond low and high are not clipped in images.
+        representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text`, `waveform`, `rows` or
+            `patches`; `values` for a trained embedder, whose option `inputs` makes the pieces.
+        low: Value that becomes 0 in images and in numbers as text, and -1 in waveforms of other samples than sound;
+            None where values are not scaled.
+        high: Value that becomes 1. Values beyond low and high are not clipped in images and waveforms.
         options: All other parameters of the representation, as pairs of a name and a value.
     """
 
@@ -70,6 +88,9 @@ class Embedding:
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
         scale = np.float32(self.high - self.low)
+        if self.representation in WAVEFORMS:
+            middle = np.float32((self.low + self.high) / 2)
+            return [2 * (piece.astype(np.float32) - middle) / scale for piece in unscaled]
         return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in unscaled]
 
     def _unscaled_pieces(self, sample: Any) -> list[Any]:
@@ -83,8 +104,8 @@ class Embedding:
                 return [str(sample)]
             case "log-mel":
                 return log_mel_spectrograms(sample, options["rate"], options["log_mel"])
-            case "waveform":
-                return [mono_waveform(sample, options["rate"], options["source_rate"])]
+            case "waveform" | "rows" | "patches":
+                return _windows(self._waveforms(sample, options), options["window"])
             case "tokens":
                 return [self._text(sample, options)]
             case "fold":
@@ -92,6 +113,18 @@ class Embedding:
             case "spectrogram":
                 return [spectrogram(sample)]
         raise UsageError(f"{self.representation!r} is not the name of a representation.")
+
+    def _waveforms(self, sample: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
+        """Return one waveform of a sound or an image, and one for each channel of a series."""
+        if self.representation == "rows":
+            return [stretch(image_rows(sample), options["stretched"])]
+        if self.representation == "patches":
+            return [stretch(image_patches(sample, options["patch"]), options["stretched"])]
+        if options["stretched"]:
+            return [stretch(channel, options["stretched"]) for channel in series_channels(sample)]
+        if options["channels"] == "mean":
+            return [mono_waveform(sample, options["rate"], options["source_rate"])]
+        return [resample(channel, options["rate"], options["source_rate"]) for channel in series_channels(sample)]
 
     def _text(self, sample: np.ndarray, options: dict[str, Any]) -> str:
         if "alphabet" in options:
@@ -108,6 +141,14 @@ class Embedding:
             if name != "inputs"
         }
         return {"representation": self.representation, "low": self.low, "high": self.high, **options}
+
+
+def _windows(waveforms: list[np.ndarray], window: int | None) -> list[np.ndarray]:
+    """Return the windows of all waveforms for a source that has windows, at most `MOST_WINDOWS` together."""
+    if window is None:
+        return waveforms
+    most = max(1, MOST_WINDOWS // len(waveforms))
+    return [part for waveform in waveforms for part in cut_windows(waveform, window, most)]
 
 
 def native_embedding(
@@ -128,7 +169,8 @@ def native_embedding(
     chosen = _choose_representation(spec, table, source_input, representation)
     options = _options(spec, table, source_input, chosen)
     unscaled = Embedding(chosen, options=options)
-    if chosen in ("text", "waveform") or "alphabet" in dict(options):
+    is_sound = spec.kind == "audio" and chosen == "waveform"
+    if is_sound or chosen == "text" or "alphabet" in dict(options):
         return unscaled
     low, high = _range(spec, table, unscaled)
     return Embedding(chosen, low, high, options)
@@ -163,11 +205,8 @@ def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) ->
         if spec.rate is None:
             raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
         return (("rate", spec.rate), ("log_mel", spec.log_mel))
-    if chosen == "waveform":
-        source_rate = getattr(source_input, "rate")  # noqa: B009 - inputs of the kind audio have a rate
-        # A series that is not audio keeps its values, as if it were sampled at the source's rate.
-        rate = spec.rate if spec.kind == "audio" and spec.rate else source_rate
-        return (("rate", rate), ("source_rate", source_rate))
+    if chosen in WAVEFORMS:
+        return _waveform_options(spec, source_input, chosen)
     if chosen == "tokens" and spec.alphabet:
         channels = table.samples[0].shape[0]
         if channels != len(spec.alphabet):
@@ -180,6 +219,31 @@ def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) ->
         assert isinstance(source_input, TextInput)
         return (("numbers", max(1, (source_input.max_tokens - 2) // TOKENS_PER_NUMBER)), ("levels", LEVELS))
     return ()
+
+
+def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+    """Return the parameters of a waveform.
+
+    Sound, and series with a sampling rate, are resampled to the source's rate. Other samples are stretched to one
+    window of the source, or to a second if it takes sound of any length.
+    """
+    source_rate = getattr(source_input, "rate")  # noqa: B009 - inputs of the kind audio have a rate
+    window = getattr(source_input, "window", None)
+    rate = spec.rate
+    if spec.kind == "audio" and rate is None:
+        rate = source_rate
+    stretched = None
+    if rate is None or chosen != "waveform" or rate < SLOWEST * source_rate:
+        stretched = window or round(STRETCHED_SECONDS * source_rate)
+    return (
+        ("rate", None if stretched else rate),
+        ("source_rate", source_rate),
+        ("channels", "each" if spec.kind == "series" else "mean"),
+        ("stretched", stretched),
+        ("window", window),
+        ("most_windows", MOST_WINDOWS),
+        ("patch", PATCH if chosen == "patches" else None),
+    )
 
 
 def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Representations of samples for a source of another modality: series and audio as images, numbers as text."""
+"""Representations of samples for a source of images or text: series and audio as images, numbers as text."""
 
 import functools
 import math
@@ -14,7 +14,6 @@ __all__ = [
     "fold_shape",
     "is_long_enough_for_spectrogram",
     "log_mel_spectrograms",
-    "mono_waveform",
     "numbers_as_text",
     "one_hot_as_letters",
     "spectrogram",
@@ -160,26 +159,6 @@ def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, sc
         mel_scale=scale,
     )
     return filters.astype(np.float32)
-
-
-def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndarray:
-    """Average the channels of a sound (C, length), and resample it: float32 (length,).
-
-    Args:
-        sound: Sound of shape (C, length).
-        rate: Sampling rate of the sound in hertz.
-        source_rate: Sampling rate that the source expects, in hertz.
-    """
-    mono: np.ndarray = sound.mean(axis=0, dtype=np.float32) if len(sound) > 1 else sound[0].astype(np.float32)
-    if rate == source_rate:
-        return mono
-    from fractions import Fraction
-
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(source_rate / rate).limit_denominator(1000)
-    resampled: np.ndarray = resample_poly(mono, ratio.numerator, ratio.denominator)
-    return resampled.astype(np.float32)
 
 
 def one_hot_as_letters(one_hot: np.ndarray, alphabet: str) -> str:

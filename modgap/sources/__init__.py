@@ -10,7 +10,7 @@ from modgap.sources.hf.files import ModelFiles, read_configuration
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import configured_architecture
 from modgap.sources.hub import parse_repository
-from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput
+from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm.handle import RandomTimm, TimmModel
@@ -27,6 +27,7 @@ __all__ = [
     "SourceHandle",
     "SourceInfo",
     "TextInput",
+    "WaveformInput",
     "open_control",
     "open_source",
     "source_infos",

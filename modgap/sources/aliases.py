@@ -10,6 +10,7 @@ from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import TokenizerKind
 from modgap.sources.hub import Repository
+from modgap.sources.sound.packaged import RANDOM_SEED, SOUND_PACKAGES, PackagedSound
 from modgap.sources.source import SourceHandle, SourceInfo
 from modgap.sources.timm.efficientnet_lite import EfficientNetLite
 from modgap.sources.timm.handle import WEIGHT_FILES, RandomTimm, TimmModel
@@ -165,6 +166,21 @@ def _efficientnet_lite_alias(number: int, pixels: int, parameters: int) -> Alias
     )
 
 
+def _sound_alias(name: str, title: str, n_classes: int | None, parameters: int, input: str, license: str) -> Alias:
+    package = SOUND_PACKAGES[name]
+    return Alias(
+        title=title,
+        n_classes=n_classes,
+        parameters=parameters,
+        input=input,
+        license=license,
+        weights=package.install,
+        is_installed=lambda: find_package_folder(package.package) is not None,
+        open=lambda name, weights: PackagedSound(name, package, weights),
+        open_control=lambda name: PackagedSound(name, package, control_seed=RANDOM_SEED),
+    )
+
+
 def _vit_fashion_alias() -> Alias:
     return Alias(
         title="Small ViT pretrained for modgap, Fashion-MNIST",
@@ -214,4 +230,18 @@ ALIASES: dict[str, Alias] = {
     "efficientnet-lite0": _efficientnet_lite_alias(0, 224, 4_652_008),
     "efficientnet-lite1": _efficientnet_lite_alias(1, 240, 5_416_680),
     "efficientnet-lite2": _efficientnet_lite_alias(2, 260, 6_092_072),
+    "crepe": _sound_alias(
+        "crepe", "CREPE, pitch of a monophonic sound (Kim et al. 2018)", 360, 22_239_976, "sound, 16 kHz, 64 ms", "MIT"
+    ),
+    "crepe-tiny": _sound_alias(
+        "crepe-tiny", "CREPE of the smallest capacity, pitch of a monophonic sound (Kim et al. 2018)", 360, 486_552,
+        "sound, 16 kHz, 64 ms", "MIT",
+    ),
+    "resemblyzer": _sound_alias(
+        "resemblyzer", "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616,
+        "sound, 16 kHz, 1.6 s", "Apache-2.0",
+    ),
+    "silero-vad": _sound_alias(
+        "silero-vad", "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT"
+    ),
 }  # fmt: skip

@@ -9,7 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-__all__ = ["AudioInput", "Batch", "ImageInput", "Input", "TextInput", "prepare_images"]
+__all__ = ["AudioInput", "Batch", "ImageInput", "Input", "TextInput", "WaveformInput", "prepare_images"]
+
+SMALLEST_SD = 1e-10
+"""Standard deviation and level below which a waveform counts as constant, so that silence is not amplified."""
 
 Batch = Any
 """A tensor, or a mapping of tensors, that a model takes as its only argument."""
@@ -132,3 +135,43 @@ class AudioInput:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
         return {"extractor": type(self.extractor).__name__, "rate": self.rate}
+
+
+@dataclass(frozen=True)
+class WaveformInput:
+    """Input of waveforms of a fixed length, without a library's feature extractor.
+
+    Attributes:
+        rate: Sampling rate in hertz.
+        window: Number of values of a waveform.
+        standardize: True to shift and scale each window to mean 0 and standard deviation 1.
+        loudness: Decibels relative to full scale to which quieter windows are amplified; None to keep them.
+    """
+
+    rate: int
+    window: int
+    standardize: bool = False
+    loudness: float | None = None
+    kind: Literal["audio"] = "audio"
+
+    def batch(self, pieces: Sequence[np.ndarray], device: "device") -> "Tensor":
+        """Return waveforms (B, window)."""
+        import torch
+
+        waveforms = np.stack(pieces).astype(np.float32)
+        if self.standardize:
+            waveforms = waveforms - waveforms.mean(axis=1, keepdims=True)
+            waveforms /= np.maximum(waveforms.std(axis=1, keepdims=True), SMALLEST_SD)
+        if self.loudness is not None:
+            level = np.sqrt(np.square(waveforms).mean(axis=1, keepdims=True))
+            waveforms = waveforms * np.maximum(1, 10 ** (self.loudness / 20) / np.maximum(level, SMALLEST_SD))
+        return torch.from_numpy(waveforms).to(device)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the result's record."""
+        return {
+            "rate": self.rate,
+            "window": self.window,
+            "standardize": self.standardize,
+            "loudness": self.loudness,
+        }

@@ -57,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # the readers can raise any error for a file in another format
         raise InputError(f"The weights in {path} cannot be read ({first_line(error)}).") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):

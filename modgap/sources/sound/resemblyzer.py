@@ -1,0 +1,102 @@
+"""The speaker encoder of Resemblyzer: a recurrent network over mel spectrograms of speech.
+
+Reference: Wan, Wang, Papir and Lopez Moreno, Generalized End-to-End Loss for Speaker Verification (ICASSP 2018). The
+weights and the preprocessing are those of the package Resemblyzer, but silences are not removed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modgap.sources.inputs import WaveformInput
+from modgap.sources.sound.network import SoundNetwork
+
+__all__ = ["SpeakerEncoder"]
+
+RATE = 16_000
+WINDOW = 400
+HOP = 160
+BANDS = 40
+FRAMES = 160
+WIDTH = 256
+LAYERS = 3
+LOUDNESS = -30.0
+"""Decibels, relative to full scale, to which quieter windows are amplified."""
+
+
+class _MelSpectrogram(nn.Module):
+    """Power in 40 mel bands: waveforms (B, 25,600) to tokens (B, 160, 40). It has no parameters."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        filters = mel_filter_bank(
+            WINDOW // 2 + 1, BANDS, 0.0, RATE / 2, sampling_rate=RATE, norm="slaney", mel_scale="slaney"
+        )
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            waveforms, WINDOW, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
+        )
+        power = spectrum.abs().square().transpose(1, 2)[:, :FRAMES]
+        return power @ self.filters
+
+
+class _Encoder(nn.Module):
+    """Three recurrent layers: tokens (B, T, 40) to tokens (B, T, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(BANDS, WIDTH, LAYERS, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs: Tensor = self.lstm(tokens)[0]
+        return outputs
+
+
+class _Embedding(nn.Module):
+    """Embedding of the speaker of unit length, from the last token: (B, T, 256) to (B, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return functional.normalize(functional.relu(self.linear(tokens[:, -1])))
+
+
+class SpeakerEncoder(SoundNetwork):
+    """The speaker encoder, a bare encoder: its head gives the embedding of the speaker."""
+
+    def __init__(self) -> None:
+        """Create the network with random weights."""
+        super().__init__()
+        self.input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
+        self.class_names = ()
+        self.embedder = _MelSpectrogram()
+        self.encoder = _Encoder()
+        self.head = _Embedding()
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the embedding of the speaker (B, 256)."""
+        features: Tensor = self.head(tokens)
+        return features
+
+    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tensors of Resemblyzer under the names of this network, without those of its training loss."""
+        state = {}
+        for name, tensor in weights.items():
+            if name.startswith("lstm."):
+                state[f"encoder.{name}"] = tensor
+            elif name.startswith("linear."):
+                state[f"head.{name}"] = tensor
+        return state
