@@ -113,14 +113,18 @@ def _end_at_once(number: int) -> None:
     os._exit(128 + number)
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when its parent ends, however that ends; a thread checks it.
 
     A worker process calls it when it starts. Without it, the workers of a command that is killed wait for minutes.
+
+    Args:
+        parent: Number of the parent process. The worker cannot ask for it, because the parent may have ended while the
+            worker imported its modules.
     """
     import threading
 
-    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True, name="modgap parent watch").start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True, name="modgap parent watch").start()
 
 
 def _watch_parent(parent: int) -> None:

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.errors import UsageError
 from modgap.models import Output, TargetModel, target_model
+from modgap.models.embedders import sound_tokens
 from modgap.sources import ImageInput, open_source
 from modgap.sources.timm.split import split_model
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -117,6 +118,17 @@ def test_tokens_of_series_are_within_the_target_length(source, shape, options, t
     assert model.embedder.positions.shape == (tokens, 32)
 
 
+@pytest.mark.parametrize("name", ["ast", "wav2vec2"])
+@pytest.mark.parametrize("shape", [(2, 30), (1, 6, 8)])
+def test_series_and_images_become_as_many_tokens_as_a_source_of_sound_makes_of_a_second(source, name, shape):
+    sound = source(name)
+    tokens = sound_tokens(sound.split().embedder, sound.input)
+    model = target_model(sound, np.zeros(shape), Output("regression", (1, *shape[1:])))
+    x = batch(2, *shape)
+    assert model.embed(x).shape == (2, *tokens.shape[1:])
+    assert model(x).shape == (2, 1, *shape[1:])
+
+
 def test_a_token_sees_its_own_stretch_alone(source):
     model = target_model(source("roberta-mlm"), np.zeros((2, 96)), Output("regression", (2, 96))).eval()
     x = batch(1, 2, 96)
@@ -200,8 +212,8 @@ def test_training_brings_the_loss_down(source):
 @pytest.mark.parametrize(
     ("name", "sample", "options", "message"),
     [
-        ("ast", np.zeros((1, 100)), {}, "The source takes audio. A target model needs an image or text source"),
-        ("wav2vec2", np.zeros((1, 100)), {}, "The source takes audio"),
+        ("wav2vec2", np.zeros((1, 100)), {"length": 20}, "text sources only, but the source takes audio"),
+        ("wav2vec2", np.zeros((1, 100)), {"embedder_start": "source"}, "takes sound of any length, so its own"),
         ("bert-mlm", "a text", {}, r"of type str\. .* samples of shape \(C, H, W\)"),
         ("swin", np.zeros((4, 3, 8, 8)), {}, r"have shape \(4, 3, 8, 8\)"),
         ("swin", np.zeros(8), {}, r"have shape \(8,\)"),

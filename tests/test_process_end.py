@@ -91,15 +91,28 @@ def test_a_signal_that_is_ignored_stays_ignored():
 
 
 PARENT = """
-import subprocess, sys
-child = "from modgap.process_end import end_with_parent; end_with_parent(); print('ready', flush=True); import time; \
-time.sleep(600)"
-subprocess.Popen([sys.executable, "-c", child]).wait()
+import os, subprocess, sys
+child = '''
+import os, sys, time
+from modgap.process_end import end_with_parent
+parent = int(sys.argv[1])
+if sys.argv[2] == "watches":
+    end_with_parent(parent)
+print("ready", flush=True)
+while os.getppid() == parent:
+    time.sleep(0.01)
+# As in a worker that still imports its modules when its parent ends.
+if sys.argv[2] == "imports":
+    end_with_parent(parent)
+time.sleep(600)
+'''
+subprocess.Popen([sys.executable, "-c", child, str(os.getpid()), sys.argv[1]]).wait()
 """
 
 
-def test_a_worker_ends_when_its_parent_is_killed():
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+@pytest.mark.parametrize("stage", ["watches", "imports"])
+def test_a_worker_ends_when_its_parent_is_killed(stage):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, stage], stdout=subprocess.PIPE)
     assert parent.stdout.readline() == b"ready\n"
     parent.kill()
     # The worker has the other end of the pipe, which closes when it ends.

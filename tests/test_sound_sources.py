@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 from modgap import measure
 from modgap.errors import InputError, UsageError
 from modgap.installed_packages import find_package_folder
-from modgap.sources import HeadlessError, open_control, open_source
-from modgap.sources.inputs import WaveformInput
+from modgap.models.embedders import sound_embedder
+from modgap.models.layouts import StretchedSeries
+from modgap.models.predictors import Output
+from modgap.models.target_model import target_model
+from modgap.sources import AudioInput, HeadlessError, WaveformInput, open_control, open_source
 
 NAMES = ("crepe", "crepe-tiny", "resemblyzer", "silero-vad")
 RATE = 16_000
@@ -211,3 +214,38 @@ def test_images_and_series_enter_a_source_of_sound(target):
     embedding = result.provenance["embedding"]
     assert embedding["representation"] == ("rows" if target == "digits" else "waveform")
     assert embedding["stretched"] == embedding["window"] == 1024
+
+
+CLASSES = Output("classification", (3,))
+SHAPES = {(2, 300): CLASSES, (1, 20): CLASSES, (1, 8, 8): CLASSES, (2, 40): Output("regression", (1, 40))}
+
+
+@pytest.mark.parametrize("name", ["crepe-tiny", "resemblyzer", "silero-vad"])
+@pytest.mark.parametrize("start", ["random", "source"])
+def test_a_target_model_of_a_sound_source_learns(name, start):
+    source = open_source(name).load(None, head=False)
+    before = {key: value.clone() for key, value in source.model.state_dict().items()}
+    for shape, output in SHAPES.items():
+        model = target_model(source, np.zeros(shape), output, embedder_start=start)
+        x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+        x[0] = 0
+        outputs = model(x)
+        assert outputs.shape == (2, *output.shape)
+        outputs.square().mean().backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    assert all(torch.equal(value, before[key]) for key, value in source.model.state_dict().items())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(5):
+        loss = (model(x) - x[:, :1]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[1:]) < losses[0]
+
+
+def test_a_target_model_of_a_source_of_any_length_has_no_source_start():
+    with pytest.raises(UsageError, match="sound of any length, so its own embedder cannot embed series"):
+        sound_embedder(torch.nn.Identity(), AudioInput(None, RATE), StretchedSeries((1, 20), 4), "source")

@@ -1,4 +1,4 @@
-"""Target embedders: a copy of a source's stem for other channels, or windows of a series in place of words."""
+"""Target embedders: a copy of a source's stem for other channels, or windows of a series in place of words or sound."""
 
 import copy
 import math
@@ -9,15 +9,29 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.models.initialization import reinitialize, stretch_channels
-from modgap.models.layouts import Layout, StridedSeries
+from modgap.models.layouts import Layout, StretchedSeries, StridedSeries, stretch_series
 from modgap.models.normalization import last_normalization, output_scale
+from modgap.sources import Input, WaveformInput
 
-__all__ = ["EmbedderStart", "SeriesEmbedder", "StemEmbedder", "series_embedder", "stem_embedder"]
+__all__ = [
+    "EmbedderStart",
+    "SeriesEmbedder",
+    "StemEmbedder",
+    "WaveformEmbedder",
+    "series_embedder",
+    "sound_embedder",
+    "sound_tokens",
+    "stem_embedder",
+]
 
 EmbedderStart = Literal["random", "source"]
 """Start values of a target embedder: random, or the weights of the source's own embedder."""
 NOISE_IMAGES = 8
 """Number of noise images on which the scale of a stem's output is measured."""
+NOISE_SECONDS = 1
+"""Duration of noise for a source that takes sound of any length."""
+SMALLEST_SD = 1e-6
+"""Standard deviation below which a waveform counts as constant."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -50,7 +64,7 @@ class StemEmbedder(nn.Module):
 class SeriesEmbedder(nn.Module):
     """Embedder that turns windows of a series into tokens: a convolution with kernel = stride, LayerNorm, positions."""
 
-    def __init__(self, layout: StridedSeries, width: int) -> None:
+    def __init__(self, layout: StridedSeries | StretchedSeries, width: int) -> None:
         """Create the embedder with random weights.
 
         Args:
@@ -68,6 +82,37 @@ class SeriesEmbedder(nn.Module):
         """Return the tokens (n, T, D) of samples (n, C, ...)."""
         _check_shape(x, self.layout.shape)
         tokens: Tensor = self.norm(self.projection(self.layout.arrange(x)).transpose(1, 2)) + self.positions
+        return tokens
+
+
+class WaveformEmbedder(nn.Module):
+    """Embedder that mixes the channels of a series to one waveform, which the source's embedder takes."""
+
+    def __init__(self, shape: tuple[int, ...], length: int, embedder: nn.Module, *, standardize: bool) -> None:
+        """Create the embedder from that of the source; at first the mixture is the mean over the channels.
+
+        Args:
+            shape: Shape of a sample.
+            length: Number of values of the source's waveforms.
+            embedder: Module from waveforms (n, length) to tokens (n, T, D).
+            standardize: True to bring each waveform to mean 0 and standard deviation 1.
+        """
+        super().__init__()
+        self.shape = shape
+        self.length = length
+        self.standardize = standardize
+        self.mixture = nn.Conv1d(shape[0], 1, 1, bias=False)
+        nn.init.constant_(self.mixture.weight, 1 / shape[0])
+        self.embedder = embedder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the tokens (n, T, D) of samples (n, C, ...)."""
+        _check_shape(x, self.shape)
+        waveforms = self.mixture(stretch_series(x.flatten(2), self.length)).squeeze(1)
+        if self.standardize:
+            waveforms = waveforms - waveforms.mean(dim=1, keepdim=True)
+            waveforms = waveforms / waveforms.std(dim=1, keepdim=True, correction=0).clamp(min=SMALLEST_SD)
+        tokens: Tensor = self.embedder(waveforms)
         return tokens
 
 
@@ -211,3 +256,51 @@ def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.stack(weights, dim=1).view_as(layer.weight))
         layer.bias.copy_(bias)
+
+
+# Embedders for sound
+
+
+def sound_tokens(source: nn.Module, source_input: Input) -> Tensor:
+    """Return the tokens (1, T, D) that a source's embedder makes of noise.
+
+    Args:
+        source: Embedder of the source.
+        source_input: The source's input of sound.
+    """
+    rate = int(getattr(source_input, "rate"))  # noqa: B009 - inputs of the kind audio have a rate
+    length = getattr(source_input, "window", None) or NOISE_SECONDS * rate
+    noise = torch.randn(length, generator=torch.Generator().manual_seed(0)).numpy()
+    with torch.no_grad():
+        tokens = source(source_input.batch([noise], torch.device("cpu")))
+    value: Tensor = tokens if isinstance(tokens, torch.Tensor) else tokens["inputs_embeds"]
+    return value
+
+
+def sound_embedder(
+    source: nn.Module, source_input: Input, layout: StretchedSeries, embedder_start: EmbedderStart
+) -> nn.Module:
+    """Build an embedder of series for an encoder of sound. The start values are drawn from torch's generator.
+
+    Args:
+        source: Embedder of the source, which turns waveforms into tokens.
+        source_input: The source's input of sound.
+        layout: Layout that stretches samples to the encoder's number of tokens.
+        embedder_start: `random` for a convolution over windows of the series with random weights; `source` for the
+            source's own embedder after a mixture of the channels.
+
+    Raises:
+        UsageError: When the source's own embedder is needed but takes sound of any length.
+    """
+    if embedder_start == "source":
+        if not isinstance(source_input, WaveformInput):
+            raise UsageError(
+                "The source takes sound of any length, so its own embedder cannot embed series. Choose a method whose "
+                "embedder starts from random weights."
+            )
+        stem = copy.deepcopy(source).cpu().requires_grad_(True)
+        return WaveformEmbedder(layout.shape, source_input.window, stem, standardize=source_input.standardize)
+    tokens = sound_tokens(source, source_input)
+    embedder = SeriesEmbedder(layout, tokens.shape[2])
+    _set_gain(embedder.norm, float(tokens.double().square().mean().sqrt()))
+    return embedder

@@ -10,7 +10,16 @@ from torch.nn import functional
 
 from modgap.inputs.representations import fold_shape
 
-__all__ = ["FoldedSeries", "Layout", "ResizedImage", "StridedSeries", "resize_to", "sequence_stride"]
+__all__ = [
+    "FoldedSeries",
+    "Layout",
+    "ResizedImage",
+    "StretchedSeries",
+    "StridedSeries",
+    "resize_to",
+    "sequence_stride",
+    "stretch_series",
+]
 
 
 class Layout(Protocol):
@@ -138,6 +147,48 @@ class StridedSeries:
     def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of values of the output, increased by its share of the padding."""
         return (math.ceil(math.prod(spatial) * self.padded_length / self.length),)
+
+
+@dataclass(frozen=True)
+class StretchedSeries:
+    """Layout of a series (C, length), or of an image (C, H, W) read row by row, stretched to a fixed number of tokens.
+
+    Attributes:
+        shape: Shape of a sample.
+        tokens: Number of tokens that the encoder takes.
+    """
+
+    shape: tuple[int, ...]
+    tokens: int
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return self.shape[0]
+
+    @property
+    def stride(self) -> int:
+        """Number of values of the stretched series in each token, so that no value of the sample is left out."""
+        return math.ceil(math.prod(self.shape[1:]) / self.tokens)
+
+    def arrange(self, x: Tensor) -> Tensor:
+        """Return the series (n, C, tokens * stride), with values between those of the sample interpolated linearly."""
+        return stretch_series(x.flatten(2), self.tokens * self.stride)
+
+    def restore(self, values: Tensor) -> Tensor:
+        """Return the values, because sample and input cover the same time; those of an image as (n, c, H, W)."""
+        return values if len(self.shape) == 2 else resize_to(values, self.shape[1:])
+
+    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the number of values of the output."""
+        return (math.prod(spatial),)
+
+
+def stretch_series(series: Tensor, length: int) -> Tensor:
+    """Stretch series (n, C, L) to another length by linear interpolation."""
+    if series.shape[2] == length:
+        return series
+    return functional.interpolate(series, length, mode="linear", align_corners=False)
 
 
 def sequence_stride(length: int, most_tokens: int) -> int:

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError, unknown_name
-from modgap.models.embedders import EmbedderStart, series_embedder, stem_embedder
+from modgap.models.embedders import EmbedderStart, series_embedder, sound_embedder, sound_tokens, stem_embedder
 from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
-from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StridedSeries, sequence_stride
+from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StretchedSeries, StridedSeries, sequence_stride
 from modgap.models.predictors import Output, TokenGrid, build_predictor, find_token_grid
-from modgap.sources import Source
+from modgap.sources import Parts, Source
 
 __all__ = ["TargetModel", "target_model"]
 
 TARGET_LENGTH = 512
 """Default of the largest number of tokens that a sample becomes for a text source, as in ORCA."""
-SUPPORTED = "A target model needs an image or text source and samples of shape (C, H, W) or (C, length)."
+SUPPORTED = "A target model needs samples of shape (C, H, W) or (C, length)."
 
 
 class TargetModel(nn.Module):
@@ -80,7 +80,7 @@ def target_model(
     `embedder_start`.
 
     Args:
-        source: Image or text source.
+        source: Source of images, text or sound.
         sample: One sample, or any array of its shape: (C, H, W) or (C, length).
         output: Output to predict for each sample.
         length: Largest number of tokens that a sample becomes, for a text source. None for 512, or the source's own
@@ -95,18 +95,17 @@ def target_model(
         buffers.
 
     Raises:
-        UsageError: When the source takes neither images nor text, its stem is not supported, or samples are not arrays
-            of two or three dimensions.
+        UsageError: When the source's stem is not supported, or samples are not arrays of two or three dimensions.
     """
-    shape = _sample_shape(source, sample)
+    shape = _sample_shape(sample)
     if embedder_start not in ("random", "source"):
         raise unknown_name("embedder_start", str(embedder_start), ("random", "source"))
     if seed < 0:
         raise UsageError(f"The seed is {seed}, but it must be 0 or more.")
-    layout, area = _choose_layout(source, shape, length)
     parts = source.split()
+    layout, area = _choose_layout(source, parts, shape, length)
     with seeded_rng(seed, "embedder"):
-        embedder = _build_embedder(parts.embedder, shape, layout, area, embedder_start)
+        embedder = _build_embedder(source, parts, shape, layout, area, embedder_start)
     encoder = copy.deepcopy(parts.encoder).cpu().requires_grad_(True)
     encoder.zero_grad(set_to_none=True)
     if not pretrained_encoder:
@@ -118,9 +117,7 @@ def target_model(
     return TargetModel(embedder, encoder, predictor, parts.tokens, grid.prefix_tokens).train()
 
 
-def _sample_shape(source: Source, sample: Any) -> tuple[int, ...]:
-    if source.input.kind not in ("image", "text"):
-        raise UsageError(f"The source takes {source.input.kind}. {SUPPORTED} Choose another source.")
+def _sample_shape(sample: Any) -> tuple[int, ...]:
     shape = getattr(sample, "shape", None)
     if shape is None:
         raise UsageError(f"The samples are of type {type(sample).__name__}. {SUPPORTED}")
@@ -129,7 +126,9 @@ def _sample_shape(source: Source, sample: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _choose_layout(source: Source, shape: tuple[int, ...], length: int | None) -> tuple[Layout, tuple[int, ...]]:
+def _choose_layout(
+    source: Source, parts: Parts, shape: tuple[int, ...], length: int | None
+) -> tuple[Layout, tuple[int, ...]]:
     """Return the layout of samples and the sizes of the stem's input."""
     source_input: Any = source.input
     if source_input.kind == "text":
@@ -138,7 +137,12 @@ def _choose_layout(source: Source, shape: tuple[int, ...], length: int | None) -
         series = StridedSeries(shape, stride)
         return series, (series.padded_length,)
     if length is not None:
-        raise UsageError(f"The target length {length} applies to text sources only, but the source takes images.")
+        raise UsageError(
+            f"The target length {length} applies to text sources only, but the source takes {source_input.kind}."
+        )
+    if source_input.kind == "audio":
+        stretched = StretchedSeries(shape, sound_tokens(parts.embedder, source_input).shape[1])
+        return stretched, (stretched.tokens * stretched.stride,)
     size = int(source_input.size[0]), int(source_input.size[1])
     if len(shape) == 3:
         return ResizedImage(shape[0], size), size
@@ -154,11 +158,18 @@ def _most_tokens(source_limit: int, length: int | None) -> int:
 
 
 def _build_embedder(
-    source: nn.Module, shape: tuple[int, ...], layout: Layout, area: tuple[int, ...], embedder_start: EmbedderStart
+    source: Source,
+    parts: Parts,
+    shape: tuple[int, ...],
+    layout: Layout,
+    area: tuple[int, ...],
+    embedder_start: EmbedderStart,
 ) -> nn.Module:
+    if isinstance(layout, StretchedSeries):
+        return sound_embedder(parts.embedder, source.input, layout, embedder_start)
     if isinstance(layout, StridedSeries):
-        return series_embedder(source, layout, embedder_start)
-    return stem_embedder(source, shape, layout, (area[0], area[1]), embedder_start)
+        return series_embedder(parts.embedder, layout, embedder_start)
+    return stem_embedder(parts.embedder, shape, layout, (area[0], area[1]), embedder_start)
 
 
 def _trace_tokens(

@@ -111,7 +111,7 @@ def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with parallel_config("loky", n_jobs=processes, initializer=end_with_parent):
+    with parallel_config("loky", n_jobs=processes, initializer=partial(end_with_parent, os.getpid())):
         parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     with warnings.catch_warnings():
         # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.

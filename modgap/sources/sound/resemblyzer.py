@@ -47,7 +47,7 @@ class _MelSpectrogram(nn.Module):
         spectrum = torch.stft(
             waveforms, WINDOW, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
         )
-        power = spectrum.abs().square().transpose(1, 2)[:, :FRAMES]
+        power = torch.view_as_real(spectrum).square().sum(dim=-1).transpose(1, 2)[:, :FRAMES]
         return power @ self.filters
 
 

@@ -24,6 +24,7 @@ BASIS = 256
 STRIDE = 128
 FREQUENCIES = BASIS // 2 + 1
 WIDTH = 128
+SILENCE = 1e-20
 CHUNKS = 31
 """Number of chunks of a window, which is about a second."""
 
@@ -42,7 +43,9 @@ class _Spectrum(nn.Module):
         chunks = functional.pad(waveforms, (CONTEXT, 0)).unfold(1, CHUNK + CONTEXT, CHUNK)
         flat = functional.pad(chunks.flatten(0, 1).unsqueeze(1), (0, PADDING), mode="reflect")
         real, imaginary = functional.conv1d(flat, self.basis, stride=STRIDE).chunk(2, dim=1)
-        frames = functional.relu(self.conv(torch.sqrt(real.square() + imaginary.square())))
+        # Silence has no power, where the square root has no gradient.
+        magnitude = (real.square() + imaginary.square()).clamp(min=SILENCE).sqrt()
+        frames = functional.relu(self.conv(magnitude))
         return frames.transpose(1, 2).reshape(len(waveforms), -1, WIDTH)
 
 
