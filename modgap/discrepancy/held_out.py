@@ -21,7 +21,8 @@ def fold_predictions(logits: np.ndarray, labeling: Labeling, maps: np.ndarray, t
         maps: Source class of each target class in each fold, shape (J, K).
         threads: Number of worker threads; it does not change the result.
     """
-    predicted = np.full(labeling.splits.test.shape, -1)
+    # Signed integers of the smallest size, because there is a value for each fold and sample.
+    predicted = np.full(labeling.splits.test.shape, -1, np.min_scalar_type(-labeling.space.n_classes))
     n_parts = max(1, -(-logits.nbytes // RESIDENT_BYTES))
 
     def work(queue: Iterator[int]) -> None:
@@ -38,6 +39,8 @@ def fold_predictions(logits: np.ndarray, labeling: Labeling, maps: np.ndarray, t
 def fold_errors(labeling: Labeling, predicted: np.ndarray) -> np.ndarray:
     """Return the error of each tested sample in each fold: equation (10), or its multi-label form, shape (J, N).
 
+    Errors of single labels are Booleans.
+
     Args:
         labeling: Labels and folds.
         predicted: Predicted target class of each sample in each fold, -1 for samples that a fold does not test, (J, N).
@@ -46,7 +49,7 @@ def fold_errors(labeling: Labeling, predicted: np.ndarray) -> np.ndarray:
     shares = labeling.entry_shares
     if space.weights is None and len(space.labels) == len(space):
         wrong: np.ndarray = (predicted != space.labels) & (predicted >= 0)
-        return wrong.astype(np.float64)
+        return wrong
     entry_samples = space.entry_samples
     errors = np.zeros(predicted.shape)
     for fold, classes in enumerate(predicted):

@@ -8,7 +8,7 @@ from modgap.discrepancy.estimator_chain import EstimatorInputs
 from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.soft import Labeling
 from modgap.label_space import LabelSpace
-from modgap.statistics.intervals import SampleErrors, average_errors
+from modgap.statistics.intervals import ErrorAverage, SampleErrors
 from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.statistics.weights import entry_weights
@@ -48,10 +48,19 @@ class HeldOutProblem:
         single = space.weights is None and len(space.labels) == len(space)
         return space.labels if self.weighting == "classes" and single else None
 
-    def average(self, errors: np.ndarray, splits: Splits | None = None) -> SampleErrors:
-        """Return the errors (J, N) of the folds by sample and by repeat."""
-        weights = self.labeling.sample_weights
-        return average_errors(errors, splits or self.labeling.splits, weights, self.units, self.strata)
+    def average(self, errors: np.ndarray) -> SampleErrors:
+        """Return the errors (J, M) of the folds by sample and by repeat."""
+        average = self.new_average()
+        average.add(errors, self.labeling.splits)
+        return self.result(average)
+
+    def new_average(self) -> ErrorAverage:
+        """Return an average of errors to which the folds of the splits can be added in parts."""
+        return ErrorAverage(self.labeling.sample_weights, self.labeling.splits.n_repeats)
+
+    def result(self, average: ErrorAverage) -> SampleErrors:
+        """Return an average of all folds."""
+        return average.result(self.units, self.strata, self.labeling.splits.seed)
 
     def permuted(self, seed: int, repeat: int, splits: Splits) -> Labeling:
         """Return the labeling in which labels have moved between samples or groups, together with the splits."""

@@ -25,7 +25,7 @@ from modgap.discrepancy.permutation_test import (
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
-from modgap.discrepancy.soft import Labeling, SoftMap, soft_errors, soft_value
+from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_value
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
@@ -154,9 +154,16 @@ class Inference:
         labeling = self.problem.labeling
         probabilities = self.tested_probabilities
         with self._stage("soft"):
-            errors, maps, leep = soft_and_leep_errors(probabilities, labeling)
-            self.errors["soft"] = self.problem.average(errors)
-            self.leep = self.problem.average(leep)
+            soft_average = self.problem.new_average()
+            leep_average = self.problem.new_average()
+            maps = []
+            for part in label_parts(probabilities, labeling):
+                errors, part_maps, losses = soft_and_leep_errors(probabilities, part)
+                soft_average.add(errors, part.splits)
+                leep_average.add(losses, part.splits)
+                maps.append(part_maps)
+            self.errors["soft"] = self.problem.result(soft_average)
+            self.leep = self.problem.result(leep_average)
             self._report("soft", 0.5)
             try:
                 temperature = matched_temperature(self.probabilities, self.space.n_classes)
@@ -165,9 +172,12 @@ class Inference:
             self.matched_temperature = temperature
             if temperature is not None:
                 matched = probabilities.at_temperature(temperature)
-                self.errors["soft-matched"] = self.problem.average(soft_errors(matched, labeling)[0])
+                average = self.problem.new_average()
+                for part in label_parts(matched, labeling):
+                    average.add(soft_errors(matched, part)[0], part.splits)
+                self.errors["soft-matched"] = self.problem.result(average)
             self._report("soft", 0.5)
-        return maps
+        return np.concatenate(maps)
 
     def _solutions(self) -> dict[str, Solution | SoftMap]:
         """Return the solution of each estimator on all samples."""

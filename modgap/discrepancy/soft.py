@@ -32,6 +32,8 @@ MASS_BYTES = 1 << 28
 """Total size of the mass matrices that one pass over the samples may always compute."""
 MASS_SHARE = 0.25
 """Share of the size of the logits that the mass matrices of one pass may take, where that is more."""
+ERROR_BYTES = 1 << 27
+"""Size of the errors of the samples in those folds that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def label_parts(probabilities: Probabilities, labeling: Labeling) -> Iterator[La
         labeling: Labels and folds.
     """
     size = folds_at_a_time(probabilities, labeling.space.n_classes)
+    size = min(size, max(1, ERROR_BYTES // (8 * len(labeling.space))))
     splits = labeling.splits
     for first in range(0, len(splits), size):
         fold = slice(first, first + size)
@@ -195,8 +198,9 @@ def soft_value(fold_errors: np.ndarray, labeling: Labeling) -> float:
     """
     weights = labeling.sample_weights
     splits = labeling.splits
-    sums = np.bincount(splits.repeats, fold_errors @ weights, splits.n_repeats)
-    totals = np.bincount(splits.repeats, splits.test @ weights, splits.n_repeats)
+    # Row by row, because a product with a matrix of Booleans would copy it as numbers of eight bytes.
+    sums = np.bincount(splits.repeats, [errors @ weights for errors in fold_errors], splits.n_repeats)
+    totals = np.bincount(splits.repeats, [test @ weights for test in splits.test], splits.n_repeats)
     return float((sums / totals).mean())
 
 

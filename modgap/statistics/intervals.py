@@ -10,6 +10,7 @@ from modgap.statistics.splits import Splits
 __all__ = [
     "LEVEL",
     "MIN_UNITS",
+    "ErrorAverage",
     "MeanError",
     "SampleErrors",
     "average_errors",
@@ -96,14 +97,56 @@ def average_errors(
         units: Number of each sample's group, or of the sample itself, shape (N,).
         strata: Class of each sample, if the error is a mean over classes; else None.
     """
-    tested = np.where(splits.test, fold_errors, 0.0)
-    times_tested = splits.test.sum(axis=0)
-    errors = np.full(fold_errors.shape[1], np.nan)
-    errors[times_tested > 0] = tested.sum(axis=0)[times_tested > 0] / times_tested[times_tested > 0]
-    sums = np.bincount(splits.repeats, tested @ weights, splits.n_repeats)
-    totals = np.bincount(splits.repeats, splits.test @ weights, splits.n_repeats)
-    averages = sums[totals > 0] / totals[totals > 0]
-    return SampleErrors(errors, weights, units, averages, strata, splits.seed)
+    average = ErrorAverage(weights, splits.n_repeats)
+    average.add(fold_errors, splits)
+    return average.result(units, strata, splits.seed)
+
+
+class ErrorAverage:
+    """Average of the errors of folds by sample and by repeat, to which folds can be added in parts."""
+
+    def __init__(self, weights: np.ndarray, n_repeats: int) -> None:
+        """Begin without a fold.
+
+        Args:
+            weights: Weight of each sample in the mean, shape (N,).
+            n_repeats: Number S of repeats.
+        """
+        self.weights = weights
+        self._sums = np.zeros(len(weights))
+        self._times_tested = np.zeros(len(weights), np.int64)
+        self._repeat_sums = np.zeros(n_repeats)
+        self._repeat_totals = np.zeros(n_repeats)
+
+    def add(self, fold_errors: np.ndarray, splits: Splits) -> None:
+        """Add the errors of some folds, one fold after the other, so that no array of all folds is copied.
+
+        Args:
+            fold_errors: Error of each sample in each fold, shape (J, N); values of samples that a fold does not test
+                are ignored.
+            splits: These folds.
+        """
+        for errors, test, repeat in zip(fold_errors, splits.test, splits.repeats, strict=True):
+            tested = np.where(test, errors, 0.0)
+            self._sums += tested
+            self._times_tested += test
+            self._repeat_sums[repeat] += tested @ self.weights
+            self._repeat_totals[repeat] += test @ self.weights
+
+    def result(self, units: np.ndarray, strata: np.ndarray | None, split_seed: int) -> SampleErrors:
+        """Return the averages.
+
+        Args:
+            units: Number of each sample's group, or of the sample itself, shape (N,).
+            strata: Class of each sample, if the error is a mean over classes; else None.
+            split_seed: Seed of the splits.
+        """
+        is_tested = self._times_tested > 0
+        errors = np.full(len(self.weights), np.nan)
+        errors[is_tested] = self._sums[is_tested] / self._times_tested[is_tested]
+        has_tests = self._repeat_totals > 0
+        averages = self._repeat_sums[has_tests] / self._repeat_totals[has_tests]
+        return SampleErrors(errors, self.weights, units, averages, strata, split_seed)
 
 
 def estimate_mean(errors: SampleErrors, repeat_variance: float | None = None) -> MeanError:
