@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.costs import should_search_rows
 from modgap.discrepancy.kernels import dense_gains, table_gains
 from modgap.discrepancy.kernels.annealing import improve
+from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import random_maps
@@ -49,6 +50,9 @@ MANY = 24
 RUN_LOGITS = 5_000_000
 LONG_READS = 7_500_000_000
 SAMPLE = 2000
+
+STATE_BYTES = 1 << 28
+"""Total size of the states of all threads, from which on fewer threads climb at a time."""
 
 FOUND = 3
 """Number of restarts that must end with the best value before an adaptive search stops."""
@@ -106,6 +110,12 @@ class Entries:
         if self.uses_rows:
             return dense_gains.Rows(self.logits, self.ranking.rows)
         return table_gains.ranks_of(self.logits, self.ranking)
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of a state with a value for each entry, and with rows for each entry and target class."""
+        per_entry = 40 + (20 * self.n_classes if self.uses_rows else 0)
+        return per_entry * len(self.labels)
 
     def take(self, members: np.ndarray) -> "Entries":
         """Return some of the entries, given by their positions (M,)."""
@@ -217,6 +227,7 @@ def _best_runs(entries: Entries, plan: RestartPlan, seed: int, numbers: range, t
 
 
 def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:
+    threads = max(1, min(threads, STATE_BYTES // entries.state_bytes))
     return _map_on_threads(lambda start: _climb_from(entries, entries.new_state(), start), starts, threads)
 
 
@@ -244,9 +255,8 @@ def _run(entries: Entries, plan: RestartPlan, seed: int, run: int) -> RunResult:
     improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, plan.steps, True)
     matches, source_classes = _permute_and_climb(sample, state)
     if sample is not entries:
-        state = entries.new_state()
-        improve(entries.kernel_inputs, state, source_classes, 0, 0, 1.0, 1.0, 0, False)
-        matches = _n_matches(state)
+        predicted = predicted_classes(entries.logits, entries.ranking.rows, source_classes)
+        matches = int(entries.weights[predicted == entries.labels].sum())
     return matches, source_classes
 
 
