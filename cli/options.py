@@ -50,7 +50,7 @@ class Decorator(Protocol):
         """Return the command with the option."""
 
 
-CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y")
+CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y", "background", "columns", "fill")
 """Options that describe custom data, named as the fields of `modgap.targets.CustomData`."""
 
 split_option: Decorator = click.option(
@@ -68,8 +68,8 @@ input_size_option: Decorator = click.option(
 )
 representation_option: Decorator = click.option(
     "--representation",
-    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens"]),
-    help="How time series and audio are turned into model input. The default is the manifest's choice.",
+    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens", "rows", "patches"]),
+    help="How samples of another modality are turned into model input. The default is the manifest's choice.",
 )
 pseudo_classes_option: Decorator = click.option(
     "--pseudo-classes",
@@ -128,8 +128,8 @@ data_dir_option: Decorator = click.option(
 CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
     click.option(
         "--kind",
-        type=click.Choice(["image", "series", "table", "text"]),
-        help="Kind of samples in an array file or table, if it is not clear from the file.",
+        type=click.Choice(["image", "series", "table", "text", "sound"]),
+        help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
     ),
     click.option(
         "--label", metavar="COLUMN", help="Table: column of labels. The default is label, class, target or y."
@@ -139,11 +139,20 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
     click.option(
         "--group",
         metavar="NAME",
-        help="Column or array that names the group of each sample, such as its subject. Samples of a group are kept "
-        "together.",
+        help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
+        "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
     ),
     click.option("--x", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
     click.option("--y", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
+    click.option(
+        "--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."
+    ),
+    click.option("--columns", metavar="A,B,...", help="Table: columns of features. The default is all other columns."),
+    click.option(
+        "--fill",
+        type=click.Choice(["mean", "median", "drop"]),
+        help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 CUSTOM_DATA_FORMATS = (
-    "a .toml manifest, an .npz, .safetensors, .h5, .csv, .tsv or .parquet file, x.npy with y.npy beside it, "
+    "a .toml manifest, an .npz, .safetensors, .h5, .csv, .tsv, .parquet or .ts file, x.npy with y.npy beside it, "
     "or a folder of class sub-folders of images or sounds"
 )
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""

@@ -318,9 +318,10 @@ def test_truncated_files(modgap, tmp_path, small_images, own_logits):
 
 def test_empty_folder_and_broken_image(modgap, tmp_path):
     refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "contains no images. Expected a sub-folder")
-    for name in ("a/1.png", "b/2.png"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(b"no image")
+    for number in range(10):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no image")
     refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "is not a readable image (")
 
 

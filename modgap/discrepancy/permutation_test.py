@@ -17,13 +17,14 @@ from modgap.discrepancy.soft import (
     fit_soft_maps,
     folds_at_a_time,
     mass_matrices,
-    soft_errors,
-    soft_fold_errors,
+    soft_maps,
+    soft_mean,
     soft_value,
 )
 from modgap.discrepancy.threads import share_work
 from modgap.label_space import LabelSpace
 from modgap.statistics.permutations import NullDistribution, draw_null, permute_samples, summarize_null
+from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights
 
 __all__ = [
@@ -39,6 +40,10 @@ ANNOUNCED_SECONDS = 20.0
 """Expected duration from which permutations are announced before they run, in seconds."""
 MOST_ADDITIONS = 4e10
 """Largest number of additions in a test of the soft error; it uses fewer splits on larger problems."""
+
+LABELING_BYTES = 1 << 28
+"""Size of the labels and splits of the permutations whose sums are computed in one pass over the samples."""
+BYTES_PER_SAMPLE = 32
 
 MOST_LOGITS_TO_SEARCH = 100_000
 """Largest number of logits for which permuted labels are searched beside the test of the soft error."""
@@ -96,13 +101,12 @@ def soft_permutation_test(
     splits = labeling.splits.first(max(1, min(labeling.splits.n_repeats, int(MOST_ADDITIONS / additions))))
     real = Labeling(labeling.space, labeling.weights, splits)
     began = time.perf_counter()
-    value = soft_value(soft_errors(probabilities, real)[0], real)
+    value = soft_mean(probabilities, real, soft_maps(probabilities, real))
     _announce(permutations, (time.perf_counter() - began) / probabilities.threads, probabilities.threads)
     hard_errors: list[float] = []
 
     def statistics(repeats: range) -> list[float]:
-        labelings = [problem.permuted(problem.inputs.seed, repeat, splits) for repeat in repeats]
-        results = _permuted_errors(problem.inputs, probabilities, labelings)
+        results = _permuted_errors(problem, probabilities, splits, repeats)
         hard_errors.extend(hard for _, hard in results)
         return [soft for soft, _ in results]
 
@@ -122,39 +126,50 @@ def _announce(permutations: int, seconds_per_run: float, threads: int) -> None:
 
 
 def _permuted_errors(
-    inputs: EstimatorInputs, probabilities: Probabilities, labelings: list[Labeling]
+    problem: HeldOutProblem, probabilities: Probabilities, splits: Splits, repeats: range
 ) -> list[tuple[float, float]]:
-    """Return the soft error of each labeling, and the 0-1 error of the same maps on the first split."""
+    """Return the soft error of each permutation, and the 0-1 error of the same maps on the first split.
+
+    A labeling is made when its turn comes, because those of all permutations would take more memory than the logits.
+    """
     results: dict[int, tuple[float, float]] = {}
     one_thread = probabilities.on_one_thread()
 
-    def evaluate(i: int, mass: np.ndarray) -> None:
-        results[i] = _errors_of_maps(inputs, one_thread, labelings[i], fit_soft_maps(mass))
+    def permuted(repeat: int) -> Labeling:
+        return problem.permuted(problem.inputs.seed, repeat, splits)
+
+    def evaluate(repeat: int, labeling: Labeling, maps: np.ndarray) -> None:
+        results[repeat] = _errors_of_maps(problem.inputs, one_thread, labeling, maps)
 
     # Each thread works on whole permutations, so that the threads do not wait for each other.
     def work(queue: Iterator[int]) -> None:
-        for i in queue:
-            evaluate(i, mass_matrices(one_thread, [labelings[i]])[0])
+        for repeat in queue:
+            labeling = permuted(repeat)
+            evaluate(repeat, labeling, soft_maps(one_thread, labeling))
 
-    def work_on_masses(queue: Iterator[tuple[int, np.ndarray]]) -> None:
-        for i, mass in queue:
-            evaluate(i, mass)
+    def work_on_masses(queue: Iterator[tuple[int, Labeling, np.ndarray]]) -> None:
+        for repeat, labeling, mass in queue:
+            evaluate(repeat, labeling, fit_soft_maps(mass))
 
     if probabilities.is_kept:
-        share_work(range(len(labelings)), probabilities.threads, work)
-        return [results[i] for i in range(len(labelings))]
-    at_a_time = max(1, folds_at_a_time(probabilities, inputs.n_classes) // len(labelings[0].splits))
-    for first in range(0, len(labelings), at_a_time):
-        masses = mass_matrices(probabilities, labelings[first : first + at_a_time])
-        share_work(enumerate(masses, start=first), probabilities.threads, work_on_masses)
-    return [results[i] for i in range(len(labelings))]
+        share_work(repeats, probabilities.threads, work)
+        return [results[repeat] for repeat in repeats]
+    at_a_time = max(1, folds_at_a_time(probabilities, problem.inputs.n_classes) // len(splits))
+    labeling_bytes = 2 * splits.fit.nbytes + BYTES_PER_SAMPLE * len(probabilities)
+    at_a_time = min(at_a_time, max(probabilities.threads, LABELING_BYTES // labeling_bytes))
+    for first in range(0, len(repeats), at_a_time):
+        numbers = repeats[first : first + at_a_time]
+        labelings = [permuted(repeat) for repeat in numbers]
+        masses = mass_matrices(probabilities, labelings)
+        share_work(zip(numbers, labelings, masses, strict=True), probabilities.threads, work_on_masses)
+    return [results[repeat] for repeat in repeats]
 
 
 def _errors_of_maps(
     inputs: EstimatorInputs, probabilities: Probabilities, labeling: Labeling, maps: np.ndarray
 ) -> tuple[float, float]:
     """Return the soft error of maps, and their 0-1 error on the first split."""
-    value = soft_value(soft_fold_errors(probabilities, labeling, maps), labeling)
+    value = soft_mean(probabilities, labeling, maps)
     first = Labeling(labeling.space, labeling.weights, labeling.splits.first(1))
     predicted = fold_predictions(inputs.logits, first, maps[: len(first.splits)])
     return value, soft_value(fold_errors(first, predicted), first)

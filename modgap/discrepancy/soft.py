@@ -24,6 +24,8 @@ __all__ = [
     "mass_matrices",
     "soft_errors",
     "soft_fold_errors",
+    "soft_maps",
+    "soft_mean",
     "soft_value",
     "warm_up",
 ]
@@ -145,12 +147,30 @@ def soft_fold_errors(probabilities: Probabilities, labeling: Labeling, maps: np.
     space = labeling.space
     shares = labeling.entry_shares
     errors = np.zeros((len(labeling.splits), len(space)))
-    entry_samples = space.entry_samples
-    for fold, tested in enumerate(labeling.splits.test):
-        entries = np.flatnonzero(tested[entry_samples])
-        correct = probabilities.at(entry_samples[entries], maps[fold][space.labels[entries]])
-        errors[fold] = np.bincount(entry_samples[entries], shares[entries] * (1 - correct), len(space))
+    for fold, (entries, wrong) in enumerate(_entry_errors(probabilities, labeling, maps)):
+        samples = space.entry_samples[entries]
+        errors[fold] = np.bincount(samples, shares[entries] * wrong, len(space))
     return errors
+
+
+def soft_mean(probabilities: Probabilities, labeling: Labeling, maps: np.ndarray) -> float:
+    """Return `soft_value` of the maps (J, K) without keeping the errors of all folds in memory."""
+    splits = labeling.splits
+    folds = _entry_errors(probabilities, labeling, maps)
+    sums = [float(labeling.weights[entries] @ wrong) for entries, wrong in folds]
+    totals = [float(labeling.sample_weights @ test) for test in splits.test]
+    by_repeat = np.bincount(splits.repeats, sums, splits.n_repeats)
+    return float((by_repeat / np.bincount(splits.repeats, totals, splits.n_repeats)).mean())
+
+
+def _entry_errors(
+    probabilities: Probabilities, labeling: Labeling, maps: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the tested entries (M,) of each fold, and 1 minus the probability of the mapped source class (M,)."""
+    space = labeling.space
+    for tested, source_classes in zip(labeling.splits.test, maps, strict=True):
+        entries = np.flatnonzero(tested[space.entry_samples])
+        yield entries, 1 - probabilities.at(space.entry_samples[entries], source_classes[space.labels[entries]])
 
 
 def soft_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
@@ -160,11 +180,19 @@ def soft_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.nd
         probabilities: Softmax of N samples.
         labeling: Labels and folds. The folds are worked on in parts that fit into memory.
     """
-    maps = []
-    for part in label_parts(probabilities, labeling):
-        maps.append(fit_soft_maps(mass_matrices(probabilities, [part])[0]))
-    stacked = np.concatenate(maps)
-    return soft_fold_errors(probabilities, labeling, stacked), stacked
+    maps = soft_maps(probabilities, labeling)
+    return soft_fold_errors(probabilities, labeling, maps), maps
+
+
+def soft_maps(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
+    """Return the soft map of each fold, shape (J, K).
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels and folds. The folds are worked on in parts that fit into memory.
+    """
+    parts = label_parts(probabilities, labeling)
+    return np.concatenate([fit_soft_maps(mass_matrices(probabilities, [part])[0]) for part in parts])
 
 
 def label_parts(probabilities: Probabilities, labeling: Labeling) -> Iterator[Labeling]:

@@ -1,7 +1,7 @@
 """Everything that is settled before a source runs over a target's samples: which samples, which input, which head."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,10 +28,13 @@ __all__ = [
     "TrainedEmbedder",
     "select_samples",
     "set_up_inference",
+    "warn_about_small_classes",
 ]
 
 NAMES_SHOWN = 5
-"""Largest number of class names in an error message."""
+"""Largest number of class names in a message."""
+FEW_SAMPLES = 5
+"""Number of samples below which results for a class are unreliable."""
 
 log = logging.getLogger("modgap")
 
@@ -146,6 +149,7 @@ def set_up_inference(
         embedding = embedder.embedding(table)
     n_classes = label_space(labels).n_classes
     n_named = len(table.classes or ())
+    warn_about_small_classes(labels, table.classes or ())
     if request.head != "none":
         validate_class_count(request.compared or n_classes, len(source.class_names))
     if n_named < n_classes:
@@ -162,6 +166,28 @@ def set_up_inference(
         target_classes=tuple(str(name) for name in table.classes or ())[:n_classes],
         provenance=_provenance(cache_record, source, embedding, device.type) | {"head": head},
     )
+
+
+def warn_about_small_classes(labels: np.ndarray, names: Sequence[str]) -> None:
+    """Log the classes that have few samples, with their numbers.
+
+    Args:
+        labels: Class of each sample, shape (N,), or 0/1 labels, shape (N, K).
+        names: Names of the K classes.
+    """
+    sizes = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
+    small = [k for k in np.argsort(sizes, kind="stable") if 0 < sizes[k] < FEW_SAMPLES and k < len(names)]
+    if small:
+        listed = ", ".join(f"{names[k]} ({sizes[k]})" for k in small[:NAMES_SHOWN])
+        others = f" and {len(small) - NAMES_SHOWN} more" if len(small) > NAMES_SHOWN else ""
+        log.warning(
+            "%s fewer than %d samples: %s%s. Results for such classes are unreliable, and a class needs at least two "
+            "samples for held-out errors. Add samples, or merge or remove these classes.",
+            "1 class has" if len(small) == 1 else f"{len(small)} classes have",
+            FEW_SAMPLES,
+            listed,
+            others,
+        )
 
 
 def select_samples(
@@ -264,7 +290,11 @@ def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embeddi
     return {
         "modgap": installed_version(),
         "source": cache_record["source"],
-        "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
+        "target": {
+            "manifest": cache_key(target["manifest"]),
+            "reader": target["manifest"]["reader"],
+            "files": target["files"],
+        },
         "samples": {"split": cache_record["split"], "limit": cache_record["limit"]},
         "embedding": {
             "embedder": cache_record.get("embedder", "native"),

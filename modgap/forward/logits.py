@@ -14,6 +14,7 @@ from modgap.forward.inference_setup import (
     LogitsRequest,
     TrainedEmbedder,
     set_up_inference,
+    warn_about_small_classes,
 )
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.progress import Progress
@@ -121,6 +122,7 @@ def source_logits(
     path = entry_path("logits", cache_key(cache_record))
     cached = read_valid_entry(path, _parse_entry)
     if cached is not None:
+        warn_about_small_classes(cached.labels, cached.target_classes)
         return replace(cached, seconds=time.perf_counter() - start)
     setup = set_up_inference(handle, target, request, cache_record, embedder)
     logits = _compute(setup, request, path, progress)

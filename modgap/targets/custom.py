@@ -1,5 +1,6 @@
 """Custom data without a manifest: array files, CSV and Parquet files, and folders of images or sounds."""
 
+import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,17 @@ from modgap.targets.data_frames import read_frame
 from modgap.targets.file_layout import has_suffix, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from modgap.targets.readers.image_folder import check_background
+from modgap.targets.readers.listed_files import listed_paths
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 
 __all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
+log = logging.getLogger("modgap")
+
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
+SERIES_SUFFIXES = (".ts",)
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
 FIELD_OF_OPTION = {
@@ -30,6 +36,9 @@ FIELD_OF_OPTION = {
     "group": "group",
     "x": "x_name",
     "y": "y_name",
+    "background": "background",
+    "columns": "columns",
+    "fill": "fill",
 }
 """Field of CustomData that each command-line option sets, without the option's dashes."""
 
@@ -42,15 +51,19 @@ class CustomData:
 
     Attributes:
         kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
-            Parquet files. None infers it.
+            Parquet files, or `image` or `sound` for those that list files. None infers it.
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         series_column: CSV column with the name of the series that a row belongs to (long format). None if every
             row is a sample.
         time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
-        group: CSV column, or name of the array, of the groups of samples that belong together. None uses the
-            array `groups` if there is one.
+        group: CSV column, or name of the array, of the groups of samples that belong together; for a folder, a pattern
+            of the path or a table (see `modgap.targets.path_groups`). None uses the array `groups` if there is one.
         x_name: Name of the array of samples. None means `x`.
         y_name: Name of the array of labels. None means `y`.
+        background: Color that transparent images are composited on. None means white.
+        columns: Names of the columns that are features, separated by commas, for a table. None uses all numeric ones.
+        fill: `mean` or `median` of the training samples in place of missing cells, or `drop` to leave out rows with
+            missing cells. None refuses missing cells.
     """
 
     kind: str | None = None
@@ -60,6 +73,9 @@ class CustomData:
     group: str | None = None
     x_name: str | None = None
     y_name: str | None = None
+    background: str | None = None
+    columns: str | None = None
+    fill: str | None = None
 
     @classmethod
     def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
@@ -80,8 +96,8 @@ class CustomData:
         """Return the description that command-line options give.
 
         Args:
-            options: Values by option, without the option's dashes (kind, label, series, time, group, x, y). Other
-                options are ignored.
+            options: Values by option, without the option's dashes (kind, label, series, time, group, x, y, background,
+                columns, fill). Other options are ignored.
         """
         return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
 
@@ -93,7 +109,7 @@ class CustomData:
 
 def is_custom_data(path: Path) -> bool:
     """Return True if a path is data rather than a manifest or the name of a manifest."""
-    return has_suffix(path, ARRAY_SUFFIXES + FRAME_SUFFIXES) or path.is_dir()
+    return has_suffix(path, ARRAY_SUFFIXES + FRAME_SUFFIXES + SERIES_SUFFIXES) or path.is_dir()
 
 
 def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -112,7 +128,9 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     if not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
     if has_suffix(path, FRAME_SUFFIXES):
-        return _csv_manifest(path, custom_data)
+        return _list_manifest(path, custom_data) or _csv_manifest(path, custom_data)
+    if has_suffix(path, SERIES_SUFFIXES):
+        return _ts_manifest(path, custom_data)
     return _arrays_manifest(path, custom_data)
 
 
@@ -155,7 +173,7 @@ def _target_name(path: Path) -> str:
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     if (path / "x.npy").is_file():
         return _arrays_manifest(path, custom_data)
-    _check_options(path, custom_data, ())
+    _check_options(path, custom_data, ("group", "background"))
     images = list_files(path, IMAGE_SUFFIXES)
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
@@ -164,12 +182,18 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             "Put images and sounds into separate folders."
         )
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
+    options: dict[str, Any] = {} if custom_data.group is None else {"group_pattern": custom_data.group}
+    group = None if custom_data.group is None else "group"
     if not sounds:
-        return _manifest(path, "image_folder", {}, {"kind": "image", "low": 0, "high": 255})
-    from modgap.targets.sound import file_rate
+        background = custom_data.background or "white"
+        check_background(background)
+        options["background"] = background
+        return _manifest(path, "image_folder", options, {"kind": "image", "low": 0, "high": 255}, group=group)
+    _check_options(path, custom_data, ("group",))
+    from modgap.targets.sound import common_rate
 
-    rate = file_rate(sounds[0])
-    return _manifest(path, "audio", {"rate": rate}, {"kind": "audio", "rate": rate})
+    rate = common_rate(sounds)
+    return _manifest(path, "audio", {"rate": rate, **options}, {"kind": "audio", "rate": rate}, group=group)
 
 
 def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
@@ -186,10 +210,51 @@ def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None
             )
 
 
+def _ts_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
+    _check_options(path, custom_data, ())
+    manifest, files = _manifest(path, "ts", {}, {"kind": "series"})
+    for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
+        sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
+        if path.stem.endswith(ending) and sibling.is_file():
+            train, test = (path, sibling) if ending == "_TRAIN" else (sibling, path)
+            log.info("%s has the training samples and %s the test samples.", train, test)
+            return manifest, {"train": [train], "test": [test]}
+    return manifest, files
+
+
+def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | None:
+    """Return the manifest and the files of a table that lists images or sounds; None for other tables."""
+    kind = custom_data.kind
+    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind)
+    if listed is None:
+        return None
+    paths, kind = listed
+    options: dict[str, Any] = {"kind": kind}
+    if custom_data.label_column is not None:
+        options["label_column"] = custom_data.label_column
+    if custom_data.group is not None:
+        options["group_column"] = custom_data.group
+    if kind == "image":
+        _check_options(path, custom_data, ("kind", "label", "group", "background"))
+        options["background"] = custom_data.background or "white"
+        input_spec: dict[str, Any] = {"kind": "image", "low": 0, "high": 255}
+    else:
+        _check_options(path, custom_data, ("kind", "label", "group"))
+        from modgap.targets.sound import common_rate
+
+        options["rate"] = common_rate(paths)
+        input_spec = {"kind": "audio", "rate": options["rate"]}
+    manifest, files = _manifest(path, "listed_files", options, input_spec, group=custom_data.group)
+    return manifest, files | {"listed": paths}
+
+
 def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    _check_options(path, custom_data, ("kind", "label", "series", "time", "group"))
+    _check_options(path, custom_data, ("kind", "label", "series", "time", "group", "columns", "fill"))
     if custom_data.kind not in (None, "table", "series", "text"):
-        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose table, series or text.")
+        raise UsageError(
+            f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
+        )
     if custom_data.time_column and not custom_data.series_column:
         raise UsageError(
             f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
@@ -203,9 +268,30 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     input_spec = {"kind": "text" if kind == "text" else "series"}
     if kind == "table":
         input_spec["representation"] = "fold"
-    steps = [{"name": "standardize"}] if kind == "table" else []
+    steps: list[dict[str, Any]] = [{"name": "standardize"}] if kind == "table" else []
+    _check_table_options(path, custom_data, kind)
+    if custom_data.columns is not None:
+        options["columns"] = [name.strip() for name in custom_data.columns.split(",")]
+    if custom_data.fill == "drop":
+        options["missing_values"] = "drop"
+    elif custom_data.fill is not None:
+        options["missing_values"] = "keep"
+        steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
     options |= {"kind": kind, "drop_index": True}
     return _manifest(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
+
+
+def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
+    """Raise if an option does not apply to a table of this kind."""
+    if kind == "text" and (custom_data.columns or custom_data.fill):
+        raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
+    if custom_data.fill not in (None, "mean", "median", "drop"):
+        raise unknown_name("--fill", str(custom_data.fill), ("mean", "median", "drop"))
+    if custom_data.series_column and custom_data.fill in ("mean", "median"):
+        raise UsageError(
+            f"--fill {custom_data.fill} does not apply to series in long format, whose rows are moments. Pass "
+            "--fill drop to leave out the moments with missing cells."
+        )
 
 
 def _csv_kind(path: Path, custom_data: CustomData) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "ConcatenatedSamples",
     "Samples",
     "SelectedSamples",
+    "SeriesList",
     "Table",
     "TextSamples",
     "TransformedSamples",
@@ -50,6 +51,21 @@ class ArraySamples:
         """Return one sample."""
         sample: np.ndarray = self.array[index]
         return sample
+
+
+@dataclass(frozen=True)
+class SeriesList:
+    """Series (C, length) of different lengths."""
+
+    series: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        """Return the number of series."""
+        return len(self.series)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one series."""
+        return self.series[index]
 
 
 @dataclass(frozen=True)

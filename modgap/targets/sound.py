@@ -1,5 +1,8 @@
 """Sound files as waveforms at one sampling rate, decoded when they are read."""
 
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +12,11 @@ import numpy as np
 from modgap.errors import InputError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 
-__all__ = ["SUFFIXES", "SoundFiles", "file_rate", "waveform"]
+__all__ = ["SUFFIXES", "SoundFiles", "common_rate", "file_rate", "waveform"]
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
+log = logging.getLogger("modgap")
+
 INSTALL = "Install them with: pip install soundfile soxr"
 
 
@@ -73,6 +78,20 @@ def file_rate(path: Path) -> int:
         return int(_import_soundfile().info(str(path)).samplerate)
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
+
+
+def common_rate(paths: Sequence[Path]) -> int:
+    """Return the sampling rate of most sound files in hertz, the higher one of two; log it if the rates differ.
+
+    Raises:
+        InputError: When the library is missing or a file is not a sound file.
+    """
+    counts = Counter(file_rate(path) for path in paths)
+    rate = max(counts, key=lambda rate: (counts[rate], rate))
+    if len(counts) > 1:
+        listed = ", ".join(f"{count:,} of {rate:,} Hz" for rate, count in sorted(counts.items(), reverse=True))
+        log.info("The sounds have several sampling rates: %s. All are resampled to %s Hz.", listed, f"{rate:,}")
+    return rate
 
 
 def _import_soundfile() -> ModuleType:

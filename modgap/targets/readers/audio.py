@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modgap.targets.file_layout import class_folder_labels, list_files, single_file
+from modgap.targets.path_groups import groups_of_paths
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
 __all__ = ["read"]
 
 
-def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
+def read(files: Mapping[str, Sequence[Path]], *, rate: int, group_pattern: str | None = None) -> Table:
     """List the sound files. Each is decoded to (1, length) at `rate` when it is read.
 
     Args:
         files: One folder under the role `data`.
         rate: Sampling rate in hertz. Files of another rate are resampled.
+        group_pattern: Pattern of the path, or table, that gives the group of each sound; see `groups_of_paths`.
     """
     folder = single_file(files, "data")
     paths = list_files(folder, SUFFIXES)
     labels, classes, codes = class_folder_labels(folder, paths, "sound files")
-    return Table(SoundFiles(tuple((str(path),) for path in paths), rate), labels, classes, codes)
+    groups = {"group": groups_of_paths(folder, paths, group_pattern)} if group_pattern else None
+    return Table(SoundFiles(tuple((str(path),) for path in paths), rate), labels, classes, codes, groups)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.formatting import count
 from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -31,19 +32,6 @@ GROUP_NAMES = re.compile(
 """Names of columns that suggest groups of samples, which would reveal labels if they were read as values."""
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class _SeriesList:
-    """Series (C, length) of different lengths."""
-
-    series: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        return len(self.series)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.series[index]
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,8 @@ def read(
     group_column: str | None = None,
     drop_index: bool = False,
     missing_labels: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+    missing_values: Literal["refuse", "keep", "drop"] = "refuse",
 ) -> Table:
     """Read a file with a header line, or a Parquet file.
 
@@ -90,6 +80,9 @@ def read(
         drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
         missing_labels: Texts in the label column that mark missing labels, such as NA. Without them, only empty cells
             of a column of text labels are missing.
+        columns: Columns of values to use. None uses all columns that have no other purpose, which must be numeric.
+        missing_values: `refuse` raises an error for missing or infinite values, `keep` keeps missing values as NaN for
+            the step `fill`, and `drop` leaves out the rows that have some.
 
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
@@ -100,24 +93,29 @@ def read(
     paths = [path for role in roles for path in files[role]]
     parts = [read_frame(path) for path in paths]
     first_path = paths[0]
-    label = _find_label_column(parts[0], label_column, first_path)
+    label = find_label_column(parts[0], label_column, first_path)
     parts = [_with_label_names(part, label, path, missing_labels) for part, path in zip(parts, paths, strict=True)]
     frame = _concatenate(parts)
-    columns = _Columns(label, series_column, time_column, group_column)
-    used_columns = [*columns.names, *([text_column] if kind == "text" else [])]
+    purposes = _Columns(label, series_column, time_column, group_column)
+    used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
+    if columns is not None:
+        frame = _select_columns(frame, used_columns, columns)
     if drop_index:
         frame = drop_index_columns(frame, used_columns, first_path)
     if kind == "series" and series_column is None:
-        _warn_about_time_column(frame, columns, first_path)
+        _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
-        _warn_about_group_columns(frame, columns, first_path)
+        _warn_about_group_columns(frame, purposes, first_path)
     codes = None
     if roles != ["data"]:
         part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
         codes = np.repeat(part_codes, [len(part) for part in parts])
-    rows, samples = _read_text(frame, text_column) if kind == "text" else _read_values(frame, columns)
-    labels, classes, targets = _read_labels(frame[columns.label].iloc[rows])
+    if kind == "text":
+        rows, samples = _read_text(frame, text_column)
+    else:
+        rows, samples = _read_values(frame, purposes, missing_values)
+    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows])
     groups = {group_column: frame[group_column].iloc[rows].to_numpy()} if group_column else None
     return Table(samples, labels, classes, None if codes is None else codes[rows], groups, targets)
 
@@ -161,7 +159,8 @@ def _group_hint(columns: Sequence[Any]) -> str:
     return f" If {names[0]} says which samples belong together, pass --group {names[0]}." if names else ""
 
 
-def _find_label_column(frame: "DataFrame", label_column: str | None, path: Path) -> str:
+def find_label_column(frame: "DataFrame", label_column: str | None, path: Path) -> str:
+    """Return the column of the labels: the one that is named, or the first of LABEL_NAMES that the frame has."""
     if label_column is not None:
         return label_column
     for name in LABEL_NAMES:
@@ -193,15 +192,42 @@ def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Sample
     return np.arange(len(frame)), TextSamples(frame[text_column].astype(str).tolist())
 
 
-def _read_values(frame: "DataFrame", columns: _Columns) -> tuple[np.ndarray, Samples]:
+def _select_columns(frame: "DataFrame", purposes: Sequence[str], columns: Sequence[str]) -> "DataFrame":
+    """Return the frame with these columns of values, and those that have another purpose."""
+    by_name = {str(name): name for name in frame.columns}
+    for column in columns:
+        if column not in by_name:
+            similar = difflib.get_close_matches(column, by_name, n=1)
+            way_out = f" Did you mean {similar[0]}?" if similar else ""
+            raise UsageError(f"There is no column {column!r}. The columns are {list_names(frame.columns)}.{way_out}")
+        if column in purposes:
+            raise UsageError(f"The column {column!r} is not a feature, because it has another purpose.")
+    return frame[[name for name in frame.columns if str(name) in columns or name in purposes]]
+
+
+def _read_values(
+    frame: "DataFrame", columns: _Columns, missing: Literal["refuse", "keep", "drop"]
+) -> tuple[np.ndarray, Samples]:
     """Return the first row of each sample, and the samples."""
-    values = _numbers(frame.drop(columns=columns.names))
+    features = frame.drop(columns=columns.names)
+    values = _numbers(features, missing)
+    names = list_names(features.columns)
+    log.info("%s: %s.", count(len(features.columns), "column of values", "columns of values"), names)
+    rows = np.arange(len(frame))
+    if missing == "drop":
+        complete = np.isfinite(values).all(axis=1)
+        if not complete.any():
+            raise InputError("Every row has a missing cell, so none is left. Pass --fill mean or --fill median.")
+        if not complete.all():
+            log.info("%s with missing cells are left out.", f"{int((~complete).sum()):,} of {len(frame):,} rows")
+        rows, values, frame = rows[complete], values[complete], frame[complete]
     if columns.series is None:
-        return np.arange(len(frame)), ArraySamples(values[:, None])
-    return _long_series(frame, values, columns, columns.series)
+        return rows, ArraySamples(values[:, None])
+    first_rows, series = _long_series(frame, values, columns, columns.series)
+    return rows[first_rows], series
 
 
-def _numbers(frame: "DataFrame") -> np.ndarray:
+def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) -> np.ndarray:
     not_numeric = [column for column in frame.columns if frame[column].dtype.kind not in "fiub"]
     if not_numeric or not len(frame.columns):
         raise InputError(
@@ -211,12 +237,12 @@ def _numbers(frame: "DataFrame") -> np.ndarray:
             f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float32)
-    missing = ~np.isfinite(values)
-    if missing.any():
+    missing = ~np.isfinite(values) if on_missing == "refuse" else np.isinf(values)
+    if missing.any() and on_missing != "drop":
         columns = list_names(frame.columns[missing.any(axis=0)])
         raise InputError(
             f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}). "
-            "Fill them or drop the rows."
+            "Pass --fill mean, --fill median or --fill drop, or correct the file."
         )
     return values
 
@@ -233,10 +259,10 @@ def _long_series(
     time = np.arange(len(frame)) if columns.time is None else frame[columns.time].rank(method="dense").to_numpy()
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
-    return first_rows, _SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
+    return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
 
 
-def _read_labels(column: "Series[Any]") -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
+def read_labels(column: "Series[Any]") -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
     """Return classes, their names, and real-valued targets. Integers and text are classes, other numbers are not."""
     if column.dtype.kind == "f" and not np.equal(np.mod(column, 1), 0).all():
         return None, None, ArraySamples(column.to_numpy(dtype=np.float64))

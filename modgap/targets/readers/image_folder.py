@@ -1,33 +1,49 @@
 """A folder of class sub-folders of images, optionally below train, val and test."""
 
+import logging
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
-from modgap.errors import InputError, first_line
+from modgap.errors import InputError, UsageError, first_line
 from modgap.limits import IMAGE_PIXELS
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.targets.file_layout import class_folder_labels, list_files, single_file
+from modgap.targets.path_groups import groups_of_paths
 from modgap.targets.samples import Table
 
-__all__ = ["SUFFIXES", "image_files", "read"]
+__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_files", "read"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
+log = logging.getLogger("modgap")
+
+
 @dataclass(frozen=True)
-class _ImageFiles:
+class ImageFiles:
+    """Images (3, H, W) in files, 8-bit RGB, or float32 of the same range for images of 16 bits.
+
+    Attributes:
+        paths: The files.
+        background: Color that transparent pixels are composited on, as a name or #rrggbb.
+    """
+
     paths: tuple[Path, ...]
+    background: str = "white"
+    _announced: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        """Return one image."""
         path = self.paths[index]
         try:
             with _open_image(path) as image:
@@ -36,7 +52,7 @@ class _ImageFiles:
                 if image.mode.startswith("I;16"):
                     # Pillow would clip 16-bit values to white.
                     return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.asarray(self._opaque(image))
         except InputError:
             raise
         except DAMAGED_FILE_ERRORS as error:
@@ -44,6 +60,29 @@ class _ImageFiles:
                 f"{path} is not a readable image ({first_line(error)}). Remove it, or replace it by an intact copy."
             ) from error
         return pixels.transpose(2, 0, 1)
+
+    def _opaque(self, image: Image.Image) -> Image.Image:
+        """Return the image as RGB, with the background in place of the arbitrary colors of transparent pixels."""
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            return image.convert("RGB")
+        with_alpha = image.convert("RGBA")
+        if not self._announced and with_alpha.getchannel("A").getextrema() != (255, 255):
+            self._announced.append(True)
+            log.info("Transparent images are composited on %s; --background COLOR changes it.", self.background)
+        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(self.background))
+        return Image.alpha_composite(canvas, with_alpha).convert("RGB")
+
+
+def check_background(color: str) -> None:
+    """Raise a UsageError if a background is no color."""
+    try:
+        channels = len(ImageColor.getrgb(color))
+    except ValueError as error:
+        raise UsageError(
+            f"--background {color} is not a color. Expected a name such as white or black, or #rrggbb."
+        ) from error
+    if channels > 3:
+        raise UsageError(f"--background {color} is transparent itself. Expected an opaque color, such as #rrggbb.")
 
 
 def _open_image(path: Path) -> Image.Image:
@@ -77,13 +116,17 @@ def image_files(folder: Path) -> list[Path]:
     return list_files(folder, SUFFIXES)
 
 
-def read(files: Mapping[str, Sequence[Path]]) -> Table:
+def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", group_pattern: str | None = None) -> Table:
     """List the images. Each is decoded to 8-bit RGB when it is read.
 
     Args:
         files: One folder under the role `data`.
+        background: Color that transparent pixels are composited on, as a name or #rrggbb.
+        group_pattern: Pattern of the path, or table, that gives the group of each image; see `groups_of_paths`.
     """
+    check_background(background)
     folder = single_file(files, "data")
     paths = image_files(folder)
     labels, classes, codes = class_folder_labels(folder, paths, "images")
-    return Table(_ImageFiles(tuple(paths)), labels, classes, codes)
+    groups = {"group": groups_of_paths(folder, paths, group_pattern)} if group_pattern else None
+    return Table(ImageFiles(tuple(paths), background), labels, classes, codes, groups)

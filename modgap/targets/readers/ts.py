@@ -7,34 +7,39 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import ArraySamples, Table
+from modgap.targets.samples import ArraySamples, SeriesList, Table
 
 __all__ = ["read"]
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
-    """Read series of equal length from all files of each split.
+    """Read the series from all files of each split. Their lengths may differ.
 
     Args:
-        files: Paths under the roles `train` and `test` (and `val`).
+        files: Paths under the roles `train` and `test` (and `val`), or one under `data` without splits.
 
     Raises:
-        InputError: When aeon is missing, a file is broken, or the series differ in length.
+        InputError: When aeon is missing, a file is broken, or the series differ in their number of channels.
     """
     try:
         from aeon.datasets import load_from_ts_file
     except ImportError as error:
         raise InputError("reading .ts files needs aeon. Install it with: pip install 'modgap[demo]'") from error
-    split_paths = list(files_by_split(files))
+    split_paths = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
     parts = []
     for _, path in split_paths:
         try:
             parts.append(load_from_ts_file(str(path)))
         except (OSError, ValueError, IndexError) as error:
             raise InputError(f"cannot read {path} as a .ts file: {error}") from error
-    if any(not isinstance(x, np.ndarray) for x, _ in parts) or len({x.shape[1:] for x, _ in parts}) > 1:
-        raise InputError(f"expected series of equal length in {', '.join(str(path) for _, path in split_paths)}")
+    all_series = [np.asarray(series, np.float32) for x, _ in parts for series in x]
+    if len({len(series) for series in all_series}) != 1 or any(series.ndim != 2 for series in all_series):
+        names = ", ".join(str(path) for _, path in split_paths)
+        raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
     classes, labels = np.unique(np.concatenate([y for _, y in parts]), return_inverse=True)
-    codes = np.repeat([code for code, _ in split_paths], [len(y) for _, y in parts])
-    series = np.concatenate([x for x, _ in parts]).astype(np.float32)
-    return Table(ArraySamples(series), labels.astype(np.int64), [str(name) for name in classes], codes)
+    codes = None
+    if "data" not in files:
+        codes = np.repeat([code for code, _ in split_paths], [len(y) for _, y in parts])
+    same_length = len({series.shape for series in all_series}) == 1
+    samples = ArraySamples(np.stack(all_series)) if same_length else SeriesList(tuple(all_series))
+    return Table(samples, labels.astype(np.int64), [str(name) for name in classes], codes)

@@ -1,0 +1,116 @@
+"""Image or sound files that a table lists with their labels, and with groups and splits if it has them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError
+from modgap.storage.paths import is_regular_file
+from modgap.targets.data_frames import list_names, read_frame, with_label_names
+from modgap.targets.file_layout import has_suffix, single_file
+from modgap.targets.path_groups import FILE_NAMES
+from modgap.targets.readers.csv import find_label_column, read_labels
+from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from modgap.targets.readers.image_folder import ImageFiles, check_background
+from modgap.targets.samples import SPLITS, Samples, Table
+from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
+from modgap.targets.sound import SoundFiles
+
+__all__ = ["KINDS", "listed_paths", "read"]
+
+SPLIT_NAME = "split"
+KINDS = {"image": IMAGE_SUFFIXES, "sound": SOUND_SUFFIXES}
+
+
+def listed_paths(table: Path, kind: str | None) -> tuple[list[Path], str] | None:
+    """Return the files that a table lists, and their kind; None if the table lists no files.
+
+    Args:
+        table: Table with a column of file names, relative to the table's folder.
+        kind: `image` or `sound`; None infers it from the suffix of the first file.
+
+    Raises:
+        InputError: When a file is missing, or the kind is given but there is no column of file names.
+    """
+    frame = read_frame(table)
+    by_lower_case = {str(name).lower(): name for name in frame.columns}
+    column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
+    names = [] if column is None else [str(name) for name in frame[column]]
+    if kind is None:
+        kind = next((kind for kind, suffixes in KINDS.items() if names and has_suffix(Path(names[0]), suffixes)), None)
+        if kind is None:
+            return None
+    if not names:
+        raise InputError(
+            f"{table} has the columns {list_names(frame.columns)}. Expected a column of {kind} files with one of the "
+            f"names {', '.join(FILE_NAMES)}."
+        )
+    paths = [table.parent / name for name in names]
+    missing = [path for path in paths if not is_regular_file(path)]
+    if missing:
+        raise InputError(
+            f"{table} lists {len(paths):,} files, of which {len(missing):,} do not exist, such as {missing[0]}. "
+            "Expected paths relative to the folder of the table."
+        )
+    return paths, kind
+
+
+def read(
+    files: Mapping[str, Sequence[Path]],
+    *,
+    kind: Literal["image", "sound"],
+    label_column: str | None = None,
+    group_column: str | None = None,
+    background: str = "white",
+    rate: int | None = None,
+) -> Table:
+    """Read the table, and list its files. Each is decoded when it is read.
+
+    A column `split` with train, val and test gives the splits.
+
+    Args:
+        files: The table under the role `data`, and its files in the order of its rows under `listed`.
+        kind: `image` or `sound`.
+        label_column: Column of the label. None takes the first of label, class, target and y. Numbers that are not
+            integers are real-valued targets, everything else is a class.
+        group_column: Column of the groups of samples that belong together.
+        background: Color that transparent images are composited on.
+        rate: Sampling rate of sounds in hertz. Files of another rate are resampled.
+
+    Raises:
+        InputError: When labels, groups or splits are missing or invalid.
+    """
+    table = single_file(files, "data")
+    frame = read_frame(table)
+    label = find_label_column(frame, label_column, table)
+    for column in (label, group_column):
+        if column is not None and column not in frame.columns:
+            raise UsageError(f"There is no column {column!r} in {table}. The columns are {list_names(frame.columns)}.")
+        if column is not None and frame[column].isna().any():
+            raise InputError(
+                f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
+            )
+    labels, classes, targets = read_labels(with_label_names(frame, label, table)[label])
+    paths = tuple(files["listed"])
+    if len(paths) != len(frame):
+        raise InputError(
+            f"{table} has {len(frame):,} rows, but {len(paths):,} files were found. Run the command again."
+        )
+    samples: Samples
+    if kind == "image":
+        check_background(background)
+        samples = ImageFiles(paths, background)
+    else:
+        if rate is None:
+            raise InputError("Sounds need a sampling rate in hertz. Set the reader's option rate.")
+        samples = SoundFiles(tuple((str(path),) for path in paths), rate)
+    codes = None
+    if SPLIT_NAME in frame.columns:
+        unknown = sorted(set(frame[SPLIT_NAME].astype(str)) - set(SPLITS))
+        if unknown:
+            raise InputError(f"The column split of {table} has the value {unknown[0]!r}. Expected train, val or test.")
+        codes = np.array([SPLITS.index(name) for name in frame[SPLIT_NAME]])
+    groups = None if group_column is None else {group_column: frame[group_column].to_numpy()}
+    return Table(samples, labels, classes, codes, groups, targets)
