@@ -39,19 +39,25 @@ def methods(name: str | None) -> None:
 
 def _print_list() -> None:
     from modgap.cli.output import print_table
-    from modgap.transfer.methods import get_method, method_names
+    from modgap.plugins import BUILT_IN
+    from modgap.transfer.methods import get_method, method_names, method_origin
 
-    all_methods = [get_method(name) for name in method_names()]
-    rows = [(method.name, method.title, method.reference) for method in all_methods]
+    rows = []
+    for name in method_names():
+        method = get_method(name)
+        origin = method_origin(name)
+        rows.append((name, method.title if origin == BUILT_IN else f"{method.title} [{origin}]", method.reference))
     print_table(["method", "what it does", "reference"], rows)
     print_line("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
 
 
 def _print_method(method: "Method") -> None:
     from modgap.cli.output import print_sections
+    from modgap.transfer.methods import method_origin
 
     embedder_start = "the source embedder's weights" if method.embedder_start == "source" else "random weights"
     summary = [
+        ("comes from", method_origin(method.name)),
         ("reference", method.reference),
         ("embedder starts from", embedder_start),
         ("encoder starts from", "the source's weights" if method.pretrained_encoder else "random weights"),

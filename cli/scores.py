@@ -31,12 +31,15 @@ def scores(name: str | None) -> None:
 
 def _list_scores() -> None:
     from modgap.cli.output import print_table
-    from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names
+    from modgap.plugins import BUILT_IN
+    from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
     rows = []
     for score in map(get_score, score_names()):
         better = "higher" if score.higher_is_better else "lower"
-        rows.append((score.name, better, ", ".join(score.tasks), score.title))
+        origin = score_origin(score.name)
+        title = score.title if origin == BUILT_IN else f"{score.title} [{origin}]"
+        rows.append((score.name, better, ", ".join(score.tasks), title))
     print_table(["score", "better", "tasks", "what it measures"], rows)
     defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())
     print_line(f"Unless --by is given, modgap rank ranks by {defaults}.")
@@ -44,11 +47,12 @@ def _list_scores() -> None:
 
 def _show_score(name: str) -> None:
     from modgap.cli.output import print_sections
-    from modgap.ranking.scores import get_score
+    from modgap.ranking.scores import get_score, score_origin
 
     score = get_score(name)
     interval = "from random halves of the samples" if score.uses_samples else "none, because it uses no samples"
     rows = [
+        ("comes from", score_origin(score.name)),
         ("reference", score.reference),
         ("direction", score.direction),
         ("unit", score.unit or "none"),

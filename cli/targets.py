@@ -36,16 +36,25 @@ def targets(name: str | None) -> None:
     """
     from modgap.cli.output import print_sections, print_table, print_text
     from modgap.errors import CUSTOM_DATA_FORMATS
-    from modgap.targets import load_manifest, manifest_names, named_manifest
+    from modgap.plugins import BUILT_IN
+    from modgap.targets import load_manifest, manifest_names, manifest_origin, named_manifest
 
     if name:
         from pathlib import Path
 
-        manifest = load_manifest(Path(name)) if name.endswith(".toml") else named_manifest(name)
+        is_file = name.endswith(".toml")
+        manifest = load_manifest(Path(name)) if is_file else named_manifest(name)
         print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
+        if not is_file and manifest_origin(name) != BUILT_IN:
+            print_text(f"The manifest comes from {manifest_origin(name)}.")
         return
-    manifests = [named_manifest(target) for target in manifest_names()]
-    rows = [[m.name, _prediction(m), _download_size(m), _availability(m.name), m.title] for m in manifests]
+    names = manifest_names()
+    origins = [manifest_origin(target) for target in names]
+    rows = []
+    for target, origin in zip(names, origins, strict=True):
+        m = named_manifest(target)
+        title = m.title if origin == BUILT_IN else f"{m.title} [{origin}]"
+        rows.append([target, _prediction(m), _download_size(m), _availability(target), title])
     print_table(["target", "predicts", "download", "available", "title"], rows)
     print_text("Show a target in full, with its samples and the command that installs it: modgap targets NAME")
     print_text(f"A target can also be {CUSTOM_DATA_FORMATS}.")

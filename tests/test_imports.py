@@ -21,6 +21,7 @@ LAYERS = (
     "version",
     "errors",
     "installed_packages",
+    "plugins",
     "formatting",
     "limits",
     "memory",

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from modgap.errors import InputError
-from modgap.targets.custom import FIELD_OF_OPTION
+from modgap.targets.custom_description import FIELD_OF_OPTION
 
 __all__ = ["with_python_messages"]
 

@@ -1,5 +1,6 @@
 """The samples and classes that can be tested, with their weights and splits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,13 +51,18 @@ class HeldOutProblem:
 
     def average(self, errors: np.ndarray) -> SampleErrors:
         """Return the errors (J, M) of the folds by sample and by repeat."""
-        average = self.new_average()
-        average.add(errors, self.labeling.splits)
-        return self.result(average)
+        return self.average_parts([(self.labeling.splits, errors)])
 
     def new_average(self) -> ErrorAverage:
         """Return an average of errors to which the folds of the splits can be added in parts."""
         return ErrorAverage(self.labeling.sample_weights, self.labeling.splits.n_repeats)
+
+    def average_parts(self, parts: Iterable[tuple[Splits, np.ndarray]]) -> SampleErrors:
+        """Return the errors of all folds, which come in parts: some folds and their errors (J, M)."""
+        average = self.new_average()
+        for splits, errors in parts:
+            average.add(errors, splits)
+        return self.result(average)
 
     def result(self, average: ErrorAverage) -> SampleErrors:
         """Return an average of all folds."""

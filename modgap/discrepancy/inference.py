@@ -172,10 +172,8 @@ class Inference:
             self.matched_temperature = temperature
             if temperature is not None:
                 matched = probabilities.at_temperature(temperature)
-                average = self.problem.new_average()
-                for part in label_parts(matched, labeling):
-                    average.add(soft_errors(matched, part)[0], part.splits)
-                self.errors["soft-matched"] = self.problem.result(average)
+                parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
+                self.errors["soft-matched"] = self.problem.average_parts(parts)
             self._report("soft", 0.5)
         return np.concatenate(maps)
 

@@ -10,7 +10,8 @@ from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import TokenizerKind
 from modgap.sources.hub import Repository
-from modgap.sources.sound.packaged import RANDOM_SEED, SOUND_PACKAGES, PackagedSound
+from modgap.sources.sound.packaged import RANDOM_SEED, PackagedSound
+from modgap.sources.sound.packages import SOUND_PACKAGES
 from modgap.sources.source import SourceHandle, SourceInfo
 from modgap.sources.timm.efficientnet_lite import EfficientNetLite
 from modgap.sources.timm.handle import WEIGHT_FILES, RandomTimm, TimmModel

@@ -1,20 +1,17 @@
 """Sources of other packages, which are entry points of the group `modgap.sources`."""
 
-import logging
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 from modgap.errors import InputError
-from modgap.installed_packages import entry_points, is_shadowed
+from modgap.plugins import load_plugin, one_line, plugin_entries, usable_plugins
 from modgap.sources.source import SourceHandle, SourceInfo
 
 __all__ = ["GROUP", "SourcePlugin", "open_plugin", "plugin_infos", "plugin_names"]
 
 GROUP = "modgap.sources"
-
-log = logging.getLogger("modgap")
+NOUN = "Source"
 
 
 class SourcePlugin(Protocol):
@@ -27,50 +24,21 @@ class SourcePlugin(Protocol):
         """Return a handle of the source, with its default weights or the user's, without loading it."""
 
 
-def _entries(reserved: frozenset[str]) -> dict[str, metadata.EntryPoint]:
-    """Return the entry points by name, without duplicates and without the reserved names."""
-    entries: dict[str, metadata.EntryPoint] = {}
-    # In an order that does not depend on the file system, so that the same one of two wins everywhere.
-    for entry in sorted(entry_points(GROUP), key=_sort_key):
-        earlier = entries.get(entry.name)
-        if entry.name in reserved:
-            log.warning("Source plug-in %s (%s) is skipped: modgap has a source with this name.", *_label(entry))
-        elif earlier and earlier.value != entry.value:
-            log.warning("Source plug-in %s (%s) is skipped: another plug-in has this name.", *_label(entry))
-        else:
-            entries.setdefault(entry.name, entry)
-    return entries
-
-
-def _sort_key(entry: metadata.EntryPoint) -> tuple[str, str, str]:
-    return entry.name, entry.dist.name if entry.dist else "", entry.value
-
-
-def _label(entry: metadata.EntryPoint) -> tuple[str, str]:
-    return entry.name, entry.value
-
-
 def plugin_names(reserved: frozenset[str]) -> list[str]:
     """Return the names of the plug-ins without importing them."""
-    return sorted(_entries(reserved))
+    return sorted(plugin_entries(GROUP, NOUN, reserved))
 
 
 def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
     """Return the descriptions of the plug-ins. A broken plug-in causes a warning and is skipped."""
-    infos = []
-    for _, entry in sorted(_entries(reserved).items()):
-        try:
-            info: Any = _load(entry).describe()
-            if not isinstance(info, SourceInfo):
-                raise TypeError(f"describe() returned a {type(info).__name__}, not a SourceInfo")
-        except InputError as error:
-            log.warning("%s", error)
-            continue
-        except (Exception, SystemExit) as error:  # a plug-in can fail in any way, and the others must still be listed
-            log.warning("Source plug-in %s (%s) is broken and is skipped: %s", *_label(entry), _one_line(error))
-            continue
-        infos.append(replace(info, name=entry.name))
-    return infos
+    return [info for _, info in usable_plugins(plugin_entries(GROUP, NOUN, reserved), NOUN, _describe)]
+
+
+def _describe(name: str, plugin: Any) -> SourceInfo:
+    info: Any = plugin.describe()
+    if not isinstance(info, SourceInfo):
+        raise TypeError(f"describe() returned a {type(info).__name__}, not a SourceInfo")
+    return replace(info, name=name)
 
 
 def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceHandle | None:
@@ -79,11 +47,11 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
     Raises:
         InputError: When the plug-in is broken.
     """
-    entry = _entries(reserved).get(name)
+    entry = plugin_entries(GROUP, NOUN, reserved).get(name)
     if entry is None:
         return None
     try:
-        handle: Any = _load(entry).open(weights)
+        handle: Any = load_plugin(entry, NOUN).open(weights)
         if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
             raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")
         opened: SourceHandle = handle
@@ -91,17 +59,4 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a plug-in can fail in any way
-        raise InputError(f"Source plug-in {name} ({entry.value}) is broken: {_one_line(error)}") from error
-
-
-def _load(entry: metadata.EntryPoint) -> Any:
-    if is_shadowed(entry.module):
-        raise InputError(
-            f"Source plug-in {entry.name} ({entry.value}) is not loaded, because the current folder has a module of "
-            "this name, which Python would run instead. Run modgap in another folder."
-        )
-    return entry.load()
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"Source plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error

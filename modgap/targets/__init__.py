@@ -1,9 +1,10 @@
 """Target data: a manifest and a reader give samples, labels, splits and groups."""
 
-from modgap.targets.custom import CustomData
+from modgap.targets.custom_description import CustomData
 from modgap.targets.manifest import Manifest, load_manifest
+from modgap.targets.named_manifests import manifest_names, manifest_origin, named_manifest
 from modgap.targets.samples import SPLITS, Samples, Table
-from modgap.targets.target import Target, manifest_names, named_manifest, open_target
+from modgap.targets.target import Target, open_target
 
 __all__ = [
     "SPLITS",
@@ -14,6 +15,7 @@ __all__ = [
     "Target",
     "load_manifest",
     "manifest_names",
+    "manifest_origin",
     "named_manifest",
     "open_target",
 ]

@@ -1,110 +1,25 @@
 """Custom data without a manifest: array files, CSV and Parquet files, and folders of images or sounds."""
 
-import logging
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.storage.mmap_arrays import read_npy_header
+from modgap.targets.custom_description import CustomData, ManifestAndFiles, check_options, describe_path
+from modgap.targets.custom_tables import series_file_manifest, table_manifest
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
-from modgap.targets.data_frames import read_frame
 from modgap.targets.file_layout import has_suffix, list_files
-from modgap.targets.manifest import Manifest
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import check_background
-from modgap.targets.readers.listed_files import listed_paths
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 
-__all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
-
-log = logging.getLogger("modgap")
+__all__ = ["custom_data_manifest", "is_custom_data"]
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 SERIES_SUFFIXES = (".ts",)
-LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
-"""Unicode categories that the name of a target starts with. Combining marks may follow."""
-FIELD_OF_OPTION = {
-    "kind": "kind",
-    "label": "label_column",
-    "series": "series_column",
-    "time": "time_column",
-    "group": "group",
-    "x": "x_name",
-    "y": "y_name",
-    "background": "background",
-    "columns": "columns",
-    "fill": "fill",
-}
-"""Field of CustomData that each command-line option sets, without the option's dashes."""
-
-ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
-
-
-@dataclass(frozen=True)
-class CustomData:
-    """Description of custom data where the file itself does not tell.
-
-    Attributes:
-        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
-            Parquet files, or `image` or `sound` for those that list files. None infers it.
-        label_column: CSV column of the label. None looks for a column named label, class, target or y.
-        series_column: CSV column with the name of the series that a row belongs to (long format). None if every
-            row is a sample.
-        time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
-        group: CSV column, or name of the array, of the groups of samples that belong together; for a folder, a pattern
-            of the path or a table (see `modgap.targets.path_groups`). None uses the array `groups` if there is one.
-        x_name: Name of the array of samples. None means `x`.
-        y_name: Name of the array of labels. None means `y`.
-        background: Color that transparent images are composited on. None means white.
-        columns: Names of the columns that are features, separated by commas, for a table. None uses all numeric ones.
-        fill: `mean` or `median` of the training samples in place of missing cells, or `drop` to leave out rows with
-            missing cells. None refuses missing cells.
-    """
-
-    kind: str | None = None
-    label_column: str | None = None
-    series_column: str | None = None
-    time_column: str | None = None
-    group: str | None = None
-    x_name: str | None = None
-    y_name: str | None = None
-    background: str | None = None
-    columns: str | None = None
-    fill: str | None = None
-
-    @classmethod
-    def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
-        """Return a description that is given as such, as a mapping of its fields, or not at all.
-
-        Raises:
-            UsageError: If the mapping has another field. The message suggests similar names.
-        """
-        if not isinstance(description, Mapping):
-            return description
-        for name in description:
-            if name not in cls.__dataclass_fields__:
-                raise unknown_name("field of custom_data", name, cls.__dataclass_fields__)
-        return cls(**description)
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, str | None]) -> "CustomData":
-        """Return the description that command-line options give.
-
-        Args:
-            options: Values by option, without the option's dashes (kind, label, series, time, group, x, y, background,
-                columns, fill). Other options are ignored.
-        """
-        return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
-
-    def options(self) -> dict[str, str]:
-        """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
-        values = {option: getattr(self, field) for option, field in FIELD_OF_OPTION.items()}
-        return {option: value for option, value in values.items() if value is not None}
 
 
 def is_custom_data(path: Path) -> bool:
@@ -128,52 +43,16 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     if not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
     if has_suffix(path, FRAME_SUFFIXES):
-        return _list_manifest(path, custom_data) or _csv_manifest(path, custom_data)
+        return table_manifest(path, custom_data)
     if has_suffix(path, SERIES_SUFFIXES):
-        return _ts_manifest(path, custom_data)
+        return series_file_manifest(path, custom_data)
     return _arrays_manifest(path, custom_data)
-
-
-def _check_options(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
-    for option in custom_data.options():
-        if option not in allowed:
-            raise UsageError(f"--{option} does not apply to target {path}")
-
-
-def _manifest(
-    path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
-) -> ManifestAndFiles:
-    """Return a manifest of a reader for one path, and the path under the role `data`."""
-    record = {
-        "schema": 1,
-        "name": _target_name(path),
-        # File names that are not valid Unicode contain surrogates, which no record can store.
-        "title": path.name.encode("utf-8", "replace").decode(),
-        "modality": "custom data",
-        "task": "classification",
-        "input": dict(input_spec),
-        "reader": {"name": reader, "options": dict(options)},
-        **fields,
-    }
-    return Manifest.model_validate(record), {"data": [path]}
-
-
-def _target_name(path: Path) -> str:
-    """Return the name of a file or folder without suffix, in lower case, with hyphens for other characters."""
-    stem = path.with_suffix("").stem if path.suffix.lower() == ".gz" else path.stem
-    name = ""
-    # Composed letters, because macOS stores a letter and its accent as two characters.
-    for character in unicodedata.normalize("NFC", stem).lower():
-        category = unicodedata.category(character)
-        is_mark = category.startswith("M") and name[-1:] not in ("", "-")
-        name += character if is_mark or category in LETTERS_AND_DIGITS else "-"
-    return name.strip("-") or "data"
 
 
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     if (path / "x.npy").is_file():
         return _arrays_manifest(path, custom_data)
-    _check_options(path, custom_data, ("group", "background"))
+    check_options(path, custom_data, ("group", "background"))
     images = list_files(path, IMAGE_SUFFIXES)
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
@@ -188,12 +67,12 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         background = custom_data.background or "white"
         check_background(background)
         options["background"] = background
-        return _manifest(path, "image_folder", options, {"kind": "image", "low": 0, "high": 255}, group=group)
-    _check_options(path, custom_data, ("group",))
+        return describe_path(path, "image_folder", options, {"kind": "image", "low": 0, "high": 255}, group=group)
+    check_options(path, custom_data, ("group",))
     from modgap.targets.sound import common_rate
 
     rate = common_rate(sounds)
-    return _manifest(path, "audio", {"rate": rate, **options}, {"kind": "audio", "rate": rate}, group=group)
+    return describe_path(path, "audio", {"rate": rate, **options}, {"kind": "audio", "rate": rate}, group=group)
 
 
 def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
@@ -210,110 +89,12 @@ def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None
             )
 
 
-def _ts_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
-    _check_options(path, custom_data, ())
-    manifest, files = _manifest(path, "ts", {}, {"kind": "series"})
-    for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
-        sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
-        if path.stem.endswith(ending) and sibling.is_file():
-            train, test = (path, sibling) if ending == "_TRAIN" else (sibling, path)
-            log.info("%s has the training samples and %s the test samples.", train, test)
-            return manifest, {"train": [train], "test": [test]}
-    return manifest, files
-
-
-def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | None:
-    """Return the manifest and the files of a table that lists images or sounds; None for other tables."""
-    kind = custom_data.kind
-    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind)
-    if listed is None:
-        return None
-    paths, kind = listed
-    options: dict[str, Any] = {"kind": kind}
-    if custom_data.label_column is not None:
-        options["label_column"] = custom_data.label_column
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
-    if kind == "image":
-        _check_options(path, custom_data, ("kind", "label", "group", "background"))
-        options["background"] = custom_data.background or "white"
-        input_spec: dict[str, Any] = {"kind": "image", "low": 0, "high": 255}
-    else:
-        _check_options(path, custom_data, ("kind", "label", "group"))
-        from modgap.targets.sound import common_rate
-
-        options["rate"] = common_rate(paths)
-        input_spec = {"kind": "audio", "rate": options["rate"]}
-    manifest, files = _manifest(path, "listed_files", options, input_spec, group=custom_data.group)
-    return manifest, files | {"listed": paths}
-
-
-def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    _check_options(path, custom_data, ("kind", "label", "series", "time", "group", "columns", "fill"))
-    if custom_data.kind not in (None, "table", "series", "text"):
-        raise UsageError(
-            f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
-        )
-    if custom_data.time_column and not custom_data.series_column:
-        raise UsageError(
-            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
-            "--series COLUMN names the column that identifies the series."
-        )
-    kind = _csv_kind(path, custom_data)
-    columns = ("label_column", "series_column", "time_column")
-    options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
-    input_spec = {"kind": "text" if kind == "text" else "series"}
-    if kind == "table":
-        input_spec["representation"] = "fold"
-    steps: list[dict[str, Any]] = [{"name": "standardize"}] if kind == "table" else []
-    _check_table_options(path, custom_data, kind)
-    if custom_data.columns is not None:
-        options["columns"] = [name.strip() for name in custom_data.columns.split(",")]
-    if custom_data.fill == "drop":
-        options["missing_values"] = "drop"
-    elif custom_data.fill is not None:
-        options["missing_values"] = "keep"
-        steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
-    options |= {"kind": kind, "drop_index": True}
-    return _manifest(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
-
-
-def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
-    """Raise if an option does not apply to a table of this kind."""
-    if kind == "text" and (custom_data.columns or custom_data.fill):
-        raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
-    if custom_data.fill not in (None, "mean", "median", "drop"):
-        raise unknown_name("--fill", str(custom_data.fill), ("mean", "median", "drop"))
-    if custom_data.series_column and custom_data.fill in ("mean", "median"):
-        raise UsageError(
-            f"--fill {custom_data.fill} does not apply to series in long format, whose rows are moments. Pass "
-            "--fill drop to leave out the moments with missing cells."
-        )
-
-
-def _csv_kind(path: Path, custom_data: CustomData) -> str:
-    """Return `table`, `series` or `text`."""
-    if custom_data.kind is not None:
-        return custom_data.kind
-    if custom_data.series_column:
-        return "series"
-    if "text" not in read_frame(path).columns:
-        raise UsageError(
-            f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
-            "(in long format --series COLUMN)."
-        )
-    return "text"
-
-
 def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     from modgap.targets.readers.arrays import check_array_names, read_array_headers
 
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    _check_options(path, custom_data, ("kind", "group", "x", "y"))
+    check_options(path, custom_data, ("kind", "group", "x", "y"))
     if custom_data.kind not in (None, "image", "series"):
         raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
     headers = read_array_headers(path)
@@ -325,7 +106,7 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     options = {"kind": kind} | {name: value for name, value in names.items() if value}
     group = custom_data.group or ("groups" if "groups" in headers else None)
-    return _manifest(path, "arrays", options, {"kind": kind}, task=task, group=group)
+    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group)
 
 
 def _array_task(shape: tuple[int, ...], dtype_kind: str) -> str:
@@ -337,7 +118,7 @@ def _array_task(shape: tuple[int, ...], dtype_kind: str) -> str:
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    _check_options(path, custom_data, ("kind", "group", "y"))
+    check_options(path, custom_data, ("kind", "group", "y"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
@@ -352,7 +133,7 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, "splits", "masks")}
     files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
     options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name}
-    manifest, _ = _manifest(
+    manifest, _ = describe_path(
         path,
         "arrays",
         options,

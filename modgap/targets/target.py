@@ -6,28 +6,30 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError, unknown_name
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
-from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
+from modgap.targets.custom import custom_data_manifest, is_custom_data
+from modgap.targets.custom_description import CustomData
 from modgap.targets.download.checksums import ExpectedFile, expected_files, files_below, find_mismatch
 from modgap.targets.download.converted_copy import read_converted_copy
 from modgap.targets.download.locations import find_target_files
 from modgap.targets.manifest import Manifest, load_manifest
+from modgap.targets.named_manifests import manifest_names, named_manifest
 from modgap.targets.readers import get_reader
 from modgap.targets.samples import SPLITS, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
 from modgap.user_arrays import number_labels
 
-__all__ = ["Target", "manifest_names", "named_manifest", "open_target"]
+__all__ = ["Target", "open_target"]
 
 log = logging.getLogger("modgap")
 
@@ -263,28 +265,6 @@ def _verified_digest(path: Path, expected: ExpectedFile) -> str:
     if mismatch := find_mismatch(path, expected, {"sha256": digest}):
         raise InputError(f"{mismatch}. It is damaged or another version. {remedy}")
     return digest
-
-
-def manifest_names() -> list[str]:
-    """Return the names of the manifests that come with modgap, sorted."""
-    folder = resources.files("modgap.data_manifests")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def named_manifest(name: str) -> Manifest:
-    """Return the manifest of this name that comes with modgap.
-
-    Raises:
-        UsageError: When there is none. The message has the nearest names, or says that the name is a path of data.
-    """
-    if name not in manifest_names():
-        if is_custom_data(Path(name)):
-            raise UsageError(
-                f"{name} is data without a manifest. Expected the name of a target, or a .toml manifest. Commands that "
-                f"measure take it as it is: modgap discrepancy --source vit-fashion --target {shlex.quote(name)}"
-            )
-        raise unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
-    return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))
 
 
 def open_target(

@@ -1,15 +1,24 @@
-"""Transferability scores. Each module defines one as SCORE or several as SCORES."""
+"""Transferability scores. Each module defines one as SCORE or several as SCORES; other packages bring more.
+
+The entry points of the group `modgap.scores` refer to objects of the class Score, under their names.
+"""
 
 import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from typing import Any
 
 from modgap.errors import unknown_name
+from modgap.plugins import BUILT_IN, describe_origin, plugin_entries, usable_plugins
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 
-__all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names"]
+__all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names", "score_origin"]
+
+GROUP = "modgap.scores"
+NOUN = "Score"
 
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "leep-held-out", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
@@ -24,6 +33,7 @@ compared sample by sample, and not because of its regret, which does not differ 
 @functools.cache
 def _scores() -> dict[str, Score]:
     scores = {score.name: score for score in _declared()}
+    scores.update(usable_plugins(_plugin_entries(), NOUN, _check))
     return {name: scores[name] for name in sorted(scores, key=_sort_key)}
 
 
@@ -35,6 +45,26 @@ def _declared() -> Iterator[Score]:
     for entry in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{entry.name}")
         yield from getattr(module, "SCORES", None) or (module.SCORE,)
+
+
+def _check(name: str, plugin: Any) -> Score:
+    """Return a plug-in if it is a score of its entry point's name."""
+    if not isinstance(plugin, Score):
+        raise TypeError(f"it is a {type(plugin).__name__}, not a Score")
+    if plugin.name != name:
+        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
+    return plugin
+
+
+@functools.cache
+def _plugin_entries() -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, {score.name for score in _declared()})
+
+
+def score_origin(name: str) -> str:
+    """Return the package that a score comes from, with its version if it is not modgap."""
+    entry = _plugin_entries().get(name)
+    return BUILT_IN if entry is None else describe_origin(entry)
 
 
 def score_names() -> list[str]:

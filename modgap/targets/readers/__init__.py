@@ -1,4 +1,6 @@
-"""Readers: one module for each file format, with `read(files, **options) -> Table`.
+"""Readers: one module for each file format, with `read(files, **options) -> Table`; other packages bring more.
+
+The entry points of the group `modgap.readers` refer to such modules, or to objects with a method `read`.
 
 A reader receives the manifest's files by role and imports the library of its format only when it runs.
 """
@@ -7,12 +9,16 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from modgap.errors import unknown_name
+from modgap.errors import InputError, unknown_name
+from modgap.plugins import load_plugin, one_line, plugin_entries
 from modgap.targets.samples import Table
 
 __all__ = ["get_converter", "get_reader"]
+
+GROUP = "modgap.readers"
+NOUN = "Reader"
 
 
 def get_reader(name: str) -> Callable[..., Table]:
@@ -33,8 +39,20 @@ def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Pa
     return getattr(_module(name), "convert", None)
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> Any:
     modules = {module.name for module in pkgutil.iter_modules(__path__)}
-    if name not in modules:
-        raise unknown_name("reader", name, modules)
-    return importlib.import_module(f"{__name__}.{name}")
+    if name in modules:
+        return importlib.import_module(f"{__name__}.{name}")
+    plugins = plugin_entries(GROUP, NOUN, modules)
+    if name not in plugins:
+        raise unknown_name("reader", name, [*modules, *plugins])
+    entry = plugins[name]
+    try:
+        reader = load_plugin(entry, NOUN)
+        if not callable(getattr(reader, "read", None)):
+            raise TypeError(f"{entry.value} has no function read")
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
+        raise InputError(f"Reader plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error
+    return reader

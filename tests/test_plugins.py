@@ -1,0 +1,205 @@
+"""Plug-ins of other packages: scores, methods, readers and manifests, good ones and broken ones."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modgap.ranking import scores
+from modgap.targets.manifest_plugins import _plugin_manifests
+from tests.commands import run_in_process
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "brainpkg"
+version = "2.1"
+
+[project.entry-points."modgap.scores"]
+mass = "brainpkg.parts:mass"
+leep = "brainpkg.parts:mass"
+shapeless = "brainpkg.parts:shapeless"
+renamed = "brainpkg.parts:mass"
+unimportable = "brainpkg.missing:mass"
+
+[project.entry-points."modgap.methods"]
+gentle = "brainpkg.parts:gentle"
+mona = "brainpkg.parts:gentle"
+wrong = "brainpkg.parts:mass"
+
+[project.entry-points."modgap.readers"]
+halves = "brainpkg.halves"
+csv = "brainpkg.halves"
+unreadable = "brainpkg.parts"
+
+[project.entry-points."modgap.manifests"]
+brainpkg = "brainpkg.manifests"
+absent = "brainpkg.nowhere"
+"""
+PARTS = """
+from dataclasses import replace
+
+from modgap.ranking.score import Score
+from modgap.transfer.methods.finetune import METHOD
+
+mass = Score(
+    name="mass",
+    title="number of values of a feature",
+    reference="none",
+    unit="",
+    higher_is_better=True,
+    default=False,
+    compute=lambda outputs, seed: float(outputs.features.shape[1]),
+)
+shapeless = 3
+gentle = replace(METHOD, name="gentle", title="fine-tuning under another name")
+"""
+HALVES = """
+import numpy as np
+
+from modgap.targets.samples import ArraySamples, Table
+
+
+def read(files, *, size):
+    labels = np.arange(size) % 2
+    series = np.sin(np.arange(30) * (0.3 + 0.4 * labels[:, None])).astype(np.float32)
+    return Table(ArraySamples(series[:, None]), labels, ["slow", "fast"])
+"""
+MANIFEST = """
+schema = 1
+name = "{name}"
+title = "Two frequencies"
+modality = "test"
+task = "classification"
+files = []
+
+[input]
+kind = "series"
+
+[reader]
+name = "{reader}"
+options = {{ size = 24 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder into which the package is installed as pip does it."""
+    pytest.importorskip("hatchling")
+    project = tmp_path_factory.mktemp("project")
+    package = project / "brainpkg"
+    (package / "manifests").mkdir(parents=True)
+    (project / "pyproject.toml").write_text(PYPROJECT)
+    (package / "__init__.py").write_text("raise SystemExit('manifests are found without an import')\n")
+    for name, text in {"parts.py": PARTS, "halves.py": HALVES}.items():
+        (package / name).write_text(text)
+    for name, reader in {"halves": "halves", "digits": "halves", "broken": "unreadable"}.items():
+        (package / "manifests" / f"{name}.toml").write_text(MANIFEST.format(name=name, reader=reader))
+    folder = tmp_path_factory.mktemp("site")
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", *install, str(project)], check=True, capture_output=True)
+    return folder
+
+
+def forget_plugins():
+    """Let the registries look for plug-ins again."""
+    for cached in (scores._scores, scores._plugin_entries, _plugin_manifests):
+        cached.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "brainpkg"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def run(site, monkeypatch, own_cache, caplog):
+    """Run the command in this process, which finds the package; it can be imported or not. Warnings join stderr."""
+    monkeypatch.syspath_prepend(str(site))
+
+    def run(*arguments, importable=True):
+        init = site / "brainpkg" / "__init__.py"
+        init.write_text("" if importable else "raise SystemExit('manifests are found without an import')\n")
+        forget_plugins()
+        caplog.clear()
+        done = run_in_process(*arguments)
+        return replace(done, stderr=done.stderr + caplog.text)
+
+    yield run
+    forget_plugins()
+
+
+def test_scores_of_a_package_are_listed_with_their_origin_and_computed(run):
+    listed = run("scores")
+    assert listed.returncode == 0, listed.stderr
+    assert "number of values of a feature [brainpkg 2.1]" in listed.stdout, listed.stderr
+    assert "Score plug-in leep (brainpkg.parts:mass) is skipped: modgap has a score with this name." in listed.stderr
+    assert "Score plug-in shapeless (brainpkg.parts:shapeless) is broken and is skipped" in listed.stderr
+    assert "its name is 'mass', unlike that of its entry point" in listed.stderr
+    assert "Score plug-in unimportable (brainpkg.missing:mass) is broken and is skipped" in listed.stderr
+    assert "Traceback" not in listed.stderr
+    assert "brainpkg 2.1" in run("scores", "mass").stdout
+    ranked = run(
+        "rank", "--sources", "vit-fashion", "--target", "halves", "--score", "mass", "--by", "mass", "--jobs", 1,
+        "--json", "--no-controls",
+    )  # fmt: skip
+    assert ranked.returncode == 0, ranked.stderr
+    assert '"mass"' in ranked.stdout
+
+
+def test_methods_of_a_package_are_listed_with_their_origin_and_train(run, tmp_path):
+    listed = run("methods")
+    assert "fine-tuning under another name [brainpkg 2.1]" in listed.stdout
+    assert "Method plug-in mona (brainpkg.parts:gentle) is skipped: modgap has a method with this name" in listed.stderr
+    assert "Method plug-in wrong (brainpkg.parts:mass) is broken and is skipped: TypeError" in listed.stderr
+    trained = run(
+        "train", "--method", "gentle", "--source", "vit-fashion", "--target", "halves", "--out", tmp_path / "run",
+        "--set", "stage2.epochs=1",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["method"] == "gentle"
+
+
+def test_manifests_of_a_package_are_found_without_an_import(run):
+    listed = run("targets", importable=False)
+    assert listed.returncode == 0, listed.stderr
+    assert "Two frequencies [brainpkg 2.1]" in listed.stdout
+    assert "digits.toml is skipped: modgap has a target with this name" in listed.stderr
+    assert "The manifests of brainpkg 2.1 are skipped: there is no folder brainpkg.nowhere" in listed.stderr
+    assert "The manifest comes from brainpkg 2.1." in run("targets", "halves", importable=False).stdout
+
+
+def test_a_target_of_a_package_is_read_by_its_reader(run):
+    done = run("discrepancy", "--source", "vit-fashion", "--target", "halves", "--permutations", 0, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["n_samples"], record["n_target_classes"]) == (24, 2)
+    broken = run("discrepancy", "--source", "vit-fashion", "--target", "broken")
+    assert broken.returncode == 1
+    assert "Reader plug-in unreadable (brainpkg.parts) is broken: TypeError" in broken.stderr
+    missing = run("discrepancy", "--source", "vit-fashion", "--target", "halves", "--limit", 20, importable=False)
+    assert missing.returncode == 1
+    assert "Reader plug-in halves (brainpkg.halves) is broken: SystemExit" in missing.stderr
+
+
+def test_modules_of_the_current_folder_are_not_plug_ins(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "brainpkg").mkdir()
+    (tmp_path / "brainpkg" / "__init__.py").write_text("open('owned', 'w')\n")
+    listed = run("scores")
+    assert listed.returncode == 0
+    assert not (tmp_path / "owned").exists()
+
+
+def test_names_and_registries_are_unchanged_without_plug_ins():
+    from modgap.ranking.scores import score_names, score_origin
+    from modgap.targets import manifest_names, manifest_origin
+    from modgap.transfer.methods import method_names, method_origin
+
+    origins = {score_origin(name) for name in score_names()} | {method_origin(name) for name in method_names()}
+    origins |= {manifest_origin(name) for name in manifest_names()}
+    assert origins == {"modgap"}
+    assert np.unique(score_names()).size == len(score_names())
