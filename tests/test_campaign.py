@@ -30,7 +30,7 @@ def test_inputs_that_failed_once_are_read_or_refused(path):
 
 # aeon, which reads .ts files, is one of the demo packages.
 VALID = [
-    pytest.param(parser, id=parser.name, marks=[pytest.mark.bundle] if parser.name == "reader ts" else [])
+    pytest.param(parser, id=parser.name, marks=[pytest.mark.bundle] if parser.name in ("reader ts", "ts") else [])
     for parser in PARSERS
     if "hostile" not in parser.name
 ]

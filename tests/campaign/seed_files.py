@@ -103,6 +103,44 @@ def image(suffix: str) -> Maker:
     return make
 
 
+def listed_images(folder: Path) -> Path:
+    """Write images, and a table that lists them with labels, groups and splits."""
+    image("png")(folder)
+    path = make_file(folder, "list.csv")
+    rows = [(name, number) for name in "ab" for number in (0, 1)]
+    lines = [f"{name}/{number}.png,{name},{number},{('train', 'test')[number]}" for name, number in rows]
+    path.write_text("\n".join(["file,label,subject,split", *lines]) + "\n")
+    return path
+
+
+def group_table(folder: Path) -> Path:
+    """Write images, and a table of their groups."""
+    image("png")(folder / "images")
+    path = make_file(folder, "groups.csv")
+    lines = [f"{name}/{number}.png,{number}" for name in "ab" for number in (0, 1)]
+    path.write_text("\n".join(["file,subject", *lines]) + "\n")
+    return path
+
+
+def transparent_image(folder: Path) -> Path:
+    """Write images with a channel of opacity."""
+    from PIL import Image
+
+    path = image("png")(folder)
+    pixels = np.zeros((*SAMPLES.shape[2:], 4), np.uint8)
+    pixels[::2] = 200
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def series_file(folder: Path) -> Path:
+    """Write a .ts file of series of different lengths."""
+    path = make_file(folder, "data.ts")
+    header = "@problemName t\n@timeStamps false\n@univariate true\n@equalLength false\n@classLabel true u v\n@data\n"
+    path.write_text(header + "1,2,3:u\n5,6,7,8,9:v\n1,2.5:u\n5,6:v\n")
+    return path
+
+
 def sound(suffix: str) -> Maker:
     def make(folder: Path) -> Path:
         import soundfile
@@ -139,6 +177,20 @@ def read_target(path: Path) -> object:
 
     is_table = path.name.startswith(("data.csv", "data.parquet"))
     target = open_target(str(path), custom_data=CustomData(kind="table") if is_table else None)
+    return target.fingerprint, read_table(target.read())
+
+
+def read_with_groups(path: Path) -> object:
+    from modgap.targets import CustomData, open_target
+
+    target = open_target(str(path.with_name("images")), custom_data=CustomData(group=str(path)))
+    return target.fingerprint, read_table(target.read())
+
+
+def read_listed(path: Path) -> object:
+    from modgap.targets import CustomData, open_target
+
+    target = open_target(str(path), custom_data=CustomData(kind="image", group="subject"))
     return target.fingerprint, read_table(target.read())
 
 

@@ -108,9 +108,10 @@ def read(
         samples = SoundFiles(tuple((str(path),) for path in paths), rate)
     codes = None
     if SPLIT_NAME in frame.columns:
-        unknown = sorted(set(frame[SPLIT_NAME].astype(str)) - set(SPLITS))
+        splits = frame[SPLIT_NAME].fillna("").astype(str)
+        unknown = sorted(set(splits) - set(SPLITS))
         if unknown:
             raise InputError(f"The column split of {table} has the value {unknown[0]!r}. Expected train, val or test.")
-        codes = np.array([SPLITS.index(name) for name in frame[SPLIT_NAME]])
+        codes = np.array([SPLITS.index(name) for name in splits])
     groups = None if group_column is None else {group_column: frame[group_column].to_numpy()}
     return Table(samples, labels, classes, codes, groups, targets)
