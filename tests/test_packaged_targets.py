@@ -1,0 +1,196 @@
+"""Targets whose files come inside packages of Python or Debian: samples, classes, splits and single values."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modgap.errors import InputError
+from modgap.targets import named_manifest, open_target
+from modgap.targets.readers import get_reader
+from tests.fixtures.packages import absent_packages, skip_if_absent
+
+TARGETS_PAGE = Path(__file__).parents[1] / "docs" / "targets.md"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a target must have.
+
+    Attributes:
+        shape: Shape of a sample; None for text.
+        class_sizes: Samples of each class; empty for a regression target.
+        splits: Samples for training, validation and test.
+        value: Second value of the second sample before the steps, or its text.
+        label: Label of this sample.
+        n_groups: Number of groups; 0 if there are none.
+    """
+
+    shape: tuple[int, ...] | None
+    class_sizes: tuple[int, ...]
+    splits: tuple[int, int, int]
+    value: float | str
+    label: float
+    n_groups: int = 0
+
+
+EXPECTED = {
+    "breast-cancer": Expected((1, 30), (212, 357), (411, 45, 113), 17.77, 0),
+    "cardano-sentiment": Expected((2, 24), (), (66, 8, 33), 0.46349, -0.1002),
+    "covid-3month": Expected((1, 84), (), (126, 14, 61), 0.0, 0.0775862),
+    "covid-3month-levels": Expected((1, 84), (41, 107, 53), (127, 13, 61), 0.0, 2),
+    "diabetes": Expected((1, 10), (), (318, 35, 89), 1.0, 75.0),
+    "freesolv": Expected(None, (), (462, 52, 128), "CS(=O)(=O)Cl", -4.87),
+    "japanese-vowels": Expected((12, 25), (61, 65, 118, 74, 59, 54, 70, 80, 59), (243, 27, 370), 1.277824, 0),
+    "osu-leaf": Expected((1, 427), (66, 84, 75, 97, 82, 38), (179, 21, 242), 0.5516186, 4),
+    "pickup-gesture": Expected((1, 361), (10,) * 10, (45, 5, 50), 0.962, 0),
+    "solubility": Expected(None, (519, 517, 246), (922, 103, 257), "C1CCCC1", 1),
+    "wine": Expected((1, 13), (59, 71, 48), (128, 15, 35), 1.78, 0),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_samples_classes_and_splits_of_a_packaged_target(name):
+    skip_if_absent(name)
+    expected = EXPECTED[name]
+    target = open_target(name)
+    manifest = target.manifest
+    table = target.read()
+    assert len(table) == sum(expected.splits)
+    assert tuple(np.bincount(table.splits)) == expected.splits
+    assert expected.shape is None or table.samples[0].shape == expected.shape == manifest.input.shape
+    if expected.class_sizes:
+        assert tuple(np.bincount(table.labels)) == expected.class_sizes
+        assert table.targets is None
+    else:
+        assert np.size(table.targets[0]) == np.prod(manifest.output.shape)
+        assert len(np.unique(table.labels)) == manifest.pseudo_classes
+    n_groups = len(np.unique(table.groups["groups"])) if table.groups else 0
+    assert n_groups == expected.n_groups
+    # Sizes and checksums are compared.
+    assert len(target.fingerprint["files"]) == len(manifest.files)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_second_sample_is_that_of_the_file(name):
+    skip_if_absent(name)
+    expected = EXPECTED[name]
+    target = open_target(name)
+    table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
+    sample = table.samples[1]
+    if isinstance(expected.value, str):
+        assert sample == expected.value
+    else:
+        assert np.ravel(sample)[1] == pytest.approx(expected.value, rel=1e-6)
+    label = table.labels[1] if table.targets is None else np.ravel(table.targets[1])[0]
+    assert label == pytest.approx(expected.label, rel=1e-5)
+    if table.targets is None and table.classes is not None:
+        assert len(table.classes) == len(target.manifest.classes)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_page_of_targets_has_the_size_and_the_license(name):
+    rows = {cells[0]: cells for cells in map(table_cells, TARGETS_PAGE.read_text().splitlines()) if cells}
+    cells = rows[f"`{name}`"]
+    manifest = named_manifest(name)
+    expected = EXPECTED[name]
+    number = int(re.sub(r"\D", "", cells[2]))
+    assert number == sum(expected.splits)
+    assert cells[3] == (str(len(expected.class_sizes)) if expected.class_sizes else "regression")
+    assert cells[5] == (manifest.license or "not stated")
+
+
+def table_cells(line: str) -> list[str]:
+    """Return the cells of a line of a Markdown table; none for another line."""
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("| `") else []
+
+
+def test_absent_packages_of_a_target_are_named(monkeypatch):
+    monkeypatch.setattr("tests.fixtures.packages.find_package_folder", lambda name: None)
+    assert absent_packages("wine") == ["sklearn"]
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_tables_with_a_header_or_with_labels_in_a_file_of_their_own(tmp_path):
+    data = write(tmp_path / "x.csv", "two columns\n1 2\n3   4\n")
+    labels = write(tmp_path / "y.csv", "0.5\n7\n")
+    options = {"shape": [1, 2], "separator": " ", "header_lines": 1}
+    table = get_reader("table")({"data": [data], "labels": [labels]}, **options, regression=True)
+    np.testing.assert_array_equal(table.samples.array, [[[1, 2]], [[3, 4]]])
+    np.testing.assert_array_equal(table.targets.array, [[0.5], [7]])
+    with pytest.raises(InputError, match=r"The label 0.5 in .*y.csv is not a whole number"):
+        get_reader("table")({"data": [data], "labels": [labels]}, **options)
+    with pytest.raises(InputError, match=r"expected 2 rows of one label each in .*, got \(1, 1\)"):
+        get_reader("table")({"data": [data], "labels": [write(tmp_path / "z.csv", "1\n")]}, **options)
+    with pytest.raises(InputError, match="expected 2 values and a label in each row of"):
+        get_reader("table")({"data": [data]}, **options)
+    with pytest.raises(InputError, match="expected 3 values in each row of"):
+        get_reader("table")({"data": [data], "labels": [labels]}, **options | {"shape": [3]})
+    with pytest.raises(InputError, match="as numbers separated by spaces"):
+        get_reader("table")({"data": [data]}, **options | {"header_lines": 0})
+
+
+SERIES = "@problemName {0}\n@timeStamps false\n@univariate true\n@equalLength true\n@seriesLength 3\n{1}\n@data\n{2}\n"
+
+
+def test_series_with_real_values_are_regression_targets(tmp_path):
+    pytest.importorskip("aeon")
+    path = write(tmp_path / "a_TRAIN.ts", SERIES.format("a", "@targetlabel true", "1,2,3:0.5\n4,5,6:-2"))
+    table = get_reader("ts")({"train": [path]})
+    assert table.labels is None
+    np.testing.assert_array_equal(table.targets.array, [[0.5], [-2]])
+    np.testing.assert_array_equal(table.samples.array, [[[1, 2, 3]], [[4, 5, 6]]])
+    classes = write(tmp_path / "a_TEST.ts", SERIES.format("a", "@classLabel true x y", "1,2,3:x\n4,5,6:y"))
+    with pytest.raises(InputError, match="expected classes or real values in all files, got both in"):
+        get_reader("ts")({"train": [path], "test": [classes]})
+
+
+MOLECULE = "name\n  program\n\n  0  0  0  0  0  0            999 V2000\nM  END\n"
+
+
+def molecule(**items):
+    lines = "".join(f">  <{name}>  (1) \n{value}\n\n" for name, value in items.items())
+    return f"{MOLECULE}{lines}$$$$\n"
+
+
+def test_molecules_are_read_as_text_from_their_data_items(tmp_path):
+    train = write(
+        tmp_path / "a.sdf", molecule(SMILES="CC", level="low", x="1.5") + molecule(SMILES="N", level="b", x=2)
+    )
+    test = write(tmp_path / "b.sdf", molecule(smiles="O", level="low", x="-3").replace("\n", "\r\n"))
+    table = get_reader("sdf")({"train": [train], "test": [test]}, label_item="Level")
+    assert list(table.samples.texts) == ["CC", "N", "O"]
+    assert (list(table.classes), list(table.labels), list(table.splits)) == (["b", "low"], [1, 0, 1], [0, 0, 2])
+    table = get_reader("sdf")({"data": [train]}, label_item="x", regression=True)
+    assert table.splits is None
+    np.testing.assert_array_equal(table.targets.array, [[1.5], [2]])
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (molecule(SMILES="CC"), {"label_item": "y"}, r"Molecule 1 of .* has no data item 'y'. Its items are: smiles"),
+        (molecule(SMILES="", y=1), {"label_item": "y"}, "has no data item 'smiles'"),
+        (MOLECULE, {"label_item": "y"}, "Its items are: none"),
+        ("", {"label_item": "y"}, r"expected molecules that end with \$\$\$\$ in .*, got none"),
+        (molecule(smiles="C", y="x"), {"label_item": "y", "regression": True}, "expected a number in every data item"),
+        (molecule(smiles="C", y="nan"), {"label_item": "y", "regression": True}, "expected a finite number in every"),
+    ],
+)
+def test_damaged_files_of_molecules_raise_a_one_line_error(tmp_path, content, options, message):
+    path = write(tmp_path / "a.sdf", content)
+    with pytest.raises(InputError, match=message) as caught:
+        get_reader("sdf")({"data": [path]}, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_no_molecules(tmp_path):
+    (tmp_path / "a.sdf").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="as an SDF file"):
+        get_reader("sdf")({"data": [tmp_path / "a.sdf"]}, label_item="y")
