@@ -1,6 +1,8 @@
 """Targets whose files come inside packages of Python or Debian: samples, classes, splits and single values."""
 
+import io
 import re
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +48,32 @@ EXPECTED = {
     "japanese-vowels": Expected((12, 25), (61, 65, 118, 74, 59, 54, 70, 80, 59), (243, 27, 370), 1.277824, 0),
     "osu-leaf": Expected((1, 427), (66, 84, 75, 97, 82, 38), (179, 21, 242), 0.5516186, 4),
     "pickup-gesture": Expected((1, 361), (10,) * 10, (45, 5, 50), 0.962, 0),
+    "sentiment-editorials": Expected(
+        None, (2742, 2204), (3583, 395, 968),
+        "Events include sprinting, broad jumping, yule log rolling, wreath tossing and a toy sack relay.", 1, 498,
+    ),
+    "sentiment-movies": Expected(
+        None, (5326, 5242), (7608, 847, 2113),
+        "The gorgeously elaborate continuation of ''The Lord of the Rings'' trilogy is so huge that a column of "
+        "words cannot adequately describe co writer/director Peter Jackson's expanded vision of J.R.R. Tolkien's "
+        "Middle earth.",
+        1,
+    ),
+    "sentiment-products": Expected(
+        None, (1482, 2128), (2580, 296, 734), "repost from january 13, 2004 with a better fit title.", 0, 299,
+    ),
+    "sentiment-source": Expected(
+        None, (4200, 10605, 3708, 5190), (16985, 1896, 4822), "Yay. Another good phone interview.", 0, 15603,
+    ),
+    "sentiment-tweets": Expected(
+        None, (1299, 2897), (3021, 336, 839), "Yay. Another good phone interview.", 1,
+    ),
+    "sentiment-tweets-rating": Expected(
+        None, (), (3024, 336, 840), "Yay. Another good phone interview.", 1.4432990,
+    ),
     "solubility": Expected(None, (519, 517, 246), (922, 103, 257), "C1CCCC1", 1),
     "wine": Expected((1, 13), (59, 71, 48), (128, 15, 35), 1.78, 0),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -194,3 +219,88 @@ def test_bytes_that_are_no_text_are_no_molecules(tmp_path):
     (tmp_path / "a.sdf").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="as an SDF file"):
         get_reader("sdf")({"data": [tmp_path / "a.sdf"]}, label_item="y")
+
+
+INNER = "package-1/data.tar.gz"
+TEXTS = {"tweet": "rated/tweets.txt", "article": "rated/articles.txt"}
+OPTIONS = {"archive": INNER, "texts": TEXTS}
+TWEETS = b"1\t1.5\tSo good\r\n2\t-0.25\tNot so good\r\n3\t0\tA chair\r\n"
+ARTICLES = "1_1\t2\tAn opinion\n1_2\t-1\tAnother one of caf\u00e9s\n2_1\t-3\tWar".encode()
+
+
+def packed(contents):
+    """A tar.gz file of these contents by name."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in contents:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def distribution(folder, tweets=TWEETS, articles=ARTICLES, more=()):
+    inner = packed([("rated/readme", b"-"), ("rated/tweets.txt", tweets), ("rated/articles.txt", articles), *more])
+    path = folder / "package-1.tar.gz"
+    path.write_bytes(packed([("package-1/setup.py", b"raise SystemExit"), (INNER, inner)]))
+    return {"data": [path]}
+
+
+def test_rated_texts_of_an_archive_in_a_source_distribution(tmp_path):
+    files = distribution(tmp_path)
+    table = get_reader("rated_texts")(files, **OPTIONS, label="sign")
+    texts = ["So good", "Not so good", "An opinion", "Another one of caf\u00e9s", "War"]
+    assert (list(table.samples.texts), list(table.labels)) == (texts, [1, 0, 1, 0, 0])
+    assert list(table.groups["document"]) == ["tweet 1", "tweet 2", "article 1", "article 1", "article 2"]
+    table = get_reader("rated_texts")(files, **OPTIONS, label="source")
+    assert (list(table.classes), list(table.labels)) == (["tweet", "article"], [0, 0, 0, 1, 1, 1])
+    table = get_reader("rated_texts")(files, **OPTIONS, label="rating")
+    np.testing.assert_array_equal(table.targets.array[:, 0], [1.5, -0.25, 0, 2, -1, -3])
+    with pytest.raises(InputError, match="expected label to be sign, rating or source, got 'stars'"):
+        get_reader("rated_texts")(files, **OPTIONS, label="stars")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tweets": b"1\t2\n"}, r"in line 1 of rated/tweets.txt in .*, got '1\\t2'"),
+        ({"tweets": b"1\tnan\tx\n"}, "expected a number, a mean rating and a text"),
+        ({"tweets": b"1\tfine\tx\n"}, "expected a number, a mean rating and a text"),
+        ({"articles": b"\n1\t1\t \n"}, "in line 2 of rated/articles.txt"),
+        ({"articles": b"\xff"}, "cannot read rated/articles.txt in"),
+        ({"tweets": b" " * ((8 << 20) + 1)}, "its file rated/tweets.txt has more than"),
+        ({"more": [("rated/tweets.txt", TWEETS)]}, "it has two files rated/tweets.txt"),
+        ({"more": [("rated/big", b" " * (65 << 20))]}, r"more than 10,000 files or more than .* of content"),
+    ],
+)
+def test_damaged_rated_texts_raise_a_one_line_error(tmp_path, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        get_reader("rated_texts")(distribution(tmp_path, **change), **OPTIONS, label="sign")
+    assert "\n" not in str(caught.value)
+
+
+def test_archives_that_are_hostile_or_lack_a_file_are_refused(tmp_path):
+    files = distribution(tmp_path)
+    path = files["data"][0]
+    with pytest.raises(InputError, match="it has no file package-1/other"):
+        get_reader("rated_texts")(files, **OPTIONS | {"archive": "package-1/other"}, label="sign")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"archive .* (cannot be used|Compressed file ended)|cannot read the archive"):
+        get_reader("rated_texts")(files, **OPTIONS, label="sign")
+    with tarfile.open(path, "w:gz") as archive:
+        link = tarfile.TarInfo(INNER)
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        get_reader("rated_texts")(files, **OPTIONS, label="sign")
+    path.unlink()
+    with pytest.raises(InputError, match="cannot read the archive"):
+        get_reader("rated_texts")(files, **OPTIONS, label="sign")
+
+
+def test_the_message_without_a_source_distribution_has_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"which does not exist\. Install it with: pip download --no-deps"):
+        open_target("sentiment-movies")
+    assert absent_packages("sentiment-movies") == ["vaderSentiment-3.3.2.tar.gz"]

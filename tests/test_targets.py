@@ -29,7 +29,7 @@ OPTIONAL = {"burgers-16", "darcy-16", "ner-tweets"}
 
 def test_every_manifest_is_bundled_or_has_a_generator():
     names = set(manifest_names())
-    bundled = {name for name in names if all(file.package or file.folder for file in named_manifest(name).files)}
+    bundled = {name for name in names if not named_manifest(name).downloads}
     assert bundled == set(EXPECTED) | set(PACKAGED) | OPTIONAL
     assert names - bundled == set(GENERATORS)
 

@@ -1,0 +1,103 @@
+"""Texts with a mean rating of their sentiment, in an archive within the source distribution of a package."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.targets.download.archive_members import read_members
+from modgap.targets.file_layout import single_file
+from modgap.targets.samples import ArraySamples, Table, TextSamples
+
+__all__ = ["read"]
+
+MAX_ARCHIVE_BYTES = 16 << 20
+MAX_TEXT_BYTES = 8 << 20
+"""Largest size of an inner archive, and of a file of texts, after decompression."""
+NEGATIVE, POSITIVE = range(2)
+
+
+@dataclass(frozen=True)
+class _RatedText:
+    """A text, its mean rating, and the document that it is a part of."""
+
+    text: str
+    rating: float
+    document: str
+
+
+def read(
+    files: Mapping[str, Sequence[Path]],
+    *,
+    archive: str,
+    texts: Mapping[str, str],
+    label: Literal["sign", "rating", "source"],
+) -> Table:
+    """Read files of texts from an archive that is in another archive, without unpacking either to the disk.
+
+    A line of such a file has a number, the mean rating and the text, separated by tabs. The number of a part of a
+    document is that of the document, an underscore and the number of the part. Other texts are documents of their own.
+
+    Args:
+        files: One path under the role `data`, of the outer archive.
+        archive: Name of the inner archive in the outer one.
+        texts: Names of the files of texts in the inner archive, by the name of their source.
+        label: `sign` for the classes negative and positive, without the texts whose mean rating is 0; `rating` for the
+            mean rating as a regression target; `source` for the names of `texts` as classes.
+
+    Returns:
+        Samples that are strings, with labels or targets (1,), and the group `document`.
+
+    Raises:
+        InputError: When an archive is damaged or lacks a file, or a line has no number, rating and text.
+    """
+    path = single_file(files, "data")
+    inner = read_members(path, [archive], MAX_ARCHIVE_BYTES)[archive]
+    members = read_members(path, list(texts.values()), MAX_TEXT_BYTES, content=inner)
+    parts = [_parse(members[member], source, f"{member} in {path}") for source, member in texts.items()]
+    sources = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    rated = [text for part in parts for text in part]
+    ratings = np.array([text.rating for text in rated])
+    rows = np.flatnonzero(ratings) if label == "sign" else np.arange(len(rated))
+    samples = TextSamples([rated[row].text for row in rows])
+    groups = {"document": np.array([rated[row].document for row in rows])}
+    if label == "rating":
+        return Table(samples, groups=groups, targets=ArraySamples(ratings[:, None]))
+    if label == "sign":
+        return Table(samples, np.where(ratings[rows] > 0, POSITIVE, NEGATIVE), ["negative", "positive"], None, groups)
+    if label == "source":
+        return Table(samples, sources.astype(np.int64), list(texts), None, groups)
+    raise InputError(f"expected label to be sign, rating or source, got {label!r}")
+
+
+def _parse(content: bytes, source: str, location: str) -> list[_RatedText]:
+    """Return the texts of a file. Numbers of documents get the name of the source in front."""
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {location}: {error}") from error
+    rated = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        rating = _number(fields[1]) if len(fields) == 3 else None
+        if rating is None or not fields[2].strip():
+            raise InputError(
+                f"expected a number, a mean rating and a text, separated by tabs, in line {number} of {location}, got "
+                f"{line[:60]!r}"
+            )
+        rated.append(_RatedText(fields[2].strip(), rating, f"{source} {fields[0].partition('_')[0]}"))
+    return rated
+
+
+def _number(text: str) -> float | None:
+    """Return the finite number that a text is, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
