@@ -45,6 +45,7 @@ LAYERS = (
     "ranking",
     "report_page",
     "api",
+    "testing",
     "cli",
     "__main__",
 )

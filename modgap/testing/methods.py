@@ -1,0 +1,54 @@
+"""Check of a transfer method: its description, its settings, and the parameters that its stages train."""
+
+import numpy as np
+
+from modgap.models import Output, target_model
+from modgap.sources import open_source
+from modgap.targets import named_manifest
+from modgap.transfer.method import Method
+from modgap.transfer.methods import get_method
+from modgap.transfer.recipe import STAGES, stage_settings
+
+__all__ = ["check_method"]
+
+SOURCE = "vit-fashion"
+SHAPE = (1, 8, 8)
+
+
+def check_method(method: str | Method) -> None:
+    """Check a transfer method on a small target model of the source that comes with modgap.
+
+    Its description is complete; each stage uses a section of the recipe with settings that exist, and trains at least
+    one parameter of the model, each of which exists; and its defaults for stage 1 are settings of stage 1.
+
+    Args:
+        method: Name of an installed method, or a method.
+
+    Raises:
+        AssertionError: If the method breaks one of these rules.
+    """
+    method = get_method(method) if isinstance(method, str) else method
+    for field in ("name", "title", "reference"):
+        assert getattr(method, field).strip(), f"The {field} of the method {method.name!r} is empty."
+    assert method.stages, f"{method.name} has no stages."
+    source = open_source(SOURCE).load(None)
+    model = target_model(
+        source,
+        np.zeros(SHAPE),
+        Output("classification", (3,)),
+        embedder_start=method.embedder_start,
+        pretrained_encoder=method.pretrained_encoder,
+    )
+    names = {name for name, _ in model.named_parameters()}
+    objectives = {stage.objective for stage in method.stages}
+    for stage in method.stages:
+        settings = stage_settings(STAGES[stage.recipe_section], objectives)
+        known = stage.epochs_setting in settings
+        assert known, f"Stage {stage.name} of {method.name} has the unknown setting {stage.epochs_setting}."
+        trained = stage.select_parameters(model)
+        assert trained, f"Stage {stage.name} of {method.name} trains no parameter."
+        missing = [name for name in trained if name not in names]
+        assert not missing, f"Stage {stage.name} of {method.name} trains {missing[0]}, which the model does not have."
+    known_settings = set(stage_settings(STAGES["stage1"], objectives))
+    unknown = set(method.stage1_defaults(named_manifest("digits"))) - known_settings
+    assert not unknown, f"{method.name} has a default for {', '.join(sorted(unknown))}, which stage 1 does not have."

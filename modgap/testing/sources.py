@@ -1,0 +1,130 @@
+"""Check of a source: shapes, determinism, composition of its parts, independence of samples, and refusals."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.errors import UsageError
+from modgap.sources import Batch, HeadlessError, Input, Source, SourceInfo, open_source, source_infos
+
+__all__ = ["check_source"]
+
+SIDE = 64
+"""Height and width of noise images for a source of images, in pixels."""
+SECONDS = 1.0
+TEXTS = ("a first text", "a second one, which is longer", "third")
+TOLERANCE = 1e-3
+"""Largest difference of outputs, relative to the largest output but at least 1."""
+
+
+def check_source(name: str) -> None:
+    """Check a source by its name, whose package has to be installed.
+
+    Its description is complete; its fingerprint is the same each time, and is plain values; the model gives one finite
+    row of outputs for each sample, which does not depend on the other samples nor on the time; there is a class name
+    for each output; embedder, encoder and head together give the model's outputs; features are rows of numbers; and a
+    model without a head says so where one is needed.
+
+    Args:
+        name: Name of the source, as for `modgap.open_source`.
+
+    Raises:
+        AssertionError: If the source breaks one of these rules.
+        InputError: If its weights are missing.
+    """
+    info = next((info for info in source_infos() if info.name == name), None)
+    assert info is not None, f"Source {name} is not listed. Expected describe() to return a SourceInfo."
+    _check_description(info)
+    handle = open_source(name)
+    prints = [handle.fingerprint() for _ in range(2)]
+    assert prints[0] == prints[1], f"The fingerprint of {name} differs between two calls."
+    assert json.loads(json.dumps(prints[0])) == prints[0], f"The fingerprint of {name} is not made of plain values."
+    if info.n_classes is None:
+        _check_refusal(name)
+    source = handle.load(None, head=info.n_classes is not None)
+    _check_names(name, info, source)
+    pieces = _noise(source.input)
+    batch = source.input.batch(pieces, torch.device("cpu"))
+    outputs = _run(source.model, batch)
+    _check_rows(name, "outputs", outputs, len(pieces), info.n_classes)
+    assert torch.equal(_run(source.model, batch), outputs), (
+        f"The outputs of {name} differ between two calls. Expected load() to return a model in evaluation mode."
+    )
+    alone = torch.cat([_run(source.model, source.input.batch([piece], torch.device("cpu"))) for piece in pieces])
+    assert _is_close(alone, outputs), f"The outputs of {name} for a sample depend on the other samples of its batch."
+    _check_rows(name, "features", _run(source.features, batch), len(pieces), None)
+    _check_parts(name, source, batch, outputs)
+
+
+def _check_description(info: SourceInfo) -> None:
+    texts = {"title": info.title, "input": info.input, "license": info.license, "weights": info.weights}
+    for field, text in texts.items():
+        assert isinstance(text, str), f"The {field} of {info.name} is no text."
+        assert text.strip(), f"The {field} of {info.name} is empty."
+    assert info.parameters > 0, f"{info.name} has {info.parameters} parameters. Expected a positive number."
+    assert info.n_classes is None or info.n_classes > 1, f"{info.name} has {info.n_classes} classes. Expected several."
+
+
+def _check_refusal(name: str) -> None:
+    try:
+        open_source(name).load(None, head=True)
+    except HeadlessError:
+        return
+    except UsageError as error:
+        raise AssertionError(f"{name} has no head, and load(head=True) raised another error: {error}") from error
+    raise AssertionError(f"{name} has no head, but load(head=True) raised no HeadlessError.")
+
+
+def _check_names(name: str, info: SourceInfo, source: Source) -> None:
+    n_names = len(source.class_names)
+    wanted = info.n_classes or 0
+    assert n_names == wanted, f"{name} has {n_names} class names. Expected {wanted}, as described."
+    assert all(isinstance(text, str) for text in source.class_names), f"The class names of {name} are not all texts."
+
+
+def _noise(source_input: Input) -> list[Any]:
+    """Return three pieces of noise that the source takes."""
+    rng = np.random.default_rng(0)
+    if source_input.kind == "text":
+        return list(TEXTS)
+    if source_input.kind == "audio":
+        rate = getattr(source_input, "rate")  # noqa: B009 - inputs of the kind audio have a rate
+        length = getattr(source_input, "window", None) or round(SECONDS * rate)
+        return [0.1 * rng.standard_normal(length).astype(np.float32) for _ in range(3)]
+    channels = len(getattr(source_input, "mean", (0.0, 0.0, 0.0)))
+    return [rng.random((channels, SIDE, SIDE), dtype=np.float32) for _ in range(3)]
+
+
+def _run(model: Any, batch: Batch) -> Tensor:
+    with torch.inference_mode():
+        outputs: Tensor = model(batch)
+    return outputs
+
+
+def _check_rows(name: str, noun: str, rows: Any, n_rows: int, width: int | None) -> None:
+    assert isinstance(rows, torch.Tensor), f"The {noun} of {name} are a {type(rows).__name__}. Expected a tensor."
+    shape = tuple(rows.shape)
+    assert rows.ndim == 2, f"The {noun} of {name} have the shape {shape}. Expected rows (B, D)."
+    assert len(rows) == n_rows, f"{name} gives {len(rows)} rows of {noun} for {n_rows} samples."
+    assert width is None or shape[1] == width, f"{name} gives {shape[1]} {noun}. Expected {width}, as described."
+    assert rows.is_floating_point(), f"The {noun} of {name} have the type {rows.dtype}. Expected real numbers."
+    assert rows.isfinite().all(), f"Some {noun} of {name} are NaN or infinite."
+
+
+def _check_parts(name: str, source: Source, batch: Batch, outputs: Tensor) -> None:
+    parts = source.split()
+    with torch.inference_mode():
+        encoded = parts.encoder(parts.embedder(batch))
+        composed = parts.head(encoded)
+        tokens = parts.tokens(encoded)
+    assert composed.shape == outputs.shape, f"The parts of {name} give outputs of another shape than the model."
+    assert _is_close(composed, outputs), f"Embedder, encoder and head of {name} do not give the model's outputs."
+    assert tokens.ndim == 3, f"The tokens of {name} have the shape {tuple(tokens.shape)}. Expected (B, T, D)."
+
+
+def _is_close(one: Tensor, other: Tensor) -> bool:
+    scale = max(1.0, float(other.abs().max()))
+    return bool((one - other).abs().max() <= TOLERANCE * scale)

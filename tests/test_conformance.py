@@ -1,0 +1,192 @@
+"""The checks for authors of plug-ins: modgap's own parts pass, and deliberately broken ones fail with the reason."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from modgap.errors import InputError
+from modgap.ranking.score import Score
+from modgap.ranking.scores import score_names
+from modgap.sources import open_source, source_infos
+from modgap.targets.samples import ArraySamples, Table
+from modgap.testing import check_manifest, check_method, check_reader, check_score, check_source
+from modgap.transfer.method import full_stage
+from modgap.transfer.methods import get_method, method_names
+
+
+def test_the_source_of_modgap_passes():
+    check_source("vit-fashion")
+
+
+@pytest.mark.bundle
+@pytest.mark.parametrize("name", ["minilm", "rxnfp", "crepe-tiny", "resemblyzer", "silero-vad"])
+def test_packaged_sources_pass(name):
+    check_source(name)
+
+
+@pytest.mark.parametrize("name", score_names())
+def test_scores_of_modgap_pass(name):
+    if name == "otdd":
+        pytest.importorskip("ot")
+    check_score(name)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_methods_of_modgap_pass(name):
+    check_method(name)
+
+
+def test_targets_and_readers_of_modgap_pass(tmp_path):
+    check_manifest("digits")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((6, 1, 4, 4)), y=np.arange(6) % 2)
+    check_reader("arrays", {"data": [tmp_path / "data.npz"]}, kind="image")
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A handle of a source that is given."""
+
+    source: object
+    record: object
+
+    def fingerprint(self):
+        return self.record()
+
+    def load(self, _input_size, *, head=True):
+        return self.source
+
+
+class Noisy(torch.nn.Module):
+    """A model in training mode, which has other outputs each time."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        return self.model(batch) + torch.rand(())
+
+
+class Mixing(Noisy):
+    """A model whose outputs depend on the other samples of the batch."""
+
+    def forward(self, batch):
+        outputs = self.model(batch)
+        return outputs - outputs.mean(dim=0)
+
+
+SOUND = open_source("vit-fashion").load(None)
+INFO = next(info for info in source_infos() if info.name == "vit-fashion")
+COUNTER = iter(range(1000))
+BROKEN_SOURCES = {
+    "differ between two calls. Expected load": {"source": replace(SOUND, model=Noisy(SOUND.model))},
+    "depend on the other samples": {"source": replace(SOUND, model=Mixing(SOUND.model))},
+    "has 9 class names. Expected 10": {"source": replace(SOUND, class_names=SOUND.class_names[1:])},
+    "do not give the model's outputs": {
+        "source": replace(SOUND, split=lambda: replace(SOUND.split(), head=lambda x: SOUND.split().head(x) * 2))
+    },
+    "Expected rows": {"source": replace(SOUND, features=lambda batch: SOUND.model(batch)[:, :, None])},
+    "fingerprint of vit-fashion differs": {"record": lambda: {"call": next(COUNTER)}},
+    "not made of plain values": {"record": lambda: {"shape": (1, 2)}},
+    "The license of vit-fashion is empty": {"info": replace(INFO, license=" ")},
+    "raised no HeadlessError": {"info": replace(INFO, n_classes=None)},
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN_SOURCES)
+def test_broken_sources_fail_with_the_reason(monkeypatch, reason):
+    parts = {"source": SOUND, "record": lambda: {"weights": "1"}, "info": INFO} | BROKEN_SOURCES[reason]
+    monkeypatch.setattr("modgap.testing.sources.source_infos", lambda: [parts["info"]])
+    monkeypatch.setattr("modgap.testing.sources.open_source", lambda name: Handle(parts["source"], parts["record"]))
+    with pytest.raises(AssertionError, match=reason):
+        check_source("vit-fashion")
+
+
+BASE = Score(
+    name="s", title="t", unit="", reference="r", higher_is_better=True, compute=lambda outputs, seed: 1.0,
+)  # fmt: skip
+BROKEN_SCORES = {
+    "is nan on classification samples": replace(BASE, compute=lambda outputs, seed: float("nan")),
+    "differs between two calls": replace(BASE, compute=lambda outputs, seed: float(np.random.default_rng().random())),
+    "not within its bounds": replace(BASE, bounds=(2.0, 3.0)),
+    "computes nothing": replace(BASE, compute=None),
+    "unknown task ranking": replace(BASE, tasks=("ranking",)),
+    "title of the score 's' is empty": replace(BASE, title=""),
+    "not a number": replace(BASE, compute=lambda outputs, seed: "high"),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN_SCORES)
+def test_broken_scores_fail_with_the_reason(reason):
+    with pytest.raises(AssertionError, match=reason):
+        check_score(BROKEN_SCORES[reason])
+
+
+FINETUNE = get_method("finetune")
+BROKEN_METHODS = {
+    "has no stages": replace(FINETUNE, stages=()),
+    "trains no parameter": replace(FINETUNE, stages=(replace(full_stage(), select_parameters=lambda model: []),)),
+    "trains nothing.weight, which": replace(
+        FINETUNE, stages=(replace(full_stage(), select_parameters=lambda model: ["nothing.weight"]),)
+    ),
+    "unknown setting years": replace(FINETUNE, stages=(replace(full_stage(), epochs_setting="years"),)),
+    "has a default for speed": replace(FINETUNE, stage1_defaults=lambda manifest: {"speed": 1}),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN_METHODS)
+def test_broken_methods_fail_with_the_reason(reason):
+    with pytest.raises(AssertionError, match=reason):
+        check_method(BROKEN_METHODS[reason])
+
+
+def read_absent(files):
+    """Return the path of a role if it exists, as a reader does."""
+    if not files["data"][0].exists():
+        raise InputError("there is no file")
+
+
+GOOD = Table(ArraySamples(np.zeros((4, 1, 5), np.float32)), np.array([0, 1, 0, 1]))
+BROKEN_READERS = {
+    "Expected a Table": lambda files: "text",
+    "4 labels for 3 samples": lambda files: replace(GOOD, samples=ArraySamples(np.zeros((3, 1, 5)))),
+    "each at least once": lambda files: replace(GOOD, labels=np.array([0, 2, 0, 2])),
+    "Expected integers": lambda files: replace(GOOD, labels=np.array([0.0, 1, 0, 1])),
+    "NaN or infinite": lambda files: replace(GOOD, samples=ArraySamples(np.full((4, 1, 5), np.nan))),
+    "another sample 0": lambda files: replace(
+        GOOD, samples=ArraySamples(np.random.default_rng().random((4, 1, 5)).astype(np.float32))
+    ),
+    "neither labels nor targets": lambda files: replace(GOOD, labels=None),
+    "raised no error for files": lambda files: GOOD,
+    "raised a FileNotFoundError": lambda files: (files["data"][0].read_bytes(), GOOD)[1],
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN_READERS)
+def test_broken_readers_fail_with_the_reason(monkeypatch, tmp_path, reason):
+    (tmp_path / "data").write_text("")
+    monkeypatch.setattr("modgap.testing.targets.get_reader", lambda name: BROKEN_READERS[reason])
+    with pytest.raises(AssertionError, match=reason):
+        check_reader("own", {"data": [tmp_path / "data"]})
+
+
+def test_broken_manifests_fail_with_the_reason(monkeypatch):
+    from modgap.targets import named_manifest, open_target
+
+    digits = named_manifest("digits")
+    for reason, changes in {
+        "named digits": {},
+        "has no license": {"name": "own", "license": None, "unknown": {}},
+        "its manifest names others": {"name": "own", "classes": ["a", "b"]},
+    }.items():
+        manifest = digits.model_copy(update=changes)
+        monkeypatch.setattr("modgap.testing.targets.named_manifest", lambda name, manifest=manifest: manifest)
+        table = open_target("digits").read()
+        monkeypatch.setattr(
+            "modgap.testing.targets.open_target", lambda name, table=table: SimpleNamespace(read=lambda: table)
+        )
+        with pytest.raises(AssertionError, match=reason):
+            check_manifest("own")
