@@ -81,6 +81,42 @@ def _wav2vec2(mask=False, **options):
     return model, hf.Wav2Vec2FeatureExtractor(return_attention_mask=mask, sampling_rate=16000)
 
 
+def _gpt2():
+    tokenizer = roberta_tokenizer()
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    byte_level = hf.GPT2Tokenizer(tokenizer.get_vocab(), [("Ġ", "t"), ("h", "e")], **ends, model_max_length=40)
+    config = hf.GPT2Config(
+        vocab_size=len(tokenizer) + 3, n_positions=40, n_embd=32, n_layer=2, n_head=2, bos_token_id=2, eos_token_id=2
+    )
+    return hf.GPT2LMHeadModel(config), byte_level
+
+
+def _llama():
+    tokenizer = bert_tokenizer()
+    config = hf.LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=48, num_key_value_heads=1, pad_token_id=0, **TEXT
+    )
+    return hf.LlamaForCausalLM(config), tokenizer
+
+
+def _t5():
+    tokenizer = bert_tokenizer()
+    config = hf.T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2, pad_token_id=0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    return hf.T5ForConditionalGeneration(config), tokenizer
+
+
+def _whisper():
+    config = hf.WhisperConfig(
+        d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, vocab_size=60, num_mel_bins=16, max_source_positions=50,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3,
+    )  # fmt: skip
+    return hf.WhisperForConditionalGeneration(config), hf.WhisperFeatureExtractor(feature_size=16, chunk_length=1)
+
+
 MODELS = {
     "swin": _swin,
     "swin-positions": lambda: _swin(use_absolute_embeddings=True),
@@ -106,6 +142,8 @@ MODELS = {
     "clip": _clip,
     "bert-mlm": lambda: _bert(hf.BertForMaskedLM),
     "roberta-mlm": lambda: _roberta(hf.RobertaForMaskedLM),
+    "gpt2-clm": _gpt2,
+    "llama-clm": _llama,
     "bert-texts": lambda: _bert(hf.BertForSequenceClassification, num_labels=4),
     "roberta-texts": lambda: _roberta(hf.RobertaForSequenceClassification, num_labels=4),
     "bert-words": lambda: _bert(hf.BertForTokenClassification, num_labels=9),
@@ -114,6 +152,8 @@ MODELS = {
     "wav2vec2-masked": lambda: _wav2vec2(mask=True),
     "wav2vec2-layers": lambda: _wav2vec2(use_weighted_layer_sum=True),
     "bert-bare": lambda: _bert(hf.BertModel),
+    "t5-bare": _t5,
+    "whisper-bare": _whisper,
     "vit-bare": lambda: (hf.ViTModel(hf.ViTConfig(**VISION)), image_processor()),
     "swin-bare": lambda: (_swin()[0].swin, image_processor()),
     "wav2vec2-bare": lambda: (_wav2vec2()[0].wav2vec2, _wav2vec2()[1]),

@@ -121,15 +121,18 @@ class AudioInput:
     Attributes:
         extractor: A transformers feature extractor.
         rate: Sampling rate in hertz.
+        padding: True to pad the waveforms of a batch to the longest, `max_length` to pad or cut each to the extractor's
+            own length.
     """
 
     extractor: Any
     rate: int
+    padding: bool | str = True
     kind: Literal["audio"] = "audio"
 
     def batch(self, pieces: Sequence[np.ndarray], device: "device") -> "Mapping[str, Tensor]":
         """Return the feature extractor's output for the waveforms."""
-        encoded = self.extractor(list(pieces), sampling_rate=self.rate, padding=True, return_tensors="pt")
+        encoded = self.extractor(list(pieces), sampling_rate=self.rate, padding=self.padding, return_tensors="pt")
         return {name: tensor.to(device) for name, tensor in encoded.items()}
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,9 +21,14 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "audio classification": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     "contrastive": {"clip": CONTRASTIVE},
     "masked language model": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "causal language model": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "sequence classification": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     "token classification": auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     "encoder": auto.MODEL_MAPPING_NAMES,
+    "encoder and decoder": {
+        **auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        **auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+    },
 }
 """Classes of each family, as the library lists them. A class belongs to the first family that contains it."""
 INPUTS = {"pixel_values": "image", "input_ids": "text", "input_values": "audio", "input_features": "audio"}
@@ -60,12 +65,15 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
     """
     architecture = spec.class_name()
     family = model_family(architecture)
-    if family == "encoder" and head:
+    if family in ("encoder", "encoder and decoder") and head:
         raise headless_error(spec.name)
     with quiet_library():
         model, untrained = _model(spec, architecture, family)
+        if getattr(model.config, "is_encoder_decoder", False):
+            # The decoder writes a text of its own, which depends on more than the input. The encoder is a bare source.
+            model, family = model.get_encoder(), "encoder"
         kind = INPUTS.get(getattr(model, "main_input_name", ""))
-        if getattr(model.config, "is_encoder_decoder", False) or kind is None:
+        if kind is None:
             raise UsageError(f"{architecture} is not an encoder of images, text or audio, so it cannot be a source.")
         # Imported one by one, because the library's image processing takes seconds to import and text does not need it.
         if family == "contrastive":

@@ -77,7 +77,9 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
     folder = spec.files.require(PREPROCESSING, "audio preprocessing")
     with one_line_errors(f"transformers cannot read the audio preprocessing of {spec.name}"):
         extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        return AudioInput(extractor, int(extractor.sampling_rate))
+        # Extractors like Whisper's have chunks of one length, for which alone the model has positions.
+        padding = "max_length" if hasattr(extractor, "chunk_length") else True
+        return AudioInput(extractor, int(extractor.sampling_rate), padding)
 
 
 def noise_batch(source_input: Input) -> Any:

@@ -27,6 +27,8 @@ def split_stem(base: Any, key: str, sample: Any, extra: dict[str, Any]) -> tuple
     """
     if hasattr(base, "feature_extractor") and hasattr(base, "feature_projection"):
         return _split_frames(base, key, sample)
+    if hasattr(base, "conv1") and hasattr(base, "conv2") and hasattr(base, "embed_positions"):
+        return _split_spectrogram(base, key, sample)
     path = _stem_path(base)
     stem = base.get_submodule(path)
     value = sample if isinstance(sample, torch.Tensor) else sample[key]
@@ -155,3 +157,44 @@ class _FrameEncoder(nn.Module):
         unread = tokens.new_zeros(1).expand(len(tokens), 1)
         with self.frames.returning(tokens.transpose(1, 2)), self.projected.returning((tokens, tokens)):
             return Encoded(self.model(**{self.key: unread}, **masks, **self.layers), {self.key: unread, **masks})
+
+
+def _split_spectrogram(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Module]:
+    """Split an encoder like Whisper's: two convolutions over the frames of a spectrogram, then positions and blocks."""
+    value = sample if isinstance(sample, torch.Tensor) else sample[key]
+    first = StandIn(base.conv1)
+    second = StandIn(base.conv2)
+    encoder = replace_modules(base, {"conv1": first, "conv2": second})
+    return _SpectrogramEmbedder(base, key), _SpectrogramEncoder(encoder, first, second, key, tuple(value.shape[1:]))
+
+
+class _SpectrogramEmbedder(nn.Module):
+    def __init__(self, base: Any, key: str) -> None:
+        super().__init__()
+        self.conv1 = base.conv1
+        self.conv2 = base.conv2
+        self.key = key
+        self.eval()
+
+    def forward(self, batch: Any) -> Tensor:
+        value = batch if isinstance(batch, torch.Tensor) else batch[self.key]
+        tokens: Tensor = self.conv2(nn.functional.gelu(self.conv1(value))).transpose(1, 2)
+        return tokens
+
+
+class _SpectrogramEncoder(nn.Module):
+    def __init__(self, model: Any, first: StandIn, second: StandIn, key: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.first = first
+        self.second = second
+        self.key = key
+        self.shape = shape
+        self.eval()
+
+    def forward(self, value: Any) -> Encoded:
+        tokens, _ = _tokens_and_masks(value)
+        # The model reads only the shape of its input, because both convolutions are replaced.
+        unread = tokens.new_zeros(1).expand(len(tokens), *self.shape)
+        with self.first.returning(unread), self.second.returning(tokens.transpose(1, 2)):
+            return Encoded(self.model(**{self.key: unread}), {self.key: unread})

@@ -1,4 +1,4 @@
-"""Transformers models of text as sources: masked language models, classifiers of texts or tokens, encoders."""
+"""Transformers models of text as sources: language models, classifiers of texts or tokens, encoders."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +19,7 @@ from modgap.sources.splitting import module_path, replace_modules, verify_parts
 
 __all__ = ["text_source", "tokenizer_of"]
 
+LANGUAGE_MODELS = ("masked language model", "causal language model")
 UNBOUNDED = 1 << 20
 """The library sets larger lengths if there is no limit."""
 SAMPLES = ("a b", "a much longer text, so that the first one is padded")
@@ -69,7 +70,7 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
 
 
 def _notes(family: str) -> tuple[tuple[str, str], ...]:
-    if family in ("masked language model", "token classification"):
+    if family in (*LANGUAGE_MODELS, "token classification"):
         return (("logits", "mean over the text's positions without special tokens and padding"),)
     return ()
 
@@ -85,6 +86,10 @@ def tokenizer_of(spec: HfSpec) -> Any:
         if spec.tokenizer == "smiles":
             return smiles_tokenizer(folder / "vocab.txt")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        # Causal models have none. They read from left to right, so what follows a text does not change it.
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         raise InputError(f"The tokenizer of {spec.name} has no padding token, so it cannot batch texts.")
     return tokenizer
@@ -104,7 +109,7 @@ def _longest(encoder: Any, tokenizer: Any) -> int:
 def _class_names(model: Any, family: str, tokenizer: Any) -> tuple[str, ...]:
     if family == "encoder":
         return ()
-    if family != "masked language model":
+    if family not in LANGUAGE_MODELS:
         return tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
     size = model.config.vocab_size
     tokens = tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))
@@ -122,7 +127,7 @@ def _model_and_head(
         return Pooled(features, model), lambda: Pooled(_pooled)
     if family == "sequence classification":
         return Logits(model, "input_ids"), lambda: BaseHead(model, base)
-    body, last = _separate_last_layer(model) if family == "masked language model" else (model, None)
+    body, last = _separate_last_layer(model) if family in LANGUAGE_MODELS else (model, None)
     special = _special_ids(tokenizer)
     return _PositionMean(body, last, special), lambda: _PositionMeanHead(BaseHead(body, base), last)
 
