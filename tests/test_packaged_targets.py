@@ -38,16 +38,30 @@ class Expected:
     n_groups: int = 0
 
 
+LEAVES = (
+    65, 55, 50, 65, 64, 52, 55, 63, 72, 65, 53, 61, 77, 52, 62, 55, 59, 63, 55, 56, 60, 62, 66, 54, 59, 57, 56, 56, 53,
+    73, 52, 60,
+)  # fmt: skip
 EXPECTED = {
     "breast-cancer": Expected((1, 30), (212, 357), (411, 45, 113), 17.77, 0),
     "cardano-sentiment": Expected((2, 24), (), (66, 8, 33), 0.46349, -0.1002),
+    "cells": Expected((1, 56), (1300, 719), (908, 101, 1010), 819.0, 0),
     "covid-3month": Expected((1, 84), (), (126, 14, 61), 0.0, 0.0775862),
     "covid-3month-levels": Expected((1, 84), (41, 107, 53), (127, 13, 61), 0.0, 2),
     "diabetes": Expected((1, 10), (), (318, 35, 89), 1.0, 75.0),
     "freesolv": Expected(None, (), (462, 52, 128), "CS(=O)(=O)Cl", -4.87),
+    "gasoline": Expected((1, 401), (), (43, 5, 12), -0.039602, 85.25),
     "japanese-vowels": Expected((12, 25), (61, 65, 118, 74, 59, 54, 70, 80, 59), (243, 27, 370), 1.277824, 0),
+    "leaf-flavia": Expected((1, 50), LEAVES, (1371, 152, 384), 0.4747877, 8),
+    "meats": Expected((1, 100), (), (155, 17, 43), 2.83871, 40.1),
+    "musk": Expected((1, 166), (269, 207), (343, 37, 96), -191, 1),
+    "olive-oils": Expected((1, 8), (56, 33, 50, 65, 25, 36, 206, 51, 50), (412, 46, 114), 0.73, 4),
     "osu-leaf": Expected((1, 427), (66, 84, 75, 97, 82, 38), (179, 21, 242), 0.5516186, 4),
+    "pd-speech": Expected((1, 751), (188, 64), (181, 21, 50), 0.4156367, 0),
     "pickup-gesture": Expected((1, 361), (10,) * 10, (45, 5, 50), 0.962, 0),
+    "promoter-genes": Expected(
+        None, (53, 53), (76, 8, 22), "atgcaattttttagttgcatgaactcgcatgtctccatagaatgcgcgctacttgat", 0,
+    ),
     "sentiment-editorials": Expected(
         None, (2742, 2204), (3583, 395, 968),
         "Events include sprinting, broad jumping, yule log rolling, wreath tossing and a toy sack relay.", 1, 498,
@@ -72,6 +86,8 @@ EXPECTED = {
         None, (), (3024, 336, 840), "Yay. Another good phone interview.", 1.4432990,
     ),
     "solubility": Expected(None, (519, 517, 246), (922, 103, 257), "C1CCCC1", 1),
+    "spam": Expected((1, 57), (2788, 1813), (3314, 368, 919), 0.28, 1),
+    "tissue-genes": Expected((1, 500), (38, 34, 15, 31, 39, 26, 6), (138, 15, 36), 8.5428267, 0),
     "wine": Expected((1, 13), (59, 71, 48), (128, 15, 35), 1.78, 0),
 }  # fmt: skip
 

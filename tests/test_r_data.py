@@ -1,0 +1,200 @@
+"""Data of R: what is read, what is refused, and damage of any byte."""
+
+import contextlib
+import struct
+
+import numpy as np
+import pytest
+
+from modgap.errors import InputError
+from modgap.targets import r_files
+from modgap.targets.r_objects import RefusedRDataError, parse_r_object
+from modgap.targets.readers import get_reader
+from tests.fixtures.r_data import (
+    HEADERS,
+    NULL,
+    factor,
+    frame,
+    integers,
+    pairlist,
+    string,
+    symbol,
+    vector,
+    write_rda,
+    write_store,
+)
+
+SPECTRA = np.array([[1.5, 2.5], [3.5, 4.5], [5.5, 6.5]])
+SAMPLES = frame(
+    species=factor([2, 1, 2], ["fir", "oak"]),
+    height=vector(np.array([1, 2, 3], np.int32)),
+    spectrum=vector(SPECTRA.ravel(order="F"), dim=vector(np.array([3, 2], np.int32))),
+    color=factor([1, 1, 2], ["red", "blue"]),
+    part=factor([2, 1, 1], ["Train", "Test"]),
+    age=vector(np.array([0.5, 1.25, 7.0])),
+)
+OPTIONS = {"object_name": "trees", "label": "species", "drop": ["color", "age"], "split": "part"}
+
+
+def parse(value, version=3):
+    return parse_r_object(b"X\n" + HEADERS[version] + value)
+
+
+def check(table):
+    np.testing.assert_array_equal(table.samples.array, [[[1, 1.5, 2.5]], [[2, 3.5, 4.5]], [[3, 5.5, 6.5]]])
+    assert (list(table.classes), list(table.labels), list(table.splits)) == (["fir", "oak"], [1, 0, 1], [2, 0, 0])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "none"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_data_frame_of_an_rda_file(tmp_path, compression, version):
+    path = write_rda(tmp_path / "trees.rda", {"other": NULL, "trees": SAMPLES}, compression, version)
+    check(get_reader("r_data")({"data": [path]}, **OPTIONS))
+
+
+@pytest.mark.parametrize("compression", ["zlib", "bzip2", "lzma"])
+def test_a_data_frame_of_the_store_of_a_package(tmp_path, compression):
+    files = write_store(tmp_path, {"other": vector(["a"]), "trees": SAMPLES}, compression)
+    check(get_reader("r_data")(files, **OPTIONS))
+
+
+def test_regression_numbered_classes_and_texts(tmp_path):
+    files = {"data": [write_rda(tmp_path / "trees.rda", {"trees": SAMPLES})]}
+    table = get_reader("r_data")(
+        files, object_name="trees", label="age", drop=["species", "color", "part"], regression=True
+    )
+    assert table.targets.array.tolist() == [[0.5], [1.25], [7.0]]
+    table = get_reader("r_data")(files, object_name="trees", label="height", drop=["species", "color", "part"])
+    assert (list(table.classes), list(table.labels)) == (["1", "2", "3"], [0, 1, 2])
+    drop = ["height", "spectrum", "age", "part"]
+    table = get_reader("r_data")(files, object_name="trees", label="species", drop=drop, text=True)
+    assert list(table.samples.texts) == ["red", "red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"object_name": "shrubs"}, "it has no object 'shrubs'. Its objects are: trees"),
+        ({"label": "genus"}, "There is no column 'genus' in trees in .* The first columns are: species, height"),
+        ({"drop": ["age"]}, "expected numbers in column 'color' of trees"),
+        ({"drop": ["height", "spectrum", "color", "age"]}, "expected columns of numbers beside the labels"),
+        ({"split": "color"}, r"expected the names of splits \(train, val, test\) in .*, got red, blue"),
+        ({"text": True}, "expected a factor with 3 values in column 'height'"),
+        ({"regression": True}, "expected numbers in column 'species'"),
+    ],
+)
+def test_options_that_do_not_fit_raise_a_one_line_error(tmp_path, changes, message):
+    files = {"data": [write_rda(tmp_path / "trees.rda", {"trees": SAMPLES})]}
+    with pytest.raises(InputError, match=message) as caught:
+        get_reader("r_data")(files, **OPTIONS | changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (vector(np.array([1, 2, -(2**31)], np.int32)), "expected a finite number in each row"),
+        (vector(np.array([1, np.nan, 3])), "expected a finite number in each row"),
+        (vector(np.array([1.0, 2.0])), "expected numbers in column 'x' of t in .*, with 3 rows"),
+        (vector(np.ones(6), dim=vector(np.array([2, 3], np.int32))), "with 3 rows"),
+        (vector(["a", None, "c"]), "expected numbers in column 'x'"),
+    ],
+)
+def test_values_that_are_missing_or_no_numbers_raise_an_error(tmp_path, column, message):
+    path = write_rda(tmp_path / "t.rda", {"t": frame(y=factor([1, 2, 1], ["a", "b"]), x=column)})
+    with pytest.raises(InputError, match=message):
+        get_reader("r_data")({"data": [path]}, object_name="t", label="y")
+
+
+def test_missing_labels_raise_an_error(tmp_path):
+    path = write_rda(tmp_path / "t.rda", {"t": frame(y=factor([1, -(2**31)], ["a", "b"]), x=vector(np.ones(2)))})
+    with pytest.raises(InputError, match="expected a level in each row of a factor"):
+        get_reader("r_data")({"data": [path]}, object_name="t", label="y")
+
+
+def test_compact_sequences_and_wrapped_vectors():
+    def alternative(name, state):
+        return (
+            integers(238)
+            + pairlist({"0": symbol(name)}).replace(integers(2 | 1 << 10) + symbol("0"), integers(2))
+            + (state + NULL)
+        )
+
+    sequence = alternative("compact_intseq", vector(np.array([3.0, 5.0, -1.0])))
+    np.testing.assert_array_equal(parse(sequence).values, [5, 4, 3])
+    wrapped = alternative("wrap_real", vector([vector(np.array([0.5])), vector(np.array([0, 0], np.int32))]))
+    np.testing.assert_array_equal(parse(wrapped).values, [0.5])
+    with pytest.raises(RefusedRDataError, match=r"a sequence of 1,000,000,000 numbers"):
+        parse(alternative("compact_realseq", vector(np.array([1e9, 0.0, 1.0]))))
+    with pytest.raises(RefusedRDataError, match="in the form 'mmap_real', which is not supported"):
+        parse(alternative("mmap_real", vector(["/etc/passwd"])))
+
+
+def test_strings_are_read_in_their_encoding_and_symbols_may_be_repeated():
+    latin = integers(9 | 4 << 12, 1) + b"\xe9"
+    assert parse(integers(16, 3) + latin + string("é") + string(None)).values == ["é", "é", None]
+    twice = (
+        integers(19 | 1 << 9, 1) + integers(14 | 1 << 9, 0) + pairlist({"dim": vector(["x"])}) + integers(2 | 1 << 10)
+    )
+    reference = integers(255 | 1 << 8)
+    value = parse(twice + reference + vector(["y"]) + NULL)
+    assert value.strings("dim") == ["y"]
+    assert value.strings("names") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (integers(4, 0), "an object of type 4, which is not data"),
+        (integers(3), "an object of type 3, which is not data"),
+        (integers(6), "an object of type 6, which is not data"),
+        (integers(20, 0), "an object of type 20"),
+        (integers(247), "an object of type 247"),
+        (integers(14, 1 << 30), "it claims a vector of length 1,073,741,824"),
+        (integers(14, -1), "it claims a vector of length -1"),
+        (integers(16, 1, 9, 5) + b"ab", "it claims a vector of length 5"),
+        (integers(255 | 7 << 8), "it refers to object 7"),
+        (integers(2) + NULL + integers(4), "a list of pairs ends with an object of type 4"),
+        (integers(*[19, 1] * 200), "nested more than 100 levels deep"),
+        (integers(13), "it ends within an object"),
+    ],
+)
+def test_what_is_no_data_is_refused(value, message):
+    with pytest.raises(RefusedRDataError, match=message):
+        parse(value)
+
+
+def test_sizes_are_limited(tmp_path, monkeypatch):
+    path = write_rda(tmp_path / "t.rda", {"t": vector(np.zeros(10_000))})
+    files = write_store(tmp_path, {"t": vector(np.zeros(10_000))}, "lzma")
+    monkeypatch.setattr(r_files, "MAX_OBJECT_BYTES", 50_000)
+    for given in ({"data": [path]}, files):
+        with pytest.raises(InputError, match="after decompression"):
+            get_reader("r_data")(given, object_name="t", label="y")
+    monkeypatch.setattr(r_files, "MAX_FILE_BYTES", 10)
+    with pytest.raises(InputError, match="it has more than 10 bytes"):
+        get_reader("r_data")({"data": [path]}, object_name="t", label="y")
+    monkeypatch.setattr("modgap.targets.r_objects.MAX_ITEMS", 100)
+    with pytest.raises(RefusedRDataError, match="more than 100 objects"):
+        parse(vector(["a"] * 200))
+
+
+def test_a_record_that_claims_another_size_is_refused(tmp_path):
+    files = write_store(tmp_path, {"t": vector(np.zeros(100))}, "zlib")
+    content = files["data"][0].read_bytes()
+    files["data"][0].write_bytes(struct.pack(">I", 40) + content[4:])
+    with pytest.raises(InputError, match="an object has 41 bytes or more where 40 are expected"):
+        get_reader("r_data")(files, object_name="t", label="y")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_damage_of_any_byte_is_an_input_error_or_nothing(tmp_path, compression):
+    path = write_rda(tmp_path / "trees.rda", {"trees": SAMPLES}, compression)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged if position % 2 else damaged[:position])
+        with contextlib.suppress(InputError):
+            get_reader("r_data")({"data": [path]}, **OPTIONS)
