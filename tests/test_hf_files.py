@@ -157,7 +157,7 @@ def test_a_checkpoint_without_its_head_is_refused(folder):
         ("{}", "has to name a timm `architecture` or transformers `architectures`"),
         ('{"architectures": "ViTForImageClassification"}', "under `architectures`. Expected a list"),
         (
-            '{"architectures": ["GPT2LMHeadModel"]}',
+            '{"architectures": ["DetrForObjectDetection"]}',
             "cannot be a source. Supported families: image class",
         ),
         ('{"architectures": ["os.system"]}', "cannot be a source"),
