@@ -31,7 +31,7 @@ def plugin_manifests(reserved: Collection[str]) -> dict[str, tuple[Path, str]]:
 
 @functools.cache
 def _plugin_manifests(reserved: frozenset[str], _search_path: tuple[str, ...]) -> dict[str, tuple[Path, str]]:
-    found: dict[str, tuple[Path, str]] = {}
+    manifests: dict[str, tuple[Path, str]] = {}
     for entry in sorted(entry_points(GROUP), key=lambda entry: (entry.name, entry.value)):
         top, *inner = entry.module.split(".")
         package = find_package_folder(top)
@@ -41,9 +41,9 @@ def _plugin_manifests(reserved: frozenset[str], _search_path: tuple[str, ...]) -
             continue
         for path in sorted(folder.glob("*.toml")):
             name = path.stem
-            if name in reserved or name in found:
-                owner = "modgap" if name in reserved else found[name][1]
+            if name in reserved or name in manifests:
+                owner = "modgap" if name in reserved else manifests[name][1]
                 log.warning("Manifest %s is skipped: %s has a target with this name.", path, owner)
             else:
-                found[name] = (path, describe_origin(entry))
-    return found
+                manifests[name] = (path, describe_origin(entry))
+    return manifests

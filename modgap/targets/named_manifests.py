@@ -15,8 +15,8 @@ __all__ = ["manifest_names", "manifest_origin", "named_manifest"]
 
 def manifest_names() -> list[str]:
     """Return the names of all manifests, sorted: those that come with modgap, and those of plug-ins."""
-    own = _own_names()
-    return sorted([*own, *plugin_manifests(own)])
+    own_names = _own_names()
+    return sorted([*own_names, *plugin_manifests(own_names)])
 
 
 def manifest_origin(name: str) -> str:
@@ -36,9 +36,9 @@ def named_manifest(name: str) -> Manifest:
     Raises:
         UsageError: When there is none. The message has the nearest names, or says that the name is a path of data.
     """
-    own = _own_names()
-    if name not in own:
-        plugin = plugin_manifests(own).get(name)
+    own_names = _own_names()
+    if name not in own_names:
+        plugin = plugin_manifests(own_names).get(name)
         if plugin is not None:
             return load_manifest(plugin[0])
         if is_custom_data(Path(name)):

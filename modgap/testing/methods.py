@@ -43,8 +43,8 @@ def check_method(method: str | Method) -> None:
     objectives = {stage.objective for stage in method.stages}
     for stage in method.stages:
         settings = stage_settings(STAGES[stage.recipe_section], objectives)
-        known = stage.epochs_setting in settings
-        assert known, f"Stage {stage.name} of {method.name} has the unknown setting {stage.epochs_setting}."
+        is_known = stage.epochs_setting in settings
+        assert is_known, f"Stage {stage.name} of {method.name} has the unknown setting {stage.epochs_setting}."
         trained = stage.select_parameters(model)
         assert trained, f"Stage {stage.name} of {method.name} trains no parameter."
         missing = [name for name in trained if name not in names]

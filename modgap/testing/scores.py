@@ -54,9 +54,9 @@ def _outputs(task: str) -> SourceOutputs:
     logits[np.arange(N_SAMPLES), labels + 2] += 3
     surrogate = features + 1, labels
     values = features[:, :2] + 0.1 * rng.standard_normal((N_SAMPLES, 2)) if task == REGRESSION else None
-    given = np.eye(N_CLASSES, dtype=np.int64)[labels] if task == MULTI_LABEL else labels
+    task_labels = np.eye(N_CLASSES, dtype=np.int64)[labels] if task == MULTI_LABEL else labels
     properties = {"parameters": 1000, "source_error": 0.25}
-    return SourceOutputs(features, given, logits, values, None, surrogate, properties)
+    return SourceOutputs(features, task_labels, logits, values, None, surrogate, properties)
 
 
 def _check_values(score: Score, task: str, outputs: SourceOutputs) -> None:
