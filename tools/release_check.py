@@ -167,6 +167,8 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="modgap-release-") as name:
         folder = Path(name)
+        # Tests of a shared cache run commands as other users, who have to reach the project.
+        folder.chmod(0o755)
         wheel, sdist = build(folder)
         print(f"{wheel.name} ({wheel.stat().st_size / 1e6:.1f} MB), {sdist.name} ({sdist.stat().st_size / 1e6:.1f} MB)")
         for version, python in pythons.items():
