@@ -19,7 +19,7 @@ TARGETS_PAGE = Path(__file__).parents[1] / "docs" / "targets.md"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a target must have.
+    """Properties that a target must have.
 
     Attributes:
         shape: Shape of a sample; None for text.
