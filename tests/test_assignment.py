@@ -40,6 +40,7 @@ def test_kernels_agree_with_each_other_and_with_numpy(depth):
     leading = rank_samples(logits, 5, depth=depth).leading
     weights = rng.integers(1, 5, 100)
     count_by_walking(logits, rows, leading, labels, weights, subsets, positions, walked)
+    read[:] = 0
     count_by_reading(logits, rows, labels, weights, subsets, read)
     expected = np.zeros((8, 5, 5), np.int64)
     for m, subset in enumerate(subsets):

@@ -14,6 +14,7 @@ from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.costs import n_ranks_worth_keeping
 from modgap.discrepancy.kernels import dense_gains, gains
 from modgap.discrepancy.kernels.annealing import improve
+from modgap.discrepancy.kernels.mapped_rows import rows_of
 from modgap.discrepancy.kernels.table_gains import new_state, ranks_of
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search
@@ -121,7 +122,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     rows = np.concatenate([np.arange(110), rng.integers(0, 110, 40)])
     labels = np.concatenate([labels, rng.integers(0, chosen, 40)])
     weights = rng.integers(1, heaviest + 1, 150)
-    source = dense_gains.Rows(logits, rows)
+    source = rows_of(logits, rows)
     state = dense_gains.new_state(labels, weights, chosen, classes)
     restart_from(source, state, np.arange(chosen))
     for step in range(60):
@@ -150,7 +151,7 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
     rows = dense_gains.new_state(labels, weights, chosen, classes)
     ways = [
         (ranks_of(logits, rank_samples(logits, chosen, depth=9)), table),
-        (dense_gains.Rows(logits, np.arange(len(labels))), rows),
+        (rows_of(logits, np.arange(len(labels))), rows),
     ]
     for source, state in ways:
         improve(source, state, np.arange(chosen), 1, 2, 4.0, 0.5, 300, True)

@@ -10,9 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.costs import should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
 from modgap.discrepancy.ranks import Ranking, rank_samples
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
 from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["Assignment", "assignment"]
 
@@ -160,4 +161,9 @@ def _count(
     if should_walk_ranks(ranking.n_source_classes, block.shape[1]):
         count_by_walking(logits, ranking.rows, ranking.leading, labels, weights, block, positions, counts)
     else:
-        count_by_reading(logits, ranking.rows, labels, weights, block, counts)
+        counts[: len(block)] = 0
+        size = max(1, len(labels) * RESIDENT_BYTES // max(logits.nbytes, 1))
+        for first in range(0, len(labels), size):
+            part = slice(first, first + size)
+            count_by_reading(logits, ranking.rows[part], labels[part], weights[part], block, counts)
+            release_pages(logits)

@@ -6,8 +6,7 @@ import numpy as np
 
 from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.soft import Labeling
-from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
-from modgap.storage.memory_map import release_pages
+from modgap.discrepancy.threads import share_work
 
 __all__ = ["fold_confusion", "fold_errors", "fold_predictions"]
 
@@ -23,14 +22,11 @@ def fold_predictions(logits: np.ndarray, labeling: Labeling, maps: np.ndarray, t
     """
     # Signed integers of the smallest size, because there is a value for each fold and sample.
     predicted = np.full(labeling.splits.test.shape, -1, np.min_scalar_type(-labeling.space.n_classes))
-    n_parts = max(1, -(-logits.nbytes // RESIDENT_BYTES))
 
     def work(queue: Iterator[int]) -> None:
         for fold in queue:
             tested = np.flatnonzero(labeling.splits.test[fold])
-            for part in np.array_split(tested, n_parts):
-                predicted[fold, part] = predicted_classes(logits, labeling.space.rows[part], maps[fold])
-                release_pages(logits)
+            predicted[fold, tested] = predicted_classes(logits, labeling.space.rows[tested], maps[fold])
 
     share_work(range(len(maps)), threads, work)
     return predicted

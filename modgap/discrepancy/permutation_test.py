@@ -41,7 +41,7 @@ ANNOUNCED_SECONDS = 20.0
 MOST_ADDITIONS = 4e10
 """Largest number of additions in a test of the soft error; it uses fewer splits on larger problems."""
 
-LABELING_BYTES = 1 << 28
+LABELING_BYTES = 1 << 27
 """Size of the labels and splits of the permutations whose sums are computed in one pass over the samples."""
 BYTES_PER_SAMPLE = 32
 

@@ -3,6 +3,8 @@
 import numpy as np
 
 from modgap.discrepancy.kernels.predictions import fill_predictions
+from modgap.discrepancy.threads import RESIDENT_BYTES
+from modgap.storage.memory_map import release_pages
 
 __all__ = ["predicted_classes"]
 
@@ -20,6 +22,11 @@ def predicted_classes(logits: np.ndarray, rows: np.ndarray, source_classes: np.n
         array([0, 1])
     """
     target_classes = np.argsort(source_classes)
+    sorted_classes = np.asarray(source_classes)[target_classes]
     predicted = np.empty(len(rows), np.int64)
-    fill_predictions(logits, rows, np.asarray(source_classes)[target_classes], target_classes, predicted)
+    size = max(1, len(rows) * RESIDENT_BYTES // max(logits.nbytes, 1))
+    for first in range(0, len(rows), size):
+        part = slice(first, first + size)
+        fill_predictions(logits, rows[part], sorted_classes, target_classes, predicted[part])
+        release_pages(logits)
     return predicted

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.costs import should_search_rows
 from modgap.discrepancy.kernels import dense_gains, table_gains
 from modgap.discrepancy.kernels.annealing import improve
+from modgap.discrepancy.kernels.mapped_rows import Rows, rows_of
 from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 RunResult = tuple[int, np.ndarray]
 """Matches, and the map (K,) that has them."""
 
-KernelInputs = dense_gains.Rows | table_gains.Ranks
+KernelInputs = Rows | table_gains.Ranks
 KernelState = dense_gains.DenseState | table_gains.State
 
 HOT = 2.0
@@ -108,7 +109,7 @@ class Entries:
     def kernel_inputs(self) -> KernelInputs:
         """Logits and ranks in the form that the kernels take."""
         if self.uses_rows:
-            return dense_gains.Rows(self.logits, self.ranking.rows)
+            return rows_of(self.logits, self.ranking.rows)
         return table_gains.ranks_of(self.logits, self.ranking)
 
     @property

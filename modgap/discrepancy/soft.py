@@ -30,11 +30,11 @@ __all__ = [
     "warm_up",
 ]
 
-MASS_BYTES = 1 << 28
+MASS_BYTES = 1 << 27
 """Total size of the mass matrices that one pass over the samples may always compute."""
-MASS_SHARE = 0.25
+MASS_SHARE = 0.15
 """Share of the size of the logits that the mass matrices of one pass may take, where that is more."""
-ERROR_BYTES = 1 << 27
+ERROR_BYTES = 1 << 26
 """Size of the errors of the samples in those folds that are worked on at a time."""
 
 

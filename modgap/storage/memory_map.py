@@ -4,7 +4,7 @@ import mmap
 
 import numpy as np
 
-__all__ = ["release_pages"]
+__all__ = ["mapped_range", "release_pages"]
 
 
 def release_pages(array: np.ndarray) -> None:
@@ -14,11 +14,26 @@ def release_pages(array: np.ndarray) -> None:
     are not mapped, or are mapped for writing, are left alone. Called during a pass over all logits, this keeps the
     memory of the process from growing to the size of the file.
     """
+    mapping = _read_only_mapping(array)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def mapped_range(array: np.ndarray) -> tuple[int, int]:
+    """Return the address and the size in bytes of the pages of an array, or two zeros if `release_pages` leaves it."""
+    mapping = _read_only_mapping(array)
+    if mapping is None:
+        return 0, 0
+    pages = np.frombuffer(mapping, np.uint8)
+    return pages.ctypes.data, pages.nbytes
+
+
+def _read_only_mapping(array: np.ndarray) -> mmap.mmap | None:
+    """Return what an array is mapped from; None if it is not mapped, or mapped for writing."""
     base: object = array
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
     # Pages of a mapping for writing may hold changes, which would be lost.
-    if isinstance(base, mmap.mmap) and memoryview(base).readonly and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, mmap.mmap) and memoryview(base).readonly else None

@@ -44,10 +44,9 @@ def count_by_walking(logits, rows, leading, labels, weights, subsets, positions,
 def count_by_reading(logits, rows, labels, weights, subsets, counts):
     """Count by comparing the logits of the chosen classes, which is fast for small K.
 
-    The arguments are those of `count_by_walking`. The outer loop is over samples, so that a row stays in the cache for
-    all subsets.
+    The arguments are those of `count_by_walking`, but the counts are added to those that are there. The outer loop is
+    over samples, so that a row stays in the cache for all subsets.
     """
-    counts[: len(subsets)] = 0
     for i in range(len(rows)):
         for m in range(len(subsets)):
             counts[m, labels[i], _first_of(logits, rows[i], subsets[m])] += weights[i]

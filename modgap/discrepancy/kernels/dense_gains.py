@@ -16,9 +16,10 @@ import numpy as np
 from numba import int64, njit
 
 from modgap.discrepancy.kernels.compilation import inner_kernel
+from modgap.discrepancy.kernels.mapped_rows import release
 from modgap.discrepancy.kernels.moves import counter_dtype, fill_swaps
 
-__all__ = ["DenseState", "Rows", "change_map", "fill_gains", "new_state"]
+__all__ = ["DenseState", "change_map", "fill_gains", "new_state"]
 
 LOW = (1 << 32) - 1
 SIGNLESS = (1 << 31) - 1
@@ -26,13 +27,6 @@ NONE = -(1 << 63)
 
 CHANGE_COST = 1.5
 """Cost of replacing an entry's rival in the counts, relative to counting the entry again."""
-
-
-class Rows(NamedTuple):
-    """Logits (N, C) and the row of each entry (E,)."""
-
-    logits: np.ndarray
-    rows: np.ndarray
 
 
 class DenseState(NamedTuple):
@@ -123,10 +117,15 @@ def _logit_of(key):
 
 
 @inner_kernel
-def _read_keys(logits, rows, c, keys):
+def _read_keys(source, c, keys):
     """Write the keys of source class c into keys (E,)."""
-    for i in range(len(rows)):
-        keys[i] = _key(logits[rows[i], c], c)
+    logits = source.logits
+    rows = source.rows
+    size = source.pages.entries
+    for first in range(0, len(rows), size):
+        for i in range(first, min(first + size, len(rows))):
+            keys[i] = _key(logits[rows[i], c], c)
+        release(source.pages)
 
 
 @inner_kernel
@@ -160,7 +159,7 @@ def change_map(source, state, start, k, c):
         for j in range(len(chosen)):
             chosen[j] = start[j]
             owner[start[j]] = j
-            _read_keys(source.logits, source.rows, start[j], state.keys[j])
+            _read_keys(source, start[j], state.keys[j])
     else:
         left = chosen[k]
         other = owner[c]
@@ -175,7 +174,7 @@ def change_map(source, state, start, k, c):
             chosen[other] = left
             for i in range(len(state.labels)):
                 state.keys[other, i] = state.keys[k, i]
-        _read_keys(source.logits, source.rows, c, state.keys[k])
+        _read_keys(source, c, state.keys[k])
     _predict(state.labels, state.weights, owner, state.keys, state.first, state.second, state.confusion)
 
 
@@ -299,17 +298,22 @@ def fill_gains(source, state, k, out):
         state.bases[k], n_relevant, n_changed = _find_rivals(
             labels, weights, state.owner, k, state.keys[k], state.first, state.second, counted, rivals
         )
-        if CHANGE_COST * n_changed < n_relevant:
-            _count_changes(logits, rows, labels, weights, rivals, counted, k, gains)
-        else:
+        only_changes = CHANGE_COST * n_changed < n_relevant
+        if not only_changes:
             gains[:] = 0
-            _sort_by_rival(rivals, state.owner, state.members, state.sizes)
-            for j in range(len(state.chosen)):
-                members = state.members[j, : state.sizes[j]]
-                rival_class = state.chosen[j]
-                _count_members(
-                    logits, rows, labels, weights, rivals, members, rival_class, k, gains, state.limits, state.signed
-                )
+        for first in range(0, len(rows), source.pages.entries):
+            part = slice(first, min(first + source.pages.entries, len(rows)))
+            if only_changes:
+                _count_changes(logits, rows[part], labels[part], weights[part], rivals[part], counted[part], k, gains)
+            else:
+                _sort_by_rival(rivals[part], state.owner, state.members, state.sizes)
+                for j in range(len(state.chosen)):
+                    members = state.members[j, : state.sizes[j]]
+                    _count_members(
+                        logits, rows[part], labels[part], weights[part], rivals[part], members, state.chosen[j], k,
+                        gains, state.limits, state.signed,
+                    )  # fmt: skip
+            release(source.pages)
         for i in range(len(rivals)):
             counted[i] = rivals[i]
         state.is_current[k] = True
