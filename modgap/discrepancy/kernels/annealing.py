@@ -100,7 +100,7 @@ def improve(
     class, until no target class moves in a full round.
 
     Args:
-        source: Logits with the rows of the entries, or ranks with an index.
+        source: Rows of logits, see `mapped_rows`, or ranks with an index.
         state: State of the same kind, see `gains`.
         start: Source class of each target class, shape (K,).
         seed: Seed of the random numbers.
