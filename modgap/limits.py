@@ -23,6 +23,9 @@ __all__ = [
     "PICKLE_OPCODES",
     "PICKLE_RATIO",
     "PICKLE_SECONDS",
+    "RENDERED_BYTES",
+    "RENDERED_SAMPLES",
+    "RENDERING_SECONDS",
     "UNPACKED_BYTES",
     "UNPACK_RATIO",
     "Limit",
@@ -128,6 +131,18 @@ PICKLE_SECONDS = Limit(
     "seconds",
     "Time of the process that reads pickles, beyond 1 second for each 5 MB that they may unpack to.",
 )
+RENDERED_SAMPLES = Limit(
+    "MODGAP_MAX_RENDERED", 100_000, "samples", "Images or sounds that a reader renders from fonts or with programs."
+)
+RENDERED_BYTES = Limit(
+    "MODGAP_MAX_RENDERED_BYTES", 4_000_000_000, "bytes", "Size of all samples that a reader renders, as arrays."
+)
+RENDERING_SECONDS = Limit(
+    "MODGAP_MAX_RENDERING_SECONDS",
+    60,
+    "seconds",
+    "Time of a program that renders the notes of one instrument, or speaks one text.",
+)
 LIMITS = (
     UNPACKED_BYTES,
     UNPACK_RATIO,
@@ -142,6 +157,9 @@ LIMITS = (
     PICKLE_DEPTH,
     PICKLE_MEMORY,
     PICKLE_SECONDS,
+    RENDERED_SAMPLES,
+    RENDERED_BYTES,
+    RENDERING_SECONDS,
     PARTIAL_DAYS,
 )
 """All limits, in the order of the documentation."""

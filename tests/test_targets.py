@@ -10,6 +10,7 @@ from modgap.targets.readers import get_reader
 from modgap.targets.splits import complete_splits, stratified_keys, stratified_subset
 from tests.fixtures import GENERATORS
 from tests.test_packaged_targets import EXPECTED as PACKAGED
+from tests.test_rendered_targets import EXPECTED as RENDERED
 
 EXPECTED = {
     "acsf1": (200, (1, 1460)),
@@ -30,7 +31,7 @@ OPTIONAL = {"burgers-16", "darcy-16", "ner-tweets"}
 def test_every_manifest_is_bundled_or_has_a_generator():
     names = set(manifest_names())
     bundled = {name for name in names if not named_manifest(name).downloads}
-    assert bundled == set(EXPECTED) | set(PACKAGED) | OPTIONAL
+    assert bundled == set(EXPECTED) | set(PACKAGED) | set(RENDERED) | OPTIONAL
     assert names - bundled == set(GENERATORS)
 
 

@@ -23,7 +23,7 @@ from modgap.targets.download.converted_copy import read_converted_copy
 from modgap.targets.download.locations import find_target_files
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
-from modgap.targets.readers import get_reader
+from modgap.targets.readers import get_reader, get_renderer_versions
 from modgap.targets.samples import SPLITS, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
@@ -73,7 +73,7 @@ class Target:
     def fingerprint(self) -> dict[str, Any]:
         """Everything that determines the samples: manifest, digests of the files, and versions of the libraries.
 
-        Computing it needs none of the libraries that readers use.
+        Computing it needs none of the libraries that readers use, except those that a reader renders samples with.
 
         Raises:
             InputError: When a file does not have the size or checksum of the manifest.
@@ -92,7 +92,8 @@ class Target:
                     else folder_digest(path, files_below(path, archives))
                 )
         manifest = self.manifest.model_dump(mode="json", by_alias=True)
-        return {"manifest": manifest, "files": digests, "libraries": _library_versions()}
+        libraries = _library_versions() | get_renderer_versions(self.manifest.reader.name)
+        return {"manifest": manifest, "files": digests, "libraries": libraries}
 
     def read(self, *, classes: bool = True) -> Table:
         """Read samples, labels, class names, complete splits and the manifest's groups.

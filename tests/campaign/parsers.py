@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from tests.campaign import packaged_files, reader_files, seed_files
+from tests.campaign import packaged_files, reader_files, rendered_files, seed_files
 from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import Campaign
@@ -154,7 +154,7 @@ PARSERS = [
     Parser("converted pickle", reader_files.converted_pickle, reader_files.read_converted_pickle, header=2048),
     *(
         Parser(f"reader {name}", make, read, quick=3)
-        for name, make, read in (*reader_files.READERS, *packaged_files.READERS)
+        for name, make, read in (*reader_files.READERS, *packaged_files.READERS, *rendered_files.READERS)
     ),
     *(
         Parser(f"archive {name}", reader_files.archive(name), reader_files.unpack, quick=3)

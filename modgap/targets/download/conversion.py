@@ -54,6 +54,7 @@ def _write_copy(target: Target, progress: Progress | None) -> Path:
     kinds = {name: "text" if isinstance(samples[0], str) else "array" for name, samples in streams.items()}
     metadata = {
         "made_of": copy_record(fingerprint),
+        "reader": target.manifest.reader.model_dump(mode="json"),
         "kinds": kinds,
         "classes": table.classes and [str(name) for name in table.classes],
     }

@@ -128,7 +128,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
             )
         return saved
     if manifest_folder is not None:
-        complete = bool(relative) and all((manifest_folder / file.path).exists() for file in relative)
+        complete = bool(relative) and all(_exists(manifest_folder / file.path) for file in relative)
         if complete or not manifest.downloads:
             return manifest_folder
     return data_folder() / manifest.name
@@ -156,7 +156,7 @@ def find_target_files(
     paths = [locate_file(file, manifest, directory) for file in manifest.files]
     if data_dir is not None and manifest.files and not any(path.is_relative_to(data_dir) for path in paths):
         raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not _exists(path)]
     if missing:
         count = f" ({len(missing)} of its {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise InputError(
@@ -187,7 +187,15 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
             )
         return folder / file.path
     path = data_dir / file.path
-    return Path(file.folder) / file.path if file.folder and not path.exists() else path
+    return Path(file.folder) / file.path if file.folder and not _exists(path) else path
+
+
+def _exists(path: Path) -> bool:
+    """Return True if there is a file or folder with a path; False also for a name that is too long for the disk."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def is_manual(manifest: Manifest, data_dir: Path, path: Path) -> bool:

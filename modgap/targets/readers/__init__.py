@@ -15,7 +15,7 @@ from modgap.errors import InputError, unknown_name
 from modgap.plugins import load_plugin, one_line, plugin_entries
 from modgap.targets.samples import Table
 
-__all__ = ["get_converter", "get_reader"]
+__all__ = ["get_converter", "get_reader", "get_renderer_versions"]
 
 GROUP = "modgap.readers"
 NOUN = "Reader"
@@ -37,6 +37,15 @@ def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Pa
     It writes files beside the originals, which `read` then uses instead.
     """
     return getattr(_module(name), "convert", None)
+
+
+def get_renderer_versions(name: str) -> dict[str, str]:
+    """Return the versions of what a reader renders samples with, by name; empty for readers that only read files.
+
+    Such a reader has a function `renderer_versions`. The versions are part of the fingerprint of its targets.
+    """
+    versions: Callable[[], dict[str, str]] | None = getattr(_module(name), "renderer_versions", None)
+    return {} if versions is None else versions()
 
 
 def _module(name: str) -> Any:
