@@ -39,8 +39,8 @@ discrepancy_options = all_options(
             "--source",
             metavar="NAME",
             shell_complete=complete_sources,
-            help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, a folder or a plug-in. "
-            "With random: in front, it is the same architecture with random weights, as a control.",
+            help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, onnx:FILE, a folder or "
+            "a plug-in. With random: in front, it is the same architecture with random weights, as a control.",
         ),
         target_option(required=False),
         click.option(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["sources"]
 
 OTHER_SOURCES = (
-    "timm:NAME, hf:NAME[@REVISION], or a folder in the layout of transformers or timm; random: in front of any of them "
-    "gives the same architecture with random weights, as a control"
+    "timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder in the layout of transformers or timm; random: in front "
+    "of them gives the same architecture with random weights, as a control"
 )
 
 
@@ -28,8 +28,8 @@ OTHER_SOURCES = (
 def sources(name: str | None) -> None:
     """List the source models that have a short name, or show one.
 
-    Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], or a folder. With random: in front,
-    a source is the same architecture with random weights, as a control.
+    Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder. With random:
+    in front, a source is the same architecture with random weights, as a control.
     """
     from modgap.cli.output import log_to_stderr, print_table, print_text
     from modgap.errors import unknown_name

@@ -11,6 +11,7 @@ from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import configured_architecture
 from modgap.sources.hub import parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
+from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
 from modgap.sources.timm.handle import RandomTimm, TimmModel
@@ -61,7 +62,7 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     """Find a source model by its name, without loading it.
 
     Args:
-        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, or
+        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, `onnx:FILE`, a folder in transformers' or timm's layout, or
             `random:` before any of them for the same architecture with random weights.
         weights: File or folder of weights that replaces the source's default; None for the default.
 
@@ -82,6 +83,8 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     if base_name.startswith("timm:"):
         architecture = base_name.removeprefix("timm:")
         return RandomTimm(name, architecture) if control else TimmModel(name, architecture, file)
+    if base_name.startswith("onnx:"):
+        return open_onnx_file(name, base_name.removeprefix("onnx:"), control=control)
     if base_name.startswith("hf:"):
         repository = parse_repository(base_name.removeprefix("hf:"))
         if file and file.is_dir():
@@ -118,7 +121,9 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
     if _is_timm_model(base_name):
         raise UsageError(f"Unknown source {name!r}. Did you mean {prefix}timm:{base_name}?")
     names = [*ALIASES, *plugin_names(RESERVED)]
-    raise unknown_name("source", base_name, names, "(or timm:NAME, hf:NAME, a folder, or random: before one)")
+    raise unknown_name(
+        "source", base_name, names, "(or timm:NAME, hf:NAME, onnx:FILE, a folder, or random: before one)"
+    )
 
 
 def _is_timm_model(name: str) -> bool:

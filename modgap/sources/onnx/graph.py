@@ -1,0 +1,300 @@
+"""Graphs of ONNX models: reading them from untrusted files, cutting them, and drawing random weights for them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from modgap.errors import InputError, first_line
+
+__all__ = [
+    "cut_graph",
+    "draw_weights",
+    "is_cut",
+    "logits_before_softmax",
+    "read_graph",
+    "weighted_nodes",
+    "with_shapes",
+]
+
+LARGEST_MODEL = 2_000_000_000
+"""Largest size of a file in bytes, which is also that of the format."""
+ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity"})
+"""Operations after the logits that keep their order."""
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+CONVERTED = 17
+COMPATIBLE = 22
+"""Versions of ONNX's set of operations: the last that onnx2torch knows, and the last that can be declared as such."""
+CHANGED = frozenset(
+    {"AffineGrid", "DFT", "Gelu", "GridSample", "GroupNormalization", "ImageDecoder", "Mish", "Resize", "Split"}
+)
+"""Operations that versions 18 to 22 added or changed."""
+REDUCTIONS = frozenset(f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod"))
+NORMAL_SALT = 0xB7
+
+
+def read_graph(path: Path) -> Any:
+    """Read a model, with all constant tensors as initializers.
+
+    Raises:
+        InputError: When the file is not an ONNX model, is too large, has its tensors in other files, or has not one
+            input.
+    """
+    try:
+        if path.stat().st_size > LARGEST_MODEL:
+            raise InputError(f"{path} is larger than {LARGEST_MODEL / 1e9:.0f} GB. Expected a smaller model.")
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except InputError:
+        raise
+    except Exception as error:  # the parser raises errors of its own types
+        raise InputError(f"{path} is not an ONNX model ({first_line(error)}).") from error
+    graph = model.graph
+    _refuse_external_data(graph, path)
+    constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute]
+    for node in constants:
+        tensor = node.attribute[0].t
+        if node.attribute[0].name != "value" or not tensor.ByteSize():
+            continue
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+    _lower_version(model)
+    known = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in known]
+    if len(inputs) != 1 or not graph.output:
+        raise InputError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs. Expected one input.")
+    del graph.input[:]
+    graph.input.append(inputs[0])
+    return model
+
+
+def _lower_version(model: Any) -> None:
+    """Declare the last version of the operations that onnx2torch knows, where the meaning is the same.
+
+    Later versions only added types, and gave the axes of reductions as an input.
+    """
+    nodes = model.graph.node
+    if any(node.op_type in CHANGED or (node.op_type == "Pad" and len(node.input) > 3) for node in nodes):
+        return
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and CONVERTED < opset.version <= COMPATIBLE:
+            opset.version = CONVERTED
+            _move_axes(model.graph)
+
+
+def _move_axes(graph: Any) -> None:
+    """Turn the constant axes of reductions from an input into an attribute."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in REDUCTIONS and len(node.input) == 2 and node.input[1] in constants:
+            axes = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
+            node.attribute.append(helper.make_attribute("axes", axes))
+            del node.input[1]
+
+
+def with_shapes(model: Any, shape: tuple[int, ...], path: Path) -> Any:
+    """Return the model with the shapes of all tensors for inputs of this shape, and without automatic padding.
+
+    Args:
+        model: The model.
+        shape: Shape of the input without the batch.
+        path: File of the model, for errors.
+
+    Raises:
+        InputError: When the model does not take inputs of this shape.
+    """
+    tensor = model.graph.input[0].type.tensor_type
+    rank = len(tensor.shape.dim)
+    sizes = [dim.dim_value for dim in tensor.shape.dim[1:]]
+    if rank != len(shape) + 1 or any(own > 0 and own != size for own, size in zip(sizes, shape, strict=True)):
+        raise InputError(
+            f"The input of {path} has the shape {tuple(sizes)} without the batch, 0 for any size, but its description "
+            f"stands for {shape}."
+        )
+    del tensor.shape.dim[:]
+    tensor.shape.dim.add().dim_param = "batch"
+    for size in shape:
+        tensor.shape.dim.add().dim_value = size
+    del model.graph.value_info[:]
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # the library raises errors of its own types
+        raise InputError(f"The shapes in {path} do not fit each other ({first_line(error)}).") from error
+    _replace_automatic_padding(inferred.graph, path)
+    return inferred
+
+
+def _replace_automatic_padding(graph: Any, path: Path) -> None:
+    """Insert a node that pads before each node whose padding depends on the size of its input."""
+    values = [*graph.input, *graph.value_info]
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+    kernels = {tensor.name: list(tensor.dims[2:]) for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        automatic = attributes.get("auto_pad", b"NOTSET")
+        if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+            kernel = attributes.get("kernel_shape") or kernels.get(node.input[1], [])
+            spatial = shapes.get(node.input[0], [])[2:]
+            if node.op_type not in ("Conv", "MaxPool") or len(kernel) != len(spatial) or 0 in spatial:
+                raise InputError(
+                    f"{path} has a {node.op_type} with automatic padding. Export it with explicit padding."
+                )
+            before, after = _padding(automatic, spatial, kernel, attributes)
+            nodes += _padded(graph, node, before, after)
+            continue
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _padding(
+    automatic: bytes, sizes: list[int], kernel: list[int], attributes: Mapping[str, Any]
+) -> tuple[list[int], list[int]]:
+    """Return the padding before and after each spatial axis, as the standard of ONNX defines it."""
+    before, after = [], []
+    strides = attributes.get("strides") or [1] * len(kernel)
+    dilations = attributes.get("dilations") or [1] * len(kernel)
+    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size)
+        smaller, larger = total // 2, total - total // 2
+        before.append(smaller if automatic == b"SAME_UPPER" else larger)
+        after.append(larger if automatic == b"SAME_UPPER" else smaller)
+    return before, after
+
+
+def _padded(graph: Any, node: Any, before: list[int], after: list[int]) -> list[Any]:
+    """Return a node that pads the input of a convolution or maximum, and that node without its own padding."""
+    name = f"{node.output[0]}/padded"
+    pads = numpy_helper.from_array(np.array([0, 0, *before, 0, 0, *after], np.int64), f"{name}/pads")
+    fill = numpy_helper.from_array(np.array(0 if node.op_type == "Conv" else -np.inf, np.float32), f"{name}/fill")
+    graph.initializer.extend([pads, fill])
+    padding = helper.make_node("Pad", [node.input[0], pads.name, fill.name], [name], f"{name}/node", mode="constant")
+    kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.input[0] = name
+    return [padding, node]
+
+
+def _refuse_external_data(graph: Any, path: Path) -> None:
+    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise InputError(f"{path} has its weights in other files. Save the model with all weights in one file.")
+    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        raise InputError(f"{path} has branches or loops (If, Loop or Scan). Expected a plain graph of operations.")
+
+
+def logits_before_softmax(graph: Any, output: str) -> str:
+    """Return the tensor before the softmax or sigmoid that an output comes from, or the output itself."""
+    producers = _producers(graph)
+    while output in producers and producers[output].op_type in ACTIVATIONS:
+        output = producers[output].input[0]
+    return output
+
+
+def _producers(graph: Any) -> dict[str, Any]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def weighted_nodes(graph: Any, output: str) -> list[Any]:
+    """Return the nodes with a matrix or kernel of weights that an output depends on, in the order of the graph."""
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) >= 2}
+    needed = _needed_nodes(graph, output, None)
+    return [node for node in needed if node.op_type in WEIGHTED and weights.intersection(node.input)]
+
+
+def _needed_nodes(graph: Any, output: str, start: str | None) -> list[Any]:
+    """Return the nodes that compute a tensor from the start, or from the input of the graph if there is no start."""
+    producers = _producers(graph)
+    needed: set[str] = set()
+    waiting = [output]
+    while waiting:
+        name = waiting.pop()
+        if name != start and name in producers and producers[name].output[0] not in needed:
+            needed.add(producers[name].output[0])
+            waiting += producers[name].input
+    return [node for node in graph.node if node.output and node.output[0] in needed]
+
+
+def is_cut(graph: Any, tensor: str, output: str) -> bool:
+    """Return True if everything that reaches the output from the input passes through the tensor."""
+    producers = _producers(graph)
+    if tensor not in producers:
+        return False
+    nodes = _needed_nodes(graph, output, tensor)
+    return all(graph.input[0].name not in node.input for node in nodes)
+
+
+def cut_graph(model: Any, start: str | None, stop: str) -> Any:
+    """Return the part of a model from one tensor to another.
+
+    Args:
+        model: The model.
+        start: Name of the tensor that becomes the input; None for the model's input.
+        stop: Name of the tensor that becomes the output.
+    """
+    graph = model.graph
+    nodes = _needed_nodes(graph, stop, start)
+    used = {name for node in nodes for name in node.input}
+    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
+    known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+
+    def info(name: str) -> Any:
+        return known.get(name) or helper.make_empty_tensor_value_info(name)
+
+    source = graph.input[0] if start is None else info(start)
+    part = helper.make_graph(nodes, graph.name or "part", [source], [info(stop)], initializers)
+    part.value_info.extend(value for value in graph.value_info if value.name not in (start, stop))
+    return helper.make_model(part, opset_imports=model.opset_import)
+
+
+def draw_weights(model: Any, seed: int) -> None:
+    """Replace the weights as a new network of the same architecture would have them.
+
+    Matrices and kernels are normal with mean 0 and variance 1 / fan-in. Biases are 0, and batch normalizations change
+    nothing. Other constants stay, because the file does not say which of them were trained.
+
+    Args:
+        model: The model, which is changed.
+        seed: Seed of the random values.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    drawn: set[str] = set()
+    for node in model.graph.node:
+        names = [name if name in tensors else None for name in node.input]
+        if node.op_type == "BatchNormalization":
+            for name, value in zip(names[1:], (1, 0, 0, 1), strict=False):
+                _fill(tensors, name, value)
+        elif node.op_type in WEIGHTED:
+            for name in names[2:]:
+                _fill(tensors, name, 0)
+            for name in names[:2]:
+                if name and name not in drawn and len(tensors[name].dims) >= 2:
+                    drawn.add(name)
+                    _draw(tensors[name], node, np.random.default_rng([NORMAL_SALT, seed, len(drawn)]))
+
+
+def _fill(tensors: Mapping[str, Any], name: str | None, value: float) -> None:
+    """Set all values of an initializer, if there is one of this name."""
+    if name:
+        values = numpy_helper.to_array(tensors[name])
+        tensors[name].CopyFrom(numpy_helper.from_array(np.full_like(values, value), name))
+
+
+def _draw(tensor: Any, node: Any, rng: np.random.Generator) -> None:
+    """Draw the matrix or the kernel of a node."""
+    values = numpy_helper.to_array(tensor)
+    if node.op_type.startswith("Conv"):
+        fan_in = math.prod(values.shape[1:])
+    else:
+        is_transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        fan_in = values.shape[-1 if is_transposed else -2]
+    drawn = rng.normal(0, 1 / math.sqrt(max(fan_in, 1)), values.shape).astype(values.dtype)
+    tensor.CopyFrom(numpy_helper.from_array(drawn, tensor.name))

@@ -1,0 +1,176 @@
+"""Handles of ONNX models: in files with a description beside them, and in Python packages."""
+
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from modgap.errors import InputError, UsageError, first_line
+from modgap.installed_packages import find_package_folder
+from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
+from modgap.sources.source import Source, headless_error
+from modgap.storage.digests import file_digest
+from modgap.storage.paths import expand_user
+
+__all__ = ["INSTALL", "OnnxFile", "OnnxPackage", "PackagedOnnx", "open_onnx_file"]
+
+INSTALL = "pip install 'modgap[onnx]'"
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A source `onnx:FILE`, or the control of the same architecture.
+
+    Attributes:
+        name: Name of the source in results.
+        path: File of the model; its description is the file of the same name that ends with .toml.
+        control_seed: Seed of random weights; None for those of the file.
+    """
+
+    name: str
+    path: Path
+    control_seed: int | None = None
+
+    def description(self) -> OnnxDescription:
+        """Read the description beside the model.
+
+        Raises:
+            InputError: When it is missing or invalid.
+        """
+        return read_description(self.path.with_suffix(".toml"), self.path)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the checksums of the model and of its description, the seed, and the versions of libraries."""
+        self.description()
+        return _fingerprint(self.path, self.control_seed) | {"description": file_digest(self.path.with_suffix(".toml"))}
+
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
+        """Load the model.
+
+        Raises:
+            InputError: When the model or its description is missing, invalid, or does not fit the other.
+            UsageError: When the model has no head but one is needed, or an input size is given.
+        """
+        return _load(self.name, self.path, self.description(), self.control_seed, input_size, head=head)
+
+
+def open_onnx_file(name: str, file: str, *, control: bool) -> OnnxFile:
+    """Find the source of an ONNX file.
+
+    Args:
+        name: Name as the user wrote it, for errors.
+        file: Path of the file.
+        control: True for the same architecture with random weights.
+
+    Raises:
+        InputError: When there is no such file.
+    """
+    path = expand_user(file)
+    if not path.is_file():
+        raise InputError(f"There is no file {path} for the source {name}.")
+    return OnnxFile(f"random:{path.stem}" if control else path.stem, path, 0 if control else None)
+
+
+@dataclass(frozen=True)
+class OnnxPackage:
+    """A Python package with an ONNX model.
+
+    Attributes:
+        package: Import name of the package.
+        file: Path of the model within the package.
+        install: Command that installs the package without its dependencies, which modgap does not use.
+        description: What the model takes and returns.
+    """
+
+    package: str
+    file: str
+    install: str
+    description: OnnxDescription
+
+    def path(self) -> Path | None:
+        """Return the file of the model, or None if the package is not installed."""
+        folder = find_package_folder(self.package)
+        return folder / self.file if folder and (folder / self.file).is_file() else None
+
+
+@dataclass(frozen=True)
+class PackagedOnnx:
+    """The ONNX model of a package, or the control of the same architecture.
+
+    Attributes:
+        name: Name of the source in results.
+        package: The package.
+        weights: ONNX file that replaces the package's; None for the package's.
+        control_seed: Seed of random weights; None for those of the file.
+    """
+
+    name: str
+    package: OnnxPackage
+    weights: Path | None = None
+    control_seed: int | None = None
+
+    def path(self) -> Path:
+        """Return the file of the model.
+
+        Raises:
+            InputError: When the package is not installed.
+        """
+        path = self.weights or self.package.path()
+        if path is None:
+            raise InputError(
+                f"Source {self.name.removeprefix('random:')} needs a package that is not installed. "
+                f"Install it with: {self.package.install}"
+            )
+        return path
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the checksum of the model, the description, the seed, and the versions of libraries."""
+        description = self.package.description.model_dump(mode="json")
+        return _fingerprint(self.path(), self.control_seed) | {"description": description}
+
+    def load(self, input_size: int | None, *, head: bool = True) -> Source:
+        """Load the model.
+
+        Raises:
+            InputError: When the package is not installed, or the file cannot be read.
+            UsageError: When the model has no head but one is needed, or an input size is given.
+        """
+        return _load(self.name, self.path(), self.package.description, self.control_seed, input_size, head=head)
+
+
+def _fingerprint(path: Path, control_seed: int | None) -> dict[str, Any]:
+    _require_converter()
+    return {
+        "model": file_digest(path),
+        "weights": "of the file" if control_seed is None else f"random, seed {control_seed}",
+        **{name: metadata.version(name) for name in ("onnx", "onnx2torch", "torch")},
+    }
+
+
+def _require_converter() -> None:
+    """Raise an InputError if the libraries that convert ONNX models are not installed."""
+    if find_package_folder("onnx2torch") is None or find_package_folder("onnx") is None:
+        raise InputError(f"ONNX models need packages that are not installed. Install them with: {INSTALL}")
+
+
+def _load(
+    name: str,
+    path: Path,
+    description: OnnxDescription,
+    control_seed: int | None,
+    input_size: int | None,
+    *,
+    head: bool,
+) -> Source:
+    if input_size:
+        kind = "images of its own size" if isinstance(description.input, ImageDescription) else "sound"
+        raise UsageError(f"Source {name} takes {kind}. Leave --input-size out.")
+    if head and not description.has_head:
+        raise headless_error(name)
+    _require_converter()
+    from modgap.sources.onnx.loading import load_onnx
+
+    try:
+        return load_onnx(name, path, description, control_seed)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: a name in it is not text ({first_line(error)}).") from error

@@ -1,0 +1,161 @@
+"""Loading of ONNX models as sources."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modgap.errors import InputError, UsageError, first_line
+from modgap.sources.inputs import ImageInput, Input, WaveformInput
+from modgap.sources.onnx.description import ImageDescription, OnnxDescription
+from modgap.sources.onnx.graph import (
+    cut_graph,
+    draw_weights,
+    is_cut,
+    logits_before_softmax,
+    read_graph,
+    weighted_nodes,
+    with_shapes,
+)
+from modgap.sources.onnx.parts import Embedder, Head, OnnxModel, scale_layers, tokens_of, torch_module
+from modgap.sources.source import Parts, Source
+from modgap.sources.splitting import verify_parts
+
+__all__ = ["load_onnx"]
+
+NAMES_KEY = "character"
+"""Key of a model's own record of its characters, one a line, without the blank and the space after them."""
+
+
+def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed: int | None) -> Source:
+    """Load an ONNX model as embedder, encoder and head.
+
+    The parts are cut at two tensors that everything passes through: after the first layer with weights, and at the
+    features, before the last one.
+
+    Args:
+        name: Name of the source, for errors.
+        path: File of the model.
+        description: What it takes and returns.
+        control_seed: Seed of random weights; None for the weights of the file.
+
+    Raises:
+        InputError: When the file cannot be read or converted, or does not fit its description.
+        UsageError: When the model cannot be split.
+    """
+    original = read_graph(path)
+    input_shape = _input_shape(original, description)
+    model = with_shapes(original, input_shape, path)
+    if control_seed is not None:
+        draw_weights(model, control_seed)
+    output = _output(model.graph, description, path)
+    features, entry = _cuts(model.graph, description, output, name)
+    stem = torch_module(cut_graph(model, None, entry), path)
+    encoder = torch_module(cut_graph(model, entry, features), path)
+    last = torch_module(cut_graph(model, features, output), path) if features != output else nn.Identity()
+    head = Head(last, description.class_axis, description.blank)
+    network = OnnxModel(Embedder(description, (0, *input_shape), stem), encoder, head)
+    source_input = _source_input(description)
+    logits = _try(network, description, path)
+    if control_seed is not None:
+        scale_layers(network, _noise(description))
+    parts = Parts(network.embedder, network.encoder, network.head, tokens_of)
+    names = _class_names(original, description, int(logits.shape[1]), path)
+
+    def split() -> Parts:
+        return verify_parts(lambda: parts, network, _noise(description), name)
+
+    return Source(network, source_input, names, False, split, network.features)
+
+
+def _input_shape(model: Any, description: OnnxDescription) -> tuple[int, ...]:
+    """Return the shape of the model's input without the batch."""
+    source_input = description.input
+    if isinstance(source_input, ImageDescription):
+        channels = len(source_input.mean)
+        height, width = source_input.size
+        return (height, width, channels) if source_input.channels_last else (channels, height, width)
+    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    return tuple(size if size == 1 else source_input.window for size in dims)
+
+
+def _source_input(description: OnnxDescription) -> Input:
+    source_input = description.input
+    if isinstance(source_input, ImageDescription):
+        return ImageInput(source_input.size, source_input.mean, source_input.sd, source_input.interpolation)
+    return WaveformInput(source_input.rate, source_input.window, standardize=source_input.standardize)
+
+
+def _output(graph: Any, description: OnnxDescription, path: Path) -> str:
+    """Return the name of the tensor of logits, or of the features of a bare encoder."""
+    tensors = {name for node in graph.node for name in node.output}
+    for field in ("output", "features"):
+        name = getattr(description, field)
+        if name is not None and name not in tensors:
+            raise InputError(f"{path} has no tensor {name!r}, which its description names as `{field}`.")
+    output = description.output or graph.output[0].name
+    return logits_before_softmax(graph, output) if description.has_head else output
+
+
+def _cuts(graph: Any, description: OnnxDescription, output: str, name: str) -> tuple[str, str]:
+    """Return the tensor of features and the tensor between embedder and encoder."""
+    layers = weighted_nodes(graph, output)
+    if len(layers) < 2:
+        raise UsageError(f"Source {name} has {len(layers)} layers with weights. Expected two or more.")
+    features = description.features or (layers[-1].input[0] if description.has_head else output)
+    order = {tensor: number for number, tensor in enumerate(itertools.chain(*(node.output for node in graph.node)))}
+    first = order[layers[0].output[0]]
+    entries = [
+        tensor
+        for tensor, number in order.items()
+        if first <= number < order.get(features, math.inf) and is_cut(graph, tensor, features)
+    ]
+    if not is_cut(graph, features, output) and features != output:
+        raise UsageError(
+            f"Source {name} cannot be split at the tensor {features!r}, which not everything passes through. Name "
+            "another one as `features` in its description."
+        )
+    if not entries:
+        raise UsageError(f"Source {name} cannot be split: no tensor after its first layer has everything pass through.")
+    return features, entries[0]
+
+
+def _noise(description: OnnxDescription) -> Tensor:
+    """Return a batch of two inputs of noise."""
+    generator = torch.Generator().manual_seed(0)
+    source_input = description.input
+    if isinstance(source_input, ImageDescription):
+        return torch.randn(2, len(source_input.mean), *source_input.size, generator=generator)
+    return torch.randn(2, source_input.window, generator=generator)
+
+
+def _try(network: nn.Module, description: OnnxDescription, path: Path) -> Tensor:
+    """Return the logits (2, C) of noise."""
+    try:
+        with torch.no_grad():
+            logits: Tensor = network(_noise(description))
+    except Exception as error:  # the converted operations raise many types of errors
+        raise InputError(f"{path} fails on a batch of two inputs ({first_line(error)}).") from error
+    if logits.ndim != 2 or len(logits) != 2:
+        raise InputError(
+            f"{path} gives an output of shape {tuple(logits.shape)} for two inputs. Expected one row for each; see "
+            "`class_axis` in the documentation of the description."
+        )
+    return logits
+
+
+def _class_names(model: Any, description: OnnxDescription, n_classes: int, path: Path) -> tuple[str, ...]:
+    """Return the names of the classes, or their numbers; none for a bare encoder."""
+    if not description.has_head:
+        return ()
+    if description.classes and len(description.classes) != n_classes:
+        raise InputError(
+            f"The description of {path} names {len(description.classes)} classes, but the model has {n_classes}."
+        )
+    recorded = {entry.key: entry.value for entry in model.metadata_props}.get(NAMES_KEY)
+    characters = (*recorded.splitlines(), "(space)") if recorded else ()
+    names = description.classes or characters
+    return names if len(names) == n_classes else tuple(str(c) for c in range(n_classes))

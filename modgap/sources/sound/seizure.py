@@ -1,0 +1,142 @@
+"""A network that finds seizures in intracranial EEG: a spectrogram, two convolutions and a bidirectional LSTM.
+
+Reference: Sladky et al., Distributed brain co-processor for tracking spikes, seizures and behaviour during electrical
+brain stimulation (Brain Communications 2022).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modgap.sources.inputs import WaveformInput
+from modgap.sources.sound.network import SoundNetwork
+
+__all__ = ["SeizureDetector"]
+
+RATE = 200
+"""The smallest rate that the model takes: it has one frequency for each hertz up to 99."""
+WINDOW = 10 * RATE
+SECOND = RATE
+HOP = RATE // 2
+FREQUENCIES = 100
+TAPER = 0.25
+"""Share of the second in which the taper of the spectrogram rises and falls."""
+FLAT = 1e-12
+"""Power up to which a second of a standardized waveform counts as flat. Flat seconds are not standardized over."""
+WIDTH = 200
+HIDDEN = 100
+CLASSES = ("0", "1", "2", "seizure")
+"""The package names only the last class."""
+
+
+class _Embedder(nn.Module):
+    """Spectrogram and convolutions: waveforms (B, 2000) to tokens (B, 19, 200), one for each half second."""
+
+    taper: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 20, 5, padding=(0, 2))
+        self.conv2 = nn.Conv2d(20, WIDTH, (96, 3), padding=(0, 1))
+        self.register_buffer("taper", _tukey(SECOND), persistent=False)
+
+    def spectrogram(self, waveforms: Tensor) -> Tensor:
+        """Return the power at each frequency and half second, standardized over time: (B, 100, 19)."""
+        seconds = waveforms.unfold(1, SECOND, HOP)
+        seconds = (seconds - seconds.mean(dim=2, keepdim=True)) * self.taper
+        power = torch.fft.rfft(seconds).abs().square()[..., :FREQUENCIES].transpose(1, 2)
+        # Only frequency 0 occurs once in the spectrum of real values.
+        power = power * 2 / (RATE * self.taper.square().sum())
+        power = torch.cat([power[:, :1] / 2, power[:, 1:]], dim=1)
+        has_power = power.sum(dim=1, keepdim=True) > FLAT
+        count = has_power.sum(dim=2, keepdim=True).clamp(min=1)
+        mean = torch.where(has_power, power, 0).sum(dim=2, keepdim=True) / count
+        centered = torch.where(has_power, power - mean, 0)
+        deviation = (centered.square().sum(dim=2, keepdim=True) / count).sqrt()
+        return centered / torch.where(deviation > 0, deviation, 1)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        maps = functional.relu(self.conv1(self.spectrogram(waveforms).unsqueeze(1)))
+        features: Tensor = functional.relu(self.conv2(maps)).squeeze(2)
+        return features.transpose(1, 2)
+
+
+def _tukey(length: int) -> Tensor:
+    """Return a periodic Tukey window (length,): 1 in the middle, with ends that fall like a cosine."""
+    position = torch.arange(length, dtype=torch.float64)
+    edge = TAPER * length / 2
+    distance = torch.minimum(position, length - position)
+    window = torch.where(distance < edge, 0.5 * (1 - torch.cos(torch.pi * distance / edge)), 1.0)
+    return window.float()
+
+
+class _Encoder(nn.Module):
+    """Two bidirectional layers of LSTM: tokens (B, 19, 200) to tokens (B, 19, 200)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(WIDTH, HIDDEN, num_layers=2, batch_first=True, bidirectional=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.lstm(tokens)[0]
+        return features
+
+
+class _Head(nn.Module):
+    """A linear layer on each token; the mean over tokens is that of the mean token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * HIDDEN, len(CLASSES))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.linear(tokens).mean(dim=1)
+        return logits
+
+
+class SeizureDetector(SoundNetwork):
+    """The detector on windows of ten seconds, with the mean of its logits over time."""
+
+    def __init__(self) -> None:
+        """Create the network with random weights."""
+        super().__init__()
+        self.input = WaveformInput(RATE, WINDOW, standardize=True)
+        self.class_names = CLASSES
+        self.embedder = _Embedder()
+        self.encoder = _Encoder()
+        self.head = _Head()
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the mean over tokens (B, 200)."""
+        return tokens.mean(dim=1)
+
+    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tensors of the ONNX file under the names of this network, with the gates in torch's order."""
+        renamed = {f"embedder.{name}": weights[name] for name in ("conv1.weight", "conv1.bias")}
+        renamed |= {f"embedder.{name}": weights[name] for name in ("conv2.weight", "conv2.bias")}
+        renamed["head.linear.bias"] = weights["fc1.bias"]
+        renamed["head.linear.weight"] = next(weights[name] for name in weights if "MatMul" in name).T.contiguous()
+        # In the file, each layer has its biases, its weights of inputs and its weights of states, in this order.
+        tensors = [weights[name] for name in sorted((name for name in weights if "LSTM" in name), key=_number)]
+        for layer in range(2):
+            biases, inputs, states = tensors[3 * layer : 3 * layer + 3]
+            for direction, suffix in enumerate(("", "_reverse")):
+                input_bias, state_bias = biases[direction].chunk(2)
+                values = {"weight_ih": inputs[direction], "weight_hh": states[direction]}
+                values |= {"bias_ih": input_bias, "bias_hh": state_bias}
+                for name, value in values.items():
+                    renamed[f"encoder.lstm.{name}_l{layer}{suffix}"] = _torch_gates(value)
+        return renamed
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _torch_gates(value: Tensor) -> Tensor:
+    """Reorder the gates from ONNX's input, output, forget, cell to torch's input, forget, cell, output."""
+    input_gate, output_gate, forget_gate, cell = value.chunk(4)
+    return torch.cat([input_gate, forget_gate, cell, output_gate])

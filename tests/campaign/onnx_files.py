@@ -1,0 +1,59 @@
+"""ONNX models and their descriptions, for the campaigns against parsers."""
+
+from pathlib import Path
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError
+from tests.campaign.seed_files import make_file
+
+__all__ = ["PARSED"]
+
+DESCRIPTION = """\
+input = { kind = "image", size = [6, 6], mean = [0.5, 0.4, 0.3], sd = [0.2, 0.3, 0.4], channels = "bgr" }
+classes = ["a", "b"]
+"""
+
+
+def model(folder: Path) -> Path:
+    """Write a small model with a description beside it."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (4, 3, 3, 3), "matrix": (4, 2)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["a"], strides=[2, 2]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("ReduceMean", ["b"], ["c"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["c", "matrix"], ["d"]),
+        helper.make_node("Softmax", ["d"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )  # fmt: skip
+    path = make_file(folder, "model.onnx")
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString())
+    path.with_suffix(".toml").write_text(DESCRIPTION, encoding="utf-8")
+    return path
+
+
+def description(folder: Path) -> Path:
+    """Write the same model, and return the path of its description."""
+    return model(folder).with_suffix(".toml")
+
+
+def load(path: Path) -> object:
+    """Load the source of a model or of a description."""
+    from modgap.sources import open_source
+
+    try:
+        return open_source(f"onnx:{path.with_suffix('.onnx')}").load(None)
+    except UsageError as error:
+        raise InputError(str(error)) from error
+
+
+PARSED = (("onnx model", model, load), ("onnx description", description, load))
+"""Name, maker and reader of each file that is changed."""

@@ -1,0 +1,319 @@
+"""Sources in ONNX files: against onnxruntime, and from files that are damaged or do not fit their description."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from modgap import measure
+from modgap.errors import InputError, UsageError
+from modgap.installed_packages import find_package_folder
+from modgap.sources import HeadlessError, open_control, open_source
+from modgap.sources.onnx import handle
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx2torch")
+helper = onnx.helper
+numpy_helper = onnx.numpy_helper
+
+CPU = torch.device("cpu")
+
+
+class ImageNet(nn.Module):
+    """A small convolutional classifier whose output are probabilities."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, stride=2), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.Softmax(dim=1),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class SoundNet(nn.Module):
+    """A small classifier of waveforms (B, 1, 256) that gives logits for each position: (B, T, 4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 8, 16, stride=8)
+        self.hidden = nn.Linear(8, 7)
+        self.last = nn.Linear(7, 4)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.hidden(torch.relu(self.conv(x)).transpose(1, 2))))
+
+
+class Transformer(nn.Module):
+    """One layer of attention over patches of a gray image (B, 8, 8, 1), channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 12, 4, stride=4)
+        self.query, self.key, self.value = (nn.Linear(12, 12) for _ in range(3))
+        self.norm = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        tokens = self.patches(x.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        weights = (self.query(tokens) @ self.key(tokens).transpose(1, 2) / 12**0.5).softmax(dim=-1)
+        return self.head(self.norm(tokens + weights @ self.value(tokens)).mean(dim=1))
+
+
+DESCRIPTIONS = {
+    "image": """
+input = { kind = "image", size = [16, 16], mean = [0.5, 0.4, 0.3], sd = [0.2, 0.3, 0.4], channels = "bgr" }
+classes = ["a", "b", "c", "d", "e"]""",
+    "sound": 'input = { kind = "sound", rate = 100, window = 256 }',
+    "transformer": 'input = { kind = "image", size = [8, 8], mean = [0], sd = [1], channels_last = true }',
+}
+MODELS = {
+    "image": (ImageNet, (2, 3, 16, 16)),
+    "sound": (SoundNet, (2, 1, 256)),
+    "transformer": (Transformer, (2, 8, 8, 1)),
+}
+
+
+def export(folder, kind, description=None):
+    """Write a small model with its description, and return the name of the source."""
+    build, shape = MODELS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build().eval()
+    path = folder / f"{kind}.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            model, torch.zeros(shape), path, input_names=["x"], output_names=["y"], dynamo=False,
+            dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
+        )  # fmt: skip
+    path.with_suffix(".toml").write_text(description or DESCRIPTIONS[kind])
+    return f"onnx:{path}"
+
+
+def run(path, batch):
+    session = onnxruntime.InferenceSession(str(path))
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_outputs_are_onnxruntimes(tmp_path, kind):
+    source = open_source(export(tmp_path, kind)).load(None)
+    rng = np.random.default_rng(0)
+    pieces = [rng.random(256 if kind == "sound" else MODELS[kind][1][1:], np.float32) for _ in range(3)]
+    if kind == "transformer":
+        pieces = [piece.transpose(2, 0, 1) for piece in pieces]
+    batch = source.input.batch(pieces, CPU)
+    with torch.inference_mode():
+        logits = source.model(batch)
+        features = source.features(batch)
+    own = {
+        "image": lambda x: x[:, ::-1].copy(),
+        "sound": lambda x: x[:, None],
+        "transformer": lambda x: x[:, 0, ..., None],
+    }
+    wanted = run(tmp_path / f"{kind}.onnx", own[kind](batch.numpy()))
+    if kind == "image":
+        np.testing.assert_allclose(logits.softmax(dim=1).numpy(), wanted, atol=1e-6)
+        assert source.class_names == ("a", "b", "c", "d", "e")
+    else:
+        np.testing.assert_allclose(logits.numpy(), wanted.mean(axis=1) if kind == "sound" else wanted, atol=1e-6)
+    assert features.shape == (3, {"image": 6, "sound": 7, "transformer": 12}[kind])
+    parts = source.split()
+    with torch.inference_mode():
+        assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), logits)
+    embedder_parameters = sum(p.numel() for p in parts.embedder.parameters())
+    assert 0 < embedder_parameters < sum(p.numel() for p in source.model.parameters())
+
+
+def test_controls_differ_by_seed_and_keep_the_scale(tmp_path):
+    name = export(tmp_path, "image")
+    batch = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        first, again, other = (open_control(name, seed).load(None).model(batch) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert 0.1 < first.std() < 10
+    assert open_control(name).fingerprint() != open_source(name).fingerprint()
+
+
+def test_a_discrepancy_of_an_onnx_file(tmp_path):
+    result = measure(export(tmp_path, "image"), "digits", limit=100, splits=2, permutations=9, curve=False, classes=4)
+    assert result.to_dict()["n_source_classes"] == 5
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ("input = 3", "The field input is '3'."),
+        ('input = { kind = "image" }', "The field input.image.size is missing."),
+        ('input = { kind = "image", size = [16, 16], pixel = 3 }', "The field input.image.pixel is unknown."),
+        ('input = { kind = "image", size = [16, 16], mean = [0] }', "1 values of `mean` and 3 of `sd`"),
+        ('input = { kind = "image", size = [16, 0] }', "greater than or equal to 1"),
+        ("input = {", "is not valid TOML"),
+        (DESCRIPTIONS["image"].replace('"e"]', '"e", "f"]'), "names 6 classes, but the model has 5"),
+        (DESCRIPTIONS["image"] + '\nfeatures = "nosuch"', "has no tensor 'nosuch', which its description names"),
+        (
+            DESCRIPTIONS["image"].replace("[0.5, 0.4, 0.3]", "[0.5]").replace("[0.2, 0.3, 0.4]", "[1]"),
+            "stands for (1, 16",
+        ),
+        (DESCRIPTIONS["sound"], "The input of"),
+    ],
+)
+def test_descriptions_that_do_not_fit(tmp_path, description, message):
+    name = export(tmp_path, "image", description)
+    with pytest.raises(InputError, match=re.escape(message)):
+        open_source(name).load(None)
+
+
+def test_missing_files_and_packages(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="There is no file"):
+        open_source(f"onnx:{tmp_path / 'none.onnx'}")
+    name = export(tmp_path, "image")
+    with pytest.raises(UsageError, match="Leave --input-size out"):
+        open_source(name).load(32)
+    (tmp_path / "image.toml").unlink()
+    with pytest.raises(InputError, match="There is no description"):
+        open_source(name).load(None)
+    (tmp_path / "image.toml").write_text(DESCRIPTIONS["image"])
+    monkeypatch.setattr(handle, "find_package_folder", lambda name: None)
+    with pytest.raises(InputError, match=re.escape("Install them with: pip install 'modgap[onnx]'")):
+        open_source(name).load(None)
+
+
+def change(path, edit):
+    model = onnx.load(path)
+    edit(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_weights_in_other_files_are_refused(tmp_path):
+    name = export(tmp_path, "image")
+
+    def move_out(model):
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="/etc/passwd")
+
+    change(tmp_path / "image.onnx", move_out)
+    with pytest.raises(InputError, match="weights in other files"):
+        open_source(name).load(None)
+
+
+def test_operations_that_cannot_be_converted_are_named(tmp_path):
+    name = export(tmp_path, "image")
+
+    def replace(model):
+        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Shrink"
+
+    change(tmp_path / "image.onnx", replace)
+    with pytest.raises(InputError, match=r"cannot convert an operation of .*Shrink"):
+        open_source(name).load(None)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"\x00" * 100, lambda data: b""])
+def test_damaged_files_are_named(tmp_path, damage):
+    name = export(tmp_path, "image")
+    path = tmp_path / "image.onnx"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"image\.onnx"):
+        open_source(name).load(None)
+
+
+def test_a_bare_encoder_needs_a_head_from_elsewhere(tmp_path):
+    name = export(tmp_path, "sound", DESCRIPTIONS["sound"] + "\nhas_head = false")
+    with pytest.raises(HeadlessError):
+        open_source(name).load(None)
+    source = open_source(name).load(None, head=False)
+    batch = source.input.batch([np.zeros(256, np.float32)], CPU)
+    assert source.features(batch).shape == (1, 4)
+
+
+@pytest.mark.parametrize("automatic", ["SAME_UPPER", "SAME_LOWER"])
+def test_automatic_padding_is_made_explicit(tmp_path, automatic):
+    weights = np.random.default_rng(0).standard_normal((4, 3, 4, 4)).astype(np.float32)
+    last = np.random.default_rng(1).standard_normal((4, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], auto_pad=automatic, strides=[3, 2]),
+        helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], auto_pad=automatic),
+        helper.make_node("ReduceMax", ["b"], ["c"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["c", "v"], ["y"]),
+    ]
+    tensors = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(last, "v")]
+    float32 = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes, "padded", [helper.make_tensor_value_info("x", float32, ["batch", 3, 9, 9])],
+        [helper.make_tensor_value_info("y", float32, ["batch", 2])], tensors,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "padded.onnx"
+    path.write_bytes(model.SerializeToString())
+    path.with_suffix(".toml").write_text('input = { kind = "image", size = [9, 9], mean = [0, 0, 0], sd = [1, 1, 1] }')
+    batch = np.random.default_rng(2).standard_normal((2, 3, 9, 9)).astype(np.float32)
+    with torch.inference_mode():
+        logits = open_source(f"onnx:{path}").load(None).model(torch.from_numpy(batch))
+    np.testing.assert_allclose(logits.numpy(), run(path, batch), atol=1e-5)
+
+
+# Models in packages
+
+ppocr = pytest.mark.skipif(find_package_folder("rapidocr") is None, reason="rapidocr is not installed")
+eeg = pytest.mark.skipif(
+    find_package_folder("brainmaze_eeg_models") is None, reason="brainmaze-eeg-models is not installed"
+)
+
+
+@ppocr
+@pytest.mark.bundle
+def test_ppocr_reads_a_line_of_text():
+    from PIL import Image, ImageDraw, ImageFont
+
+    source = open_source("ppocr").load(None)
+    page = Image.new("RGB", (320, 48), "white")
+    font = ImageFont.load_default(30)
+    ImageDraw.Draw(page).text((8, 6), "modgap reads 2026", font=font, fill="black")
+    batch = source.input.batch([np.asarray(page).transpose(2, 0, 1).astype(np.float32) / 255], CPU)
+    parts = source.split()
+    with torch.inference_mode():
+        by_position = parts.head.part(parts.encoder(parts.embedder(batch)))
+        logits = source.model(batch)
+    wanted = run(handle.find_package_folder("rapidocr") / "models/PP-OCRv6_rec_small.onnx", batch.flip(1).numpy())
+    np.testing.assert_allclose(by_position.softmax(dim=2).numpy(), wanted, atol=1e-5)
+    assert logits.shape == (1, 18709) == (1, len(source.class_names))
+    torch.testing.assert_close(logits, by_position.mean(dim=1)[:, 1:])
+    positions = by_position[0].argmax(dim=1).tolist()
+    read = [one for one, before in zip(positions, [0, *positions], strict=False) if one and one != before]
+    text = "".join(source.class_names[number - 1] for number in read).replace("(space)", " ")
+    assert text == "modgap reads 2026"
+
+
+@eeg
+@pytest.mark.bundle
+def test_the_seizure_detector_is_that_of_the_package():
+    from scipy.signal import spectrogram
+
+    source = open_source("eeg-seizure").load(None)
+    waves = np.random.default_rng(0).standard_normal((3, 2000)).cumsum(axis=1).astype(np.float32)
+    waves[2, 500:1200] = 0
+    batch = source.input.batch(list(waves), CPU)
+    standardized = (waves - waves.mean(axis=1, keepdims=True)) / waves.std(axis=1, keepdims=True)
+    power = spectrogram(standardized.astype(np.float64), 200, nperseg=200, noverlap=100, axis=1)[2][:, :100]
+    for one in power:
+        has_power = one.sum(axis=0) > 1e-12
+        mean, sd = (getattr(one[:, has_power], name)(axis=1, keepdims=True) for name in ("mean", "std"))
+        one[:, has_power] = (one[:, has_power] - mean) / sd
+        one[:, ~has_power] = 0
+    path = find_package_folder("brainmaze_eeg_models") / "seizure/_models/modelA_paper.onnx"
+    wanted = run(path, power.astype(np.float32)).mean(axis=0)
+    with torch.inference_mode():
+        parts = source.split()
+        np.testing.assert_allclose(parts.embedder.spectrogram(batch).numpy(), power, atol=1e-4)
+        np.testing.assert_allclose(source.model(batch).numpy(), wanted, atol=1e-4)
+        assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), source.model(batch))
