@@ -81,6 +81,19 @@ def _wav2vec2(mask=False, **options):
     return model, hf.Wav2Vec2FeatureExtractor(return_attention_mask=mask, sampling_rate=16000)
 
 
+def _wav2vec2_ctc(mask=False, kind=hf.Wav2Vec2ForCTC):
+    classifier, extractor = _wav2vec2(mask, vocab_size=9, pad_token_id=0)
+    return kind(classifier.config), extractor
+
+
+def _hubert():
+    config = hf.HubertConfig(
+        **TEXT, conv_dim=(16, 16), conv_kernel=(10, 3), conv_stride=(5, 2), num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2, vocab_size=7, pad_token_id=3,
+    )  # fmt: skip
+    return hf.HubertForCTC(config), hf.Wav2Vec2FeatureExtractor(return_attention_mask=False, sampling_rate=16000)
+
+
 def _gpt2():
     tokenizer = roberta_tokenizer()
     ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -151,6 +164,10 @@ MODELS = {
     "wav2vec2": _wav2vec2,
     "wav2vec2-masked": lambda: _wav2vec2(mask=True),
     "wav2vec2-layers": lambda: _wav2vec2(use_weighted_layer_sum=True),
+    "wav2vec2-ctc": _wav2vec2_ctc,
+    "wav2vec2-ctc-masked": lambda: _wav2vec2_ctc(mask=True),
+    "hubert-ctc": _hubert,
+    "wav2vec2-pretraining-bare": lambda: _wav2vec2_ctc(kind=hf.Wav2Vec2ForPreTraining),
     "bert-bare": lambda: _bert(hf.BertModel),
     "t5-bare": _t5,
     "whisper-bare": _whisper,

@@ -24,6 +24,11 @@ def naive_logits(name, model, batch):
     logits = model(pixel_values=batch).logits if isinstance(batch, torch.Tensor) else model(**batch).logits
     if logits.ndim == 2:
         return logits
+    if "ctc" in name:
+        masks = batch.get("attention_mask", torch.ones(batch["input_values"].shape, dtype=torch.long))
+        lengths = model._get_feat_extract_output_lengths(masks.sum(dim=1)).tolist()
+        means = torch.stack([row[:length].mean(dim=0) for row, length in zip(logits, lengths, strict=True)])
+        return means[:, [c for c in range(model.config.vocab_size) if c != model.config.pad_token_id]]
     ids, rows = batch["input_ids"], []
     special = {"bert": (0, 2, 3), "llama": (0, 2, 3), "roberta": (0, 1, 2), "gpt2": (0, 2)}[name.split("-")[0]]
     for text, row in zip(ids.tolist(), logits, strict=True):
@@ -63,6 +68,9 @@ def test_logits_and_names_are_the_librarys_own(hub, name):
     elif name == "clip":
         assert source.class_names[1] == "goldfish, Carassius auratus"
         assert dict(source.notes)["prompt"] == "a photo of a {}."
+    elif "ctc" in name:
+        names = [str(c) for c in range(model.config.vocab_size) if c != model.config.pad_token_id]
+        assert source.class_names == tuple(names)
     else:
         assert source.class_names == tuple(model.config.id2label.values())
 
@@ -84,6 +92,8 @@ def test_embedder_encoder_and_head_make_the_model_bit_for_bit(hub, name):
     tied = model.get_input_embeddings().weight.numel() if is_tied else 0
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
+    if "pretraining" in name:
+        model = model.base_model
     assert sum(own) - tied == sum(distinct.values())
     if name != "clip":
         assert sum(distinct.values()) == sum(p.numel() for p in model.parameters())
@@ -182,6 +192,21 @@ def test_features_are_what_the_head_is_linear_on(hub, name):
         else:
             again = {"ast": lambda: model.classifier.dense}.get(name, lambda: model.classifier)()(features)
     torch.testing.assert_close(again, logits)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2-ctc", "wav2vec2-ctc-masked", "hubert-ctc"])
+def test_features_of_speech_are_what_the_head_is_linear_on(hub, name):
+    model, source = hub(name), loaded(name)
+    batch = batch_of(source)
+    kept = [c for c in range(model.config.vocab_size) if c != model.config.pad_token_id]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.lm_head(source.features(batch))[:, kept], source.model(batch))
+
+
+def test_characters_of_speech_have_their_names(folder):
+    path = folder("hubert-ctc")
+    (path / "vocab.json").write_text('{"<s>": 0, "|": 1, "E": 2, "<pad>": 3, "T": 4}')
+    assert open_source(str(path)).load(None).class_names == ("<s>", "|", "E", "T", "5", "6")
 
 
 @pytest.mark.parametrize("name", ["bert-bare", "bert-mlm", "roberta-texts"])

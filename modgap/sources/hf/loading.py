@@ -16,9 +16,18 @@ from modgap.sources.timm.handle import read_weights
 
 __all__ = ["load", "model_family"]
 
+PRETRAINED_AUDIO = (
+    "UniSpeechForPreTraining",
+    "UniSpeechSatForPreTraining",
+    "Wav2Vec2ConformerForPreTraining",
+    "Wav2Vec2ForPreTraining",
+)
+"""Classes whose head tells true from false frames. Their encoders are bare sources."""
 FAMILIES: dict[str, Mapping[str, Any]] = {
     "image classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "audio classification": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
+    "speech recognition": auto.MODEL_FOR_CTC_MAPPING_NAMES,
+    "pretraining of audio": {name: name for name in PRETRAINED_AUDIO},
     "contrastive": {"clip": CONTRASTIVE},
     "masked language model": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     "causal language model": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -65,13 +74,15 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
     """
     architecture = spec.class_name()
     family = model_family(architecture)
-    if family in ("encoder", "encoder and decoder") and head:
+    if family in ("encoder", "encoder and decoder", "pretraining of audio") and head:
         raise headless_error(spec.name)
     with quiet_library():
         model, untrained = _model(spec, architecture, family)
         if getattr(model.config, "is_encoder_decoder", False):
             # The decoder writes a text of its own, which depends on more than the input. The encoder is a bare source.
             model, family = model.get_encoder(), "encoder"
+        if family == "pretraining of audio":
+            model, family = model.base_model, "encoder"
         kind = INPUTS.get(getattr(model, "main_input_name", ""))
         if kind is None:
             raise UsageError(f"{architecture} is not an encoder of images, text or audio, so it cannot be a source.")
@@ -84,6 +95,10 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
             from modgap.sources.hf.text import text_source
 
             return text_source(spec, model, family, input_size)
+        if family == "speech recognition":
+            from modgap.sources.hf.speech import speech_source
+
+            return speech_source(spec, model, input_size)
         from modgap.sources.hf.image_audio import image_audio_source
 
         return image_audio_source(spec, model, kind, family, input_size, pooler=not untrained)

@@ -125,7 +125,12 @@ def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Modul
     frames = StandIn(base.feature_extractor)
     projected = StandIn(base.feature_projection)
     encoder = replace_modules(base, {"feature_extractor": frames, "feature_projection": projected})
-    return _FrameEmbedder(base, key), _FrameEncoder(encoder, frames, projected, key, layers)
+    value = sample if isinstance(sample, torch.Tensor) else sample[key]
+    with torch.no_grad():
+        output = base.feature_projection(base.feature_extractor(value.to(base.device)).transpose(1, 2))
+    return _FrameEmbedder(base, key), _FrameEncoder(
+        encoder, frames, projected, key, layers, gives_pair=isinstance(output, tuple)
+    )
 
 
 class _FrameEmbedder(nn.Module):
@@ -143,19 +148,25 @@ class _FrameEmbedder(nn.Module):
 
 
 class _FrameEncoder(nn.Module):
-    def __init__(self, model: Any, frames: StandIn, projected: StandIn, key: str, layers: dict[str, Any]) -> None:
+    """An encoder like wav2vec2 that takes projected frames; its projection gives a pair in some models."""
+
+    def __init__(
+        self, model: Any, frames: StandIn, projected: StandIn, key: str, layers: dict[str, Any], *, gives_pair: bool
+    ) -> None:
         super().__init__()
         self.model = model
         self.frames = frames
         self.projected = projected
         self.key = key
         self.layers = layers
+        self.gives_pair = gives_pair
         self.eval()
 
     def forward(self, value: Any) -> Encoded:
         tokens, masks = _tokens_and_masks(value)
         unread = tokens.new_zeros(1).expand(len(tokens), 1)
-        with self.frames.returning(tokens.transpose(1, 2)), self.projected.returning((tokens, tokens)):
+        projected = (tokens, tokens) if self.gives_pair else tokens
+        with self.frames.returning(tokens.transpose(1, 2)), self.projected.returning(projected):
             return Encoded(self.model(**{self.key: unread}, **masks, **self.layers), {self.key: unread, **masks})
 
 
