@@ -7,8 +7,9 @@ ESPEAK := /usr/bin/espeak-ng
 R_DATA := /usr/lib/R/site-library/kernlab
 FONTS := /usr/share/fonts/truetype/dejavu/DejaVuSans-ExtraLight.ttf /usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf \
 	/usr/share/fonts/truetype/liberation/LiberationSansNarrow-Regular.ttf
+NOTES := /usr/bin/fluidsynth /usr/share/sounds/sf2/TimGM6mb.sf2
 DEBIAN := dataset-fashion-mnist espeak-ng r-cran-modeldata r-cran-dslabs r-cran-pls r-cran-kernlab fonts-dejavu-core \
-	fonts-dejavu-extra fonts-liberation fonts-liberation-sans-narrow
+	fonts-dejavu-extra fonts-liberation fonts-liberation-sans-narrow fluidsynth timgm6mb-soundfont
 # One worker more than a small machine has cores, because some tests wait for processes.
 WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
@@ -75,10 +76,10 @@ $(VENV)/.docs $(VENV)/.bench $(VENV)/.release: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group $(subst .,,$(notdir $@))
 	touch $@
 
-data: $(FASHION) $(ESPEAK) $(R_DATA) $(FONTS) $(VENV)/.rated-texts  ## Install data of tests: from Debian's packages, and rated texts.
+data: $(FASHION) $(ESPEAK) $(R_DATA) $(FONTS) $(NOTES) $(VENV)/.rated-texts  ## Install data of tests: from Debian's packages, and rated texts.
 
 # Without these packages the demo says so, and the tests that need them are skipped.
-$(FASHION) $(ESPEAK) $(R_DATA) $(FONTS) &:
+$(FASHION) $(ESPEAK) $(R_DATA) $(FONTS) $(NOTES) &:
 	-command -v apt-get >/dev/null && $$(test $$(id -u) = 0 || echo sudo) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN)'
 
 # The wheel of this package lacks the data of six targets.

@@ -8,7 +8,16 @@ from modgap.errors import InputError
 from modgap.formatting import format_bytes
 from modgap.limits import RENDERED_BYTES, RENDERED_SAMPLES
 
-__all__ = ["check_choice", "check_number", "check_rendered_size", "check_texts", "check_whole_number", "whole_numbers"]
+__all__ = [
+    "check_choice",
+    "check_number",
+    "check_rendered_size",
+    "check_whole_number",
+    "different_names",
+    "names_among",
+    "option_error",
+    "whole_numbers",
+]
 
 LONGEST_VALUE = 60
 """Largest number of characters of a wrong value that a message shows."""
@@ -56,18 +65,28 @@ def whole_numbers(option: str, values: object, low: int, high: int) -> tuple[int
     return tuple(items)
 
 
-def check_texts(option: str, values: object, choices: Collection[str]) -> tuple[str, ...]:
-    """Return an option that is a list of different names, each one of `choices`.
+def different_names(option: str, values: object) -> tuple[str, ...]:
+    """Return an option that is a list of different names.
 
     Raises:
         InputError: When it is anything else, or empty.
     """
     items = _different_items(values)
-    if items is None:
+    if items is None or not all(isinstance(item, str) for item in items):
         raise option_error(option, values, "a list of different names")
-    for item in items:
-        check_choice(option, item, choices)
     return tuple(items)
+
+
+def names_among(option: str, values: object, choices: Collection[str]) -> tuple[str, ...]:
+    """Return an option that is a list of different names, each one of `choices`.
+
+    Raises:
+        InputError: When it is anything else, or empty.
+    """
+    names = different_names(option, values)
+    for name in names:
+        check_choice(option, name, choices)
+    return names
 
 
 def check_rendered_size(n_samples: int, sample_bytes: int) -> None:
