@@ -170,7 +170,8 @@ def main() -> None:
     results = folder / "load.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
     records = {record["row"]: record for record in map(json.loads, lines)}
-    missing = [name for name in ROWS if name not in records and options.only in (None, name)]
+    done = {name for name, record in records.items() if record["end"] == "done"}
+    missing = [name for name in ROWS if name not in done and options.only in (None, name)]
     for name in [] if options.list else missing:
         records[name] = run(name, folder)
         with results.open("a") as stream:

@@ -49,9 +49,18 @@ def print_line(text: str = "", *, err: bool = False) -> None:
     click.echo(printable(text, lines=True), err=err)
 
 
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """A handler that writes to the stderr of the moment, which may be another than when the handler was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def log_to_stderr(quiet: bool) -> None:
     """Send the log messages of modgap to stderr; with `quiet`, only warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(_PrintableFormatter("modgap: %(message)s"))
     log = logging.getLogger("modgap")
     log.handlers[:] = [handler]
