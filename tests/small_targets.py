@@ -9,7 +9,7 @@ from tests.small_hub import loaded
 from tests.small_models import MODELS
 
 TIMM = ("tf_efficientnet_lite0", "resnet18", "convnext_atto", "vit_tiny_patch16_224")
-SOUND = tuple(name for name in MODELS if name.startswith(("ast", "wav2vec2", "whisper")))
+SOUND = tuple(name for name in MODELS if name.startswith(("ast", "hubert", "wav2vec2", "whisper")))
 TEXT = tuple(name for name in MODELS if name.startswith(("bert", "roberta", "gpt2", "llama", "t5")))
 IMAGES = (*(name for name in MODELS if name not in (*SOUND, *TEXT)), *TIMM)
 CLASSES = Output("classification", (5,))
