@@ -80,6 +80,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _build_request(options: dict[str, Any]) -> "RankRequest":
+    from modgap.ranking.layer_numbers import parse_layers
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
     from modgap.ranking.types import RankRequest
@@ -94,6 +95,7 @@ def _build_request(options: dict[str, Any]) -> "RankRequest":
         raw=not options["no_raw"],
         report_details=bool(options["out"]),
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
+        layers=parse_layers(options["layers"]),
     )
 
 
@@ -150,6 +152,14 @@ def _print_ranking(ranking: "Ranking") -> None:
         print_line()
         title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
         print_wide_table(*scores_table(ranking), title)
+    if ranking.layers:
+        from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
+
+        print_line()
+        print_table(LAYER_COLUMNS, layer_rows(ranking.layers), "Error of a linear probe by layer")
+        for curve in ranking.layers:
+            if curve.reason:
+                print_text(f"{curve.source}: {curve.reason}")
     counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
     print_text(f"jobs: {'; '.join(counts)}")
 

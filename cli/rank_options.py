@@ -53,6 +53,14 @@ rank_options = all_options(
             help="A further score to show, or all. The default scores are shown if the option is absent. Can be "
             "repeated.",
         ),
+        click.option(
+            "--layers",
+            metavar="LAYERS",
+            default="last",
+            show_default=True,
+            help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The "
+            "layer is chosen on one half of the samples and judged on the other.",
+        ),
         click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
         click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
     ),

@@ -15,10 +15,11 @@ import torch
 from safetensors.numpy import load_file
 
 from modgap.distortion.encoders import Encoder
-from modgap.distortion.features import OUTPUT, FeatureRequest, compute_features
+from modgap.distortion.features import FeatureRequest, compute_features
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
+from modgap.models.pooled_layers import OUTPUT
 from modgap.ranking.extraction import extract
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.sources import open_source

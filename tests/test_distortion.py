@@ -12,12 +12,13 @@ import torch
 from modgap.distortion import features as feature_module
 from modgap.distortion.displayed import DistortionResult
 from modgap.distortion.encoders import Encoder, encoders_of_runs
-from modgap.distortion.features import OUTPUT, FeatureRequest, block_names, compute_features, layer_names
+from modgap.distortion.features import FeatureRequest, compute_features
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import encoder_table, grid_cells, layer_grid, to_json
 from modgap.distortion.summary import answer, notes
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.models.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.sources import open_source
 from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
 from modgap.transfer.run_folder import open_run

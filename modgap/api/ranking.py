@@ -8,6 +8,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend
 from modgap.ranking.displayed import RankingResult
+from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.rank import rank as rank_sources
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.types import RankRequest
@@ -42,6 +43,7 @@ def rank(
     custom_data: CustomData | Mapping[str, str] | None = None,
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
+    layers: str = "last",
     progress: Progress | None = None,
 ) -> RankingResult:
     """Rank sources by how well they should transfer to a target, as `modgap rank` does.
@@ -73,6 +75,8 @@ def rank(
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
+        layers: `last` for the output of the encoder alone, `all` to score each layer of each source too, or numbers of
+            layers such as `2,4`.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -97,7 +101,9 @@ def rank(
         device=device,
     )
     errors = ErrorOptions(weight, splits, per_class)
-    request = RankRequest(tuple(scores), by, resamples, samples, head, controls, raw, errors=errors)
+    request = RankRequest(
+        tuple(scores), by, resamples, samples, head, controls, raw, errors=errors, layers=parse_layers(layers)
+    )
     ranking = rank_sources(
         target,
         sources,

@@ -1,34 +1,25 @@
 """Features of a surrogate from the embedder of its source and an encoder, for several layers, stored in the cache."""
 
-import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from modgap.distortion.encoders import Encoder
-from modgap.errors import unknown_name
 from modgap.forward.batched_inference import choose_device, output_batches
 from modgap.forward.sample_request import SampleRequest
+from modgap.models.pooled_layers import OUTPUT, PooledLayers, layer_names
 from modgap.progress import Progress
-from modgap.sources import Parts, Source
+from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
-from modgap.transfer.surrogate import Surrogate, SurrogateBatch
+from modgap.transfer.surrogate import Surrogate
 
-__all__ = ["OUTPUT", "FeatureRequest", "block_names", "compute_features", "layer_names"]
-
-OUTPUT = "output"
-"""Layer name of the output of the encoder."""
-BLOCKS = ("Block", "Layer", "Bottleneck", "Residual", "SeparableConv")
-"""Parts of the names of the classes from which libraries build encoders."""
+__all__ = ["FeatureRequest", "compute_features"]
 
 
 @dataclass(frozen=True)
@@ -74,99 +65,6 @@ class _SurrogateEmbedding:
         return self.surrogate.to_pieces(sample)
 
 
-class _PooledLayers(nn.Module):
-    """Module from a batch of a surrogate to the pooled features of several layers, shape (B, sum of the widths)."""
-
-    def __init__(self, parts: Parts, encoder: nn.Module, layers: Sequence[str], channels_first: bool) -> None:
-        super().__init__()
-        self.embedder = parts.embedder
-        self.encoder = encoder
-        self.layers = tuple(layers)
-        self.widths: tuple[int, ...] = ()
-        self._output_tokens = parts.tokens
-        self._layer_tokens = partial(_to_tokens, channels_first=channels_first)
-
-    def forward(self, batch: SurrogateBatch) -> Tensor:
-        with _record_outputs(self.encoder, [name for name in self.layers if name != OUTPUT]) as outputs:
-            output = self.encoder(self.embedder(batch.inputs))
-        tokens = {name: self._layer_tokens(value) for name, value in outputs.items()}
-        tokens[OUTPUT] = self._output_tokens(output)
-        pooled = [batch.pool(tokens[name]) for name in self.layers]
-        self.widths = tuple(features.shape[1] for features in pooled)
-        return torch.cat(pooled, dim=1)
-
-
-@contextmanager
-def _record_outputs(encoder: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield a dictionary that receives the outputs of these modules during the context."""
-    outputs: dict[str, Any] = {}
-
-    def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs[name] = output
-
-    with ExitStack() as stack:
-        for name in names:
-            hook = encoder.get_submodule(name).register_forward_hook(partial(record, name))
-            stack.callback(hook.remove)
-        yield outputs
-
-
-def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:
-    """Return the output of a module as tokens, shape (B, T, D).
-
-    Args:
-        output: Tokens, a feature map, one vector for each sample, or a tuple or mapping that begins with one of these.
-        channels_first: Whether feature maps have shape (B, D, H, W), not (B, H, W, D).
-    """
-    if isinstance(output, Mapping):
-        output = next(iter(output.values()))
-    while isinstance(output, tuple | list):
-        output = output[0]
-    assert isinstance(output, Tensor)
-    if output.ndim == 4:
-        return output.flatten(2).transpose(1, 2) if channels_first else output.flatten(1, 2)
-    return output[:, None] if output.ndim == 2 else output
-
-
-def block_names(encoder: nn.Module) -> list[str]:
-    """Return the names of the blocks of an encoder, in its order; blocks that contain other blocks are left out.
-
-    Example:
-        >>> block_names(nn.Sequential(nn.TransformerEncoderLayer(4, 2), nn.TransformerEncoderLayer(4, 2)))
-        ['0', '1']
-    """
-    blocks = {
-        f"{path}.{name}" if path else name
-        for path, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential)
-        for name, child in module.named_children()
-        if any(part in type(child).__name__ for part in BLOCKS) and "Norm" not in type(child).__name__
-    }
-    innermost = [name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks)]
-    order = {name: number for number, (name, _) in enumerate(encoder.named_modules())}
-    return sorted(innermost, key=order.__getitem__)
-
-
-def layer_names(encoder: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Return the names of the layers that match names and wildcards, in the order of the encoder, its output last.
-
-    Args:
-        encoder: The encoder.
-        patterns: Names of modules, patterns such as `blocks.*.mlp`, `blocks` for all blocks, or `output`.
-
-    Raises:
-        UsageError: When a pattern matches no layer; the error lists the nearest names.
-    """
-    names = [name for name, _ in encoder.named_modules() if name]
-    selected: set[str] = set()
-    for pattern in patterns:
-        matches = block_names(encoder) if pattern == "blocks" else fnmatch.filter([*names, OUTPUT], pattern)
-        if not matches:
-            raise unknown_name("layer of the encoder", pattern, [*names, OUTPUT, "blocks"])
-        selected.update(matches)
-    return [name for name in [*names, OUTPUT] if name in selected]
-
-
 def compute_features(
     source: Source,
     fingerprint: Mapping[str, Any],
@@ -209,7 +107,7 @@ def compute_features(
     path = entry_path("features", cache_key(provenance))
     cached = read_valid_entry(path, lambda entry: (entry.arrays["features"], entry.metadata["widths"]))
     if cached is None:
-        model = _PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
+        model = PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
         rows = _run_model(source, model, surrogate, request, progress)
         widths = list(model.widths)
         _store(rows, widths, path, provenance)
@@ -222,7 +120,7 @@ def compute_features(
 
 def _run_model(
     source: Source,
-    model: _PooledLayers,
+    model: PooledLayers,
     surrogate: Surrogate,
     request: FeatureRequest,
     progress: Progress | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.display.displayed_result import DisplayedResult
 from modgap.display.text_table import format_table
+from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
 from modgap.ranking.recommendation import question, recommendation
 from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
@@ -42,7 +43,10 @@ class RankingResult(DisplayedResult, Ranking):
 
     def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
         """Return the question, its answer, and the reasons of sources that failed."""
-        return question(self), recommendation(self), failure_messages(self)
+        lines = failure_messages(self)
+        if self.layers:
+            lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
+        return question(self), recommendation(self), lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""

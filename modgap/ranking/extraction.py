@@ -27,7 +27,7 @@ from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 from modgap.version import installed_version
 
-__all__ = ["Extracted", "extract"]
+__all__ = ["Extracted", "extract", "outputs_key_content", "sample_arrays", "store_outputs"]
 
 SURROGATE_SAMPLES = 1000
 """Most samples of the source's own modality."""
@@ -142,7 +142,7 @@ def extract(
     handle = None if name == RAW else open_source(name)
     surrogate = _SurrogateReference() if handle is None else _find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
-    key_content = _key_content(handle, target, request, surrogate, heads)
+    key_content = _full_key_content(handle, target, request, surrogate, heads)
     key = cache_key(key_content)
     cached = read_valid_entry(entry_path(KIND, key), lambda entry: _parse_entry(entry, key))
     if cached is not None:
@@ -158,14 +158,30 @@ def _parse_entry(entry: CacheEntry, key: str) -> Extracted:
     return Extracted(key, True, record["properties"], len(entry.arrays["labels"]), record["provenance"])
 
 
-def _key_content(
+def _full_key_content(
     handle: SourceHandle | None,
     target: Target,
     request: LogitsRequest,
     surrogate: _SurrogateReference,
     heads: list[str],
 ) -> dict[str, Any]:
-    """Return everything that the outputs depend on."""
+    """Return everything that features, logits and the source's error depend on."""
+    return outputs_key_content(handle, target, request) | {
+        "heads": heads,
+        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
+        "surrogate": [surrogate.name, surrogate.split, surrogate.fingerprint],
+        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
+    }
+
+
+def outputs_key_content(handle: SourceHandle | None, target: Target, request: LogitsRequest) -> dict[str, Any]:
+    """Return everything that the features depend on, besides the algorithms.
+
+    Args:
+        handle: The source; None for raw values.
+        target: The target.
+        request: Samples, input size and precision.
+    """
     samples = request.samples
     return {
         "source": handle.fingerprint() if handle else RAW,
@@ -176,10 +192,6 @@ def _key_content(
         "representation": samples.representation,
         "dtype": samples.dtype,
         "batch_size": samples.batch_size,
-        "heads": heads,
-        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
-        "surrogate": [surrogate.name, surrogate.split, surrogate.fingerprint],
-        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
 
 
@@ -208,7 +220,7 @@ def _run_source(
         "width": model.width,
         "classes": outputs.shape[1] - model.width,
     }
-    arrays = _sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
+    arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
     if surrogate_data is not None:
         arrays["surrogate_features"] = surrogate_data[0]
         arrays["surrogate_labels"] = np.asarray(surrogate_data[1], np.int64)
@@ -218,7 +230,7 @@ def _run_source(
         "source_classes": list(setup.source.class_names if properties["classes"] else ()),
         "target_classes": list(setup.target_classes),
     }
-    return _store(outputs, arrays, record, key)
+    return store_outputs(outputs, arrays, record, key)
 
 
 def _candidate_heads(request: LogitsRequest, surrogate: _SurrogateReference, target: Target) -> list[str]:
@@ -284,9 +296,10 @@ def _pooled_features(model: _FeaturesAndLogits, batch: SurrogateBatch) -> Tensor
     return batch.pool(model.tokens(model.encoder(model.embedder(batch.inputs))))
 
 
-def _sample_arrays(
+def sample_arrays(
     labels: np.ndarray, rows: np.ndarray, groups: np.ndarray | None, table: Table
 ) -> dict[str, np.ndarray]:
+    """Return the arrays of a cache entry that describe the samples: labels, rows, groups and values."""
     arrays = {"labels": labels, "rows": rows}
     if groups is not None:
         arrays["groups"] = groups
@@ -295,7 +308,8 @@ def _sample_arrays(
     return arrays
 
 
-def _store(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: dict[str, Any], key: str) -> Extracted:
+def store_outputs(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: dict[str, Any], key: str) -> Extracted:
+    """Store outputs (n, D + Z) with their samples and their record under a key, and return a reference to them."""
     with RowWriter(entry_path(KIND, key), arrays, ARRAY, outputs.shape, record) as writer:
         writer.append(outputs)
         writer.finish()
@@ -313,4 +327,4 @@ def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_co
         "source_classes": [],
         "target_classes": [str(name) for name in table.classes or ()],
     }
-    return _store(features, _sample_arrays(labels, rows, groups, table), record, key)
+    return store_outputs(features, sample_arrays(labels, rows, groups, table), record, key)

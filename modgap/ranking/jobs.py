@@ -23,7 +23,7 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "count_accelerators", "fix_threads"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "count_accelerators", "device_of_worker", "fix_threads"]
 
 KIND = "scores"
 """Kind of the cache entries of scores."""
@@ -55,7 +55,7 @@ def count_accelerators(device_name: str) -> int:
     return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
 
 
-def _device_of_worker(device_name: str) -> str:
+def device_of_worker(device_name: str) -> str:
     """Assign one of several CUDA devices to this process by its number among the workers."""
     count = count_accelerators(device_name)
     worker_number = re.search(r"\d+$", multiprocessing.current_process().name)
@@ -82,7 +82,7 @@ class ExtractJob:
 
         fix_threads()
         try:
-            samples = replace(self.request.samples, device=_device_of_worker(self.request.samples.device))
+            samples = replace(self.request.samples, device=device_of_worker(self.request.samples.device))
             return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
         except InputError as error:
             return Failure(str(error))

@@ -34,6 +34,7 @@ BASELINES = ("size", "source-error")
 RAW_COMPARISON = "knn"
 """Score that is always computed to compare features with raw values."""
 CONTROL_PREFIX = "random:"
+BATCH_SIZE = 16
 
 
 class RowName(NamedTuple):
@@ -71,6 +72,11 @@ class RankPlan:
     request: RankRequest
     backend: Backend
     progress: Progress | None
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples in a batch. The default is fixed, because the last bits of features depend on it."""
+        return self.request.samples.batch_size or BATCH_SIZE
 
 
 def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.progress import Progress
@@ -13,6 +12,7 @@ from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ExtractJob, count_accelerators
+from modgap.ranking.layers import measure_layers
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
@@ -25,6 +25,7 @@ from modgap.ranking.plan import (
 )
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.score_tables import errors_by_score, score_jobs, score_table
+from modgap.ranking.stages import run_stage
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
@@ -32,6 +33,7 @@ from modgap.ranking.types import (
     RAW_VALUES,
     SOURCE,
     JobCounts,
+    LayerCurve,
     Ranking,
     RankRequest,
     SourceRow,
@@ -43,8 +45,6 @@ from modgap.targets import CustomData, manifest_names, open_target
 
 __all__ = ["count_permutations", "rank"]
 
-BATCH_SIZE = 16
-"""Default number of samples in a batch. It is fixed, because the last bits of features depend on it."""
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
 
@@ -142,15 +142,22 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 
     started = time.perf_counter()
     planned = [job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)]
-    scored, jobs["scores"] = _run_stage("scores", planned, plan)
+    scored, jobs["scores"] = run_stage("scores", planned, plan)
     seconds["scores"] = time.perf_counter() - started
+
+    layers: tuple[LayerCurve, ...] = ()
+    if request.layers is not None:
+        started = time.perf_counter()
+        layers, counts = measure_layers(plan, rows, extracted)
+        jobs |= counts
+        seconds["layers"] = time.perf_counter() - started
 
     report_details: dict[int, ReportDetails] = {}
     if request.report_details:
         started = time.perf_counter()
         permutations = count_permutations(rows)
         detail_jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
-        by_job, jobs["report details"] = _run_stage("report details", list(detail_jobs.values()), plan)
+        by_job, jobs["report details"] = run_stage("report details", list(detail_jobs.values()), plan)
         report_details = correct_p_values(
             {index: details for index, job in detail_jobs.items() if isinstance(details := by_job[job], ReportDetails)},
             {index for index in detail_jobs if rows[index].kind == SOURCE},
@@ -164,7 +171,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     tables = {name: score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
     summary = _summary(plan, extracted)
     samples = errors_by_score(plan.scores[0], source_rows, extracted, scored, plan)
-    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds, samples=samples)
+    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds, samples=samples, layers=layers)
 
 
 def count_permutations(rows: Sequence[RowName]) -> int:
@@ -214,7 +221,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan, backend: Backend) -> Iterator[tuple[str, Extracted | Failure]]:
-    samples = replace(plan.request.samples, batch_size=plan.request.samples.batch_size or BATCH_SIZE)
+    samples = replace(plan.request.samples, batch_size=plan.batch_size)
     request = LogitsRequest(samples, head=plan.request.head)
     jobs = [ExtractJob(name, plan.target_options, request) for name in names]
     for index, result in run_jobs(jobs, backend):
@@ -228,21 +235,6 @@ def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
     passes = list(results)
     cached = [result.cached for result in passes if isinstance(result, Extracted)]
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
-
-
-def _run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], JobCounts]:
-    """Return the results by job, and how many were computed, came from the cache, and failed."""
-    results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
-    n_cached = len(results)
-    missing = [job for job in jobs if job not in results]
-    if plan.progress and n_cached:
-        plan.progress(stage, n_cached / len(jobs))
-    for index, result in run_jobs(missing, plan.backend):
-        results[missing[index]] = result
-        if plan.progress:
-            plan.progress(stage, 1 / len(jobs))
-    n_failed = sum(isinstance(results[job], Failure) and not results[job].is_result for job in missing)
-    return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
 
 
 def _source_row(

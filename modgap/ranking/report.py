@@ -13,6 +13,7 @@ from modgap.formatting import format_p_value, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
+from modgap.ranking.layers import curve_record
 from modgap.ranking.letters import source_letters
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.reference_value import reference_value
@@ -205,6 +206,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         },
         "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
+        "layers": [curve_record(curve) for curve in ranking.layers],
         "verdict": judge(ranking).to_dict(),
         "recommendation": recommendation(ranking),
         "request": _request_record(ranking.request),

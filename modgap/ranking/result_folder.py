@@ -6,6 +6,7 @@ from pathlib import Path
 from modgap.display.figure_files import PlannedFigure
 from modgap.errors import InputError
 from modgap.ranking.figures import ranking_caption, ranking_figure
+from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
@@ -46,6 +47,8 @@ def write_results(ranking: Ranking, folder: Path) -> list[Path]:
 
 
 def planned_figures(ranking: Ranking) -> Iterator[PlannedFigure]:
-    """Yield the figure if any source has a score."""
+    """Yield the figure of the ranking if any source has a score, and that of the layers if there are any."""
     if (ranking.tables[ranking.by].source_ranks > 0).any():
         yield PlannedFigure("ranking", lambda: (ranking_figure(ranking), ranking_caption(ranking)))
+    if has_curves(ranking):
+        yield PlannedFigure("layers", lambda: (layer_figure(ranking), layer_caption(ranking)))

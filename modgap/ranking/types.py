@@ -11,6 +11,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
+from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets import CustomData
 from modgap.version import installed_version
@@ -22,6 +23,8 @@ __all__ = [
     "RAW_VALUES",
     "SOURCE",
     "JobCounts",
+    "LayerChoice",
+    "LayerCurve",
     "RankRequest",
     "Ranking",
     "ScoreTable",
@@ -70,6 +73,7 @@ class RankRequest:
         raw: True to score the samples' raw values too.
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
+        layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.
     """
 
     scores: tuple[str, ...] = ()
@@ -81,6 +85,7 @@ class RankRequest:
     raw: bool = True
     report_details: bool = False
     errors: ErrorOptions = DEFAULT_ERRORS
+    layers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,54 @@ class ScoreTable:
 
 
 @dataclass(frozen=True)
+class LayerChoice:
+    """Choice of a layer on one half of the samples, judged on the other half, over repeated splits.
+
+    Attributes:
+        best: Number of the layer with the lowest error on all samples.
+        shares: Share of the halves on which each layer was chosen.
+        error: Error of the chosen layers on the other halves.
+        interval: Its 95 % interval. None if there are too few independent samples or groups.
+        last_error: Error of the last layer on the same samples.
+        difference: Error of the chosen layers minus that of the last layer.
+        corrected_p_value: P-value of the difference, corrected for the number of sources by Holm.
+    """
+
+    best: int
+    shares: tuple[float, ...]
+    error: float
+    interval: tuple[float, float] | None
+    last_error: float
+    difference: PairedDifference
+    corrected_p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerCurve:
+    """Scores of several layers of a source.
+
+    Attributes:
+        source: Name of the source.
+        numbers: Number of each layer, from 1.
+        names: Name of each layer within the encoder; `output` for the output of the encoder.
+        n_layers: Number of layers of the source, which is the number of the last.
+        values: Value of each layer by the name of the score.
+        intervals: 95 % interval of the error of a linear probe on each layer. Empty if it is not an error by sample.
+        choice: Choice of a layer, judged on other samples. None if it could not be made.
+        reason: Sentence that says why the source has no curve. Empty if it has one.
+    """
+
+    source: str
+    numbers: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    n_layers: int = 0
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    intervals: tuple[tuple[float, float] | None, ...] = ()
+    choice: LayerChoice | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Ranking of sources by one score, with other scores beside it.
 
@@ -187,6 +240,7 @@ class Ranking:
         pseudo_classes: Number of clusters that replaced the values of a regression target. None if it was not passed.
         samples: Errors of the samples by the score that the sources are ranked by, one column for each row that has
             one. None if the score is not an error by sample. They are not part of the record.
+        layers: Scores of several layers of each source. Empty if they were not requested.
     """
 
     target: TargetSummary | None
@@ -200,6 +254,7 @@ class Ranking:
     data_dir: Path | None = None
     pseudo_classes: int | None = None
     samples: SampleFile | None = field(default=None, repr=False, compare=False)
+    layers: tuple[LayerCurve, ...] = ()
 
     @property
     def version(self) -> str:

@@ -1,0 +1,250 @@
+"""Scores of several layers of each source, and a choice of a layer that is judged on other samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from modgap.formatting import format_p_value, visible_name
+from modgap.forward.inference_setup import LogitsRequest
+from modgap.label_space import label_space
+from modgap.ranking.backends import run_jobs
+from modgap.ranking.check_sentences import join_names
+from modgap.ranking.error_standings import ScoredErrors
+from modgap.ranking.extraction import Extracted
+from modgap.ranking.failure import Failure
+from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.layer_extraction import LayerOutputs, LayersJob
+from modgap.ranking.plan import RankPlan, RowName
+from modgap.ranking.score import Score
+from modgap.ranking.scores import get_score
+from modgap.ranking.stages import run_stage
+from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve
+from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
+from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.paired import paired_difference
+from modgap.statistics.splits import Splits, repeated_halves, testable_samples
+from modgap.storage.json_records import plain_values
+
+__all__ = [
+    "JUDGED_BY",
+    "LAYER_COLUMNS",
+    "SIGNIFICANT",
+    "choose_layer",
+    "correct_for_sources",
+    "curve_record",
+    "is_better",
+    "layer_finding",
+    "layer_rows",
+    "measure_layers",
+]
+
+JUDGED_BY = "linear-probe"
+"""Score by whose errors a layer is chosen and judged."""
+SPLITS = 20
+SIGNIFICANT = 0.05
+"""Largest p-value of a difference between layers that is called significant."""
+
+
+def measure_layers(
+    plan: RankPlan, rows: Sequence[RowName], extracted: Mapping[int, Extracted]
+) -> tuple[tuple[LayerCurve, ...], dict[str, JobCounts]]:
+    """Score the layers of each source that could be run.
+
+    Args:
+        plan: The plan of the ranking, whose request names layers.
+        rows: Names and kinds of all rows.
+        extracted: References to the outputs of each row that could be run, by its index.
+
+    Returns:
+        The curve of each source, and numbers of jobs by stage.
+    """
+    numbers = plan.request.layers
+    assert numbers is not None
+    sources = [rows[index].name for index in extracted if rows[index].kind == SOURCE]
+    samples = replace(plan.request.samples, batch_size=plan.batch_size)
+    request = LogitsRequest(samples, head="none")
+    jobs = [LayersJob(name, plan.target_options, request, numbers) for name in sources]
+    outputs: dict[str, LayerOutputs | Failure] = {sources[i]: result for i, result in run_jobs(jobs, plan.backend)}
+    found = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
+    cached = sum(result.cached for result in found.values())
+    counts = {"layers": JobCounts(len(found) - cached, cached, len(outputs) - len(found))}
+    planned = [job for result in found.values() for key in result.keys for job in _jobs(key, plan)]
+    results, counts["scores of layers"] = run_stage("scores of layers", planned, plan)
+    curves = []
+    for name in sources:
+        result = outputs[name]
+        if isinstance(result, Failure):
+            curves.append(LayerCurve(name, reason=result.reason))
+        else:
+            curves.append(_curve(name, result, results, plan))
+    return tuple(correct_for_sources(curves)), counts
+
+
+def correct_for_sources(curves: Sequence[LayerCurve]) -> list[LayerCurve]:
+    """Return the curves with the p-values of their choices corrected for the number of sources."""
+    p_values = [curve.choice.difference.p_value if curve.choice else None for curve in curves]
+    corrected = holm([np.nan if p_value is None else p_value for p_value in p_values])
+    return [
+        replace(curve, choice=replace(curve.choice, corrected_p_value=float(p_value)))
+        if curve.choice and np.isfinite(p_value)
+        else curve
+        for curve, p_value in zip(curves, corrected, strict=True)
+    ]
+
+
+def _scores(plan: RankPlan) -> list[Score]:
+    """Return the scores of features alone, the one that a layer is judged by first."""
+    scores = [get_score(name) for name in dict.fromkeys((JUDGED_BY, *plan.scores))]
+    return [
+        score
+        for score in scores
+        if plan.task in score.tasks and score.uses_samples and not score.needs_logits and not score.needs_surrogate
+    ]
+
+
+def _jobs(key: str, plan: RankPlan) -> list[ErrorsJob | ScoreJob]:
+    return [_job(key, score, plan) for score in _scores(plan)]
+
+
+def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
+    seed = plan.request.samples.seed
+    if plan.task in score.error_tasks:
+        return ErrorsJob(key, score.name, seed, score.options_in_use(plan.request.errors))
+    return ScoreJob(key, score.name, seed, -1, 0)
+
+
+def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
+    values: dict[str, tuple[float, ...]] = {}
+    intervals: tuple[tuple[float, float] | None, ...] = ()
+    choice = None
+    for score in _scores(plan):
+        by_layer = [results[_job(key, score, plan)] for key in outputs.keys]
+        values[score.name] = tuple(_value(score, result) for result in by_layer)
+        errors = [result.errors for result in by_layer if isinstance(result, ScoredErrors)]
+        if score.name == JUDGED_BY and len(errors) == len(by_layer):
+            intervals = tuple(estimate_mean(one).interval for one in errors)
+            choice = _choice(errors, outputs, plan)
+    return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
+
+
+def _value(score: Score, result: ScoredErrors | np.ndarray | Failure) -> float:
+    if isinstance(result, Failure):
+        return float("nan")
+    return score.mean_of(result.errors).value if isinstance(result, ScoredErrors) else float(result[0])
+
+
+def _choice(errors: Sequence[SampleErrors], outputs: LayerOutputs, plan: RankPlan) -> LayerChoice | None:
+    labels = load_source_outputs(outputs.keys[0]).labels
+    chosen = choose_layer(errors, labels, plan.request.samples.seed)
+    return None if chosen is None else replace(chosen, best=outputs.numbers[chosen.best])
+
+
+def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) -> LayerChoice | None:
+    """Choose the layer with the lowest error on one half of the samples, and judge it on the other half.
+
+    The lowest of several errors on the same samples is too low an estimate for new samples. This choice is made on one
+    half, again and again, and only the errors of the other half count.
+
+    Args:
+        errors: Errors by sample of each layer, the last of which is the output of the encoder.
+        labels: Class of each sample, shape (n,).
+        seed: Seed of the splits, whose halves are stratified by class and keep groups together.
+
+    Returns:
+        The choice, whose `best` is the position of the layer with the lowest error on all samples; None if there is one
+        layer, or if no class has two samples or groups.
+    """
+    first = errors[0]
+    tested = first.tested
+    if len(errors) < 2 or len(np.unique(labels[tested])) < 2:
+        return None
+    units = first.units[tested]
+    groups = None if len(np.unique(units)) == len(units) else units
+    space = label_space(np.unique(labels[tested], return_inverse=True)[1])
+    usable = testable_samples(space, groups)
+    if len(usable) < len(tested):
+        tested, units = tested[usable], units[usable]
+        groups = None if groups is None else units
+        if len(np.unique(labels[tested])) < 2:
+            return None
+        space = label_space(np.unique(labels[tested], return_inverse=True)[1])
+    splits = repeated_halves(space, groups, SPLITS, seed)
+    values = np.array([one.errors[tested] for one in errors])
+    weights = first.weights[tested]
+    strata = None if first.strata is None else first.strata[tested]
+    picks = np.array([int(np.argmin(values[:, fit] @ weights[fit])) for fit in splits.fit])
+
+    def mean(fold_errors: np.ndarray, splits: Splits) -> SampleErrors:
+        return average_errors(fold_errors, splits, weights, units, strata)
+
+    judged = mean(values[picks], splits)
+    last = mean(np.broadcast_to(values[-1], (len(splits), len(tested))), splits)
+    share = np.bincount(picks, minlength=len(errors)) / len(picks)
+    judged_mean, last_mean = estimate_mean(judged), estimate_mean(last)
+    return LayerChoice(
+        best=int(np.argmin(values @ weights)),
+        shares=tuple(share.tolist()),
+        error=judged_mean.value,
+        interval=judged_mean.interval,
+        last_error=last_mean.value,
+        difference=paired_difference(judged, last),
+    )
+
+
+def layer_finding(curves: Sequence[LayerCurve]) -> str:
+    """Return what the choices of layers show, as the end of a sentence."""
+    judged = [curve for curve in curves if curve.choice is not None]
+    better = [curve.source for curve in judged if is_better(curve)]
+    if better:
+        verb = "does" if len(better) == 1 else "do"
+        layer = "an earlier layer" if len(better) == 1 else "earlier layers"
+        return f"{layer} of {join_names(better)} {verb} better than the output"
+    if judged:
+        return "no earlier layer does significantly better than the output"
+    return "the error depends on the layer"
+
+
+def is_better(curve: LayerCurve) -> bool:
+    """Return True if layers chosen on other samples have a significantly lower error than the last layer."""
+    if curve.choice is None:
+        return False
+    p_value = curve.choice.corrected_p_value
+    return curve.choice.difference.value < 0 and p_value is not None and p_value <= SIGNIFICANT
+
+
+LAYER_COLUMNS = ("source", "layers", "lowest at", "chosen on other samples", "95 % CI", "last layer", "difference", "p")
+
+
+def layer_rows(curves: Sequence[LayerCurve]) -> list[list[str]]:
+    """Return the rows of a table with LAYER_COLUMNS."""
+    return [_layer_row(curve) for curve in curves]
+
+
+def _layer_row(curve: LayerCurve) -> list[str]:
+    values = curve.values.get(JUDGED_BY, ())
+    finite = [value for value in values if np.isfinite(value)]
+    lowest = f"{curve.numbers[values.index(min(finite))]}" if finite else "-"
+    row = [visible_name(curve.source), f"{curve.n_layers}" if curve.numbers else "-", lowest]
+    choice = curve.choice
+    if choice is None:
+        return [*row, "-", "", f"{values[-1]:.3f}" if finite else "-", "", ""]
+    low, high = choice.interval or (float("nan"), float("nan"))
+    interval = f"{low:.3f}-{high:.3f}" if choice.interval else ""
+    p_value = choice.corrected_p_value
+    return [
+        *row,
+        f"{choice.error:.3f}",
+        interval,
+        f"{choice.last_error:.3f}",
+        f"{choice.difference.value:+.3f}",
+        "" if p_value is None else format_p_value(p_value),
+    ]
+
+
+def curve_record(curve: LayerCurve) -> dict[str, Any]:
+    """Return the curve as plain values for the record of the ranking."""
+    record: dict[str, Any] = plain_values(asdict(curve))
+    return record

@@ -1,0 +1,32 @@
+"""Stages of a ranking: jobs of which those in the cache are not run again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from modgap.ranking.backends import run_jobs
+from modgap.ranking.failure import Failure
+from modgap.ranking.plan import RankPlan
+from modgap.ranking.types import JobCounts
+
+__all__ = ["run_stage"]
+
+
+def run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any, Any], JobCounts]:
+    """Return the results by job, and how many were computed, came from the cache, and failed.
+
+    Args:
+        stage: Name of the stage, for reports of progress.
+        jobs: Jobs with `load_cached`.
+        plan: The plan of the ranking.
+    """
+    results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
+    n_cached = len(results)
+    missing = [job for job in jobs if job not in results]
+    if plan.progress and n_cached:
+        plan.progress(stage, n_cached / len(jobs))
+    for index, result in run_jobs(missing, plan.backend):
+        results[missing[index]] = result
+        if plan.progress:
+            plan.progress(stage, 1 / len(jobs))
+    n_failed = sum(isinstance(results[job], Failure) and not results[job].is_result for job in missing)
+    return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
