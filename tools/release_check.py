@@ -15,7 +15,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,22 +139,32 @@ def unpack(sdist: Path, folder: Path) -> Path:
 
 
 def run_all_tests(project: Path) -> str:
-    """Run `make test` of an unpacked sdist, which makes its own environment; return the last line of the output."""
-    return _last_line(run("make", "test", f"PYTHON={sys.executable}", folder=project))
+    """Run `make test` of an unpacked sdist, which makes its own environment; return pytest's summary."""
+    return _summary(run("make", "test", f"PYTHON={sys.executable}", folder=project))
 
 
 def run_quick_tests(project: Path, folder: Path) -> str:
-    """Run the quick tests of an unpacked sdist with the lowest versions; return the last line of the output."""
+    """Run the quick tests of an unpacked sdist with the lowest versions; return pytest's summary."""
     python = folder / "venv" / "bin" / "python"
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
     run(*install, *_lowest_options(), "--requirements", "pyproject.toml", "--group", "test", folder=project)
     run(*install, "--no-deps", "--editable", project, folder=folder)
-    return _last_line(run(python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not bundle", folder=project))
+    return _summary(run(python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not bundle", folder=project))
 
 
-def _last_line(output: str) -> str:
-    return output.strip().splitlines()[-1]
+def _summary(output: str) -> str:
+    """Return the last line that counts tests; make prints lines after it."""
+    return [line for line in output.splitlines() if " passed" in line][-1]
+
+
+@contextmanager
+def open_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder that other users can enter, because tests of a shared cache run commands as such."""
+    with tempfile.TemporaryDirectory(prefix="modgap-release-", dir=parent) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def main() -> int:
@@ -165,10 +176,7 @@ def main() -> int:
     options = parser.parse_args()
     pythons = {name: path for name, path in find_pythons().items() if not options.python or name in options.python}
     rows = []
-    with tempfile.TemporaryDirectory(prefix="modgap-release-") as name:
-        folder = Path(name)
-        # Tests of a shared cache run commands as other users, who have to reach the project.
-        folder.chmod(0o755)
+    with open_folder() as folder:
         wheel, sdist = build(folder)
         print(f"{wheel.name} ({wheel.stat().st_size / 1e6:.1f} MB), {sdist.name} ({sdist.stat().st_size / 1e6:.1f} MB)")
         for version, python in pythons.items():
@@ -176,15 +184,15 @@ def main() -> int:
                 skipped = dependencies == "lowest" and version != LOWEST_PYTHON
                 if skipped or options.dependencies not in ("all", dependencies):
                     continue
-                with tempfile.TemporaryDirectory(dir=folder) as place:
-                    rows.append(try_wheel(wheel, version, python, dependencies, Path(place)))
+                with open_folder(folder) as place:
+                    rows.append(try_wheel(wheel, version, python, dependencies, place))
                 print(_line(rows[-1]), flush=True)
         failed = any(row.result != "passed" for row in rows)
         if not options.no_tests:
             project = unpack(sdist, folder)
             failed |= not _try_tests("all, newest versions", lambda: run_all_tests(project))
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                failed |= not _try_tests("quick, lowest versions", lambda: run_quick_tests(project, Path(place)))
+            with open_folder(folder) as place:
+                failed |= not _try_tests("quick, lowest versions", lambda: run_quick_tests(project, place))
     return int(failed)
 
 

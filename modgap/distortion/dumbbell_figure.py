@@ -16,6 +16,8 @@ RIGHT = 0.95
 ROW = 0.27
 HEADING = 0.34
 LABELS = 0.26
+SMALL = 0.01
+"""Difference of errors below which all are printed with three decimals."""
 NAME_SPACE = 1.9
 NAME_GAP = 0.14
 """Distances in inches."""
@@ -43,7 +45,8 @@ def dumbbell_figure(
     figure, axes = result_figure(title, subtitle, height, left, RIGHT)
     axes.set(ylim=(height, 0), xlim=_limits(cells, before), xlabel="probe error (95 % intervals); lower is better")
     axes_width = WIDTH - left - RIGHT
-    _label_before(axes, before)
+    decimals = 2 if any(abs(cell.mean - before) >= SMALL for cell in cells) else 3
+    _label_before(axes, before, decimals)
     _write(axes, 1 + (RIGHT - MARGIN) / axes_width, 0.1, "difference", "right", size=8.5, weight="bold")
     y = LABELS
     for cell, name, is_worse in zip(cells, names, worse, strict=True):
@@ -56,7 +59,7 @@ def dumbbell_figure(
         text_color = Ink.ERROR_TEXT if color == Ink.ERROR else Ink.SOURCE if is_worse else Ink.SECONDARY
         _draw_row(axes, cell, before, y + ROW / 2, color, is_worse)
         _write(axes, -NAME_GAP / axes_width, y + ROW / 2, name, "right", size=8.5)
-        difference = _difference(cell.mean, before)
+        difference = _difference(cell.mean, before, decimals)
         style = {"size": 8.5, "color": text_color, "weight": "bold" if is_worse else "normal"}
         _write(axes, 1 + (RIGHT - MARGIN) / axes_width, y + ROW / 2, difference, "right", **style)
         y += ROW
@@ -70,11 +73,11 @@ def _limits(cells: Sequence[GridCell], before: float) -> tuple[float, float]:
     return max(0.0, low - 0.08 * span), high + 0.08 * span
 
 
-def _label_before(axes: Axes, before: float) -> None:
+def _label_before(axes: Axes, before: float, decimals: int) -> None:
     low, high = axes.get_xlim()
     side = "left" if before < (low + high) / 2 else "right"
     axes.axvline(before, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    text = f" before fine-tuning {before:.2f} "
+    text = f" before fine-tuning {before:.{decimals}f} "
     axes.text(before, 0.1, text, ha=side, va="center", size=8, color=Ink.SECONDARY)
 
 
@@ -91,7 +94,7 @@ def _draw_row(axes: Axes, cell: GridCell, before: float, y: float, color: str, i
     axes.plot(cell.mean, y, "o", color=color, markerfacecolor=fill, markersize=6, markeredgewidth=1.4, zorder=4)
 
 
-def _difference(error: float, before: float) -> str:
+def _difference(error: float, before: float, decimals: int) -> str:
     """Return the difference of the two errors as printed, so that a reader who subtracts gets the same."""
-    difference = round(round(error, 2) - round(before, 2), 2)
-    return f"{difference:+.2f}".replace("-", "−") if difference else "0.00"
+    difference = round(round(error, decimals) - round(before, decimals), decimals)
+    return f"{difference:+.{decimals}f}".replace("-", "−") if difference else f"{0:.{decimals}f}"
