@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import sysconfig
 from dataclasses import replace
 
 import numpy as np
@@ -88,9 +89,12 @@ options = {{ size = 24 }}
 """
 
 
+INSTALL = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A folder into which the package is installed as pip does it."""
+def project(tmp_path_factory):
+    """The folder of the package's source."""
     pytest.importorskip("hatchling")
     project = tmp_path_factory.mktemp("project")
     package = project / "brainpkg"
@@ -101,9 +105,15 @@ def site(tmp_path_factory):
         (package / name).write_text(text)
     for name, reader in {"halves": "halves", "digits": "halves", "broken": "unreadable"}.items():
         (package / "manifests" / f"{name}.toml").write_text(MANIFEST.format(name=name, reader=reader))
+    return project
+
+
+@pytest.fixture(scope="module")
+def site(project, tmp_path_factory):
+    """A folder into which the package is installed as pip does it."""
     folder = tmp_path_factory.mktemp("site")
-    install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", *install, str(project)], check=True, capture_output=True)
+    install = [sys.executable, "-m", "pip", *INSTALL, "--target", str(folder), str(project)]
+    subprocess.run(install, check=True, capture_output=True)
     return folder
 
 
@@ -203,3 +213,29 @@ def test_names_and_registries_are_unchanged_without_plug_ins():
     origins |= {manifest_origin(name) for name in manifest_names()}
     assert origins == {"modgap"}
     assert np.unique(score_names()).size == len(score_names())
+
+
+@pytest.mark.slow
+def test_a_package_in_a_fresh_environment_is_found(project, tmp_path):
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    (own,) = environment.glob("lib/python*/site-packages")
+    # The libraries of this environment, so that nothing has to be downloaded.
+    (own / "libraries.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    subprocess.run([python, "-m", "pip", *INSTALL, str(project)], check=True, capture_output=True)
+    assert (own / "brainpkg" / "parts.py").is_file()
+    (own / "brainpkg" / "__init__.py").write_text("")
+
+    def modgap(*arguments):
+        return subprocess.run(
+            [python, "-m", "modgap", *arguments], capture_output=True, text=True, timeout=300, cwd=tmp_path
+        )
+
+    for command, name in (("scores", "mass"), ("methods", "gentle"), ("targets", "halves")):
+        shown = modgap(command, name)
+        assert shown.returncode == 0, shown.stderr
+        assert "brainpkg 2.1" in shown.stdout, command
+    result = json.loads(modgap("discrepancy", "--source", "vit-fashion", "--target", "halves", "--json").stdout)
+    assert result["n_samples"] == 24
+    assert modgap("scores", "nosuch").returncode != 0
