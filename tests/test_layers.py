@@ -10,6 +10,7 @@ from modgap.errors import UsageError
 from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_rows
+from modgap.ranking.report import to_dict
 from modgap.statistics.intervals import SampleErrors
 from tests.commands import run_in_process
 
@@ -143,3 +144,19 @@ def test_the_command_writes_record_table_and_figure(tmp_path):
     assert record["layers"][0]["choice"]["difference"]["n_units"] > 100
     assert (tmp_path / "out/layers.png").is_file()
     assert "linear probe" in (tmp_path / "out/layers.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [5, [5], [{}], "x", [{"values": {}, "source": "a", "reason": "", "choice": 3}], "zero"],
+)
+def test_a_page_of_damaged_layers_is_refused(ranking, tmp_path, layers):
+    record = to_dict(ranking)
+    (tmp_path / "ranking.json").write_text(json.dumps(record))
+    assert run_in_process("report", tmp_path).returncode == 0
+    assert "Chosen on other samples" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    damaged = [{**record["layers"][0], "n_layers": 0}] if layers == "zero" else layers
+    (tmp_path / "ranking.json").write_text(json.dumps({**record, "layers": damaged}))
+    done = run_in_process("report", tmp_path)
+    assert done.returncode == 1
+    assert "is incomplete or damaged" in done.stderr

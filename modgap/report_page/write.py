@@ -58,7 +58,7 @@ def _render_folder(folder: Path) -> str:
     path = folder / kind.file
     try:
         return RENDERERS[kind](record, path)
-    except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(
             f"The record of a {kind.name} in {path} is incomplete or damaged ({error!r}). Run the command that wrote "
             "it again."
