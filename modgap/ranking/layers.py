@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.formatting import format_p_value, visible_name
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.label_space import label_space
+from modgap.label_space import LabelSpace, label_space
 from modgap.ranking.backends import run_jobs
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.error_standings import ScoredErrors
@@ -158,19 +158,11 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         layer, or if no class has two samples or groups.
     """
     first = errors[0]
-    tested = first.tested
-    if len(errors) < 2 or len(np.unique(labels[tested])) < 2:
+    tested = _testable(first, labels)
+    if len(errors) < 2 or not len(tested):
         return None
+    space, groups = _space_and_groups(first, labels, tested)
     units = first.units[tested]
-    groups = None if len(np.unique(units)) == len(units) else units
-    space = label_space(np.unique(labels[tested], return_inverse=True)[1])
-    usable = testable_samples(space, groups)
-    if len(usable) < len(tested):
-        tested, units = tested[usable], units[usable]
-        groups = None if groups is None else units
-        if len(np.unique(labels[tested])) < 2:
-            return None
-        space = label_space(np.unique(labels[tested], return_inverse=True)[1])
     splits = repeated_halves(space, groups, SPLITS, seed)
     values = np.array([one.errors[tested] for one in errors])
     weights = first.weights[tested]
@@ -192,6 +184,22 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         last_error=last_mean.value,
         difference=paired_difference(judged, last),
     )
+
+
+def _testable(errors: SampleErrors, labels: np.ndarray) -> np.ndarray:
+    """Return the samples whose class has two samples or groups; none if there are not two such classes."""
+    tested = errors.tested
+    kept = testable_samples(*_space_and_groups(errors, labels, tested))
+    tested = np.asarray(tested[kept])
+    return tested if len(np.unique(labels[tested])) > 1 else tested[:0]
+
+
+def _space_and_groups(
+    errors: SampleErrors, labels: np.ndarray, samples: np.ndarray
+) -> tuple[LabelSpace, np.ndarray | None]:
+    units = errors.units[samples]
+    space = label_space(np.unique(labels[samples], return_inverse=True)[1])
+    return space, None if len(np.unique(units)) == len(units) else units
 
 
 def layer_finding(curves: Sequence[LayerCurve]) -> str:
