@@ -13,7 +13,7 @@ from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import OnnxPackage, PackagedOnnx
 from modgap.sources.onnx.packages import PPOCR
 from modgap.sources.sound.packaged import RANDOM_SEED, PackagedSound
-from modgap.sources.sound.packages import SOUND_PACKAGES
+from modgap.sources.sound.packages import SOUND_PACKAGES, SoundPackage
 from modgap.sources.source import SourceHandle, SourceInfo
 from modgap.sources.timm.efficientnet_lite import EfficientNetLite
 from modgap.sources.timm.handle import WEIGHT_FILES, RandomTimm, TimmModel
@@ -170,22 +170,17 @@ def _efficientnet_lite_alias(number: int, pixels: int, parameters: int) -> Alias
 
 
 def _sound_alias(name: str, title: str, n_classes: int | None, parameters: int, input: str, license: str) -> Alias:
-    package = SOUND_PACKAGES[name]
-    return Alias(
-        title=title,
-        n_classes=n_classes,
-        parameters=parameters,
-        input=input,
-        license=license,
-        weights=package.install,
-        is_installed=lambda: find_package_folder(package.package) is not None,
-        open=lambda name, weights: PackagedSound(name, package, weights),
-        open_control=lambda name: PackagedSound(name, package, control_seed=RANDOM_SEED),
-    )
+    return _package_alias(PackagedSound, SOUND_PACKAGES[name], title, n_classes, parameters, input, license)
 
 
-def _onnx_alias(
-    package: OnnxPackage, title: str, n_classes: int | None, parameters: int, input: str, license: str
+def _package_alias(
+    handle: Callable[..., SourceHandle],
+    package: SoundPackage | OnnxPackage,
+    title: str,
+    n_classes: int | None,
+    parameters: int,
+    input: str,
+    license: str,
 ) -> Alias:
     return Alias(
         title=title,
@@ -194,9 +189,9 @@ def _onnx_alias(
         input=input,
         license=license,
         weights=package.install,
-        is_installed=lambda: package.path() is not None,
-        open=lambda name, weights: PackagedOnnx(name, package, weights),
-        open_control=lambda name: PackagedOnnx(name, package, control_seed=RANDOM_SEED),
+        is_installed=lambda: find_package_folder(package.package) is not None,
+        open=lambda name, weights: handle(name, package, weights),
+        open_control=lambda name: handle(name, package, control_seed=RANDOM_SEED),
     )
 
 
@@ -267,8 +262,8 @@ ALIASES: dict[str, Alias] = {
     "silero-vad": _sound_alias(
         "silero-vad", "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT"
     ),
-    "ppocr": _onnx_alias(
-        PPOCR, "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",
-        "Apache-2.0",
+    "ppocr": _package_alias(
+        PackagedOnnx, PPOCR, "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683,
+        "image, 48 x 320 px", "Apache-2.0",
     ),
 }  # fmt: skip
