@@ -9,8 +9,20 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from distortion_validity import SimilarityCell, simulate_similarity
+from result_log import ResultLog
+from study.intervals import (
+    FEWEST_TARGETS,
+    Interval,
+    interval_over_seeds,
+    interval_over_targets,
+    pooled_interval,
+)
+from study.jobs import jobs, smoothed_error
+from study.tables import grouped_by_target, log_ratios
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.estimate import held_out_samples
@@ -88,6 +100,42 @@ def class_weights_of_permuted_labels(n_sets: int) -> None:
         f"  value {held_out.mean():.3f}, mean with permuted labels {null.mean():.3f}, p <= .05 in "
         f"{100 * np.mean(p_values <= 0.05 + 1e-9):.1f} %, p = 1 in {100 * np.mean(p_values == 1):.1f} % of {n_sets}"
     )
+
+
+def seeds_of_one_target(n_sets: int) -> None:
+    """E3: seeds of one target are correlated, so an interval over all pairs is no statement about further targets."""
+    log = ResultLog(Path(__file__).parent / "results" / "transfer.jsonl")
+    results = [(job, result) for job in jobs("2d", log) if (result := log.get(job))]
+    by_target = list(grouped_by_target(log_ratios(results, "mona", "scratch", smoothed_error)).values())
+    ratio = np.exp(np.mean([np.mean(values) for values in by_target]))
+    pooled = np.exp(pooled_interval(by_target))
+    seeds = np.exp(interval_over_seeds(by_target) or (np.nan, np.nan))
+    further = interval_over_targets(by_target)
+    print(
+        f"  error of MoNA over that of training from scratch: {ratio:.2f}; interval over all pairs {pooled[0]:.2f}-"
+        f"{pooled[1]:.2f}, for these {len(by_target)} targets {seeds[0]:.2f}-{seeds[1]:.2f}, for further targets "
+        f"{further or 'none'}"
+    )
+    for n_targets in (4, 6, 12):
+        covered: dict[str, list[bool]] = {"pooled": [], "seeds": [], "targets": []}
+        for number in range(5 * n_sets):
+            rng = np.random.default_rng([number, n_targets])
+            # The correlation of two seeds of a target is .58, as in the study; the mean of all targets is 0.
+            effects = np.sqrt(0.58) * rng.standard_normal(n_targets)
+            drawn = list(effects[:, None] + np.sqrt(0.42) * rng.standard_normal((n_targets, 5)))
+            covered["pooled"].append(_contains(pooled_interval(drawn), 0.0))
+            covered["seeds"].append(_contains(interval_over_seeds(drawn), float(effects.mean())))
+            covered["targets"].append(_contains(interval_over_targets(drawn), 0.0))
+        shares = {name: float(np.mean(values)) for name, values in covered.items()}
+        over_targets = f"{shares['targets']:.3f}" if n_targets >= FEWEST_TARGETS else "none"
+        print(
+            f"  {n_targets} targets of 5 seeds, {5 * n_sets} data sets, coverage of further targets: over all pairs "
+            f"{shares['pooled']:.3f}, over targets {over_targets}; of these targets: over seeds {shares['seeds']:.3f}"
+        )
+
+
+def _contains(interval: Interval | None, truth: float) -> bool:
+    return interval is not None and interval[0] <= truth <= interval[1]
 
 
 def coverage_with_few_groups(n_sets: int) -> None:
@@ -179,6 +227,17 @@ def bias_with_rare_classes(n_sets: int) -> None:
     print(f"  bias {np.mean(gaps):+.4f} (se {np.std(gaps) / np.sqrt(n_sets):.4f}) over {n_sets} data sets")
 
 
+def procrustes_intervals(n_sets: int) -> None:
+    """E8: the interval of Procrustes with 100 samples of 32 features, whose population value is .577."""
+    cell = SimilarityCell("procrustes", 100, 32, 0.577, "normal", 0, n_sets)
+    found = simulate_similarity(cell)
+    print(
+        f"  mean estimate {found['mean']:.3f}; earlier interval: coverage {found['before_coverage']:.3f}, length "
+        f"{found['before_length']:.3f}; present one: coverage {found['coverage']:.3f} (se {found['se']:.3f}), length "
+        f"{found['length']:.3f} ({n_sets} data sets)"
+    )
+
+
 def variation_over_split_seeds(_n_sets: int) -> None:
     """E9: standard deviation of the held-out error over 12 seeds of the splits, for 1 and for 20 splits."""
     for n_samples in (200, 32):
@@ -242,10 +301,12 @@ def _truth(per_class: int) -> float:
 REPRODUCTIONS: dict[str, Callable[[int], None]] = {
     "E1": group_sizes_that_depend_on_the_class,
     "E2": class_weights_of_permuted_labels,
+    "E3": seeds_of_one_target,
     "E4": coverage_with_few_groups,
     "E5": ratio_of_few_samples,
     "E6": values_of_targets_of_different_size,
     "E7": bias_with_rare_classes,
+    "E8": procrustes_intervals,
     "E9": variation_over_split_seeds,
     "E10": chance_on_few_samples,
     "comparable": comparable_values,

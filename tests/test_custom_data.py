@@ -119,6 +119,20 @@ def test_hdf5_by_key_and_a_pair_of_npy_files(modgap, tmp_path):
     assert "signal/emg" in missing.stderr
 
 
+@pytest.mark.parametrize("kind", ["table", "sound", "text"])
+@pytest.mark.parametrize("name", ["x.npy", "", "both.npz"])
+def test_a_kind_that_arrays_cannot_have_is_refused(modgap, tmp_path, kind, name):
+    values = np.zeros((12, 4), np.float32)
+    labels = np.arange(12) % 2
+    np.save(tmp_path / "x.npy", values)
+    np.save(tmp_path / "y.npy", labels)
+    np.savez(tmp_path / "both.npz", x=values, y=labels)
+    done = modgap("discrepancy", *QUICK, "--target", tmp_path / name, "--kind", kind)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"--kind {kind} does not apply to" in done.stderr
+    assert "Choose image or series." in done.stderr
+
+
 def test_options_that_do_not_apply_raise_a_usage_error(modgap, sounds):
     done = modgap("discrepancy", *QUICK, "--target", sounds, "--label", "y")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

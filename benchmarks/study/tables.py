@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from result_log import ResultLog
-from scipy.stats import spearmanr, t
+from scipy.stats import spearmanr
 
 from modgap.cli.output import print_table
+from study.intervals import FEWEST_TARGETS, Interval, interval_over_seeds, interval_over_targets
 from study.jobs import (
     ALPHAS,
     APART,
@@ -20,7 +21,7 @@ from study.jobs import (
     sweep_ratios,
 )
 
-__all__ = ["plan", "report"]
+__all__ = ["grouped_by_target", "log_ratios", "plan", "report"]
 
 Results = list[tuple[Job, dict]]
 Pick = Callable[[dict], float | None]
@@ -173,14 +174,9 @@ def print_paired(results: Results, method: str, title: str, pick: Pick) -> None:
     interval is Student's t over seeds for the mean over targets. As a statement about further targets, it is Student's
     t over targets; with fewer than six targets there is none.
     """
-    errors = {(job.target, job.seed, _name(job)): error for job, result in results
-              if (error := pick(result)) is not None}  # fmt: skip
     rows = []
-    for other in dict.fromkeys(name for _, _, name in errors if name not in (method, UNTOUCHED)):
-        pairs = {
-            (target, seed): log_ratio(errors[target, seed, method], value)
-            for (target, seed, name), value in errors.items() if name == other and (target, seed, method) in errors
-        }  # fmt: skip
+    for other in dict.fromkeys(_name(job) for job, _ in results if _name(job) not in (method, UNTOUCHED)):
+        pairs = log_ratios(results, method, other, pick)
         if len(pairs) > 1:
             rows.append([other, *_ratio_cells(pairs), _by_target(pairs)])
     if rows:
@@ -193,49 +189,51 @@ def print_paired(results: Results, method: str, title: str, pick: Pick) -> None:
         )
 
 
-FEWEST_TARGETS = 6
-"""Fewest targets from which an interval over targets is computed."""
+def log_ratios(results: Results, method: str, other: str, pick: Pick) -> dict[tuple[str, int], float]:
+    """Return the logarithm of the ratio of two methods' values by target and seed."""
+    values: dict[str, dict[tuple[str, int], float]] = {method: {}, other: {}}
+    for job, result in results:
+        if _name(job) in values and (value := pick(result)) is not None:
+            values[_name(job)][job.target, job.seed] = value
+    return {key: log_ratio(values[method][key], value) for key, value in values[other].items() if key in values[method]}
+
+
+def grouped_by_target(pairs: dict[tuple[str, int], float]) -> dict[str, list[float]]:
+    """Return the values of each target, one a seed."""
+    by_target: dict[str, list[float]] = {}
+    for (target, _), gap in pairs.items():
+        by_target.setdefault(target, []).append(gap)
+    return by_target
 
 
 def _ratio_cells(pairs: dict[tuple[str, int], float]) -> list[str]:
     gaps = np.array(list(pairs.values()))
-    by_target: dict[str, list[float]] = {}
-    for (target, _), gap in pairs.items():
-        by_target.setdefault(target, []).append(gap)
-    means = np.array([np.mean(values) for values in by_target.values()])
-    further = _interval(means.mean(), means.std(ddof=1) / np.sqrt(len(means)), len(means) - 1) \
-        if len(means) >= FEWEST_TARGETS else "fewer than 6"  # fmt: skip
-    return [str(len(gaps)), str(int((gaps < 0).sum())), str(int((gaps > 0).sum())), f"{np.exp(means.mean()):.3f}",
-            _interval_over_seeds(list(by_target.values())), further]  # fmt: skip
+    by_target = list(grouped_by_target(pairs).values())
+    mean = np.mean([np.mean(values) for values in by_target])
+    further = interval_over_targets(by_target)
+    return [
+        str(len(gaps)),
+        str(int((gaps < 0).sum())),
+        str(int((gaps > 0).sum())),
+        f"{np.exp(mean):.3f}",
+        _these_targets(interval_over_seeds(by_target)),
+        _ratios(further) if further else f"fewer than {FEWEST_TARGETS}",
+    ]
 
 
-def _interval_over_seeds(by_target: list[list[float]]) -> str:
-    """Return the interval of the mean over these targets; the variances of their means over seeds are added."""
-    repeated = [values for values in by_target if len(values) > 1]
-    if len(repeated) < len(by_target):
+def _these_targets(interval: Interval | None) -> str:
+    if interval is None:
         return "one seed"
-    variances = [float(np.var(values, ddof=1)) / len(values) for values in repeated]
-    total = sum(variances)
-    if total == 0:
-        return "no variation"
-    # Satterthwaite's degrees of freedom of a sum of independent variances.
-    freedom = total**2 / sum(
-        variance**2 / (len(values) - 1) for variance, values in zip(variances, repeated, strict=True)
-    )
-    mean = float(np.mean([np.mean(values) for values in repeated]))
-    return _interval(mean, np.sqrt(total) / len(repeated), freedom)
+    return "no variation" if interval[0] == interval[1] else _ratios(interval)
 
 
-def _interval(mean: float, standard_error: float, freedom: float) -> str:
-    margin = float(t.ppf(0.975, freedom)) * standard_error
-    return f"{np.exp(mean - margin):.3f} - {np.exp(mean + margin):.3f}"
+def _ratios(interval: Interval) -> str:
+    low, high = np.exp(interval)
+    return f"{low:.3f} - {high:.3f}"
 
 
 def _by_target(pairs: dict[tuple[str, int], float]) -> str:
-    targets = dict.fromkeys(target for target, _ in pairs)
-    return ", ".join(
-        f"{one} {np.exp(np.mean([gap for (name, _), gap in pairs.items() if name == one])):.2f}" for one in targets
-    )
+    return ", ".join(f"{target} {np.exp(np.mean(gaps)):.2f}" for target, gaps in grouped_by_target(pairs).items())
 
 
 def _print_relation(part: str, results: Results) -> None:

@@ -92,11 +92,11 @@ def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None
 def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     from modgap.targets.readers.arrays import check_array_names, read_array_headers
 
+    if custom_data.kind not in (None, "image", "series"):
+        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
     check_options(path, custom_data, ("kind", "group", "x", "y"))
-    if custom_data.kind not in (None, "image", "series"):
-        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
