@@ -115,6 +115,13 @@ def test_the_headline_follows_from_choice_and_help(choice, help_, expected):
     assert headline(verdict_of(choice, [], help=help_)) == expected
 
 
+def test_a_source_is_not_called_the_only_one_where_others_have_no_value():
+    failed = Check("failed-sources", v.WARN, {"sources": ["vit"]})
+    verdict = verdict_of(v.SINGLE, [failed], help=v.LIKELY)
+    expected = "swin is the only source with a value; compare it with a model trained from scratch."
+    assert headline(verdict) == expected
+
+
 def test_a_ranking_without_any_value_gives_no_advice():
     verdict = Verdict(v.NONE, v.NOT_TESTED, "leep")
     assert choice_of(None) == v.NONE

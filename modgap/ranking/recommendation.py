@@ -117,7 +117,8 @@ def headline(verdict: Verdict) -> str:
         return f"No source stands out. Compare {first} with a model trained from scratch."
     if verdict.choice == v.UNKNOWN:
         return f"{first} is first, but this run does not show how certain that is."
-    return f"{first} is the only source; compare it with a model trained from scratch."
+    only = "the only source with a value" if verdict.check("failed-sources") else "the only source"
+    return f"{first} is {only}; compare it with a model trained from scratch."
 
 
 def choice_statement(verdict: Verdict) -> Statement:

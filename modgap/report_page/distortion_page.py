@@ -103,8 +103,9 @@ def _headline(lost: Sequence[Any], trained: Sequence[Any]) -> str:
 
 def _significance(lost: Sequence[Any], trained: Sequence[Any]) -> Row:
     label, status = ("Yes", "fail") if lost else ("Not shown", "info")
+    verb = "shows" if len(trained) == 1 else "show"
     text = (
-        f"{len(lost)} of {count(len(trained), 'comparison')} with the untouched encoder show a significantly higher "
+        f"{len(lost)} of {count(len(trained), 'comparison')} with the untouched encoder {verb} a significantly higher "
         "probe error (paired over splits and samples or groups, at the 5 % level)."
     )
     return Row(QUESTIONS[0], label, status, text)
