@@ -170,7 +170,7 @@ def main() -> None:
     results = folder / "load.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
     records = {record["row"]: record for record in map(json.loads, lines)}
-    done = {name for name, record in records.items() if record["end"] == "done"}
+    done = {name for name, record in records.items() if record["code"] == 0}
     missing = [name for name in ROWS if name not in done and options.only in (None, name)]
     for name in [] if options.list else missing:
         records[name] = run(name, folder)
