@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,7 +42,7 @@ class LabelSpace:
         """Return N, the number of samples that have a label."""
         return len(self.rows)
 
-    @property
+    @cached_property
     def entry_samples(self) -> np.ndarray:
         """Sample 0..N-1 of each entry, shape (E,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))

@@ -123,7 +123,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     labels = np.concatenate([labels, rng.integers(0, chosen, 40)])
     weights = rng.integers(1, heaviest + 1, 150)
     source = rows_of(logits, rows)
-    state = dense_gains.new_state(labels, weights, chosen, classes)
+    state = dense_gains.new_state(labels, weights, chosen, classes, len(labels))
     restart_from(source, state, np.arange(chosen))
     for step in range(60):
         k = rng.integers(chosen)
@@ -148,7 +148,7 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
     classes, chosen = shape[1:]
     weights = np.random.default_rng(8).integers(1, 4, len(labels))
     table = new_state(labels, weights, chosen, classes)
-    rows = dense_gains.new_state(labels, weights, chosen, classes)
+    rows = dense_gains.new_state(labels, weights, chosen, classes, len(labels))
     ways = [
         (ranks_of(logits, rank_samples(logits, chosen, depth=9)), table),
         (rows_of(logits, np.arange(len(labels))), rows),

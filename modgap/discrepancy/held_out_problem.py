@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class HeldOutProblem:
     samples: np.ndarray
     weighting: str
 
-    @property
+    @cached_property
     def units(self) -> np.ndarray:
         """Number of each sample's group, or of the sample itself, shape (M,)."""
         return np.arange(len(self.labeling.space)) if self.groups is None else self.groups
@@ -106,11 +107,13 @@ def held_out_problem(
     samples = testable_samples(space, groups)
     if not len(samples) or not splits:
         return None
-    tested = space.subset(samples)
-    classes, labels = np.unique(tested.labels, return_inverse=True)
+    # Label spaces take as much memory as some columns of logits, so a second one is made only where it differs.
+    tested = space if len(samples) == len(space) else space.subset(samples)
+    classes = np.flatnonzero(np.bincount(tested.labels, minlength=space.n_classes))
     if len(classes) < 2:
         return None
-    tested = replace(tested, labels=labels.ravel(), n_classes=len(classes))
+    if len(classes) < space.n_classes:
+        tested = replace(tested, labels=np.searchsorted(classes, tested.labels), n_classes=len(classes))
     tested_groups = None if groups is None else np.unique(groups[samples], return_inverse=True)[1]
     if per_class is None:
         folds = repeated_halves(tested, tested_groups, splits, inputs.seed)

@@ -52,7 +52,8 @@ def soft_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tu
         maps.append(fit_soft_maps(mass))
         leep.append(_log_losses(probabilities, part, _conditional(mass, part)))
     stacked = np.concatenate(maps)
-    return soft_fold_errors(probabilities, labeling, stacked), stacked, np.concatenate(leep)
+    losses = leep[0] if len(leep) == 1 else np.concatenate(leep)
+    return soft_fold_errors(probabilities, labeling, stacked), stacked, losses
 
 
 def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:

@@ -115,8 +115,16 @@ class Entries:
     @property
     def state_bytes(self) -> int:
         """Size of a state with a value for each entry, and with rows for each entry and target class."""
-        per_entry = 40 + (20 * self.n_classes if self.uses_rows else 0)
-        return per_entry * len(self.labels)
+        size = 40 * len(self.labels)
+        if self.uses_rows:
+            size += self.n_classes * (16 * len(self.labels) + 4 * self._part_size)
+        return size
+
+    @property
+    def _part_size(self) -> int:
+        """Number of entries whose rows are read before the pages of the logits are released."""
+        source = self.kernel_inputs
+        return min(len(self.labels), int(source.pages.entries)) if isinstance(source, Rows) else len(self.labels)
 
     def take(self, members: np.ndarray) -> "Entries":
         """Return some of the entries, given by their positions (M,)."""
@@ -126,8 +134,10 @@ class Entries:
 
     def new_state(self) -> KernelState:
         """Return a new state for the kernels, without a map."""
-        new_state: Callable[..., KernelState] = dense_gains.new_state if self.uses_rows else table_gains.new_state
-        return new_state(self.labels, self.weights, self.n_classes, self.ranking.n_source_classes)
+        sizes = self.n_classes, self.ranking.n_source_classes
+        if self.uses_rows:
+            return dense_gains.new_state(self.labels, self.weights, *sizes, self._part_size)
+        return table_gains.new_state(self.labels, self.weights, *sizes)
 
 
 def plan_restart(entries: Entries) -> RestartPlan:

@@ -71,6 +71,8 @@ class Labeling:
     @cached_property
     def sample_weights(self) -> np.ndarray:
         """Weight of each sample, shape (N,)."""
+        if len(self.weights) == len(self.space):
+            return self.weights
         return np.bincount(self.space.entry_samples, self.weights, len(self.space))
 
     @cached_property

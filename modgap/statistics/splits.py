@@ -85,7 +85,7 @@ def _strata(space: LabelSpace, groups: np.ndarray) -> np.ndarray:
 def _half_of_samples(space: LabelSpace, groups: np.ndarray, strata: np.ndarray, seed: int, repeat: int) -> np.ndarray:
     """Return 0 or 1 for the half of each sample, and 2 for samples that belong to both halves, shape (N,)."""
     rng = np.random.default_rng([seed, HALVES_SALT, repeat])
-    halves = np.empty(len(strata), np.int64)
+    halves = np.empty(len(strata), np.int8)
     order = np.lexsort((rng.random(len(strata)), rng.permutation(space.n_classes)[strata]))
     # Classes of odd size give their extra group to the two halves in turn, so that the halves stay equal.
     halves[order] = (np.arange(len(order)) + rng.integers(2)) % 2
@@ -101,7 +101,7 @@ def _mark_one_sided(space: LabelSpace, groups: np.ndarray, halves: np.ndarray) -
     if not one_sided.any():
         return halves
     touched = np.unique(groups[space.entry_samples][one_sided[space.labels]])
-    return np.where(np.isin(groups, touched), 2, halves)
+    return np.where(np.isin(groups, touched), np.int8(2), halves)
 
 
 def per_class_splits(

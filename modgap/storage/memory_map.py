@@ -1,10 +1,16 @@
 """Control of the memory that a memory-mapped file takes in this process."""
 
+import ctypes
 import mmap
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 __all__ = ["mapped_range", "release_pages"]
+
+TRIMMED_BYTES = 1 << 27
+"""Size of a mapped array from which on freed memory is given back with its pages."""
 
 
 def release_pages(array: np.ndarray) -> None:
@@ -12,11 +18,29 @@ def release_pages(array: np.ndarray) -> None:
 
     The values stay as they are: pages in use again come from the system's file cache, or are read again. Arrays that
     are not mapped, or are mapped for writing, are left alone. Called during a pass over all logits, this keeps the
-    memory of the process from growing to the size of the file.
+    memory of the process from growing to the size of the file. Memory that temporary arrays of the pass have freed is
+    given back with the pages of large files.
     """
     mapping = _read_only_mapping(array)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
+        if array.nbytes >= TRIMMED_BYTES:
+            _trim_heap()
+
+
+def _trim_heap() -> None:
+    """Give freed memory back to the operating system, where the C library can (glibc); it keeps it for reuse else."""
+    trim = _heap_trimmer()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _heap_trimmer() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def mapped_range(array: np.ndarray) -> tuple[int, int]:

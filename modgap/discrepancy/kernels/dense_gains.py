@@ -46,7 +46,7 @@ class DenseState(NamedTuple):
         is_current: True for target classes whose gains and base are up to date, shape (K,).
         rivals: Working space for the keys of rivals, shape (E,).
         counted: Keys of the rivals that the gains of each target class count, shape (K, E).
-        members: Working space for entries by rival, shape (K, E).
+        members: Working space for the entries of a part by rival, shape (K, P) for parts of at most P entries.
         sizes: Working space for numbers of entries by rival, shape (K,).
         limits: Working space for the logits of the rivals of four entries.
         signed: Working space for the weights of four entries, with signs.
@@ -71,8 +71,18 @@ class DenseState(NamedTuple):
     signed: np.ndarray
 
 
-def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int) -> DenseState:
-    """Allocate a state for a map of K classes; `change_map` fills it."""
+def new_state(
+    labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_classes: int, part_size: int
+) -> DenseState:
+    """Allocate a state for a map of K classes; `change_map` fills it.
+
+    Args:
+        labels: Target class of each entry, shape (E,).
+        weights: Weight of each entry, shape (E,).
+        n_classes: Number K of target classes.
+        n_source_classes: Number C of source classes.
+        part_size: Largest number P of entries whose rows are read before their pages are released.
+    """
     size = len(labels)
     counter = counter_dtype(weights)
     return DenseState(
@@ -89,7 +99,7 @@ def new_state(labels: np.ndarray, weights: np.ndarray, n_classes: int, n_source_
         np.zeros(n_classes, np.bool_),
         np.zeros(size, np.int64),
         np.full((n_classes, size), NONE),
-        np.zeros((n_classes, size), np.int32),
+        np.zeros((n_classes, min(size, part_size)), np.int32),
         np.zeros(n_classes, np.int64),
         np.zeros(4, np.float32),
         np.zeros(4, counter),
@@ -234,7 +244,7 @@ def _count_changes(logits, rows, labels, weights, rivals, counted, k, counts):
 
 @inner_kernel
 def _sort_by_rival(rivals, owner, members, sizes):
-    """Write the entries that matter into members (K, E), by the target class of their rival, and their numbers."""
+    """Write the entries that matter into members (K, P), by the target class of their rival, and their numbers."""
     sizes[:] = 0
     for i in range(len(rivals)):
         if rivals[i] != NONE:
