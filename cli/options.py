@@ -68,8 +68,10 @@ input_size_option: Decorator = click.option(
 )
 representation_option: Decorator = click.option(
     "--representation",
-    type=click.Choice(["spectrogram", "log-mel", "fold", "tokens", "rows", "patches"]),
-    help="How samples of another modality are turned into model input. The default is the manifest's choice.",
+    metavar="NAME",
+    shell_complete=names_completer("spectrogram", "log-mel", "fold", "tokens", "rows", "patches"),
+    help="How samples of another modality are turned into model input: spectrogram, log-mel, fold, tokens, rows, "
+    "patches, or a plug-in's. The default is the manifest's choice.",
 )
 pseudo_classes_option: Decorator = click.option(
     "--pseudo-classes",

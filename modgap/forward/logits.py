@@ -17,6 +17,7 @@ from modgap.forward.inference_setup import (
     warn_about_small_classes,
 )
 from modgap.forward.surrogate_target import open_head_surrogate
+from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
 from modgap.sources import SourceHandle
 from modgap.storage.algorithms import algorithm_versions
@@ -113,7 +114,7 @@ def source_logits(
         "split": samples.split or "all",
         "limit": [samples.limit, samples.seed] if samples.limit else None,
         "input_size": samples.input_size,
-        "representation": samples.representation,
+        "representation": representation_record(samples.representation),
         "dtype": samples.dtype,
         "head": "own" if request.head == "own" else _head_record(request),
         "embedder": embedder.fingerprint if embedder else "native",

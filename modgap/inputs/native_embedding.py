@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.inputs.plugin_representations import Representation, get_representation, plugin_pieces, plugin_record
 from modgap.inputs.representations import (
     fold_series,
     is_long_enough_for_spectrogram,
@@ -30,7 +31,7 @@ from modgap.sources import Input, TextInput
 from modgap.targets import SPLITS, Table
 from modgap.targets.manifest import InputSpec, LogMel
 
-__all__ = ["Embedding", "native_embedding"]
+__all__ = ["BUILT_IN", "Embedding", "native_embedding", "representation_record"]
 
 REPRESENTATIONS = {
     ("image", "image"): ("image",),
@@ -46,6 +47,8 @@ REPRESENTATIONS = {
     ("image", "audio"): ("rows", "patches"),
 }
 """Representations by the kind of the samples and the kind of the source's input; the first is the default."""
+BUILT_IN = tuple(dict.fromkeys(name for names in REPRESENTATIONS.values() for name in names))
+"""Names of modgap's own representations. Other packages bring more."""
 LEVELS = 100
 """Number of whole numbers that values become in text: 0 to 99."""
 TOKENS_PER_NUMBER = 2
@@ -64,7 +67,8 @@ class Embedding:
 
     Attributes:
         representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text`, `waveform`, `rows` or
-            `patches`; `values` for a trained embedder, whose option `inputs` makes the pieces.
+            `patches`; the name of another package's representation; or `values` for a trained embedder, whose option
+            `inputs` makes the pieces.
         low: Value that becomes 0 in images and in numbers as text, and -1 in waveforms of other samples than sound;
             None where values are not scaled.
         high: Value that becomes 1. Values beyond low and high are not clipped in images and waveforms.
@@ -88,7 +92,7 @@ class Embedding:
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
         scale = np.float32(self.high - self.low)
-        if self.representation in WAVEFORMS:
+        if self.representation in WAVEFORMS or dict(self.options).get("pieces") == "audio":
             middle = np.float32((self.low + self.high) / 2)
             return [2 * (piece.astype(np.float32) - middle) / scale for piece in unscaled]
         return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in unscaled]
@@ -112,7 +116,8 @@ class Embedding:
                 return [fold_series(sample)]
             case "spectrogram":
                 return [spectrogram(sample)]
-        raise UsageError(f"{self.representation!r} is not the name of a representation.")
+        pieces = plugin_pieces(_plugin(self.representation), sample, options)
+        return _windows(pieces, options["window"]) if options["pieces"] == "audio" else pieces
 
     def _waveforms(self, sample: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
         """Return one waveform of a sound or an image, and one for each channel of a series."""
@@ -143,6 +148,19 @@ class Embedding:
         return {"representation": self.representation, "low": self.low, "high": self.high, **options}
 
 
+def representation_record(name: str | None) -> str | dict[str, Any] | None:
+    """Return what a cache key holds of a requested representation, None for the manifest's choice.
+
+    Raises:
+        UsageError: If neither modgap nor another package has a representation of this name.
+    """
+    return plugin_record(name, BUILT_IN)
+
+
+def _plugin(name: str) -> Representation:
+    return get_representation(name, BUILT_IN)
+
+
 def _windows(waveforms: list[np.ndarray], window: int | None) -> list[np.ndarray]:
     """Return the windows of all waveforms for a source that has windows, at most `MOST_WINDOWS` together."""
     if window is None:
@@ -170,13 +188,16 @@ def native_embedding(
     options = _options(spec, table, source_input, chosen)
     unscaled = Embedding(chosen, options=options)
     is_sound = spec.kind == "audio" and chosen == "waveform"
-    if is_sound or chosen == "text" or "alphabet" in dict(options):
+    is_text = chosen == "text" or dict(options).get("pieces") == "text"
+    if is_sound or is_text or "alphabet" in dict(options):
         return unscaled
     low, high = _range(spec, table, unscaled)
     return Embedding(chosen, low, high, options)
 
 
 def _choose_representation(spec: InputSpec, table: Table, source_input: Input, requested: str | None) -> str:
+    if requested and requested not in BUILT_IN:
+        return _choose_plugin(requested, spec, source_input)
     possible = REPRESENTATIONS.get((spec.kind, source_input.kind))
     if possible is None:
         fitting = sorted({source_kind for kind, source_kind in REPRESENTATIONS if kind == spec.kind})
@@ -199,12 +220,30 @@ def _choose_representation(spec: InputSpec, table: Table, source_input: Input, r
     return possible[0]
 
 
+def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
+    found = _plugin(name)
+    if (found.samples, found.source) != (spec.kind, source_input.kind):
+        raise UsageError(
+            f"--representation {name} does not apply. It turns {found.samples} into input of sources that take "
+            f"{found.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
+        )
+    return name
+
+
 def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
     """Return the parameters that the representation needs besides the sample."""
     if chosen == "log-mel":
         if spec.rate is None:
             raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
         return (("rate", spec.rate), ("log_mel", spec.log_mel))
+    if chosen not in BUILT_IN:
+        return (
+            ("pieces", source_input.kind),
+            ("version", _plugin(chosen).version),
+            ("rate", spec.rate),
+            ("source_rate", getattr(source_input, "rate", None)),
+            ("window", getattr(source_input, "window", None)),
+        )
     if chosen in WAVEFORMS:
         return _waveform_options(spec, source_input, chosen)
     if chosen == "tokens" and spec.alphabet:

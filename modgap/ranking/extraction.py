@@ -13,6 +13,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
 from modgap.forward.surrogate_target import default_surrogate, open_head_surrogate, open_surrogate_target
+from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import SourceOutputs
@@ -189,7 +190,7 @@ def outputs_key_content(handle: SourceHandle | None, target: Target, request: Lo
         "split": samples.split or "all",
         "limit": [samples.limit, samples.seed] if samples.limit else None,
         "input_size": samples.input_size if handle else None,
-        "representation": samples.representation,
+        "representation": representation_record(samples.representation),
         "dtype": samples.dtype,
         "batch_size": samples.batch_size,
     }

@@ -1,0 +1,152 @@
+"""Representations of other packages, which the entry points of the group `modgap.representations` refer to."""
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modgap.errors import InputError, unknown_name
+from modgap.plugins import describe_origin, load_plugin, one_line, plugin_entries
+
+__all__ = ["Rates", "Representation", "get_representation", "plugin_pieces", "plugin_record"]
+
+GROUP = "modgap.representations"
+NOUN = "Representation"
+SAMPLE_KINDS = ("image", "video", "series", "audio")
+SOURCE_KINDS = ("image", "audio", "text")
+AXES = {"image": "(channels, height, width)", "audio": "(length,)"}
+"""Shape of a piece by the kind of the source's input."""
+
+
+class Rates(NamedTuple):
+    """Sampling rates in hertz.
+
+    Attributes:
+        samples: Rate of the target's samples; None if it is unknown or they have none.
+        source: Rate that the source expects; None for sources of images and text.
+    """
+
+    samples: float | None
+    source: float | None
+
+
+@dataclass(frozen=True)
+class Representation:
+    """A rule that turns samples of one kind into pieces of input for sources of one kind.
+
+    Attributes:
+        name: Name that `--representation` takes.
+        title: What the pieces are, in a few words.
+        reference: Where the rule comes from.
+        samples: Kind of the samples: `image` (C, H, W), `video` (T, C, H, W), or `series` and `audio` (C, length).
+        source: Kind of the source's input: `image`, `audio` or `text`.
+        convert: Function of a sample and its `Rates` that returns a list of pieces, at least one: images (C, H, W),
+            waveforms (length,) at the source's rate, or strings. Images and waveforms may have any finite values,
+            which are scaled by those of the training samples. The mean of the pieces' outputs is the sample's.
+        version: Number that is raised when the pieces change, so that results in the cache are computed again.
+    """
+
+    name: str
+    title: str
+    reference: str
+    samples: str
+    source: str
+    convert: Callable[[np.ndarray, Rates], list[Any]]
+    version: int = 1
+
+
+def get_representation(name: str, built_in: Collection[str]) -> Representation:
+    """Return the representation of a package that has this name.
+
+    Args:
+        name: Name of the representation.
+        built_in: Names of modgap's own representations, which no package can take.
+
+    Raises:
+        UsageError: If no package has such a representation.
+        InputError: If the package's representation cannot be used.
+    """
+    entries = _entries(frozenset(built_in))
+    if name not in entries:
+        raise unknown_name("representation", name, [*built_in, *entries])
+    return _load(name, entries[name])
+
+
+@functools.cache
+def _entries(built_in: frozenset[str]) -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, built_in)
+
+
+@functools.cache
+def _load(name: str, entry: EntryPoint) -> Representation:
+    try:
+        return check_description(name, load_plugin(entry, NOUN))
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
+        raise InputError(f"{NOUN} plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error
+
+
+def check_description(name: str, plugin: Any) -> Representation:
+    """Return a plug-in if it is a representation of its entry point's name, between kinds that exist."""
+    if not isinstance(plugin, Representation):
+        raise TypeError(f"it is a {type(plugin).__name__}, not a Representation")
+    if plugin.name != name:
+        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
+    for value, kinds in ((plugin.samples, SAMPLE_KINDS), (plugin.source, SOURCE_KINDS)):
+        if value not in kinds:
+            raise ValueError(f"it has the kind {value!r} in place of {' or '.join(kinds)}")
+    return plugin
+
+
+def plugin_record(name: str | None, built_in: Collection[str]) -> str | dict[str, Any] | None:
+    """Return what a cache key holds of a requested representation: its name, and of a package's also the versions."""
+    if name is None or name in built_in:
+        return name
+    found = get_representation(name, built_in)
+    return {"name": name, "version": found.version, "package": describe_origin(_entries(frozenset(built_in))[name])}
+
+
+def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[str, Any]) -> list[Any]:
+    """Return the pieces that a package's representation makes of a sample.
+
+    Args:
+        found: The representation.
+        sample: The sample. The representation gets a copy, so that it cannot change it.
+        options: Sampling rates, as `rate` and `source_rate`.
+
+    Raises:
+        InputError: If it fails, or returns something else than pieces of its kind.
+    """
+    try:
+        pieces = found.convert(np.array(sample), Rates(options.get("rate"), options.get("source_rate")))
+        return [_checked_piece(piece, found.source) for piece in _nonempty(pieces)]
+    except InputError:
+        raise
+    except Exception as error:  # a plug-in can fail in any way
+        raise InputError(
+            f"The representation {found.name} failed on a sample of shape {np.shape(sample)}: {one_line(error)}"
+        ) from error
+
+
+def _nonempty(pieces: Any) -> list[Any]:
+    if not isinstance(pieces, list) or not pieces:
+        raise TypeError("it returned no list of pieces")
+    return pieces
+
+
+def _checked_piece(piece: Any, kind: str) -> Any:
+    if kind == "text":
+        if not isinstance(piece, str):
+            raise TypeError(f"it returned a {type(piece).__name__}, not a string")
+        return piece
+    values = np.asarray(piece)
+    n_axes = AXES[kind].count(",") + (kind == "image")
+    if values.ndim != n_axes or not values.size or values.dtype.kind not in "fiu":
+        raise TypeError(f"it returned {values.dtype} of shape {values.shape}, not numbers of shape {AXES[kind]}")
+    if not np.isfinite(values).all():
+        raise ValueError("it returned NaN or infinite values")
+    return values.astype(np.float32)

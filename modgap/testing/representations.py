@@ -1,0 +1,66 @@
+"""Check of a representation: its description, its pieces, determinism, and that it leaves samples as they are."""
+
+from typing import Any
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.inputs.native_embedding import BUILT_IN
+from modgap.inputs.plugin_representations import Rates, Representation, get_representation, plugin_pieces
+
+__all__ = ["check_representation"]
+
+SHAPES = {
+    "image": ((1, 28, 28), (3, 40, 32)),
+    "video": ((6, 3, 32, 32),),
+    "series": ((1, 100), (3, 500), (2, 24)),
+    "audio": ((1, 16_000), (2, 8000)),
+}
+"""Shapes of the samples that a representation is tried on, by their kind."""
+SAMPLE_RATE = 8000.0
+SOURCE_RATE = 16_000.0
+
+
+def check_representation(representation: str | Representation) -> None:
+    """Check a representation on random samples of its kind.
+
+    Its description is complete; it makes at least one piece of each sample, of the kind of its sources; it makes the
+    same pieces of the same sample, and pieces that differ of samples that differ; and it does not change the sample.
+
+    Args:
+        representation: Name of an installed representation, or a representation.
+
+    Raises:
+        AssertionError: If the representation breaks one of these rules.
+    """
+    found = get_representation(representation, BUILT_IN) if isinstance(representation, str) else representation
+    for field in ("name", "title", "reference"):
+        assert getattr(found, field).strip(), f"The {field} of the representation {found.name!r} is empty."
+    assert found.version >= 1, f"The version of {found.name} is {found.version}. Expected a number from 1 on."
+    assert found.samples in SHAPES, f"{found.name} takes samples of the unknown kind {found.samples!r}."
+    for shape in SHAPES[found.samples]:
+        _check_shape(found, shape)
+
+
+def _check_shape(found: Representation, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    sample, other = rng.standard_normal((2, *shape)).astype(np.float32)
+    has_rate = found.samples in ("series", "audio")
+    rates = Rates(SAMPLE_RATE if has_rate else None, SOURCE_RATE if found.source == "audio" else None)
+    before = sample.copy()
+    first, again, others = (_pieces(found, one, rates) for one in (sample, before, other))
+    assert _equal(first, again), f"{found.name} makes other pieces of the same sample the second time."
+    assert not _equal(first, others), f"{found.name} makes the same pieces of different samples of shape {shape}."
+    found.convert(sample, rates)
+    assert np.array_equal(sample, before), f"{found.name} changes the sample that it is given."
+
+
+def _pieces(found: Representation, sample: np.ndarray, rates: Rates) -> list[Any]:
+    try:
+        return plugin_pieces(found, sample, {"rate": rates.samples, "source_rate": rates.source})
+    except InputError as error:
+        raise AssertionError(str(error)) from error
+
+
+def _equal(first: list[Any], second: list[Any]) -> bool:
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
