@@ -30,6 +30,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "crepe": {},
     "crepe-tiny": {},
     "silero-vad": {},
+    "musicnn": {},
     "resemblyzer": {"head": "probe:spoken-languages"},
     "eeg-seizure": {},
     "minilm": {"head": "probe:ner-tweets"},
@@ -38,7 +39,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 """Options by source. A bare encoder has a probe of packaged data of its modality as its head."""
 MODALITIES = {
     "efficientnet-lite0": "image", "efficientnet-lite2": "image", "vit-fashion": "image", "ppocr": "image",
-    "crepe": "sound", "crepe-tiny": "sound", "silero-vad": "sound", "resemblyzer": "sound", "eeg-seizure": "EEG",
+    "crepe": "sound", "crepe-tiny": "sound", "silero-vad": "sound", "musicnn": "sound", "resemblyzer": "sound", "eeg-seizure": "EEG",
     "minilm": "text", "rxnfp": "text",
 }  # fmt: skip
 TARGETS = {

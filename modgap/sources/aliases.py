@@ -255,6 +255,14 @@ ALIASES: dict[str, Alias] = {
         "eeg-seizure", "Seizure detector, intracranial EEG of one channel (Sladky et al. 2022)", 4, 1_636_724,
         "series, 200 Hz, 10 s", "BSD-3-Clause",
     ),
+    "musicnn": _sound_alias(
+        "musicnn", "musicnn, tags of music after MagnaTagATune (Pons and Serra 2019)", 50, 787_159,
+        "sound, 16 kHz, 3 s", "ISC",
+    ),
+    "musicnn-msd": _sound_alias(
+        "musicnn-msd", "musicnn, tags of music after the Million Song Dataset (Pons and Serra 2019)", 50, 787_159,
+        "sound, 16 kHz, 3 s", "ISC",
+    ),
     "resemblyzer": _sound_alias(
         "resemblyzer", "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616,
         "sound, 16 kHz, 1.6 s", "Apache-2.0",

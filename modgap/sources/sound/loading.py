@@ -1,5 +1,6 @@
 """Loading of the sound models whose weights are in packages."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,11 +9,13 @@ from torch import Tensor
 from modgap.errors import InputError, first_line
 from modgap.sources.onnx.weights import read_onnx_weights
 from modgap.sources.sound.crepe import Crepe
+from modgap.sources.sound.musicnn import Musicnn
 from modgap.sources.sound.network import SoundNetwork
 from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.sound.resemblyzer import SpeakerEncoder
 from modgap.sources.sound.seizure import SeizureDetector
 from modgap.sources.sound.silero import VoiceActivity
+from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_weights
 
@@ -49,6 +52,8 @@ def _build(package: SoundPackage) -> SoundNetwork:
     match package.architecture:
         case "crepe":
             return Crepe(package.capacity)
+        case "musicnn":
+            return Musicnn(package.capacity)
         case "resemblyzer":
             return SpeakerEncoder()
         case "seizure":
@@ -57,8 +62,14 @@ def _build(package: SoundPackage) -> SoundNetwork:
             return VoiceActivity()
 
 
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if path.name.endswith(".index"):
+        return read_tensorflow_bundle(path)
+    return read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
+
+
 def _fill(network: SoundNetwork, path: Path, name: str) -> None:
-    weights = read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
+    weights = _read(path)
     try:
         network.load_state_dict(network.rename(weights))
     except (RuntimeError, ValueError, AttributeError, KeyError, StopIteration) as error:

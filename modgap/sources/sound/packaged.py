@@ -8,6 +8,7 @@ from typing import Any
 from modgap.errors import InputError, UsageError
 from modgap.installed_packages import find_package_folder
 from modgap.sources.sound.packages import SoundPackage
+from modgap.sources.sound.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 
@@ -52,9 +53,15 @@ class PackagedSound:
         random = self.control_seed is not None
         return {
             "architecture": f"{self.package.architecture} {self.package.capacity}".strip(),
-            "weights": f"random, seed {self.control_seed}" if random else file_digest(self.weights_file()),
+            "weights": f"random, seed {self.control_seed}" if random else self._weights_digest(),
             "torch": metadata.version("torch"),
         }
+
+    def _weights_digest(self) -> str:
+        """Return the checksum of the weights, and of the file of values that belongs to an index."""
+        path = self.weights_file()
+        is_index = path.name.endswith(".index") and data_file(path).is_file()
+        return " ".join(file_digest(file) for file in (path, data_file(path))) if is_index else file_digest(path)
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """Load the model.

@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["SOUND_PACKAGES", "SoundPackage"]
 
-Architecture = Literal["crepe", "resemblyzer", "seizure", "silero-vad"]
+Architecture = Literal["crepe", "musicnn", "resemblyzer", "seizure", "silero-vad"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class SoundPackage:
         package: Import name of the package.
         file: Path of the weights within the package.
         install: Command that installs the package without its dependencies, which modgap does not use.
-        capacity: Size of the architecture, for those that come in several; empty for the others.
+        capacity: Size or tags of the architecture, for those that come in several; empty for the others.
     """
 
     architecture: Architecture
@@ -37,6 +37,12 @@ SOUND_PACKAGES = {
     "eeg-seizure": SoundPackage(
         "seizure", "brainmaze_eeg_models", "seizure/_models/modelA_paper.onnx",
         "pip install --no-deps brainmaze-eeg-models onnx",
+    ),
+    "musicnn": SoundPackage(
+        "musicnn", "musicnn", "MTT_musicnn/.index", "pip install --no-deps musicnn", capacity="mtt"
+    ),
+    "musicnn-msd": SoundPackage(
+        "musicnn", "musicnn", "MSD_musicnn/.index", "pip install --no-deps musicnn", capacity="msd"
     ),
     "resemblyzer": SoundPackage(
         "resemblyzer", "resemblyzer", "pretrained.pt", "pip install --no-deps Resemblyzer"

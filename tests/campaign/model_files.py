@@ -1,4 +1,4 @@
-"""ONNX models and their descriptions, for the campaigns against parsers."""
+"""ONNX models with their descriptions, and checkpoints of TensorFlow, for the campaigns against parsers."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from tests.campaign.seed_files import make_file
+from tests.tensorflow_bundles import write_bundle
 
 __all__ = ["PARSED"]
 
@@ -55,5 +56,23 @@ def load(path: Path) -> object:
         raise InputError(str(error)) from error
 
 
-PARSED = (("onnx model", model, load), ("onnx description", description, load))
+def checkpoint(folder: Path) -> Path:
+    """Write a small checkpoint, and return the path of its index."""
+    path = make_file(folder, "model.index")
+    write_bundle(path, {"a/kernel": np.arange(12.0).reshape(3, 4), "a/bias": np.ones(4), "step": np.float32(1)})
+    return path
+
+
+def read_checkpoint(path: Path) -> object:
+    """Read the tensors of a checkpoint."""
+    from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
+
+    return read_tensorflow_bundle(path)
+
+
+PARSED = (
+    ("onnx model", model, load),
+    ("onnx description", description, load),
+    ("tensorflow index", checkpoint, read_checkpoint),
+)
 """Name, maker and reader of each file that is changed."""
