@@ -39,8 +39,8 @@ SOURCES: dict[str, dict[str, Any]] = {
 """Options by source. A bare encoder has a probe of packaged data of its modality as its head."""
 MODALITIES = {
     "efficientnet-lite0": "image", "efficientnet-lite2": "image", "vit-fashion": "image", "ppocr": "image",
-    "crepe": "sound", "crepe-tiny": "sound", "silero-vad": "sound", "musicnn": "sound", "resemblyzer": "sound", "eeg-seizure": "EEG",
-    "minilm": "text", "rxnfp": "text",
+    "crepe": "sound", "crepe-tiny": "sound", "silero-vad": "sound", "musicnn": "sound", "resemblyzer": "sound",
+    "eeg-seizure": "EEG", "minilm": "text", "rxnfp": "text",
 }  # fmt: skip
 TARGETS = {
     "digits": "image", "glyphs": "image", "italy-power": "series", "basic-motions": "series", "arrowhead": "series",

@@ -30,7 +30,9 @@ def test_the_source_of_modgap_passes():
 
 
 @pytest.mark.bundle
-@pytest.mark.parametrize("name", ["minilm", "rxnfp", "crepe-tiny", "eeg-seizure", "musicnn", "ppocr", "resemblyzer", "silero-vad"])
+@pytest.mark.parametrize(
+    "name", ["minilm", "rxnfp", "crepe-tiny", "eeg-seizure", "musicnn", "ppocr", "resemblyzer", "silero-vad"]
+)
 def test_packaged_sources_pass(name):
     check_source(name)
 
