@@ -1,6 +1,6 @@
 """Print docs/licenses.md: the license of every source and target, from their descriptions.
 
-    python tools/license_table.py > docs/licenses.md
+python tools/license_table.py > docs/licenses.md
 """
 
 from modgap.sources import source_infos
