@@ -11,10 +11,10 @@ __all__ = ["license_page"]
 OPENING = """# Licenses
 
 modgap itself is under the MIT license. It bundles one model, `vit-fashion`, whose weights were trained for modgap on
-Fashion-MNIST and are under the same license. All other models and data come from other packages or hosts, and are not copied
-into modgap. The table has the license that each states for itself. Where a package contains data and neither states a license of
-the data, it says so: ask the authors before you redistribute it, and cite them in any case (`modgap targets NAME` shows the
-citation).
+Fashion-MNIST and are under the same license. All other models and data come from other packages or hosts, and are not
+copied into modgap. The table has the license that each states for itself. Where a package contains data and neither
+states a license of the data, it says so: ask the authors before you redistribute it, and cite them in any case
+(`modgap targets NAME` shows the citation).
 
 *This page is written by `tools/license_table.py`.*
 """
