@@ -307,4 +307,6 @@ def test_a_package_in_a_fresh_environment_is_found(project, tmp_path):
         assert "brainpkg 2.1" in shown.stdout, command
     result = json.loads(modgap("discrepancy", "--source", "vit-fashion", "--target", "halves", "--json").stdout)
     assert result["n_samples"] == 24
+    drawn = modgap("discrepancy", "--source", "vit-fashion", "--target", "halves", "--representation", "plot", "--json")
+    assert json.loads(drawn.stdout)["provenance"]["embedding"]["representation"] == "plot"
     assert modgap("scores", "nosuch").returncode != 0

@@ -22,6 +22,8 @@ from modgap.sources.timm.vit_fashion import SHIPPED, VitFashion
 __all__ = ["ALIASES", "Alias"]
 
 CIFAR10 = ("cifar10", "train")
+NOTES = ("notes", "train")
+SPEECH = ("spoken-languages", "train")
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,17 @@ def _efficientnet_lite_alias(number: int, pixels: int, parameters: int) -> Alias
     )
 
 
-def _sound_alias(name: str, title: str, n_classes: int | None, parameters: int, input: str, license: str) -> Alias:
-    return _package_alias(PackagedSound, SOUND_PACKAGES[name], title, n_classes, parameters, input, license)
+def _sound_alias(
+    name: str,
+    title: str,
+    n_classes: int | None,
+    parameters: int,
+    input: str,
+    license: str,
+    surrogate: tuple[str, str] | None = None,
+) -> Alias:
+    package = SOUND_PACKAGES[name]
+    return _package_alias(PackagedSound, package, title, n_classes, parameters, input, license, surrogate)
 
 
 def _package_alias(
@@ -181,6 +192,7 @@ def _package_alias(
     parameters: int,
     input: str,
     license: str,
+    surrogate: tuple[str, str] | None = None,
 ) -> Alias:
     return Alias(
         title=title,
@@ -188,6 +200,7 @@ def _package_alias(
         parameters=parameters,
         input=input,
         license=license,
+        surrogate=surrogate,
         weights=package.install,
         is_installed=lambda: find_package_folder(package.package) is not None,
         open=lambda name, weights: handle(name, package, weights),
@@ -245,11 +258,12 @@ ALIASES: dict[str, Alias] = {
     "efficientnet-lite1": _efficientnet_lite_alias(1, 240, 5_416_680),
     "efficientnet-lite2": _efficientnet_lite_alias(2, 260, 6_092_072),
     "crepe": _sound_alias(
-        "crepe", "CREPE, pitch of a monophonic sound (Kim et al. 2018)", 360, 22_239_976, "sound, 16 kHz, 64 ms", "MIT"
+        "crepe", "CREPE, pitch of a monophonic sound (Kim et al. 2018)", 360, 22_239_976, "sound, 16 kHz, 64 ms", "MIT",
+        NOTES,
     ),
     "crepe-tiny": _sound_alias(
         "crepe-tiny", "CREPE of the smallest capacity, pitch of a monophonic sound (Kim et al. 2018)", 360, 486_552,
-        "sound, 16 kHz, 64 ms", "MIT",
+        "sound, 16 kHz, 64 ms", "MIT", NOTES,
     ),
     "eeg-seizure": _sound_alias(
         "eeg-seizure", "Seizure detector, intracranial EEG of one channel (Sladky et al. 2022)", 4, 1_636_724,
@@ -257,21 +271,22 @@ ALIASES: dict[str, Alias] = {
     ),
     "musicnn": _sound_alias(
         "musicnn", "musicnn, tags of music after MagnaTagATune (Pons and Serra 2019)", 50, 787_159,
-        "sound, 16 kHz, 3 s", "ISC",
+        "sound, 16 kHz, 3 s", "ISC", NOTES,
     ),
     "musicnn-msd": _sound_alias(
         "musicnn-msd", "musicnn, tags of music after the Million Song Dataset (Pons and Serra 2019)", 50, 787_159,
-        "sound, 16 kHz, 3 s", "ISC",
+        "sound, 16 kHz, 3 s", "ISC", NOTES,
     ),
     "resemblyzer": _sound_alias(
         "resemblyzer", "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616,
-        "sound, 16 kHz, 1.6 s", "Apache-2.0",
+        "sound, 16 kHz, 1.6 s", "Apache-2.0", SPEECH,
     ),
     "silero-vad": _sound_alias(
-        "silero-vad", "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT"
+        "silero-vad", "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT",
+        SPEECH,
     ),
     "ppocr": _package_alias(
         PackagedOnnx, PPOCR, "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683,
-        "image, 48 x 320 px", "Apache-2.0",
+        "image, 48 x 320 px", "Apache-2.0", ("glyphs", "train"),
     ),
 }  # fmt: skip
