@@ -93,8 +93,13 @@ def run(targets: set[str]) -> None:
 
 
 def cell(record: dict | None) -> str:
-    """Return the held-out error and the difference to the control; a star marks a significant one."""
-    if record is None or "refused" in record:
+    """Return the held-out error and the difference to the control; a star marks a significant one.
+
+    A dash stands for a pair that was refused, and nothing for one that was not run yet.
+    """
+    if record is None:
+        return ""
+    if "refused" in record:
         return "-"
     difference = record["control"]["difference"]
     star = "*" if difference["p_value"] is not None and difference["p_value"] <= LEVEL else ""

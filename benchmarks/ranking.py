@@ -99,6 +99,12 @@ def report(log: ResultLog, workers: int, names: Sequence[str] = ()) -> None:
         for target in complete
     }
     seconds = time.perf_counter() - began
+    headless = {name for table in scores.values() for name, value in table["leep"].items() if value is None}
+    if headless:
+        print(
+            f"No head, so the tables are of fewer sources: {', '.join(sorted(headless))}. `make setup data` installs "
+            "the data that heads are fitted on."
+        )
     computed = f"{len(names)} scores" if names else "all scores"
     print(f"{computed} of {len(SOURCES)} sources on {len(complete)} targets: {seconds:.0f} s with {workers} workers")
     agreement = {
