@@ -84,7 +84,8 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     assert record == strict((tmp_path / "run" / "run.json").read_text())
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
     assert list(record) == [
-        "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "samples",
+        "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe",
+        "recipe_conversion", "samples",
         "inputs", "output", "provenance", "result",
     ]  # fmt: skip
     assert list(record["result"]) == [

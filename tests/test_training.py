@@ -234,7 +234,9 @@ def test_recipes_come_from_manifest_method_and_user():
 
 @pytest.mark.parametrize(("source", "route"), [("vit", "finite-difference"), ("resnet", "exact")])
 def test_route_depends_on_the_source(trained, source, route):
-    assert trained("mona", source).record["recipe"]["stage1"]["route"] == route
+    record = trained("mona", source).record
+    assert record["recipe"]["stage1"]["route"] == route
+    assert record["recipe_conversion"] == {}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def shown(value):
 
 def default(model, name):
     field = next(field for field_name, field in model.model_fields.items() if (field.alias or field_name) == name)
-    return shown(field.get_default(call_default_factory=True))
+    value = field.get_default(call_default_factory=True)
+    return shown(list(value) if value and isinstance(value, tuple) else value)
 
 
 def documented():

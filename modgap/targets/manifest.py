@@ -203,7 +203,10 @@ class Metric(_Record):
 
 
 class Training(_Record):
-    """The benchmark's recipe for full fine-tuning (stage 2), and its settings for stage 1."""
+    """The benchmark's recipe for full fine-tuning (stage 2), and its settings for stage 1.
+
+    As in ORCA's code, which the published recipes belong to, the gradients of accumulated batches are added.
+    """
 
     batch_size: int | None = None
     epochs: int | None = None
@@ -212,6 +215,8 @@ class Training(_Record):
     learning_rate: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
+    betas: tuple[float, float] | None = Field(default=None, description="Decay rates of the moments of Adam.")
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="Probability of every dropout of the model.")
     warmup_epochs: int | None = None
     decay_epochs: int | None = None
     gradient_clip: float | None = None

@@ -18,8 +18,8 @@ def build_optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -
     if settings.optimizer == "sgd":
         return torch.optim.SGD(tensors, rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(tensors, rate, weight_decay=decay)
-    return torch.optim.Adam(tensors, rate, weight_decay=decay)
+        return torch.optim.AdamW(tensors, rate, settings.betas, weight_decay=decay)
+    return torch.optim.Adam(tensors, rate, settings.betas, weight_decay=decay)
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:

@@ -2,12 +2,13 @@
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
+from modgap.transfer.benchmark_recipe import benchmark_settings
 
 __all__ = [
     "STAGES",
@@ -26,6 +27,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
+Moment = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSettings(_Settings):
     """Settings of the optimizer and of its learning-rate schedule."""
 
@@ -33,6 +37,9 @@ class OptimizerSettings(_Settings):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd; other optimizers ignore it.")
+    betas: tuple[Moment, Moment] = Field(
+        default=(0.9, 0.999), description="Decay rates of the moments of adam and adamw; sgd ignores them."
+    )
     batch_size: int = Field(default=64, ge=1, description="Samples that pass through the model together.")
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches whose gradients make one update.")
     warmup_epochs: float = Field(default=0, ge=0, description="Epochs of the linear rise of the learning rate.")
@@ -122,6 +129,9 @@ class Recipe(_Settings):
     stage2: FullStage = Field(default_factory=FullStage)
     target_sequence_length: int | None = Field(
         default=None, ge=1, description="Largest number of tokens of a target sample, for sources of text."
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Probability of every dropout of the model; its own if absent."
     )
     precision: Literal["float32", "bfloat16", "float64"] = Field(
         default="float32", description="Number format; bfloat16 is mixed precision, with parameters in float32."
@@ -218,7 +228,16 @@ def find_unused_settings(overrides: Sequence[str], stages: Collection[str], obje
 
 BATCH_FIELDS = ("batch_size", "gradient_accumulation")
 """Settings of a target's recipe that apply to both stages."""
-SCHEDULE_FIELDS = ("epochs", "optimizer", "learning_rate", "weight_decay", "momentum", "warmup_epochs", "decay_epochs")
+SCHEDULE_FIELDS = (
+    "epochs",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "momentum",
+    "betas",
+    "warmup_epochs",
+    "decay_epochs",
+)
 """Settings of a target's recipe that apply to stage 2 alone."""
 
 
@@ -226,11 +245,12 @@ def _add_target_recipe(record: dict[str, Any], manifest: Manifest) -> None:
     training = manifest.training
     if training is None:
         return
-    settings = training.model_dump(exclude_none=True)
+    settings = benchmark_settings(manifest)
     record["stage2"] |= {name: settings[name] for name in (*SCHEDULE_FIELDS, *BATCH_FIELDS) if name in settings}
     record["stage2"]["gradient_clip"] = settings.get("gradient_clip")
     record["stage1"] |= {name: settings[name] for name in BATCH_FIELDS if name in settings}
     record["target_sequence_length"] = settings.get("target_sequence_length")
+    record["dropout"] = settings.get("dropout")
     augmentation = training.augmentation or ""
     if "crop" in augmentation and "flip" in augmentation:
         record["stage2"]["augmentation"] = "crop-flip"

@@ -18,9 +18,11 @@ from modgap.models import TargetModel, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.json_records import plain_values
-from modgap.targets import Target, open_target
+from modgap.targets import Manifest, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
+from modgap.transfer.benchmark_recipe import conversion_record
 from modgap.transfer.checkpoint import Position, write_tensors
+from modgap.transfer.dropout import set_dropout
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
@@ -95,6 +97,7 @@ def _train(
     _warn_about_unused_settings(method, request.overrides)
     handle = open_source(request.source, weights=request.weights)
     source = handle.load(request.samples.input_size, head=False)
+    _announce_conversion(target.manifest)
     recipe = choose_route(recipe, kinks=source.convolutional)
     data = _read_data(request, source, target)
     _check_sample_counts(data, processes)
@@ -143,6 +146,18 @@ def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> Non
         log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
 
 
+def _announce_conversion(manifest: Manifest) -> None:
+    """Log the settings of the target's recipe that are converted to updates with the mean gradient."""
+    changes = conversion_record(manifest)
+    if changes:
+        texts = [f"{name} {value['recipe']:g} as {value['used']:g}" for name, value in changes.items()]
+        log.info(
+            "The recipe of %s adds the gradients of accumulated batches, and modgap averages them, so it uses %s.",
+            manifest.name,
+            " and ".join(texts),
+        )
+
+
 def build_model(
     source: Source, data: TargetData, recipe: Recipe, method: Method, *, seed: int, length_requested: bool = False
 ) -> TargetModel:
@@ -171,6 +186,8 @@ def build_model(
         pretrained_encoder=method.pretrained_encoder,
         seed=seed,
     )
+    if recipe.dropout is not None:
+        set_dropout(model, recipe.dropout)
     _set_batch_statistics(model.embedder, data)
     return model
 

@@ -11,6 +11,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import cache_key
 from modgap.targets import CustomData
+from modgap.transfer.benchmark_recipe import conversion_record
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.training_data import TargetData
 from modgap.version import installed_version
@@ -71,6 +72,7 @@ def settings_record(
         "limit": request.samples.limit,
         "input_size": request.samples.input_size,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "recipe_conversion": conversion_record(data.target.manifest),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
         "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},

@@ -20,7 +20,7 @@ def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
     training = manifest.training
     recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
     settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS)}
-    settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum") if name in recipe}
+    settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum", "betas") if name in recipe}
     if "learning_rate" in recipe:
         rate = recipe["learning_rate"]
         settings["learning_rate"] = rate * LEARNING_RATE_FACTOR if rate <= LOW_LEARNING_RATE else rate
