@@ -1,5 +1,6 @@
 """The optimizer and the learning-rate schedule of a recipe."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from modgap.transfer.recipe import OptimizerSettings
 
 __all__ = ["build_optimizer", "learning_rate_factor"]
+
+DROP_FACTOR = 0.2
 
 
 def build_optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -23,10 +26,10 @@ def build_optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
-    """Return the factor of the learning rate, in [0, 1]: a linear warm-up, then a linear decay if one is set.
+    """Return the factor of the learning rate in [0, 1]: a linear warm-up, then a linear decay and drops, where set.
 
     Args:
-        settings: Settings with warmup_epochs and decay_epochs.
+        settings: Settings with warmup_epochs, decay_epochs and drop_epochs.
         epoch: Number of completed epochs, as a fraction; it includes the current update.
 
     Example:
@@ -37,6 +40,12 @@ def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
     """
     if epoch < settings.warmup_epochs:
         return epoch / settings.warmup_epochs
+    # The epochs are numbered from 0, and a drop after epoch 20 begins with number 21, as in ORCA's code.
+    number = math.ceil(epoch) - 1
+    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(dropped < number for dropped in settings.drop_epochs)
+
+
+def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
     if settings.decay_epochs is None:
         return 1.0
     length = settings.decay_epochs - settings.warmup_epochs

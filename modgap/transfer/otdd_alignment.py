@@ -22,7 +22,8 @@ __all__ = ["OtddStep"]
 class OtddStep:
     """Training on the optimal-transport dataset distance to the surrogate, with one update per epoch.
 
-    The distance is the mean of those of the target's classes, weighted by their numbers of samples.
+    The distance is the mean of those of the target's classes, weighted by their shares of all samples, of which a large
+    class shows only some.
 
     Attributes:
         model: The model.
@@ -63,14 +64,14 @@ class OtddStep:
 
     def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:  # noqa: ARG002
         """Return the gradient of the distance by the embedder."""
-        classes = self._classes(rows)
         all_parameters = dict(self.model.named_parameters())
         embedder = {name: all_parameters[name] for name in self.trained}
         tensors: list[Tensor] = list(embedder.values())
         sums = [torch.zeros_like(tensor) for tensor in tensors]
+        shares = np.bincount(self.labels) / len(self.labels)
         loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
         for part, k in zip(parts, self._class_share(rows), strict=True):
-            weight = float((classes == k).sum() / len(rows))
+            weight = float(shares[k])
             backward = functools.partial(self._backward, part, tensors)
             value, gradients = call_with_parameters(self.model, embedder, backward)
             loss += weight * value

@@ -46,6 +46,9 @@ class OptimizerSettings(_Settings):
     decay_epochs: float | None = Field(
         default=None, gt=0, description="Epoch at which the linear decay of the learning rate ends at 0."
     )
+    drop_epochs: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="Epochs after which the learning rate drops to a fifth, each time once more."
+    )
     gradient_clip: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )

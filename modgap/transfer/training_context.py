@@ -191,7 +191,9 @@ class TrainingContext:
         return OtddStep(
             model=self.model,
             trained=tuple(stage.select_parameters(self.model)),
-            source=prepare_source(features, torch.from_numpy(self.surrogate.labels).to(self.device)),
+            source=prepare_source(
+                features, torch.from_numpy(self.surrogate.labels).to(self.device), with_self_distance=False
+            ),
             rows=self.data.train,
             labels=_alignment_classes(self.data),
             per_class=self.recipe.stage1.samples_per_class,
@@ -202,10 +204,12 @@ class TrainingContext:
 
 
 def _alignment_classes(data: TargetData) -> np.ndarray:
-    """Return a class for each training sample: its class, its first label, or a cluster of its regression values."""
+    """Return a class for each training sample: its class, or a cluster of its labels or of its regression values."""
     if data.output.task != "regression":
         labels = np.asarray(data.table.class_labels[data.train])
-        return labels if labels.ndim == 1 else labels.argmax(axis=1)
+        if labels.ndim == 1:
+            return labels
+        return pseudo_classes(labels.astype(np.float64), n_classes=min(CLUSTERS, len(np.unique(labels, axis=0))))
     assert data.table.targets is not None
     values = pool_targets(SelectedSamples(data.table.targets, data.train))
     return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))

@@ -1,0 +1,85 @@
+"""ORCA's first stage: its schedule, its weights of the classes, its constant term, and its classes of label sets."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from modgap.targets import named_manifest
+from modgap.transfer.methods import get_method
+from modgap.transfer.optimization import learning_rate_factor
+from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.training_context import _alignment_classes
+
+ot = pytest.importorskip("ot")
+
+from modgap.transfer.otdd import class_distance, prepare_source  # noqa: E402
+from modgap.transfer.otdd_alignment import OtddStep  # noqa: E402
+
+
+def published_factor(epoch, drops=(20, 40, 60), base=0.2):
+    """Return the factor of the published schedule, for epochs numbered from 0: a power of the base after each drop."""
+    return base ** sum(epoch > drop for drop in drops)
+
+
+def test_the_learning_rate_drops_as_published():
+    manifest = named_manifest("ninapro")
+    stage = resolve_recipe(manifest, get_method("orca").stage1_defaults(manifest)).stage1
+    assert stage.drop_epochs == (20, 40, 60)
+    # Stage 1 has one update an epoch, after which epoch + 1 epochs are complete.
+    factors = [learning_rate_factor(stage, epoch + 1) for epoch in range(70)]
+    np.testing.assert_allclose(factors, [published_factor(epoch) for epoch in range(70)])
+    assert math.isclose(factors[59], 0.04)
+    assert get_method("orca").embedder_start == "source"
+
+
+def test_the_gradient_needs_no_distance_of_the_source_to_itself():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.standard_normal((24, 3)))
+    labels = torch.arange(24) % 3
+    start = torch.from_numpy(rng.standard_normal((6, 3)))
+    gradients = []
+    for with_constant in (True, False):
+        target = start.clone().requires_grad_()
+        class_distance(target, prepare_source(features, labels, with_self_distance=with_constant)).backward()
+        gradients.append(target.grad)
+    assert torch.equal(*gradients)
+    assert prepare_source(features, labels, with_self_distance=False).self_distance == 0
+
+
+class Embedder(torch.nn.Module):
+    """A model whose embedder multiplies its tokens by one parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def embed(self, x):
+        return self.factor * x
+
+
+def test_classes_weigh_as_much_as_they_have_samples_before_the_cap():
+    rng = np.random.default_rng(1)
+    source = prepare_source(torch.from_numpy(rng.standard_normal((12, 3))), torch.arange(12) % 2)
+    labels = np.array([0] * 18 + [1] * 6)
+    samples = torch.from_numpy(rng.standard_normal((24, 2, 3)))
+    step = OtddStep(Embedder().double(), ("factor",), source, np.arange(24), labels, per_class=4, seed=0, stage=0)
+    (rows,) = step.plan_epoch(0)
+    assert np.bincount(labels[rows]).tolist() == [4, 4]
+    parts = [SimpleNamespace(x=samples[part]) for part in step.split(rows, 64)]
+    found = step.gradient(parts, rows, 0)
+    distances = [class_distance(part.x.mean(dim=1), source).item() for part in parts]
+    assert found.loss == pytest.approx(0.75 * distances[0] + 0.25 * distances[1], rel=1e-6)
+
+
+def test_label_sets_become_ten_clusters():
+    rng = np.random.default_rng(2)
+    centers = rng.random((10, 30)) < 0.3
+    labels = centers[np.arange(200) % 10]
+    table = SimpleNamespace(class_labels=labels.astype(np.int64), targets=None)
+    data = SimpleNamespace(output=SimpleNamespace(task="multi-label"), table=table, train=np.arange(200))
+    classes = _alignment_classes(data)
+    assert len(np.unique(classes)) == 10
+    assert all(len(np.unique(classes[k::10])) == 1 for k in range(10))
