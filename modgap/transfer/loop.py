@@ -155,7 +155,13 @@ class _StageLoop:
         self.trained = self.stage.select_parameters(loop.model)
         all_parameters = dict(loop.model.named_parameters())
         self.parameters = {name: all_parameters[name] for name in self.trained}
-        self.optimizer = build_optimizer(self.parameters.values(), self.settings)
+        # A penalty on the distance to the source takes the place of the encoder's decay towards zero.
+        is_anchored = self.stage.objective == "anchored"
+        held = [value for name, value in self.parameters.items() if is_anchored and name.startswith("encoder.")]
+        others = [
+            value for name, value in self.parameters.items() if not is_anchored or not name.startswith("encoder.")
+        ]
+        self.optimizer = build_optimizer(others, self.settings, held)
         if optimizer_state:
             restore_optimizer(self.optimizer, optimizer_state)
         self.batch_size = self.settings.batch_size
@@ -238,8 +244,10 @@ class _StageLoop:
             self._raise_not_finite(position, gradient)
         epoch = position.epoch + (position.update + 1) / updates_per_epoch
         factor = learning_rate_factor(self.settings, epoch)
+        rate = self.settings.learning_rate * factor
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * factor
+            group["lr"] = rate
+        self.training_step.regularize(rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

@@ -20,6 +20,7 @@ __all__ = [
     "two_stages",
 ]
 
+Objective = Literal["task", "mona", "otdd", "anchored"]
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
 
@@ -32,14 +33,15 @@ class Stage:
         name: Name of the stage in logs and progress messages.
         recipe_section: Section of the recipe whose settings the stage uses.
         select_parameters: Function that returns the names of the parameters that the stage trains.
-        objective: `task` is L_t (1), `mona` is the combined loss of equation (5), `otdd` is ORCA's alignment.
+        objective: `task` is L_t (1), `mona` is the combined loss of equation (5), `otdd` is ORCA's alignment, and
+            `anchored` is L_t with a penalty on the distance of the encoder to the source's weights.
         epochs_setting: Name of the setting in that section that gives the number of epochs.
     """
 
     name: str
     recipe_section: Literal["stage1", "stage2"]
     select_parameters: ParameterSelector
-    objective: Literal["task", "mona", "otdd"] = "task"
+    objective: Objective = "task"
     epochs_setting: str = "epochs"
 
 
@@ -92,12 +94,12 @@ def fpt_parameters(model: TargetModel) -> list[str]:
     return [name for name in names if name in normalization or not name.startswith("encoder.")]
 
 
-def full_stage(select_parameters: ParameterSelector = all_parameters) -> Stage:
-    """Return stage 2, which trains the selected parameters on the task loss."""
-    return Stage("stage2", "stage2", select_parameters)
+def full_stage(select_parameters: ParameterSelector = all_parameters, objective: Objective = "task") -> Stage:
+    """Return stage 2, which trains the selected parameters, by default on the task loss."""
+    return Stage("stage2", "stage2", select_parameters, objective)
 
 
-def two_stages(objective: Literal["task", "mona", "otdd"]) -> tuple[Stage, ...]:
+def two_stages(objective: Objective) -> tuple[Stage, ...]:
     """Return a first stage that trains the embedder by an objective, and a second one that trains everything.
 
     Before them the predictor is trained alone, where the recipe sets `stage1.predictor_epochs`.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +14,27 @@ __all__ = ["build_optimizer", "learning_rate_factor"]
 DROP_FACTOR = 0.2
 
 
-def build_optimizer(parameters: Iterable[Tensor], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over some parameters, at its full learning rate."""
-    tensors = list(parameters)
+def build_optimizer(
+    parameters: Iterable[Tensor], settings: OptimizerSettings, undecayed: Iterable[Tensor] = ()
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over some parameters, at its full learning rate.
+
+    Args:
+        parameters: Parameters with weight decay.
+        settings: Settings of the stage.
+        undecayed: Parameters without weight decay.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    without_decay = list(undecayed)
+    if without_decay:
+        groups.append({"params": without_decay, "weight_decay": 0.0})
     rate = settings.learning_rate
     decay = settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(tensors, rate, momentum=settings.momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(tensors, rate, settings.betas, weight_decay=decay)
-    return torch.optim.Adam(tensors, rate, settings.betas, weight_decay=decay)
+        return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
+    return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:

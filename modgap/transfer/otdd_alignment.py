@@ -80,6 +80,9 @@ class OtddStep:
         (loss,) = self.processes.sum([loss])
         return LossGradient(dict(zip(embedder, sums, strict=True)), float(loss))
 
+    def regularize(self, rate: float) -> None:
+        """Do nothing: weight decay is the optimizer's."""
+
     def _backward(
         self, part: MicroBatch, tensors: list[Tensor], model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -116,6 +116,12 @@ class FullStage(OptimizerSettings):
     augmentation: Literal["none", "crop-flip"] = Field(
         default="none", description="Random augmentation of the training images."
     )
+    anchor: float = Field(
+        default=10,
+        ge=0,
+        description="Weight of half the squared distance of the encoder's parameters to the source's. Its gradient is "
+        "applied apart from that of the loss; the encoder then has no weight decay.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -196,8 +202,9 @@ MONA_SETTINGS = ("lambda", "alpha", "inner_steps", "route", "objective", "unifor
 OBJECTIVE_SETTINGS = {
     "mona": (*MONA_SETTINGS, *SURROGATE_SETTINGS),
     "otdd": ("samples_per_class", *SURROGATE_SETTINGS),
+    "anchored": ("anchor",),
 }
-"""Settings of stage 1 that only some objectives use, by objective."""
+"""Settings that only some objectives use, by objective."""
 
 
 def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:

@@ -1,7 +1,7 @@
 """The training context: everything that the stages of a run share, and the training step that it builds for each."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,7 +33,7 @@ from modgap.transfer.surrogate import (
     open_surrogate,
 )
 from modgap.transfer.training_data import TargetData
-from modgap.transfer.training_steps import MonaStep, TaskStep, TrainingStep
+from modgap.transfer.training_steps import AnchoredStep, MonaStep, TaskStep, TrainingStep
 
 __all__ = ["TrainingContext"]
 
@@ -79,6 +79,8 @@ class TrainingContext:
         if stage.objective == "otdd":
             return self._otdd_step(number, stage)
         task_step = self._task_step(number, stage)
+        if stage.objective == "anchored":
+            return self._anchored_step(task_step)
         # With lambda = 0 and L_t, MoNA is the method emb, and must be so bit for bit.
         return self._mona_step(task_step) if stage.objective == "mona" and self._has_outer_loss else task_step
 
@@ -173,6 +175,18 @@ class TrainingContext:
             objective=objective(settings.objective, **options),
             virtual_steps=virtual_steps,
         )
+
+    def _anchored_step(self, task_step: TaskStep) -> AnchoredStep:
+        return AnchoredStep(
+            **{item.name: getattr(task_step, item.name) for item in fields(task_step)},
+            anchors={name: value for name, value in self._source_weights() if name in task_step.trained},
+            weight=self.recipe.stage2.anchor,
+        )
+
+    def _source_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the source's encoder parameters under their names in the model; those of the model may be trained."""
+        for name, value in self.source_parts.encoder.named_parameters():
+            yield f"encoder.{name}", value
 
     def _surrogate_features(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
         """Return a function from the model to this process's surrogate features, and the classes of all processes."""

@@ -3,7 +3,7 @@
 The gradients themselves are computed in `gradients`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
-__all__ = ["MonaStep", "TaskStep", "TrainingStep"]
+__all__ = ["AnchoredStep", "MonaStep", "TaskStep", "TrainingStep"]
 
 
 class TrainingStep(Protocol):
@@ -37,6 +37,13 @@ class TrainingStep(Protocol):
             parts: Batches of this process, one for each array that `split` returned.
             rows: Rows of the update, over all processes.
             step: Number of the update in the whole run.
+        """
+
+    def regularize(self, rate: float) -> None:
+        """Apply to the parameters what does not go through the optimizer.
+
+        Args:
+            rate: Learning rate of the update that follows.
         """
 
 
@@ -86,6 +93,43 @@ class TaskStep:
             name: value if name in trained else value.detach() for name, value in self.model.named_parameters()
         }
         return task_gradient(self.task_loss(parts, rows), parameters, self.trained)
+
+    def regularize(self, rate: float) -> None:
+        """Do nothing: weight decay is the optimizer's."""
+
+
+@dataclass(frozen=True)
+class AnchoredStep(TaskStep):
+    """Training on L_t with a penalty on the distance to the source: half its square, times a weight (L2-SP).
+
+    The gradient of the penalty, weight times the difference, is applied apart from that of L_t, as AdamW applies weight
+    decay. As a part of the gradient it would be scaled by Adam, so that parameters on which L_t does not depend would
+    swing by the learning rate.
+
+    Attributes:
+        anchors: Weights of the source by the name of the parameter; other parameters have no penalty.
+        weight: Weight of the penalty.
+    """
+
+    anchors: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: float = 0.0
+
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of L_t by the trained parameters, and the distance to the source for the log."""
+        found = super().gradient(parts, rows, step)
+        squares = sum(float(difference.double().square().sum()) for _, difference in self._differences())
+        return LossGradient(found.gradient, found.loss, {**found.scalars, "distance": float(np.sqrt(squares))})
+
+    def regularize(self, rate: float) -> None:
+        """Move the parameters towards the source by the learning rate times the gradient of the penalty."""
+        for parameter, difference in self._differences():
+            parameter.sub_(min(1.0, rate * self.weight) * difference)
+
+    def _differences(self) -> Iterator[tuple[Tensor, Tensor]]:
+        parameters = dict(self.model.named_parameters())
+        for name, anchor in self.anchors.items():
+            value = parameters[name].detach()
+            yield value, value - anchor
 
 
 @dataclass(frozen=True)
