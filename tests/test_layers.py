@@ -41,7 +41,9 @@ def test_the_last_layer_is_what_the_ranking_scores(ranking):
         assert curve.values[name][-1] == pytest.approx(ranking.tables[name].standings.values[0], rel=1e-9)
     for value, (low, high) in zip(curve.values["linear-probe"], curve.intervals, strict=True):
         assert low <= value <= high
-    assert curve.choice.best == 1 + int(np.argmin(curve.values["linear-probe"]))
+    errors = curve.values["linear-probe"]
+    # Two layers may have the same error up to rounding.
+    assert errors[curve.choice.best - 1] == pytest.approx(min(errors), abs=1e-12)
     assert sum(curve.choice.shares) == pytest.approx(1)
 
 
