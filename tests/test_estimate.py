@@ -104,7 +104,7 @@ def test_null_is_the_same_statistic_with_permuted_labels(easy):
         donors = permute_samples(labels, None, 0, repeat)
         permuted = labels[donors]
         errors = []
-        for fit, test in zip(splits.fit[:, donors], splits.test[:, donors], strict=True):
+        for fit, test in zip(splits.fit.take(donors), splits.test.take(donors), strict=True):
             mass = np.array([probabilities[fit & (permuted == k)].sum(axis=0) for k in range(4)])
             chosen = linear_sum_assignment(mass, maximize=True)[1]
             errors.append((1 - probabilities[test, chosen[permuted[test]]]).sum() / 200)

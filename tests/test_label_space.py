@@ -7,6 +7,7 @@ from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predic
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.soft import Labeling
 from modgap.errors import InputError, UsageError
+from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights
 from tests import naive
@@ -103,7 +104,7 @@ def test_errors_and_confusion_of_a_fold(several):
     logits, table = several
     space = label_space(table)
     chosen = np.arange(3, 9)
-    everything = np.ones((1, len(space)), bool)
+    everything = Masks.pack(np.ones((1, len(space)), bool))
     splits = Splits(everything, everything, np.zeros(1, int), 0)
     labeling = Labeling(space, entry_weights(space, None, "samples"), splits)
     predicted = fold_predictions(logits, labeling, chosen[None])

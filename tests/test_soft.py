@@ -51,16 +51,16 @@ def naive_soft_errors(theta, labeling):
     for fold in range(len(splits)):
         mass = np.zeros((space.n_classes, theta.shape[1]))
         for entry, sample in enumerate(space.entry_samples):
-            if splits.fit[fold, sample]:
+            if splits.fit[fold][sample]:
                 mass[space.labels[entry]] += labeling.weights[entry] * theta[sample]
         chosen = linear_sum_assignment(mass, maximize=True)[1]
         for entry, sample in enumerate(space.entry_samples):
-            if splits.test[fold, sample]:
+            if splits.test[fold][sample]:
                 share = labeling.weights[entry] / sample_weights[sample]
                 errors[fold, sample] += share * (1 - theta[sample, chosen[space.labels[entry]]])
     for repeat in range(splits.n_repeats):
         folds = splits.repeats == repeat
-        tested = splits.test[folds].any(axis=0)
+        tested = np.asarray(splits.test)[folds].any(axis=0)
         averages.append((errors[folds].sum(axis=0) * sample_weights).sum() / sample_weights[tested].sum())
     return errors, float(np.mean(averages))
 
@@ -86,14 +86,14 @@ def test_leep_of_500_random_problems_is_that_of_a_loop():
             counts = np.zeros((space.n_classes, theta.shape[1]))
             prior = np.zeros(space.n_classes)
             for entry, sample in enumerate(space.entry_samples):
-                if splits.fit[fold, sample]:
+                if splits.fit[fold][sample]:
                     counts[space.labels[entry]] += len(space) * labeling.weights[entry] * theta[sample]
                     prior[space.labels[entry]] += labeling.weights[entry]
             prior /= prior.sum()
             conditional = (counts + prior[:, None]) / (counts.sum(axis=0) + 1)
             np.testing.assert_allclose(conditional.sum(axis=0), 1)
             for entry, sample in enumerate(space.entry_samples):
-                if splits.test[fold, sample]:
+                if splits.test[fold][sample]:
                     share = labeling.entry_shares[entry]
                     expected[fold, sample] -= share * np.log(conditional[space.labels[entry]] @ theta[sample])
         found = leep_fold_errors(Probabilities(logits, space.rows), labeling)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.costs import should_walk_ranks
+from modgap.discrepancy.costs import n_ranks_worth_keeping, should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
-from modgap.discrepancy.ranks import Ranking, rank_samples
+from modgap.discrepancy.ranks import Ranking, rank_rows, rank_samples
 from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
 from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
@@ -18,6 +18,9 @@ from modgap.storage.memory_map import release_pages
 __all__ = ["Assignment", "assignment"]
 
 SUBSETS_AT_A_TIME = 16
+
+RANKED_BYTES = 1 << 23
+"""Size of the ranks of those samples that are ranked and counted at a time, where the search needs no ranks."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,21 @@ def _assign_all(
     maps = subsets.copy()
     # A list, so that the worker threads share one number.
     best_matches = [0]
+    depth = n_ranks_worth_keeping(len(logits), ranking.n_source_classes, n_classes)
+    tables = None
+    if should_walk_ranks(ranking.n_source_classes, n_classes) and ranking.leading.shape[1] < depth:
+        # The search needs no ranks of so few target classes, so that all counts fit into memory.
+        tables = _count_in_parts(logits, ranking.rows, labels, weights, subsets, depth, threads)
 
     def work(queue: Iterable[int]) -> None:
         positions = np.full(ranking.n_source_classes, -1, np.int32)
         counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int64)
         for first in queue:
             block = subsets[first : first + SUBSETS_AT_A_TIME]
-            _count(logits, ranking, labels, weights, block, positions, counts)
+            if tables is None:
+                _count(logits, ranking, labels, weights, block, positions, counts)
+            else:
+                counts[: len(block)] = tables[first : first + len(block)]
             for m, table in enumerate(counts[: len(block)], start=first):
                 if min(table.max(axis=0).sum(), table.max(axis=1).sum()) < best_matches[0]:
                     continue
@@ -146,6 +157,39 @@ def _assign_all(
 
     share_work(range(0, n_subsets, SUBSETS_AT_A_TIME), threads, work)
     return matches, maps
+
+
+def _count_in_parts(
+    logits: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    subsets: np.ndarray,
+    depth: int,
+    threads: int,
+) -> np.ndarray:
+    """Count (label, predicted class) under all subsets, shape (M, K, K), with ranks of a part of the entries at a time.
+
+    The ranks of all entries would take as much memory as a part of the logits.
+    """
+    n_subsets, n_classes = subsets.shape
+    tables = np.zeros((n_subsets, n_classes, n_classes), np.int64)
+    size = max(1, RANKED_BYTES // (2 * depth))
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        ranking = rank_rows(logits, rows[part], depth, threads)
+
+        def work(queue: Iterable[int], ranking: Ranking = ranking, part: slice = part) -> None:
+            positions = np.full(ranking.n_source_classes, -1, np.int32)
+            counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int64)
+            for first in queue:
+                block = subsets[first : first + SUBSETS_AT_A_TIME]
+                _count(logits, ranking, labels[part], weights[part], block, positions, counts)
+                tables[first : first + len(block)] += counts[: len(block)]
+
+        share_work(range(0, n_subsets, SUBSETS_AT_A_TIME), threads, work)
+        release_pages(logits)
+    return tables
 
 
 def _count(

@@ -34,9 +34,8 @@ def should_search_rows(n_samples: int, n_source_classes: int, n_classes: int) ->
 
 
 def n_ranks_needed(n_samples: int, n_source_classes: int, n_classes: int) -> int:
-    """Return the number R of ranks of logits (N, C) that the assignment and the search use."""
-    search_needs_ranks = not should_search_rows(n_samples, n_source_classes, n_classes)
-    if not search_needs_ranks and not should_walk_ranks(n_source_classes, n_classes):
+    """Return the number R of ranks of logits (N, C) that the search uses: one if it reads rows of logits."""
+    if should_search_rows(n_samples, n_source_classes, n_classes):
         return 1
     return n_ranks_worth_keeping(n_samples, n_source_classes, n_classes)
 

@@ -42,10 +42,10 @@ def fold_errors(labeling: Labeling, predicted: np.ndarray) -> np.ndarray:
         predicted: Predicted target class of each sample in each fold, -1 for samples that a fold does not test, (J, N).
     """
     space = labeling.space
-    shares = labeling.entry_shares
     if space.weights is None and len(space.labels) == len(space):
         wrong: np.ndarray = (predicted != space.labels) & (predicted >= 0)
         return wrong
+    shares = labeling.entry_shares
     entry_samples = space.entry_samples
     errors = np.zeros(predicted.shape)
     for fold, classes in enumerate(predicted):

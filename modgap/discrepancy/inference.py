@@ -30,6 +30,7 @@ from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
 from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.masks import Masks
 from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights
@@ -162,6 +163,8 @@ class Inference:
                 soft_average.add(errors, part.splits)
                 leep_average.add(losses, part.splits)
                 maps.append(part_maps)
+                # Else they would be kept while those of the next folds are computed.
+                del errors, losses
             self.errors["soft"] = self.problem.result(soft_average)
             self.leep = self.problem.result(leep_average)
             self._report("soft", 0.5)
@@ -200,7 +203,7 @@ class Inference:
         probabilities = self.probabilities
         if temperature != 1.0:
             probabilities = probabilities.at_temperature(temperature)
-        everything = np.ones((1, len(self.space)), bool)
+        everything = Masks.pack(np.ones((1, len(self.space)), bool))
         splits = Splits(everything, everything, np.zeros(1, np.int64), self.inputs.seed)
         labeling = Labeling(self.space, entry_weights(self.space, self.groups, self.options.weighting), splits)
         errors, maps = soft_errors(probabilities, labeling)
@@ -215,7 +218,9 @@ class Inference:
                 self.problem.inputs, labeling, soft_maps, self._search_progress(len(labeling.splits))
             )
             predicted = fold_predictions(self.inputs.logits, labeling, maps, self.inputs.threads)
-            self.errors["search"] = self.problem.average(fold_errors(labeling, predicted))
+            parts = zip(labeling.parts(1), predicted, strict=True)
+            errors = ((part.splits, fold_errors(part, one[None])) for part, one in parts)
+            self.errors["search"] = self.problem.average_parts(errors)
             self._set_confusion(predicted)
 
     def _search_progress(self, n_folds: int) -> Callable[[float], None]:

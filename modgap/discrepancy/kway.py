@@ -208,7 +208,7 @@ class _Sums:
 
     def add(self, choice: _Choice, errors: np.ndarray) -> None:
         splits: Splits = choice.labeling.splits
-        test = splits.test
+        test = np.asarray(splits.test)
         np.add.at(self.errors, choice.samples, np.where(test, errors, 0.0).sum(axis=0))
         np.add.at(self.times_tested, choice.samples, test.sum(axis=0))
         labels = choice.labeling.space.labels

@@ -69,8 +69,8 @@ def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
 def _priors(labeling: Labeling) -> np.ndarray:
     """Return the share of each target class among the samples that each fold is fitted on, shape (J, K)."""
     space = labeling.space
-    fits = labeling.splits.fit[:, space.entry_samples]
-    totals = np.stack([np.bincount(space.labels, labeling.weights * fit, space.n_classes) for fit in fits])
+    weights = (labeling.weights * fit[space.entry_samples] for fit in labeling.splits.fit)
+    totals = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
     priors: np.ndarray = totals / totals.sum(axis=1, keepdims=True)
     return priors
 
@@ -88,7 +88,7 @@ def _add_block(
 ) -> None:
     """Add minus the log-probabilities of the tested samples of one block to the errors (J, N)."""
     space = labeling.space
-    test = labeling.splits.test
+    test = labeling.splits.test.columns(first, first + len(block))
     entries = entries_by_label(space, first, first + len(block))
     samples = space.entry_samples
     shares = labeling.entry_shares

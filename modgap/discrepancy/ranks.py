@@ -1,4 +1,4 @@
-"""Ranking of the source classes of each sample, shared by the assignment, the search and the bounds."""
+"""Ranking of the source classes of each sample, which the assignment, the search and the bounds use."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from modgap.discrepancy.costs import n_ranks_needed
 from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_ranks
 from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import Problem, class_dtype
-from modgap.discrepancy.threads import share_pass
+from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
 
-__all__ = ["Ranking", "rank_columns", "rank_samples"]
+__all__ = ["Ranking", "rank_columns", "rank_rows", "rank_samples"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Ranking:
 
 
 def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, depth: int | None = None) -> Ranking:
-    """Rank the source classes of every sample, as deep as maps of `n_classes` classes need.
+    """Rank the source classes of every sample, as deep as the search for maps of `n_classes` classes needs.
 
     Args:
         logits: Source logits, float32, C-contiguous, shape (N, C); they may be memory-mapped.
@@ -62,7 +62,7 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, depth:
         The ranking of all N samples, for any labels of K classes.
 
     Example:
-        >>> rank_samples(np.array([[1, 3, 2], [5, 0, 5]], np.float32), 2).leading
+        >>> rank_samples(np.array([[1, 3, 2], [5, 0, 5]], np.float32), 2, depth=3).leading
         array([[1, 2, 0],
                [0, 2, 1]], dtype=uint16)
     """
@@ -102,11 +102,39 @@ def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarr
         leading: np.ndarray = np.empty((RANKED_ROWS, n_source_classes), dtype)
         items = new_items(n_source_classes)
         for first in queue:
-            block = np.ascontiguousarray(logits[rows[first : first + RANKED_ROWS]])
-            # Numba compiles kernels for read-only and for writable arrays separately; logits are read-only elsewhere.
-            block.flags.writeable = False
+            block = _copy_rows(logits, rows[first : first + RANKED_ROWS])
             leading_classes(block, 0, len(block), leading, *items)
             scatter_ranks(leading[: len(block)], ranks[:, first : first + len(block)])
 
     share_pass(logits, range(0, len(rows), RANKED_ROWS), threads, work)
     return ranks
+
+
+def rank_rows(logits: np.ndarray, rows: np.ndarray, depth: int, threads: int) -> Ranking:
+    """Return the ranking of some rows.
+
+    Args:
+        logits: Source logits, float32, shape (N, C).
+        rows: Rows to rank, shape (E,).
+        depth: Number R of ranks to keep.
+        threads: Number of worker threads.
+    """
+    n_source_classes = logits.shape[1]
+    leading: np.ndarray = np.empty((len(rows), depth), class_dtype(n_source_classes))
+
+    def work(queue: Iterable[int]) -> None:
+        items = new_items(n_source_classes)
+        for first in queue:
+            part = slice(first, first + RANKED_ROWS)
+            block = _copy_rows(logits, rows[part])
+            leading_classes(block, 0, len(block), leading[part], *items)
+
+    share_work(range(0, len(rows), RANKED_ROWS), threads, work)
+    return Ranking(rows, leading, n_source_classes)
+
+
+def _copy_rows(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return a copy of some rows of the logits, for kernels that are compiled for read-only logits."""
+    block = np.ascontiguousarray(logits[rows])
+    block.flags.writeable = False
+    return block

@@ -117,7 +117,7 @@ class Entries:
         """Size of a state with a value for each entry, and with rows for each entry and target class."""
         size = 40 * len(self.labels)
         if self.uses_rows:
-            size += self.n_classes * (16 * len(self.labels) + 4 * self._part_size)
+            size += self.n_classes * (8 * len(self.labels) + 4 * self._part_size)
         return size
 
     @property

@@ -68,6 +68,14 @@ class Labeling:
     weights: np.ndarray
     splits: Splits
 
+    def parts(self, size: int) -> "Iterator[Labeling]":
+        """Yield the labeling with `size` of its folds at a time."""
+        splits = self.splits
+        for first in range(0, len(splits), size):
+            folds = slice(first, first + size)
+            part = Splits(splits.fit[folds], splits.test[folds], splits.repeats[folds], splits.seed)
+            yield Labeling(self.space, self.weights, part)
+
     @cached_property
     def sample_weights(self) -> np.ndarray:
         """Weight of each sample, shape (N,)."""
@@ -97,11 +105,16 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
     """
     n_source_classes = probabilities.n_source_classes
     masses = [np.zeros((len(one.splits), one.space.n_classes, n_source_classes)) for one in labelings]
-    fits = [np.ascontiguousarray(one.splits.fit.T) for one in labelings]
     tasks = [(i, *columns) for i in range(len(labelings)) for columns in _column_ranges(probabilities, len(labelings))]
     for first, block in probabilities.blocks():
+        fits = [np.ascontiguousarray(one.splits.fit.columns(first, first + len(block)).T) for one in labelings]
 
-        def work(queue: Iterator[tuple[int, int, int]], first: int = first, block: np.ndarray = block) -> None:
+        def work(
+            queue: Iterator[tuple[int, int, int]],
+            first: int = first,
+            block: np.ndarray = block,
+            fits: list[np.ndarray] = fits,
+        ) -> None:
             for i, start, stop in queue:
                 space = labelings[i].space
                 entries = entries_by_label(space, first, first + len(block))
@@ -206,11 +219,7 @@ def label_parts(probabilities: Probabilities, labeling: Labeling) -> Iterator[La
     """
     size = folds_at_a_time(probabilities, labeling.space.n_classes)
     size = min(size, max(1, ERROR_BYTES // (8 * len(labeling.space))))
-    splits = labeling.splits
-    for first in range(0, len(splits), size):
-        fold = slice(first, first + size)
-        part = Splits(splits.fit[fold], splits.test[fold], splits.repeats[fold], splits.seed)
-        yield Labeling(labeling.space, labeling.weights, part)
+    yield from labeling.parts(size)
 
 
 def folds_at_a_time(probabilities: Probabilities, n_classes: int) -> int:

@@ -122,7 +122,7 @@ def cross_validate_probe(
         hyperparameter=fits[0].hyperparameter,
         chosen_values=tuple(fit.chosen_value for fit in fits if fit.chosen_value is not None),
         grid=fits[0].grid,
-        entity_f1=None if outside is None else _pooled_f1(fits, splits.test, truth, outside),
+        entity_f1=None if outside is None else _pooled_f1(fits, np.asarray(splits.test), truth, outside),
         notes=(*_interval_notes(mean), *_count_notes(fits)),
         errors=errors,
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
 from modgap.targets.splits import stratified_keys
 
@@ -50,7 +51,7 @@ def repeated_folds(
             tests.append(folds == fold)
             repeats.append(repeat)
     test = np.array(tests).reshape(len(tests), len(labels))
-    return Splits(~test, test, np.array(repeats), seed)
+    return Splits(Masks.pack(~test), Masks.pack(test), np.array(repeats), seed)
 
 
 def held_out_mask(labels: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None) -> np.ndarray:

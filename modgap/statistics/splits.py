@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.label_space import LabelSpace
+from modgap.statistics.masks import Masks
 
 __all__ = ["Splits", "per_class_splits", "repeated_halves", "testable_samples"]
 
@@ -23,8 +24,8 @@ class Splits:
         seed: Seed that the splits were drawn with.
     """
 
-    fit: np.ndarray
-    test: np.ndarray
+    fit: Masks
+    test: Masks
     repeats: np.ndarray
     seed: int
 
@@ -47,7 +48,7 @@ class Splits:
 
         If labels move together with the splits, permuted labels are split exactly as the real ones are.
         """
-        return Splits(self.fit[:, donors], self.test[:, donors], self.repeats, self.seed)
+        return Splits(self.fit.take(donors), self.test.take(donors), self.repeats, self.seed)
 
 
 def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int, seed: int) -> Splits:
@@ -65,10 +66,13 @@ def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int
     """
     numbers = np.arange(len(space)) if groups is None else np.unique(groups, return_inverse=True)[1]
     strata = _strata(space, numbers)
-    halves = [_half_of_samples(space, numbers, strata, seed, repeat) for repeat in range(n_repeats)]
-    fit = np.array([part != other for part in halves for other in (1, 0)]).reshape(2 * n_repeats, len(space))
-    test = np.array([part == other for part in halves for other in (1, 0)]).reshape(2 * n_repeats, len(space))
-    return Splits(fit, test, np.repeat(np.arange(n_repeats), 2), seed)
+    fit, test = [], []
+    for repeat in range(n_repeats):
+        halves = _half_of_samples(space, numbers, strata, seed, repeat)
+        fit.append(Masks.pack(halves != other for other in (1, 0)))
+        test.append(Masks.pack(halves == other for other in (1, 0)))
+    repeats = np.repeat(np.arange(n_repeats), 2)
+    return Splits(Masks.stack(fit, len(space)), Masks.stack(test, len(space)), repeats, seed)
 
 
 def _strata(space: LabelSpace, groups: np.ndarray) -> np.ndarray:
@@ -126,7 +130,7 @@ def per_class_splits(
         rng = np.random.default_rng([seed, PER_CLASS_SALT, per_class, repeat])
         fit[repeat] = _draw_per_class(labels, numbers, per_class, rng)
         test[repeat] = ~np.isin(numbers, numbers[fit[repeat]])
-    return Splits(fit, test, np.arange(n_repeats), seed)
+    return Splits(Masks.pack(fit), Masks.pack(test), np.arange(n_repeats), seed)
 
 
 def _draw_per_class(labels: np.ndarray, groups: np.ndarray, per_class: int, rng: np.random.Generator) -> np.ndarray:

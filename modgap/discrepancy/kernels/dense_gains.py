@@ -37,15 +37,16 @@ class DenseState(NamedTuple):
         weights: Weight of each entry, shape (E,).
         chosen: The map, the source class of each target class, shape (K,).
         owner: Its inverse, the target class of each source class, -1 if there is none; shape (C,).
-        keys: Sortable keys of the logits of the chosen classes, see `_key`; shape (K, E).
-        first: Largest key of each entry, shape (E,).
+        values: Logits of the chosen classes, shape (K, E).
+        first: Largest key of each entry, see `_key`; shape (E,).
         second: Second-largest key of each entry, shape (E,).
         confusion: Weight of the entries by label and prediction, shape (K, K).
         gains: Gains as above, shape (K, C).
         bases: Bases as above, shape (K,).
         is_current: True for target classes whose gains and base are up to date, shape (K,).
         rivals: Working space for the keys of rivals, shape (E,).
-        counted: Keys of the rivals that the gains of each target class count, shape (K, E).
+        counted: Source classes of the rivals that the gains of each target class count, -1 for entries that they do not
+            count; shape (K, E).
         members: Working space for the entries of a part by rival, shape (K, P) for parts of at most P entries.
         sizes: Working space for numbers of entries by rival, shape (K,).
         limits: Working space for the logits of the rivals of four entries.
@@ -56,7 +57,7 @@ class DenseState(NamedTuple):
     weights: np.ndarray
     chosen: np.ndarray
     owner: np.ndarray
-    keys: np.ndarray
+    values: np.ndarray
     first: np.ndarray
     second: np.ndarray
     confusion: np.ndarray
@@ -90,7 +91,7 @@ def new_state(
         weights.astype(counter),
         np.zeros(n_classes, np.int64),
         np.full(n_source_classes, -1, np.int32),
-        np.zeros((n_classes, size), np.int64),
+        np.zeros((n_classes, size), np.float32),
         np.zeros(size, np.int64),
         np.zeros(size, np.int64),
         np.zeros((n_classes, n_classes), counter),
@@ -98,7 +99,7 @@ def new_state(
         np.zeros(n_classes, counter),
         np.zeros(n_classes, np.bool_),
         np.zeros(size, np.int64),
-        np.full((n_classes, size), NONE),
+        np.full((n_classes, size), -1, np.int32),
         np.zeros((n_classes, min(size, part_size)), np.int32),
         np.zeros(n_classes, np.int64),
         np.zeros(4, np.float32),
@@ -126,30 +127,38 @@ def _logit_of(key):
     return np.int32(bits ^ (bits >> 63 & SIGNLESS)).view(np.float32)
 
 
+@njit(inline="always")
+def _class_or_none(key):
+    """Return the class of a key, and -1 for NONE."""
+    return int64(-1) if key == NONE else _class_of(key)
+
+
 @inner_kernel
-def _read_keys(source, c, keys):
-    """Write the keys of source class c into keys (E,)."""
+def _read_values(source, c, values):
+    """Write the logits of source class c into values (E,)."""
     logits = source.logits
     rows = source.rows
     size = source.pages.entries
     for first in range(0, len(rows), size):
         for i in range(first, min(first + size, len(rows))):
-            keys[i] = _key(logits[rows[i], c], c)
+            values[i] = logits[rows[i], c]
         release(source.pages)
 
 
 @inner_kernel
-def _predict(labels, weights, owner, keys, first, second, confusion):
-    """Update the two largest keys of each entry, and the counts of the predictions, after a change of the keys."""
+def _predict(labels, weights, owner, chosen, values, first, second, confusion):
+    """Update the two largest keys of each entry, and the counts of the predictions, after a change of the values."""
     for i in range(len(first)):
-        first[i] = keys[0, i]
+        first[i] = _key(values[0, i], chosen[0])
         second[i] = NONE
     # The inner loop compiles to vector instructions.
-    for k in range(1, len(keys)):
-        class_keys = keys[k]
-        for i in range(len(class_keys)):
-            second[i] = max(second[i], min(first[i], class_keys[i]))
-            first[i] = max(first[i], class_keys[i])
+    for k in range(1, len(values)):
+        class_values = values[k]
+        c = chosen[k]
+        for i in range(len(class_values)):
+            key = _key(class_values[i], c)
+            second[i] = max(second[i], min(first[i], key))
+            first[i] = max(first[i], key)
     confusion[:] = 0
     for i in range(len(first)):
         confusion[labels[i], owner[_class_of(first[i])]] += weights[i]
@@ -169,7 +178,7 @@ def change_map(source, state, start, k, c):
         for j in range(len(chosen)):
             chosen[j] = start[j]
             owner[start[j]] = j
-            _read_keys(source, start[j], state.keys[j])
+            _read_values(source, start[j], state.values[j])
     else:
         left = chosen[k]
         other = owner[c]
@@ -183,13 +192,13 @@ def change_map(source, state, start, k, c):
         if other >= 0:
             chosen[other] = left
             for i in range(len(state.labels)):
-                state.keys[other, i] = state.keys[k, i]
-        _read_keys(source, c, state.keys[k])
-    _predict(state.labels, state.weights, owner, state.keys, state.first, state.second, state.confusion)
+                state.values[other, i] = state.values[k, i]
+        _read_values(source, c, state.values[k])
+    _predict(state.labels, state.weights, owner, chosen, state.values, state.first, state.second, state.confusion)
 
 
 @inner_kernel
-def _find_rivals(labels, weights, owner, k, class_keys, first, second, counted, rivals):
+def _find_rivals(labels, weights, owner, k, c, class_values, first, second, counted, rivals):
     """Write the rivals' keys of the entries that matter for target class k, and NONE for the others, into rivals (E,).
 
     Returns the weight of the entries that are correct without k, the number of entries that matter, and the number of
@@ -199,12 +208,12 @@ def _find_rivals(labels, weights, owner, k, class_keys, first, second, counted, 
     n_relevant = 0
     n_changed = 0
     for i in range(len(labels)):
-        rival = second[i] if first[i] == class_keys[i] else first[i]
+        rival = second[i] if first[i] == _key(class_values[i], c) else first[i]
         correct_without_k = owner[_class_of(rival)] == labels[i]
         correct += weights[i] if correct_without_k else 0
         rivals[i] = rival if correct_without_k or labels[i] == k else NONE
         n_relevant += rivals[i] != NONE
-        n_changed += rivals[i] != counted[i]
+        n_changed += _class_or_none(rivals[i]) != counted[i]
     return correct, n_relevant, n_changed
 
 
@@ -215,11 +224,11 @@ def _count_changes(logits, rows, labels, weights, rivals, counted, k, counts):
     The classes that win against the old rival lose the entry's weight, those that win against the new one get it.
     """
     for i in range(len(rivals)):
-        if rivals[i] == counted[i]:
+        if _class_or_none(rivals[i]) == counted[i]:
             continue
         # A missing rival is replaced by class 0 with an infinite logit, against which no class wins.
-        low_class = 0 if counted[i] == NONE else _class_of(counted[i])
-        low_limit = np.float32(np.inf) if counted[i] == NONE else _logit_of(counted[i])
+        low_class = int64(0) if counted[i] < 0 else int64(counted[i])
+        low_limit = np.float32(np.inf) if counted[i] < 0 else logits[rows[i], low_class]
         high_class = 0 if rivals[i] == NONE else _class_of(rivals[i])
         high_limit = np.float32(np.inf) if rivals[i] == NONE else _logit_of(rivals[i])
         high_weight = weights[i] if labels[i] == k else -weights[i]
@@ -306,7 +315,16 @@ def fill_gains(source, state, k, out):
     gains = state.gains[k]
     if not state.is_current[k]:
         state.bases[k], n_relevant, n_changed = _find_rivals(
-            labels, weights, state.owner, k, state.keys[k], state.first, state.second, counted, rivals
+            labels,
+            weights,
+            state.owner,
+            k,
+            state.chosen[k],
+            state.values[k],
+            state.first,
+            state.second,
+            counted,
+            rivals,
         )
         only_changes = CHANGE_COST * n_changed < n_relevant
         if not only_changes:
@@ -325,7 +343,7 @@ def fill_gains(source, state, k, out):
                     )  # fmt: skip
             release(source.pages)
         for i in range(len(rivals)):
-            counted[i] = rivals[i]
+            counted[i] = _class_or_none(rivals[i])
         state.is_current[k] = True
     base = state.bases[k]
     for j in range(len(state.chosen)):

@@ -140,7 +140,7 @@ def add_mass(probabilities, first_sample, entries, samples, labels, weights, fit
         samples: Sample of each entry, shape (E,).
         labels: Target class of each entry, shape (E,).
         weights: Weight of each entry, shape (E,).
-        fit: True for the samples that each fold is fitted on, shape (N, J).
+        fit: True for those of these samples that each fold is fitted on, shape (B, J).
         first_class: First source class to add.
         last_class: Source class to stop before.
         mass: Sums by fold, target class and source class.
@@ -150,7 +150,7 @@ def add_mass(probabilities, first_sample, entries, samples, labels, weights, fit
         row = probabilities[sample - first_sample, first_class:last_class]
         weight = weights[entry]
         for j in range(fit.shape[1]):
-            if fit[sample, j]:
+            if fit[sample - first_sample, j]:
                 sums = mass[j, labels[entry], first_class:last_class]
                 for c in range(len(sums)):
                     sums[c] += weight * row[c]
@@ -185,13 +185,13 @@ def add_log_losses(probabilities, first_sample, entries, samples, labels, shares
         samples: Sample of each entry, shape (E,).
         labels: Target class of each entry, shape (E,).
         shares: Share of each entry in the weight of its sample, shape (E,).
-        test: True for the samples that each fold is tested on, shape (J, N).
+        test: True for those of these samples that each fold is tested on, shape (J, B).
         conditional: Probability of each target class given each source class in each fold, shape (J, K, C).
         errors: Errors of the samples in each fold.
     """
     for entry in entries:
         sample = samples[entry]
         for j in range(len(test)):
-            if test[j, sample]:
+            if test[j, sample - first_sample]:
                 predicted = _dot(probabilities[sample - first_sample], conditional[j, labels[entry]])
                 errors[j, sample] -= shares[entry] * np.log(predicted)
