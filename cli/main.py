@@ -31,6 +31,8 @@ SECTIONS = {
     },
     "Transfer": {
         "train": "Transfer a source model to target data, with MoNA or a baseline.",
+        "predict": "Predict for new samples with a trained model.",
+        "export": "Write a trained model to one file, for modgap or for others.",
         "methods": "List the transfer methods, or show one.",
     },
     "Look up sources and targets": {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modgap.api.distortion import measure_distortion
     from modgap.api.figures import plot_discrepancies
     from modgap.api.opening import open_source, open_target
+    from modgap.api.prediction import load_run
     from modgap.api.ranking import rank
     from modgap.api.training import train
 
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "compare",
     "estimate",
+    "load_run",
     "measure",
     "measure_distortion",
     "open_source",
@@ -35,6 +37,7 @@ __all__ = [
 _MODULES = {
     "compare": "modgap.api.comparison",
     "estimate": "modgap.api.discrepancy",
+    "load_run": "modgap.api.prediction",
     "measure": "modgap.api.discrepancy",
     "measure_distortion": "modgap.api.distortion",
     "open_source": "modgap.api.opening",

@@ -30,9 +30,8 @@ from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
 from modgap.statistics.intervals import SampleErrors, estimate_mean
-from modgap.statistics.masks import Masks
 from modgap.statistics.permutations import permute_samples
-from modgap.statistics.splits import Splits
+from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
 __all__ = ["Inference", "InferenceOptions"]
@@ -163,8 +162,7 @@ class Inference:
                 soft_average.add(errors, part.splits)
                 leep_average.add(losses, part.splits)
                 maps.append(part_maps)
-                # Else they would be kept while those of the next folds are computed.
-                del errors, losses
+                del errors, losses  # else they would be kept while those of the next folds are computed
             self.errors["soft"] = self.problem.result(soft_average)
             self.leep = self.problem.result(leep_average)
             self._report("soft", 0.5)
@@ -203,8 +201,7 @@ class Inference:
         probabilities = self.probabilities
         if temperature != 1.0:
             probabilities = probabilities.at_temperature(temperature)
-        everything = Masks.pack(np.ones((1, len(self.space)), bool))
-        splits = Splits(everything, everything, np.zeros(1, np.int64), self.inputs.seed)
+        splits = one_fold_of_all(len(self.space), self.inputs.seed)
         labeling = Labeling(self.space, entry_weights(self.space, self.groups, self.options.weighting), splits)
         errors, maps = soft_errors(probabilities, labeling)
         return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
@@ -218,9 +215,8 @@ class Inference:
                 self.problem.inputs, labeling, soft_maps, self._search_progress(len(labeling.splits))
             )
             predicted = fold_predictions(self.inputs.logits, labeling, maps, self.inputs.threads)
-            parts = zip(labeling.parts(1), predicted, strict=True)
-            errors = ((part.splits, fold_errors(part, one[None])) for part, one in parts)
-            self.errors["search"] = self.problem.average_parts(errors)
+            folds = zip(labeling.parts(1), predicted, strict=True)
+            self.errors["search"] = self.problem.average_parts((f.splits, fold_errors(f, p[None])) for f, p in folds)
             self._set_confusion(predicted)
 
     def _search_progress(self, n_folds: int) -> Callable[[float], None]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLORS",
+    "LINE_STYLES",
     "MARGIN",
     "WIDTH",
     "Ink",
@@ -66,13 +67,24 @@ class Ink:
     ERROR = "#D55E00"
     ERROR_TEXT = "#B84A00"
     SECOND = "#009E73"
+    SECOND_TEXT = "#007A58"
     THIRD = "#CC79A7"
+    THIRD_TEXT = "#A3517E"
     TITLE = "#1A1A1A"
     TEXT = "#333333"
     SECONDARY = "#6B6B6B"
     GRID = "#EEEEEE"
     AXIS = "#BDBDBD"
     RANKS = ("#9CC4DE", "#C3DBEA", "#E1EDF4", "#F3F3F3")
+
+
+LINE_STYLES = (
+    (Ink.SOURCE, Ink.SOURCE, "o"),
+    (Ink.ERROR, Ink.ERROR_TEXT, "s"),
+    (Ink.SECOND, Ink.SECOND_TEXT, "^"),
+    (Ink.THIRD, Ink.THIRD_TEXT, "D"),
+)
+"""Color, color of the label and marker of the first lines; further ones are gray."""
 
 
 def series_style(number: int) -> tuple[str, str]:

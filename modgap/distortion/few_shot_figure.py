@@ -9,6 +9,7 @@ from matplotlib.ticker import NullLocator
 from scipy import stats
 
 from modgap.display.figure_layout import (
+    LINE_STYLES,
     MARGIN,
     WIDTH,
     Ink,
@@ -35,15 +36,8 @@ WIDEST_LABEL = 2.8
 """Space for the widest name in inches; a longer name is cut."""
 HEIGHT = 2.2
 FOOTER = 0.52
-STYLES = (
-    (Ink.SOURCE, Ink.SOURCE, "o"),
-    (Ink.ERROR, Ink.ERROR_TEXT, "s"),
-    (Ink.SECOND, Ink.TEXT, "^"),
-    (Ink.THIRD, Ink.TEXT, "D"),
-)
-"""Color, text color and marker of the colored curves; the others are gray."""
 CONTROL_STYLE = (Ink.CONTROL, Ink.TEXT, "D")
-"""The same for a source that was not fine-tuned, such as one with random weights."""
+"""Color, color of the label and marker of a source that was not fine-tuned, such as one with random weights."""
 LABEL_SIZE = 8.5
 MAJORITY_CLASS = "majority class"
 FAR = 2.0
@@ -87,7 +81,7 @@ def few_shot_figure(
         labels.append((baseline_error, MAJORITY_CLASS, Ink.SECONDARY))
         highest = max(highest, baseline_error)
     for number, (label, name) in enumerate(zip(colored, names, strict=True)):
-        style = CONTROL_STYLE if label in other_sources else STYLES[number]
+        style = CONTROL_STYLE if label in other_sources else LINE_STYLES[number]
         labels.append(_draw_curve(axes, style, curves[label], name))
     gray = [curve for label, curve in curves.items() if label not in colored]
     for curve in gray:
@@ -108,7 +102,7 @@ def few_shot_figure(
 
 def _colored(curves: Mapping[str, FewShotCurve]) -> list[str]:
     """Return the labels of the colored curves: all if they are up to four, or the first, the highest and the lowest."""
-    if len(curves) <= len(STYLES):
+    if len(curves) <= len(LINE_STYLES):
         return list(curves)
     first, *others = curves
     ordered = sorted(others, key=lambda label: float(curves[label].mean[-1]))

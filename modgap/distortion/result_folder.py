@@ -1,5 +1,6 @@
 """Folder with the record of a distortion and its figures."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
@@ -96,6 +97,9 @@ def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:
     rows = [row for row, label in enumerate(grid.rows) if label in tuned]
     name = display_name(grid.name)
     name = name if name[1].isupper() or name.startswith("k-") else name[0].upper() + name[1:]
+    lowest = float(grid.values.min() if not rows else grid.values[rows].min())
+    # Rounded down, because "at least 1.00" would be false of 0.996. The tolerance is for the error of CKA itself.
+    at_least = f"is at least {math.floor(100 * lowest + 1e-6) / 100:.2f}"
     if not rows:
-        return f"{name} with the source is at least {grid.values.min():.2f}"
-    return f"After fine-tuning, {display_name(grid.name)} with the source is at least {grid.values[rows].min():.2f}"
+        return f"{name} with the source {at_least}"
+    return f"After fine-tuning, {display_name(grid.name)} with the source {at_least}"

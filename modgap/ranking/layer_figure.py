@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modgap.display.figure_layout import (
+    LINE_STYLES,
     Ink,
     drawable_names,
     fit_names,
@@ -29,14 +30,8 @@ HEIGHT = 2.4
 LEFT = 0.62
 RIGHT = 1.9
 LABEL_SIZE = 8.5
-STYLES = (
-    (Ink.SOURCE, Ink.SOURCE, "o"),
-    (Ink.ERROR, Ink.ERROR_TEXT, "s"),
-    (Ink.SECOND, Ink.TEXT, "^"),
-    (Ink.THIRD, Ink.TEXT, "D"),
-)
-"""Color, text color and marker of the colored curves; the others are gray."""
 OTHER_STYLE = (Ink.FAINT_CONTROL, Ink.SECONDARY, "o")
+"""The same for all further curves."""
 
 
 @styled
@@ -63,7 +58,7 @@ def layer_figure(ranking: Ranking) -> Figure:
     names = fit_names(drawable_names([curve.source for curve in curves], "source"), RIGHT - 0.25, LABEL_SIZE, bold=True)
     labels = []
     for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
-        color, text_color, marker = STYLES[number] if number < len(STYLES) else OTHER_STYLE
+        color, text_color, marker = LINE_STYLES[number] if number < len(LINE_STYLES) else OTHER_STYLE
         values = _draw_curve(axes, curve, color, marker)
         labels.append((values[-1], name, text_color))
     highest = max(_highest(curve) for curve in curves)

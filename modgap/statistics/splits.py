@@ -7,7 +7,7 @@ import numpy as np
 from modgap.label_space import LabelSpace
 from modgap.statistics.masks import Masks
 
-__all__ = ["Splits", "per_class_splits", "repeated_halves", "testable_samples"]
+__all__ = ["Splits", "one_fold_of_all", "per_class_splits", "repeated_halves", "testable_samples"]
 
 HALVES_SALT = 0xA1
 PER_CLASS_SALT = 0xA2
@@ -49,6 +49,12 @@ class Splits:
         If labels move together with the splits, permuted labels are split exactly as the real ones are.
         """
         return Splits(self.fit.take(donors), self.test.take(donors), self.repeats, self.seed)
+
+
+def one_fold_of_all(n_samples: int, seed: int) -> Splits:
+    """Return a single fold that is fitted and tested on all samples."""
+    everything = Masks.pack(np.ones((1, n_samples), bool))
+    return Splits(everything, everything, np.zeros(1, np.int64), seed)
 
 
 def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int, seed: int) -> Splits:

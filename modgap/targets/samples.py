@@ -153,6 +153,7 @@ class Table:
         masks: 0/1 arrays of the targets' shape, 1 where a value counts. None where all values count.
         target_scale: Mean and standard deviation (sd), each of the targets' shape, if a step standardized the
             targets: y * sd + mean is in the manifest's unit. None if the targets are in this unit.
+        columns: Names of the columns of a table that the samples are made of, in order. None for other data.
     """
 
     samples: Samples
@@ -163,6 +164,7 @@ class Table:
     targets: Samples | None = None
     masks: Samples | None = None
     target_scale: tuple[np.ndarray, np.ndarray] | None = None
+    columns: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -200,6 +202,7 @@ class Table:
             targets=select_samples(self.targets),
             masks=select_samples(self.masks),
             target_scale=self.target_scale,
+            columns=self.columns,
         )
 
 

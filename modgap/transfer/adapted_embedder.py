@@ -21,6 +21,7 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.loop import STAGE1_FILE
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_source, open_run
+from modgap.transfer.trained_model import run_length
 from modgap.transfer.training_data import InputTransform, TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
@@ -95,11 +96,9 @@ class RunEmbedder:
             InputError: When the weights do not match.
         """
         method = get_method(self.run.record["method"])
-        length = self.run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
-        if length is not None:
-            length = min(length, getattr(source.input, "max_tokens", length))
         sample = np.zeros(self.data.transform.shape, np.float32)
         output = Output("classification", (2,))
+        length = run_length(self.run, source)
         model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
         path = self.run.folder / STAGE1_FILE
         try:

@@ -1,7 +1,7 @@
 """Evaluation of a model on selected samples of a target by the task's metric."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,9 @@ from modgap.models import TargetModel
 from modgap.transfer.batches import PREFETCHED, chunks
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import TargetData, stack_pieces
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "mean_outputs"]
 
 Batch = tuple[np.ndarray, list[np.ndarray], list[int]]
 """Indices of samples, their inputs, and the number of inputs of each sample."""
@@ -87,18 +87,7 @@ class Evaluator:
                 yield future.result()
 
     def _outputs(self, model: TargetModel, pieces: list[np.ndarray], counts: list[int]) -> torch.Tensor:
-        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if self.autocast:
-            precision = torch.autocast(self.device.type, self.autocast)
-        parts = []
-        with torch.inference_mode(), precision:
-            for first in range(0, len(pieces), self.batch_size):
-                batch = self.data.to_batch(pieces[first : first + self.batch_size], self.device, self.dtype)
-                parts.append(model(batch).double().cpu())
-        outputs = torch.cat(parts)
-        if max(counts) == 1:
-            return outputs
-        return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, counts)])
+        return mean_outputs(model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast)
 
     def _join_processes(self, metric: Metric) -> Metric:
         if self.processes.size == 1:
@@ -106,6 +95,40 @@ class Evaluator:
         joined = task_metric(self.data.target.manifest, self.data.scale)
         joined.merge(_join_states(metric.state(), self.processes))
         return joined
+
+
+def mean_outputs(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    pieces: Sequence[np.ndarray],
+    counts: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    autocast: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Return the output for each sample: the mean of the outputs for its pieces, in double precision on the CPU.
+
+    Args:
+        function: Model, or a part of it, from a batch of inputs to outputs.
+        pieces: Standardized inputs of all samples.
+        counts: Number of pieces of each sample.
+        batch_size: Number of inputs in a forward pass.
+        device: Device to compute on.
+        dtype: Precision of the parameters.
+        autocast: Reduced precision of forward passes; None for that of the parameters.
+    """
+    precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if autocast:
+        precision = torch.autocast(device.type, autocast)
+    parts = []
+    with torch.inference_mode(), precision:
+        for first in range(0, len(pieces), batch_size):
+            batch = stack_pieces(pieces[first : first + batch_size], device, dtype)
+            parts.append(function(batch).double().cpu())
+    outputs = torch.cat(parts)
+    if max(counts) == 1:
+        return outputs
+    return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])
 
 
 def _join_states(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:

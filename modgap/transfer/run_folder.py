@@ -15,6 +15,7 @@ __all__ = [
     "RECORD",
     "Run",
     "check_folder",
+    "check_record",
     "check_source",
     "epoch_file",
     "exclusive_run",
@@ -94,6 +95,19 @@ def open_run(folder: str | Path) -> Run:
         raise InputError(f"{record_file} does not exist. Expected a folder that modgap train wrote.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {record_file}: {error}.") from error
+    return Run(path, check_record(record, record_file))
+
+
+def check_record(record: Any, record_file: Path) -> dict[str, Any]:
+    """Return the record of a run if it has the keys and types that its readers rely on.
+
+    Args:
+        record: Parsed content.
+        record_file: Its file, for messages.
+
+    Raises:
+        InputError: When it is invalid, or of another version.
+    """
     if not isinstance(record, dict) or record.get("kind") != "run" or record.get("schema") != SCHEMA:
         raise InputError(
             f"{record_file} was written by another version of modgap. Expected kind run with schema {SCHEMA}."
@@ -108,7 +122,7 @@ def open_run(folder: str | Path) -> Run:
     origin = record["provenance"]
     if wrong := [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]:
         raise _changed_record(record_file, wrong)
-    return Run(path, record)
+    return record
 
 
 def _changed_record(path: Path, names: Sequence[str]) -> InputError:

@@ -35,6 +35,7 @@ from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, r
 from modgap.transfer.run_folder import RECORD, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
 from modgap.transfer.train_request import TrainRequest, settings_record
+from modgap.transfer.trained_inputs import write_inputs
 from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, read_target_data
 
@@ -59,8 +60,9 @@ def train(
     """Train a model, test it once, and write the results to a folder.
 
     Afterwards the folder contains run.json (settings and result), metrics.jsonl (one line per epoch),
-    model.safetensors (the chosen weights), samples.npz (the errors of the test samples, if the metric is a mean over
-    samples) and, for methods with a first stage, stage1.safetensors (the embedder after that stage).
+    model.safetensors (the chosen weights), inputs.safetensors (values of the preprocessing, if there are any),
+    samples.npz (the errors of the test samples, if the metric is a mean over samples) and, for methods with a first
+    stage, stage1.safetensors (the embedder after that stage).
 
     Args:
         request: What to train.
@@ -114,6 +116,7 @@ def _train(
     metric = loop.evaluator.metric(loop.model, data.test)
     result = _test_result(loop, data, request, end, metric)
     if processes.is_main:
+        write_inputs(run.folder, data)
         write_tensors(run.weights, loop.model.state_dict())
         write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
         seconds = round(time.perf_counter() - start, 1)

@@ -13,6 +13,7 @@ from modgap.storage.cache import cache_key
 from modgap.targets import CustomData
 from modgap.transfer.benchmark_recipe import conversion_record
 from modgap.transfer.recipe import Recipe
+from modgap.transfer.trained_inputs import inputs_record
 from modgap.transfer.training_data import TargetData
 from modgap.version import installed_version
 
@@ -75,6 +76,7 @@ def settings_record(
         "recipe_conversion": conversion_record(data.target.manifest),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
+        "data": inputs_record(data),
         "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
         "provenance": {
             "modgap": installed_version(),

@@ -16,7 +16,7 @@ from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.transfer.task_loss import MicroBatch
 
-__all__ = ["InputTransform", "TargetData", "read_target_data"]
+__all__ = ["InputTransform", "TargetData", "read_target_data", "stack_pieces"]
 
 STATISTICS_SAMPLES = 2000
 """Largest number of training samples from which means and standard deviations are computed."""
@@ -54,6 +54,18 @@ class InputTransform:
         return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
 
 
+def stack_pieces(pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return inputs as a batch on a device.
+
+    Raises:
+        InputError: When an input is not finite.
+    """
+    batch = np.stack(pieces)
+    if not np.isfinite(batch).all():
+        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+    return torch.from_numpy(batch).to(device=device, dtype=dtype)
+
+
 def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
     """Return the images (C, H, W) or series (C, length) that a sample consists of."""
     if spec.kind == "text":
@@ -79,8 +91,8 @@ def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return piece
     if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
         raise InputError(
-            f"The samples have different shapes, {shape} and {piece.shape}. "
-            "Crop or pad them to one shape with a step in a manifest."
+            f"A sample has shape {piece.shape}, and others have {shape}. Crop or pad them to one shape, by a step of a "
+            "manifest or before."
         )
     return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
 
@@ -150,10 +162,7 @@ class TargetData:
         Raises:
             InputError: When an input is not finite.
         """
-        batch = np.stack(pieces)
-        if not np.isfinite(batch).all():
-            raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
-        return torch.from_numpy(batch).to(device=device, dtype=dtype)
+        return stack_pieces(pieces, device, dtype)
 
     def ground_truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return y of the selected samples, and the mask of its valid values, None if all are valid.

@@ -45,8 +45,7 @@ class DenseState(NamedTuple):
         bases: Bases as above, shape (K,).
         is_current: True for target classes whose gains and base are up to date, shape (K,).
         rivals: Working space for the keys of rivals, shape (E,).
-        counted: Source classes of the rivals that the gains of each target class count, -1 for entries that they do not
-            count; shape (K, E).
+        counted: Source classes of the rivals that the gains of each target class count, -1 for none; shape (K, E).
         members: Working space for the entries of a part by rival, shape (K, P) for parts of at most P entries.
         sizes: Working space for numbers of entries by rival, shape (K,).
         limits: Working space for the logits of the rivals of four entries.
@@ -129,7 +128,6 @@ def _logit_of(key):
 
 @njit(inline="always")
 def _class_or_none(key):
-    """Return the class of a key, and -1 for NONE."""
     return int64(-1) if key == NONE else _class_of(key)
 
 
@@ -315,17 +313,9 @@ def fill_gains(source, state, k, out):
     gains = state.gains[k]
     if not state.is_current[k]:
         state.bases[k], n_relevant, n_changed = _find_rivals(
-            labels,
-            weights,
-            state.owner,
-            k,
-            state.chosen[k],
-            state.values[k],
-            state.first,
-            state.second,
-            counted,
+            labels, weights, state.owner, k, state.chosen[k], state.values[k], state.first, state.second, counted,
             rivals,
-        )
+        )  # fmt: skip
         only_changes = CHANGE_COST * n_changed < n_relevant
         if not only_changes:
             gains[:] = 0

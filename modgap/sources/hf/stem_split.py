@@ -109,7 +109,7 @@ class _StemEncoder(nn.Module):
         """Return the encoder's output for tokens (B, T, D), or for a feature map (B, D, H, W)."""
         tokens, masks = _tokens_and_masks(value)
         # The model reads only the shape of its input, because the stem is replaced.
-        unread = tokens.new_zeros(1).expand(len(tokens), *self.shape)
+        unread = tokens.new_zeros(1).expand(tokens.shape[0], *self.shape)
         with self.stem.returning(self.entry.inward(tokens)):
             return Encoded(self.model(**{self.key: unread}, **masks, **self.extra), {self.key: unread, **masks})
 
@@ -164,7 +164,7 @@ class _FrameEncoder(nn.Module):
 
     def forward(self, value: Any) -> Encoded:
         tokens, masks = _tokens_and_masks(value)
-        unread = tokens.new_zeros(1).expand(len(tokens), 1)
+        unread = tokens.new_zeros(1).expand(tokens.shape[0], 1)
         projected = (tokens, tokens) if self.gives_pair else tokens
         with self.frames.returning(tokens.transpose(1, 2)), self.projected.returning(projected):
             return Encoded(self.model(**{self.key: unread}, **masks, **self.layers), {self.key: unread, **masks})
@@ -206,6 +206,6 @@ class _SpectrogramEncoder(nn.Module):
     def forward(self, value: Any) -> Encoded:
         tokens, _ = _tokens_and_masks(value)
         # The model reads only the shape of its input, because both convolutions are replaced.
-        unread = tokens.new_zeros(1).expand(len(tokens), *self.shape)
+        unread = tokens.new_zeros(1).expand(tokens.shape[0], *self.shape)
         with self.first.returning(unread), self.second.returning(tokens.transpose(1, 2)):
             return Encoded(self.model(**{self.key: unread}), {self.key: unread})

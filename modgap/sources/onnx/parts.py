@@ -72,7 +72,7 @@ class Embedder(nn.Module):
         if isinstance(self.input, ImageDescription):
             images = batch.flip(1) if self.input.channels == "bgr" else batch
             return images.permute(0, 2, 3, 1) if self.input.channels_last else images
-        return batch.reshape(len(batch), *(size if size == 1 else -1 for size in self.shape[1:]))
+        return batch.reshape(batch.shape[0], *(size if size == 1 else -1 for size in self.shape[1:]))
 
 
 def _mean_of_positions(values: Tensor, axis: int) -> Tensor:

@@ -46,7 +46,7 @@ class _Spectrum(nn.Module):
         # Silence has no power, where the square root has no gradient.
         magnitude = (real.square() + imaginary.square()).clamp(min=SILENCE).sqrt()
         frames = functional.relu(self.conv(magnitude))
-        return frames.transpose(1, 2).reshape(len(waveforms), -1, WIDTH)
+        return frames.transpose(1, 2).reshape(waveforms.shape[0], -1, WIDTH)
 
 
 def _fourier_basis() -> Tensor:
@@ -71,7 +71,7 @@ class _Encoder(nn.Module):
         x = tokens.reshape(-1, frames, WIDTH).transpose(1, 2)
         for layer in (self.conv2, self.conv3, self.conv4):
             x = functional.relu(layer(x))
-        outputs: Tensor = self.lstm(x.reshape(len(tokens), -1, WIDTH))[0]
+        outputs: Tensor = self.lstm(x.reshape(tokens.shape[0], -1, WIDTH))[0]
         return outputs
 
 

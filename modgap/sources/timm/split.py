@@ -108,7 +108,7 @@ class _Encoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         model: Any = self.model
         # The model reads only the shape of its images, because its stem is replaced.
-        images = tokens.new_zeros(1).expand(len(tokens), *self.image_shape)
+        images = tokens.new_zeros(1).expand(tokens.shape[0], *self.image_shape)
         with self.stem.returning(self.entry.inward(tokens)):
             features: Tensor = model.forward_features(images)
         return features

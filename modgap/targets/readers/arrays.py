@@ -22,7 +22,7 @@ from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Sa
 from modgap.targets.shaping import shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["check_array_names", "load_arrays", "read", "read_array_headers"]
+__all__ = ["check_array_names", "load_arrays", "map_arrays", "read", "read_array_headers", "shape_array"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 CHANNEL_COUNTS = (1, 3, 4)
@@ -62,10 +62,10 @@ def read(
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
     path = single_file(files, "data")
-    arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else _map_arrays(path)
+    arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else map_arrays(path)
     splits = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
     pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in splits or SPLITS[:1]]
-    parts = tuple(_channels_first(samples, kind, path, axes) for samples, _ in pairs)
+    parts = tuple(shape_array(samples, kind, path, axes) for samples, _ in pairs)
     labels = [part for _, part in pairs]
     samples = parts[0] if len(parts) == 1 else ConcatenatedSamples(parts)
     table = Table(samples, splits=_split_codes(arrays, splits, labels, path))
@@ -81,7 +81,7 @@ def _map_npy_files(files: Mapping[str, Sequence[Path]], x: str) -> dict[str, Any
     return {x if role == "data" else role: map_npy(single_file(files, role)) for role in files}
 
 
-def _map_arrays(path: Path) -> dict[str, Any]:
+def map_arrays(path: Path) -> dict[str, Any]:
     """Return arrays by name; for a folder, those of its .npy files."""
     if path.is_dir():
         return {file.stem: map_npy(file) for file in sorted(path.glob("*.npy"))}
@@ -200,7 +200,18 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     return read_npz(path)
 
 
-def _channels_first(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None) -> Samples:
+def shape_array(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None = None) -> Samples:
+    """Return an array as samples with an axis of channels first.
+
+    Args:
+        x: Array (N, ...).
+        kind: `image` or `series`.
+        path: File of the array, for messages.
+        axes: Order of a sample's axes as stored; None keeps the order.
+
+    Raises:
+        InputError: When these are not numbers of a shape that samples of this kind have.
+    """
     n_axes = {"image": 4, "series": 3}[kind]
     if x.dtype.kind not in "fiub" or x.ndim not in (n_axes - 1, n_axes):
         expected = "(N, H, W) or (N, C, H, W)" if kind == "image" else "(N, length) or (N, C, length)"

@@ -111,13 +111,16 @@ def read(
     if roles != ["data"]:
         part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
         codes = np.repeat(part_codes, [len(part) for part in parts])
+    values = None
     if kind == "text":
         rows, samples = _read_text(frame, text_column)
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
+        values = tuple(str(name) for name in frame.columns if name not in purposes.names)
     labels, classes, targets = read_labels(frame[purposes.label].iloc[rows])
     groups = {group_column: frame[group_column].iloc[rows].to_numpy()} if group_column else None
-    return Table(samples, labels, classes, None if codes is None else codes[rows], groups, targets)
+    splits = None if codes is None else codes[rows]
+    return Table(samples, labels, classes, splits, groups, targets, columns=values)
 
 
 def _with_label_names(frame: "DataFrame", label: str, path: Path, missing: Sequence[str]) -> "DataFrame":

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import numpy as np
-
+from modgap.targets.sample_transforms import Coordinates
 from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
@@ -17,11 +16,4 @@ def apply(table: Table) -> Table:
     Args:
         table: Table with samples that have at least one axis after the channels.
     """
-    return replace(table, samples=TransformedSamples(table.samples, _append_coordinates))
-
-
-def _append_coordinates(sample: np.ndarray) -> np.ndarray:
-    axes = [np.linspace(0, 1, size, dtype=np.float32) for size in sample.shape[1:]]
-    coordinates = np.stack(np.meshgrid(*axes, indexing="ij")[::-1])
-    extended: np.ndarray = np.concatenate([sample, coordinates])
-    return extended.astype(np.float32, copy=False)
+    return replace(table, samples=TransformedSamples(table.samples, Coordinates()))

@@ -1,30 +1,13 @@
 """Cut a window from the last axes of samples, targets and masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Crop
 from modgap.targets.samples import Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Crop:
-    start: tuple[int, ...]
-    size: tuple[int, ...]
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        shape = values.shape[-len(self.size) :]
-        spans = list(zip(self.start, self.size, strict=True))
-        if any(length < first + size for length, (first, size) in zip(shape, spans, strict=True)):
-            raise InputError(f"expected values of at least {self.size} from {self.start} on, got {values.shape}")
-        index: tuple[Any, ...] = (..., *(slice(first, first + size) for first, size in spans))
-        window: np.ndarray = values[index]
-        return window
 
 
 def apply(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
@@ -40,7 +23,7 @@ def apply(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
     """
     if len(start) != len(size) or not size:
         raise InputError(f"expected a start and a size for each axis to crop, got {list(start)} and {list(size)}")
-    crop = _Crop(tuple(start), tuple(size))
+    crop = Crop(tuple(start), tuple(size))
 
     def crop_samples(samples: Samples | None) -> Samples | None:
         return None if samples is None else TransformedSamples(samples, crop)

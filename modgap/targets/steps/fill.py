@@ -1,23 +1,15 @@
 """Replace missing values by the mean or the median of the training samples at the same point."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Filling
 from modgap.targets.samples import SPLITS, Table, TransformedSamples
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Filling:
-    values: np.ndarray
-
-    def __call__(self, sample: np.ndarray) -> np.ndarray:
-        filled: np.ndarray = np.where(np.isnan(sample), self.values, sample).astype(np.float32)
-        return filled
 
 
 def apply(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
@@ -41,4 +33,4 @@ def apply(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
             "fill their missing cells with. Leave these columns out with --columns."
         )
     values = np.nanmean(training, axis=0) if statistic == "mean" else np.nanmedian(training, axis=0)
-    return replace(table, samples=TransformedSamples(table.samples, _Filling(values)))
+    return replace(table, samples=TransformedSamples(table.samples, Filling(values)))

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import numpy as np
-
+from modgap.targets.sample_transforms import Flattening
 from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
@@ -17,11 +16,7 @@ def apply(table: Table) -> Table:
     """
     return replace(
         table,
-        samples=TransformedSamples(table.samples, _flatten),
-        targets=None if table.targets is None else TransformedSamples(table.targets, _flatten),
-        masks=None if table.masks is None else TransformedSamples(table.masks, _flatten),
+        samples=TransformedSamples(table.samples, Flattening()),
+        targets=None if table.targets is None else TransformedSamples(table.targets, Flattening()),
+        masks=None if table.masks is None else TransformedSamples(table.masks, Flattening()),
     )
-
-
-def _flatten(values: np.ndarray) -> np.ndarray:
-    return values.reshape(1, -1)

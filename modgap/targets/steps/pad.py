@@ -1,32 +1,13 @@
 """Pad samples and targets of different sizes to one size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Padding
 from modgap.targets.samples import Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Padding:
-    start: int
-    size: tuple[int, ...]
-    fill: float
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        n_axes = len(self.size)
-        canvas = np.full((*values.shape[:-n_axes], *self.size), self.fill, np.float32)
-        shape = values.shape[-n_axes:]
-        lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
-        target: tuple[Any, ...] = (..., *(slice(self.start, self.start + length) for length in lengths))
-        source: tuple[Any, ...] = (..., *(slice(length) for length in lengths))
-        canvas[target] = values[source]
-        return canvas
 
 
 def apply(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.0, target_fill: float = 0.0) -> Table:
@@ -46,11 +27,11 @@ def apply(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.
         raise InputError(f"expected a size to pad to and a start below it, got {list(size)} and {start}")
 
     def pad_samples(samples: Samples | None, value: float) -> Samples | None:
-        return None if samples is None else TransformedSamples(samples, _Padding(start, tuple(size), value))
+        return None if samples is None else TransformedSamples(samples, Padding(start, tuple(size), value))
 
     return replace(
         table,
-        samples=TransformedSamples(table.samples, _Padding(start, tuple(size), fill)),
+        samples=TransformedSamples(table.samples, Padding(start, tuple(size), fill)),
         targets=pad_samples(table.targets, target_fill),
         masks=pad_samples(table.masks, 0.0),
     )

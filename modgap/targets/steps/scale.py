@@ -1,21 +1,12 @@
 """Divide samples by a number, such as 255 for 8-bit pixels."""
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Division
 from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Division:
-    divisor: float
-
-    def __call__(self, sample: np.ndarray) -> np.ndarray:
-        return np.asarray(sample, np.float32) / np.float32(self.divisor)
 
 
 def apply(table: Table, *, divisor: float) -> Table:
@@ -30,4 +21,4 @@ def apply(table: Table, *, divisor: float) -> Table:
     """
     if not divisor:
         raise InputError("expected a divisor other than 0")
-    return replace(table, samples=TransformedSamples(table.samples, _Division(divisor)))
+    return replace(table, samples=TransformedSamples(table.samples, Division(divisor)))

@@ -1,23 +1,14 @@
 """Standardize samples and targets at each point to mean 0 and standard deviation 1 over the training split."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Standardization
 from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class _Standardization:
-    mean: np.ndarray
-    sd: np.ndarray
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        standardized: np.ndarray = ((values - self.mean) / self.sd).astype(np.float32)
-        return standardized
 
 
 def apply(table: Table, *, epsilon: float = 1e-5) -> Table:
@@ -44,7 +35,7 @@ def apply(table: Table, *, epsilon: float = 1e-5) -> Table:
     return replace(table, samples=samples, targets=targets, target_scale=(scale.mean, scale.sd))
 
 
-def _fit(samples: Samples, rows: np.ndarray, epsilon: float) -> _Standardization:
+def _fit(samples: Samples, rows: np.ndarray, epsilon: float) -> Standardization:
     """Compute mean and sd (with n - 1) by Welford's recurrence in double precision."""
     mean = np.zeros_like(samples[int(rows[0])], np.float64)
     squares = np.zeros_like(mean)
@@ -55,4 +46,4 @@ def _fit(samples: Samples, rows: np.ndarray, epsilon: float) -> _Standardization
         difference = values - mean
         mean += difference / count
         squares += difference * (values - mean)
-    return _Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)
+    return Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)

@@ -1,11 +1,11 @@
 """Express samples and targets in units of the training samples' mean and standard deviation at each point."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.sample_transforms import Standardization
 from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
 
 __all__ = ["apply"]
@@ -31,7 +31,7 @@ def apply(table: Table, *, offset: float = 1e-5) -> Table:
     targets = table.targets
     if targets is not None and np.shape(targets[0]) != mean.shape:
         raise InputError(f"expected targets of the samples' shape {mean.shape}, got {np.shape(targets[0])}")
-    standardize = functools.partial(_standardize, mean=mean, sd=sd + offset)
+    standardize = Standardization(mean, sd + offset)
     return replace(
         table,
         samples=TransformedSamples(table.samples, standardize),
@@ -49,8 +49,3 @@ def _moments(samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
         mean = mean + difference / count
         squares = squares + difference * (values - mean)
     return mean, np.sqrt(squares / (len(rows) - 1))
-
-
-def _standardize(values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    standardized: np.ndarray = ((values - mean) / sd).astype(np.float32)
-    return standardized

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import numpy as np
-
+from modgap.targets.sample_transforms import OwnStandardization
 from modgap.targets.samples import Table, TransformedSamples
 
 __all__ = ["apply"]
@@ -15,11 +14,4 @@ def apply(table: Table) -> Table:
     Args:
         table: Table with samples of any shape.
     """
-    return replace(table, samples=TransformedSamples(table.samples, _standardize))
-
-
-def _standardize(sample: np.ndarray) -> np.ndarray:
-    values = np.asarray(sample, np.float64)
-    centered = values - values.mean()
-    standardized: np.ndarray = (centered / (values.std() or 1)).astype(np.float32)
-    return standardized
+    return replace(table, samples=TransformedSamples(table.samples, OwnStandardization()))

@@ -1,0 +1,64 @@
+"""The command `modgap export`."""
+
+from typing import Any
+
+import click
+import cloup
+
+from modgap.cli.completion import complete_folders
+from modgap.cli.groups import example
+from modgap.cli.options import option_group, quiet_option, weights_option
+from modgap.cli.output import print_line
+from modgap.errors import UsageError
+from modgap.storage.paths import expand_user
+
+__all__ = ["export"]
+
+FORMATS = ("safetensors", "torch-export", "onnx")
+SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
+
+
+@cloup.command(epilog=example("modgap export --run run --format onnx --out model.onnx"))
+@option_group(
+    "Model",
+    click.option(
+        "--run",
+        metavar="DIR",
+        required=True,
+        shell_complete=complete_folders,
+        help="Folder of modgap train.",
+    ),
+    weights_option,
+)
+@option_group(
+    "Output",
+    click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(FORMATS),
+        default="safetensors",
+        show_default=True,
+        help="safetensors is one file for modgap predict and modgap.load_run. torch-export and onnx run without "
+        "modgap, and take samples after the target's steps of preprocessing.",
+    ),
+    click.option("--out", metavar="FILE", required=True, help="File to write, which must not exist."),
+    quiet_option,
+)
+def export(**options: Any) -> None:
+    """Write a trained model to one file."""
+    from modgap.cli.output import log_to_stderr
+    from modgap.transfer.export import export_model
+    from modgap.transfer.trained_model import load_trained_model
+
+    out = expand_user(options["out"])
+    if out.exists():
+        raise UsageError(f"{out} exists already. Pass another --out, or remove it.")
+    if out.suffix.lower() != SUFFIXES[options["file_format"]]:
+        raise UsageError(
+            f"--out {out} does not end with {SUFFIXES[options['file_format']]}, the suffix of the format "
+            f"{options['file_format']}."
+        )
+    log_to_stderr(options["quiet"])
+    model = load_trained_model(options["run"], weights=options["weights"], device="cpu")
+    export_model(model, out, options["file_format"])
+    print_line(f"The model is in {out} ({out.stat().st_size / 1e6:.1f} MB).")

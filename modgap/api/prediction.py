@@ -1,0 +1,54 @@
+"""`modgap.load_run`: a trained model to predict with."""
+
+from pathlib import Path
+
+from modgap.api.messages import with_python_messages
+from modgap.transfer.trained_model import TrainedModel, load_trained_model
+
+__all__ = ["load_run"]
+
+
+@with_python_messages
+def load_run(
+    path: str | Path,
+    *,
+    epoch: int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    weights: str | None = None,
+) -> TrainedModel:
+    """Load the model that `modgap train` or `modgap.train` made, to predict with.
+
+    The result has `predict`, `predict_proba`, `outputs` and `features`, which take samples as the user has them:
+    arrays in the units of the target's files, paths of images or sounds, or Pillow images. Standardization, division
+    into pieces and class names are inside.
+
+    Args:
+        path: Folder of the run, or file that `modgap export --format safetensors` wrote.
+        epoch: Epoch of stage 2 whose weights the run kept (`stage2.keep_epochs`); None for the chosen weights.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: Number of inputs in a forward pass; None for the one in training. On the CPU, other batches can
+            change the last digits.
+        weights: File or folder of the source's weights, if it needs one to be opened.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UsageError: If an argument is not possible.
+        InputError: If the run is missing, was not finished, or was changed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import modgap, numpy as np
+        >>> with TemporaryDirectory() as folder:
+        ...     settings = {"stage2.epochs": 1}
+        ...     run = modgap.train("finetune", "vit-fashion", "digits", f"{folder}/run", settings=settings, limit=60)
+        ...     model = modgap.load_run(run.folder)
+        >>> model
+        TrainedModel(finetune: vit-fashion -> digits, samples of shape (1, 8, 8), 10 classes)
+        >>> images = np.zeros((2, 8, 8))
+        >>> model.predict(images).shape, model.predict_proba(images).shape, model.features(images).shape
+        ((2,), (2, 10), (2, 64))
+    """
+    return load_trained_model(path, epoch=epoch, weights=weights, device=device, batch_size=batch_size)

@@ -1,0 +1,260 @@
+"""Transforms of single samples by the steps of preprocessing, which a trained model keeps for new samples.
+
+Each transform is a frozen dataclass of numbers and arrays, so that a record of plain values and arrays restores it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.targets.samples import Samples, SelectedSamples, TransformedSamples
+
+__all__ = [
+    "Coordinates",
+    "Crop",
+    "Division",
+    "Filling",
+    "Flattening",
+    "OwnStandardization",
+    "Padding",
+    "SampleTransform",
+    "Standardization",
+    "read_transforms",
+    "transform_records",
+    "transforms_of",
+]
+
+SampleTransform = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Append the position of each point along each axis, from 0 to 1, as channels; the last axis comes first."""
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the sample (C, ...) with one channel more for each axis."""
+        axes = [np.linspace(0, 1, size, dtype=np.float32) for size in sample.shape[1:]]
+        coordinates = np.stack(np.meshgrid(*axes, indexing="ij")[::-1])
+        extended: np.ndarray = np.concatenate([sample, coordinates])
+        return extended.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cut a window from the last axes.
+
+    Attributes:
+        start: First index of the window along each of the last axes.
+        size: Length of the window along each of them.
+    """
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the window."""
+        shape = sample.shape[-len(self.size) :]
+        spans = list(zip(self.start, self.size, strict=True))
+        if any(length < first + size for length, (first, size) in zip(shape, spans, strict=True)):
+            raise InputError(f"expected values of at least {self.size} from {self.start} on, got {sample.shape}")
+        index: tuple[Any, ...] = (..., *(slice(first, first + size) for first, size in spans))
+        window: np.ndarray = sample[index]
+        return window
+
+
+@dataclass(frozen=True)
+class Division:
+    """Divide by a number, such as 255 for 8-bit pixels.
+
+    Attributes:
+        divisor: The number.
+    """
+
+    divisor: float
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the quotient."""
+        return np.asarray(sample, np.float32) / np.float32(self.divisor)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Replace missing values (NaN) by fixed ones.
+
+    Attributes:
+        values: Value at each point, in the shape of a sample.
+    """
+
+    values: np.ndarray
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the sample without missing values."""
+        filled: np.ndarray = np.where(np.isnan(sample), self.values, sample).astype(np.float32)
+        return filled
+
+
+@dataclass(frozen=True)
+class Flattening:
+    """Concatenate all channels to a series of one channel."""
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the values, shape (1, size)."""
+        return sample.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Pad the last axes to a size; values that do not fit are cut at the end.
+
+    Attributes:
+        start: Index of the first value along each of the last axes.
+        size: Length of each of them after padding.
+        fill: Value around the others.
+    """
+
+    start: int
+    size: tuple[int, ...]
+    fill: float
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the sample with the last axes of this size."""
+        n_axes = len(self.size)
+        canvas = np.full((*sample.shape[:-n_axes], *self.size), self.fill, np.float32)
+        shape = sample.shape[-n_axes:]
+        lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
+        target: tuple[Any, ...] = (..., *(slice(self.start, self.start + length) for length in lengths))
+        source: tuple[Any, ...] = (..., *(slice(length) for length in lengths))
+        canvas[target] = sample[source]
+        return canvas
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Subtract a mean and divide by a standard deviation at each point.
+
+    Attributes:
+        mean: Mean at each point, in the shape of a sample.
+        sd: Standard deviation at each point.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the standardized sample."""
+        if sample.shape != self.mean.shape:
+            raise InputError(f"A sample has shape {sample.shape}. Expected {self.mean.shape}, as in training.")
+        standardized: np.ndarray = ((sample - self.mean) / self.sd).astype(np.float32)
+        return standardized
+
+
+@dataclass(frozen=True)
+class OwnStandardization:
+    """Standardize a sample by its own mean and standard deviation; a constant sample becomes 0."""
+
+    def __call__(self, sample: np.ndarray) -> np.ndarray:
+        """Return the standardized sample."""
+        values = np.asarray(sample, np.float64)
+        centered = values - values.mean()
+        standardized: np.ndarray = (centered / (values.std() or 1)).astype(np.float32)
+        return standardized
+
+
+TRANSFORMS: Mapping[str, type] = {
+    "coordinates": Coordinates,
+    "crop": Crop,
+    "divide": Division,
+    "fill": Filling,
+    "flatten": Flattening,
+    "pad": Padding,
+    "standardize": Standardization,
+    "standardize-each": OwnStandardization,
+}
+"""Transforms by the name that records have."""
+LARGEST_SIZE = 1 << 31
+"""Largest number of values of a sample that a record may ask for."""
+
+
+def transforms_of(samples: Samples) -> tuple[SampleTransform, ...]:
+    """Return the transforms that samples pass through when they are read, first to last.
+
+    Args:
+        samples: Samples of a target, or a selection of them.
+    """
+    transforms: list[SampleTransform] = []
+    while isinstance(samples, TransformedSamples | SelectedSamples):
+        if isinstance(samples, TransformedSamples):
+            transforms.insert(0, samples.function)
+        samples = samples.samples
+    return tuple(transforms)
+
+
+def transform_records(
+    transforms: Sequence[SampleTransform],
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
+    """Return plain values and arrays that restore transforms; None if one of them is not known here.
+
+    Args:
+        transforms: Transforms, first to last.
+
+    Returns:
+        A record for each transform, and the arrays by the number of the transform and the name of the field.
+    """
+    names = {transform: name for name, transform in TRANSFORMS.items()}
+    records = []
+    arrays: dict[str, np.ndarray] = {}
+    for number, transform in enumerate(transforms):
+        if type(transform) not in names:
+            return None
+        record: dict[str, Any] = {"name": names[type(transform)]}
+        for field in fields(transform):  # type: ignore[arg-type]
+            value = getattr(transform, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{number}.{field.name}"] = value
+            else:
+                record[field.name] = value
+        records.append(record)
+    return records, arrays
+
+
+def read_transforms(
+    records: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
+) -> tuple[SampleTransform, ...]:
+    """Return the transforms that `transform_records` described.
+
+    Raises:
+        ValueError: If a record or an array is missing, or a value has another type.
+    """
+    transforms = []
+    for number, record in enumerate(records):
+        kind = TRANSFORMS.get(str(record.get("name")))
+        if kind is None:
+            raise ValueError(f"the transform {record.get('name')!r} is unknown")
+        values = {}
+        for field in fields(kind):
+            value = arrays.get(f"{number}.{field.name}", record.get(field.name))
+            values[field.name] = _checked(value, str(field.type), f"{record['name']}.{field.name}")
+        transforms.append(kind(**values))
+    return tuple(transforms)
+
+
+def _checked(value: Any, annotation: str, name: str) -> Any:
+    """Return a value of a field as the type that its annotation names."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if "ndarray" in annotation:
+        valid = isinstance(value, np.ndarray)
+    elif "tuple" in annotation:
+        valid = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+        valid = valid and min(value, default=0) >= 0 and math.prod(value) <= LARGEST_SIZE
+        value = tuple(value) if valid else value
+    elif "int" in annotation:
+        valid = type(value) is int
+    else:
+        valid = is_number
+    if not valid:
+        raise ValueError(f"{name} is missing or has another type")
+    return value

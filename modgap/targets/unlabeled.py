@@ -1,0 +1,155 @@
+"""New samples without labels, in the forms that users have them, for a model that was trained on similar data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError
+from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.mmap_arrays import map_npy
+from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
+from modgap.targets.data_frames import list_names, read_frame
+from modgap.targets.file_layout import has_suffix, list_files
+from modgap.targets.manifest import InputSpec
+from modgap.targets.readers.arrays import map_arrays, shape_array
+from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
+from modgap.targets.readers.image_folder import ImageFiles
+from modgap.targets.readers.listed_files import listed_paths
+from modgap.targets.samples import ArraySamples, Samples
+from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
+from modgap.targets.sound import SoundFiles
+
+__all__ = ["UnlabeledSamples", "read_unlabeled"]
+
+ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
+FILE_KINDS = {"image": ("image", IMAGE_SUFFIXES), "audio": ("sound", SOUND_SUFFIXES)}
+
+
+@dataclass(frozen=True)
+class UnlabeledSamples:
+    """New samples.
+
+    Attributes:
+        samples: The N samples.
+        names: Name of each sample: its file relative to the folder, or the number of its row, from 0.
+    """
+
+    samples: Samples
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one sample."""
+        sample: np.ndarray = self.samples[index]
+        return sample
+
+
+def read_unlabeled(
+    path: Path,
+    spec: InputSpec,
+    *,
+    columns: Sequence[str] | None = None,
+    keep_missing: bool = False,
+    background: str = "white",
+    x_name: str | None = None,
+) -> UnlabeledSamples:
+    """Read new samples. Labels that the data has are ignored.
+
+    Args:
+        path: Folder of images or sounds, at any depth, or one of them; a table that lists such files in a column `file`
+            or `path`; a table with one sample in a row; or a file of arrays.
+        spec: Description of a sample.
+        columns: Columns of values of a table with one sample in a row, in order. None if the samples do not come from
+            such a table.
+        keep_missing: True to keep missing cells as NaN, for a later step that fills them.
+        background: Color that transparent images are composited on.
+        x_name: Name of the array of samples; None for x, or the only array of the file.
+
+    Raises:
+        UsageError: When the data has another form than samples of this kind.
+        InputError: When there is nothing to read, or a file is broken.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}. Check the path.")
+    if path.is_file() and has_suffix(path, ARRAY_SUFFIXES):
+        return _from_arrays(path, spec, x_name)
+    if spec.kind in FILE_KINDS:
+        return _from_files(path, spec, background)
+    if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
+        return _from_table(path, columns, keep_missing)
+    expected = "a file of arrays (.npy, .npz)"
+    if columns is not None:
+        expected = f"a table with the columns {list_names(columns)}, or {expected}"
+    raise UsageError(f"modgap cannot read samples of kind {spec.kind} from {path}. Expected {expected}.")
+
+
+def _from_arrays(path: Path, spec: InputSpec, x_name: str | None) -> UnlabeledSamples:
+    if has_suffix(path, (".npy",)):
+        with convert_read_errors(path):
+            array = map_npy(path)
+    else:
+        arrays = map_arrays(path)
+        name = x_name or ("x" if "x" in arrays or len(arrays) != 1 else next(iter(arrays)))
+        if name not in arrays:
+            raise UsageError(
+                f"{path} has no array {name}. It has: {', '.join(sorted(arrays)) or 'no arrays'}. Name the samples "
+                "with --x NAME."
+            )
+        array = arrays[name]
+    kind = "image" if spec.kind == "image" else "series"
+    if spec.kind == "video":
+        raise UsageError("Videos are read from files by the reader of their target. Pass the name of a target.")
+    samples = shape_array(array, kind, path)
+    if not len(samples):
+        raise InputError(f"{path} has no samples.")
+    return UnlabeledSamples(samples, tuple(str(number) for number in range(len(samples))))
+
+
+def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSamples:
+    noun, suffixes = FILE_KINDS[spec.kind]
+    if path.is_dir():
+        paths = list_files(path, suffixes)
+        names = tuple(str(file.relative_to(path)) for file in paths)
+        if not paths:
+            raise InputError(f"{path} has no {noun}s in a format that can be read ({', '.join(sorted(suffixes))}).")
+    elif has_suffix(path, tuple(suffixes)):
+        paths, names = [path], (path.name,)
+    elif has_suffix(path, FRAME_SUFFIXES) and (listed := listed_paths(path, noun)) is not None:
+        paths, names = listed[0], tuple(str(file.relative_to(path.parent)) for file in listed[0])
+    else:
+        raise UsageError(
+            f"modgap cannot read {noun}s from {path}. Expected a folder of {noun}s, one of them, a table that lists "
+            "them, or a file of arrays."
+        )
+    if noun == "image":
+        return UnlabeledSamples(ImageFiles(tuple(paths), background), names)
+    if spec.rate is None:
+        raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
+    return UnlabeledSamples(SoundFiles(tuple((str(file),) for file in paths), int(spec.rate)), names)
+
+
+def _from_table(path: Path, columns: Sequence[str], keep_missing: bool) -> UnlabeledSamples:
+    frame = read_frame(path)
+    by_name = {str(name): name for name in frame.columns}
+    missing = [name for name in columns if name not in by_name]
+    if missing:
+        raise UsageError(
+            f"{path} lacks {list_names(missing)} of the columns that the model was trained on. It has "
+            f"{list_names(frame.columns)}."
+        )
+    selected = frame[[by_name[name] for name in columns]]
+    texts = [str(name) for name in selected.columns if selected[name].dtype.kind not in "fiub"]
+    if texts:
+        raise InputError(f"Expected numbers in {list_names(columns)} of {path}, got text in {list_names(texts)}.")
+    values = selected.to_numpy(dtype=np.float32)
+    bad = np.isinf(values) if keep_missing else ~np.isfinite(values)
+    if bad.any():
+        raise InputError(
+            f"{int(bad.any(axis=1).sum())} rows of {path} have missing or infinite values. Fill them, or drop the rows."
+        )
+    return UnlabeledSamples(ArraySamples(values[:, None]), tuple(str(number) for number in range(len(values))))

@@ -1,0 +1,143 @@
+"""Export of a trained model: as one file of modgap's own, or as a program that runs without modgap."""
+
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modgap.errors import InputError, UsageError, first_line, unknown_name
+from modgap.storage.atomic_files import atomic_path
+from modgap.transfer.model_file import write_model_file
+from modgap.transfer.trained_model import TrainedModel
+
+__all__ = ["FORMATS", "ExportedModel", "export_model"]
+
+EXAMPLE_BATCH = 2
+"""Number of samples that the model is traced with; 1 would be taken for a constant."""
+
+log = logging.getLogger("modgap")
+
+
+class ExportedModel(nn.Module):
+    """A trained model with the standardization of its inputs and the unit of its outputs as parts of it.
+
+    Its input are samples (n, C, ...) of the shape in training after the target's steps of preprocessing, float32. Its
+    output are logits (n, K), or values in the target's unit.
+    """
+
+    input_mean: Tensor
+    input_sd: Tensor
+    output_mean: Tensor
+    output_sd: Tensor
+
+    def __init__(self, trained: TrainedModel) -> None:
+        """Wrap a trained model on the CPU.
+
+        Args:
+            trained: The model.
+        """
+        super().__init__()
+        inputs = trained.inputs.inputs
+        ones = [1] * (len(inputs.shape) - 1)
+        self.model = trained.model.cpu().float()
+        self.register_buffer("input_mean", torch.from_numpy(inputs.mean).reshape(-1, *ones))
+        self.register_buffer("input_sd", torch.from_numpy(inputs.sd).reshape(-1, *ones))
+        mean, sd = trained.inputs.scale or (None, None)
+        self.is_scaled = mean is not None
+        if mean is not None and sd is not None:
+            self.register_buffer("output_mean", torch.from_numpy(mean.copy()).float())
+            self.register_buffer("output_sd", torch.from_numpy(sd.copy()).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs (n, ...) for samples (n, C, ...)."""
+        outputs: Tensor = self.model((x - self.input_mean) / self.input_sd)
+        return outputs * self.output_sd + self.output_mean if self.is_scaled else outputs
+
+
+def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
+    """Write a trained model to a file, complete or not at all.
+
+    Args:
+        trained: The model, which is moved to the CPU.
+        path: File to write.
+        file_format: One of FORMATS. `torch-export` and `onnx` take the samples after the target's steps, and one piece
+            of each: the mean over several pieces, such as windows of a recording, is left to the caller.
+
+    Raises:
+        UsageError: When there is no such format, or a package is missing.
+        InputError: When the model cannot be expressed in the format, or the file cannot be written.
+    """
+    if file_format not in FORMATS:
+        raise unknown_name("format", file_format, FORMATS)
+    write = FORMATS[file_format]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            write(trained, temporary)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _write_safetensors(trained: TrainedModel, path: Path) -> None:
+    write_model_file(trained.run, trained.model.state_dict(), trained.inputs, path)
+
+
+def _write_torch_export(trained: TrainedModel, path: Path) -> None:
+    # Written to memory first, because torch warns of files whose names do not end with .pt2.
+    stream = io.BytesIO()
+    torch.export.save(_trace(trained), stream)
+    path.write_bytes(stream.getvalue())
+
+
+def _write_onnx(trained: TrainedModel, path: Path) -> None:
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"The format onnx needs {' and '.join(missing)}. Install them with: pip install 'modgap[onnx]'"
+        )
+    program = _trace(trained)
+    with warnings.catch_warnings():
+        # The exporter warns of its own deprecations, which a user can do nothing about.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            converted = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False)
+        except Exception as error:  # the exporter raises many types
+            raise _not_exportable(trained, "onnx", error) from error
+    if converted is None:
+        raise InputError("The exporter of torch returned no ONNX model.")
+    converted.save(str(path), external_data=False)
+
+
+def _trace(trained: TrainedModel) -> torch.export.ExportedProgram:
+    """Return the model as a program for any number of samples."""
+    module = ExportedModel(trained).eval()
+    example = torch.zeros(EXAMPLE_BATCH, *trained.inputs.inputs.shape)
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, (example,), dynamic_shapes={"x": {0: batch}}, strict=False)
+    except Exception as error:  # the exporter raises many types
+        raise _not_exportable(trained, "torch-export", error) from error
+
+
+def _not_exportable(trained: TrainedModel, file_format: str, error: Exception) -> InputError:
+    return InputError(
+        f"A model of the source {trained.run.record['source']} cannot be exported as {file_format}: "
+        f"{first_line(error)}. Export it as safetensors, which modgap reads again."
+    )
+
+
+FORMATS: Mapping[str, Callable[[TrainedModel, Path], Any]] = {
+    "safetensors": _write_safetensors,
+    "torch-export": _write_torch_export,
+    "onnx": _write_onnx,
+}
+"""Functions that write a model, by format."""

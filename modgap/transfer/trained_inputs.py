@@ -1,0 +1,192 @@
+"""Preparation of the samples of a trained model and the unit of its outputs, as the run's folder keeps them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from modgap.errors import InputError
+from modgap.models import Output
+from modgap.targets.manifest import InputSpec
+from modgap.targets.sample_transforms import SampleTransform, read_transforms, transform_records, transforms_of
+from modgap.transfer.checkpoint import load_tensors, write_tensors
+from modgap.transfer.run_folder import Run
+from modgap.transfer.training_data import InputTransform, TargetData
+
+__all__ = ["INPUTS_FILE", "TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
+
+INPUTS_FILE = "inputs.safetensors"
+MEAN, SD = "output.mean", "output.sd"
+TARGET_STEP = "clip-targets"
+"""The step that does not change samples."""
+TRANSFORM_OF_STEP = {
+    "coordinates": "coordinates",
+    "crop": "crop",
+    "fill": "fill",
+    "flatten": "flatten",
+    "pad": "pad",
+    "scale": "divide",
+    "standardize": "standardize",
+    "standardize-by-input": "standardize",
+    "zscore": "standardize-each",
+}
+"""Name of the transform that each step of a manifest applies to samples; other steps do more than that."""
+TRANSFORM = "transform."
+"""Prefix of the names of the transforms' arrays."""
+
+
+@dataclass(frozen=True)
+class TrainedInputs:
+    """Conversion of samples to inputs of a trained model, and of its outputs to the target's unit.
+
+    Attributes:
+        transforms: The target's steps of preprocessing, with what was fitted on the training samples; None if they
+            cannot be applied to single samples.
+        inputs: Standardization, and division into pieces.
+        output: Output of the model for a sample.
+        scale: Mean and standard deviation that turn outputs into the target's unit, in the output's shape; None if
+            they have it.
+        classes: Names of the classes in the order of the outputs; empty for real values.
+        columns: Columns of values, if the samples are rows of a table.
+        background: Color that transparent images are composited on.
+    """
+
+    transforms: tuple[SampleTransform, ...] | None
+    inputs: InputTransform
+    output: Output
+    scale: tuple[np.ndarray, np.ndarray] | None
+    classes: tuple[str, ...]
+    columns: tuple[str, ...] | None
+    background: str
+
+    @property
+    def fills_missing(self) -> bool:
+        """True if a step replaces missing values."""
+        return any(type(transform).__name__ == "Filling" for transform in self.transforms or ())
+
+    def pieces(self, sample: np.ndarray) -> list[np.ndarray]:
+        """Return the standardized inputs of a sample as the target's files have it.
+
+        Raises:
+            InputError: When it does not have the shape of the training samples.
+        """
+        for transform in self.transforms or ():
+            sample = transform(sample)
+        return self.inputs.pieces(sample)
+
+
+def inputs_record(data: TargetData) -> dict[str, Any]:
+    """Return the plain values of the record of a run that describe its samples and classes."""
+    manifest = data.target.manifest
+    records, _ = _describe_transforms(data)
+    classes = () if data.output.task == "regression" else data.table.classes or ()
+    return {
+        "input": manifest.input.model_dump(mode="json", exclude_defaults=True),
+        "transforms": records,
+        "classes": [str(name) for name in classes],
+        "columns": None if data.table.columns is None else list(data.table.columns),
+        "background": str(manifest.reader.options.get("background", "white")),
+    }
+
+
+def _describe_transforms(data: TargetData) -> tuple[list[dict[str, Any]] | None, dict[str, np.ndarray]]:
+    """Return records and arrays of the steps; None if they cannot be applied to samples one by one."""
+    names = [step.name for step in data.target.manifest.steps if step.name != TARGET_STEP]
+    transforms = transforms_of(data.table.samples)
+    # The reader may have transforms of its own before the steps. Windows are cut from several samples at once, and a
+    # converted copy has the samples after all steps, without them.
+    steps = transforms[len(transforms) - len(names) :] if len(names) <= len(transforms) else ()
+    described = transform_records(steps)
+    expected = [TRANSFORM_OF_STEP.get(name) for name in names]
+    if described is None or [record["name"] for record in described[0]] != expected:
+        return None, {}
+    return described
+
+
+def write_inputs(folder: Path, data: TargetData) -> None:
+    """Write the arrays of the steps and of the scale of the outputs to a run's folder, if there are any.
+
+    Raises:
+        InputError: When the file cannot be written.
+    """
+    arrays = _named_arrays(_describe_transforms(data)[1], data.scale)
+    if arrays:
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        write_tensors(folder / INPUTS_FILE, tensors)
+
+
+def arrays_of(inputs: TrainedInputs) -> dict[str, np.ndarray]:
+    """Return the arrays of the steps and of the scale of the outputs, by the names that `read_inputs` takes."""
+    described = transform_records(inputs.transforms or ())
+    return _named_arrays({} if described is None else described[1], inputs.scale)
+
+
+def _named_arrays(
+    transforms: Mapping[str, np.ndarray], scale: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    arrays = {f"{TRANSFORM}{name}": array for name, array in transforms.items()}
+    return arrays if scale is None else arrays | {MEAN: scale[0], SD: scale[1]}
+
+
+def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> TrainedInputs:
+    """Read what a run's model does to its samples.
+
+    Args:
+        run: The run.
+        tensors: Arrays of the preparation by name; None for those in the run's folder.
+
+    Raises:
+        InputError: When the record or the file of arrays is missing, was changed, or is of an earlier version.
+    """
+    record = run.record.get("data")
+    if not isinstance(record, Mapping):
+        raise InputError(
+            f"The run in {run.folder} was written by an earlier version of modgap, which did not record how its "
+            "samples are prepared. Train the model again."
+        )
+    path = run.folder / INPUTS_FILE
+    if tensors is None:
+        tensors = load_tensors(path) if path.exists() else {}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    try:
+        return _parse(record, run.record, arrays)
+    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"The record of the run in {run.folder} does not describe its samples ({_first_words(error)}). It was "
+            "changed after modgap train wrote it. Restore it, or train the model again."
+        ) from error
+
+
+def _first_words(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TrainedInputs:
+    output = Output(run["output"]["task"], tuple(int(size) for size in run["output"]["shape"]))
+    inputs = run["inputs"]
+    transform = InputTransform(
+        InputSpec.model_validate(record["input"]),
+        tuple(int(size) for size in inputs["shape"]),
+        np.array(inputs["mean"], np.float32),
+        np.array(inputs["sd"], np.float32),
+    )
+    own = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
+    transforms = None if record["transforms"] is None else read_transforms(record["transforms"], own)
+    scale = (arrays[MEAN], arrays[SD]) if MEAN in arrays else None
+    if scale is not None and not scale[0].shape == scale[1].shape == output.shape:
+        raise ValueError("the scale of the outputs has another shape")
+    columns = record["columns"]
+    return TrainedInputs(
+        transforms,
+        transform,
+        output,
+        scale,
+        tuple(str(name) for name in record["classes"]),
+        None if columns is None else tuple(str(name) for name in columns),
+        str(record["background"]),
+    )

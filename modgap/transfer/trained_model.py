@@ -1,0 +1,293 @@
+"""A model that `modgap train` made, to predict with: from samples as the user has them to classes or values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.errors import InputError, UsageError
+from modgap.forward.batched_inference import choose_device
+from modgap.models import TargetModel, target_model
+from modgap.sources import Source, open_source
+from modgap.storage.paths import expand_user
+from modgap.targets import Samples, Table
+from modgap.targets.readers.image_folder import ImageFiles
+from modgap.targets.samples import SelectedSamples, TransformedSamples
+from modgap.targets.sound import SoundFiles
+from modgap.transfer.batches import chunks
+from modgap.transfer.checkpoint import load_tensors
+from modgap.transfer.evaluation import mean_outputs
+from modgap.transfer.methods import get_method
+from modgap.transfer.model_file import read_model_file
+from modgap.transfer.run_folder import Run, epoch_file, open_run
+from modgap.transfer.trained_inputs import TrainedInputs, read_inputs
+
+__all__ = ["TrainedModel", "load_trained_model", "run_length"]
+
+N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
+"""Number of axes of a sample, by kind."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with everything that it needs to know of its samples.
+
+    Attributes:
+        run: The run that trained it.
+        model: Embedder, encoder and predictor, in evaluation mode on the device.
+        inputs: Preparation of samples, and the unit of the outputs.
+        device: Device that it computes on.
+        dtype: Precision of the parameters.
+        batch_size: Number of inputs in a forward pass.
+    """
+
+    run: Run
+    model: TargetModel
+    inputs: TrainedInputs
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs; empty for real values."""
+        return self.inputs.classes
+
+    @property
+    def task(self) -> str:
+        """`classification`, `multi-label` or `regression`."""
+        return self.inputs.output.task
+
+    def __repr__(self) -> str:
+        """Name the run, the shape of a sample and the output."""
+        record = self.run.record
+        outputs = f"{len(self.classes)} classes" if self.classes else f"values of shape {self.inputs.output.shape}"
+        return (
+            f"TrainedModel({record['method']}: {record['source']} -> {record['target']}, samples of shape "
+            f"{self.inputs.inputs.shape}, {outputs})"
+        )
+
+    def predict(self, samples: Any) -> np.ndarray:
+        """Predict the class, the labels or the values of each sample.
+
+        Args:
+            samples: N samples in the form of the target's files: arrays (C, H, W) of images, (C, length) of series, or
+                (1, length) of sound at the target's sampling rate, as a list or an array with an axis of samples;
+                paths of images or sounds; Pillow images; or the table of `modgap.open_target(...).read()`. A single
+                channel may be left out.
+
+        Returns:
+            Names of the classes, shape (N,); for several labels a sample Booleans (N, K), True for a probability above
+            one half; for regression values (N, channels, ...) in the target's unit.
+
+        Raises:
+            UsageError: When the samples are no such sequence.
+            InputError: When a sample has another shape than those in training, or is not finite.
+        """
+        outputs = self.outputs(samples)
+        if self.task == "classification":
+            names: np.ndarray = np.array(self.classes)[outputs.argmax(axis=1)]
+            return names
+        if self.task == "multi-label":
+            above_half: np.ndarray = outputs > 0
+            return above_half
+        return outputs
+
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Return the probability of each class or label, shape (N, K).
+
+        Those of classes sum to 1; those of several labels do not. They are not calibrated.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: When the model predicts real values, or as `predict` does.
+            InputError: As `predict` does.
+        """
+        if self.task == "regression":
+            raise UsageError("The model predicts real values, which have no probability. Call predict.")
+        outputs = torch.from_numpy(self.outputs(samples))
+        probabilities = outputs.softmax(1) if self.task == "classification" else outputs.sigmoid()
+        return np.asarray(probabilities)
+
+    def outputs(self, samples: Any) -> np.ndarray:
+        """Return the logits (N, K), or the values (N, channels, ...) in the target's unit, in double precision.
+
+        The output for a sample of several pieces, such as windows of a recording, is the mean over its pieces.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: As `predict` does.
+            InputError: As `predict` does.
+        """
+        values = self._compute(self.model, samples)
+        if self.inputs.scale is None:
+            return values
+        mean, sd = self.inputs.scale
+        scaled: np.ndarray = values * sd + mean
+        return scaled
+
+    def features(self, samples: Any) -> np.ndarray:
+        """Return the features that the predictor sees: the mean over the encoder's tokens, shape (N, D), float64.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: As `predict` does.
+            InputError: As `predict` does.
+        """
+
+        def pooled(batch: Tensor) -> Tensor:
+            tokens = self.model.encode(self.model.embed(batch))
+            return tokens[:, self.model.prefix_tokens :].mean(dim=1)
+
+        return self._compute(pooled, samples)
+
+    def _compute(self, function: Callable[[Tensor], Tensor], samples: Any) -> np.ndarray:
+        """Return the values of a function for samples (N, ...), batch by batch, so that few are in memory at a time."""
+        autocast = torch.bfloat16 if self.run.record["recipe"]["precision"] == "bfloat16" else None
+        # The samples of a table have passed through the target's steps.
+        is_prepared = isinstance(samples, Table)
+        sequence = samples.samples if is_prepared else self._sequence(samples)
+        parts = []
+        for rows in chunks(np.arange(len(sequence)), self.batch_size):
+            pieces = [self._pieces(sequence, int(row), is_prepared) for row in rows]
+            flat = [piece for of_sample in pieces for piece in of_sample]
+            counts = [len(of_sample) for of_sample in pieces]
+            parts.append(
+                mean_outputs(function, flat, counts, self.batch_size, self.device, self.dtype, autocast).numpy()
+            )
+        return np.concatenate(parts)
+
+    def _pieces(self, samples: Samples, row: int, is_prepared: bool) -> list[np.ndarray]:
+        try:
+            if is_prepared:
+                return self.inputs.inputs.pieces(samples[row])
+            return self.inputs.pieces(self._array(samples[row]))
+        except InputError as error:
+            raise InputError(f"Sample {row} does not fit the model: {error}") from error
+
+    def _sequence(self, samples: Any) -> Samples:
+        """Return samples as a sequence, or raise if they are one sample, or none."""
+        kind = self.inputs.inputs.spec.kind
+        if isinstance(samples, str | Path):
+            raise UsageError(f"Expected a sequence of samples, got one path. Pass a list: [{str(samples)!r}].")
+        if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
+            raise UsageError(f"Expected a sequence of samples, got {type(samples).__name__}. Pass a list or an array.")
+        if len(samples) == 0:
+            raise UsageError("There are no samples to predict.")
+        if isinstance(samples, np.ndarray | Tensor) and samples.ndim not in (N_AXES[kind], N_AXES[kind] + 1):
+            raise UsageError(
+                f"Samples of kind {kind} have {N_AXES[kind]} axes, so an array of them has {N_AXES[kind] + 1}, or one "
+                f"less if they have one channel. Got the shape {tuple(samples.shape)}."
+            )
+        if self.inputs.transforms is None:
+            raise UsageError(
+                "The target's steps of preprocessing cannot be applied to single samples, because they cut windows, or "
+                "the training read a converted copy. Predict for the table of the target: open_target(NAME).read()."
+            )
+        if isinstance(samples, TransformedSamples | SelectedSamples):
+            raise UsageError("These samples have passed through the target's steps. Pass their table itself.")
+        sequence: Samples = samples
+        return sequence
+
+    def _array(self, sample: Any) -> np.ndarray:
+        """Return one sample as an array with an axis of channels."""
+        spec = self.inputs.inputs.spec
+        if isinstance(sample, str | Path):
+            return self._from_file(Path(sample))
+        if hasattr(sample, "convert") and hasattr(sample, "getbands"):
+            return np.asarray(sample.convert("RGB")).transpose(2, 0, 1)
+        array = np.asarray(sample.detach().cpu() if isinstance(sample, Tensor) else sample)
+        return array[None] if array.ndim == N_AXES[spec.kind] - 1 else array
+
+    def _from_file(self, path: Path) -> np.ndarray:
+        spec = self.inputs.inputs.spec
+        if spec.kind == "image":
+            return ImageFiles((path,), self.inputs.background)[0]
+        if spec.kind == "audio" and spec.rate is not None:
+            return SoundFiles(((str(path),),), int(spec.rate))[0]
+        raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
+
+
+def load_trained_model(
+    path: str | Path,
+    *,
+    epoch: int | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> TrainedModel:
+    """Load the model of a finished run.
+
+    Args:
+        path: Folder that `modgap train` wrote, or file that `modgap export --format safetensors` wrote.
+        epoch: Epoch of stage 2 whose weights the run kept; None for the chosen weights.
+        weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: Number of inputs in a forward pass; None for the one in training.
+
+    Raises:
+        UsageError: When an argument is not possible.
+        InputError: When the run is missing, was not finished, or was changed.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"The batch size is {batch_size}. Expected at least 1.")
+    given = expand_user(path)
+    if given.is_file():
+        if epoch is not None:
+            raise UsageError(
+                f"{given} has the weights of one epoch. Leave out the epoch, or pass the folder of the run."
+            )
+        run, state, arrays = read_model_file(given)
+        inputs = read_inputs(run, arrays)
+    else:
+        run = open_run(given)
+        state = load_tensors(_weights_file(run, epoch))
+        inputs = read_inputs(run)
+    record = run.record
+    source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
+    model = _build(run, source, inputs)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"The weights in {given} do not match the source and the record of the run.") from error
+    chosen = choose_device(device)
+    dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
+    size = batch_size or int(record["recipe"]["stage2"]["batch_size"])
+    return TrainedModel(run, model.to(device=chosen, dtype=dtype).eval(), inputs, chosen, dtype, size)
+
+
+def _weights_file(run: Run, epoch: int | None) -> Path:
+    """Return the file of the chosen weights, or of those of an epoch, or raise if there is none."""
+    path = run.weights if epoch is None else epoch_file(run.folder, epoch)
+    if not path.exists():
+        saved = ", ".join(map(str, run.saved_epochs)) or "none"
+        problem = "was not finished. Resume it first." if epoch is None else f"kept these epochs: {saved}."
+        raise InputError(f"There are no weights at {path}, because the run {problem}")
+    return path
+
+
+def _build(run: Run, source: Source, inputs: TrainedInputs) -> TargetModel:
+    """Build the model of a run, without its weights."""
+    return target_model(
+        source,
+        np.zeros(inputs.inputs.shape, np.float32),
+        inputs.output,
+        length=run_length(run, source),
+        embedder_start=get_method(run.record["method"]).embedder_start,
+    )
+
+
+def run_length(run: Run, source: Source) -> int | None:
+    """Return the largest number of tokens of a run's samples, for sources of text; None for other sources."""
+    length = run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
+    return None if length is None else min(length, getattr(source.input, "max_tokens", length))

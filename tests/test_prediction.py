@@ -1,0 +1,382 @@
+"""Trained models predict on new data as they did on the test samples, also after an export; refusals."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import modgap
+from modgap.errors import InputError, UsageError
+from modgap.models import target_model
+from modgap.sources import open_source
+from modgap.targets import CustomData, open_target
+from modgap.targets.readers.csv import read as read_table
+from modgap.transfer.export import FORMATS, export_model
+from modgap.transfer.methods import method_names
+from modgap.transfer.predictions import predict_data, write_predictions
+from modgap.transfer.trained_model import load_trained_model
+from tests.commands import run_in_process
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.training import SHORT, run, surrogate_file, target_file
+
+KINDS = {"image": ("classification", True), "series": ("classification", False), "dense": ("regression", True)}
+
+
+@pytest.fixture(scope="module", name="trained")
+def trained_runs(hub, tmp_path_factory):
+    """Runs by method and kind of target, each made once, with the file of the target."""
+    folder, saved = tmp_path_factory.mktemp("runs"), {}
+    hub("vit")
+
+    def get(name, kind):
+        if (name, kind) not in saved:
+            task, image = KINDS[kind]
+            target = target_file(folder, task, image=image, samples=60)
+            out = folder / f"run-{len(saved)}"
+            saved[name, kind] = run(out, name, "hf:small/vit", target, surrogate_file(folder)), target
+        return saved[name, kind]
+
+    return get
+
+
+def samples_of(target):
+    """The samples and labels of a target's file."""
+    with np.load(target) as file:
+        return file["x"].astype(np.float32), file["y"]
+
+
+def run_errors(done):
+    """The rows of the test samples, and their errors in the run's folder."""
+    with np.load(done.folder / "samples.npz") as file:
+        return file["id"], file["error"][0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", method_names())
+def test_predictions_for_the_test_samples_have_the_errors_of_the_run(trained, name, kind):
+    done, target = trained(name, kind)
+    x, y = samples_of(target)
+    rows, errors = run_errors(done)
+    model = load_trained_model(done.folder)
+    if kind == "dense":
+        outputs = model.predict(x[rows])
+        assert outputs.shape == y[rows].shape
+        squares = ((outputs - y[rows]) ** 2).mean(axis=(1, 2, 3)) / (y[rows].astype(float) ** 2).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(np.sqrt(squares), errors, rtol=1e-6)
+        with pytest.raises(UsageError, match="real values, which have no probability"):
+            model.predict_proba(x[rows])
+    else:
+        predicted = model.predict(x[rows])
+        np.testing.assert_array_equal(predicted != y[rows].astype(str), errors == 1)
+        probabilities = model.predict_proba(x[rows])
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+        assert (np.array(model.classes)[probabilities.argmax(axis=1)] == predicted).all()
+    assert model.features(x[:5]).shape[0] == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["finetune", "mona", "orca"])
+def test_exported_model_predicts_the_same(trained, tmp_path, name, kind):
+    done, target = trained(name, kind)
+    x = samples_of(target)[0][:7]
+    expected = load_trained_model(done.folder).outputs(x)
+    path = tmp_path / "model.safetensors"
+    export_model(load_trained_model(done.folder), path, "safetensors")
+    np.testing.assert_array_equal(load_trained_model(path).outputs(x), expected)
+    with pytest.raises(UsageError, match="has the weights of one epoch"):
+        load_trained_model(path, epoch=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_programs_run_without_modgap(trained, tmp_path, kind):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done, target = trained("finetune", kind)
+    x = samples_of(target)[0][:7]
+    expected = load_trained_model(done.folder).outputs(x)
+    for file_format, suffix in (("torch-export", ".pt2"), ("onnx", ".onnx")):
+        export_model(load_trained_model(done.folder), tmp_path / f"model{suffix}", file_format)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    for size in (1, 7):
+        batch = torch.from_numpy(x[:size])
+        np.testing.assert_allclose(program(batch).detach(), expected[:size], rtol=1e-5, atol=1e-5)
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {session.get_inputs()[0].name: x[:size]})[0]
+        np.testing.assert_allclose(outputs, expected[:size], rtol=1e-4, atol=1e-4)
+
+
+def test_formats_are_those_of_the_command():
+    from modgap.cli.export import FORMATS as COMMAND_FORMATS
+
+    assert tuple(FORMATS) == COMMAND_FORMATS
+
+
+def test_features_are_the_mean_over_the_tokens_without_prefix(trained):
+    done, target = trained("finetune", "image")
+    x = samples_of(target)[0][:3]
+    model = load_trained_model(done.folder)
+    inputs = torch.from_numpy(np.stack([model.inputs.pieces(sample)[0] for sample in x]))
+    with torch.no_grad():
+        tokens = model.model.encode(model.model.embed(inputs))
+    expected = tokens[:, model.model.prefix_tokens :].mean(1)
+    np.testing.assert_allclose(model.features(x), expected, rtol=1e-6)
+
+
+def test_samples_come_in_the_forms_that_users_have(trained):
+    done, target = trained("finetune", "image")
+    x = samples_of(target)[0][:4]
+    model = load_trained_model(done.folder)
+    expected = model.outputs(x)
+    for form in (x[:, 0], list(x), [sample.tolist() for sample in x], torch.from_numpy(x), tuple(x[:, 0])):
+        np.testing.assert_array_equal(model.outputs(form), expected)
+    table = open_target(str(target)).read()
+    np.testing.assert_array_equal(model.outputs(table)[:4], model.outputs(samples_of(target)[0])[:4])
+    assert repr(model) == f"TrainedModel(finetune: hf:small/vit -> {target}, samples of shape (1, 12, 10), 4 classes)"
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ("photo.png", r"got one path. Pass a list: \['photo.png'\]"),
+        ([], "no samples to predict"),
+        (3, "got int"),
+        (np.zeros((12, 10)), r"Got the shape \(12, 10\)"),
+        ([np.zeros((1, 12, 10)), np.full((1, 12, 10), np.nan)], "NaN or infinite"),
+        ([np.zeros((2, 12, 10))], r"Sample 0 does not fit the model: A sample has shape \(2, 12, 10\)"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(trained, samples, message):
+    model = load_trained_model(trained("finetune", "image")[0].folder)
+    with pytest.raises((UsageError, InputError), match=message):
+        model.predict(samples)
+
+
+# Custom data: the preparation of the training data is applied to new files
+
+
+def short_run(folder, target, **options):
+    settings = tuple(setting for setting in SHORT if setting.startswith("stage2"))
+    return modgap.train(
+        "finetune", "hf:small/vit", str(target), folder, settings=dict(item.split("=") for item in settings), **options
+    )
+
+
+@pytest.fixture(name="photos")
+def photo_folder(tmp_path):
+    """Class folders of colored images, and a flat folder of new ones of another size."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        kind = ("red", "blue")[number % 2]
+        path = tmp_path / "photos" / kind / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 90, (14, 14, 3), np.uint8)
+        pixels[..., 0 if kind == "red" else 2] += 150
+        Image.fromarray(pixels).save(path)
+    for name, channel in (("a.png", 0), ("deep/b.png", 2)):
+        path = tmp_path / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((20, 20, 3), 40, np.uint8)
+        pixels[..., channel] = 210
+        Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+def test_new_images_are_predicted_from_folders_files_and_tables(hub, photos):
+    hub("vit")
+    done = short_run(photos / "run", photos / "photos")
+    model = modgap.load_run(done.folder)
+    assert model.classes == ("blue", "red")
+    found = predict_data(model, str(photos / "new"))
+    assert found.names == ("a.png", "deep/b.png")
+    images = [Image.open(photos / "new" / name) for name in found.names]
+    np.testing.assert_array_equal(model.predict_proba(images), found.outputs)
+    np.testing.assert_array_equal(model.predict_proba([photos / "new" / name for name in found.names]), found.outputs)
+    one = predict_data(model, str(photos / "new" / "a.png"))
+    np.testing.assert_array_equal(one.outputs, model.predict_proba(images[:1]))
+    (photos / "new" / "list.csv").write_text("file,label\ndeep/b.png,?\na.png,?\n")
+    listed = predict_data(model, str(photos / "new" / "list.csv"))
+    np.testing.assert_allclose(listed.outputs, found.outputs[::-1], atol=1e-6)
+    with pytest.raises(UsageError, match="cannot read images from"):
+        predict_data(model, str(done.folder / "run.json"))
+    with pytest.raises(InputError, match="no file or folder"):
+        predict_data(model, str(photos / "absent"))
+    (photos / "empty").mkdir()
+    with pytest.raises(InputError, match="has no images"):
+        predict_data(model, str(photos / "empty"))
+
+
+@pytest.fixture(name="table")
+def table_file(tmp_path):
+    """A table with a missing cell, its labels, and a file of new rows with other columns between them."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    values = rng.standard_normal((60, 4)) + labels[:, None]
+    lines = ["a,b,c,d,label"]
+    lines += [
+        ",".join(f"{value:.3f}" for value in row) + f",k{label}" for row, label in zip(values, labels, strict=True)
+    ]
+    lines[5] = "," + lines[5].split(",", 1)[1]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "new.csv").write_text("note,d,c,b,a\nx,1,2,3,4\ny,0.5,,0.25,0.125\n")
+    return tmp_path
+
+
+def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
+    hub("vit")
+    done = short_run(table / "run", table / "train.csv", custom_data={"kind": "table", "fill": "mean"})
+    model = modgap.load_run(done.folder)
+    found = predict_data(model, str(table / "new.csv"))
+    rows = np.array([[4, 3, 2, 1], [0.125, 0.25, np.nan, 0.5]], np.float32)
+    np.testing.assert_array_equal(found.outputs, model.predict_proba(rows[:, None]))
+    training = open_target(str(table / "train.csv"), custom_data=CustomData(kind="table", fill="mean")).read()
+    raw = read_table({"data": [table / "train.csv"]}, kind="table", missing_values="keep").samples
+    np.testing.assert_array_equal(model.outputs([raw[i] for i in range(60)]), model.outputs(training))
+    (table / "fewer.csv").write_text("a,b,c\n1,2,3\n")
+    with pytest.raises(UsageError, match="lacks d of the columns"):
+        predict_data(model, str(table / "fewer.csv"))
+    (table / "text.csv").write_text("a,b,c,d\n1,2,3,high\n")
+    with pytest.raises(InputError, match="got text in d"):
+        predict_data(model, str(table / "text.csv"))
+
+
+def test_arrays_are_predicted_by_name(trained, tmp_path):
+    done, target = trained("finetune", "series")
+    model = load_trained_model(done.folder)
+    x = samples_of(target)[0][:4]
+    expected = model.predict_proba(x)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "one.npz", signals=x)
+    np.savez(tmp_path / "two.npz", first=x, second=x[:2])
+    np.testing.assert_array_equal(predict_data(model, str(tmp_path / "x.npy")).outputs, expected)
+    np.testing.assert_array_equal(predict_data(model, str(tmp_path / "one.npz")).outputs, expected)
+    np.testing.assert_array_equal(
+        predict_data(model, str(tmp_path / "two.npz"), x_name="second").outputs, model.predict_proba(x[:2])
+    )
+    with pytest.raises(UsageError, match=r"has no array x\. It has: first, second"):
+        predict_data(model, str(tmp_path / "two.npz"))
+
+
+# The record and the files of a run are not trusted
+
+
+def changed(done, folder, change):
+    """A copy of a run's folder with a changed record."""
+    shutil.copytree(done.folder, folder)
+    record = json.loads((folder / "run.json").read_text())
+    change(record)
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.pop("data"), "written by an earlier version"),
+        (lambda record: record["data"].update(transforms=[{"name": "eval"}]), "the transform 'eval' is unknown"),
+        (
+            lambda record: record["data"].update(transforms=[{"name": "pad", "start": 0, "size": [1 << 40]}]),
+            "pad.size is missing or has another type",
+        ),
+        (lambda record: record["data"].update(transforms=[{"name": "standardize"}]), "standardize.mean is missing"),
+        (lambda record: record["data"].pop("classes"), "does not describe its samples"),
+        (lambda record: record["data"].update(input={"kind": "thought"}), "does not describe its samples"),
+        (lambda record: record["inputs"].update(shape=[3, 5, 5]), "do not match"),
+    ],
+)  # fmt: skip
+def test_changed_records_are_refused_in_one_message(trained, tmp_path, change, message):
+    folder = changed(trained("finetune", "image")[0], tmp_path / "run", change)
+    with pytest.raises(InputError, match=message):
+        load_trained_model(folder)
+
+
+def test_damaged_model_files_are_refused(trained, tmp_path):
+    done = trained("finetune", "image")[0]
+    path = tmp_path / "model.safetensors"
+    export_model(load_trained_model(done.folder), path, "safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="is damaged"):
+        load_trained_model(path)
+    shutil.copy(done.weights, path)
+    with pytest.raises(InputError, match="no record of a run"):
+        load_trained_model(path)
+    with pytest.raises(InputError, match="no weights at"):
+        load_trained_model(done.folder, epoch=3)
+
+
+def test_windows_and_converted_copies_are_predicted_as_tables_alone(trained, tmp_path):
+    folder = changed(
+        trained("finetune", "image")[0], tmp_path / "run", lambda record: record["data"].update(transforms=None)
+    )
+    model, target = load_trained_model(folder), trained("finetune", "image")[1]
+    with pytest.raises(UsageError, match="cannot be applied to single samples"):
+        model.predict(samples_of(target)[0])
+    assert len(model.predict(open_target(str(target)).read())) == 60
+
+
+# The commands
+
+
+def test_the_commands_write_predictions_and_models(trained, tmp_path):
+    done, target = trained("finetune", "image")
+    out = tmp_path / "folder" / "predictions.csv"
+    finished = run_in_process("predict", "--run", str(done.folder), "--data", str(target), "--out", str(out))
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == f"60 predictions written to {out}.\n"
+    lines = out.read_text().splitlines()
+    assert lines[0] == "sample,predicted,p(0),p(1),p(2),p(3)"
+    model = load_trained_model(done.folder)
+    x = samples_of(target)[0]
+    assert [line.split(",")[1] for line in lines[1:]] == model.predict(x).tolist()
+    np.testing.assert_allclose([float(v) for v in lines[3].split(",")[2:]], model.predict_proba(x)[2], rtol=1e-8)
+    exported = tmp_path / "model.safetensors"
+    finished = run_in_process("export", "--run", str(done.folder), "--out", str(exported))
+    assert finished.returncode == 0
+    assert finished.stdout.startswith(f"The model is in {exported} (")
+    again = tmp_path / "again.csv"
+    run_in_process("predict", "--run", str(exported), "--data", str(target), "--out", str(again))
+    assert again.read_text() == out.read_text()
+    finished = run_in_process("export", "--run", str(done.folder), "--out", str(exported))
+    assert (finished.returncode, "exists already" in finished.stderr) == (2, True)
+    finished = run_in_process("export", "--run", str(done.folder), "--format", "onnx", "--out", str(tmp_path / "m.bin"))
+    assert (finished.returncode, "does not end with .onnx" in finished.stderr) == (2, True)
+    finished = run_in_process("predict", "--run", str(done.folder), "--data", str(target), "--out", "p.txt")
+    assert (finished.returncode, "no suffix .csv or .npz" in finished.stderr) == (2, True)
+    finished = run_in_process("predict", "--run", f"{done.folder}@last", "--data", str(target), "--out", "p.csv")
+    assert (finished.returncode, "number of an epoch" in finished.stderr) == (2, True)
+
+
+def test_dense_predictions_are_arrays(trained, tmp_path):
+    done, target = trained("finetune", "dense")
+    predictions = predict_data(load_trained_model(done.folder), str(target))
+    write_predictions(predictions, tmp_path / "fields.npz")
+    with np.load(tmp_path / "fields.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["outputs"], predictions.outputs)
+        assert file["names"].tolist() == [str(row) for row in range(60)]
+    wide = type(predictions)("regression", ("0",), (), np.zeros((1, 1, 40, 40)))
+    with pytest.raises(UsageError, match="1,600 values, and a row of a CSV file at most 1,000"):
+        write_predictions(wide, tmp_path / "fields.csv")
+    write_predictions(type(predictions)("regression", ("0",), (), np.array([[1.5]])), tmp_path / "value.csv")
+    assert (tmp_path / "value.csv").read_text() == "sample,value\n0,1.5\n"
+    several = type(predictions)("multi-label", ("f",), ("a", "b", "c"), np.array([[0.9, 0.2, 0.6]]))
+    write_predictions(several, tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text() == "sample,predicted,p(a),p(b),p(c)\nf,a;c,0.9,0.2,0.6\n"
+
+
+def test_a_packaged_target_is_predicted_by_name_and_split(tmp_path):
+    run_in_process(
+        "train", "--method", "finetune", "--source", "vit-fashion", "--target", "digits", "--set", "stage2.epochs=1",
+        "--limit", "60", "--out", str(tmp_path / "run"), "--quiet",
+    )  # fmt: skip
+    model = modgap.load_run(tmp_path / "run")
+    found = predict_data(model, "digits", split="val")
+    table = open_target("digits").read()
+    rows = np.flatnonzero(table.splits == 1)
+    assert found.names == tuple(str(row) for row in rows)
+    np.testing.assert_array_equal(found.outputs, model.predict_proba([table.samples[int(row)] for row in rows]))
+    # The architecture comes from the source, and all weights from the run.
+    source = open_source("vit-fashion").load(None, head=False)
+    fresh = target_model(source, np.zeros((1, 8, 8), np.float32), model.inputs.output)
+    assert fresh.state_dict().keys() == model.model.state_dict().keys()
