@@ -74,14 +74,16 @@ class OuterLoss:
     Attributes:
         features: Function from a model, at any parameters, to the features (n, D) of this process's samples.
         labels: Classes of the samples of all processes, shape (N,).
-        objective: Function from unit-normalized features (N, D) and classes (N,) to a scalar loss.
+        objective: Function from features (N, D) and classes (N,) to a scalar loss.
         processes: Processes that share the samples; the objective's pairs are formed over all of them.
+        normalizes: True to bring features to unit length.
     """
 
     features: Callable[[TargetModel], Tensor]
     labels: Tensor
     objective: Callable[[Tensor, Tensor], Tensor]
     processes: Processes = field(default_factory=Processes)
+    normalizes: bool = True
 
     def gradient(
         self, model: TargetModel, parameters: Mapping[str, Tensor], names: Sequence[str]
@@ -100,7 +102,9 @@ class OuterLoss:
         return dict(zip(names, self.processes.sum(list(gradients)), strict=True)), float(value)
 
     def _backward(self, model: TargetModel, tensors: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        share = normalize(self.features(model), dim=-1)
+        share = self.features(model)
+        if self.normalizes:
+            share = normalize(share, dim=-1)
         value = self.objective(self.processes.gather(share, len(self.labels)), self.labels)
         return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
 

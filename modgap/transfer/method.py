@@ -20,7 +20,7 @@ __all__ = [
     "two_stages",
 ]
 
-Objective = Literal["task", "mona", "otdd", "anchored"]
+Objective = Literal["task", "mona", "otdd", "anchored", "replay"]
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
 
@@ -33,8 +33,9 @@ class Stage:
         name: Name of the stage in logs and progress messages.
         recipe_section: Section of the recipe whose settings the stage uses.
         select_parameters: Function that returns the names of the parameters that the stage trains.
-        objective: `task` is L_t (1), `mona` is the combined loss of equation (5), `otdd` is ORCA's alignment, and
-            `anchored` is L_t with a penalty on the distance of the encoder to the source's weights.
+        objective: `task` is L_t (1), `mona` is the combined loss of equation (5), `otdd` is ORCA's alignment,
+            `anchored` is L_t with a penalty on the distance of the encoder to the source's weights, and `replay` is L_t
+            with the loss of a linear probe on surrogate samples.
         epochs_setting: Name of the setting in that section that gives the number of epochs.
     """
 

@@ -16,6 +16,7 @@ __all__ = [
     "FullStage",
     "OptimizerSettings",
     "Recipe",
+    "borrowed_settings",
     "choose_route",
     "find_unused_settings",
     "resolve_recipe",
@@ -122,6 +123,9 @@ class FullStage(OptimizerSettings):
         description="Weight of half the squared distance of the encoder's parameters to the source's. Its gradient is "
         "applied apart from that of the loss; the encoder then has no weight decay.",
     )
+    replay: float = Field(
+        default=1.0, ge=0, description="Weight of the loss of a fixed linear probe on surrogate samples."
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -203,6 +207,7 @@ OBJECTIVE_SETTINGS = {
     "mona": (*MONA_SETTINGS, *SURROGATE_SETTINGS),
     "otdd": ("samples_per_class", *SURROGATE_SETTINGS),
     "anchored": ("anchor",),
+    "replay": ("replay", *SURROGATE_SETTINGS),
 }
 """Settings that only some objectives use, by objective."""
 
@@ -223,6 +228,11 @@ def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[
     }
 
 
+def borrowed_settings(objectives: Collection[str]) -> tuple[str, ...]:
+    """Return the settings of stage 1 that objectives of stage 2 use: those of the surrogate, for `replay`."""
+    return SURROGATE_SETTINGS if "replay" in objectives else ()
+
+
 def find_unused_settings(overrides: Sequence[str], stages: Collection[str], objectives: Collection[str]) -> list[str]:
     """Return the keys of the user's settings that a method does not use.
 
@@ -232,6 +242,7 @@ def find_unused_settings(overrides: Sequence[str], stages: Collection[str], obje
         objectives: Objectives of the method's stages.
     """
     used = {f"{stage}.{name}" for stage in stages for name in stage_settings(STAGES[stage], objectives)}
+    used |= {f"stage1.{name}" for name in borrowed_settings(objectives)}
     keys = (text.partition("=")[0].strip() for text in overrides)
     return [key for key in keys if "." in key and key not in used]
 

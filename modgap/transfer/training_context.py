@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from modgap.errors import InputError
 from modgap.forward.surrogate_target import default_surrogate
 from modgap.label_space import pseudo_classes
 from modgap.models import TargetModel
+from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.sources import Parts, Source
 from modgap.targets import manifest_names
 from modgap.targets.samples import SelectedSamples, pool_targets
@@ -33,7 +35,7 @@ from modgap.transfer.surrogate import (
     open_surrogate,
 )
 from modgap.transfer.training_data import TargetData
-from modgap.transfer.training_steps import AnchoredStep, MonaStep, TaskStep, TrainingStep
+from modgap.transfer.training_steps import AnchoredStep, MonaStep, ReplayStep, TaskStep, TrainingStep
 
 __all__ = ["TrainingContext"]
 
@@ -81,6 +83,8 @@ class TrainingContext:
         task_step = self._task_step(number, stage)
         if stage.objective == "anchored":
             return self._anchored_step(task_step)
+        if stage.objective == "replay":
+            return self._replay_step(task_step)
         # With lambda = 0 and L_t, MoNA is the method emb, and must be so bit for bit.
         return self._mona_step(task_step) if stage.objective == "mona" and self._has_outer_loss else task_step
 
@@ -94,7 +98,7 @@ class TrainingContext:
         objectives = {stage.objective for stage in stages}
         if "otdd" in objectives:
             import_pot()
-        if "otdd" in objectives or ("mona" in objectives and self._has_outer_loss):
+        if objectives & {"otdd", "replay"} or ("mona" in objectives and self._has_outer_loss):
             assert len(self.surrogate)
 
     @property
@@ -182,6 +186,31 @@ class TrainingContext:
             anchors={name: value for name, value in self._source_weights() if name in task_step.trained},
             weight=self.recipe.stage2.anchor,
         )
+
+    def _replay_step(self, task_step: TaskStep) -> ReplayStep:
+        return ReplayStep(
+            **{item.name: getattr(task_step, item.name) for item in fields(task_step)},
+            surrogate=self._surrogate_features,
+            probe_loss=self._source_probe_loss(),
+            weight=self.recipe.stage2.replay,
+        )
+
+    def _source_probe_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the mean cross-entropy of a linear probe that is fitted on the source's features of the surrogate."""
+        features = torch.cat(
+            [
+                encoder_features(self.source_parts, self.source_parts.encoder, self._load_surrogate(rows)).cpu()
+                for rows in chunks(np.arange(len(self.surrogate)), self.recipe.stage1.surrogate_batch)
+            ]
+        )
+        probe = fit_linear_probe(features.double().numpy(), self.surrogate.labels, [DEFAULT_STRENGTH])
+        weights, biases = (torch.from_numpy(part).to(self.device, self.dtype) for part in probe.affine())
+        codes = torch.from_numpy(np.searchsorted(probe.path.classes, np.arange(self.surrogate.labels.max() + 1)))
+
+        def loss(z: Tensor, labels: Tensor) -> Tensor:
+            return cross_entropy(z.to(weights.dtype) @ weights.T + biases, codes.to(labels.device)[labels])
+
+        return loss
 
     def _source_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the source's encoder parameters under their names in the model; those of the model may be trained."""

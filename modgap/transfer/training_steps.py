@@ -18,7 +18,7 @@ from modgap.transfer.losses import LossFunction
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
-__all__ = ["AnchoredStep", "MonaStep", "TaskStep", "TrainingStep"]
+__all__ = ["AnchoredStep", "MonaStep", "ReplayStep", "TaskStep", "TrainingStep"]
 
 
 class TrainingStep(Protocol):
@@ -132,18 +132,61 @@ class AnchoredStep(TaskStep):
             yield value, value - anchor
 
 
+SurrogateFeatures = Callable[[int], tuple[Callable[[TargetModel], Tensor], Tensor]]
+"""Function from the number of an update to the surrogate's batch: a function from the model to the features of this
+process's samples, and the classes of the samples of all processes."""
+
+
+@dataclass(frozen=True)
+class ReplayStep(TaskStep):
+    """Training on L_t and on the loss of a fixed linear probe on surrogate samples, times a weight.
+
+    The probe is fitted on the features of the source before the training, so that its loss rises when the encoder no
+    longer tells the surrogate's classes apart where the source did. The encoder sees the surrogate in evaluation mode:
+    without dropout, and with the running statistics of batch normalization, as when its knowledge is measured.
+
+    Attributes:
+        surrogate: Batches of the surrogate.
+        probe_loss: Function from features (N, D) and classes (N,) to the mean loss of the probe.
+        weight: Weight of that loss.
+    """
+
+    surrogate: SurrogateFeatures | None = None
+    probe_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    weight: float = 0.0
+
+    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+        """Return the gradient of both losses by the trained parameters, with the probe's loss for the log."""
+        assert self.surrogate is not None
+        assert self.probe_loss is not None
+        found = super().gradient(parts, rows, step)
+        features, labels = self.surrogate(step)
+        outer = OuterLoss(features, labels, self.probe_loss, self.processes, normalizes=False)
+        encoder = [name for name in self.trained if name.startswith("encoder.")]
+        is_training = self.model.encoder.training
+        self.model.encoder.eval()
+        try:
+            replayed, loss = outer.gradient(self.model, dict(self.model.named_parameters()), encoder)
+        finally:
+            self.model.encoder.train(is_training)
+        total = {
+            name: value + self.weight * replayed[name] if name in replayed else value
+            for name, value in found.gradient.items()
+        }
+        return LossGradient(total, found.loss, {**found.scalars, "replay": loss})
+
+
 @dataclass(frozen=True)
 class MonaStep(TaskStep):
     """Training on equation (5): `trained` is the embedder, and all other parameters take the virtual steps.
 
     Attributes:
-        surrogate: Function from the number of an update to the surrogate's batch: a function from the model to the
-            features of this process's samples, and the classes of the samples of all processes.
+        surrogate: Batches of the surrogate.
         objective: L_outer, a function from features and classes to a scalar.
         virtual_steps: Settings of the inner loop.
     """
 
-    surrogate: Callable[[int], tuple[Callable[[TargetModel], Tensor], Tensor]] | None = None
+    surrogate: SurrogateFeatures | None = None
     objective: Callable[[Tensor, Tensor], Tensor] | None = None
     virtual_steps: VirtualSteps | None = None
 

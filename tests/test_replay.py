@@ -1,0 +1,154 @@
+"""Replay: the gradient of both losses, what the surrogate must not change, and that the source's knowledge stays."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from modgap.errors import InputError
+from modgap.forward.sample_request import SampleRequest
+from modgap.sources import open_source
+from modgap.targets import open_target
+from modgap.transfer.losses import task_loss
+from modgap.transfer.methods import get_method
+from modgap.transfer.processes import Processes
+from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.task_loss import MicroBatch
+from modgap.transfer.train import build_model, train
+from modgap.transfer.train_request import TrainRequest
+from modgap.transfer.training_context import TrainingContext
+from modgap.transfer.training_data import read_target_data
+from modgap.transfer.training_steps import TaskStep
+from tests.commands import run_in_process
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.training import run, surrogate_file, target_file
+
+
+@pytest.fixture(scope="module")
+def context():
+    source = open_source("vit-fashion").load(None, head=False)
+    data = read_target_data(open_target("digits"), limit=100)
+    overrides = ("stage1.surrogate_samples=60", "stage1.surrogate_batch=20", "stage2.replay=0.7")
+    recipe = resolve_recipe(data.target.manifest, overrides=overrides)
+    model = build_model(source, data, recipe, get_method("replay"), seed=0).double()
+    return TrainingContext(
+        source, "vit-fashion", model, data, recipe, 0, Processes(), torch.device("cpu"), torch.float64, None
+    )
+
+
+def test_the_gradient_is_that_of_both_losses(context):
+    model, data = context.model, context.data
+    stage = get_method("replay").stages[0]
+    step = context.training_step(0, stage)
+    x = torch.randn(8, *data.transform.shape, generator=torch.Generator().manual_seed(0)).double()
+    part = MicroBatch(x, torch.arange(8) % 10)
+    model.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = step.gradient([part], np.arange(8), 3)
+    assert model.encoder.training
+    model.zero_grad()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss = task_loss(data.target.manifest)(model(x), part.y, None).mean()
+    features, labels = context._surrogate_features(3)
+    model.encoder.eval()
+    replayed = step.probe_loss(features(model), labels)
+    (loss + 0.7 * replayed).backward()
+    parameters = dict(model.named_parameters())
+    assert found.loss == pytest.approx(float(loss))
+    assert found.scalars["replay"] == pytest.approx(float(replayed))
+    assert set(found.gradient) == set(stage.select_parameters(model))
+    for name, value in found.gradient.items():
+        torch.testing.assert_close(value, parameters[name].grad, rtol=1e-8, atol=1e-12)
+
+
+def test_the_probe_is_fitted_on_the_features_of_the_source(context):
+    loss = context._source_probe_loss()
+    features, labels = context._surrogate_features(0)
+    values = features(context.model)
+    with torch.no_grad():
+        of_source = loss(values, labels)
+        shuffled = loss(values[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))], labels)
+    assert of_source < 0.2 < 1 < shuffled
+    assert len(labels) == 20
+    assert cross_entropy(torch.zeros(1, 10), torch.tensor([0])) > of_source
+
+
+def test_without_weight_it_is_fine_tuning_bit_for_bit(hub, tmp_path):
+    """Also with batch normalization, whose running statistics the surrogate must not change."""
+    hub("resnet")
+    target, surrogate = target_file(tmp_path, "classification"), surrogate_file(tmp_path)
+    weights = [
+        load_file(run(tmp_path / name, name, "hf:small/resnet", target, surrogate, *settings).weights)
+        for name, settings in (("replay", ("stage2.replay=0",)), ("finetune", ()))
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
+    settings = (
+        "stage2.epochs=3",
+        "stage2.learning_rate=1e-3",
+        "stage2.warmup_epochs=0",
+        "stage1.surrogate_samples=300",
+    )
+    ends = {}
+    for method in ("finetune", "replay"):
+        request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(limit=200))
+        done = train(request, tmp_path / method)
+        ends[method] = load_file(done.weights)
+    lines = [json.loads(line) for line in (tmp_path / "replay" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["replay"]) for line in lines)
+    source = open_source("vit-fashion").load(None, head=False)
+    data = read_target_data(open_target("digits"), limit=200)
+    recipe = resolve_recipe(data.target.manifest, overrides=settings[3:])
+    losses = {}
+    for method, state in ends.items():
+        model = build_model(source, data, recipe, get_method(method), seed=0)
+        model.load_state_dict(state)
+        measured = TrainingContext(
+            source, "vit-fashion", model.eval(), data, recipe, 0, Processes(), torch.device("cpu"), torch.float32, None
+        )
+        loss = measured._source_probe_loss()
+        with torch.no_grad():
+            batches = [measured._surrogate_features(step) for step in range(4)]
+            losses[method] = np.mean([float(loss(features(model), labels)) for features, labels in batches])
+    assert losses["replay"] < 0.8 * losses["finetune"]
+
+
+def test_an_update_has_both_batches(context):
+    """The plan of an epoch is that of fine-tuning."""
+    step = context.training_step(0, get_method("replay").stages[0])
+    plain = TaskStep(context.model, step.trained, step.loss, step.rows, step.size, 0, 0)
+    for ours, theirs in zip(step.plan_epoch(1), plain.plan_epoch(1), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_missing_surrogate_is_noticed_before_the_training(tmp_path):
+    request = TrainRequest(
+        "replay", "vit-fashion", "digits", ("stage1.surrogate=conll2003",), samples=SampleRequest(limit=60)
+    )
+    with pytest.raises(InputError, match="conll2003, the surrogate of stage 1"):
+        train(request, tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not (tmp_path / "run" / "run.json").exists()
+
+
+def test_its_settings_are_listed_and_accepted():
+    shown = run_in_process("methods", "replay").stdout
+    for name in ("stage2.replay", "stage1.surrogate", "stage1.surrogate_samples"):
+        assert name in shown
+    assert "stage1.alpha" not in shown
+    from modgap.transfer.recipe import find_unused_settings
+
+    overrides = ("stage1.surrogate=x", "stage1.alpha=1", "stage2.replay=2")
+    assert find_unused_settings(overrides, {"stage2"}, {"replay"}) == ["stage1.alpha"]
+    assert find_unused_settings(overrides, {"stage2"}, {"task"}) == [
+        "stage1.surrogate",
+        "stage1.alpha",
+        "stage2.replay",
+    ]
