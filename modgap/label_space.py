@@ -3,15 +3,19 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 
-__all__ = ["LabelSpace", "label_space", "pseudo_classes", "validate_class_count"]
+__all__ = ["LabelSpace", "label_space", "pseudo_classes", "row_numbers", "validate_class_count"]
 
 MOST_LABELS = 24
+
+_RANGES: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
+"""Arrays 0..N that are in use, by N."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,20 @@ class LabelSpace:
     @cached_property
     def entry_samples(self) -> np.ndarray:
         """Sample 0..N-1 of each entry, shape (E,)."""
-        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+        if self.has_single_labels:
+            samples: np.ndarray = self.starts[:-1]
+            return samples
+        return np.repeat(row_numbers(len(self)), np.diff(self.starts))
+
+    @property
+    def has_single_labels(self) -> bool:
+        """True if every sample has one entry, so that entries and samples have the same numbers."""
+        return len(self.labels) == len(self.rows)
+
+    @property
+    def entry_rows(self) -> np.ndarray:
+        """Row of the logits of each entry, shape (E,)."""
+        return self.rows if self.has_single_labels else self.rows[self.entry_samples]
 
     @property
     def entry_weights(self) -> np.ndarray:
@@ -115,6 +132,10 @@ class LabelSpace:
         Args:
             donors: Sample whose labels each sample takes, shape (N,).
         """
+        if self.has_single_labels:
+            starts = _shared_range(len(donors))
+            weights = None if self.weights is None else self.weights[donors]
+            return replace(self, starts=starts, labels=self.labels[donors], weights=weights)
         sizes = np.diff(self.starts)[donors]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         entries = np.repeat(self.starts[:-1][donors] - starts[:-1], sizes) + np.arange(starts[-1])
@@ -173,8 +194,23 @@ def _single_label_space(array: np.ndarray) -> LabelSpace:
             f"{int(missing[0])}. Expected labels 0..K-1 without gaps. "
             "Renumber them with numpy.unique(labels, return_inverse=True)."
         )
-    rows = np.arange(len(array))
-    return LabelSpace(np.arange(len(array) + 1), array.astype(np.int64), None, 1, rows, len(classes))
+    starts = _shared_range(len(array))
+    return LabelSpace(starts, array.astype(np.int64), None, 1, starts[:-1], len(classes))
+
+
+def row_numbers(n_rows: int) -> np.ndarray:
+    """Return the numbers 0..N-1, shape (N,), as a view of one array that all callers share while it is in use."""
+    numbers: np.ndarray = _shared_range(n_rows)[:-1]
+    return numbers
+
+
+def _shared_range(n_rows: int) -> np.ndarray:
+    """Return the numbers 0..N, shape (N + 1,). With millions of samples, several such arrays would count."""
+    numbers = _RANGES.get(n_rows)
+    if numbers is None:
+        numbers = np.arange(n_rows + 1)
+        _RANGES[n_rows] = numbers
+    return numbers
 
 
 def _multi_label_space(array: np.ndarray) -> LabelSpace:

@@ -7,6 +7,7 @@ from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predic
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.soft import Labeling
 from modgap.errors import InputError, UsageError
+from modgap.label_space import row_numbers
 from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights
@@ -230,3 +231,28 @@ def test_bounds_bracket_the_best_map():
     assert result.bounds.lower <= best.value <= result.bounds.upper
     assert sorted(k for group in result.bounds.groups for k in group) == [0, 1, 2, 3]
     assert result.bounds.permuted_lower > result.bounds.lower
+
+
+def test_ranges_are_shared_while_they_are_in_use():
+    first, second = row_numbers(1000), row_numbers(1000)
+    assert first.base is second.base
+    np.testing.assert_array_equal(first, np.arange(1000))
+    space = label_space(np.arange(1000) % 3)
+    assert space.entry_samples.base is first.base
+    assert space.rows.base is first.base
+    np.testing.assert_array_equal(space.starts, np.arange(1001))
+    assert len(row_numbers(0)) == 0
+
+
+def test_entries_of_single_labels_are_samples(several):
+    single, multi = label_space(np.arange(40) % 4), label_space(several[1])
+    assert (single.has_single_labels, multi.has_single_labels) == (True, False)
+    for space in (single, multi):
+        np.testing.assert_array_equal(space.entry_rows, space.rows[space.entry_samples])
+        donors = np.random.default_rng(0).permutation(len(space))[: len(space) // 2]
+        part = space.subset(donors)
+        for sample, donor in enumerate(donors):
+            entries = slice(part.starts[sample], part.starts[sample + 1])
+            original = slice(space.starts[donor], space.starts[donor + 1])
+            np.testing.assert_array_equal(part.labels[entries], space.labels[original])
+        np.testing.assert_array_equal(part.rows, space.rows[donors])

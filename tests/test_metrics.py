@@ -269,7 +269,7 @@ def test_the_interval_resamples_groups_whole():
 
 
 def test_the_interval_of_a_mean_has_its_standard_errors():
-    y = np.random.default_rng(0).normal(size=(400, 1, 1))
+    y = np.random.default_rng(0).normal(size=(400, 1, 2))
     found = of("RMSE", np.zeros_like(y), y)
     low, high = interval(found)
     error = found.per_sample.std(ddof=1) / 20

@@ -222,7 +222,9 @@ def _inference(
     inputs = EstimatorInputs(array, hard_names, space.n_classes, *work, seed, threads or idle_cores())
     weights = entry_weights(space, group_numbers, weighting)
     _warm_up_kernels(inputs, space, weights, classes)
-    sample_weights = np.bincount(space.entry_samples, weights, len(space))
+    sample_weights = weights
+    if not space.has_single_labels:
+        sample_weights = np.bincount(space.entry_samples, weights, len(space))
     measure_inputs = MeasureInputs(np.asarray(logits), space, sample_weights, *measures)
     return Inference(inputs, space, group_numbers, measure_inputs, replace(options, weighting=weighting), progress)
 

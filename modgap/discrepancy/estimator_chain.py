@@ -191,7 +191,7 @@ def run_chain(
 
 
 def _problem(inputs: EstimatorInputs, space: LabelSpace, entry_parts: np.ndarray | None = None) -> Problem:
-    rows = space.rows[space.entry_samples]
+    rows = space.entry_rows
     parts = np.zeros(len(rows), np.int64) if entry_parts is None else entry_parts
     return Problem(inputs.logits, rows, space.labels, parts, space.n_classes, int(parts.max()) + 1, space.weights)
 
@@ -247,7 +247,7 @@ def fit_search_maps(
     """
     space = labeling.space
     entry_samples = space.entry_samples
-    rows = space.rows[entry_samples]
+    rows = space.entry_rows
     weights = integer_weights(labeling.weights)
     restarts = TWO_CLASSES_FOLD_RESTARTS if space.n_classes == 2 else FOLD_RESTARTS
     fits = labeling.splits.fit

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.discrepancy.estimator_chain import EstimatorInputs
 from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.soft import Labeling
-from modgap.label_space import LabelSpace
+from modgap.label_space import LabelSpace, row_numbers
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
 from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
@@ -41,7 +41,7 @@ class HeldOutProblem:
     @cached_property
     def units(self) -> np.ndarray:
         """Number of each sample's group, or of the sample itself, shape (M,)."""
-        return np.arange(len(self.labeling.space)) if self.groups is None else self.groups
+        return row_numbers(len(self.labeling.space)) if self.groups is None else self.groups
 
     @property
     def strata(self) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_se
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
-from modgap.discrepancy.leep import soft_and_leep_errors
+from modgap.discrepancy.leep import soft_maps_and_leep_errors
 from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
@@ -25,7 +25,7 @@ from modgap.discrepancy.permutation_test import (
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
-from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_value
+from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
@@ -158,11 +158,11 @@ class Inference:
             leep_average = self.problem.new_average()
             maps = []
             for part in label_parts(probabilities, labeling):
-                errors, part_maps, losses = soft_and_leep_errors(probabilities, part)
-                soft_average.add(errors, part.splits)
+                part_maps, losses = soft_maps_and_leep_errors(probabilities, part)
                 leep_average.add(losses, part.splits)
+                del losses  # else they would be kept beside the soft errors
+                soft_average.add(soft_fold_errors(probabilities, part, part_maps), part.splits)
                 maps.append(part_maps)
-                del errors, losses  # else they would be kept while those of the next folds are computed
             self.errors["soft"] = self.problem.result(soft_average)
             self.leep = self.problem.result(leep_average)
             self._report("soft", 0.5)

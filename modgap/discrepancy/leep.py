@@ -13,11 +13,10 @@ from modgap.discrepancy.soft import (
     fit_soft_maps,
     label_parts,
     mass_matrices,
-    soft_fold_errors,
 )
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["leep_fold_errors", "soft_and_leep_errors"]
+__all__ = ["leep_fold_errors", "soft_maps_and_leep_errors"]
 
 
 def leep_fold_errors(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
@@ -35,11 +34,11 @@ def leep_fold_errors(probabilities: Probabilities, labeling: Labeling) -> np.nda
         Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020, equation
         (2), with a prior and on samples that it was not fitted on.
     """
-    return soft_and_leep_errors(probabilities, labeling)[2]
+    return soft_maps_and_leep_errors(probabilities, labeling)[1]
 
 
-def soft_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the soft errors (J, N), the soft maps (J, K) and the errors of LEEP (J, N) from the same sums.
+def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
+    """Return the soft maps (J, K) and the errors of LEEP (J, N) from the same sums.
 
     Args:
         probabilities: Softmax of N samples.
@@ -51,9 +50,7 @@ def soft_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tu
         mass = mass_matrices(probabilities, [part])[0]
         maps.append(fit_soft_maps(mass))
         leep.append(_log_losses(probabilities, part, _conditional(mass, part)))
-    stacked = np.concatenate(maps)
-    losses = leep[0] if len(leep) == 1 else np.concatenate(leep)
-    return soft_fold_errors(probabilities, labeling, stacked), stacked, losses
+    return np.concatenate(maps), leep[0] if len(leep) == 1 else np.concatenate(leep)
 
 
 def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:

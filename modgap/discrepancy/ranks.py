@@ -12,6 +12,7 @@ from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import Problem, class_dtype
 from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
+from modgap.label_space import row_numbers
 
 __all__ = ["Ranking", "rank_columns", "rank_rows", "rank_samples"]
 
@@ -71,7 +72,7 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, depth:
     no_entries = np.zeros(0, np.int64)
     problem = Problem(logits, no_entries, no_entries, no_entries, n_classes, 1)
     leading = _first_classes(problem, threads) if depth == 1 else rank_leading(problem, depth, threads)
-    return Ranking(np.arange(n_samples), leading, n_source_classes)
+    return Ranking(row_numbers(n_samples), leading, n_source_classes)
 
 
 def _first_classes(problem: Problem, threads: int) -> np.ndarray:

@@ -13,7 +13,7 @@ __all__ = ["RESIDENT_BYTES", "share_pass", "share_work"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-RESIDENT_BYTES = 1 << 27
+RESIDENT_BYTES = 1 << 26
 """Largest size of the part of a memory-mapped array that is kept in memory during a pass over it."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.label_space import LabelSpace
+from modgap.label_space import LabelSpace, row_numbers
 from modgap.statistics.masks import Masks
 
 __all__ = ["Splits", "one_fold_of_all", "per_class_splits", "repeated_halves", "testable_samples"]
@@ -175,5 +175,5 @@ def testable_samples(space: LabelSpace, groups: np.ndarray | None) -> np.ndarray
         n_units = np.bincount(pairs[:, 0], minlength=space.n_classes)
         too_few = (n_units < 2)[space.labels] & in_use
         if not too_few.any():
-            return np.flatnonzero(kept)
+            return row_numbers(len(kept)) if kept.all() else np.flatnonzero(kept)
         kept[entry_samples[too_few]] = False

@@ -284,6 +284,10 @@ class Manifest(_Record):
         default=None,
         description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task.",
     )
+    metric_orca: Metric | None = Field(
+        default=None,
+        description="Metric of ORCA's code, where it differs; used with `--protocol orca` and in published values.",
+    )
     training: Training | None = Field(default=None, description="Recipe of the benchmark.")
     published: tuple[Published, ...] = Field(default=(), description="Published results.")
     unknown: dict[str, str] = Field(

@@ -11,10 +11,16 @@ from modgap.errors import UsageError
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["PREFETCHED", "BatchFeed", "chunks", "generator", "shuffle_rows"]
+__all__ = ["PREFETCHED", "BatchFeed", "chunks", "generator", "mask_spectrogram", "shuffle_rows"]
 
 PREFETCHED = 2
 """Number of batches that are loaded in advance."""
+MASKED_SHARE = 0.5
+"""Share of the spectrograms that are masked."""
+MOST_MASKS = 2
+LARGEST_BAND = 0.15
+LARGEST_TIME = 0.2
+"""Largest share of the bands and of the frames that a mask covers."""
 SHIFT_DIVISOR = 8
 """Images are shifted by at most an eighth of their size: 4 of 32 pixels."""
 
@@ -46,6 +52,32 @@ def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
+def mask_spectrogram(spectrogram: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Mask bands and times of a spectrogram (1, bands, frames) with its smallest value, half of the time (SpecAugment).
+
+    One or two masks each: at most 15 % of the bands and 20 % of the frames, as in ORCA's recipe for FSD50K.
+
+    Args:
+        spectrogram: The spectrogram, which stays as it is.
+        random: Generator of the choice.
+
+    References:
+        Park et al. (2019), SpecAugment: a simple data augmentation method for automatic speech recognition.
+    """
+    if random.random() >= MASKED_SHARE:
+        return spectrogram
+    masked = spectrogram.copy()
+    lowest = spectrogram.min()
+    for _ in range(int(random.integers(1, MOST_MASKS + 1))):
+        for axis, largest in ((1, LARGEST_BAND), (2, LARGEST_TIME)):
+            size = int(random.uniform(0, largest) * masked.shape[axis])
+            start = int(random.uniform(0, masked.shape[axis] - size))
+            part = [slice(None)] * masked.ndim
+            part[axis] = slice(start, start + size)
+            masked[tuple(part)] = lowest
+    return masked
+
+
 @dataclass(frozen=True)
 class BatchFeed:
     """Loader of batches of a target's samples.
@@ -55,7 +87,8 @@ class BatchFeed:
         seed: Seed of the choice of pieces and of the augmentation.
         device: Device that the batches are copied to.
         dtype: Precision of the inputs.
-        augmentation: `none`, or `crop-flip` for random shifts and mirror images.
+        augmentation: `none`; `crop-flip` for random shifts and mirror images; or `spec-augment`, which masks bands and
+            times of half of the spectrograms.
     """
 
     data: TargetData
@@ -68,12 +101,17 @@ class BatchFeed:
         """Raise an error if the augmentation does not apply to the target's samples.
 
         Raises:
-            UsageError: When images would be augmented, but the samples are series.
+            UsageError: When images or spectrograms would be augmented, but the samples are none.
         """
         if self.augmentation == "crop-flip" and len(self.data.transform.shape) != 3:
             raise UsageError(
                 "stage2.augmentation=crop-flip is for images, but the samples of this target are series. "
                 "Pass --set stage2.augmentation=none."
+            )
+        if self.augmentation == "spec-augment" and self.data.transform.spec.kind != "audio":
+            raise UsageError(
+                "stage2.augmentation=spec-augment is for spectrograms of sound, but the samples of this target are of "
+                f"kind {self.data.transform.spec.kind}. Pass --set stage2.augmentation=none."
             )
 
     def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[MicroBatch, ...]:
@@ -96,6 +134,8 @@ class BatchFeed:
             return pieces[0]
         random = generator(self.seed, 1 + stage, epoch, row)
         piece = pieces[int(random.integers(len(pieces)))]
+        if self.augmentation == "spec-augment":
+            return mask_spectrogram(piece, random)
         return piece if self.augmentation == "none" else self._augment(piece, random)
 
     def _augment(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 from modgap.targets import Manifest
 
-__all__ = ["benchmark_settings", "conversion_record"]
+__all__ = ["benchmark_augmentation", "benchmark_settings", "conversion_record"]
 
 
 def benchmark_settings(manifest: Manifest) -> dict[str, Any]:
@@ -32,6 +32,22 @@ def benchmark_settings(manifest: Manifest) -> dict[str, Any]:
     if n_batches == 1:
         return settings
     return settings | {name: settings[name] * factor for name, factor in factors.items() if name in settings}
+
+
+def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
+    """Return the augmentation of a recipe as a setting of stage 2, and the part of it that modgap does not have.
+
+    Returns:
+        The setting, None if there is none; and the description of the missing part, empty if nothing is missing.
+    """
+    stated = None if manifest.training is None else manifest.training.augmentation
+    if stated is None:
+        return None, ""
+    if "crop" in stated and "flip" in stated:
+        return "crop-flip", ""
+    parts = [part.strip() for part in stated.split(";")]
+    missing = "; ".join(part for part in parts if "SpecAugment" not in part)
+    return ("spec-augment" if any("SpecAugment" in part for part in parts) else None), missing
 
 
 def conversion_record(manifest: Manifest) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Evaluator:
             model: Model to evaluate.
             rows: Indices of the samples.
         """
-        metric = task_metric(self.data.target.manifest, self.data.scale)
+        metric = self._new_metric()
         training = model.training
         model.eval()
         try:
@@ -61,10 +61,13 @@ class Evaluator:
             model.train(training)
         return self._join_processes(metric)
 
+    def _new_metric(self) -> Metric:
+        return task_metric(self.data.target.manifest, self.data.scale, self.data.protocol)
+
     @property
     def unit(self) -> str:
         """Unit of the metric's value; empty for a ratio."""
-        return task_metric(self.data.target.manifest, self.data.scale).unit
+        return self._new_metric().unit
 
     def error(self, model: TargetModel, rows: np.ndarray) -> float:
         """Return the value of the metric on the selected samples."""
@@ -92,7 +95,7 @@ class Evaluator:
     def _join_processes(self, metric: Metric) -> Metric:
         if self.processes.size == 1:
             return metric
-        joined = task_metric(self.data.target.manifest, self.data.scale)
+        joined = self._new_metric()
         joined.merge(_join_states(metric.state(), self.processes))
         return joined
 

@@ -110,8 +110,11 @@ def _prepare_f1(state: State) -> WeightedValue:
     return value
 
 
-def _auroc(scale: None) -> MetricDefinition:  # noqa: ARG001
-    return MetricDefinition("", collect_scores, lambda state: ranking_error(state, "AUROC"))
+def _auroc(scale: None, *, threshold: float | None = None) -> MetricDefinition:  # noqa: ARG001
+    def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
+        return collect_scores(outputs if threshold is None else (outputs > threshold).float(), y, mask)
+
+    return MetricDefinition("", collect, lambda state: ranking_error(state, "AUROC"))
 
 
 def _mean_average_precision(scale: None) -> MetricDefinition:  # noqa: ARG001
@@ -153,13 +156,45 @@ def _mean_error(errors: Errors) -> Callable[[Scale | None], MetricDefinition]:
     return make
 
 
+def _rmse(scale: Scale | None) -> MetricDefinition:
+    """Return the RMSE: of each sample for series and fields, over all samples for numbers."""
+
+    def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
+        is_numbers = y.ndim == 2 or y.shape[2:].numel() == 1
+        outputs, y, valid = align_shapes(outputs.double(), y, mask, scale)
+        if not is_numbers:
+            return _per_sample(*rmse(outputs, y, valid))
+        defined = torch.ones_like(y, dtype=torch.bool) if valid is None else valid
+        squares = torch.where(defined, (outputs - y) ** 2, 0)
+        return {"squares": squares.flatten(1).cpu().numpy(), "valid": defined.flatten(1).cpu().numpy()}
+
+    return MetricDefinition("", collect, _prepare_rmse)
+
+
+def _prepare_rmse(state: State) -> WeightedValue:
+    if "squares" not in state:
+        return _prepare_mean(state)
+    squares, valid = state["squares"], state["valid"].astype(np.float64)
+
+    def value(weights: np.ndarray) -> tuple[float, int]:
+        totals = weights @ valid
+        present = totals > 0
+        left_out = int(((valid.sum(axis=1) == 0) & (weights > 0)).sum())
+        if not present.any():
+            return float("nan"), left_out
+        used = np.where(valid > 0, squares, 0)
+        return float(np.sqrt((weights @ used)[present] / totals[present]).mean()), left_out
+
+    return value
+
+
 METRICS: Mapping[str, Callable[..., MetricDefinition]] = {
     "0-1 error %": _zero_one,
     "1 - F1": _f1,
     "1 - AUROC": _auroc,
     "1 - mAP": _mean_average_precision,
     "MAE8": _mae8,
-    "RMSE": _mean_error(rmse),
+    "RMSE": _rmse,
     "nRMSE": _mean_error(nrmse),
     "relative L2": _mean_error(relative_l2),
 }

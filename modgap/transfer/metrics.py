@@ -153,7 +153,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     |---|---|---|---|
     | 0-1 error % | logits (n, K, ...), classes (n, ...) | error rate over positions, mean over samples | ignore |
     | 1 - F1 | the same | 1 - mean over classes of F1 | ignore |
-    | 1 - AUROC | scores (n, K, ...), 0/1 of that shape, or classes (n, ...) | 1 - mean over classes | |
+    | 1 - AUROC | scores (n, K, ...), 0/1 of that shape, or classes (n, ...) | 1 - mean over classes | threshold |
     | 1 - mAP | the same | 1 - mean over classes of average precision | |
     | MAE8 | distances (n, 1, L, L), the same | mean absolute error, mean over samples | distance, separation |
     | nRMSE, RMSE, relative L2 | values (n, ...), the same | error of each sample, mean over samples | |
@@ -163,8 +163,10 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     outputs all positions of all samples are ranked together. MAE8 averages the prediction of (i, j) and (j, i) and uses
     the pairs with j - i of at least `separation` (24) whose true distance is at most `distance` (8), as PDNET does
     (Adhikari 2020); a sample without such a pair is left out. nRMSE and RMSE are those of PDEBench (Takamoto et al.
-    2022), computed for each sample and channel and then averaged. nRMSE and relative L2 leave out samples whose y is 0
-    everywhere. `left_out` counts what is left out.
+    2022), computed for each sample and channel and then averaged. The RMSE of numbers (n, K) is the root of the mean
+    over the samples, averaged over the K numbers. nRMSE and relative L2 leave out samples whose y is 0 everywhere.
+    `1 - AUROC` with a `threshold` ranks only whether a score is above it, as ORCA's code does for cosmic. `left_out`
+    counts what is left out.
 
     Args:
         name: Name of a metric in the table.
@@ -181,7 +183,7 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     return Metric(name, make(scale))
 
 
-def task_metric(manifest: Manifest, scale: Scale | None = None) -> Metric:
+def task_metric(manifest: Manifest, scale: Scale | None = None, protocol: str = "validation") -> Metric:
     """Create the metric of a target: the one in its manifest, or the default of its task.
 
     The defaults are 0-1 error % for classification, 1 - mAP for multi-label and nRMSE for regression.
@@ -189,11 +191,14 @@ def task_metric(manifest: Manifest, scale: Scale | None = None) -> Metric:
     Args:
         manifest: Manifest of the target.
         scale: Mean and standard deviation as for `metric`.
+        protocol: `orca` for the metric of ORCA's code, where the manifest has one of its own.
 
     Raises:
         UsageError: When the manifest's options do not fit its metric.
     """
     choice = manifest.metric
+    if protocol == "orca" and manifest.metric_orca is not None:
+        choice = manifest.metric_orca
     if choice is None:
         return metric(DEFAULT_METRICS[manifest.task], scale)
     return metric(choice.name, scale, **choice.options)

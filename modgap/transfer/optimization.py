@@ -38,10 +38,10 @@ def build_optimizer(
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
-    """Return the factor of the learning rate in [0, 1]: a linear warm-up, then a linear decay and drops, where set.
+    """Return the factor of the learning rate in [0, 1]: a linear warm-up, then a decay and drops, where set.
 
     Args:
-        settings: Settings with warmup_epochs, decay_epochs and drop_epochs.
+        settings: Settings with warmup_epochs, decay_epochs, decay and drop_epochs.
         epoch: Number of completed epochs, as a fraction; it includes the current update.
 
     Example:
@@ -63,4 +63,5 @@ def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
     length = settings.decay_epochs - settings.warmup_epochs
     if length <= 0:
         return 1.0
-    return min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
+    left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
+    return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2

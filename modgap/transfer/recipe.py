@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
-from modgap.transfer.benchmark_recipe import benchmark_settings
+from modgap.transfer.benchmark_recipe import benchmark_augmentation, benchmark_settings
 
 __all__ = [
     "STAGES",
@@ -46,6 +46,9 @@ class OptimizerSettings(_Settings):
     warmup_epochs: float = Field(default=0, ge=0, description="Epochs of the linear rise of the learning rate.")
     decay_epochs: float | None = Field(
         default=None, gt=0, description="Epoch at which the linear decay of the learning rate ends at 0."
+    )
+    decay: Literal["linear", "cosine"] = Field(
+        default="linear", description="Shape of the decay of the learning rate, if decay_epochs is set."
     )
     drop_epochs: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(), description="Epochs after which the learning rate drops to a fifth, each time once more."
@@ -114,8 +117,8 @@ class FullStage(OptimizerSettings):
     gradient_clip: float | None = Field(
         default=1.0, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )
-    augmentation: Literal["none", "crop-flip"] = Field(
-        default="none", description="Random augmentation of the training images."
+    augmentation: Literal["none", "crop-flip", "spec-augment"] = Field(
+        default="none", description="Random augmentation of the training images or spectrograms."
     )
     anchor: float = Field(
         default=10,
@@ -178,12 +181,21 @@ def resolve_recipe(
     for text in overrides:
         _add_override(record, text)
     try:
-        return Recipe.model_validate(record)
+        return _with_default_schedule(Recipe.model_validate(record), manifest, record["stage2"])
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in error.errors()]
         raise UsageError(
             f"The training settings are invalid. {' '.join(faults)} Correct them with --set KEY=VALUE."
         ) from error
+
+
+def _with_default_schedule(recipe: Recipe, manifest: Manifest, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with a cosine decay over stage 2, if neither a benchmark nor the user sets the schedule."""
+    stage = recipe.stage2
+    if manifest.training is not None or {"decay", "decay_epochs"} & given.keys() or not stage.epochs:
+        return recipe
+    schedule = {"decay": "cosine", "decay_epochs": float(stage.epochs)}
+    return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
 
 
 def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
@@ -272,9 +284,8 @@ def _add_target_recipe(record: dict[str, Any], manifest: Manifest) -> None:
     record["stage1"] |= {name: settings[name] for name in BATCH_FIELDS if name in settings}
     record["target_sequence_length"] = settings.get("target_sequence_length")
     record["dropout"] = settings.get("dropout")
-    augmentation = training.augmentation or ""
-    if "crop" in augmentation and "flip" in augmentation:
-        record["stage2"]["augmentation"] = "crop-flip"
+    if (augmentation := benchmark_augmentation(manifest)[0]) is not None:
+        record["stage2"]["augmentation"] = augmentation
 
 
 def _add_override(record: dict[str, Any], text: str) -> None:

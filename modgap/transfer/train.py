@@ -20,7 +20,7 @@ from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
-from modgap.transfer.benchmark_recipe import conversion_record
+from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
 from modgap.transfer.checkpoint import Position, write_tensors
 from modgap.transfer.dropout import set_dropout
 from modgap.transfer.evaluation import Evaluator
@@ -150,7 +150,10 @@ def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> Non
 
 
 def _announce_conversion(manifest: Manifest) -> None:
-    """Log the settings of the target's recipe that are converted to updates with the mean gradient."""
+    """Log the settings of the target's recipe that are converted, and warn of what is not applied."""
+    missing = benchmark_augmentation(manifest)[1]
+    if missing:
+        log.warning("The recipe of %s has an augmentation that modgap does not apply: %s.", manifest.name, missing)
     changes = conversion_record(manifest)
     if changes:
         texts = [f"{name} {value['recipe']:g} as {value['used']:g}" for name, value in changes.items()]

@@ -11,7 +11,7 @@ from modgap.storage.memory_map import mapped_range, release_pages
 
 __all__ = ["Pages", "Rows", "pages_of", "release", "rows_of"]
 
-RELEASED_BYTES = 1 << 26
+RELEASED_BYTES = 1 << 25
 """Size of the rows that a thread reads before their pages are released."""
 LARGEST_RESIDENT = 1 << 28
 """Size of a mapped array up to which all of its pages stay in memory."""
