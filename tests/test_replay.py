@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
@@ -16,6 +16,7 @@ from modgap.transfer.losses import task_loss
 from modgap.transfer.methods import get_method
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.stage_surrogate import open_stage_surrogate
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import build_model, train
 from modgap.transfer.train_request import TrainRequest
@@ -34,9 +35,13 @@ def context():
     overrides = ("stage1.surrogate_samples=60", "stage1.surrogate_batch=20", "stage2.replay=0.7")
     recipe = resolve_recipe(data.target.manifest, overrides=overrides)
     model = build_model(source, data, recipe, get_method("replay"), seed=0).double()
-    return TrainingContext(
-        source, "vit-fashion", model, data, recipe, 0, Processes(), torch.device("cpu"), torch.float64, None
-    )
+    return context_of(source, model, data, recipe, torch.float64)
+
+
+def context_of(source, model, data, recipe, dtype):
+    """The context of a run of replay on the CPU."""
+    surrogate = open_stage_surrogate(get_method("replay").stages, recipe, source, "vit-fashion", 0)
+    return TrainingContext(source, model, data, recipe, 0, Processes(), torch.device("cpu"), dtype, None, surrogate)
 
 
 def test_the_gradient_is_that_of_both_losses(context):
@@ -111,9 +116,7 @@ def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
     for method, state in ends.items():
         model = build_model(source, data, recipe, get_method(method), seed=0)
         model.load_state_dict(state)
-        measured = TrainingContext(
-            source, "vit-fashion", model.eval(), data, recipe, 0, Processes(), torch.device("cpu"), torch.float32, None
-        )
+        measured = context_of(source, model.eval(), data, recipe, torch.float32)
         loss = measured._source_probe_loss()
         with torch.no_grad():
             batches = [measured._surrogate_features(step) for step in range(4)]
@@ -152,3 +155,28 @@ def test_its_settings_are_listed_and_accepted():
         "stage1.alpha",
         "stage2.replay",
     ]
+
+
+@pytest.mark.parametrize("method", ["replay", "mona"])
+def test_a_run_is_not_resumed_with_a_changed_surrogate(hub, tmp_path, method):
+    hub("vit")
+    target, surrogate = target_file(tmp_path, "classification"), surrogate_file(tmp_path)
+    done = run(tmp_path / "run", method, "hf:small/vit", target, surrogate)
+    record = json.loads((done.folder / "run.json").read_text())
+    assert record["provenance"]["surrogate"]["samples"] > 10
+    assert {"python", "system", "device", "gpu", "threads"} == record["environment"].keys()
+    # The environment may differ.
+    record["environment"]["python"] = "2.7"
+    (done.folder / "run.json").write_text(json.dumps(record))
+    assert run(tmp_path / "run", method, "hf:small/vit", target, surrogate, resume=True).finished
+    with np.load(surrogate) as file:
+        np.savez(surrogate, x=file["x"] + 1, y=file["y"])
+    with pytest.raises(UsageError, match=r"has other settings: provenance\.surrogate\.data\.files"):
+        run(tmp_path / "run", method, "hf:small/vit", target, surrogate, resume=True)
+    assert json.loads((done.folder / "run.json").read_text()) == record
+
+
+def test_methods_without_a_surrogate_record_none(hub, tmp_path):
+    hub("vit")
+    done = run(tmp_path / "run", "finetune", "hf:small/vit", target_file(tmp_path, "classification"), tmp_path / "none")
+    assert done.record["provenance"]["surrogate"] is None

@@ -336,16 +336,9 @@ def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
     assert "This run has no trained encoder" in visible_text(write_page(tmp_path).read_text())
 
 
-def test_the_folder_of_a_trained_model_is_refused(tmp_path):
-    (tmp_path / "run.json").write_text('{"source": "vit-b"}')
-    with pytest.raises(InputError, match="is the folder of a trained model, and there is no page for one") as refused:
-        write_page(tmp_path)
-    assert f"`modgap distortion --source vit-b --run {tmp_path} --out distortion`" in str(refused.value)
-
-
 EXPECTED = (
-    "A folder of results contains ranking.json (from modgap rank), result.json (from modgap discrepancy) or "
-    "distortion.json (from modgap distortion)."
+    "A folder of results contains ranking.json (from modgap rank), result.json (from modgap discrepancy), "
+    "distortion.json (from modgap distortion) or run.json (from modgap train)."
 )
 
 
@@ -401,6 +394,11 @@ RANKED = {
         ("ranking.json", {"kind": "ranking", **RANKED}, "rank --target digits --sources 'a b'"),
         ("distortion.json", {"kind": "distortion", "source": "vit-b"}, "distortion --source vit-b"),
         ("distortion.json", {"kind": "distortion", "source": "a\u202eb"}, "distortion --source vit-fashion"),
+        (
+            "run.json",
+            {"kind": "run", "method": "emb", "source": "vit-b", "target": "digits"},
+            "train --method emb --source vit-b --target digits",
+        ),
         ("ranking.json", {"kind": "ranking"}, "rank --target digits --sources vit-fashion"),
     ],
 )

@@ -86,10 +86,11 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     assert list(record) == [
         "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe",
         "recipe_conversion", "samples",
-        "inputs", "output", "provenance", "result",
+        "inputs", "data", "output", "provenance", "environment", "result",
     ]  # fmt: skip
     assert list(record["result"]) == [
-        "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "validation", "epoch",
+        "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion", "majority_error",
+        "validation", "epoch",
         "chosen_by", "updates", "seconds",
     ]  # fmt: skip
     assert record["result"]["updates"] == 1 + 2 * 2

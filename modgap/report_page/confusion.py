@@ -13,31 +13,35 @@ MAX_ERRORS = 20
 """Most errors that are listed if the matrix is not shown."""
 
 
-def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Return the texts of a confusion matrix for the template `measurements.html.j2`.
+def confusion_table(
+    names: Sequence[str], confusion: Sequence[Sequence[float]], *, of_splits: bool = True
+) -> dict[str, Any]:
+    """Return the texts of a confusion matrix for the template `confusion.html.j2`.
 
     Args:
         names: Names of the classes.
         confusion: Number of tested samples by label (rows) and prediction (columns).
+        of_splits: True for means over the splits of a discrepancy, False for the test samples of a trained model.
     """
+    kind = "held-out" if of_splits else "test"
     n_correct = sum(counts[number] for number, counts in enumerate(confusion))
     total = sum(map(sum, confusion))
-    correct = f"{_format_count(n_correct)} of {_format_count(total)} held-out samples are classified correctly."
+    correct = f"{_format_count(n_correct)} of {_format_count(total)} {kind} samples are classified correctly."
     if len(names) > MAX_MATRIX:
         return {
             "title": "Most frequent errors",
             "rows": [],
             "pairs": _most_frequent_errors(names, confusion),
-            "note": f"{correct} The complete matrix is in confusion.csv.",
+            "note": f"{correct} The complete matrix is in {'confusion.csv' if of_splits else 'run.json'}.",
         }
     shown = [visible_name(name, 24) for name in names]
     decimals = 0 if all(count == round(count) for counts in confusion for count in counts) else 1
     return {
-        "title": "Confusion matrix of the held-out samples",
+        "title": f"Confusion matrix of the {kind} samples",
         "names": shown,
         "rows": [(name, _cells(number, confusion[number], decimals)) for number, name in enumerate(shown)],
-        "note": f"{correct} Numbers are means over the splits. Blue cells are correct, orange cells are errors. A "
-        "stronger color is a larger share of the row.",
+        "note": f"{correct} {'Numbers are means over the splits. ' if of_splits else ''}Blue cells are correct, orange "
+        "cells are errors. A stronger color is a larger share of the row.",
     }
 
 

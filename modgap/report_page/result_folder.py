@@ -12,8 +12,9 @@ from modgap.errors import InputError
 from modgap.formatting import visible_name
 from modgap.ranking import report as ranking_report
 from modgap.storage.json_records import read_json
+from modgap.transfer import run_folder
 
-__all__ = ["DISCREPANCY", "DISTORTION", "RANKING", "RecordKind", "read_result_folder"]
+__all__ = ["DISCREPANCY", "DISTORTION", "RANKING", "RUN", "RecordKind", "read_result_folder"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,14 @@ DISCREPANCY = RecordKind(
 DISTORTION = RecordKind(
     "distortion", "distortion.json", distortion_report.SCHEMA, "distortion", ("--source", "vit-fashion")
 )
-KINDS = (RANKING, DISCREPANCY, DISTORTION)
-RUN_RECORD = "run.json"
+RUN = RecordKind(
+    "run",
+    run_folder.RECORD,
+    run_folder.SCHEMA,
+    "train",
+    ("--method", "finetune", "--source", "vit-fashion", "--target", "digits"),
+)
+KINDS = (RANKING, DISCREPANCY, DISTORTION, RUN)
 MAX_LISTED = 3
 """Largest number of folders inside a folder that a message names."""
 
@@ -63,7 +70,7 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
     """Return the kind and the record of a result folder.
 
     Args:
-        folder: Folder that `modgap rank`, `discrepancy` or `distortion` wrote with --out.
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
 
     Raises:
         InputError: If it is not such a folder, or another version of modgap wrote it. The message says what a result
@@ -92,13 +99,6 @@ def _no_results(folder: Path) -> str:
     if inner:
         commands = [f"`{shlex.join(['modgap', 'report', str(path)])}`" for path in inner[:MAX_LISTED]]
         return f"{folder} contains folders of results, but is none itself. Pass one of them: {' or '.join(commands)}."
-    if (folder / RUN_RECORD).exists():
-        source = str(read_json(folder / RUN_RECORD).get("source", "SOURCE"))
-        return (
-            f"{folder} is the folder of a trained model, and there is no page for one. To see what training did to the "
-            f"source, run {DISTORTION.make(Path('distortion'), '--source', source, '--run', str(folder))}, and then "
-            "`modgap report distortion`."
-        )
     return f"There are no results in {folder}. {_expected(folder)}"
 
 
@@ -150,6 +150,8 @@ def _source_and_target(record: Mapping[str, Any], kind: RecordKind) -> list[str]
         return ["--target", record["target"]["name"], "--sources", ",".join(names)]
     if kind is DISTORTION:
         return ["--source", record["source"]]
+    if kind is RUN:
+        return ["--method", record["method"], "--source", record["source"], "--target", record["target"]]
     if record["source"] is None:
         return ["--logits", record["target"]]
     return ["--source", record["source"], "--target", record["target"]]

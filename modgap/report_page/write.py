@@ -11,7 +11,8 @@ from modgap.report_page.class_tables import read_class_tables
 from modgap.report_page.discrepancy_page import render_discrepancy
 from modgap.report_page.distortion_page import render_distortion
 from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.result_folder import DISCREPANCY, DISTORTION, RANKING, RecordKind, read_result_folder
+from modgap.report_page.result_folder import DISCREPANCY, DISTORTION, RANKING, RUN, RecordKind, read_result_folder
+from modgap.report_page.run_page import read_log, render_run
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = ["PAGE", "write_page"]
@@ -27,6 +28,7 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
     RANKING: lambda record, path: render_ranking(record, path.name),
     DISCREPANCY: _render_discrepancy_folder,
     DISTORTION: lambda record, path: render_distortion(record, path.name),
+    RUN: lambda record, path: render_run(record, read_log(path.parent), path.name),
 }
 """Renderer of each kind of record. It gets the record and the path of its file."""
 
@@ -34,10 +36,11 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
 def write_page(folder: Path) -> Path:
     """Write report.html beside the record of a result folder.
 
-    The page is a function of the record, and of the tables of a discrepancy: the same files give the same bytes.
+    The page is a function of the record, of the tables of a discrepancy and of the log of a trained model: the same
+    files give the same bytes.
 
     Args:
-        folder: Folder that `modgap rank`, `discrepancy` or `distortion` wrote with --out.
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
 
     Returns:
         Path of the page.

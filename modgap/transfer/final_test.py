@@ -19,6 +19,8 @@ __all__ = ["evaluate_metric", "write_sample_errors"]
 RESAMPLES = 1000
 """Bootstrap resamples of the test error's confidence interval."""
 PERCENT = "%"
+MOST_CONFUSED = 200
+"""Largest number of classes whose confusion matrix is in the record."""
 
 
 def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, Any]:
@@ -26,7 +28,8 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
 
     The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it
     would be too short, so that there is none and the entry `no_interval` says why. `no_sample_errors` says why the
-    errors of the samples are not written; None if they are.
+    errors of the samples are not written; None if they are. `confusion` is the confusion matrix, and `majority_error`
+    the error of always predicting the largest training class, where the metric is the 0-1 error.
 
     Args:
         metric: Metric with the test samples.
@@ -46,7 +49,26 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
         "no_interval": _reason_for_no_interval(n_units, "test sample" if groups is None else "test group"),
         "left_out": metric.left_out(),
         "no_sample_errors": _reason_for_no_sample_errors(metric),
+        "confusion": _confusion(metric, data),
+        "majority_error": _majority_error(metric, data),
     }
+
+
+def _confusion(metric: Metric, data: TargetData) -> list[list[int]] | None:
+    """Return the confusion matrix of the test samples; None if there are too many classes, or the metric has none."""
+    if data.output.task != "classification" or data.output.shape[0] > MOST_CONFUSED:
+        return None
+    matrix = metric.confusion(data.output.shape[0])
+    return None if matrix is None else [[int(count) for count in row] for row in matrix]
+
+
+def _majority_error(metric: Metric, data: TargetData) -> float | None:
+    """Return the 0-1 error in percent of always predicting the largest class of the training samples, or None."""
+    labels = data.table.labels
+    if metric.name != "0-1 error %" or data.output.task != "classification" or labels is None or labels.ndim != 1:
+        return None
+    largest = np.bincount(labels[data.train]).argmax()
+    return float(100 * (labels[data.test] != largest).mean())
 
 
 def _reason_for_no_interval(n_units: int, unit: str) -> str | None:

@@ -33,7 +33,7 @@ from modgap.transfer.method import Stage
 from modgap.transfer.optimization import build_optimizer, learning_rate_factor
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
-from modgap.transfer.run_folder import epoch_file
+from modgap.transfer.run_folder import LOG, epoch_file
 from modgap.transfer.run_log import RunLog
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_steps import TrainingStep
@@ -108,7 +108,7 @@ def run_training_loop(loop: TrainingLoop) -> Position:
         position = checkpoint.position
         optimizer_state = checkpoint.optimizer
         restore_model(loop.model, checkpoint)
-    log_file = loop.folder / "metrics.jsonl" if loop.processes.is_main else None
+    log_file = loop.folder / LOG if loop.processes.is_main else None
     run_log = RunLog(log_file, position.log_bytes, loop.tensorboard_folder)
     for number in range(position.stage, len(loop.stages)):
         stage_loop = _StageLoop(loop, number, run_log, optimizer_state)

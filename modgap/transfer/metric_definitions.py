@@ -74,7 +74,10 @@ def _zero_one(scale: None, *, ignore: int | None = None) -> MetricDefinition:  #
     def collect(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:
         predicted, valid = _predicted(outputs, y, mask, ignore)
         wrong = 100 * (predicted != y).double()
-        return _per_sample(*mean_of_valid(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
+        part = _per_sample(*mean_of_valid(wrong.reshape(len(y), -1), valid.reshape(len(y), -1)))
+        if y.ndim > 1:
+            return part
+        return part | {"labels": y.cpu().numpy(), "predicted": predicted.cpu().numpy()}
 
     return MetricDefinition("%", collect, _prepare_mean)
 

@@ -111,6 +111,18 @@ class Metric:
         state = self.state()
         return np.where(state["defined"], state["values"], np.nan) if "values" in state else None
 
+    def confusion(self, n_classes: int) -> np.ndarray | None:
+        """Return the number of samples by class (rows) and prediction (columns), shape (K, K); None for other metrics.
+
+        Args:
+            n_classes: Number K of classes.
+        """
+        state = self.state()
+        if "predicted" not in state or "values" not in state:
+            return None
+        pairs = state["labels"] * n_classes + state["predicted"]
+        return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
     def compute(self, rows: ArrayLike | None = None) -> float:
         """Compute the value. It is NaN if no sample or class is left to compute it from.
 

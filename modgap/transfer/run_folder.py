@@ -12,7 +12,9 @@ from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
 
 __all__ = [
+    "LOG",
     "RECORD",
+    "SCHEMA",
     "Run",
     "check_folder",
     "check_record",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 RECORD = "run.json"
+LOG = "metrics.jsonl"
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
 EPOCHS = "epochs"
@@ -44,7 +47,7 @@ _VALID_TYPES: dict[str, Any] = {
     "result": dict | None,
 }
 """Types of these keys."""
-FREE_SETTINGS = ("provenance.modgap",)
+FREE_SETTINGS = ("provenance.modgap", "environment")
 """Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
 
 
@@ -196,13 +199,17 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     run = open_run(folder)
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
-    differences = [text for path, text in _differences(recorded, requested) if path not in FREE_SETTINGS]
+    differences = [text for path, text in _differences(recorded, requested) if not _is_free(path)]
     if differences:
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences)}. "
             "Repeat the settings of that run, or pass another --out."
         )
     return run
+
+
+def _is_free(path: str) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in FREE_SETTINGS)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -32,8 +32,10 @@ from modgap.transfer.methods import get_method
 from modgap.transfer.metrics import Metric
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
-from modgap.transfer.run_folder import RECORD, Run, exclusive_run, prepare_run, write_record
+from modgap.transfer.run_folder import Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
+from modgap.transfer.stage_surrogate import open_stage_surrogate
+from modgap.transfer.surrogate import Surrogate
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import write_inputs
 from modgap.transfer.training_context import TrainingContext
@@ -103,11 +105,13 @@ def _train(
     recipe = choose_route(recipe, kinks=source.convolutional)
     data = _read_data(request, source, target)
     _check_sample_counts(data, processes)
-    settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint)
+    stages = _stages_with_epochs(method, recipe)
+    surrogate = open_stage_surrogate(stages, recipe, source, request.source, request.samples.seed)
+    settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint, surrogate)
     run = prepare_run(folder, settings, resume=resume or not processes.is_main)
     if run.finished:
         return run
-    loop = _build_loop(request, method, recipe, data, source, processes, run.folder, progress, tensorboard)
+    loop = _build_loop(request, method, recipe, data, source, surrogate, processes, run.folder, progress, tensorboard)
     # Nothing is written before all requirements are met and all processes have looked at the folder.
     processes.barrier()
     if processes.is_main:
@@ -219,6 +223,7 @@ def _build_loop(
     recipe: Recipe,
     data: TargetData,
     source: Source,
+    surrogate: Surrogate | None,
     processes: Processes,
     folder: Path,
     progress: Progress | None,
@@ -235,7 +240,6 @@ def _build_loop(
         enable_gradient_checkpointing(model.encoder)
     context = TrainingContext(
         source=source,
-        source_name=request.source,
         model=model,
         data=data,
         recipe=recipe,
@@ -244,13 +248,11 @@ def _build_loop(
         device=device,
         dtype=dtype,
         autocast=autocast,
+        given_surrogate=surrogate,
     )
-    stages = _stages_with_epochs(method, recipe)
-    if not (folder / RECORD).exists():
-        context.check_requirements(stages)
     return TrainingLoop(
         model=model,
-        stages=stages,
+        stages=_stages_with_epochs(method, recipe),
         recipe=recipe,
         feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation),
         evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, processes, autocast),

@@ -1,5 +1,6 @@
 """A request to train a model, and the settings of the run in its record."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from modgap.storage.cache import cache_key
 from modgap.targets import CustomData
 from modgap.transfer.benchmark_recipe import conversion_record
 from modgap.transfer.recipe import Recipe
+from modgap.transfer.surrogate import Surrogate
 from modgap.transfer.trained_inputs import inputs_record
 from modgap.transfer.training_data import TargetData
 from modgap.version import installed_version
@@ -53,7 +55,12 @@ class TrainRequest:
 
 
 def settings_record(
-    request: TrainRequest, recipe: Recipe, data: TargetData, source: Mapping[str, Any], target: Mapping[str, Any]
+    request: TrainRequest,
+    recipe: Recipe,
+    data: TargetData,
+    source: Mapping[str, Any],
+    target: Mapping[str, Any],
+    surrogate: Surrogate | None = None,
 ) -> dict[str, Any]:
     """Return the settings of a run for its record; a resumed run must have the same.
 
@@ -63,6 +70,7 @@ def settings_record(
         data: The target's data.
         source: Fingerprint of the source.
         target: Fingerprint of the target.
+        surrogate: The surrogate of the stages; None if they need none.
     """
     return {
         "method": request.method,
@@ -84,7 +92,20 @@ def settings_record(
             "torch": torch.__version__,
             "source": dict(source),
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
+            "surrogate": None if surrogate is None else dict(surrogate.provenance),
         },
+        "environment": _environment(request),
+    }
+
+
+def _environment(request: TrainRequest) -> dict[str, Any]:
+    """Return what may differ when a run is resumed elsewhere, for the record."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": request.samples.device,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -1,7 +1,7 @@
 """The training context: everything that the stages of a run share, and the training step that it builds for each."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,29 +10,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from modgap.errors import InputError
-from modgap.forward.surrogate_target import default_surrogate
 from modgap.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.sources import Parts, Source
-from modgap.targets import manifest_names
 from modgap.targets.samples import SelectedSamples, pool_targets
 from modgap.transfer.batches import chunks
 from modgap.transfer.gradients import VirtualSteps
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
 from modgap.transfer.objectives import objective
-from modgap.transfer.otdd import import_pot, prepare_source
+from modgap.transfer.otdd import prepare_source
 from modgap.transfer.otdd_alignment import OtddStep
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
+from modgap.transfer.stage_surrogate import has_outer_loss
 from modgap.transfer.surrogate import (
     Surrogate,
     SurrogateBatch,
     embedder_features,
     encoder_features,
-    open_surrogate,
 )
 from modgap.transfer.training_data import TargetData
 from modgap.transfer.training_steps import AnchoredStep, MonaStep, ReplayStep, TaskStep, TrainingStep
@@ -49,7 +46,6 @@ class TrainingContext:
 
     Attributes:
         source: The source, whose own embedder takes the surrogate.
-        source_name: Name of the source, which decides its default surrogate.
         model: The model to train.
         data: The target.
         recipe: All settings.
@@ -58,10 +54,10 @@ class TrainingContext:
         device: Device to train on.
         dtype: Precision of the parameters.
         autocast: Reduced precision of forward passes; None for the parameters' precision.
+        given_surrogate: The surrogate, if a stage needs one.
     """
 
     source: Source
-    source_name: str
     model: TargetModel
     data: TargetData
     recipe: Recipe
@@ -70,6 +66,13 @@ class TrainingContext:
     device: torch.device
     dtype: torch.dtype
     autocast: torch.dtype | None
+    given_surrogate: Surrogate | None = None
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """The first half of the labeled surrogate data; linear probes use the second half."""
+        assert self.given_surrogate is not None
+        return self.given_surrogate
 
     def training_step(self, number: int, stage: Stage) -> TrainingStep:
         """Build the training step of a stage.
@@ -86,47 +89,7 @@ class TrainingContext:
         if stage.objective == "replay":
             return self._replay_step(task_step)
         # With lambda = 0 and L_t, MoNA is the method emb, and must be so bit for bit.
-        return self._mona_step(task_step) if stage.objective == "mona" and self._has_outer_loss else task_step
-
-    def check_requirements(self, stages: Sequence[Stage]) -> None:
-        """Open the surrogate and import the packages that the stages need, so that missing ones are noticed early.
-
-        Raises:
-            InputError: When the surrogate's data is missing.
-            UsageError: When there is no such surrogate, or a package is missing.
-        """
-        objectives = {stage.objective for stage in stages}
-        if "otdd" in objectives:
-            import_pot()
-        if objectives & {"otdd", "replay"} or ("mona" in objectives and self._has_outer_loss):
-            assert len(self.surrogate)
-
-    @property
-    def _has_outer_loss(self) -> bool:
-        settings = self.recipe.stage1
-        return settings.weight != 0 or not settings.task_loss
-
-    @functools.cached_property
-    def surrogate(self) -> Surrogate:
-        """The first half of the labeled surrogate data; linear probes use the second half."""
-        settings = self.recipe.stage1
-        if settings.surrogate is not None:
-            return self._open_surrogate(settings.surrogate, settings.surrogate_split)
-        name, default_split = default_surrogate(self.source_name)
-        return self._open_surrogate(name, settings.surrogate_split or default_split)
-
-    def _open_surrogate(self, name: str, split: str | None) -> Surrogate:
-        limit = self.recipe.stage1.surrogate_samples
-        try:
-            return open_surrogate(name, self.source, split=split, half=0, limit=limit, seed=self.seed)
-        except InputError as error:
-            # --data-dir of `modgap train` is the target's directory, so the message names another command.
-            register = f"Register its data with: modgap data path {name} --data-dir DIR. "
-            raise type(error)(
-                f"{error} This concerns {name}, the surrogate of stage 1. "
-                f"{register if name in manifest_names() else ''}"
-                "To use another surrogate, pass --set stage1.surrogate=NAME."
-            ) from error
+        return self._mona_step(task_step) if stage.objective == "mona" and has_outer_loss(self.recipe) else task_step
 
     @functools.cached_property
     def source_parts(self) -> Parts:
