@@ -92,10 +92,15 @@ def settings_record(
             "torch": torch.__version__,
             "source": dict(source),
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
-            "surrogate": None if surrogate is None else dict(surrogate.provenance),
+            "surrogate": None if surrogate is None else _surrogate_record(surrogate),
         },
         "environment": _environment(request),
     }
+
+
+def _surrogate_record(surrogate: Surrogate) -> dict[str, Any]:
+    """Return what the surrogate's samples are, without the settings that stand elsewhere in the record."""
+    return {name: value for name, value in surrogate.provenance.items() if name not in ("seed", "limit")}
 
 
 def _environment(request: TrainRequest) -> dict[str, Any]:
