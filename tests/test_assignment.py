@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.trials import count_trials, random_map
 from modgap.errors import UsageError
 from tests import naive_search as naive
+
+assignments = importlib.import_module("modgap.discrepancy.assignment")
 
 
 def as_problem(logits, labels, n_classes):
@@ -90,3 +94,17 @@ def test_bad_subsets_raise():
             assignment(logits, labels, 3, extra=[subset])
     with pytest.raises(UsageError, match="one label for each sample"):
         assignment(logits, labels[1:], 3)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (500, 1), (1, 1 << 26), (1 << 23, 1 << 26)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_of_the_samples_and_of_the_subsets_change_nothing(monkeypatch, sizes, weighted):
+    rng = np.random.default_rng(2)
+    logits, labels = naive.problem(rng, 300, 60, 8, ties=True)
+    weights = rng.integers(1, 4, 300) if weighted else None
+    deep = rank_samples(logits, 8, depth=60)
+    expected = assignment(logits, labels, 8, subsets=50, seed=3, ranking=deep, weights=weights)
+    monkeypatch.setattr(assignments, "RANKED_BYTES", sizes[0])
+    monkeypatch.setattr(assignments, "COUNT_BYTES", sizes[1])
+    for threads in (1, 2):
+        assert assignment(logits, labels, 8, subsets=50, seed=3, threads=threads, weights=weights) == expected

@@ -89,7 +89,8 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
         "inputs", "data", "output", "provenance", "environment", "result",
     ]  # fmt: skip
     assert list(record["result"]) == [
-        "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion", "majority_error",
+        "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion",
+        "majority_error",
         "validation", "epoch",
         "chosen_by", "updates", "seconds",
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,8 @@ SUBSETS_AT_A_TIME = 16
 
 RANKED_BYTES = 1 << 23
 """Size of the ranks of those samples that are ranked and counted at a time, where the search needs no ranks."""
+COUNT_BYTES = 1 << 26
+"""Size of the counts of those subsets that are counted in one pass over the samples then."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,11 @@ def _assign_all(
     # A list, so that the worker threads share one number.
     best_matches = [0]
     depth = n_ranks_worth_keeping(len(logits), ranking.n_source_classes, n_classes)
-    tables = None
-    if should_walk_ranks(ranking.n_source_classes, n_classes) and ranking.leading.shape[1] < depth:
-        # The search needs no ranks of so few target classes, so that all counts fit into memory.
-        tables = _count_in_parts(logits, ranking.rows, labels, weights, subsets, depth, threads)
+    # The search needs no ranks of few target classes, so that the counts of many subsets fit into memory.
+    in_parts = should_walk_ranks(ranking.n_source_classes, n_classes) and ranking.leading.shape[1] < depth
+    size = SUBSETS_AT_A_TIME * max(1, COUNT_BYTES // (8 * SUBSETS_AT_A_TIME * n_classes**2)) if in_parts else n_subsets
 
-    def work(queue: Iterable[int]) -> None:
+    def work(queue: Iterable[int], start: int, tables: np.ndarray | None) -> None:
         positions = np.full(ranking.n_source_classes, -1, np.int32)
         counts = np.empty((SUBSETS_AT_A_TIME, n_classes, n_classes), np.int64)
         for first in queue:
@@ -146,7 +148,7 @@ def _assign_all(
             if tables is None:
                 _count(logits, ranking, labels, weights, block, positions, counts)
             else:
-                counts[: len(block)] = tables[first : first + len(block)]
+                counts[: len(block)] = tables[first - start : first - start + len(block)]
             for m, table in enumerate(counts[: len(block)], start=first):
                 if min(table.max(axis=0).sum(), table.max(axis=1).sum()) < best_matches[0]:
                     continue
@@ -155,7 +157,12 @@ def _assign_all(
                 maps[m] = subsets[m, predicted]
                 best_matches[0] = max(best_matches[0], int(matches[m]))
 
-    share_work(range(0, n_subsets, SUBSETS_AT_A_TIME), threads, work)
+    for start in range(0, n_subsets, size):
+        stop = min(start + size, n_subsets)
+        tables = None
+        if in_parts:
+            tables = _count_in_parts(logits, ranking.rows, labels, weights, subsets[start:stop], depth, threads)
+        share_work(range(start, stop, SUBSETS_AT_A_TIME), threads, partial(work, start=start, tables=tables))
     return matches, maps
 
 
