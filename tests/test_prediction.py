@@ -198,6 +198,11 @@ def test_new_images_are_predicted_from_folders_files_and_tables(hub, photos):
     (photos / "new" / "list.csv").write_text("file,label\ndeep/b.png,?\na.png,?\n")
     listed = predict_data(model, str(photos / "new" / "list.csv"))
     np.testing.assert_allclose(listed.outputs, found.outputs[::-1], atol=1e-6)
+    (photos / "elsewhere.csv").write_text(f"file\n{photos}/new/a.png\n{photos}/photos/red/0.png\n")
+    (photos / "deeper").mkdir()
+    (photos / "elsewhere.csv").rename(photos / "deeper" / "list.csv")
+    elsewhere = predict_data(model, str(photos / "deeper" / "list.csv"))
+    assert elsewhere.names == (f"{photos}/new/a.png", f"{photos}/photos/red/0.png")
     with pytest.raises(UsageError, match="cannot read images from"):
         predict_data(model, str(done.folder / "run.json"))
     with pytest.raises(InputError, match="no file or folder"):
@@ -281,13 +286,22 @@ def changed(done, folder, change):
         ),
         (lambda record: record["data"].update(transforms=[{"name": "standardize"}]), "standardize.mean is missing"),
         (lambda record: record["data"].pop("classes"), "does not describe its samples"),
+        (lambda record: record["data"].update(classes=["a"]), "1 names of classes for outputs of shape"),
+        (lambda record: record["inputs"].update(mean=[0, 0]), "means of the channels have another shape"),
         (lambda record: record["data"].update(input={"kind": "thought"}), "does not describe its samples"),
-        (lambda record: record["inputs"].update(shape=[3, 5, 5]), "do not match"),
+        (lambda record: record["inputs"].update(shape=[3, 5, 5], mean=[0] * 3, sd=[1] * 3), "do not match"),
     ],
 )  # fmt: skip
 def test_changed_records_are_refused_in_one_message(trained, tmp_path, change, message):
     folder = changed(trained("finetune", "image")[0], tmp_path / "run", change)
     with pytest.raises(InputError, match=message):
+        load_trained_model(folder)
+
+
+def test_a_missing_scale_is_noticed(trained, tmp_path):
+    folder = changed(trained("finetune", "dense")[0], tmp_path / "run", lambda record: None)
+    (folder / "inputs.safetensors").unlink()
+    with pytest.raises(InputError, match="the scale of the outputs is missing"):
         load_trained_model(folder)
 
 

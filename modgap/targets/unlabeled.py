@@ -114,13 +114,13 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
     noun, suffixes = FILE_KINDS[spec.kind]
     if path.is_dir():
         paths = list_files(path, suffixes)
-        names = tuple(str(file.relative_to(path)) for file in paths)
+        names = tuple(_name_below(path, file) for file in paths)
         if not paths:
             raise InputError(f"{path} has no {noun}s in a format that can be read ({', '.join(sorted(suffixes))}).")
     elif has_suffix(path, tuple(suffixes)):
         paths, names = [path], (path.name,)
     elif has_suffix(path, FRAME_SUFFIXES) and (listed := listed_paths(path, noun)) is not None:
-        paths, names = listed[0], tuple(str(file.relative_to(path.parent)) for file in listed[0])
+        paths, names = listed[0], tuple(_name_below(path.parent, file) for file in listed[0])
     else:
         raise UsageError(
             f"modgap cannot read {noun}s from {path}. Expected a folder of {noun}s, one of them, a table that lists "
@@ -131,6 +131,11 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
     if spec.rate is None:
         raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
     return UnlabeledSamples(SoundFiles(tuple((str(file),) for file in paths), int(spec.rate)), names)
+
+
+def _name_below(folder: Path, file: Path) -> str:
+    """Return the path of a file relative to a folder, or as it is if it lies elsewhere."""
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def _from_table(path: Path, columns: Sequence[str], keep_missing: bool) -> UnlabeledSamples:

@@ -91,6 +91,7 @@ def inputs_record(data: TargetData) -> dict[str, Any]:
         "classes": [str(name) for name in classes],
         "columns": None if data.table.columns is None else list(data.table.columns),
         "background": str(manifest.reader.options.get("background", "white")),
+        "is_scaled": data.scale is not None,
     }
 
 
@@ -178,15 +179,22 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
     own = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
     transforms = None if record["transforms"] is None else read_transforms(record["transforms"], own)
     scale = (arrays[MEAN], arrays[SD]) if MEAN in arrays else None
+    if record["is_scaled"] != (scale is not None):
+        raise ValueError(f"the scale of the outputs is missing in {INPUTS_FILE}")
     if scale is not None and not scale[0].shape == scale[1].shape == output.shape:
         raise ValueError("the scale of the outputs has another shape")
+    if not transform.mean.shape == transform.sd.shape == transform.shape[:1]:
+        raise ValueError("the means of the channels have another shape than the samples")
+    classes = tuple(str(name) for name in record["classes"])
+    if len(classes) != (0 if output.task == "regression" else output.shape[0]):
+        raise ValueError(f"there are {len(classes)} names of classes for outputs of shape {output.shape}")
     columns = record["columns"]
     return TrainedInputs(
         transforms,
         transform,
         output,
         scale,
-        tuple(str(name) for name in record["classes"]),
+        classes,
         None if columns is None else tuple(str(name) for name in columns),
         str(record["background"]),
     )
