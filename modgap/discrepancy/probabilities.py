@@ -18,7 +18,7 @@ __all__ = ["Probabilities", "matched_temperature"]
 KEPT_BYTES = 1 << 28
 """Largest size of probabilities that are kept in memory; larger ones are computed again in each pass."""
 BLOCK_BYTES = 1 << 24
-SUMMED_BYTES = 1 << 25
+SUMMED_BYTES = 1 << 24
 """Size of the blocks that are summed by class: large, so that a sum is read and written once for several samples."""
 COLDEST = 1e-6
 HOTTEST = 1e6
