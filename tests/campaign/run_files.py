@@ -1,0 +1,119 @@
+"""Valid files of trained models, and the functions that read them: record, preparation, log and model file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PARSED"]
+
+RECORD: dict[str, Any] = {
+    "schema": 1,
+    "kind": "run",
+    "method": "finetune",
+    "source": "vit-fashion",
+    "target": "mine",
+    "protocol": "validation",
+    "seed": 0,
+    "limit": None,
+    "input_size": None,
+    "recipe": {"stage2": {"batch_size": 8}, "precision": "float32", "target_sequence_length": None},
+    "recipe_conversion": {},
+    "samples": {"train": 4, "validation": 2, "test": 4},
+    "inputs": {"shape": [1, 6], "mean": [0.5], "sd": [2.0]},
+    "data": {
+        "input": {"kind": "series", "rate": 100.0},
+        "transforms": [
+            {"name": "fill"},
+            {"name": "standardize"},
+            {"name": "pad", "start": 0, "size": [6], "fill": 0.0},
+        ],
+        "classes": ["a", "b"],
+        "columns": ["c0", "c1", "c2", "c3", "c4"],
+        "background": "white",
+        "is_scaled": False,
+    },
+    "output": {"task": "classification", "shape": [2]},
+    "provenance": {"modgap": "0", "source": {"architecture": "a", "weights": "b"}, "target": {}, "surrogate": None},
+    "environment": {"python": "3"},
+    "result": {
+        "metric": "0-1 error %", "unit": "%", "test": 25.0, "interval": [10.0, 40.0], "no_interval": None,
+        "left_out": 0, "no_sample_errors": None, "confusion": [[1, 1], [0, 2]], "majority_error": 50.0, "validation": 20.0, "epoch": 2,
+        "chosen_by": "lowest validation error", "updates": 4, "seconds": 1.5,
+    },
+}  # fmt: skip
+LOG = [
+    {"stage": "stage1", "epoch": 1, "updates": 2, "loss": 1.5, "outer": -3.0, "mixed_share": 0.01},
+    {"stage": "stage2", "epoch": 1, "updates": 2, "loss": 1.0, "validation_error": 30.0},
+    {"stage": "stage2", "epoch": 2, "updates": 2, "loss": 0.5, "validation_error": 20.0},
+]
+ARRAYS = {
+    "transform.0.values": np.zeros((1, 5)),
+    "transform.1.mean": np.full((1, 5), 0.5),
+    "transform.1.sd": np.ones((1, 5)),
+}
+SAMPLE = np.array([[1.0, 2.0, np.nan, 4.0, 5.0]])
+
+
+def run_file(name: str) -> Callable[[Path], Path]:
+    """Return a function that writes the files of a run, and returns the one of this name."""
+
+    def make(folder: Path) -> Path:
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(RECORD))
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+        save_file(ARRAYS, folder / "inputs.safetensors")
+        return folder / name
+
+    return make
+
+
+def prepare(path: Path) -> object:
+    """Read how a model prepares its samples, and prepare one."""
+    from modgap.transfer.run_folder import open_run
+    from modgap.transfer.trained_inputs import read_inputs
+
+    pieces = read_inputs(open_run(path.parent)).pieces(SAMPLE)
+    return [piece.shape for piece in pieces]
+
+
+def write_run_page(path: Path) -> object:
+    """Write the page of a run."""
+    from modgap.report_page.write import write_page
+
+    return write_page(path.parent).read_text()
+
+
+def model_file(folder: Path) -> Path:
+    """Write a model as one file."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.safetensors"
+    tensors = {f"inputs.{name}": array for name, array in ARRAYS.items()}
+    save_file({"model.predictor.bias": np.zeros(2, np.float32), **tensors}, path, {"modgap.run": json.dumps(RECORD)})
+    return path
+
+
+def read_model(path: Path) -> object:
+    """Read a model in one file, and prepare a sample."""
+    from modgap.transfer.model_file import read_model_file
+    from modgap.transfer.trained_inputs import read_inputs
+
+    run, state, arrays = read_model_file(path)
+    pieces = read_inputs(run, arrays).pieces(SAMPLE)
+    return sorted(state), [piece.shape for piece in pieces]
+
+
+PARSED = [
+    ("trained record", run_file("run.json"), prepare),
+    ("trained inputs", run_file("inputs.safetensors"), prepare),
+    ("run page record", run_file("run.json"), write_run_page),
+    ("run page log", run_file("metrics.jsonl"), write_run_page),
+    ("trained model file", model_file, read_model),
+]
+"""Name, maker and reader of each."""
