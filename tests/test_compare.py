@@ -421,6 +421,7 @@ def run_data(n_samples, groups=None, task="classification"):
     labels = np.arange(n_samples) % 2
     return SimpleNamespace(
         groups=groups,
+        train=np.arange(n_samples),
         test=np.arange(n_samples),
         output=SimpleNamespace(task=task, shape=(2,)),
         table=SimpleNamespace(labels=labels),
@@ -458,7 +459,8 @@ RANDOM = np.random.default_rng(0).random((20, 3))
     [
         ("1 - mAP", "multi-label", RANDOM, np.arange(60).reshape(20, 3) % 4 // 2, False),
         ("1 - F1", "classification", RANDOM, np.arange(20) % 2, False),
-        ("RMSE", "regression", RANDOM, np.zeros((20, 3)), True),
+        ("RMSE", "regression", RANDOM, np.zeros((20, 3)), False),
+        ("RMSE", "regression", RANDOM[:, None], np.zeros((20, 1, 3)), True),
     ],
 )
 def test_only_metrics_that_are_means_over_samples_have_errors_of_samples(tmp_path, name, task, outputs, y, has_errors):

@@ -157,6 +157,7 @@ def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
         ArraySamples(rng.random((6, 2, 2))),
         ArraySamples(rng.integers(0, 2, (6, 2, 2)).astype(bool)),
         (rng.random((2, 2)), rng.random((2, 2), dtype=np.float32)),
+        ("a", "b", "c", "d"),
     )
     assert all(getattr(table, field.name) is not None for field in fields(Table) if field.name != "classes")
     target = of_table(open_target(str(series)), table, monkeypatch)

@@ -263,7 +263,10 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_results_are_those_of_the_paper(name):
-    assert [result.value for result in named_manifest(name).published] == PUBLISHED[name]
+    published = named_manifest(name).published
+    assert [one.value for one in published if not one.source.endswith("Table 6")] == PUBLISHED[name]
+    ablations = [one.value for one in published if one.source.endswith("Table 6")]
+    assert ablations == ([0.58, 0.55, 0.56] if name == "fsd50k" else [])
 
 
 def test_the_fixtures_are_the_same_each_time(tmp_path):

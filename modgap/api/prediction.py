@@ -49,6 +49,6 @@ def load_run(
         TrainedModel(finetune: vit-fashion -> digits, samples of shape (1, 8, 8), 10 classes)
         >>> images = np.zeros((2, 8, 8))
         >>> model.predict(images).shape, model.predict_proba(images).shape, model.features(images).shape
-        ((2,), (2, 10), (2, 64))
+        ((2,), (2, 10), (2, 96))
     """
     return load_trained_model(path, epoch=epoch, weights=weights, device=device, batch_size=batch_size)

@@ -57,6 +57,7 @@ def _write_copy(target: Target, progress: Progress | None) -> Path:
         "reader": target.manifest.reader.model_dump(mode="json"),
         "kinds": kinds,
         "classes": table.classes and [str(name) for name in table.classes],
+        "columns": table.columns and list(table.columns),
     }
     max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
     try:

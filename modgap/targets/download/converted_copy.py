@@ -170,6 +170,8 @@ def _read_table(file: ArrayFile, argument: str) -> Table:
         streams.get("targets"),
         streams.get("masks"),
         (small["target_mean"], small["target_sd"]) if "target_mean" in small else None,
+        # Copies of earlier versions have no columns.
+        tuple(map(str, file.metadata.get("columns") or ())) or None,
     )
 
 
