@@ -45,7 +45,7 @@ class OptimizerSettings(_Settings):
     gradient_accumulation: int = Field(default=1, ge=1, description="Batches whose gradients make one update.")
     warmup_epochs: float = Field(default=0, ge=0, description="Epochs of the linear rise of the learning rate.")
     decay_epochs: float | None = Field(
-        default=None, gt=0, description="Epoch at which the linear decay of the learning rate ends at 0."
+        default=None, gt=0, description="Epoch at which the decay of the learning rate ends at 0."
     )
     decay: Literal["linear", "cosine"] = Field(
         default="linear", description="Shape of the decay of the learning rate, if decay_epochs is set."
