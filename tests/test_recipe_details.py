@@ -1,4 +1,4 @@
-"""What the recipes say beyond rates: schedules, augmentation, and the metrics of the published values."""
+"""Schedules and augmentation of the recipes, and the metrics of the published values."""
 
 import logging
 
