@@ -1,5 +1,6 @@
 """Decorators of kernels with the options that make them compile fast."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,31 @@ class KernelCache(FunctionCache):
             return None
 
 
+def _without_collection(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that compiles while the garbage collector rests.
+
+    Compiling makes millions of short-lived objects, and each collection goes through all objects of the process.
+    """
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return compile(*args, **kwargs)
+        finally:
+            if collects:
+                gc.enable()
+
+    return wrapped
+
+
 def _cached(**options: bool) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function when it is called first, and keeps it in Numba's cache."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
         dispatcher._cache = KernelCache(function)
+        dispatcher.compile = _without_collection(dispatcher.compile)
         return dispatcher
 
     return decorate
