@@ -71,7 +71,7 @@ def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
     from modgap.transfer.recipe import STAGES, Recipe, borrowed_settings, stage_settings
 
     used_sections = {stage.recipe_section for stage in method.stages}
-    objectives = {stage.objective for stage in method.stages}
+    objectives = method.objectives
     # The manifest of digits has no recipe, so these are the method's defaults.
     method_defaults = {"stage1": method.stage1_defaults(named_manifest("digits"))}
     for section, model in STAGES.items():
@@ -91,4 +91,5 @@ def _setting_rows(
     """Yield key, default and meaning of each setting, with values as they are written after --set."""
     for name, (default, meaning) in settings.items():
         value = method_defaults.get(name, default)
-        yield f"{prefix}{name}", "[]" if value == () else str(value).lower(), meaning
+        shown = list(value) if isinstance(value, tuple) else value
+        yield f"{prefix}{name}", str(shown).lower(), meaning

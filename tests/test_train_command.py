@@ -75,7 +75,14 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     assert lines[-2] == f"Results are in {tmp_path / 'run'}."
     assert lines[-1].endswith(f"modgap distortion --source {VIT} --run {tmp_path / 'run'} --input-size 32")
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "samples.npz", "stage1.safetensors"}
+    assert files == {
+        "run.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "samples.npz",
+        "stage1.safetensors",
+        "checkpoints",
+    }
 
     weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     again = modgap(*command, "--resume", "--json")

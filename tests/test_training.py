@@ -258,7 +258,7 @@ def test_settings_that_do_not_fit_are_refused(setting, message):
 def test_settings_that_a_method_ignores_are_found(name, unused):
     method = get_method(name)
     overrides = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
-    stages, objectives = {stage.recipe_section for stage in method.stages}, {stage.objective for stage in method.stages}
+    stages, objectives = {stage.recipe_section for stage in method.stages}, method.objectives
     assert find_unused_settings(overrides, stages, objectives) == unused
 
 

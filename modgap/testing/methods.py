@@ -7,7 +7,7 @@ from modgap.sources import open_source
 from modgap.targets import named_manifest
 from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method
-from modgap.transfer.recipe import STAGES, stage_settings
+from modgap.transfer.recipe import STAGES, FullStage, stage_settings
 
 __all__ = ["check_method"]
 
@@ -39,8 +39,11 @@ def check_method(method: str | Method) -> None:
         embedder_start=method.embedder_start,
         pretrained_encoder=method.pretrained_encoder,
     )
+    plain_names = {name for name, _ in model.named_parameters()}
+    if method.adapter is not None:
+        method.adapter.add(model, FullStage())
     names = {name for name, _ in model.named_parameters()}
-    objectives = {stage.objective for stage in method.stages}
+    objectives = method.objectives
     for stage in method.stages:
         settings = stage_settings(STAGES[stage.recipe_section], objectives)
         is_known = stage.epochs_setting in settings
@@ -52,3 +55,7 @@ def check_method(method: str | Method) -> None:
     known_settings = set(stage_settings(STAGES["stage1"], objectives))
     unknown = set(method.stage1_defaults(named_manifest("digits"))) - known_settings
     assert not unknown, f"{method.name} has a default for {', '.join(sorted(unknown))}, which stage 1 does not have."
+    if method.adapter is not None:
+        method.adapter.merge(model)
+        merged_names = {name for name, _ in model.named_parameters()}
+        assert merged_names == plain_names, f"The adapter of {method.name} does not merge to the parameters before it."

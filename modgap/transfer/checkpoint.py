@@ -26,6 +26,7 @@ __all__ = [
     "best_epochs",
     "latest_checkpoint",
     "load_tensors",
+    "remove_checkpoints",
     "restore_model",
     "restore_optimizer",
     "save_checkpoint",
@@ -141,8 +142,16 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
         os.rename(temporary, path)
     except OSError as error:
         raise InputError(f"Cannot write a checkpoint to {checkpoints}: {error.strerror or error}.") from error
-    for outdated in [*sorted(_complete(folder))[:-NEWEST], *checkpoints.glob(f".*{TEMPORARY_SUFFIX}")]:
+    remove_checkpoints(folder, keep=NEWEST)
+
+
+def remove_checkpoints(folder: Path, *, keep: int) -> None:
+    """Remove the checkpoints of a run's folder except the newest ones, and those that were not completed."""
+    complete = sorted(_complete(folder))
+    for outdated in [*complete[: len(complete) - keep], *(folder / FOLDER).glob(f".*{TEMPORARY_SUFFIX}")]:
         shutil.rmtree(outdated, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """The training loop of all methods: updates, the log, the choice of the best epoch, checkpoints and resumption."""
 
+import copy
 import logging
 import math
 import sys
@@ -33,7 +34,7 @@ from modgap.transfer.method import Stage
 from modgap.transfer.optimization import build_optimizer, learning_rate_factor
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
-from modgap.transfer.run_folder import LOG, epoch_file
+from modgap.transfer.run_folder import LOG, best_file, epoch_file
 from modgap.transfer.run_log import RunLog
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_steps import TrainingStep
@@ -63,6 +64,7 @@ class TrainingLoop:
         folder: Folder of the run.
         seed: Seed of everything random.
         processes: Processes that train together.
+        merge: Function that merges the changes of an adapter into the model; None if there is no adapter.
         progress: Callback that is called with a stage's name and the share done since the last call; None for none.
         tensorboard_folder: Folder of the TensorBoard log; None for no such log.
     """
@@ -76,6 +78,7 @@ class TrainingLoop:
     folder: Path
     seed: int
     processes: Processes = field(default_factory=Processes)
+    merge: Callable[[TargetModel], None] | None = None
     progress: Progress | None = None
     tensorboard_folder: Path | None = None
 
@@ -132,11 +135,7 @@ def _load_best_weights(loop: TrainingLoop, best: BestEpoch | None) -> None:
     """Load the weights of the best epoch, if the recipe asks for them."""
     loop.processes.barrier()
     if best is not None and loop.recipe.stage2.choose == "best":
-        loop.model.load_state_dict(load_tensors(_best_file(loop.folder, best.epoch)))
-
-
-def _best_file(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch:05d}.safetensors"
+        loop.model.load_state_dict(load_tensors(best_file(loop.folder, best.epoch)))
 
 
 class _StageLoop:
@@ -286,14 +285,14 @@ class _StageLoop:
         if not math.isfinite(error) and best is None:
             log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
         if self.loop.processes.is_main and self.loop.recipe.stage2.choose == "best":
-            write_tensors(_best_file(self.loop.folder, epoch), self.loop.model.state_dict())
+            write_tensors(best_file(self.loop.folder, epoch), self.loop.model.state_dict())
             self._remove_outdated_weights({epoch})
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
     def _remove_outdated_weights(self, needed_epochs: set[int]) -> None:
         """Remove the weights of former best epochs, except those that a checkpoint refers to."""
         folder = self.loop.folder
-        needed = {_best_file(folder, epoch) for epoch in needed_epochs | best_epochs(folder)}
+        needed = {best_file(folder, epoch) for epoch in needed_epochs | best_epochs(folder)}
         for path in set(folder.glob("best-*.safetensors")) - needed:
             path.unlink()
 
@@ -311,7 +310,11 @@ class _StageLoop:
     def _save_epoch(self, epoch: int) -> None:
         """Save the weights of an epoch, if the recipe asks for it."""
         if self.loop.processes.is_main and epoch in self.loop.recipe.stage2.keep_epochs:
-            write_tensors(epoch_file(self.loop.folder, epoch), self.loop.model.state_dict())
+            model = self.loop.model
+            if self.loop.merge is not None:
+                model = copy.deepcopy(model)
+                self.loop.merge(model)
+            write_tensors(epoch_file(self.loop.folder, epoch), model.state_dict())
 
     def _out_of_patience(self, position: Position) -> bool:
         settings = self.settings

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from modgap.models import TargetModel, normalization_parameters
 from modgap.targets import Manifest
+from modgap.transfer.recipe import FullStage
 
 __all__ = [
+    "Adapter",
     "Method",
     "ParameterSelector",
     "Stage",
@@ -47,6 +49,22 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """Changes of an encoder that are trained in place of its own parameters, and then merged into these.
+
+    Attributes:
+        name: Name under which the recipe lists the settings that it uses.
+        add: Function that adds the changes to a model, given the settings of stage 2; the model computes the same as
+            before. PyTorch's random state is seeded when it is called.
+        merge: Function that merges the changes, so that the model has the parameters that it had before `add`.
+    """
+
+    name: str
+    add: Callable[[TargetModel, FullStage], None]
+    merge: Callable[[TargetModel], None]
+
+
+@dataclass(frozen=True)
 class Method:
     """A method that transfers a source model to a target.
 
@@ -59,6 +77,7 @@ class Method:
         pretrained_encoder: True if the encoder starts from the source's weights, False if it starts at random.
         stage1_defaults: Function from the target's manifest to the stage-1 settings in which the method differs
             from the recipe; by default there are none.
+        adapter: Changes of the encoder that are trained in place of its parameters; None for none.
     """
 
     name: str
@@ -68,6 +87,12 @@ class Method:
     embedder_start: Literal["random", "source"] = "random"
     pretrained_encoder: bool = True
     stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda _: {}
+    adapter: Adapter | None = None
+
+    @property
+    def objectives(self) -> set[str]:
+        """Objectives of the stages, and the name of the adapter: what decides which settings of the recipe apply."""
+        return {stage.objective for stage in self.stages} | ({self.adapter.name} if self.adapter else set())
 
     @property
     def has_embedder_stage(self) -> bool:

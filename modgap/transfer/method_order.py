@@ -2,5 +2,5 @@
 
 __all__ = ["METHOD_ORDER"]
 
-METHOD_ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "emb", "orca", "mona", "l2-sp", "replay")
+METHOD_ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "emb", "orca", "mona", "l2-sp", "replay")
 """Order of the paper's tables, then methods that hold the source; others follow, sorted by name."""

@@ -129,6 +129,15 @@ class FullStage(OptimizerSettings):
     replay: float = Field(
         default=1.0, ge=0, description="Weight of the loss of a fixed linear probe on surrogate samples."
     )
+    lora_rank: int = Field(default=8, ge=1, description="Rank of the changes of the encoder's layers.")
+    lora_alpha: float = Field(
+        default=16, gt=0, description="Scale of the changes: they are multiplied by lora_alpha / lora_rank."
+    )
+    lora_targets: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the layers that are changed, such as qkv; all linear and ungrouped convolutional layers "
+        "if empty.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -156,6 +165,9 @@ class Recipe(_Settings):
         default=False, description="Recompute activations in the backward pass to save memory."
     )
     checkpoint_seconds: float = Field(default=60, ge=0, description="Seconds between checkpoints within an epoch.")
+    keep_checkpoint: bool = Field(
+        default=True, description="Keep the last checkpoint of a finished run, so that --resume can add epochs."
+    )
 
 
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
@@ -220,8 +232,9 @@ OBJECTIVE_SETTINGS = {
     "otdd": ("samples_per_class", *SURROGATE_SETTINGS),
     "anchored": ("anchor",),
     "replay": ("replay", *SURROGATE_SETTINGS),
+    "lora": ("lora_rank", "lora_alpha", "lora_targets"),
 }
-"""Settings that only some objectives use, by objective."""
+"""Settings that only some objectives and adapters use, by objective or name of the adapter."""
 
 
 def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:
@@ -229,7 +242,7 @@ def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[
 
     Args:
         model: Section of the recipe, or the recipe itself.
-        objectives: Objectives of the method's stages.
+        objectives: Objectives of the method, see `Method.objectives`.
     """
     used = {name for objective in objectives for name in OBJECTIVE_SETTINGS.get(objective, ())}
     unused = {name for names in OBJECTIVE_SETTINGS.values() for name in names} - used
@@ -251,7 +264,7 @@ def find_unused_settings(overrides: Sequence[str], stages: Collection[str], obje
     Args:
         overrides: The user's settings, as for `resolve_recipe`.
         stages: Recipe sections that the method uses, among `stage1` and `stage2`.
-        objectives: Objectives of the method's stages.
+        objectives: Objectives of the method.
     """
     used = {f"{stage}.{name}" for stage in stages for name in stage_settings(STAGES[stage], objectives)}
     used |= {f"stage1.{name}" for name in borrowed_settings(objectives)}

@@ -16,6 +16,7 @@ __all__ = [
     "RECORD",
     "SCHEMA",
     "Run",
+    "best_file",
     "check_folder",
     "check_record",
     "check_source",
@@ -44,6 +45,7 @@ _VALID_TYPES: dict[str, Any] = {
     "recipe": dict,
     "inputs": dict,
     "provenance": dict,
+    "extended_from": list | None,
     "result": dict | None,
 }
 """Types of these keys."""
@@ -58,10 +60,12 @@ class Run:
     Attributes:
         folder: The folder.
         record: Content of run.json: the settings and, once the run is finished, the result.
+        extended: True if the run is to have more epochs of stage 2 than the record on the disk says.
     """
 
     folder: Path
     record: Mapping[str, Any]
+    extended: bool = False
 
     @property
     def finished(self) -> bool:
@@ -82,6 +86,11 @@ class Run:
 def epoch_file(folder: Path, epoch: int) -> Path:
     """Return the file for the weights after an epoch of stage 2; it exists only if the recipe saves that epoch."""
     return folder / EPOCHS / f"{epoch:05d}.safetensors"
+
+
+def best_file(folder: Path, epoch: int) -> Path:
+    """Return the file for the weights of the best epoch so far, which an unfinished run has."""
+    return folder / f"best-{epoch:05d}.safetensors"
 
 
 def open_run(folder: str | Path) -> Run:
@@ -189,6 +198,9 @@ def check_folder(folder: Path, *, resume: bool) -> None:
 def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
     """Return the run with these settings that is in a folder, or a new run; nothing is written.
 
+    A resumed run may have more epochs of stage 2 than before. A decay of the learning rate that ended with the last
+    epoch then ends with the new one.
+
     Raises:
         UsageError: When `check_folder` raises it, or the folder contains a run with other settings.
     """
@@ -199,13 +211,26 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     run = open_run(folder)
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
-    differences = [text for path, text in _differences(recorded, requested) if not _is_free(path)]
+    differences = {path: text for path, text in _differences(recorded, requested) if not _is_free(path)}
+    if differences and differences.keys() <= _more_epochs(recorded["recipe"]["stage2"], record["recipe"]["stage2"]):
+        before = [*(run.record.get("extended_from") or []), recorded["recipe"]["stage2"]["epochs"]]
+        extended = {**run.record, "recipe": record["recipe"], "extended_from": before, "result": None}
+        return Run(folder, extended, extended=True)
     if differences:
         raise UsageError(
-            f"The run in {folder} has other settings: {', '.join(differences)}. "
+            f"The run in {folder} has other settings: {', '.join(differences.values())}. "
             "Repeat the settings of that run, or pass another --out."
         )
     return run
+
+
+def _more_epochs(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> set[str]:
+    """Return the settings that may differ because the requested stage 2 has more epochs than the recorded one."""
+    before, after = recorded.get("epochs"), requested["epochs"]
+    if not isinstance(before, int) or before >= after:
+        return set()
+    follows = recorded.get("decay_epochs") == before and requested["decay_epochs"] == after
+    return {"recipe.stage2.epochs"} | ({"recipe.stage2.decay_epochs"} if follows else set())
 
 
 def _is_free(path: str) -> bool:

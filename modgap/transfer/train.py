@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +13,17 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
-from modgap.models import TargetModel, target_model
+from modgap.models import TargetModel, seeded_rng, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
-from modgap.transfer.checkpoint import Position, write_tensors
+from modgap.transfer.checkpoint import Position, remove_checkpoints, write_tensors
 from modgap.transfer.dropout import set_dropout
 from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.extension import reopen_extended_run
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
 from modgap.transfer.loop import TrainingLoop, run_training_loop
@@ -115,8 +115,12 @@ def _train(
     # Nothing is written before all requirements are met and all processes have looked at the folder.
     processes.barrier()
     if processes.is_main:
+        reopen_extended_run(run)
         write_record(run.folder, run.record)
+    processes.barrier()
     end = run_training_loop(loop)
+    if method.adapter is not None:
+        method.adapter.merge(loop.model)
     metric = loop.evaluator.metric(loop.model, data.test)
     result = _test_result(loop, data, request, end, metric)
     if processes.is_main:
@@ -125,7 +129,7 @@ def _train(
         write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
         seconds = round(time.perf_counter() - start, 1)
         write_record(run.folder, {**run.record, "result": {**result, "seconds": seconds}})
-        _remove_intermediate_files(run.folder)
+        _remove_intermediate_files(run.folder, recipe, method)
     return Run(run.folder, {**run.record, "result": result})
 
 
@@ -148,8 +152,7 @@ def _check_sample_counts(data: TargetData, processes: Processes) -> None:
 def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> None:
     """Warn about settings that the method ignores; this is no error, because several methods may share settings."""
     sections = {stage.recipe_section for stage in method.stages}
-    objectives = {stage.objective for stage in method.stages}
-    if unused := find_unused_settings(overrides, sections, objectives):
+    if unused := find_unused_settings(overrides, sections, method.objectives):
         log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
 
 
@@ -235,6 +238,9 @@ def _build_loop(
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)
     model = build_model(source, data, recipe, method, seed=seed, length_requested=length_requested)
+    if method.adapter is not None:
+        with seeded_rng(seed, "adapter"):
+            method.adapter.add(model, recipe.stage2)
     model = model.to(device=device, dtype=dtype)
     if recipe.gradient_checkpointing:
         enable_gradient_checkpointing(model.encoder)
@@ -260,6 +266,7 @@ def _build_loop(
         folder=folder,
         seed=seed,
         processes=processes,
+        merge=None if method.adapter is None else method.adapter.merge,
         progress=progress,
         tensorboard_folder=folder / "tensorboard" if tensorboard else None,
     )
@@ -298,8 +305,11 @@ def _chosen_epoch(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[
     return end.epoch, loop.evaluator.error(loop.model, data.validation)
 
 
-def _remove_intermediate_files(folder: Path) -> None:
-    """Remove the checkpoints and the weights of the best epoch, which a finished run does not need."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+def _remove_intermediate_files(folder: Path, recipe: Recipe, method: Method) -> None:
+    """Remove what a finished run does not need; the newest checkpoint stays where more epochs may follow."""
+    remove_checkpoints(folder, keep=1 if recipe.keep_checkpoint else 0)
+    if recipe.keep_checkpoint and method.adapter is not None:
+        # model.safetensors has the merged weights, from which the training cannot go on.
+        return
     for path in folder.glob("best-*.safetensors"):
         path.unlink()
