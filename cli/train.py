@@ -72,6 +72,15 @@ PUBLISHED_ROWS = 12
         help="Setting of the recipe, such as stage1.epochs=5 (modgap methods NAME lists them). Can be repeated.",
     ),
     click.option(
+        "--sweep",
+        "sweeps",
+        metavar="KEY=VALUE,VALUE,...",
+        multiple=True,
+        help="Train with each of these values, and test the model with the lowest validation error. Can be repeated "
+        "for all combinations.",
+    ),
+    click.option("--trials", type=int, metavar="N", help="Number of combinations of --sweep, drawn at random."),
+    click.option(
         "--protocol",
         type=click.Choice(["validation", "orca"]),
         default="validation",
@@ -109,15 +118,21 @@ def train(**options: Any) -> None:
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.transfer.sweep import parse_sweep, run_sweep
     from modgap.transfer.train import train as train_model
 
     request = _train_request(options)
+    sweep = parse_sweep(options["sweeps"], options["trials"])
+    if sweep is not None and options["tensorboard"]:
+        raise UsageError("--tensorboard writes the log of one run, so it cannot be combined with --sweep.")
     log_to_stderr(options["quiet"])
     folder = expand_user(options["out"])
+    resume = options["resume"]
     with progress_bars(options["quiet"] or not _is_main_process()) as progress:
-        run = train_model(
-            request, folder, resume=options["resume"], progress=progress, tensorboard=options["tensorboard"]
-        )
+        if sweep is None:
+            run = train_model(request, folder, resume=resume, progress=progress, tensorboard=options["tensorboard"])
+        else:
+            run = run_sweep(request, folder, sweep, resume=resume, progress=progress)
     if _is_main_process():
         _print_run(run, options)
 
@@ -159,10 +174,20 @@ def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     record = run.record
     print_line(f"{record['method']}: {record['source']} -> {record['target']}   seed {record['seed']}")
     print_line(_test_error(record["result"]))
+    if "sweep" in record:
+        _print_trials(record["sweep"])
     for line in _notes(record):
         print_line(line)
     print_line(f"Results are in {run.folder}.")
     print_line(f"Measure what the training did to the source with: {_distortion_command(run, options)}")
+
+
+def _print_trials(sweep: Mapping[str, Any]) -> None:
+    from modgap.cli.output import print_table
+    from modgap.transfer.sweep import trial_rows
+
+    print_table(["trial", *sweep["values"], "validation error", "epoch", ""], trial_rows(sweep))
+    print_line("")
 
 
 def _distortion_command(run: "Run", options: Mapping[str, Any]) -> str:

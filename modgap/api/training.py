@@ -1,6 +1,6 @@
 """`modgap.train`: a source transferred to a target."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.targets import CustomData
 from modgap.transfer.run_folder import Run
+from modgap.transfer.sweep import Sweep, run_sweep
 from modgap.transfer.train import TrainRequest
 from modgap.transfer.train import train as run_training
 
@@ -23,6 +24,8 @@ def train(
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    trials: int | None = None,
     protocol: Literal["validation", "orca"] = "validation",
     limit: int | None = None,
     input_size: int | None = None,
@@ -42,6 +45,9 @@ def train(
         target: Name or path of the target, as for `modgap.open_target`.
         out: Run folder to write, which must be new unless `resume` is True.
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
+        sweep: Values of settings to try, such as `{"stage2.learning_rate": [1e-4, 1e-3]}`. The run with the lowest
+            validation error is tested.
+        trials: Number of combinations of those values, drawn at random; None for all.
         protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split.
         limit: Largest number of samples of each split, drawn in proportion to the classes; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
@@ -80,4 +86,7 @@ def train(
         custom_data=CustomData.of(custom_data) or CustomData(),
         data_dir=None if data_dir is None else Path(data_dir),
     )
-    return run_training(request, Path(out), resume=resume, progress=progress)
+    if sweep is None and trials is None:
+        return run_training(request, Path(out), resume=resume, progress=progress)
+    values = {key: tuple(map(str, values)) for key, values in (sweep or {}).items()}
+    return run_sweep(request, Path(out), Sweep(values, trials), resume=resume, progress=progress)

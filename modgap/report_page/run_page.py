@@ -9,6 +9,7 @@ from typing import Any
 from modgap.formatting import count, visible_name
 from modgap.report_page.confusion import confusion_table
 from modgap.report_page.rendering import Card, Row, command_line, render_template
+from modgap.report_page.sweep_table import sweep_table
 from modgap.transfer.run_folder import LOG
 
 __all__ = ["read_log", "render_run"]
@@ -87,6 +88,7 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
         "card": _card(record),
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
+        "sweep": sweep_table(record.get("sweep")),
         "curves": [_stage_curves(stage, log, result) for stage in dict.fromkeys(line["stage"] for line in log)],
         "confusion": confusion_table(names, matrix, of_splits=False) if matrix and len(names) == len(matrix) else None,
         "definitions": _definitions(log),

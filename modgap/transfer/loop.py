@@ -39,7 +39,7 @@ from modgap.transfer.run_log import RunLog
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_steps import TrainingStep
 
-__all__ = ["STAGE1_FILE", "TrainingLoop", "run_training_loop"]
+__all__ = ["STAGE1_FILE", "NotFiniteError", "TrainingLoop", "run_training_loop"]
 
 STAGE1_FILE = "stage1.safetensors"
 DROPOUT_STREAM = 9
@@ -48,6 +48,10 @@ DROPOUT_STREAM = 9
 MicroBatches = tuple[MicroBatch, ...]
 
 log = logging.getLogger("modgap")
+
+
+class NotFiniteError(InputError):
+    """The loss or the gradient became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def run_training_loop(loop: TrainingLoop) -> Position:
         The final position, with the best epoch.
 
     Raises:
-        InputError: When the loss becomes NaN or infinite, or the disk cannot be written.
+        NotFiniteError: When the loss becomes NaN or infinite.
+        InputError: When the disk cannot be written.
     """
     position = Position()
     optimizer_state: dict[str, torch.Tensor] = {}
@@ -255,7 +260,7 @@ class _StageLoop:
         rate = self.settings.learning_rate
         checkpoints = sorted((self.loop.folder / "checkpoints").glob("[0-9]*"))
         last = f"The last checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
-        raise InputError(
+        raise NotFiniteError(
             f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
             f"{position.update + 1}. {last} The learning rate is {rate:g}. "
             f"Try a smaller one: --set {self.stage.recipe_section}.learning_rate={rate / 10:g}"

@@ -15,6 +15,7 @@ __all__ = [
     "LOG",
     "RECORD",
     "SCHEMA",
+    "WEIGHTS",
     "Run",
     "best_file",
     "check_folder",
@@ -46,6 +47,7 @@ _VALID_TYPES: dict[str, Any] = {
     "inputs": dict,
     "provenance": dict,
     "extended_from": list | None,
+    "training": dict | None,
     "result": dict | None,
 }
 """Types of these keys."""
@@ -71,6 +73,11 @@ class Run:
     def finished(self) -> bool:
         """True if the run has a result."""
         return self.record.get("result") is not None
+
+    @property
+    def trained(self) -> bool:
+        """True if the training is complete and only the test is missing, as in the trials of a sweep."""
+        return self.record.get("training") is not None
 
     @property
     def saved_epochs(self) -> list[int]:

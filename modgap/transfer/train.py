@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.batched_inference import choose_device
 from modgap.models import TargetModel, seeded_rng, target_model
 from modgap.progress import Progress
@@ -20,7 +20,7 @@ from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest, Target, open_target
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
-from modgap.transfer.checkpoint import Position, remove_checkpoints, write_tensors
+from modgap.transfer.checkpoint import Position, load_tensors, remove_checkpoints, write_tensors
 from modgap.transfer.dropout import set_dropout
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.extension import reopen_extended_run
@@ -29,10 +29,9 @@ from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
 from modgap.transfer.loop import TrainingLoop, run_training_loop
 from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
-from modgap.transfer.metrics import Metric
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
-from modgap.transfer.run_folder import Run, exclusive_run, prepare_run, write_record
+from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
 from modgap.transfer.stage_surrogate import open_stage_surrogate
 from modgap.transfer.surrogate import Surrogate
@@ -41,8 +40,10 @@ from modgap.transfer.trained_inputs import write_inputs
 from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, read_target_data
 
-__all__ = ["TrainRequest", "build_model", "train"]
+__all__ = ["TrainRequest", "build_model", "finish_trained_run", "train", "train_without_test"]
 
+TRAINING = ("validation", "epoch", "chosen_by", "updates", "seconds")
+"""Values of a record under `training`."""
 STATISTICS_BATCH = 64
 """Batch size at which the running statistics of batch normalization are estimated."""
 STATISTICS_SAMPLES = 2000
@@ -84,13 +85,28 @@ def train(
         return _train(request, folder, processes, resume, progress, tensorboard)
 
 
+def train_without_test(request: TrainRequest, folder: Path, progress: Progress | None = None) -> Run:
+    """Train a model as `train` does, in one process, but leave its test samples alone.
+
+    An interrupted run in the folder is continued. The record has the validation error under `training`, and no result.
+    """
+    with exclusive_run(folder, resume=True):
+        return _train(request, folder, Processes(), True, progress, tests=False)
+
+
+def finish_trained_run(request: TrainRequest, folder: Path) -> Run:
+    """Test the model of `train_without_test`, whose caller has locked the folder."""
+    return _train(request, folder, Processes(), resume=True)
+
+
 def _train(
     request: TrainRequest,
     folder: Path,
     processes: Processes,
     resume: bool,
-    progress: Progress | None,
-    tensorboard: bool,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+    tests: bool = True,
 ) -> Run:
     start = time.perf_counter()
     method = get_method(request.method)
@@ -109,7 +125,7 @@ def _train(
     surrogate = open_stage_surrogate(stages, recipe, source, request.source, request.samples.seed)
     settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint, surrogate)
     run = prepare_run(folder, settings, resume=resume or not processes.is_main)
-    if run.finished:
+    if run.finished or (run.trained and not tests):
         return run
     loop = _build_loop(request, method, recipe, data, source, surrogate, processes, run.folder, progress, tensorboard)
     # Nothing is written before all requirements are met and all processes have looked at the folder.
@@ -118,19 +134,55 @@ def _train(
         reopen_extended_run(run)
         write_record(run.folder, run.record)
     processes.barrier()
-    end = run_training_loop(loop)
-    if method.adapter is not None:
-        method.adapter.merge(loop.model)
+    training = _recorded_training(run, loop) if run.trained else _run_training(loop, data, request, run.folder)
+    if not tests:
+        record = {**run.record, "training": {**training, "seconds": round(time.perf_counter() - start, 1)}}
+        write_record(run.folder, record)
+        _remove_intermediate_files(run.folder, keeps_checkpoint=False, keeps_best=False)
+        return Run(run.folder, record)
     metric = loop.evaluator.metric(loop.model, data.test)
-    result = _test_result(loop, data, request, end, metric)
+    seconds = round(training.pop("seconds", 0) + time.perf_counter() - start, 1)
+    result = {**plain_values(evaluate_metric(metric, data, request.samples.seed)), **training}
+    record = {name: value for name, value in run.record.items() if name != "training"}
     if processes.is_main:
-        write_inputs(run.folder, data)
-        write_tensors(run.weights, loop.model.state_dict())
         write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
-        seconds = round(time.perf_counter() - start, 1)
-        write_record(run.folder, {**run.record, "result": {**result, "seconds": seconds}})
-        _remove_intermediate_files(run.folder, recipe, method)
-    return Run(run.folder, {**run.record, "result": result})
+        write_record(run.folder, {**record, "result": {**result, "seconds": seconds}})
+        # model.safetensors has the merged weights of an adapter, from which no training can go on.
+        keeps_best = recipe.keep_checkpoint and method.adapter is not None
+        _remove_intermediate_files(run.folder, recipe.keep_checkpoint, keeps_best)
+    return Run(run.folder, {**record, "result": result})
+
+
+def _run_training(loop: TrainingLoop, data: TargetData, request: TrainRequest, folder: Path) -> dict[str, Any]:
+    """Train, write what predictions need, and return the epoch whose weights are chosen, with its validation error."""
+    end = run_training_loop(loop)
+    if loop.merge is not None:
+        loop.merge(loop.model)
+    if loop.processes.is_main:
+        write_inputs(folder, data)
+        write_tensors(folder / WEIGHTS, loop.model.state_dict())
+    epoch, validation_error = _chosen_epoch(loop, data, end)
+    chosen_by = "lowest test error, as in ORCA" if request.protocol == "orca" else "lowest validation error"
+    record: dict[str, Any] = plain_values(
+        {
+            "validation": validation_error,
+            "epoch": epoch,
+            "chosen_by": chosen_by if loop.recipe.stage2.choose == "best" else "last epoch",
+            "updates": end.total_updates,
+        }
+    )
+    return record
+
+
+def _recorded_training(run: Run, loop: TrainingLoop) -> dict[str, Any]:
+    """Load the weights of a complete training, and return what its record says of it."""
+    if loop.merge is not None:
+        loop.merge(loop.model)
+    try:
+        loop.model.load_state_dict(load_tensors(run.weights))
+    except RuntimeError as error:
+        raise InputError(f"{run.weights} is not a file of this model: {first_line(error)}.") from error
+    return {name: run.record["training"].get(name) for name in TRAINING}
 
 
 def _read_data(request: TrainRequest, source: Source, target: Target) -> TargetData:
@@ -278,24 +330,6 @@ def _stages_with_epochs(method: Method, recipe: Recipe) -> tuple[Stage, ...]:
     )
 
 
-def _test_result(
-    loop: TrainingLoop, data: TargetData, request: TrainRequest, end: Position, metric: Metric
-) -> dict[str, Any]:
-    """Return the test error with its interval, and the epoch that was tested."""
-    epoch, validation_error = _chosen_epoch(loop, data, end)
-    chosen_by = "lowest test error, as in ORCA" if request.protocol == "orca" else "lowest validation error"
-    result: dict[str, Any] = plain_values(
-        {
-            **evaluate_metric(metric, data, request.samples.seed),
-            "validation": validation_error,
-            "epoch": epoch,
-            "chosen_by": chosen_by if loop.recipe.stage2.choose == "best" else "last epoch",
-            "updates": end.total_updates,
-        }
-    )
-    return result
-
-
 def _chosen_epoch(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[int | None, float | None]:
     """Return the epoch whose weights the model has, and its validation error."""
     if end.best is None:
@@ -305,11 +339,9 @@ def _chosen_epoch(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[
     return end.epoch, loop.evaluator.error(loop.model, data.validation)
 
 
-def _remove_intermediate_files(folder: Path, recipe: Recipe, method: Method) -> None:
+def _remove_intermediate_files(folder: Path, keeps_checkpoint: bool, keeps_best: bool) -> None:
     """Remove what a finished run does not need; the newest checkpoint stays where more epochs may follow."""
-    remove_checkpoints(folder, keep=1 if recipe.keep_checkpoint else 0)
-    if recipe.keep_checkpoint and method.adapter is not None:
-        # model.safetensors has the merged weights, from which the training cannot go on.
-        return
+    remove_checkpoints(folder, keep=int(keeps_checkpoint))
     for path in folder.glob("best-*.safetensors"):
-        path.unlink()
+        if not keeps_best:
+            path.unlink()

@@ -1,0 +1,309 @@
+"""A sweep over settings: several runs, of which the validation samples choose one, and one test."""
+
+import itertools
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modgap.errors import InputError, UsageError
+from modgap.formatting import count
+from modgap.progress import Progress
+from modgap.storage.atomic_files import atomic_path
+from modgap.storage.json_records import parse_json, write_json
+from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.transfer.batches import generator
+from modgap.transfer.checkpoint import remove_checkpoints
+from modgap.transfer.loop import NotFiniteError
+from modgap.transfer.processes import current_processes
+from modgap.transfer.run_folder import LOG, RECORD, Run, open_run, write_record
+from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
+
+__all__ = ["SWEEP", "Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
+
+SWEEP = "sweep.json"
+TRIALS = "trials"
+SCHEMA = 1
+MOST_TRIALS = 1000
+STREAM = 11
+"""First number of the random position at which trials are drawn."""
+
+Settings = dict[str, str]
+"""Values of settings as `--set` takes them, by key."""
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Values of settings to try.
+
+    Attributes:
+        values: Values of each setting as `--set` takes them, by key.
+        trials: Number of combinations to try, drawn at random; None for all.
+    """
+
+    values: Mapping[str, tuple[str, ...]]
+    trials: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if there is nothing to try.
+
+        Raises:
+            UsageError: When no setting or no value is given, or the number of trials is out of range.
+        """
+        if not self.values or any(not values for values in self.values.values()):
+            raise UsageError("A sweep needs values, such as --sweep stage2.learning_rate=1e-4,3e-4,1e-3.")
+        if self.trials is not None and not 1 <= self.trials <= MOST_TRIALS:
+            raise UsageError(f"--trials is {self.trials}. Expected a number from 1 to {MOST_TRIALS:,}.")
+
+
+def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None:
+    """Return the sweep that `--sweep KEY=VALUE,VALUE,...` describes; None if there is no text.
+
+    Example:
+        >>> parse_sweep(["stage2.learning_rate=1e-4,1e-3", "stage2.betas=[0.9,0.98],[0.9,0.999]"]).values
+        {'stage2.learning_rate': ('1e-4', '1e-3'), 'stage2.betas': ('[0.9,0.98]', '[0.9,0.999]')}
+    """
+    if not texts:
+        if trials is not None:
+            raise UsageError("--trials needs --sweep, such as --sweep stage2.learning_rate=1e-4,3e-4,1e-3.")
+        return None
+    values = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--sweep {text!r} is not of the form KEY=VALUE,VALUE,...")
+        if key.strip() in values:
+            raise UsageError(f"--sweep names {key.strip()} twice. Give all its values at once.")
+        values[key.strip()] = tuple(dict.fromkeys(_split_values(listed)))
+    return Sweep(values, trials)
+
+
+def _split_values(text: str) -> list[str]:
+    """Split a text at the commas that are not within brackets."""
+    values, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += character
+    return [value.strip() for value in values if value.strip()]
+
+
+def planned_settings(sweep: Sweep, seed: int) -> list[Settings]:
+    """Return the settings of each trial.
+
+    They are all combinations in their order, or as many of them as there are trials, in a random order that depends
+    on the seed alone: a larger number of trials adds some.
+
+    Raises:
+        UsageError: When there are too many combinations and no number of trials.
+    """
+    sizes = [len(values) for values in sweep.values.values()]
+    total = math.prod(sizes)
+    if sweep.trials is None and total > MOST_TRIALS:
+        raise UsageError(f"The sweep has {total:,} combinations. Pass --trials N to draw N of them at random.")
+    if sweep.trials is None or sweep.trials >= total:
+        return [dict(zip(sweep.values, values, strict=True)) for values in itertools.product(*sweep.values.values())]
+    drawn = itertools.islice(_distinct_positions(sizes, seed), sweep.trials)
+    return [
+        {key: values[n] for (key, values), n in zip(sweep.values.items(), positions, strict=True)}
+        for positions in drawn
+    ]
+
+
+def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, ...]]:
+    """Yield different combinations of numbers below the sizes, in random order."""
+    random = generator(seed, STREAM)
+    seen: set[tuple[int, ...]] = set()
+    while True:
+        positions = tuple(int(random.integers(size)) for size in sizes)
+        if positions not in seen:
+            seen.add(positions)
+            yield positions
+
+
+def run_sweep(
+    request: TrainRequest, folder: Path, sweep: Sweep, *, resume: bool = False, progress: Progress | None = None
+) -> Run:
+    """Train a model for each trial, and test the one with the lowest validation error.
+
+    Afterwards the folder is that of the chosen run, as `train` leaves it, with the table of all trials under `sweep`
+    in its record. The records and logs of all trials are in the folder `trials`, and sweep.json says how far the sweep
+    has come. The test samples are used once, by the chosen model.
+
+    Args:
+        request: What to train.
+        folder: A new folder or, with `resume`, that of a sweep with the same request.
+        sweep: Values to try.
+        resume: Continue an interrupted sweep.
+        progress: Callback that is called with a stage's name and the share of its work done since the last call.
+
+    Raises:
+        UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples.
+        InputError: When data or weights are missing or do not match, or no trial has a validation error.
+    """
+    _check_request(request, sweep)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another --out.")
+    with exclusive_folder(folder):
+        trials = _prepare(folder, request, sweep, resume)
+        if (folder / RECORD).exists() and (run := open_run(folder)).finished:
+            return run
+        _write(folder, sweep, trials)
+        for number, trial in enumerate(trials, start=1):
+            if trial["state"] == "open":
+                log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
+                trials[number - 1] = {**trial, **_run_trial(request, folder, number, trial["settings"], progress)}
+                _keep_weights_of(folder, _best(trials))
+                _write(folder, sweep, trials)
+        best = _best(trials)
+        if best is None:
+            raise InputError(
+                f"None of {count(len(trials), 'trial')} has a validation error. {_first_message(trials)} "
+                "Try other values in another --out."
+            )
+        chosen = _with_settings(request, trials[best]["settings"])
+        _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
+        run = finish_trained_run(chosen, folder)
+        _keep_weights_of(folder, None)
+        return run
+
+
+def _check_request(request: TrainRequest, sweep: Sweep) -> None:
+    if request.protocol == "orca":
+        raise UsageError("A sweep chooses on validation samples, and --protocol orca has none. Leave --protocol out.")
+    if current_processes(request.samples.device).size > 1:
+        raise UsageError("A sweep runs in one process. Start it without torchrun and accelerate launch.")
+    fixed = {text.partition("=")[0].strip() for text in request.overrides}
+    if both := sorted(fixed & sweep.values.keys()):
+        raise UsageError(f"--set and --sweep both name {both[0]}. Leave one of them out.")
+
+
+def _prepare(folder: Path, request: TrainRequest, sweep: Sweep, resume: bool) -> list[dict[str, Any]]:
+    """Return the trials, as far as they have come."""
+    planned = planned_settings(sweep, request.samples.seed)
+    # A sweep that has trained nothing yet, such as one with an invalid setting, may begin anew.
+    if not any((folder / TRIALS).glob(f"[0-9]*/{RECORD}")) and not (folder / RECORD).exists():
+        if any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
+            raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
+        return [{"settings": settings, "state": "open"} for settings in planned]
+    if not resume:
+        raise UsageError(f"{folder} already contains a sweep. Pass --resume to continue it, or another --out.")
+    trials = _read(folder)
+    if [trial["settings"] for trial in trials] != planned:
+        raise UsageError(
+            f"The sweep in {folder} has other values. Repeat those values and trials, or pass another --out."
+        )
+    return trials
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    path = folder / SWEEP
+    try:
+        record = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {path}: {error}.") from error
+    trials = record.get("trials") if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+    if not isinstance(trials, list) or not all(_is_trial(trial) for trial in trials):
+        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another --out.")
+    return trials
+
+
+def _is_trial(trial: Any) -> bool:
+    if not isinstance(trial, dict) or not isinstance(trial.get("settings"), dict):
+        return False
+    error = trial.get("validation")
+    finite = error is None or (isinstance(error, int | float) and not isinstance(error, bool) and math.isfinite(error))
+    return trial.get("state") in ("open", "finished", "failed") and finite
+
+
+def _write(folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        write_json(folder / SWEEP, {"schema": SCHEMA, "values": dict(sweep.values), "trials": list(trials)})
+    except OSError as error:
+        raise InputError(f"Cannot write {folder / SWEEP}: {error.strerror}.") from error
+
+
+def _run_trial(
+    request: TrainRequest, folder: Path, number: int, settings: Settings, progress: Progress | None
+) -> dict[str, Any]:
+    """Train the model of a trial, and return what the table says of it."""
+    trial_request = _with_settings(request, settings)
+    try:
+        run = train_without_test(trial_request, folder / TRIALS / str(number), progress=progress)
+    except NotFiniteError as error:
+        log.warning("Trial %d failed: %s", number, error)
+        remove_checkpoints(folder / TRIALS / str(number), keep=0)
+        return {"state": "failed", "message": str(error)}
+    training = run.record["training"]
+    names = ("validation", "epoch", "updates", "seconds")
+    found = {name: training[name] for name in names}
+    log.info("Trial %d has a validation error of %s.", number, _number(found["validation"]))
+    return {"state": "finished", **found}
+
+
+def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:
+    return replace(request, overrides=(*request.overrides, *(f"{key}={value}" for key, value in settings.items())))
+
+
+def _best(trials: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the index of the first trial with the lowest validation error; None if there is none with an error."""
+    errors = {n: trial["validation"] for n, trial in enumerate(trials) if trial.get("validation") is not None}
+    return min(errors, key=lambda n: errors[n]) if errors else None
+
+
+def _keep_weights_of(folder: Path, best: int | None) -> None:
+    """Remove the weights of all trials but one; their records and logs stay."""
+    for path in (folder / TRIALS).glob("[0-9]*/*.safetensors"):
+        if best is None or path.parent.name != str(best + 1):
+            path.unlink()
+
+
+def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], best: int) -> None:
+    """Copy the chosen run to the sweep's folder, its record last."""
+    if (folder / RECORD).exists():
+        return
+    for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
+        try:
+            with atomic_path(folder / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise InputError(f"Cannot write {folder / path.name}: {error.strerror}.") from error
+    if (trial / "epochs").is_dir():
+        shutil.copytree(trial / "epochs", folder / "epochs", dirs_exist_ok=True)
+    table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
+    write_record(folder, {**open_run(trial).record, "sweep": table})
+
+
+def trial_rows(sweep: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return number, settings, validation error, epoch and remark of each trial as texts.
+
+    Args:
+        sweep: Entry `sweep` of the record of the chosen run.
+    """
+    rows = []
+    for number, trial in enumerate(sweep["trials"], start=1):
+        settings = (str(trial["settings"].get(key, "")) for key in sweep["values"])
+        failed = trial["state"] == "failed"
+        error = "failed" if failed else _number(trial.get("validation"))
+        epoch = "" if failed else str(trial.get("epoch") or "")
+        rows.append((str(number), *settings, error, epoch, "chosen" if number == sweep["chosen"] else ""))
+    return rows
+
+
+def _describe(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4g}"
+
+
+def _first_message(trials: Sequence[Mapping[str, Any]]) -> str:
+    return next((str(trial["message"]) for trial in trials if trial.get("message")), "The metric is not defined.")

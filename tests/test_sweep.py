@@ -1,0 +1,224 @@
+"""`modgap train --sweep`: the plan, the choice on validation samples, the one test, and interruptions."""
+
+import itertools
+import json
+import math
+import random
+import time
+
+import pytest
+
+import modgap
+from modgap.errors import UsageError
+from modgap.report_page.sweep_table import sweep_table
+from modgap.report_page.write import write_page
+from modgap.transfer.sweep import Sweep, parse_sweep, planned_settings
+from tests.commands import run_in_process
+from tests.forked_commands import ForkedCommand
+from tests.training import target_file
+
+
+@pytest.fixture(scope="module", name="target")
+def small_target(tmp_path_factory):
+    return target_file(tmp_path_factory.mktemp("data"), "classification", samples=60)
+
+
+@pytest.fixture(name="train")
+def train_command(target, tmp_path):
+    def train(out, *more: str):
+        return run_in_process(
+            "train", "--method=finetune", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}",
+            "--set=stage2.batch_size=8", "--set=stage2.epochs=2", f"--out={out}", *more,
+            MODGAP_CACHE=str(tmp_path / "cache"),
+        )  # fmt: skip
+
+    return train
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_plan_has_all_combinations_in_order():
+    sweep = Sweep({"a": ("1", "2"), "b": ("x", "y", "z")})
+    plan = planned_settings(sweep, 0)
+    assert [tuple(settings.values()) for settings in plan] == [
+        ("1", "x"), ("1", "y"), ("1", "z"), ("2", "x"), ("2", "y"), ("2", "z"),
+    ]  # fmt: skip
+    drawn = planned_settings(Sweep(sweep.values, 4), 3)
+    assert drawn == planned_settings(Sweep(sweep.values, 5), 3)[:4]
+    assert all(settings in plan for settings in drawn)
+    assert len({tuple(settings.values()) for settings in drawn}) == 4
+    assert planned_settings(Sweep(sweep.values, 99), 3) == plan
+
+
+def test_every_combination_is_drawn_equally_often():
+    values = {"a": ("1", "2", "3"), "b": ("x", "y")}
+    counts: dict[tuple, int] = {}
+    for seed in range(1200):
+        for settings in planned_settings(Sweep(values, 2), seed):
+            counts[tuple(settings.values())] = counts.get(tuple(settings.values()), 0) + 1
+    # 400 each are expected, with a standard deviation of 16.3.
+    assert len(counts) == 6
+    assert all(abs(number - 400) < 5 * math.sqrt(1200 / 3 * 2 / 3) for number in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("texts", "trials", "message"),
+    [
+        (["stage2.learning_rate"], None, "is not of the form KEY=VALUE,VALUE,..."),
+        (["stage2.learning_rate="], None, "A sweep needs values"),
+        (["a=1", "a=2"], None, "--sweep names a twice"),
+        ([], 3, "--trials needs --sweep"),
+        (["a=1,2"], 0, "--trials is 0. Expected a number from 1 to 1,000."),
+    ],
+)
+def test_wrong_sweeps_are_refused(texts, trials, message):
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        parse_sweep(texts, trials)
+
+
+def test_huge_sweep_needs_a_number_of_trials():
+    values = {f"s{number}": ("1", "2", "3") for number in range(40)}
+    with pytest.raises(UsageError, match=r"combinations\. Pass --trials N"):
+        planned_settings(Sweep(values), 0)
+    assert len(planned_settings(Sweep(values, 5), 0)) == 5
+
+
+def test_validation_chooses_and_the_chosen_run_equals_the_same_run_without_a_sweep(train, tmp_path):
+    done = train(tmp_path / "sweep", "--sweep=stage2.learning_rate=1e-5,3e-3,1e-4")
+    assert done.returncode == 0, done.stderr
+    found = record(tmp_path / "sweep")
+    trials = found["sweep"]["trials"]
+    errors = [trial["validation"] for trial in trials]
+    chosen = found["sweep"]["chosen"]
+    assert chosen == 1 + errors.index(min(errors))
+    rate = trials[chosen - 1]["settings"]["stage2.learning_rate"]
+    assert train(tmp_path / "alone", f"--set=stage2.learning_rate={rate}").returncode == 0
+    alone = record(tmp_path / "alone")
+    assert {**found["result"], "seconds": 0} == {**alone["result"], "seconds": 0}
+    for name in ("model.safetensors", "samples.npz"):
+        assert (tmp_path / "sweep" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    # The other trials were not tested, and their weights are gone; each has a line in the table.
+    for number in (1, 2, 3):
+        assert record(tmp_path / "sweep" / "trials" / str(number))["result"] is None
+        assert not list((tmp_path / "sweep" / "trials" / str(number)).glob("*.safetensors"))
+    lines = done.stdout.splitlines()
+    assert sum("chosen" in line for line in lines) == 1
+    page = write_page(tmp_path / "sweep").read_text()
+    assert "Settings that were tried" in page
+    assert page.count("<circle") == 3
+    assert lines[3].split() == ["trial", "stage2.learning_rate", "validation", "error", "epoch"]
+
+
+def test_finished_sweep_is_not_run_again_and_its_values_are_fixed(train, tmp_path):
+    values = "--sweep=stage2.learning_rate=1e-4,1e-3"
+    assert train(tmp_path / "run", values).returncode == 0
+    before = record(tmp_path / "run")
+    assert "already contains a sweep. Pass --resume" in train(tmp_path / "run", values).stderr
+    again = train(tmp_path / "run", values, "--resume")
+    assert again.returncode == 0
+    assert "Trial" not in again.stderr
+    assert record(tmp_path / "run") == before
+    other = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-2", "--resume")
+    assert other.returncode == 2
+    assert "has other values" in other.stderr
+
+
+def test_trial_with_an_infinite_loss_fails_alone(train, tmp_path):
+    done = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e30,1e-4", "--set=stage2.warmup_epochs=0")
+    assert done.returncode == 0, done.stderr
+    sweep = record(tmp_path / "run")["sweep"]
+    assert [trial["state"] for trial in sweep["trials"]] == ["failed", "finished"]
+    assert sweep["chosen"] == 2
+    all_fail = train(tmp_path / "none", "--sweep=stage2.learning_rate=1e30,1e31", "--set=stage2.warmup_epochs=0")
+    assert all_fail.returncode == 1
+    assert "None of 2 trials has a validation error." in all_fail.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--set=stage2.learning_rate=1"], "--set and --sweep both name stage2.learning_rate"),
+        (["--protocol=orca"], "--protocol orca has none"),
+        (["--tensorboard"], "cannot be combined with --sweep"),
+        (["--sweep=stage2.nothing=1,2"], "Unknown setting 'stage2.nothing'"),
+    ],
+)
+def test_wrong_requests_are_refused(train, tmp_path, more, message):
+    done = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-3", *more)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_damaged_table_is_a_message(train, tmp_path):
+    values = "--sweep=stage2.learning_rate=1e-4,1e-3"
+    (tmp_path / "run" / "trials" / "1").mkdir(parents=True)
+    (tmp_path / "run" / "trials" / "1" / "run.json").write_text("{}")
+    for text in (
+        "",
+        "[]",
+        '{"schema": 1, "trials": [{"settings": [], "state": "open"}]}',
+        '{"schema": 1, "trials": 3}',
+    ):
+        (tmp_path / "run" / "sweep.json").write_text(text)
+        done = train(tmp_path / "run", values, "--resume")
+        assert done.returncode == 1
+        assert "sweep.json" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_python_interface_sweeps_too(target, tmp_path):
+    run = modgap.train(
+        "finetune", "random:timm:test_vit", str(target), tmp_path / "run", settings={"stage2.epochs": 1},
+        sweep={"stage2.learning_rate": [1e-4, 1e-3], "stage2.batch_size": [8, 16]}, trials=2, input_size=32,
+    )  # fmt: skip
+    assert len(run.record["sweep"]["trials"]) == 2
+    assert modgap.load_run(tmp_path / "run").predict is not None
+
+
+def test_sweep_that_trained_nothing_may_begin_anew(train, tmp_path):
+    assert train(tmp_path / "run", "--sweep=stage2.optimizer=adma,adamw").returncode == 2
+    assert train(tmp_path / "run", "--sweep=stage2.optimizer=adam,adamw").returncode == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note.txt").write_text("mine")
+    refused = train(tmp_path / "other", "--sweep=stage2.optimizer=adam,adamw")
+    assert refused.returncode == 2
+    assert "contains other files" in refused.stderr
+
+
+@pytest.mark.slow
+def test_sweep_that_is_killed_ends_in_the_same_bits(target, tmp_path):
+    numbers = itertools.count()
+
+    def start(out, *more: str) -> ForkedCommand:
+        arguments = [
+            "train", "--method=finetune", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}",
+            "--set=stage2.batch_size=4", "--set=stage2.epochs=4", "--set=checkpoint_seconds=0", "--quiet",
+            "--sweep=stage2.learning_rate=1e-4,1e-3,3e-3", f"--out={out}", *more,
+        ]  # fmt: skip
+        output = tmp_path / f"output-{next(numbers)}"
+        return ForkedCommand(arguments, {"MODGAP_CACHE": str(tmp_path / "cache")}, output)
+
+    start(tmp_path / "once").finish()
+    moments = random.Random(4)
+    for _ in range(4):
+        process = start(tmp_path / "killed", "--resume")
+        time.sleep(moments.uniform(0.5, 3))
+        if process.poll() is None:
+            process.kill()
+    start(tmp_path / "killed", "--resume").finish()
+    for name in ("model.safetensors", "samples.npz", "sweep.json"):
+        once, killed = ((tmp_path / folder / name).read_text("latin-1") for folder in ("once", "killed"))
+        if name == "sweep.json":
+            once, killed = (json.loads(text) for text in (once, killed))
+            for trial in (*once["trials"], *killed["trials"]):
+                trial.pop("seconds")
+        assert once == killed
+
+
+@pytest.mark.parametrize(
+    "sweep", [None, [], {"trials": 3}, {"trials": [3], "values": {}}, {"trials": [{"settings": 3}], "values": {}}]
+)
+def test_page_leaves_out_a_damaged_table(sweep):
+    assert sweep_table(sweep) is None
