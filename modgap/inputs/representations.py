@@ -10,6 +10,7 @@ from modgap.errors import InputError
 from modgap.targets.manifest import LogMel
 
 __all__ = [
+    "chunk_spans",
     "fold_series",
     "fold_shape",
     "is_long_enough_for_spectrogram",
@@ -105,15 +106,34 @@ def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> lis
     return [_log_mel_spectrogram(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
 
 
-def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
+def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, int]]:
+    """Return the first value of each chunk of a sound and the value after its last one.
+
+    A sound that is shorter than a chunk is one chunk; it is padded to the chunk's size.
+
+    Args:
+        length: Number of values of the sound.
+        rate: Sampling rate in hertz.
+        options: Chunks, as in the manifest.
+
+    Example:
+        >>> chunk_spans(10, 1, LogMel(bands=1, window=2, hop=1, chunk=4, chunk_hop=2))
+        [(0, 4), (2, 6), (4, 8), (6, 10)]
+    """
     if options.chunk is None:
-        return [sound]
+        return [(0, length)]
     size = round(options.chunk * rate)
     hop = round((options.chunk_hop or options.chunk) * rate)
-    if sound.shape[1] < size:
+    return [(start, start + size) for start in range(0, max(length, size) - size + 1, hop)]
+
+
+def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
+    spans = chunk_spans(sound.shape[1], rate, options)
+    missing = spans[0][1] - sound.shape[1]
+    if missing > 0:
         mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
-        sound = np.pad(sound, ((0, 0), (0, size - sound.shape[1])), mode=mode)
-    return [sound[:, start : start + size] for start in range(0, sound.shape[1] - size + 1, hop)]
+        sound = np.pad(sound, ((0, 0), (0, missing)), mode=mode)
+    return [sound[:, start:stop] for start, stop in spans]
 
 
 def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ __all__ = [
     "SPLITS",
     "ArraySamples",
     "ConcatenatedSamples",
+    "PartialSamples",
     "Samples",
     "SelectedSamples",
     "SeriesList",
@@ -35,6 +36,17 @@ class Samples(Protocol):
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample: an array or a string."""
+
+
+@runtime_checkable
+class PartialSamples(Samples, Protocol):
+    """Samples whose last axis can be read in parts, without the rest of the sample."""
+
+    def length(self, index: int) -> int | None:
+        """Return the length of a sample's last axis; None if the whole sample must be read to know it."""
+
+    def part(self, index: int, start: int, stop: int) -> Any:
+        """Return the values of a sample from `start` to `stop` of its last axis."""
 
 
 @dataclass(frozen=True)

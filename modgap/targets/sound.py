@@ -1,11 +1,14 @@
 """Sound files as waveforms at one sampling rate, decoded when they are read."""
 
+import functools
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,13 @@ __all__ = ["SUFFIXES", "SoundFiles", "common_rate", "file_rate", "waveform"]
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
 log = logging.getLogger("modgap")
+
+SEEKABLE = frozenset({".aif", ".aiff", ".flac", ".wav"})
+"""Formats of which a part can be read exactly, and whose headers state the length."""
+REMEMBERED = 1 << 16
+"""Number of files whose lengths are remembered."""
+MARGIN = 4096
+"""Number of stored values before and after a part that are decoded for its resampling."""
 
 INSTALL = "Install them with: pip install soundfile soxr"
 
@@ -46,20 +56,65 @@ class SoundFiles:
         clip: np.ndarray = np.concatenate([*starts, pieces[-1]])[None]
         return clip
 
+    def length(self, index: int) -> int | None:
+        """Return the length of a clip at `rate`, from the headers of its files.
 
-def waveform(path: Path, rate: int) -> np.ndarray:
+        Returns:
+            The length; None for a format whose length or parts are not exact.
+        """
+        if any(Path(path).suffix.lower() not in SEEKABLE for path in self.clips[index]):
+            return None
+        return sum(self._lengths(index))
+
+    def _lengths(self, index: int) -> list[int]:
+        """Return how many values of a clip come from each of its files."""
+        lengths = [_resampled_length(*_frames_and_rate(path), self.rate) for path in self.clips[index]]
+        shared = round(self.overlap * self.rate)
+        return [*(max(length - shared, 0) for length in lengths[:-1]), lengths[-1]]
+
+    def part(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Return the values from `start` to `stop` of a clip, (1, stop - start), and decode hardly any others.
+
+        If a file has another rate, the values are those of the whole clip up to rounding in the resampling.
+        """
+        parts, first = [], 0
+        for path, length in zip(self.clips[index], self._lengths(index), strict=True):
+            begin, end = max(start - first, 0), min(stop - first, length)
+            if begin < end:
+                parts.append(_waveform_part(Path(path), self.rate, begin, end))
+            first += length
+        clip_part: np.ndarray = np.concatenate(parts)[None]
+        return clip_part
+
+
+def _waveform_part(path: Path, rate: int, start: int, stop: int) -> np.ndarray:
+    """Return the values from `start` to `stop` of a file's waveform at a rate."""
+    _, stored = _frames_and_rate(str(path))
+    if stored == rate:
+        return waveform(path, rate, start, stop)
+    # The part begins at a stored value that falls on a resampled one.
+    step = stored // math.gcd(stored, rate)
+    first = max(0, (start * stored // rate - MARGIN) // step) * step
+    values = waveform(path, rate, first, math.ceil(stop * stored / rate) + MARGIN)
+    offset = first * rate // stored
+    return values[start - offset : stop - offset]
+
+
+def waveform(path: Path, rate: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Return the mean of a file's channels at a sampling rate, shape (length,), float32.
 
     Args:
         path: Sound file.
         rate: Sampling rate in hertz.
+        start: First stored value to read.
+        stop: Stored value before which reading ends; None for the end of the file.
 
     Raises:
         InputError: When a library is missing, or the file is not a sound file, empty, or not finite.
     """
     soundfile = _import_soundfile()
     try:
-        values, stored_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        values, stored_rate = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
     if len(values) == 0 or not np.isfinite(values).all():
@@ -74,8 +129,20 @@ def file_rate(path: Path) -> int:
     Raises:
         InputError: When the library is missing or the file is not a sound file.
     """
+    return int(_header(path).samplerate)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _frames_and_rate(path: str) -> tuple[int, int]:
+    """Return the number of values of a channel, and the rate, from a file's header, which is read once."""
+    header = _header(Path(path))
+    return int(header.frames), int(header.samplerate)
+
+
+def _header(path: Path) -> Any:
+    """Return rate and number of frames of a sound file, from its header."""
     try:
-        return int(_import_soundfile().info(str(path)).samplerate)
+        return _import_soundfile().info(str(path))
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
 
@@ -101,6 +168,11 @@ def _import_soundfile() -> ModuleType:
         raise InputError(f"reading sound needs soundfile and soxr. {INSTALL}") from error
     library: ModuleType = soundfile
     return library
+
+
+def _resampled_length(length: int, stored_rate: int, rate: int) -> int:
+    """Return the length that `_resample` gives."""
+    return length if stored_rate == rate else math.floor(length * rate / stored_rate + 0.5)
 
 
 def _resample(values: np.ndarray, stored_rate: int, rate: int) -> np.ndarray:

@@ -18,11 +18,12 @@ from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
+from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.loop import STAGE1_FILE
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_source, open_run
 from modgap.transfer.trained_model import run_length
-from modgap.transfer.training_data import InputTransform, TargetData, read_target_data
+from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
 

@@ -1,20 +1,20 @@
-"""Batches of training samples, loaded in advance by a thread; the random numbers depend on seed and position alone."""
+"""Batches of training samples, read in advance; the random numbers depend on seed and position alone."""
 
+import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from modgap.errors import UsageError
+from modgap.transfer.input_transform import stack_pieces
+from modgap.transfer.loading import load_ahead
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["PREFETCHED", "BatchFeed", "chunks", "generator", "mask_spectrogram", "shuffle_rows"]
+__all__ = ["BatchFeed", "MicroBatches", "chunks", "generator", "mask_spectrogram", "shuffle_rows"]
 
-PREFETCHED = 2
-"""Number of batches that are loaded in advance."""
 MASKED_SHARE = 0.5
 """Share of the spectrograms that are masked."""
 MOST_MASKS = 2
@@ -23,6 +23,8 @@ LARGEST_TIME = 0.2
 """Largest share of the bands and of the frames that a mask covers."""
 SHIFT_DIVISOR = 8
 """Images are shifted by at most an eighth of their size: 4 of 32 pixels."""
+
+MicroBatches = tuple[MicroBatch, ...]
 
 
 def generator(seed: int, *position: int) -> np.random.Generator:
@@ -89,6 +91,7 @@ class BatchFeed:
         dtype: Precision of the inputs.
         augmentation: `none`; `crop-flip` for random shifts and mirror images; or `spec-augment`, which masks bands and
             times of half of the spectrograms.
+        workers: Number of processes that read the batches; with 0, a thread of this process reads them.
     """
 
     data: TargetData
@@ -96,6 +99,7 @@ class BatchFeed:
     device: torch.device
     dtype: torch.dtype
     augmentation: str = "none"
+    workers: int = 0
 
     def __post_init__(self) -> None:
         """Raise an error if the augmentation does not apply to the target's samples.
@@ -114,29 +118,34 @@ class BatchFeed:
                 f"kind {self.data.transform.spec.kind}. Pass --set stage2.augmentation=none."
             )
 
-    def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> tuple[MicroBatch, ...]:
-        """Load one batch for each array of rows, with one piece of each sample.
+    def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
+        """Load one batch for each array of rows onto the device, with one piece of each sample.
 
         Args:
             parts: Rows of each batch.
             stage: Number of the stage.
             epoch: Number of the epoch. Pieces and shifts are drawn anew in every epoch.
         """
-        return tuple(self._load_part(rows, stage, epoch) for rows in parts)
+        return self._copy_to_device(self._read(parts, stage, epoch))
 
-    def _load_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
-        pieces = [self._load_piece(int(row), stage, epoch) for row in rows]
-        return self.data.micro_batch(self.data.to_batch(pieces, self.device, self.dtype), rows)
+    def _read(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
+        return tuple(self._read_part(rows, stage, epoch) for rows in parts)
 
-    def _load_piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
-        pieces = self.data.transform.pieces(self.data.table.samples[row])
-        if len(pieces) == 1 and self.augmentation == "none":
-            return pieces[0]
+    def _read_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
+        pieces = [self._read_piece(int(row), stage, epoch) for row in rows]
+        return self.data.micro_batch(stack_pieces(pieces, torch.device("cpu"), self.dtype), rows)
+
+    def _copy_to_device(self, batches: MicroBatches) -> MicroBatches:
+        return batches if self.device.type == "cpu" else tuple(batch.to(self.device) for batch in batches)
+
+    def _read_piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
         random = generator(self.seed, 1 + stage, epoch, row)
-        piece = pieces[int(random.integers(len(pieces)))]
+        piece = self.data.transform.random_piece(self.data.table.samples, row, random)
+        if self.augmentation == "none":
+            return piece
         if self.augmentation == "spec-augment":
             return mask_spectrogram(piece, random)
-        return piece if self.augmentation == "none" else self._augment(piece, random)
+        return self._augment(piece, random)
 
     def _augment(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Shift an image at random, and mirror it half of the time; the gap is 0 before standardization."""
@@ -149,21 +158,21 @@ class BatchFeed:
         shifted: np.ndarray = padded[:, top : top + image.shape[1], left : left + image.shape[2]]
         return shifted[:, :, ::-1].copy() if random.integers(2) else shifted
 
-    def prefetch(
-        self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int
-    ) -> Iterator[tuple[MicroBatch, ...]]:
-        """Yield the batches of each update; a thread loads the next ones while the model works.
+    def prefetch(self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int) -> Iterator[MicroBatches]:
+        """Yield the batches of each update; the next ones are read while the model works.
 
         Args:
             updates: For each update, the rows of each of its batches.
             stage: Number of the stage.
             epoch: Number of the epoch.
         """
-        with ThreadPoolExecutor(1) as pool:
-            pending: list[Future[tuple[MicroBatch, ...]]] = []
-            for parts in updates:
-                pending.append(pool.submit(self.load, parts, stage, epoch))
-                if len(pending) > PREFETCHED:
-                    yield pending.pop(0).result()
-            for batch in pending:
-                yield batch.result()
+        # Only the number of the update varies, so a worker process has all that it needs from its start.
+        read = functools.partial(_read_update, self, updates, stage, epoch)
+        for batches in load_ahead(read, len(updates), self.workers, pin=self.device.type == "cuda"):
+            yield self._copy_to_device(batches)
+
+
+def _read_update(
+    feed: BatchFeed, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int, number: int
+) -> MicroBatches:
+    return feed._read(updates[number], stage, epoch)

@@ -1,8 +1,8 @@
 """Evaluation of a model on selected samples of a target by the task's metric."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from modgap.models import TargetModel
-from modgap.transfer.batches import PREFETCHED, chunks
+from modgap.transfer.batches import chunks
+from modgap.transfer.input_transform import stack_pieces
+from modgap.transfer.loading import load_ahead
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
-from modgap.transfer.training_data import TargetData, stack_pieces
+from modgap.transfer.training_data import TargetData
 
 __all__ = ["Evaluator", "mean_outputs"]
 
@@ -32,6 +34,7 @@ class Evaluator:
         batch_size: Number of inputs in a forward pass.
         processes: Processes that share the samples.
         autocast: Precision of forward passes. None for the precision of the parameters.
+        workers: Number of processes that read the samples; with 0, a thread of this process reads them.
     """
 
     data: TargetData
@@ -40,6 +43,7 @@ class Evaluator:
     batch_size: int
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
+    workers: int = 0
 
     def metric(self, model: TargetModel, rows: np.ndarray) -> Metric:
         """Return the metric with the selected samples of all processes. The model's mode does not change.
@@ -75,19 +79,8 @@ class Evaluator:
 
     def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
         """Yield the indices, the inputs and the number of inputs of each sample, batch by batch, read ahead."""
-
-        def read(batch_rows: np.ndarray) -> Batch:
-            samples = [self.data.transform.pieces(self.data.table.samples[int(row)]) for row in batch_rows]
-            return batch_rows, [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
-
-        waiting: list[Future[Batch]] = []
-        with ThreadPoolExecutor(1) as pool:
-            for batch_rows in chunks(rows, self.batch_size):
-                waiting.append(pool.submit(read, batch_rows))
-                if len(waiting) > PREFETCHED:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+        read = functools.partial(_read_batch, self.data, chunks(rows, self.batch_size))
+        yield from load_ahead(read, -(-len(rows) // self.batch_size), self.workers)
 
     def _outputs(self, model: TargetModel, pieces: list[np.ndarray], counts: list[int]) -> torch.Tensor:
         return mean_outputs(model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast)
@@ -98,6 +91,11 @@ class Evaluator:
         joined = self._new_metric()
         joined.merge(_join_states(metric.state(), self.processes))
         return joined
+
+
+def _read_batch(data: TargetData, batches: Sequence[np.ndarray], number: int) -> Batch:
+    samples = [data.transform.pieces(data.table.samples[int(row)]) for row in batches[number]]
+    return batches[number], [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
 
 
 def mean_outputs(

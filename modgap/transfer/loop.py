@@ -16,7 +16,7 @@ import torch
 from modgap.errors import InputError
 from modgap.models import TargetModel
 from modgap.progress import Progress
-from modgap.transfer.batches import BatchFeed, generator
+from modgap.transfer.batches import BatchFeed, MicroBatches, generator
 from modgap.transfer.checkpoint import (
     BestEpoch,
     Position,
@@ -36,7 +36,6 @@ from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import LOG, best_file, epoch_file
 from modgap.transfer.run_log import RunLog
-from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_steps import TrainingStep
 
 __all__ = ["STAGE1_FILE", "NotFiniteError", "TrainingLoop", "run_training_loop"]
@@ -44,8 +43,6 @@ __all__ = ["STAGE1_FILE", "NotFiniteError", "TrainingLoop", "run_training_loop"]
 STAGE1_FILE = "stage1.safetensors"
 DROPOUT_STREAM = 9
 """First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
-
-MicroBatches = tuple[MicroBatch, ...]
 
 log = logging.getLogger("modgap")
 

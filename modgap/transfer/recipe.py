@@ -164,6 +164,12 @@ class Recipe(_Settings):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
     )
+    loader_workers: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Processes that read samples; with 0 a thread reads them. Results are equal.",
+    )
     checkpoint_seconds: float = Field(default=60, ge=0, description="Seconds between checkpoints within an epoch.")
     keep_checkpoint: bool = Field(
         default=True, description="Keep the last checkpoint of a finished run, so that --resume can add epochs."

@@ -51,7 +51,7 @@ _VALID_TYPES: dict[str, Any] = {
     "result": dict | None,
 }
 """Types of these keys."""
-FREE_SETTINGS = ("provenance.modgap", "environment")
+FREE_SETTINGS = ("provenance.modgap", "environment", "recipe.loader_workers")
 """Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
 
 

@@ -34,6 +34,17 @@ class MicroBatch:
     y: Tensor
     mask: Tensor | None = None
 
+    def pin_memory(self) -> "MicroBatch":
+        """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
+        return self._map(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """Return the batch on a device; the copy from page-locked memory does not wait."""
+        return self._map(lambda values: values.to(device, non_blocking=True))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        return MicroBatch(function(self.x), function(self.y), None if self.mask is None else function(self.mask))
+
 
 class _FunctionCaller(nn.Module):
     """Module that calls a function with a model, so that the model's parameters can be replaced for the call."""

@@ -26,6 +26,7 @@ from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.extension import reopen_extended_run
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
+from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import TrainingLoop, run_training_loop
 from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
@@ -269,7 +270,7 @@ def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
 def _load_batch(data: TargetData, rows: np.ndarray) -> Tensor:
     """Load the first piece of each sample, on the CPU."""
     pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
-    return data.to_batch(pieces, torch.device("cpu"), torch.float32)
+    return stack_pieces(pieces, torch.device("cpu"), torch.float32)
 
 
 def _build_loop(
@@ -312,8 +313,8 @@ def _build_loop(
         model=model,
         stages=_stages_with_epochs(method, recipe),
         recipe=recipe,
-        feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation),
-        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, processes, autocast),
+        feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation, recipe.loader_workers),
+        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, processes, autocast, recipe.loader_workers),
         training_step=context.training_step,
         folder=folder,
         seed=seed,

@@ -15,8 +15,9 @@ from modgap.models import Output
 from modgap.targets.manifest import InputSpec
 from modgap.targets.sample_transforms import SampleTransform, read_transforms, transform_records, transforms_of
 from modgap.transfer.checkpoint import load_tensors, write_tensors
+from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.run_folder import Run
-from modgap.transfer.training_data import InputTransform, TargetData
+from modgap.transfer.training_data import TargetData
 
 __all__ = ["INPUTS_FILE", "TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
 

@@ -1,22 +1,20 @@
 """Target data for training: standardized inputs of one shape, y, masks and splits."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
-from modgap.errors import InputError, UsageError
-from modgap.inputs.representations import log_mel_spectrograms
+from modgap.errors import InputError
 from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels, stratified_subset
+from modgap.transfer.input_transform import InputTransform, fit_to_shape, raw_pieces
 from modgap.transfer.task_loss import MicroBatch
 
-__all__ = ["InputTransform", "TargetData", "read_target_data", "stack_pieces"]
+__all__ = ["TargetData", "read_target_data"]
 
 STATISTICS_SAMPLES = 2000
 """Largest number of training samples from which means and standard deviations are computed."""
@@ -24,77 +22,6 @@ MOST_PIXELS_RATIO = 16
 """Images with more pixels than this multiple of the source's input are resized when read, not on the device."""
 
 Protocol = Literal["validation", "orca"]
-
-
-@dataclass(frozen=True)
-class InputTransform:
-    """Transform of a sample to inputs of a target embedder.
-
-    Attributes:
-        spec: Description of the input in the manifest.
-        shape: Shape of every input, (C, H, W) or (C, length).
-        mean: Mean of each channel over at most 2,000 training samples, shape (C,).
-        sd: Standard deviation of each channel over the same samples, shape (C,).
-    """
-
-    spec: InputSpec
-    shape: tuple[int, ...]
-    mean: np.ndarray
-    sd: np.ndarray
-
-    def pieces(self, sample: Any) -> list[np.ndarray]:
-        """Return the standardized inputs of a sample. A sound clip or a video has several."""
-        channels_first = (-1,) + (1,) * (len(self.shape) - 1)
-        mean = self.mean.reshape(channels_first)
-        sd = self.sd.reshape(channels_first)
-        return [(fit_to_shape(piece, self.shape) - mean) / sd for piece in raw_pieces(sample, self.spec)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the record of a run."""
-        return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
-
-
-def stack_pieces(pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return inputs as a batch on a device.
-
-    Raises:
-        InputError: When an input is not finite.
-    """
-    batch = np.stack(pieces)
-    if not np.isfinite(batch).all():
-        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
-    return torch.from_numpy(batch).to(device=device, dtype=dtype)
-
-
-def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
-    """Return the images (C, H, W) or series (C, length) that a sample consists of."""
-    if spec.kind == "text":
-        raise UsageError(
-            "The target consists of texts, which training does not support. "
-            "Choose a target of images, series, sound or video."
-        )
-    if spec.kind == "audio":
-        if spec.rate is None:
-            raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
-        return log_mel_spectrograms(sample, spec.rate, spec.log_mel)
-    return list(sample) if spec.kind == "video" else [np.asarray(sample)]
-
-
-def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a piece with the given shape as float32. Images are resized.
-
-    Raises:
-        InputError: When the number of channels, or the length of a series, is another.
-    """
-    piece = piece.astype(np.float32)
-    if piece.shape == shape:
-        return piece
-    if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
-        raise InputError(
-            f"A sample has shape {piece.shape}, and others have {shape}. Crop or pad them to one shape, by a step of a "
-            "manifest or before."
-        )
-    return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
 
 
 @dataclass(frozen=True)
@@ -155,14 +82,6 @@ class TargetData:
         is_test = np.asarray(self.table.splits)[unseen] == SPLITS.index("test")
         selected: np.ndarray = unseen[is_test | ~np.isin(self.groups[unseen], self.groups[seen])]
         return selected
-
-    def to_batch(self, pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """Return inputs as a batch on a device.
-
-        Raises:
-            InputError: When an input is not finite.
-        """
-        return stack_pieces(pieces, device, dtype)
 
     def ground_truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return y of the selected samples, and the mask of its valid values, None if all are valid.

@@ -1,0 +1,117 @@
+"""The transform of a target's samples to standardized inputs of one shape."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from modgap.errors import InputError, UsageError
+from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
+from modgap.targets import Samples
+from modgap.targets.manifest import InputSpec
+from modgap.targets.samples import PartialSamples
+
+__all__ = ["InputTransform", "fit_to_shape", "raw_pieces", "stack_pieces"]
+
+
+@dataclass(frozen=True)
+class InputTransform:
+    """Transform of a sample to inputs of a target embedder.
+
+    Attributes:
+        spec: Description of the input in the manifest.
+        shape: Shape of every input, (C, H, W) or (C, length).
+        mean: Mean of each channel over at most 2,000 training samples, shape (C,).
+        sd: Standard deviation of each channel over the same samples, shape (C,).
+    """
+
+    spec: InputSpec
+    shape: tuple[int, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def pieces(self, sample: Any) -> list[np.ndarray]:
+        """Return the standardized inputs of a sample. A sound clip or a video has several."""
+        return [self._standardize(piece) for piece in raw_pieces(sample, self.spec)]
+
+    def _standardize(self, piece: np.ndarray) -> np.ndarray:
+        channels_first = (-1,) + (1,) * (len(self.shape) - 1)
+        mean = self.mean.reshape(channels_first)
+        sd = self.sd.reshape(channels_first)
+        standardized: np.ndarray = (fit_to_shape(piece, self.shape) - mean) / sd
+        return standardized
+
+    def random_piece(self, samples: Samples, row: int, random: np.random.Generator) -> np.ndarray:
+        """Return one of the standardized inputs of a sample, drawn at random.
+
+        Of a sound whose samples can be read in parts, only the chosen part is decoded.
+
+        Args:
+            samples: Samples of the target.
+            row: Index of the sample.
+            random: Generator of the choice.
+        """
+        spans = self._chunk_spans(samples, row)
+        if len(spans) < 2:
+            pieces = self.pieces(samples[row])
+            return pieces[int(random.integers(len(pieces)))]
+        assert isinstance(samples, PartialSamples)
+        start, stop = spans[int(random.integers(len(spans)))]
+        return self.pieces(samples.part(row, start, stop))[0]
+
+    def _chunk_spans(self, samples: Samples, row: int) -> list[tuple[int, int]]:
+        """Return start and stop of each chunk of a sound; none if the sound has to be decoded to know them."""
+        if self.spec.kind != "audio" or self.spec.rate is None or not isinstance(samples, PartialSamples):
+            return []
+        length = samples.length(row)
+        return [] if length is None else chunk_spans(length, self.spec.rate, self.spec.log_mel)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the record of a run."""
+        return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+
+
+def stack_pieces(pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return inputs as a batch on a device.
+
+    Raises:
+        InputError: When an input is not finite.
+    """
+    batch = np.stack(pieces)
+    if not np.isfinite(batch).all():
+        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+    return torch.from_numpy(batch).to(device=device, dtype=dtype)
+
+
+def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
+    """Return the images (C, H, W) or series (C, length) that a sample consists of."""
+    if spec.kind == "text":
+        raise UsageError(
+            "The target consists of texts, which training does not support. "
+            "Choose a target of images, series, sound or video."
+        )
+    if spec.kind == "audio":
+        if spec.rate is None:
+            raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
+        return log_mel_spectrograms(sample, spec.rate, spec.log_mel)
+    return list(sample) if spec.kind == "video" else [np.asarray(sample)]
+
+
+def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a piece with the given shape as float32. Images are resized.
+
+    Raises:
+        InputError: When the number of channels, or the length of a series, is another.
+    """
+    piece = piece.astype(np.float32)
+    if piece.shape == shape:
+        return piece
+    if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
+        raise InputError(
+            f"A sample has shape {piece.shape}, and others have {shape}. Crop or pad them to one shape, by a step of a "
+            "manifest or before."
+        )
+    return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
