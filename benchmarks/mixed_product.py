@@ -39,7 +39,7 @@ def problem(name: str):
     task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), SAMPLES)
     tokens = model.embed(x).detach()
     noisy = tokens + 0.3 * torch.randn_like(tokens)
-    outer = OuterLoss(lambda model: model.encode(noisy).mean(1), y, objective("alignment-uniformity"))
+    outer = OuterLoss([lambda model: model.encode(noisy).mean(1)], y, objective("alignment-uniformity"))
     parameters = dict(model.named_parameters())
     embedder = get_method("mona").stages[1].select_parameters(model)
     return task, outer, parameters, embedder, [n for n in parameters if n not in embedder]

@@ -54,7 +54,8 @@ def create_step(kind: str, batch: int, device):
     optimizer = torch.optim.AdamW([parameters[name] for name in trained], 1e-4)
     with torch.no_grad():
         embedded = parts.embedder.to(device)(torch.randn(batch, 3, SIZE, SIZE, device=device))
-    outer = OuterLoss(lambda model: parts.tokens(model.encoder(embedded)).mean(1), y, objective("alignment-uniformity"))
+    features = [lambda model: parts.tokens(model.encoder(embedded)).mean(1)]
+    outer = OuterLoss(features, y, objective("alignment-uniformity"))
     inner = [name for name in parameters if name not in embedder]
 
     def step() -> None:

@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_both_losses(context):
         loss = task_loss(data.target.manifest)(model(x), part.y, None).mean()
     features, labels = context._surrogate_features(3)
     model.encoder.eval()
-    replayed = step.probe_loss(features(model), labels)
+    replayed = step.probe_loss(features[0](model), labels)
     (loss + 0.7 * replayed).backward()
     parameters = dict(model.named_parameters())
     assert found.loss == pytest.approx(float(loss))
@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_both_losses(context):
 def test_the_probe_is_fitted_on_the_features_of_the_source(context):
     loss = context._source_probe_loss()
     features, labels = context._surrogate_features(0)
-    values = features(context.model)
+    values = features[0](context.model)
     with torch.no_grad():
         of_source = loss(values, labels)
         shuffled = loss(values[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))], labels)
@@ -120,7 +120,7 @@ def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
         loss = measured._source_probe_loss()
         with torch.no_grad():
             batches = [measured._surrogate_features(step) for step in range(4)]
-            losses[method] = np.mean([float(loss(features(model), labels)) for features, labels in batches])
+            losses[method] = np.mean([float(loss(features[0](model), labels)) for features, labels in batches])
     assert losses["replay"] < 0.8 * losses["finetune"]
 
 

@@ -81,7 +81,7 @@ class Problem:
             pairs, *tokens.shape[1:], dtype=torch.float64
         )
         self.outer = OuterLoss(
-            lambda model: model.encode(entering).mean(1), self.labels, objective("alignment-uniformity")
+            [lambda model: model.encode(entering).mean(1)], self.labels, objective("alignment-uniformity")
         )
         self.parameters = dict(self.model.named_parameters())
         self.embedder = get_method("emb").stages[1].select_parameters(self.model)

@@ -72,14 +72,15 @@ class OuterLoss:
     """L_outer (4) of one batch of the surrogate.
 
     Attributes:
-        features: Function from a model, at any parameters, to the features (n, D) of this process's samples.
+        features: Functions from a model, at any parameters, to the features (n, D) of parts of this process's samples.
+            Of several parts, each passes through the model on its own, twice, so that less memory is needed.
         labels: Classes of the samples of all processes, shape (N,).
         objective: Function from features (N, D) and classes (N,) to a scalar loss.
         processes: Processes that share the samples; the objective's pairs are formed over all of them.
         normalizes: True to bring features to unit length.
     """
 
-    features: Callable[[TargetModel], Tensor]
+    features: Sequence[Callable[[TargetModel], Tensor]]
     labels: Tensor
     objective: Callable[[Tensor, Tensor], Tensor]
     processes: Processes = field(default_factory=Processes)
@@ -102,11 +103,25 @@ class OuterLoss:
         return dict(zip(names, self.processes.sum(list(gradients)), strict=True)), float(value)
 
     def _backward(self, model: TargetModel, tensors: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        share = self.features(model)
+        if len(self.features) == 1:
+            value = self._value(self.features[0](model))
+            return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            parts = [features(model) for features in self.features]
+        share = torch.cat(parts).requires_grad_()
+        value = self._value(share)
+        (by_features,) = torch.autograd.grad(value, share)
+        sums = [torch.zeros_like(tensor) for tensor in tensors]
+        shares = torch.split(by_features, [len(part) for part in parts])
+        for features, gradient in zip(self.features, shares, strict=True):
+            found = torch.autograd.grad(features(model), tensors, gradient, allow_unused=True, materialize_grads=True)
+            sums = [total + part for total, part in zip(sums, found, strict=True)]
+        return value.detach(), tuple(sums)
+
+    def _value(self, share: Tensor) -> Tensor:
         if self.normalizes:
             share = normalize(share, dim=-1)
-        value = self.objective(self.processes.gather(share, len(self.labels)), self.labels)
-        return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+        return self.objective(self.processes.gather(share, len(self.labels)), self.labels)
 
 
 def task_gradient(task: TaskLoss, parameters: Mapping[str, Tensor], trained: Sequence[str]) -> LossGradient:

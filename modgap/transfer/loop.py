@@ -16,6 +16,7 @@ import torch
 from modgap.errors import InputError
 from modgap.models import TargetModel
 from modgap.progress import Progress
+from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
 from modgap.transfer.batches import BatchFeed, MicroBatches, generator
 from modgap.transfer.checkpoint import (
     BestEpoch,
@@ -32,10 +33,11 @@ from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.gradients import LossGradient
 from modgap.transfer.method import Stage
 from modgap.transfer.optimization import build_optimizer, learning_rate_factor
+from modgap.transfer.placement import allows_tf32, tf32
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import LOG, best_file, epoch_file
-from modgap.transfer.run_log import RunLog
+from modgap.transfer.run_log import RunLog, announce_stage
 from modgap.transfer.training_steps import TrainingStep
 
 __all__ = ["STAGE1_FILE", "NotFiniteError", "TrainingLoop", "run_training_loop"]
@@ -116,12 +118,16 @@ def run_training_loop(loop: TrainingLoop) -> Position:
     log_file = loop.folder / LOG if loop.processes.is_main else None
     run_log = RunLog(log_file, position.log_bytes, loop.tensorboard_folder)
     for number in range(position.stage, len(loop.stages)):
+        stage = loop.stages[number]
+        if loop.processes.is_main:
+            announce_stage(stage.name, loop.n_epochs(stage), loop.model, stage.select_parameters(loop.model))
         stage_loop = _StageLoop(loop, number, run_log, optimizer_state)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
-        position = stage_loop.run(position)
+        with tf32(allows_tf32(loop.recipe, stage.recipe_section, stage.objective)):
+            position = stage_loop.run(position)
         optimizer_state = {}
-        _save_embedder(loop, loop.stages[number])
+        _save_embedder(loop, stage)
     _load_best_weights(loop, position.best)
     return position
 
@@ -165,7 +171,9 @@ class _StageLoop:
         self.optimizer = build_optimizer(others, self.settings, held)
         if optimizer_state:
             restore_optimizer(self.optimizer, optimizer_state)
-        self.batch_size = self.settings.batch_size
+        trains_all = self.stage.recipe_section == "stage2"
+        merged = merges_batches(loop.recipe, loop.model, loop.feed.device, trains_all)
+        self.sizes = BatchSizes(self.settings, loop.recipe.stage1.surrogate_batch, merged)
         self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
@@ -197,7 +205,7 @@ class _StageLoop:
     ) -> Iterator[tuple[np.ndarray, MicroBatches]]:
         """Yield the rows and batches of each remaining update of an epoch."""
         remaining = list(plan[position.update :])
-        shares = [self.training_step.split(rows, self.batch_size) for rows in remaining]
+        shares = [self.training_step.split(rows, self.sizes.target) for rows in remaining]
         yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
@@ -213,18 +221,14 @@ class _StageLoop:
             try:
                 return self._seeded_gradient(parts, rows, position)
             except RuntimeError as error:
-                out_of_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
-                if not out_of_memory or self.batch_size == 1 or self.loop.processes.size > 1:
+                if not is_out_of_memory(error) or not self.sizes.can_halve or self.loop.processes.size > 1:
                     raise InputError(
                         f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
                         f"{str(error).strip().splitlines()[-1]}"
                     ) from error
-                self.batch_size = max(1, self.batch_size // 2)
-                log.warning("The memory does not suffice. Continuing with batches of %d samples.", self.batch_size)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                shares = self.training_step.split(rows, self.batch_size)
+                self.sizes.halve()
+                shares = self.training_step.split(rows, self.sizes.target)
                 parts = self.feed.load(shares, self.number, position.epoch)
 
     def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
@@ -233,7 +237,7 @@ class _StageLoop:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             random = generator(self.loop.seed, DROPOUT_STREAM, self.number, step, self.loop.processes.rank)
             torch.manual_seed(int(random.integers(1 << 62)))
-            return self.training_step.gradient(parts, rows, step)
+            return self.training_step.gradient(parts, rows, step, self.sizes.surrogate)
 
     def _apply(self, gradient: LossGradient, position: Position, updates_per_epoch: int) -> None:
         """Clip the gradient and let the optimizer apply it."""

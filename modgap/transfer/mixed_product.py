@@ -72,7 +72,7 @@ def first_pass(
     """
     names = list(names)
     if route != "exact" or len(task.micro_batches) != 1:
-        return FirstPass(*task.gradient(parameters, names, precise=route == "exact"))
+        return FirstPass(*task.gradient(parameters, names))
     backward = functools.partial(_backward_with_graph, task, task.micro_batches[0], parameters, names)
     with sdpa_kernel(SDPBackend.MATH):
         value, gradients = call_with_parameters(task.model, parameters, backward)
@@ -85,7 +85,7 @@ def first_pass(
 def _backward_with_graph(
     task: TaskLoss, part: MicroBatch, parameters: Parameters, names: list[str], model: TargetModel
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    value = task.value(model, part, precise=True)
+    value = task.value(model, part)
     tensors = [parameters[name] for name in names]
     return value, torch.autograd.grad(value, tensors, create_graph=True, allow_unused=True, materialize_grads=True)
 

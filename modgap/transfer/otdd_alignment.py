@@ -62,7 +62,13 @@ class OtddStep:
         classes = self._classes(rows)
         return [rows[classes == k] for k in self._class_share(rows)]
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:  # noqa: ARG002
+    def gradient(
+        self,
+        parts: Sequence[MicroBatch],
+        rows: np.ndarray,
+        step: int,  # noqa: ARG002
+        part_size: int | None = None,  # noqa: ARG002
+    ) -> LossGradient:
         """Return the gradient of the distance by the embedder."""
         all_parameters = dict(self.model.named_parameters())
         embedder = {name: all_parameters[name] for name in self.trained}

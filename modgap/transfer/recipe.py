@@ -71,8 +71,8 @@ class EmbedderStage(OptimizerSettings):
     )
     route: Literal["exact", "finite-difference"] | None = Field(
         default=None,
-        description="How the mixed product is computed; if absent, exact for convolutional sources and for several "
-        "inner steps, otherwise finite-difference.",
+        description="How the mixed product is computed; if absent, exact for convolutional sources, for several inner "
+        "steps and in bfloat16, otherwise finite-difference.",
     )
     objective: Literal["alignment-uniformity", "supervised-contrastive", "davies-bouldin"] = Field(
         default="alignment-uniformity", description="Outer loss on the surrogate's features, equation (4)."
@@ -161,6 +161,14 @@ class Recipe(_Settings):
     precision: Literal["float32", "bfloat16", "float64"] = Field(
         default="float32", description="Number format; bfloat16 is mixed precision, with parameters in float32."
     )
+    compile_model: bool = Field(
+        default=False, description="Compile the model for stage 2 (torch.compile), which takes minutes at the start."
+    )
+    merge_batches: bool | None = Field(
+        default=None,
+        description="Let the accumulated batches of an update pass through the model together; if absent, on a GPU, "
+        "unless the model has batch normalization. Less memory halves the batch again.",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
     )
@@ -222,12 +230,14 @@ def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
     Args:
         recipe: All settings.
         kinks: True if the source is a network of ReLUs. Such a network has kinks in place of a second derivative.
-            Finite differences step across the kinks, so they do not estimate the mixed product.
+            Finite differences step across the kinks, so they do not estimate the mixed product. In reduced precision
+            they would drown in the rounding, so they are not the default there either.
     """
     stage = recipe.stage1
     if stage.route is not None:
         return recipe
-    route = "exact" if kinks or stage.inner_steps > 1 else "finite-difference"
+    reduced = recipe.precision == "bfloat16"
+    route = "exact" if kinks or reduced or stage.inner_steps > 1 else "finite-difference"
     return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 

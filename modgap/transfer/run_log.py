@@ -1,14 +1,20 @@
 """The log of a run: one JSON object per line. A resumed run cuts it back to the size that its checkpoint knows."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from modgap.errors import UsageError
+from modgap.formatting import count
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["RunLog", "summary_writer"]
+__all__ = ["RunLog", "announce_stage", "summary_writer"]
+
+log = logging.getLogger("modgap")
 
 
 class RunLog:
@@ -67,3 +73,17 @@ def summary_writer() -> Callable[[str], Any]:
         ) from error
     writer: Callable[[str], Any] = SummaryWriter
     return writer
+
+
+def announce_stage(name: str, epochs: int, model: nn.Module, trained: Collection[str]) -> None:
+    """Log that a stage begins, because its preparation and its first epoch may take long.
+
+    Args:
+        name: Name of the stage.
+        epochs: Number of its epochs.
+        model: The model.
+        trained: Names of the parameters that the stage trains.
+    """
+    names = set(trained)
+    n = sum(value.numel() for parameter, value in model.named_parameters() if parameter in names)
+    log.info("%s begins: %s, %s.", name, count(epochs, "epoch"), count(n, "trained parameter"))

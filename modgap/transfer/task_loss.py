@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from modgap.models import TargetModel
 from modgap.transfer.losses import LossFunction
+from modgap.transfer.placement import Forward, call
 from modgap.transfer.processes import Processes
 
 __all__ = ["MicroBatch", "TaskLoss", "call_with_parameters"]
@@ -78,6 +79,7 @@ class TaskLoss:
         count: Number of samples in the batch, over all micro-batches and processes.
         processes: Processes that share the batch.
         autocast: Precision of the forward pass. None for the precision of the parameters.
+        forward: Function that runs the model.
     """
 
     model: TargetModel
@@ -86,6 +88,7 @@ class TaskLoss:
     count: int
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
+    forward: Forward = call
 
     def value(self, model: TargetModel, micro_batch: MicroBatch, *, precise: bool = False) -> Tensor:
         """Return the contribution of a micro-batch to the batch's loss.
@@ -99,7 +102,7 @@ class TaskLoss:
         if self.autocast and not precise:
             precision = torch.autocast(micro_batch.x.device.type, self.autocast)
         with precision:
-            outputs = model(micro_batch.x)
+            outputs = self.forward(model, micro_batch.x)
         # Losses need at least single precision.
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
         return self.loss(outputs, micro_batch.y, micro_batch.mask).sum() / self.count

@@ -30,6 +30,7 @@ from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import TrainingLoop, run_training_loop
 from modgap.transfer.method import Method, Stage
 from modgap.transfer.methods import get_method
+from modgap.transfer.placement import place
 from modgap.transfer.processes import Processes, current_processes
 from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
@@ -294,7 +295,7 @@ def _build_loop(
     if method.adapter is not None:
         with seeded_rng(seed, "adapter"):
             method.adapter.add(model, recipe.stage2)
-    model = model.to(device=device, dtype=dtype)
+    model = place(model, device, dtype, convolutional=source.convolutional)
     if recipe.gradient_checkpointing:
         enable_gradient_checkpointing(model.encoder)
     context = TrainingContext(

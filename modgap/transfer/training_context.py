@@ -1,5 +1,6 @@
 """The training context: everything that the stages of a run share, and the training step that it builds for each."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -19,9 +20,11 @@ from modgap.transfer.batches import chunks
 from modgap.transfer.gradients import VirtualSteps
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Stage
+from modgap.transfer.numerics import to_single_precision
 from modgap.transfer.objectives import objective
 from modgap.transfer.otdd import prepare_source
 from modgap.transfer.otdd_alignment import OtddStep
+from modgap.transfer.placement import forward_of
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.stage_surrogate import has_outer_loss
@@ -111,6 +114,7 @@ class TrainingContext:
             stage=number,
             processes=self.processes,
             autocast=self.autocast,
+            forward=forward_of(self.recipe, stage.recipe_section),
         )
 
     def _loss_scale(self) -> tuple[Tensor, Tensor] | None:
@@ -180,12 +184,24 @@ class TrainingContext:
         for name, value in self.source_parts.encoder.named_parameters():
             yield f"encoder.{name}", value
 
-    def _surrogate_features(self, step: int) -> tuple[Callable[[TargetModel], Tensor], Tensor]:
-        """Return a function from the model to this process's surrogate features, and the classes of all processes."""
+    def _surrogate_features(
+        self, step: int, part_size: int | None = None
+    ) -> tuple[list[Callable[[TargetModel], Tensor]], Tensor]:
+        """Return functions from the model to parts of this process's surrogate features, and all processes' classes."""
         rows = self.surrogate.draw_rows(step, self.recipe.stage1.surrogate_batch, self.seed)
-        batch = self._load_surrogate(self.processes.interleaved_share(rows))
+        share = self.processes.interleaved_share(rows)
+        batches = [self._load_surrogate(part) for part in chunks(share, part_size or len(rows))]
         labels = torch.from_numpy(self.surrogate.labels[rows]).to(self.device)
-        return lambda model: encoder_features(self.source_parts, model.encoder, batch), labels
+        return [functools.partial(self._features_of_batch, batch) for batch in batches], labels
+
+    def _features_of_batch(self, batch: SurrogateBatch, model: TargetModel) -> Tensor:
+        """Return the features of a surrogate batch, computed in reduced precision if that is asked for."""
+        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self.autocast is not None:
+            precision = torch.autocast(self.device.type, self.autocast)
+        with precision:
+            features = encoder_features(self.source_parts, model.encoder, batch)
+        return to_single_precision(features)
 
     def _load_surrogate(self, rows: np.ndarray) -> SurrogateBatch:
         batch = self.surrogate.load(rows, self.device)

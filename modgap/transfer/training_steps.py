@@ -15,6 +15,7 @@ from modgap.models import TargetModel
 from modgap.transfer.batches import chunks, shuffle_rows
 from modgap.transfer.gradients import LossGradient, OuterLoss, VirtualSteps, mona_gradient, task_gradient
 from modgap.transfer.losses import LossFunction
+from modgap.transfer.placement import Forward, call
 from modgap.transfer.processes import Processes
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
@@ -30,13 +31,16 @@ class TrainingStep(Protocol):
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """Return this process's share of an update's rows, in parts of at most `size` samples."""
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(
+        self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
+    ) -> LossGradient:
         """Return the gradient of an update, over all processes.
 
         Args:
             parts: Batches of this process, one for each array that `split` returned.
             rows: Rows of the update, over all processes.
             step: Number of the update in the whole run.
+            part_size: Largest number of surrogate samples that pass through the model together; None for all.
         """
 
     def regularize(self, rate: float) -> None:
@@ -61,6 +65,7 @@ class TaskStep:
         stage: Number of the stage.
         processes: Processes that share an update.
         autocast: Reduced precision of forward passes; None for the parameters' precision.
+        forward: Function that runs the model.
     """
 
     model: TargetModel
@@ -72,6 +77,7 @@ class TaskStep:
     stage: int
     processes: Processes = field(default_factory=Processes)
     autocast: torch.dtype | None = None
+    forward: Forward = call
 
     def plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the rows of each update; every row occurs once, in the epoch's random order."""
@@ -83,9 +89,15 @@ class TaskStep:
 
     def task_loss(self, parts: Sequence[MicroBatch], rows: np.ndarray) -> TaskLoss:
         """Return L_t of an update, as a function of the parameters."""
-        return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast)
+        return TaskLoss(self.model, self.loss, tuple(parts), len(rows), self.processes, self.autocast, self.forward)
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:  # noqa: ARG002
+    def gradient(
+        self,
+        parts: Sequence[MicroBatch],
+        rows: np.ndarray,
+        step: int,  # noqa: ARG002
+        part_size: int | None = None,  # noqa: ARG002
+    ) -> LossGradient:
         """Return the gradient of L_t by the trained parameters."""
         # Detached parameters keep autograd from storing activations that only their gradients need.
         trained = set(self.trained)
@@ -114,9 +126,11 @@ class AnchoredStep(TaskStep):
     anchors: Mapping[str, Tensor] = field(default_factory=dict)
     weight: float = 0.0
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(
+        self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
+    ) -> LossGradient:
         """Return the gradient of L_t by the trained parameters, and the distance to the source for the log."""
-        found = super().gradient(parts, rows, step)
+        found = super().gradient(parts, rows, step, part_size)
         squares = sum(float(difference.double().square().sum()) for _, difference in self._differences())
         return LossGradient(found.gradient, found.loss, {**found.scalars, "distance": float(np.sqrt(squares))})
 
@@ -132,9 +146,9 @@ class AnchoredStep(TaskStep):
             yield value, value - anchor
 
 
-SurrogateFeatures = Callable[[int], tuple[Callable[[TargetModel], Tensor], Tensor]]
-"""Function from the number of an update to the surrogate's batch: a function from the model to the features of this
-process's samples, and the classes of the samples of all processes."""
+SurrogateFeatures = Callable[[int, int | None], tuple[Sequence[Callable[[TargetModel], Tensor]], Tensor]]
+"""Function from the number of an update and the largest size of a part to the surrogate's batch: functions from the
+model to the features of parts of this process's samples, and the classes of the samples of all processes."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +169,14 @@ class ReplayStep(TaskStep):
     probe_loss: Callable[[Tensor, Tensor], Tensor] | None = None
     weight: float = 0.0
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(
+        self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
+    ) -> LossGradient:
         """Return the gradient of both losses by the trained parameters, with the probe's loss for the log."""
         assert self.surrogate is not None
         assert self.probe_loss is not None
-        found = super().gradient(parts, rows, step)
-        features, labels = self.surrogate(step)
+        found = super().gradient(parts, rows, step, part_size)
+        features, labels = self.surrogate(step, part_size)
         outer = OuterLoss(features, labels, self.probe_loss, self.processes, normalizes=False)
         encoder = [name for name in self.trained if name.startswith("encoder.")]
         is_training = self.model.encoder.training
@@ -190,12 +206,14 @@ class MonaStep(TaskStep):
     objective: Callable[[Tensor, Tensor], Tensor] | None = None
     virtual_steps: VirtualSteps | None = None
 
-    def gradient(self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int) -> LossGradient:
+    def gradient(
+        self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
+    ) -> LossGradient:
         """Return the gradient of the combined loss by the embedder."""
         assert self.surrogate is not None
         assert self.objective is not None
         assert self.virtual_steps is not None
-        features, labels = self.surrogate(step)
+        features, labels = self.surrogate(step, part_size)
         outer = OuterLoss(features, labels, self.objective, self.processes)
         parameters = dict(self.model.named_parameters())
         inner = [name for name in parameters if name not in self.trained]

@@ -1,0 +1,154 @@
+"""Batches of an update: together or in parts, halved when the memory does not suffice, and in reduced precision."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from modgap.forward.sample_request import SampleRequest
+from modgap.sources import open_source
+from modgap.transfer import training_context
+from modgap.transfer.batch_sizes import BatchSizes, merges_batches
+from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
+from modgap.transfer.objectives import objective
+from modgap.transfer.recipe import Recipe
+from modgap.transfer.task_loss import MicroBatch
+from modgap.transfer.train import train
+from modgap.transfer.train_request import TrainRequest
+from tests.training import Problem, surrogate_file, target_file
+
+
+def test_sizes_halve_together_down_to_one():
+    stage = Recipe.model_validate({"stage2": {"batch_size": 4, "gradient_accumulation": 4}}).stage2
+    apart = BatchSizes(stage, 24, merged=False)
+    assert (apart.target, apart.surrogate) == (4, None)
+    merged = BatchSizes(stage, 24, merged=True)
+    found = []
+    while merged.can_halve:
+        merged.halve()
+        found.append((merged.target, merged.surrogate))
+    assert found == [(8, 12), (4, 6), (2, 3), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "norm", "trains_all", "expected"),
+    [
+        (None, "cuda", False, True, True),
+        (None, "cuda", True, True, False),
+        (None, "cuda", True, False, True),
+        (None, "cpu", False, True, False),
+        (True, "cpu", True, True, True),
+        (False, "cuda", False, True, False),
+    ],
+)
+def test_batches_are_merged_on_a_gpu_without_batch_normalization(setting, device, norm, trains_all, expected):
+    model = nn.Sequential(nn.BatchNorm2d(3)) if norm else nn.Sequential(nn.Linear(2, 2))
+    recipe = Recipe(merge_batches=setting)
+    assert merges_batches(recipe, model, torch.device(device), trains_all) is expected
+
+
+def run(folder, name: str, method: str, *settings: str):
+    target, surrogate = folder / "target.npz", folder / "surrogate.npz"
+    if not target.exists():
+        target_file(folder, "classification", samples=60).rename(target)
+        surrogate_file(folder).rename(surrogate)
+    overrides = (
+        f"stage1.surrogate={surrogate}", "stage1.surrogate_batch=24", "stage1.batch_size=4", "stage2.batch_size=4",
+        "stage1.epochs=1", "stage2.epochs=1", "stage1.gradient_accumulation=3", "stage2.gradient_accumulation=3",
+        "stage1.learning_rate=1e-3", "stage2.learning_rate=1e-3", "stage2.warmup_epochs=0", "dropout=0", *settings,
+    )  # fmt: skip
+    request = TrainRequest(method, "random:timm:test_vit", str(target), overrides, samples=SampleRequest(input_size=32))
+    return train(request, folder / name)
+
+
+def assert_close(one, other) -> None:
+    weights = [load_file(done.weights) for done in (one, other)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["finetune", "mona"])
+def test_merged_batches_change_a_run_only_by_rounding(tmp_path, method):
+    apart = run(tmp_path, "apart", method, "precision=float64")
+    merged = run(tmp_path, "merged", method, "precision=float64", "merge_batches=true")
+    assert_close(apart, merged)
+    assert apart.record["result"]["updates"] == merged.record["result"]["updates"]
+
+
+@pytest.mark.parametrize("method", ["mona", "replay"])
+def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypatch, caplog):
+    whole = run(tmp_path, "whole", method, "precision=float64", "stage1.route=exact")
+    compute = training_context.encoder_features
+    seen = []
+
+    def little_memory(parts, encoder, batch):
+        seen.append(len(batch.inputs))
+        if encoder is not parts.encoder and torch.is_grad_enabled() and len(batch.inputs) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(parts, encoder, batch)
+
+    monkeypatch.setattr(training_context, "encoder_features", little_memory)
+    halved = run(tmp_path, "halved", method, "precision=float64", "stage1.route=exact")
+    assert "The memory does not suffice. Continuing with batches of 1 samples." in caplog.text
+    assert max(seen) == 21
+    assert 6 in seen
+    assert_close(whole, halved)
+
+
+def test_outer_loss_of_parts_equals_that_of_the_whole():
+    problem = Problem(open_source("random:timm:test_vit").load(32), (3, 32, 32), pairs=10)
+    x = torch.randn(10, 3, 32, 32, dtype=torch.float64)
+    labels = torch.arange(10) % 3
+
+    def features_of(first, last):
+        return lambda model: model.encode(model.embed(x[first:last])).mean(1)
+
+    bounds = [(0, 10)], [(0, 4), (4, 8), (8, 10)]
+    found = []
+    for spans in bounds:
+        outer = OuterLoss([features_of(*span) for span in spans], labels, objective("alignment-uniformity"))
+        found.append(outer.gradient(problem.model, problem.parameters, problem.inner))
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-12)
+    for name, value in found[0][0].items():
+        torch.testing.assert_close(found[1][0][name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_exact_route_in_bfloat16_is_near_double_precision():
+    problem = Problem(open_source("random:timm:test_vit").load(32), (3, 32, 32))
+    tokens = problem.model.embed(problem.task.micro_batches[0].x).detach().float()
+    tokens = torch.cat([tokens, tokens.flip(0)])[: len(problem.labels)]
+    problem.outer = OuterLoss(
+        [lambda model: model.encode(tokens.double()).mean(1)], problem.labels, problem.outer.objective
+    )
+    steps = VirtualSteps(alpha=0.01, weight=0.4, route="exact")
+
+    def gradient(task):
+        arguments = (problem.outer, problem.parameters, problem.embedder, problem.inner, steps)
+        found = mona_gradient(task, *arguments)
+        return torch.cat([value.reshape(-1).double() for value in found.gradient.values()]), found
+
+    exact, reference = gradient(problem.task)
+    part = problem.task.micro_batches[0]
+    problem.model.float()
+    problem.parameters = dict(problem.model.named_parameters())
+    problem.outer = OuterLoss([lambda model: model.encode(tokens).mean(1)], problem.labels, problem.outer.objective)
+    batch = MicroBatch(part.x.float(), part.y)
+    reduced, found = gradient(replace(problem.task, micro_batches=(batch,), autocast=torch.bfloat16))
+    assert float((reduced - exact).norm() / exact.norm()) < 0.05
+    assert found.scalars["mixed_share"] == pytest.approx(reference.scalars["mixed_share"], rel=0.05)
+    assert not torch.equal(reduced, exact)
+
+
+def test_reduced_precision_takes_the_exact_route(tmp_path):
+    done = run(tmp_path, "run", "mona", "precision=bfloat16")
+    assert json.loads((done.folder / "run.json").read_text())["recipe"]["stage1"]["route"] == "exact"
+
+
+def test_each_stage_says_that_it_begins(tmp_path, caplog):
+    caplog.set_level("INFO", logger="modgap")
+    run(tmp_path, "run", "mona")
+    assert "stage1 begins: 1 epoch, " in caplog.text
+    assert "stage2 begins: 1 epoch, " in caplog.text
