@@ -118,6 +118,8 @@ def test_fsd50k_agrees_with_its_tables(at):
         marks = table.labels[2 * audio.FSD_CLIPS + offset]
         assert sorted(np.flatnonzero(marks)) == sorted(class_numbers[label] for label in labels)
         assert {table.classes[k] for k in np.flatnonzero(marks)} == set(labels)
+    assert len(table.noise) == 1
+    np.testing.assert_allclose(table.noise[0][0], audio.tone(50, 1, audio.FSD_RATE), atol=1e-4)
 
 
 def test_cutting_a_joined_clip_gives_its_chunks_again(at):

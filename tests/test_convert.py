@@ -21,7 +21,7 @@ from modgap.storage.array_writer import ArrayWriter
 from modgap.targets import CustomData, Table, Target, open_target
 from modgap.targets.download.conversion import convert
 from modgap.targets.download.converted_copy import copy_path
-from modgap.targets.samples import ArraySamples, TextSamples
+from modgap.targets.samples import ArraySamples, SeriesList, TextSamples
 from tests.memory import PEAK, peak
 
 
@@ -54,7 +54,7 @@ def write_manifest(folder, **fields):
 
 def assert_same(one, other):
     """Assert that two tables are equal, sample by sample."""
-    for name in ("samples", "targets", "masks"):
+    for name in ("samples", "targets", "masks", "noise"):
         left, right = getattr(one, name), getattr(other, name)
         assert (left is None) == (right is None)
         if left is None:
@@ -64,7 +64,7 @@ def assert_same(one, other):
             a, b = left[index], right[index]
             assert type(a) is str or np.asarray(a).dtype.newbyteorder("=") == np.asarray(b).dtype
             np.testing.assert_array_equal(a, b)
-    for name in ("labels", "splits"):
+    for name in ("labels", "splits", "levels"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.classes is None) == (other.classes is None)
     assert list(one.classes or ()) == list(other.classes or ())
@@ -158,6 +158,8 @@ def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
         ArraySamples(rng.integers(0, 2, (6, 2, 2)).astype(bool)),
         (rng.random((2, 2)), rng.random((2, 2), dtype=np.float32)),
         ("a", "b", "c", "d"),
+        rng.random(6, dtype=np.float32),
+        SeriesList(tuple(rng.random((1, size), dtype=np.float32) for size in (3, 5))),
     )
     assert all(getattr(table, field.name) is not None for field in fields(Table) if field.name != "classes")
     target = of_table(open_target(str(series)), table, monkeypatch)

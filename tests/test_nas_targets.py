@@ -216,6 +216,26 @@ def test_cosmic_takes_fields_of_galaxies_in_one_filter(targets):
         np.testing.assert_array_equal(table.targets[number][0], planes[1][window])
         counts = 1 - planes[2][window] if len(planes) == 3 else np.ones((128, 128))
         np.testing.assert_array_equal(table.masks[number][0], counts)
+        # sky.npy has the levels of the exposures 1 and 2 of a visit; the number stands before _ in the file's name.
+        assert table.levels[number] == {"1": 30.0, "2": 40.0}[path.stem.split("_")[0]]
+
+
+def test_sky_levels_that_are_missing_or_damaged(tmp_path):
+    def read(sky: np.ndarray | None, name: str = "2_0.npy"):
+        folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "f435w"
+        (folder / "1" / "2").mkdir(parents=True)
+        np.save(folder / "1" / "2" / name, np.zeros((2, 8, 8), np.float32))
+        if sky is not None:
+            np.save(folder / "1" / "2" / "sky.npy", sky)
+        return get_reader("star_fields")({"train": [folder]}).levels
+
+    assert list(read(np.array([5.0, 7.0]))) == [7.0]
+    assert list(read(None)) == [0.0]
+    for sky in (np.array([5.0]), np.array([]), np.array([[1.0], [2.0]]), np.array([1.0, np.nan]), np.array(["a", "b"])):
+        with pytest.raises(InputError, match=r"sky\.npy|level"):
+            read(sky)
+    with pytest.raises(InputError, match="with a number from 1 to 2"):
+        read(np.array([5.0, 7.0]), "x_0.npy")
 
 
 def test_ecg_windows_are_those_of_the_benchmark(targets):
@@ -270,7 +290,9 @@ def test_files_of_samples_are_read_on_access(targets, monkeypatch):
     monkeypatch.setattr(protein_maps, "read_pickle", noted(protein_maps.read_pickle))
     for target in opened_targets:
         table = get_reader(target.manifest.reader.name)(target.files, **target.manifest.reader.options)
-        assert opened_files == []
+        # The levels of the sky are read at once.
+        assert {path.name for path in opened_files} <= {"sky.npy"}
+        opened_files.clear()
         assert len(table.samples[1]) in (1, 57)
         assert len(table.targets[2]) == 1
         assert len(opened_files) == 2

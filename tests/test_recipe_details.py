@@ -1,6 +1,7 @@
 """Schedules and augmentation of the recipes, and the metrics of the published values."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ from sklearn.metrics import roc_auc_score, root_mean_squared_error
 
 from modgap.errors import UsageError
 from modgap.targets import named_manifest, open_target
-from modgap.transfer.batches import BatchFeed, generator, mask_spectrogram
+from modgap.targets.samples import SeriesList, Table
+from modgap.transfer.augmentation import add_background, augment, check_augmentation, mask_spectrogram
+from modgap.transfer.batches import BatchFeed, generator
 from modgap.transfer.benchmark_recipe import benchmark_augmentation
+from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.metrics import metric, task_metric
 from modgap.transfer.optimization import learning_rate_factor
 from modgap.transfer.recipe import FullStage, resolve_recipe
@@ -52,13 +56,17 @@ def test_recipes_of_benchmarks_keep_their_schedule():
     ("name", "setting", "missing"),
     [
         ("cifar100", "crop-flip", ""),
-        ("fsd50k", "spec-augment", "background noise with probability 0.75 and a weight of at most 0.5"),
-        ("cosmic", None, "addition of a background of -0.9 to 3 times the sky level of the exposure, at random"),
+        ("fsd50k", "noise-spec-augment", ""),
+        ("cosmic", "background-level", ""),
         ("digits", None, ""),
+        ("cifar100", None, "rotation by up to 15 degrees"),
     ],
 )
 def test_augmentation_of_a_recipe_is_applied_or_warned_of(caplog, name, setting, missing):
     manifest = named_manifest(name)
+    if missing:
+        training = manifest.training.model_copy(update={"augmentation": missing})
+        manifest = manifest.model_copy(update={"training": training})
     assert benchmark_augmentation(manifest) == (setting, missing)
     assert resolve_recipe(manifest).stage2.augmentation == (setting or "none")
     with caplog.at_level(logging.WARNING):
@@ -106,6 +114,51 @@ def test_spectrograms_alone_are_masked():
     assert torch.equal(first.x, again.x)
     differs = [not torch.equal(a, b) for a, b in zip(first.x, without.x, strict=True)]
     assert 5 < sum(differs) < 25
+
+
+def spectrograms(noise):
+    """Twenty clips of a constant, and noise of another one, whose spectrograms are constant too."""
+    spec = named_manifest("fsd50k").input
+    table = Table(SeriesList((np.ones((1, 22_050), np.float32),) * 20), noise=noise)
+    transform = InputTransform(spec, (1, 96, 102), np.zeros(1, np.float32), np.ones(1, np.float32))
+    return SimpleNamespace(table=table, transform=transform)
+
+
+def test_noise_has_the_published_share_and_weight(caplog):
+    tone = np.sin(np.arange(3 * 22_050, dtype=np.float32))[None]
+    data = spectrograms(SeriesList((tone,)))
+    noise = data.transform.pieces(tone)[0]
+    clean = data.transform.pieces(data.table.samples[0])[0]
+    direction = (noise - clean).ravel() / np.square(noise - clean).sum()
+    weights = []
+    for number in range(600):
+        random = generator(0, 1, 2, number)
+        mixed = augment("noise-spec-augment", clean, data, number % 20, random)
+        # Masks leave most values as they are, so the weight is that of the unmasked ones on average.
+        weights.append(float((mixed - clean).ravel() @ direction))
+    # A quarter has no noise, and half of these no mask, so they are unchanged.
+    assert 0.07 < np.mean(np.array(weights) == 0) < 0.19
+    assert np.quantile(weights, 0.95) < 0.55
+    assert np.median(weights) > 0.1
+    check_augmentation("noise-spec-augment", data)
+    assert not caplog.records
+    check_augmentation("noise-spec-augment", spectrograms(None))
+    assert "no files of noise" in caplog.text
+
+
+def test_background_levels_have_the_published_range():
+    image = np.random.default_rng(0).standard_normal((1, 8, 8)).astype(np.float32)
+    transform = InputTransform(named_manifest("cosmic").input, (1, 8, 8), np.array([50.0]), np.array([20.0]))
+    added = [(add_background(image, 30.0, transform, generator(0, 1, 0, row)) - image) * 20 / 30 for row in range(2000)]
+    assert all(np.ptp(one) < 1e-5 for one in added)
+    levels = [float(one.mean()) for one in added]
+    assert -0.9 <= min(levels) < -0.88
+    assert 2.97 < max(levels) <= 3.001
+    # A uniform distribution from -0.9 to 3 has a mean of 1.05 and a standard error of 1.126 / sqrt(2000).
+    assert abs(np.mean(levels) - 1.05) < 4 * 1.126 / np.sqrt(2000)
+    digits = read_target_data(open_target("digits"), limit=60)
+    with pytest.raises(UsageError, match="needs the level of each sample's background"):
+        check_augmentation("background-level", digits)
 
 
 # Metrics

@@ -166,6 +166,8 @@ class Table:
         target_scale: Mean and standard deviation (sd), each of the targets' shape, if a step standardized the
             targets: y * sd + mean is in the manifest's unit. None if the targets are in this unit.
         columns: Names of the columns of a table that the samples are made of, in order. None for other data.
+        levels: Level of the background of each sample in its unit, shape (N,), for augmentation. None if unknown.
+        noise: Samples without labels, of any number, that augmentation mixes into others. None if there are none.
     """
 
     samples: Samples
@@ -177,6 +179,8 @@ class Table:
     masks: Samples | None = None
     target_scale: tuple[np.ndarray, np.ndarray] | None = None
     columns: tuple[str, ...] | None = None
+    levels: np.ndarray | None = None
+    noise: Samples | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -215,6 +219,8 @@ class Table:
             masks=select_samples(self.masks),
             target_scale=self.target_scale,
             columns=self.columns,
+            levels=None if self.levels is None else self.levels[rows],
+            noise=self.noise,
         )
 
 

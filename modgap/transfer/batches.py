@@ -7,22 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modgap.errors import UsageError
+from modgap.transfer.augmentation import augment, check_augmentation
 from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loading import load_ahead
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["BatchFeed", "MicroBatches", "chunks", "generator", "mask_spectrogram", "shuffle_rows"]
-
-MASKED_SHARE = 0.5
-"""Share of the spectrograms that are masked."""
-MOST_MASKS = 2
-LARGEST_BAND = 0.15
-LARGEST_TIME = 0.2
-"""Largest share of the bands and of the frames that a mask covers."""
-SHIFT_DIVISOR = 8
-"""Images are shifted by at most an eighth of their size: 4 of 32 pixels."""
+__all__ = ["BatchFeed", "MicroBatches", "chunks", "generator", "shuffle_rows"]
 
 MicroBatches = tuple[MicroBatch, ...]
 
@@ -54,32 +45,6 @@ def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
-def mask_spectrogram(spectrogram: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Mask bands and times of a spectrogram (1, bands, frames) with its smallest value, half of the time (SpecAugment).
-
-    One or two masks each: at most 15 % of the bands and 20 % of the frames, as in ORCA's recipe for FSD50K.
-
-    Args:
-        spectrogram: The spectrogram, which stays as it is.
-        random: Generator of the choice.
-
-    References:
-        Park et al. (2019), SpecAugment: a simple data augmentation method for automatic speech recognition.
-    """
-    if random.random() >= MASKED_SHARE:
-        return spectrogram
-    masked = spectrogram.copy()
-    lowest = spectrogram.min()
-    for _ in range(int(random.integers(1, MOST_MASKS + 1))):
-        for axis, largest in ((1, LARGEST_BAND), (2, LARGEST_TIME)):
-            size = int(random.uniform(0, largest) * masked.shape[axis])
-            start = int(random.uniform(0, masked.shape[axis] - size))
-            part = [slice(None)] * masked.ndim
-            part[axis] = slice(start, start + size)
-            masked[tuple(part)] = lowest
-    return masked
-
-
 @dataclass(frozen=True)
 class BatchFeed:
     """Loader of batches of a target's samples.
@@ -89,8 +54,7 @@ class BatchFeed:
         seed: Seed of the choice of pieces and of the augmentation.
         device: Device that the batches are copied to.
         dtype: Precision of the inputs.
-        augmentation: `none`; `crop-flip` for random shifts and mirror images; or `spec-augment`, which masks bands and
-            times of half of the spectrograms.
+        augmentation: Value of `stage2.augmentation`, see `augmentation`.
         workers: Number of processes that read the batches; with 0, a thread of this process reads them.
     """
 
@@ -102,21 +66,8 @@ class BatchFeed:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Raise an error if the augmentation does not apply to the target's samples.
-
-        Raises:
-            UsageError: When images or spectrograms would be augmented, but the samples are none.
-        """
-        if self.augmentation == "crop-flip" and len(self.data.transform.shape) != 3:
-            raise UsageError(
-                "stage2.augmentation=crop-flip is for images, but the samples of this target are series. "
-                "Pass --set stage2.augmentation=none."
-            )
-        if self.augmentation == "spec-augment" and self.data.transform.spec.kind != "audio":
-            raise UsageError(
-                "stage2.augmentation=spec-augment is for spectrograms of sound, but the samples of this target are of "
-                f"kind {self.data.transform.spec.kind}. Pass --set stage2.augmentation=none."
-            )
+        """Raise a UsageError if the augmentation does not apply to the target's samples."""
+        check_augmentation(self.augmentation, self.data)
 
     def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
         """Load one batch for each array of rows onto the device, with one piece of each sample.
@@ -141,22 +92,7 @@ class BatchFeed:
     def _read_piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
         random = generator(self.seed, 1 + stage, epoch, row)
         piece = self.data.transform.random_piece(self.data.table.samples, row, random)
-        if self.augmentation == "none":
-            return piece
-        if self.augmentation == "spec-augment":
-            return mask_spectrogram(piece, random)
-        return self._augment(piece, random)
-
-    def _augment(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Shift an image at random, and mirror it half of the time; the gap is 0 before standardization."""
-        transform = self.data.transform
-        margins = [side // SHIFT_DIVISOR for side in image.shape[1:]]
-        background = (-transform.mean / transform.sd)[:, None, None]
-        padding = [(0, 0), *((margin, margin) for margin in margins)]
-        padded = np.pad(image - background, padding) + background
-        top, left = (int(random.integers(2 * margin + 1)) for margin in margins)
-        shifted: np.ndarray = padded[:, top : top + image.shape[1], left : left + image.shape[2]]
-        return shifted[:, :, ::-1].copy() if random.integers(2) else shifted
+        return augment(self.augmentation, piece, self.data, row, random)
 
     def prefetch(self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int) -> Iterator[MicroBatches]:
         """Yield the batches of each update; the next ones are read while the model works.

@@ -34,20 +34,26 @@ def benchmark_settings(manifest: Manifest) -> dict[str, Any]:
     return settings | {name: settings[name] * factor for name, factor in factors.items() if name in settings}
 
 
+AUGMENTATIONS = {
+    ("crop", "flip"): "crop-flip",
+    ("background noise", "SpecAugment"): "noise-spec-augment",
+    ("SpecAugment",): "spec-augment",
+    ("sky level",): "background-level",
+}
+"""Settings of stage 2 by words that occur in the description of a recipe's augmentation."""
+
+
 def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
-    """Return the augmentation of a recipe as a setting of stage 2, and the part of it that modgap does not have.
+    """Return the augmentation of a recipe as a setting of stage 2, or else its description, which modgap does not have.
 
     Returns:
-        The setting, None if there is none; and the description of the missing part, empty if nothing is missing.
+        The setting, None if there is none; and the description, empty if nothing is missing.
     """
     stated = None if manifest.training is None else manifest.training.augmentation
     if stated is None:
         return None, ""
-    if "crop" in stated and "flip" in stated:
-        return "crop-flip", ""
-    parts = [part.strip() for part in stated.split(";")]
-    missing = "; ".join(part for part in parts if "SpecAugment" not in part)
-    return ("spec-augment" if any("SpecAugment" in part for part in parts) else None), missing
+    found = next((name for words, name in AUGMENTATIONS.items() if all(word in stated for word in words)), None)
+    return found, "" if found else stated
 
 
 def conversion_record(manifest: Manifest) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class FullStage(OptimizerSettings):
     gradient_clip: float | None = Field(
         default=1.0, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )
-    augmentation: Literal["none", "crop-flip", "spec-augment"] = Field(
+    augmentation: Literal["none", "crop-flip", "spec-augment", "noise-spec-augment", "background-level"] = Field(
         default="none", description="Random augmentation of the training images or spectrograms."
     )
     anchor: float = Field(

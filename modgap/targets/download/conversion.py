@@ -131,7 +131,13 @@ def _sample_counter(stage: str, n_samples: int, progress: Progress | None) -> Ca
 
 def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
     mean, sd = table.target_scale or (None, None)
-    arrays = {"labels": table.labels, "splits": table.splits, "target_mean": mean, "target_sd": sd}
+    arrays = {
+        "labels": table.labels,
+        "splits": table.splits,
+        "target_mean": mean,
+        "target_sd": sd,
+        "levels": table.levels,
+    }
     arrays |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
     for name, values in arrays.items():
         if values is not None:

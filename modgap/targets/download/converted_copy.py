@@ -30,10 +30,10 @@ __all__ = [
     "read_converted_copy",
 ]
 
-FORMAT = 2
-STREAMS = ("samples", "targets", "masks")
+FORMAT = 3
+STREAMS = ("samples", "targets", "masks", "noise")
 """Fields of a table that are read sample by sample."""
-SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd")
+SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd", "levels")
 """Fields of a table that are read at once."""
 STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """Errors that a record of another structure causes."""
@@ -172,6 +172,8 @@ def _read_table(file: ArrayFile, argument: str) -> Table:
         (small["target_mean"], small["target_sd"]) if "target_mean" in small else None,
         # Copies of earlier versions have no columns.
         tuple(map(str, file.metadata.get("columns") or ())) or None,
+        small.get("levels"),
+        streams.get("noise"),
     )
 
 
@@ -241,7 +243,7 @@ class _FixedSamples(_MappedSamples):
 
 
 class _VariedSamples(_MappedSamples):
-    """Samples of several shapes, stored without gaps."""
+    """Samples of several shapes, stored without gaps; parts of sounds of one channel are read alone."""
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -250,6 +252,18 @@ class _VariedSamples(_MappedSamples):
         shape = tuple(self._shapes[index])
         start = self._starts[index]
         return self._read(start, start + int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def length(self, index: int) -> int | None:
+        """Return the length of a sample's last axis; None if the sample has several rows."""
+        shape = self._shapes[index]
+        return int(shape[-1]) if np.prod(shape[:-1], dtype=np.int64) == 1 else None
+
+    def part(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Return the values from `start` to `stop` of a sample's last axis, where its other axes have length 1."""
+        first = int(self._starts[index])
+        shape = tuple(self._shapes[index][:-1])
+        stop = min(stop, int(self._shapes[index][-1]))
+        return self._read(first + start, first + stop).reshape(*shape, stop - start)
 
 
 class _TextSamples(_MappedSamples):

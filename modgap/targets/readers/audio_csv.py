@@ -9,9 +9,9 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.json_records import parse_json
 from modgap.storage.paths import is_folder, is_regular_file
-from modgap.targets.file_layout import files_by_split, single_file
+from modgap.targets.file_layout import files_by_split, list_files, single_file
 from modgap.targets.samples import SPLITS, Table
-from modgap.targets.sound import SoundFiles
+from modgap.targets.sound import SUFFIXES, SoundFiles
 
 __all__ = ["multi_hot", "read"]
 
@@ -37,7 +37,8 @@ def read(
 
     Args:
         files: The folder of the sound files under the role `audio`; tables under `table`, or under `train`, `val`
-            and `test`; optionally a JSON file with the number of each class name under `classes`.
+            and `test`; optionally a JSON file with the number of each class name under `classes`, and a folder of
+            sound files without labels under `noise`, for augmentation.
         rate: Sampling rate in hertz. Files of another rate are resampled.
         file_column: Column of the file's path. Leading folders that are not in the audio folder are ignored.
         label_column: Column of the class, for one class in each row. Numbers keep their order, names are sorted.
@@ -79,7 +80,14 @@ def read(
         classes,
         _splits([codes[first] for first in first_rows], clip_rows, fold_column, folds or {}),
         {name: np.array([row[name] for row in clip_rows]) for name in group_columns} or None,
+        noise=_read_noise(single_file(files, "noise"), rate) if "noise" in files else None,
     )
+
+
+def _read_noise(folder: Path, rate: int) -> SoundFiles | None:
+    """List the sound files of a folder, None if it has none."""
+    paths = list_files(folder, SUFFIXES)
+    return SoundFiles(tuple((str(path),) for path in paths), rate) if paths else None
 
 
 def _tables(files: Mapping[str, Sequence[Path]]) -> list[tuple[int | None, Path]]:

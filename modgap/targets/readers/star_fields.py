@@ -39,16 +39,19 @@ def read(
         validation_position: `start` or `end` of the training samples, where these samples are.
 
     Returns:
-        Samples (1, H, W), targets (1, H, W) 0/1, masks that are 1 where a pixel counts, and the group `field`.
+        Samples (1, H, W), targets (1, H, W) 0/1, masks that are 1 where a pixel counts, the group `field`, and the
+        level of the sky in each exposure: the value in sky.npy of its visit at the number before _ in its file's name,
+        from 1 on; 0 where a visit has no such file.
 
     Raises:
-        InputError: When a folder contains none of the fields.
+        InputError: When a folder contains none of the fields, or a level is missing in sky.npy.
     """
     splits = [split for split in SPLITS if split in files]
     if not splits:
         raise KeyError(SPLITS[0])
     exposures = [(split, _list_exposures(files[split][0], fields)) for split in splits]
     paths = tuple(path for _, part in exposures for path in part)
+    skies = {folder: _read_sky(folder / SKY_FILE) for folder in {path.parent for path in paths}}
     codes = split_codes([(split, len(part)) for split, part in exposures])
     return Table(
         _Planes(paths, IMAGE),
@@ -56,7 +59,31 @@ def read(
         groups={"field": np.array([_field(path) for path in paths])},
         targets=_Planes(paths, TARGET),
         masks=_Planes(paths, IGNORED),
+        levels=np.array([_sky_level(path, skies) for path in paths], np.float32),
     )
+
+
+def _read_sky(path: Path) -> np.ndarray | None:
+    """Return the levels of the sky in the exposures of a visit, None if the file does not exist."""
+    if not path.exists():
+        return None
+    levels = np.asarray(map_npy(path))
+    if levels.ndim != 1 or levels.dtype.kind not in "fiu" or not np.isfinite(levels).all():
+        raise InputError(f"expected the finite level of the sky in each exposure in {path}, got {levels.shape}")
+    return levels
+
+
+def _sky_level(path: Path, skies: Mapping[Path, np.ndarray | None]) -> float:
+    """Return the level of the sky in the exposure of a file."""
+    levels = skies[path.parent]
+    if levels is None:
+        return 0.0
+    number = path.stem.partition("_")[0]
+    if not number.isdecimal() or not 1 <= int(number) <= len(levels):
+        raise InputError(
+            f"expected a file NUMBER_....npy with a number from 1 to {len(levels)}, the size of {SKY_FILE}, got {path}"
+        )
+    return float(levels[int(number) - 1])
 
 
 def _field(path: Path) -> str:
