@@ -14,8 +14,9 @@ from modgap.api.discrepancy import measure_discrepancy
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
+from modgap.storage.digests import file_digest
 from modgap.targets import CustomData
-from modgap.transfer.methods import method_names
+from modgap.transfer.methods import get_method, method_names
 from modgap.transfer.run_folder import open_run
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
@@ -317,9 +318,21 @@ def test_embedder_native_is_the_default(modgap, data, trained):
 def test_embedder_refusals_of_the_command(modgap, data, trained, tmp_path):
     refused(embedded(modgap, data, tmp_path / "none"), 1, "Expected a folder that modgap train wrote")
     refused(embedded(modgap, data, data[0]), 1, "Expected a folder that modgap train wrote")
-    refused(embedded(modgap, data, trained("finetune").folder), 2, "Pass a run of emb, orca or mona")
     refused(embedded(modgap, data, trained("mona").folder, "--representation", "fold"), 2, "does not apply to")
     refused(embedded(modgap, data, trained("mona").folder, "--split", "train"), 1, "embedder was not trained on")
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_embedder_of_a_run_of_every_method(data, trained, caplog, name):
+    caplog.set_level("INFO", logger="modgap")
+    done = trained(name)
+    report = after(data, done.folder)
+    assert report.result.n_samples == 8
+    together = "was trained together with the encoder" in caplog.text
+    assert together == (not get_method(name).has_embedder_stage)
+    # The weights are those of the run's own file.
+    folder = done.folder / ("model.safetensors" if together else "stage1.safetensors")
+    assert report.provenance["embedding"]["embedder"]["weights"] == file_digest(folder)
 
 
 def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):

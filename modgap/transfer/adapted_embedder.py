@@ -1,5 +1,6 @@
-"""Measure the discrepancy after stage 1: a run's embedder before the source's pretrained encoder and head."""
+"""Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,11 @@ from modgap.transfer.trained_model import run_length
 from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
+
+EMBEDDER_PREFIX = "embedder."
+"""Prefix of the names of the embedder's weights in a run's file."""
+
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class _AdaptedModel(nn.Module):
 
 @dataclass(frozen=True)
 class RunEmbedder:
-    """The stage-1 embedder of a run.
+    """The embedder of a run after stage 1 or, if its method has no stage 1, after the training.
 
     Attributes:
         run: The run.
@@ -80,7 +86,7 @@ class RunEmbedder:
         """The embedder's weights and inputs, and the settings that decide which samples the run has seen."""
         names = ("method", "seed", "protocol", "limit", "input_size", "recipe", "inputs")
         record = {name: self.run.record[name] for name in names}
-        return record | {"weights": file_digest(self.run.folder / STAGE1_FILE)}
+        return record | {"weights": file_digest(_embedder_file(self.run))}
 
     def embedding(self, table: Table) -> Embedding:  # noqa: ARG002
         """Return the embedding of samples as values, standardized as the run's training samples."""
@@ -101,9 +107,9 @@ class RunEmbedder:
         output = Output("classification", (2,))
         length = run_length(self.run, source)
         model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
-        path = self.run.folder / STAGE1_FILE
+        path = _embedder_file(self.run)
         try:
-            model.embedder.load_state_dict(load_tensors(path))
+            model.embedder.load_state_dict(_embedder_weights(path))
         except RuntimeError as error:
             raise InputError(
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
@@ -142,7 +148,7 @@ def run_embedder(
         input_size: Requested input size of the source in pixels; None for the source's default.
 
     Raises:
-        UsageError: When the run is of another source or target, or its method trains no embedder in stage 1.
+        UsageError: When the run is of another source or target.
         InputError: When the folder has no run, or the run was stopped in stage 1.
     """
     run = open_run(folder)
@@ -172,18 +178,45 @@ def _check_input_size(run: Run, input_size: int | None) -> None:
 
 
 def _check_embedder(run: Run) -> None:
-    """Raise an error if the run has no stage-1 embedder."""
-    method = get_method(run.record["method"])
-    if not method.has_embedder_stage:
-        raise UsageError(
-            f"The run in {run.folder} is of method {method.name}, which has no stage-1 embedder to measure with. "
-            "Pass a run of emb, orca or mona."
-        )
-    if not (run.folder / STAGE1_FILE).exists():
+    """Raise an error if the run has no embedder yet; say so if it was trained together with the encoder.
+
+    Raises:
+        InputError: When the run was stopped in stage 1 or, without one, before its end.
+    """
+    if (run.folder / STAGE1_FILE).exists():
+        return
+    has_stage = get_method(run.record["method"]).has_embedder_stage and _stage1_epochs(run) != 0
+    if has_stage or not run.weights.exists():
         raise InputError(
-            f"The run in {run.folder} has no stage-1 embedder. It has no epochs of stage 1, or was stopped during it. "
+            f"The run in {run.folder} has no {'stage-1 ' if has_stage else ''}embedder, because it was stopped before. "
             "Continue it with modgap train --resume."
         )
+    log.info(
+        "The run of %s has no stage 1, so its embedder was trained together with the encoder. It is measured with the "
+        "source's own encoder.",
+        run.record["method"],
+    )
+
+
+def _stage1_epochs(run: Run) -> object:
+    stage = run.record["recipe"].get("stage1")
+    return stage.get("epochs") if isinstance(stage, dict) else None
+
+
+def _embedder_file(run: Run) -> Path:
+    """Return the file with the weights of the embedder: after stage 1 or, for a run without it, after the training."""
+    path = run.folder / STAGE1_FILE
+    return path if path.exists() else run.weights
+
+
+def _embedder_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of the embedder in the file of a run, whose file of all weights has those of other parts."""
+    weights = load_tensors(path)
+    if path.name == STAGE1_FILE:
+        return weights
+    return {
+        name.removeprefix(EMBEDDER_PREFIX): value for name, value in weights.items() if name.startswith(EMBEDDER_PREFIX)
+    }
 
 
 def _check_target(run: Run, name: str, data: Target) -> None:
