@@ -54,7 +54,11 @@ def handle_signals() -> None:
     for number in handled:
         signal.signal(number, _on_signal)
     sys.unraisablehook = _on_unraisable
+    import atexit
     import threading
+
+    # Registered first, so it is called last.
+    atexit.register(_ignore_signals, handled)
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -75,6 +79,13 @@ def stop_signal() -> int:
 def mark_announced() -> None:
     """Record that the user was told that the command was stopped."""
     _State.announced = True
+
+
+def _ignore_signals(handled: list[int]) -> None:
+    """Ignore signals while the interpreter ends; it drops the handlers, and a signal would change the exit code."""
+    if os.getpid() == _State.process:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _on_signal(number: int, _frame: "FrameType | None") -> None:

@@ -55,6 +55,21 @@ modgap.__main__.main()
 """
 
 
+AT_THE_END = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.default_int_handler)
+import modgap.__main__, modgap.cli.main
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid()):
+        kill(own, {number})
+late = Late()
+modgap.cli.main.modgap = lambda **options: print("done")
+modgap.__main__.main()
+"""
+"""Code that sends a signal when the work is done and the interpreter has dropped the handlers of signals."""
+
+
 def run(script):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
 
@@ -63,6 +78,12 @@ def run(script):
 def test_a_signal_during_imports_is_one_line(number, code):
     done = run(AT_THE_START.format(number=int(number)))
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "modgap: interrupted\n")
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_signal_when_all_is_done_changes_nothing(number, code):
+    done = run(AT_THE_END.format(number=int(number)))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_ctrl_c_at_the_first_import_is_no_traceback():

@@ -35,6 +35,11 @@ LONG_COMMANDS = {
         "--set=checkpoint_seconds=0",
         "work/out/model.safetensors",
     ),
+    "train in a sweep": (
+        f"train --method=finetune --source={MODEL} --target=data.npz --out=out --input-size=32 --set=stage2.epochs=2 "
+        "--set=checkpoint_seconds=0 --set=loader_workers=1 --sweep=stage2.learning_rate=1e-4,1e-3",
+        "work/out/model.safetensors",
+    ),
     "distortion": (
         f"distortion --source={MODEL} --surrogate=data.npz --other={MODEL} --repeats=2 --out=out --input-size=32",
         "work/out/samples.npz",
@@ -114,9 +119,10 @@ def _expected(name: str) -> tuple[float, bytes]:
 def _again(one: Sandbox, name: str) -> str | None:
     """Run a command again after its interruption, and compare its file."""
     arguments = _arguments(name)
-    if name == "train" and (one.folder / "out" / "run.json").exists():
+    trains = name.startswith("train")
+    if trains and any((one.folder / "out" / record).exists() for record in ("run.json", "sweep.json")):
         arguments.append("--resume")
-    if name == "train" and (one.folder / "out").exists() and "--resume" not in arguments:
+    if trains and (one.folder / "out").exists() and "--resume" not in arguments:
         shutil.rmtree(one.folder / "out")
     code, _, err = one.run(arguments)
     if failure := _bad_output(code, err, (0,)):

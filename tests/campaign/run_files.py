@@ -45,6 +45,18 @@ RECORD: dict[str, Any] = {
         "chosen_by": "lowest validation error", "updates": 4, "seconds": 1.5,
     },
 }  # fmt: skip
+SWEEP: dict[str, Any] = {
+    "values": {"stage2.learning_rate": ["1e-4", "1e-3"]},
+    "trials": [
+        {
+            "settings": {"stage2.learning_rate": "1e-4"},
+            "state": "finished", "validation": 30.0, "epoch": 2, "updates": 4, "seconds": 1.5,
+        },
+        {"settings": {"stage2.learning_rate": "1e-3"}, "state": "failed", "message": "The loss is NaN."},
+    ],
+    "chosen": 1,
+}  # fmt: skip
+RECORD["sweep"] = SWEEP
 LOG = [
     {"stage": "stage1", "epoch": 1, "updates": 2, "loss": 1.5, "outer": -3.0, "mixed_share": 0.01},
     {"stage": "stage2", "epoch": 1, "updates": 2, "loss": 1.0, "validation_error": 30.0},
@@ -110,7 +122,24 @@ def read_model(path: Path) -> object:
     return sorted(state), [piece.shape for piece in pieces]
 
 
+def sweep_table(folder: Path) -> Path:
+    """Write the table of a sweep."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sweep.json"
+    path.write_text(json.dumps({"schema": 1, "values": SWEEP["values"], "trials": SWEEP["trials"]}))
+    return path
+
+
+def read_sweep(path: Path) -> object:
+    """Read the table of a sweep, and choose a trial."""
+    from modgap.transfer.sweep import _best, _read, trial_rows
+
+    trials = _read(path.parent)
+    return trial_rows({"values": SWEEP["values"], "trials": trials, "chosen": 1}), _best(trials)
+
+
 PARSED = [
+    ("sweep table", sweep_table, read_sweep),
     ("trained record", run_file("run.json"), prepare),
     ("trained inputs", run_file("inputs.safetensors"), prepare),
     ("run page record", run_file("run.json"), write_run_page),
