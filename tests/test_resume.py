@@ -19,7 +19,7 @@ from tests.training import surrogate_file, target_file
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "4"))
 SETTINGS = (
     "stage1.epochs=3", "stage2.epochs=5", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
-    "checkpoint_seconds=0", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
+    "checkpoint_seconds=0", "loader_workers=1", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
 )  # fmt: skip
 
 

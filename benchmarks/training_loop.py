@@ -1,0 +1,107 @@
+"""Seconds of an epoch of fine-tuning, next to a bare PyTorch loop over the same batches.
+
+    python benchmarks/training_loop.py [--source NAME] [--target NAME] [--samples N]
+
+Both loops read the samples, standardize them, and update the same model with AdamW. The bare loop has a DataLoader and
+nothing else: no log, no check of the loss, no seeds of dropout, no smaller batches when the memory does not suffice.
+Epochs alternate, and the medians are compared.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from modgap.forward.sample_request import SampleRequest
+from modgap.sources import open_source
+from modgap.targets import open_target
+from modgap.transfer.methods import get_method
+from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.train import build_model, train
+from modgap.transfer.train_request import TrainRequest
+from modgap.transfer.training_data import TargetData, read_target_data
+
+EPOCHS = 3
+"""Number of epochs of a run; the first warms up and is not counted."""
+
+
+class Samples(Dataset[tuple[np.ndarray, int]]):
+    """Standardized samples of a target with their classes."""
+
+    def __init__(self, data: TargetData) -> None:
+        """Keep the target."""
+        self.data = data
+
+    def __len__(self) -> int:
+        """Return the number of training samples."""
+        return len(self.data.train)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        """Return a standardized sample and its class."""
+        row = int(self.data.train[number])
+        return self.data.transform.pieces(self.data.table.samples[row])[0], int(self.data.table.class_labels[row])
+
+
+def bare_epochs(source: str, data: TargetData, batch: int, workers: int) -> list[float]:
+    """Return the seconds of each epoch of a bare loop but the first."""
+    recipe = resolve_recipe(data.target.manifest)
+    model = build_model(open_source(source).load(None, head=False), data, recipe, get_method("finetune"), seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.05)
+    loader = DataLoader(Samples(data), batch, shuffle=True, num_workers=workers)
+    seconds = []
+    for _ in range(EPOCHS):
+        start = time.perf_counter()
+        model.train()
+        for x, y in loader:
+            loss = cross_entropy(model(x), y)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def own_epochs(source: str, target: str, samples: int, batch: int, workers: int) -> list[float]:
+    """Return the seconds of each epoch of `modgap train` but the first."""
+    settings = (f"stage2.epochs={EPOCHS}", f"stage2.batch_size={batch}", f"loader_workers={workers}")
+    request = TrainRequest("finetune", source, target, settings, samples=SampleRequest(limit=samples))
+    with tempfile.TemporaryDirectory() as folder:
+        done = train(request, Path(folder) / "run")
+        lines = (done.folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["seconds"] for line in lines][1:]
+
+
+def main() -> None:
+    """Print the ratio for batches of 4 and 32, with 0, 1 and 2 workers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", default="vit-fashion")
+    parser.add_argument("--target", default="digits")
+    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    data = read_target_data(open_target(arguments.target), limit=arguments.samples)
+    for batch in (4, 32):
+        for workers in (0, 1, 2):
+            own: list[float] = []
+            bare: list[float] = []
+            for _ in range(arguments.repeats):
+                own += own_epochs(arguments.source, arguments.target, arguments.samples, batch, workers)
+                bare += bare_epochs(arguments.source, data, batch, workers)
+            ours, theirs = statistics.median(own), statistics.median(bare)
+            print(
+                f"batches of {batch}, {workers} workers: {ours:.2f} s an epoch, bare loop {theirs:.2f} s, ratio "
+                f"{ours / theirs:.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
