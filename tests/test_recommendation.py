@@ -155,7 +155,8 @@ def test_checks_have_a_sentence_with_numbers():
     assert texts["Majority-class baseline"] == (
         "The k-NN error of swin is 0.310 (0.280 to 0.340); always predicting the largest class gives 0.300."
     )
-    assert texts["Random-weights control"].startswith("LEEP is not significantly different from the same architecture")
+    same = "The same architecture with random weights is not significantly different: LEEP "
+    assert texts["Random-weights control"].startswith(same)
     assert "Other sources" not in texts
 
 

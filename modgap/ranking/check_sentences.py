@@ -76,10 +76,7 @@ def _control_text(values: Mapping[str, Any]) -> str:
     if values["result"] == CONTROL_BETTER:
         return f"The same architecture with random weights is significantly better: {score} {control}; {source}."
     if values["result"] == CONTROL_SIMILAR:
-        return (
-            f"{score} is not significantly different from the same architecture with random weights: {control}; "
-            f"{source}."
-        )
+        return f"The same architecture with random weights is not significantly different: {score} {control}; {source}."
     if values["result"] == CONTROL_AS_GOOD:
         return f"The same architecture with random weights is at least as good: {score} {control}; {source}."
     if values["result"] == CONTROL_WORSE:
