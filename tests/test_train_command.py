@@ -67,7 +67,9 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
                "--set", f"stage1.surrogate={data[1]}", "--set", "stage2.batch_size=16")  # fmt: skip
     done = modgap(*command)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[0].startswith("modgap: stage1 epoch 1 of 1: loss ")
+    logged = done.stderr.splitlines()
+    assert re.fullmatch(r"modgap: stage1 begins: 1 epoch, [\d,]+ trained parameters\.", logged[0])
+    assert logged[1].startswith("modgap: stage1 epoch 1 of 1: loss ")
     assert re.search(r", validation error [\d.]+ %$", done.stderr.splitlines()[-1])
     lines = done.stdout.splitlines()
     assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 
 from modgap.errors import InputError
@@ -57,10 +58,14 @@ def _from_workers(read: Callable[[int], T], n: int, workers: int, pin: bool) -> 
             collate_fn=_unchanged,
         )
         items = iter(loader)
-    for item in items:
-        if isinstance(item, InputError):
-            raise item
-        yield item
+    try:
+        for item in items:
+            if isinstance(item, InputError):
+                raise item
+            yield item
+    finally:
+        # PyTorch's references to shared memory print errors if they are still there when the interpreter ends.
+        shared_cache.clear()
 
 
 def _unchanged(item: T) -> T:
