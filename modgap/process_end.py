@@ -8,6 +8,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    import threading
     from types import FrameType
 else:
     import _signal as signal
@@ -57,6 +58,7 @@ def handle_signals() -> None:
     import atexit
     import threading
 
+    threading.excepthook = _on_thread_error
     # Registered first, so it is called last.
     atexit.register(_ignore_signals, handled)
 
@@ -107,6 +109,14 @@ def _on_unraisable(problem: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(problem)
     elif _State.received:
         _end_at_once(_State.received)
+
+
+def _on_thread_error(problem: "threading.ExceptHookArgs") -> None:
+    """Hide what threads of libraries raise while the command is stopped, because their work is taken from them."""
+    import threading
+
+    if not _State.received:
+        threading.__excepthook__(problem)
 
 
 def _end_after_grace(reader: int, handled: list[int]) -> None:

@@ -80,6 +80,15 @@ def test_a_signal_during_imports_is_one_line(number, code):
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "modgap: interrupted\n")
 
 
+def test_threads_of_libraries_that_fail_while_the_command_is_stopped_are_not_shown():
+    failing = "import threading; threading.Thread(target=lambda: {}[5]).start()"
+    script = AT_WORK.format(number=int(signal.SIGINT), after="")
+    stopped = run(script.replace('        print("undone")', f"        {failing}; time.sleep(0.5)"))
+    assert (stopped.returncode, stopped.stderr) == (130, "modgap: interrupted\n")
+    # Without a signal, such an error is shown.
+    assert "KeyError: 5" in run(f"from modgap.process_end import handle_signals; handle_signals(); {failing}").stderr
+
+
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_when_all_is_done_changes_nothing(number, code):
     done = run(AT_THE_END.format(number=int(number)))
