@@ -131,7 +131,7 @@ def measure(
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of samples in a batch; None for an automatic choice.
         head: `own` for the source's head, or `probe:SURROGATE` to fit a linear probe for a bare encoder.
-        embedder: Folder of a run whose stage-1 embedder replaces the source's embedder; None for the source's.
+        embedder: Folder of a run whose embedder replaces the source's embedder; None for the source's.
         weights: File or folder to take the source's weights from; None for the source's default weights.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
@@ -213,7 +213,7 @@ def measure_discrepancy(
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a real-valued target; None for a target that
             has classes.
-        embedder: Folder of a `modgap train` run whose stage-1 embedder replaces the source's embedder; None for the
+        embedder: Folder of a `modgap train` run whose embedder replaces the source's embedder; None for the
             source's embedder.
         request: Samples, input size and device of the logits; None for all samples at the source's input size.
         progress: Called with the name of a stage and the share of its work done since the last call.
