@@ -66,7 +66,7 @@ discrepancy_options = all_options(
             show_default=True,
             shell_complete=complete_embedders,
             help="Embedder in front of the encoder: native for the source's, or the folder of a modgap train run for "
-            "the embedder that its first stage trained. Samples that the run was trained on are left out.",
+            "the embedder that it trained. Samples that the run was trained on are left out.",
         ),
         click.option(
             "--head",

@@ -76,6 +76,13 @@ def test_augmentation_of_a_recipe_is_applied_or_warned_of(caplog, name, setting,
     assert warned == ([text] if missing else [])
 
 
+def test_a_part_of_an_augmentation_that_is_unknown_is_named():
+    manifest = named_manifest("fsd50k")
+    training = manifest.training.model_copy(update={"augmentation": "SpecAugment; a change of pitch"})
+    stated = manifest.model_copy(update={"training": training})
+    assert benchmark_augmentation(stated) == ("spec-augment", "a change of pitch")
+
+
 def test_masks_of_spectrograms_have_the_published_sizes():
     rng = np.random.default_rng(0)
     spectrogram = rng.standard_normal((1, 96, 102)).astype(np.float32)

@@ -44,16 +44,19 @@ AUGMENTATIONS = {
 
 
 def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
-    """Return the augmentation of a recipe as a setting of stage 2, or else its description, which modgap does not have.
+    """Return the augmentation of a recipe as a setting of stage 2, and the part of it that modgap does not have.
 
     Returns:
-        The setting, None if there is none; and the description, empty if nothing is missing.
+        The setting, None if there is none; and the description of the missing part, empty if nothing is missing.
     """
     stated = None if manifest.training is None else manifest.training.augmentation
     if stated is None:
         return None, ""
-    found = next((name for words, name in AUGMENTATIONS.items() if all(word in stated for word in words)), None)
-    return found, "" if found else stated
+    for words, name in AUGMENTATIONS.items():
+        if all(word in stated for word in words):
+            parts = [part.strip() for part in stated.split(";")]
+            return name, "; ".join(part for part in parts if not any(word in part for word in words))
+    return None, stated
 
 
 def conversion_record(manifest: Manifest) -> dict[str, Any]:
