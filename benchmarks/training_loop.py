@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
+from modgap.transfer.loop_setup import build_model
 from modgap.transfer.methods import get_method
 from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.train import build_model, train
+from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
@@ -84,8 +85,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="vit-fashion")
     parser.add_argument("--target", default="digits")
-    parser.add_argument("--samples", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     data = read_target_data(open_target(arguments.target), limit=arguments.samples)
     for batch in (4, 32):

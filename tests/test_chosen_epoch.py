@@ -63,7 +63,7 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
 
     def watched(self, position, seconds):
         position = plain(self, position, seconds)
-        seen.append({path.name for path in self.loop.folder.glob("best-*")})
+        seen.append({path.name for path in self.loop.files.folder.glob("best-*")})
         return position
 
     monkeypatch.setattr(loops._StageLoop, "_finish_epoch", watched)

@@ -15,8 +15,8 @@ from modgap.errors import InputError
 from modgap.sources import open_source
 from modgap.targets import open_target, readers
 from modgap.transfer import methods
+from modgap.transfer.loop_setup import build_model
 from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.train import build_model
 from modgap.transfer.training_data import read_target_data
 from tests.training import run, target_file
 

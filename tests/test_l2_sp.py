@@ -9,12 +9,13 @@ from torch import nn
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
+from modgap.transfer.loop_setup import build_model
 from modgap.transfer.losses import task_loss
 from modgap.transfer.methods import get_method
 from modgap.transfer.optimization import build_optimizer
 from modgap.transfer.recipe import FullStage, resolve_recipe
 from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.train import build_model, train
+from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from modgap.transfer.training_steps import AnchoredStep, TaskStep

@@ -130,25 +130,30 @@ def build_predictor(output: Output, width: int, grid: TokenGrid, layout: Layout,
         grid: Arrangement of the encoder's tokens.
         layout: Layout of the samples.
         area: Sizes of the stem's input, in pixels or values.
+
+    Raises:
+        UsageError: When a field is to be predicted from tokens that form no known grid.
     """
     if len(output.shape) == 1:
         return MeanPredictor(width, output.shape[0], grid.prefix_tokens)
+    if len(grid.shape) != len(area):
+        raise UsageError(
+            f"The source's encoder turns an image of {area[0]} x {area[1]} pixels into {grid.shape[0]} tokens, which "
+            "form no known grid, so it cannot predict a field. Choose another source."
+        )
     sizes = zip(grid.shape, area, layout.resolution(output.shape[1:]), strict=True)
     factor = max(math.ceil(max(covered, needed) / count) for count, covered, needed in sizes)
     return DensePredictor(width, output, grid, factor, layout)
 
 
 def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: tuple[int, int]) -> TokenGrid:
-    """Find the arrangement of the tokens of an image encoder.
+    """Find the arrangement of the tokens of an image encoder; a sequence where they form no known grid.
 
     Args:
         features: Output of the encoder: a feature map or tokens.
         tokens: The same output as tokens (n, T, D).
         encoder_input: Input of the encoder: a feature map or tokens.
         size: Height and width of the source's input, in pixels.
-
-    Raises:
-        UsageError: When the tokens form no known grid.
     """
     hidden = getattr(getattr(features, "output", features), "last_hidden_state", features)
     if hidden.ndim == 4:
@@ -167,10 +172,7 @@ def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: 
         merged = math.ceil(rows / stride), math.ceil(columns / stride)
         if math.prod(merged) == count:
             return TokenGrid(merged)
-    raise UsageError(
-        f"The source's encoder turns {input_count} tokens into {count}, which form no known grid. "
-        "Choose another source."
-    )
+    return TokenGrid((count,))
 
 
 def _grid_sides(count: int, size: tuple[int, int]) -> tuple[int, int]:

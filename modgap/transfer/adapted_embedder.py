@@ -20,8 +20,8 @@ from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.input_transform import InputTransform
-from modgap.transfer.loop import STAGE1_FILE
 from modgap.transfer.methods import get_method
+from modgap.transfer.run_files import STAGE1_FILE
 from modgap.transfer.run_folder import Run, check_source, open_run
 from modgap.transfer.trained_model import run_length
 from modgap.transfer.training_data import TargetData, read_target_data

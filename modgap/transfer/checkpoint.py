@@ -20,6 +20,7 @@ from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import format_json, parse_json, plain_values
 
 __all__ = [
+    "CHECKPOINTS",
     "BestEpoch",
     "Checkpoint",
     "Position",
@@ -33,7 +34,8 @@ __all__ = [
     "write_tensors",
 ]
 
-FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints in that of the run."""
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 POSITION = "position.json"
@@ -128,7 +130,7 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
     Raises:
         InputError: When it cannot be written.
     """
-    checkpoints = folder / FOLDER
+    checkpoints = folder / CHECKPOINTS
     path = checkpoints / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
     temporary = temporary_path(path)
     try:
@@ -148,10 +150,10 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
 def remove_checkpoints(folder: Path, *, keep: int) -> None:
     """Remove the checkpoints of a run's folder except the newest ones, and those that were not completed."""
     complete = sorted(_complete(folder))
-    for outdated in [*complete[: len(complete) - keep], *(folder / FOLDER).glob(f".*{TEMPORARY_SUFFIX}")]:
+    for outdated in [*complete[: len(complete) - keep], *(folder / CHECKPOINTS).glob(f".*{TEMPORARY_SUFFIX}")]:
         shutil.rmtree(outdated, ignore_errors=True)
     if not keep:
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -205,8 +207,8 @@ def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
         model.load_state_dict(checkpoint.model)
     except RuntimeError as error:
         raise InputError(
-            f"The checkpoint is not one of this model: {first_line(error)} Remove the folder {FOLDER} to train from "
-            "the start."
+            f"The checkpoint is not one of this model: {first_line(error)} Remove the folder {CHECKPOINTS} to train "
+            "from the start."
         ) from error
 
 
@@ -228,7 +230,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     expected = {name: tuple(parameter.shape) for name, parameter in enumerate(_parameters(optimizer))}
     if any(number not in expected or _misfits(values, expected[number]) for number, values in state.items()):
         raise InputError(
-            f"The checkpoint is not one of this optimizer. Remove the folder {FOLDER} to train from the start."
+            f"The checkpoint is not one of this optimizer. Remove the folder {CHECKPOINTS} to train from the start."
         )
     optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
 
@@ -253,7 +255,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _complete(folder: Path) -> list[Path]:
     """Return the complete checkpoints of a run's folder; a partial one still has its hidden name."""
-    return [path for path in (folder / FOLDER).glob("[0-9]*") if path.is_dir()]
+    return [path for path in (folder / CHECKPOINTS).glob("[0-9]*") if path.is_dir()]
 
 
 def _flush_to_disk(path: Path) -> None:

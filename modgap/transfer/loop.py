@@ -18,17 +18,7 @@ from modgap.models import TargetModel
 from modgap.progress import Progress
 from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
 from modgap.transfer.batches import BatchFeed, MicroBatches, generator
-from modgap.transfer.checkpoint import (
-    BestEpoch,
-    Position,
-    best_epochs,
-    latest_checkpoint,
-    load_tensors,
-    restore_model,
-    restore_optimizer,
-    save_checkpoint,
-    write_tensors,
-)
+from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.gradients import LossGradient
 from modgap.transfer.method import Stage
@@ -36,13 +26,12 @@ from modgap.transfer.optimization import build_optimizer, learning_rate_factor
 from modgap.transfer.placement import allows_tf32, tf32
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
-from modgap.transfer.run_folder import LOG, best_file, epoch_file
+from modgap.transfer.run_files import RunFiles
 from modgap.transfer.run_log import RunLog, announce_stage
 from modgap.transfer.training_steps import TrainingStep
 
-__all__ = ["STAGE1_FILE", "NotFiniteError", "TrainingLoop", "run_training_loop"]
+__all__ = ["NotFiniteError", "TrainingLoop", "run_training_loop"]
 
-STAGE1_FILE = "stage1.safetensors"
 DROPOUT_STREAM = 9
 """First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
 
@@ -64,7 +53,7 @@ class TrainingLoop:
         feed: Loader of the batches.
         evaluator: Evaluator of the task's metric.
         training_step: Function from the number of a stage and the stage to its training step.
-        folder: Folder of the run.
+        files: Files of the run.
         seed: Seed of everything random.
         processes: Processes that train together.
         merge: Function that merges the changes of an adapter into the model; None if there is no adapter.
@@ -78,7 +67,7 @@ class TrainingLoop:
     feed: BatchFeed
     evaluator: Evaluator
     training_step: Callable[[int, Stage], TrainingStep]
-    folder: Path
+    files: RunFiles
     seed: int
     processes: Processes = field(default_factory=Processes)
     merge: Callable[[TargetModel], None] | None = None
@@ -110,13 +99,12 @@ def run_training_loop(loop: TrainingLoop) -> Position:
     """
     position = Position()
     optimizer_state: dict[str, torch.Tensor] = {}
-    checkpoint = latest_checkpoint(loop.folder)
+    checkpoint = loop.files.latest_checkpoint()
     if checkpoint is not None:
         position = checkpoint.position
         optimizer_state = checkpoint.optimizer
         restore_model(loop.model, checkpoint)
-    log_file = loop.folder / LOG if loop.processes.is_main else None
-    run_log = RunLog(log_file, position.log_bytes, loop.tensorboard_folder)
+    run_log = RunLog(loop.files.log, position.log_bytes, loop.tensorboard_folder)
     for number in range(position.stage, len(loop.stages)):
         stage = loop.stages[number]
         if loop.processes.is_main:
@@ -127,23 +115,17 @@ def run_training_loop(loop: TrainingLoop) -> Position:
         with tf32(allows_tf32(loop.recipe, stage.recipe_section, stage.objective)):
             position = stage_loop.run(position)
         optimizer_state = {}
-        _save_embedder(loop, stage)
+        if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
+            loop.files.save_embedder(loop.model.embedder)
     _load_best_weights(loop, position.best)
     return position
-
-
-def _save_embedder(loop: TrainingLoop, stage: Stage) -> None:
-    """Write the embedder after the stage that trains it."""
-    trains_embedder = stage.recipe_section == "stage1" and stage.epochs_setting == "epochs"
-    if trains_embedder and loop.processes.is_main:
-        write_tensors(loop.folder / STAGE1_FILE, loop.model.embedder.state_dict())
 
 
 def _load_best_weights(loop: TrainingLoop, best: BestEpoch | None) -> None:
     """Load the weights of the best epoch, if the recipe asks for them."""
     loop.processes.barrier()
     if best is not None and loop.recipe.stage2.choose == "best":
-        loop.model.load_state_dict(load_tensors(best_file(loop.folder, best.epoch)))
+        loop.model.load_state_dict(loop.files.best_weights(best.epoch))
 
 
 class _StageLoop:
@@ -259,11 +241,9 @@ class _StageLoop:
     def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
         quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
         rate = self.settings.learning_rate
-        checkpoints = sorted((self.loop.folder / "checkpoints").glob("[0-9]*"))
-        last = f"The last checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
         raise NotFiniteError(
             f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{position.update + 1}. {last} The learning rate is {rate:g}. "
+            f"{position.update + 1}. {self.loop.files.checkpoint_sentence()} The learning rate is {rate:g}. "
             f"Try a smaller one: --set {self.stage.recipe_section}.learning_rate={rate / 10:g}"
         )
 
@@ -290,17 +270,9 @@ class _StageLoop:
             return best
         if not math.isfinite(error) and best is None:
             log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
-        if self.loop.processes.is_main and self.loop.recipe.stage2.choose == "best":
-            write_tensors(best_file(self.loop.folder, epoch), self.loop.model.state_dict())
-            self._remove_outdated_weights({epoch})
+        if self.loop.recipe.stage2.choose == "best":
+            self.loop.files.save_best(epoch, self.loop.model)
         return BestEpoch(epoch, error if math.isfinite(error) else None)
-
-    def _remove_outdated_weights(self, needed_epochs: set[int]) -> None:
-        """Remove the weights of former best epochs, except those that a checkpoint refers to."""
-        folder = self.loop.folder
-        needed = {best_file(folder, epoch) for epoch in needed_epochs | best_epochs(folder)}
-        for path in set(folder.glob("best-*.safetensors")) - needed:
-            path.unlink()
 
     def _log_epoch(self, record: dict[str, Any]) -> None:
         """Log a line per epoch where no progress bar is shown."""
@@ -320,7 +292,7 @@ class _StageLoop:
             if self.loop.merge is not None:
                 model = copy.deepcopy(model)
                 self.loop.merge(model)
-            write_tensors(epoch_file(self.loop.folder, epoch), model.state_dict())
+            self.loop.files.save_epoch(epoch, model)
 
     def _out_of_patience(self, position: Position) -> bool:
         settings = self.settings
@@ -330,10 +302,8 @@ class _StageLoop:
 
     def _save_checkpoint(self, position: Position) -> None:
         self.last_checkpoint = time.monotonic()
-        if self.loop.processes.is_main:
-            position = replace(position, log_bytes=self.run_log.size)
-            save_checkpoint(self.loop.folder, position, self.loop.model, self.optimizer)
-            self._remove_outdated_weights(set())
+        position = replace(position, log_bytes=self.run_log.size)
+        self.loop.files.save_checkpoint(position, self.loop.model, self.optimizer)
 
 
 def _count_update(position: Position, gradient: LossGradient) -> Position:

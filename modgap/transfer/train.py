@@ -3,53 +3,37 @@
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
 from modgap.errors import InputError, UsageError, first_line
-from modgap.forward.batched_inference import choose_device
-from modgap.models import TargetModel, seeded_rng, target_model
 from modgap.progress import Progress
 from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest, Target, open_target
-from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
 from modgap.transfer.checkpoint import Position, load_tensors, remove_checkpoints, write_tensors
-from modgap.transfer.dropout import set_dropout
-from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.extension import reopen_extended_run
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
-from modgap.transfer.gradient_checkpointing import enable_gradient_checkpointing
-from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import TrainingLoop, run_training_loop
-from modgap.transfer.method import Method, Stage
+from modgap.transfer.loop_setup import build_loop, stages_with_epochs
+from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method
-from modgap.transfer.placement import place
 from modgap.transfer.processes import Processes, current_processes
-from modgap.transfer.recipe import Recipe, choose_route, find_unused_settings, resolve_recipe
+from modgap.transfer.recipe import choose_route, find_unused_settings, resolve_recipe
+from modgap.transfer.run_files import FolderFiles
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
 from modgap.transfer.stage_surrogate import open_stage_surrogate
-from modgap.transfer.surrogate import Surrogate
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import write_inputs
-from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import TargetData, read_target_data
 
-__all__ = ["TrainRequest", "build_model", "finish_trained_run", "train", "train_without_test"]
+__all__ = ["TrainRequest", "finish_trained_run", "train", "train_without_test"]
 
 TRAINING = ("validation", "epoch", "chosen_by", "updates", "seconds")
 """Values of a record under `training`."""
-STATISTICS_BATCH = 64
-"""Batch size at which the running statistics of batch normalization are estimated."""
-STATISTICS_SAMPLES = 2000
-"""Approximate number of samples from which they are estimated."""
 
 log = logging.getLogger("modgap")
 
@@ -123,13 +107,24 @@ def _train(
     recipe = choose_route(recipe, kinks=source.convolutional)
     data = _read_data(request, source, target)
     _check_sample_counts(data, processes)
-    stages = _stages_with_epochs(method, recipe)
+    stages = stages_with_epochs(method, recipe)
     surrogate = open_stage_surrogate(stages, recipe, source, request.source, request.samples.seed)
     settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint, surrogate)
     run = prepare_run(folder, settings, resume=resume or not processes.is_main)
     if run.finished or (run.trained and not tests):
         return run
-    loop = _build_loop(request, method, recipe, data, source, surrogate, processes, run.folder, progress, tensorboard)
+    loop = build_loop(
+        request,
+        method,
+        recipe,
+        data,
+        source,
+        surrogate,
+        FolderFiles(run.folder, writes=processes.is_main),
+        processes=processes,
+        progress=progress,
+        tensorboard_folder=run.folder / "tensorboard" if tensorboard else None,
+    )
     # Nothing is written before all requirements are met and all processes have looked at the folder.
     processes.barrier()
     if processes.is_main:
@@ -142,16 +137,25 @@ def _train(
         write_record(run.folder, record)
         _remove_intermediate_files(run.folder, keeps_checkpoint=False, keeps_best=False)
         return Run(run.folder, record)
+    training["seconds"] = training.get("seconds", 0) + time.perf_counter() - start
+    return _test(run, loop, data, request, training)
+
+
+def _test(run: Run, loop: TrainingLoop, data: TargetData, request: TrainRequest, training: Mapping[str, Any]) -> Run:
+    """Test a trained model, and write the result to the run's folder, with what its record says of the training.
+
+    The record that is returned has no time, so that it is the same for the same run.
+    """
     metric = loop.evaluator.metric(loop.model, data.test)
-    seconds = round(training.pop("seconds", 0) + time.perf_counter() - start, 1)
-    result = {**plain_values(evaluate_metric(metric, data, request.samples.seed)), **training}
+    tested = plain_values(evaluate_metric(metric, data, request.samples.seed))
+    result = {**tested, **{name: value for name, value in training.items() if name != "seconds"}}
     record = {name: value for name, value in run.record.items() if name != "training"}
-    if processes.is_main:
+    if loop.processes.is_main:
         write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
-        write_record(run.folder, {**record, "result": {**result, "seconds": seconds}})
-        # model.safetensors has the merged weights of an adapter, from which no training can go on.
-        keeps_best = recipe.keep_checkpoint and method.adapter is not None
-        _remove_intermediate_files(run.folder, recipe.keep_checkpoint, keeps_best)
+        write_record(run.folder, {**record, "result": {**result, "seconds": round(training["seconds"], 1)}})
+        # model.safetensors has the merged weights of an adapter, from which no training can continue.
+        keeps_best = loop.recipe.keep_checkpoint and loop.merge is not None
+        _remove_intermediate_files(run.folder, loop.recipe.keep_checkpoint, keeps_best)
     return Run(run.folder, {**record, "result": result})
 
 
@@ -223,113 +227,6 @@ def _announce_conversion(manifest: Manifest) -> None:
             manifest.name,
             " and ".join(texts),
         )
-
-
-def build_model(
-    source: Source, data: TargetData, recipe: Recipe, method: Method, *, seed: int, length_requested: bool = False
-) -> TargetModel:
-    """Build the untrained model of a method.
-
-    Args:
-        source: The source.
-        data: The target.
-        recipe: Settings of the run. Its sequence length applies to sources of text alone, unless the user set it.
-        method: The method.
-        seed: Seed of all random start values.
-        length_requested: True if the user set the sequence length.
-    """
-    length = recipe.target_sequence_length
-    if source.input.kind != "text" and not length_requested:
-        length = None
-    elif length is not None and not length_requested:
-        length = min(length, getattr(source.input, "max_tokens", length))
-    sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
-    model = target_model(
-        source,
-        sample,
-        data.output,
-        length=length,
-        embedder_start=method.embedder_start,
-        pretrained_encoder=method.pretrained_encoder,
-        seed=seed,
-    )
-    if recipe.dropout is not None:
-        set_dropout(model, recipe.dropout)
-    _set_batch_statistics(model.embedder, data)
-    return model
-
-
-def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
-    """Estimate the running statistics of a new stem's batch normalization, because stage 1 does not update them."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in embedder.modules()):
-        return
-    rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]
-    batches = (_load_batch(data, chunk) for chunk in chunks(rows, STATISTICS_BATCH))
-    torch.optim.swa_utils.update_bn(batches, embedder)
-
-
-def _load_batch(data: TargetData, rows: np.ndarray) -> Tensor:
-    """Load the first piece of each sample, on the CPU."""
-    pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
-    return stack_pieces(pieces, torch.device("cpu"), torch.float32)
-
-
-def _build_loop(
-    request: TrainRequest,
-    method: Method,
-    recipe: Recipe,
-    data: TargetData,
-    source: Source,
-    surrogate: Surrogate | None,
-    processes: Processes,
-    folder: Path,
-    progress: Progress | None,
-    tensorboard: bool,
-) -> TrainingLoop:
-    seed = request.samples.seed
-    device = choose_device(request.samples.device) if processes.size == 1 else torch.device(processes.device)
-    dtype = torch.float64 if recipe.precision == "float64" else torch.float32
-    autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
-    length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)
-    model = build_model(source, data, recipe, method, seed=seed, length_requested=length_requested)
-    if method.adapter is not None:
-        with seeded_rng(seed, "adapter"):
-            method.adapter.add(model, recipe.stage2)
-    model = place(model, device, dtype, convolutional=source.convolutional)
-    if recipe.gradient_checkpointing:
-        enable_gradient_checkpointing(model.encoder)
-    context = TrainingContext(
-        source=source,
-        model=model,
-        data=data,
-        recipe=recipe,
-        seed=seed,
-        processes=processes,
-        device=device,
-        dtype=dtype,
-        autocast=autocast,
-        given_surrogate=surrogate,
-    )
-    return TrainingLoop(
-        model=model,
-        stages=_stages_with_epochs(method, recipe),
-        recipe=recipe,
-        feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation, recipe.loader_workers),
-        evaluator=Evaluator(data, device, dtype, recipe.stage2.batch_size, processes, autocast, recipe.loader_workers),
-        training_step=context.training_step,
-        folder=folder,
-        seed=seed,
-        processes=processes,
-        merge=None if method.adapter is None else method.adapter.merge,
-        progress=progress,
-        tensorboard_folder=folder / "tensorboard" if tensorboard else None,
-    )
-
-
-def _stages_with_epochs(method: Method, recipe: Recipe) -> tuple[Stage, ...]:
-    return tuple(
-        stage for stage in method.stages if getattr(getattr(recipe, stage.recipe_section), stage.epochs_setting) > 0
-    )
 
 
 def _chosen_epoch(loop: TrainingLoop, data: TargetData, end: Position) -> tuple[int | None, float | None]:

@@ -1,0 +1,56 @@
+"""Training from each source that packages bring: every one of them learns a small target."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from modgap.errors import InputError, UsageError
+from modgap.models import Output, target_model
+from modgap.sources import open_source
+from modgap.targets import CustomData, open_target
+from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.train_request import TrainRequest
+from modgap.transfer.training_data import read_target_data
+from tests.training import target_file
+
+SOURCES = ("crepe-tiny", "eeg-seizure", "minilm", "musicnn", "ppocr", "resemblyzer", "rxnfp", "silero-vad")
+SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")
+
+
+def load(name):
+    """A source without its head; the test is skipped where its package is absent."""
+    try:
+        return open_source(name).load(None, head=False)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("image", [True, False], ids=["images", "series"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_learns_the_training_samples(tmp_path, name, image):
+    source = load(name)
+    path = target_file(tmp_path, "classification", image=image)
+    settings = SETTINGS if source.input.kind == "text" else SETTINGS[:3]
+    data = read_target_data(open_target(str(path), custom_data=CustomData(kind="image" if image else "series")))
+    rows = data.train[:8]
+    data = replace(data, train=rows, validation=rows[:4], test=rows)
+    x = torch.from_numpy(np.stack([data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]))
+    batch = data.micro_batch(x, rows)
+    losses = {}
+
+    def watch(epoch, model, evaluator):
+        # With the statistics of the batch, as in training.
+        losses[epoch] = float(cross_entropy(model(batch.x), batch.y))
+        assert np.isfinite(evaluator.metric(model, rows).compute())
+
+    request = TrainRequest("finetune", name, str(path), settings)
+    train_in_memory(request, source, data, [1, 6, 9, 12], watch)
+    assert min(losses[6], losses[9], losses[12]) < losses[1]
+
+
+def test_tokens_that_form_no_grid_cannot_predict_a_field():
+    with pytest.raises(UsageError, match=r"48 x 320 pixels into 40 tokens, which form no known grid"):
+        target_model(load("ppocr"), np.zeros((1, 16, 16), np.float32), Output("regression", (1, 16, 16)))
