@@ -9,9 +9,14 @@ from torch.nn.functional import cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.models import Output, target_model
+from modgap.ranking import extraction
+from modgap.ranking.backends import Backend
+from modgap.ranking.rank import rank
+from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
 from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.training import target_file
@@ -49,6 +54,38 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
     request = TrainRequest("finetune", name, str(path), settings)
     train_in_memory(request, source, data, [1, 6, 9, 12], watch)
     assert min(losses[6], losses[9], losses[12]) < losses[1]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
+    load(name)
+    monkeypatch.setattr(extraction, "SURROGATE_SAMPLES", 40)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "series.npz"
+    np.savez(path, x=rng.standard_normal((24, 1, 200)).astype(np.float32), y=np.arange(24) % 2)
+    request = RankRequest(scores=("linear-probe",), resamples=0, controls=False, raw=False)
+    ranking = rank(str(path), [name], request, Backend("serial"), custom_data=CustomData(kind="series"))
+    assert [row.reason for row in ranking.rows] == [""]
+    assert np.isfinite(ranking.tables["linear-probe"].standings.values).all()
+
+
+@pytest.mark.parametrize("method", ["mona", "orca", "replay"])
+def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
+    source = load("crepe-tiny")
+    try:
+        surrogate = open_surrogate("notes", source, split="train", half=0, limit=32)
+    except InputError as error:
+        pytest.skip(str(error))
+    assert len(surrogate.to_pieces(surrogate.samples[0])) > 1
+    path = target_file(tmp_path, "classification", image=False)
+    settings = ("stage2.epochs=1", "stage2.batch_size=8", "stage1.surrogate_samples=32", "stage1.surrogate_batch=8")
+    if method != "replay":
+        settings = (*settings, "stage1.epochs=1", "stage1.batch_size=8")
+    data = read_target_data(open_target(str(path), custom_data=CustomData(kind="series")))
+    seen = []
+    request = TrainRequest(method, "crepe-tiny", str(path), settings)
+    train_in_memory(request, source, data, [1], lambda epoch, model, evaluator: seen.append(epoch))
+    assert seen == [1]
 
 
 def test_tokens_that_form_no_grid_cannot_predict_a_field():

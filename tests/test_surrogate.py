@@ -204,13 +204,15 @@ def test_what_is_no_surrogate(tmp_path, source):
         open_surrogate(str(tmp_path / "texts.csv"), source)
 
 
-def test_a_sample_of_several_pieces_is_refused(images, source):
+def test_of_a_sample_of_several_pieces_the_middle_one_is_loaded(images, source):
     surrogate = open_surrogate(images, source)
     frames = dataclasses.replace(surrogate.embedding, representation="frames")
-    clips = dataclasses.replace(surrogate, embedding=frames, samples=[np.zeros((k, 1, 28, 28)) for k in (1, 3)])
-    assert clips.load(np.array([0]), CPU).inputs.shape == (1, 1, 28, 28)
-    with pytest.raises(InputError, match="has 3 pieces of input"):
-        clips.load(np.arange(2), CPU)
+    numbers = [np.full((k, 1, 28, 28), np.arange(k, dtype=float).reshape(k, 1, 1, 1)) for k in (1, 3, 4)]
+    clips = dataclasses.replace(surrogate, embedding=frames, samples=numbers)
+    alone = [
+        clips.collate(clips.to_pieces(clip)[k : k + 1], CPU).inputs for clip, k in zip(numbers, (0, 1, 2), strict=True)
+    ]
+    assert torch.equal(clips.load(np.arange(3), CPU).inputs, torch.cat(alone))
 
 
 # Words

@@ -154,24 +154,18 @@ class Surrogate:
     def load(self, rows: np.ndarray, device: "device") -> SurrogateBatch:
         """Load a batch of samples onto a device.
 
+        Of a sample of several pieces, such as windows of a recording, the middle one is loaded.
+
         Args:
             rows: Indices of the samples, shape (B,).
             device: Device of the batch.
-
-        Raises:
-            InputError: When a sample has several pieces, such as chunks of a clip.
         """
         import torch
 
         pieces = [self.to_pieces(self.samples[int(row)]) for row in rows]
-        most_pieces = max(len(sample_pieces) for sample_pieces in pieces)
-        if any(len(sample_pieces) != 1 for sample_pieces in pieces):
-            raise InputError(
-                f"A sample of the surrogate has {most_pieces} pieces of input. "
-                "Choose a surrogate whose samples have one."
-            )
         labels = torch.from_numpy(self.labels[rows]).to(device)
-        return replace(self.collate([sample_pieces[0] for sample_pieces in pieces], device), labels=labels)
+        middle = [sample_pieces[len(sample_pieces) // 2] for sample_pieces in pieces]
+        return replace(self.collate(middle, device), labels=labels)
 
     def to_pieces(self, sample: Any) -> list[Any]:
         """Return the pieces of input of a sample. A word in its text is one piece."""
