@@ -15,7 +15,7 @@ from scipy import stats
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking import backends
+from modgap.ranking import backends, surrogate_outputs
 from modgap.ranking.backends import LOST, Backend, run_jobs
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
@@ -267,6 +267,29 @@ def test_extracted_logits_are_those_of_the_discrepancy(small_images):
     assert outputs.features.shape == (60, extracted.properties["width"])
     assert extracted.properties["parameters"] == sum(p.numel() for p in open_source(VIT).load(32).model.parameters())
     assert extract(VIT, target, replace(request, head="auto")).cached
+
+
+def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, monkeypatch):
+    opened = []
+    plain = surrogate_outputs.open_surrogate
+    monkeypatch.setattr(surrogate_outputs, "open_surrogate", lambda *a, **k: opened.append(a[0]) or plain(*a, **k))
+    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 40)
+    errors, features = [], []
+    for number in range(2):
+        path = tmp_path / f"{number}.npz"
+        rng = np.random.default_rng(number)
+        np.savez(path, x=rng.random((12, 1, 28, 28), dtype=np.float32), y=np.arange(12) % 2)
+        try:
+            extracted = extract("vit-fashion", open_target(str(path)), LogitsRequest(SampleRequest(), head="auto"))
+        except InputError as error:
+            pytest.skip(str(error))
+        if extracted.properties["source_error"] is None:
+            pytest.skip("The data of Fashion-MNIST is not installed.")
+        errors.append(extracted.properties["source_error"])
+        features.append(load_source_outputs(extracted.key).surrogate[0])
+    assert opened == ["fashion-mnist"]
+    assert errors[0] == errors[1]
+    assert np.array_equal(*features)
 
 
 # Jobs and backends

@@ -1,5 +1,6 @@
 """Features and logits of a source on the target's samples, computed in one pass and stored in the cache."""
 
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,31 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import InputError, UsageError
-from modgap.forward.batched_inference import choose_device
+from modgap.errors import UsageError
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
-from modgap.forward.surrogate_target import default_surrogate, open_head_surrogate, open_surrogate_target
+from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
-from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import ARRAY, KIND
+from modgap.ranking.surrogate_outputs import SurrogateReference, find_surrogate, surrogate_outputs
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
-from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
+from modgap.transfer.surrogate import SurrogateBatch
 from modgap.version import installed_version
 
 __all__ = ["Extracted", "extract", "outputs_key_content", "sample_arrays", "store_outputs"]
-
-SURROGATE_SAMPLES = 1000
-"""Most samples of the source's own modality."""
-SURROGATE_BATCH_SIZE = 16
-"""Batch size for these samples if the request names none."""
 
 log = logging.getLogger("modgap")
 
@@ -91,30 +86,6 @@ class _FeaturesAndLogits(nn.Module):
         return torch.cat([features, logits], dim=1)
 
 
-@dataclass(frozen=True)
-class _SurrogateReference:
-    """Labeled data of a source's own modality, on which a head is fitted and the source's error is measured.
-
-    Attributes:
-        name: Name of the data. Empty if there are none.
-        split: Split of the data that the source was not trained on.
-        fingerprint: Content that identifies the data in cache keys.
-    """
-
-    name: str = ""
-    split: str = ""
-    fingerprint: Any = None
-
-
-def _find_surrogate(source_name: str) -> _SurrogateReference:
-    try:
-        name, split = default_surrogate(source_name)
-        return _SurrogateReference(name, split, open_surrogate_target(name).target.fingerprint)
-    except InputError as error:
-        log.debug("There is no labeled data of the modality of %s: %s", source_name, error)
-        return _SurrogateReference()
-
-
 def extract(
     source_name: str,
     target: Target,
@@ -141,7 +112,7 @@ def extract(
     samples = replace(request.samples, input_size=size or request.samples.input_size)
     request = replace(request, samples=samples)
     handle = None if name == RAW else open_source(name)
-    surrogate = _SurrogateReference() if handle is None else _find_surrogate(name)
+    surrogate = SurrogateReference() if handle is None else find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
     key_content = _full_key_content(handle, target, request, surrogate, heads)
     key = cache_key(key_content)
@@ -163,14 +134,14 @@ def _full_key_content(
     handle: SourceHandle | None,
     target: Target,
     request: LogitsRequest,
-    surrogate: _SurrogateReference,
+    surrogate: SurrogateReference,
     heads: list[str],
 ) -> dict[str, Any]:
     """Return everything that features, logits and the source's error depend on."""
     return outputs_key_content(handle, target, request) | {
         "heads": heads,
         "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
-        "surrogate": [surrogate.name, surrogate.split, surrogate.fingerprint],
+        "surrogate": surrogate.key_content,
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
 
@@ -199,7 +170,7 @@ def outputs_key_content(handle: SourceHandle | None, target: Target, request: Lo
 def _run_source(
     setup: InferenceSetup,
     head: str,
-    surrogate: _SurrogateReference,
+    surrogate: SurrogateReference,
     request: LogitsRequest,
     key: str,
     progress: Progress | None,
@@ -213,18 +184,23 @@ def _run_source(
         if progress:
             progress("features", len(batch) / len(setup.rows))
     outputs = np.concatenate(batches)
-    surrogate_data, source_error = _evaluate_surrogate(surrogate, setup.source, model, request)
+    own = surrogate_outputs(
+        surrogate,
+        setup.source,
+        setup.provenance["source"],
+        functools.partial(_pooled_features, model),
+        request.samples,
+    )
     properties = {
         "parameters": model.parameter_count,
-        "source_error": source_error,
+        "source_error": None if own is None else own.error,
         "head": head,
         "width": model.width,
         "classes": outputs.shape[1] - model.width,
     }
     arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
-    if surrogate_data is not None:
-        arrays["surrogate_features"] = surrogate_data[0]
-        arrays["surrogate_labels"] = np.asarray(surrogate_data[1], np.int64)
+    if own is not None:
+        arrays |= {"surrogate_features": own.features, "surrogate_labels": own.labels}
     record = {
         "properties": properties,
         "provenance": setup.provenance | {"head": head},
@@ -234,7 +210,7 @@ def _run_source(
     return store_outputs(outputs, arrays, record, key)
 
 
-def _candidate_heads(request: LogitsRequest, surrogate: _SurrogateReference, target: Target) -> list[str]:
+def _candidate_heads(request: LogitsRequest, surrogate: SurrogateReference, target: Target) -> list[str]:
     """Return the heads to try, in this order.
 
     Raises:
@@ -262,35 +238,6 @@ def _set_up(
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
     return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
-
-
-def _evaluate_surrogate(
-    reference: _SurrogateReference, source: Source, model: _FeaturesAndLogits, request: LogitsRequest
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, float | None]:
-    """Return features and classes of labeled data of the source's own modality, and a linear probe's error on it.
-
-    If words in texts are labeled, the features are means over the tokens of each word.
-    """
-    from modgap.ranking.scores.linear_probe import probe_error
-
-    if not reference.name:
-        return None, None
-    try:
-        # The source that takes the target's samples, because its preprocessing must match.
-        surrogate = open_surrogate(reference.name, source, split=reference.split, limit=SURROGATE_SAMPLES)
-    except InputError as error:
-        log.info("There is no labeled data of the modality of the source: %s", error)
-        return None, None
-    device = choose_device(request.samples.device)
-    batch_size = request.samples.batch_size or SURROGATE_BATCH_SIZE
-    batches = []
-    with torch.inference_mode():
-        for start in range(0, len(surrogate), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(surrogate)))
-            batches.append(_pooled_features(model, surrogate.load(rows, device)).float().cpu().numpy())
-    features = np.concatenate(batches)
-    labels = np.unique(surrogate.labels, return_inverse=True)[1]
-    return (features, labels), probe_error(SourceOutputs(features, labels, groups=surrogate.groups))
 
 
 def _pooled_features(model: _FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:

@@ -1,0 +1,136 @@
+"""Features of a source on labeled data of its own modality, which depend on no target, and are computed once."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.errors import InputError
+from modgap.forward.batched_inference import choose_device
+from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import default_surrogate, open_surrogate_target
+from modgap.ranking.source_outputs import SourceOutputs
+from modgap.sources import Source
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
+from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
+
+__all__ = ["SurrogateOutputs", "SurrogateReference", "find_surrogate", "surrogate_outputs"]
+
+KIND = "surrogate_outputs"
+"""Kind of the cache entries."""
+MOST_SAMPLES = 1000
+"""Most samples of the source's own modality."""
+BATCH_SIZE = 16
+"""Batch size for these samples if the request names none."""
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class SurrogateReference:
+    """Labeled data of a source's own modality, on which a head is fitted and the source's error is measured.
+
+    Attributes:
+        name: Name of the data. Empty if there are none.
+        split: Split of the data that the source was not trained on.
+        fingerprint: Content that identifies the data in cache keys.
+    """
+
+    name: str = ""
+    split: str = ""
+    fingerprint: Any = None
+
+    @property
+    def key_content(self) -> list[Any]:
+        """Everything that identifies the data, for cache keys."""
+        return [self.name, self.split, self.fingerprint]
+
+
+@dataclass(frozen=True)
+class SurrogateOutputs:
+    """Outputs of a source on labeled data of its own modality.
+
+    Attributes:
+        features: Pooled features of the encoder, shape (m, D). If words in texts are labeled, they are those of the
+            words.
+        labels: Class of each sample, 0..K-1, shape (m,).
+        error: Error rate of a linear probe on the features in cross-validation.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    error: float
+
+
+def find_surrogate(source_name: str) -> SurrogateReference:
+    """Return the labeled data of the modality of a source; an empty reference if there are none."""
+    try:
+        name, split = default_surrogate(source_name)
+        return SurrogateReference(name, split, open_surrogate_target(name).target.fingerprint)
+    except InputError as error:
+        log.debug("There is no labeled data of the modality of %s: %s", source_name, error)
+        return SurrogateReference()
+
+
+def surrogate_outputs(
+    reference: SurrogateReference,
+    source: Source,
+    fingerprint: Any,
+    features_of: Callable[[SurrogateBatch], Tensor],
+    request: SampleRequest,
+) -> SurrogateOutputs | None:
+    """Return the outputs of a source on labeled data of its own modality, from the cache if they are there.
+
+    Args:
+        reference: The data.
+        source: The source, as it takes the target's samples, because its preprocessing must match.
+        fingerprint: Content that identifies the source in cache keys.
+        features_of: Function from a batch of the data to features (B, D).
+        request: Input size, batch size and device.
+
+    Returns:
+        The outputs; None if there are no such data.
+    """
+    from modgap.ranking.scores.linear_probe import probe_error
+
+    if not reference.name:
+        return None
+    content = {
+        "source": fingerprint,
+        "surrogate": reference.key_content,
+        "samples": MOST_SAMPLES,
+        "input_size": request.input_size,
+        "batch_size": request.batch_size,
+        "algorithms": algorithm_versions("reading", "inference"),
+    }
+    path = entry_path(KIND, cache_key(content))
+    cached = read_valid_entry(path, _parse_entry)
+    if cached is not None:
+        return cached
+    try:
+        surrogate = open_surrogate(reference.name, source, split=reference.split, limit=MOST_SAMPLES)
+    except InputError as error:
+        log.info("There is no labeled data of the modality of the source: %s", error)
+        return None
+    device = choose_device(request.device)
+    batch_size = request.batch_size or BATCH_SIZE
+    batches = []
+    with torch.inference_mode():
+        for start in range(0, len(surrogate), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(surrogate)))
+            batches.append(features_of(surrogate.load(rows, device)).float().cpu().numpy())
+    features = np.concatenate(batches)
+    labels = np.unique(surrogate.labels, return_inverse=True)[1].astype(np.int64)
+    error_rate = probe_error(SourceOutputs(features, labels, groups=surrogate.groups))
+    store_arrays(path, {"features": features, "labels": labels}, {"error": error_rate})
+    return SurrogateOutputs(features, labels, error_rate)
+
+
+def _parse_entry(entry: CacheEntry) -> SurrogateOutputs:
+    return SurrogateOutputs(entry.arrays["features"], entry.arrays["labels"], float(entry.metadata["error"]))
