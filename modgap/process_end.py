@@ -17,6 +17,8 @@ __all__ = ["Stopped", "end_with_parent", "handle_signals", "mark_announced", "ra
 
 GRACE_SECONDS = 5.0
 """Longest time that a stopped command may spend on removing temporary files and ending its workers."""
+IMPORT_CHECK_SECONDS = 0.05
+"""Time after which a signal that came during an import is sent again."""
 PARENT_CHECK_SECONDS = 1.0
 """Interval at which a worker checks that its parent lives."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -36,11 +38,16 @@ class Stopped(KeyboardInterrupt):
 
 
 class _State:
-    """The signals of this process: what handles them, which one came first, and whether the user was told."""
+    """The signals of this process: what handles them, which one came first, and whether the user was told.
+
+    A signal is deferred while a module is imported, and then sent again.
+    """
 
     process = 0
     raises = False
     received = 0
+    deferred = False
+    sent_again = False
     announced = False
 
 
@@ -90,17 +97,42 @@ def _ignore_signals(handled: list[int]) -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _on_signal(number: int, _frame: "FrameType | None") -> None:
+def _on_signal(number: int, frame: "FrameType | None") -> None:
     if os.getpid() != _State.process:
         # A forked process has no use for the handlers of its parent.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
-    is_first = not _State.received
-    _State.received = _State.received or number
-    if not is_first or not _State.raises:
-        _end_at_once(_State.received)
+    is_repeated = _State.received or (_State.deferred and not _State.sent_again)
+    _State.sent_again = False
+    if is_repeated or not _State.raises:
+        _end_at_once(_State.received or number)
+    if _is_importing(frame):
+        _State.deferred = True
+        _send_again(number)
+        return
+    _State.received = number
     raise Stopped(number)
+
+
+def _is_importing(frame: "FrameType | None") -> bool:
+    """Return True within an import; an exception while a library in C++ starts would abort the process."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    import threading
+
+    def send() -> None:
+        time.sleep(IMPORT_CHECK_SECONDS)
+        _State.sent_again = True
+        os.kill(_State.process, number)
+
+    threading.Thread(target=send, daemon=True, name="modgap deferred signal").start()
 
 
 def _on_unraisable(problem: "sys.UnraisableHookArgs") -> None:

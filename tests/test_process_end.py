@@ -70,6 +70,23 @@ modgap.__main__.main()
 """Code that sends a signal when the work is done and the interpreter has dropped the handlers of signals."""
 
 
+WHILE_IMPORTING = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import modgap.__main__, modgap.cli.main
+sys.path.insert(0, {folder!r})
+def work(**options):
+    try:
+        import slow_library
+        time.sleep(600)
+    finally:
+        print("undone")
+modgap.cli.main.modgap = work
+modgap.__main__.main()
+"""
+"""Code that imports a library in whose middle a signal comes; the library must not be interrupted there."""
+
+
 def run(script):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
 
@@ -104,6 +121,17 @@ def test_ctrl_c_at_the_first_import_is_no_traceback():
 def test_a_signal_at_work_undoes_it(number, code):
     done = run(AT_WORK.format(number=int(number), after=""))
     assert (done.returncode, done.stdout, done.stderr) == (code, "undone\n", "modgap: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("times", "stdout"), [(1, "imported\nundone\n"), (2, "")], ids=["once", "by an impatient user"]
+)
+def test_a_signal_during_an_import_waits_for_its_end(tmp_path, times, stdout):
+    send = "os.kill(os.getpid(), signal.SIGINT); time.sleep(0.01)\n" * times
+    library = f"import os, signal, time\n{send}time.sleep(0.5)\nprint('imported')\n"
+    (tmp_path / "slow_library.py").write_text(library)
+    done = run(WHILE_IMPORTING.format(folder=str(tmp_path)))
+    assert (done.returncode, done.stdout, done.stderr) == (130, stdout, "modgap: interrupted\n")
 
 
 def test_a_library_that_swallows_the_interrupt_does_not_keep_the_command():
