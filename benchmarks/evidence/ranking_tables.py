@@ -1,0 +1,250 @@
+"""The tables of the ranking benchmark: errors, variance components, and the agreement of scores and baselines."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from result_log import ResultLog
+from scipy import stats
+
+from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SEEDS, SOURCES, Job, chosen_rate
+from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
+from modgap.cli.output import print_table
+from modgap.statistics.multiple_comparisons import holm
+
+__all__ = ["Truth", "predictors", "read_truth", "report"]
+
+CONSTANT = "constant answer"
+LAST = EPOCHS[-1]
+BASELINES = ("size", "entropy")
+"""Scores that do not use the labels."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Results of some targets, by source and target.
+
+    Attributes:
+        targets: Names of the targets T whose jobs are all done.
+        errors: Test error in percent after fine-tuning, by epoch, each (S, T, R) with R seeds.
+        controls: Test error after the last epoch with random weights, (S, T).
+        probes: Test error of a linear probe, (S, T).
+        pilots: Negative error on the other half of the labeled samples, by name, each (S, T).
+        scores: Scores by name, higher is better, each (S, T); NaN where a score is not defined.
+        seconds: Seconds of all jobs.
+    """
+
+    targets: tuple[str, ...]
+    errors: Mapping[int, np.ndarray]
+    controls: np.ndarray
+    probes: np.ndarray
+    pilots: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
+    seconds: float
+
+    @property
+    def means(self) -> np.ndarray:
+        """Test error after the last epoch, the mean over seeds, (S, T)."""
+        means: np.ndarray = self.errors[LAST].mean(axis=2)
+        return means
+
+
+def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
+    """Read the results of the targets of which no job is missing."""
+    complete = tuple(target for target in targets if all(_records(log, source, target) for source in SOURCES))
+    records = {(source, target): _records(log, source, target) for source in SOURCES for target in complete}
+    names = list(next(iter(records.values()))["scores"][0]["scores"]) if records else []
+
+    def table(pick) -> np.ndarray:  # type: ignore[no-untyped-def]
+        return np.array([[pick(source, records[source, target]) for target in complete] for source in SOURCES], float)
+
+    def pilot(epoch: int):  # type: ignore[no-untyped-def]
+        return table(lambda _, found: -found["half"][RATES.index(MIDDLE_RATE)]["errors"][str(epoch)])
+
+    def score(name: str):  # type: ignore[no-untyped-def]
+        return table(lambda source, found: _number(found["scores"][0]["scores"][name].get(source)))
+
+    best = table(lambda _, found: -min(one["errors"][str(LAST)] for one in found["half"]))
+    return Truth(
+        complete,
+        {
+            epoch: np.stack(
+                [table(lambda _, found, s=s, e=epoch: found["all"][s]["errors"][str(e)]) for s in range(SEEDS)], 2
+            )
+            for epoch in EPOCHS
+        },
+        table(lambda _, found: found["control"][0]["errors"][str(LAST)]),
+        table(lambda source, found: _number(found["scores"][0]["probe"].get(source))),
+        {**{f"pilot of {epoch} epochs": pilot(epoch) for epoch in EPOCHS}, "pilot at three rates": best},
+        {name: score(name) for name in names},
+        sum(one["seconds"] for found in records.values() for part in found.values() for one in part),
+    )
+
+
+def _records(log: ResultLog, source: str, target: str) -> dict[str, list[dict]]:
+    """Return the records of a source on a target by part; empty if one is missing."""
+    rate = chosen_rate(log, source, target)
+    if rate is None:
+        return {}
+    parts = {
+        "half": [Job("half", source, target, 0, one) for one in RATES],
+        "all": [Job("all", source, target, seed, rate) for seed in range(SEEDS)],
+        "control": [Job("control", f"random:{source}", target, 0, MIDDLE_RATE)],
+        "scores": [Job("scores", source, target)],
+    }
+    found = {part: [log.get(job) for job in wanted] for part, wanted in parts.items()}
+    if any(record is None for records in found.values() for record in records):
+        return {}
+    return {part: [record for record in records if record] for part, records in found.items()}
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def predictors(truth: Truth, development: Truth) -> dict[str, np.ndarray]:
+    """Return everything that orders the sources without the test errors of these targets, each (S, T).
+
+    The constant answer orders them by their mean error on the development targets, and on a development target by that
+    on the others.
+    """
+    found = {**truth.scores, **truth.pilots}
+    constant = np.empty_like(truth.means)
+    for number, target in enumerate(truth.targets):
+        others = [index for index, name in enumerate(development.targets) if name != target]
+        constant[:, number] = -development.means[:, others].mean(axis=1)
+    return {**found, CONSTANT: constant}
+
+
+def _tau(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the weighted Kendall tau of scores and negative errors for each target; 0 where it is undefined."""
+    taus = []
+    for target in targets:
+        known = sources[~np.isnan(scores[sources, target])]
+        tau = stats.weightedtau(scores[known, target], -errors[known, target]).statistic if len(known) > 1 else np.nan
+        taus.append(0.0 if np.isnan(tau) else tau)
+    return np.array(taus)
+
+
+def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
+    """Print all tables of these targets."""
+    development = read_truth(log, tuple(DEVELOPMENT))
+    truth = read_truth(log, targets)
+    print(f"{len(truth.targets)} of {len(targets)} targets are complete: {', '.join(truth.targets)}")
+    if not truth.targets or not development.targets:
+        return
+    print(f"{truth.seconds / 3600:.2f} core-hours")
+    _print_errors(truth)
+    _print_components(truth)
+    named = predictors(truth, development)
+    _print_agreement(named, truth.means, "test error after ten epochs", resamples)
+    for title, errors in (
+        *((f"test error after {epoch} epochs", truth.errors[epoch].mean(axis=2)) for epoch in EPOCHS[:-1]),
+        ("test error of a linear probe", truth.probes),
+    ):
+        _print_regrets(named, errors, title)
+    _print_left_out(named, truth.means)
+
+
+def _print_errors(truth: Truth) -> None:
+    rows = [
+        [
+            source,
+            *(f"{error:.1f} ({control:.1f})" for error, control in zip(errors, controls, strict=True)),
+            f"{errors.mean():.1f}",
+        ]
+        for source, errors, controls in zip(SOURCES, truth.means, truth.controls, strict=True)
+    ]
+    print_table(["source", *truth.targets, "mean"], rows, "test error in %, in parentheses with random weights")
+
+
+def _print_components(truth: Truth) -> None:
+    parts = variance_components(truth.errors[LAST])
+    print(
+        f"standard deviations in points: target {parts.target**0.5:.1f}, source {parts.source**0.5:.1f}, interaction "
+        f"{parts.interaction**0.5:.1f}, seed {parts.seed**0.5:.1f}"
+    )
+    best = Counter(list(SOURCES)[index] for index in truth.means.argmin(axis=0))
+    n_targets = len(truth.targets)
+    same = sum(n * (n - 1) for n in best.values()) / max(1, n_targets * (n_targets - 1))
+    print(
+        f"best source: {', '.join(f'{name} ({n})' for name, n in best.most_common())}; it differs in "
+        f"{1 - same:.0%} of the pairs of targets"
+    )
+
+
+def _print_agreement(named: Mapping[str, np.ndarray], errors: np.ndarray, title: str, resamples: int) -> None:
+    """Print regret, tau, and the difference of the regret to the constant answer, with two-way intervals."""
+    found = {name: _agreement(scores, named[CONSTANT], errors, resamples) for name, scores in named.items()}
+    others = [name for name in named if name != CONSTANT]
+    corrected = dict(zip(others, holm([found[name].here.p_value for name in others]), strict=True))
+    rows = []
+    for name in sorted(found, key=lambda name: found[name].regret.mean):
+        one = found[name]
+        p_value = f"{corrected[name]:.3f}" if name in corrected else ""
+        rows.append([name, _text(one.regret), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)])
+    every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
+    rows.append(["random choice", f"{regrets(np.zeros(errors.shape), errors, *every).mean():.1f}", "", "", "", ""])
+    print_table(
+        [
+            "order by",
+            "regret [95 %]",
+            "weighted tau [95 %]",
+            "minus the constant answer's, these sources",
+            "p (Holm)",
+            "over sources too",
+        ],
+        rows,
+        f"{title}: regret in points; regret and tau with intervals over targets and sources",
+    )
+
+
+@dataclass(frozen=True)
+class _Agreement:
+    regret: MeanInterval
+    tau: MeanInterval
+    difference: MeanInterval
+    here: MeanInterval
+
+
+def _agreement(scores: np.ndarray, constant: np.ndarray, errors: np.ndarray, resamples: int) -> _Agreement:
+    def regret(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return regrets(scores, errors, sources, targets)
+
+    def tau(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return _tau(scores, errors, sources, targets)
+
+    def difference(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return regret(sources, targets) - regrets(constant, errors, sources, targets)
+
+    intervals = (two_way_interval(one, *errors.shape, resamples=resamples) for one in (regret, tau, difference))
+    every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
+    return _Agreement(*intervals, target_interval(difference(*every)))
+
+
+def _print_regrets(named: Mapping[str, np.ndarray], errors: np.ndarray, title: str) -> None:
+    every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
+    found = {name: float(regrets(scores, errors, *every).mean()) for name, scores in named.items()}
+    ordered = sorted(found, key=lambda name: found[name])
+    print(f"{title}, regrets: {', '.join(f'{name} {found[name]:.1f}' for name in ordered)}")
+
+
+def _print_left_out(named: Mapping[str, np.ndarray], errors: np.ndarray) -> None:
+    """Print the smallest and the largest difference to the constant answer when one source is left out."""
+    n_sources, n_targets = errors.shape
+    targets = np.arange(n_targets)
+    rows = []
+    for name, scores in named.items():
+        differences = []
+        for left_out in range(n_sources):
+            sources = np.delete(np.arange(n_sources), left_out)
+            constant = regrets(named[CONSTANT], errors, sources, targets)
+            differences.append(float((regrets(scores, errors, sources, targets) - constant).mean()))
+        if name != CONSTANT:
+            rows.append([name, f"{min(differences):+.1f} to {max(differences):+.1f}"])
+    print_table(["order by", "difference"], rows, "regret minus that of the constant answer, one source left out")
+
+
+def _text(interval: MeanInterval, digits: int = 1) -> str:
+    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

@@ -1,0 +1,107 @@
+"""The work of one job of the study of methods."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from result_log import ResultLog
+
+from evidence.ranking_work import FAILED, TOKENS, read_labeled
+from evidence.study_jobs import STAGE1_EPOCHS, SURROGATES, UNTOUCHED, Job
+from modgap.forward.sample_request import SampleRequest
+from modgap.probes.linear_probe import cross_validated_errors
+from modgap.ranking.source_patterns import split_input_size
+from modgap.sources import Source, open_source
+from modgap.transfer.adapted_encoder import surrogate_features
+from modgap.transfer.loop import NotFiniteError
+from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.train_request import TrainRequest
+
+__all__ = ["work"]
+
+PROBED = 500
+"""Samples of the surrogate's second half, which no training sees, on which the source's knowledge is measured."""
+SURROGATE_SAMPLES = 500
+
+
+def work(job: Job, log: ResultLog) -> dict:
+    """Do a job on one thread, append its result to the log, and return its record."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    name, size = split_input_size(job.source)
+    source = open_source(name).load(size, head=False)
+    result = {"probe": {"0": _probe_error(job, source)}} if job.method == UNTOUCHED else _train(job, source)
+    return log.add(job, {**result, "seconds": round(time.perf_counter() - began, 1)})
+
+
+def _probe_error(job: Job, source: Source, encoder: torch.nn.Module | None = None) -> float:
+    """Return the error of a linear probe on the surrogate, in [0, 1], with an encoder or else the source's own."""
+    parts = source.split()
+    surrogate_name, split = SURROGATES[job.source]
+    surrogate = open_surrogate(surrogate_name, source, split=split, half=1, limit=PROBED)
+    features = surrogate_features(parts, encoder or parts.encoder.eval(), surrogate, "cpu")
+    return float(cross_validated_errors(features, surrogate.labels, surrogate.groups).mean())
+
+
+def _train(job: Job, source: Source) -> dict:
+    data = read_labeled(job.target)
+    data = replace(data, validation=data.validation[:1])
+    name, size = split_input_size(job.source)
+    epochs = job.epochs
+    request = TrainRequest(
+        job.method, name, job.target, _settings(job, source), samples=SampleRequest(seed=job.seed, input_size=size)
+    )
+    stands_for = {trained: epoch for epoch, trained in epochs.items()}
+    errors: dict[str, float] = {}
+    probes: dict[str, float] = {}
+
+    def watch(epoch, model, evaluator) -> None:  # type: ignore[no-untyped-def]
+        errors[str(stands_for[epoch])] = evaluator.error(model, data.test)
+        is_training = model.encoder.training
+        probes[str(stands_for[epoch])] = _probe_error(job, source, model.encoder.eval())
+        model.encoder.train(is_training)
+
+    try:
+        train_in_memory(request, source, data, tuple(epochs.values()), watch)
+    except NotFiniteError:
+        errors = {str(epoch): errors.get(str(epoch), FAILED) for epoch in epochs}
+        probes = {str(epoch): probes.get(str(epoch), np.nan) for epoch in epochs}
+    samples = {"train": len(data.train), "test": len(data.test)}
+    return {"errors": errors, "probe": {name: _finite(value) for name, value in probes.items()}, "samples": samples}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _settings(job: Job, source: Source) -> tuple[str, ...]:
+    surrogate, split = SURROGATES[job.source]
+    epochs = max(job.epochs.values())
+    settings = (
+        f"stage2.epochs={epochs}",
+        f"stage2.decay_epochs={epochs}",
+        "stage2.warmup_epochs=1",
+        "stage2.batch_size=16",
+        "stage2.choose=last",
+        f"stage2.learning_rate={job.rate}",
+    )
+    if source.input.kind == "text":
+        settings = (*settings, TOKENS)
+    if job.method in ("emb", "orca", "mona"):
+        settings = (
+            *settings,
+            f"stage1.epochs={STAGE1_EPOCHS}",
+            "stage1.batch_size=16",
+            f"stage1.learning_rate={job.rate}",
+        )
+    if job.method in ("orca", "mona", "replay"):
+        settings = (
+            *settings,
+            f"stage1.surrogate={surrogate}",
+            f"stage1.surrogate_split={split}",
+            f"stage1.surrogate_samples={SURROGATE_SAMPLES}",
+            "stage1.surrogate_batch=32",
+        )
+    return settings

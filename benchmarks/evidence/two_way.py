@@ -1,0 +1,168 @@
+"""Intervals of means over targets that also cover the choice of the sources, and what they can detect."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = [
+    "MeanInterval",
+    "VarianceComponents",
+    "regrets",
+    "resampled_means",
+    "target_interval",
+    "two_way_interval",
+    "variance_components",
+]
+
+RESAMPLES = 2000
+FEWEST_SOURCES = 3
+"""Fewest distinct sources of a resample, below which there is nothing to choose."""
+
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A function of the numbers of sources (s,) and of targets (t,) to one value for each of these targets."""
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean over targets with its 95 % interval.
+
+    Attributes:
+        mean: The mean.
+        low: Lower bound of the 95 % interval.
+        high: Upper bound.
+        p_value: Two-sided p-value of a mean of 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def regrets(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the error of a score's first choice minus the lowest error, for each target; the mean over tied choices.
+
+    Args:
+        scores: Score by source and target, (S, T), higher is better; NaN where it is not defined.
+        errors: Error by source and target, (S, T).
+        sources: Numbers of the sources to choose from, (s,).
+        targets: Numbers of the targets, (t,).
+
+    Returns:
+        Regrets (t,); where no source has a score, that of a random choice.
+    """
+    found = errors[np.ix_(sources, targets)]
+    values = scores[np.ix_(sources, targets)]
+    values = np.where(np.isnan(values), -np.inf, values)
+    chosen = values == values.max(axis=0)
+    result: np.ndarray = (found * chosen).sum(axis=0) / chosen.sum(axis=0) - found.min(axis=0)
+    return result
+
+
+def resampled_means(
+    statistic: Statistic,
+    n_sources: int,
+    n_targets: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the mean of a statistic over targets in resamples of sources and of targets, both with replacement.
+
+    A source that is drawn twice is one choice, so a resample has about two thirds of the sources.
+
+    Args:
+        statistic: The statistic.
+        n_sources: Number of sources S.
+        n_targets: Number of targets T.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+    """
+    draws = _draws(n_sources, n_targets, resamples, seed)
+    return np.array([statistic(sources, targets).mean() for sources, targets in draws])
+
+
+def _draws(n_sources: int, n_targets: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        sources = np.unique(rng.integers(n_sources, size=n_sources))
+        while len(sources) < min(FEWEST_SOURCES, n_sources):
+            sources = np.unique(rng.integers(n_sources, size=n_sources))
+        yield sources, rng.integers(n_targets, size=n_targets)
+
+
+def two_way_interval(
+    statistic: Statistic,
+    n_sources: int,
+    n_targets: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> MeanInterval:
+    """Return the mean of a statistic over all targets, with its interval over other targets and other sources.
+
+    The interval is that of the percentiles of the resampled means, and the p-value is twice the smaller share of them
+    beyond 0. Since a resample has fewer sources, both are conservative (`evidence_power.py`).
+
+    Args:
+        statistic: The statistic.
+        n_sources: Number of sources S.
+        n_targets: Number of targets T.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+    """
+    mean = float(statistic(np.arange(n_sources), np.arange(n_targets)).mean())
+    means = resampled_means(statistic, n_sources, n_targets, resamples=resamples, seed=seed)
+    low, high = np.percentile(means, [2.5, 97.5])
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    return MeanInterval(mean, float(low), float(high), min(1.0, 2 * (1 + float(beyond)) / (1 + resamples)))
+
+
+def target_interval(values: np.ndarray) -> MeanInterval:
+    """Return the mean of values (T,) with its interval over other targets, for these sources, by Student's t."""
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(len(values))
+    if error == 0:
+        return MeanInterval(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, len(values) - 1))
+    return MeanInterval(mean, mean - half, mean + half, p_value)
+
+
+@dataclass(frozen=True)
+class VarianceComponents:
+    """Variances of errors by source and target, and of seeds.
+
+    Attributes:
+        target: Variance of the targets' means.
+        source: Variance of the sources' means: what a constant answer can use.
+        interaction: Variance that is left: what a score can add to a constant answer.
+        seed: Variance of one training about the mean over seeds.
+    """
+
+    target: float
+    source: float
+    interaction: float
+    seed: float
+
+
+def variance_components(errors: np.ndarray) -> VarianceComponents:
+    """Estimate the variance components of a crossed design by the method of moments; a negative estimate is 0.
+
+    Args:
+        errors: Errors by source, target and seed, (S, T, R), R at least 2.
+    """
+    n_sources, n_targets, n_seeds = errors.shape
+    means = errors.mean(axis=2)
+    seed = float(errors.var(axis=2, ddof=1).mean())
+    by_source, by_target, whole = means.mean(axis=1), means.mean(axis=0), means.mean()
+    rest = means - by_source[:, None] - by_target[None, :] + whole
+    left = float((rest**2).sum() / ((n_sources - 1) * (n_targets - 1)))
+    return VarianceComponents(
+        target=max(0.0, float(by_target.var(ddof=1)) - left / n_sources),
+        source=max(0.0, float(by_source.var(ddof=1)) - left / n_targets),
+        interaction=max(0.0, left - seed / n_seeds),
+        seed=seed,
+    )

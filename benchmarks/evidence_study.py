@@ -1,0 +1,102 @@
+"""Compare methods of transfer on targets that chose nothing: errors, and what is left of the source's knowledge.
+
+    python benchmarks/evidence_study.py plan                  jobs, how many are done, and their measured costs
+    python benchmarks/evidence_study.py run [--workers 2]     run what is left; stop and resume at any time
+    python benchmarks/evidence_study.py again [--most 10]     repeat finished jobs, and compare the numbers
+    python benchmarks/evidence_study.py report                the tables
+
+docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
+benchmarks/truth/study.jsonl, one line for each job.
+"""
+
+import argparse
+import os
+import random
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from evidence.study_jobs import METHODS, READ, SEEDS, SOURCES, TARGETS, Job, jobs
+from evidence.study_tables import report
+from evidence.study_work import work
+from result_log import ResultLog
+
+from modgap.cli.output import print_table
+
+RESULTS = Path(__file__).parent / "truth" / "study.jsonl"
+
+
+def plan(log: ResultLog, workers: int) -> None:
+    """Print the known jobs, how many are done, and how long the others take, from the measured costs of each method."""
+    listed = list(dict.fromkeys(jobs(log)))
+    rows = []
+    left = 0.0
+    for source in SOURCES:
+        for method in METHODS:
+            known = [job for job in listed if (job.source, job.method) == (source, method)]
+            done = [result["seconds"] for job in known if (result := log.get(job))]
+            if not known:
+                continue
+            mean = float(np.mean(done)) if done else None
+            left += (len(known) - len(done)) * (mean or 0.0)
+            rows.append([source, method, f"{len(done)} of {len(known)}", "" if mean is None else f"{mean:.0f} s"])
+    print_table(["source", "method", "jobs", "mean"], rows, "jobs that are known")
+    spent = sum(result["seconds"] for job in listed if (result := log.get(job)))
+    n_jobs = len(METHODS) * len(TARGETS) * SEEDS
+    print(f"{n_jobs} jobs of a source compare the methods")
+    print(f"{spent / 3600:.2f} core-hours spent, {left / 3600:.2f} left of the known jobs, with {workers} workers "
+          f"{left / 3600 / workers:.2f} hours", flush=True)  # fmt: skip
+
+
+def run(log: ResultLog, workers: int) -> None:
+    """Run the jobs that are left, and those that become known by their results."""
+    began = time.perf_counter()
+    while waiting := [job for job in dict.fromkeys(jobs(log)) if log.get(job) is None]:
+        parallel = joblib.Parallel(workers, return_as="generator_unordered")
+        for job, result in parallel(joblib.delayed(_run)(job, log) for job in waiting):
+            minutes = (time.perf_counter() - began) / 60
+            error = "" if "errors" not in result else f" error {result['errors'][str(READ[-1])]:.1f} %,"
+            print(f"{job.name}:{error} {result['seconds']} s, {minutes:.1f} min so far", flush=True)
+
+
+def _run(job: Job, log: ResultLog) -> tuple[Job, dict]:
+    return job, work(job, log)
+
+
+def again(log: ResultLog, most: int) -> None:
+    """Repeat finished jobs drawn at random, in a log of their own, and print whether they give the same numbers."""
+    finished = [job for job in dict.fromkeys(jobs(log)) if log.get(job)]
+    second = ResultLog(log.path.with_suffix(".again.jsonl"))
+    n_equal = 0
+    chosen = random.Random(0).sample(finished, min(most, len(finished)))
+    for job in chosen:
+        before, after = log.get(job), work(job, second)
+        assert before is not None
+        equal = all(before[name] == after[name] for name in before if name != "seconds")
+        n_equal += equal
+        print(f"{job.name}: {'the same' if equal else f'{before} before, {after} now'}", flush=True)
+    print(f"{n_equal} of {len(chosen)} jobs give the same numbers")
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["plan", "run", "again", "report"])
+    parser.add_argument("--most", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    log = ResultLog(options.results)
+    if options.command == "plan":
+        plan(log, options.workers)
+    elif options.command == "run":
+        run(log, options.workers)
+    elif options.command == "again":
+        again(log, options.most)
+    else:
+        report(log)
+
+
+if __name__ == "__main__":
+    main()
