@@ -285,6 +285,8 @@ def change_map(source, state, start, k, c):
     losses = state.losses
     # Numba compiles a function again for each literal argument, but not for NumPy's integers.
     count = np.int64(len(state.labels))
+    left = c
+    sign = np.int64(1)
     if k < 0:
         _clear(
             start, state.occupied, chosen, owner, state.gains, losses, state.bases, state.confusion, state.size,
@@ -292,19 +294,26 @@ def change_map(source, state, start, k, c):
         )  # fmt: skip
     else:
         left = chosen[k]
-        other = owner[c]
-        count = _list_touched(source, state, c, _list_touched(source, state, left, np.int64(0)))
-        _add_to_tables(source, state, count, np.int64(-1))
-        chosen[k] = c
-        owner[c] = k
-        owner[left] = other
-        if other >= 0:
-            chosen[other] = left
-        else:
-            losses[left] -= state.occupied[0]
-            losses[c] += state.occupied[0]
-    _find_best_two(source, state, count)
-    _add_to_tables(source, state, count, np.int64(1))
+        sign = np.int64(-1)
+        count = np.int64(0)
+        for side in range(2):
+            count = _list_touched(source, state, c if side else left, count)
+    # Each call is made in a loop, because the compiler copies the function to every place that calls it.
+    while sign < 2:
+        if sign > 0:
+            if k >= 0:
+                other = owner[c]
+                chosen[k] = c
+                owner[c] = k
+                owner[left] = other
+                if other >= 0:
+                    chosen[other] = left
+                else:
+                    losses[left] -= state.occupied[0]
+                    losses[c] += state.occupied[0]
+            _find_best_two(source, state, count)
+        _add_to_tables(source, state, count, sign)
+        sign += np.int64(2)
     _update_deep(
         source.leading.shape[1], state.above_second, state.deep, state.size, state.touched, state.marked, count
     )
