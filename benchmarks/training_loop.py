@@ -29,7 +29,7 @@ from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
-EPOCHS = 3
+EPOCHS = 6
 """Number of epochs of a run; the first warms up and is not counted."""
 
 

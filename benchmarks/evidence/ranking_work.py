@@ -106,7 +106,8 @@ def _scores(job: Job) -> dict:
     sources = [job.source, f"random:{job.source}"]
     ranking = rank(job.target, sources, request, Backend("serial", 1))
     values: dict[str, dict[str, float | None]] = {}
-    for name, table in ranking.tables.items():
+    for name in names:
+        table = ranking.tables[name]
         sign = 1 if table.higher_is_better else -1
         values[name] = {
             row.name: sign * float(value) if np.isfinite(value) else None
