@@ -12,7 +12,6 @@ benchmarks/truth/ranking.jsonl, one line for each job.
 
 import argparse
 import os
-import random
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, Job, jobs, source_part
 from evidence.ranking_tables import report
 from evidence.ranking_work import work
+from evidence.repeats import repeat_jobs
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
@@ -69,21 +69,6 @@ def _run(job: Job, log: ResultLog) -> tuple[Job, dict]:
     return job, work(job, log)
 
 
-def again(log: ResultLog, targets: tuple[str, ...], most: int) -> None:
-    """Repeat finished jobs drawn at random, in a log of their own, and print whether they give the same numbers."""
-    finished = [job for job in jobs(log, targets) if log.get(job)]
-    chosen = random.Random(0).sample(finished, min(most, len(finished)))
-    second = ResultLog(log.path.with_suffix(".again.jsonl"))
-    n_equal = 0
-    for job in chosen:
-        before, after = log.get(job), work(job, second)
-        assert before is not None
-        equal = all(before[name] == after[name] for name in before if name != "seconds")
-        n_equal += equal
-        print(f"{job.name}: {'the same' if equal else f'{before} before, {after} now'}", flush=True)
-    print(f"{n_equal} of {len(chosen)} jobs give the same numbers")
-
-
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,7 +89,7 @@ def main() -> None:
     elif options.command == "run":
         run(log, targets, options.workers, tuple(options.parts.split(",")))
     elif options.command == "again":
-        again(log, targets, options.most)
+        repeat_jobs(list(jobs(log, targets)), work, log, options.most)
     else:
         report(log, targets, options.resamples)
 

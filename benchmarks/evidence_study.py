@@ -11,12 +11,12 @@ benchmarks/truth/study.jsonl, one line for each job.
 
 import argparse
 import os
-import random
 import time
 from pathlib import Path
 
 import joblib
 import numpy as np
+from evidence.repeats import repeat_jobs
 from evidence.study_jobs import METHODS, READ, SEEDS, SOURCES, TARGETS, Job, jobs
 from evidence.study_tables import report
 from evidence.study_work import work
@@ -64,21 +64,6 @@ def _run(job: Job, log: ResultLog) -> tuple[Job, dict]:
     return job, work(job, log)
 
 
-def again(log: ResultLog, most: int) -> None:
-    """Repeat finished jobs drawn at random, in a log of their own, and print whether they give the same numbers."""
-    finished = [job for job in dict.fromkeys(jobs(log)) if log.get(job)]
-    second = ResultLog(log.path.with_suffix(".again.jsonl"))
-    n_equal = 0
-    chosen = random.Random(0).sample(finished, min(most, len(finished)))
-    for job in chosen:
-        before, after = log.get(job), work(job, second)
-        assert before is not None
-        equal = all(before[name] == after[name] for name in before if name != "seconds")
-        n_equal += equal
-        print(f"{job.name}: {'the same' if equal else f'{before} before, {after} now'}", flush=True)
-    print(f"{n_equal} of {len(chosen)} jobs give the same numbers")
-
-
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,7 +78,7 @@ def main() -> None:
     elif options.command == "run":
         run(log, options.workers)
     elif options.command == "again":
-        again(log, options.most)
+        repeat_jobs(list(dict.fromkeys(jobs(log))), work, log, options.most)
     else:
         report(log)
 
