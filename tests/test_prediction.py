@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import InputError, UsageError
@@ -14,7 +15,7 @@ from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers.csv import read as read_table
-from modgap.transfer.export import FORMATS, export_model
+from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
 from modgap.transfer.methods import method_names
 from modgap.transfer.predictions import predict_data, write_predictions
 from modgap.transfer.trained_model import load_trained_model
@@ -90,21 +91,40 @@ def test_exported_model_predicts_the_same(trained, tmp_path, name, kind):
         load_trained_model(path, epoch=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_exported_programs_run_without_modgap(trained, tmp_path, kind):
+def outputs_of_torch_program(path, x):
+    return torch.export.load(path).module()(torch.from_numpy(x)).detach().numpy()
+
+
+def outputs_of_onnx(path, x):
     onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("file_format", "read", "tolerance"),
+    [("torch-export", outputs_of_torch_program, 1e-5), ("onnx", outputs_of_onnx, 1e-4)],
+)
+def test_exported_programs_run_without_modgap(trained, tmp_path, kind, file_format, read, tolerance):
+    if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
+        pytest.skip(f"the format {file_format} needs torch {lowest}")
     done, target = trained("finetune", kind)
     x = samples_of(target)[0][:7]
     expected = load_trained_model(done.folder).outputs(x)
-    for file_format, suffix in (("torch-export", ".pt2"), ("onnx", ".onnx")):
-        export_model(load_trained_model(done.folder), tmp_path / f"model{suffix}", file_format)
-    program = torch.export.load(tmp_path / "model.pt2").module()
+    path = tmp_path / f"model.{file_format}"
+    export_model(load_trained_model(done.folder), path, file_format)
     for size in (1, 7):
-        batch = torch.from_numpy(x[:size])
-        np.testing.assert_allclose(program(batch).detach(), expected[:size], rtol=1e-5, atol=1e-5)
-        session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-        outputs = session.run(None, {session.get_inputs()[0].name: x[:size]})[0]
-        np.testing.assert_allclose(outputs, expected[:size], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(read(path, x[:size]), expected[:size], rtol=tolerance, atol=tolerance)
+
+
+def test_programs_need_a_torch_that_can_write_them(trained, tmp_path, monkeypatch):
+    done, _ = trained("finetune", "image")
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    for file_format, lowest in (("torch-export", "2.7"), ("onnx", "2.10")):
+        with pytest.raises(UsageError, match=rf"needs torch {lowest} or later; torch 2.6.0\+cpu is installed"):
+            export_model(load_trained_model(done.folder), tmp_path / "model", file_format)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_formats_are_those_of_the_command():

@@ -153,7 +153,10 @@ def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
                 yield futures[future], LOST if future.status == "error" else future.result()
         finally:
             if cluster:
-                cluster.close()
+                # Older versions of Dask wait in vain for a worker that replaced a lost one, and then kill it. All results
+                # have arrived by then.
+                with contextlib.suppress(TimeoutError):
+                    cluster.close()
 
 
 def _run_locked(job: Job) -> Any:

@@ -10,16 +10,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.storage.atomic_files import atomic_path
 from modgap.transfer.model_file import write_model_file
 from modgap.transfer.trained_model import TrainedModel
 
-__all__ = ["FORMATS", "ExportedModel", "export_model"]
+__all__ = ["FORMATS", "LOWEST_TORCH", "ExportedModel", "export_model"]
 
 EXAMPLE_BATCH = 2
 """Number of samples that the model is traced with; 1 would be taken for a constant."""
+MAX_BATCH = 2**31 - 1
+"""Largest number of samples of a program; before torch 2.10, the exporter refuses some models without a limit."""
+LOWEST_TORCH = {"torch-export": "2.7", "onnx": "2.10"}
+"""First version of torch whose exporter writes the format for any number of samples and with every operator needed."""
 
 log = logging.getLogger("modgap")
 
@@ -70,11 +75,17 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
             of each: the mean over several pieces, such as windows of a recording, is left to the caller.
 
     Raises:
-        UsageError: When there is no such format, or a package is missing.
+        UsageError: When there is no such format, or a package is missing, or torch is too old for it.
         InputError: When the model cannot be expressed in the format, or the file cannot be written.
     """
     if file_format not in FORMATS:
         raise unknown_name("format", file_format, FORMATS)
+    lowest = LOWEST_TORCH.get(file_format, "0")
+    if TorchVersion(torch.__version__) < lowest:
+        raise UsageError(
+            f"The format {file_format} needs torch {lowest} or later; torch {torch.__version__} is "
+            "installed. Install a later one, or export the model as safetensors, which modgap reads again."
+        )
     write = FORMATS[file_format]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +130,7 @@ def _trace(trained: TrainedModel) -> torch.export.ExportedProgram:
     """Return the model as a program for any number of samples."""
     module = ExportedModel(trained).eval()
     example = torch.zeros(EXAMPLE_BATCH, *trained.inputs.inputs.shape)
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
