@@ -141,40 +141,17 @@ def _find_best_two(ranks, state, count):
             best[i] = owner[leading[i, high]]
             second[i] = owner[leading[i, low]]
         else:
-            # The logits decide among classes that are not among the leading ones.
+            # The logits decide, because fewer than two chosen classes are among the leading ones.
             row = ranks.logits[ranks.rows[i]]
-            top = owner[leading[i, high]] if high < depth else np.int32(0)
-            if high == depth:
-                for k in range(1, len(chosen)):
-                    if beats(row, chosen[k], chosen[top]):
-                        top = np.int32(k)
-            runner_up = np.int32(-1)
+            top = runner_up = np.int32(-1)
             for k in range(len(chosen)):
-                if k != top and (runner_up < 0 or beats(row, chosen[k], chosen[runner_up])):
+                if top < 0 or beats(row, chosen[k], chosen[top]):
+                    runner_up = top
+                    top = np.int32(k)
+                elif runner_up < 0 or beats(row, chosen[k], chosen[runner_up]):
                     runner_up = np.int32(k)
             best[i] = top
             second[i] = runner_up
-
-
-@inner_kernel
-def _add_deeper_ranks(ranks, state, i, weight):
-    """Add sample i, with a weight, to the tables at the classes that rank below its leading classes."""
-    row = ranks.logits[ranks.rows[i]]
-    y = state.labels[i]
-    best = state.best[i]
-    second = state.second[i]
-    last = ranks.leading[i, -1]
-    for c in range(len(row)):
-        if c == last or beats(row, c, last) or not beats(row, c, state.chosen[second]):
-            continue
-        if beats(row, c, state.chosen[best]):
-            if best == y:
-                state.losses[c] += weight
-            state.gains[y, c] += weight
-        if best == y:
-            state.gains[y, c] += weight
-        elif second == y:
-            state.gains[best, c] -= weight
 
 
 @inner_kernel
@@ -182,37 +159,47 @@ def _add_to_tables(ranks, state, count, sign):
     """Add the first `count` touched samples to all tables, or subtract them if sign is -1."""
     leading = ranks.leading
     touched = state.touched
-    labels = state.labels
     gains = state.gains
     losses = state.losses
-    bases = state.bases
-    confusion = state.confusion
+    chosen = state.chosen
     depth = leading.shape[1]
-    has_deeper_ranks = leading.shape[1] < len(losses)
     for j in range(count):
         i = touched[j]
         weight = sign * state.weights[i]
-        y = labels[i]
+        y = state.labels[i]
         best = state.best[i]
+        second = state.second[i]
+        state.confusion[y, best] += weight
+        is_match = best == y
+        would_match = second == y and not is_match
+        if is_match:
+            state.bases[y] -= weight
+        if would_match:
+            state.bases[best] += weight
+        row = ranks.logits[ranks.rows[i]]
         high = state.above_best[i]
-        low = state.above_second[i]
-        confusion[y, best] += weight
-        if best == y:
-            bases[y] -= weight
-            for r in range(high):
-                gains[y, leading[i, r]] += 2 * weight
-                losses[leading[i, r]] += weight
-            for r in range(high, low):
-                gains[y, leading[i, r]] += weight
-        else:
-            for r in range(high):
-                gains[y, leading[i, r]] += weight
-            if state.second[i] == y:
-                bases[best] += weight
-                for r in range(low):
-                    gains[best, leading[i, r]] -= weight
-        if has_deeper_ranks and low == depth:
-            _add_deeper_ranks(ranks, state, i, weight)
+        end = state.above_second[i] if is_match or would_match else high
+        # Classes that rank below the leading ones follow these, if they can rank above the chosen class.
+        if end == depth and depth < len(losses):
+            end += len(losses)
+        for r in range(end):
+            if r < depth:
+                c = np.int64(leading[i, r])
+                above = r < high
+            else:
+                c = r - depth
+                last = leading[i, depth - 1]
+                if not beats(row, last, c) or not beats(row, c, chosen[second]):
+                    continue
+                above = beats(row, c, chosen[best])
+            if above:
+                gains[y, c] += weight
+                if is_match:
+                    losses[c] += weight
+            if is_match:
+                gains[y, c] += weight
+            elif would_match:
+                gains[best, c] -= weight
 
 
 @inner_kernel
