@@ -153,8 +153,8 @@ def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
                 yield futures[future], LOST if future.status == "error" else future.result()
         finally:
             if cluster:
-                # Older versions of Dask wait in vain for a worker that replaced a lost one, and then kill it. All results
-                # have arrived by then.
+                # Older versions of Dask wait in vain for a worker that replaced a lost one, and then kill it. By then,
+                # all results have arrived.
                 with contextlib.suppress(TimeoutError):
                     cluster.close()
 
