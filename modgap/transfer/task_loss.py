@@ -64,8 +64,23 @@ def call_with_parameters(model: nn.Module, parameters: Parameters, function: Cal
     Backward passes must be part of the function: gradient checkpointing repeats the forward pass in them, which needs
     the same parameters.
     """
-    replacements = {f"model.{name}": value for name, value in parameters.items()}
+    own = dict(model.named_parameters())
+    replacements = {f"model.{name}": value for name, value in parameters.items() if own.get(name) is not value}
+    if not replacements:
+        return function(model)
     return functional_call(_FunctionCaller(model), replacements, (function,))
+
+
+def _with_own_memory(gradients: Iterable[Tensor]) -> list[Tensor]:
+    """Return gradients that can be changed in place; autograd may return one tensor twice, or views."""
+    owned: list[Tensor] = []
+    used: set[int] = set()
+    for gradient in gradients:
+        storage = gradient.untyped_storage()
+        is_own = storage.nbytes() == gradient.nbytes and storage.data_ptr() not in used
+        owned.append(gradient if is_own else gradient.clone())
+        used.add(storage.data_ptr())
+    return owned
 
 
 @dataclass(frozen=True)
@@ -118,15 +133,20 @@ class TaskLoss:
             precise: True to compute in the precision of the parameters, whatever `autocast` is.
         """
         names = list(of)
-        sums = [torch.zeros_like(parameters[name]) for name in names]
-        loss = torch.zeros((), dtype=torch.float64, device=sums[0].device if sums else "cpu")
         variables = [parameters[name] for name in names]
+        sums: list[Tensor] | None = None
+        loss = torch.zeros((), dtype=torch.float64, device=variables[0].device if variables else "cpu")
         for micro_batch in self.micro_batches:
             backward = functools.partial(self._backward, micro_batch, variables, precise)
             value, gradients = call_with_parameters(self.model, parameters, backward)
             loss += value
+            if sums is None:
+                sums = _with_own_memory(gradients)
+                continue
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient
+        if sums is None:
+            sums = [torch.zeros_like(variable) for variable in variables]
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
         return dict(zip(names, sums, strict=True)), float(loss)
 
