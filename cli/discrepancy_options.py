@@ -5,6 +5,7 @@ import click
 from modgap.cli.completion import complete_embedders, complete_files, complete_sources, heads_completer
 from modgap.cli.options import (
     all_options,
+    batch_size_option,
     custom_data_options,
     device_option,
     dtype_option,
@@ -18,18 +19,8 @@ from modgap.cli.options import (
     weight_option,
     weights_option,
 )
-from modgap.errors import UsageError
 
 __all__ = ["discrepancy_options"]
-
-
-def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
-    """Return the number, or None for `auto`."""
-    if text == "auto":
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
-    return int(text)
 
 
 discrepancy_options = all_options(
@@ -186,14 +177,7 @@ discrepancy_options = all_options(
         "Hardware",
         device_option,
         dtype_option,
-        click.option(
-            "--batch-size",
-            metavar="N|auto",
-            default="auto",
-            show_default=True,
-            callback=_parse_batch_size,
-            help="Number of samples in a batch.",
-        ),
+        batch_size_option,
         click.option(
             "--threads",
             type=int,

@@ -10,6 +10,7 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_sources, complete_targets, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import (
+    batch_size_option,
     check_figure_formats,
     check_minimums,
     device_option,
@@ -147,7 +148,7 @@ __all__ = ["distortion"]
     "Hardware",
     device_option,
     dtype_option,
-    click.option("--batch-size", type=int, help="Number of samples in a batch. The default is chosen automatically."),
+    batch_size_option,
     click.option(
         "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
     ),

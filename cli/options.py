@@ -18,6 +18,7 @@ __all__ = [
     "CUSTOM_DATA_OPTIONS",
     "Decorator",
     "all_options",
+    "batch_size_option",
     "check_figure_formats",
     "check_minimums",
     "custom_data_from_options",
@@ -86,6 +87,25 @@ device_option: Decorator = click.option(
     show_default=True,
     shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
     help="Device that the model runs on: auto, cpu, cuda or mps.",
+)
+
+
+def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int | None:
+    """Return the number, or None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--batch-size is {text!r}, but it must be auto or a number of samples.")
+    return int(text)
+
+
+batch_size_option: Decorator = click.option(
+    "--batch-size",
+    metavar="N|auto",
+    default="auto",
+    show_default=True,
+    callback=_parse_batch_size,
+    help="Number of samples in a batch. The default is 16 on the CPU, and what the memory of a GPU holds.",
 )
 dtype_option: Decorator = click.option(
     "--dtype",

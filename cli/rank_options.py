@@ -5,6 +5,7 @@ import click
 from modgap.cli.completion import complete_scores, complete_source_list, heads_completer, names_completer
 from modgap.cli.options import (
     all_options,
+    batch_size_option,
     custom_data_options,
     dtype_option,
     input_size_option,
@@ -116,13 +117,11 @@ rank_options = all_options(
             default="auto",
             show_default=True,
             shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
-            help="Device that the sources run on: auto, cpu, cuda or mps. With several CUDA devices, one process runs "
-            "on each.",
+            help="Device that the sources run on: auto, cpu, cuda, mps, or devices with commas between, such as "
+            "cuda:0,cuda:2. One source at a time runs on each; cuda stands for all CUDA devices.",
         ),
         dtype_option,
-        click.option(
-            "--batch-size", type=int, default=16, show_default=True, help="Number of samples in a batch of a source."
-        ),
+        batch_size_option,
         click.option(
             "--backend",
             type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]),

@@ -34,6 +34,7 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.surrogate_outputs import find_surrogate
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
@@ -269,27 +270,46 @@ def test_extracted_logits_are_those_of_the_discrepancy(small_images):
     assert extract(VIT, target, replace(request, head="auto")).cached
 
 
-def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, monkeypatch):
+@pytest.fixture(name="opened_surrogates")
+def surrogates_that_were_opened(monkeypatch):
+    """Names of the labeled data of sources' own modalities that were read for their outputs."""
     opened = []
     plain = surrogate_outputs.open_surrogate
     monkeypatch.setattr(surrogate_outputs, "open_surrogate", lambda *a, **k: opened.append(a[0]) or plain(*a, **k))
     monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 40)
-    errors, features = [], []
-    for number in range(2):
-        path = tmp_path / f"{number}.npz"
-        rng = np.random.default_rng(number)
-        np.savez(path, x=rng.random((12, 1, 28, 28), dtype=np.float32), y=np.arange(12) % 2)
-        try:
-            extracted = extract("vit-fashion", open_target(str(path)), LogitsRequest(SampleRequest(), head="auto"))
-        except InputError as error:
-            pytest.skip(str(error))
-        if extracted.properties["source_error"] is None:
-            pytest.skip("The data of Fashion-MNIST is not installed.")
-        errors.append(extracted.properties["source_error"])
-        features.append(load_source_outputs(extracted.key).surrogate[0])
-    assert opened == ["fashion-mnist"]
-    assert errors[0] == errors[1]
-    assert np.array_equal(*features)
+    if not find_surrogate("vit-fashion").name:
+        pytest.skip("The data of Fashion-MNIST is not installed.")
+    return opened
+
+
+def small_target(folder, number):
+    path = folder / f"{number}.npz"
+    rng = np.random.default_rng(number)
+    np.savez(path, x=rng.random((12, 1, 28, 28), dtype=np.float32), y=np.arange(12) % 2)
+    return str(path)
+
+
+def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, own_cache, opened_surrogates):
+    request = LogitsRequest(SampleRequest(), head="auto", surrogate=True)
+    keys = {extract("vit-fashion", open_target(small_target(tmp_path, n)), request).surrogate_key for n in range(2)}
+    assert opened_surrogates == ["fashion-mnist"]
+    (key,) = keys
+    own = surrogate_outputs.read_surrogate_outputs(key)
+    assert len(own.features) == len(own.labels) == 40
+    assert 0 <= own.error <= 1
+
+
+def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_path, own_cache, opened_surrogates):
+    target = small_target(tmp_path, 0)
+    options = {"by": "knn", "resamples": 0, "controls": False, "raw": False}
+    first = rank(target, ["vit-fashion"], RankRequest(scores=("knn",), **options), Backend("serial"))
+    assert opened_surrogates == []
+    assert "source-error" not in first.tables
+    later = rank(target, ["vit-fashion"], RankRequest(scores=("knn", "source-error"), **options), Backend("serial"))
+    assert opened_surrogates == ["fashion-mnist"]
+    assert 0 <= later.tables["source-error"].standings.values[0] <= 1
+    # The pass over the target was not repeated.
+    assert later.jobs["features"] == (0, 1, 0)
 
 
 # Jobs and backends

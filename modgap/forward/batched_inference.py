@@ -1,10 +1,15 @@
 """Running a source model over samples in batches: preprocessing ahead of the model, batches that fit the memory."""
 
 import contextlib
+import copy
+import itertools
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,7 @@ import torch
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
-from modgap.sources import ImageInput, Source
+from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets import Samples
 
 __all__ = ["DTYPES", "choose_device", "output_batches"]
@@ -23,8 +28,12 @@ CPU_BATCH = 16
 LARGEST_BATCH = 512
 TRIAL_BATCH = 8
 """Samples whose peak memory decides the batch size on CUDA."""
+PADDED = (TextInput, AudioInput)
+"""Inputs whose pieces may have different lengths."""
 MEMORY_FRACTION = 0.6
 """Fraction of the free GPU memory that a batch may use."""
+BATCHES_SORTED = 16
+"""Number of batches whose pieces are sorted by length together, so that a batch has little padding."""
 BATCHES_AHEAD = 2
 """Number of batches that are prepared while the model runs on another one."""
 
@@ -55,6 +64,7 @@ class _ModelRunner:
         device: Device on which it runs.
         dtype: Precision of the forward pass; other than float32 it is mixed.
         limit: Largest number of pieces in a batch.
+        preparation: Lock of the source's input, whose tokenizer serves one thread at a time.
         layout: Memory layout of image batches.
     """
 
@@ -62,6 +72,7 @@ class _ModelRunner:
     device: torch.device
     dtype: torch.dtype
     limit: int
+    preparation: threading.Lock = field(default_factory=threading.Lock)
     layout: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +81,19 @@ class _ModelRunner:
         self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Return the outputs of pieces (P, outputs), in as many batches as the memory requires."""
+        """Return the outputs of pieces (P, outputs), which pass through the model in the order of their lengths."""
+        source_input = self.source.input
+        lengths = source_input.padded_lengths(pieces) if isinstance(source_input, PADDED) else None
+        if lengths is None:
+            return self._outputs_in_order(pieces)
+        order = np.argsort(lengths, kind="stable")
+        ordered = self._outputs_in_order([pieces[number] for number in order])
+        outputs = np.empty_like(ordered)
+        outputs[order] = ordered
+        return outputs
+
+    def _outputs_in_order(self, pieces: Sequence[Any]) -> np.ndarray:
+        """Return the outputs of pieces in as many batches as the memory requires."""
         parts: list[np.ndarray] = []
         n_done = 0
         while n_done < len(pieces):
@@ -105,11 +128,18 @@ class _ModelRunner:
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
         with torch.inference_mode(), autocast:
-            batch = self.source.input.batch(pieces, self.device)
+            with self.preparation:
+                batch = self.source.input.batch(pieces, self.device)
             if isinstance(batch, torch.Tensor) and batch.ndim == 4:
                 batch = batch.contiguous(memory_format=self.layout)
             outputs: torch.Tensor = self.source.model(batch)
             return outputs.float().cpu().numpy()
+
+    def copy(self) -> "_ModelRunner":
+        """Return a runner of a copy of the model, which has the same weights in memory and runs in another thread."""
+        model = self.source.model
+        shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
+        return replace(self, source=replace(self.source, model=copy.deepcopy(model, shared)))
 
     def fit_to_memory(self, pieces: Sequence[Any]) -> None:
         """Set the largest batch that the free CUDA memory holds, from the peak memory of a small batch."""
@@ -166,11 +196,13 @@ def output_batches(
     device: torch.device,
     batch_size: int | None = None,
     dtype: str = "float32",
+    side_by_side: int = 1,
 ) -> Iterator[np.ndarray]:
-    """Yield the model's outputs for the samples with these numbers, batch by batch, float32 (B, outputs).
+    """Yield the model's outputs for the samples with these numbers, in their order, float32 (B, outputs).
 
     The outputs are logits, or features if the source's model has no head. A sample of several pieces (chunks of a
-    clip, frames of a video) gets the mean of their outputs.
+    clip, frames of a video) gets the mean of their outputs. Texts and sounds of different lengths pass through the
+    model with others of about their length.
 
     Args:
         source: The source whose model runs.
@@ -180,9 +212,80 @@ def output_batches(
         device: Device on which the model runs.
         batch_size: Number of pieces in a batch, halved when the memory does not suffice; None for an automatic choice.
         dtype: float32, or bfloat16 or float16 for mixed precision.
+        side_by_side: Number of threads, each of which runs a batch of its own on the CPU. The outputs do not depend on
+            it as long as the number of threads of PyTorch stays the same.
     """
     runner = _ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
-    for pieces, counts in _piece_batches(samples, rows, embedding, lambda: runner.limit):
+    together = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
+    blocks = _piece_batches(samples, rows, embedding, lambda: together * runner.limit)
+    if side_by_side > 1 and device.type == "cpu":
+        yield from _run_side_by_side(runner, blocks, side_by_side)
+        return
+    for pieces, counts in blocks:
         yield _sample_means(runner.outputs(pieces), counts)
+
+
+def _run_side_by_side(
+    runner: _ModelRunner, blocks: Iterator[tuple[list[Any], np.ndarray]], size: int
+) -> Iterator[np.ndarray]:
+    """Yield the outputs of blocks of pieces in their order, while `size` threads run one each."""
+    first = next(blocks, None)
+    if first is None:
+        return
+    expected = runner.outputs(first[0])
+    yield _sample_means(expected, first[1])
+    free: SimpleQueue[_ModelRunner] = SimpleQueue()
+    for one in (runner, *_equal_copies(runner, size - 1, first[0], expected)):
+        free.put(one)
+
+    def run(pieces: list[Any], counts: np.ndarray) -> np.ndarray:
+        one = free.get()
+        try:
+            return _sample_means(one.outputs(pieces), counts)
+        finally:
+            free.put(one)
+
+    waiting: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        for pieces, counts in blocks:
+            waiting.append(pool.submit(run, pieces, counts))
+            if len(waiting) > size:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextlib.contextmanager
+def _refusing_calls(model: torch.nn.Module) -> Iterator[None]:
+    """Raise an error within a block where the model or a part of it is called."""
+
+    def refuse(module: torch.nn.Module, _inputs: Any) -> None:
+        raise RuntimeError(f"the copy calls the original's {type(module).__name__}")
+
+    handles = [module.register_forward_pre_hook(refuse) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _equal_copies(
+    runner: _ModelRunner, size: int, pieces: Sequence[Any], expected: np.ndarray
+) -> Iterator[_ModelRunner]:
+    """Yield copies of a runner, or none if its model cannot be copied, or the copy is not independent of it."""
+    try:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in runner.source.model.modules()):
+            raise RuntimeError("it has hooks, which its copy would share")
+        one = runner.copy()
+        with _refusing_calls(runner.source.model):
+            outputs = one.outputs(pieces)
+        if not np.array_equal(outputs, expected, equal_nan=True):
+            raise RuntimeError("its copy has other outputs")
+    except Exception as error:  # third-party models may refuse to be copied in any way
+        log.debug("The model runs in one thread: %s", error)
+        return
+    yield one
+    yield from (runner.copy() for _ in range(size - 1))

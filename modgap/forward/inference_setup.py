@@ -49,11 +49,16 @@ class LogitsRequest:
             training samples are then left out; `none` for features alone.
         compared: Number of target classes that are compared at a time; None for all. More classes than the source
             has raise an error before the model runs, unless fewer are compared at a time.
+        surrogate: True to run the source over labeled data of its own modality too, if there are any. A ranking asks
+            for it where a score uses them.
+        side_by_side: Number of batches that run at a time on the CPU. The outputs do not depend on it.
     """
 
     samples: SampleRequest = field(default_factory=SampleRequest)
     head: str = "own"
     compared: int | None = None
+    surrogate: bool = False
+    side_by_side: int = 1
 
 
 class TrainedEmbedder(Protocol):
@@ -113,6 +118,7 @@ class InferenceSetup:
             device=self.device,
             batch_size=request.samples.batch_size,
             dtype=request.samples.dtype,
+            side_by_side=request.side_by_side,
         )
 
 

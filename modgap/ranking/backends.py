@@ -12,6 +12,7 @@ from typing import Any
 from modgap.cores import available_cores
 from modgap.errors import UsageError, first_line
 from modgap.process_end import end_with_parent
+from modgap.ranking.devices import list_devices
 from modgap.ranking.failure import Failure
 from modgap.storage.paths import cache_folder
 
@@ -20,6 +21,8 @@ __all__ = ["BACKENDS", "Backend", "run_jobs"]
 Job = Callable[[], Any]
 MAX_TRIES = 3
 """Most times that a job is run if its worker is lost."""
+GPU = "GPU"
+"""Name under which Dask and Ray know GPUs."""
 MAX_TASKS = 200
 """Most tasks of a SLURM array, whose size sites limit."""
 LOST = Failure(
@@ -39,17 +42,32 @@ class Backend:
         workers: Number of processes on this machine, or of a cluster that is started on it. None for one on each core.
         address: Address of a running Dask or Ray cluster. None to start one on this machine.
         options: Further options of the cluster's library, such as `slurm_partition`.
+        device: Name of the devices of which each job holds one, as for `modgap.ranking.devices.list_devices`. Empty for
+            jobs that need none.
     """
 
     name: str = "loky"
     workers: int | None = None
     address: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = ""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices of this machine of which each job holds one; empty if any number of jobs can run side by side."""
+        return list_devices(self.device) if self.device else ()
 
     @property
     def processes(self) -> int:
-        """Number of processes on this machine."""
-        return self.workers or available_cores()
+        """Number of processes on this machine: one for each device, because several would fill its memory."""
+        return len(self.devices) or self.workers or available_cores()
+
+    def idle_cores(self, n_jobs: int) -> int:
+        """Return the number of this machine's cores that each of some jobs can use without taking those of another."""
+        if self.name not in ("loky", "serial") or self.devices:
+            return 1
+        side_by_side = 1 if self.name == "serial" else min(n_jobs, self.processes)
+        return max(1, self.processes // max(1, side_by_side))
 
 
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
@@ -146,8 +164,10 @@ def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
         cluster = dask.LocalCluster(n_workers=backend.processes, threads_per_worker=1, dashboard_address=None)
     with dask.Client(cluster or backend.address) as client:
         try:
+            needs = _dask_resources(client, backend)
             futures = {
-                client.submit(_run_locked, job, pure=False, retries=MAX_TRIES): index for index, job in enumerate(jobs)
+                client.submit(_run_locked, job, pure=False, retries=MAX_TRIES, resources=needs): index
+                for index, job in enumerate(jobs)
             }
             for future in dask.as_completed(list(futures)):
                 yield futures[future], LOST if future.status == "error" else future.result()
@@ -157,6 +177,12 @@ def _dask(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
                 # all results have arrived.
                 with contextlib.suppress(TimeoutError):
                     cluster.close()
+
+
+def _dask_resources(client: Any, backend: Backend) -> dict[str, int] | None:
+    """Return what a job that holds a device asks for: one GPU, if workers of the cluster declare GPUs."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values() if backend.device else ()
+    return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
 
 
 def _run_locked(job: Job) -> Any:
@@ -173,20 +199,49 @@ def _ray(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
         import ray
     except ImportError as error:
         raise _missing_library("ray", "Ray") from error
-    local_options = {} if backend.address else {"num_cpus": backend.processes, "include_dashboard": False}
+    local_options: dict[str, Any] = {}
+    if backend.address is None:
+        local_options = {"num_cpus": backend.processes, "include_dashboard": False}
+        if backend.devices:
+            local_options["num_gpus"] = len(backend.devices)
     ray.init(address=backend.address, log_to_driver=False, logging_level="ERROR", **local_options)
     try:
-        run = ray.remote(num_cpus=1, max_retries=MAX_TRIES)(_run_indexed)
-        pending = [run.remote(index, job) for index, job in enumerate(jobs)]
-        indices = {reference: index for index, reference in enumerate(pending)}
-        while pending:
-            (ready,), pending = ray.wait(pending)
-            try:
-                yield ray.get(ready)
-            except ray.exceptions.RayError:
-                yield indices[ready], LOST
+        yield from _run_on_actors(ray, jobs, backend)
     finally:
         ray.shutdown()
+
+
+def _run_on_actors(ray: Any, jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
+    """Run jobs on actors, which keep their libraries and their device; each has one GPU if the cluster has any."""
+    resources = ray.cluster_resources()
+    holds_gpu = bool(backend.device and resources.get(GPU))
+    size = int(resources[GPU] if holds_gpu else resources.get("CPU", 1))
+    # Lost actors start again, and what they ran is run again.
+    options = {"num_cpus": 1, "num_gpus": int(holds_gpu), "max_restarts": -1, "max_task_retries": MAX_TRIES}
+    actor_class = ray.remote(**options)(_Actor)
+    actors = [actor_class.remote() for _ in range(max(1, min(size, len(jobs))))]
+    waiting = list(enumerate(jobs))[::-1]
+    running: dict[Any, tuple[int, Any]] = {}
+    while waiting or running:
+        while waiting and actors:
+            index, job = waiting.pop()
+            actor = actors.pop()
+            running[actor.run.remote(job)] = index, actor
+        (ready,), _ = ray.wait(list(running))
+        index, actor = running.pop(ready)
+        actors.append(actor)
+        try:
+            yield index, ray.get(ready)
+        except ray.exceptions.RayError:
+            yield index, LOST
+
+
+class _Actor:
+    """Process of Ray that runs one job at a time."""
+
+    def run(self, job: Job) -> Any:
+        """Run a job."""
+        return job()
 
 
 def _slurm(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
@@ -195,6 +250,9 @@ def _slurm(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     except ImportError as error:
         raise _missing_library("slurm", "submitit") from error
     options = {"cluster": "slurm", "folder": str(cache_folder().resolve() / "submitit"), **backend.options}
+    if backend.device.startswith("cuda"):
+        # SLURM shows a task its own devices alone.
+        options = {"gpus_per_node": 1, **options}
     try:
         executor = submitit.AutoExecutor(folder=options.pop("folder"), cluster=options.pop("cluster"))
         executor.update_parameters(**options)

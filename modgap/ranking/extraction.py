@@ -18,7 +18,13 @@ from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import ARRAY, KIND
-from modgap.ranking.surrogate_outputs import SurrogateReference, find_surrogate, surrogate_outputs
+from modgap.ranking.surrogate_outputs import (
+    SurrogateReference,
+    find_surrogate,
+    read_surrogate_outputs,
+    store_surrogate_outputs,
+    surrogate_outputs_key,
+)
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
@@ -40,10 +46,11 @@ class Extracted:
     Attributes:
         key: Key of the cache entry.
         cached: True if the entry was in the cache before.
-        properties: Properties that do not depend on the target: `parameters`, `source_error`, `head`, `width` and
-            `classes`.
+        properties: Properties that do not depend on the target: `parameters`, `head`, `width` and `classes`.
         samples: Number of samples of the target.
         provenance: Record of the model, the data and the versions that were used.
+        surrogate_key: Key of the outputs on labeled data of the source's own modality. Empty if there are none, or if
+            they were not requested.
     """
 
     key: str
@@ -51,6 +58,7 @@ class Extracted:
     properties: dict[str, Any]
     samples: int
     provenance: dict[str, Any]
+    surrogate_key: str = ""
 
 
 class _FeaturesAndLogits(nn.Module):
@@ -114,15 +122,26 @@ def extract(
     handle = None if name == RAW else open_source(name)
     surrogate = SurrogateReference() if handle is None else find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
-    key_content = _full_key_content(handle, target, request, surrogate, heads)
+    key_content = _full_key_content(handle, target, request, heads)
     key = cache_key(key_content)
     cached = read_valid_entry(entry_path(KIND, key), lambda entry: _parse_entry(entry, key))
-    if cached is not None:
-        return cached
     if handle is None:
-        return _extract_raw_values(target, request, key, key_content)
+        return cached or _extract_raw_values(target, request, key, key_content)
+    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if _needs(surrogate, request) else ""
+    has_own = bool(own_key) and read_surrogate_outputs(own_key) is not None
+    if cached is not None and (has_own or not own_key):
+        return replace(cached, surrogate_key=own_key)
     setup, head = _set_up(handle, target, request, heads, key_content)
-    return _run_source(setup, head, surrogate, request, key, progress)
+    model = _FeaturesAndLogits(setup.source, getattr(setup.source.model, "fitted_head", None), headless=head != "own")
+    extracted = cached or _run_source(setup, model, head, request, key, progress)
+    if own_key and not has_own:
+        features = functools.partial(_pooled_features, model)
+        has_own = store_surrogate_outputs(surrogate, setup.source, own_key, features, samples)
+    return replace(extracted, surrogate_key=own_key if has_own else "")
+
+
+def _needs(surrogate: SurrogateReference, request: LogitsRequest) -> bool:
+    return request.surrogate and bool(surrogate.name)
 
 
 def _parse_entry(entry: CacheEntry, key: str) -> Extracted:
@@ -134,14 +153,12 @@ def _full_key_content(
     handle: SourceHandle | None,
     target: Target,
     request: LogitsRequest,
-    surrogate: SurrogateReference,
     heads: list[str],
 ) -> dict[str, Any]:
-    """Return everything that features, logits and the source's error depend on."""
+    """Return everything that features and logits depend on."""
     return outputs_key_content(handle, target, request) | {
         "heads": heads,
         "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
-        "surrogate": surrogate.key_content,
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
 
@@ -169,14 +186,12 @@ def outputs_key_content(handle: SourceHandle | None, target: Target, request: Lo
 
 def _run_source(
     setup: InferenceSetup,
+    model: _FeaturesAndLogits,
     head: str,
-    surrogate: SurrogateReference,
     request: LogitsRequest,
     key: str,
     progress: Progress | None,
 ) -> Extracted:
-    fitted_head = getattr(setup.source.model, "fitted_head", None)
-    model = _FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
     setup = replace(setup, source=replace(setup.source, model=model))
     batches = []
     for batch in setup.batches(request):
@@ -184,23 +199,13 @@ def _run_source(
         if progress:
             progress("features", len(batch) / len(setup.rows))
     outputs = np.concatenate(batches)
-    own = surrogate_outputs(
-        surrogate,
-        setup.source,
-        setup.provenance["source"],
-        functools.partial(_pooled_features, model),
-        request.samples,
-    )
     properties = {
         "parameters": model.parameter_count,
-        "source_error": None if own is None else own.error,
         "head": head,
         "width": model.width,
         "classes": outputs.shape[1] - model.width,
     }
     arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
-    if own is not None:
-        arrays |= {"surrogate_features": own.features, "surrogate_labels": own.labels}
     record = {
         "properties": properties,
         "provenance": setup.provenance | {"head": head},
@@ -268,7 +273,7 @@ def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_co
     """Store the samples' raw values in place of features, as a baseline that any model must beat."""
     table, rows, labels, groups = select_samples(target, replace(request, head="none"))
     features = raw_features(table.samples, rows)
-    properties = {"parameters": 0, "source_error": None, "head": "none", "width": features.shape[1], "classes": 0}
+    properties = {"parameters": 0, "head": "none", "width": features.shape[1], "classes": 0}
     record = {
         "properties": properties,
         "provenance": {"modgap": installed_version(), "source": RAW, "samples": key_content["limit"]},

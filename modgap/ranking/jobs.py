@@ -1,7 +1,5 @@
 """Independent jobs of a ranking. Results are stored in the cache, so that no job is computed twice."""
 
-import multiprocessing
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
+from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, extract
 from modgap.ranking.failure import Failure
@@ -19,11 +18,12 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.surrogate_outputs import read_surrogate_outputs
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "count_accelerators", "device_of_worker", "fix_threads"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "fix_threads"]
 
 KIND = "scores"
 """Kind of the cache entries of scores."""
@@ -41,25 +41,6 @@ def fix_threads() -> None:
     torch.set_num_threads(THREADS)
     # The limit is not undone, because a worker process runs nothing but these jobs.
     threadpool_limits(THREADS)
-
-
-def count_accelerators(device_name: str) -> int:
-    """Return the number of devices that jobs on this machine can use in parallel. 0 if they run on the CPU."""
-    import torch
-
-    from modgap.forward.batched_inference import choose_device
-
-    device = choose_device(device_name)
-    if device.type == "cpu":
-        return 0
-    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
-
-
-def device_of_worker(device_name: str) -> str:
-    """Assign one of several CUDA devices to this process by its number among the workers."""
-    count = count_accelerators(device_name)
-    worker_number = re.search(r"\d+$", multiprocessing.current_process().name)
-    return f"cuda:{int(worker_number[0]) % count}" if count > 1 and worker_number else device_name
 
 
 @dataclass(frozen=True)
@@ -82,8 +63,9 @@ class ExtractJob:
 
         fix_threads()
         try:
-            samples = replace(self.request.samples, device=device_of_worker(self.request.samples.device))
-            return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
+            with hold_device(self.request.samples.device) as device:
+                samples = replace(self.request.samples, device=device)
+                return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
@@ -100,6 +82,8 @@ class ScoreJob:
         seed: Seed of the half-samples and of the score's own random numbers.
         first: Number of the first half-sample. -1 stands for all samples.
         last: Number after that of the last half-sample.
+        surrogate_key: Cache key of the source's outputs on labeled data of its own modality. Empty if the score does
+            not use them, or if there are none.
     """
 
     outputs_key: str
@@ -107,6 +91,7 @@ class ScoreJob:
     seed: int
     first: int
     last: int
+    surrogate_key: str = ""
 
     @property
     def path(self) -> Path:
@@ -127,6 +112,10 @@ class ScoreJob:
         return result
 
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
+        own = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
+        if own is not None:
+            properties = {**outputs.properties, "source_error": own.error}
+            outputs = replace(outputs, surrogate=(own.features, own.labels), properties=properties)
         score = get_score(self.score)
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
         on_halves = score_half_samples(score, outputs, self.seed, range(max(self.first, 0), self.last))

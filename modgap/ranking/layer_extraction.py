@@ -10,9 +10,10 @@ from torch import Tensor
 from modgap.errors import InputError, first_line
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
 from modgap.models.pooled_layers import OUTPUT, PooledLayers, block_names
+from modgap.ranking.devices import hold_device
 from modgap.ranking.extraction import outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import device_of_worker, fix_threads
+from modgap.ranking.jobs import fix_threads
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import KIND
 from modgap.sources import open_source
@@ -74,9 +75,10 @@ class LayersJob:
         """Return the references to the features, or the reason why there are none."""
         fix_threads()
         try:
-            samples = replace(self.request.samples, device=device_of_worker(self.request.samples.device))
-            request = replace(self.request, samples=samples, head="none")
-            return _extract_layers(self.source, open_target(**self.target), request, self.numbers)
+            with hold_device(self.request.samples.device) as device:
+                samples = replace(self.request.samples, device=device)
+                request = replace(self.request, samples=samples, head="none")
+                return _extract_layers(self.source, open_target(**self.target), request, self.numbers)
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
@@ -122,7 +124,7 @@ def _run_layers(setup: InferenceSetup, request: LogitsRequest, content: Mapping[
     arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
     edges = np.cumsum((0, *model.widths))
     for layer, first, last in zip(names, edges[:-1], edges[1:], strict=True):
-        properties = {"source_error": None, "head": "none", "width": int(last - first), "classes": 0}
+        properties = {"head": "none", "width": int(last - first), "classes": 0}
         record = {
             "properties": properties,
             "provenance": setup.provenance | {"layer": layer},

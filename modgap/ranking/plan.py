@@ -1,7 +1,8 @@
 """Plan of a ranking: its rows, its scores, and checks before anything is computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,25 +17,16 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
 from modgap.sources import open_source
 from modgap.statistics.weights import WEIGHTS
-from modgap.targets import Table
+from modgap.storage.paths import expand_user
+from modgap.targets import Table, manifest_names, open_target
 
-__all__ = [
-    "CONTROL_PREFIX",
-    "RankPlan",
-    "RowName",
-    "check_names",
-    "choose_ranking_score",
-    "list_rows",
-    "list_scores",
-    "task_of",
-]
+__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "plan_ranking"]
 
-BASELINES = ("size", "source-error")
+BASELINES = ("size",)
 """Scores that are always computed, as baselines."""
 RAW_COMPARISON = "knn"
 """Score that is always computed to compare features with raw values."""
 CONTROL_PREFIX = "random:"
-BATCH_SIZE = 16
 
 
 class RowName(NamedTuple):
@@ -74,12 +66,64 @@ class RankPlan:
     progress: Progress | None
 
     @property
-    def batch_size(self) -> int:
-        """Number of samples in a batch. The default is fixed, because the last bits of features depend on it."""
-        return self.request.samples.batch_size or BATCH_SIZE
+    def needs_surrogate(self) -> bool:
+        """True if a score uses labeled data of the source's own modality, over which the source then runs too."""
+        return any(get_score(name).takes_surrogate for name in self.scores)
+
+    @property
+    def pass_backend(self) -> Backend:
+        """Backend of the passes, each of which holds a device."""
+        return replace(self.backend, device=self.request.samples.device)
 
 
-def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
+def plan_ranking(
+    target_options: dict[str, Any],
+    sources: Sequence[str],
+    request: RankRequest,
+    backend: Backend,
+    progress: Progress | None = None,
+) -> RankPlan:
+    """Return the plan of a ranking, after checks of the target and of all names.
+
+    Args:
+        target_options: Keyword arguments of `modgap.targets.open_target`. The plan has absolute paths in their place,
+            because workers may have another working directory.
+        sources: Names of the sources.
+        request: Scores, samples and precision.
+        backend: Backend that runs the jobs.
+        progress: Progress callback, or None.
+
+    Raises:
+        UsageError: If there are no sources, or if an option or a score is unknown.
+        InputError: If the target cannot be used.
+    """
+    rows = _list_rows(sources, request)
+    _check_names(sources, request)
+    table = open_target(**target_options).read()
+    by = _choose_ranking_score(table, request)
+    data_dir = target_options.get("data_dir")
+    return RankPlan(
+        rows=rows,
+        requested=frozenset(sources),
+        scores=_list_scores(by, request),
+        target_options={
+            **target_options,
+            "name": _absolute_path(target_options["name"]),
+            "data_dir": data_dir and Path(data_dir).resolve(),
+        },
+        task=_task_of(table),
+        request=replace(request, by=by),
+        backend=backend,
+        progress=progress,
+    )
+
+
+def _absolute_path(target: str) -> str:
+    path = expand_user(target)
+    return str(path.resolve()) if path.exists() and target not in manifest_names() else target
+
+
+def _list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
     """Return the names and kinds of all rows: the sources, their random-weights controls, and the raw values.
 
     Raises:
@@ -101,7 +145,7 @@ def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
     return rows
 
 
-def check_names(sources: Sequence[str], request: RankRequest) -> None:
+def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
     for name in (*request.scores, *filter(None, [request.by])):
@@ -123,27 +167,27 @@ def _check_error_options(options: ErrorOptions) -> None:
             raise UsageError(f"{name} is {value}, but it must be at least 1.")
 
 
-def list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
+def _list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
     """Return the names of all scores to compute, beginning with the score to rank by."""
     comparison = (RAW_COMPARISON,) if request.raw else ()
     return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *BASELINES)))
 
 
-def task_of(table: Table) -> str:
+def _task_of(table: Table) -> str:
     """Return the task of a target: `classification`, `multi-label` or `regression`."""
     if table.targets is not None:
         return REGRESSION
     return CLASSIFICATION if np.asarray(table.labels).ndim == 1 else MULTI_LABEL
 
 
-def choose_ranking_score(table: Table, request: RankRequest) -> str:
+def _choose_ranking_score(table: Table, request: RankRequest) -> str:
     """Return the name of the score to rank by.
 
     Raises:
         UsageError: If the score is not defined for any source, before any source is run.
         InputError: If the target has fewer than two classes.
     """
-    task = task_of(table)
+    task = _task_of(table)
     score = get_score(request.by or DEFAULT_RANKING_SCORES[task])
     if task == CLASSIFICATION and len(np.unique(np.asarray(table.labels))) < 2:
         raise InputError("The target has one class. At least two are needed.")

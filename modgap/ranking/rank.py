@@ -11,17 +11,13 @@ from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import ExtractJob, count_accelerators
+from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
     RowName,
-    check_names,
-    choose_ranking_score,
-    list_rows,
-    list_scores,
-    task_of,
+    plan_ranking,
 )
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.score_tables import errors_by_score, score_jobs, score_table
@@ -40,8 +36,7 @@ from modgap.ranking.types import (
     TargetSummary,
 )
 from modgap.ranking.writable_cache import writable_cache
-from modgap.storage.paths import expand_user
-from modgap.targets import CustomData, manifest_names, open_target
+from modgap.targets import CustomData
 
 __all__ = ["count_permutations", "rank"]
 
@@ -81,28 +76,13 @@ def rank(
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If the target cannot be used.
     """
-    request = request or RankRequest()
-    rows = list_rows(sources, request)
-    check_names(sources, request)
-    table = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes).read()
-    by = choose_ranking_score(table, request)
-    # Workers may have another working directory, so they get absolute paths.
     target_options = {
-        "name": _absolute_path(target),
+        "name": target,
         "custom_data": custom_data,
-        "data_dir": data_dir and Path(data_dir).resolve(),
+        "data_dir": data_dir,
         "pseudo_classes": pseudo_classes,
     }
-    plan = RankPlan(
-        rows=rows,
-        requested=frozenset(sources),
-        scores=list_scores(by, request),
-        target_options=target_options,
-        task=task_of(table),
-        request=replace(request, by=by),
-        backend=backend or Backend(),
-        progress=progress,
-    )
+    plan = plan_ranking(target_options, sources, request or RankRequest(), backend or Backend(), progress)
     with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
         ranking = _compute_ranking(plan)
     return replace(
@@ -112,11 +92,6 @@ def rank(
         data_dir=data_dir,
         pseudo_classes=pseudo_classes,
     )
-
-
-def _absolute_path(target: str) -> str:
-    path = expand_user(target)
-    return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 
 @contextmanager
@@ -204,27 +179,27 @@ def _drop_failed_controls(
 
 def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
     """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
-    backend = plan.backend
-    if backend.name == "loky" and (devices := count_accelerators(plan.request.samples.device)):
-        # One process on each device, because several would fill its memory.
-        backend = replace(backend, workers=devices)
     added_controls = [row.name for row in plan.rows if row.kind == CONTROL and row.name not in plan.requested]
     first = [row.name for row in plan.rows if row.kind != RAW_VALUES and row.name not in added_controls]
-    results = dict(_extract_each(first, plan, backend))
+    results = dict(_extract_each(first, plan))
     if any(isinstance(result, Extracted) for result in results.values()):
         controls = [
             name for name in added_controls if isinstance(results[name.removeprefix(CONTROL_PREFIX)], Extracted)
         ]
         raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
-        results |= dict(_extract_each([*controls, *raw_values], plan, backend))
+        results |= dict(_extract_each([*controls, *raw_values], plan))
     return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
 
 
-def _extract_each(names: Sequence[str], plan: RankPlan, backend: Backend) -> Iterator[tuple[str, Extracted | Failure]]:
-    samples = replace(plan.request.samples, batch_size=plan.batch_size)
-    request = LogitsRequest(samples, head=plan.request.head)
+def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
+    request = LogitsRequest(
+        plan.request.samples,
+        plan.request.head,
+        surrogate=plan.needs_surrogate,
+        side_by_side=plan.pass_backend.idle_cores(len(names)),
+    )
     jobs = [ExtractJob(name, plan.target_options, request) for name in names]
-    for index, result in run_jobs(jobs, backend):
+    for index, result in run_jobs(jobs, plan.pass_backend):
         yield names[index], result
         if plan.progress:
             plan.progress("features", 1 / len(plan.rows))

@@ -60,7 +60,8 @@ class Score:
         tasks: Tasks of targets that the score is defined for: `classification`, `multi-label` and `regression`. For
             regression, scores on classes use clusters of the values.
         needs_logits: True if the source must have a classification head.
-        needs_surrogate: True if the score uses labeled data of the source's own modality.
+        needs_surrogate: True if the score is not defined without labeled data of the source's own modality.
+        uses_surrogate: True if the score uses results on these data where there are any.
         default: True if `modgap rank` computes the score when no scores are named.
         uses_samples: True if the score depends on the target's samples, so that it has an interval.
         bounds: Lowest and highest value that the score can have.
@@ -82,6 +83,7 @@ class Score:
     tasks: tuple[str, ...] = (CLASSIFICATION,)
     needs_logits: bool = False
     needs_surrogate: bool = False
+    uses_surrogate: bool = False
     default: bool = True
     uses_samples: bool = True
     bounds: tuple[float, float] = (-math.inf, math.inf)
@@ -89,6 +91,11 @@ class Score:
     errors: Callable[[SourceOutputs, ErrorOptions, int], SampleErrors] | None = None
     error_tasks: tuple[str, ...] = ()
     uses_splits: bool = False
+
+    @property
+    def takes_surrogate(self) -> bool:
+        """True if `modgap rank` runs the source over labeled data of its own modality for the score."""
+        return self.needs_surrogate or self.uses_surrogate
 
     @property
     def direction(self) -> str:

@@ -41,7 +41,8 @@ def score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[Score
     if plan.task in score.error_tasks:
         return [ErrorsJob(source.key, score_name, seed, score.options_in_use(plan.request.errors))]
     resamples = plan.request.resamples if score.uses_samples else 0
-    return [ScoreJob(source.key, score_name, seed, first, last) for first, last in _blocks(resamples)]
+    own_key = source.surrogate_key if score.takes_surrogate else ""
+    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in _blocks(resamples)]
 
 
 def score_table(

@@ -35,14 +35,12 @@ def _parse_outputs(entry: CacheEntry) -> SourceOutputs:
     properties = entry.metadata["properties"]
     width = properties["width"]
     outputs = arrays[ARRAY]
-    has_surrogate = "surrogate_features" in arrays
     return SourceOutputs(
         features=outputs[:, :width],
         labels=np.array(arrays["labels"]),
         logits=outputs[:, width:] if properties["classes"] else None,
         values=np.array(arrays["values"]) if "values" in arrays else None,
         groups=np.array(arrays["groups"]) if "groups" in arrays else None,
-        surrogate=(arrays["surrogate_features"], arrays["surrogate_labels"]) if has_surrogate else None,
         properties=properties,
     )
 

@@ -1,4 +1,7 @@
-"""Features of a source on labeled data of its own modality, which depend on no target, and are computed once."""
+"""Features of a source on labeled data of its own modality, which depend on no target, and are computed once.
+
+They are computed if a score uses them.
+"""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +23,14 @@ from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 
-__all__ = ["SurrogateOutputs", "SurrogateReference", "find_surrogate", "surrogate_outputs"]
+__all__ = [
+    "SurrogateOutputs",
+    "SurrogateReference",
+    "find_surrogate",
+    "read_surrogate_outputs",
+    "store_surrogate_outputs",
+    "surrogate_outputs_key",
+]
 
 KIND = "surrogate_outputs"
 """Kind of the cache entries."""
@@ -78,29 +88,14 @@ def find_surrogate(source_name: str) -> SurrogateReference:
         return SurrogateReference()
 
 
-def surrogate_outputs(
-    reference: SurrogateReference,
-    source: Source,
-    fingerprint: Any,
-    features_of: Callable[[SurrogateBatch], Tensor],
-    request: SampleRequest,
-) -> SurrogateOutputs | None:
-    """Return the outputs of a source on labeled data of its own modality, from the cache if they are there.
+def surrogate_outputs_key(reference: SurrogateReference, fingerprint: Any, request: SampleRequest) -> str:
+    """Return the cache key of the outputs of a source on labeled data of its own modality.
 
     Args:
         reference: The data.
-        source: The source, as it takes the target's samples, because its preprocessing must match.
         fingerprint: Content that identifies the source in cache keys.
-        features_of: Function from a batch of the data to features (B, D).
-        request: Input size, batch size and device.
-
-    Returns:
-        The outputs; None if there are no such data.
+        request: Input size and batch size.
     """
-    from modgap.ranking.scores.linear_probe import probe_error
-
-    if not reference.name:
-        return None
     content = {
         "source": fingerprint,
         "surrogate": reference.key_content,
@@ -109,15 +104,40 @@ def surrogate_outputs(
         "batch_size": request.batch_size,
         "algorithms": algorithm_versions("reading", "inference"),
     }
-    path = entry_path(KIND, cache_key(content))
-    cached = read_valid_entry(path, _parse_entry)
-    if cached is not None:
-        return cached
+    return cache_key(content)
+
+
+def read_surrogate_outputs(key: str) -> SurrogateOutputs | None:
+    """Return the outputs with this key from the cache; None if they are not there."""
+    return read_valid_entry(entry_path(KIND, key), _parse_entry)
+
+
+def store_surrogate_outputs(
+    reference: SurrogateReference,
+    source: Source,
+    key: str,
+    features_of: Callable[[SurrogateBatch], Tensor],
+    request: SampleRequest,
+) -> bool:
+    """Compute the outputs of a source on labeled data of its own modality, and store them in the cache.
+
+    Args:
+        reference: The data.
+        source: The source, as it takes the target's samples, because its preprocessing must match.
+        key: Key of the cache entry.
+        features_of: Function from a batch of the data to features (B, D).
+        request: Batch size and device.
+
+    Returns:
+        False if the data cannot be used.
+    """
+    from modgap.ranking.scores.linear_probe import probe_error
+
     try:
         surrogate = open_surrogate(reference.name, source, split=reference.split, limit=MOST_SAMPLES)
     except InputError as error:
         log.info("There is no labeled data of the modality of the source: %s", error)
-        return None
+        return False
     device = choose_device(request.device)
     batch_size = request.batch_size or BATCH_SIZE
     batches = []
@@ -128,9 +148,10 @@ def surrogate_outputs(
     features = np.concatenate(batches)
     labels = np.unique(surrogate.labels, return_inverse=True)[1].astype(np.int64)
     error_rate = probe_error(SourceOutputs(features, labels, groups=surrogate.groups))
-    store_arrays(path, {"features": features, "labels": labels}, {"error": error_rate})
-    return SurrogateOutputs(features, labels, error_rate)
+    store_arrays(entry_path(KIND, key), {"features": features, "labels": labels}, {"error": error_rate})
+    return True
 
 
 def _parse_entry(entry: CacheEntry) -> SurrogateOutputs:
-    return SurrogateOutputs(entry.arrays["features"], entry.arrays["labels"], float(entry.metadata["error"]))
+    arrays = entry.arrays
+    return SurrogateOutputs(np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"]))

@@ -65,8 +65,8 @@ class RankRequest:
         resamples: Number of random half-samples for the intervals of scores that are not errors by sample. 0 for no
             intervals of them.
         errors: Weights and splits of scores that are errors by sample.
-        samples: Samples of the target, input size, precision and device. With several CUDA devices, one process runs
-            on each. The batch size None stands for 16 on every device, because the last bits of features depend on it.
+        samples: Samples of the target, input size, precision and device. The device may be several with commas between;
+            one source at a time runs on each.
         head: Classification head of the sources. `auto` takes the head of the source, or fits one on labeled data of
             the source's own modality if the source has none.
         controls: True to score a random-weights control of each source too.
@@ -123,8 +123,8 @@ class SourceRow:
         kind: `source`, `random-weights control` or `raw values`.
         requested: True if the user named the source. False if it was added as a control.
         reason: Sentence that says why the row could not be scored. Empty if it was scored.
-        properties: Properties that do not depend on the target: `parameters` (their number), `source_error` (error rate
-            on the source's own modality), `head`, `width` (of the features) and `classes` (of the head).
+        properties: Properties that do not depend on the target: `parameters` (their number), `head`, `width` (of
+            the features) and `classes` (of the head).
         report_details: Results for the HTML report. None if they were not computed.
         provenance: Record of the model, the data and the versions that were used.
     """

@@ -109,6 +109,10 @@ class TextInput:
         )
         return {name: tensor.to(device) for name, tensor in encoded.items()}
 
+    def padded_lengths(self, pieces: Sequence[str]) -> list[int] | None:
+        """Return about how long each piece is, because a batch is padded to its longest."""
+        return [len(text) for text in pieces]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
         return {"tokenizer": type(self.tokenizer).__name__, "max_tokens": self.max_tokens}
@@ -134,6 +138,10 @@ class AudioInput:
         """Return the feature extractor's output for the waveforms."""
         encoded = self.extractor(list(pieces), sampling_rate=self.rate, padding=self.padding, return_tensors="pt")
         return {name: tensor.to(device) for name, tensor in encoded.items()}
+
+    def padded_lengths(self, pieces: Sequence[np.ndarray]) -> list[int] | None:
+        """Return the length of each piece if a batch is padded to its longest, and None if all get one length."""
+        return [len(waveform) for waveform in pieces] if self.padding is True else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError
@@ -19,12 +19,23 @@ try:
 except ImportError:  # on Windows
     HAS_FILE_LOCKS = False
 
-__all__ = ["FOLDER_LOCK", "exclusive_folder", "locked", "one_process_at_a_time", "try_lock", "unlock"]
+__all__ = [
+    "FOLDER_LOCK",
+    "exclusive_folder",
+    "lock_first_free",
+    "locked",
+    "one_process_at_a_time",
+    "try_lock",
+    "unlock",
+]
 
 DAY = 86_400
 FOLDER_LOCK = ".modgap.lock"
 """Name of the file that is locked while a process writes results to a folder; it names the process."""
 MOST_LOCK_BYTES = 10_000
+FIRST_WAIT = 0.01
+LONGEST_WAIT = 1.0
+"""Seconds between two looks for a free file."""
 
 log = logging.getLogger("modgap")
 
@@ -86,6 +97,30 @@ def locked(path: Path) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         unlock(descriptor)
+
+
+def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:
+    """Lock the first of several files that no living process has locked, and wait while there is none.
+
+    Args:
+        paths: The files. Missing ones are created, with their folders.
+
+    Returns:
+        The file, and a descriptor for `unlock`. The first file and None where file locks do not work.
+    """
+    wait = FIRST_WAIT
+    while True:
+        for path in paths:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return path, _open_locked(path, os.O_RDONLY | os.O_CREAT)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                log.debug("cannot lock %s: %s", path, error)
+                return paths[0], None
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
 
 
 @contextlib.contextmanager

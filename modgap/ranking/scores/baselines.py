@@ -36,6 +36,8 @@ SCORES = (
         compute=_property_reader("source_error"),
         higher_is_better=False,
         tasks=ALL_TASKS,
+        uses_surrogate=True,
+        default=False,
         uses_samples=False,
     ),
 )

@@ -1,0 +1,196 @@
+"""Every engine gives a pass one device that no other pass holds; devices of the CPU stand for GPUs."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from modgap.errors import UsageError
+from modgap.forward.inference_setup import LogitsRequest
+from modgap.forward.sample_request import SampleRequest
+from modgap.ranking.backends import Backend, run_jobs
+from modgap.ranking.devices import hold_device, list_devices
+from modgap.ranking.jobs import ExtractJob
+from modgap.ranking.stored_outputs import load_source_outputs
+
+TWO = "cpu:0,cpu:1"
+"""Two declared devices that every machine has."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Hold a device for a moment, and return its name with the times of the beginning and the end."""
+
+    device: str = TWO
+    seconds: float = 0.3
+
+    def __call__(self) -> tuple[str, float, float]:
+        with hold_device(self.device) as device:
+            start = time.monotonic()
+            time.sleep(self.seconds)
+            return device, start, time.monotonic()
+
+
+def overlaps(passes):
+    """Return pairs of passes that held one device at the same time."""
+    by_device = defaultdict(list)
+    for device, start, end in passes:
+        by_device[device].append((start, end))
+    return [
+        (one, other)
+        for spans in by_device.values()
+        for one, other in zip(sorted(spans)[:-1], sorted(spans)[1:], strict=True)
+        if other[0] < one[1]
+    ]
+
+
+@pytest.mark.parametrize("engine", ["loky", "dask", "ray", "slurm"])
+def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
+    options = {}
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray, 80 MB, is in modgap[distributed] and not among what tests install")
+    if engine == "slurm":
+        options = {"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5}
+    # More processes than devices would run side by side if nothing held them apart.
+    passes = dict(run_jobs([Pass()] * 4, Backend(engine, 4, options=options, device=TWO)))
+    devices = sorted(device for device, _, _ in passes.values())
+    print(f"{engine}: {devices}")  # noqa: T201 - a figure to quote
+    assert len(passes) == 4
+    assert overlaps(passes.values()) == []
+    # The tasks of SLURM on this machine may start one after the other, and then all of them may have the first device.
+    assert set(devices) == {"cpu:0", "cpu:1"} or engine == "slurm"
+
+
+def test_unrelated_processes_hold_different_devices(own_cache):
+    code = f"from tests.test_devices import Pass; print(*Pass({TWO!r}, 1.0)(), sep=' ')"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+        for _ in range(3)
+    ]
+    passes = [process.communicate()[0].split() for process in processes]
+    spans = [(device, float(start), float(end)) for device, start, end in passes]
+    assert overlaps(spans) == []
+    assert {device for device, _, _ in spans} == {"cpu:0", "cpu:1"}
+
+
+def test_the_device_of_a_killed_process_is_free(own_cache):
+    code = (
+        "from tests.test_devices import *\nwith hold_device('cpu:0,cpu:0'): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with hold_device("cpu:0,cpu:0") as device:
+        assert device == "cpu:0"
+
+
+def test_several_passes_share_a_device_where_they_may(own_cache):
+    with hold_device("cpu:0,cpu:0", passes=2) as first, hold_device("cpu:0,cpu:0", passes=2) as second:
+        assert (first, second) == ("cpu:0", "cpu:0")
+
+
+def test_a_pass_without_file_locks_takes_the_first_device(own_cache, monkeypatch):
+    monkeypatch.setattr("modgap.storage.locks.HAS_FILE_LOCKS", False)
+    with hold_device(TWO) as first, hold_device(TWO) as second:
+        assert (first, second) == ("cpu:0", "cpu:0")
+
+
+def test_passes_on_the_cpu_hold_nothing(own_cache):
+    assert list_devices("cpu") == ()
+    with hold_device("cpu") as device:
+        assert device == "cpu"
+    assert not (own_cache / "devices").exists()
+
+
+def test_devices_that_are_absent_are_named(own_cache):
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    for name in ("cuda", "cpu:0,cuda:1"):
+        with pytest.raises(UsageError, match=r"Device .cuda.* is not available on this machine"):
+            list_devices(name)
+
+
+def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
+    """Workers without a GPU get none of the passes, and a worker with one GPU runs one at a time."""
+    from dask import distributed
+
+    specification = {
+        number: {"cls": distributed.Nanny, "options": {"nthreads": 2, "resources": resources, "env": environment}}
+        for number, (resources, environment) in enumerate([({"GPU": 1}, {"SEEN": "a"}), ({}, {"SEEN": "none"})])
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "port": 0}}
+    with distributed.SpecCluster(workers=specification, scheduler=scheduler) as cluster:
+        backend = Backend("dask", address=cluster.scheduler_address, device="auto")
+        seen = [result for _, result in run_jobs([Environment("SEEN")] * 4, backend)]
+        assert seen == ["a"] * 4
+        # Scores need no device, and run everywhere.
+        everywhere = Backend("dask", address=cluster.scheduler_address)
+        seen = {result for _, result in run_jobs([Environment("SEEN", 0.3)] * 6, everywhere)}
+        assert seen == {"a", "none"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Return an environment variable."""
+
+    name: str
+    seconds: float = 0.0
+
+    def __call__(self) -> str:
+        time.sleep(self.seconds)
+        return os.environ[self.name]
+
+
+def test_slurm_is_asked_for_one_gpu_unless_the_options_say_more(monkeypatch, own_cache):
+    import submitit
+
+    asked = []
+
+    class Executor:
+        def __init__(self, **_):
+            pass
+
+        def update_parameters(self, **options):
+            asked.append(options)
+            raise ValueError("asked")
+
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    for device, options in [("cuda", {}), ("cuda", {"gpus_per_node": 2}), ("auto", {})]:
+        with pytest.raises(UsageError):
+            list(run_jobs([Pass()], Backend("slurm", device=device, options=options)))
+    assert asked == [{"gpus_per_node": 1}, {"gpus_per_node": 2}, {}]
+
+
+def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "small.npz", x=rng.random((40, 1, 12, 12), np.float32), y=np.arange(40) % 2)
+    names = ["random:timm:test_vit", "random:timm:test_resnet"]
+    found = {}
+    for device, engine in (("cpu", "serial"), (TWO, "loky")):
+        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / engine))
+        request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
+        jobs = [ExtractJob(name, {"name": str(tmp_path / "small.npz")}, request) for name in names]
+        results = dict(run_jobs(jobs, Backend(engine, 2, device=device)))
+        found[engine] = [load_source_outputs(results[number].key) for number in range(2)]
+    for one, other in zip(found["serial"], found["loky"], strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
+        np.testing.assert_array_equal(one.logits, other.logits)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 1, reason="needs a CUDA device")
+def test_cuda_devices_are_listed_one_by_one(own_cache):
+    devices = list_devices("cuda")
+    assert devices == tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    with hold_device("cuda") as device:
+        assert torch.zeros(1, device=device).device.type == "cuda"
+    assert len(list((own_cache / "devices").rglob("*.lock"))) == 1
