@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modgap.ranking.types import Ranking, RankRequest
     from modgap.ranking.verdict import Verdict
 
-__all__ = ["rank"]
+__all__ = ["build_request", "rank"]
 
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_HALF_SAMPLES, which would make the help slow to import."""
@@ -44,7 +44,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
 
     _check_options(options)
     check_figure_formats(context, options["out"])
-    request = _build_request(options)
+    request = build_request(options)
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
     sources = parse_source_names(options["source_arguments"])
@@ -79,7 +79,8 @@ def _check_options(options: dict[str, Any]) -> None:
         raise UsageError(f"--cluster applies to --backend slurm, not to {backend}.")
 
 
-def _build_request(options: dict[str, Any]) -> "RankRequest":
+def build_request(options: dict[str, Any]) -> "RankRequest":
+    """Return the request that the options of `modgap rank` or `modgap plan` describe."""
     from modgap.ranking.layer_numbers import parse_layers
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
@@ -93,9 +94,9 @@ def _build_request(options: dict[str, Any]) -> "RankRequest":
         head=options["head"],
         controls=not options["no_controls"],
         raw=not options["no_raw"],
-        report_details=bool(options["out"]),
+        report_details=bool(options.get("out")),
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
-        layers=parse_layers(options["layers"]),
+        layers=parse_layers(options.get("layers", "last")),
     )
 
 

@@ -4,6 +4,7 @@ import click
 
 from modgap.cli.completion import complete_scores, complete_source_list, heads_completer, names_completer
 from modgap.cli.options import (
+    Decorator,
     all_options,
     batch_size_option,
     custom_data_options,
@@ -18,108 +19,122 @@ from modgap.cli.options import (
     weight_option,
 )
 
-__all__ = ["rank_options"]
+__all__ = [
+    "device_list_option",
+    "pass_options",
+    "rank_options",
+    "score_options",
+    "sources_option",
+    "statistics_options",
+]
 
+
+def sources_option(*, required: bool) -> Decorator:
+    """Return the option that names the sources."""
+    return click.option(
+        "--sources",
+        "source_arguments",
+        metavar="A,B,..|@FILE|'timm:vit_*'",
+        multiple=True,
+        required=required,
+        shell_complete=complete_source_list,
+        help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in each "
+        "line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be repeated.",
+    )
+
+
+score_options: tuple[Decorator, ...] = (
+    click.option(
+        "--by",
+        metavar="SCORE",
+        shell_complete=complete_scores,
+        help="Score that the sources are ranked by (modgap scores lists them). The default is leep-held-out "
+        "for classification targets, and discrepancy for multi-label and regression targets.",
+    ),
+    click.option(
+        "--score",
+        "scores",
+        metavar="SCORE",
+        multiple=True,
+        shell_complete=complete_scores,
+        help="A further score to show, or all. The default scores are shown if the option is absent. Can be repeated.",
+    ),
+    click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
+    click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
+)
+layers_option = click.option(
+    "--layers",
+    metavar="LAYERS",
+    default="last",
+    show_default=True,
+    help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The layer is "
+    "chosen on one half of the samples and judged on the other.",
+)
+pass_options = option_group(
+    "How samples pass through the sources",
+    input_size_option,
+    representation_option,
+    click.option(
+        "--head",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        shell_complete=heads_completer("auto", "own", "none"),
+        help="Classification head: own for the source's head, probe:SURROGATE to fit a linear head on labeled "
+        "data, or none for features only. auto takes the source's head, or else fits one on labeled data of the "
+        "source's modality.",
+    ),
+)
+statistics_options = option_group(
+    "Statistics",
+    click.option(
+        "--resamples",
+        type=int,
+        default=50,
+        show_default=True,
+        help="Number of random halves of the samples. The intervals of scores that are not means of errors by "
+        "sample are estimated from them. 0 computes no such intervals.",
+    ),
+    weight_option,
+    click.option(
+        "--splits",
+        type=int,
+        default=20,
+        show_default=True,
+        help="Number of repeated splits of the samples into a part to fit on and a part to test on, for scores "
+        "that fit maps. All sources have the same splits.",
+    ),
+    click.option(
+        "--per-class",
+        type=int,
+        metavar="N",
+        help="Fit maps on N samples of each class instead of on halves.",
+    ),
+    seed_option,
+)
+device_list_option = click.option(
+    "--device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
+    help="Device that the sources run on: auto, cpu, cuda, mps, or devices with commas between, such as "
+    "cuda:0,cuda:2. One source at a time runs on each; cuda stands for all CUDA devices.",
+)
 rank_options = all_options(
     option_group(
         "Sources and target",
-        click.option(
-            "--sources",
-            "source_arguments",
-            metavar="A,B,..|@FILE|'timm:vit_*'",
-            multiple=True,
-            required=True,
-            shell_complete=complete_source_list,
-            help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in "
-            "each line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be "
-            "repeated.",
-        ),
+        sources_option(required=True),
         target_option(required=True),
     ),
-    option_group(
-        "Scores",
-        click.option(
-            "--by",
-            metavar="SCORE",
-            shell_complete=complete_scores,
-            help="Score that the sources are ranked by (modgap scores lists them). The default is leep-held-out "
-            "for classification targets, and discrepancy for multi-label and regression targets.",
-        ),
-        click.option(
-            "--score",
-            "scores",
-            metavar="SCORE",
-            multiple=True,
-            shell_complete=complete_scores,
-            help="A further score to show, or all. The default scores are shown if the option is absent. Can be "
-            "repeated.",
-        ),
-        click.option(
-            "--layers",
-            metavar="LAYERS",
-            default="last",
-            show_default=True,
-            help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The "
-            "layer is chosen on one half of the samples and judged on the other.",
-        ),
-        click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
-        click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
-    ),
+    option_group("Scores", *score_options, layers_option),
     sample_options(default_limit=2000),
     custom_data_options,
-    option_group(
-        "How samples pass through the sources",
-        input_size_option,
-        representation_option,
-        click.option(
-            "--head",
-            metavar="NAME",
-            default="auto",
-            show_default=True,
-            shell_complete=heads_completer("auto", "own", "none"),
-            help="Classification head: own for the source's head, probe:SURROGATE to fit a linear head on labeled "
-            "data, or none for features only. auto takes the source's head, or else fits one on labeled data of the "
-            "source's modality.",
-        ),
-    ),
-    option_group(
-        "Statistics",
-        click.option(
-            "--resamples",
-            type=int,
-            default=50,
-            show_default=True,
-            help="Number of random halves of the samples. The intervals of scores that are not means of errors by "
-            "sample are estimated from them. 0 computes no such intervals.",
-        ),
-        weight_option,
-        click.option(
-            "--splits",
-            type=int,
-            default=20,
-            show_default=True,
-            help="Number of repeated splits of the samples into a part to fit on and a part to test on, for scores "
-            "that fit maps. All sources have the same splits.",
-        ),
-        click.option(
-            "--per-class",
-            type=int,
-            metavar="N",
-            help="Fit maps on N samples of each class instead of on halves.",
-        ),
-        seed_option,
-    ),
+    pass_options,
+    statistics_options,
     option_group(
         "Hardware and cluster",
-        click.option(
-            "--device",
-            metavar="NAME",
-            default="auto",
-            show_default=True,
-            shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
-            help="Device that the sources run on: auto, cpu, cuda, mps, or devices with commas between, such as "
-            "cuda:0,cuda:2. One source at a time runs on each; cuda stands for all CUDA devices.",
-        ),
+        device_list_option,
         dtype_option,
         batch_size_option,
         click.option(

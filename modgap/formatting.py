@@ -3,7 +3,16 @@
 import math
 import unicodedata
 
-__all__ = ["count", "format_bytes", "format_error", "format_p_value", "format_value", "printable", "visible_name"]
+__all__ = [
+    "count",
+    "format_bytes",
+    "format_error",
+    "format_p_value",
+    "format_value",
+    "printable",
+    "spreadsheet_text",
+    "visible_name",
+]
 
 UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 SMALLEST_P = 0.001
@@ -16,6 +25,8 @@ TERMINAL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of control characters, of bytes that are no text, and of line separators."""
 DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text after them."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""Characters at which a spreadsheet takes a text for a formula."""
 
 
 def format_bytes(size: int) -> str:
@@ -137,3 +148,13 @@ def _shown_character(character: str, lines: bool) -> str:
 def _visible_character(character: str) -> str:
     hidden = unicodedata.category(character) in HIDDEN_CATEGORIES
     return f"‹U+{ord(character):04X}›" if hidden else character
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a text for a CSV file; one that a spreadsheet would run as a formula has an apostrophe before it.
+
+    Example:
+        >>> spreadsheet_text("=1+1"), spreadsheet_text("vit")
+        ("'=1+1", 'vit')
+    """
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

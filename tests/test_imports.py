@@ -43,6 +43,7 @@ LAYERS = (
     "transfer",
     "distortion",
     "ranking",
+    "matrix",
     "report_page",
     "api",
     "testing",

@@ -8,6 +8,7 @@ from typing import Any
 from modgap.comparison.latex import to_latex
 from modgap.comparison.result import Comparison, SystemsComparison
 from modgap.comparison.summary import answer, notes, summary_text, tables
+from modgap.formatting import spreadsheet_text
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_markdown"]
@@ -18,8 +19,6 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the CSV format: one row for each pair and target, and one for each pair over all targets."""
 OVER_TARGETS = "all targets"
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""Characters at which a spreadsheet takes a text for a formula."""
 
 
 def pair_records(comparison: Comparison) -> list[dict[str, Any]]:
@@ -63,7 +62,7 @@ def to_csv(comparison: Comparison) -> str:
 
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return spreadsheet_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else value

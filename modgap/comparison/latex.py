@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modgap.comparison.result import Comparison
 from modgap.comparison.summary import TextTable, answer, heading, notes, tables
 
-__all__ = ["escape_latex", "to_latex"]
+__all__ = ["escape_latex", "latex_table", "to_latex"]
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -99,7 +99,7 @@ def to_latex(comparison: Comparison) -> str:
         " ".join(["Paired differences of the errors.", *notes(comparison)]),
     )
     parts = [
-        _table(table, caption, label)
+        latex_table(table, caption, label)
         for table, caption, label in zip((systems, pairs), captions, ("systems", "differences"), strict=True)
     ]
     return "\n".join([*comments, *parts]) + "\n"
@@ -111,7 +111,14 @@ def _name_comments(all_tables: Sequence[TextTable]) -> list[str]:
     return [f"% {escape_latex(cell)} stands for {cell}" for cell in cells if r"\texttt{U+" in escape_latex(cell)]
 
 
-def _table(table: TextTable, caption: str, label: str) -> str:
+def latex_table(table: TextTable, caption: str, label: str) -> str:
+    """Return a table with booktabs; its first column is flush left.
+
+    Args:
+        table: The cells.
+        caption: Caption.
+        label: End of the label, after `tab:modgap-`.
+    """
     lines = [
         r"\begin{table}",
         r"  \centering\small\setlength{\tabcolsep}{4pt}",

@@ -20,7 +20,7 @@ from modgap.statistics.weights import WEIGHTS
 from modgap.storage.paths import expand_user
 from modgap.targets import Table, manifest_names, open_target
 
-__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "plan_ranking"]
+__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "list_rows", "plan_ranking"]
 
 BASELINES = ("size",)
 """Scores that are always computed, as baselines."""
@@ -97,7 +97,7 @@ def plan_ranking(
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If the target cannot be used.
     """
-    rows = _list_rows(sources, request)
+    rows = list_rows(sources, request)
     _check_names(sources, request)
     table = open_target(**target_options).read()
     by = _choose_ranking_score(table, request)
@@ -123,7 +123,7 @@ def _absolute_path(target: str) -> str:
     return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 
-def _list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
+def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
     """Return the names and kinds of all rows: the sources, their random-weights controls, and the raw values.
 
     Raises:

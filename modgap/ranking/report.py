@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.formatting import format_p_value, visible_name
+from modgap.formatting import format_p_value, spreadsheet_text, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
@@ -330,7 +330,7 @@ def to_csv(ranking: Ranking) -> str:
 def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
     row = ranking.rows[index]
     yield int(ranking.tables[ranking.by].source_ranks[index]) or ""
-    yield row.name
+    yield spreadsheet_text(row.name)
     yield row.kind
     yield row.properties.get("parameters", "")
     for table in ranking.tables.values():

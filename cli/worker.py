@@ -1,0 +1,59 @@
+"""`modgap worker`."""
+
+import click
+import cloup
+
+from modgap.cli.completion import complete_files
+from modgap.cli.groups import example
+from modgap.cli.options import check_minimums, option_group, quiet_option
+from modgap.cli.output import print_line
+from modgap.formatting import count
+from modgap.storage.paths import expand_user
+
+__all__ = ["worker"]
+
+MINIMUMS = {"lease": 1, "minutes": 0}
+
+
+@cloup.command(epilog=example("modgap worker jobs.jsonl --minutes 55"))
+@click.argument("jobs", metavar="FILE", shell_complete=complete_files)
+@option_group(
+    "Time",
+    click.option(
+        "--lease",
+        type=float,
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="A job whose worker has given no sign of life for so long is run by another worker.",
+    ),
+    click.option(
+        "--minutes",
+        type=float,
+        metavar="MINUTES",
+        help="Begin no job after this time, for machines that are lent for a while.",
+    ),
+)
+@option_group("Output", quiet_option)
+def worker(jobs: str, lease: float, minutes: float | None, quiet: bool) -> int:
+    """Run jobs of a plan until all are finished, by this worker or by others.
+
+    Start as many workers as there are cores or GPUs, on any machines that share the folder of the plan and the cache.
+    They claim jobs one by one; each job uses one core, or one GPU. A worker that is killed loses only the job that it
+    runs, which another one repeats. The exit code is 1 if a job of this worker failed.
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.matrix.ranking_jobs import ranking_runner
+    from modgap.matrix.worker import work
+    from modgap.ranking.writable_cache import writable_cache
+
+    check_minimums({"lease": lease, "minutes": minutes}, MINIMUMS)
+    log_to_stderr(quiet)
+    seconds = None if minutes is None else 60 * minutes
+    with writable_cache(on_this_machine=False), progress_bars(quiet) as progress:
+        summary = work(expand_user(jobs), ranking_runner, lease=lease, seconds=seconds, progress=progress)
+    print_line(
+        f"{count(summary.finished, 'job')} finished here, {summary.failed} of them failed; {summary.elsewhere} by "
+        f"others. See the results with: modgap plan --gather {jobs}"
+    )
+    return 1 if summary.failed else 0

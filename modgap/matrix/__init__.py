@@ -1,0 +1,1 @@
+"""Rankings of many sources for many targets, as independent jobs that any number of workers share."""

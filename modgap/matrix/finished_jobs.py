@@ -1,0 +1,102 @@
+"""Finished jobs: each worker appends lines of JSON to a file of its own, and all workers read the files of all."""
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from modgap.storage.json_records import format_json
+
+__all__ = ["FinishedJob", "FinishedJobs"]
+
+SUFFIX = ".jsonl"
+LONGEST_REASON = 500
+"""Characters of a reason that are kept."""
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class FinishedJob:
+    """The result of one job.
+
+    Attributes:
+        id: Name of the job.
+        status: `done`, or `failed` if the source cannot be used with the target.
+        reason: Sentence that says why it failed; empty if it did not.
+        seconds: Time that the job took.
+        computed: False if everything was in the cache before.
+    """
+
+    id: str
+    status: Literal["done", "failed"]
+    reason: str = ""
+    seconds: float = Field(default=0.0, ge=0)
+    computed: bool = True
+
+
+_ADAPTER = TypeAdapter(FinishedJob)
+
+
+@dataclass
+class FinishedJobs:
+    """The finished jobs of all workers that share a folder, as far as they have been read.
+
+    Attributes:
+        folder: The folder, which is created.
+        by_id: Results by the name of the job.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        """Create the folder, and name this worker's file.
+
+        Raises:
+            OSError: When the folder cannot be created.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.by_id: dict[str, FinishedJob] = {}
+        self._offsets: dict[str, int] = {}
+        self._own = self.folder / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+
+    def refresh(self) -> Mapping[str, FinishedJob]:
+        """Read what all workers have added since the last call, and return all finished jobs."""
+        for entry in os.scandir(self.folder):
+            if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                for line in self._new_lines(Path(entry.path)):
+                    self._add(line)
+        return self.by_id
+
+    def append(self, job: FinishedJob) -> None:
+        """Add a finished job.
+
+        Raises:
+            OSError: When the file cannot be written.
+        """
+        reason = job.reason[:LONGEST_REASON]
+        line = format_json({**asdict(job), "reason": reason}, indent=None).encode("utf-8", "backslashreplace") + b"\n"
+        with self._own.open("ab", buffering=0) as stream:
+            stream.write(line)
+        self.by_id.setdefault(job.id, job)
+
+    def _new_lines(self, path: Path) -> Iterator[bytes]:
+        """Yield the complete lines of a file after those read before; a killed process may leave half a line."""
+        start = self._offsets.get(path.name, 0)
+        with path.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read()
+        end = content.rfind(b"\n") + 1
+        self._offsets[path.name] = start + end
+        yield from content[:end].splitlines()
+
+    def _add(self, line: bytes) -> None:
+        try:
+            job = _ADAPTER.validate_json(line)
+        except (ValidationError, RecursionError):
+            return
+        self.by_id.setdefault(job.id, job)

@@ -1,0 +1,113 @@
+"""Jobs of many rankings: which there are, how long they take, and how a worker runs one."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from modgap.errors import InputError, first_line
+from modgap.forward.inference_setup import LogitsRequest
+from modgap.matrix.finished_jobs import FinishedJob
+from modgap.matrix.job_list import JobList, PlannedJob
+from modgap.ranking.backends import Backend
+from modgap.ranking.failure import Failure
+from modgap.ranking.jobs import ExtractJob
+from modgap.ranking.plan import CONTROL_PREFIX, RankPlan, list_rows, plan_ranking
+from modgap.ranking.raw_values import RAW
+from modgap.ranking.score_tables import score_jobs
+from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.types import RankRequest
+from modgap.sources import source_infos
+
+__all__ = ["estimate_seconds", "plan_jobs", "ranking_runner"]
+
+SAMPLES = 2000
+"""Number of samples of a target whose size is not known before it is read."""
+SECONDS_PER_PARAMETER = 2e-10
+"""Seconds of one core for one sample and one parameter, measured on small transformers and convolutional networks."""
+SECONDS_PER_JOB = 5.0
+"""Seconds of a job besides the pass: reading, loading, and scores."""
+
+
+def plan_jobs(targets: Sequence[str], sources: Sequence[str], request: RankRequest) -> tuple[PlannedJob, ...]:
+    """Return one job for each row of each ranking: sources, their random-weights controls, and raw values.
+
+    Raises:
+        UsageError: If there are no sources, or if a source has the name of the raw values.
+    """
+    rows = [row.name for row in list_rows(sources, request)]
+    seconds = {name: estimate_seconds(name, request) for name in rows}
+    return tuple(PlannedJob(target, name, seconds[name]) for target in targets for name in rows)
+
+
+def estimate_seconds(source: str, request: RankRequest) -> float | None:
+    """Return about how many seconds of one core a job of a source takes; None if its size is not known.
+
+    The estimate is proportional to the numbers of samples and of parameters.
+    """
+    if source == RAW:
+        return SECONDS_PER_JOB
+    parameters = _parameters().get(split_input_size(source.removeprefix(CONTROL_PREFIX))[0])
+    if parameters is None:
+        return None
+    return SECONDS_PER_JOB + (request.samples.limit or SAMPLES) * parameters * SECONDS_PER_PARAMETER
+
+
+@functools.cache
+def _parameters() -> dict[str, int]:
+    """Return the numbers of parameters of the sources with a short name."""
+    return {info.name: info.parameters for info in source_infos()}
+
+
+def ranking_runner(jobs: JobList) -> Callable[[PlannedJob], FinishedJob]:
+    """Return the function that runs the jobs of a list in this process."""
+    sources = tuple(dict.fromkeys(job.source for job in jobs.jobs if job.source != RAW))
+    return _Runner(jobs, sources).run
+
+
+@dataclass
+class _Runner:
+    """Runs jobs, and keeps what it knows of the targets."""
+
+    jobs: JobList
+    sources: tuple[str, ...]
+    plans: dict[str, RankPlan | Failure] = field(default_factory=dict)
+
+    def run(self, job: PlannedJob) -> FinishedJob:
+        """Compute the pass and the scores of a job, as far as they are not in the cache."""
+        start = time.perf_counter()
+        plan = self._plan(job.target)
+        result = plan if isinstance(plan, Failure) else _run(job.source, plan)
+        seconds = time.perf_counter() - start
+        if isinstance(result, Failure):
+            return FinishedJob(job.id, "failed", result.reason, seconds)
+        return FinishedJob(job.id, "done", "", seconds, result)
+
+    def _plan(self, target: str) -> RankPlan | Failure:
+        if target not in self.plans:
+            try:
+                options = {"name": target, "pseudo_classes": self.jobs.pseudo_classes}
+                self.plans[target] = plan_ranking(options, self.sources[:1], self.jobs.request, Backend("serial"))
+            except InputError as error:
+                self.plans[target] = Failure(str(error))
+        return self.plans[target]
+
+
+def _run(source: str, plan: RankPlan) -> bool | Failure:
+    """Run a source and its scores; return False if all was in the cache."""
+    try:
+        extracted = ExtractJob(source, plan.target_options, _pass_request(plan))()
+        if isinstance(extracted, Failure):
+            return extracted
+        computed = not extracted.cached
+        for name in plan.scores:
+            for job in score_jobs(extracted, name, plan):
+                computed |= job.load_cached() is None
+                job()
+    except Exception as error:  # A library may fail in any way; the other jobs go on.
+        return Failure(f"{type(error).__name__}: {first_line(error)}")
+    return computed
+
+
+def _pass_request(plan: RankPlan) -> LogitsRequest:
+    return LogitsRequest(plan.request.samples, plan.request.head, surrogate=plan.needs_surrogate)

@@ -1,0 +1,54 @@
+"""Result folder of a matrix: its record and tables, and a folder for the ranking of each target."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from modgap.errors import InputError
+from modgap.matrix.formats import to_csv, to_json, to_latex
+from modgap.matrix.result import Matrix
+from modgap.ranking.result_folder import write_results as write_ranking
+from modgap.ranking.types import Ranking
+from modgap.storage.atomic_files import write_text_atomically
+
+__all__ = ["RECORD", "write_results"]
+
+RECORD = "matrix.json"
+LONGEST_NAME = 60
+
+
+def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], folder: Path) -> list[Path]:
+    """Write matrix.json, matrix.csv and matrix.tex, and each ranking to a folder of its own.
+
+    Args:
+        matrix: The matrix.
+        rankings: Rankings by target.
+        folder: An existing folder.
+
+    Returns:
+        Paths of the written files.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    written = []
+    try:
+        for name, text in (
+            (RECORD, to_json(matrix) + "\n"),
+            ("matrix.csv", to_csv(matrix)),
+            ("matrix.tex", to_latex(matrix)),
+        ):
+            write_text_atomically(folder / name, text)
+            written.append(folder / name)
+        for number, (target, ranking) in enumerate(rankings.items(), start=1):
+            own = folder / f"{number:03}-{_file_name(target)}"
+            own.mkdir(exist_ok=True)
+            written += write_ranking(ranking, own)
+    except OSError as error:
+        raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error
+    return written
+
+
+def _file_name(target: str) -> str:
+    """Return the last part of a target's name or path in letters that every file system has."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name)[:LONGEST_NAME].strip("-.") or "target"

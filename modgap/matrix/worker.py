@@ -1,0 +1,166 @@
+"""A worker: claims jobs of a list one after the other, runs them, and says what is finished."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modgap.errors import InputError
+from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
+from modgap.matrix.job_list import JobList, PlannedJob, read_job_list
+from modgap.matrix.leases import Claim, Leases
+from modgap.progress import Progress
+from modgap.ranking.backends import LOST
+
+__all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "work"]
+
+CLAIMS_FOLDER = "claims"
+FINISHED_FOLDER = "finished"
+SHORTEST_WAIT = 0.05
+LONGEST_WAIT = 5.0
+"""Seconds between two looks at the jobs of other workers."""
+
+log = logging.getLogger("modgap")
+
+RunJob = Callable[[PlannedJob], FinishedJob]
+
+
+@dataclass(frozen=True)
+class WorkSummary:
+    """Numbers of jobs of a worker.
+
+    Attributes:
+        finished: Number of jobs that this worker finished.
+        failed: Number of them that failed.
+        elsewhere: Number of jobs of the list that others finished.
+    """
+
+    finished: int
+    failed: int
+    elsewhere: int
+
+
+def work(
+    path: Path,
+    run_job: Callable[[JobList], RunJob],
+    *,
+    lease: float = 60.0,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> WorkSummary:
+    """Run jobs of a list until all of its jobs are finished, by this worker or by others.
+
+    Jobs that other workers have claimed are waited for: if their worker dies, its lease ends, and the job is run again,
+    at most three times.
+
+    Args:
+        path: File of the list.
+        run_job: Function of the list that returns the function that runs a job.
+        lease: Seconds after which a job whose worker gives no sign of life is run by another.
+        seconds: Begin no job after this time; None for no limit.
+        progress: Called with `jobs` and the share of the list that was finished since the last call.
+
+    Raises:
+        InputError: When the list cannot be read, or the folder beside it cannot be written.
+    """
+    jobs = read_job_list(path)
+    try:
+        leases = Leases(jobs.state_folder / CLAIMS_FOLDER, lease)
+        finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER)
+    except OSError as error:
+        raise InputError(f"Cannot write to {jobs.state_folder}: {error.strerror or error}.") from error
+    try:
+        return _Worker(jobs, run_job(jobs), leases, finished, progress).run(seconds)
+    finally:
+        leases.close()
+
+
+class _Worker:
+    """The state of one worker."""
+
+    def __init__(
+        self, jobs: JobList, run_job: RunJob, leases: Leases, finished: FinishedJobs, progress: Progress | None
+    ) -> None:
+        self.jobs = jobs
+        self.run_job = run_job
+        self.leases = leases
+        self.finished = finished
+        self.progress = progress
+        self.own = 0
+        self.failed = 0
+        self.reported = 0
+
+    def run(self, seconds: float | None) -> WorkSummary:
+        ends = None if seconds is None else time.monotonic() + seconds
+        remaining = self._own_order()
+        wait = SHORTEST_WAIT
+        while remaining and not _is_over(ends):
+            known = self.finished.refresh()
+            remaining = [job for job in remaining if job.id not in known]
+            self._report()
+            if self._work_through(remaining, ends):
+                wait = SHORTEST_WAIT
+            elif remaining and not _is_over(ends):
+                # All that is left is claimed by others.
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT, self.leases.seconds / 2)
+        self._report()
+        others = sum(job.id in self.finished.by_id for job in self.jobs.jobs) - self.own
+        return WorkSummary(self.own, self.failed, others)
+
+    def _own_order(self) -> list[PlannedJob]:
+        """Return the jobs from a random one on, so that workers which start at the same time do not meet."""
+        jobs = list(self.jobs.jobs)
+        start = random.SystemRandom().randrange(len(jobs)) if jobs else 0
+        return jobs[start:] + jobs[:start]
+
+    def _work_through(self, jobs: Sequence[PlannedJob], ends: float | None) -> int:
+        """Claim and run what is free of some jobs, and return how many this worker has run."""
+        before = self.own
+        for job in jobs:
+            if _is_over(ends):
+                break
+            if job.id in self.finished.by_id:
+                continue
+            claim = self.leases.claim(job.id)
+            if claim is not None:
+                self._run(job, claim)
+            elif self.leases.is_given_up(job.id):
+                self._give_up(job)
+        return self.own - before
+
+    def _run(self, job: PlannedJob, claim: Claim) -> None:
+        # The process that claimed it before may have finished it after its lease.
+        if claim.number and job.id in self.finished.refresh():
+            return
+        with self.leases.renewed(claim):
+            result = self.run_job(job)
+        if self.leases.holds(claim):
+            self._finish(result)
+
+    def _give_up(self, job: PlannedJob) -> None:
+        """Record that all workers that claimed a job were lost; one worker does it."""
+        claim = self.leases.claim(f"{job.id}-lost")
+        if claim is not None and job.id not in self.finished.refresh():
+            self._finish(FinishedJob(job.id, "failed", LOST.reason))
+
+    def _finish(self, result: FinishedJob) -> None:
+        try:
+            self.finished.append(result)
+        except OSError as error:
+            raise InputError(f"Cannot write to {self.finished.folder}: {error.strerror or error}.") from error
+        self.own += 1
+        self.failed += result.status == "failed"
+        self._report()
+
+    def _report(self) -> None:
+        if self.progress and self.jobs.jobs:
+            now = len(self.finished.by_id)
+            self.progress("jobs", (now - self.reported) / len(self.jobs.jobs))
+            self.reported = now
+
+
+def _is_over(ends: float | None) -> bool:
+    return ends is not None and time.monotonic() >= ends
