@@ -1,7 +1,6 @@
 """The figure of several sources on several targets: small multiples for up to three sources, a table for more."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from modgap.discrepancy.target_figure import (
     NOT_COMPARED,
     SIGNIFICANT,
     TargetRow,
+    difference_style,
     draw_marks,
     format_difference,
     target_rows,
@@ -134,11 +134,9 @@ def _style_panel(axes: Axes, height: float) -> None:
 
 def _draw_row(axes: Axes, row: TargetRow, y: float, x: float) -> None:
     draw_marks(axes, row, y)
-    bold = row.group == SIGNIFICANT
-    style: dict[str, Any] = {"weight": "bold" if bold else "normal", "color": Ink.SOURCE if bold else Ink.SECONDARY}
     axes.text(
         x, y, format_difference(row.difference), transform=axes.get_yaxis_transform(), ha="right", va="center",
-        size=8.5, **style,
+        size=8.5, **difference_style(row),
     )  # fmt: skip
 
 
@@ -176,11 +174,9 @@ def _table(rows: Mapping[str, Sequence[TargetRow]], cause: str) -> Figure:
         figure.text(LEFT / WIDTH, y, label, ha="right", va="center", size=9, weight="bold", color=Ink.TITLE)
         for index, row in enumerate(part):
             x = (LEFT + MARGIN + width * (index + 0.5)) / WIDTH
-            bold = row.group == SIGNIFICANT
             figure.text(
-                x, y, format_difference(row.difference), ha="center", va="center", size=8.5,
-                weight="bold" if bold else "normal", color=Ink.SOURCE if bold else Ink.SECONDARY,
-            )  # fmt: skip
+                x, y, format_difference(row.difference), ha="center", va="center", size=8.5, **difference_style(row)
+            )
     return figure
 
 

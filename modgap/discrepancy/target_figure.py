@@ -29,6 +29,7 @@ __all__ = [
     "NOT_COMPARED",
     "SIGNIFICANT",
     "TargetRow",
+    "difference_style",
     "draw_marks",
     "format_difference",
     "plot_targets",
@@ -247,8 +248,16 @@ def _draw_row(axes: Axes, row: TargetRow, name: str, y: float) -> None:
     sizes = f"K = {result.n_target_classes:,}, N = {result.n_samples:,}"
     _write(axes, NAME_X, y + 0.08, sizes, "right", size=8, color=Ink.SECONDARY)
     draw_marks(axes, row, y)
-    color = Ink.SOURCE if is_significant else Ink.SECONDARY
-    _write(axes, DIFFERENCE_X, y, format_difference(row.difference), "right", size=9, weight=weight, color=color)
+    style = difference_style(row)
+    _write(axes, DIFFERENCE_X, y, format_difference(row.difference), "right", size=9, **style)
+
+
+def difference_style(row: TargetRow) -> dict[str, Any]:
+    """Return weight and color of a printed difference: bold if it is significant, orange if the source is worse."""
+    if row.group != SIGNIFICANT:
+        return {"weight": "normal", "color": Ink.SECONDARY}
+    is_worse = row.difference is not None and row.difference > 0
+    return {"weight": "bold", "color": Ink.ERROR_TEXT if is_worse else Ink.SOURCE}
 
 
 def draw_marks(axes: Axes, row: TargetRow, y: float) -> None:
