@@ -204,24 +204,31 @@ def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", folder: Path) -> No
 
 
 def _print_matrix(matrix: "Matrix") -> None:
-    from modgap.matrix.formats import describe
+    from modgap.matrix.formats import describe, score_note
 
     print_title(f"{count(len(matrix.sources), 'source')} on {count(len(matrix.targets), 'target')}")
     print_text(describe(matrix))
     if matrix.missing:
         print_text(f"{count(matrix.missing, 'job')} of the plan are not finished.")
+    print_line()
+    print_text(score_note(matrix))
     targets = matrix.targets if len(matrix.targets) <= MOST_COLUMNS else ()
+    is_tested = any(one.p_value is not None for one in matrix.standings)
     rows = [
         [
             standing.source,
             f"{standing.mean_rank:.1f}",
-            standing.letters,
-            "" if standing.p_value is None else f"{standing.p_value:.3f}",
+            *([standing.letters, _p_value(standing.p_value)] if is_tested else []),
             *(_cell(matrix, number, column) for column in range(len(targets))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
-    print_wide_table(["source", "mean rank", "letters", "p to first", *targets], rows)
+    tested = ["letters", "p to first"] if is_tested else []
+    print_wide_table(["source", "mean rank", *tested, *targets], rows)
+
+
+def _p_value(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _cell(matrix: "Matrix", number: int, column: int) -> str:

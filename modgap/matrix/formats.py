@@ -8,10 +8,12 @@ import numpy as np
 from modgap.comparison.latex import latex_table
 from modgap.comparison.summary import TextTable
 from modgap.formatting import count, format_value, spreadsheet_text
-from modgap.matrix.result import MIN_TARGETS, MOST_LETTERED, Matrix
+from modgap.matrix.result import MIN_TARGETS, Matrix
+from modgap.ranking.check_sentences import join_names
+from modgap.ranking.scores import get_score
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["describe", "to_csv", "to_json", "to_latex"]
+__all__ = ["describe", "score_note", "to_csv", "to_json", "to_latex"]
 
 SCHEMA = 1
 
@@ -19,7 +21,9 @@ SCHEMA = 1
 def describe(matrix: Matrix) -> str:
     """Return what the ranks say, in sentences."""
     first = matrix.standings[0]
-    start = f"{first.source} has the lowest mean rank, {first.mean_rank:.1f} of {len(matrix.sources)}"
+    equal = [one.source for one in matrix.standings if one.mean_rank == first.mean_rank]
+    verb = "has" if len(equal) == 1 else "have"
+    start = f"{join_names(equal)} {verb} the lowest mean rank, {first.mean_rank:.1f} of {len(matrix.sources)}"
     if len(matrix.targets) < MIN_TARGETS:
         return f"{start}. Differences are tested from {MIN_TARGETS} targets on; there are {len(matrix.targets)}."
     tested = [one for one in matrix.standings[1:] if one.p_value is not None]
@@ -29,6 +33,13 @@ def describe(matrix: Matrix) -> str:
     if not similar:
         return f"{start}, and is significantly better than each of {count(len(tested), 'other source')}."
     return f"{start}. It is not significantly better than {len(similar)} of {count(len(tested), 'other source')}."
+
+
+def score_note(matrix: Matrix) -> str:
+    """Return which scores the values are, and what the star means."""
+    names = dict.fromkeys(matrix.scores)
+    scores = " and ".join(f"{name} ({get_score(name).direction})" for name in names)
+    return f"The values are {scores}. A star marks sources that are not significantly different from the first."
 
 
 def to_csv(matrix: Matrix) -> str:
@@ -93,10 +104,8 @@ def to_latex(matrix: Matrix) -> str:
         ]
         for number, standing in enumerate(matrix.standings)
     ]
-    letters = f" Letters compare up to {MOST_LETTERED} sources." if len(matrix.sources) <= MOST_LETTERED else ""
-    caption = f"{describe(matrix)} A star marks sources that are not significantly different from the first.{letters}"
     table = TextTable(["source", "mean rank", "letters", *matrix.targets], rows)
-    return latex_table(table, caption, "matrix") + "\n"
+    return latex_table(table, f"{describe(matrix)} {score_note(matrix)}", "matrix") + "\n"
 
 
 def _cell(value: float, best: bool) -> str:
