@@ -15,12 +15,12 @@ import os
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
-from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, Job, jobs, source_part
+from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, source_part
 from evidence.ranking_tables import report
 from evidence.ranking_work import work
 from evidence.repeats import repeat_jobs
+from evidence.running import run_jobs
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
@@ -58,15 +58,7 @@ def run(log: ResultLog, targets: tuple[str, ...], workers: int, parts: tuple[str
             waiting = [
                 job for source in SOURCES for job in source_part(part, log, target, source) if log.get(job) is None
             ]
-            parallel = joblib.Parallel(workers, return_as="generator_unordered")
-            for job, result in parallel(joblib.delayed(_run)(job, log) for job in waiting):
-                minutes = (time.perf_counter() - began) / 60
-                error = "" if "errors" not in result else f" error {result['errors']['10']:.1f} %,"
-                print(f"{job.name}:{error} {result['seconds']} s, {minutes:.1f} min so far", flush=True)
-
-
-def _run(job: Job, log: ResultLog) -> tuple[Job, dict]:
-    return job, work(job, log)
+            run_jobs(waiting, work, log, workers, began)
 
 
 def main() -> None:

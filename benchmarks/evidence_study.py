@@ -14,10 +14,10 @@ import os
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 from evidence.repeats import repeat_jobs
-from evidence.study_jobs import METHODS, READ, SEEDS, SOURCES, TARGETS, Job, jobs
+from evidence.running import run_jobs
+from evidence.study_jobs import METHODS, SEEDS, SOURCES, TARGETS, jobs
 from evidence.study_tables import report
 from evidence.study_work import work
 from result_log import ResultLog
@@ -53,15 +53,7 @@ def run(log: ResultLog, workers: int) -> None:
     """Run the jobs that are left, and those that become known by their results."""
     began = time.perf_counter()
     while waiting := [job for job in dict.fromkeys(jobs(log)) if log.get(job) is None]:
-        parallel = joblib.Parallel(workers, return_as="generator_unordered")
-        for job, result in parallel(joblib.delayed(_run)(job, log) for job in waiting):
-            minutes = (time.perf_counter() - began) / 60
-            error = "" if "errors" not in result else f" error {result['errors'][str(READ[-1])]:.1f} %,"
-            print(f"{job.name}:{error} {result['seconds']} s, {minutes:.1f} min so far", flush=True)
-
-
-def _run(job: Job, log: ResultLog) -> tuple[Job, dict]:
-    return job, work(job, log)
+        run_jobs(waiting, work, log, workers, began)
 
 
 def main() -> None:
