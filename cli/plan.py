@@ -204,15 +204,17 @@ def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", folder: Path) -> No
 
 
 def _print_matrix(matrix: "Matrix") -> None:
-    from modgap.matrix.formats import describe, score_note
+    from modgap.matrix.formats import score_note
+    from modgap.matrix.sentences import matrix_sentences
+    from modgap.matrix.verdict import judge_matrix
 
-    print_title(f"{count(len(matrix.sources), 'source')} on {count(len(matrix.targets), 'target')}")
-    print_text(describe(matrix))
-    if matrix.missing:
-        print_text(f"{count(matrix.missing, 'job')} of the plan are not finished.")
+    columns = matrix.columns
+    print_title(f"{count(len(matrix.standings), 'source')} on {count(len(columns), 'target')}")
+    for sentence in matrix_sentences(judge_matrix(matrix)):
+        print_text(sentence)
     print_line()
     print_text(score_note(matrix))
-    targets = matrix.targets if len(matrix.targets) <= MOST_COLUMNS else ()
+    targets = [column.name for column in columns] if len(columns) <= MOST_COLUMNS else []
     is_tested = any(one.p_value is not None for one in matrix.standings)
     rows = [
         [

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.matrix.formats import describe, to_csv, to_json, to_latex
+from modgap.matrix.comparison import MOST_LETTERED, compare_over_targets, compare_scores
+from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.gather import gather
 from modgap.matrix.job_list import read_job_list
 from modgap.matrix.ranking_jobs import estimate_seconds, plan_jobs
-from modgap.matrix.result import MOST_LETTERED, Matrix, compare_over_targets
+from modgap.matrix.sentences import matrix_sentences
+from modgap.matrix.signed_rank import signed_rank_p_values
+from modgap.matrix.verdict import judge_matrix
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from tests.commands import run_in_process
+from tests.matrices import make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 
 VIT, CNN = "hf:small/vit", "hf:small/resnet"
@@ -70,7 +74,8 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     for column, target in enumerate(targets[:2]):
         alone = rank(target, [VIT, CNN], jobs.request, Backend("serial"))
         assert alone.jobs["features"].computed == 0
-        values = {one["name"]: one["values"][column] for one in record["sources"]}
+        rows = record["measures"][0]["values"]
+        values = {one["name"]: row[column] for one, row in zip(record["sources"], rows, strict=True)}
         for row, value in zip(alone.rows, alone.tables["knn"].standings.values, strict=True):
             if row.name in (VIT, CNN):
                 assert values[row.name] == value
@@ -82,7 +87,7 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (4, 1, 8)
     table = run("plan", "--gather", "jobs.jsonl").stdout
     assert "3 sources on 3 targets" in table
-    assert "Differences are tested from 6 targets on; there are 3." in " ".join(table.split())
+    assert "Differences over targets are tested from 6 targets on; there are 3." in " ".join(table.split())
 
 
 def test_options_that_do_not_apply_are_refused(sources, tmp_path, own_cache, monkeypatch):
@@ -139,7 +144,9 @@ def test_p_values_are_those_of_scipy_with_holms_correction(n_targets):
     order, standings = compare_over_targets(["a", "b", "c", "d"], ranks)
     assert [one.mean_rank for one in standings] == sorted(ranks.mean(axis=1).tolist())
     pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
-    plain = [stats.wilcoxon(ranks[order[i]], ranks[order[j]]).pvalue for i, j in pairs]
+    # Between the two, scipy has an approximation for ties unless all permutations are asked for.
+    method = stats.PermutationMethod(n_resamples=1 << 15) if n_targets == 14 else "auto"
+    plain = [stats.wilcoxon(ranks[order[i]], ranks[order[j]], method=method).pvalue for i, j in pairs]
     steps = np.maximum.accumulate(np.sort(plain) * np.arange(6, 0, -1)).clip(max=1)
     corrected = steps[stats.rankdata(plain, "max").astype(int) - 1]
     for j in range(1, 4):
@@ -185,14 +192,9 @@ def test_many_sources_are_compared_with_the_first_alone():
 
 @pytest.fixture(name="matrix")
 def matrix_of_hostile_names():
-    values = np.array([[0.1, 0.2], [0.3, np.nan]])
-    ranks = np.array([[1.0, 1.0], [2.0, np.nan]])
+    measure = make_measure("knn", [[0.1, 0.2], [0.3, np.nan]], higher_is_better=False, margin=0.05)
     names = ["=HYPERLINK(1)", "vit_b & co"]
-    order, standings = compare_over_targets(names, ranks)
-    assert order == [0, 1]
-    best = np.array([[True, True], [False, False]])
-    reasons = {("vit_b & co", "b"): "no weights"}
-    return Matrix(tuple(names), ("a", "b"), ("knn", "knn"), values, ranks, best, standings, reasons, 3, {"seed": 0})
+    return make_matrix([measure], names, ["a", "b"], reasons={("vit_b & co", "b"): "no weights"}, missing=3)
 
 
 def test_csv_has_all_values_and_no_formula(matrix):
@@ -203,7 +205,7 @@ def test_csv_has_all_values_and_no_formula(matrix):
 
 def test_json_is_strict_and_latex_is_escaped(matrix):
     record = json.loads(to_json(matrix), parse_constant=lambda _: pytest.fail("NaN"))
-    assert record["sources"][1]["values"] == [0.3, None]
+    assert record["measures"][0]["values"][1] == [0.3, None]
     assert record["missing_jobs"] == 3
     latex = to_latex(matrix)
     assert r"vit\_b \& co" in latex
@@ -211,18 +213,74 @@ def test_json_is_strict_and_latex_is_escaped(matrix):
     assert latex.count(r"\\") == 3
 
 
-def test_sentences_say_what_was_tested(matrix):
-    assert describe(matrix).startswith("=HYPERLINK(1) has the lowest mean rank, 1.0 of 2")
+def sentences(matrix):
+    return matrix_sentences(judge_matrix(matrix))
+
+
+def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
+    headline, choice, *others = sentences(matrix)
+    assert headline == "Use =HYPERLINK(1): no source is significantly better on any of the 2 targets."
+    assert choice.startswith("Which source is best overall? Unknown: =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
+    assert "Unfinished: 3 jobs of the plan are not finished; gather again later." in others
+    assert "Few targets: Differences over targets are tested from 6 targets on; there are 2." in others
+
+
+def test_a_source_that_is_best_everywhere_is_clear():
+    values = np.random.default_rng(0).normal(size=(3, 12)) + np.array([9, 0, 0])[:, None]
+    matrix = make_matrix([make_measure("leep", values)], ["a", "b", "c"], list("tuvwxyz01234"))
+    headline, choice, *_ = sentences(matrix)
+    assert headline == "Over these targets, a is significantly better than each other source."
+    assert choice == (
+        "Which source is best overall? Clear: a has the lowest mean rank, 1.0 of 3, and is significantly better than "
+        "each of the others. a is among the best on 12 of 12 targets. First on a target: a on 12."
+    )
+
+
+def test_sources_that_win_on_different_targets_are_tied():
+    values = np.eye(4)[:, np.arange(12) % 4] * 5 + np.random.default_rng(0).normal(size=(4, 12))
+    headline, choice, *others = sentences(
+        make_matrix([make_measure("leep", values)], list("abcd"), list("tuvwxyz01234"))
+    )
+    assert headline.startswith("No single source suits all targets; ")
+    assert "Which source is best overall? First, with ties: " in choice
+    assert "on 3" in choice
+    assert not any(text.startswith("Targets that do not separate") for text in others)
+
+
+def test_equal_values_and_sources_without_a_value_have_their_own_headlines():
+    same = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"])
+    assert sentences(same)[0] == "No source stands out: a and b share the lowest mean rank."
+    none = make_matrix([make_measure("leep", np.full((2, 3), np.nan))], ["a", "b"], ["t", "u", "v"])
+    assert sentences(none)[0] == "No source has a value; the reasons are below."
+    alone = make_matrix([make_measure("leep", np.ones((1, 3)))], ["a"], ["t", "u", "v"])
+    assert sentences(alone)[0] == "a is the only source."
+    harmful = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"], help_="no")
+    assert sentences(harmful)[0] == "Do not transfer from these sources; train from scratch."
+
+
+def test_scores_agree_as_much_as_kendalls_tau_says():
     rng = np.random.default_rng(0)
-    strong = ranks_of(rng.normal(size=(3, 12)) + np.array([-9, 0, 0])[:, None])
-    _, standings = compare_over_targets(["a", "b", "c"], strong)
-    whole = Matrix(
-        ("a", "b", "c"), tuple("tuvwxyz01234"), ("knn",) * 12, strong, strong, strong == 1, standings, {}, 0, {}
-    )
-    assert (
-        describe(whole)
-        == "a has the lowest mean rank, 1.0 of 3, and is significantly better than each of 2 other sources."
-    )
+    first, second = rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
+    second[0, 0] = np.nan
+    found = compare_scores(make_measure("leep", first), [make_measure("knn", second, higher_is_better=False)], 4)
+    taus = [stats.kendalltau(first[known, t], -second[known, t]).statistic
+            for t in range(7) for known in [np.isfinite(second[:4, t]).nonzero()[0]]]  # fmt: skip
+    assert found[0].tau == pytest.approx(np.mean(taus))
+    assert found[0].n_targets == 7
+    best = [np.nanargmin(second[:4, t]) == first[:4, t][np.isfinite(second[:4, t])].argmax() for t in range(1, 7)]
+    assert found[0].same_first - sum(best) in (0, 1)
+
+
+@pytest.mark.parametrize("n_targets", [1, 5, 12])
+def test_the_signed_rank_test_tries_all_signs(n_targets):
+    differences = np.random.default_rng(n_targets).integers(-4, 5, (60, n_targets)) / 2
+    signs = np.array(np.meshgrid(*[[-1, 1]] * n_targets)).reshape(n_targets, -1).T
+    for row, p_value in zip(differences, signed_rank_p_values(differences), strict=True):
+        kept = row[row != 0]
+        ranks = np.zeros(n_targets)
+        ranks[row != 0] = stats.rankdata(np.abs(kept))
+        sums = np.abs(signs @ ranks)
+        assert p_value == (sums >= abs((np.sign(row) * ranks).sum())).mean()
 
 
 def test_gather_needs_no_worker_of_its_own(sources, tmp_path, own_cache, monkeypatch):
@@ -232,5 +290,5 @@ def test_gather_needs_no_worker_of_its_own(sources, tmp_path, own_cache, monkeyp
     run("plan", "--targets", target, "--sources", f"{VIT},{CNN}", *CHEAP, "--out", "jobs.jsonl")
     run("worker", "jobs.jsonl")
     matrix, rankings = gather(read_job_list(tmp_path / "jobs.jsonl"))
-    assert matrix.targets == (target,)
+    assert [column.name for column in matrix.columns] == [target]
     assert rankings[target].jobs["features"].computed == 0

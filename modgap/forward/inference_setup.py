@@ -296,6 +296,7 @@ def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embeddi
     return {
         "modgap": installed_version(),
         "source": cache_record["source"],
+        "kinds": {"source": source.input.kind, "samples": target["manifest"]["input"]["kind"]},
         "target": {
             "manifest": cache_key(target["manifest"]),
             "reader": target["manifest"]["reader"],

@@ -2,51 +2,43 @@
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 
 from modgap.comparison.latex import latex_table
 from modgap.comparison.summary import TextTable
-from modgap.formatting import count, format_value, spreadsheet_text
-from modgap.matrix.result import MIN_TARGETS, Matrix
-from modgap.ranking.check_sentences import join_names
+from modgap.formatting import format_value, spreadsheet_text
+from modgap.matrix.result import DECIDING, Matrix, Measure, Row, Standing
+from modgap.matrix.sentences import headline
+from modgap.matrix.verdict import judge_matrix
+from modgap.ranking.check_sentences import score_label
 from modgap.ranking.scores import get_score
 from modgap.storage.json_records import format_json, plain_values
+from modgap.version import installed_version
 
-__all__ = ["describe", "score_note", "to_csv", "to_json", "to_latex"]
+__all__ = ["SCHEMA", "measure_label", "score_note", "to_csv", "to_dict", "to_json", "to_latex"]
 
-SCHEMA = 1
-
-
-def describe(matrix: Matrix) -> str:
-    """Return what the ranks say, in sentences."""
-    first = matrix.standings[0]
-    equal = [one.source for one in matrix.standings if one.mean_rank == first.mean_rank]
-    verb = "has" if len(equal) == 1 else "have"
-    start = f"{join_names(equal)} {verb} the lowest mean rank, {first.mean_rank:.1f} of {len(matrix.sources)}"
-    if len(matrix.targets) < MIN_TARGETS:
-        return f"{start}. Differences are tested from {MIN_TARGETS} targets on; there are {len(matrix.targets)}."
-    tested = [one for one in matrix.standings[1:] if one.p_value is not None]
-    similar = [one for one in tested if one.p_value is not None and one.p_value >= 0.05]
-    if not tested:
-        return f"{start}. It lacks a value on some targets, so differences are not tested."
-    if not similar:
-        return f"{start}, and is significantly better than each of {count(len(tested), 'other source')}."
-    return f"{start}. It is not significantly better than {len(similar)} of {count(len(tested), 'other source')}."
+SCHEMA = 2
 
 
 def score_note(matrix: Matrix) -> str:
     """Return which scores the values are, and what the star means."""
-    names = dict.fromkeys(matrix.scores)
+    names = dict.fromkeys(column.score for column in matrix.columns)
     scores = " and ".join(f"{name} ({get_score(name).direction})" for name in names)
     return f"The values are {scores}. A star marks sources that are not significantly different from the first."
+
+
+def measure_label(name: str) -> str:
+    """Return the name of a measure in sentences and heads."""
+    return "score that decides each target" if name == DECIDING else score_label(name)
 
 
 def to_csv(matrix: Matrix) -> str:
     """Return a row for each source: its standing, its scores and its ranks."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = [spreadsheet_text(target) for target in matrix.targets]
+    names = [spreadsheet_text(column.name) for column in matrix.columns]
     writer.writerow(
         ["source", "mean_rank", "targets", "p_value_to_first", "letters", *names, *(f"rank {name}" for name in names)]
     )
@@ -67,30 +59,57 @@ def to_csv(matrix: Matrix) -> str:
 
 def to_json(matrix: Matrix) -> str:
     """Return the record of a matrix."""
-    record = {
-        "schema": SCHEMA,
-        "kind": "matrix",
-        "targets": [{"name": name, "score": score} for name, score in zip(matrix.targets, matrix.scores, strict=True)],
-        "sources": [
-            {
-                "name": standing.source,
-                "mean_rank": standing.mean_rank,
-                "p_value_to_first": standing.p_value,
-                "letters": standing.letters,
-                "values": matrix.values[number],
-                "ranks": matrix.ranks[number],
-                "not_different_from_first": matrix.best[number],
-            }
-            for number, standing in enumerate(matrix.standings)
-        ],
-        "reasons": [
-            {"source": source, "target": target, "reason": reason}
-            for (source, target), reason in matrix.reasons.items()
-        ],
-        "missing_jobs": matrix.missing,
-        "request": matrix.request,
+    return format_json(to_dict(matrix))
+
+
+def to_dict(matrix: Matrix) -> dict[str, Any]:
+    """Return the record of a matrix as plain values."""
+    n_sources = len(matrix.standings)
+    record: dict[str, Any] = plain_values(
+        {
+            "schema": SCHEMA,
+            "kind": "matrix",
+            "verdict": judge_matrix(matrix).to_dict(),
+            "targets": [vars(column) for column in matrix.columns],
+            "sources": [
+                *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
+                *(_source_record(row) for row in matrix.rows[n_sources:]),
+            ],
+            "measures": [_measure_record(measure) for measure in matrix.measures.values()],
+            "agreement": [vars(one) for one in matrix.agreement],
+            "reasons": [
+                {"source": source, "target": target, "reason": reason}
+                for (source, target), reason in matrix.reasons.items()
+            ],
+            "missing_jobs": matrix.missing,
+            "failed_jobs": matrix.failed,
+            "request": matrix.request,
+            "provenance": {"modgap": installed_version()},
+        }
+    )
+    return record
+
+
+def _source_record(row: Row, standing: Standing | None = None, ranks: np.ndarray | None = None) -> dict[str, Any]:
+    """Return the record of a source; a control has no standing and no ranks."""
+    return {
+        **vars(row),
+        "mean_rank": standing.mean_rank if standing else None,
+        "p_value_to_first": standing.p_value if standing else None,
+        "letters": standing.letters if standing else "",
+        "ranks": ranks,
     }
-    return format_json(plain_values(record))
+
+
+def _measure_record(measure: Measure) -> dict[str, Any]:
+    return {
+        "id": measure.name,
+        "label": measure_label(measure.name),
+        "higher_is_better": measure.higher_is_better,
+        "values": measure.values,
+        "intervals": measure.intervals,
+        "best_group": measure.similar,
+    }
 
 
 def to_latex(matrix: Matrix) -> str:
@@ -104,8 +123,9 @@ def to_latex(matrix: Matrix) -> str:
         ]
         for number, standing in enumerate(matrix.standings)
     ]
-    table = TextTable(["source", "mean rank", "letters", *matrix.targets], rows)
-    return latex_table(table, f"{describe(matrix)} {score_note(matrix)}", "matrix") + "\n"
+    names = [column.name for column in matrix.columns]
+    table = TextTable(["source", "mean rank", "letters", *names], rows)
+    return latex_table(table, f"{headline(judge_matrix(matrix))} {score_note(matrix)}", "matrix") + "\n"
 
 
 def _cell(value: float, best: bool) -> str:

@@ -1,22 +1,24 @@
 """The matrix of what the workers of a list of jobs have finished. It computes no pass; all comes from the cache."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from scipy.stats import rankdata
 
 from modgap.errors import InputError
+from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob
-from modgap.matrix.result import Matrix, compare_over_targets
+from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.matrix.worker import FINISHED_FOLDER
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend
+from modgap.ranking.judgment import judge
 from modgap.ranking.plan import CONTROL_PREFIX
 from modgap.ranking.rank import rank
 from modgap.ranking.raw_values import RAW
-from modgap.ranking.types import Ranking
+from modgap.ranking.scores import get_score
+from modgap.ranking.types import CONTROL, SOURCE, Ranking, SourceRow
 from modgap.storage.json_records import plain_values
 
 __all__ = ["gather"]
@@ -33,7 +35,7 @@ def gather(jobs: JobList, progress: Progress | None = None) -> tuple[Matrix, dic
         InputError: If no job is finished.
     """
     finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER).refresh()
-    sources = _source_names(jobs)
+    sources, controls = _names(jobs)
     rankings: dict[str, Ranking] = {}
     for target, of_target in _by_target(jobs).items():
         done = [job.source for job in of_target if _is_done(job, finished)]
@@ -43,13 +45,15 @@ def gather(jobs: JobList, progress: Progress | None = None) -> tuple[Matrix, dic
             progress("rankings", 1 / len(jobs.targets))
     if not rankings:
         raise InputError(f"No job of {jobs.path} is finished. Start workers with: modgap worker {jobs.path}")
-    return _matrix(jobs, list(sources), finished, rankings), rankings
+    return _matrix(jobs, sources, controls, finished, rankings), rankings
 
 
-def _source_names(jobs: JobList) -> dict[str, None]:
-    """Return the sources in the order of the list, without controls and raw values; controls alone are sources."""
+def _names(jobs: JobList) -> tuple[list[str], list[str]]:
+    """Return the sources and the controls in the order of the list, without raw values; controls alone are sources."""
     names = dict.fromkeys(job.source for job in jobs.jobs if job.source != RAW)
-    return {name: None for name in names if not name.startswith(CONTROL_PREFIX)} or names
+    controls = [name for name in names if name.startswith(CONTROL_PREFIX)]
+    sources = [name for name in names if not name.startswith(CONTROL_PREFIX)]
+    return (sources, controls) if sources else (controls, [])
 
 
 def _by_target(jobs: JobList) -> dict[str, list[PlannedJob]]:
@@ -71,48 +75,130 @@ def _rank(target: str, names: Sequence[str], jobs: JobList) -> Ranking:
 
 
 def _matrix(
-    jobs: JobList, names: Sequence[str], finished: Mapping[str, FinishedJob], rankings: Mapping[str, Ranking]
+    jobs: JobList,
+    sources: Sequence[str],
+    controls: Sequence[str],
+    finished: Mapping[str, FinishedJob],
+    rankings: Mapping[str, Ranking],
 ) -> Matrix:
-    targets = tuple(rankings)
-    shape = len(names), len(targets)
-    values, ranks, best = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, bool)
-    reasons: dict[tuple[str, str], str] = {}
-    for column, (target, ranking) in enumerate(rankings.items()):
-        table = ranking.tables[ranking.by]
-        rows = {row.name: number for number, row in enumerate(ranking.rows)}
-        for number, name in enumerate(names):
-            if name in rows and table.source_ranks[rows[name]]:
-                values[number, column] = table.standings.values[rows[name]]
-            elif name in rows:
-                reasons[name, target] = ranking.reason(rows[name])
-        sign = -1 if table.higher_is_better else 1
-        known = np.isfinite(values[:, column])
-        ranks[known, column] = rankdata(sign * values[known, column])
-        best[:, column] = _best(ranking, names)
-    for job in jobs.jobs:
-        if job.id in finished and finished[job.id].status == "failed" and job.source in names:
-            reasons[job.source, job.target] = finished[job.id].reason
-    order, standings = compare_over_targets(names, ranks)
+    measures = _measures([*sources, *controls], list(rankings.values()))
+    deciding, *others = measures
+    ranks = ranks_of(deciding.values[: len(sources)], deciding.higher_is_better)
+    order, standings = compare_over_targets(sources, ranks)
+    rows = np.array([*order, *range(len(sources), len(sources) + len(controls))], np.int64)
+    names = [*sources, *controls]
+    known = _known_rows(rankings.values())
     return Matrix(
-        tuple(names[index] for index in order),
-        targets,
-        tuple(ranking.by for ranking in rankings.values()),
-        values[order],
+        tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
+        tuple(_column(target, ranking) for target, ranking in rankings.items()),
+        {measure.name: _reordered(measure, rows) for measure in measures},
         ranks[order],
-        best[order],
         standings,
-        reasons,
+        compare_scores(deciding, others, len(sources)),
+        _reasons(jobs, names, finished, rankings),
         sum(job.id not in finished for job in jobs.jobs),
+        sum(job.id in finished and finished[job.id].status == "failed" for job in jobs.jobs),
         plain_values(asdict(jobs.request)),
     )
 
 
-def _best(ranking: Ranking, names: Sequence[str]) -> np.ndarray:
-    """Return which sources are the first of a ranking or not significantly different from it."""
-    table = ranking.tables[ranking.by]
+@dataclass(frozen=True)
+class _MeasureColumn:
+    """One score of all rows on one target: values (R,), intervals (R, 2), and which are similar to the first (R,)."""
+
+    higher_is_better: bool
+    values: np.ndarray
+    intervals: np.ndarray
+    similar: np.ndarray
+
+
+def _measures(names: Sequence[str], rankings: Sequence[Ranking]) -> list[Measure]:
+    """Return the score that decides, and then all other scores that any source has."""
+    decided = [ranking.by for ranking in rankings]
+    scores = dict.fromkeys(name for ranking in rankings for name in ranking.tables)
+    columns = {score: [_measure_column(score, ranking, names) for ranking in rankings] for score in scores}
+    first = decided[0] if len(set(decided)) == 1 else DECIDING
+    columns[DECIDING] = [columns[score][number] for number, score in enumerate(decided)]
+    measures = {score: _join(score, of_score) for score, of_score in columns.items()}
+    shown = [name for name, one in measures.items() if np.isfinite(one.values).any() and name not in (first, DECIDING)]
+    return [measures[first], *(measures[name] for name in shown)]
+
+
+def _join(name: str, columns: Sequence[_MeasureColumn]) -> Measure:
+    return Measure(
+        name,
+        np.array([column.higher_is_better for column in columns]),
+        np.stack([column.values for column in columns], axis=1),
+        np.stack([column.intervals for column in columns], axis=1),
+        np.stack([column.similar for column in columns], axis=1),
+    )
+
+
+def _measure_column(score: str, ranking: Ranking, names: Sequence[str]) -> _MeasureColumn:
+    table = ranking.tables.get(score)
+    size = len(names)
+    values, intervals, similar = np.full(size, np.nan), np.full((size, 2), np.nan), np.zeros(size, bool)
+    if table is None:
+        return _MeasureColumn(get_score(score).higher_is_better, values, intervals, similar)
+    standings = table.standings
+    rows = {row.name: number for number, row in enumerate(ranking.rows)}
     first = table.first_source
-    if first is None:
-        return np.zeros(len(names), bool)
-    tied = {first, *table.among_sources.tied_with(first).tolist()}
-    found = {ranking.rows[index].name for index in tied}
-    return np.array([name in found for name in names])
+    tied = set() if first is None else {first, *table.among_sources.tied_with(first).tolist()}
+    for number, name in enumerate(names):
+        row = rows.get(name)
+        if row is None or not standings.ranks[row]:
+            continue
+        values[number], intervals[number] = standings.values[row], standings.intervals[row]
+        is_control = ranking.rows[row].kind == CONTROL and first is not None
+        similar[number] = _is_not_worse(row, first, ranking, score) if is_control else row in tied
+    return _MeasureColumn(table.higher_is_better, values, intervals, similar)
+
+
+def _is_not_worse(control: int, first: int | None, ranking: Ranking, score: str) -> bool:
+    """Return True if a control is better than the first source, or not significantly worse."""
+    standings = ranking.tables[score].standings
+    is_known = bool(np.isfinite(standings.p_values[control, first]))
+    is_different = bool(standings.different[control, first])
+    return is_known and (not is_different or bool(standings.ranks[control] < standings.ranks[first]))
+
+
+def _known_rows(rankings: Iterable[Ranking]) -> dict[str, SourceRow]:
+    """Return a row of each source that could be run on any target."""
+    return {row.name: row for ranking in rankings for row in ranking.rows if row.properties}
+
+
+def _row(name: str, known: Mapping[str, SourceRow], *, is_control: bool) -> Row:
+    kind = CONTROL if is_control else SOURCE
+    row = known.get(name)
+    if row is None:
+        return Row(name, kind)
+    return Row(name, kind, row.provenance.get("kinds", {}).get("source", ""), row.properties.get("parameters"))
+
+
+def _column(target: str, ranking: Ranking) -> Column:
+    kinds = [row.provenance["kinds"]["samples"] for row in ranking.rows if "kinds" in row.provenance]
+    verdict = judge(ranking)
+    samples = ranking.target.samples if ranking.target else 0
+    return Column(target, kinds[0] if kinds else "", samples, ranking.by, verdict.choice, verdict.help)
+
+
+def _reordered(measure: Measure, rows: np.ndarray) -> Measure:
+    return replace(
+        measure, values=measure.values[rows], intervals=measure.intervals[rows], similar=measure.similar[rows]
+    )
+
+
+def _reasons(
+    jobs: JobList, names: Sequence[str], finished: Mapping[str, FinishedJob], rankings: Mapping[str, Ranking]
+) -> dict[tuple[str, str], str]:
+    """Return why a finished job has no score: from the ranking of its target, or from the worker that ran it."""
+    reasons = {
+        (row.name, target): ranking.reason(number)
+        for target, ranking in rankings.items()
+        for number, row in enumerate(ranking.rows)
+        if row.name in names and ranking.reason(number)
+    }
+    for job in jobs.jobs:
+        if job.id in finished and finished[job.id].status == "failed" and job.source in names:
+            reasons[job.source, job.target] = finished[job.id].reason
+    return reasons

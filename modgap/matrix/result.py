@@ -1,28 +1,73 @@
 """The matrix of sources and targets: scores, ranks, and which sources are not significantly different."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from scipy.stats import rankdata
 
-from modgap.ranking.letters import group_letters
-from modgap.statistics.multiple_comparisons import holm
+__all__ = ["DECIDING", "Agreement", "Column", "Matrix", "Measure", "Row", "Standing"]
 
-__all__ = ["MIN_TARGETS", "MOST_LETTERED", "Matrix", "Standing", "compare_over_targets"]
+DECIDING = "deciding"
+"""Name of the measure that has, for each target, the score that its sources are ranked by, where these differ."""
 
-MIN_TARGETS = 6
-"""Fewest targets from which sources are compared: with fewer, no signed-rank test can reject."""
-MOST_LETTERED = 60
-"""Most sources whose pairs are all compared; of more, each is compared with the first alone."""
-MOST_EXACT = 13
-"""Most targets with an exact test, which tries 2**T signs."""
-PAIRS_AT_ONCE = 500
-ROUNDING = 1e-9
-ALPHA = 0.05
+
+@dataclass(frozen=True)
+class Row:
+    """A source or a random-weights control.
+
+    Attributes:
+        name: Its name.
+        kind: `source` or `random-weights control`.
+        input: Kind of its input, such as `image`. Empty if it is unknown.
+        parameters: Number of its parameters. None if it is unknown.
+    """
+
+    name: str
+    kind: str
+    input: str = ""
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A target.
+
+    Attributes:
+        name: Its name or absolute path.
+        samples_kind: Kind of its samples, such as `series`. Empty if it is unknown.
+        samples: Number of samples that the sources were scored on.
+        score: Name of the score that its sources are ranked by.
+        choice: How clear the first place is on this target, as in the verdict of its ranking.
+        help: Whether transfer helps on this target, as in the verdict of its ranking.
+    """
+
+    name: str
+    samples_kind: str
+    samples: int
+    score: str
+    choice: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One score of R rows on T targets.
+
+    Attributes:
+        name: Name of the score, or `deciding`.
+        higher_is_better: True where higher is better, shape (T,).
+        values: Scores, shape (R, T). NaN where there is none.
+        intervals: 95 % interval of each score, shape (R, T, 2). NaN where it is unknown.
+        similar: True for the first source of each target, for the sources that are not significantly different from it,
+            and for the controls that are not significantly worse, shape (R, T).
+    """
+
+    name: str
+    higher_is_better: np.ndarray
+    values: np.ndarray
+    intervals: np.ndarray
+    similar: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,122 +92,62 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """Scores of sources on targets.
+class Agreement:
+    """How far another score orders the sources as the score that decides.
 
     Attributes:
-        sources: Names of the sources S, by mean rank.
-        targets: Names of the targets T.
-        scores: Name of the score of each target.
-        values: Scores, shape (S, T). NaN where there is none.
-        ranks: Ranks from 1, ties share their mean, shape (S, T). NaN where there is no score.
-        best: True where a source is not significantly different from the first of the target, shape (S, T).
-        standings: Each source over all targets, in the same order.
+        score: Name of the other score.
+        tau: Mean over the targets of Kendall's tau-b of the two orders; NaN if there is no target with two values.
+        same_first: Number of targets on which both have the same first source.
+        n_targets: Number of targets on which both have values of at least two sources.
+    """
+
+    score: str
+    tau: float
+    same_first: int
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Scores of S sources and of their controls on T targets.
+
+    Attributes:
+        rows: The sources by mean rank, then the controls.
+        columns: The targets.
+        measures: The score that decides, or `deciding` where targets differ in it, then all other scores, by name.
+        ranks: Ranks of the sources by the score that decides, from 1, ties share their mean, shape (S, T). NaN where
+            there is no score.
+        standings: Each source over all targets, in the order of the rows.
+        agreement: The other scores beside the one that decides.
         reasons: Why there is no score, by source and target.
         missing: Number of jobs that are not finished.
+        failed: Number of jobs that failed.
         request: Record of the samples and scores.
     """
 
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    scores: tuple[str, ...]
-    values: np.ndarray
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    measures: Mapping[str, Measure]
     ranks: np.ndarray
-    best: np.ndarray
     standings: tuple[Standing, ...]
+    agreement: tuple[Agreement, ...]
     reasons: Mapping[tuple[str, str], str]
     missing: int
+    failed: int
     request: Mapping[str, Any]
 
+    @property
+    def first_measure(self) -> Measure:
+        """The measure by which the sources are ranked."""
+        return next(iter(self.measures.values()))
 
-def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[list[int], tuple[Standing, ...]]:
-    """Order sources by their mean ranks, and compare them by Wilcoxon's signed-rank test over targets.
+    @property
+    def values(self) -> np.ndarray:
+        """Values of the sources by the score that decides, shape (S, T)."""
+        return self.first_measure.values[: len(self.standings)]
 
-    The p-values are corrected by Holm for all pairs that are tested: all pairs of up to 60 sources, else the pairs with
-    the first source. Only sources with a value on every target are tested.
-
-    Args:
-        sources: Names of the sources.
-        ranks: Ranks of the sources on the targets, shape (S, T); NaN where there is none.
-
-    Returns:
-        The order of the sources, and their standings in this order.
-
-    References:
-        Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006; Benavoli et al.,
-        "Should we really use post-hoc tests based on mean-ranks?", JMLR 17, 2016.
-    """
-    filled = np.where(np.isnan(ranks), _ranks_left(ranks), ranks)
-    mean_ranks = filled.mean(axis=1) if ranks.size else np.full(len(sources), np.nan)
-    order = [int(index) for index in np.argsort(mean_ranks, kind="stable")]
-    complete = [position for position, index in enumerate(order) if not np.isnan(ranks[index]).any()]
-    differs, with_first = _test_pairs(ranks[order], complete)
-    letters = dict(zip(complete, group_letters(differs), strict=True)) if differs is not None else {}
-    standings = tuple(
-        Standing(
-            sources[index],
-            float(mean_ranks[index]),
-            int(np.isfinite(ranks[index]).sum()),
-            with_first.get(position),
-            letters.get(position, ""),
-        )
-        for position, index in enumerate(order)
-    )
-    return order, standings
-
-
-def _ranks_left(ranks: np.ndarray) -> np.ndarray:
-    """Return the mean of the ranks that sources without a value share on each target, shape (T,)."""
-    known = np.isfinite(ranks).sum(axis=0)
-    mean: np.ndarray = (known + 1 + len(ranks)) / 2
-    return mean
-
-
-def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, float]]:
-    """Return which pairs of the complete sources differ, and the corrected p-values of those with the first source.
-
-    Without a test of all pairs, the first is None.
-    """
-    if ranks.shape[1] < MIN_TARGETS or len(complete) < 2 or complete[0] != 0:
-        return None, {}
-    size = len(complete)
-    firsts, seconds = (
-        np.triu_indices(size, 1) if size <= MOST_LETTERED else (np.zeros(size - 1, int), np.arange(1, size))
-    )
-    rows = np.asarray(complete)
-    p_values = holm(_signed_rank_p_values(ranks[rows[firsts]] - ranks[rows[seconds]]))
-    with_first = {complete[int(j)]: float(p) for i, j, p in zip(firsts, seconds, p_values, strict=True) if i == 0}
-    if size > MOST_LETTERED:
-        return None, with_first
-    differs = np.zeros((size, size), bool)
-    differs[firsts, seconds] = differs[seconds, firsts] = p_values < ALPHA
-    return differs, with_first
-
-
-def _signed_rank_p_values(differences: np.ndarray) -> np.ndarray:
-    """Return the p-value of Wilcoxon's signed-rank test of each row (pairs, T); 1 where all differences are zero.
-
-    Up to 13 targets all signs of the differences are tried, also with ties, which take scipy much longer. With
-    more targets it is the normal approximation.
-    """
-    p_values = np.ones(len(differences))
-    tested = differences.any(axis=1)
-    if differences.shape[1] > MOST_EXACT:
-        p_values[tested] = stats.wilcoxon(differences[tested], axis=1, method="approx").pvalue
-        return p_values
-    # Differences of zero are left out, so they have no rank.
-    sizes = np.abs(differences[tested])
-    ranks = np.where(sizes > 0, rankdata(np.where(sizes > 0, sizes, np.inf), axis=1), 0.0)
-    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=differences.shape[1])))
-    observed = np.abs((np.sign(differences[tested]) * ranks).sum(axis=1))
-    as_large = [
-        (np.abs(signs @ some.T) >= limit - ROUNDING).mean(axis=0)
-        for some, limit in zip(_parts(ranks), _parts(observed), strict=True)
-    ]
-    p_values[tested] = np.concatenate(as_large) if as_large else []
-    return p_values
-
-
-def _parts(values: np.ndarray) -> list[np.ndarray]:
-    """Divide pairs into parts whose signs fit into the memory."""
-    return [values[start : start + PAIRS_AT_ONCE] for start in range(0, len(values), PAIRS_AT_ONCE)]
+    @property
+    def best(self) -> np.ndarray:
+        """True where a source is the first of a target or not significantly different from it, shape (S, T)."""
+        return self.first_measure.similar[: len(self.standings)]

@@ -53,7 +53,7 @@ def render_discrepancy(
         "run_summary": f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s",
         "settings": _settings(record),
     }
-    return render_template("measurements.html.j2", None, None, values)
+    return render_template("measurements.html.j2", values)
 
 
 def _best_estimate(record: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -47,7 +47,7 @@ def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.
         "run_summary": f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s",
         "settings": [("Source", record["source"]), *record["request"].items()],
     }
-    return render_template("measurements.html.j2", None, None, values)
+    return render_template("measurements.html.j2", values)
 
 
 def _surrogate_name(surrogate: Mapping[str, Any]) -> str:

@@ -1,7 +1,3 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const find = (query, inside = document) => [...inside.querySelectorAll(query)];
-const byId = (id) => document.getElementById(id);
 const body = document.querySelector(".rows tbody");
 const rows = find("tr.row");
 const heads = find("th[data-sort]");
@@ -17,17 +13,6 @@ find(".class-key").forEach((key) => {
 find(".tools, button, #choose-class").forEach((element) => { element.hidden = false; });
 find("tr.more").forEach((row) => { row.hidden = true; });
 if (window.matchMedia("(max-width: 720px)").matches) byId("read").open = false;
-
-function announce(text) { byId("live").textContent = text; }
-
-function toButton(element, name) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = name;
-  button.append(...element.childNodes);
-  element.append(button);
-  return button;
-}
 
 function setPositions(element, positions) {
   const known = Object.values(positions).every((value) => value !== null && value !== undefined);
@@ -132,40 +117,11 @@ function filterRows(text) {
   announce(count + " rows shown");
 }
 
-async function copyText(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = document.createElement("textarea");
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  const label = button.textContent;
-  button.textContent = "Copied";
-  announce("Copied");
-  setTimeout(() => { button.textContent = label; }, 1200);
-}
-
 function shownRows() {
   return find("tr.row").filter((row) => !row.hidden).map((row) => {
     const cell = data.tables[current].rows[row.dataset.row];
     return [cell.rank === "–" ? "" : cell.rank, data.names[row.dataset.row], ...cell.numbers.map((n) => n ?? "")];
   });
-}
-
-function csvCell(value) {
-  if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
-  return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-}
-
-function latexCell(value) {
-  if (typeof value === "number") return "$" + value.toFixed(3) + "$";
-  const marks = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
-  return value.replace(/[\\{}$&#^_%~]/g, (mark) => marks[mark] ?? "\\" + mark);
 }
 
 function latexTable() {
@@ -191,7 +147,4 @@ byId("csv").addEventListener("click", (event) => {
 byId("latex").addEventListener("click", (event) => copyText(latexTable(), event.currentTarget));
 find("[data-more]").forEach((button) => {
   button.addEventListener("click", () => setDetails(button, button.getAttribute("aria-expanded") !== "true"));
-});
-find("[data-copy]").forEach((button) => {
-  button.addEventListener("click", () => copyText(byId(button.dataset.copy).textContent, button));
 });

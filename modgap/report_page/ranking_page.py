@@ -62,7 +62,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
     }
     data = {"by": record["by"], "names": [_row_name(row) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
-    return render_template("ranking.html.j2", "ranking.js", data, values)
+    return render_template("ranking.html.j2", values, ("common.js", "ranking.js"), data)
 
 
 def _facts(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

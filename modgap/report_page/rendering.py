@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.formatting import format_value, visible_name
 
-__all__ = ["Card", "Row", "Scale", "command_line", "render_template"]
+__all__ = ["Card", "Row", "Scale", "command_line", "format_size", "render_template"]
 
 PACKAGE = "modgap.report_page"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
@@ -82,14 +82,21 @@ class Scale:
         return round(MARGIN + (100 - 2 * MARGIN) * (value - self.low) / span, 2)
 
 
-def render_template(template: str, script: str | None, data: Any, values: Mapping[str, Any]) -> str:
+def render_template(
+    template: str,
+    values: Mapping[str, Any],
+    scripts: Sequence[str] = (),
+    data: Any = None,
+    styles: Sequence[str] = ("page.css",),
+) -> str:
     """Render a page.
 
     Args:
         template: File name of the template.
-        script: File name of the script. None for a page without a script.
-        data: Plain values that the script reads.
         values: Values of the template.
+        scripts: File names of the parts of the script. Empty for a page without a script.
+        data: Plain values that the script reads.
+        styles: File names of the style sheets.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -105,18 +112,18 @@ def render_template(template: str, script: str | None, data: Any, values: Mappin
         "number": format_value,
         "count": _format_count,
         "name": visible_name,
-        "size": _format_size,
+        "size": format_size,
         "setting": _format_setting,
     }
-    script_text = _read(script) if script else ""
+    script_text = "".join(map(_read, scripts))
     return environment.get_template(template).render(
         **values,
         icons=ICONS,
-        style=_read("page.css"),
+        style="".join(map(_read, styles)),
         script=script_text,
         script_hash=_script_hash(script_text),
         # A `<` in the data could end the element that holds it.
-        data=json.dumps(data, allow_nan=False, ensure_ascii=True).replace("<", "\\u003c") if script else "",
+        data=json.dumps(data, allow_nan=False, ensure_ascii=True).replace("<", "\\u003c") if scripts else "",
     )
 
 
@@ -137,8 +144,8 @@ def _format_count(value: int) -> str:
     return f"{value:,}"
 
 
-def _format_size(value: int | None) -> str:
-    """Format a number of parameters, such as `5.4 M`."""
+def format_size(value: int | None) -> str:
+    """Return a number of parameters in a few characters, such as `5.4 M`."""
     if not value:
         return "–"
     for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):

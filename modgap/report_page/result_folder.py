@@ -10,11 +10,13 @@ from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
 from modgap.errors import InputError
 from modgap.formatting import visible_name
+from modgap.matrix import formats as matrix_formats
+from modgap.matrix import result_folder as matrix_folder
 from modgap.ranking import report as ranking_report
 from modgap.storage.json_records import read_json
 from modgap.transfer import run_folder
 
-__all__ = ["DISCREPANCY", "DISTORTION", "RANKING", "RUN", "RecordKind", "read_result_folder"]
+__all__ = ["DISCREPANCY", "DISTORTION", "MATRIX", "RANKING", "RUN", "RecordKind", "read_result_folder"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class RecordKind:
         file: Name of the file that holds the record.
         schema: The schema that this version reads.
         command: Name of the command of modgap that writes the record.
-        example: Arguments of an example of the command, without --out.
+        example: Arguments of an example of the command, without the folder.
+        folder_option: Option of the command that takes the folder.
     """
 
     name: str
@@ -34,10 +37,11 @@ class RecordKind:
     schema: int
     command: str
     example: tuple[str, ...]
+    folder_option: str = "--out"
 
     def make(self, folder: Path, *arguments: str) -> str:
         """Return a command that writes a record to a folder; without arguments, it is the example."""
-        command = ["modgap", self.command, *(arguments or self.example), "--out", str(folder)]
+        command = ["modgap", self.command, *(arguments or self.example), self.folder_option, str(folder)]
         return f"`{shlex.join(command)}`"
 
 
@@ -61,7 +65,10 @@ RUN = RecordKind(
     "train",
     ("--method", "finetune", "--source", "vit-fashion", "--target", "digits"),
 )
-KINDS = (RANKING, DISCREPANCY, DISTORTION, RUN)
+MATRIX = RecordKind(
+    "matrix", matrix_folder.RECORD, matrix_formats.SCHEMA, "plan", ("--gather", "jobs.jsonl"), "--results"
+)
+KINDS = (RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3
 """Largest number of folders inside a folder that a message names."""
 
@@ -145,6 +152,8 @@ def _arguments(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
 
 
 def _source_and_target(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
+    if kind is MATRIX:
+        return []
     if kind is RANKING:
         names = [row["source"] for row in record["sources"] if row["requested"]]
         return ["--target", record["target"]["name"], "--sources", ",".join(names)]

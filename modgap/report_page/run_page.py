@@ -95,7 +95,7 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
         "run_summary": _run_summary(record),
         "settings": _settings(record),
     }
-    return render_template("run.html.j2", None, None, values)
+    return render_template("run.html.j2", values)
 
 
 def _card(record: Mapping[str, Any]) -> Card:

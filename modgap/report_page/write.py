@@ -10,8 +10,17 @@ from modgap.errors import InputError
 from modgap.report_page.class_tables import read_class_tables
 from modgap.report_page.discrepancy_page import render_discrepancy
 from modgap.report_page.distortion_page import render_distortion
+from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.result_folder import DISCREPANCY, DISTORTION, RANKING, RUN, RecordKind, read_result_folder
+from modgap.report_page.result_folder import (
+    DISCREPANCY,
+    DISTORTION,
+    MATRIX,
+    RANKING,
+    RUN,
+    RecordKind,
+    read_result_folder,
+)
 from modgap.report_page.run_page import read_log, render_run
 from modgap.storage.atomic_files import write_text_atomically
 
@@ -28,6 +37,7 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
     RANKING: lambda record, path: render_ranking(record, path.name),
     DISCREPANCY: _render_discrepancy_folder,
     DISTORTION: lambda record, path: render_distortion(record, path.name),
+    MATRIX: lambda record, path: render_leaderboard(record, path.name),
     RUN: lambda record, path: render_run(record, read_log(path.parent), path.name),
 }
 """Renderer of each kind of record. It gets the record and the path of its file."""
@@ -40,7 +50,8 @@ def write_page(folder: Path) -> Path:
     files give the same bytes.
 
     Args:
-        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out, or `modgap plan`
+            with --results.
 
     Returns:
         Path of the page.

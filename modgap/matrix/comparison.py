@@ -1,0 +1,125 @@
+"""Comparison of sources over targets by their ranks, and of scores by the orders that they give."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+from scipy.stats import rankdata
+
+from modgap.matrix.result import Agreement, Measure, Standing
+from modgap.matrix.signed_rank import signed_rank_p_values
+from modgap.ranking.letters import group_letters
+from modgap.ranking.standings import SIGNIFICANCE, round_significant
+from modgap.statistics.multiple_comparisons import holm
+
+__all__ = ["MIN_TARGETS", "MOST_LETTERED", "compare_over_targets", "compare_scores", "ranks_of"]
+
+MIN_TARGETS = 6
+"""Fewest targets from which sources are compared: with fewer, no signed-rank test can reject."""
+MOST_LETTERED = 60
+"""Most sources whose pairs are all compared; of more, each is compared with the first alone."""
+
+
+def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
+    """Return the ranks of the values in each column, from 1 for the best; ties share their mean.
+
+    Args:
+        values: Scores, shape (S, T); NaN where there is none. Values that agree in eight digits are equal.
+        higher_is_better: True where a higher score is better, shape (T,).
+
+    Returns:
+        Ranks, shape (S, T); NaN where there is no score.
+    """
+    signed = round_significant(np.where(higher_is_better, -values, values))
+    known = np.isfinite(values)
+    return np.where(known, rankdata(np.where(known, signed, np.inf), axis=0) if values.size else 0.0, np.nan)
+
+
+def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[list[int], tuple[Standing, ...]]:
+    """Order sources by their mean ranks, and compare them by Wilcoxon's signed-rank test over targets.
+
+    The p-values are corrected by Holm for all pairs that are tested: all pairs of up to 60 sources, else the pairs with
+    the first source. Only sources with a value on every target are tested.
+
+    Args:
+        sources: Names of the sources.
+        ranks: Ranks of the sources on the targets, shape (S, T); NaN where there is none.
+
+    Returns:
+        The order of the sources, and their standings in this order.
+
+    References:
+        Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006; Benavoli et al.,
+        "Should we really use post-hoc tests based on mean-ranks?", JMLR 17, 2016.
+    """
+    filled = np.where(np.isnan(ranks), _ranks_left(ranks), ranks)
+    mean_ranks = filled.mean(axis=1) if ranks.size else np.full(len(sources), np.nan)
+    order = [int(index) for index in np.argsort(mean_ranks, kind="stable")]
+    complete = [position for position, index in enumerate(order) if not np.isnan(ranks[index]).any()]
+    differs, with_first = _test_pairs(ranks[order], complete)
+    letters = dict(zip(complete, group_letters(differs), strict=True)) if differs is not None else {}
+    standings = tuple(
+        Standing(
+            sources[index],
+            float(mean_ranks[index]),
+            int(np.isfinite(ranks[index]).sum()),
+            with_first.get(position),
+            letters.get(position, ""),
+        )
+        for position, index in enumerate(order)
+    )
+    return order, standings
+
+
+def _ranks_left(ranks: np.ndarray) -> np.ndarray:
+    """Return the mean of the ranks that sources without a value share on each target, shape (T,)."""
+    known = np.isfinite(ranks).sum(axis=0)
+    mean: np.ndarray = (known + 1 + len(ranks)) / 2
+    return mean
+
+
+def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, float]]:
+    """Return which pairs of the complete sources differ, and the corrected p-values of those with the first source.
+
+    Without a test of all pairs, the first is None.
+    """
+    if ranks.shape[1] < MIN_TARGETS or len(complete) < 2 or complete[0] != 0:
+        return None, {}
+    size = len(complete)
+    firsts, seconds = (
+        np.triu_indices(size, 1) if size <= MOST_LETTERED else (np.zeros(size - 1, int), np.arange(1, size))
+    )
+    rows = np.asarray(complete)
+    p_values = holm(signed_rank_p_values(ranks[rows[firsts]] - ranks[rows[seconds]]))
+    with_first = {complete[int(j)]: float(p) for i, j, p in zip(firsts, seconds, p_values, strict=True) if i == 0}
+    if size > MOST_LETTERED:
+        return None, with_first
+    differs = np.zeros((size, size), bool)
+    differs[firsts, seconds] = differs[seconds, firsts] = p_values <= SIGNIFICANCE
+    return differs, with_first
+
+
+def compare_scores(deciding: Measure, others: Sequence[Measure], n_sources: int) -> tuple[Agreement, ...]:
+    """Return how far other scores order the sources as the one that decides.
+
+    Args:
+        deciding: The score that decides.
+        others: Other scores.
+        n_sources: Number of rows that are sources; the others do not count.
+    """
+    reference = ranks_of(deciding.values[:n_sources], deciding.higher_is_better)
+    return tuple(
+        _agreement(other.name, reference, ranks_of(other.values[:n_sources], other.higher_is_better))
+        for other in others
+    )
+
+
+def _agreement(name: str, reference: np.ndarray, ranks: np.ndarray) -> Agreement:
+    taus, same_first = [], 0
+    for one, other in zip(reference.T, ranks.T, strict=True):
+        both = np.isfinite(one) & np.isfinite(other)
+        if both.sum() >= 2:
+            same_first += bool((one[both].min() == one[both])[other[both].argmin()])
+            taus.append(stats.kendalltau(one[both], other[both]).statistic)
+    known = np.array(taus)[np.isfinite(taus)]
+    return Agreement(name, float(known.mean()) if len(known) else float("nan"), same_first, len(taus))

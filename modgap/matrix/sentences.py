@@ -1,0 +1,156 @@
+"""Sentences of a matrix, all made from its verdict: headline, two confidences and checks."""
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from modgap.formatting import count, visible_name
+from modgap.matrix.verdict import MatrixVerdict
+from modgap.ranking import verdict as v
+from modgap.ranking.check_sentences import join_names, score_label
+from modgap.ranking.recommendation import Statement
+
+__all__ = ["TITLE", "check_statements", "choice_statement", "headline", "help_statement", "matrix_sentences"]
+
+TITLE = "Which sources suit these targets?"
+WHICH = "Which source is best overall?"
+HELPS = "Does pretraining help?"
+CHOICE_LABELS = {
+    v.CLEAR: ("Clear", v.PASS),
+    v.TIE: ("First, with ties", v.WARN),
+    v.UNKNOWN: ("Unknown", v.INFO),
+    v.SINGLE: ("One source", v.INFO),
+    v.NONE: ("No value", v.FAIL),
+}
+MOST_FAVORITES = 3
+
+
+def matrix_sentences(verdict: MatrixVerdict) -> list[str]:
+    """Return the headline, the two confidences and the checks that did not pass, as sentences."""
+    confidences = [choice_statement(verdict), help_statement(verdict)]
+    return [
+        headline(verdict),
+        *(f"{one.title} {one.label}: {one.text}" for one in confidences),
+        *(f"{one.title}: {one.text}" for one in check_statements(verdict) if one.status != v.PASS),
+    ]
+
+
+def headline(verdict: MatrixVerdict) -> str:
+    """Return the headline, which depends on the choice and on the number of targets where the first is among the best.
+
+    Args:
+        verdict: The verdict.
+    """
+    if verdict.choice == v.NONE:
+        return "No source has a value; the reasons are below."
+    if verdict.help.get(v.NO, 0) == verdict.targets:
+        return "Do not transfer from these sources; train from scratch."
+    first = join_names(verdict.first)
+    if verdict.choice == v.SINGLE:
+        return f"{first} is the only source."
+    if verdict.choice == v.CLEAR:
+        return f"Over these targets, {first} is significantly better than each other source."
+    if len(verdict.first) > 1:
+        return f"No source stands out: {first} share the lowest mean rank."
+    if verdict.among_best == verdict.targets:
+        return f"Use {first}: no source is significantly better on any of the {verdict.targets} targets."
+    if verdict.choice == v.UNKNOWN:
+        return f"{first} has the lowest mean rank, but it is not known how certain that is."
+    return f"No single source suits all targets; {first} has the lowest mean rank."
+
+
+def choice_statement(verdict: MatrixVerdict) -> Statement:
+    """Return the answer to the question of which source is best over all targets."""
+    label, status = CHOICE_LABELS[verdict.choice]
+    return Statement(WHICH, label, status, " ".join(_choice_sentences(verdict)))
+
+
+def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
+    if verdict.choice == v.NONE or verdict.mean_rank is None:
+        return ["No source has a value."]
+    verb = "has" if len(verdict.first) == 1 else "have"
+    start = f"{join_names(verdict.first)} {verb} the lowest mean rank, {verdict.mean_rank:.1f} of {verdict.sources}"
+    if verdict.choice == v.SINGLE:
+        return ["There is no other source to compare it with."]
+    sentences = [f"{start}."]
+    if verdict.choice == v.TIE:
+        sentences = [f"{start}. It is not significantly better than {join_names(verdict.tied)}."]
+    if verdict.choice == v.CLEAR:
+        sentences = [f"{start}, and is significantly better than each of the others."]
+    on_first = (
+        f"{visible_name(verdict.first[0])} is among the best on {verdict.among_best} of {verdict.targets} targets"
+    )
+    names = [f"{visible_name(name)} on {number}" for name, number in verdict.favorites[:MOST_FAVORITES]]
+    others = len(verdict.favorites) - MOST_FAVORITES
+    more = f", and {count(others, 'other source')}" if others > 0 else ""
+    return [*sentences, f"{on_first}. First on a target: {', '.join(names)}{more}."]
+
+
+def help_statement(verdict: MatrixVerdict) -> Statement:
+    """Return the answer to the question of whether pretraining helps, from the rankings of the targets."""
+    likely, no = verdict.help.get(v.LIKELY, 0), verdict.help.get(v.NO, 0)
+    doubtful = verdict.help.get(v.DOUBTFUL, 0)
+    unknown = verdict.targets - likely - no - doubtful
+    label, status = ("On some targets", v.WARN)
+    if unknown == verdict.targets:
+        label, status = ("Not tested", v.INFO)
+    elif 2 * likely > verdict.targets:
+        label, status = ("Yes, on most targets", v.PASS)
+    elif not likely:
+        label, status = ("Not shown", v.FAIL if no else v.WARN)
+    parts = [
+        (likely, "it is likely: the first source is significantly better than its random-weights control, and than raw "
+         "values where these were compared"),
+        (doubtful, "it is doubtful: the control, the raw values or the largest class does as well"),
+        (no, "the control is significantly better"),
+        (unknown, "it is not known, because there is no control or no interval"),
+    ]  # fmt: skip
+    texts = [f"on {count(number, 'target')} {text}" for number, text in parts if number]
+    joined = "; ".join(texts)
+    return Statement(HELPS, label, status, f"{joined[:1].upper()}{joined[1:]}.")
+
+
+def check_statements(verdict: MatrixVerdict) -> list[Statement]:
+    """Return the checks with their sentences, failed ones first."""
+    return [
+        Statement(TITLES[check.id], check.status, check.status, TEXTS[check.id](check.values))
+        for check in verdict.checks
+    ]
+
+
+def _short(targets: list[str]) -> str:
+    return join_names([PurePath(target).name or target for target in targets])
+
+
+def _separation(values: Mapping[str, Any]) -> str:
+    if not values["targets"]:
+        return "On every target, at most half of the sources are as good as the first."
+    return (
+        f"On {_short(values['targets'])}, more than half of the sources are not significantly different from the best."
+    )
+
+
+TITLES = {
+    "missing-jobs": "Unfinished",
+    "failed-jobs": "Failed jobs",
+    "few-targets": "Few targets",
+    "incomplete-sources": "Missing values",
+    "targets-that-do-not-separate": "Targets that do not separate",
+    "scope": "Scope",
+}
+TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "missing-jobs": lambda values: f"{count(values['jobs'], 'job')} of the plan are not finished; gather again later.",
+    "failed-jobs": lambda values: f"{count(values['jobs'], 'job')} failed; the reasons are in the cells.",
+    "few-targets": lambda values: (
+        f"Differences over targets are tested from {values['needed']} targets on; there are {values['targets']}."
+    ),
+    "incomplete-sources": lambda values: (
+        f"Without a value on some targets: {join_names(values['sources'])}. There, the mean of the ranks that are left "
+        "counts, and differences are not tested."
+    ),
+    "targets-that-do-not-separate": _separation,
+    "scope": lambda values: (
+        f"The values ({join_names([score_label(name) for name in values['scores']])}) are estimates without "
+        "fine-tuning, not errors of fine-tuned models."
+    ),
+}

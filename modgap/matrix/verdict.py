@@ -1,0 +1,133 @@
+"""Verdict of a matrix: how clear the first source is over the targets, on how many transfer helps, and checks."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from modgap.matrix.comparison import MIN_TARGETS
+from modgap.matrix.result import Matrix
+from modgap.ranking import verdict as v
+from modgap.ranking.standings import SIGNIFICANCE
+from modgap.ranking.verdict import Check
+from modgap.storage.json_records import plain_values
+
+__all__ = ["MatrixVerdict", "judge_matrix"]
+
+MOST_SIMILAR = 0.5
+"""A target does not separate the sources if more than this share of them is not different from its first."""
+
+
+@dataclass(frozen=True)
+class MatrixVerdict:
+    """Verdict of a matrix, from which the terminal, the page and the record make all their sentences.
+
+    Attributes:
+        choice: `clear` (the first source is significantly better than each other over the targets), `tie`, `unknown`
+            (there are too few targets, or it lacks values), `single` (there is one source) or `none` (no source has a
+            value).
+        help: Number of targets by the answer of their ranking to whether transfer helps at all.
+        first: Names of the sources with the lowest mean rank.
+        mean_rank: This mean rank. None without a value.
+        sources: Number of sources.
+        targets: Number of targets.
+        among_best: Number of targets on which the first source is not significantly different from the best.
+        tied: Names of the sources that are not significantly different from the first over the targets, by mean rank.
+        favorites: Names of the sources that are first on a target, and on how many, most frequent first.
+        checks: The checks, failed ones first.
+    """
+
+    choice: str
+    help: Mapping[str, int]
+    first: tuple[str, ...]
+    mean_rank: float | None
+    sources: int
+    targets: int
+    among_best: int
+    tied: tuple[str, ...]
+    favorites: tuple[tuple[str, int], ...]
+    checks: tuple[Check, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values for the record of the matrix."""
+        record: dict[str, Any] = plain_values(asdict(self))
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "MatrixVerdict":
+        """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
+        return cls(
+            choice=record["choice"],
+            help=dict(record["help"]),
+            first=tuple(record["first"]),
+            mean_rank=record["mean_rank"],
+            sources=record["sources"],
+            targets=record["targets"],
+            among_best=record["among_best"],
+            tied=tuple(record["tied"]),
+            favorites=tuple((name, number) for name, number in record["favorites"]),
+            checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
+        )
+
+
+def judge_matrix(matrix: Matrix) -> MatrixVerdict:
+    """Judge how clear the first source of a matrix is, and on how many targets transfer helps."""
+    lowest = matrix.standings[0].mean_rank
+    has_values = bool(np.isfinite(matrix.values).any())
+    first = tuple(one.source for one in matrix.standings if one.mean_rank == lowest) if has_values else ()
+    firsts = Counter(
+        matrix.standings[row].source
+        for ranks in matrix.ranks.T
+        if np.isfinite(ranks).any()
+        for row in np.flatnonzero(ranks == np.nanmin(ranks))
+    )
+    order = {"pass": 3, "info": 2, "warn": 1, "fail": 0}
+    return MatrixVerdict(
+        choice=_choice(matrix, has_values=has_values),
+        help=dict(Counter(column.help for column in matrix.columns)),
+        first=first,
+        mean_rank=lowest if has_values else None,
+        sources=len(matrix.standings),
+        targets=len(matrix.columns),
+        among_best=int(matrix.best[0].sum()),
+        tied=tuple(one.source for one in matrix.standings[1:] if _is_tied(one.p_value)),
+        favorites=tuple(firsts.most_common()),
+        checks=tuple(sorted(_checks(matrix), key=lambda check: order[check.status])),
+    )
+
+
+def _is_tied(p_value: float | None) -> bool:
+    return p_value is not None and p_value > SIGNIFICANCE
+
+
+def _choice(matrix: Matrix, *, has_values: bool) -> str:
+    if not has_values:
+        return v.NONE
+    if len(matrix.standings) == 1:
+        return v.SINGLE
+    tested = [one.p_value for one in matrix.standings[1:] if one.p_value is not None]
+    if not tested:
+        return v.UNKNOWN
+    return v.TIE if any(_is_tied(p_value) for p_value in tested) else v.CLEAR
+
+
+def _checks(matrix: Matrix) -> Iterator[Check]:
+    if matrix.missing:
+        yield Check("missing-jobs", v.WARN, {"jobs": matrix.missing})
+    if matrix.failed:
+        yield Check("failed-jobs", v.WARN, {"jobs": matrix.failed})
+    n_targets = len(matrix.columns)
+    if n_targets < MIN_TARGETS and len(matrix.standings) > 1:
+        yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": MIN_TARGETS})
+    incomplete = [one.source for one in matrix.standings if one.n_targets < n_targets]
+    if incomplete:
+        yield Check("incomplete-sources", v.INFO, {"sources": incomplete, "targets": n_targets})
+    if len(matrix.standings) > 2:
+        shares = matrix.best.sum(axis=0) / np.maximum(np.isfinite(matrix.values).sum(axis=0), 1)
+        unclear = [column.name for column, share in zip(matrix.columns, shares, strict=True) if share > MOST_SIMILAR]
+        status = v.WARN if unclear else v.PASS
+        yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
+    scores = list(dict.fromkeys(column.score for column in matrix.columns))
+    yield Check("scope", v.INFO, {"scores": scores})

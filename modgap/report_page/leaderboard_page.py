@@ -1,0 +1,289 @@
+"""Page of a matrix: which sources suit many targets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from modgap.formatting import count, format_value, visible_name
+from modgap.matrix.comparison import MIN_TARGETS, MOST_LETTERED
+from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
+from modgap.matrix.signed_rank import MOST_EXACT
+from modgap.matrix.verdict import MatrixVerdict
+from modgap.ranking.check_sentences import score_label
+from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
+from modgap.ranking.types import CONTROL
+from modgap.report_page.rendering import Card, Row, format_size, render_template
+
+__all__ = ["render_leaderboard"]
+
+MOST_CELLS = 3000
+"""Most cells of the table; of more rows, the first ones are shown."""
+MOST_NUMBERS = 5000
+"""Most values of all measures together."""
+MOST_NARROW = 8
+"""Most targets that fit into the width of a phone."""
+MOST_REASONS = 100
+LONGEST_NAME = 40
+SIZES = (
+    (0, 1_000_000, "below 1 M"),
+    (1_000_000, 10_000_000, "1 to 10 M"),
+    (10_000_000, 100_000_000, "10 to 100 M"),
+    (100_000_000, 10**15, "100 M and more"),
+)
+TESTED = (
+    ". Sources that share a letter are not significantly different (Wilcoxon's signed-rank test of their ranks, "
+    "corrected by Holm, 95 % level)."
+)
+UNTESTED = (
+    ". Differences are not tested, because the first source lacks a value, or because there are too many sources."
+)
+FEW = f". Differences are tested from {MIN_TARGETS} targets on."
+
+
+def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.json") -> str:
+    """Render the page of a matrix.
+
+    Args:
+        record: Record of the matrix, as `modgap.matrix.formats.to_dict` makes it.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    verdict = MatrixVerdict.from_dict(record["verdict"])
+    n_rows = max(1, min(len(record["sources"]), MOST_CELLS // max(1, len(record["targets"]))))
+    sources = record["sources"][:n_rows]
+    measures = _shown_measures(record, n_rows)
+    targets = [_target(record, number) for number in range(len(record["targets"]))]
+    reasons = record["reasons"]
+    values = {
+        "title": TITLE,
+        "facts": _facts(record),
+        "card": _card(verdict),
+        "version": record["provenance"]["modgap"],
+        "record_name": record_name,
+        "record": record,
+        "measure": measures[0],
+        "measures": measures,
+        "rows": [_page_row(record, number) for number in range(len(sources))],
+        "rows_left_out": len(record["sources"]) - n_rows,
+        "targets": targets,
+        "is_wide": len(targets) > MOST_NARROW,
+        "sizes": _sizes(sources),
+        "kind_filters": _kind_filters(sources, targets),
+        "has_controls": any(row["kind"] == CONTROL for row in sources),
+        "caption": _caption(record),
+        "definitions": list(_definitions(record)),
+        "agreement": [_agreement(one) for one in record["agreement"]],
+        "agreement_summary": _agreement_summary(record["agreement"]),
+        "reasons": [_reason(one) for one in reasons[:MOST_REASONS]],
+        "reasons_total": len(reasons),
+    }
+    data = _script_data(record, sources, targets, measures)
+    scripts = ("common.js", "rank_statistics.js", "leaderboard.js")
+    return render_template("leaderboard.html.j2", values, scripts, data, ("page.css", "leaderboard.css"))
+
+
+def _facts(record: Mapping[str, Any]) -> list[str]:
+    n_controls = sum(row["kind"] == CONTROL for row in record["sources"])
+    facts = [count(len(record["sources"]) - n_controls, "source")]
+    facts += [count(n_controls, "random-weights control")] if n_controls else []
+    label = record["measures"][0]["label"]
+    return [
+        *facts,
+        count(len(record["targets"]), "target"),
+        f"ranked by {label}",
+        f"modgap {record['provenance']['modgap']}",
+    ]
+
+
+def _card(verdict: MatrixVerdict) -> Card:
+    confidences = [Row(**vars(one)) for one in (choice_statement(verdict), help_statement(verdict))]
+    return Card(
+        headline(verdict), confidences, [Row(one.title, "", one.status, one.text) for one in check_statements(verdict)]
+    )
+
+
+def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+    target = record["targets"][number]
+    firsts = [row["name"] for row in record["sources"] if row["ranks"] and row["ranks"][number] is not None]
+    ranks = {row["name"]: row["ranks"][number] for row in record["sources"] if row["ranks"]}
+    first = min(firsts, key=lambda name: ranks[name], default="")
+    return {
+        **target,
+        "short": visible_name(PurePath(target["name"]).name or target["name"], LONGEST_NAME),
+        "score_label": score_label(target["score"]),
+        "first": visible_name(first),
+        "choice_label": CHOICE_LABELS[target["choice"]][0],
+        "help_label": HELP_LABELS[target["help"]][0],
+    }
+
+
+def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, Any]]:
+    """Return the measures that fit into the page, of the first rows; the one that decides is always among them."""
+    shown: list[dict[str, Any]] = []
+    for measure in record["measures"]:
+        size = n_rows * len(record["targets"])
+        if shown and (len(shown) + 1) * size > MOST_NUMBERS:
+            break
+        direction = _direction(measure["higher_is_better"])
+        shown.append({**measure, "title": f"{_capitalize(measure['label'])}{direction}"})
+    return shown
+
+
+def _direction(higher_is_better: Sequence[bool]) -> str:
+    if len(set(higher_is_better)) != 1:
+        return ""
+    return " (higher is better)" if higher_is_better[0] else " (lower is better)"
+
+
+def _page_row(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+    row = record["sources"][number]
+    facts = [row["input"], format_size(row["parameters"]) if row["parameters"] else ""]
+    mean_rank = row["mean_rank"]
+    return {
+        "name": visible_name(row["name"]),
+        "is_control": row["kind"] == CONTROL,
+        "facts": " · ".join(filter(None, facts)),
+        "mean_rank": "–" if mean_rank is None else f"{mean_rank:.1f}",
+        "letters": row["letters"],
+        "cells": [_cell(record, number, target) for target in range(len(record["targets"]))],
+    }
+
+
+def _cell(record: Mapping[str, Any], row: int, target: int) -> dict[str, Any]:
+    measure = record["measures"][0]
+    value = measure["values"][row][target]
+    if value is None:
+        return {"text": "–", "css": "empty", "share": 0}
+    column = [values[target] for values in measure["values"] if values[target] is not None]
+    low, high = min(column), max(column)
+    share = (value - low) / (high - low) if high > low else 1.0
+    if not measure["higher_is_better"][target] and high > low:
+        share = 1 - share
+    return {
+        "text": format_value(value),
+        "css": "best" if measure["best_group"][row][target] else "",
+        "share": round(100 * share),
+    }
+
+
+def _sizes(sources: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
+    known = [row["parameters"] for row in sources if row["parameters"]]
+    return [(low, high, label) for low, high, label in SIZES if any(low <= size < high for size in known)]
+
+
+def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the name, the legend and the kinds of each filter by kind; none where there is one kind alone."""
+    inputs = sorted({row["input"] for row in sources})
+    samples = sorted({target["samples_kind"] for target in targets})
+    filters = [("input", "Input of the source", inputs), ("samples", "Samples of the target", samples)]
+    return [one for one in filters if len(one[2]) > 1]
+
+
+def _caption(record: Mapping[str, Any]) -> str:
+    n_sources = sum(row["kind"] != CONTROL for row in record["sources"])
+    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(len(record['targets']), 'target')}"
+    if any(row["letters"] for row in record["sources"]):
+        return start + TESTED
+    return start + (FEW if len(record["targets"]) < MIN_TARGETS else UNTESTED)
+
+
+def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield (
+        "Cell",
+        "The value of a score of the source on the target, estimated without fine-tuning. A stronger color is better "
+        "within a column. Colors and values are not comparable between columns.",
+    )
+    yield (
+        "Frame with a dot",
+        "The first source of the column, and those that are not significantly different from it in the target's own "
+        "ranking (95 % level, corrected for the number of sources). It does not change with the filters.",
+    )
+    yield (
+        "Mean rank and letters",
+        "The rank in each column, averaged over the columns that are shown. Sources that share a letter are not "
+        "significantly different over these targets. Filters change the ranks and the letters.",
+    )
+    if any(row["kind"] == CONTROL for row in record["sources"]):
+        yield (
+            "Random weights",
+            "Names that start with random: are the same architectures without pretraining. They show how much of a "
+            "result is due to pretraining. A frame means that the control is not significantly worse than the best "
+            "source.",
+        )
+
+
+def _agreement(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "label": score_label(one["score"]), "tau": format_value(one["tau"])}
+
+
+def _agreement_summary(agreement: Sequence[Mapping[str, Any]]) -> str:
+    known = [one for one in agreement if one["tau"] is not None]
+    if not known:
+        return "there is none to compare"
+    best = max(known, key=lambda one: one["tau"])
+    return f"{score_label(best['score'])} most of all (Kendall's tau {format_value(best['tau'])})"
+
+
+def _reason(one: Mapping[str, Any]) -> dict[str, str]:
+    short = visible_name(PurePath(one["target"]).name or one["target"])
+    return {"source": one["source"], "target": short, "reason": visible_name(one["reason"], 300)}
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _script_data(
+    record: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
+    targets: Sequence[Mapping[str, Any]],
+    measures: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    rows = {row["name"]: number for number, row in enumerate(sources)}
+    columns = {target["name"]: number for number, target in enumerate(targets)}
+    reasons = [one for one in record["reasons"] if one["source"] in rows][:MOST_REASONS]
+    return {
+        "rows": [
+            {
+                "name": visible_name(row["name"]),
+                "kind": "control" if row["kind"] == CONTROL else "source",
+                "input": row["input"],
+                "parameters": row["parameters"],
+            }
+            for row in sources
+        ],
+        "targets": [
+            {"name": visible_name(target["name"]), "short": target["short"], "kind": target["samples_kind"]}
+            for target in targets
+        ],
+        "measures": [_measure_data(measure, len(sources)) for measure in measures],
+        "reasons": {
+            f"{rows[one['source']]} {columns[one['target']]}": visible_name(one["reason"], 300)
+            for one in reasons
+            if one["target"] in columns
+        },
+        "limits": {"fewestTargets": MIN_TARGETS, "mostExact": MOST_EXACT, "mostLettered": MOST_LETTERED},
+        "texts": {"tested": TESTED, "few": FEW, "untested": UNTESTED},
+    }
+
+
+def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    values = measure["values"][:n_rows]
+    data = {
+        "title": measure["title"],
+        "higher": measure["higher_is_better"],
+        # Eight digits, so that values which differ by the rounding of sums share a rank.
+        "values": [[None if value is None else float(f"{value:.8g}") for value in row] for row in values],
+        "best": [[int(one) for one in row] for row in measure["best_group"][:n_rows]],
+    }
+    intervals = measure["intervals"][:n_rows]
+    if any(end is not None for row in intervals for interval in row for end in interval):
+        data["intervals"] = [[_interval(interval) for interval in row] for row in intervals]
+    return data
+
+
+def _interval(interval: Sequence[float | None]) -> str:
+    low, high = interval
+    return "" if low is None or high is None else f"{format_value(low)} to {format_value(high)}"

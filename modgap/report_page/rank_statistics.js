@@ -1,0 +1,111 @@
+// Ranks over targets and the comparison of sources by them. It gives the same letters as modgap.matrix.comparison.
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const SIGNIFICANCE = 1 - 0.95;
+
+function midRanks(values) {
+  const order = values.map((_, index) => index).sort((a, b) => values[a] - values[b]);
+  const ranks = new Array(values.length);
+  for (let start = 0; start < order.length;) {
+    let end = start;
+    while (end < order.length && values[order[end]] === values[order[start]]) end += 1;
+    for (let place = start; place < end; place += 1) ranks[order[place]] = (start + end + 1) / 2;
+    start = end;
+  }
+  return ranks;
+}
+
+// Ranks of each column of values[row][column], from 1 for the best; null where there is no value.
+function rankColumns(values, higherIsBetter) {
+  const ranks = values.map((row) => row.map(() => null));
+  higherIsBetter.forEach((higher, column) => {
+    const known = values.map((_, row) => row).filter((row) => values[row][column] !== null);
+    const found = midRanks(known.map((row) => (higher ? -1 : 1) * values[row][column]));
+    known.forEach((row, place) => { ranks[row][column] = found[place]; });
+  });
+  return ranks;
+}
+
+// Means of the ranks of each row; a row without a value has the mean of the ranks that are left in the column.
+function meanRanks(ranks) {
+  const columns = ranks.length ? ranks[0].map((_, column) => column) : [];
+  const left = columns.map((column) => (ranks.filter((row) => row[column] !== null).length + 1 + ranks.length) / 2);
+  return ranks.map((row) => row.reduce((sum, rank, column) => sum + (rank ?? left[column]), 0) / row.length);
+}
+
+function signedRankPValue(differences, mostExact) {
+  const present = differences.filter((value) => value !== 0);
+  if (!present.length) return 1;
+  const doubled = midRanks(present.map(Math.abs)).map((rank) => 2 * rank);
+  const observed = Math.abs(doubled.reduce((sum, rank, place) => sum + Math.sign(present[place]) * rank, 0));
+  if (differences.length > mostExact) {
+    return erfc(observed / Math.sqrt(2 * doubled.reduce((sum, rank) => sum + rank * rank, 0)));
+  }
+  const total = doubled.reduce((sum, rank) => sum + rank, 0);
+  const counts = new Float64Array(total + 1);
+  counts[0] = 1;
+  for (const rank of doubled) for (let sum = total; sum >= rank; sum -= 1) counts[sum] += counts[sum - rank];
+  const far = counts.reduce((sum, count, positive) => sum + (Math.abs(2 * positive - total) >= observed ? count : 0), 0);
+  return far / 2 ** doubled.length;
+}
+
+// Numerical Recipes' Chebyshev approximation: the relative error is below 1.2e-7.
+function erfc(x) {
+  const t = 1 / (1 + x / 2);
+  const terms = [-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587,
+    -0.82215223, 0.17087277];
+  return t * Math.exp(-x * x + terms.reduceRight((sum, term) => term + t * sum, 0));
+}
+
+function holm(pValues) {
+  const order = pValues.map((_, index) => index).sort((a, b) => pValues[a] - pValues[b]);
+  const corrected = new Array(pValues.length);
+  let largest = 0;
+  order.forEach((index, place) => {
+    largest = Math.max(largest, pValues[index] * (order.length - place));
+    corrected[index] = Math.min(1, largest);
+  });
+  return corrected;
+}
+
+// Compact letter display of Piepho (2004): two rows share a letter exactly if they are not different.
+function groupLetters(size, differentPairs) {
+  let groups = size ? [new Set(Array(size).keys())] : [];
+  for (const [one, other] of differentPairs) {
+    const split = groups.flatMap((group) => {
+      if (!group.has(one) || !group.has(other)) return [group];
+      return [one, other].map((out) => new Set([...group].filter((member) => member !== out)));
+    });
+    const texts = split.map((group) => [...group].join());
+    const unique = split.filter((_, place) => texts.indexOf(texts[place]) === place);
+    const isPart = (small, large) => small.size < large.size && [...small].every((member) => large.has(member));
+    groups = unique.filter((group) => !unique.some((another) => isPart(group, another)));
+  }
+  if (groups.length > ALPHABET.length) return Array(size).fill("");
+  const members = groups.map((group) => [...group].sort((a, b) => a - b)).sort(compareLists);
+  return Array.from({ length: size }, (_, row) => {
+    return members.map((group, number) => (group.includes(row) ? ALPHABET[number] : "")).join("");
+  });
+}
+
+function compareLists(one, other) {
+  const place = one.findIndex((value, index) => value !== other[index]);
+  return place < 0 ? one.length - other.length : one[place] - (other[place] ?? -1);
+}
+
+// The order of the rows by mean rank, their mean ranks, and their letters; letters are empty where nothing is tested.
+function compareOverTargets(values, higherIsBetter, limits) {
+  const ranks = rankColumns(values, higherIsBetter);
+  const means = meanRanks(ranks);
+  const order = means.map((_, row) => row).sort((a, b) => means[a] - means[b] || a - b);
+  const letters = means.map(() => "");
+  const complete = order.filter((row) => ranks[row].every((rank) => rank !== null));
+  const isTested = higherIsBetter.length >= limits.fewestTargets && complete.length >= 2 && complete[0] === order[0];
+  if (isTested && complete.length <= limits.mostLettered) {
+    const pairs = complete.flatMap((_, one) => complete.slice(one + 1).map((__, step) => [one, one + 1 + step]));
+    const difference = ([one, other]) => ranks[complete[one]].map((rank, column) => rank - ranks[complete[other]][column]);
+    const pValues = holm(pairs.map((pair) => signedRankPValue(difference(pair), limits.mostExact)));
+    const found = groupLetters(complete.length, pairs.filter((_, place) => pValues[place] <= SIGNIFICANCE));
+    complete.forEach((row, place) => { letters[row] = found[place]; });
+  }
+  return { order, means, letters, ranks };
+}
