@@ -6,6 +6,7 @@ from typing import Any
 
 from modgap.formatting import format_value
 from modgap.ranking.types import RAW_VALUES
+from modgap.report_page.rendering import capitalize
 
 __all__ = ["definitions", "has_intervals", "interval_note"]
 
@@ -31,7 +32,7 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
     by = record["by"]
     if by in descriptions:
-        yield f"{_capitalize(descriptions[by]['label'])}, the score that decides", _deciding_score(record)
+        yield f"{capitalize(descriptions[by]['label'])}, the score that decides", _deciding_score(record)
     if has_intervals(record):
         yield "Interval and letters", interval_note(record)
     if any(row["control_of"] for row in record["sources"]):
@@ -48,7 +49,7 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     for name in ("discrepancy", "knn"):
         if name in descriptions and name != by:
-            yield _capitalize(descriptions[name]["label"]), _describe(name, descriptions[name])
+            yield capitalize(descriptions[name]["label"]), _describe(name, descriptions[name])
 
 
 def has_intervals(record: Mapping[str, Any]) -> bool:
@@ -77,16 +78,12 @@ def interval_note(record: Mapping[str, Any]) -> str:
     )
 
 
-def _capitalize(text: str) -> str:
-    return text if text.startswith("k-") else text[:1].upper() + text[1:]
-
-
 def _deciding_score(record: Mapping[str, Any]) -> str:
     name = record["by"]
     description = record["score_descriptions"][name]
     if name not in LIKELIHOOD_SCORES:
         return _describe(name, description)
-    text = f"{_capitalize(description['label'])} is {LIKELIHOOD_SCORES[name]}. 0 is perfect."
+    text = f"{capitalize(description['label'])} is {LIKELIHOOD_SCORES[name]}. 0 is perfect."
     reference = description["reference"]
     first = next((row["scores"][name]["value"] for row in record["sources"] if row["rank"] == 1), None)
     if reference is None or first is None:

@@ -12,7 +12,7 @@ from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
-from modgap.report_page.rendering import Card, Row, format_size, render_template
+from modgap.report_page.rendering import Card, Row, capitalize, format_size, render_template
 
 __all__ = ["render_leaderboard"]
 
@@ -127,7 +127,7 @@ def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, An
         if shown and (len(shown) + 1) * size > MOST_NUMBERS:
             break
         direction = _direction(measure["higher_is_better"])
-        shown.append({**measure, "title": f"{_capitalize(measure['label'])}{direction}"})
+        shown.append({**measure, "title": f"{capitalize(measure['label'])}{direction}"})
     return shown
 
 
@@ -229,10 +229,6 @@ def _agreement_summary(agreement: Sequence[Mapping[str, Any]]) -> str:
 def _reason(one: Mapping[str, Any]) -> dict[str, str]:
     short = visible_name(PurePath(one["target"]).name or one["target"])
     return {"source": one["source"], "target": short, "reason": visible_name(one["reason"], 300)}
-
-
-def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _script_data(

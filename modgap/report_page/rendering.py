@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.formatting import format_value, visible_name
 
-__all__ = ["Card", "Row", "Scale", "command_line", "format_size", "render_template"]
+__all__ = ["Card", "Row", "Scale", "capitalize", "command_line", "format_size", "render_template"]
 
 PACKAGE = "modgap.report_page"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
@@ -125,6 +125,11 @@ def render_template(
         # A `<` in the data could end the element that holds it.
         data=json.dumps(data, allow_nan=False, ensure_ascii=True).replace("<", "\\u003c") if scripts else "",
     )
+
+
+def capitalize(text: str) -> str:
+    """Return a text with a capital at its start, unless it starts with the k of k-NN."""
+    return text if text.startswith("k-") else text[:1].upper() + text[1:]
 
 
 def command_line(*arguments: str) -> str:
