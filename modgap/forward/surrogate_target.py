@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from modgap.errors import UsageError, unknown_name
-from modgap.sources import SourceHandle, source_infos
+from modgap.sources import SourceHandle, find_surrogate_name
 from modgap.targets import SPLITS, Target, open_target
 
 __all__ = [
@@ -97,7 +97,7 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
         UsageError: When no surrogate is registered for the source.
     """
     name = (source if isinstance(source, str) else source.name).removeprefix("random:")
-    surrogate = {info.name: info.surrogate for info in source_infos()}.get(name)
+    surrogate = find_surrogate_name(name)
     if surrogate is None:
         raise UsageError(
             f"No labeled data of the modality of source {name} is registered. "

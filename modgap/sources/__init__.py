@@ -29,6 +29,7 @@ __all__ = [
     "SourceInfo",
     "TextInput",
     "WaveformInput",
+    "find_surrogate_name",
     "open_control",
     "open_source",
     "source_infos",
@@ -56,6 +57,17 @@ def open_control(name: str, seed: int = 0) -> SourceHandle:
 def source_infos() -> list[SourceInfo]:
     """Return the descriptions of all sources that have a short name; those of plug-ins come last."""
     return [alias.describe(name) for name, alias in ALIASES.items()] + plugin_infos(RESERVED)
+
+
+def find_surrogate_name(name: str) -> tuple[str, str] | None:
+    """Return the target and the split of the surrogate of a source; None if none is registered.
+
+    Args:
+        name: Short name of the source. Plug-ins are asked only for other names than those of modgap's own sources.
+    """
+    if name in ALIASES:
+        return ALIASES[name].surrogate
+    return {info.name: info.surrogate for info in plugin_infos(RESERVED)}.get(name)
 
 
 def open_source(name: str, *, weights: str | None = None) -> SourceHandle:

@@ -6,13 +6,13 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError
+from modgap.installed_packages import installed_library_version
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
@@ -248,14 +248,7 @@ def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
 
 def _library_versions() -> dict[str, str]:
     """Return the versions of the installed libraries that readers use, without importing them."""
-    return {name: version for name in READER_LIBRARIES if (version := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
 
 
 def _verified_digest(path: Path, expected: ExpectedFile) -> str:

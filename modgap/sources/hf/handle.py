@@ -1,10 +1,10 @@
 """Handles of transformers models in a hub repository or a folder; torch is needed only to load them."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from modgap.errors import InputError
+from modgap.installed_packages import installed_library_version
 from modgap.sources.hf.spec import CONTRASTIVE, PROMPT, HfSpec
 from modgap.sources.source import Source
 
@@ -47,9 +47,9 @@ class HfModel(HfSpec):
 
 
 def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError as error:
+    version = installed_library_version(name)
+    if version is None:
         raise InputError(
             f"This source needs the package {name}, which is not installed. Install it with: pip install {name}"
-        ) from error
+        )
+    return version

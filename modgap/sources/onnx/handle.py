@@ -1,12 +1,11 @@
 """Handles of ONNX models: in files with a description beside them, and in Python packages."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.installed_packages import find_package_folder
+from modgap.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
@@ -143,7 +142,7 @@ def _fingerprint(path: Path, control_seed: int | None) -> dict[str, Any]:
     return {
         "model": file_digest(path),
         "weights": "of the file" if control_seed is None else f"random, seed {control_seed}",
-        **{name: metadata.version(name) for name in ("onnx", "onnx2torch", "torch")},
+        **{name: installed_library_version(name) for name in ("onnx", "onnx2torch", "torch")},
     }
 
 

@@ -1,12 +1,11 @@
 """Handles of the sound models whose weights are in Python packages; torch is needed only to load them."""
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
-from modgap.installed_packages import find_package_folder
+from modgap.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.sound.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
@@ -54,7 +53,7 @@ class PackagedSound:
         return {
             "architecture": f"{self.package.architecture} {self.package.capacity}".strip(),
             "weights": f"random, seed {self.control_seed}" if random else self._weights_digest(),
-            "torch": metadata.version("torch"),
+            "torch": installed_library_version("torch"),
         }
 
     def _weights_digest(self) -> str:

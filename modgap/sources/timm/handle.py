@@ -5,11 +5,11 @@ import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
+from modgap.installed_packages import installed_library_version
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.source import Parts, Source, headless_error
@@ -29,9 +29,9 @@ RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str | None]:
     """Return the versions of the libraries that decide a model's outputs, without importing the libraries."""
-    return {name: metadata.version(name) for name in ("timm", "torch")}
+    return {name: installed_library_version(name) for name in ("timm", "torch")}
 
 
 def read_weights(path: Path) -> dict[str, Any]:
