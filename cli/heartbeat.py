@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 
+from modgap.formatting import format_duration
+
 __all__ = ["Heartbeat"]
 
 INTERVAL_SECONDS = 25.0
@@ -42,7 +44,7 @@ class Heartbeat:
     def message(self) -> str:
         """Return what the command is doing, how far it is, and since when it runs."""
         seconds = time.monotonic() - self._began
-        elapsed = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        elapsed = format_duration(seconds)
         with self._lock:
             if not self._stage:
                 return f"still at work after {elapsed}"

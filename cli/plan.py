@@ -1,5 +1,6 @@
 """`modgap plan`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from modgap.cli.options import (
     quiet_option,
     sample_options,
 )
-from modgap.cli.output import print_line, print_text, print_title, print_wide_table
+from modgap.cli.output import print_line, print_table, print_text, print_title, print_wide_table
 from modgap.cli.rank import build_request
 from modgap.cli.rank_options import (
     device_list_option,
@@ -27,7 +28,7 @@ from modgap.cli.rank_options import (
     statistics_options,
 )
 from modgap.errors import InputError, UsageError
-from modgap.formatting import count, format_value
+from modgap.formatting import count, format_duration, format_value
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ MOST_COLUMNS = 8
     epilog=example(
         "modgap plan --targets digits,notes --sources minilm,ppocr --out jobs.jsonl",
         "modgap worker jobs.jsonl",
+        "modgap plan --status jobs.jsonl",
         "modgap plan --gather jobs.jsonl",
     )
 )
@@ -88,6 +90,12 @@ MOST_COLUMNS = 8
             help="Instead of planning, make the matrix of what the workers of this file have finished.",
         ),
         click.option(
+            "--status",
+            metavar="FILE",
+            shell_complete=complete_files,
+            help="Instead of planning, show how far the workers of this file are.",
+        ),
+        click.option(
             "--results",
             metavar="DIR",
             shell_complete=complete_folders,
@@ -113,7 +121,11 @@ def plan(**options: Any) -> None:
     from modgap.cli.output import log_to_stderr
 
     log_to_stderr(options["quiet"])
-    if options["gather"]:
+    if options["gather"] and options["status"]:
+        raise UsageError("Pass --gather or --status, not both.")
+    if options["status"]:
+        _print_status(expand_user(options["status"]))
+    elif options["gather"]:
         _gather(options)
     else:
         _plan(options)
@@ -170,6 +182,22 @@ def _absolute(name: str) -> str:
 
     path = expand_user(name)
     return str(path.resolve()) if path.exists() and name not in manifest_names() else name
+
+
+def _print_status(path: Path) -> None:
+    from modgap.matrix.job_list import read_job_list
+    from modgap.matrix.plan_status import plan_status
+
+    status = plan_status(read_job_list(path))
+    print_line(f"{count(status.jobs, 'job')} of {path}:")
+    numbers = (status.computed, status.cached, status.failed, status.running, status.waiting)
+    print_table(["computed", "from cache", "failed", "running", "waiting"], [[f"{number:,}" for number in numbers]])
+    if status.seconds_left is not None:
+        ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + status.seconds_left))
+        left = format_duration(status.seconds_left)
+        print_line(f"With {count(status.running, 'worker')}, the rest takes about {left}, until {ends}.")
+    elif not status.running and status.waiting:
+        print_line(f"No worker is running. Start one with: modgap worker {path}")
 
 
 def _gather(options: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`modgap rank`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from modgap.errors import UsageError
 
 if TYPE_CHECKING:
     from modgap.ranking.backends import Backend
+    from modgap.ranking.progress_file import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
     from modgap.ranking.verdict import Verdict
 
@@ -49,7 +51,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     log_to_stderr(options["quiet"])
     sources = parse_source_names(options["source_arguments"])
     with output_folder(options["out"]) as folder:
-        with progress_bars(options["quiet"]) as progress:
+        with progress_bars(options["quiet"]) as progress, _progress_file(folder, backend) as listener:
             ranking = rank_sources(
                 options["target"],
                 sources,
@@ -59,9 +61,26 @@ def rank(context: click.Context, /, **options: Any) -> int:
                 data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
                 pseudo_classes=options["pseudo_classes"],
                 progress=progress,
+                listener=listener,
             )
         _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
     return 1 if ranking.failed else 0
+
+
+@contextmanager
+def _progress_file(folder: Path | None, backend: "Backend") -> "Iterator[ProgressFile | None]":
+    """Write how far the ranking is to its folder within a block, for `--status`."""
+    if folder is None:
+        yield None
+        return
+    from modgap.ranking.progress_file import ProgressFile
+
+    processes = {"serial": 1, "loky": backend.processes}.get(backend.name)
+    progress_file = ProgressFile(folder, processes)
+    try:
+        yield progress_file
+    finally:
+        progress_file.remove()
 
 
 def _check_options(options: dict[str, Any]) -> None:

@@ -2,7 +2,13 @@
 
 import click
 
-from modgap.cli.completion import complete_scores, complete_source_list, heads_completer, names_completer
+from modgap.cli.completion import (
+    complete_folders,
+    complete_scores,
+    complete_source_list,
+    heads_completer,
+    names_completer,
+)
 from modgap.cli.options import (
     Decorator,
     all_options,
@@ -18,6 +24,7 @@ from modgap.cli.options import (
     target_option,
     weight_option,
 )
+from modgap.cli.rank_status import show_status
 
 __all__ = [
     "device_list_option",
@@ -163,6 +170,18 @@ rank_options = all_options(
             multiple=True,
             help="Option for --backend slurm that is passed to submitit, such as slurm_partition=gpu, timeout_min=60 "
             "or folder=logs. Can be repeated.",
+        ),
+    ),
+    option_group(
+        "Progress",
+        click.option(
+            "--status",
+            metavar="DIR",
+            is_eager=True,
+            expose_value=False,
+            callback=show_status,
+            shell_complete=complete_folders,
+            help="Show how far the ranking is that another process writes to this folder (its --out), and exit.",
         ),
     ),
     output_options(

@@ -42,6 +42,18 @@ def format_bytes(size: int) -> str:
     return count(size, "byte")
 
 
+def format_duration(seconds: float) -> str:
+    """Format a time in its largest fitting unit.
+
+    Example:
+        >>> format_duration(12.3), format_duration(600), format_duration(9000)
+        ('12 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """Format a number of things, with the noun in the singular for one.
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.progress import Progress
 from modgap.ranking.backends import Backend
+from modgap.ranking.monitor import JobMonitor
 from modgap.ranking.raw_values import RAW
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
@@ -53,7 +53,7 @@ class RankPlan:
         task: Task of the target: `classification`, `multi-label` or `regression`.
         request: The request.
         backend: Backend that runs the jobs.
-        progress: Progress callback, or None.
+        monitor: Counts the jobs.
     """
 
     rows: list[RowName]
@@ -63,7 +63,7 @@ class RankPlan:
     task: str
     request: RankRequest
     backend: Backend
-    progress: Progress | None
+    monitor: JobMonitor
 
     @property
     def needs_surrogate(self) -> bool:
@@ -81,7 +81,7 @@ def plan_ranking(
     sources: Sequence[str],
     request: RankRequest,
     backend: Backend,
-    progress: Progress | None = None,
+    monitor: JobMonitor | None = None,
 ) -> RankPlan:
     """Return the plan of a ranking, after checks of the target and of all names.
 
@@ -91,7 +91,7 @@ def plan_ranking(
         sources: Names of the sources.
         request: Scores, samples and precision.
         backend: Backend that runs the jobs.
-        progress: Progress callback, or None.
+        monitor: Counts the jobs. None to tell nobody.
 
     Raises:
         UsageError: If there are no sources, or if an option or a score is unknown.
@@ -114,7 +114,7 @@ def plan_ranking(
         task=_task_of(table),
         request=replace(request, by=by),
         backend=backend,
-        progress=progress,
+        monitor=monitor or JobMonitor(),
     )
 
 

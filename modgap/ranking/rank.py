@@ -13,6 +13,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.layers import measure_layers
+from modgap.ranking.monitor import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
@@ -54,6 +55,7 @@ def rank(
     data_dir: Path | None = None,
     pseudo_classes: int | None = None,
     progress: Progress | None = None,
+    listener: StagesListener | None = None,
 ) -> Ranking:
     """Rank sources by how well they suit a target.
 
@@ -68,6 +70,7 @@ def rank(
         pseudo_classes: Number of clusters that replace the values of a regression target as classes.
         progress: Called with the name of a stage and the share of its work done since the last call. None for no
             reports.
+        listener: Called with the counts of the jobs of all stages so far, whenever a job ends. None for no reports.
 
     Returns:
         The ranking. Sources that failed have a row with the reason.
@@ -82,7 +85,9 @@ def rank(
         "data_dir": data_dir,
         "pseudo_classes": pseudo_classes,
     }
-    plan = plan_ranking(target_options, sources, request or RankRequest(), backend or Backend(), progress)
+    plan = plan_ranking(
+        target_options, sources, request or RankRequest(), backend or Backend(), JobMonitor(progress, listener)
+    )
     with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
         ranking = _compute_ranking(plan)
     return replace(
@@ -181,6 +186,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
     """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
     added_controls = [row.name for row in plan.rows if row.kind == CONTROL and row.name not in plan.requested]
     first = [row.name for row in plan.rows if row.kind != RAW_VALUES and row.name not in added_controls]
+    plan.monitor.begin("features", len(plan.rows))
     results = dict(_extract_each(first, plan))
     if any(isinstance(result, Extracted) for result in results.values()):
         controls = [
@@ -188,6 +194,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
         ]
         raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
         results |= dict(_extract_each([*controls, *raw_values], plan))
+    plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
     return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
 
 
@@ -201,8 +208,13 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
     jobs = [ExtractJob(name, plan.target_options, request) for name in names]
     for index, result in run_jobs(jobs, plan.pass_backend):
         yield names[index], result
-        if plan.progress:
-            plan.progress("features", 1 / len(plan.rows))
+        plan.monitor.finish("features", _outcome(result))
+
+
+def _outcome(result: Extracted | Failure) -> str:
+    if isinstance(result, Failure):
+        return FAILED
+    return CACHED if result.cached else COMPUTED
 
 
 def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:

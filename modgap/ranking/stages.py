@@ -5,6 +5,7 @@ from typing import Any
 
 from modgap.ranking.backends import run_jobs
 from modgap.ranking.failure import Failure
+from modgap.ranking.monitor import CACHED, COMPUTED, FAILED
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.types import JobCounts
 
@@ -22,11 +23,14 @@ def run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any
     results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
     n_cached = len(results)
     missing = [job for job in jobs if job not in results]
-    if plan.progress and n_cached:
-        plan.progress(stage, n_cached / len(jobs))
+    plan.monitor.begin(stage, len(jobs))
+    plan.monitor.finish(stage, CACHED, n_cached)
     for index, result in run_jobs(missing, plan.backend):
         results[missing[index]] = result
-        if plan.progress:
-            plan.progress(stage, 1 / len(jobs))
-    n_failed = sum(isinstance(results[job], Failure) and not results[job].is_result for job in missing)
+        plan.monitor.finish(stage, FAILED if _is_error(result) else COMPUTED)
+    n_failed = sum(_is_error(results[job]) for job in missing)
     return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
+
+
+def _is_error(result: Any) -> bool:
+    return isinstance(result, Failure) and not result.is_result

@@ -1,0 +1,69 @@
+"""What `modgap rank --status DIR` prints: how far a ranking is that writes to a folder."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modgap.cli.output import print_line, print_table
+from modgap.errors import InputError
+from modgap.formatting import format_duration
+from modgap.storage.paths import expand_user
+
+if TYPE_CHECKING:
+    from modgap.ranking.monitor import StageState
+    from modgap.ranking.progress_file import RunningJobs
+
+__all__ = ["show_status"]
+
+HEADS = ["stage", "jobs", "computed", "from cache", "failed", "running", "left", "ends"]
+
+
+def show_status(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Print how far the ranking of a folder is, and end the command."""
+    if value is None or context.resilient_parsing:
+        return
+    folder = expand_user(value)
+    _print_status(folder)
+    context.exit()
+
+
+def _print_status(folder: Path) -> None:
+    from modgap.ranking.progress_file import read_progress
+    from modgap.ranking.result_folder import RECORD
+    from modgap.storage.json_records import read_json
+
+    running = read_progress(folder)
+    if running is None:
+        record = read_json(folder / RECORD)
+        if not record.get("jobs"):
+            raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
+        print_line(f"The ranking in {folder} is finished.")
+        print_table(HEADS[:5], [_finished_row(stage, counts) for stage, counts in record["jobs"].items()])
+        return
+    now = time.time() if running.is_alive else running.written
+    state = "has run for" if running.is_alive else "was interrupted after"
+    who = f"process {running.process} on {running.host}"
+    print_line(f"The ranking in {folder} {state} {format_duration(now - running.began)} ({who}).")
+    if not running.is_alive:
+        print_line("Run the same command again: what is finished comes from the cache.")
+    print_table(HEADS, [_row(stage, running, now) for stage in running.stages])
+
+
+def _finished_row(stage: str, counts: dict[str, Any]) -> list[str]:
+    computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
+    return [stage, *(f"{number:,}" for number in (computed + cached + failed, computed, cached, failed))]
+
+
+def _row(stage: "StageState", running: "RunningJobs", now: float) -> list[str]:
+    counts = [f"{number:,}" for number in (stage.jobs, stage.computed, stage.cached, stage.failed)]
+    at_work = running.running(stage)
+    left = stage.seconds_left(now)
+    if not running.is_alive or left is None:
+        expected = ["-", "-"]
+    elif not left:
+        expected = ["-", "ended"]
+    else:
+        expected = [format_duration(left), time.strftime("%H:%M", time.localtime(now + left))]
+    return [stage.stage, *counts, "-" if at_work is None else f"{at_work:,}", *expected]

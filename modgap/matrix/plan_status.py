@@ -1,0 +1,104 @@
+"""How far the workers of a list of jobs are."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
+from modgap.matrix.job_list import JobList
+from modgap.matrix.worker import CLAIMS_FOLDER, FINISHED_FOLDER
+
+__all__ = ["PlanStatus", "plan_status"]
+
+
+@dataclass(frozen=True)
+class PlanStatus:
+    """Numbers of jobs of a list.
+
+    Attributes:
+        jobs: Number of all jobs.
+        computed: Number of finished jobs that were computed.
+        cached: Number of finished jobs whose results were all in the cache.
+        failed: Number of finished jobs that failed.
+        running: Number of jobs that a worker has claimed, and given a sign of life of.
+        seconds_left: About how long the running number of workers takes for the rest. None if nothing runs, or if no
+            job was computed yet.
+    """
+
+    jobs: int
+    computed: int
+    cached: int
+    failed: int
+    running: int
+    seconds_left: float | None
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that are not finished and not running."""
+        return self.jobs - self.computed - self.cached - self.failed - self.running
+
+
+def plan_status(jobs: JobList, lease: float = 60.0) -> PlanStatus:
+    """Return how far the workers of a list of jobs are. Nothing is written.
+
+    Args:
+        jobs: The list.
+        lease: Seconds after which a claim without a sign of life counts as abandoned.
+    """
+    finished = _finished(jobs)
+    claimed = _claimed(jobs.state_folder / CLAIMS_FOLDER, lease)
+    left = [job for job in jobs.jobs if job.id not in finished]
+    running = sum(job.id in claimed for job in left)
+    results = [finished[job.id] for job in jobs.jobs if job.id in finished]
+    failed = sum(one.status == "failed" for one in results)
+    cached = sum(one.status == "done" and not one.computed for one in results)
+    seconds = _seconds_of(jobs, finished)
+    return PlanStatus(
+        len(jobs.jobs),
+        len(results) - failed - cached,
+        cached,
+        failed,
+        running,
+        sum(seconds(job.seconds) for job in left) / running if running and seconds else None,
+    )
+
+
+def _finished(jobs: JobList) -> Mapping[str, FinishedJob]:
+    folder = jobs.state_folder / FINISHED_FOLDER
+    return FinishedJobs(folder).refresh() if folder.is_dir() else {}
+
+
+def _claimed(folder: Path, lease: float) -> set[str]:
+    """Return the names of the jobs with a claim that was renewed within a lease, by the clock of this machine."""
+    claimed = set()
+    oldest = time.time() - lease
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                if os.stat(os.path.join(parent, name)).st_mtime >= oldest:
+                    claimed.add(name.partition(".")[0])
+            except OSError:
+                continue
+    return claimed
+
+
+def _seconds_of(jobs: JobList, finished: Mapping[str, FinishedJob]) -> Callable[[float | None], float] | None:
+    """Return the function from the estimate of a job to its expected seconds; None if no job was computed.
+
+    Estimates are scaled by the ratio of the seconds that the finished jobs took to their estimates. A job without one
+    is expected to take the mean of the finished jobs.
+    """
+    taken = [(finished[job.id].seconds, job.seconds) for job in jobs.jobs if _is_computed(finished.get(job.id))]
+    if not taken:
+        return None
+    mean = sum(seconds for seconds, _ in taken) / len(taken)
+    estimated = [(seconds, estimate) for seconds, estimate in taken if estimate]
+    total = sum(estimate for _, estimate in estimated)
+    ratio = sum(seconds for seconds, _ in estimated) / total if total else None
+    return lambda estimate: mean if not estimate or ratio is None else ratio * estimate
+
+
+def _is_computed(job: FinishedJob | None) -> bool:
+    return job is not None and job.status == "done" and job.computed
