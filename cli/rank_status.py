@@ -1,4 +1,4 @@
-"""What `modgap rank --status DIR` prints: how far a ranking is that writes to a folder."""
+"""Output of `modgap rank --status DIR`: how far a ranking is that writes to a folder."""
 
 import time
 from pathlib import Path

@@ -68,7 +68,7 @@ class ProgressFile:
 
 @dataclass(frozen=True)
 class RunningJobs:
-    """What a ranking that has not written its results yet has said of itself.
+    """State of a ranking that has not written its results yet, as its process has written it.
 
     Attributes:
         process: Number of its process.
