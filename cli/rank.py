@@ -60,6 +60,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
                 custom_data=custom_data_from_options(options),
                 data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
                 pseudo_classes=options["pseudo_classes"],
+                budget=None if options["budget"] is None else 60 * options["budget"],
                 progress=progress,
                 listener=listener,
             )

@@ -145,6 +145,13 @@ rank_options = all_options(
         dtype_option,
         batch_size_option,
         click.option(
+            "--budget",
+            type=float,
+            metavar="MINUTES",
+            help="End after about so many minutes: all sources are scored on few samples, the better half of them on "
+            "more, and so on. The result says what was left out, and how close it was.",
+        ),
+        click.option(
             "--backend",
             type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]),
             default="loky",

@@ -44,6 +44,7 @@ def rank(
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
     layers: str = "last",
+    budget: float | None = None,
     progress: Progress | None = None,
 ) -> RankingResult:
     """Rank sources by how well they should transfer to a target, as `modgap rank` does.
@@ -77,6 +78,8 @@ def rank(
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
         layers: `last` for the output of the encoder alone, `all` to score each layer of each source too, or numbers of
             layers such as `2,4`.
+        budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
+            them on more, and so on. None for no limit.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -112,6 +115,7 @@ def rank(
         custom_data=CustomData.of(custom_data),
         data_dir=None if data_dir is None else Path(data_dir),
         pseudo_classes=pseudo_classes,
+        budget=None if budget is None else 60 * budget,
         progress=progress,
     )
     return RankingResult.from_ranking(ranking)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modgap.formatting import format_value, visible_name
+from modgap.formatting import count, format_duration, format_value, visible_name
 from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, FEW_SAMPLES
 
 __all__ = ["CHECK_TEXTS", "CHECK_TITLES", "first_place", "join_names", "score_label", "value_with_interval"]
@@ -165,6 +165,32 @@ def _failed_text(values: Mapping[str, Any]) -> str:
     return f"{join_names(names)} {verb} no value. The reasons are in the table."
 
 
+def _budget_text(values: Mapping[str, Any]) -> str:
+    rounds = values["rounds"]
+    start = (
+        f"{format_duration(values['seconds'])} of {format_duration(values['budget'])} were spent on "
+        f"{count(len(rounds), 'round')}, with {100 * values['work']:.0f} % of the passes of a full ranking."
+    )
+    sentences = [start, *(_left_out_text(one) for one in rounds if one["left_out"])]
+    if values["samples"] < values["all_samples"]:
+        sentences.append(
+            f"The budget ended at {values['samples']:,} of {values['all_samples']:,} samples, so other scores and "
+            "controls were not computed."
+        )
+    return " ".join(sentences)
+
+
+def _left_out_text(one: Mapping[str, Any]) -> str:
+    names = join_names(one["left_out"])
+    start = f"Left out after {one['samples']:,} samples: {names}"
+    if one["chance"] is None:
+        return f"{start}."
+    return (
+        f"{start}; of these, {visible_name(one['closest'])} is the most likely to be better than the first "
+        f"(probability {one['chance']:.2g} by these samples)."
+    )
+
+
 CHECK_TITLES = {
     "other-sources": "Other sources",
     "control": "Random-weights control",
@@ -178,6 +204,7 @@ CHECK_TITLES = {
     "groups": "Few groups",
     "smallest-class": "Small class",
     "failed-sources": "Sources without a value",
+    "budget": "Budget",
 }
 CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "other-sources": _clear_text,
@@ -192,4 +219,5 @@ CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "groups": _groups_text,
     "smallest-class": _smallest_class_text,
     "failed-sources": _failed_text,
+    "budget": _budget_text,
 }

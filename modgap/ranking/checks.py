@@ -1,6 +1,7 @@
 """Checks of a ranking: comparisons of the first source with other sources, controls and baselines, and data limits."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from modgap.ranking.half_samples import MIN_GROUPS
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import MIN_HALF_SAMPLES, SURELY_BETTER, SURELY_WORSE
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, ScoreTable
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Ranking, ScoreTable
 from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
@@ -47,8 +48,8 @@ def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     """Return all checks that apply to a ranking, failed ones first.
 
     The checks are `other-sources`, `control`, `controls-above`, `raw-values`, `majority-class`,
-    `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class` and
-    `failed-sources`.
+    `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
+    `failed-sources` and `budget`.
     """
     checks = [*_source_checks(ranking), *_data_checks(ranking)]
     return tuple(sorted(checks, key=lambda check: ORDER_OF_STATUSES.index(check.status)))
@@ -312,7 +313,27 @@ def _largest_source(ranking: Ranking, first: int) -> str | None:
     return ranking.rows[largest].name if several and largest != first else None
 
 
+def _halving(halving: Halving) -> Iterator[Check]:
+    """Yield the check of a ranking within a budget: what was left out, and how close it was."""
+    left_out = [one for one in halving.rounds if one.left_out]
+    chances = [one.chance for one in left_out if one.chance is not None]
+    is_known = len(chances) == len(left_out)
+    is_safe = is_known and max(chances, default=0.0) <= SURELY_WORSE
+    is_complete = halving.rounds[-1].samples >= halving.all_samples
+    values = {
+        "budget": halving.budget,
+        "seconds": halving.seconds,
+        "work": halving.work,
+        "samples": halving.rounds[-1].samples,
+        "all_samples": halving.all_samples,
+        "rounds": [asdict(one) for one in halving.rounds],
+    }
+    yield Check("budget", PASS if is_safe and is_complete else WARN, plain_values(values))
+
+
 def _data_checks(ranking: Ranking) -> Iterator[Check]:
+    if ranking.halving:
+        yield from _halving(ranking.halving)
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})

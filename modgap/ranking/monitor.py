@@ -65,15 +65,22 @@ class JobMonitor:
         progress: Called with the name of a stage and the share of its work done since the last call. None for no call.
         listener: Called with all stages whenever a job ends. None for no call.
         stages: The stages by name.
+        prefix: Text before the names of stages.
     """
 
     progress: Progress | None = None
     listener: StagesListener | None = None
     stages: dict[str, StageState] = field(default_factory=dict)
+    prefix: str = ""
+
+    def with_prefix(self, prefix: str) -> "JobMonitor":
+        """Return a monitor of the same stages that puts a text before the names of those that it begins."""
+        return replace(self, prefix=prefix)
 
     def begin(self, stage: str, jobs: int) -> None:
         """Begin a stage with a number of jobs."""
-        self.stages[stage] = StageState(stage, jobs, began=time.time())
+        name = self.prefix + stage
+        self.stages[name] = StageState(name, jobs, began=time.time())
         self._tell()
 
     def finish(self, stage: str, outcome: str, jobs: int = 1) -> None:
@@ -84,10 +91,11 @@ class JobMonitor:
             outcome: `computed`, `cached` or `failed`.
             jobs: Their number.
         """
-        state = self.stages[stage]
-        self.stages[stage] = replace(state, **{outcome: getattr(state, outcome) + jobs})
+        name = self.prefix + stage
+        state = self.stages[name]
+        self.stages[name] = replace(state, **{outcome: getattr(state, outcome) + jobs})
         if self.progress and jobs:
-            self.progress(stage, jobs / state.jobs)
+            self.progress(name, jobs / state.jobs)
         self._tell()
 
     def _tell(self) -> None:

@@ -11,6 +11,7 @@ from modgap.progress import Progress
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
+from modgap.ranking.halving import rank_within
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.monitor import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
@@ -54,6 +55,7 @@ def rank(
     custom_data: CustomData | None = None,
     data_dir: Path | None = None,
     pseudo_classes: int | None = None,
+    budget: float | None = None,
     progress: Progress | None = None,
     listener: StagesListener | None = None,
 ) -> Ranking:
@@ -68,6 +70,7 @@ def rank(
         custom_data: Description of your own data: kind, label column, groups and so on.
         data_dir: Folder with the files of the target. None for the default locations.
         pseudo_classes: Number of clusters that replace the values of a regression target as classes.
+        budget: Seconds after which the ranking should end, by successive halving. None for no limit.
         progress: Called with the name of a stage and the share of its work done since the last call. None for no
             reports.
         listener: Called with the counts of the jobs of all stages so far, whenever a job ends. None for no reports.
@@ -85,11 +88,19 @@ def rank(
         "data_dir": data_dir,
         "pseudo_classes": pseudo_classes,
     }
-    plan = plan_ranking(
-        target_options, sources, request or RankRequest(), backend or Backend(), JobMonitor(progress, listener)
-    )
-    with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
-        ranking = _compute_ranking(plan)
+    request, backend = request or RankRequest(), backend or Backend()
+    monitor = JobMonitor(progress, listener)
+
+    def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
+        plan = plan_ranking(target_options, names, part, backend, monitor.with_prefix(prefix))
+        with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
+            return _compute_ranking(plan)
+
+    if budget is None:
+        ranking = rank_round(sources, request, "")
+    else:
+        plan_ranking(target_options, sources, request, backend)
+        ranking = rank_within(budget, sources, request, target_options, rank_round)
     return replace(
         ranking,
         target=ranking.target and replace(ranking.target, name=target),

@@ -209,6 +209,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "layers": [curve_record(curve) for curve in ranking.layers],
         "verdict": judge(ranking).to_dict(),
         "recommendation": recommendation(ranking),
+        "halving": plain_values(asdict(ranking.halving)) if ranking.halving else None,
         "request": _request_record(ranking.request),
         "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},

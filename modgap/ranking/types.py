@@ -22,6 +22,8 @@ __all__ = [
     "DEFAULT_SAMPLES",
     "RAW_VALUES",
     "SOURCE",
+    "Halving",
+    "HalvingRound",
     "JobCounts",
     "LayerChoice",
     "LayerCurve",
@@ -224,6 +226,54 @@ class LayerCurve:
 
 
 @dataclass(frozen=True)
+class HalvingRound:
+    """One round of a ranking within a budget.
+
+    Attributes:
+        samples: Number of samples.
+        sources: Names of the sources that were scored.
+        left_out: Names of those that are not in the next round.
+        seconds: Wall time.
+        closest: The one of `left_out` that is most likely to be better than the first of the round. None if none was
+            left out, or if the significance is not known.
+        chance: Probability that it is better than the first, by this round's samples. None if it is not known.
+    """
+
+    samples: int
+    sources: tuple[str, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+    closest: str | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Rounds of a ranking within a budget of time.
+
+    Attributes:
+        budget: The budget in seconds.
+        rounds: The rounds. The ranking is that of the last one.
+        all_samples: Number of samples of a ranking without a budget.
+    """
+
+    budget: float
+    rounds: tuple[HalvingRound, ...]
+    all_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all rounds."""
+        return sum(one.seconds for one in self.rounds)
+
+    @property
+    def work(self) -> float:
+        """Passes of samples through sources, as a share of those of a ranking without a budget; without controls."""
+        done = sum(one.samples * len(one.sources) for one in self.rounds)
+        return done / (self.all_samples * len(self.rounds[0].sources))
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Ranking of sources by one score, with other scores beside it.
 
@@ -241,6 +291,7 @@ class Ranking:
         samples: Errors of the samples by the score that the sources are ranked by, one column for each row that has
             one. None if the score is not an error by sample. They are not part of the record.
         layers: Scores of several layers of each source. Empty if they were not requested.
+        halving: Rounds of a ranking within a budget. None without a budget.
     """
 
     target: TargetSummary | None
@@ -255,6 +306,7 @@ class Ranking:
     pseudo_classes: int | None = None
     samples: SampleFile | None = field(default=None, repr=False, compare=False)
     layers: tuple[LayerCurve, ...] = ()
+    halving: Halving | None = None
 
     @property
     def version(self) -> str:

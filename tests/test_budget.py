@@ -1,0 +1,156 @@
+"""Ranking within a budget: it keeps to the time that rounds are expected to take, and says what it left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modgap.errors import UsageError
+from modgap.forward.sample_request import SampleRequest
+from modgap.ranking import halving
+from modgap.ranking.backends import Backend
+from modgap.ranking.checks import collect_checks
+from modgap.ranking.halving import rank_within
+from modgap.ranking.judgment import judge
+from modgap.ranking.rank import rank
+from modgap.ranking.recommendation import verdict_sentences
+from modgap.ranking.report import to_dict
+from modgap.ranking.types import RankRequest
+from tests.commands import run_in_process
+from tests.ranking_records import make_ranking, score_table
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.test_matrix import CNN, VIT, small_sources, small_target  # noqa: F401 - fixture
+
+DIGITS = {"name": "digits"}
+LADDER = [113, 225, 450, 899, 1797]
+
+
+class Simulation:
+    """Rounds of sources of known quality, on a clock that moves by a fixed cost for each source and sample."""
+
+    def __init__(self, monkeypatch, quality, per_source=1.0, per_sample=0.01):
+        self.now, self.calls = 0.0, []
+        self.quality, self.per_source, self.per_sample = quality, per_source, per_sample
+        self.rng = np.random.default_rng(0)
+        monkeypatch.setattr(halving.time, "perf_counter", lambda: self.now)
+
+    def __call__(self, sources, request, prefix):
+        size = request.samples.limit or LADDER[-1]
+        self.calls.append((tuple(sources), size, request.controls, prefix))
+        factor = 2 if request.controls else 1
+        self.now += factor * len(sources) * (self.per_source + self.per_sample * size)
+        noise = self.rng.standard_normal(len(sources)) / np.sqrt(size)
+        values = np.array([self.quality[name] for name in sources]) + noise
+        ranking = make_ranking(leep=values, knn=np.full(len(sources), 0.5), names=list(sources), samples=size)
+        # All models have the same size, so that the clock agrees with the expected costs.
+        rows = tuple(replace(row, properties={"parameters": 10**6}) for row in ranking.rows[: len(sources)])
+        return replace(ranking, rows=rows, tables={"leep": score_table("leep", values, len(sources))}, request=request)
+
+
+def run(simulation, minutes, names, **fields):
+    request = RankRequest(samples=SampleRequest(limit=None), **fields)
+    return rank_within(60 * minutes, names, request, DIGITS, simulation)
+
+
+NAMES = [f"s{i}" for i in range(16)]
+QUALITY = {name: -2 - 0.05 * number for number, name in enumerate(NAMES)}
+FULL = 2 * 16 * (1 + 0.01 * 1797) / 60
+"""Minutes of a ranking of all sources with their controls."""
+
+
+def test_with_enough_time_all_sources_are_ranked_on_all_samples(monkeypatch):
+    simulation = Simulation(monkeypatch, QUALITY)
+    ranking = run(simulation, 2 * FULL, NAMES)
+    assert [(len(names), size) for names, size, *_ in simulation.calls] == [(16, 113), (16, 1797)]
+    assert simulation.calls[-1][2]
+    assert not any(one.left_out for one in ranking.halving.rounds)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.8])
+def test_a_budget_is_kept_and_spent(monkeypatch, share):
+    simulation = Simulation(monkeypatch, QUALITY)
+    ranking = run(simulation, share * FULL, NAMES)
+    assert simulation.now <= 60 * share * FULL
+    assert ranking.halving.seconds == pytest.approx(simulation.now)
+    sizes = [one.samples for one in ranking.halving.rounds]
+    assert sizes == sorted(set(sizes))
+    assert set(sizes) <= set(LADDER)
+    kept = [set(one.sources) for one in ranking.halving.rounds]
+    for one, following in zip(ranking.halving.rounds, kept[1:], strict=False):
+        assert set(one.sources) - set(one.left_out) == following
+    assert ranking.halving.work == pytest.approx(
+        sum(one.samples * len(one.sources) for one in ranking.halving.rounds) / (16 * 1797)
+    )
+    # The best source differs from the next by more than the noise of a large round.
+    assert "s0" in kept[-1]
+
+
+def test_more_time_gives_more_samples(monkeypatch):
+    works = []
+    for share in (0.05, 0.15, 0.5):
+        simulation = Simulation(monkeypatch, QUALITY)
+        works.append(run(simulation, share * FULL, NAMES).halving.work)
+    assert works == sorted(works)
+    assert works[0] < works[-1]
+
+
+def test_without_time_the_first_round_is_the_ranking(monkeypatch):
+    simulation = Simulation(monkeypatch, QUALITY)
+    ranking = run(simulation, 0.01, NAMES)
+    assert len(simulation.calls) == 1
+    assert not simulation.calls[0][2]
+    (check,) = [one for one in collect_checks(ranking) if one.id == "budget"]
+    assert check.status == "warn"
+    assert check.values["samples"] == 113
+    assert any("The budget ended at 113 of 1,797 samples" in text for text in verdict_sentences(judge(ranking)))
+
+
+def test_two_sources_are_not_halved(monkeypatch):
+    simulation = Simulation(monkeypatch, QUALITY)
+    ranking = run(simulation, 0.5, NAMES[:2])
+    assert all(len(one.sources) == 2 for one in ranking.halving.rounds)
+
+
+def test_the_chance_of_what_was_left_out_is_that_of_its_comparison(monkeypatch):
+    simulation = Simulation(monkeypatch, {**dict.fromkeys(NAMES, -2.3), "s0": -2.29, "s1": -2.0})
+    ranking = run(simulation, 0.3 * FULL, NAMES)
+    first, *_ = [one for one in ranking.halving.rounds if one.left_out]
+    assert first.closest in first.left_out
+    assert 0 <= first.chance <= 0.5
+    record = to_dict(ranking)
+    assert record["halving"]["rounds"][0]["closest"] == first.closest
+    assert record["request"]["limit"] is None
+
+
+def test_a_budget_that_is_not_positive_is_refused():
+    with pytest.raises(UsageError, match="must be positive"):
+        rank_within(0, NAMES, RankRequest(), DIGITS, None)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_with_few_samples_the_ranking_is_the_same_as_without_a_budget(sources, tmp_path):
+    target = small_target(tmp_path, 0)
+    request = RankRequest(by="knn", scores=("knn",), resamples=0)
+    stages = []
+    limited = rank(target, [VIT, CNN], request, Backend("serial"), budget=600, listener=stages.append)
+    free = rank(target, [VIT, CNN], request, Backend("serial"))
+    assert [one.samples for one in limited.halving.rounds] == [36]
+    for name, table in free.tables.items():
+        np.testing.assert_array_equal(table.standings.values, limited.tables[name].standings.values)
+    assert [stage.stage for stage in stages[-1]] == ["features", "scores"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_rounds_are_stages_and_the_page_says_what_was_left_out(sources, tmp_path):
+    path = tmp_path / "target.npz"
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 120)
+    np.savez(path, x=(rng.random((240, 1, 12, 12)) + 0.3 * labels[:, None, None, None]).astype(np.float32), y=labels)
+    out = tmp_path / "out"
+    options = ("--by", "knn", "--score", "knn", "--resamples", "0", "--input-size", "32", "--budget", "0.000001")
+    names = f"{VIT},{CNN},hf:absent/model"
+    done = run_in_process("rank", "--target", str(path), "--sources", names, *options, "--jobs", "1", "--out", str(out))
+    assert done.returncode == 1, done.stderr
+    assert "The budget ended at 120 of 240 samples" in " ".join(done.stdout.split())
+    assert run_in_process("report", str(out)).returncode == 0
+    assert "The budget ended at 120 of 240 samples" in (out / "report.html").read_text()
