@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import cloup
 
+from modgap.cli.completion import complete_folders
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.output import print_line
 
@@ -16,7 +17,7 @@ DAY = 86_400
 
 @cloup.group(cls=HelpGroup, epilog=example("modgap cache prune --older-than 30"))
 def cache() -> None:
-    """List, verify or prune the cache of logits, features and scores."""
+    """List, verify, merge or prune the cache of logits, features and scores."""
 
 
 @cache.command("ls", epilog=example("modgap cache ls"))
@@ -62,6 +63,38 @@ def verify(ctx: click.Context) -> None:
         print_line(f"{count(damaged, 'entry', 'entries')} damaged. The next run that needs one computes it again.")
         ctx.exit(1)
     print_line("0 entries damaged.")
+
+
+@cache.command(epilog=example("modgap cache merge /mnt/other/modgap-cache"))
+@click.argument("folder", metavar="DIR", shell_complete=complete_folders)
+@click.pass_context
+def merge(ctx: click.Context, folder: str) -> None:
+    """Copy the entries of another cache folder that this one lacks.
+
+    Results of several machines become one: what any of them has computed is not computed again. Each entry is compared
+    with its checksum. The exit code is 1 when one is damaged.
+    """
+    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.formatting import count, format_bytes
+    from modgap.storage.merging import merge_cache
+    from modgap.storage.paths import cache_folder, expand_user
+
+    log_to_stderr(quiet=False)
+    merged = []
+    with progress_bars(quiet=False):
+        for entry in merge_cache(expand_user(folder)):
+            merged.append(entry)
+            if entry.reason:
+                print_line(f"damaged: {entry.path}: {entry.reason}")
+    copied = [entry for entry in merged if entry.size]
+    damaged = sum(bool(entry.reason) for entry in merged)
+    size = format_bytes(sum(entry.size for entry in copied))
+    print_line(
+        f"copied {count(len(copied), 'entry', 'entries')}, {size}, to {cache_folder()}; "
+        f"{len(merged) - len(copied) - damaged} were there before, {damaged} damaged."
+    )
+    if damaged:
+        ctx.exit(1)
 
 
 @cache.command(epilog=example("modgap cache prune --older-than 30"))

@@ -134,8 +134,12 @@ class EntryWriter:
         self._writer.discard()
 
 
-def read_entry(path: Path) -> CacheEntry | None:
+def read_entry(path: Path, final_path: Path | None = None) -> CacheEntry | None:
     """Read a cache entry and compare all of it with its digests, and its key with the one in its name.
+
+    Args:
+        path: Path of the entry.
+        final_path: Path that it will have, whose kind and key are compared. None for `path`.
 
     Returns:
         The entry, with memory-mapped arrays; None when there is no file.
@@ -145,7 +149,7 @@ def read_entry(path: Path) -> CacheEntry | None:
     """
     try:
         file = read_array_file(path)
-        _check_identification(file)
+        _check_identification(file, final_path or path)
         file.verify()
         return CacheEntry({name: file.map_array(name) for name in file.arrays}, file.metadata["record"])
     except FileNotFoundError:
@@ -161,8 +165,8 @@ def _identification(path: Path) -> dict[str, str]:
     return {"kind": path.parents[1].name, "key": path.stem}
 
 
-def _check_identification(file: ArrayFile) -> None:
-    for name, expected in _identification(file.path).items():
+def _check_identification(file: ArrayFile, path: Path) -> None:
+    for name, expected in _identification(path).items():
         stored = str(file.metadata.get(name))
         if stored != expected:
             raise ValueError(f"it was written for the {name} {stored[:16]}, not {expected[:16]}")
