@@ -17,7 +17,7 @@ DAY = 86_400
 
 @cloup.group(cls=HelpGroup, epilog=example("modgap cache prune --older-than 30"))
 def cache() -> None:
-    """List, verify, merge or prune the cache of logits, features and scores."""
+    """List, verify, merge or prune the cache of all results."""
 
 
 @cache.command("ls", epilog=example("modgap cache ls"))

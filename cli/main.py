@@ -45,7 +45,7 @@ SECTIONS = {
         "data": "Fetch, verify, convert or locate the data of a target.",
     },
     "Housekeeping": {
-        "cache": "List, verify, merge or prune the cache of logits, features and scores.",
+        "cache": "List, verify, merge or prune the cache of all results.",
         "env": "Show versions and the machine, to paste into a bug report.",
     },
 }

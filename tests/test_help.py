@@ -19,7 +19,7 @@ from modgap.targets import manifest_names
 from modgap.transfer.methods import method_names
 from tests.commands import run_in_process
 
-SUBCOMMANDS = {"data": ["fetch", "verify", "convert", "path"], "cache": ["ls", "verify", "prune"]}
+SUBCOMMANDS = {"data": ["fetch", "verify", "convert", "path"], "cache": ["ls", "verify", "merge", "prune"]}
 ALL_COMMANDS = [
     "",
     *COMMANDS,
@@ -182,7 +182,7 @@ def test_completed_names_are_all_names_there_are():
         (["methods"], "or", ["orca"]),
         (["scores"], "lee", ["leep", "leep-held-out"]),
         ([], "r", ["rank", "report"]),
-        (["cache"], "", ["ls", "verify", "prune"]),
+        (["cache"], "", ["ls", "verify", "merge", "prune"]),
     ],
 )
 def test_names_are_completed(words, last, expected):
