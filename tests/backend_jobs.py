@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 
 class Square:
@@ -32,3 +33,17 @@ class ThreadNames:
 
     def __call__(self):
         return [thread.name for thread in threading.enumerate()]
+
+
+class Slow:
+    """Job of some seconds that notes when it is done, and is then as fast as a job from the cache."""
+
+    def __init__(self, folder, number):
+        self.folder, self.number = folder, number
+
+    def __call__(self):
+        (self.folder / f"start-{self.number}-{time.time()}").touch()
+        if not (self.folder / str(self.number)).exists():
+            time.sleep(2)
+            (self.folder / str(self.number)).touch()
+        return self.number

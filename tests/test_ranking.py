@@ -43,7 +43,7 @@ from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import open_target
-from tests.backend_jobs import Killer, Square
+from tests.backend_jobs import Killer, Slow, Square
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.test_cli import refused, strict
@@ -336,6 +336,18 @@ def test_ray_gives_every_result_and_a_lost_worker_costs_only_its_job(tmp_path):
 def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
     backend = Backend("slurm", options={"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5})
     assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]
+
+
+def test_a_slurm_task_whose_time_runs_out_goes_on_in_the_queue(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "MAX_TASKS", 1)
+    # submitit stops a task of this machine 30 s before its end: here after 9 s, before the jobs are done.
+    options = {"cluster": "local", "folder": str(tmp_path / "logs"), "local_timeout_min": 0.65}
+    jobs = [Slow(tmp_path, number) for number in range(6)]
+    results = run_jobs(jobs, Backend("slurm", options=options))
+    assert sorted(results) == [(number, number) for number in range(6)]
+    starts = [path.name.split("-")[1] for path in tmp_path.glob("start-*")]
+    assert starts.count("0") >= 2
+    assert len(list((tmp_path / "logs").glob("*_submitted.pkl"))) == 1
 
 
 def test_unknown_backends_raise():

@@ -23,6 +23,8 @@ MAX_TRIES = 3
 """Most times that a job is run if its worker is lost."""
 GPU = "GPU"
 """Name under which Dask and Ray know GPUs."""
+MAX_REQUEUES = 20
+"""Most times that a task of SLURM goes back to the queue because its time ran out."""
 MAX_TASKS = 200
 """Most tasks of a SLURM array, whose size sites limit."""
 LOST = Failure(
@@ -254,7 +256,11 @@ def _slurm(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
         # SLURM shows a task its own devices alone.
         options = {"gpus_per_node": 1, **options}
     try:
-        executor = submitit.AutoExecutor(folder=options.pop("folder"), cluster=options.pop("cluster"))
+        executor = submitit.AutoExecutor(
+            folder=options.pop("folder"),
+            cluster=options.pop("cluster"),
+            slurm_max_num_timeout=options.pop("slurm_max_num_timeout", MAX_REQUEUES),
+        )
         executor.update_parameters(**options)
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"submitit cannot use SLURM with these --cluster options: {first_line(error)}") from error
@@ -274,7 +280,7 @@ def _run_array(executor: Any, jobs: Mapping[int, Job]) -> Iterator[tuple[int, An
     items = list(jobs.items())
     bundles = [items[start : start + bundle_size] for start in range(0, len(items), bundle_size)]
     try:
-        tasks = executor.map_array(_run_bundle, bundles) if bundles else []
+        tasks = executor.map_array(_Bundle(), bundles) if bundles else []
     except submitit.core.utils.FailedSubmissionError as error:
         raise UsageError(f"SLURM rejected the jobs: {first_line(error)}") from error
     for task in tasks:
@@ -282,8 +288,21 @@ def _run_array(executor: Any, jobs: Mapping[int, Job]) -> Iterator[tuple[int, An
             yield from task.result()
 
 
-def _run_bundle(jobs: Sequence[tuple[int, Job]]) -> list[tuple[int, Any]]:
-    return [(index, job()) for index, job in jobs]
+class _Bundle:
+    """Task of SLURM that runs several jobs, and that SLURM starts again if its time runs out or its machine is taken.
+
+    What is finished by then comes from the cache.
+    """
+
+    def __call__(self, jobs: Sequence[tuple[int, Job]]) -> list[tuple[int, Any]]:
+        """Run the jobs, and return their numbers and results."""
+        return [(index, job()) for index, job in jobs]
+
+    def checkpoint(self, jobs: Sequence[tuple[int, Job]]) -> Any:
+        """Return the task that submitit sends to the queue before it is stopped."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, jobs)
 
 
 BACKENDS: dict[str, Callable[[Sequence[Job], Backend], Iterator[tuple[int, Any]]]] = {
