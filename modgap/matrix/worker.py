@@ -18,6 +18,8 @@ __all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "work"]
 
 CLAIMS_FOLDER = "claims"
 FINISHED_FOLDER = "finished"
+SECONDS_BETWEEN_READS = 0.5
+"""Shortest time between two looks at what others have finished, within one walk through the jobs."""
 SHORTEST_WAIT = 0.05
 LONGEST_WAIT = 5.0
 """Seconds between two looks at the jobs of other workers."""
@@ -119,6 +121,7 @@ class _Worker:
     def _work_through(self, jobs: Sequence[PlannedJob], ends: float | None) -> int:
         """Claim and run what is free of some jobs, and return how many this worker has run."""
         before = self.own
+        refreshed = time.monotonic()
         for job in jobs:
             if _is_over(ends):
                 break
@@ -129,6 +132,10 @@ class _Worker:
                 self._run(job, claim)
             elif self.leases.is_given_up(job.id):
                 self._give_up(job)
+            elif time.monotonic() - refreshed > SECONDS_BETWEEN_READS:
+                # Others work here too; jobs that they have finished are known without a look at their claims.
+                self.finished.refresh()
+                refreshed = time.monotonic()
         return self.own - before
 
     def _run(self, job: PlannedJob, claim: Claim) -> None:
