@@ -1,0 +1,290 @@
+"""Growth of time and memory with samples, classes, source classes, sources and workers, and the fitted exponents.
+
+    python benchmarks/growth.py                        all curves, about 15 minutes on two cores
+    python benchmarks/growth.py --only 'search*'       some of them
+    python benchmarks/growth.py --figure docs/growth.png
+
+Each point runs in a process of its own with one thread, after a warm-up that compiles the kernels. Time is the best of
+three runs. Memory is the largest resident memory of the process minus that before the run, so the input does not count.
+The exponent is the slope of the logarithm of the time over the last three points, where constant parts matter least.
+Finished points are in benchmarks/results/growth.jsonl, and an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "growth.jsonl"
+SAMPLES = (2500, 5000, 10_000, 20_000, 40_000)
+CLASSES = (5, 10, 20, 40, 80)
+OUTPUTS = (100, 200, 400, 800, 1600)
+SOURCES = (2, 4, 8, 16, 32)
+WORKERS = (1, 2)
+BASE = {"N": 10_000, "K": 20, "C": 400, "sources": 4, "workers": 1}
+"""Value of each size while another one grows."""
+REPETITIONS = 3
+TRIALS = 100_000
+FITTED_POINTS = 3
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Time of a method while one size grows.
+
+    Attributes:
+        method: Name of the method.
+        size: `N` samples, `K` target classes, `C` source classes, `sources` or `workers`.
+        values: Values of the size.
+        expected: Exponent that the algorithm has for large sizes.
+    """
+
+    method: str
+    size: str
+    values: tuple[int, ...]
+    expected: float
+
+    @property
+    def name(self) -> str:
+        """Name of the curve, such as `search N`."""
+        return f"{self.method} {self.size}"
+
+
+def simulated(n_samples: int, n_classes: int, n_outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (N, C) that tell the classes apart in part, and labels (N,)."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n_samples) % n_classes
+    profiles = rng.standard_normal((n_classes, n_outputs), np.float32)
+    return rng.standard_normal((n_samples, n_outputs), np.float32) + profiles[labels], labels
+
+
+def _estimator(name: str, splits: int = 0) -> Callable[[dict[str, int]], Run]:
+    def prepare(sizes: dict[str, int]) -> Run:
+        from modgap.discrepancy.estimate import estimate
+
+        logits, labels = simulated(sizes["N"], sizes["K"], sizes["C"])
+        options = {"estimators": (name,), "splits": splits, "permutations": 0, "curve": False, "threads": 1}
+        return lambda: estimate(logits, labels, trials=TRIALS, **options)
+
+    return prepare
+
+
+def _score(name: str) -> Callable[[dict[str, int]], Run]:
+    def prepare(sizes: dict[str, int]) -> Run:
+        from dataclasses import replace
+
+        from modgap.ranking.jobs import fix_threads
+        from modgap.ranking.scores import get_score
+        from modgap.ranking.source_outputs import SourceOutputs
+
+        fix_threads()
+        logits, labels = simulated(sizes["N"], sizes["K"], sizes["C"])
+        features = np.random.default_rng(1).standard_normal((len(labels), 256), np.float32) + logits[:, :1]
+        outputs = SourceOutputs(features, labels, logits)
+        return lambda: get_score(name).evaluate(replace(outputs))
+
+    return prepare
+
+
+def _standings(sizes: dict[str, int]) -> Run:
+    from modgap.ranking.jobs import fix_threads
+    from modgap.ranking.score_sources import score_sources
+    from modgap.ranking.source_outputs import SourceOutputs
+
+    fix_threads()
+    logits, labels = simulated(1000, 10, 100)
+    rng = np.random.default_rng(1)
+    sources = {
+        f"source{number}": SourceOutputs(
+            logits[:, :64], labels, logits + rng.standard_normal(logits.shape, np.float32) * (1 + number)
+        )
+        for number in range(sizes["sources"])
+    }
+    return lambda: score_sources("leep-held-out", sources)
+
+
+def _pass(sizes: dict[str, int]) -> Run:
+    """Return the pass of EfficientNet-Lite0 with random weights at 64 pixels over N samples, by jobs of workers."""
+    from modgap.forward.inference_setup import LogitsRequest
+    from modgap.forward.sample_request import SampleRequest
+    from modgap.ranking.backends import Backend, run_jobs
+    from modgap.ranking.jobs import ExtractJob
+
+    folder = Path(tempfile.mkdtemp(prefix="modgap-growth-"))
+    n_samples = max(64, sizes["N"] // 40)
+    rng = np.random.default_rng(0)
+    labels = np.arange(n_samples) % 10
+    np.savez(folder / "target.npz", x=rng.random((n_samples, 1, 28, 28), np.float32), y=labels)
+    target = {"name": str(folder / "target.npz")}
+    request = LogitsRequest(SampleRequest(input_size=64), "own")
+    jobs = [ExtractJob(f"random:efficientnet-lite{number}", target, request) for number in (0, 1, 2)]
+    jobs = jobs[:1] if sizes["workers"] == 1 and "workers" not in sizes["grows"] else jobs  # type: ignore[operator]
+    backend = Backend("loky", sizes["workers"])
+
+    def run() -> object:
+        os.environ["MODGAP_CACHE"] = tempfile.mkdtemp(dir=folder)
+        return [*run_jobs(jobs, backend)]
+
+    return run
+
+
+METHODS: dict[str, Callable[[dict[str, int]], Run]] = {
+    "trials": _estimator("montecarlo"),
+    "search": _estimator("search"),
+    "held-out search": _estimator("search", splits=20),
+    "soft": _estimator("soft"),
+    "LEEP": _score("leep"),
+    "LogME": _score("logme"),
+    "H-score": _score("h-score"),
+    "k-NN": _score("knn"),
+    "linear probe": _score("linear-probe"),
+    "standings": _standings,
+    "pass": _pass,
+}
+CURVES = [
+    Curve("trials", "N", SAMPLES, 1.0),
+    Curve("trials", "K", CLASSES, 1.0),
+    Curve("trials", "C", OUTPUTS, 0.0),
+    Curve("search", "N", SAMPLES, 1.0),
+    Curve("search", "K", CLASSES, 2.0),
+    Curve("search", "C", OUTPUTS, 1.0),
+    Curve("held-out search", "N", SAMPLES, 1.0),
+    Curve("held-out search", "K", CLASSES, 2.0),
+    Curve("held-out search", "C", OUTPUTS, 1.0),
+    Curve("soft", "N", SAMPLES, 1.0),
+    Curve("soft", "K", CLASSES, 2.0),
+    Curve("soft", "C", OUTPUTS, 1.0),
+    Curve("LEEP", "N", SAMPLES, 1.0),
+    Curve("LEEP", "C", OUTPUTS, 1.0),
+    Curve("LogME", "N", SAMPLES, 1.0),
+    Curve("H-score", "N", SAMPLES, 1.0),
+    Curve("k-NN", "N", SAMPLES, 2.0),
+    Curve("linear probe", "N", SAMPLES, 1.0),
+    Curve("standings", "sources", SOURCES, 2.0),
+    Curve("pass", "N", SAMPLES, 1.0),
+    Curve("pass", "workers", WORKERS, -1.0),
+]
+
+
+def measure_point(method: str, sizes: dict[str, int]) -> dict[str, float]:
+    """Return the seconds and the bytes of one run in this process."""
+    small = {**sizes, "N": 1000, "K": 5, "C": 50, "sources": 2}
+    METHODS[method](small)()
+    run = METHODS[method](sizes)
+    before = _resident_bytes()
+    times = []
+    for _ in range(REPETITIONS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": min(times), "bytes": max(0, peak - before)}
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def missing_points(curves: list[Curve], done: set[tuple[str, int]]) -> Iterator[tuple[Curve, int]]:
+    """Yield the points that are not in the file of results."""
+    for curve in curves:
+        for value in curve.values:
+            if (curve.name, value) not in done:
+                yield curve, value
+
+
+def read_results() -> list[dict]:
+    """Return the points of the file of results."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def exponent(values: list[int], seconds: list[float]) -> float:
+    """Return the slope of the logarithm of the time over that of the size, over the last points."""
+    last = slice(-FITTED_POINTS, None)
+    return float(np.polyfit(np.log(values[last]), np.log(seconds[last]), 1)[0])
+
+
+def print_table(records: list[dict]) -> None:
+    """Print the times, the memory of the largest point, and the exponents."""
+    print(f"{'method':17}{'size':9}{'values':>22}  {'seconds':34}{'MB':>8}{'exponent':>10}{'expected':>10}")
+    for curve in CURVES:
+        points = sorted((r["value"], r["seconds"], r["bytes"]) for r in records if r["curve"] == curve.name)
+        if len(points) < len(curve.values):
+            continue
+        values, seconds, sizes = map(list, zip(*points, strict=True))
+        shown = " ".join(f"{one:.3g}" for one in seconds)
+        slope = exponent(values, seconds)
+        spread = f"{values[0]:,} to {values[-1]:,}"
+        print(
+            f"{curve.method:17}{curve.size:9}{spread:>22}  {shown:34}{sizes[-1] / 1e6:8.0f}{slope:10.2f}"
+            f"{curve.expected:10.1f}"
+        )
+
+
+def draw(records: list[dict], path: Path) -> None:
+    """Draw the times against N, K and C."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    titles = {"N": "target samples", "K": "target classes", "C": "source classes"}
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
+    colors = {method: f"C{number}" for number, method in enumerate(METHODS)}
+    for axis, (size, title) in zip(axes, titles.items(), strict=True):
+        for curve in (one for one in CURVES if one.size == size):
+            points = sorted((r["value"], r["seconds"]) for r in records if r["curve"] == curve.name)
+            if points:
+                values, seconds = zip(*points, strict=True)
+                color = colors[curve.method]
+                axis.plot(values, seconds, marker="o", markersize=3, linewidth=1.5, color=color, label=curve.method)
+        axis.set(xscale="log", yscale="log", xlabel=title)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("seconds")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="*", help="Pattern of the names of curves.")
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point:
+        method, sizes = options.point
+        print(json.dumps(measure_point(method, json.loads(sizes))))
+        return
+    curves = [curve for curve in CURVES if fnmatch.fnmatch(curve.name, options.only)]
+    done = {(record["curve"], record["value"]) for record in read_results()}
+    for curve, value in missing_points(curves, done):
+        sizes = {**BASE, curve.size: value, "grows": curve.size}
+        command = [sys.executable, __file__, "--point", curve.method, json.dumps(sizes)]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        finished = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads}, check=True)
+        record = {"curve": curve.name, "value": value, **json.loads(finished.stdout.splitlines()[-1])}
+        with RESULTS.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        print(f"{curve.name} {value:,}: {record['seconds']:.3g} s", file=sys.stderr, flush=True)
+    records = read_results()
+    print_table(records)
+    if options.figure:
+        draw(records, options.figure)
+
+
+if __name__ == "__main__":
+    main()
