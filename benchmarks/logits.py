@@ -1,18 +1,23 @@
 """Compare the time of the pass that computes logits with a bare timm loop of the same batch size.
 
-    python benchmarks/logits.py [--quick]    about a minute on two cores
+    python benchmarks/logits.py [--quick]    about two minutes on two cores
 
 The bare loop has its images in memory at the model's input size. The pass starts from the samples of the target, so it
 also scales, converts and resizes them, in a thread ahead of the model. The goal is at most 1.1 times the time of the
-bare loop. The second table has images per second by batch size and memory layout. It is the reason for the small
-default batch size on a CPU, and for the channels-last layout of convolutional models.
+bare loop. The second table has photographs as JPEG files of 256 pixels: the bare loop opens, resizes and scales them
+with Pillow and PyTorch before each batch, and the pass has 0, 1 or 2 loader workers. The third table has images per
+second by batch size and memory layout. It is the reason for the small default batch size on a CPU, and for the
+channels-last layout of convolutional models.
 """
 
 import argparse
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from PIL import Image
 
 from modgap.cli.output import print_table
 from modgap.forward.batched_inference import output_batches
@@ -30,12 +35,66 @@ def bare_loop(model, images: torch.Tensor, batch: int) -> float:
     return time.perf_counter() - began
 
 
-def modgap_pass(source, table, embedding, rows, batch: int) -> float:
+def modgap_pass(source, table, embedding, rows, batch: int, workers: int = 0) -> float:
     """Return the seconds for the same number of samples, from the samples to the logits."""
+    options = {"device": torch.device("cpu"), "batch_size": batch, "loader_workers": workers}
     began = time.perf_counter()
-    for _ in output_batches(source, table.samples, rows, embedding, device=torch.device("cpu"), batch_size=batch):
+    for _ in output_batches(source, table.samples, rows, embedding, **options):
         pass
     return time.perf_counter() - began
+
+
+def write_photographs(folder: Path, n: int) -> None:
+    """Write random crops of the photographs of scikit-learn as JPEG files in two folders, one for each photograph."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    for number, photograph in enumerate(load_sample_images().images):
+        (folder / str(number)).mkdir(parents=True)
+        for copy in range(n // 2):
+            top, left = (int(rng.integers(0, size - 256)) for size in photograph.shape[:2])
+            crop = Image.fromarray(photograph[top : top + 256, left : left + 256])
+            crop.save(folder / str(number) / f"{copy:04}.jpg", quality=90)
+
+
+def bare_file_loop(model, paths: list[Path], size: int, batch: int, source_input) -> float:
+    """Return the seconds for all files, read and prepared in the loop."""
+    mean = torch.tensor(source_input.mean)[:, None, None]
+    sd = torch.tensor(source_input.sd)[:, None, None]
+    began = time.perf_counter()
+    with torch.inference_mode():
+        for start in range(0, len(paths), batch):
+            images = []
+            for path in paths[start : start + batch]:
+                image = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+                images.append((torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - mean) / sd)
+            model(torch.stack(images).contiguous(memory_format=torch.channels_last))
+    return time.perf_counter() - began
+
+
+def compare_files(samples: int, rounds: int, batch: int = 16, size: int = 224) -> None:
+    """Print the images per second of the bare loop and of the pass, from JPEG files."""
+    with TemporaryDirectory() as folder:
+        write_photographs(Path(folder), samples)
+        target = open_target(folder)
+        table = target.read()
+        source = open_source("efficientnet-lite0").load(size)
+        embedding = native_embedding(target.manifest.input, table, source.input)
+        source.model.to(memory_format=torch.channels_last)
+        paths = sorted(Path(folder).glob("*/*.jpg"))
+        rows = np.arange(len(paths))
+        times: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            times.setdefault("bare", []).append(bare_file_loop(source.model, paths, size, batch, source.input))
+            for workers in (0, 1, 2):
+                seconds = modgap_pass(source, table, embedding, rows, batch, workers)
+                times.setdefault(f"{workers} workers", []).append(seconds)
+        lines = [
+            [name, f"{len(rows) / min(seconds):.1f}", f"{np.median(np.array(seconds) / times['bare']):.3f}"]
+            for name, seconds in times.items()
+        ]
+        title = f"efficientnet-lite0 at {size} pixels, {len(rows)} JPEG files, batches of {batch}, {rounds} rounds"
+        print_table(("pass", "images/s", "median time ratio"), lines, title)
 
 
 def rate_by_batch(source, size: int, layout: torch.memory_format) -> list[str]:
@@ -56,7 +115,7 @@ def rate_by_batch(source, size: int, layout: torch.memory_format) -> list[str]:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="128 samples and two rounds")
     options = parser.parse_args()
@@ -82,6 +141,7 @@ def main() -> None:
             lines.append([str(size), str(batch), *rates, f"{np.median(ratios):.3f}", spread])
     columns = ("pixels", "batch size", "bare loop, images/s", "modgap, images/s", "median time ratio", "range")
     print_table(columns, lines, f"efficientnet-lite0, {samples} samples, {rounds} pairs, float32 on the CPU")
+    compare_files(samples, rounds)
     layouts = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
     source = open_source("efficientnet-lite0").load(128)
     rates = [[name, *rate_by_batch(source, 128, layout)] for name, layout in layouts.items()]

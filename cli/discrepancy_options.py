@@ -10,6 +10,7 @@ from modgap.cli.options import (
     device_option,
     dtype_option,
     input_size_option,
+    loader_workers_option,
     option_group,
     output_options,
     representation_option,
@@ -178,6 +179,7 @@ discrepancy_options = all_options(
         device_option,
         dtype_option,
         batch_size_option,
+        loader_workers_option,
         click.option(
             "--threads",
             type=int,

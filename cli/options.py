@@ -29,6 +29,7 @@ __all__ = [
     "figure_format_option",
     "input_size_option",
     "json_option",
+    "loader_workers_option",
     "option_group",
     "output_options",
     "quiet_option",
@@ -106,6 +107,13 @@ batch_size_option: Decorator = click.option(
     show_default=True,
     callback=_parse_batch_size,
     help="Number of samples in a batch. The default is 16 on the CPU, and what the memory of a GPU holds.",
+)
+loader_workers_option: Decorator = click.option(
+    "--loader-workers",
+    type=int,
+    metavar="N",
+    help="Number of processes that read and prepare samples ahead of the model; 0 for a thread. The default is a "
+    "thread on the CPU, and up to 4 processes for a GPU. The results do not depend on it.",
 )
 dtype_option: Decorator = click.option(
     "--dtype",

@@ -14,6 +14,7 @@ from modgap.cli.options import (
     batch_size_option,
     check_minimums,
     dtype_option,
+    loader_workers_option,
     option_group,
     quiet_option,
     sample_options,
@@ -70,7 +71,7 @@ MOST_COLUMNS = 8
     sample_options(default_limit=2000),
     pass_options,
     statistics_options,
-    option_group("Hardware", device_list_option, dtype_option, batch_size_option),
+    option_group("Hardware", device_list_option, dtype_option, batch_size_option, loader_workers_option),
     option_group(
         "Output",
         click.option(

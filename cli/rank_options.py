@@ -16,6 +16,7 @@ from modgap.cli.options import (
     custom_data_options,
     dtype_option,
     input_size_option,
+    loader_workers_option,
     option_group,
     output_options,
     representation_option,
@@ -144,6 +145,7 @@ rank_options = all_options(
         device_list_option,
         dtype_option,
         batch_size_option,
+        loader_workers_option,
         click.option(
             "--budget",
             type=float,

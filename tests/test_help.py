@@ -34,7 +34,7 @@ OPTION_SECTIONS = {
         "How samples pass through the source": "input-size representation embedder head",
         "Estimators": "estimator trials subsets restarts classes per-class measure temperature",
         "Statistics": "weight per-group splits permutations permutations-for control bound-seconds seed",
-        "Hardware": "device dtype batch-size threads",
+        "Hardware": "device dtype batch-size loader-workers threads",
         "Output": "out format json quiet",
     },
     "compare": {

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from modgap.errors import InputError
+from modgap.forward.loading import load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
 from modgap.targets import open_target
 from modgap.targets.manifest import LogMel, load_manifest
@@ -16,7 +17,6 @@ from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
 from modgap.transfer.batches import BatchFeed
 from modgap.transfer.input_transform import InputTransform
-from modgap.transfer.loading import load_ahead
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from modgap.errors import InputError
 from modgap.forward import batched_inference
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
@@ -71,6 +72,34 @@ def count_copies(monkeypatch):
 
     monkeypatch.setattr(batched_inference._ModelRunner, "copy", copy)
     return made
+
+
+@pytest.mark.parametrize("name", ["vit", "bert-texts", "wav2vec2"])
+def test_loader_workers_have_the_same_bits(hub, name):
+    hub(name)
+    source = loaded(name)
+    data = {"image": images, "text": texts, "audio": sounds}[source.input.kind]()
+    expected = outputs(source, data, 1)
+    for workers in (0, 1, 2):
+        assert np.array_equal(expected, outputs(source, data, 1, loader_workers=workers))
+    assert np.array_equal(expected, outputs(source, data, 2, loader_workers=2))
+
+
+class Damaged(ArraySamples):
+    """Samples of which one cannot be read."""
+
+    def __getitem__(self, row):
+        if row == 30:
+            raise InputError("Sample 30 is damaged.")
+        return super().__getitem__(row)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_cannot_be_read_keeps_its_message(hub, workers):
+    hub("vit")
+    data = table(Damaged(images().samples.array))
+    with pytest.raises(InputError, match=r"^Sample 30 is damaged\.$"):
+        outputs(loaded("vit"), data, 1, loader_workers=workers)
 
 
 @pytest.mark.parametrize("name", ["vit", "swin", "bert-texts", "gpt2-clm", "wav2vec2"])

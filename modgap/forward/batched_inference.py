@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from modgap.cores import available_cores
 from modgap.errors import InputError, UsageError
+from modgap.forward.loading import load_ahead
 from modgap.inputs.native_embedding import Embedding
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets import Samples
@@ -34,8 +36,8 @@ MEMORY_FRACTION = 0.6
 """Fraction of the free GPU memory that a batch may use."""
 BATCHES_SORTED = 16
 """Number of batches whose pieces are sorted by length together, so that a batch has little padding."""
-BATCHES_AHEAD = 2
-"""Number of batches that are prepared while the model runs on another one."""
+MOST_LOADER_WORKERS = 4
+"""Most processes that prepare samples if no number is asked for."""
 
 log = logging.getLogger("modgap")
 
@@ -163,19 +165,29 @@ def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding)
     return [piece for pieces in pieces_by_sample for piece in pieces], counts
 
 
-def _piece_batches(
-    samples: Samples, rows: np.ndarray, embedding: Embedding, batch_size: Callable[[], int]
-) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Yield batches of pieces, which a thread prepares while the model works on earlier ones."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: list[Future[tuple[list[Any], np.ndarray]]] = []
-        start = 0
-        while start < len(rows) or waiting:
-            while start < len(rows) and len(waiting) < BATCHES_AHEAD:
-                batch_rows = rows[start : start + batch_size()]
-                waiting.append(pool.submit(_pieces_of_samples, samples, batch_rows, embedding))
-                start += len(batch_rows)
-            yield waiting.pop(0).result()
+@dataclass(frozen=True)
+class _Blocks:
+    """Blocks of samples, read by number; a worker process gets all that it needs at its start."""
+
+    samples: Samples
+    rows: np.ndarray
+    embedding: Embedding
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __call__(self, number: int) -> tuple[list[Any], np.ndarray]:
+        """Return all pieces of the samples of a block, and the number of pieces of each."""
+        return _pieces_of_samples(self.samples, self.rows[number * self.size :][: self.size], self.embedding)
+
+
+def _choose_loader_workers(device: torch.device) -> int:
+    """Return the number of processes that prepare samples, if none is asked for.
+
+    On the CPU the model has work for all cores. A GPU is so fast that one thread cannot decode enough for it.
+    """
+    return 0 if device.type == "cpu" else min(MOST_LOADER_WORKERS, available_cores())
 
 
 def _sample_means(outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -197,6 +209,7 @@ def output_batches(
     batch_size: int | None = None,
     dtype: str = "float32",
     side_by_side: int = 1,
+    loader_workers: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the model's outputs for the samples with these numbers, in their order, float32 (B, outputs).
 
@@ -214,12 +227,16 @@ def output_batches(
         dtype: float32, or bfloat16 or float16 for mixed precision.
         side_by_side: Number of threads, each of which runs a batch of its own on the CPU. The outputs do not depend on
             it as long as the number of threads of PyTorch stays the same.
+        loader_workers: Number of processes that read and prepare samples ahead of the model; 0 for a thread. None for
+            an automatic choice. The outputs do not depend on it.
     """
     runner = _ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
     together = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
-    blocks = _piece_batches(samples, rows, embedding, lambda: together * runner.limit)
+    to_read = _Blocks(samples, rows, embedding, together * runner.limit)
+    workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
+    blocks = load_ahead(to_read, len(to_read), workers)
     if side_by_side > 1 and device.type == "cpu":
         yield from _run_side_by_side(runner, blocks, side_by_side)
         return

@@ -119,6 +119,7 @@ class InferenceSetup:
             batch_size=request.samples.batch_size,
             dtype=request.samples.dtype,
             side_by_side=request.side_by_side,
+            loader_workers=request.samples.loader_workers,
         )
 
 

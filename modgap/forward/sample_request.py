@@ -26,6 +26,8 @@ class SampleRequest:
         dtype: float32, or bfloat16 or float16 for mixed precision.
         device: auto, cpu, cuda or mps. No cache key contains it, because devices differ by rounding only.
         batch_size: Number of samples in a batch; None for an automatic choice.
+        loader_workers: Number of processes that read and prepare samples ahead of the model, which does not change the
+            outputs; 0 for a thread. None for a thread on the CPU and up to four processes on other devices.
 
     Raises:
         UsageError: When a value is out of range.
@@ -47,6 +49,7 @@ class SampleRequest:
     dtype: str = "float32"
     device: str = "auto"
     batch_size: int | None = None
+    loader_workers: int | None = None
 
     def __post_init__(self) -> None:
         """Raise if a value is out of range."""
@@ -58,6 +61,7 @@ class SampleRequest:
         check_minimum("--seed", self.seed, 0)
         check_minimum("--input-size", self.input_size, 1)
         check_minimum("--batch-size", self.batch_size, 1)
+        check_minimum("--loader-workers", self.loader_workers, 0)
 
     def refuse_changes(self, *names: str, purpose: str) -> None:
         """Raise if one of these fields was changed from its default, because `purpose` makes no use of it.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from modgap.forward.loading import load_ahead
 from modgap.transfer.augmentation import augment, check_augmentation
 from modgap.transfer.input_transform import stack_pieces
-from modgap.transfer.loading import load_ahead
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from modgap.forward.loading import load_ahead
 from modgap.models import TargetModel
 from modgap.transfer.batches import chunks
 from modgap.transfer.input_transform import stack_pieces
-from modgap.transfer.loading import load_ahead
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.processes import Processes
 from modgap.transfer.training_data import TargetData
