@@ -127,7 +127,8 @@ device_list_option = click.option(
     show_default=True,
     shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
     help="Device that the sources run on: auto, cpu, cuda, mps, or devices with commas between, such as "
-    "cuda:0,cuda:2. One source at a time runs on each; cuda stands for all CUDA devices.",
+    "cuda:0,cuda:2; cuda stands for all CUDA devices. One source at a time runs on each, or as many as a number after "
+    "a star says, such as cuda*4 for small models.",
 )
 rank_options = all_options(
     option_group(

@@ -95,8 +95,20 @@ def test_the_device_of_a_killed_process_is_free(own_cache):
 
 
 def test_several_passes_share_a_device_where_they_may(own_cache):
-    with hold_device("cpu:0,cpu:0", passes=2) as first, hold_device("cpu:0,cpu:0", passes=2) as second:
+    with hold_device("cpu:0,cpu:0*2") as first, hold_device("cpu:0,cpu:0*2") as second:
         assert (first, second) == ("cpu:0", "cpu:0")
+
+
+def test_four_passes_on_two_devices_run_at_a_time(own_cache):
+    passes = [result for _, result in run_jobs([Pass(f"{TWO}*2", 1.5)] * 4, Backend("loky", device=f"{TWO}*2"))]
+    assert sorted(device for device, *_ in passes) == ["cpu:0", "cpu:0", "cpu:1", "cpu:1"]
+    assert len(overlaps(passes)) == 2
+
+
+@pytest.mark.parametrize("name", ["cpu:0*", "cpu:0*0", "cpu:0*17", "cpu*x", "cpu:0*2*2", "cpu:0*-1"])
+def test_a_number_of_passes_is_from_1_to_16(name):
+    with pytest.raises(UsageError, match="the number of passes on each device"):
+        list_devices(name)
 
 
 def test_a_pass_without_file_locks_takes_the_first_device(own_cache, monkeypatch):

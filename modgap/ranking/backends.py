@@ -12,7 +12,7 @@ from typing import Any
 from modgap.cores import available_cores
 from modgap.errors import UsageError, first_line
 from modgap.process_end import end_with_parent
-from modgap.ranking.devices import list_devices
+from modgap.ranking.devices import list_devices, passes_on_each
 from modgap.ranking.failure import Failure
 from modgap.storage.paths import cache_folder
 
@@ -61,8 +61,8 @@ class Backend:
 
     @property
     def processes(self) -> int:
-        """Number of processes on this machine: one for each device, because several would fill its memory."""
-        return len(self.devices) or self.workers or available_cores()
+        """Number of processes on this machine: those that its devices have place for, or one for each core."""
+        return len(self.devices) * passes_on_each(self.device) or self.workers or available_cores()
 
     def idle_cores(self, n_jobs: int) -> int:
         """Return the number of this machine's cores that each of some jobs can use without taking those of another."""
@@ -214,12 +214,14 @@ def _ray(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
 
 
 def _run_on_actors(ray: Any, jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
-    """Run jobs on actors, which keep their libraries and their device; each has one GPU if the cluster has any."""
+    """Run jobs on actors, which keep their libraries and their device: a GPU or a share of one, if there are any."""
     resources = ray.cluster_resources()
     holds_gpu = bool(backend.device and resources.get(GPU))
-    size = int(resources[GPU] if holds_gpu else resources.get("CPU", 1))
+    passes = passes_on_each(backend.device)
+    size = int(resources[GPU] * passes if holds_gpu else resources.get("CPU", 1))
     # Lost actors start again, and what they ran is run again.
-    options = {"num_cpus": 1, "num_gpus": int(holds_gpu), "max_restarts": -1, "max_task_retries": MAX_TRIES}
+    share = 1 / passes if holds_gpu else 0
+    options = {"num_cpus": 1, "num_gpus": share, "max_restarts": -1, "max_task_retries": MAX_TRIES}
     actor_class = ray.remote(**options)(_Actor)
     actors = [actor_class.remote() for _ in range(max(1, min(size, len(jobs))))]
     waiting = list(enumerate(jobs))[::-1]

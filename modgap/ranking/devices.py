@@ -10,20 +10,45 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from modgap.errors import UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.storage.locks import lock_first_free, unlock
 from modgap.storage.paths import cache_folder
 
-__all__ = ["hold_device", "list_devices"]
+__all__ = ["hold_device", "list_devices", "passes_on_each"]
 
 SEPARATOR = ","
+TIMES = "*"
+MOST_PASSES = 16
+"""Most passes on one device at a time."""
+
+
+def passes_on_each(name: str) -> int:
+    """Return how many passes may run on each device at a time: the number after a star, else 1.
+
+    Args:
+        name: Names of devices, such as `cuda` or `cuda:0,cuda:1*4`.
+
+    Raises:
+        UsageError: If it is not a number from 1 to 16.
+    """
+    _, star, number = name.partition(TIMES)
+    if not star:
+        return 1
+    if not number.strip().isdecimal() or not 1 <= int(number) <= MOST_PASSES:
+        raise UsageError(
+            f"--device is {name!r}, but after {TIMES} it must have the number of passes on each device, from 1 to "
+            f"{MOST_PASSES}."
+        )
+    return int(number)
 
 
 def list_devices(name: str) -> tuple[str, ...]:
     """Return the devices that passes in this process may hold.
 
     Args:
-        name: `auto`, `cpu`, `cuda`, `mps`, the name of one device such as `cuda:1`, or several with commas between.
+        name: `auto`, `cpu`, `cuda`, `mps`, the name of one device such as `cuda:1`, or several with commas between;
+            with `*4` after them for four passes on each at a time.
 
     Returns:
         The names; empty if the passes run on the CPU, which any number of processes can share.
@@ -33,7 +58,8 @@ def list_devices(name: str) -> tuple[str, ...]:
     """
     import torch
 
-    names = tuple(part.strip() for part in name.split(SEPARATOR))
+    passes_on_each(name)
+    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
     devices = [choose_device(part) for part in names]
     if len(names) > 1:
         return names
@@ -46,23 +72,24 @@ def list_devices(name: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def hold_device(name: str, passes: int = 1) -> Iterator[str]:
+def hold_device(name: str) -> Iterator[str]:
     """Hold one of the devices that this process sees within a block, and wait until one is free.
 
     Where file locks do not work, a block starts at once on the first device.
 
     Args:
         name: Name of the devices, as for `list_devices`.
-        passes: Number of blocks that may hold one device at a time.
 
     Yields:
         Name of the device.
     """
     devices = list_devices(name)
     if not devices:
-        yield name
+        yield name.partition(TIMES)[0]
         return
-    places = {_lock_file(device, number): device for number in range(passes) for device in devices}
+    passes = range(passes_on_each(name))
+    # One pass on each device comes before a second one on any.
+    places = {_lock_file(device, number): device for number in passes for device in devices}
     path, descriptor = lock_first_free(list(places))
     try:
         yield places[path]
