@@ -7,7 +7,6 @@ import pytest
 
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking import halving
 from modgap.ranking.backends import Backend
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.halving import rank_within
@@ -28,11 +27,10 @@ LADDER = [113, 225, 450, 899, 1797]
 class Simulation:
     """Rounds of sources of known quality, on a clock that moves by a fixed cost for each source and sample."""
 
-    def __init__(self, monkeypatch, quality, per_source=1.0, per_sample=0.01):
+    def __init__(self, quality, per_source=1.0, per_sample=0.01):
         self.now, self.calls = 0.0, []
         self.quality, self.per_source, self.per_sample = quality, per_source, per_sample
         self.rng = np.random.default_rng(0)
-        monkeypatch.setattr(halving.time, "perf_counter", lambda: self.now)
 
     def __call__(self, sources, request, prefix):
         size = request.samples.limit or LADDER[-1]
@@ -49,7 +47,7 @@ class Simulation:
 
 def run(simulation, minutes, names, **fields):
     request = RankRequest(samples=SampleRequest(limit=None), **fields)
-    return rank_within(60 * minutes, names, request, DIGITS, simulation)
+    return rank_within(60 * minutes, names, request, DIGITS, simulation, lambda: simulation.now)
 
 
 NAMES = [f"s{i}" for i in range(16)]
@@ -58,8 +56,8 @@ FULL = 2 * 16 * (1 + 0.01 * 1797) / 60
 """Minutes of a ranking of all sources with their controls."""
 
 
-def test_with_enough_time_all_sources_are_ranked_on_all_samples(monkeypatch):
-    simulation = Simulation(monkeypatch, QUALITY)
+def test_with_enough_time_all_sources_are_ranked_on_all_samples():
+    simulation = Simulation(QUALITY)
     ranking = run(simulation, 2 * FULL, NAMES)
     assert [(len(names), size) for names, size, *_ in simulation.calls] == [(16, 113), (16, 1797)]
     assert simulation.calls[-1][2]
@@ -67,8 +65,8 @@ def test_with_enough_time_all_sources_are_ranked_on_all_samples(monkeypatch):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.8])
-def test_a_budget_is_kept_and_spent(monkeypatch, share):
-    simulation = Simulation(monkeypatch, QUALITY)
+def test_a_budget_is_kept_and_spent(share):
+    simulation = Simulation(QUALITY)
     ranking = run(simulation, share * FULL, NAMES)
     assert simulation.now <= 60 * share * FULL
     assert ranking.halving.seconds == pytest.approx(simulation.now)
@@ -85,17 +83,17 @@ def test_a_budget_is_kept_and_spent(monkeypatch, share):
     assert "s0" in kept[-1]
 
 
-def test_more_time_gives_more_samples(monkeypatch):
+def test_more_time_gives_more_samples():
     works = []
     for share in (0.05, 0.15, 0.5):
-        simulation = Simulation(monkeypatch, QUALITY)
+        simulation = Simulation(QUALITY)
         works.append(run(simulation, share * FULL, NAMES).halving.work)
     assert works == sorted(works)
     assert works[0] < works[-1]
 
 
-def test_without_time_the_first_round_is_the_ranking(monkeypatch):
-    simulation = Simulation(monkeypatch, QUALITY)
+def test_without_time_the_first_round_is_the_ranking():
+    simulation = Simulation(QUALITY)
     ranking = run(simulation, 0.01, NAMES)
     assert len(simulation.calls) == 1
     assert not simulation.calls[0][2]
@@ -105,14 +103,14 @@ def test_without_time_the_first_round_is_the_ranking(monkeypatch):
     assert any("The budget ended at 113 of 1,797 samples" in text for text in verdict_sentences(judge(ranking)))
 
 
-def test_two_sources_are_not_halved(monkeypatch):
-    simulation = Simulation(monkeypatch, QUALITY)
+def test_two_sources_are_not_halved():
+    simulation = Simulation(QUALITY)
     ranking = run(simulation, 0.5, NAMES[:2])
     assert all(len(one.sources) == 2 for one in ranking.halving.rounds)
 
 
-def test_the_chance_of_what_was_left_out_is_that_of_its_comparison(monkeypatch):
-    simulation = Simulation(monkeypatch, {**dict.fromkeys(NAMES, -2.3), "s0": -2.29, "s1": -2.0})
+def test_the_chance_of_what_was_left_out_is_that_of_its_comparison():
+    simulation = Simulation({**dict.fromkeys(NAMES, -2.3), "s0": -2.29, "s1": -2.0})
     ranking = run(simulation, 0.3 * FULL, NAMES)
     first, *_ = [one for one in ranking.halving.rounds if one.left_out]
     assert first.closest in first.left_out
@@ -120,6 +118,14 @@ def test_the_chance_of_what_was_left_out_is_that_of_its_comparison(monkeypatch):
     record = to_dict(ranking)
     assert record["halving"]["rounds"][0]["closest"] == first.closest
     assert record["request"]["limit"] is None
+
+
+def test_a_source_that_fails_keeps_its_row_with_the_reason():
+    simulation = Simulation({**QUALITY, "broken": np.nan})
+    ranking = run(simulation, 0.3 * FULL, ["broken", *NAMES])
+    assert len(ranking.halving.rounds) > 1
+    assert all("broken" in one.sources and "broken" not in one.left_out for one in ranking.halving.rounds)
+    assert "broken" in [row.name for row in ranking.rows]
 
 
 def test_a_budget_that_is_not_positive_is_refused():

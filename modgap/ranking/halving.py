@@ -38,6 +38,7 @@ def rank_within(
     request: RankRequest,
     target: Mapping[str, Any],
     rank_round: RankRound,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Ranking:
     """Rank sources within a budget of time.
 
@@ -47,6 +48,7 @@ def rank_within(
         request: The complete request, which the last round has if the budget suffices for all samples.
         target: Keyword arguments of `modgap.targets.open_target`.
         rank_round: Function that ranks some sources.
+        clock: Function that returns the time in seconds.
 
     Returns:
         The ranking of the last round, with the rounds before it.
@@ -62,25 +64,27 @@ def rank_within(
         raise UsageError(f"The budget is {seconds / 60:g} minutes, but it must be positive.")
     sizes = _ladder(target, request)
     kept, size = list(dict.fromkeys(sources)), sizes[0]
-    began = time.perf_counter()
+    began = clock()
     rounds: list[HalvingRound] = []
     costs = _Costs(2.0 if request.controls else 1.0)
     while True:
         is_last = size == sizes[-1]
         part = request if is_last else _cheap(request, size)
-        round_began = time.perf_counter()
+        round_began = clock()
         ranking = rank_round(kept, part, "" if is_last and not rounds else f"round {len(rounds) + 1}: ")
-        now = time.perf_counter()
+        now = clock()
         following = None
         if not is_last:
             costs.add(ranking, size, now - round_began)
             following = _following(_in_order(ranking), size, sizes, seconds - (now - began), costs)
-        next_sources = following[0] if following else _in_order(ranking)
+        # Sources that failed stay, so that the last ranking says why.
+        failed = [name for name in kept if name not in _in_order(ranking)]
+        next_sources = [*(following[0] if following else _in_order(ranking)), *failed]
         rounds.append(_record(ranking, kept, next_sources, size, now - round_began))
         if following is None:
             complete = replace(request, by=ranking.by)
             return replace(ranking, request=complete, halving=Halving(seconds, tuple(rounds), sizes[-1]))
-        kept, size = following
+        kept, size = next_sources, following[1]
 
 
 def _ladder(target: Mapping[str, Any], request: RankRequest) -> list[int]:
@@ -170,7 +174,8 @@ def _following(
 
 def _record(ranking: Ranking, sources: Sequence[str], kept: Sequence[str], size: int, seconds: float) -> HalvingRound:
     table = ranking.tables[ranking.by]
-    left_out = [name for name in sources if name not in kept]
+    ordered = _in_order(ranking)
+    left_out = [name for name in ordered if name not in kept]
     rows = {row.name: number for number, row in enumerate(ranking.rows)}
     first = table.first_source
     chances = {

@@ -232,7 +232,7 @@ class HalvingRound:
     Attributes:
         samples: Number of samples.
         sources: Names of the sources that were scored.
-        left_out: Names of those that are not in the next round.
+        left_out: Names of those that are not in the next round, best first.
         seconds: Wall time.
         closest: The one of `left_out` that is most likely to be better than the first of the round. None if none was
             left out, or if the significance is not known.
