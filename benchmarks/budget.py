@@ -4,15 +4,15 @@
     python benchmarks/budget.py jobs.jsonl --shares 0.1,0.2,0.4,0.8
 
 The clock is simulated, so that the result does not depend on the machine's load: a pass costs its samples times the
-parameters of the source, with at least a million, and a budget is a share of the cost of the full ranking with controls.
-Everything else is real: the rounds rank the sources on their samples, and their passes go into the cache. For each
-target and budget it prints the share of the work that was done, whether the first source is that of the full ranking,
-the regret (value of the best source minus value of the chosen one, both in the full ranking, as a share of the range of
-all values), and Kendall's tau between both orders, in which sources that were left out earlier come later.
+parameters of the source, with at least a million, and a budget is a share of the cost of the full ranking with its
+controls. Everything else is real: the rounds rank the sources on their samples, and their passes go into the cache. For
+each target and budget it prints the share of the work that was done, whether the first source is that of the full
+ranking, the regret (value of the best source minus value of the chosen one, both in the full ranking, as a share of the
+range of all values), and Kendall's tau between both orders, in which sources that were left out earlier come later.
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +35,15 @@ def order_of(ranking: Ranking) -> list[str]:
     return [*names, *(name for one in reversed(rounds) for name in one.left_out if name not in names)]
 
 
+@dataclass
 class SimulatedClock:
     """Ranks sources, and moves a clock by what their passes cost."""
 
-    def __init__(self, target: str, sizes: dict[str, float], n_samples: int, backend: Backend) -> None:
-        self.now = 0.0
-        self.target, self.sizes, self.n_samples, self.backend = target, sizes, n_samples, backend
+    target: str
+    sizes: dict[str, float]
+    n_samples: int
+    backend: Backend
+    now: float = 0.0
 
     def __call__(self, sources: list[str], request: RankRequest, _prefix: str) -> Ranking:
         """Rank the sources."""
@@ -95,9 +98,8 @@ def main() -> None:
     shares = [float(part) for part in options.shares.split(",")]
     backend = Backend("loky", options.workers)
     figures = []
-    print(
-        f"{'target':18}{'budget':>8}{'spent':>8}{'same first':>12}{'regret':>8}{'tau':>8}  rounds (samples x sources)"
-    )
+    heads = f"{'target':18}{'budget':>8}{'spent':>8}{'same first':>12}{'regret':>8}{'tau':>8}"
+    print(f"{heads}  rounds (samples x sources)")
     for target in jobs.targets:
         for one in compare(target, sources, jobs.request, shares, backend):
             figures.append(one)
