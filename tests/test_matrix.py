@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.matrix.comparison import MOST_LETTERED, compare_over_targets, compare_scores
 from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.gather import gather
@@ -126,8 +128,12 @@ def test_jobs_have_the_rows_of_a_ranking():
 
 
 def test_estimates_grow_with_samples_and_size():
-    few = estimate_seconds("vit-fashion", RankRequest())
-    assert estimate_seconds("efficientnet-lite0@64px", RankRequest()) > few
+    request = RankRequest()
+    small, large = (estimate_seconds(f"efficientnet-lite0@{size}px", request) for size in (64, 128))
+    few = estimate_seconds("efficientnet-lite0@64px", replace(request, samples=SampleRequest(limit=100)))
+    assert few < small < large < estimate_seconds("efficientnet-lite0", request)
+    assert estimate_seconds("crepe-tiny", request) < estimate_seconds("crepe", request)
+    assert estimate_seconds("hf:absent/model", request) is None
 
 
 # Comparisons
