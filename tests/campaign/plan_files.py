@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.campaign.seed_files import make_file, write_report
 
-__all__ = ["PARSED"]
+__all__ = ["PARSED", "small_plan"]
 
 JOB_ID = "0123456789abcdef0123"
 
@@ -17,6 +17,17 @@ def job_list(folder: Path) -> Path:
     jobs = [PlannedJob(target, source, 1.5) for target in ("digits", "notes") for source in ("vit-fashion", "raw")]
     write_job_list(path, RankRequest(), jobs)
     return path
+
+
+def small_plan(path: Path, target: str) -> None:
+    """Write a list of jobs of two small models and the raw values."""
+    from modgap.forward.sample_request import SampleRequest
+    from modgap.matrix.job_list import PlannedJob, write_job_list
+    from modgap.ranking.types import RankRequest
+
+    sources = ("random:timm:test_vit", "random:timm:test_resnet", "raw")
+    request = RankRequest(("knn",), "knn", resamples=0, samples=SampleRequest(input_size=32), controls=False)
+    write_job_list(path, request, [PlannedJob(target, source) for source in sources])
 
 
 def read_jobs(path: Path) -> object:
