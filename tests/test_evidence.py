@@ -127,3 +127,34 @@ def test_the_ratio_of_errors_is_a_paired_t_interval_over_targets(evidence):
     assert low < ratio < high
     mixed = evidence["study_tables"]._mixed_model(frame, "mona")
     assert mixed["emb"] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_the_relation_without_effects_sees_the_interaction_alone(evidence):
+    relation = importlib.import_module("evidence.relation")
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(10, 1)) * 5, rng.normal(size=(1, 14)) * 5
+    shared, own = rng.normal(size=(2, 10, 14))
+    errors = source + target + shared
+    # A score of the sources' effects alone follows the errors everywhere, and says nothing of the interaction.
+    found = relation.relation(-(source + 0.1 * own), errors, resamples=200)
+    assert found["within targets"].mean > 0.8
+    assert found["interaction"].low < 0 < found["interaction"].high
+    # A score of the interaction alone is hidden by the effects.
+    found = relation.relation(-(shared + 0.5 * own), errors, resamples=200)
+    assert found["all"].mean < 0.5
+    assert found["interaction"].low > 0.55
+    rest = relation.without_effects(errors)
+    assert np.abs(rest.mean(axis=0)).max() < 1e-12
+    assert np.abs(rest.mean(axis=1)).max() < 1e-12
+
+
+def test_unrelated_tables_have_a_relation_in_few_simulations(evidence):
+    relation = importlib.import_module("evidence.relation")
+    rng = np.random.default_rng(1)
+    outside = 0
+    for _ in range(40):
+        scores, errors = rng.normal(size=(2, 10, 14))
+        one = relation.relation(scores, errors, resamples=100)["interaction"]
+        outside += not one.low <= 0 <= one.high
+    # At most 5 % are expected; more than 6 of 40 happen in 0.3 % of such tests.
+    assert outside <= 6

@@ -9,6 +9,7 @@ from result_log import ResultLog
 from scipy import stats
 
 from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SEEDS, SOURCES, Job, chosen_rate
+from evidence.relation import print_relations
 from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
 from modgap.cli.output import print_table
 from modgap.statistics.multiple_comparisons import holm
@@ -145,6 +146,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     ):
         _print_regrets(named, errors, title)
     _print_left_out(named, truth.means)
+    print_relations(truth.scores, truth.means, resamples=resamples)
 
 
 def _print_errors(truth: Truth) -> None:
