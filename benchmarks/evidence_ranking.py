@@ -5,6 +5,7 @@
     python benchmarks/evidence_ranking.py again [--most 10]       repeat finished jobs, and compare the numbers
     python benchmarks/evidence_ranking.py report development      tables of the development targets
     python benchmarks/evidence_ranking.py report test             tables of the test targets
+    python benchmarks/evidence_ranking.py draw                    figures of docs/evidence.md
 
 docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
 benchmarks/truth/ranking.jsonl, one line for each job.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, source_part
-from evidence.ranking_tables import report
+from evidence.ranking_tables import draw, report
 from evidence.ranking_work import work
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
@@ -26,6 +27,7 @@ from result_log import ResultLog
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "ranking.jsonl"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def plan(log: ResultLog, targets: tuple[str, ...], workers: int) -> None:
@@ -64,7 +66,7 @@ def run(log: ResultLog, targets: tuple[str, ...], workers: int, parts: tuple[str
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again", "report"])
+    parser.add_argument("command", choices=["plan", "run", "again", "report", "draw"])
     parser.add_argument("half", nargs="?", choices=["development", "test"])
     parser.add_argument("--targets", default="", help="Names separated by commas; all without it.")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--folder", type=Path, default=DOCS, help="Folder of the figures.")
     options = parser.parse_args()
     log = ResultLog(options.results)
     halves = {"development": tuple(DEVELOPMENT), "test": tuple(TEST), None: (*DEVELOPMENT, *TEST)}
@@ -82,6 +85,8 @@ def main() -> None:
         run(log, targets, options.workers, tuple(options.parts.split(",")))
     elif options.command == "again":
         repeat_jobs(list(jobs(log, targets)), work, log, options.most)
+    elif options.command == "draw":
+        draw(log, options.folder, options.resamples)
     else:
         report(log, targets, options.resamples)
 

@@ -4,6 +4,7 @@
     python benchmarks/evidence_study.py run [--workers 2]     run what is left; stop and resume at any time
     python benchmarks/evidence_study.py again [--most 10]     repeat finished jobs, and compare the numbers
     python benchmarks/evidence_study.py report                the tables
+    python benchmarks/evidence_study.py draw                  figures of docs/evidence.md
 
 docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
 benchmarks/truth/study.jsonl, one line for each job.
@@ -18,13 +19,14 @@ import numpy as np
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
 from evidence.study_jobs import METHODS, SEEDS, SOURCES, TARGETS, jobs
-from evidence.study_tables import report
+from evidence.study_tables import draw, report
 from evidence.study_work import work
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "study.jsonl"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def plan(log: ResultLog, workers: int) -> None:
@@ -59,10 +61,11 @@ def run(log: ResultLog, workers: int) -> None:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again", "report"])
+    parser.add_argument("command", choices=["plan", "run", "again", "report", "draw"])
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--folder", type=Path, default=DOCS, help="Folder of the figures.")
     options = parser.parse_args()
     log = ResultLog(options.results)
     if options.command == "plan":
@@ -71,6 +74,8 @@ def main() -> None:
         run(log, options.workers)
     elif options.command == "again":
         repeat_jobs(list(dict.fromkeys(jobs(log))), work, log, options.most)
+    elif options.command == "draw":
+        draw(log, options.folder)
     else:
         report(log)
 

@@ -3,18 +3,23 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from result_log import ResultLog
 from scipy import stats
 
-from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SEEDS, SOURCES, Job, chosen_rate
-from evidence.relation import print_relations
+from evidence.figures import errors_figure, regrets_figure, relation_figure
+from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SEEDS, SOURCES, TEST, Job, chosen_rate
+from evidence.relation import print_relations, relation
 from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
 from modgap.cli.output import print_table
+from modgap.display.figure_files import save_figure
+from modgap.ranking.score import CLASSIFICATION
+from modgap.ranking.scores import DEFAULT_RANKING_SCORES
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["Truth", "predictors", "read_truth", "report"]
+__all__ = ["Truth", "draw", "predictors", "read_truth", "report"]
 
 CONSTANT = "constant answer"
 LAST = EPOCHS[-1]
@@ -147,6 +152,31 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
         _print_regrets(named, errors, title)
     _print_left_out(named, truth.means)
     print_relations(truth.scores, truth.means, resamples=resamples)
+
+
+def draw(log: ResultLog, folder: Path, resamples: int) -> None:
+    """Draw errors, regrets and the relation of the soft discrepancy to the error, on the test targets."""
+    development = read_truth(log, tuple(DEVELOPMENT))
+    truth = read_truth(log, tuple(TEST))
+    named = predictors(truth, development)
+    every = np.arange(truth.means.shape[0]), np.arange(truth.means.shape[1])
+    found = {name: _agreement(scores, named[CONSTANT], truth.means, resamples) for name, scores in named.items()}
+    others = [name for name in named if name != CONSTANT]
+    p_values = holm([found[name].here.p_value for name in others])
+    better = [name for name, p in zip(others, p_values, strict=True) if p <= 0.05 and found[name].here.mean < 0]
+    random = float(regrets(np.zeros(truth.means.shape), truth.means, *every).mean())
+    default = DEFAULT_RANKING_SCORES[CLASSIFICATION]
+    regret = {name: one.regret for name, one in found.items()}
+    score = truth.scores["soft"]
+    known = ~np.isnan(score).any(axis=1)
+    rho = relation(score[known], truth.means[known], resamples=resamples)["interaction"]
+    figures = {
+        "errors": errors_figure(list(SOURCES), truth.targets, truth.means),
+        "regrets": regrets_figure(regret, better, CONSTANT, random, default),
+        "relation": relation_figure("soft discrepancy", score[known], truth.means[known], rho),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"evidence-{name}")
 
 
 def _print_errors(truth: Truth) -> None:

@@ -1,6 +1,7 @@
 """The tables of the study of methods: errors, remaining knowledge, ratios, and the verdict on the falsifiers."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -8,6 +9,7 @@ from result_log import ResultLog
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
+from evidence.figures import MethodEffect, distortion_figure, ratios_figure
 from evidence.study_jobs import (
     METHODS,
     READ,
@@ -19,8 +21,9 @@ from evidence.study_jobs import (
     chosen_rate,
 )
 from modgap.cli.output import print_table
+from modgap.display.figure_files import save_figure
 
-__all__ = ["error_ratio", "report"]
+__all__ = ["draw", "error_ratio", "report"]
 
 HELD = ("l2-sp", "replay")
 """Methods that hold the source explicitly."""
@@ -53,6 +56,27 @@ def report(log: ResultLog) -> None:
         )
     _print_ratios(frame, "mona")
     _print_falsifiers(frame, {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES})
+
+
+def draw(log: ResultLog, folder: Path) -> None:
+    """Draw the ratios of MoNA's error to that of the other methods, and errors against the loss of knowledge."""
+    frame = _read(log)
+    probe = frame[f"probe_{READ[-1]}"]
+    before = {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES}
+    start = {source: record["probe"]["0"] for source, record in before.items() if record}
+    rises = frame.assign(rise=probe - frame.source.map(start)).groupby("method").rise.mean()
+
+    def effects(other: str, *, over: bool) -> list[MethodEffect]:
+        found = []
+        for name in METHODS:
+            if name != other and name in set(frame.method):
+                ratio, low, high = error_ratio(frame, *((other, name) if over else (name, other)))
+                rise = float("nan") if name == "scratch" else float(rises[name])
+                found.append(MethodEffect(name, ratio, (low, high), rise))
+        return found
+
+    save_figure(ratios_figure(effects("mona", over=True), "mona", len(TARGETS)), folder / "evidence-ratios")
+    save_figure(distortion_figure(effects("finetune", over=False), "finetune"), folder / "evidence-distortion")
 
 
 def _read(log: ResultLog) -> pandas.DataFrame:

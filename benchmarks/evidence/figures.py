@@ -1,0 +1,202 @@
+"""The five figures of docs/evidence.md. Their titles say what the numbers say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
+
+from evidence.relation import without_effects
+from evidence.two_way import MeanInterval
+from modgap.display.figure_layout import MARGIN, WIDTH, Ink, draw_title, figure_below_title, result_figure, styled
+
+__all__ = ["MethodEffect", "distortion_figure", "errors_figure", "ratios_figure", "regrets_figure", "relation_figure"]
+
+ROW = 0.25
+NAME_SPACE = 1.75
+SLANTED_SPACE = 0.65
+"""Space at the right for the end of the last slanted name."""
+
+
+@dataclass(frozen=True)
+class MethodEffect:
+    """A method of the study beside another one.
+
+    Attributes:
+        name: Its name.
+        ratio: Ratio of errors.
+        interval: Its 95 % interval over targets.
+        rise: Rise of the source's probe error by training; NaN where there is no source.
+    """
+
+    name: str
+    ratio: float
+    interval: tuple[float, float]
+    rise: float = float("nan")
+
+
+@styled
+def errors_figure(sources: Sequence[str], targets: Sequence[str], errors: np.ndarray) -> Figure:
+    """Draw the test errors (S, T) as a table: a stronger color is a lower rank on the target, the best are framed."""
+    best = errors.argmin(axis=0)
+    n_best = len(set(best.tolist()))
+    title = f"{n_best} of {len(sources)} sources are the best on some of {len(targets)} targets"
+    subtitle = "test error in % after fine-tuning all weights, mean of two seeds; colors are ranks on a target"
+    height = ROW * len(sources) + 0.95
+    figure, _ = figure_below_title(title, subtitle, height)
+    draw_title(figure, title, subtitle)
+    total = figure.get_figheight()
+    width = WIDTH - NAME_SPACE - MARGIN - SLANTED_SPACE
+    axes = figure.add_axes((
+        (MARGIN + NAME_SPACE) / WIDTH, (height - 0.9 - ROW * len(sources)) / total, width / WIDTH,
+        ROW * len(sources) / total,
+    ))  # fmt: skip
+    ranks = errors.argsort(axis=0).argsort(axis=0)
+    for row, source in enumerate(sources):
+        axes.text(-0.1, row + 0.5, source, ha="right", va="center", size=8.5)
+        for column in range(len(targets)):
+            color = Ink.RANKS[min(int(ranks[row, column]), 3)]
+            axes.add_patch(_rectangle(column, row, color))
+            weight = "bold" if best[column] == row else "normal"
+            axes.text(
+                column + 0.5, row + 0.5, f"{errors[row, column]:.0f}", ha="center", va="center", size=8, weight=weight
+            )
+    for column, target in enumerate(targets):
+        axes.text(column + 0.35, -0.15, target, rotation=50, ha="left", va="bottom", size=8, color=Ink.SECONDARY)
+    axes.set(xlim=(0, len(targets)), ylim=(len(sources), 0))
+    axes.axis("off")
+    return figure
+
+
+def _rectangle(column: int, row: int, color: str) -> Rectangle:
+    return Rectangle((column + 0.03, row + 0.05), 0.94, 0.9, facecolor=color, edgecolor="none")
+
+
+def _beside(axes: Axes) -> dict[str, Any]:
+    """Return where and how the name of a row stands left of the axes."""
+    return {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "size": 8.5}
+
+
+@styled
+def regrets_figure(
+    found: Mapping[str, MeanInterval], better: Sequence[str], constant: str, random: float, default: str
+) -> Figure:
+    """Draw the mean regret of each order with its interval over targets and sources, the lowest at the top.
+
+    Args:
+        found: Regret of each score, pilot and baseline.
+        better: Those whose regret is significantly lower than that of the constant answer.
+        constant: Name of the constant answer.
+        random: Regret of a random choice.
+        default: Name of the score that decides by default.
+    """
+    names = sorted(found, key=lambda name: found[name].mean)
+    title = (
+        f"Significantly better than the constant answer: {', '.join(better)}"
+        if better
+        else "No way to choose is significantly better than the constant answer"
+    )
+    subtitle = "points of error of the chosen source above the best; lines are 95 % intervals over targets and sources"
+    figure, axes = result_figure(title, subtitle, ROW * len(names) + 0.1, MARGIN + NAME_SPACE, head=0.2)
+    axes.set_ylim(len(names), -0.1)
+    axes.axvline(random, color=Ink.BASELINE, linewidth=1, linestyle=(0, (4, 3)))
+    axes.text(random, -0.2, "random choice", ha="center", va="bottom", size=8, color=Ink.BASELINE)
+    for row, name in enumerate(names):
+        one = found[name]
+        is_constant = name == constant
+        color = Ink.CONTROL if is_constant else Ink.SOURCE
+        axes.plot([one.low, one.high], [row + 0.5] * 2, color=color, linewidth=2, solid_capstyle="butt")
+        axes.plot(one.mean, row + 0.5, "D" if is_constant else "o", color=color, markersize=5)
+        weight = "bold" if name in (constant, default) else "normal"
+        label = f"{name} (default)" if name == default else name
+        axes.text(-0.02, row + 0.5, label, weight=weight, **_beside(axes))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("regret in points of error")
+    return figure
+
+
+@styled
+def relation_figure(score: str, scores: np.ndarray, errors: np.ndarray, rho: MeanInterval) -> Figure:
+    """Draw a score against the error of each source on each target, with the effects of both removed.
+
+    Args:
+        score: Name of the score.
+        scores: The score, higher is better, (S, T).
+        errors: Test errors in percent, (S, T).
+        rho: Spearman's rho of the two, with its interval.
+    """
+    known = "is related to" if rho.low > 0 or rho.high < 0 else "shows no significant relation to"
+    title = f"{score[:1].upper() + score[1:]} {known} the error after transfer"
+    subtitle = (
+        f"{scores.shape[0]} sources on {scores.shape[1]} targets, without the effects of source and of target; "
+        f"Spearman's rho {rho.mean:.2f} (95 % CI {rho.low:.2f} to {rho.high:.2f})"
+    )
+    height = 3.4
+    figure, _ = figure_below_title(title, subtitle, height + 0.6)
+    draw_title(figure, title, subtitle)
+    total = figure.get_figheight()
+    axes = figure.add_axes((0.75 / WIDTH, 0.55 / total, (WIDTH - 1.0) / WIDTH, height / total))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(0, color=Ink.GRID, linewidth=0.8)
+    axes.axvline(0, color=Ink.GRID, linewidth=0.8)
+    axes.plot(without_effects(-scores).ravel(), without_effects(errors).ravel(), "o", color=Ink.SOURCE, markersize=3.5,
+              alpha=0.6, markeredgewidth=0)  # fmt: skip
+    axes.set_xlabel(f"{score}, minus the means of its source and target")
+    axes.set_ylabel("error in points, minus the same means")
+    return figure
+
+
+@styled
+def ratios_figure(effects: Sequence[MethodEffect], method: str, n_targets: int) -> Figure:
+    """Draw the ratio of a method's error to that of each other one, with the interval over targets."""
+    better = [one for one in effects if one.interval[1] < 1]
+    worse = [one for one in effects if one.interval[0] > 1]
+    title = f"{method} has a significantly lower error than {len(better)} of {len(effects)} methods"
+    title += f", and a higher one than {len(worse)}" if worse else ""
+    subtitle = f"ratio of test errors over {n_targets} targets, two sources and three seeds; lines are 95 % intervals"
+    ordered = sorted(effects, key=lambda one: one.ratio)
+    figure, axes = result_figure(title, subtitle, ROW * len(ordered) + 0.1, MARGIN + 1.1)
+    axes.set_ylim(len(ordered), -0.1)
+    axes.axvline(1, color=Ink.BASELINE, linewidth=1)
+    for row, one in enumerate(ordered):
+        low, high = one.interval
+        color = Ink.SOURCE if high < 1 else Ink.ERROR if low > 1 else Ink.CONTROL
+        axes.plot([low, high], [row + 0.5] * 2, color=color, linewidth=2, solid_capstyle="butt")
+        axes.plot(one.ratio, row + 0.5, "o", color=color, markersize=5)
+        axes.text(-0.02, row + 0.5, one.name, **_beside(axes))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.set_xlabel(f"error of {method} divided by that of the method")
+    return figure
+
+
+@styled
+def distortion_figure(effects: Sequence[MethodEffect], reference: str) -> Figure:
+    """Draw what each method loses of the source's knowledge against its error, beside a reference method."""
+    known = [one for one in effects if np.isfinite(one.rise)]
+    lower = [one.name for one in known if one.interval[1] < 1]
+    title = f"No method has a significantly lower error than {reference}"
+    if lower:
+        title = f"Significantly lower error than {reference}: {', '.join(lower)}"
+    subtitle = "each method's ratio of test errors (95 % interval over targets) by the rise of the source's probe error"
+    height = 3.2
+    figure, _ = figure_below_title(title, subtitle, height + 0.6)
+    draw_title(figure, title, subtitle)
+    total = figure.get_figheight()
+    axes = figure.add_axes((0.75 / WIDTH, 0.55 / total, (WIDTH - 1.7) / WIDTH, height / total))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(1, color=Ink.BASELINE, linewidth=1)
+    for one in known:
+        color = Ink.SOURCE if one.interval[1] < 1 else Ink.ERROR if one.interval[0] > 1 else Ink.CONTROL
+        axes.plot([one.rise] * 2, one.interval, color=color, linewidth=1.5)
+        axes.plot(one.rise, one.ratio, "o", color=color, markersize=5)
+        axes.annotate(one.name, (one.rise, one.ratio), (5, 4), textcoords="offset points", size=8, color=Ink.TEXT)
+    axes.set_xlabel("rise of the probe error on the source's own data")
+    axes.set_ylabel(f"error divided by that of {reference}")
+    return figure
