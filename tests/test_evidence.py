@@ -158,3 +158,35 @@ def test_unrelated_tables_have_a_relation_in_few_simulations(evidence):
         outside += not one.low <= 0 <= one.high
     # At most 5 % are expected; more than 6 of 40 happen in 0.3 % of such tests.
     assert outside <= 6
+
+
+def drawn_title(figure):
+    """The bold text at the top, which may have several lines."""
+    return " ".join(text.get_text() for text in figure.texts if text.get_weight() == "bold")
+
+
+def test_titles_of_the_figures_claim_only_what_is_significant(evidence):
+    figures, two_way = (importlib.import_module(f"evidence.{name}") for name in ("figures", "two_way"))
+    interval = two_way.MeanInterval
+    found = {"constant answer": interval(3.0, 1.0, 6.0, 0.1), "leep": interval(2.0, 1.0, 4.0, 0.1)}
+    none = figures.regrets_figure(found, [], "constant answer", 9.0, "leep")
+    assert drawn_title(none) == "No way to choose is significantly better than the constant answer"
+    one = figures.regrets_figure(found, ["leep"], "constant answer", 9.0, "leep")
+    assert drawn_title(one) == "Significantly better than the constant answer: leep"
+    tables = np.random.default_rng(0).normal(size=(2, 5, 6))
+    for bounds, expected in (((-0.2, 0.3), "shows no significant relation to"), ((0.1, 0.3), "is related to")):
+        figure = figures.relation_figure("soft discrepancy", *tables, interval(0.2, *bounds, 0.1))
+        assert drawn_title(figure) == f"Soft discrepancy {expected} the error after transfer"
+    effects = [
+        figures.MethodEffect("emb", 0.8, (0.7, 0.9), 0.02),
+        figures.MethodEffect("orca", 1.0, (0.9, 1.1), 0.05),
+        figures.MethodEffect("scratch", 1.5, (1.2, 1.9)),
+    ]
+    assert drawn_title(figures.ratios_figure(effects, "mona", 8)) == (
+        "mona has a significantly lower error than 1 of 3 methods, and a higher one than 1"
+    )
+    assert drawn_title(figures.distortion_figure(effects, "finetune")) == "Significantly lower error than finetune: emb"
+    assert drawn_title(figures.distortion_figure(effects[1:], "finetune")).startswith("No method has a significantly")
+    errors = np.array([[10.0, 30.0, 5.0], [20.0, 20.0, 6.0]])
+    figure = figures.errors_figure(["a", "b"], ["t", "u", "v"], errors)
+    assert drawn_title(figure).startswith("2 of 2 sources are the best")
