@@ -9,11 +9,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from modgap.matrix.comparison import MIN_TARGETS, MOST_LETTERED, compare_over_targets, ranks_of
+from modgap.matrix.comparison import MIN_TARGETS, compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
 from modgap.matrix.signed_rank import MOST_EXACT
 from modgap.matrix.verdict import judge_matrix
+from modgap.ranking.letters import MOST_LETTERED
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.write import write_page
 from tests.matrices import make_matrix, make_measure

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from modgap.forward.sample_request import SampleRequest
-from modgap.matrix.comparison import MOST_LETTERED, compare_over_targets, compare_scores
+from modgap.matrix.comparison import compare_over_targets, compare_scores
 from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.gather import gather
 from modgap.matrix.job_list import read_job_list
@@ -19,6 +19,7 @@ from modgap.matrix.sentences import matrix_sentences
 from modgap.matrix.signed_rank import signed_rank_p_values
 from modgap.matrix.verdict import judge_matrix
 from modgap.ranking.backends import Backend
+from modgap.ranking.letters import MOST_LETTERED
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from tests.commands import run_in_process

@@ -17,7 +17,7 @@ from modgap.ranking.checks import (
     CONTROL_WORSE,
 )
 from modgap.ranking.judgment import choice_of, help_of, judge
-from modgap.ranking.letters import group_letters
+from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,
@@ -249,3 +249,10 @@ def test_both_bounds_of_an_interval_have_the_same_decimals(bounds, text):
 def test_a_difference_has_the_decimals_of_its_interval():
     difference = {"value": -0.164, "interval": (-0.3122, -0.01519), "corrected_p_value": 0.062}
     assert difference_texts(difference) == ("-0.1640 (-0.3122 to -0.0152)", "0.062")
+
+
+def test_more_than_sixty_sources_have_no_letters():
+    different = np.triu(np.ones((MOST_LETTERED + 1, MOST_LETTERED + 1), bool), 40)
+    different |= different.T
+    assert group_letters(different) == [""] * (MOST_LETTERED + 1)
+    assert group_letters(different[:-1, :-1])[0] == "A"

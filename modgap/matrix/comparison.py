@@ -8,16 +8,14 @@ from scipy.stats import rankdata
 
 from modgap.matrix.result import Agreement, Measure, Standing
 from modgap.matrix.signed_rank import signed_rank_p_values
-from modgap.ranking.letters import group_letters
+from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["MIN_TARGETS", "MOST_LETTERED", "compare_over_targets", "compare_scores", "ranks_of"]
+__all__ = ["MIN_TARGETS", "compare_over_targets", "compare_scores", "ranks_of"]
 
 MIN_TARGETS = 6
 """Fewest targets from which sources are compared: with fewer, no signed-rank test can reject."""
-MOST_LETTERED = 60
-"""Most sources whose pairs are all compared; of more, each is compared with the first alone."""
 
 
 def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
@@ -38,8 +36,8 @@ def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
 def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[list[int], tuple[Standing, ...]]:
     """Order sources by their mean ranks, and compare them by Wilcoxon's signed-rank test over targets.
 
-    The p-values are corrected by Holm for all pairs that are tested: all pairs of up to 60 sources, else the pairs with
-    the first source. Only sources with a value on every target are tested.
+    The p-values are corrected by Holm for all pairs that are tested: all pairs of up to 60 sources, which get letters,
+    else the pairs with the first source. Only sources with a value on every target are tested.
 
     Args:
         sources: Names of the sources.

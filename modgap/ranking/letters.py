@@ -4,7 +4,10 @@ import numpy as np
 
 from modgap.ranking.types import ScoreTable
 
-__all__ = ["group_letters", "source_letters"]
+__all__ = ["MOST_LETTERED", "group_letters", "source_letters"]
+
+MOST_LETTERED = 60
+"""Most members that get letters: the number of groups can grow exponentially with theirs."""
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -16,8 +19,8 @@ def group_letters(different: np.ndarray) -> list[str]:
         different: True for each pair that differs significantly, shape (n, n), symmetric, with the best member first.
 
     Returns:
-        The letters of each member, starting with A for the group of the first. All are empty if more letters are needed
-        than the alphabet has.
+        The letters of each member, starting with A for the group of the first. All are empty if there are more than 60
+        members, or if more letters are needed than the alphabet has.
 
     References:
         Piepho, "An algorithm for a letter-based representation of all-pairwise comparisons", Journal of Computational
@@ -27,6 +30,8 @@ def group_letters(different: np.ndarray) -> list[str]:
         >>> group_letters(np.array([[False, False, True], [False, False, False], [True, False, False]]))
         ['A', 'AB', 'B']
     """
+    if len(different) > MOST_LETTERED:
+        return [""] * len(different)
     groups = [frozenset(range(len(different)))] if len(different) else []
     for one, other in np.argwhere(np.triu(different, 1)).tolist():
         split = [

@@ -221,7 +221,10 @@ def _compare_pairs(values: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarra
     rounded = round_significant(values)
     differences = rounded[:, None] - rounded
     halves = round_significant(resampled)
-    spreads, counts = _spread(halves[:, None] - halves[None])
+    # One row after the other, because all pairs at once would take gigabytes with a thousand sources.
+    spreads, counts = np.empty(differences.shape), np.empty(differences.shape, np.int64)
+    for number, row in enumerate(halves):
+        spreads[number], counts[number] = _spread(row - halves)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(np.maximum(counts - 1, 1), -np.abs(differences) / spreads)
     # Without any spread the sign alone decides.

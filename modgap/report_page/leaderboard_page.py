@@ -5,11 +5,12 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.formatting import count, format_value, visible_name
-from modgap.matrix.comparison import MIN_TARGETS, MOST_LETTERED
+from modgap.matrix.comparison import MIN_TARGETS
 from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
 from modgap.matrix.signed_rank import MOST_EXACT
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
+from modgap.ranking.letters import MOST_LETTERED
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
 from modgap.report_page.rendering import Card, Row, capitalize, format_size, render_template
