@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,8 @@ def test_a_longer_list_has_the_same_folder_and_one_of_another_request_has_not(tm
     assert {job.id for job in written.jobs} < {job.id for job in longer.jobs}
     other = write_job_list(written.path, RankRequest(resamples=10), written.jobs)
     assert other.state_folder != written.state_folder
+    elsewhere = RankRequest(samples=replace(RankRequest().samples, device="cuda:1", loader_workers=2))
+    assert write_job_list(written.path, elsewhere, written.jobs).state_folder == written.state_folder
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ results: what a job computes goes into the cache, and that it is finished into a
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -70,9 +70,11 @@ class JobList:
         """Folder beside the list in which workers say what they work on and what is finished.
 
         It depends on the request, so that a list with more sources or targets keeps what is finished, and one with
-        other samples or scores does not.
+        other samples or scores does not. The device and the loader workers change no result.
         """
-        content = format_json([plain_values(asdict(self.request)), self.pseudo_classes], indent=None)
+        samples = replace(self.request.samples, device="auto", loader_workers=None)
+        request = replace(self.request, samples=samples)
+        content = format_json([plain_values(asdict(request)), self.pseudo_classes], indent=None)
         digest = hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
         return self.path.with_name(self.path.name + STATE_SUFFIX) / digest
 
