@@ -261,6 +261,8 @@ def test_equal_values_and_sources_without_a_value_have_their_own_headlines():
     assert sentences(none)[0] == "No source has a value; the reasons are below."
     alone = make_matrix([make_measure("leep", np.ones((1, 3)))], ["a"], ["t", "u", "v"])
     assert sentences(alone)[0] == "a is the only source."
+    doubtful = make_matrix([make_measure("leep", [[2.0, 2.0], [1.0, 1.0]])], ["a", "b"], ["t", "u"], help_="doubtful")
+    assert sentences(doubtful)[0].startswith("If you transfer, use a: no source is significantly better on any")
     harmful = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"], help_="no")
     assert sentences(harmful)[0] == "Do not transfer from these sources; train from scratch."
 

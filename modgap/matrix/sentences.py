@@ -53,7 +53,8 @@ def headline(verdict: MatrixVerdict) -> str:
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets:
-        return f"Use {first}: no source is significantly better on any of the {verdict.targets} targets."
+        use = f"Use {first}" if verdict.help.get(v.LIKELY) else f"If you transfer, use {first}"
+        return f"{use}: no source is significantly better on any of the {verdict.targets} targets."
     if verdict.choice == v.UNKNOWN:
         return f"{first} has the lowest mean rank, but it is not known how certain that is."
     return f"No single source suits all targets; {first} has the lowest mean rank."
