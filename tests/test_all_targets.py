@@ -23,6 +23,15 @@ IMAGES = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
 QUICK = ("--trials", "500", "--permutations", "2", "--splits", "2", "--limit")
 LIMITS = {"fsd50k": 400, "audioset-20k": 1100}
 """Samples enough for one a class, where the default is not."""
+LONGEST = ("audioset-20k", "notes", "psicov", "ucf101")
+"""Targets of many files to decode or to render. Their readers have tests of their own."""
+
+
+def names_by_length(names):
+    """Return the parameters of a test of these targets, each marked as slow or long."""
+    return [
+        pytest.param(name, marks=getattr(pytest.mark, "long" if name in LONGEST else "slow")) for name in sorted(names)
+    ]
 
 
 def made_up(folder: Path) -> None:
@@ -138,8 +147,7 @@ def test_a_made_up_target_from_host_to_discrepancy_with_and_without_its_copy(mod
     assert again == result
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("name", names_by_length(GENERATORS))
 def test_every_target_from_host_to_discrepancy(modgap, fetched, text_source, name):
     record, generator = tomllib.loads((MANIFESTS / f"{name}.toml").read_text(encoding="utf-8")), GENERATORS[name]
     if name == "psicov":
@@ -160,9 +168,8 @@ FEWER_SOUNDS = {
 BUNDLED = sorted(name for name in manifest_names() if name not in GENERATORS)
 
 
-@pytest.mark.slow
 @pytest.mark.bundle
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", names_by_length(BUNDLED))
 def test_every_target_in_a_package_is_verified_converted_and_measured(modgap, text_source, tmp_path, monkeypatch, name):
     skip_if_absent(name)
     copy_data_dir(name, tmp_path / name)

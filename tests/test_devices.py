@@ -51,7 +51,9 @@ def overlaps(passes):
     ]
 
 
-@pytest.mark.parametrize("engine", ["loky", "dask", "ray", "slurm"])
+@pytest.mark.parametrize(
+    "engine", ["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "slurm")), "ray"]
+)
 def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
     options = {}
     if engine == "ray":

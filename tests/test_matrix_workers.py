@@ -229,23 +229,22 @@ def start_worker(jobs, log, seconds, lease):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_workers_share_the_jobs_and_some_are_killed(tmp_path):
+def test_workers_share_the_jobs_and_one_is_killed(tmp_path):
     jobs = job_list(tmp_path, 10, 30)
-    logs = [tmp_path / f"log{number}" for number in range(6)]
+    logs = [tmp_path / f"log{number}" for number in range(4)]
     workers = [start_worker(jobs, log, 0.01, 1.0) for log in logs]
     rng = random.Random(0)
-    while sum(log.exists() for log in logs) < 6:
+    while sum(log.exists() for log in logs) < 4:
         time.sleep(0.05)
     time.sleep(0.3)
-    for killed in rng.sample(workers, 2):
-        os.kill(killed.pid, signal.SIGKILL)
+    os.kill(rng.choice(workers).pid, signal.SIGKILL)
     outputs = [worker.communicate()[0] for worker in workers]
-    assert sum(worker.returncode == 0 for worker in workers) == 4
+    assert sum(worker.returncode == 0 for worker in workers) == 3
     finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER).refresh()
     assert set(finished) == {job.id for job in jobs.jobs}
     runs = Counter(name for log in logs for name in log.read_text().split())
     # Only what a killed worker was at is run again.
-    assert sum(runs.values()) - len(runs) <= 2
+    assert sum(runs.values()) - len(runs) <= 1
     lines = [line for path in (jobs.state_folder / FINISHED_FOLDER).iterdir() for line in path.read_text().splitlines()]
     assert max(Counter(json.loads(line)["id"] for line in lines).values()) == 1
-    print(f"{sum(int(output) for output in outputs if output)} jobs by four workers, {sum(runs.values())} runs")  # noqa: T201 - a figure to quote
+    print(f"{sum(int(output) for output in outputs if output)} jobs by three workers, {sum(runs.values())} runs")  # noqa: T201 - a figure to quote

@@ -33,8 +33,19 @@ def load(name):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("image", [True, False], ids=["images", "series"])
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        pytest.param(
+            name,
+            image,
+            id=f"{name}-{'images' if image else 'series'}",
+            marks=[pytest.mark.long] * (name == "ppocr" and not image),
+        )
+        for name in SOURCES
+        for image in (True, False)
+    ],
+)
 def test_a_source_learns_the_training_samples(tmp_path, name, image):
     source = load(name)
     path = target_file(tmp_path, "classification", image=image)
@@ -56,7 +67,9 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
     assert min(losses[6], losses[9], losses[12]) < losses[1]
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in ("minilm", "resemblyzer"))) for name in SOURCES]
+)
 def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     load(name)
     monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 40)

@@ -284,7 +284,7 @@ def test_names_and_registries_are_unchanged_without_plug_ins():
     assert np.unique(score_names()).size == len(score_names())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_package_in_a_fresh_environment_is_found(project, tmp_path):
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)

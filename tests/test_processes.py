@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ SETTINGS = (
     "stage1.learning_rate=1e-3",
 )  # fmt: skip
 SOURCE = "random:timm:test_vit"
+QUICK = ("finetune", "mona")
+"""Methods of one stage and of two that `make test` compares; `make test-long` compares the others."""
 
 
-def runs(folder: Path, name: str) -> list[dict]:
+def runs(folder: Path, name: str, methods: Sequence[str]) -> list[dict]:
     """Return a run of each method; test_vit is trained at 32 pixels, because it has five times the tokens at 160."""
     target, surrogate = target_file(folder, "classification", samples=70), surrogate_file(folder)
     settings = [*SETTINGS, f"stage1.surrogate={surrogate}"]
@@ -37,7 +40,7 @@ def runs(folder: Path, name: str) -> list[dict]:
             "input_size": 32,
             "out": str(folder / name / item),
         }
-        for item in method_names()
+        for item in methods
     ]
 
 
@@ -51,17 +54,24 @@ def start_two(listed: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(tmp_path_factory):
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(QUICK, marks=pytest.mark.slow),
+        pytest.param([name for name in method_names() if name not in QUICK], marks=pytest.mark.long),
+    ],
+    ids=["quick", "others"],
+)
+def test_two_processes_train_as_one_does(tmp_path_factory, methods):
     pytest.importorskip("accelerate")
     folder = tmp_path_factory.mktemp("processes")
-    (folder / "two.json").write_text(json.dumps(runs(folder, "two")))
+    (folder / "two.json").write_text(json.dumps(runs(folder, "two", methods)))
     two = start_two(folder / "two.json")
-    train_all(runs(folder, "one"))
+    train_all(runs(folder, "one", methods))
     errors = two.communicate(timeout=900)[1]
     assert two.returncode == 0, errors[-3000:]
     distances = {}
-    for name in method_names():
+    for name in methods:
         first, second = (load_file(folder / item / name / "model.safetensors") for item in ("one", "two"))
         distances[name] = max(float((first[n] - second[n]).abs().max()) for n in first)
         records = [json.loads((folder / item / name / "run.json").read_text())["result"] for item in ("one", "two")]

@@ -338,6 +338,7 @@ def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
     assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]
 
 
+@pytest.mark.long
 def test_a_slurm_task_whose_time_runs_out_goes_on_in_the_queue(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "MAX_TASKS", 1)
     # submitit stops a task of this machine 30 s before its end: here after 9 s, before the jobs are done.
@@ -486,6 +487,7 @@ def ranking_of_five(tmp_path_factory):
     return folder / "small.npz", strict(done.stdout)
 
 
+@pytest.mark.long
 def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupted, start_ranking, own_cache):
     _, expected = uninterrupted
     counts, written = [], {}
@@ -508,6 +510,7 @@ def test_a_ranking_that_is_killed_three_times_computes_nothing_twice(uninterrupt
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
+@pytest.mark.long
 def test_killing_a_dask_worker_changes_no_result(uninterrupted, start_ranking, own_cache):
     import psutil
 

@@ -16,10 +16,10 @@ from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.training import surrogate_file, target_file
 
-KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "3"))
 SETTINGS = (
     "stage1.epochs=3", "stage2.epochs=5", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
-    "checkpoint_seconds=0", "loader_workers=1", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
+    "checkpoint_seconds=0.1", "loader_workers=1", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
 )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ SETTINGS = (
 def train_arguments(tmp_path_factory) -> list[str]:
     """The arguments of a run of mona on a small model with dropout."""
     folder = tmp_path_factory.mktemp("data")
-    target, surrogate = target_file(folder, "classification", samples=200), surrogate_file(folder)
+    target, surrogate = target_file(folder, "classification", samples=100), surrogate_file(folder)
     settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
     options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
     return ["train", *options, *settings]

@@ -19,7 +19,7 @@ def study(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.bundle
 def test_quick_study_prints_its_tables(study, own_cache, monkeypatch, capsys):
     # The head of the text model is fitted on as many samples as the rest of the quick mode can use.

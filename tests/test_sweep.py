@@ -187,7 +187,7 @@ def test_sweep_that_trained_nothing_may_begin_anew(train, tmp_path):
     assert "contains other files" in refused.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sweep_that_is_killed_ends_in_the_same_bits(target, tmp_path):
     numbers = itertools.count()
 
