@@ -26,6 +26,8 @@ MINOR_VERSIONS = range(11, 20)
 LOWEST_PYTHON = "3.11"
 SHOWN = ("torch", "numpy", "timm", "transformers", "scikit-learn")
 """Libraries whose versions the table shows."""
+ALL_TESTS = ("test", "test-long")
+QUICK_TESTS = "not slow and not long and not bundle"
 
 
 class StepError(Exception):
@@ -139,8 +141,9 @@ def unpack(sdist: Path, folder: Path) -> Path:
 
 
 def run_all_tests(project: Path) -> str:
-    """Run `make test` of an unpacked sdist, which makes its own environment; return pytest's summary."""
-    return _summary(run("make", "test", f"PYTHON={sys.executable}", folder=project))
+    """Run all tests of an unpacked sdist, which makes its own environment; return both of pytest's summaries."""
+    summaries = (_summary(run("make", target, f"PYTHON={sys.executable}", folder=project)) for target in ALL_TESTS)
+    return ", then ".join(summary.strip("= ") for summary in summaries)
 
 
 def run_quick_tests(project: Path, folder: Path) -> str:
@@ -150,7 +153,7 @@ def run_quick_tests(project: Path, folder: Path) -> str:
     install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
     run(*install, *_lowest_options(), "--requirements", "pyproject.toml", "--group", "test", folder=project)
     run(*install, "--no-deps", "--editable", project, folder=folder)
-    return _summary(run(python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow and not bundle", folder=project))
+    return _summary(run(python, "-m", "pytest", "-q", "-n", "2", "-m", QUICK_TESTS, folder=project))
 
 
 def _summary(output: str) -> str:
