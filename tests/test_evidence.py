@@ -91,6 +91,7 @@ def test_the_rate_comes_from_the_other_half_and_later_jobs_need_it(evidence, tmp
     assert [(job.seed, job.rate) for job in jobs.source_part("all", log, "digits", "minilm")] == [(0, 1e-4), (1, 1e-4)]
 
 
+@pytest.mark.bundle
 @pytest.mark.parametrize("target", ["pd-speech", "italy-power"])
 def test_halves_share_no_sample_and_no_group(evidence, target):
     work = evidence["ranking_work"]

@@ -14,7 +14,7 @@ from modgap.errors import UsageError
 from modgap.models import TargetModel
 from modgap.transfer.mixed_product import derivative_along, first_pass
 from modgap.transfer.processes import Processes
-from modgap.transfer.task_loss import TaskLoss, call_with_parameters
+from modgap.transfer.task_loss import TaskLoss, call_with_parameters, plain_gradients
 
 __all__ = ["LossGradient", "OuterLoss", "VirtualSteps", "mona_gradient", "task_gradient"]
 
@@ -105,7 +105,7 @@ class OuterLoss:
     def _backward(self, model: TargetModel, tensors: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if len(self.features) == 1:
             value = self._value(self.features[0](model))
-            return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+            return value.detach(), plain_gradients(value, tensors)
         with torch.no_grad():
             parts = [features(model) for features in self.features]
         share = torch.cat(parts).requires_grad_()
@@ -114,7 +114,7 @@ class OuterLoss:
         sums = [torch.zeros_like(tensor) for tensor in tensors]
         shares = torch.split(by_features, [len(part) for part in parts])
         for features, gradient in zip(self.features, shares, strict=True):
-            found = torch.autograd.grad(features(model), tensors, gradient, allow_unused=True, materialize_grads=True)
+            found = plain_gradients(features(model), tensors, gradient)
             sums = [total + part for total, part in zip(sums, found, strict=True)]
         return value.detach(), tuple(sums)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
-from modgap.transfer.task_loss import MicroBatch, TaskLoss, call_with_parameters
+from modgap.transfer.task_loss import MicroBatch, TaskLoss, call_with_parameters, plain_gradients
 
 __all__ = ["ROUTES", "FirstPass", "derivative_along", "first_pass"]
 
@@ -140,12 +140,8 @@ def _exact(
 def _differentiate_along(gradients: Tensors, direction: Tensors, tensors: list[Tensor]) -> tuple[Tensor, ...]:
     differentiable = [name for name in direction if gradients[name].requires_grad]
     with sdpa_kernel(SDPBackend.MATH):
-        return torch.autograd.grad(
-            [gradients[name] for name in differentiable],
-            tensors,
-            [direction[name] for name in differentiable],
-            allow_unused=True,
-            materialize_grads=True,
+        return plain_gradients(
+            [gradients[name] for name in differentiable], tensors, [direction[name] for name in differentiable]
         )
 
 

@@ -13,7 +13,7 @@ from modgap.transfer.batches import generator
 from modgap.transfer.gradients import LossGradient
 from modgap.transfer.otdd import LabeledSource, class_distance
 from modgap.transfer.processes import Processes
-from modgap.transfer.task_loss import MicroBatch, call_with_parameters
+from modgap.transfer.task_loss import MicroBatch, call_with_parameters, plain_gradients
 
 __all__ = ["OtddStep"]
 
@@ -96,7 +96,7 @@ class OtddStep:
         # The feature map of a convolutional stem has its channels on the second axis.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)
         value = class_distance(features, self.source)
-        return value.detach(), torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+        return value.detach(), plain_gradients(value, tensors)
 
     def _classes(self, rows: np.ndarray) -> np.ndarray:
         """Return the class of each row, shape (n,)."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from modgap.transfer.losses import LossFunction
 from modgap.transfer.placement import Forward, call
 from modgap.transfer.processes import Processes
 
-__all__ = ["MicroBatch", "TaskLoss", "call_with_parameters"]
+__all__ = ["MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
 
 Parameters = Mapping[str, Tensor]
 """Parameters of a model by name."""
@@ -69,6 +69,23 @@ def call_with_parameters(model: nn.Module, parameters: Parameters, function: Cal
     if not replacements:
         return function(model)
     return functional_call(_FunctionCaller(model), replacements, (function,))
+
+
+def plain_gradients(
+    values: Tensor | Sequence[Tensor], tensors: Sequence[Tensor], weights: Tensor | Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """Return the gradients of values by tensors, as tensors that need no gradients themselves.
+
+    They are zeros where no value depends on a tensor. PyTorch 2.6 makes such zeros tensors that need gradients, which
+    cannot be changed in place.
+
+    Args:
+        values: Differentiable values.
+        tensors: Tensors to differentiate by.
+        weights: Gradients by the values, of their shapes; None where there is one value, a number.
+    """
+    found = torch.autograd.grad(values, tensors, weights, allow_unused=True, materialize_grads=True)
+    return tuple(gradient.detach() for gradient in found)
 
 
 def _with_own_memory(gradients: Iterable[Tensor]) -> list[Tensor]:
@@ -154,4 +171,4 @@ class TaskLoss:
         self, micro_batch: MicroBatch, variables: list[Tensor], precise: bool, model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         value = self.value(model, micro_batch, precise=precise)
-        return value.detach(), torch.autograd.grad(value, variables, allow_unused=True, materialize_grads=True)
+        return value.detach(), plain_gradients(value, variables)
