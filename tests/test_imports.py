@@ -1,6 +1,7 @@
 """Data flows one way, and so do imports: from layer to layer, and from file to file."""
 
 import ast
+import functools
 import graphlib
 import os
 import re
@@ -67,19 +68,17 @@ def module_files() -> dict[str, Path]:
 FILES = module_files()
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Modules of modgap that a file imports, at its top or inside functions."""
+@functools.cache
+def imported_modules(module: str) -> set[str]:
+    """Modules of modgap that a module imports, at its top or inside functions."""
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             modules |= {name if name in FILES else node.module for name in names}
     return {module for module in modules if module in FILES}
-
-
-IMPORTS = {module: imported_modules(path) for module, path in FILES.items()}
 
 
 def layer_of(module: str) -> str:
@@ -89,19 +88,19 @@ def layer_of(module: str) -> str:
 @pytest.mark.parametrize("module", [module for module in FILES if module != "modgap"])
 def test_layers_import_downwards(module):
     assert layer_of(module) in LAYERS, f"{module} belongs to no layer"
-    for other in IMPORTS[module]:
+    for other in imported_modules(module):
         assert LAYERS.index(layer_of(other)) <= LAYERS.index(layer_of(module)), f"{module} imports {other}"
 
 
 def test_files_import_in_no_circle():
-    list(graphlib.TopologicalSorter(IMPORTS).static_order())
+    list(graphlib.TopologicalSorter({module: imported_modules(module) for module in FILES}).static_order())
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_no_file_imports_a_package_that_contains_it(module):
     """A package's `__init__` offers what its files define, so it is above them."""
     above = {module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)}
-    assert not IMPORTS[module] & above
+    assert not imported_modules(module) & above
 
 
 def test_a_circle_is_found():
