@@ -1,0 +1,127 @@
+"""What the page of a discrepancy concludes from its record."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+
+from modgap.discrepancy import estimate
+from modgap.discrepancy.report import DiscrepancyReport
+from modgap.report_page.discrepancy_page import render_discrepancy
+from tests.test_report_page import assert_self_contained, visible_text
+
+
+@pytest.fixture(scope="module")
+def full_record():
+    """Return the record of a discrepancy that is below chance, with permuted labels and without a control."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 12)
+    logits = rng.standard_normal((len(labels), 7))
+    logits[np.arange(len(labels)), labels] += 3
+    result = estimate(logits, labels, permutations=19, splits=4, seed=0)
+    provenance = {"modgap": "0.1.0", "samples": {"split": "train", "limit": [36, 100]}, "embedding": {"size": [64, 64]}}
+    return DiscrepancyReport("vit-b", "photos", result, (), ("a", "b", "c"), provenance, 0.1).to_dict()
+
+
+@pytest.fixture
+def record(full_record):
+    return copy.deepcopy(full_record)
+
+
+def page_text(record):
+    page = render_discrepancy(record)
+    assert_self_contained(page)
+    return visible_text(page)
+
+
+def with_control(record, value, p_value, n=3):
+    """Return a record with a comparison to random weights."""
+    held_out = record["estimates"]["search"]["held_out"] - value
+    interval = None if p_value is None else [value - 0.1, value + 0.1]
+    difference = {"value": value, "interval": interval, "p_value": p_value}
+    return {**record, "control": {"n": n, "held_out": held_out, "difference": difference}}
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "answer", "headline"),
+    [
+        (-0.3, 0.01, "Is it below its control?Yes", "knows something about these classes"),
+        (-0.3, 0.2, "Is it below its control?Not shown", "not significantly better than the same architecture"),
+        (0.3, 0.01, "Is it below its control?No", "not significantly better than the same architecture"),
+        (-0.3, None, "Is it below its control?Unknown", "knows something about these classes"),
+    ],
+)
+def test_the_control_decides_what_pretraining_has_shown(record, value, p_value, answer, headline):
+    text = page_text(with_control(record, value, p_value))
+    assert answer in text
+    assert headline in text
+    assert "The control (3 random initializations) has a held-out error of" in text
+    assert ("there are too few groups to compare them" in text) == (p_value is None)
+    assert "--control" not in text
+
+
+def test_without_a_control_the_next_step_is_the_same_samples_with_one(record):
+    text = page_text(record)
+    assert "This run has no random-weights control" in text
+    assert "--source vit-b --target photos --split train --limit 36 --input-size 64 --control" in text
+
+
+def test_a_control_alone_asks_for_no_control(record):
+    text = page_text({**record, "source": "random:vit-b"})
+    assert "This source is itself a random-weights control." in text
+    assert "--control" not in text
+
+
+def test_chance_is_not_excluded_where_labels_were_not_permuted(record):
+    text = page_text({**record, "permutations_for": None})
+    assert "Labels were not permuted, so it is not known whether this could be luck." in text
+    assert "This run does not show that vit-b knows anything about these classes." in text
+
+
+def test_chance_is_not_excluded_by_a_large_p_value(record):
+    record["estimates"][record["permutations_for"]]["held_out_null"]["p_value"] = 0.3
+    text = page_text(record)
+    assert "Is it below chance?Not shown" in text
+    assert "This run does not show that vit-b knows anything about these classes." in text
+
+
+def test_without_a_held_out_error_nothing_is_shown(record):
+    for one in record["estimates"].values():
+        one.update(held_out=None, held_out_interval=None)
+    text = page_text({**record, "permutations_for": None})
+    assert "There is no held-out error, so this run does not show what the source knows." in text
+    assert "best map, held-out samples" not in text
+
+
+def test_without_a_map_the_reason_is_the_headline(record):
+    text = page_text({**record, "estimates": {}, "permutations_for": None, "permuted_error": None})
+    assert "No map was found; the target has more classes than the source." in text
+    assert "Errors on one axis" not in text
+
+
+@pytest.mark.parametrize(("weighting", "fact"), [("groups", "groups count equally"), ("classes", "over classes")])
+def test_the_facts_name_what_counts_equally(record, weighting, fact):
+    text = page_text({**record, "weighting": weighting, "n_groups": 9})
+    assert fact in text
+    assert "9 groups" in text
+
+
+@pytest.mark.parametrize(("error", "status"), [(0.1, "pass"), (0.65, "warn"), (0.9, "fail")])
+def test_the_baseline_of_the_largest_class_is_checked(record, error, status):
+    record["estimates"]["search"].update(held_out=error, held_out_interval=[error - 0.05, error + 0.05])
+    page = render_discrepancy(record)
+    assert f"The held-out error is {error:.3f}" in visible_text(page)
+    row = re.search(r"<li>((?!<li>).)*Majority-class baseline", page, re.DOTALL)[0]
+    assert f'class="icon {status}"' in row
+
+
+def test_samples_that_were_left_out_are_counted(record):
+    text = page_text({**record, "unlabeled": 5, "untested": 2})
+    assert "5 samples without a label are left out." in text
+    assert "2 samples are not tested, because their class has one sample or group." in text
+
+
+def test_a_long_class_map_is_cut_and_says_so(record):
+    record["estimates"]["search"].update(map_names=["s"] * 310, target_names=["t"] * 310)
+    assert "10 more classes are left out." in page_text(record)
