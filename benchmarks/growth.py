@@ -22,8 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RESULTS = Path(__file__).parent / "results" / "growth.jsonl"
 SAMPLES = (2500, 5000, 10_000, 20_000, 40_000)
@@ -36,6 +40,9 @@ BASE = {"N": 10_000, "K": 20, "C": 400, "sources": 4, "workers": 1}
 REPETITIONS = 3
 TRIALS = 100_000
 FITTED_POINTS = 3
+PANELS = {"N": "target samples", "K": "target classes", "C": "source classes"}
+NAME_SPACE = 1.12
+"""Space right of a panel for the names of its lines, in inches."""
 
 Run = Callable[[], object]
 
@@ -116,21 +123,23 @@ def _standings(sizes: dict[str, int]) -> Run:
 
 
 def _pass(sizes: dict[str, int]) -> Run:
-    """Return the pass of EfficientNet-Lite0 with random weights at 64 pixels over N samples, by jobs of workers."""
+    """Return the pass of EfficientNet-Lite0 with random weights at 64 pixels, one job for N or four for workers."""
     from modgap.forward.inference_setup import LogitsRequest
     from modgap.forward.sample_request import SampleRequest
     from modgap.ranking.backends import Backend, run_jobs
     from modgap.ranking.jobs import ExtractJob
 
     folder = Path(tempfile.mkdtemp(prefix="modgap-growth-"))
-    n_samples = max(64, sizes["N"] // 40)
+    shares_work = sizes["grows"] == "workers"
+    n_samples = max(64, sizes["N"] // (5 if shares_work else 40))
     rng = np.random.default_rng(0)
     labels = np.arange(n_samples) % 10
-    np.savez(folder / "target.npz", x=rng.random((n_samples, 1, 28, 28), np.float32), y=labels)
-    target = {"name": str(folder / "target.npz")}
     request = LogitsRequest(SampleRequest(input_size=64), "own")
-    jobs = [ExtractJob(f"random:efficientnet-lite{number}", target, request) for number in (0, 1, 2)]
-    jobs = jobs[:1] if sizes["workers"] == 1 and "workers" not in sizes["grows"] else jobs  # type: ignore[operator]
+    jobs = []
+    for number in range(4 if shares_work else 1):
+        target = folder / f"target{number}.npz"
+        np.savez(target, x=rng.random((n_samples, 1, 28, 28), np.float32), y=labels)
+        jobs.append(ExtractJob("random:efficientnet-lite0", {"name": str(target)}, request))
     backend = Backend("loky", sizes["workers"])
 
     def run() -> object:
@@ -170,7 +179,7 @@ CURVES = [
     Curve("LEEP", "C", OUTPUTS, 1.0),
     Curve("LogME", "N", SAMPLES, 1.0),
     Curve("H-score", "N", SAMPLES, 1.0),
-    Curve("k-NN", "N", SAMPLES, 2.0),
+    Curve("k-NN", "N", SAMPLES, 1.0),
     Curve("linear probe", "N", SAMPLES, 1.0),
     Curve("standings", "sources", SOURCES, 2.0),
     Curve("pass", "N", SAMPLES, 1.0),
@@ -235,27 +244,78 @@ def print_table(records: list[dict]) -> None:
 
 
 def draw(records: list[dict], path: Path) -> None:
-    """Draw the times against N, K and C."""
-    import matplotlib
+    """Draw the times against N, K and C, with the name of each method at the end of its line."""
+    import matplotlib as mpl
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
+    from modgap.display.figure_layout import drawing_settings
 
-    titles = {"N": "target samples", "K": "target classes", "C": "source classes"}
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
-    colors = {method: f"C{number}" for number, method in enumerate(METHODS)}
-    for axis, (size, title) in zip(axes, titles.items(), strict=True):
-        for curve in (one for one in CURVES if one.size == size):
-            points = sorted((r["value"], r["seconds"]) for r in records if r["curve"] == curve.name)
-            if points:
-                values, seconds = zip(*points, strict=True)
-                color = colors[curve.method]
-                axis.plot(values, seconds, marker="o", markersize=3, linewidth=1.5, color=color, label=curve.method)
-        axis.set(xscale="log", yscale="log", xlabel=title)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("seconds")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=150)
+    with mpl.rc_context(drawing_settings()):
+        _draw(records, path)
+
+
+def _draw(records: list[dict], path: Path) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    from modgap.display.figure_layout import COLORS, MARGIN, WIDTH, Ink, draw_title, figure_below_title
+
+    curves = {curve: _points(records, curve) for curve in CURVES if curve.size in PANELS}
+    factors = [2 ** exponent(*points) for curve, points in curves.items() if curve.size == "N"]
+    fitted = next(curve.values for curve in curves if curve.size == "N")[-FITTED_POINTS:]
+    title = f"From {fitted[0]:,} samples on, twice as many take at most {max(factors):.1f} times as long"
+    sizes = f"{BASE['N']:,} samples, {BASE['K']} target and {BASE['C']} source classes where they do not grow"
+    subtitle = f"seconds on one thread; {sizes}"
+    height = 3.6
+    figure, _ = figure_below_title(title, subtitle, height)
+    draw_title(figure, title, subtitle)
+    total = figure.get_figheight()
+    seconds = [one for _, times in curves.values() for one in times]
+    colors = dict(zip(dict.fromkeys(curve.method for curve in curves), COLORS, strict=False))
+    limits = (np.log10(min(seconds)) - 0.1, np.log10(max(seconds)) + 0.1)
+    left = MARGIN + 0.45
+    pitch = (WIDTH - left) / len(PANELS)
+    low, high = 0.5, height - 0.1
+    for number, (size, label) in enumerate(PANELS.items()):
+        axes = figure.add_axes(
+            ((left + number * pitch) / WIDTH, low / total, (pitch - NAME_SPACE) / WIDTH, (high - low) / total)
+        )
+        axes.set_ylim(*limits)
+        axes.spines[["top", "right"]].set_visible(False)
+        ends = []
+        for curve, (values, times) in curves.items():
+            if curve.size == size:
+                line = {"marker": "o", "markersize": 3, "linewidth": 1.5, "color": colors[curve.method]}
+                axes.plot(np.log2(values), np.log10(times), **line)
+                ends.append((float(np.log10(times[-1])), curve.method))
+                ticks = values
+        axes.xaxis.set_major_locator(FixedLocator([float(np.log2(value)) for value in ticks[::2]]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{2**x:,.0f}"))
+        axes.yaxis.set_major_locator(FixedLocator([-2, -1, 0, 1]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{10.0**y:g} s"))
+        axes.tick_params(labelleft=number == 0)
+        axes.grid(axis="y", color=Ink.GRID)
+        axes.set_xlabel(label)
+        axes.set_xlim(np.log2(ticks[0]) - 0.15, np.log2(ticks[-1]) + 0.15)
+        _name_lines(axes, float(np.log2(ticks[-1])), ends, high - low)
+    figure.savefig(path, dpi=200)
+
+
+def _name_lines(axes: "Axes", x: float, ends: list[tuple[float, str]], height: float) -> None:
+    """Write the names right of the ends of their lines at x, apart from each other, with a thin line between."""
+    from modgap.display.figure_layout import Ink
+    from modgap.display.label_spacing import spread_labels
+
+    low, high = axes.get_ylim()
+    line = 0.14 * (high - low) / height
+    ends = sorted(ends)
+    places = spread_labels([end for end, _ in ends], [line] * len(ends), low, high, 0.0)
+    for place, (end, name) in zip(places, ends, strict=True):
+        axes.plot([x + 0.1, x + 0.5], [end, place], color=Ink.AXIS, linewidth=0.7, clip_on=False)
+        axes.text(x + 0.6, place, name, va="center", size=8)
+
+
+def _points(records: list[dict], curve: Curve) -> tuple[list[int], list[float]]:
+    points = sorted((r["value"], r["seconds"]) for r in records if r["curve"] == curve.name)
+    return [value for value, _ in points], [seconds for _, seconds in points]
 
 
 def main() -> None:

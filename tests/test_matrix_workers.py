@@ -173,6 +173,30 @@ def test_a_worker_begins_no_job_after_its_time(tmp_path):
     assert 1 <= summary.finished <= 5
 
 
+def test_jobs_that_others_finish_meanwhile_count_as_progress(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "SECONDS_BETWEEN_READS", 0.0)
+    jobs = job_list(tmp_path, 1, 12)
+    shares = []
+    seen = []
+
+    def runner(_jobs):
+        def run(job):
+            if not seen:
+                other = FinishedJobs(jobs.state_folder / FINISHED_FOLDER)
+                for one in [one for one in jobs.jobs if one != job][:6]:
+                    other.append(FinishedJob(one.id, "done", ""))
+            seen.append(sum(shares))
+            return FinishedJob(job.id, "done", "")
+
+        return run
+
+    summary = work(jobs.path, runner, progress=lambda _stage, share: shares.append(share))
+    assert (summary.finished, summary.elsewhere) == (6, 6)
+    # The first job is reported before the others' are read, and the second after it.
+    assert seen == pytest.approx([0, 1 / 12, 8 / 12, 9 / 12, 10 / 12, 11 / 12])
+    assert sum(shares) == pytest.approx(1)
+
+
 def test_failed_jobs_are_counted_and_not_repeated(tmp_path):
     jobs = job_list(tmp_path, 1, 4)
 

@@ -93,6 +93,7 @@ class _Worker:
         self.own = 0
         self.failed = 0
         self.reported = 0
+        self.read_at = 0.0
 
     def run(self, seconds: float | None) -> WorkSummary:
         ends = None if seconds is None else time.monotonic() + seconds
@@ -121,10 +122,10 @@ class _Worker:
     def _work_through(self, jobs: Sequence[PlannedJob], ends: float | None) -> int:
         """Claim and run what is free of some jobs, and return how many this worker has run."""
         before = self.own
-        refreshed = time.monotonic()
         for job in jobs:
             if _is_over(ends):
                 break
+            self._read_others()
             if job.id in self.finished.by_id:
                 continue
             claim = self.leases.claim(job.id)
@@ -132,11 +133,14 @@ class _Worker:
                 self._run(job, claim)
             elif self.leases.is_given_up(job.id):
                 self._give_up(job)
-            elif time.monotonic() - refreshed > SECONDS_BETWEEN_READS:
-                # Others work here too; jobs that they have finished are known without a look at their claims.
-                self.finished.refresh()
-                refreshed = time.monotonic()
         return self.own - before
+
+    def _read_others(self) -> None:
+        """Read what others have finished, so that their jobs need no look at their claims and count as progress."""
+        now = time.monotonic()
+        if now - self.read_at > SECONDS_BETWEEN_READS:
+            self.finished.refresh()
+            self.read_at = now
 
     def _run(self, job: PlannedJob, claim: Claim) -> None:
         # The process that claimed it before may have finished it after its lease.
