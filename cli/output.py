@@ -50,10 +50,22 @@ def print_line(text: str = "", *, err: bool = False) -> None:
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """A handler that writes to the stderr of the moment, which may be another than when the handler was made."""
+    """A handler that writes to the stderr of the moment, which may be another than when the handler was made.
+
+    It writes each warning once, since a worker reads the same target for each of its jobs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write a record, unless it is a warning that was written before."""
+        if record.levelno == logging.WARNING:
+            message = record.getMessage()
+            if message in self.written:
+                return
+            self.written.add(message)
         self.stream = sys.stderr
         super().emit(record)
 

@@ -1,6 +1,7 @@
 """Text from outside reaches the terminal without control characters: class names, paths, errors, and hosts' words."""
 
 import io
+import logging
 import re
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -80,23 +81,33 @@ def test_a_manifest_in_lists_and_the_log(modgap, tmp_path):
     assert_clean(done)
 
 
+@pytest.fixture
+def log():
+    """Return modgap's logger, whose handlers and level are restored."""
+    logger = logging.getLogger("modgap")
+    handlers, level = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
 @pytest.mark.parametrize("quiet", [True, False])
-def test_log_messages(capsys, quiet):
-    import logging
-
-    from modgap.cli.output import log_to_stderr
-
-    log = logging.getLogger("modgap")
-    handlers, level = log.handlers[:], log.level
-    try:
-        log_to_stderr(quiet)
-        log.warning("the file %s is odd", f"a{HOSTILE}")
-    finally:
-        log.handlers[:] = handlers
-        log.setLevel(level)
+def test_log_messages(capsys, log, quiet):
+    output.log_to_stderr(quiet)
+    log.warning("the file %s is odd", f"a{HOSTILE}")
     text = capsys.readouterr().err
     assert "the file a‹U+001B›[2J" in text
     assert CONTROL.findall(text) == []
+
+
+def test_a_warning_is_written_once(capsys, log):
+    output.log_to_stderr(False)
+    for name in ("A", "A", "B"):
+        log.warning("1 class has few samples: %s", name)
+        log.info("at work")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "class" in line] == [f"modgap: 1 class has few samples: {n}" for n in "AB"]
+    assert lines.count("modgap: at work") == 3
 
 
 def test_the_reason_of_a_host(modgap, serve, tmp_path, monkeypatch):
