@@ -92,7 +92,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
     def prepare(sizes: dict[str, int]) -> Run:
         from dataclasses import replace
 
-        from modgap.ranking.jobs import fix_threads
+        from modgap.ranking.job_threads import fix_threads
         from modgap.ranking.scores import get_score
         from modgap.ranking.source_outputs import SourceOutputs
 
@@ -106,7 +106,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
 
 
 def _standings(sizes: dict[str, int]) -> Run:
-    from modgap.ranking.jobs import fix_threads
+    from modgap.ranking.job_threads import fix_threads
     from modgap.ranking.score_sources import score_sources
     from modgap.ranking.source_outputs import SourceOutputs
 

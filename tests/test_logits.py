@@ -10,6 +10,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward import batched_inference
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.logits_file import read_logits_file
+from modgap.forward.model_runner import ModelRunner
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage import cache
@@ -98,7 +99,7 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
 def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, monkeypatch):
     whole = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     cache.delete_files(cache.entry_paths())
-    forward, sizes = batched_inference._ModelRunner._forward, []
+    forward, sizes = ModelRunner._forward, []
 
     def small_memory(self, images):
         sizes.append(len(images))
@@ -106,7 +107,7 @@ def test_batches_shrink_when_the_memory_does_not_suffice(small_images, caplog, m
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return forward(self, images)
 
-    monkeypatch.setattr(batched_inference._ModelRunner, "_forward", small_memory)
+    monkeypatch.setattr(ModelRunner, "_forward", small_memory)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     assert "Out of memory with batches of 16 samples. Continuing with 8." in caplog.text
     assert max(sizes[3:]) == 4
@@ -117,7 +118,7 @@ def test_an_image_that_does_not_fit_at_all_is_one_clear_line(small_images, monke
     def no_memory(self, images):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(batched_inference._ModelRunner, "_forward", no_memory)
+    monkeypatch.setattr(ModelRunner, "_forward", no_memory)
     with pytest.raises(InputError, match="fails on one image of 64 x 64 pixels"):
         source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
 

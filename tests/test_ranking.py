@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from modgap.errors import InputError, UsageError
@@ -21,6 +23,7 @@ from modgap.ranking.error_standings import ScoredErrors, check_comparable, compu
 from modgap.ranking.extraction import extract
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import half_sample
+from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RowName
 from modgap.ranking.rank import count_permutations, rank
@@ -319,6 +322,37 @@ def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_pa
 def test_backends_give_every_result_once(name):
     results = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
     assert results == [(n, n**2) for n in range(12)]
+
+
+class Place:
+    """Job that says in which process it ran, and with how many threads, after it took a while."""
+
+    def __call__(self):
+        fix_threads()
+        time.sleep(0.15)
+        return os.getpid(), torch.get_num_threads()
+
+
+def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkeypatch):
+    monkeypatch.setattr(backends, "SECONDS_HERE", 0.2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        results = dict(run_jobs([Place()] * 5, Backend("loky", 2), short=True))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [results[number][0] == os.getpid() for number in range(5)] == [True, True, False, False, False]
+    assert {threads for _, threads in results.values()} == {1}
+
+
+def test_one_pass_alone_runs_in_this_process_with_all_cores():
+    backend = Backend("loky", 4)
+    assert backend.for_passes(2) == backend
+    assert backend.idle_cores(2) == 2
+    alone = backend.for_passes(1)
+    assert (alone.name, alone.idle_cores(1)) == ("serial", 4)
+    assert Backend("slurm").for_passes(1) == Backend("slurm")
 
 
 def test_a_lost_worker_costs_only_its_job(tmp_path):

@@ -11,6 +11,7 @@ from torch import nn
 from modgap.errors import InputError
 from modgap.forward import batched_inference
 from modgap.forward.batched_inference import output_batches
+from modgap.forward.model_runner import ModelRunner
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import ImageInput, Source, open_source
 from modgap.targets.manifest import InputSpec
@@ -64,13 +65,13 @@ def outputs(source, data, side_by_side, **options):
 def count_copies(monkeypatch):
     """Number of copies of models that ran."""
     made = []
-    plain = batched_inference._ModelRunner.copy
+    plain = ModelRunner.copy
 
     def copy(self):
         made.append(plain(self))
         return made[-1]
 
-    monkeypatch.setattr(batched_inference._ModelRunner, "copy", copy)
+    monkeypatch.setattr(ModelRunner, "copy", copy)
     return made
 
 

@@ -1,25 +1,19 @@
-"""Running a source model over samples in batches: preprocessing ahead of the model, batches that fit the memory."""
+"""Running a source model over samples in batches, with preprocessing ahead of the model."""
 
-import contextlib
-import copy
-import itertools
-import logging
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from modgap.cores import available_cores
-from modgap.errors import InputError, UsageError
+from modgap.errors import UsageError
 from modgap.forward.loading import load_ahead
+from modgap.forward.model_runner import PADDED, ModelRunner
+from modgap.forward.side_by_side import outputs_side_by_side
 from modgap.inputs.native_embedding import Embedding
-from modgap.sources import AudioInput, ImageInput, Source, TextInput
+from modgap.sources import Source
 from modgap.targets import Samples
 
 __all__ = ["DTYPES", "choose_device", "output_batches"]
@@ -27,19 +21,12 @@ __all__ = ["DTYPES", "choose_device", "output_batches"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCH = 16
 """On a CPU, larger batches only push the activations out of its caches (measured in benchmarks/logits.py)."""
-LARGEST_BATCH = 512
 TRIAL_BATCH = 8
 """Samples whose peak memory decides the batch size on CUDA."""
-PADDED = (TextInput, AudioInput)
-"""Inputs whose pieces may have different lengths."""
-MEMORY_FRACTION = 0.6
-"""Fraction of the free GPU memory that a batch may use."""
 BATCHES_SORTED = 16
 """Number of batches whose pieces are sorted by length together, so that a batch has little padding."""
 MOST_LOADER_WORKERS = 4
 """Most processes that prepare samples if no number is asked for."""
-
-log = logging.getLogger("modgap")
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,107 +42,6 @@ def choose_device(name: str) -> torch.device:
         kinds = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise UsageError(f"Device {name!r} is not available on this machine. Available devices: {kinds}.")
     return torch.device(name)
-
-
-@dataclass
-class _ModelRunner:
-    """A model on its device.
-
-    Attributes:
-        source: The source, whose model runs.
-        device: Device on which it runs.
-        dtype: Precision of the forward pass; other than float32 it is mixed.
-        limit: Largest number of pieces in a batch.
-        preparation: Lock of the source's input, whose tokenizer serves one thread at a time.
-        layout: Memory layout of image batches.
-    """
-
-    source: Source
-    device: torch.device
-    dtype: torch.dtype
-    limit: int
-    preparation: threading.Lock = field(default_factory=threading.Lock)
-    layout: torch.memory_format = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Move the model to the device."""
-        self.layout = torch.channels_last if self.source.convolutional else torch.contiguous_format
-        self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
-
-    def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Return the outputs of pieces (P, outputs), which pass through the model in the order of their lengths."""
-        source_input = self.source.input
-        lengths = source_input.padded_lengths(pieces) if isinstance(source_input, PADDED) else None
-        if lengths is None:
-            return self._outputs_in_order(pieces)
-        order = np.argsort(lengths, kind="stable")
-        ordered = self._outputs_in_order([pieces[number] for number in order])
-        outputs = np.empty_like(ordered)
-        outputs[order] = ordered
-        return outputs
-
-    def _outputs_in_order(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Return the outputs of pieces in as many batches as the memory requires."""
-        parts: list[np.ndarray] = []
-        n_done = 0
-        while n_done < len(pieces):
-            part = pieces[n_done : n_done + self.limit]
-            try:
-                parts.append(self._forward(part))
-            except RuntimeError as error:
-                self._shrink_batches(len(part), error)
-            else:
-                n_done += len(part)
-        return np.concatenate(parts)
-
-    def _shrink_batches(self, batch_size: int, error: RuntimeError) -> None:
-        """Halve the batch size after an error of this batch size; raise if the batch size is not the cause."""
-        if batch_size == 1 or not _is_out_of_memory(error):
-            raise InputError(self._failure(error)) from error
-        self.limit = batch_size // 2
-        log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.limit)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _failure(self, error: RuntimeError) -> str:
-        reason = str(error).strip().splitlines()[-1]
-        source_input = self.source.input
-        if isinstance(source_input, ImageInput):
-            height, width = source_input.size
-            return f"The source fails on one image of {height} x {width} pixels ({reason}). Try another --input-size."
-        return f"The source fails on one piece of {source_input.kind} ({reason})."
-
-    def _forward(self, pieces: Sequence[Any]) -> np.ndarray:
-        autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if self.dtype != torch.float32:
-            autocast = torch.autocast(self.device.type, self.dtype)
-        with torch.inference_mode(), autocast:
-            with self.preparation:
-                batch = self.source.input.batch(pieces, self.device)
-            if isinstance(batch, torch.Tensor) and batch.ndim == 4:
-                batch = batch.contiguous(memory_format=self.layout)
-            outputs: torch.Tensor = self.source.model(batch)
-            return outputs.float().cpu().numpy()
-
-    def copy(self) -> "_ModelRunner":
-        """Return a runner of a copy of the model, which has the same weights in memory and runs in another thread."""
-        model = self.source.model
-        shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
-        return replace(self, source=replace(self.source, model=copy.deepcopy(model, shared)))
-
-    def fit_to_memory(self, pieces: Sequence[Any]) -> None:
-        """Set the largest batch that the free CUDA memory holds, from the peak memory of a small batch."""
-        torch.cuda.reset_peak_memory_stats(self.device)
-        before = torch.cuda.memory_allocated(self.device)
-        self.outputs(pieces)
-        bytes_per_piece = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        n_fitting = max(1, int(MEMORY_FRACTION * free_bytes / max(bytes_per_piece, 1)))
-        self.limit = min(LARGEST_BATCH, 1 << (n_fitting.bit_length() - 1))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding) -> tuple[list[Any], np.ndarray]:
@@ -230,7 +116,7 @@ def output_batches(
         loader_workers: Number of processes that read and prepare samples ahead of the model; 0 for a thread. None for
             an automatic choice. The outputs do not depend on it.
     """
-    runner = _ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
+    runner = ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
     together = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
@@ -238,71 +124,8 @@ def output_batches(
     workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
     blocks = load_ahead(to_read, len(to_read), workers)
     if side_by_side > 1 and device.type == "cpu":
-        yield from _run_side_by_side(runner, blocks, side_by_side)
+        for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):
+            yield _sample_means(outputs, counts)
         return
     for pieces, counts in blocks:
         yield _sample_means(runner.outputs(pieces), counts)
-
-
-def _run_side_by_side(
-    runner: _ModelRunner, blocks: Iterator[tuple[list[Any], np.ndarray]], size: int
-) -> Iterator[np.ndarray]:
-    """Yield the outputs of blocks of pieces in their order, while `size` threads run one each."""
-    first = next(blocks, None)
-    if first is None:
-        return
-    expected = runner.outputs(first[0])
-    yield _sample_means(expected, first[1])
-    free: SimpleQueue[_ModelRunner] = SimpleQueue()
-    for one in (runner, *_equal_copies(runner, size - 1, first[0], expected)):
-        free.put(one)
-
-    def run(pieces: list[Any], counts: np.ndarray) -> np.ndarray:
-        one = free.get()
-        try:
-            return _sample_means(one.outputs(pieces), counts)
-        finally:
-            free.put(one)
-
-    waiting: deque[Future[np.ndarray]] = deque()
-    with ThreadPoolExecutor(free.qsize()) as pool:
-        for pieces, counts in blocks:
-            waiting.append(pool.submit(run, pieces, counts))
-            if len(waiting) > size:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-@contextlib.contextmanager
-def _refusing_calls(model: torch.nn.Module) -> Iterator[None]:
-    """Raise an error within a block where the model or a part of it is called."""
-
-    def refuse(module: torch.nn.Module, _inputs: Any) -> None:
-        raise RuntimeError(f"the copy calls the original's {type(module).__name__}")
-
-    handles = [module.register_forward_pre_hook(refuse) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _equal_copies(
-    runner: _ModelRunner, size: int, pieces: Sequence[Any], expected: np.ndarray
-) -> Iterator[_ModelRunner]:
-    """Yield copies of a runner, or none if its model cannot be copied, or the copy is not independent of it."""
-    try:
-        if any(module._forward_hooks or module._forward_pre_hooks for module in runner.source.model.modules()):
-            raise RuntimeError("it has hooks, which its copy would share")
-        one = runner.copy()
-        with _refusing_calls(runner.source.model):
-            outputs = one.outputs(pieces)
-        if not np.array_equal(outputs, expected, equal_nan=True):
-            raise RuntimeError("its copy has other outputs")
-    except Exception as error:  # third-party models may refuse to be copied in any way
-        log.debug("The model runs in one thread: %s", error)
-        return
-    yield one
-    yield from (runner.copy() for _ in range(size - 1))

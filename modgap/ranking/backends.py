@@ -3,9 +3,10 @@
 import contextlib
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,14 @@ from modgap.errors import UsageError, first_line
 from modgap.process_end import end_with_parent
 from modgap.ranking.devices import list_devices, passes_on_each
 from modgap.ranking.failure import Failure
+from modgap.ranking.job_threads import threads_kept
 from modgap.storage.paths import cache_folder
 
 __all__ = ["BACKENDS", "Backend", "run_jobs"]
 
 Job = Callable[[], Any]
+SECONDS_HERE = 3.0
+"""Time for which short jobs run in this process before others are started, whose start takes about as long."""
 MAX_TRIES = 3
 """Most times that a job is run if its worker is lost."""
 GPU = "GPU"
@@ -64,6 +68,10 @@ class Backend:
         """Number of processes on this machine: those that its devices have place for, or one for each core."""
         return len(self.devices) * passes_on_each(self.device) or self.workers or available_cores()
 
+    def for_passes(self, n_jobs: int) -> "Backend":
+        """Return the backend for a number of passes: one alone runs in this process, beside which none would run."""
+        return replace(self, name="serial") if self.name == "loky" and n_jobs == 1 else self
+
     def idle_cores(self, n_jobs: int) -> int:
         """Return the number of this machine's cores that each of some jobs can use without taking those of another."""
         if self.name not in ("loky", "serial") or self.devices:
@@ -72,7 +80,7 @@ class Backend:
         return max(1, self.processes // max(1, side_by_side))
 
 
-def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
+def run_jobs(jobs: Sequence[Job], backend: Backend, *, short: bool = False) -> Iterator[tuple[int, Any]]:
     """Run independent jobs.
 
     A job returns a Failure instead of raising an error. If a worker is lost, its jobs are run again elsewhere.
@@ -80,6 +88,8 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]
     Args:
         jobs: The jobs. They must be picklable unless the backend is `serial`.
         backend: The backend.
+        short: True for jobs that may be shorter than the start of a process, and that cannot take this process with
+            them. The first of them run in this process in place of others on this machine.
 
     Yields:
         Index and result of each job as soon as it is finished, in any order.
@@ -91,9 +101,17 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]
         raise UsageError(f"There is no backend {backend.name!r}. Expected one of: {', '.join(BACKENDS)}.")
     if backend.name == "serial":
         yield from _serial(jobs, backend)
-    elif jobs:
+        return
+    n_here = 0
+    if short and backend.name == "loky":
+        ends = time.monotonic() + SECONDS_HERE
+        while n_here < len(jobs) and time.monotonic() < ends:
+            yield n_here, _run_here(jobs[n_here])
+            n_here += 1
+    if elsewhere := jobs[n_here:]:
         cache = str(cache_folder().resolve())
-        yield from BACKENDS[backend.name]([partial(_with_cache, job, cache) for job in jobs], backend)
+        results = BACKENDS[backend.name]([partial(_with_cache, job, cache) for job in elsewhere], backend)
+        yield from ((n_here + index, result) for index, result in results)
 
 
 def _with_cache(job: Job, cache: str) -> Any:
@@ -104,7 +122,13 @@ def _with_cache(job: Job, cache: str) -> Any:
 
 def _serial(jobs: Sequence[Job], _backend: Backend) -> Iterator[tuple[int, Any]]:
     for index, job in enumerate(jobs):
-        yield index, job()
+        yield index, _run_here(job)
+
+
+def _run_here(job: Job) -> Any:
+    """Run a job in this process, which may be a user's notebook."""
+    with threads_kept():
+        return job()
 
 
 # Processes on this machine

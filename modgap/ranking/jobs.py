@@ -14,6 +14,7 @@ from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, extract
 from modgap.ranking.failure import Failure
 from modgap.ranking.half_samples import score_half_samples
+from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
@@ -23,24 +24,12 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import read_valid_entry, store_arrays
 
-__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "fix_threads"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob"]
 
 KIND = "scores"
 """Kind of the cache entries of scores."""
 ERRORS_KIND = "sample_errors"
 """Kind of the cache entries of errors by sample."""
-THREADS = 1
-"""Threads of every job. The number is fixed because it changes the last bits of sums."""
-
-
-def fix_threads() -> None:
-    """Set the number of threads of this process to that of every process that works on a ranking."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(THREADS)
-    # The limit is not undone, because a worker process runs nothing but these jobs.
-    threadpool_limits(THREADS)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from modgap.models.pooled_layers import OUTPUT, PooledLayers, block_names
 from modgap.ranking.devices import hold_device
 from modgap.ranking.extraction import outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import fix_threads
+from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import KIND
 from modgap.sources import open_source

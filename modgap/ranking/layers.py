@@ -64,9 +64,10 @@ def measure_layers(
     numbers = plan.request.layers
     assert numbers is not None
     sources = [rows[index].name for index in extracted if rows[index].kind == SOURCE]
-    request = LogitsRequest(plan.request.samples, head="none", side_by_side=plan.pass_backend.idle_cores(len(sources)))
+    backend = plan.pass_backend.for_passes(len(sources))
+    request = LogitsRequest(plan.request.samples, head="none", side_by_side=backend.idle_cores(len(sources)))
     jobs = [LayersJob(name, plan.target_options, request, numbers) for name in sources]
-    outputs: dict[str, LayerOutputs | Failure] = {sources[i]: result for i, result in run_jobs(jobs, plan.pass_backend)}
+    outputs: dict[str, LayerOutputs | Failure] = {sources[i]: result for i, result in run_jobs(jobs, backend)}
     found = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
     cached = sum(result.cached for result in found.values())
     counts = {"layers": JobCounts(len(found) - cached, cached, len(outputs) - len(found))}

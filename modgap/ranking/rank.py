@@ -210,14 +210,15 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
+    backend = plan.pass_backend.for_passes(len(names))
     request = LogitsRequest(
         plan.request.samples,
         plan.request.head,
         surrogate=plan.needs_surrogate,
-        side_by_side=plan.pass_backend.idle_cores(len(names)),
+        side_by_side=backend.idle_cores(len(names)),
     )
     jobs = [ExtractJob(name, plan.target_options, request) for name in names]
-    for index, result in run_jobs(jobs, plan.pass_backend):
+    for index, result in run_jobs(jobs, backend):
         yield names[index], result
         plan.monitor.finish("features", _outcome(result))
 

@@ -25,7 +25,7 @@ def run_stage(stage: str, jobs: Sequence[Any], plan: RankPlan) -> tuple[dict[Any
     missing = [job for job in jobs if job not in results]
     plan.monitor.begin(stage, len(jobs))
     plan.monitor.finish(stage, CACHED, n_cached)
-    for index, result in run_jobs(missing, plan.backend):
+    for index, result in run_jobs(missing, plan.backend, short=True):
         results[missing[index]] = result
         plan.monitor.finish(stage, FAILED if _is_error(result) else COMPUTED)
     n_failed = sum(_is_error(results[job]) for job in missing)
