@@ -229,16 +229,57 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
         source_logits(handle, pair, LogitsRequest(head="ridge:x"))
 
 
+def test_a_head_is_fitted_once_for_all_targets(small_images, surrogate, tmp_path, monkeypatch):
+    from modgap.forward import probe_head
+
+    fitted = []
+    plain = probe_head.fit_linear_probe
+    monkeypatch.setattr(probe_head, "fit_linear_probe", lambda *a: fitted.append(1) or plain(*a))
+    request = LogitsRequest(SampleRequest(input_size=64, device="cpu", split="test"), head=f"probe:{surrogate}")
+    handle = open_source(SMALL)
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.random.default_rng(0).random((40, 1, 16, 16)), y=np.arange(40) % 2)
+    source_logits(handle, open_target(str(surrogate)), request)
+    reused = source_logits(handle, open_target(str(other)), request)
+    assert fitted == [1]
+    cache.delete_files(cache.entry_paths())
+    fresh = source_logits(handle, open_target(str(other)), request)
+    assert fitted == [1, 1]
+    assert np.array_equal(reused.logits, fresh.logits)
+    assert reused.provenance["head"] == fresh.provenance["head"]
+    # Another size of the input, and other weights, need another head.
+    at_32 = dataclasses.replace(request.samples, input_size=32)
+    source_logits(handle, open_target(str(other)), dataclasses.replace(request, samples=at_32))
+    source_logits(open_source("random:timm:test_resnet"), open_target(str(other)), request)
+    assert fitted == [1] * 4
+
+
+def test_a_damaged_head_is_fitted_again(surrogate, small_images, monkeypatch, caplog):
+    from modgap.forward import probe_head
+
+    request = LogitsRequest(SampleRequest(input_size=64, device="cpu", split="test"), head=f"probe:{surrogate}")
+    target = open_target(str(surrogate))
+    first = source_logits(open_source(SMALL), target, request)
+    head = next(path for path in cache.entry_paths() if path.parent.parent.name == probe_head.KIND)
+    content = bytearray(head.read_bytes())
+    content[-1] ^= 1
+    head.write_bytes(content)
+    cache.delete_files([path for path in cache.entry_paths() if path != head])
+    assert np.array_equal(source_logits(open_source(SMALL), target, request).logits, first.logits)
+    assert "It is computed again." in caplog.text
+
+
 def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from modgap.forward.probe_head import fit_probe_head
+    from modgap.forward.probe_head import fit_probe_head, with_head
     from modgap.inputs.native_embedding import native_embedding
     from modgap.sources.inputs import prepare_images
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
-    probed, _ = fit_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    head = fit_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    probed = with_head(source, head)
     table = pair.read()
     embedding = native_embedding(pair.manifest.input, table, source.input)
     images = torch.from_numpy(np.stack([embedding.pieces(table.samples[i])[0] for i in range(80)]))

@@ -150,7 +150,7 @@ def set_up_inference(
     source = handle.load(request.samples.input_size, head=request.head == "own")
     if embedder is None:
         embedding = native_embedding(target.manifest.input, table, source.input, request.samples.representation)
-    source, head = _source_with_head(source, request, device)
+    source, head = _source_with_head(source, handle, request, device)
     if embedder is not None:
         source = embedder.adapt(source)
         embedding = embedder.embedding(table)
@@ -216,21 +216,18 @@ def select_samples(
 
 
 def _source_with_head(
-    source: Source, request: LogitsRequest, device: "torch.device"
+    source: Source, handle: SourceHandle, request: LogitsRequest, device: "torch.device"
 ) -> tuple[Source, str | dict[str, Any]]:
     """Return the source with the requested head, and the head's record for the provenance."""
     if request.head in ("own", "none"):
         return source, request.head
-    from modgap.forward.probe_head import fit_probe_head
+    from modgap.forward.probe_head import cached_probe_head, with_head
 
-    source, probe = fit_probe_head(
-        source,
-        open_head_surrogate(request.head),
-        device=device,
-        batch_size=request.samples.batch_size,
-        dtype=request.samples.dtype,
+    surrogate = open_head_surrogate(request.head)
+    head = cached_probe_head(
+        source, handle.fingerprint(), surrogate, request.samples, device=device, side_by_side=request.side_by_side
     )
-    return source, asdict(probe)
+    return with_head(source, head), asdict(head.record)
 
 
 def _selected_rows(

@@ -1,7 +1,11 @@
-"""A linear probe on a labeled surrogate as the head of a bare encoder; its classes become the source's."""
+"""A linear probe on a labeled surrogate as the head of a bare encoder; its classes become the source's.
+
+A head depends on the source and the surrogate alone, so it is fitted once for all targets, and kept in the cache.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,14 +13,20 @@ from torch import nn
 
 from modgap.errors import InputError
 from modgap.forward.batched_inference import output_batches
+from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import native_embedding
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, LinearProbe, fit_linear_probe
+from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.sources import Batch, Source
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
+from modgap.storage.row_store import read_valid_entry, store_arrays
 from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
 
-__all__ = ["ProbeHead", "fit_probe_head"]
+__all__ = ["FittedHead", "ProbeHead", "cached_probe_head", "fit_probe_head", "with_head"]
 
+KIND = "fitted_heads"
+"""Kind of the cache entries."""
 MOST_SAMPLES = 5000
 
 
@@ -33,6 +43,23 @@ class ProbeHead:
     surrogate: str
     trained_on: int
     test_error: float | None
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A fitted layer from pooled features to classes.
+
+    Attributes:
+        weights: Weights of the features, shape (K, D), float32.
+        biases: Biases, shape (K,), float32.
+        class_names: Names of the K classes; empty if they have only numbers.
+        record: What it was fitted on, and how well.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+    class_names: tuple[str, ...]
+    record: ProbeHead
 
 
 class _FeatureModel(nn.Module):
@@ -60,10 +87,75 @@ class _ModelWithHead(nn.Module):
         return logits
 
 
+def cached_probe_head(
+    source: Source,
+    fingerprint: dict[str, Any],
+    surrogate: Target,
+    request: SampleRequest,
+    *,
+    device: torch.device,
+    side_by_side: int = 1,
+) -> FittedHead:
+    """Return the head of a source on a surrogate from the cache, or fit it.
+
+    Args:
+        source: The encoder, loaded at the size of the request.
+        fingerprint: Content that identifies the source in cache keys.
+        surrogate: Labeled data of the source's modality.
+        request: Input size, batch size and precision.
+        device: Device on which the encoder runs.
+        side_by_side: Number of batches that run at a time on the CPU.
+
+    Raises:
+        InputError: When the surrogate is multi-label, or lacks training samples of a class.
+    """
+    content = {
+        "source": fingerprint,
+        "input_size": request.input_size,
+        "surrogate": surrogate.fingerprint,
+        "samples": MOST_SAMPLES,
+        "batch_size": request.batch_size,
+        "dtype": request.dtype,
+        # The last bits of the features depend on both, and a ranking has the same bits wherever it runs.
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
+    }
+    path = entry_path(KIND, cache_key(content))
+    cached = read_valid_entry(path, _parse_entry)
+    if cached is not None:
+        return cached
+    head = fit_probe_head(
+        source,
+        surrogate,
+        device=device,
+        batch_size=request.batch_size,
+        dtype=request.dtype,
+        side_by_side=side_by_side,
+    )
+    arrays = {"weights": head.weights, "biases": head.biases}
+    store_arrays(path, arrays, {"class_names": head.class_names, "record": asdict(head.record)})
+    return head
+
+
+def _parse_entry(entry: CacheEntry) -> FittedHead:
+    weights, biases = np.array(entry.arrays["weights"]), np.array(entry.arrays["biases"])
+    names = tuple(str(name) for name in entry.metadata["class_names"])
+    if weights.ndim != 2 or biases.shape != weights.shape[:1] or len(names) not in (0, len(biases)):
+        raise ValueError("its arrays do not fit together")
+    return FittedHead(weights, biases, names, ProbeHead(**entry.metadata["record"]))
+
+
 def fit_probe_head(
-    source: Source, surrogate: Target, *, device: torch.device, batch_size: int | None, dtype: str
-) -> tuple[Source, ProbeHead]:
-    """Replace the source's head by multinomial logistic regression on standardized features.
+    source: Source,
+    surrogate: Target,
+    *,
+    device: torch.device,
+    batch_size: int | None,
+    dtype: str,
+    side_by_side: int = 1,
+) -> FittedHead:
+    """Fit a head by multinomial logistic regression on standardized features.
 
     Args:
         source: The encoder. If it has a head, the head is not used.
@@ -71,9 +163,7 @@ def fit_probe_head(
         device: Device on which the encoder runs.
         batch_size: Number of samples in a batch; None for an automatic choice.
         dtype: Precision of the encoder.
-
-    Returns:
-        The source with the new head, and the head's record.
+        side_by_side: Number of batches that run at a time on the CPU.
 
     Raises:
         InputError: When the surrogate is multi-label, or lacks training samples of a class.
@@ -89,7 +179,14 @@ def fit_probe_head(
         if len(rows) == 0:
             return np.empty((0, 0)), np.empty(0)
         batches = output_batches(
-            feature_source, table.samples, rows, embedding, device=device, batch_size=batch_size, dtype=dtype
+            feature_source,
+            table.samples,
+            rows,
+            embedding,
+            device=device,
+            batch_size=batch_size,
+            dtype=dtype,
+            side_by_side=side_by_side,
         )
         return np.concatenate(list(batches)), table.class_labels[rows]
 
@@ -102,9 +199,19 @@ def fit_probe_head(
         )
     probe = fit_linear_probe(features, labels, [DEFAULT_STRENGTH])
     error = float((probe.predict(test_features) != test_labels).mean()) if len(test_labels) else None
-    model = _ModelWithHead(feature_source.model, _linear_layer(probe)).eval()
+    weights, biases = (array.astype(np.float32) for array in probe.affine())
     names = tuple(str(name) for name in table.classes or ())
-    return replace(source, model=model, class_names=names), ProbeHead(surrogate.name, len(labels), error)
+    return FittedHead(weights, biases, names, ProbeHead(surrogate.name, len(labels), error))
+
+
+def with_head(source: Source, head: FittedHead) -> Source:
+    """Return the source with a fitted head in place of its own."""
+    layer = nn.Linear(head.weights.shape[1], len(head.weights))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weights))
+        layer.bias.copy_(torch.from_numpy(head.biases))
+    model = _ModelWithHead(_FeatureModel(source.features, source.model), layer).eval()
+    return replace(source, model=model, class_names=head.class_names)
 
 
 def _split_rows(table: Table, split: str) -> np.ndarray:
@@ -113,13 +220,3 @@ def _split_rows(table: Table, split: str) -> np.ndarray:
     if len(rows) > MOST_SAMPLES:
         rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
     return rows
-
-
-def _linear_layer(probe: LinearProbe) -> nn.Linear:
-    """Return standardization and regression as one layer with one output per class."""
-    weights, biases = probe.affine()
-    layer = nn.Linear(weights.shape[1], len(weights))
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weights))
-        layer.bias.copy_(torch.from_numpy(biases))
-    return layer
