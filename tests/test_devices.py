@@ -101,10 +101,25 @@ def test_several_passes_share_a_device_where_they_may(own_cache):
         assert (first, second) == ("cpu:0", "cpu:0")
 
 
-def test_four_passes_on_two_devices_run_at_a_time(own_cache):
-    passes = [result for _, result in run_jobs([Pass(f"{TWO}*2", 1.5)] * 4, Backend("loky", device=f"{TWO}*2"))]
-    assert sorted(device for device, *_ in passes) == ["cpu:0", "cpu:0", "cpu:1", "cpu:1"]
-    assert len(overlaps(passes)) == 2
+@dataclass(frozen=True)
+class Meeting:
+    """Hold a device until so many passes hold one, and return its name and how many there were in the end."""
+
+    folder: Path
+    size: int
+
+    def __call__(self) -> tuple[str, int]:
+        with hold_device(f"{TWO}*2") as device:
+            (self.folder / str(os.getpid())).touch()
+            ends = time.monotonic() + 60
+            while len(list(self.folder.iterdir())) < self.size and time.monotonic() < ends:
+                time.sleep(0.05)
+            return device, len(list(self.folder.iterdir()))
+
+
+def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
+    passes = [result for _, result in run_jobs([Meeting(tmp_path, 4)] * 4, Backend("loky", device=f"{TWO}*2"))]
+    assert sorted(passes) == [("cpu:0", 4), ("cpu:0", 4), ("cpu:1", 4), ("cpu:1", 4)]
 
 
 @pytest.mark.parametrize("name", ["cpu:0*", "cpu:0*0", "cpu:0*17", "cpu*x", "cpu:0*2*2", "cpu:0*-1"])

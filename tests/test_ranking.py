@@ -19,10 +19,10 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends, surrogate_outputs
-from modgap.ranking.backends import LOST, Backend, run_jobs
+from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
-from modgap.ranking.failure import Failure
+from modgap.ranking.failure import LOST, Failure
 from modgap.ranking.half_samples import half_sample
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
@@ -346,6 +346,25 @@ def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkey
         torch.set_num_threads(before)
     assert [results[number][0] == os.getpid() for number in range(5)] == [True, True, False, False, False]
     assert {threads for _, threads in results.values()} == {1}
+
+
+class Variables:
+    """Job that returns its process and the values of two environment variables."""
+
+    def __call__(self):
+        return os.getpid(), os.environ.get("MODGAP_DATA"), os.environ.get("HF_TOKEN")
+
+
+def test_workers_serve_later_stages_with_the_environment_of_the_moment(monkeypatch):
+    seen = []
+    for data, token in (("one", "a"), (None, "b"), ("two", "b")):
+        monkeypatch.delenv("MODGAP_DATA", raising=False)
+        if data:
+            monkeypatch.setenv("MODGAP_DATA", data)
+        monkeypatch.setenv("HF_TOKEN", token)
+        seen.append([result for _, result in run_jobs([Variables()] * 4, Backend("loky", 2))])
+    assert len({process for results in seen for process, _, _ in results}) <= 2
+    assert [{result[1:] for result in results} for results in seen] == [{("one", "a")}, {(None, "b")}, {("two", "b")}]
 
 
 def test_one_pass_alone_runs_in_this_process_with_all_cores():

@@ -12,7 +12,7 @@ from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob, read_job_list
 from modgap.matrix.leases import Claim, Leases
 from modgap.progress import Progress
-from modgap.ranking.backends import LOST
+from modgap.ranking.failure import LOST
 
 __all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "work"]
 

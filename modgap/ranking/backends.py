@@ -4,7 +4,6 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,10 +11,10 @@ from typing import Any
 
 from modgap.cores import available_cores
 from modgap.errors import UsageError, first_line
-from modgap.process_end import end_with_parent
 from modgap.ranking.devices import list_devices, passes_on_each
-from modgap.ranking.failure import Failure
+from modgap.ranking.failure import LOST, MAX_TRIES
 from modgap.ranking.job_threads import threads_kept
+from modgap.ranking.worker_processes import run_in_processes
 from modgap.storage.paths import cache_folder
 
 __all__ = ["BACKENDS", "Backend", "run_jobs"]
@@ -23,18 +22,12 @@ __all__ = ["BACKENDS", "Backend", "run_jobs"]
 Job = Callable[[], Any]
 SECONDS_HERE = 3.0
 """Time for which short jobs run in this process before others are started, whose start takes about as long."""
-MAX_TRIES = 3
-"""Most times that a job is run if its worker is lost."""
 GPU = "GPU"
 """Name under which Dask and Ray know GPUs."""
 MAX_REQUEUES = 20
 """Most times that a task of SLURM goes back to the queue because its time ran out."""
 MAX_TASKS = 200
 """Most tasks of a SLURM array, whose size sites limit."""
-LOST = Failure(
-    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
-    "fewer --jobs."
-)
 _job_lock = threading.Lock()
 """Lock that keeps the threads of a Dask worker apart."""
 
@@ -131,43 +124,10 @@ def _run_here(job: Job) -> Any:
         return job()
 
 
-# Processes on this machine
-
-
 def _loky(jobs: Sequence[Job], backend: Backend) -> Iterator[tuple[int, Any]]:
     if backend.processes == 1:
-        yield from _serial(jobs, backend)
-        return
-    remaining = dict(enumerate(jobs))
-    for _ in range(MAX_TRIES):
-        for index, result in _run_until_worker_lost(remaining, backend.processes):
-            del remaining[index]
-            yield index, result
-        if not remaining:
-            return
-    # One of these kills its worker, and with it the jobs that run beside it. So each is run by itself.
-    for index, job in list(remaining.items()):
-        yield index, next((result for _, result in _run_until_worker_lost({index: job}, 2)), LOST)
-
-
-def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
-    """Yield results until all jobs are finished or a worker is lost."""
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    with parallel_config("loky", n_jobs=processes, initializer=partial(end_with_parent, os.getpid())):
-        parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
-    with warnings.catch_warnings():
-        # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        try:
-            yield from parallel(delayed(_run_indexed)(index, job) for index, job in dict(jobs).items())
-        except TerminatedWorkerError:
-            return
-
-
-def _run_indexed(index: int, job: Job) -> tuple[int, Any]:
-    return index, job()
+        return _serial(jobs, backend)
+    return run_in_processes(jobs, backend.processes)
 
 
 # Clusters

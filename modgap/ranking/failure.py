@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Failure"]
+__all__ = ["LOST", "MAX_TRIES", "Failure"]
 
 
 @dataclass(frozen=True)
@@ -16,3 +16,11 @@ class Failure:
 
     reason: str
     is_result: bool = False
+
+
+MAX_TRIES = 3
+"""Most times that a job is run if its worker is lost."""
+LOST = Failure(
+    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
+    "fewer --jobs."
+)
