@@ -1,4 +1,4 @@
-"""What the page of a discrepancy concludes from its record."""
+"""The page of a discrepancy draws the right conclusion from each kind of record."""
 
 import copy
 import re

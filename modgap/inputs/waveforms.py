@@ -72,7 +72,7 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
     larger = max(up, down) // divisor
     if larger == 1:
         return waveform.copy()
-    # Not a design per type: scipy designs in double precision, and then converts.
+    # One design serves all types: scipy, too, designs in double precision and then converts.
     window = _anti_aliasing_filter(larger).astype(waveform.dtype, copy=False)
     resampled: np.ndarray = resample_poly(waveform, up // divisor, down // divisor, window=window, padtype=padding)
     return resampled
