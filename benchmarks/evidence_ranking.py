@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, source_part
+from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, n_seeds, source_part
 from evidence.ranking_tables import draw, report
 from evidence.ranking_work import work
 from evidence.repeats import repeat_jobs
@@ -40,7 +40,7 @@ def plan(log: ResultLog, targets: tuple[str, ...], workers: int) -> None:
         for part in PARTS:
             planned = [job for target in targets for job in source_part(part, log, target, source)]
             done = [result["seconds"] for job in planned if (result := log.get(job))]
-            n_planned = len(targets) * (3 if part == "half" else 2 if part == "all" else 1)
+            n_planned = len(targets) * (3 if part == "half" else n_seeds(source) if part == "all" else 1)
             mean = float(np.mean(done)) if done else None
             left = (n_planned - len(done)) * mean if mean is not None else 0.0
             total += left

@@ -60,12 +60,14 @@ def test_intervals_over_targets_and_sources_cover_the_true_difference(evidence):
     assert perfect.power > 0.5
 
 
-def test_variance_components_are_those_that_made_the_errors(evidence):
+@pytest.mark.parametrize("one_seed", [0, 4])
+def test_variance_components_are_those_that_made_the_errors(evidence, one_seed):
     rng = np.random.default_rng(0)
     found = []
     for _ in range(200):
         target, source = rng.normal(0, 9, (1, 24, 1)), rng.normal(0, 5, (10, 1, 1))
         errors = target + source + rng.normal(0, 4, (10, 24, 1)) + rng.normal(0, 2, (10, 24, 2))
+        errors[:one_seed, :, 1] = np.nan
         one = evidence["two_way"].variance_components(errors)
         found.append([one.target, one.source, one.interaction, one.seed])
     assert np.mean(found, axis=0) == pytest.approx([81, 25, 16, 4], rel=0.1)
@@ -89,6 +91,9 @@ def test_the_rate_comes_from_the_other_half_and_later_jobs_need_it(evidence, tmp
         log.add(jobs.Job("half", "minilm", "digits", 0, rate), {"errors": {"10": error}, "seconds": 1.0})
     assert jobs.chosen_rate(log, "minilm", "digits") == jobs.RATES[1]
     assert [(job.seed, job.rate) for job in jobs.source_part("all", log, "digits", "minilm")] == [(0, 1e-4), (1, 1e-4)]
+    for rate in jobs.RATES:
+        log.add(jobs.Job("half", "ppocr", "digits", 0, rate), {"errors": {"10": 10.0}, "seconds": 1.0})
+    assert [job.seed for job in jobs.source_part("all", log, "digits", "ppocr")] == [0]
 
 
 @pytest.mark.bundle

@@ -10,7 +10,7 @@ from result_log import ResultLog
 from scipy import stats
 
 from evidence.figures import errors_figure, regrets_figure, relation_figure
-from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SEEDS, SOURCES, TEST, Job, chosen_rate
+from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SOURCES, TEST, Job, chosen_rate, n_seeds
 from evidence.relation import print_relations, relation
 from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
 from modgap.cli.output import print_table
@@ -33,7 +33,8 @@ class Truth:
 
     Attributes:
         targets: Names of the targets T whose jobs are all done.
-        errors: Test error in percent after fine-tuning, by epoch, each (S, T, R) with R seeds.
+        errors: Test error in percent after fine-tuning, by epoch, each (S, T, R) with R seeds; NaN after the
+            last seed of a source.
         controls: Test error after the last epoch with random weights, (S, T).
         probes: Test error of a linear probe, (S, T).
         pilots: Negative error on the other half of the labeled samples, by name, each (S, T).
@@ -52,7 +53,7 @@ class Truth:
     @property
     def means(self) -> np.ndarray:
         """Test error after the last epoch, the mean over seeds, (S, T)."""
-        means: np.ndarray = self.errors[LAST].mean(axis=2)
+        means: np.ndarray = np.nanmean(self.errors[LAST], axis=2)
         return means
 
 
@@ -65,6 +66,9 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
     def table(pick) -> np.ndarray:  # type: ignore[no-untyped-def]
         return np.array([[pick(source, records[source, target]) for target in complete] for source in SOURCES], float)
 
+    def trained(epoch: int, seed: int):  # type: ignore[no-untyped-def]
+        return table(lambda _, found: found["all"][seed]["errors"][str(epoch)] if seed < len(found["all"]) else np.nan)
+
     def pilot(epoch: int):  # type: ignore[no-untyped-def]
         return table(lambda _, found: -found["half"][RATES.index(MIDDLE_RATE)]["errors"][str(epoch)])
 
@@ -74,12 +78,7 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
     best = table(lambda _, found: -min(one["errors"][str(LAST)] for one in found["half"]))
     return Truth(
         complete,
-        {
-            epoch: np.stack(
-                [table(lambda _, found, s=s, e=epoch: found["all"][s]["errors"][str(e)]) for s in range(SEEDS)], 2
-            )
-            for epoch in EPOCHS
-        },
+        {epoch: np.stack([trained(epoch, seed) for seed in range(max(map(n_seeds, SOURCES)))], 2) for epoch in EPOCHS},
         table(lambda _, found: found["control"][0]["errors"][str(LAST)]),
         table(lambda source, found: _number(found["scores"][0]["probe"].get(source))),
         {**{f"pilot of {epoch} epochs": pilot(epoch) for epoch in EPOCHS}, "pilot at three rates": best},
@@ -95,7 +94,7 @@ def _records(log: ResultLog, source: str, target: str) -> dict[str, list[dict]]:
         return {}
     parts = {
         "half": [Job("half", source, target, 0, one) for one in RATES],
-        "all": [Job("all", source, target, seed, rate) for seed in range(SEEDS)],
+        "all": [Job("all", source, target, seed, rate) for seed in range(n_seeds(source))],
         "control": [Job("control", f"random:{source}", target, 0, MIDDLE_RATE)],
         "scores": [Job("scores", source, target)],
     }
@@ -146,7 +145,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     named = predictors(truth, development)
     _print_agreement(named, truth.means, "test error after ten epochs", resamples)
     for title, errors in (
-        *((f"test error after {epoch} epochs", truth.errors[epoch].mean(axis=2)) for epoch in EPOCHS[:-1]),
+        *((f"test error after {epoch} epochs", np.nanmean(truth.errors[epoch], axis=2)) for epoch in EPOCHS[:-1]),
         ("test error of a linear probe", truth.probes),
     ):
         _print_regrets(named, errors, title)

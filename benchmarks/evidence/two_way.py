@@ -152,17 +152,19 @@ def variance_components(errors: np.ndarray) -> VarianceComponents:
     """Estimate the variance components of a crossed design by the method of moments; a negative estimate is 0.
 
     Args:
-        errors: Errors by source, target and seed, (S, T, R), R at least 2.
+        errors: Errors by source, target and seed, (S, T, R); NaN where a seed was not run. Each cell has a seed, and
+            some have at least 2.
     """
-    n_sources, n_targets, n_seeds = errors.shape
-    means = errors.mean(axis=2)
-    seed = float(errors.var(axis=2, ddof=1).mean())
+    n_sources, n_targets, _ = errors.shape
+    n_seeds = (~np.isnan(errors)).sum(axis=2)
+    means = np.nanmean(errors, axis=2)
+    seed = float(np.nanvar(errors[n_seeds > 1], axis=1, ddof=1).mean())
     by_source, by_target, whole = means.mean(axis=1), means.mean(axis=0), means.mean()
     rest = means - by_source[:, None] - by_target[None, :] + whole
     left = float((rest**2).sum() / ((n_sources - 1) * (n_targets - 1)))
     return VarianceComponents(
         target=max(0.0, float(by_target.var(ddof=1)) - left / n_sources),
         source=max(0.0, float(by_source.var(ddof=1)) - left / n_targets),
-        interaction=max(0.0, left - seed / n_seeds),
+        interaction=max(0.0, left - seed * float((1 / n_seeds).mean())),
         seed=seed,
     )
