@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,9 +75,31 @@ def _rectangle(column: int, row: int, color: str) -> Rectangle:
     return Rectangle((column + 0.03, row + 0.05), 0.94, 0.9, facecolor=color, edgecolor="none")
 
 
-def _beside(axes: Axes) -> dict[str, Any]:
-    """Return where and how the name of a row stands left of the axes."""
-    return {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "size": 8.5}
+def _draw_row(
+    axes: Axes,
+    row: int,
+    label: str,
+    interval: tuple[float, float, float],
+    color: str,
+    weight: str = "normal",
+    marker: str = "o",
+) -> None:
+    """Draw an estimate with its lower and upper bound in a row of its own, and its label left of the axes."""
+    middle, low, high = interval
+    axes.plot([low, high], [row + 0.5] * 2, color=color, linewidth=2, solid_capstyle="butt")
+    axes.plot(middle, row + 0.5, marker, color=color, markersize=5)
+    beside = axes.get_yaxis_transform()
+    axes.text(-0.02, row + 0.5, label, transform=beside, ha="right", va="center", size=8.5, weight=weight)
+
+
+def _plane(title: str, subtitle: str, height: float, right: float) -> tuple[Figure, Axes]:
+    """Return a figure with its title and axes of two numbers, with space right of them in inches."""
+    figure, _ = figure_below_title(title, subtitle, height + 0.6)
+    draw_title(figure, title, subtitle)
+    total = figure.get_figheight()
+    axes = figure.add_axes((0.75 / WIDTH, 0.55 / total, (WIDTH - 0.75 - right) / WIDTH, height / total))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 @styled
@@ -109,11 +130,9 @@ def regrets_figure(
         one = found[name]
         is_constant = name == constant
         color = Ink.CONTROL if is_constant else Ink.SOURCE
-        axes.plot([one.low, one.high], [row + 0.5] * 2, color=color, linewidth=2, solid_capstyle="butt")
-        axes.plot(one.mean, row + 0.5, "D" if is_constant else "o", color=color, markersize=5)
-        weight = "bold" if name in (constant, default) else "normal"
         label = f"{name} (default)" if name == default else name
-        axes.text(-0.02, row + 0.5, label, weight=weight, **_beside(axes))
+        weight = "bold" if name in (constant, default) else "normal"
+        _draw_row(axes, row, label, (one.mean, one.low, one.high), color, weight, "D" if is_constant else "o")
     axes.set_xlim(left=0)
     axes.set_xlabel("regret in points of error")
     return figure
@@ -135,12 +154,7 @@ def relation_figure(score: str, scores: np.ndarray, errors: np.ndarray, rho: Mea
         f"{scores.shape[0]} sources on {scores.shape[1]} targets, without the effects of source and of target; "
         f"Spearman's rho {rho.mean:.2f} (95 % CI {rho.low:.2f} to {rho.high:.2f})"
     )
-    height = 3.4
-    figure, _ = figure_below_title(title, subtitle, height + 0.6)
-    draw_title(figure, title, subtitle)
-    total = figure.get_figheight()
-    axes = figure.add_axes((0.75 / WIDTH, 0.55 / total, (WIDTH - 1.0) / WIDTH, height / total))
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = _plane(title, subtitle, 3.4, 0.25)
     axes.axhline(0, color=Ink.GRID, linewidth=0.8)
     axes.axvline(0, color=Ink.GRID, linewidth=0.8)
     axes.plot(without_effects(-scores).ravel(), without_effects(errors).ravel(), "o", color=Ink.SOURCE, markersize=3.5,
@@ -165,9 +179,7 @@ def ratios_figure(effects: Sequence[MethodEffect], method: str, n_targets: int) 
     for row, one in enumerate(ordered):
         low, high = one.interval
         color = Ink.SOURCE if high < 1 else Ink.ERROR if low > 1 else Ink.CONTROL
-        axes.plot([low, high], [row + 0.5] * 2, color=color, linewidth=2, solid_capstyle="butt")
-        axes.plot(one.ratio, row + 0.5, "o", color=color, markersize=5)
-        axes.text(-0.02, row + 0.5, one.name, **_beside(axes))
+        _draw_row(axes, row, one.name, (one.ratio, low, high), color)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -185,12 +197,7 @@ def distortion_figure(effects: Sequence[MethodEffect], reference: str) -> Figure
     if lower:
         title = f"Significantly lower error than {reference}: {', '.join(lower)}"
     subtitle = "each method's ratio of test errors (95 % interval over targets) by the rise of the source's probe error"
-    height = 3.2
-    figure, _ = figure_below_title(title, subtitle, height + 0.6)
-    draw_title(figure, title, subtitle)
-    total = figure.get_figheight()
-    axes = figure.add_axes((0.75 / WIDTH, 0.55 / total, (WIDTH - 1.7) / WIDTH, height / total))
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = _plane(title, subtitle, 3.2, 0.95)
     axes.axhline(1, color=Ink.BASELINE, linewidth=1)
     for one in known:
         color = Ink.SOURCE if one.interval[1] < 1 else Ink.ERROR if one.interval[0] > 1 else Ink.CONTROL
