@@ -9,9 +9,8 @@ from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learning_curve
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_files import PlannedFigure
-from modgap.errors import InputError
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["planned_figures", "tested_sample_file", "write_results"]
 
@@ -29,26 +28,16 @@ def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
     Raises:
         InputError: If a file cannot be written.
     """
-    try:
-        return _write_tables(report, folder)
-    except OSError as error:
-        raise InputError(
-            f"Cannot write results to {folder}: {error.strerror}. Free some space or choose another folder."
-        ) from error
-
-
-def _write_tables(report: DiscrepancyReport, folder: Path) -> list[Path]:
     texts = {"result.json": to_json(report) + "\n"}
     if report.result.held_out_confusion is not None:
         texts |= {"classes.csv": classes_csv(report), "confusion.csv": confusion_csv(report)}
-    for name, text in texts.items():
-        write_text_atomically(folder / name, text)
-    names = list(texts)
     samples = tested_sample_file(report)
-    if samples:
-        write_sample_file(folder / SAMPLES_FILE, samples)
-        names.append(SAMPLES_FILE)
-    return [folder / name for name in names]
+    with writing(folder):
+        written = write_texts(folder, texts)
+        if samples:
+            write_sample_file(folder / SAMPLES_FILE, samples)
+            written.append(folder / SAMPLES_FILE)
+    return written
 
 
 def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:

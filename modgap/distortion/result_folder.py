@@ -16,9 +16,9 @@ from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.report import grid_cells, layer_grid
 from modgap.distortion.sample_errors import probe_sample_file
 from modgap.distortion.similarity import SimilarityGrid
-from modgap.errors import InputError
 from modgap.statistics.sample_file import numbered_sample_file, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.written_files import writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
 
@@ -42,13 +42,11 @@ def write_results(record: str, results: Sequence[SurrogateResult], folder: Path)
         InputError: When a file cannot be written.
     """
     written = [folder / RECORD]
-    try:
+    with writing(folder):
         write_text_atomically(folder / RECORD, record + "\n")
         for number, result in enumerate(results):
             written.append(folder / numbered_sample_file(number, len(results)))
             write_sample_file(written[-1], probe_sample_file(result))
-    except OSError as error:
-        raise InputError(f"The results cannot be written to {folder} ({error.strerror}).") from error
     return written
 
 

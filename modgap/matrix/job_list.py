@@ -17,6 +17,7 @@ from modgap.errors import InputError
 from modgap.ranking.types import RankRequest
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.json_records import format_json, plain_values
+from modgap.storage.written_files import writing
 
 __all__ = ["JobList", "PlannedJob", "read_job_list", "write_job_list"]
 
@@ -128,10 +129,8 @@ def write_job_list(
         "pseudo_classes": pseudo_classes,
     }
     lines = [header, *({"target": numbers[job.target], "source": job.source, "seconds": job.seconds} for job in jobs)]
-    try:
+    with writing(path):
         write_text_atomically(path, "".join(format_json(line, indent=None) + "\n" for line in lines))
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
     return made
 
 

@@ -4,12 +4,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from modgap.errors import InputError
 from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.result import Matrix
 from modgap.ranking.result_folder import write_results as write_ranking
 from modgap.ranking.types import Ranking
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "write_results"]
 
@@ -31,21 +30,13 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], folder: Path)
     Raises:
         InputError: If a file cannot be written.
     """
-    written = []
-    try:
-        for name, text in (
-            (RECORD, to_json(matrix) + "\n"),
-            ("matrix.csv", to_csv(matrix)),
-            ("matrix.tex", to_latex(matrix)),
-        ):
-            write_text_atomically(folder / name, text)
-            written.append(folder / name)
+    texts = {RECORD: to_json(matrix) + "\n", "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
+    with writing(folder):
+        written = write_texts(folder, texts)
         for number, (target, ranking) in enumerate(rankings.items(), start=1):
             own = folder / f"{number:03}-{_file_name(target)}"
             own.mkdir(exist_ok=True)
             written += write_ranking(ranking, own)
-    except OSError as error:
-        raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error
     return written
 
 

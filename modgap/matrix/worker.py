@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modgap.errors import InputError
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob, read_job_list
 from modgap.matrix.leases import Claim, Leases
 from modgap.progress import Progress
 from modgap.ranking.failure import LOST
+from modgap.storage.written_files import writing
 
 __all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "work"]
 
@@ -68,11 +68,9 @@ def work(
         InputError: When the list cannot be read, or the folder beside it cannot be written.
     """
     jobs = read_job_list(path)
-    try:
+    with writing(jobs.state_folder):
         leases = Leases(jobs.state_folder / CLAIMS_FOLDER, lease)
         finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER)
-    except OSError as error:
-        raise InputError(f"Cannot write to {jobs.state_folder}: {error.strerror or error}.") from error
     try:
         return _Worker(jobs, run_job(jobs), leases, finished, progress).run(seconds)
     finally:
@@ -158,10 +156,8 @@ class _Worker:
             self._finish(FinishedJob(job.id, "failed", LOST.reason))
 
     def _finish(self, result: FinishedJob) -> None:
-        try:
+        with writing(self.finished.folder):
             self.finished.append(result)
-        except OSError as error:
-            raise InputError(f"Cannot write to {self.finished.folder}: {error.strerror or error}.") from error
         self.own += 1
         self.failed += result.status == "failed"
         self._report()

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modgap.display.figure_files import PlannedFigure
-from modgap.errors import InputError
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
 
@@ -33,16 +32,11 @@ def write_results(ranking: Ranking, folder: Path) -> list[Path]:
     Raises:
         InputError: If a file cannot be written.
     """
-    written = []
-    try:
-        for name, text in (("ranking.csv", to_csv(ranking)), (RECORD, to_json(ranking) + "\n")):
-            write_text_atomically(folder / name, text)
-            written.append(folder / name)
+    with writing(folder):
+        written = write_texts(folder, {"ranking.csv": to_csv(ranking), RECORD: to_json(ranking) + "\n"})
         if ranking.samples:
             write_sample_file(folder / SAMPLES_FILE, ranking.samples)
             written.append(folder / SAMPLES_FILE)
-    except OSError as error:
-        raise InputError(f"Cannot write the results to {folder}: {error.strerror}.") from error
     return written
 
 

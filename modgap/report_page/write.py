@@ -23,6 +23,7 @@ from modgap.report_page.result_folder import (
 )
 from modgap.report_page.run_page import read_log, render_run
 from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.written_files import writing
 
 __all__ = ["PAGE", "write_page"]
 
@@ -60,10 +61,8 @@ def write_page(folder: Path) -> Path:
         InputError: If the folder has no record that a page can be made of, or if it cannot be written to.
     """
     text = _render_folder(folder)
-    try:
+    with writing(folder / PAGE):
         write_text_atomically(folder / PAGE, text)
-    except OSError as error:
-        raise InputError(f"Cannot write to {folder}: {error.strerror}.") from error
     return folder / PAGE
 
 

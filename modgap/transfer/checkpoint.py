@@ -18,6 +18,7 @@ from modgap.errors import InputError, first_line
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import format_json, parse_json, plain_values
+from modgap.storage.written_files import writing
 
 __all__ = [
     "CHECKPOINTS",
@@ -133,7 +134,7 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
     checkpoints = folder / CHECKPOINTS
     path = checkpoints / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
     temporary = temporary_path(path)
-    try:
+    with writing(checkpoints):
         temporary.mkdir(parents=True)
         write_tensors(temporary / MODEL, model.state_dict())
         write_tensors(temporary / OPTIMIZER, _optimizer_tensors(optimizer))
@@ -142,8 +143,6 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
         if path.exists():
             shutil.rmtree(path)
         os.rename(temporary, path)
-    except OSError as error:
-        raise InputError(f"Cannot write a checkpoint to {checkpoints}: {error.strerror or error}.") from error
     remove_checkpoints(folder, keep=NEWEST)
 
 

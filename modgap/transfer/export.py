@@ -14,6 +14,7 @@ from torch.torch_version import TorchVersion
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.storage.atomic_files import atomic_path
+from modgap.storage.written_files import writing
 from modgap.transfer.model_file import write_model_file
 from modgap.transfer.trained_model import TrainedModel
 
@@ -87,12 +88,8 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
             "installed. Install a later one, or export the model as safetensors, which modgap reads again."
         )
     write = FORMATS[file_format]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            write(trained, temporary)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    with writing(path), atomic_path(path) as temporary:
+        write(trained, temporary)
 
 
 def _write_safetensors(trained: TrainedModel, path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
 from modgap.formatting import count
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.storage.written_files import writing
 from modgap.transfer.metrics import Metric
 from modgap.transfer.training_data import TargetData
 
@@ -104,10 +104,8 @@ def write_sample_errors(folder: Path, metric: Metric, data: TargetData, name: st
     """
     if _reason_for_no_sample_errors(metric) is not None:
         return
-    try:
+    with writing(folder / SAMPLES_FILE):
         write_sample_file(folder / SAMPLES_FILE, _sample_file(metric, data, name))
-    except OSError as error:
-        raise InputError(f"Cannot write {folder / SAMPLES_FILE}: {error.strerror}.") from error
 
 
 def _sample_file(metric: Metric, data: TargetData, name: str) -> SampleFile:

@@ -11,6 +11,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 from modgap.storage.paths import expand_user
+from modgap.storage.written_files import writing
 from modgap.targets import SPLITS, manifest_names, open_target
 from modgap.targets.unlabeled import read_unlabeled
 from modgap.transfer.trained_model import TrainedModel
@@ -99,8 +100,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         UsageError: When a sample has too many values for a row of a CSV file.
         InputError: When the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         if path.suffix.lower() == ".npz":
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(
@@ -111,8 +111,6 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
                 )
         else:
             write_text_atomically(path, _csv_text(predictions))
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def _csv_text(predictions: Predictions) -> str:

@@ -10,6 +10,7 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import parse_json, plain_values, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
+from modgap.storage.written_files import writing
 
 __all__ = [
     "LOG",
@@ -250,10 +251,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         InputError: When it cannot be written.
     """
-    try:
+    with writing(folder / RECORD):
         write_json(folder / RECORD, record)
-    except OSError as error:
-        raise InputError(f"Cannot write {folder / RECORD}: {error.strerror}.") from error
 
 
 def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from modgap.progress import Progress
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import parse_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.storage.written_files import writing
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.loop import NotFiniteError
@@ -224,10 +225,8 @@ def _is_trial(trial: Any) -> bool:
 
 
 def _write(folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]]) -> None:
-    try:
+    with writing(folder / SWEEP):
         write_json(folder / SWEEP, {"schema": SCHEMA, "values": dict(sweep.values), "trials": list(trials)})
-    except OSError as error:
-        raise InputError(f"Cannot write {folder / SWEEP}: {error.strerror}.") from error
 
 
 def _run_trial(
@@ -270,11 +269,8 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
     if (folder / RECORD).exists():
         return
     for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
-        try:
-            with atomic_path(folder / path.name) as temporary:
-                shutil.copyfile(path, temporary)
-        except OSError as error:
-            raise InputError(f"Cannot write {folder / path.name}: {error.strerror}.") from error
+        with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
     if (trial / "epochs").is_dir():
         shutil.copytree(trial / "epochs", folder / "epochs", dirs_exist_ok=True)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
