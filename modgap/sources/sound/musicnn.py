@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
+from modgap.sources.sound.mel_spectrogram import MelSpectrogram
 from modgap.sources.sound.network import SoundNetwork
 
 __all__ = ["Musicnn"]
@@ -71,18 +72,9 @@ class _Block(nn.Module):
 class _Embedder(nn.Module):
     """Log-mel spectrogram and the musical filters: waveforms (B, 47,616) to tokens (B, 187, 561)."""
 
-    filters: Tensor
-    window: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        filters = mel_filter_bank(
-            WINDOW // 2 + 1, BANDS, 0.0, RATE / 2, sampling_rate=RATE, norm="slaney", mel_scale="slaney"
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        self.power = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "reflect")
         self.norm = nn.BatchNorm2d(1, eps=EPSILON)
         shapes = [(filters, TIMBRAL_WIDTH, bands) for filters, bands in TIMBRAL]
         shapes += [(filters, frames, 1) for filters, frames in TEMPORAL]
@@ -90,11 +82,7 @@ class _Embedder(nn.Module):
 
     def spectrogram(self, waveforms: Tensor) -> Tensor:
         """Return the compressed power in 96 mel bands, (B, 187, 96)."""
-        spectrum = torch.stft(
-            waveforms, WINDOW, HOP, window=self.window, center=True, pad_mode="reflect", return_complex=True
-        )
-        power = torch.view_as_real(spectrum).square().sum(dim=-1).transpose(1, 2)
-        return torch.log10(COMPRESSION * (power @ self.filters) + 1)
+        return torch.log10(COMPRESSION * self.power(waveforms) + 1)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         normalized = self.norm(self.spectrogram(waveforms).unsqueeze(1))

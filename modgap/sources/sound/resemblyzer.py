@@ -7,11 +7,11 @@ weights and the preprocessing are those of the package Resemblyzer, but silences
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
+from modgap.sources.sound.mel_spectrogram import MelSpectrogram
 from modgap.sources.sound.network import SoundNetwork
 
 __all__ = ["SpeakerEncoder"]
@@ -25,30 +25,6 @@ WIDTH = 256
 LAYERS = 3
 LOUDNESS = -30.0
 """Decibels, relative to full scale, to which quieter windows are amplified."""
-
-
-class _MelSpectrogram(nn.Module):
-    """Power in 40 mel bands: waveforms (B, 25,600) to tokens (B, 160, 40). It has no parameters."""
-
-    filters: Tensor
-    window: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        filters = mel_filter_bank(
-            WINDOW // 2 + 1, BANDS, 0.0, RATE / 2, sampling_rate=RATE, norm="slaney", mel_scale="slaney"
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        spectrum = torch.stft(
-            waveforms, WINDOW, HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
-        )
-        power = torch.view_as_real(spectrum).square().sum(dim=-1).transpose(1, 2)[:, :FRAMES]
-        return power @ self.filters
 
 
 class _Encoder(nn.Module):
@@ -82,7 +58,7 @@ class SpeakerEncoder(SoundNetwork):
         super().__init__()
         self.input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
         self.class_names = ()
-        self.embedder = _MelSpectrogram()
+        self.embedder = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "constant", FRAMES)
         self.encoder = _Encoder()
         self.head = _Embedding()
 
