@@ -25,7 +25,7 @@ __all__ = ["build_request", "rank"]
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_HALF_SAMPLES, which would make the help slow to import."""
 CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
-MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
+MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1, "pilot": 0}
 
 
 @cloup.command(epilog=example("modgap rank --target digits --sources vit-fashion,efficientnet-lite0"))
@@ -117,6 +117,7 @@ def build_request(options: dict[str, Any]) -> "RankRequest":
         report_details=bool(options.get("out")),
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
         layers=parse_layers(options.get("layers", "last")),
+        pilot=options.get("pilot", 0),
     )
 
 
@@ -156,7 +157,7 @@ def _print_ranking(ranking: "Ranking") -> None:
     from modgap.cli.output import print_table, print_text, print_title, print_wide_table
     from modgap.ranking.judgment import judge
     from modgap.ranking.recommendation import choice_statement, headline, help_statement, question
-    from modgap.ranking.report import failure_messages, ranking_table, scores_table
+    from modgap.ranking.report import failure_messages, pilot_table, ranking_table, scores_table
 
     verdict = judge(ranking)
     print_title(question(ranking))
@@ -166,6 +167,9 @@ def _print_ranking(ranking: "Ranking") -> None:
     if ranking.target:
         print_line()
         print_table(*ranking_table(ranking), _table_title(ranking))
+    if ranking.pilot and any(ranking.pilot.table.source_ranks):
+        print_line()
+        print_table(*pilot_table(ranking), "Errors after a short fine-tuning")
     for line in failure_messages(ranking):
         print_text(line)
     _print_checks(verdict)

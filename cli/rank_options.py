@@ -78,6 +78,14 @@ layers_option = click.option(
     help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The layer is "
     "chosen on one half of the samples and judged on the other.",
 )
+pilot_option = click.option(
+    "--pilot",
+    type=int,
+    metavar="N",
+    default=0,
+    help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples. Their "
+    "errors on the other half decide which source is best.",
+)
 pass_options = option_group(
     "How samples pass through the sources",
     input_size_option,
@@ -136,7 +144,7 @@ rank_options = all_options(
         sources_option(required=True),
         target_option(required=True),
     ),
-    option_group("Scores", *score_options, layers_option),
+    option_group("Scores", *score_options, layers_option, pilot_option),
     sample_options(default_limit=2000),
     custom_data_options,
     pass_options,

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from modgap.transfer.pilot import labeled_halves
+
 
 @pytest.fixture(scope="module", name="evidence")
 def evidence_modules():
@@ -102,7 +104,7 @@ def test_halves_share_no_sample_and_no_group(evidence, target):
     work = evidence["ranking_work"]
     work.read_labeled.cache_clear()
     whole = work.read_labeled(target)
-    halves = work.labeled_halves(whole)
+    halves = labeled_halves(whole)
     assert sorted([*halves.train, *halves.test]) == sorted(whole.train)
     assert len(whole.train) <= 128
     assert not set(whole.train) & set(whole.test)

@@ -27,7 +27,7 @@ from modgap.ranking.recommendation import (
     next_step,
     verdict_sentences,
 )
-from modgap.ranking.report import difference_texts, format_interval
+from modgap.ranking.score_texts import difference_texts, format_interval
 from modgap.ranking.verdict import Check, Verdict
 from tests.ranking_records import make_ranking, score_table
 

@@ -12,7 +12,6 @@ from evidence.ranking_jobs import EPOCHS, LABELED, Job
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
-from modgap.probes.folds import stratified_folds
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.ranking.backends import Backend
 from modgap.ranking.extraction import extract
@@ -25,10 +24,11 @@ from modgap.sources import open_source
 from modgap.targets import open_target
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.pilot import labeled_halves
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
-__all__ = ["labeled_halves", "read_labeled", "work"]
+__all__ = ["read_labeled", "work"]
 
 FAILED = 100.0
 """Error in percent of a training whose loss became infinite."""
@@ -59,17 +59,6 @@ def read_labeled(target: str) -> TargetData:
     opened = open_target(target)
     test = read_target_data(opened).test
     return replace(read_target_data(opened, limit=LABELED), test=test)
-
-
-def labeled_halves(data: TargetData) -> TargetData:
-    """Return the target with one half of the labeled samples to train on, and the other to judge by; groups stay whole.
-
-    The transform is fitted on all labeled samples, whose labels it does not use.
-    """
-    rows = data.train
-    groups = None if data.groups is None else data.groups[rows]
-    folds = stratified_folds(np.asarray(data.table.class_labels)[rows], groups, 0, 2)
-    return replace(data, train=rows[folds == 0], validation=rows[folds == 1], test=rows[folds == 1])
 
 
 def _fine_tune(job: Job) -> dict:

@@ -45,6 +45,7 @@ def rank(
     pseudo_classes: int | None = None,
     layers: str = "last",
     budget: float | None = None,
+    pilot: int = 0,
     progress: Progress | None = None,
 ) -> RankingResult:
     """Rank sources by how well they should transfer to a target, as `modgap rank` does.
@@ -80,6 +81,8 @@ def rank(
             layers such as `2,4`.
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
+        pilot: Number of the first sources that are fine-tuned shortly; their errors on other samples decide which
+            source is best. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -105,7 +108,16 @@ def rank(
     )
     errors = ErrorOptions(weight, splits, per_class)
     request = RankRequest(
-        tuple(scores), by, resamples, samples, head, controls, raw, errors=errors, layers=parse_layers(layers)
+        tuple(scores),
+        by,
+        resamples,
+        samples,
+        head,
+        controls,
+        raw,
+        errors=errors,
+        layers=parse_layers(layers),
+        pilot=pilot,
     )
     ranking = rank_sources(
         target,

@@ -27,6 +27,7 @@ SCORE_LABELS = {
     "transrate": "TransRate",
     "size": "number of parameters",
     "source-error": "error on the source's own data",
+    "pilot": "error after a short fine-tuning",
 }
 """Names of scores in sentences. Other scores go by the names of the command."""
 MAX_NAMES = 4
@@ -191,6 +192,17 @@ def _left_out_text(one: Mapping[str, Any]) -> str:
     )
 
 
+def _pilot_text(values: Mapping[str, Any]) -> str:
+    if not values["sources"]:
+        return "None of the first sources could be fine-tuned. The reasons are below."
+    tuned = f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned"
+    first = f"{visible_name(values['first_by_score'])} is first by {score_label(values['score'])}."
+    return (
+        f"{tuned} for {values['epochs']} epochs on {values['trained']:,} samples and judged on {values['judged']:,} "
+        f"others. {first}"
+    )
+
+
 CHECK_TITLES = {
     "other-sources": "Other sources",
     "control": "Random-weights control",
@@ -205,6 +217,7 @@ CHECK_TITLES = {
     "smallest-class": "Small class",
     "failed-sources": "Sources without a value",
     "budget": "Budget",
+    "pilot": "Short fine-tuning",
 }
 CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "other-sources": _clear_text,
@@ -220,4 +233,5 @@ CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "smallest-class": _smallest_class_text,
     "failed-sources": _failed_text,
     "budget": _budget_text,
+    "pilot": _pilot_text,
 }

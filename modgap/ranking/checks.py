@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from modgap.ranking.first_place import measured, other_sources
 from modgap.ranking.half_samples import MIN_GROUPS
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import MIN_HALF_SAMPLES, SURELY_BETTER, SURELY_WORSE
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Ranking, ScoreTable
+from modgap.ranking.standings import SURELY_BETTER, SURELY_WORSE
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
@@ -49,18 +50,19 @@ def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
 
     The checks are `other-sources`, `control`, `controls-above`, `raw-values`, `majority-class`,
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
-    `failed-sources` and `budget`.
+    `failed-sources`, `budget` and `pilot`.
     """
     checks = [*_source_checks(ranking), *_data_checks(ranking)]
     return tuple(sorted(checks, key=lambda check: ORDER_OF_STATUSES.index(check.status)))
 
 
 def _source_checks(ranking: Ranking) -> Iterator[Check]:
-    first = ranking.tables[ranking.by].first_source
+    deciding = ranking.deciding_table
+    first = deciding.first_source
     if first is None:
         return
+    yield other_sources(ranking, deciding, first)
     for check in (
-        _other_sources,
         _control,
         _controls_above,
         _raw_values,
@@ -74,61 +76,6 @@ def _source_checks(ranking: Ranking) -> Iterator[Check]:
     largest = _largest_source(ranking, first)
     if largest:
         yield Check("largest-source", INFO, {"source": largest})
-
-
-def _measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
-    """Return value and interval of a row, the interval as None if it is unknown."""
-    low, high = table.standings.intervals[index].tolist()
-    interval = [low, high] if np.isfinite([low, high]).all() else None
-    return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
-
-
-def _ranked_others(table: ScoreTable, first: int) -> list[int]:
-    """Return the indices of the other sources with a value, best first."""
-    others = [int(index) for index in np.flatnonzero(table.source_ranks) if index != first]
-    return sorted(others, key=lambda index: int(table.source_ranks[index]))
-
-
-def _other_sources(ranking: Ranking, first: int) -> Check:
-    table = ranking.tables[ranking.by]
-    others = _ranked_others(table, first)
-    equal = [index for index in others if table.source_ranks[index] == 1]
-    tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
-    reason = _uncertainty_reason(ranking, table, first)
-    probabilities = table.standings.win_probabilities[:, first]
-    p_values = table.among_sources.corrected_p_values
-    values = {
-        "first": ranking.rows[first].name,
-        "score": ranking.by,
-        **_measured(table, first),
-        "sources": len(others) + 1,
-        "runner_up": ranking.rows[others[0]].name if others else None,
-        "equal": [ranking.rows[index].name for index in equal],
-        "tied": [
-            {
-                "source": ranking.rows[index].name,
-                "win_probability": float(probabilities[index]),
-                "corrected_p_value": float(p_values[index]),
-            }
-            for index in others
-            if index in tied
-        ],
-        "reason": reason or None,
-    }
-    status = INFO if not others or (reason and not equal) else WARN if values["tied"] else PASS
-    return Check("other-sources", status, values)
-
-
-def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int) -> str:
-    if np.isfinite(table.standings.win_probabilities[first, _ranked_others(table, first)]).all():
-        return ""
-    if not get_score(ranking.by).uses_samples:
-        return "the score does not depend on the samples"
-    if table.by_sample:
-        return f"there are fewer than {MIN_UNITS} groups or independent samples"
-    if ranking.request.resamples < MIN_HALF_SAMPLES:
-        return "no intervals were computed"
-    return "there are too few samples or groups to divide into halves"
 
 
 def control_index(ranking: Ranking, index: int) -> int | None:
@@ -163,8 +110,8 @@ def _control(ranking: Ranking, first: int) -> Check | None:
         "first": ranking.rows[first].name,
         "score": ranking.by,
         "result": result,
-        **_measured(table, first),
-        **_measured(table, control, "control_"),
+        **measured(table, first),
+        **measured(table, control, "control_"),
     }
     return Check("control", CONTROL_STATUSES[result], values)
 
@@ -249,13 +196,13 @@ def _majority_class(ranking: Ranking, first: int) -> Check | None:
     table = ranking.tables.get(score_name)
     if table is None or not ranking.target or ranking.target.task != CLASSIFICATION:
         return None
-    measured = _measured(table, first)
-    if not np.isfinite(measured["value"]):
+    found = measured(table, first)
+    if not np.isfinite(found["value"]):
         return None
     baseline = 1 - ranking.target.largest_class_share
-    high = measured["interval"][1] if measured["interval"] else measured["value"]
-    status = FAIL if measured["value"] >= baseline else WARN if high >= baseline else PASS
-    values = {"first": ranking.rows[first].name, "score": score_name, **measured, "baseline": baseline}
+    high = found["interval"][1] if found["interval"] else found["value"]
+    status = FAIL if found["value"] >= baseline else WARN if high >= baseline else PASS
+    values = {"first": ranking.rows[first].name, "score": score_name, **found, "baseline": baseline}
     return Check("majority-class", status, values)
 
 
@@ -278,7 +225,7 @@ def _raw_values_by(ranking: Ranking, table: ScoreTable | None, raw: int, first: 
         return None
     values = {
         "score": table.name,
-        **_measured(table, raw),
+        **measured(table, raw),
         "best_source": ranking.rows[best].name,
         "best_value": float(table.standings.values[best]),
         "first": ranking.rows[first].name,
@@ -331,9 +278,26 @@ def _halving(halving: Halving) -> Iterator[Check]:
     yield Check("budget", PASS if is_safe and is_complete else WARN, plain_values(values))
 
 
+def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
+    """Return what was fine-tuned shortly, and which source would be first without it."""
+    tuned = pilot.table.source_ranks > 0
+    by_score = ranking.tables[ranking.by].first_source
+    values = {
+        "score": ranking.by,
+        "sources": int(tuned.sum()),
+        "epochs": pilot.epochs,
+        "trained": pilot.trained,
+        "judged": pilot.judged,
+        "first_by_score": None if by_score is None else ranking.rows[by_score].name,
+    }
+    return Check("pilot", INFO if tuned.any() else WARN, values)
+
+
 def _data_checks(ranking: Ranking) -> Iterator[Check]:
     if ranking.halving:
         yield from _halving(ranking.halving)
+    if ranking.pilot:
+        yield _pilot(ranking, ranking.pilot)
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})

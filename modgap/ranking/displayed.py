@@ -9,7 +9,7 @@ from modgap.display.displayed_result import DisplayedResult
 from modgap.display.text_table import format_table
 from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
 from modgap.ranking.recommendation import question, recommendation
-from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
+from modgap.ranking.report import failure_messages, pilot_table, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class RankingResult(DisplayedResult, Ranking):
     def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
         """Return the question, its answer, and the reasons of sources that failed."""
         lines = failure_messages(self)
+        if self.pilot and any(self.pilot.table.source_ranks):
+            lines.append(format_table(*pilot_table(self)))
         if self.layers:
             lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
         return question(self), recommendation(self), lines

@@ -11,7 +11,8 @@ from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import BASELINE_SCORES
 from modgap.ranking.judgment import judge
 from modgap.ranking.reference_value import reference_value
-from modgap.ranking.report import first_ties, format_interval, format_score
+from modgap.ranking.report import first_ties
+from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SURELY_BETTER
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking

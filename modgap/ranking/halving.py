@@ -109,6 +109,7 @@ def _cheap(request: RankRequest, size: int) -> RankRequest:
         raw=False,
         report_details=False,
         layers=None,
+        pilot=0,
     )
 
 

@@ -21,8 +21,9 @@ from modgap.display.label_spacing import label_lines
 from modgap.errors import InputError
 from modgap.formatting import format_p_value
 from modgap.ranking.check_sentences import join_names
+from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
-from modgap.ranking.types import LayerCurve, Ranking
+from modgap.ranking.types import Ranking
 
 __all__ = ["has_curves", "layer_caption", "layer_figure"]
 

@@ -15,13 +15,14 @@ from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.layer_curves import LayerChoice, LayerCurve
 from modgap.ranking.layer_extraction import LayerOutputs, LayersJob
 from modgap.ranking.plan import RankPlan, RowName
 from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.stages import run_stage
 from modgap.ranking.stored_outputs import load_source_outputs
-from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve
+from modgap.ranking.types import SOURCE, JobCounts
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
 from modgap.statistics.multiple_comparisons import holm
 from modgap.statistics.paired import paired_difference

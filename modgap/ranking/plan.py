@@ -101,6 +101,7 @@ def plan_ranking(
     _check_names(sources, request)
     table = open_target(**target_options).read()
     by = _choose_ranking_score(table, request)
+    _check_pilot(_task_of(table), request)
     data_dir = target_options.get("data_dir")
     return RankPlan(
         rows=rows,
@@ -157,6 +158,13 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
             raise
         except InputError:
             pass
+
+
+def _check_pilot(task: str, request: RankRequest) -> None:
+    if request.pilot < 0:
+        raise UsageError(f"--pilot is {request.pilot}, but it must be at least 0.")
+    if request.pilot and task != CLASSIFICATION:
+        raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
 
 
 def _check_error_options(options: ErrorOptions) -> None:

@@ -13,8 +13,10 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.halving import rank_within
 from modgap.ranking.jobs import ExtractJob
+from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.monitor import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
+from modgap.ranking.pilot import run_pilot
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
     RankPlan,
@@ -31,7 +33,6 @@ from modgap.ranking.types import (
     RAW_VALUES,
     SOURCE,
     JobCounts,
-    LayerCurve,
     Ranking,
     RankRequest,
     SourceRow,
@@ -122,47 +123,65 @@ def _restore_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block to the seconds of the stages."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
+
+
 def _compute_ranking(plan: RankPlan) -> Ranking:
     request = plan.request
-    seconds = {}
-    started = time.perf_counter()
-    rows, results = _drop_failed_controls(plan, _extract_all(plan))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "features"):
+        rows, results = _drop_failed_controls(plan, _extract_all(plan))
     extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
     jobs = {"features": _count_passes(results)}
-    seconds["features"] = time.perf_counter() - started
 
-    started = time.perf_counter()
-    planned = [job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)]
-    scored, jobs["scores"] = run_stage("scores", planned, plan)
-    seconds["scores"] = time.perf_counter() - started
+    with _timed(seconds, "scores"):
+        planned = [
+            job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)
+        ]
+        scored, jobs["scores"] = run_stage("scores", planned, plan)
 
     layers: tuple[LayerCurve, ...] = ()
     if request.layers is not None:
-        started = time.perf_counter()
-        layers, counts = measure_layers(plan, rows, extracted)
-        jobs |= counts
-        seconds["layers"] = time.perf_counter() - started
+        with _timed(seconds, "layers"):
+            layers, counts = measure_layers(plan, rows, extracted)
+            jobs |= counts
 
-    report_details: dict[int, ReportDetails] = {}
+    details: dict[int, ReportDetails] = {}
     if request.report_details:
-        started = time.perf_counter()
-        permutations = count_permutations(rows)
-        detail_jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
-        by_job, jobs["report details"] = run_stage("report details", list(detail_jobs.values()), plan)
-        report_details = correct_p_values(
-            {index: details for index, job in detail_jobs.items() if isinstance(details := by_job[job], ReportDetails)},
-            {index for index in detail_jobs if rows[index].kind == SOURCE},
-        )
-        seconds["report details"] = time.perf_counter() - started
+        with _timed(seconds, "report details"):
+            details, jobs["report details"] = _compute_details(plan, rows, extracted)
 
     source_rows = tuple(
-        _source_row(row, result, report_details.get(index), plan)
+        _source_row(row, result, details.get(index), plan)
         for index, (row, result) in enumerate(zip(rows, results, strict=True))
     )
+    by = plan.scores[0]
     tables = {name: score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
+    pilot = None
+    if request.pilot and extracted:
+        with _timed(seconds, "pilot"):
+            pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted)
     summary = _summary(plan, extracted)
-    samples = errors_by_score(plan.scores[0], source_rows, extracted, scored, plan)
-    return Ranking(summary, source_rows, tables, plan.scores[0], request, jobs, seconds, samples=samples, layers=layers)
+    samples = errors_by_score(by, source_rows, extracted, scored, plan)
+    return Ranking(
+        summary, source_rows, tables, by, request, jobs, seconds, samples=samples, layers=layers, pilot=pilot
+    )
+
+
+def _compute_details(
+    plan: RankPlan, rows: Sequence[RowName], extracted: Mapping[int, Extracted]
+) -> tuple[dict[int, ReportDetails], JobCounts]:
+    """Return the results for the page by row, with p-values that are corrected for the number of sources."""
+    permutations = count_permutations(rows)
+    jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
+    by_job, counts = run_stage("report details", list(jobs.values()), plan)
+    found = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
+    return correct_p_values(found, {index for index in jobs if rows[index].kind == SOURCE}), counts
 
 
 def count_permutations(rows: Sequence[RowName]) -> int:

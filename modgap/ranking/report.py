@@ -3,13 +3,13 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from modgap.formatting import format_p_value, spreadsheet_text, visible_name
+from modgap.formatting import spreadsheet_text, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
@@ -17,14 +17,14 @@ from modgap.ranking.layers import curve_record
 from modgap.ranking.letters import source_letters
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.reference_value import reference_value
+from modgap.ranking.score_texts import difference_texts, difference_to_first, format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.types import RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = [
-    "difference_texts",
-    "difference_to_first",
     "failure_messages",
+    "pilot_table",
     "ranking_table",
     "scores_table",
     "to_csv",
@@ -35,10 +35,6 @@ __all__ = [
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
-DIGITS = 4
-"""Significant digits of scores and intervals in tables."""
-SMALLEST_FIXED = 1e-4
-"""Magnitude below which numbers have an exponent."""
 RAW_VALUES_LABEL = "raw values (no model)"
 
 
@@ -78,47 +74,6 @@ def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list
     ]
 
 
-def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
-    """Return the comparison of a row with the first source by one score, as plain values.
-
-    Args:
-        table: The score of all rows.
-        index: Index of the row.
-
-    Returns:
-        `value` (that of the row minus that of the first source), `interval` (95 %, of this comparison alone),
-        `p_value` and `corrected_p_value` (by Holm for the number of other sources). Interval and p-values are None
-        where they are unknown; controls and raw values have no corrected p-value. None for the first source itself and
-        for rows without a value.
-    """
-    first = table.first_source
-    if first is None or index == first or not table.standings.ranks[index]:
-        return None
-    standings = table.standings
-    ends = standings.difference_intervals[index, first].tolist()
-    return {
-        "value": plain_values(float(standings.values[index] - standings.values[first])),
-        "interval": ends if np.isfinite(ends).all() else None,
-        "p_value": plain_values(float(standings.p_values[index, first])),
-        "corrected_p_value": plain_values(float(table.among_sources.corrected_p_values[index])),
-    }
-
-
-def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return the difference with its interval, and the corrected p-value, as texts. Empty where they are unknown.
-
-    Args:
-        difference: Comparison of a row with the first source, as `difference_to_first` returns it.
-    """
-    if difference is None or difference["interval"] is None:
-        return "", ""
-    p_value = difference["corrected_p_value"]
-    shown = (
-        f"{difference['value']:+{_number_style(difference['interval'])}} ({format_interval(difference['interval'])})"
-    )
-    return shown, "" if p_value is None else format_p_value(p_value)
-
-
 def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the other scores of every row, in the order of the ranking.
 
@@ -141,6 +96,27 @@ def _starred_score(table: ScoreTable, index: int) -> str:
     return format_score(table.standings.values[index]) + ("*" if table.source_ranks[index] == 1 else "")
 
 
+def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the sources that were fine-tuned shortly: errors, and differences to the lowest."""
+    assert ranking.pilot is not None
+    table = ranking.pilot.table
+    heads = ["source", "error", "95 % CI", "minus the first", "p"]
+    return heads, [
+        [
+            visible_name(ranking.rows[index].name),
+            format_score(table.standings.values[index]),
+            format_interval(table.standings.intervals[index]),
+            *difference_texts(difference_to_first(table, index)),
+        ]
+        for index in _in_pilot(table)
+    ]
+
+
+def _in_pilot(table: ScoreTable) -> list[int]:
+    """Return the rows with an error after a short fine-tuning, best first."""
+    return [index for index in table.standings.order().tolist() if table.source_ranks[index]]
+
+
 def first_ties(table: ScoreTable) -> set[int]:
     """Return the indices of the sources that are not significantly different from the first.
 
@@ -151,31 +127,6 @@ def first_ties(table: ScoreTable) -> set[int]:
     for first in firsts:
         tied |= {int(index) for index in table.among_sources.tied_with(first)}
     return tied | set(firsts) if tied else set()
-
-
-def format_score(value: float) -> str:
-    """Format a score with four significant digits. `-` if there is none."""
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
-def format_interval(bounds: Sequence[float]) -> str:
-    """Format an interval as `low to high`, both with the same number of decimals. Empty if it is unknown."""
-    low, high = bounds
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    style = _number_style(bounds)
-    return f"{low:{style}} to {high:{style}}"
-
-
-def _number_style(bounds: Sequence[float]) -> str:
-    """Return the format that shows the larger bound with four significant digits, and all values alike."""
-    magnitude = max(map(abs, bounds))
-    if 0 < magnitude < SMALLEST_FIXED:
-        return f".{DIGITS}g"
-    digits_before_point = math.floor(math.log10(magnitude)) + 1 if magnitude else 1
-    return f",.{max(DIGITS - digits_before_point, 0)}f"
 
 
 def failure_messages(ranking: Ranking) -> list[str]:
@@ -190,7 +141,9 @@ def failure_messages(ranking: Ranking) -> list[str]:
     for (name, reason), *others in failures.values():
         more = f" and {len(others)} more" if others else ""
         messages.append(f"{name}{more}: {reason}")
-    return messages
+    pilot_reasons = ranking.pilot.table.reasons if ranking.pilot else ()
+    named = zip(ranking.rows, pilot_reasons, strict=False)
+    return [*messages, *(f"{row.name} was not fine-tuned: {reason}" for row, reason in named if reason)]
 
 
 def to_dict(ranking: Ranking) -> dict[str, Any]:
@@ -206,6 +159,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         },
         "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
+        "pilot": _pilot_record(ranking),
         "layers": [curve_record(curve) for curve in ranking.layers],
         "verdict": judge(ranking).to_dict(),
         "recommendation": recommendation(ranking),
@@ -277,6 +231,16 @@ def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
         "difference_to_first": difference_to_first(table, index),
         "reason": table.reasons[index] or None,
     }
+
+
+def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
+    pilot = ranking.pilot
+    if pilot is None:
+        return None
+    sources = [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in _in_pilot(pilot.table)]
+    failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
+    numbers = {"epochs": pilot.epochs, "trained": pilot.trained, "judged": pilot.judged}
+    return {**numbers, "sources": sources, "failures": failures}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:

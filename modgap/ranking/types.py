@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modgap.forward.sample_request import SampleRequest
+from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
-from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets import CustomData
 from modgap.version import installed_version
@@ -25,8 +25,7 @@ __all__ = [
     "Halving",
     "HalvingRound",
     "JobCounts",
-    "LayerChoice",
-    "LayerCurve",
+    "Pilot",
     "RankRequest",
     "Ranking",
     "ScoreTable",
@@ -76,6 +75,7 @@ class RankRequest:
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
         layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.
+        pilot: Number of the first sources that are fine-tuned shortly; 0 for none.
     """
 
     scores: tuple[str, ...] = ()
@@ -88,6 +88,7 @@ class RankRequest:
     report_details: bool = False
     errors: ErrorOptions = DEFAULT_ERRORS
     layers: tuple[int, ...] | None = None
+    pilot: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,51 +179,20 @@ class ScoreTable:
 
 
 @dataclass(frozen=True)
-class LayerChoice:
-    """Choice of a layer on one half of the samples, judged on the other half, over repeated splits.
+class Pilot:
+    """Errors of the first sources after one short fine-tuning, on other samples.
 
     Attributes:
-        best: Number of the layer with the lowest error on all samples.
-        shares: Share of the halves on which each layer was chosen.
-        error: Error of the chosen layers on the other halves.
-        interval: Its 95 % interval. None if there are too few independent samples or groups.
-        last_error: Error of the last layer on the same samples.
-        difference: Error of the chosen layers minus that of the last layer.
-        corrected_p_value: P-value of the difference, corrected for the number of sources by Holm.
+        table: The errors of all rows. Rows that were not among the first have none, and no reason.
+        epochs: Number of epochs.
+        trained: Number of samples that each source was fine-tuned on.
+        judged: Number of other samples that its error is measured on.
     """
 
-    best: int
-    shares: tuple[float, ...]
-    error: float
-    interval: tuple[float, float] | None
-    last_error: float
-    difference: PairedDifference
-    corrected_p_value: float | None = None
-
-
-@dataclass(frozen=True)
-class LayerCurve:
-    """Scores of several layers of a source.
-
-    Attributes:
-        source: Name of the source.
-        numbers: Number of each layer, from 1.
-        names: Name of each layer within the encoder; `output` for the output of the encoder.
-        n_layers: Number of layers of the source, which is the number of the last.
-        values: Value of each layer by the name of the score.
-        intervals: 95 % interval of the error of a linear probe on each layer. Empty if it is not an error by sample.
-        choice: Choice of a layer, judged on other samples. None if it could not be made.
-        reason: Sentence that says why the source has no curve. Empty if it has one.
-    """
-
-    source: str
-    numbers: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-    n_layers: int = 0
-    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    intervals: tuple[tuple[float, float] | None, ...] = ()
-    choice: LayerChoice | None = None
-    reason: str = ""
+    table: ScoreTable
+    epochs: int
+    trained: int
+    judged: int
 
 
 @dataclass(frozen=True)
@@ -292,6 +262,7 @@ class Ranking:
             one. None if the score is not an error by sample. They are not part of the record.
         layers: Scores of several layers of each source. Empty if they were not requested.
         halving: Rounds of a ranking within a budget. None without a budget.
+        pilot: Errors of the first sources after one short fine-tuning. None if it was not requested.
     """
 
     target: TargetSummary | None
@@ -307,6 +278,14 @@ class Ranking:
     samples: SampleFile | None = field(default=None, repr=False, compare=False)
     layers: tuple[LayerCurve, ...] = ()
     halving: Halving | None = None
+    pilot: Pilot | None = None
+
+    @property
+    def deciding_table(self) -> ScoreTable:
+        """Table that decides which source is best: that of the pilot if a source has an error by it."""
+        if self.pilot is not None and self.pilot.table.first_source is not None:
+            return self.pilot.table
+        return self.tables[self.by]
 
     @property
     def version(self) -> str:

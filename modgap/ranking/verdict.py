@@ -50,7 +50,7 @@ class Verdict:
     Attributes:
         choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
             significance is not known), `single` (only one source has a value) or `none` (no source has one). It depends
-            only on the score that the sources are ranked by.
+            only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
         help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
             intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
             controls and baselines, and the worst of them decides.

@@ -13,12 +13,14 @@ from modgap.ranking.recommendation import (
     next_step,
     target_question,
 )
-from modgap.ranking.report import RAW_VALUES_LABEL, difference_texts
+from modgap.ranking.report import RAW_VALUES_LABEL
+from modgap.ranking.score_texts import difference_texts
 from modgap.ranking.types import RAW_VALUES, SOURCE
 from modgap.ranking.verdict import Verdict
 from modgap.report_page.class_maps import map_figures
 from modgap.report_page.definitions import definitions, has_intervals, interval_note
 from modgap.report_page.layer_table import LAYER_CHART, layer_table
+from modgap.report_page.pilot_table import pilot_table
 from modgap.report_page.rendering import Card, Row, Scale, render_template
 
 __all__ = ["render_ranking"]
@@ -55,6 +57,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "interval_note": interval_note(record),
         "has_intervals": has_intervals(record),
         **map_figures(record["sources"]),
+        "pilot": pilot_table(record),
         "layers": layer_table(record),
         "layer_chart": LAYER_CHART,
         "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),

@@ -45,7 +45,7 @@ class Evaluator:
     autocast: torch.dtype | None = None
     workers: int = 0
 
-    def metric(self, model: TargetModel, rows: np.ndarray) -> Metric:
+    def metric(self, model: TargetModel, rows: np.ndarray, metric: Metric | None = None) -> Metric:
         """Return the metric with the selected samples of all processes. The model's mode does not change.
 
         The output for a sample of several pieces is the mean of the outputs for its pieces.
@@ -53,8 +53,9 @@ class Evaluator:
         Args:
             model: Model to evaluate.
             rows: Indices of the samples.
+            metric: A metric without samples, with one process; None for the task's own.
         """
-        metric = self._new_metric()
+        metric = metric or self._new_metric()
         training = model.training
         model.eval()
         try:

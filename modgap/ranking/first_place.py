@@ -1,0 +1,74 @@
+"""The check of the first place of a ranking, by the score or the pilot that decides."""
+
+from typing import Any
+
+import numpy as np
+
+from modgap.ranking.scores import get_score
+from modgap.ranking.standings import MIN_HALF_SAMPLES
+from modgap.ranking.types import Ranking, ScoreTable
+from modgap.ranking.verdict import INFO, PASS, WARN, Check
+from modgap.statistics.intervals import MIN_UNITS
+
+__all__ = ["measured", "other_sources", "ranked_others"]
+
+
+def measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
+    """Return value and interval of a row, the interval as None if it is unknown."""
+    low, high = table.standings.intervals[index].tolist()
+    interval = [low, high] if np.isfinite([low, high]).all() else None
+    return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
+
+
+def ranked_others(table: ScoreTable, first: int) -> list[int]:
+    """Return the indices of the other sources with a value, best first."""
+    others = [int(index) for index in np.flatnonzero(table.source_ranks) if index != first]
+    return sorted(others, key=lambda index: int(table.source_ranks[index]))
+
+
+def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
+    """Return the check of whether the first source is significantly better than the others by one score.
+
+    Args:
+        ranking: The ranking.
+        table: Table of the score.
+        first: Index of the source that is first by it.
+    """
+    others = ranked_others(table, first)
+    equal = [index for index in others if table.source_ranks[index] == 1]
+    tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
+    reason = _uncertainty_reason(ranking, table, first)
+    probabilities = table.standings.win_probabilities[:, first]
+    p_values = table.among_sources.corrected_p_values
+    values = {
+        "first": ranking.rows[first].name,
+        "score": table.name,
+        **measured(table, first),
+        "sources": len(others) + 1,
+        "runner_up": ranking.rows[others[0]].name if others else None,
+        "equal": [ranking.rows[index].name for index in equal],
+        "tied": [
+            {
+                "source": ranking.rows[index].name,
+                "win_probability": float(probabilities[index]),
+                "corrected_p_value": float(p_values[index]),
+            }
+            for index in others
+            if index in tied
+        ],
+        "reason": reason or None,
+    }
+    status = INFO if not others or (reason and not equal) else WARN if values["tied"] else PASS
+    return Check("other-sources", status, values)
+
+
+def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int) -> str:
+    if np.isfinite(table.standings.win_probabilities[first, ranked_others(table, first)]).all():
+        return ""
+    if table.by_sample:
+        return f"there are fewer than {MIN_UNITS} groups or independent samples"
+    if not get_score(table.name).uses_samples:
+        return "the score does not depend on the samples"
+    if ranking.request.resamples < MIN_HALF_SAMPLES:
+        return "no intervals were computed"
+    return "there are too few samples or groups to divide into halves"

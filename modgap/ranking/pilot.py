@@ -1,0 +1,180 @@
+"""One short fine-tuning of the first sources of a ranking, whose errors on other samples decide which is best."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError, first_line
+from modgap.ranking.devices import hold_device
+from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking.extraction import Extracted
+from modgap.ranking.failure import Failure
+from modgap.ranking.job_threads import fix_threads
+from modgap.ranking.plan import RankPlan
+from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, Score
+from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.stages import run_stage
+from modgap.ranking.types import SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.statistics.intervals import SampleErrors
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, cache_key, entry_path
+from modgap.storage.row_store import read_valid_entry, store_arrays
+
+if TYPE_CHECKING:
+    from modgap.transfer.pilot import PilotErrors
+
+__all__ = ["PILOT", "PilotJob", "run_pilot"]
+
+KIND = "pilots"
+"""Kind of the cache entries of pilots."""
+PILOT = Score(
+    name="pilot",
+    title="error after one short fine-tuning on other samples",
+    unit="error rate",
+    reference="",
+    higher_is_better=False,
+    bounds=ERROR_RATE,
+    error_tasks=(CLASSIFICATION,),
+)
+
+
+@dataclass(frozen=True)
+class PilotJob:
+    """Short fine-tuning of one source.
+
+    Attributes:
+        source: Name of the source.
+        outputs_key: Cache key of the source's outputs, which depends on its weights and on the target's data.
+        seed: Seed of the samples and of everything random.
+        weight: What counts equally in the error. None for the default.
+        input_size: Height and width of the source's input in pixels. None for its own.
+        device: Device to train on.
+        target: Keyword arguments of `modgap.targets.open_target`.
+    """
+
+    source: str
+    outputs_key: str
+    seed: int
+    weight: str | None
+    input_size: int | None
+    device: str = field(compare=False)
+    target: Mapping[str, Any] = field(compare=False)
+
+    @property
+    def path(self) -> Path:
+        """Path of the result in the cache."""
+        return entry_path(KIND, cache_key(self._identity()))
+
+    def _identity(self) -> dict[str, Any]:
+        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_SAMPLES
+
+        named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
+        settings = {"samples": PILOT_SAMPLES, "epochs": PILOT_EPOCHS, "version": 1}
+        return {**named, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
+
+    def load_cached(self) -> "PilotErrors | None":
+        """Return the result from the cache. None if there is none."""
+        return read_valid_entry(self.path, self._parse_entry)
+
+    def _parse_entry(self, entry: CacheEntry) -> "PilotErrors":
+        from modgap.transfer.pilot import PilotErrors
+
+        arrays = {name: np.array(array) for name, array in entry.arrays.items()}
+        errors = SampleErrors(
+            arrays["errors"], arrays["weights"], arrays["units"], arrays["averages"], arrays.get("strata"), self.seed
+        )
+        return PilotErrors(errors, int(arrays["trained"][0]))
+
+    def __call__(self) -> "PilotErrors | Failure":
+        """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
+        from modgap.sources import open_source
+        from modgap.targets import open_target
+        from modgap.transfer.pilot import short_fine_tuning
+
+        cached = self.load_cached()
+        if cached is not None:
+            return cached
+        fix_threads()
+        name, size = split_input_size(self.source)
+        try:
+            with hold_device(self.device) as device, _only_warnings():
+                source = open_source(name).load(size or self.input_size, head=False)
+                target = open_target(**self.target)
+                result = short_fine_tuning(name, source, target, self.seed, device=device, weight=self.weight)
+        except (InputError, UsageError) as error:
+            return Failure(str(error))
+        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
+            return Failure(f"{type(error).__name__}: {first_line(error)}")
+        errors = result.errors
+        strata = {} if errors.strata is None else {"strata": errors.strata}
+        arrays = {
+            "errors": errors.errors,
+            "weights": errors.weights,
+            "units": errors.units,
+            "averages": errors.averages,
+            "trained": np.array([result.trained]),
+            **strata,
+        }
+        store_arrays(self.path, arrays, {"job": self._identity()})
+        return result
+
+
+@contextmanager
+def _only_warnings() -> Iterator[None]:
+    """Log warnings alone within a block: the progress of the training is no message of the ranking."""
+    log = logging.getLogger("modgap")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def run_pilot(
+    plan: RankPlan, rows: Sequence[SourceRow], table: ScoreTable, extracted: Mapping[int, Extracted]
+) -> tuple[Pilot, JobCounts]:
+    """Fine-tune the first sources of a ranking shortly.
+
+    Args:
+        plan: The plan of the ranking, whose request says how many.
+        rows: The rows of the ranking.
+        table: Table of the score that the sources are ranked by.
+        extracted: References to the outputs of each row that could be run, by its index.
+
+    Returns:
+        Errors of the sources, and numbers of jobs.
+    """
+    from modgap.transfer.pilot import PILOT_EPOCHS
+
+    ordered = [index for index in table.standings.order().tolist() if table.source_ranks[index]]
+    samples = plan.request.samples
+    jobs = {
+        index: PilotJob(
+            rows[index].name,
+            extracted[index].key,
+            samples.seed,
+            plan.request.errors.weight,
+            samples.input_size,
+            samples.device,
+            plan.target_options,
+        )
+        for index in ordered[: plan.request.pilot]
+    }
+    results, counts = run_stage("pilot", list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
+    by_row = {index: results[job] for index, job in jobs.items()}
+    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    errors = [found[index].errors if index in found else None for index in range(len(rows))]
+    standings = compute_error_standings(PILOT, errors)
+    failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
+    reasons = tuple(failures.get(index, "") for index in range(len(rows)))
+    is_source = np.array([row.kind == SOURCE for row in rows])
+    pilot_table = ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
+    one = next(iter(found.values()), None)
+    judged = 0 if one is None else len(one.errors.errors)
+    return Pilot(pilot_table, PILOT_EPOCHS, 0 if one is None else one.trained, judged), counts

@@ -1,0 +1,122 @@
+"""A short fine-tuning on one half of some labeled samples, judged on the other half."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.forward.sample_request import SampleRequest
+from modgap.label_space import label_space
+from modgap.models import TargetModel
+from modgap.probes.folds import stratified_folds
+from modgap.sources import Source
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.weights import choose_weighting, entry_weights
+from modgap.targets import Target
+from modgap.transfer.evaluation import Evaluator
+from modgap.transfer.loop import NotFiniteError
+from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.metrics import metric
+from modgap.transfer.train_request import TrainRequest
+from modgap.transfer.training_data import TargetData, read_target_data
+
+__all__ = ["PILOT_EPOCHS", "PILOT_SAMPLES", "PilotErrors", "labeled_halves", "short_fine_tuning"]
+
+PILOT_SAMPLES = 256
+"""Largest number of labeled samples, one half of which trains."""
+PILOT_EPOCHS = 10
+SETTINGS = (
+    f"stage2.epochs={PILOT_EPOCHS}",
+    f"stage2.decay_epochs={PILOT_EPOCHS}",
+    "stage2.warmup_epochs=1",
+    "stage2.batch_size=16",
+    "stage2.learning_rate=0.0005",
+    "stage2.choose=last",
+)
+"""Settings of the pilot of docs/protocol.md."""
+TEXT_SETTINGS = ("target_sequence_length=32",)
+"""Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
+
+
+@dataclass(frozen=True)
+class PilotErrors:
+    """Errors of a source after a short fine-tuning.
+
+    Attributes:
+        errors: 0-1 error of each sample that judges. It is 1 if the loss became NaN or infinite.
+        trained: Number of samples that the source was fine-tuned on.
+    """
+
+    errors: SampleErrors
+    trained: int
+
+
+def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
+    """Return the target with one half of the labeled samples to train on, and the other to judge by; groups stay whole.
+
+    The transform is fitted on all labeled samples, whose labels it does not use.
+
+    Args:
+        data: The target, with the labeled samples as its training samples.
+        seed: Seed of the halves, which are stratified by class.
+    """
+    rows = data.train
+    groups = None if data.groups is None else data.groups[rows]
+    folds = stratified_folds(np.asarray(data.table.class_labels)[rows], groups, seed, 2)
+    return replace(data, train=rows[folds == 0], validation=rows[folds == 1], test=rows[folds == 1])
+
+
+def short_fine_tuning(
+    name: str, source: Source, target: Target, seed: int, *, device: str = "auto", weight: str | None = None
+) -> PilotErrors:
+    """Fine-tune all weights of a source on one half of at most 256 training samples, and judge it on the other half.
+
+    The last of ten epochs counts, at a learning rate of 0.0005.
+
+    Args:
+        name: Name of the source.
+        source: The source, loaded without its head.
+        target: The target.
+        seed: Seed of the samples, of the halves and of everything random in the training.
+        device: Device to train on.
+        weight: What counts equally in the error: `samples`, `groups` or `classes`. None for groups where there are
+            groups, else samples.
+
+    Returns:
+        Errors of the samples of the other half. With the same seed they are the same samples for every source.
+
+    Raises:
+        InputError: If the target has no classes, or if it cannot be trained on from this source.
+        UsageError: If the weight is unknown.
+    """
+    data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed)
+    if data.output.task != "classification":
+        raise InputError(f"A short fine-tuning needs one class for each sample, and {target.name} has other labels.")
+    halves = labeled_halves(data, seed)
+    # The validation samples choose nothing, since the last epoch counts.
+    halves = replace(halves, validation=halves.validation[:1])
+    settings = (*SETTINGS, *(TEXT_SETTINGS if source.input.kind == "text" else ()))
+    request = TrainRequest("finetune", name, target.name, settings, samples=SampleRequest(seed=seed, device=device))
+    found: list[np.ndarray] = []
+
+    def watch(_epoch: int, model: TargetModel, evaluator: Evaluator) -> None:
+        per_sample = evaluator.metric(model, halves.test, metric("0-1 error %")).per_sample
+        assert per_sample is not None
+        found.append(per_sample / 100)
+
+    try:
+        train_in_memory(request, source, halves, [PILOT_EPOCHS], watch)
+    except NotFiniteError:
+        found.append(np.ones(len(halves.test)))
+    return PilotErrors(_sample_errors(found[0], halves, seed, weight), len(halves.train))
+
+
+def _sample_errors(errors: np.ndarray, data: TargetData, seed: int, weight: str | None) -> SampleErrors:
+    labels = np.asarray(data.table.class_labels)[data.test]
+    space = label_space(np.unique(labels, return_inverse=True)[1])
+    groups = None if data.groups is None else np.unique(data.groups[data.test], return_inverse=True)[1].ravel()
+    weighting = choose_weighting(weight, groups)
+    weights = entry_weights(space, groups, weighting)
+    units = np.arange(len(errors)) if groups is None else groups
+    strata = space.labels if weighting == "classes" else None
+    return SampleErrors(errors, weights, units, np.array([errors @ weights]), strata, seed)
