@@ -14,6 +14,7 @@ from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.streams import discard_output, prepare_streams, print_error
 from modgap.errors import InputError, first_line
+from modgap.freed_memory import share_heap
 from modgap.process_end import mark_announced, stop_signal
 
 __all__ = ["main"]
@@ -64,6 +65,7 @@ class LazyGroup(HelpGroup):
         """Return the command with this name, from the module with the same name; None when there is none."""
         if cmd_name not in COMMANDS:
             return None
+        share_heap()
         command: click.Command = getattr(importlib.import_module(f"modgap.cli.{cmd_name}"), cmd_name)
         return command
 

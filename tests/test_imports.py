@@ -26,6 +26,7 @@ LAYERS = (
     "formatting",
     "limits",
     "memory",
+    "freed_memory",
     "cores",
     "progress",
     "storage",

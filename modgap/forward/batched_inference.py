@@ -12,6 +12,7 @@ from modgap.errors import UsageError
 from modgap.forward.loading import load_ahead
 from modgap.forward.model_runner import PADDED, ModelRunner
 from modgap.forward.side_by_side import outputs_side_by_side
+from modgap.freed_memory import reused_memory
 from modgap.inputs.native_embedding import Embedding
 from modgap.sources import Source
 from modgap.targets import Samples
@@ -123,9 +124,10 @@ def output_batches(
     to_read = _Blocks(samples, rows, embedding, together * runner.limit)
     workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
     blocks = load_ahead(to_read, len(to_read), workers)
-    if side_by_side > 1 and device.type == "cpu":
-        for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):
-            yield _sample_means(outputs, counts)
-        return
-    for pieces, counts in blocks:
-        yield _sample_means(runner.outputs(pieces), counts)
+    with reused_memory():
+        if side_by_side > 1 and device.type == "cpu":
+            for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):
+                yield _sample_means(outputs, counts)
+            return
+        for pieces, counts in blocks:
+            yield _sample_means(runner.outputs(pieces), counts)

@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
+from modgap.freed_memory import reused_memory
 from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, extract
@@ -199,7 +200,8 @@ def _run(job: ScoreJob | ErrorsJob) -> Any:
     except InputError as error:
         return Failure(str(error))
     try:
-        arrays = job.compute_arrays(outputs)
+        with reused_memory():
+            arrays = job.compute_arrays(outputs)
     except UsageError as error:
         # Not stored: a library that is missing now may be installed later.
         return Failure(str(error))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from modgap.freed_memory import share_heap
 from modgap.process_end import end_with_parent
 from modgap.ranking.failure import LOST, MAX_TRIES
 
@@ -56,7 +57,12 @@ def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[
 @cache
 def _worker_start(parent: int) -> Callable[[], None]:
     """Return what a worker does first, as the same object each time, or joblib would start new workers."""
-    return partial(end_with_parent, parent)
+    return partial(_start_worker, parent)
+
+
+def _start_worker(parent: int) -> None:
+    share_heap()
+    end_with_parent(parent)
 
 
 def _run_indexed(index: int, job: Job, variables: Mapping[str, str]) -> tuple[int, Any]:

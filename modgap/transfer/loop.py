@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from modgap.errors import InputError
+from modgap.freed_memory import reused_memory
 from modgap.models import TargetModel
 from modgap.progress import Progress
 from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
@@ -112,7 +113,7 @@ def run_training_loop(loop: TrainingLoop) -> Position:
         stage_loop = _StageLoop(loop, number, run_log, optimizer_state)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
-        with tf32(allows_tf32(loop.recipe, stage.recipe_section, stage.objective)):
+        with reused_memory(), tf32(allows_tf32(loop.recipe, stage.recipe_section, stage.objective)):
             position = stage_loop.run(position)
         optimizer_state = {}
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
