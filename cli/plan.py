@@ -229,7 +229,10 @@ def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", folder: Path) -> No
 
     with output_folder(str(folder)) as created:
         assert created is not None
-        print_written(write_results(matrix, rankings, created))
+        written = write_results(matrix, rankings, created)
+        # The rankings of all targets would be too long a list.
+        print_written([path for path in written if path.parent == created])
+        print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
 
 
 def _print_matrix(matrix: "Matrix") -> None:

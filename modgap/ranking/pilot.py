@@ -71,10 +71,10 @@ class PilotJob:
         return entry_path(KIND, cache_key(self._identity()))
 
     def _identity(self) -> dict[str, Any]:
-        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_SAMPLES
+        from modgap.transfer.pilot import PILOT_SAMPLES, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        settings = {"samples": PILOT_SAMPLES, "epochs": PILOT_EPOCHS, "version": 1}
+        settings = {"samples": PILOT_SAMPLES, "settings": [*SETTINGS, *TEXT_SETTINGS], "version": 1}
         return {**named, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
     def load_cached(self) -> "PilotErrors | None":

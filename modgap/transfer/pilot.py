@@ -20,7 +20,15 @@ from modgap.transfer.metrics import metric
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
-__all__ = ["PILOT_EPOCHS", "PILOT_SAMPLES", "PilotErrors", "labeled_halves", "short_fine_tuning"]
+__all__ = [
+    "PILOT_EPOCHS",
+    "PILOT_SAMPLES",
+    "SETTINGS",
+    "TEXT_SETTINGS",
+    "PilotErrors",
+    "labeled_halves",
+    "short_fine_tuning",
+]
 
 PILOT_SAMPLES = 256
 """Largest number of labeled samples, one half of which trains."""
