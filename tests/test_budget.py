@@ -45,8 +45,8 @@ class Simulation:
         return replace(ranking, rows=rows, tables={"leep": score_table("leep", values, len(sources))}, request=request)
 
 
-def run(simulation, minutes, names, **fields):
-    request = RankRequest(samples=SampleRequest(limit=None), **fields)
+def run(simulation, minutes, names, limit=None):
+    request = RankRequest(samples=SampleRequest(limit=limit))
     return rank_within(60 * minutes, names, request, DIGITS, simulation, lambda: simulation.now)
 
 
@@ -90,6 +90,16 @@ def test_more_time_gives_more_samples():
         works.append(run(simulation, share * FULL, NAMES).halving.work)
     assert works == sorted(works)
     assert works[0] < works[-1]
+
+
+@pytest.mark.parametrize(("share", "finalists"), [(0.5, 2), (0.7, 4), (1.01, 8)])
+def test_the_round_of_all_samples_takes_the_time_that_is_left(share, finalists):
+    # There are rounds of 100 and of 200 samples only. After the first, a pass is expected to cost its samples alone.
+    full = 2 * 16 * (1 + 0.01 * 200) / 60
+    simulation = Simulation(QUALITY)
+    ranking = run(simulation, share * full, NAMES, limit=200)
+    assert [(one.samples, len(one.sources)) for one in ranking.halving.rounds] == [(100, 16), (200, finalists)]
+    assert simulation.now <= 60 * share * full
 
 
 def test_without_time_the_first_round_is_the_ranking():

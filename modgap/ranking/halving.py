@@ -162,15 +162,20 @@ def _following(
     larger = [one for one in sizes if one > size]
     if costs.expected(ordered, larger[-1], is_last=True) <= left:
         return ordered, larger[-1]
-    n_kept = max(FINALISTS, -(-len(ordered) // 2))
-    while n_kept >= FINALISTS:
+    n_kept = -(-len(ordered) // 2)
+    while True:
+        n_kept = max(FINALISTS, n_kept)
         kept = ordered[:n_kept]
+        # The round of all samples is the last, and may take all of the time that is left.
+        if costs.expected(kept, larger[-1], is_last=True) <= left:
+            return kept, larger[-1]
         n_rounds = 1 + int(np.ceil(np.log2(n_kept / FINALISTS)))
-        fitting = [one for one in larger if costs.expected(kept, one, is_last=one == larger[-1]) <= left / n_rounds]
+        fitting = [one for one in larger[:-1] if costs.expected(kept, one, is_last=False) <= left / n_rounds]
         if fitting:
             return kept, fitting[-1]
+        if n_kept == FINALISTS:
+            return None
         n_kept //= 2
-    return None
 
 
 def _record(ranking: Ranking, sources: Sequence[str], kept: Sequence[str], size: int, seconds: float) -> HalvingRound:
