@@ -9,12 +9,12 @@ import pytest
 from modgap import freed_memory
 from modgap.freed_memory import reused_memory, share_heap
 
-IS_GLIBC = freed_memory._function("mallopt") is not None
 SIZE = 64 << 20
 TIMES = 8
 PAGE = 4096
-PROGRAM = f"""
-import resource, sys, threading
+# In a process of its own, because the threads of the tests' processes have heaps of their own.
+START = f"""
+import resource, threading
 import numpy as np
 from modgap.freed_memory import reused_memory, share_heap
 
@@ -22,68 +22,68 @@ def allocate():
     for _ in range({TIMES}):
         np.ones({SIZE}, np.uint8)
 
-def faults():
+def faults(n_threads=0):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    threads = [threading.Thread(target=allocate) for _ in range(2)]
+    threads = [threading.Thread(target=allocate) for _ in range(n_threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if not threads:
+        allocate()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-share_heap()
-without = faults()
-with reused_memory():
-    within = faults()
-print(without, within)
-"""
-
 
 def resident():
-    """Bytes of this process in memory."""
     with open("/proc/self/statm", encoding="ascii") as stream:
-        return int(stream.read().split()[1]) * PAGE
-
-
-def faults(block):
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-def allocate():
-    for _ in range(TIMES):
-        np.ones(SIZE, np.uint8)
-
-
-@pytest.mark.skipif(not IS_GLIBC, reason="the C library is not glibc")
-def test_blocks_are_allocated_once_and_given_back():
-    before = resident()
-    without = faults(allocate)
+        return int(stream.read().split()[1]) * {PAGE}
+"""
+ONE_THREAD = """
+before = resident()
+without = faults()
+with reused_memory():
+    allocate()
+    within = faults()
+    kept = resident()
+print(without, within, faults(), kept - before, resident() - before)
+"""
+NESTED = """
+with reused_memory():
     with reused_memory():
         allocate()
-        within = faults(allocate)
-        kept = resident()
+    print(faults())
+"""
+TWO_THREADS = """
+share_heap()
+without = faults(2)
+with reused_memory():
+    print(without, faults(2))
+"""
+glibc = pytest.mark.skipif(freed_memory._function("mallopt") is None, reason="the C library is not glibc")
+
+
+def numbers(program):
+    done = subprocess.run([sys.executable, "-c", START + program], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@glibc
+def test_blocks_are_allocated_once_and_given_back():
+    without, within, after, kept, left = numbers(ONE_THREAD)
     assert within < without / 10
-    assert kept - before > SIZE / 2
-    assert resident() - before < SIZE / 2
-    assert faults(allocate) > without / 2
+    assert after > without / 2
+    assert kept > SIZE / 2
+    assert left < SIZE / 2
 
 
-@pytest.mark.skipif(not IS_GLIBC, reason="the C library is not glibc")
+@glibc
 def test_a_block_in_a_block_ends_nothing():
-    with reused_memory():
-        with reused_memory():
-            allocate()
-        assert faults(allocate) < SIZE / PAGE / 4
+    (within,) = numbers(NESTED)
+    assert within < SIZE / PAGE / 4
 
 
-@pytest.mark.skipif(not IS_GLIBC, reason="the C library is not glibc")
+@glibc
 def test_threads_share_what_is_free():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    without, within = map(int, done.stdout.split())
+    without, within = numbers(TWO_THREADS)
     # Each of two threads may hold one block at a time.
     assert within < without / 3
 
