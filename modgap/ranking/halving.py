@@ -115,8 +115,7 @@ def _cheap(request: RankRequest, size: int) -> RankRequest:
 
 def _in_order(ranking: Ranking) -> list[str]:
     """Return the names of the sources that have a value, best first."""
-    table = ranking.tables[ranking.by]
-    return [ranking.rows[index].name for index in ranking.order() if table.source_ranks[index]]
+    return [ranking.rows[index].name for index in ranking.tables[ranking.by].source_order]
 
 
 @dataclass

@@ -152,7 +152,6 @@ def run_pilot(
     """
     from modgap.transfer.pilot import PILOT_EPOCHS
 
-    ordered = [index for index in table.standings.order().tolist() if table.source_ranks[index]]
     samples = plan.request.samples
     jobs = {
         index: PilotJob(
@@ -164,7 +163,7 @@ def run_pilot(
             samples.device,
             plan.target_options,
         )
-        for index in ordered[: plan.request.pilot]
+        for index in table.source_order[: plan.request.pilot]
     }
     results, counts = run_stage("pilot", list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
     by_row = {index: results[job] for index, job in jobs.items()}

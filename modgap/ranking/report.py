@@ -108,13 +108,8 @@ def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
             format_interval(table.standings.intervals[index]),
             *difference_texts(difference_to_first(table, index)),
         ]
-        for index in _in_pilot(table)
+        for index in table.source_order
     ]
-
-
-def _in_pilot(table: ScoreTable) -> list[int]:
-    """Return the rows with an error after a short fine-tuning, best first."""
-    return [index for index in table.standings.order().tolist() if table.source_ranks[index]]
 
 
 def first_ties(table: ScoreTable) -> set[int]:
@@ -237,7 +232,7 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     pilot = ranking.pilot
     if pilot is None:
         return None
-    sources = [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in _in_pilot(pilot.table)]
+    sources = [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in pilot.table.source_order]
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "trained": pilot.trained, "judged": pilot.judged}
     return {**numbers, "sources": sources, "failures": failures}

@@ -172,6 +172,11 @@ class ScoreTable:
         return self.among_sources.ranks
 
     @property
+    def source_order(self) -> list[int]:
+        """Indices of the sources with a value, best first."""
+        return [index for index in self.standings.order().tolist() if self.source_ranks[index]]
+
+    @property
     def first_source(self) -> int | None:
         """Index of the source with rank 1, the first of several equal ones. None if no source has a value."""
         firsts = np.flatnonzero(self.source_ranks == 1)
