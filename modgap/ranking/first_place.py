@@ -10,7 +10,7 @@ from modgap.ranking.types import Ranking, ScoreTable
 from modgap.ranking.verdict import INFO, PASS, WARN, Check
 from modgap.statistics.intervals import MIN_UNITS
 
-__all__ = ["measured", "other_sources", "ranked_others"]
+__all__ = ["measured", "other_sources"]
 
 
 def measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
@@ -18,12 +18,6 @@ def measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
     low, high = table.standings.intervals[index].tolist()
     interval = [low, high] if np.isfinite([low, high]).all() else None
     return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
-
-
-def ranked_others(table: ScoreTable, first: int) -> list[int]:
-    """Return the indices of the other sources with a value, best first."""
-    others = [int(index) for index in np.flatnonzero(table.source_ranks) if index != first]
-    return sorted(others, key=lambda index: int(table.source_ranks[index]))
 
 
 def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
@@ -34,10 +28,10 @@ def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
         table: Table of the score.
         first: Index of the source that is first by it.
     """
-    others = ranked_others(table, first)
+    others = [index for index in table.source_order if index != first]
     equal = [index for index in others if table.source_ranks[index] == 1]
     tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
-    reason = _uncertainty_reason(ranking, table, first)
+    reason = _uncertainty_reason(ranking, table, first, others)
     probabilities = table.standings.win_probabilities[:, first]
     p_values = table.among_sources.corrected_p_values
     values = {
@@ -62,8 +56,8 @@ def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
     return Check("other-sources", status, values)
 
 
-def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int) -> str:
-    if np.isfinite(table.standings.win_probabilities[first, ranked_others(table, first)]).all():
+def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int, others: list[int]) -> str:
+    if np.isfinite(table.standings.win_probabilities[first, others]).all():
         return ""
     if table.by_sample:
         return f"there are fewer than {MIN_UNITS} groups or independent samples"
