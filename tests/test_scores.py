@@ -22,7 +22,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.scores.gbc import gbc
 from modgap.ranking.scores.h_score import ledoit_wolf_shrinkage
-from modgap.ranking.scores.knn import neighbors_mean
+from modgap.ranking.scores.knn import neighbor_means
 from modgap.ranking.scores.leep import leep
 from modgap.ranking.scores.linear_probe import probe_error
 from modgap.ranking.scores.logme import logme
@@ -249,17 +249,39 @@ def test_ridge_with_more_features_than_samples_ignores_constant_features():
 
 def test_neighbors_equal_scikit_learn_without_the_sample_itself():
     one = drawn(7, 50, 6)
-    predictions = neighbors_mean(one.features, one.target_matrix, np.arange(50), np.arange(50))
+    predictions = neighbor_means(one.features, one.target_matrix, np.arange(50), [np.arange(50)])[0]
     for i in range(50):
         others = np.delete(np.arange(50), i)
         fitted = KNeighborsClassifier(5, metric="cosine").fit(one.features[others], one.labels[others])
         np.testing.assert_allclose(fitted.predict_proba(one.features[i : i + 1])[0], predictions[i], atol=1e-12)
 
 
+def test_equally_near_neighbors_count_in_their_order_and_those_of_the_same_group_never():
+    rng = np.random.default_rng(0)
+    # Four of eight entries are 1 or -1, so similarities are exact multiples of 1/4 with many ties.
+    features = rng.permuted(np.tile([1.0, 1, 1, 1, 0, 0, 0, 0], (700, 1)), axis=1) * rng.choice([-1, 1], (700, 8))
+    targets, groups = rng.random((700, 3)), rng.integers(0, 40, 700)
+    queries = np.sort(rng.permutation(700)[:600])
+    similarity = features @ features.T
+    similarity[groups[:, None] == groups] = -np.inf
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[queries, :5]
+    predicted = neighbor_means(features, targets, queries, [np.arange(700), groups])[1]
+    np.testing.assert_allclose(predicted, targets[nearest].mean(1), rtol=1e-12)
+
+
+def test_fewer_than_five_neighbors_of_other_groups_are_averaged():
+    features = np.array([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]])
+    targets = np.arange(8.0).reshape(4, 2)
+    predicted = neighbor_means(features, targets, np.array([0, 3]), [np.array([0, 0, 1, 2])])[0]
+    np.testing.assert_allclose(predicted, [targets[2:].mean(0), targets[:3].mean(0)])
+    with pytest.raises(InputError, match="no neighbor outside its own group"):
+        neighbor_means(features, targets, np.array([0]), [np.zeros(4, int)])
+
+
 def test_neighbors_of_the_same_group_do_not_count():
     features = np.repeat(np.eye(4), 6, axis=0) + 0.01 * np.random.default_rng(0).random((24, 4))
     labels = np.repeat([0, 1, 0, 1], 6)
-    predicted = neighbors_mean(features, np.eye(2)[labels], np.arange(24), np.arange(24))
+    predicted = neighbor_means(features, np.eye(2)[labels], np.arange(24), [np.arange(24)])[0]
     assert (predicted.argmax(1) == labels).all()
     grouped = SourceOutputs(features, labels, groups=np.repeat(np.arange(4), 6))
     assert get_score("knn").evaluate(grouped) > 0.3
@@ -353,7 +375,7 @@ def test_errors_of_features_are_means_over_cross_validations(name, groups, weigh
     for repeat in range(REPEATS):
         folds = assign_folds(one, 2 + (repeat << 32))
         if name == "knn":
-            predicted = neighbors_mean(one.features, one.target_matrix, np.arange(40), folds)
+            predicted = neighbor_means(one.features, one.target_matrix, np.arange(40), [folds])[0]
         else:
             predicted = cross_validated_ridge(one.features, one.target_matrix, folds)
         wrong.append(predicted.argmax(1) != one.labels)

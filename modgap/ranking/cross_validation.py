@@ -1,6 +1,6 @@
 """Cross-validation folds that keep groups together, and the error of predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,7 +55,10 @@ def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
 
 
 def repeated_errors(
-    outputs: SourceOutputs, weight: str | None, seed: int, predict: Callable[[np.ndarray], np.ndarray]
+    outputs: SourceOutputs,
+    weight: str | None,
+    seed: int,
+    predict: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
 ) -> SampleErrors:
     """Compute the 0-1 error of each sample over five cross-validations with different folds.
 
@@ -66,10 +69,10 @@ def repeated_errors(
         outputs: Outputs of a source on n samples of a classification target.
         weight: What counts equally: `samples`, `groups` or `classes`. None for groups where there are groups.
         seed: Seed of the folds. The first cross-validation has the folds of `assign_folds` with this seed.
-        predict: Function of the fold of each sample, shape (n,), that returns predictions of shape (n, K). Rows of
-            samples that are not predicted are NaN.
+        predict: Function of the fold of each sample, shape (n,), in each cross-validation, that returns the predictions
+            of each, shape (n, K). Rows of samples that are not predicted are NaN.
     """
-    predictions = [predict(assign_folds(outputs, seed + (repeat << 32))) for repeat in range(REPEATS)]
+    predictions = predict([assign_folds(outputs, seed + (repeat << 32)) for repeat in range(REPEATS)])
     is_predicted = np.isfinite(predictions[0]).all(axis=1)
     wrong = np.array([predicted.argmax(axis=1) != outputs.labels for predicted in predictions], np.float64)
     wrong[:, ~is_predicted] = np.nan

@@ -1,35 +1,40 @@
 """Cross-validated error of a k-NN classifier in feature space."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from modgap.discrepancy.kernels.compilation import kernel
 from modgap.errors import InputError
 from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors, sample_keys
 from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORE", "neighbors_mean"]
+__all__ = ["SCORE", "neighbor_means"]
 
 NEIGHBORS = 5
 MAX_QUERIES = 5000
 """Most samples that are predicted. Their neighbors are searched among all samples."""
-BLOCK = 1024
+BLOCK = 256
 """Queries in each block of similarities."""
 
 
-def neighbors_mean(features: np.ndarray, targets: np.ndarray, queries: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def neighbor_means(
+    features: np.ndarray, targets: np.ndarray, queries: np.ndarray, groupings: Sequence[np.ndarray]
+) -> np.ndarray:
     """Predict the mean of the targets of the five nearest samples by cosine similarity.
 
-    Samples of the same group as the query are not counted as neighbors.
+    Samples of the same group as the query are not counted as neighbors, and of equally near ones the first count.
 
     Args:
         features: Features of all samples, shape (n, D).
         targets: Targets of all samples, shape (n, M).
         queries: Indices of the samples to predict, shape (q,).
-        groups: Group of each sample, shape (n,).
+        groupings: Group of each sample, shape (n,), in each of g predictions.
 
     Returns:
-        Predictions, shape (q, M), in the order of `queries`.
+        Predictions, shape (g, q, M), in the order of `queries`.
 
     Raises:
         InputError: If a sample has no neighbor outside its group.
@@ -37,27 +42,65 @@ def neighbors_mean(features: np.ndarray, targets: np.ndarray, queries: np.ndarra
     unit = np.asarray(features, np.float32)
     norms = np.linalg.norm(unit, axis=1, keepdims=True)
     unit = unit / np.where(norms > 0, norms, 1)
-    predicted = np.empty((len(queries), targets.shape[1]))
+    predicted = np.empty((len(groupings), len(queries), targets.shape[1]))
     for start in range(0, len(queries), BLOCK):
         rows = queries[start : start + BLOCK]
         similarity = unit[rows] @ unit.T
-        similarity[groups[rows][:, None] == groups] = -np.inf
-        if not np.isfinite(similarity).any(axis=1).all():
-            raise InputError("A sample has no neighbor outside its own group. k-NN needs at least two groups.")
-        nearest = _nearest(similarity)
-        valid = np.isfinite(np.take_along_axis(similarity, nearest, axis=1))
-        weights = valid / np.maximum(valid.sum(axis=1, keepdims=True), 1)
-        predicted[start : start + BLOCK] = np.einsum("qk,qkm->qm", weights, targets[nearest])
+        for number, groups in enumerate(groupings):
+            nearest, found = _nearest(similarity, groups[rows], groups)
+            weights = (np.arange(nearest.shape[1]) < found[:, None]) / found[:, None]
+            predicted[number, start : start + BLOCK] = np.einsum("qk,qkm->qm", weights, targets[nearest])
     return predicted
 
 
-def _nearest(similarity: np.ndarray) -> np.ndarray:
-    """Return the indices of the most similar samples of each row, shape (q, k)."""
-    count = min(NEIGHBORS, similarity.shape[1] - 1)
-    if similarity.shape[1] <= BLOCK:
-        # A stable sort takes the first of equally near samples, so that every machine gives the same result.
-        return np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-    return np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+def _nearest(similarity: np.ndarray, query_groups: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the nearest samples, shape (q, k), and how many each query has, at most k, shape (q,)."""
+    nearest = np.zeros((len(similarity), max(1, min(NEIGHBORS, len(groups) - 1))), np.int64)
+    best = np.empty(nearest.shape, np.float32)
+    found = np.empty(len(similarity), np.int64)
+    _find_nearest(similarity, query_groups.astype(np.int64), groups.astype(np.int64), best, nearest, found)
+    if not found.all():
+        raise InputError("A sample has no neighbor outside its own group. k-NN needs at least two groups.")
+    return nearest, found
+
+
+@kernel
+def _find_nearest(
+    similarity: np.ndarray,
+    query_groups: np.ndarray,
+    groups: np.ndarray,
+    best: np.ndarray,
+    nearest: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    """Find the most similar samples of other groups for each query; of equally similar ones the first counts.
+
+    Args:
+        similarity: Similarity of each query and sample, shape (q, n).
+        query_groups: Group of each query, shape (q,).
+        groups: Group of each sample, shape (n,).
+        best: Receives the largest similarities, shape (q, k), in descending order.
+        nearest: Receives the indices of their samples, shape (q, k).
+        found: Receives the number of neighbors of each query, at most k, shape (q,).
+    """
+    n_best = nearest.shape[1]
+    for query in range(similarity.shape[0]):
+        count = 0
+        for sample in range(similarity.shape[1]):
+            value = similarity[query, sample]
+            if count == n_best and not value > best[query, n_best - 1]:
+                continue
+            if groups[sample] == query_groups[query]:
+                continue
+            place = min(count, n_best - 1)
+            while place > 0 and value > best[query, place - 1]:
+                best[query, place] = best[query, place - 1]
+                nearest[query, place] = nearest[query, place - 1]
+                place -= 1
+            best[query, place] = value
+            nearest[query, place] = sample
+            count = min(count + 1, n_best)
+        found[query] = count
 
 
 def _queries(outputs: SourceOutputs, seed: int) -> np.ndarray:
@@ -68,7 +111,8 @@ def _queries(outputs: SourceOutputs, seed: int) -> np.ndarray:
 def _compute(outputs: SourceOutputs, seed: int) -> float:
     queries = _queries(outputs, seed)
     # Neighbors are in other folds, which keep groups together.
-    predicted = neighbors_mean(outputs.features, outputs.target_matrix, queries, assign_folds(outputs, seed))
+    folds = assign_folds(outputs, seed)
+    predicted = neighbor_means(outputs.features, outputs.target_matrix, queries, [folds])[0]
     if len(queries) == len(outputs):
         return prediction_error(outputs, predicted)
     # Not outputs.subset, which would renumber the classes if the queries lack one.
@@ -83,10 +127,10 @@ def _compute(outputs: SourceOutputs, seed: int) -> float:
 def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
     queries = _queries(outputs, seed)
 
-    def predict(folds: np.ndarray) -> np.ndarray:
-        predicted = np.full(outputs.target_matrix.shape, np.nan)
-        predicted[queries] = neighbors_mean(outputs.features, outputs.target_matrix, queries, folds)
-        return predicted
+    def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        predicted = np.full((len(assignments), *outputs.target_matrix.shape), np.nan)
+        predicted[:, queries] = neighbor_means(outputs.features, outputs.target_matrix, queries, assignments)
+        return list(predicted)
 
     return repeated_errors(outputs, options.weight, seed, predict)
 
@@ -100,7 +144,7 @@ SCORE = Score(
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
-    version=2,
+    version=3,
     errors=_errors,
     error_tasks=(CLASSIFICATION,),
 )

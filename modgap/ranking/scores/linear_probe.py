@@ -1,5 +1,7 @@
 """Cross-validated error of a linear probe on the features."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from modgap.probes.ridge import cross_validated_ridge
@@ -26,8 +28,8 @@ def probe_error(outputs: SourceOutputs, seed: int = 0) -> float:
 def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
     features = np.asarray(outputs.features, np.float64)
 
-    def predict(folds: np.ndarray) -> np.ndarray:
-        return cross_validated_ridge(features, outputs.target_matrix, folds)
+    def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [cross_validated_ridge(features, outputs.target_matrix, folds) for folds in assignments]
 
     return repeated_errors(outputs, options.weight, seed, predict)
 
