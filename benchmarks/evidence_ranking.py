@@ -2,6 +2,7 @@
 
     python benchmarks/evidence_ranking.py plan                    jobs, how many are done, and their measured costs
     python benchmarks/evidence_ranking.py run [--workers 2]       run what is left; stop and resume at any time
+    python benchmarks/evidence_ranking.py raw                     nearest neighbors on raw values, without any source
     python benchmarks/evidence_ranking.py again [--most 10]       repeat finished jobs, and compare the numbers
     python benchmarks/evidence_ranking.py report development      tables of the development targets
     python benchmarks/evidence_ranking.py report test             tables of the test targets
@@ -20,6 +21,7 @@ import numpy as np
 from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, n_seeds, source_part
 from evidence.ranking_tables import draw, report
 from evidence.ranking_work import work
+from evidence.raw_neighbors import run_raw
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
 from result_log import ResultLog
@@ -66,7 +68,7 @@ def run(log: ResultLog, targets: tuple[str, ...], workers: int, parts: tuple[str
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again", "report", "draw"])
+    parser.add_argument("command", choices=["plan", "run", "raw", "again", "report", "draw"])
     parser.add_argument("half", nargs="?", choices=["development", "test"])
     parser.add_argument("--targets", default="", help="Names separated by commas; all without it.")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -83,6 +85,8 @@ def main() -> None:
         plan(log, targets, options.workers)
     elif options.command == "run":
         run(log, targets, options.workers, tuple(options.parts.split(",")))
+    elif options.command == "raw":
+        run_raw(log, targets)
     elif options.command == "again":
         repeat_jobs(list(jobs(log, targets)), work, log, options.most)
     elif options.command == "draw":

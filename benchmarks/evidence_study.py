@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from evidence.raw_neighbors import raw_errors
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
 from evidence.study_jobs import METHODS, SEEDS, SOURCES, TARGETS, jobs
@@ -26,6 +27,8 @@ from result_log import ResultLog
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "study.jsonl"
+RANKING = RESULTS.with_name("ranking.jsonl")
+"""Results of the ranking benchmark, which has the errors without any source."""
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -77,7 +80,8 @@ def main() -> None:
     elif options.command == "draw":
         draw(log, options.folder)
     else:
-        report(log)
+        raw = raw_errors(ResultLog(RANKING), TARGETS)
+        report(log, dict(zip(TARGETS, raw.tolist(), strict=True)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from scipy import stats
 
 from evidence.figures import errors_figure, regrets_figure, relation_figure
 from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SOURCES, TEST, Job, chosen_rate, n_seeds
+from evidence.raw_neighbors import raw_errors
 from evidence.relation import print_relations, relation
 from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
 from modgap.cli.output import print_table
@@ -37,6 +38,7 @@ class Truth:
             last seed of a source.
         controls: Test error after the last epoch with random weights, (S, T).
         probes: Test error of a linear probe, (S, T).
+        raw: Test error of nearest neighbors on the raw values, (T,); NaN where the samples differ in size.
         pilots: Negative error on the other half of the labeled samples, by name, each (S, T).
         scores: Scores by name, higher is better, each (S, T); NaN where a score is not defined.
         seconds: Seconds of all jobs.
@@ -46,6 +48,7 @@ class Truth:
     errors: Mapping[int, np.ndarray]
     controls: np.ndarray
     probes: np.ndarray
+    raw: np.ndarray
     pilots: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
     seconds: float
@@ -81,6 +84,7 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
         {epoch: np.stack([trained(epoch, seed) for seed in range(max(map(n_seeds, SOURCES)))], 2) for epoch in EPOCHS},
         table(lambda _, found: found["control"][0]["errors"][str(LAST)]),
         table(lambda source, found: _number(found["scores"][0]["probe"].get(source))),
+        raw_errors(log, complete),
         {**{f"pilot of {epoch} epochs": pilot(epoch) for epoch in EPOCHS}, "pilot at three rates": best},
         {name: score(name) for name in names},
         sum(one["seconds"] for found in records.values() for part in found.values() for one in part),
@@ -140,7 +144,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     if not truth.targets or not development.targets:
         return
     print(f"{truth.seconds / 3600:.2f} core-hours")
-    _print_errors(truth)
+    _print_errors(truth, development.means.mean(axis=1).argmin())
     _print_components(truth)
     named = predictors(truth, development)
     _print_agreement(named, truth.means, "test error after ten epochs", resamples)
@@ -178,7 +182,8 @@ def draw(log: ResultLog, folder: Path, resamples: int) -> None:
         save_figure(figure, folder / f"evidence-{name}")
 
 
-def _print_errors(truth: Truth) -> None:
+def _print_errors(truth: Truth, constant: int) -> None:
+    """Print the errors of all sources and of the raw values, and how often a source is better than raw values."""
     rows = [
         [
             source,
@@ -187,7 +192,16 @@ def _print_errors(truth: Truth) -> None:
         ]
         for source, errors, controls in zip(SOURCES, truth.means, truth.controls, strict=True)
     ]
+    known = ~np.isnan(truth.raw)
+    cells = [f"{error:.1f}" if error == error else "-" for error in truth.raw]
+    rows.append(["neighbors of raw values", *cells, f"{np.nanmean(truth.raw):.1f}" if known.any() else "-"])
     print_table(["source", *truth.targets, "mean"], rows, "test error in %, in parentheses with random weights")
+    for name, errors in (
+        ("the best source", truth.means.min(axis=0)),
+        (list(SOURCES)[constant], truth.means[constant]),
+    ):
+        lower = int((errors[known] < truth.raw[known]).sum())
+        print(f"{name} has a lower error than neighbors of raw values on {lower} of {known.sum()} targets")
 
 
 def _print_components(truth: Truth) -> None:

@@ -33,8 +33,13 @@ SAME_ERROR = 0.95
 """Ratio of errors above which a method does not help by an amount that matters."""
 
 
-def report(log: ResultLog) -> None:
-    """Print all tables."""
+def report(log: ResultLog, raw: Mapping[str, float]) -> None:
+    """Print all tables.
+
+    Args:
+        log: Results of the jobs.
+        raw: Test error of nearest neighbors on the raw values by target.
+    """
     frame = _read(log)
     if frame.empty:
         print("No job of the study is done.")
@@ -45,7 +50,7 @@ def report(log: ResultLog) -> None:
     for source in SOURCES:
         runs = frame[frame.source == source]
         for epoch in READ:
-            _print_means(runs, f"error_{epoch}", f"{source}: test error in % after {epoch} epochs")
+            _print_means(runs, f"error_{epoch}", f"{source}: test error in % after {epoch} epochs", last=raw)
         before = log.get(Job("study", source, UNTOUCHED, ""))
         assert before is not None
         _print_means(
@@ -99,13 +104,19 @@ def _read(log: ResultLog) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _print_means(frame: pandas.DataFrame, column: str, title: str, digits: int = 1) -> None:
+def _print_means(
+    frame: pandas.DataFrame, column: str, title: str, digits: int = 1, last: Mapping[str, float] | None = None
+) -> None:
     table = frame.pivot_table(index="method", columns="target", values=column, aggfunc="mean")
     rows = [
         [method, *(f"{value:.{digits}f}" for value in table.loc[method]), f"{table.loc[method].mean():.{digits}f}"]
         for method in METHODS
         if method in table.index
     ]
+    errors = np.array([last[target] if last else np.nan for target in table.columns])
+    if np.isfinite(errors).any():
+        cells = [f"{error:.{digits}f}" if error == error else "-" for error in errors]
+        rows.append(["neighbors of raw values", *cells, f"{np.nanmean(errors):.{digits}f}"])
     print_table(["method", *table.columns, "mean"], rows, title)
 
 
