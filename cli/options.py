@@ -225,11 +225,12 @@ def target_option(*, required: bool) -> Decorator:
     return decorator
 
 
-def sample_options(default_limit: int | None) -> Decorator:
+def sample_options(default_limit: int | None, *, several_targets: bool = False) -> Decorator:
     """Return the group of options that choose the samples of a target.
 
     Args:
         default_limit: Default of `--limit`, which `--limit 0` then removes; None for no limit.
+        several_targets: True for a command of several targets, which have no data directory in common.
     """
     limit = click.option(
         "--limit",
@@ -239,7 +240,8 @@ def sample_options(default_limit: int | None) -> Decorator:
         help="Use at most this many samples, drawn with --seed in proportion to the classes."
         + (" 0 uses all." if default_limit else ""),
     )
-    return option_group("Samples", split_option, limit, pseudo_classes_option, data_dir_option)
+    folder = () if several_targets else (data_dir_option,)
+    return option_group("Samples", split_option, limit, pseudo_classes_option, *folder)
 
 
 def output_options(files: str) -> Decorator:

@@ -47,10 +47,10 @@ MOST_COLUMNS = 8
 
 @cloup.command(
     epilog=example(
-        "modgap plan --targets digits,notes --sources minilm,ppocr --out jobs.jsonl",
-        "modgap worker jobs.jsonl",
-        "modgap plan --status jobs.jsonl",
-        "modgap plan --gather jobs.jsonl",
+        "modgap plan --targets digits,wine --sources vit-fashion,minilm --out all.jsonl",
+        "modgap worker all.jsonl",
+        "modgap plan --status all.jsonl",
+        "modgap plan --gather all.jsonl",
     )
 )
 @all_options(
@@ -63,12 +63,12 @@ MOST_COLUMNS = 8
             multiple=True,
             shell_complete=complete_targets,
             help="Targets: names or paths separated by commas, or @FILE with one in each line. Data that needs options "
-            "needs a manifest. Can be repeated.",
+            "needs a manifest, and where data lies is set with modgap data path. Can be repeated.",
         ),
         sources_option(required=False),
     ),
     option_group("Scores", *score_options),
-    sample_options(default_limit=2000),
+    sample_options(default_limit=2000, several_targets=True),
     pass_options,
     statistics_options,
     option_group("Hardware", device_list_option, dtype_option, batch_size_option, loader_workers_option),
@@ -193,6 +193,8 @@ def _print_status(path: Path) -> None:
     print_line(f"{count(status.jobs, 'job')} of {path}:")
     numbers = (status.computed, status.cached, status.failed, status.running, status.waiting)
     print_table(["computed", "from cache", "failed", "running", "waiting"], [[f"{number:,}" for number in numbers]])
+    if status.failed:
+        print_line(f"To repeat failed jobs: modgap worker {path} --retry-failed")
     if status.seconds_left is not None:
         ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + status.seconds_left))
         left = format_duration(status.seconds_left)

@@ -160,7 +160,8 @@ rank_options = all_options(
             type=float,
             metavar="MINUTES",
             help="End after about so many minutes: all sources are scored on few samples, the better half of them on "
-            "more, and so on. The result says what was left out, and how close it was.",
+            "more, and so on. The first round is always completed; controls are scored if there is time for all samples. "
+            "The result says what was left out, and how close it was.",
         ),
         click.option(
             "--backend",
@@ -168,7 +169,7 @@ rank_options = all_options(
             default="loky",
             show_default=True,
             help="Where the jobs run: in processes on this machine (loky), one after the other (serial), or on a "
-            "cluster. The results are the same.",
+            "cluster. The results are the same on machines of one kind.",
         ),
         click.option(
             "--jobs",

@@ -50,7 +50,6 @@ def _show_score(name: str) -> None:
     from modgap.ranking.scores import get_score, score_origin
 
     score = get_score(name)
-    interval = "from random halves of the samples" if score.uses_samples else "none, because it uses no samples"
     rows = [
         ("comes from", score_origin(score.name)),
         ("reference", score.reference),
@@ -58,10 +57,19 @@ def _show_score(name: str) -> None:
         ("unit", score.unit or "none"),
         ("tasks", ", ".join(score.tasks)),
         ("needs", _requirements(score)),
-        ("interval", interval),
+        ("interval", _interval(score)),
         ("shown by default", "yes" if score.default else f"no; pass --score {score.name}"),
     ]
     print_sections(f"{score.name}: {score.title}", [("score", rows)])
+
+
+def _interval(score: "Score") -> str:
+    halves = "from random halves of the samples"
+    if score.errors is None:
+        return halves if score.uses_samples else "none, because it uses no samples"
+    if set(score.error_tasks) >= set(score.tasks):
+        return "from the errors of the samples"
+    return f"from the errors of the samples ({', '.join(score.error_tasks)}), else {halves}"
 
 
 def _requirements(score: "Score") -> str:

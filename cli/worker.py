@@ -31,11 +31,20 @@ MINIMUMS = {"lease": 1, "minutes": 0}
         "--minutes",
         type=float,
         metavar="MINUTES",
-        help="Begin no job after this time, for machines that are lent for a while.",
+        help="Begin no job after this many minutes, because the machine is taken back at a fixed time. A job that runs "
+        "is not ended.",
+    ),
+)
+@option_group(
+    "Jobs",
+    click.option(
+        "--retry-failed",
+        is_flag=True,
+        help="Repeat the jobs that failed before this worker started, for instance because weights were absent.",
     ),
 )
 @option_group("Output", quiet_option)
-def worker(jobs: str, lease: float, minutes: float | None, quiet: bool) -> int:
+def worker(jobs: str, lease: float, minutes: float | None, retry_failed: bool, quiet: bool) -> int:
     """Run jobs of a plan until all are finished, by this worker or by others.
 
     Start as many workers as there are cores or GPUs, on any machines that share the folder of the plan and the cache.
@@ -51,9 +60,18 @@ def worker(jobs: str, lease: float, minutes: float | None, quiet: bool) -> int:
     log_to_stderr(quiet)
     seconds = None if minutes is None else 60 * minutes
     with writable_cache(on_this_machine=False), progress_bars(quiet) as progress:
-        summary = work(expand_user(jobs), ranking_runner, lease=lease, seconds=seconds, progress=progress)
+        summary = work(
+            expand_user(jobs),
+            ranking_runner,
+            lease=lease,
+            seconds=seconds,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
     print_line(
         f"{count(summary.finished, 'job')} finished here, {summary.failed} of them failed; {summary.elsewhere} by "
         f"others. See the results with: modgap plan --gather {jobs}"
     )
+    if summary.failed:
+        print_line(f"To repeat failed jobs: modgap worker {jobs} --retry-failed")
     return 1 if summary.failed else 0

@@ -17,6 +17,7 @@ from modgap.matrix import worker as worker_module
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import PlannedJob, read_job_list, write_job_list
 from modgap.matrix.leases import Leases
+from modgap.matrix.plan_status import plan_status
 from modgap.matrix.worker import FINISHED_FOLDER, work
 from modgap.ranking.types import RankRequest
 
@@ -205,6 +206,46 @@ def test_failed_jobs_are_counted_and_not_repeated(tmp_path):
 
     assert work(jobs.path, runner).failed == 1
     assert work(jobs.path, runner).finished == 0
+
+
+def test_failed_jobs_are_repeated_on_request_and_their_last_result_counts(tmp_path):
+    jobs = job_list(tmp_path, 1, 4)
+    ran = []
+
+    def runner(mended):
+        def run(job):
+            ran.append(job.source)
+            return FinishedJob(job.id, "failed" if job.source in {"s1", "s2"} - mended else "done", "no weights")
+
+        return lambda _jobs: run
+
+    work(jobs.path, runner(set()))
+    ran.clear()
+    shares = []
+    summary = work(jobs.path, runner({"s1"}), retry_failed=True, progress=lambda _stage, share: shares.append(share))
+    assert sorted(ran) == ["s1", "s2"]
+    assert (summary.finished, summary.failed, summary.elsewhere) == (2, 1, 2)
+    assert sum(shares) == pytest.approx(1)
+    # A failure of the second attempt is repeated by a third, and what succeeded is not.
+    ran.clear()
+    assert work(jobs.path, runner({"s1", "s2"}), retry_failed=True).failed == 0
+    assert ran == ["s2"]
+    assert plan_status(jobs).failed == 0
+    finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER).refresh()
+    assert [finished[job.id].attempt for job in jobs.jobs] == [0, 1, 2, 0]
+
+
+def test_a_repeated_job_that_kills_its_workers_is_given_up_again(tmp_path):
+    jobs = job_list(tmp_path, 1, 2)
+    work(jobs.path, lambda _jobs: lambda job: FinishedJob(job.id, "failed", "no weights"))
+    leases = Leases(jobs.state_folder / worker_module.CLAIMS_FOLDER, 0.05)
+    for _ in range(3):
+        assert leases.claim(f"{jobs.jobs[1].id}-1")
+        time.sleep(0.1)
+    summary = work(jobs.path, stub(0, tmp_path / "log"), lease=0.2, retry_failed=True)
+    assert (summary.finished, summary.failed) == (2, 1)
+    finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER).refresh()
+    assert "was lost every time" in finished[jobs.jobs[1].id].reason
 
 
 def test_a_job_that_kills_its_workers_is_given_up(tmp_path, monkeypatch):

@@ -139,7 +139,11 @@ def test_the_status_of_a_plan_counts_jobs_and_scales_estimates(tmp_path):
     assert status.seconds_left == pytest.approx((5 * 30 + 2 * 30) / 2)
     done = run_in_process("plan", "--status", str(plan.path))
     assert "With 2 workers, the rest takes about 105 s" in done.stdout
-    for claim in claims:
+    assert "To repeat failed jobs: modgap worker" in done.stdout
+    repeated = leases.claim(f"{jobs[2].id}-1")
+    status = plan_status(plan)
+    assert (status.computed, status.cached, status.failed, status.running, status.waiting) == (1, 1, 0, 3, 5)
+    for claim in [*claims, repeated]:
         os.utime(claim.path, (1, 1))
     assert "No worker is running." in run_in_process("plan", "--status", str(plan.path)).stdout
 

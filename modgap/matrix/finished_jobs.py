@@ -30,6 +30,7 @@ class FinishedJob:
         reason: Sentence that says why it failed; empty if it did not.
         seconds: Time that the job took.
         computed: False if everything was in the cache before.
+        attempt: Number of times that the job had failed before, and was repeated on request.
     """
 
     id: str
@@ -37,6 +38,7 @@ class FinishedJob:
     reason: str = ""
     seconds: float = Field(default=0.0, ge=0)
     computed: bool = True
+    attempt: int = Field(default=0, ge=0)
 
 
 _ADAPTER = TypeAdapter(FinishedJob)
@@ -48,7 +50,7 @@ class FinishedJobs:
 
     Attributes:
         folder: The folder, which is created.
-        by_id: Results by the name of the job.
+        by_id: Results by the name of the job. That of the last attempt counts, and of several the first.
     """
 
     folder: Path
@@ -82,7 +84,7 @@ class FinishedJobs:
         line = format_json({**asdict(job), "reason": reason}, indent=None).encode("utf-8", "backslashreplace") + b"\n"
         with self._own.open("ab", buffering=0) as stream:
             stream.write(line)
-        self.by_id.setdefault(job.id, job)
+        self._keep(job)
 
     def _new_lines(self, path: Path) -> Iterator[bytes]:
         """Yield the complete lines of a file after those read before; a killed process may leave half a line."""
@@ -99,4 +101,9 @@ class FinishedJobs:
             job = _ADAPTER.validate_json(line)
         except (ValidationError, RecursionError):
             return
-        self.by_id.setdefault(job.id, job)
+        self._keep(job)
+
+    def _keep(self, job: FinishedJob) -> None:
+        known = self.by_id.get(job.id)
+        if known is None or job.attempt > known.attempt:
+            self.by_id[job.id] = job

@@ -66,7 +66,7 @@ class Leases:
         """Claim a job that no living process has claimed.
 
         Args:
-            name: Name of the job, of letters and digits.
+            name: Name of the job, of letters, digits and hyphens.
 
         Returns:
             The claim; None if another process has the job, or if it was given up.

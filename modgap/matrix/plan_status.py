@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList
-from modgap.matrix.worker import CLAIMS_FOLDER, FINISHED_FOLDER
+from modgap.matrix.worker import CLAIMS_FOLDER, FINISHED_FOLDER, claim_name
 
 __all__ = ["PlanStatus", "plan_status"]
 
@@ -49,9 +49,14 @@ def plan_status(jobs: JobList, lease: float = 60.0) -> PlanStatus:
     """
     finished = _finished(jobs)
     claimed = _claimed(jobs.state_folder / CLAIMS_FOLDER, lease)
-    left = [job for job in jobs.jobs if job.id not in finished]
-    running = sum(job.id in claimed for job in left)
-    results = [finished[job.id] for job in jobs.jobs if job.id in finished]
+    repeated = {
+        job_id
+        for job_id, one in finished.items()
+        if one.status == "failed" and claim_name(job_id, one.attempt + 1) in claimed
+    }
+    left = [job for job in jobs.jobs if job.id not in finished or job.id in repeated]
+    running = sum(job.id in repeated or job.id in claimed for job in left)
+    results = [finished[job.id] for job in jobs.jobs if job.id in finished and job.id not in repeated]
     failed = sum(one.status == "failed" for one in results)
     cached = sum(one.status == "done" and not one.computed for one in results)
     seconds = _seconds_of(jobs, finished)
@@ -71,7 +76,7 @@ def _finished(jobs: JobList) -> Mapping[str, FinishedJob]:
 
 
 def _claimed(folder: Path, lease: float) -> set[str]:
-    """Return the names of the jobs with a claim that was renewed within a lease, by the clock of this machine."""
+    """Return the names of the claims that were renewed within a lease, by the clock of this machine."""
     claimed = set()
     oldest = time.time() - lease
     for parent, _, names in os.walk(folder):

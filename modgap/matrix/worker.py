@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
@@ -14,7 +14,7 @@ from modgap.progress import Progress
 from modgap.ranking.failure import LOST
 from modgap.storage.written_files import writing
 
-__all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "work"]
+__all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "claim_name", "work"]
 
 CLAIMS_FOLDER = "claims"
 FINISHED_FOLDER = "finished"
@@ -27,6 +27,11 @@ LONGEST_WAIT = 5.0
 log = logging.getLogger("modgap")
 
 RunJob = Callable[[PlannedJob], FinishedJob]
+
+
+def claim_name(job_id: str, attempt: int) -> str:
+    """Return the name under which a job is claimed; each attempt has claims of its own."""
+    return f"{job_id}-{attempt}" if attempt else job_id
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def work(
     *,
     lease: float = 60.0,
     seconds: float | None = None,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> WorkSummary:
     """Run jobs of a list until all of its jobs are finished, by this worker or by others.
@@ -62,6 +68,8 @@ def work(
         run_job: Function of the list that returns the function that runs a job.
         lease: Seconds after which a job whose worker gives no sign of life is run by another.
         seconds: Begin no job after this time; None for no limit.
+        retry_failed: Repeat the jobs that have failed before the worker starts. Workers that start together with it
+            share these jobs.
         progress: Called with `jobs` and the share of the list that was finished since the last call.
 
     Raises:
@@ -72,7 +80,7 @@ def work(
         leases = Leases(jobs.state_folder / CLAIMS_FOLDER, lease)
         finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER)
     try:
-        return _Worker(jobs, run_job(jobs), leases, finished, progress).run(seconds)
+        return _Worker(jobs, run_job(jobs), leases, finished, progress, retry_failed=retry_failed).run(seconds)
     finally:
         leases.close()
 
@@ -81,7 +89,14 @@ class _Worker:
     """The state of one worker."""
 
     def __init__(
-        self, jobs: JobList, run_job: RunJob, leases: Leases, finished: FinishedJobs, progress: Progress | None
+        self,
+        jobs: JobList,
+        run_job: RunJob,
+        leases: Leases,
+        finished: FinishedJobs,
+        progress: Progress | None,
+        *,
+        retry_failed: bool,
     ) -> None:
         self.jobs = jobs
         self.run_job = run_job
@@ -92,14 +107,17 @@ class _Worker:
         self.failed = 0
         self.reported = 0
         self.read_at = 0.0
+        known = finished.refresh().values() if retry_failed else ()
+        self.retried = {one.id: one.attempt + 1 for one in known if one.status == "failed"}
+        """Number of the attempt of each job that is repeated."""
 
     def run(self, seconds: float | None) -> WorkSummary:
         ends = None if seconds is None else time.monotonic() + seconds
         remaining = self._own_order()
         wait = SHORTEST_WAIT
         while remaining and not _is_over(ends):
-            known = self.finished.refresh()
-            remaining = [job for job in remaining if job.id not in known]
+            self.finished.refresh()
+            remaining = [job for job in remaining if not self._is_finished(job.id)]
             self._report()
             if self._work_through(remaining, ends):
                 wait = SHORTEST_WAIT
@@ -124,14 +142,19 @@ class _Worker:
             if _is_over(ends):
                 break
             self._read_others()
-            if job.id in self.finished.by_id:
+            if self._is_finished(job.id):
                 continue
-            claim = self.leases.claim(job.id)
+            name = claim_name(job.id, self.retried.get(job.id, 0))
+            claim = self.leases.claim(name)
             if claim is not None:
                 self._run(job, claim)
-            elif self.leases.is_given_up(job.id):
+            elif self.leases.is_given_up(name):
                 self._give_up(job)
         return self.own - before
+
+    def _is_finished(self, job_id: str) -> bool:
+        known = self.finished.by_id.get(job_id)
+        return known is not None and known.attempt >= self.retried.get(job_id, 0)
 
     def _read_others(self) -> None:
         """Read what others have finished, so that their jobs need no look at their claims and count as progress."""
@@ -142,8 +165,10 @@ class _Worker:
 
     def _run(self, job: PlannedJob, claim: Claim) -> None:
         # The process that claimed it before may have finished it after its lease.
-        if claim.number and job.id in self.finished.refresh():
-            return
+        if claim.number:
+            self.finished.refresh()
+            if self._is_finished(job.id):
+                return
         with self.leases.renewed(claim):
             result = self.run_job(job)
         if self.leases.holds(claim):
@@ -151,20 +176,23 @@ class _Worker:
 
     def _give_up(self, job: PlannedJob) -> None:
         """Record that all workers that claimed a job were lost; one worker does it."""
-        claim = self.leases.claim(f"{job.id}-lost")
-        if claim is not None and job.id not in self.finished.refresh():
+        claim = self.leases.claim(f"{claim_name(job.id, self.retried.get(job.id, 0))}-lost")
+        if claim is None:
+            return
+        self.finished.refresh()
+        if not self._is_finished(job.id):
             self._finish(FinishedJob(job.id, "failed", LOST.reason))
 
     def _finish(self, result: FinishedJob) -> None:
         with writing(self.finished.folder):
-            self.finished.append(result)
+            self.finished.append(replace(result, attempt=self.retried.get(result.id, 0)))
         self.own += 1
         self.failed += result.status == "failed"
         self._report()
 
     def _report(self) -> None:
         if self.progress and self.jobs.jobs:
-            now = len(self.finished.by_id)
+            now = len(self.finished.by_id) - sum(not self._is_finished(job_id) for job_id in self.retried)
             self.progress("jobs", (now - self.reported) / len(self.jobs.jobs))
             self.reported = now
 
