@@ -145,10 +145,11 @@ def _plan(options: dict[str, Any]) -> None:
         raise UsageError("A plan needs --targets, --sources and --out. To see results, pass --gather FILE.")
     check_minimums(options, MINIMUMS)
     request = build_request({**options, "out": None})
-    sources = parse_source_names(options["source_arguments"])
+    sources = [_absolute_source(name) for name in parse_source_names(options["source_arguments"])]
     targets = [_absolute(name) for name in _names(options["target_arguments"])]
-    for target in targets:
-        open_target(target, pseudo_classes=options["pseudo_classes"])
+    tasks = {open_target(target).manifest.task for target in targets}
+    if options["pseudo_classes"] and "regression" not in tasks:
+        raise UsageError("--pseudo-classes applies to real-valued targets, but all of these have classes.")
     jobs = plan_jobs(targets, sources, request)
     made = write_job_list(expand_user(options["out"]), request, jobs, options["pseudo_classes"])
     print_line(f"{count(len(jobs), 'job')} written to {made.path}: {count(len(targets), 'target')}, each with "
@@ -185,14 +186,23 @@ def _absolute(name: str) -> str:
     return str(path.resolve()) if path.exists() and name not in manifest_names() else name
 
 
+def _absolute_source(name: str) -> str:
+    from modgap.ranking.source_patterns import split_input_size
+    from modgap.sources import absolute_name
+
+    base, size = split_input_size(name)
+    return absolute_name(base) + (f"@{size}px" if size else "")
+
+
 def _print_status(path: Path) -> None:
     from modgap.matrix.job_list import read_job_list
     from modgap.matrix.plan_status import plan_status
 
     status = plan_status(read_job_list(path))
     print_line(f"{count(status.jobs, 'job')} of {path}:")
-    numbers = (status.computed, status.cached, status.failed, status.running, status.waiting)
-    print_table(["computed", "from cache", "failed", "running", "waiting"], [[f"{number:,}" for number in numbers]])
+    numbers = (status.computed, status.cached, status.failed, status.undefined, status.running, status.waiting)
+    columns = ["computed", "from cache", "failed", "not defined", "running", "waiting"]
+    print_table(columns, [[f"{number:,}" for number in numbers]])
     if status.failed:
         print_line(f"To repeat failed jobs: modgap worker {path} --retry-failed")
     if status.seconds_left is not None:
@@ -217,21 +227,21 @@ def _gather(options: dict[str, Any]) -> None:
         matrix, rankings = gather(jobs, progress)
     texts = {"csv": to_csv, "json": to_json, "latex": to_latex}
     if options["results"]:
-        _write(matrix, rankings, expand_user(options["results"]))
+        _write(matrix, rankings, jobs, expand_user(options["results"]))
     if options["output_format"] == "table":
         _print_matrix(matrix)
     else:
         click.echo(texts[options["output_format"]](matrix).rstrip("\n"))
 
 
-def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", folder: Path) -> None:
+def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", jobs: "JobList", folder: Path) -> None:
     from modgap.cli.output import print_written
     from modgap.matrix.result_folder import write_results
     from modgap.storage.output_folder import output_folder
 
     with output_folder(str(folder)) as created:
         assert created is not None
-        written = write_results(matrix, rankings, created)
+        written = write_results(matrix, rankings, jobs.targets, created)
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == created])
         print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)

@@ -160,8 +160,8 @@ rank_options = all_options(
             type=float,
             metavar="MINUTES",
             help="End after about so many minutes: all sources are scored on few samples, the better half of them on "
-            "more, and so on. The first round is always completed; controls are scored if there is time for all samples. "
-            "The result says what was left out, and how close it was.",
+            "more, and so on. The first round is always completed, and controls are scored only if the time suffices "
+            "for all samples. The result says what was left out, and how close it was.",
         ),
         click.option(
             "--backend",

@@ -13,12 +13,16 @@ from functools import cache
 
 __all__ = ["reused_memory", "share_heap"]
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 """Parameters of glibc's `mallopt`."""
 REUSED = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: 64 << 20}
 """All blocks come from the heap, which never shrinks and grows by 64 MiB."""
-DEFAULT = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10}
-"""Large blocks come from the system, and the heap shrinks."""
+DEFAULT = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10, MMAP_THRESHOLD: 32 << 20}
+"""Large blocks come from the system, and the heap shrinks.
+
+Once a parameter is set, glibc no longer adapts the size of large blocks to what is freed, so it is the largest one that
+it would adapt to. Otherwise blocks of 128 KiB would come from the system for the rest of the process.
+"""
 
 
 class _Users:

@@ -27,22 +27,27 @@ LADDER = [113, 225, 450, 899, 1797]
 class Simulation:
     """Rounds of sources of known quality, on a clock that moves by a fixed cost for each source and sample."""
 
-    def __init__(self, quality, per_source=1.0, per_sample=0.01):
+    def __init__(self, quality, per_source=1.0, per_sample=0.01, cache=None):
         self.now, self.calls = 0.0, []
+        self.cache = set() if cache is None else cache
         self.quality, self.per_source, self.per_sample = quality, per_source, per_sample
         self.rng = np.random.default_rng(0)
 
     def __call__(self, sources, request, prefix):
         size = request.samples.limit or LADDER[-1]
         self.calls.append((tuple(sources), size, request.controls, prefix))
-        factor = 2 if request.controls else 1
-        self.now += factor * len(sources) * (self.per_source + self.per_sample * size)
+        names = [*sources, *(f"random:{name}" for name in sources if request.controls)]
+        cached = [name for name in names if (name, size) in self.cache]
+        cost = self.per_source + self.per_sample * size
+        self.now += (len(names) - len(cached)) * cost
+        self.cache.update((name, size) for name in names)
         noise = self.rng.standard_normal(len(sources)) / np.sqrt(size)
         values = np.array([self.quality[name] for name in sources]) + noise
         ranking = make_ranking(leep=values, knn=np.full(len(sources), 0.5), names=list(sources), samples=size)
         # All models have the same size, so that the clock agrees with the expected costs.
         rows = tuple(replace(row, properties={"parameters": 10**6}) for row in ranking.rows[: len(sources)])
-        return replace(ranking, rows=rows, tables={"leep": score_table("leep", values, len(sources))}, request=request)
+        tables = {"leep": score_table("leep", values, len(sources))}
+        return replace(ranking, rows=rows, tables=tables, request=request, cached_seconds=len(cached) * cost)
 
 
 def run(simulation, minutes, names, limit=None):
@@ -111,6 +116,36 @@ def test_without_time_the_first_round_is_the_ranking():
     assert check.status == "warn"
     assert check.values["samples"] == 113
     assert any("The budget ended at 113 of 1,797 samples" in text for text in verdict_sentences(judge(ranking)))
+
+
+@pytest.mark.parametrize("share", [0.07, 0.1, 0.3])
+def test_a_repeated_ranking_keeps_to_its_budget_too(share):
+    cache = set()
+    works = []
+    for _ in range(3):
+        simulation = Simulation(QUALITY, cache=cache)
+        works.append(run(simulation, share * FULL, NAMES).halving.work)
+        assert simulation.now <= 60 * share * FULL
+    # What is in the cache costs nothing, so that the same time goes further.
+    assert works[0] <= 1.01 * works[-1]
+
+
+def test_one_source_is_ranked_on_all_samples_with_its_control():
+    simulation = Simulation(QUALITY)
+    ranking = run(simulation, FULL, NAMES[:1])
+    assert [(one.samples, one.sources) for one in ranking.halving.rounds] == [(113, ("s0",)), (1797, ("s0",))]
+    assert simulation.calls[-1][2]
+    broken = Simulation({"s0": -1.0, "s1": np.nan})
+    assert [one.samples for one in run(broken, FULL, ["s0", "s1"]).halving.rounds] == [113, 1797]
+    short = Simulation(QUALITY)
+    run(short, 0.2, NAMES[:1])
+    assert short.now <= 12
+
+
+def test_sources_that_all_fail_on_few_samples_are_tried_on_all():
+    simulation = Simulation(dict.fromkeys(NAMES, np.nan))
+    ranking = run(simulation, FULL, NAMES[:2])
+    assert [one.samples for one in ranking.halving.rounds] == [113, 1797]
 
 
 def test_two_sources_are_not_halved():

@@ -1,5 +1,7 @@
 """Every engine gives a pass one device that no other pass holds; devices of the CPU stand for GPUs."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -123,6 +125,20 @@ def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
 def test_a_number_of_passes_is_from_1_to_16(name):
     with pytest.raises(UsageError, match="the number of passes on each device"):
         list_devices(name)
+
+
+def test_devices_are_held_where_only_files_open_for_writing_can_be_locked(own_cache, monkeypatch):
+    """As on network file systems, where the system makes such a lock of one of a range of bytes."""
+    lock = fcntl.flock
+
+    def strict_lock(descriptor, operation):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", strict_lock)
+    with hold_device(TWO) as first, hold_device(TWO) as second:
+        assert (first, second) == ("cpu:0", "cpu:1")
 
 
 def test_a_pass_without_file_locks_takes_the_first_device(own_cache, monkeypatch):

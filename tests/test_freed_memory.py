@@ -75,6 +75,25 @@ def test_blocks_are_allocated_once_and_given_back():
     assert left < SIZE / 2
 
 
+AFTERWARDS = """
+with reused_memory():
+    pass
+block = np.ones(1 << 20, np.uint8)
+del block
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    np.ones(1 << 20, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@glibc
+def test_smaller_blocks_are_still_reused_afterwards():
+    """By itself, glibc reuses blocks of a size that was freed once, until a parameter is set."""
+    (faults,) = numbers(AFTERWARDS)
+    assert faults < 100 * (1 << 20) / PAGE / 10
+
+
 @glibc
 def test_a_block_in_a_block_ends_nothing():
     (within,) = numbers(NESTED)

@@ -12,7 +12,6 @@ import pytest
 from modgap.matrix.comparison import MIN_TARGETS, compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
-from modgap.matrix.signed_rank import MOST_EXACT
 from modgap.matrix.verdict import judge_matrix
 from modgap.ranking.letters import MOST_LETTERED
 from modgap.report_page.leaderboard_page import render_leaderboard
@@ -21,7 +20,7 @@ from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
 NODE = shutil.which("node")
-LIMITS = {"fewestTargets": MIN_TARGETS, "mostExact": MOST_EXACT, "mostLettered": MOST_LETTERED}
+LIMITS = {"fewestTargets": MIN_TARGETS, "mostLettered": MOST_LETTERED}
 
 
 def page_of(matrix):

@@ -1,5 +1,6 @@
 """Workers that share a list of jobs: no job is done twice, and none is lost, whoever is killed."""
 
+import errno
 import json
 import os
 import signal
@@ -134,6 +135,35 @@ def test_a_job_is_given_up_after_three_claims(tmp_path):
     assert leases.is_given_up("ab12")
 
 
+def test_each_claim_has_the_lease_of_the_process_that_made_it(tmp_path):
+    patient, hasty = Leases(tmp_path, seconds=60), Leases(tmp_path, seconds=0.05)
+    assert patient.claim("ab12").number == 0
+    time.sleep(0.1)
+    assert hasty.claim("ab12") is None
+    assert hasty.claim("cd34").number == 0
+    time.sleep(0.1)
+    assert patient.claim("cd34").number == 1
+    for damaged in ("", "many", "-1", "nan", "inf", "9" * 100):
+        (tmp_path / "ef").mkdir(exist_ok=True)
+        (tmp_path / "ef" / "ef56.0").write_text(damaged)
+        assert patient.claim("ef56") is None
+
+
+def test_a_released_claim_is_free_at_once_and_does_not_count_as_lost(tmp_path):
+    leases = Leases(tmp_path)
+    for number in range(5):
+        claim = leases.claim("ab12")
+        assert claim.number == number
+        assert not leases.is_given_up("ab12")
+        leases.release(claim)
+    lost = Leases(tmp_path, seconds=0.05)
+    for number in range(5, 8):
+        assert lost.claim("ab12").number == number
+        time.sleep(0.1)
+    assert lost.claim("ab12") is None
+    assert lost.is_given_up("ab12")
+
+
 # Results
 
 
@@ -153,6 +183,59 @@ def test_half_a_line_of_a_killed_worker_is_left_out_and_hostile_lines_too(tmp_pa
     with (tmp_path / "other.jsonl").open("a") as stream:
         stream.write(good[7:].replace('"b"', '"e"') + "\n")
     assert set(finished.refresh()) == {"a", "b", "e"}
+
+
+def test_of_results_of_one_attempt_one_that_is_done_counts_in_any_order(tmp_path):
+    for order in (("done", "failed"), ("failed", "done")):
+        folder = tmp_path / order[0]
+        for number, status in enumerate(order):
+            line = json.dumps({"id": "a", "status": status, "reason": str(number)})
+            folder.mkdir(exist_ok=True)
+            (folder / f"{number}.jsonl").write_text(f"{line}\n")
+        assert FinishedJobs(folder).refresh()["a"].status == "done"
+
+
+def test_a_reason_of_bytes_that_are_no_text_is_read_by_all(tmp_path):
+    FinishedJobs(tmp_path).append(FinishedJob("a", "failed", b"no file x\xff.npz".decode("utf-8", "surrogateescape")))
+    assert FinishedJobs(tmp_path).refresh()["a"].reason == "no file x?.npz"
+
+
+@pytest.mark.parametrize("seconds", ["Infinity", "1e300", "NaN", "-1"])
+def test_impossible_seconds_are_no_result(tmp_path, seconds):
+    (tmp_path / "other.jsonl").write_text(f'{{"id": "a", "status": "done", "seconds": {seconds}}}\n')
+    assert FinishedJobs(tmp_path).refresh() == {}
+
+
+class FullDisk:
+    """A file that takes nine bytes more."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.left = 9
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+    def write(self, content):
+        if not self.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.stream.write(content[: self.left])
+        self.left -= written
+        return written
+
+
+def test_a_line_after_half_a_line_is_read(tmp_path, monkeypatch):
+    finished = FinishedJobs(tmp_path)
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *arguments, **options: FullDisk(opened(*arguments, **options)))
+        with pytest.raises(OSError, match="No space"):
+            finished.append(FinishedJob("a", "done"))
+    finished.append(FinishedJob("b", "done"))
+    assert set(FinishedJobs(tmp_path).refresh()) == {"b"}
 
 
 # Workers
@@ -260,14 +343,33 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path, monkeypatch):
     assert "was lost every time" in finished[jobs.jobs[1].id].reason
 
 
+def test_a_worker_that_is_stopped_gives_its_job_back(tmp_path):
+    jobs = job_list(tmp_path, 1, 1)
+
+    def stop(_jobs):
+        def run(_job):
+            raise KeyboardInterrupt
+
+        return run
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            work(jobs.path, stop)
+    began = time.monotonic()
+    summary = work(jobs.path, stub(0, tmp_path / "log"))
+    assert (summary.finished, summary.failed) == (1, 0)
+    assert time.monotonic() - began < 30
+
+
 def test_a_worker_that_was_late_does_not_count(tmp_path):
     """A worker that stood still for longer than its lease finishes a job that another has taken over."""
     jobs = job_list(tmp_path, 1, 1)
 
     def runner(_jobs):
         def run(job):
-            other = Leases(jobs.state_folder / worker_module.CLAIMS_FOLDER, 0.0)
-            time.sleep(0.05)
+            other = Leases(jobs.state_folder / worker_module.CLAIMS_FOLDER)
+            (claim,) = other.folder.glob("*/*.0")
+            os.utime(claim, (1000, 1000))
             assert other.claim(job.id).number == 1
             FinishedJobs(jobs.state_folder / FINISHED_FOLDER).append(FinishedJob(job.id, "done", "by the other"))
             return FinishedJob(job.id, "done", "late")

@@ -1,13 +1,14 @@
 """Comparison of sources over targets by their ranks, and of scores by the orders that they give."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 from scipy.stats import rankdata
 
 from modgap.matrix.result import Agreement, Measure, Standing
-from modgap.matrix.signed_rank import signed_rank_p_values
+from modgap.matrix.sign_test import sign_test_p_values
 from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import holm
@@ -15,7 +16,7 @@ from modgap.statistics.multiple_comparisons import holm
 __all__ = ["MIN_TARGETS", "compare_over_targets", "compare_scores", "ranks_of"]
 
 MIN_TARGETS = 6
-"""Fewest targets from which sources are compared: with fewer, no signed-rank test can reject."""
+"""Fewest targets from which sources are compared: with fewer, no sign test can reject."""
 
 
 def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
@@ -34,10 +35,12 @@ def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
 
 
 def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[list[int], tuple[Standing, ...]]:
-    """Order sources by their mean ranks, and compare them by Wilcoxon's signed-rank test over targets.
+    """Order sources by their mean ranks, and compare them by the sign test over targets.
 
-    The p-values are corrected by Holm for all pairs that are tested: all pairs of up to 60 sources, which get letters,
-    else the pairs with the first source. Only sources with a value on every target are tested.
+    The sign test counts on how many targets one source is better than the other. So the comparison of two sources does
+    not depend on which others there are, as one of mean ranks does, nor on the scale of the score on each target. The
+    p-values are corrected by Holm for all pairs. More than 60 sources are compared with the first alone, and get no
+    letters. Only sources with a value on every target are tested.
 
     Args:
         sources: Names of the sources.
@@ -61,8 +64,9 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
             sources[index],
             float(mean_ranks[index]),
             int(np.isfinite(ranks[index]).sum()),
-            with_first.get(position),
+            with_first[position].p_value if position in with_first else None,
             letters.get(position, ""),
+            position in with_first and with_first[position].is_ahead,
         )
         for position, index in enumerate(order)
     )
@@ -76,8 +80,15 @@ def _ranks_left(ranks: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, float]]:
-    """Return which pairs of the complete sources differ, and the corrected p-values of those with the first source.
+class _WithFirst(NamedTuple):
+    """Corrected p-value of a source beside the first, and whether it is significantly better."""
+
+    p_value: float
+    is_ahead: bool
+
+
+def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, _WithFirst]]:
+    """Return which pairs of the complete sources differ, and the comparisons of those with the first source.
 
     Without a test of all pairs, the first is None.
     """
@@ -88,8 +99,16 @@ def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray 
         np.triu_indices(size, 1) if size <= MOST_LETTERED else (np.zeros(size - 1, int), np.arange(1, size))
     )
     rows = np.asarray(complete)
-    p_values = holm(signed_rank_p_values(ranks[rows[firsts]] - ranks[rows[seconds]]))
-    with_first = {complete[int(j)]: float(p) for i, j, p in zip(firsts, seconds, p_values, strict=True) if i == 0}
+    differences = ranks[rows[firsts]] - ranks[rows[seconds]]
+    # The first source was chosen among all of them, so pairs that are not tested count in the correction too.
+    untested = np.ones(size * (size - 1) // 2 - len(firsts))
+    p_values = holm(np.concatenate([sign_test_p_values(differences), untested]))[: len(firsts)]
+    is_ahead = (np.sign(differences).sum(axis=1) > 0) & (p_values <= SIGNIFICANCE)
+    with_first = {
+        complete[int(j)]: _WithFirst(float(p), bool(ahead))
+        for i, j, p, ahead in zip(firsts, seconds, p_values, is_ahead, strict=True)
+        if i == 0
+    }
     if size > MOST_LETTERED:
         return None, with_first
     differs = np.zeros((size, size), bool)

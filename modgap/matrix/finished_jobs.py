@@ -16,6 +16,7 @@ from modgap.storage.json_records import format_json
 __all__ = ["FinishedJob", "FinishedJobs"]
 
 SUFFIX = ".jsonl"
+LONGEST_SECONDS = 1e9
 LONGEST_REASON = 500
 """Characters of a reason that are kept."""
 
@@ -26,7 +27,8 @@ class FinishedJob:
 
     Attributes:
         id: Name of the job.
-        status: `done`, or `failed` if the source cannot be used with the target.
+        status: `done`; `failed` if the source cannot be used with the target; or `undefined` if a row that belongs to
+            every target, such as raw values, does not exist for this one.
         reason: Sentence that says why it failed; empty if it did not.
         seconds: Time that the job took.
         computed: False if everything was in the cache before.
@@ -34,9 +36,9 @@ class FinishedJob:
     """
 
     id: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "undefined"]
     reason: str = ""
-    seconds: float = Field(default=0.0, ge=0)
+    seconds: float = Field(default=0.0, ge=0, le=LONGEST_SECONDS)
     computed: bool = True
     attempt: int = Field(default=0, ge=0)
 
@@ -50,7 +52,7 @@ class FinishedJobs:
 
     Attributes:
         folder: The folder, which is created.
-        by_id: Results by the name of the job. That of the last attempt counts, and of several the first.
+        by_id: Results by the name of the job. That of the last attempt counts, and of its results one that is done.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class FinishedJobs:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.by_id: dict[str, FinishedJob] = {}
         self._offsets: dict[str, int] = {}
+        self._is_torn = False
         self._own = self.folder / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
 
     def refresh(self) -> Mapping[str, FinishedJob]:
@@ -80,10 +83,17 @@ class FinishedJobs:
         Raises:
             OSError: When the file cannot be written.
         """
-        reason = job.reason[:LONGEST_REASON]
-        line = format_json({**asdict(job), "reason": reason}, indent=None).encode("utf-8", "backslashreplace") + b"\n"
+        # Names of files may have bytes that are no text.
+        reason = job.reason[:LONGEST_REASON].encode("utf-8", "replace").decode()
+        line = format_json({**asdict(job), "reason": reason}, indent=None).encode() + b"\n"
+        # After half a line, which a full disk may leave, the next one starts anew.
         with self._own.open("ab", buffering=0) as stream:
-            stream.write(line)
+            if self._is_torn:
+                line = b"\n" + line
+            self._is_torn = True
+            while line:
+                line = line[stream.write(line) :]
+            self._is_torn = False
         self._keep(job)
 
     def _new_lines(self, path: Path) -> Iterator[bytes]:
@@ -105,5 +115,5 @@ class FinishedJobs:
 
     def _keep(self, job: FinishedJob) -> None:
         known = self.by_id.get(job.id)
-        if known is None or job.attempt > known.attempt:
+        if known is None or (job.attempt, job.status == "done") > (known.attempt, known.status == "done"):
             self.by_id[job.id] = job

@@ -1,4 +1,4 @@
-"""The matrix of what the workers of a list of jobs have finished. It computes no pass; all comes from the cache."""
+"""The matrix of what the workers of a list of jobs have finished. It runs no source; all passes are in the cache."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.formatting import count
 from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob
@@ -13,6 +14,7 @@ from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.matrix.worker import FINISHED_FOLDER
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend
+from modgap.ranking.failure import NOT_CACHED
 from modgap.ranking.judgment import judge
 from modgap.ranking.plan import CONTROL_PREFIX
 from modgap.ranking.rank import rank
@@ -32,20 +34,37 @@ def gather(jobs: JobList, progress: Progress | None = None) -> tuple[Matrix, dic
         progress: Called with `rankings` and the share of the targets since the last call.
 
     Raises:
-        InputError: If no job is finished.
+        InputError: If no source is finished on any target.
     """
     finished = FinishedJobs(jobs.state_folder / FINISHED_FOLDER).refresh()
     sources, controls = _names(jobs)
     rankings: dict[str, Ranking] = {}
+    unreadable: dict[str, str] = {}
     for target, of_target in _by_target(jobs).items():
         done = [job.source for job in of_target if _is_done(job, finished)]
         if any(name in sources for name in done):
-            rankings[target] = _rank(target, done, jobs)
+            try:
+                rankings[target] = _rank(target, done, jobs)
+            except InputError as error:
+                unreadable[target] = str(error)
         if progress:
             progress("rankings", 1 / len(jobs.targets))
     if not rankings:
-        raise InputError(f"No job of {jobs.path} is finished. Start workers with: modgap worker {jobs.path}")
-    return _matrix(jobs, sources, controls, finished, rankings), rankings
+        raise InputError(_nothing_to_gather(jobs, finished, unreadable))
+    return _matrix(jobs, sources, controls, finished, rankings, unreadable), rankings
+
+
+def _nothing_to_gather(jobs: JobList, finished: Mapping[str, FinishedJob], unreadable: Mapping[str, str]) -> str:
+    """Return why there is no ranking."""
+    if unreadable:
+        return next(iter(unreadable.values()))
+    reasons = [finished[job.id].reason for job in jobs.jobs if job.id in finished and finished[job.id].reason]
+    if reasons:
+        return (
+            f"No source of {jobs.path} is finished on any target, and {count(len(reasons), 'job')} failed, the first "
+            f"with: {reasons[0]} To repeat failed jobs: modgap worker {jobs.path} --retry-failed"
+        )
+    return f"No job of {jobs.path} is finished. Start workers with: modgap worker {jobs.path}"
 
 
 def _names(jobs: JobList) -> tuple[list[str], list[str]]:
@@ -67,11 +86,16 @@ def _is_done(job: PlannedJob, finished: Mapping[str, FinishedJob]) -> bool:
     return job.id in finished and finished[job.id].status == "done"
 
 
+def _has_failed(job: PlannedJob, finished: Mapping[str, FinishedJob]) -> bool:
+    return job.id in finished and finished[job.id].status == "failed"
+
+
 def _rank(target: str, names: Sequence[str], jobs: JobList) -> Ranking:
     """Rank the finished rows of a target; the controls and the raw values are named, so that no others are added."""
     sources = [name for name in names if name != RAW]
     request = replace(jobs.request, controls=False, raw=RAW in names, report_details=False)
-    return rank(target, sources, request, Backend("serial"), pseudo_classes=jobs.pseudo_classes)
+    backend = Backend("serial", only_cached=True)
+    return rank(target, sources, request, backend, pseudo_classes=jobs.pseudo_classes_of(target))
 
 
 def _matrix(
@@ -80,6 +104,7 @@ def _matrix(
     controls: Sequence[str],
     finished: Mapping[str, FinishedJob],
     rankings: Mapping[str, Ranking],
+    unreadable: Mapping[str, str],
 ) -> Matrix:
     measures = _measures([*sources, *controls], list(rankings.values()))
     deciding, *others = measures
@@ -88,6 +113,7 @@ def _matrix(
     rows = np.array([*order, *range(len(sources), len(sources) + len(controls))], np.int64)
     names = [*sources, *controls]
     known = _known_rows(rankings.values())
+    failures = [finished[job.id].reason for job in jobs.jobs if _has_failed(job, finished)]
     return Matrix(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
@@ -97,8 +123,11 @@ def _matrix(
         compare_scores(deciding, others, len(sources)),
         _reasons(jobs, names, finished, rankings),
         sum(job.id not in finished for job in jobs.jobs),
-        sum(job.id in finished and finished[job.id].status == "failed" for job in jobs.jobs),
+        len(failures),
         plain_values(asdict(jobs.request)),
+        next(iter(failures), ""),
+        sum(row.reason == NOT_CACHED.reason for ranking in rankings.values() for row in ranking.rows),
+        dict(unreadable),
     )
 
 
@@ -199,6 +228,6 @@ def _reasons(
         if row.name in names and ranking.reason(number)
     }
     for job in jobs.jobs:
-        if job.id in finished and finished[job.id].status == "failed" and job.source in names:
+        if job.id in finished and finished[job.id].status != "done" and job.source in names:
             reasons[job.source, job.target] = finished[job.id].reason
     return reasons

@@ -14,10 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from modgap.errors import InputError
+from modgap.formatting import visible_name
 from modgap.ranking.types import RankRequest
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.json_records import format_json, plain_values
 from modgap.storage.written_files import writing
+from modgap.targets import open_target
 
 __all__ = ["JobList", "PlannedJob", "read_job_list", "write_job_list"]
 
@@ -84,6 +86,15 @@ class JobList:
         """The targets in the order of the list."""
         return tuple(dict.fromkeys(job.target for job in self.jobs))
 
+    def pseudo_classes_of(self, target: str) -> int | None:
+        """Return the number of clusters of a target with real values; None for others, which have classes.
+
+        Raises:
+            InputError: When the target cannot be found.
+        """
+        is_real_valued = self.pseudo_classes and open_target(target).manifest.task == "regression"
+        return self.pseudo_classes if is_real_valued else None
+
 
 class _Header(BaseModel):
     """First line of a list."""
@@ -122,6 +133,9 @@ def write_job_list(
     """
     made = JobList(path, request, tuple(jobs), pseudo_classes)
     numbers = {target: number for number, target in enumerate(made.targets)}
+    for name in (*numbers, *dict.fromkeys(job.source for job in jobs)):
+        if not _is_text(name):
+            raise InputError(f"{visible_name(name)} has bytes that are no text. Rename the file or folder.")
     header = {
         "modgap_jobs": VERSION,
         "targets": list(numbers),
@@ -132,6 +146,14 @@ def write_job_list(
     with writing(path):
         write_text_atomically(path, "".join(format_json(line, indent=None) + "\n" for line in lines))
     return made
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_job_list(path: Path) -> JobList:

@@ -1,5 +1,6 @@
 """How far the workers of a list of jobs are."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList
+from modgap.matrix.leases import DEFAULT_LEASE, lease_of
 from modgap.matrix.worker import CLAIMS_FOLDER, FINISHED_FOLDER, claim_name
 
 __all__ = ["PlanStatus", "plan_status"]
@@ -22,6 +24,7 @@ class PlanStatus:
         computed: Number of finished jobs that were computed.
         cached: Number of finished jobs whose results were all in the cache.
         failed: Number of finished jobs that failed.
+        undefined: Number of finished jobs of rows that do not exist for their target, such as raw values of texts.
         running: Number of jobs that a worker has claimed, and given a sign of life of.
         seconds_left: About how long the running number of workers takes for the rest. None if nothing runs, or if no
             job was computed yet.
@@ -31,40 +34,42 @@ class PlanStatus:
     computed: int
     cached: int
     failed: int
+    undefined: int
     running: int
     seconds_left: float | None
 
     @property
     def waiting(self) -> int:
         """Number of jobs that are not finished and not running."""
-        return self.jobs - self.computed - self.cached - self.failed - self.running
+        return self.jobs - self.computed - self.cached - self.failed - self.undefined - self.running
 
 
-def plan_status(jobs: JobList, lease: float = 60.0) -> PlanStatus:
+def plan_status(jobs: JobList) -> PlanStatus:
     """Return how far the workers of a list of jobs are. Nothing is written.
 
     Args:
         jobs: The list.
-        lease: Seconds after which a claim without a sign of life counts as abandoned.
     """
     finished = _finished(jobs)
-    claimed = _claimed(jobs.state_folder / CLAIMS_FOLDER, lease)
+    claimed = _claimed(jobs.state_folder / CLAIMS_FOLDER, finished)
     repeated = {
         job_id
         for job_id, one in finished.items()
-        if one.status == "failed" and claim_name(job_id, one.attempt + 1) in claimed
+        if one.status != "done" and claim_name(job_id, one.attempt + 1) in claimed
     }
     left = [job for job in jobs.jobs if job.id not in finished or job.id in repeated]
     running = sum(job.id in repeated or job.id in claimed for job in left)
     results = [finished[job.id] for job in jobs.jobs if job.id in finished and job.id not in repeated]
     failed = sum(one.status == "failed" for one in results)
+    undefined = sum(one.status == "undefined" for one in results)
     cached = sum(one.status == "done" and not one.computed for one in results)
     seconds = _seconds_of(jobs, finished)
     return PlanStatus(
         len(jobs.jobs),
-        len(results) - failed - cached,
+        len(results) - failed - undefined - cached,
         cached,
         failed,
+        undefined,
         running,
         sum(seconds(job.seconds) for job in left) / running if running and seconds else None,
     )
@@ -75,17 +80,21 @@ def _finished(jobs: JobList) -> Mapping[str, FinishedJob]:
     return FinishedJobs(folder).refresh() if folder.is_dir() else {}
 
 
-def _claimed(folder: Path, lease: float) -> set[str]:
-    """Return the names of the claims that were renewed within a lease, by the clock of this machine."""
+def _claimed(folder: Path, finished: Mapping[str, FinishedJob]) -> set[str]:
+    """Return the names of the claims, but those of finished jobs, that were renewed within their lease.
+
+    The time is that of this machine's clock.
+    """
     claimed = set()
-    oldest = time.time() - lease
     for parent, _, names in os.walk(folder):
         for name in names:
-            try:
-                if os.stat(os.path.join(parent, name)).st_mtime >= oldest:
-                    claimed.add(name.partition(".")[0])
-            except OSError:
+            path = Path(parent, name)
+            job = name.partition(".")[0]
+            if job in finished:
                 continue
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime <= lease_of(path, DEFAULT_LEASE):
+                    claimed.add(job)
     return claimed
 
 

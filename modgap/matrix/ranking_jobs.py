@@ -11,6 +11,7 @@ from modgap.forward.inference_setup import LogitsRequest
 from modgap.matrix.finished_jobs import FinishedJob
 from modgap.matrix.job_list import JobList, PlannedJob
 from modgap.ranking.backends import Backend
+from modgap.ranking.devices import list_devices
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan, list_rows, plan_ranking
@@ -31,6 +32,7 @@ They are the middle of what the packaged sources take: 1.2e-8 (efficientnet-lite
 (crepe) to 1.3e-8 (resemblyzer) for sound, and 4e-10 (minilm) for sentences. Convolutional networks use a parameter at
 many places of their input, so that their time grows with its size.
 """
+NOT_STORED = Failure("The results could not be written to the cache, as happens when the disk is full.")
 SECONDS_PER_JOB = 5.0
 """Seconds of a job besides the pass: reading, loading, and scores."""
 
@@ -70,7 +72,12 @@ def _infos() -> dict[str, SourceInfo]:
 
 
 def ranking_runner(jobs: JobList) -> Callable[[PlannedJob], FinishedJob]:
-    """Return the function that runs the jobs of a list in this process."""
+    """Return the function that runs the jobs of a list in this process.
+
+    Raises:
+        UsageError: If this machine lacks the device of the jobs, so that all of them would fail.
+    """
+    list_devices(jobs.request.samples.device)
     sources = tuple(dict.fromkeys(job.source for job in jobs.jobs if job.source != RAW))
     return _Runner(jobs, sources).run
 
@@ -81,7 +88,7 @@ class _Runner:
 
     jobs: JobList
     sources: tuple[str, ...]
-    plans: dict[str, RankPlan | Failure] = field(default_factory=dict)
+    plans: dict[str, RankPlan] = field(default_factory=dict)
 
     def run(self, job: PlannedJob) -> FinishedJob:
         """Compute the pass and the scores of a job, as far as they are not in the cache."""
@@ -90,16 +97,19 @@ class _Runner:
         result = plan if isinstance(plan, Failure) else _run(job.source, plan)
         seconds = time.perf_counter() - start
         if isinstance(result, Failure):
-            return FinishedJob(job.id, "failed", result.reason, seconds)
+            # Not every target has raw values, and not every source has random weights; nobody asked for these rows.
+            is_extra = not isinstance(plan, Failure) and (job.source == RAW or job.source.startswith(CONTROL_PREFIX))
+            return FinishedJob(job.id, "undefined" if is_extra else "failed", result.reason, seconds)
         return FinishedJob(job.id, "done", "", seconds, result)
 
     def _plan(self, target: str) -> RankPlan | Failure:
+        """Return what is known of a target, or why it cannot be read now; a later job tries again."""
         if target not in self.plans:
             try:
-                options = {"name": target, "pseudo_classes": self.jobs.pseudo_classes}
+                options = {"name": target, "pseudo_classes": self.jobs.pseudo_classes_of(target)}
                 self.plans[target] = plan_ranking(options, self.sources[:1], self.jobs.request, Backend("serial"))
             except InputError as error:
-                self.plans[target] = Failure(str(error))
+                return Failure(str(error))
         return self.plans[target]
 
 
@@ -112,8 +122,14 @@ def _run(source: str, plan: RankPlan) -> bool | Failure:
         computed = not extracted.cached
         for name in plan.scores:
             for job in score_jobs(extracted, name, plan):
-                computed |= job.load_cached() is None
-                job()
+                if job.load_cached() is not None:
+                    continue
+                computed = True
+                result = job()
+                if isinstance(result, Failure) and not result.is_result:
+                    return result
+                if job.load_cached() is None:
+                    return NOT_STORED
     except Exception as error:  # A library may fail in any way; the other jobs go on.
         return Failure(f"{type(error).__name__}: {first_line(error)}")
     return computed

@@ -1,7 +1,7 @@
 """The matrix of sources and targets: scores, ranks, and which sources are not significantly different."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,10 @@ class Standing:
         mean_rank: Mean of its ranks over the targets, from 1; a source without a value on a target has the mean of the
             ranks that are left there.
         n_targets: Number of targets on which it has a value.
-        p_value: Corrected p-value of the difference of its ranks to those of the first source; None for the first, with
-            fewer than 6 targets, or if either lacks a value somewhere.
+        p_value: Corrected p-value of the sign test of this source and the first over the targets; None for the first,
+            with fewer than 6 targets, or if either lacks a value somewhere.
         letters: Letters of its groups: sources that share one are not significantly different. Empty if unknown.
+        is_ahead: True if the test finds it significantly better than the first, whose mean rank is lower.
     """
 
     source: str
@@ -89,6 +90,7 @@ class Standing:
     n_targets: int
     p_value: float | None
     letters: str
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,9 @@ class Matrix:
         missing: Number of jobs that are not finished.
         failed: Number of jobs that failed.
         request: Record of the samples and scores.
+        failure: Reason of the first failed job. Empty if none failed.
+        absent: Number of finished jobs whose results are not in the cache.
+        unreadable: Why there is no ranking of a target whose jobs are finished, by target.
     """
 
     rows: tuple[Row, ...]
@@ -136,6 +141,9 @@ class Matrix:
     missing: int
     failed: int
     request: Mapping[str, Any]
+    failure: str = ""
+    absent: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first_measure(self) -> Measure:

@@ -1,7 +1,7 @@
 """Result folder of a matrix: its record and tables, and a folder for the ranking of each target."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modgap.matrix.formats import to_csv, to_json, to_latex
@@ -16,12 +16,13 @@ RECORD = "matrix.json"
 LONGEST_NAME = 60
 
 
-def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], folder: Path) -> list[Path]:
+def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequence[str], folder: Path) -> list[Path]:
     """Write matrix.json, matrix.csv and matrix.tex, and each ranking to a folder of its own.
 
     Args:
         matrix: The matrix.
         rankings: Rankings by target.
+        targets: All targets of the plan, whose order numbers the folders.
         folder: An existing folder.
 
     Returns:
@@ -33,10 +34,12 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], folder: Path)
     texts = {RECORD: to_json(matrix) + "\n", "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
     with writing(folder):
         written = write_texts(folder, texts)
-        for number, (target, ranking) in enumerate(rankings.items(), start=1):
+        for number, target in enumerate(targets, start=1):
+            if target not in rankings:
+                continue
             own = folder / f"{number:03}-{_file_name(target)}"
             own.mkdir(exist_ok=True)
-            written += write_ranking(ranking, own)
+            written += write_ranking(rankings[target], own)
     return written
 
 

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.formatting import count, visible_name
+from modgap.matrix.comparison import MIN_TARGETS
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking import verdict as v
 from modgap.ranking.check_sentences import join_names, score_label
@@ -23,6 +24,10 @@ CHOICE_LABELS = {
     v.NONE: ("No value", v.FAIL),
 }
 MOST_FAVORITES = 3
+ABSENT = (
+    "MODGAP_CACHE must be the folder of the workers, and modgap, the sources and the data must be as they were then. "
+    "To compute everything again, delete the folder of the plan that ends with .state."
+)
 
 
 def matrix_sentences(verdict: MatrixVerdict) -> list[str]:
@@ -42,17 +47,21 @@ def headline(verdict: MatrixVerdict) -> str:
         verdict: The verdict.
     """
     if verdict.choice == v.NONE:
-        return "No source has a value; the reasons are below."
+        return "No source has a value."
     if verdict.help.get(v.NO, 0) == verdict.targets:
         return "Do not transfer from these sources; train from scratch."
     first = join_names(verdict.first)
     if verdict.choice == v.SINGLE:
         return f"{first} is the only source."
+    if verdict.ahead:
+        verb = "is" if len(verdict.ahead) == 1 else "are"
+        others = f"{join_names(verdict.ahead)} {verb} better on most"
+        return f"No single source suits all targets: {others}, but {first} has the lowest mean rank."
     if verdict.choice == v.CLEAR:
         return f"Over these targets, {first} is significantly better than each other source."
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
-    if verdict.among_best == verdict.targets:
+    if verdict.among_best == verdict.targets == verdict.compared:
         use = f"Use {first}" if verdict.help.get(v.LIKELY) else f"If you transfer, use {first}"
         return f"{use}: no source is significantly better on any of the {verdict.targets} targets."
     if verdict.choice == v.UNKNOWN:
@@ -75,16 +84,31 @@ def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
         return ["There is no other source to compare it with."]
     sentences = [f"{start}."]
     if verdict.choice == v.TIE:
-        sentences = [f"{start}. It is not significantly better than {join_names(verdict.tied)}."]
+        sentences = [f"{start}.", *_ties(verdict)]
+    if verdict.choice == v.UNKNOWN and verdict.targets >= MIN_TARGETS and verdict.untested:
+        sentences.append(
+            f"It was not compared with {join_names(verdict.untested)}, because values are missing on some targets."
+        )
     if verdict.choice == v.CLEAR:
         sentences = [f"{start}, and is significantly better than each of the others."]
-    on_first = (
-        f"{visible_name(verdict.first[0])} is among the best on {verdict.among_best} of {verdict.targets} targets"
-    )
+    if verdict.compared:
+        among = f"is among the best on {verdict.among_best} of {count(verdict.compared, 'target')}"
+        where = "" if verdict.compared == verdict.targets else " whose sources have intervals"
+        sentences.append(f"{visible_name(verdict.first[0])} {among}{where}.")
     names = [f"{visible_name(name)} on {number}" for name, number in verdict.favorites[:MOST_FAVORITES]]
     others = len(verdict.favorites) - MOST_FAVORITES
     more = f", and {count(others, 'other source')}" if others > 0 else ""
-    return [*sentences, f"{on_first}. First on a target: {', '.join(names)}{more}."]
+    return [*sentences, f"First on a target: {', '.join(names)}{more}."]
+
+
+def _ties(verdict: MatrixVerdict) -> list[str]:
+    sentences = []
+    if verdict.tied:
+        sentences.append(f"It is not significantly better than {join_names(verdict.tied)}.")
+    if verdict.ahead:
+        verb = "is" if len(verdict.ahead) == 1 else "are"
+        sentences.append(f"{join_names(verdict.ahead)} {verb} better on significantly more targets.")
+    return sentences
 
 
 def help_statement(verdict: MatrixVerdict) -> Statement:
@@ -134,6 +158,8 @@ def _separation(values: Mapping[str, Any]) -> str:
 TITLES = {
     "missing-jobs": "Unfinished",
     "failed-jobs": "Failed jobs",
+    "absent-results": "Absent results",
+    "unreadable-targets": "Targets that cannot be read",
     "few-targets": "Few targets",
     "incomplete-sources": "Missing values",
     "targets-that-do-not-separate": "Targets that do not separate",
@@ -141,7 +167,16 @@ TITLES = {
 }
 TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing-jobs": lambda values: f"{count(values['jobs'], 'job')} of the plan are not finished; gather again later.",
-    "failed-jobs": lambda values: f"{count(values['jobs'], 'job')} failed; the reasons are in the cells.",
+    "failed-jobs": lambda values: (
+        f"{count(values['jobs'], 'job')} failed, and can be repeated with `modgap worker FILE --retry-failed`."
+        + (f" The first reason: {values['reason']}" if values.get("reason") else "")
+    ),
+    "absent-results": lambda values: (
+        f"The outputs of {count(values['jobs'], 'finished job')} are not in this cache. {ABSENT}"
+    ),
+    "unreadable-targets": lambda values: (
+        f"{_short(values['targets'])} cannot be read, although jobs are finished. The first reason: {values['reason']}"
+    ),
     "few-targets": lambda values: (
         f"Differences over targets are tested from {values['needed']} targets on; there are {values['targets']}."
     ),

@@ -26,15 +26,19 @@ class MatrixVerdict:
 
     Attributes:
         choice: `clear` (the first source is significantly better than each other over the targets), `tie`, `unknown`
-            (there are too few targets, or it lacks values), `single` (there is one source) or `none` (no source has a
-            value).
+            (there are too few targets, or it or another source lacks values), `single` (there is one source) or `none`
+            (no source has a value).
         help: Number of targets by the answer of their ranking to whether transfer helps at all.
         first: Names of the sources with the lowest mean rank.
         mean_rank: This mean rank. None without a value.
         sources: Number of sources.
         targets: Number of targets.
-        among_best: Number of targets on which the first source is not significantly different from the best.
+        compared: Number of targets on which differences between sources could be tested.
+        among_best: Number of these on which the first source is not significantly different from the best.
         tied: Names of the sources that are not significantly different from the first over the targets, by mean rank.
+        ahead: Names of the sources that are significantly better than the first over the targets, because they are
+            better on most of them, although their mean rank is higher.
+        untested: Names of the sources that were not compared with the first, because they lack values.
         favorites: Names of the sources that are first on a target, and on how many, most frequent first.
         checks: The checks, failed ones first.
     """
@@ -45,8 +49,11 @@ class MatrixVerdict:
     mean_rank: float | None
     sources: int
     targets: int
+    compared: int
     among_best: int
     tied: tuple[str, ...]
+    ahead: tuple[str, ...]
+    untested: tuple[str, ...]
     favorites: tuple[tuple[str, int], ...]
     checks: tuple[Check, ...] = ()
 
@@ -65,8 +72,11 @@ class MatrixVerdict:
             mean_rank=record["mean_rank"],
             sources=record["sources"],
             targets=record["targets"],
+            compared=record.get("compared", record["targets"]),
             among_best=record["among_best"],
             tied=tuple(record["tied"]),
+            ahead=tuple(record.get("ahead", ())),
+            untested=tuple(record.get("untested", ())),
             favorites=tuple((name, number) for name, number in record["favorites"]),
             checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
         )
@@ -83,6 +93,7 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
         if np.isfinite(ranks).any()
         for row in np.flatnonzero(ranks == np.nanmin(ranks))
     )
+    compared = _compared(matrix)
     order = {"pass": 3, "info": 2, "warn": 1, "fail": 0}
     return MatrixVerdict(
         choice=_choice(matrix, has_values=has_values),
@@ -91,11 +102,19 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
         mean_rank=lowest if has_values else None,
         sources=len(matrix.standings),
         targets=len(matrix.columns),
-        among_best=int(matrix.best[0].sum()),
+        compared=int(compared.sum()),
+        among_best=int(matrix.best[0, compared].sum()),
         tied=tuple(one.source for one in matrix.standings[1:] if _is_tied(one.p_value)),
+        ahead=tuple(one.source for one in matrix.standings if one.is_ahead),
+        untested=tuple(one.source for one in matrix.standings[1:] if one.p_value is None and one.n_targets),
         favorites=tuple(firsts.most_common()),
         checks=tuple(sorted(_checks(matrix), key=lambda check: order[check.status])),
     )
+
+
+def _compared(matrix: Matrix) -> np.ndarray:
+    """Return True for the targets on which differences between sources could be tested, shape (T,)."""
+    return np.array([column.choice != v.UNKNOWN for column in matrix.columns], bool)
 
 
 def _is_tied(p_value: float | None) -> bool:
@@ -107,17 +126,22 @@ def _choice(matrix: Matrix, *, has_values: bool) -> str:
         return v.NONE
     if len(matrix.standings) == 1:
         return v.SINGLE
-    tested = [one.p_value for one in matrix.standings[1:] if one.p_value is not None]
-    if not tested:
-        return v.UNKNOWN
-    return v.TIE if any(_is_tied(p_value) for p_value in tested) else v.CLEAR
+    rivals = [one for one in matrix.standings[1:] if one.n_targets]
+    if any(one.is_ahead or _is_tied(one.p_value) for one in rivals):
+        return v.TIE
+    return v.UNKNOWN if not rivals or any(one.p_value is None for one in rivals) else v.CLEAR
 
 
 def _checks(matrix: Matrix) -> Iterator[Check]:
     if matrix.missing:
         yield Check("missing-jobs", v.WARN, {"jobs": matrix.missing})
     if matrix.failed:
-        yield Check("failed-jobs", v.WARN, {"jobs": matrix.failed})
+        yield Check("failed-jobs", v.WARN, {"jobs": matrix.failed, "reason": matrix.failure})
+    if matrix.absent:
+        yield Check("absent-results", v.WARN, {"jobs": matrix.absent})
+    if matrix.unreadable:
+        reason = next(iter(matrix.unreadable.values()))
+        yield Check("unreadable-targets", v.WARN, {"targets": list(matrix.unreadable), "reason": reason})
     n_targets = len(matrix.columns)
     if n_targets < MIN_TARGETS and len(matrix.standings) > 1:
         yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": MIN_TARGETS})
@@ -125,9 +149,12 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
     if incomplete:
         yield Check("incomplete-sources", v.INFO, {"sources": incomplete, "targets": n_targets})
     if len(matrix.standings) > 2:
-        shares = matrix.best.sum(axis=0) / np.maximum(np.isfinite(matrix.values).sum(axis=0), 1)
-        unclear = [column.name for column, share in zip(matrix.columns, shares, strict=True) if share > MOST_SIMILAR]
-        status = v.WARN if unclear else v.PASS
-        yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
+        compared = _compared(matrix)
+        n_known = np.isfinite(matrix.values).sum(axis=0)
+        is_unclear = (matrix.best.sum(axis=0) > MOST_SIMILAR * n_known) & (n_known > 1) & compared
+        unclear = [column.name for column, one in zip(matrix.columns, is_unclear, strict=True) if one]
+        if unclear or compared.all():
+            status = v.WARN if unclear else v.PASS
+            yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
     scores = list(dict.fromkeys(column.score for column in matrix.columns))
     yield Check("scope", v.INFO, {"scores": scores})

@@ -11,13 +11,16 @@ from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob, read_job_list
 from modgap.matrix.leases import Claim, Leases
 from modgap.progress import Progress
-from modgap.ranking.failure import LOST
 from modgap.storage.written_files import writing
 
 __all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "claim_name", "work"]
 
 CLAIMS_FOLDER = "claims"
 FINISHED_FOLDER = "finished"
+LOST = (
+    "The worker of this job was lost every time, as happens when memory or time runs out. Give workers more of it, or "
+    "plan with a smaller --limit."
+)
 SECONDS_BETWEEN_READS = 0.5
 """Shortest time between two looks at what others have finished, within one walk through the jobs."""
 SHORTEST_WAIT = 0.05
@@ -108,7 +111,7 @@ class _Worker:
         self.reported = 0
         self.read_at = 0.0
         known = finished.refresh().values() if retry_failed else ()
-        self.retried = {one.id: one.attempt + 1 for one in known if one.status == "failed"}
+        self.retried = {one.id: one.attempt + 1 for one in known if one.status != "done"}
         """Number of the attempt of each job that is repeated."""
 
     def run(self, seconds: float | None) -> WorkSummary:
@@ -169,8 +172,12 @@ class _Worker:
             self.finished.refresh()
             if self._is_finished(job.id):
                 return
-        with self.leases.renewed(claim):
-            result = self.run_job(job)
+        try:
+            with self.leases.renewed(claim):
+                result = self.run_job(job)
+        except BaseException:
+            self.leases.release(claim)
+            raise
         if self.leases.holds(claim):
             self._finish(result)
 
@@ -181,7 +188,7 @@ class _Worker:
             return
         self.finished.refresh()
         if not self._is_finished(job.id):
-            self._finish(FinishedJob(job.id, "failed", LOST.reason))
+            self._finish(FinishedJob(job.id, "failed", LOST))
 
     def _finish(self, result: FinishedJob) -> None:
         with writing(self.finished.folder):

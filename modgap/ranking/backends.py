@@ -43,6 +43,7 @@ class Backend:
         options: Further options of the cluster's library, such as `slurm_partition`.
         device: Name of the devices of which each job holds one, as for `modgap.ranking.devices.list_devices`. Empty for
             jobs that need none.
+        only_cached: True if passes that are not in the cache fail, in place of being run.
     """
 
     name: str = "loky"
@@ -50,11 +51,12 @@ class Backend:
     address: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
+    only_cached: bool = False
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Devices of this machine of which each job holds one; empty if any number of jobs can run side by side."""
-        return list_devices(self.device) if self.device else ()
+        return list_devices(self.device) if self.device and not self.only_cached else ()
 
     @property
     def processes(self) -> int:

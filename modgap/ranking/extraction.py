@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,15 @@ from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch
 from modgap.version import installed_version
 
-__all__ = ["Extracted", "extract", "outputs_key_content", "sample_arrays", "store_outputs"]
+__all__ = [
+    "Extracted",
+    "Extraction",
+    "extract",
+    "outputs_key_content",
+    "prepare_extraction",
+    "sample_arrays",
+    "store_outputs",
+]
 
 log = logging.getLogger("modgap")
 
@@ -51,6 +60,7 @@ class Extracted:
         provenance: Record of the model, the data and the versions that were used.
         surrogate_key: Key of the outputs on labeled data of the source's own modality. Empty if there are none, or if
             they were not requested.
+        seconds: Seconds that the pass took when it was computed; 0 for raw values, and where it is not known.
     """
 
     key: str
@@ -59,6 +69,7 @@ class Extracted:
     samples: int
     provenance: dict[str, Any]
     surrogate_key: str = ""
+    seconds: float = 0.0
 
 
 class _FeaturesAndLogits(nn.Module):
@@ -116,37 +127,97 @@ def extract(
     Raises:
         InputError: If the source, the target or their combination cannot be used. The message says why.
     """
+    extraction = prepare_extraction(source_name, target, request)
+    return extraction.find_cached() or extraction.run(request.samples.device, progress)
+
+
+def prepare_extraction(source_name: str, target: Target, request: LogitsRequest) -> "Extraction":
+    """Return the pass of a source over the target's samples, which knows whether its result is in the cache.
+
+    Args:
+        source_name: Name of the source, as for `extract`.
+        target: The target.
+        request: Samples, input size and precision; its device is not used.
+
+    Raises:
+        InputError: If the source or the target cannot be used. The message says why.
+    """
     name, size = split_input_size(source_name)
     samples = replace(request.samples, input_size=size or request.samples.input_size)
     request = replace(request, samples=samples)
     handle = None if name == RAW else open_source(name)
     surrogate = SurrogateReference() if handle is None else find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
-    key_content = _full_key_content(handle, target, request, heads)
-    key = cache_key(key_content)
-    cached = read_valid_entry(entry_path(KIND, key), lambda entry: _parse_entry(entry, key))
-    if handle is None:
-        return cached or _extract_raw_values(target, request, key, key_content)
-    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if _needs(surrogate, request) else ""
-    has_own = bool(own_key) and read_surrogate_outputs(own_key) is not None
-    if cached is not None and (has_own or not own_key):
-        return replace(cached, surrogate_key=own_key)
-    setup, head = _set_up(handle, target, request, heads, key_content)
-    model = _FeaturesAndLogits(setup.source, getattr(setup.source.model, "fitted_head", None), headless=head != "own")
-    extracted = cached or _run_source(setup, model, head, request, key, progress)
-    if own_key and not has_own:
-        features = functools.partial(_pooled_features, model)
-        has_own = store_surrogate_outputs(surrogate, setup.source, own_key, features, samples)
-    return replace(extracted, surrogate_key=own_key if has_own else "")
+    content = _full_key_content(handle, target, request, heads)
+    needs_own = handle is not None and request.surrogate and bool(surrogate.name)
+    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if handle and needs_own else ""
+    return Extraction(target, request, handle, surrogate, heads, content, own_key)
 
 
-def _needs(surrogate: SurrogateReference, request: LogitsRequest) -> bool:
-    return request.surrogate and bool(surrogate.name)
+@dataclass(frozen=True)
+class Extraction:
+    """The pass of a source over the samples of a target.
+
+    Attributes:
+        target: The target.
+        request: Samples, input size and precision.
+        handle: The source; None for raw values.
+        surrogate: Labeled data of the source's own modality.
+        heads: Heads to try, in this order.
+        key_content: Everything that the outputs depend on.
+        own_key: Key of the outputs on the surrogate. Empty if they are not needed.
+    """
+
+    target: Target
+    request: LogitsRequest
+    handle: SourceHandle | None
+    surrogate: SurrogateReference
+    heads: list[str]
+    key_content: dict[str, Any]
+    own_key: str
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Key of the outputs in the cache."""
+        return cache_key(self.key_content)
+
+    def find_cached(self) -> Extracted | None:
+        """Return the reference to the outputs if all of them are in the cache; it needs no device."""
+        cached = self._read()
+        if cached is None or (self.own_key and read_surrogate_outputs(self.own_key) is None):
+            return None
+        return replace(cached, surrogate_key=self.own_key)
+
+    def run(self, device: str, progress: Progress | None = None) -> Extracted:
+        """Run the source on a device, and return a reference to the outputs.
+
+        Raises:
+            InputError: If the source and the target cannot be combined. The message says why.
+        """
+        if self.handle is None:
+            return _extract_raw_values(self.target, self.request, self.key, self.key_content)
+        samples = replace(self.request.samples, device=device)
+        request = replace(self.request, samples=samples)
+        cached = self._read()
+        setup, head = _set_up(self.handle, self.target, request, self.heads, self.key_content)
+        fitted_head = getattr(setup.source.model, "fitted_head", None)
+        model = _FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
+        extracted = cached or _run_source(setup, model, head, request, self.key, progress)
+        has_own = bool(self.own_key) and read_surrogate_outputs(self.own_key) is not None
+        if self.own_key and not has_own:
+            features = functools.partial(_pooled_features, model)
+            has_own = store_surrogate_outputs(self.surrogate, setup.source, self.own_key, features, samples)
+        return replace(extracted, surrogate_key=self.own_key if has_own else "")
+
+    def _read(self) -> Extracted | None:
+        return read_valid_entry(entry_path(KIND, self.key), lambda entry: _parse_entry(entry, self.key))
 
 
 def _parse_entry(entry: CacheEntry, key: str) -> Extracted:
     record = entry.metadata
-    return Extracted(key, True, record["properties"], len(entry.arrays["labels"]), record["provenance"])
+    n_samples = len(entry.arrays["labels"])
+    seconds = float(record.get("seconds", 0.0))
+    return Extracted(key, True, record["properties"], n_samples, record["provenance"], seconds=seconds)
 
 
 def _full_key_content(
@@ -194,6 +265,7 @@ def _run_source(
 ) -> Extracted:
     setup = replace(setup, source=replace(setup.source, model=model))
     batches = []
+    began = time.perf_counter()
     for batch in setup.batches(request):
         batches.append(batch)
         if progress:
@@ -211,6 +283,7 @@ def _run_source(
         "provenance": setup.provenance | {"head": head},
         "source_classes": list(setup.source.class_names if properties["classes"] else ()),
         "target_classes": list(setup.target_classes),
+        "seconds": time.perf_counter() - began,
     }
     return store_outputs(outputs, arrays, record, key)
 

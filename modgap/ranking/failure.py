@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LOST", "MAX_TRIES", "Failure"]
+__all__ = ["LOST", "MAX_TRIES", "NOT_CACHED", "Failure"]
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,8 @@ MAX_TRIES = 3
 LOST = Failure(
     "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
     "fewer --jobs."
+)
+NOT_CACHED = Failure(
+    "Its outputs are not in this cache. MODGAP_CACHE must be the folder of the workers, and modgap, the source and the "
+    "data must be as they were then."
 )

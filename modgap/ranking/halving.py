@@ -75,9 +75,10 @@ def rank_within(
         now = clock()
         following = None
         if not is_last:
-            costs.add(ranking, size, now - round_began)
+            # Passes from the cache count with their time too, since those of the next round may have to be computed.
+            costs.add(ranking, size, now - round_began + ranking.cached_seconds)
             following = _following(_in_order(ranking), size, sizes, seconds - (now - began), costs)
-        # Sources that failed stay, so that the last ranking says why.
+        # Sources that failed stay: the last ranking says why, and on more samples they may succeed.
         failed = [name for name in kept if name not in _in_order(ranking)]
         next_sources = [*(following[0] if following else _in_order(ranking)), *failed]
         rounds.append(_record(ranking, kept, next_sources, size, now - round_began))
@@ -155,12 +156,15 @@ class _Costs:
 def _following(
     ordered: list[str], size: int, sizes: Sequence[int], left: float, costs: _Costs
 ) -> tuple[list[str], int] | None:
-    """Return the sources and the samples of the next round; None if the budget is spent, or one source is left."""
-    if len(ordered) < FINALISTS or left <= 0:
+    """Return the sources and the samples of the next round; None if the budget is spent."""
+    if left <= 0:
         return None
     larger = [one for one in sizes if one > size]
     if costs.expected(ordered, larger[-1], is_last=True) <= left:
         return ordered, larger[-1]
+    if len(ordered) < FINALISTS:
+        fitting = [one for one in larger[:-1] if costs.expected(ordered, one, is_last=False) <= left]
+        return (ordered, fitting[-1]) if fitting else None
     n_kept = -(-len(ordered) // 2)
     while True:
         n_kept = max(FINALISTS, n_kept)

@@ -12,8 +12,8 @@ from modgap.forward.inference_setup import LogitsRequest
 from modgap.freed_memory import reused_memory
 from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
-from modgap.ranking.extraction import Extracted, extract
-from modgap.ranking.failure import Failure
+from modgap.ranking.extraction import Extracted, prepare_extraction
+from modgap.ranking.failure import NOT_CACHED, Failure
 from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.score import ErrorOptions
@@ -41,11 +41,13 @@ class ExtractJob:
         source: Name of the source.
         target: Keyword arguments of `modgap.targets.open_target`.
         request: Samples, input size, device and head.
+        only_cached: True to fail in place of running the source if the outputs are not in the cache.
     """
 
     source: str
     target: Mapping[str, Any]
     request: LogitsRequest
+    only_cached: bool = False
 
     def __call__(self) -> Extracted | Failure:
         """Extract the outputs, or return the reason why that failed."""
@@ -53,9 +55,14 @@ class ExtractJob:
 
         fix_threads()
         try:
+            extraction = prepare_extraction(self.source, open_target(**self.target), self.request)
+            cached = extraction.find_cached()
+            if cached is not None:
+                return cached
+            if self.only_cached:
+                return NOT_CACHED
             with hold_device(self.request.samples.device) as device:
-                samples = replace(self.request.samples, device=device)
-                return extract(self.source, open_target(**self.target), replace(self.request, samples=samples))
+                return extraction.run(device)
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.

@@ -169,8 +169,25 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     summary = _summary(plan, extracted)
     samples = errors_by_score(by, source_rows, extracted, scored, plan)
     return Ranking(
-        summary, source_rows, tables, by, request, jobs, seconds, samples=samples, layers=layers, pilot=pilot
+        summary,
+        source_rows,
+        tables,
+        by,
+        request,
+        jobs,
+        seconds,
+        samples=samples,
+        layers=layers,
+        pilot=pilot,
+        cached_seconds=_cached_seconds(extracted.values(), plan),
     )
+
+
+def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
+    """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
+    passes = list(extracted)
+    side_by_side = 1 if plan.backend.name == "serial" else max(1, min(len(passes), plan.pass_backend.processes))
+    return sum(one.seconds for one in passes if one.cached) / side_by_side
 
 
 def _compute_details(
@@ -236,7 +253,7 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
         surrogate=plan.needs_surrogate,
         side_by_side=backend.idle_cores(len(names)),
     )
-    jobs = [ExtractJob(name, plan.target_options, request) for name in names]
+    jobs = [ExtractJob(name, plan.target_options, request, plan.backend.only_cached) for name in names]
     for index, result in run_jobs(jobs, backend):
         yield names[index], result
         plan.monitor.finish("features", _outcome(result))

@@ -268,6 +268,7 @@ class Ranking:
         layers: Scores of several layers of each source. Empty if they were not requested.
         halving: Rounds of a ranking within a budget. None without a budget.
         pilot: Errors of the first sources after one short fine-tuning. None if it was not requested.
+        cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 
     target: TargetSummary | None
@@ -284,6 +285,7 @@ class Ranking:
     layers: tuple[LayerCurve, ...] = ()
     halving: Halving | None = None
     pilot: Pilot | None = None
+    cached_seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def deciding_table(self) -> ScoreTable:

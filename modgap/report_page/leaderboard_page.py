@@ -7,7 +7,6 @@ from typing import Any
 from modgap.formatting import count, format_value, visible_name
 from modgap.matrix.comparison import MIN_TARGETS
 from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
-from modgap.matrix.signed_rank import MOST_EXACT
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.letters import MOST_LETTERED
@@ -32,8 +31,8 @@ SIZES = (
     (100_000_000, 10**15, "100 M and more"),
 )
 TESTED = (
-    ". Sources that share a letter are not significantly different (Wilcoxon's signed-rank test of their ranks, "
-    "corrected by Holm, 95 % level)."
+    ". Sources that share a letter are not significantly different (sign test over the "
+    "targets, corrected by Holm, 95 % level)."
 )
 UNTESTED = (
     ". Differences are not tested, because the first source lacks a value, or because there are too many sources."
@@ -261,7 +260,7 @@ def _script_data(
             for one in reasons
             if one["target"] in columns
         },
-        "limits": {"fewestTargets": MIN_TARGETS, "mostExact": MOST_EXACT, "mostLettered": MOST_LETTERED},
+        "limits": {"fewestTargets": MIN_TARGETS, "mostLettered": MOST_LETTERED},
         "texts": {"tested": TESTED, "few": FEW, "untested": UNTESTED},
     }
 

@@ -29,6 +29,7 @@ __all__ = [
     "SourceInfo",
     "TextInput",
     "WaveformInput",
+    "absolute_name",
     "find_surrogate_name",
     "open_control",
     "open_source",
@@ -57,6 +58,21 @@ def open_control(name: str, seed: int = 0) -> SourceHandle:
 def source_infos() -> list[SourceInfo]:
     """Return the descriptions of all sources that have a short name; those of plug-ins come last."""
     return [alias.describe(name) for name, alias in ALIASES.items()] + plugin_infos(RESERVED)
+
+
+def absolute_name(name: str) -> str:
+    """Return the name of a source with an absolute path in place of a relative one, for other working directories.
+
+    Args:
+        name: Name of the source, as for `open_source`, without the size of its input.
+    """
+    base = name.removeprefix("random:")
+    start = name.removesuffix(base)
+    if base.startswith("onnx:"):
+        return f"{start}onnx:{expand_user(base.removeprefix('onnx:')).resolve()}"
+    is_named = base in ALIASES or base.startswith(("timm:", "hf:")) or base in plugin_names(RESERVED)
+    folder = expand_user(base)
+    return f"{start}{folder.resolve()}" if not is_named and folder.is_dir() else name
 
 
 def find_surrogate_name(name: str) -> tuple[str, str] | None:

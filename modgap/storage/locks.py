@@ -50,13 +50,15 @@ def try_lock(path: Path) -> int | None:
         gone, or when file locks do not work there.
     """
     try:
-        return _open_locked(path, os.O_RDONLY)
+        return _open_locked(path, os.O_RDONLY if path.is_dir() or not os.access(path, os.W_OK) else os.O_RDWR)
     except OSError:
         return None
 
 
 def _open_locked(path: Path, flags: int) -> int:
     """Open and lock a file or folder, and return the descriptor.
+
+    On network file systems a file can be locked only if it is open for writing.
 
     Raises:
         BlockingIOError: When another living process has locked it.
@@ -77,6 +79,15 @@ def _open_locked(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open_or_create_locked(path: Path) -> int:
+    """Open and lock a file, which is created if it is missing; raises as `_open_locked`."""
+    try:
+        return _open_locked(path, os.O_RDWR | os.O_CREAT)
+    except PermissionError:
+        # The file of another user may be locked too, but on network file systems.
+        return _open_locked(path, os.O_RDONLY)
 
 
 def unlock(descriptor: int | None) -> None:
@@ -113,11 +124,11 @@ def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:
         for path in paths:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                return path, _open_locked(path, os.O_RDONLY | os.O_CREAT)
+                return path, _open_or_create_locked(path)
             except BlockingIOError:
                 continue
             except OSError as error:
-                log.debug("cannot lock %s: %s", path, error)
+                log.warning("Cannot lock %s (%s), so processes may use the same device.", path, error.strerror)
                 return paths[0], None
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
