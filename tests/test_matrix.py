@@ -205,6 +205,21 @@ def test_gather_runs_no_source_and_says_what_is_absent(sources, tmp_path, own_ca
     assert (done.returncode, "target0.npz" in done.stderr) == (1, True)
 
 
+def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    run("plan", "--targets", ",".join(targets), "--sources", VIT, *CHEAP, "--no-raw", "--out", "jobs.jsonl")
+    os.rename(targets[0], tmp_path / "elsewhere.npz")
+    run("worker", "jobs.jsonl", code=1)
+    gathered = " ".join(run("plan", "--gather", "jobs.jsonl").stdout.split())
+    assert "Targets without a source: On target0.npz all finished sources failed, so there is no column." in gathered
+    assert "1 job failed, and can be repeated with `modgap worker FILE --retry-failed`. The first reason: " in gathered
+    # A worker that remembers nothing of the failure finds the target when it is back.
+    os.rename(tmp_path / "elsewhere.npz", targets[0])
+    assert counted(run("worker", "jobs.jsonl", "--retry-failed").stdout) == (1, 0, 1)
+    assert "Failed jobs" not in run("plan", "--gather", "jobs.jsonl").stdout
+
+
 def test_if_all_jobs_failed_gather_says_why(sources, tmp_path, own_cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("plan", "--targets", small_target(tmp_path, 0), "--sources", "hf:absent/model", *CHEAP, "--no-raw",

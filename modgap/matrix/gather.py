@@ -128,7 +128,17 @@ def _matrix(
         next(iter(failures), ""),
         sum(row.reason == NOT_CACHED.reason for ranking in rankings.values() for row in ranking.rows),
         dict(unreadable),
+        _without_source(jobs, sources, finished),
     )
+
+
+def _without_source(jobs: JobList, sources: Sequence[str], finished: Mapping[str, FinishedJob]) -> tuple[str, ...]:
+    """Return the targets on which sources have finished, and all of them have failed."""
+    failed: dict[str, bool] = {}
+    for job in jobs.jobs:
+        if job.source in sources and job.id in finished:
+            failed[job.target] = failed.get(job.target, True) and not _is_done(job, finished)
+    return tuple(target for target, all_failed in failed.items() if all_failed)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ class Matrix:
         failure: Reason of the first failed job. Empty if none failed.
         absent: Number of finished jobs whose results are not in the cache.
         unreadable: Why there is no ranking of a target whose jobs are finished, by target.
+        without_source: Names of the targets on which all finished jobs of sources failed.
     """
 
     rows: tuple[Row, ...]
@@ -144,6 +145,7 @@ class Matrix:
     failure: str = ""
     absent: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    without_source: tuple[str, ...] = ()
 
     @property
     def first_measure(self) -> Measure:

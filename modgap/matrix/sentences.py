@@ -158,6 +158,7 @@ def _separation(values: Mapping[str, Any]) -> str:
 TITLES = {
     "missing-jobs": "Unfinished",
     "failed-jobs": "Failed jobs",
+    "failed-targets": "Targets without a source",
     "absent-results": "Absent results",
     "unreadable-targets": "Targets that cannot be read",
     "few-targets": "Few targets",
@@ -170,6 +171,9 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "failed-jobs": lambda values: (
         f"{count(values['jobs'], 'job')} failed, and can be repeated with `modgap worker FILE --retry-failed`."
         + (f" The first reason: {values['reason']}" if values.get("reason") else "")
+    ),
+    "failed-targets": lambda values: (
+        f"On {_short(values['targets'])} all finished sources failed, so there is no column."
     ),
     "absent-results": lambda values: (
         f"The outputs of {count(values['jobs'], 'finished job')} are not in this cache. {ABSENT}"

@@ -142,6 +142,8 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
     if matrix.unreadable:
         reason = next(iter(matrix.unreadable.values()))
         yield Check("unreadable-targets", v.WARN, {"targets": list(matrix.unreadable), "reason": reason})
+    if matrix.without_source:
+        yield Check("failed-targets", v.WARN, {"targets": list(matrix.without_source)})
     n_targets = len(matrix.columns)
     if n_targets < MIN_TARGETS and len(matrix.standings) > 1:
         yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": MIN_TARGETS})
