@@ -72,7 +72,7 @@ def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
     if engine == "slurm":
         options = {"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5}
     # More processes than devices would run side by side if nothing held them apart.
-    one = Pass(folder=tmp_path / "met", size=2) if engine == "loky" else Pass()
+    one = Pass() if engine == "slurm" else Pass(folder=tmp_path / "met", size=2)
     (tmp_path / "met").mkdir()
     passes = dict(run_jobs([one] * 4, Backend(engine, 4, options=options, device=TWO)))
     devices = sorted(device for device, _, _ in passes.values())

@@ -99,7 +99,7 @@ def test_two_half_runs_give_the_results_of_one(sources, tmp_path, monkeypatch):
     plan_and_work("merged", f"{VIT},{CNN}", "a")
     status = run("plan", "--status", "merged.jsonl").stdout.split("\n")
     # Everything was in one of the two caches.
-    assert status[4].split() == ["0", "6", "0", "0", "0"]
+    assert status[4].split() == ["0", "6", "0", "0", "0", "0"]
     run("plan", "--gather", "merged.jsonl", "--results", "merged")
     plan_and_work("whole", f"{VIT},{CNN}", "c")
     run("plan", "--gather", "whole.jsonl", "--results", "whole")

@@ -55,6 +55,7 @@ def test_a_tone_with_vibrato_is_heard_as_a_slow_and_quiet_flute():
     assert best == ["flute", "slow", "quiet"]
 
 
+@pytest.mark.long
 @pytest.mark.bundle
 @installed
 def test_the_spectrogram_is_librosas():

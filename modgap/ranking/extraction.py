@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
+from modgap.ranking.features_and_logits import FeaturesAndLogits, pooled_features
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import ARRAY, KIND
@@ -26,13 +25,12 @@ from modgap.ranking.surrogate_outputs import (
     store_surrogate_outputs,
     surrogate_outputs_key,
 )
-from modgap.sources import HeadlessError, Source, SourceHandle, open_source
+from modgap.sources import HeadlessError, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
-from modgap.transfer.surrogate import SurrogateBatch
 from modgap.version import installed_version
 
 __all__ = [
@@ -70,39 +68,6 @@ class Extracted:
     provenance: dict[str, Any]
     surrogate_key: str = ""
     seconds: float = 0.0
-
-
-class _FeaturesAndLogits(nn.Module):
-    """Compute pooled features and logits of a batch side by side, (B, D + Z), in one pass of the encoder.
-
-    The features are the mean over the encoder's tokens, which is what the predictors of `modgap train` see. A fitted
-    head is linear on the pooled output of the bare encoder.
-    """
-
-    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:
-        super().__init__()
-        parts = source.split()
-        self.embedder = parts.embedder
-        self.encoder = parts.encoder
-        self.head = parts.head
-        self.fitted_head = fitted_head
-        self.tokens = parts.tokens
-        self.headless = headless
-        self.width = 0
-        modules = (self.embedder, self.encoder, self.head)
-        sizes = {parameter: parameter.numel() for module in modules for parameter in module.parameters()}
-        self.parameter_count = sum(sizes.values())
-        self.eval()
-
-    def forward(self, batch: Any) -> Tensor:
-        encoded = self.encoder(self.embedder(batch))
-        features = SurrogateBatch(batch).pool(self.tokens(encoded))
-        self.width = features.shape[1]
-        if self.headless and self.fitted_head is None:
-            return features
-        outputs = self.head(encoded)
-        logits = outputs if self.fitted_head is None else self.fitted_head(outputs)
-        return torch.cat([features, logits], dim=1)
 
 
 def extract(
@@ -201,11 +166,11 @@ class Extraction:
         cached = self._read()
         setup, head = _set_up(self.handle, self.target, request, self.heads, self.key_content)
         fitted_head = getattr(setup.source.model, "fitted_head", None)
-        model = _FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
+        model = FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
         extracted = cached or _run_source(setup, model, head, request, self.key, progress)
         has_own = bool(self.own_key) and read_surrogate_outputs(self.own_key) is not None
         if self.own_key and not has_own:
-            features = functools.partial(_pooled_features, model)
+            features = functools.partial(pooled_features, model)
             has_own = store_surrogate_outputs(self.surrogate, setup.source, self.own_key, features, samples)
         return replace(extracted, surrogate_key=self.own_key if has_own else "")
 
@@ -257,7 +222,7 @@ def outputs_key_content(handle: SourceHandle | None, target: Target, request: Lo
 
 def _run_source(
     setup: InferenceSetup,
-    model: _FeaturesAndLogits,
+    model: FeaturesAndLogits,
     head: str,
     request: LogitsRequest,
     key: str,
@@ -316,10 +281,6 @@ def _set_up(
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
     return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
-
-
-def _pooled_features(model: _FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:
-    return batch.pool(model.tokens(model.encoder(model.embedder(batch.inputs))))
 
 
 def sample_arrays(
