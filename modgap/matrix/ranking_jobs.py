@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from modgap.errors import InputError, first_line
 from modgap.forward.inference_setup import LogitsRequest
@@ -12,6 +13,7 @@ from modgap.matrix.finished_jobs import FinishedJob
 from modgap.matrix.job_list import JobList, PlannedJob
 from modgap.ranking.backends import Backend
 from modgap.ranking.devices import list_devices
+from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan, list_rows, plan_ranking
@@ -94,12 +96,18 @@ class _Runner:
         """Compute the pass and the scores of a job, as far as they are not in the cache."""
         start = time.perf_counter()
         plan = self._plan(job.target)
-        result = plan if isinstance(plan, Failure) else _run(job.source, plan)
+        if isinstance(plan, Failure):
+            return FinishedJob(job.id, "failed", plan.reason, time.perf_counter() - start)
+        extracted = ExtractJob(job.source, plan.target_options, _pass_request(plan))()
+        if isinstance(extracted, Failure):
+            # Not every target has raw values, and not every source has random weights; nobody asked for these rows.
+            is_extra = job.source == RAW or job.source.startswith(CONTROL_PREFIX)
+            status: Literal["undefined", "failed"] = "undefined" if is_extra else "failed"
+            return FinishedJob(job.id, status, extracted.reason, time.perf_counter() - start)
+        result = _score(extracted, plan)
         seconds = time.perf_counter() - start
         if isinstance(result, Failure):
-            # Not every target has raw values, and not every source has random weights; nobody asked for these rows.
-            is_extra = not isinstance(plan, Failure) and (job.source == RAW or job.source.startswith(CONTROL_PREFIX))
-            return FinishedJob(job.id, "undefined" if is_extra else "failed", result.reason, seconds)
+            return FinishedJob(job.id, "failed", result.reason, seconds)
         return FinishedJob(job.id, "done", "", seconds, result)
 
     def _plan(self, target: str) -> RankPlan | Failure:
@@ -113,13 +121,10 @@ class _Runner:
         return self.plans[target]
 
 
-def _run(source: str, plan: RankPlan) -> bool | Failure:
-    """Run a source and its scores; return False if all was in the cache."""
+def _score(extracted: Extracted, plan: RankPlan) -> bool | Failure:
+    """Compute the scores of a source; return False if these and the pass were in the cache."""
+    computed = not extracted.cached
     try:
-        extracted = ExtractJob(source, plan.target_options, _pass_request(plan))()
-        if isinstance(extracted, Failure):
-            return extracted
-        computed = not extracted.cached
         for name in plan.scores:
             for job in score_jobs(extracted, name, plan):
                 if job.load_cached() is not None:
