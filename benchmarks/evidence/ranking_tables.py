@@ -24,6 +24,8 @@ __all__ = ["Truth", "draw", "predictors", "read_truth", "report"]
 
 CONSTANT = "constant answer"
 LAST = EPOCHS[-1]
+SURROGATES = ("notes", "spoken-languages")
+"""Targets on whose labels the heads of four sources were fitted."""
 BASELINES = ("size", "entropy")
 """Scores that do not use the labels."""
 
@@ -153,6 +155,10 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
         ("test error of a linear probe", truth.probes),
     ):
         _print_regrets(named, errors, title)
+    unseen = np.array([target not in SURROGATES for target in truth.targets])
+    if not unseen.all() and unseen.any():
+        part = {name: scores[:, unseen] for name, scores in named.items()}
+        _print_regrets(part, truth.means[:, unseen], f"test error after ten epochs without {', '.join(SURROGATES)}")
     _print_left_out(named, truth.means)
     print_relations(truth.scores, truth.means, resamples=resamples)
 
