@@ -7,6 +7,7 @@ from modgap.cli.completion import complete_files
 from modgap.cli.groups import example
 from modgap.cli.options import check_minimums, option_group, quiet_option
 from modgap.cli.output import print_line
+from modgap.errors import UsageError
 from modgap.formatting import count
 from modgap.storage.paths import expand_user
 
@@ -52,11 +53,14 @@ def worker(jobs: str, lease: float, minutes: float | None, retry_failed: bool, q
     runs, which another one repeats. The exit code is 1 if a job of this worker failed.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.matrix.leases import LONGEST_LEASE
     from modgap.matrix.ranking_jobs import ranking_runner
     from modgap.matrix.worker import work
     from modgap.ranking.writable_cache import writable_cache
 
     check_minimums({"lease": lease, "minutes": minutes}, MINIMUMS)
+    if not lease <= LONGEST_LEASE:
+        raise UsageError(f"--lease is {lease:g}, but it must be at most {LONGEST_LEASE:,.0f} seconds, a day.")
     log_to_stderr(quiet)
     seconds = None if minutes is None else 60 * minutes
     with writable_cache(on_this_machine=False), progress_bars(quiet) as progress:

@@ -121,6 +121,8 @@ def test_options_that_do_not_apply_are_refused(sources, tmp_path, own_cache, mon
         (("plan", "--targets", "digit", "--sources", VIT, "--out", "jobs.jsonl"), "digits"),
         (("worker", "jobs.jsonl"), "Cannot read the list of jobs"),
         (("worker", "jobs.jsonl", "--lease", "0"), "--lease is 0"),
+        (("worker", "jobs.jsonl", "--lease", "1e9"), "it must be at most 86,400 seconds"),
+        (("worker", "jobs.jsonl", "--lease", "nan"), "--lease is nan"),
     ):
         done = run_in_process(*arguments)
         assert done.returncode == (2 if done.returncode == 2 else 1)

@@ -143,7 +143,7 @@ def test_each_claim_has_the_lease_of_the_process_that_made_it(tmp_path):
     assert hasty.claim("cd34").number == 0
     time.sleep(0.1)
     assert patient.claim("cd34").number == 1
-    for damaged in ("", "many", "-1", "nan", "inf", "9" * 100):
+    for damaged in ("", "many", "-1", "nan", "inf", "9" * 100, "86401"):
         (tmp_path / "ef").mkdir(exist_ok=True)
         (tmp_path / "ef" / "ef56.0").write_text(damaged)
         assert patient.claim("ef56") is None

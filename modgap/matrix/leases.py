@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["DEFAULT_LEASE", "Claim", "Leases", "lease_of"]
+__all__ = ["DEFAULT_LEASE", "LONGEST_LEASE", "Claim", "Leases", "lease_of"]
 
 DEFAULT_LEASE = 60.0
 """Length of a lease in seconds."""
+LONGEST_LEASE = 86_400.0
 RENEWALS = 4
 """Number of renewals in the length of a lease."""
 RELEASED = 1
@@ -141,13 +142,13 @@ class Leases:
 
 
 def lease_of(path: Path, default: float) -> float:
-    """Return the length of a claim's lease in seconds, or the default if its file does not say."""
+    """Return the length of a claim's lease in seconds, or the default if its file does not say one of at most a day."""
     try:
         with path.open("rb") as stream:
             seconds = float(stream.read(MOST_BYTES))
     except (OSError, ValueError):
         return default
-    return seconds if 0 < seconds < float("inf") else default
+    return seconds if 0 < seconds <= LONGEST_LEASE else default
 
 
 def _is_released(path: Path) -> bool:
