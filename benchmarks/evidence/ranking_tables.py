@@ -26,8 +26,6 @@ CONSTANT = "constant answer"
 LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
 """Targets on whose labels the heads of four sources were fitted."""
-BASELINES = ("size", "entropy")
-"""Scores that do not use the labels."""
 
 
 @dataclass(frozen=True)
