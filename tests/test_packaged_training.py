@@ -62,9 +62,11 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
         losses[epoch] = float(cross_entropy(model(batch.x), batch.y))
         assert np.isfinite(evaluator.metric(model, rows).compute())
 
-    request = TrainRequest("finetune", name, str(path), settings)
-    train_in_memory(request, source, data, [1, 6, 9, 12], watch)
-    assert min(losses[6], losses[9], losses[12]) < losses[1]
+    # The largest source takes long for an epoch, and learns in the first few.
+    later = [2, 4] if name == "ppocr" else [6, 9, 12]
+    request = TrainRequest("finetune", name, str(path), (*settings, f"stage2.epochs={later[-1]}"))
+    train_in_memory(request, source, data, [1, *later], watch)
+    assert min(losses[epoch] for epoch in later) < losses[1]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_noise_has_the_published_share_and_weight(caplog):
     clean = data.transform.pieces(data.table.samples[0])[0]
     direction = (noise - clean).ravel() / np.square(noise - clean).sum()
     weights = []
-    for number in range(600):
+    for number in range(300):
         random = generator(0, 1, 2, number)
         mixed = augment("noise-spec-augment", clean, data, number % 20, random)
         # Masks leave most values as they are, so the weight is that of the unmasked ones on average.

@@ -18,7 +18,7 @@ from tests.training import surrogate_file, target_file
 
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "2"))
 SETTINGS = (
-    "stage1.epochs=2", "stage2.epochs=3", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
+    "stage1.epochs=1", "stage2.epochs=2", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
     "checkpoint_seconds=0.1", "loader_workers=1", "stage2.learning_rate=1e-3", "stage1.learning_rate=1e-3",
 )  # fmt: skip
 

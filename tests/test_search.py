@@ -76,7 +76,7 @@ def test_incremental_tables_equal_naive_and_refilled_ones(depth, ties, heaviest)
     state = new_state(labels, weights, 5, 20)
     fresh = new_state(labels, weights, 5, 20)
     restart_from(ranks, state, np.arange(5))
-    for _ in range(40):
+    for _ in range(25):
         k = rng.integers(5)
         c = rng.integers(20)
         if state.chosen[k] == c:
@@ -125,7 +125,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     source = rows_of(logits, rows)
     state = dense_gains.new_state(labels, weights, chosen, classes, len(labels))
     restart_from(source, state, np.arange(chosen))
-    for step in range(60):
+    for step in range(36):
         k = rng.integers(chosen)
         c = rng.integers(classes)
         if state.chosen[k] != c:
@@ -163,7 +163,7 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
 @pytest.mark.slow
 @pytest.mark.parametrize("signal", [0.0, 0.7])
 def test_search_finds_the_enumerated_optimum(signal):
-    for number in range(30):
+    for number in range(20):
         logits, labels = naive.problem(np.random.default_rng(number), 200, 12, 4, signal)
         solution = search(logits, labels, 4, enumerable=0, seed=number)
         assert not solution.exact

@@ -168,17 +168,15 @@ def test_folder_with_other_files_is_rejected_before_loading(modgap, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_missing_packages_are_named_with_their_command(data, tmp_path):
+def test_missing_packages_are_named_with_their_command(modgap, data, tmp_path, monkeypatch):
     start = ["train", *SOURCE, "--target", str(data[0]), "--set", f"stage1.surrogate={data[1]}"]
     board = ["--method", "finetune", "--tensorboard"]
     for package, more, said in (
         ("ot", ["--method", "orca"], "modgap[ot]"),
         ("tensorboard", board, "modgap[tensorboard]"),
     ):
-        command = [*start, *more, "--out", str(tmp_path / package)]
-        code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = {command}\n"
-        code += "from modgap.cli.main import main; main()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        monkeypatch.setitem(sys.modules, package, None)
+        done = modgap(*start, *more, "--out", tmp_path / package)
         refused(done, 2, f"pip install '{said}'")
         assert not (tmp_path / package).exists()
 
