@@ -6,6 +6,7 @@
     python benchmarks/evidence_ranking.py again [--most 10]       repeat finished jobs, and compare the numbers
     python benchmarks/evidence_ranking.py report development      tables of the development targets
     python benchmarks/evidence_ranking.py report test             tables of the test targets
+    python benchmarks/evidence_ranking.py relation                scores and errors over all sources and targets
     python benchmarks/evidence_ranking.py draw                    figures of docs/evidence.md
 
 docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from evidence.ranking_jobs import DEVELOPMENT, PARTS, SOURCES, TEST, jobs, n_seeds, source_part
-from evidence.ranking_tables import draw, report
+from evidence.ranking_tables import draw, print_whole_relation, report
 from evidence.ranking_work import work
 from evidence.raw_neighbors import run_raw
 from evidence.repeats import repeat_jobs
@@ -68,7 +69,7 @@ def run(log: ResultLog, targets: tuple[str, ...], workers: int, parts: tuple[str
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "raw", "again", "report", "draw"])
+    parser.add_argument("command", choices=["plan", "run", "raw", "again", "report", "relation", "draw"])
     parser.add_argument("half", nargs="?", choices=["development", "test"])
     parser.add_argument("--targets", default="", help="Names separated by commas; all without it.")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -89,6 +90,8 @@ def main() -> None:
         run_raw(log, targets)
     elif options.command == "again":
         repeat_jobs(list(jobs(log, targets)), work, log, options.most)
+    elif options.command == "relation":
+        print_whole_relation(log, options.resamples)
     elif options.command == "draw":
         draw(log, options.folder, options.resamples)
     else:

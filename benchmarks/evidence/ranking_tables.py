@@ -1,31 +1,37 @@
 """The tables of the ranking benchmark: errors, variance components, and the agreement of scores and baselines."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from result_log import ResultLog
-from scipy import stats
 
+from evidence.agreement import CONSTANT, Agreement, Judgment, agreements, default_score, judge, random_regret
 from evidence.figures import errors_figure, regrets_figure, relation_figure
-from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, MIDDLE_RATE, RATES, SOURCES, TEST, Job, chosen_rate, n_seeds
+from evidence.ranking_jobs import (
+    DEVELOPMENT,
+    EPOCHS,
+    MIDDLE_RATE,
+    ONE_SEED,
+    RATES,
+    SOURCES,
+    TEST,
+    Job,
+    chosen_rate,
+    n_seeds,
+)
 from evidence.raw_neighbors import raw_errors
 from evidence.relation import print_relations, relation
-from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval, variance_components
+from evidence.two_way import MeanInterval, regrets, variance_components
 from modgap.cli.output import print_table
 from modgap.display.figure_files import save_figure
-from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.scores import DEFAULT_RANKING_SCORES
-from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["Truth", "draw", "predictors", "read_truth", "report"]
+__all__ = ["Truth", "draw", "predictors", "print_whole_relation", "read_truth", "report"]
 
-CONSTANT = "constant answer"
 LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
-"""Targets on whose labels the heads of four sources were fitted."""
+"""Targets that stand for the own data of four sources."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
         table(lambda _, found: found["control"][0]["errors"][str(LAST)]),
         table(lambda source, found: _number(found["scores"][0]["probe"].get(source))),
         raw_errors(log, complete),
-        {**{f"pilot of {epoch} epochs": pilot(epoch) for epoch in EPOCHS}, "pilot at three rates": best},
+        {
+            **{f"pilot of {epoch} epoch{'s' * (epoch > 1)}": pilot(epoch) for epoch in EPOCHS},
+            "pilot at three rates": best,
+        },
         {name: score(name) for name in names},
         sum(one["seconds"] for found in records.values() for part in found.values() for one in part),
     )
@@ -126,28 +135,24 @@ def predictors(truth: Truth, development: Truth) -> dict[str, np.ndarray]:
     return {**found, CONSTANT: constant}
 
 
-def _tau(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the weighted Kendall tau of scores and negative errors for each target; 0 where it is undefined."""
-    taus = []
-    for target in targets:
-        known = sources[~np.isnan(scores[sources, target])]
-        tau = stats.weightedtau(scores[known, target], -errors[known, target]).statistic if len(known) > 1 else np.nan
-        taus.append(0.0 if np.isnan(tau) else tau)
-    return np.array(taus)
-
-
 def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     """Print all tables of these targets."""
     development = read_truth(log, tuple(DEVELOPMENT))
     truth = read_truth(log, targets)
     print(f"{len(truth.targets)} of {len(targets)} targets are complete: {', '.join(truth.targets)}")
+    print(f"The constant answer comes from {len(development.targets)} of {len(DEVELOPMENT)} development targets.")
     if not truth.targets or not development.targets:
         return
     print(f"{truth.seconds / 3600:.2f} core-hours")
     _print_errors(truth, development.means.mean(axis=1).argmin())
     _print_components(truth)
     named = predictors(truth, development)
-    _print_agreement(named, truth.means, "test error after ten epochs", resamples)
+    found = agreements(named, truth.means, resamples)
+    _print_agreements(found, truth.means, "test error after ten epochs")
+    default = default_score(development.scores, development.means)
+    print(f"{default} has the lowest regret on the development targets of all scores that are defined everywhere.")
+    if set(truth.targets) <= set(TEST):
+        _print_judgment(judge(default, found, truth.pilots))
     for title, errors in (
         *((f"test error after {epoch} epochs", np.nanmean(truth.errors[epoch], axis=2)) for epoch in EPOCHS[:-1]),
         ("test error of a linear probe", truth.probes),
@@ -156,31 +161,33 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     unseen = np.array([target not in SURROGATES for target in truth.targets])
     if not unseen.all() and unseen.any():
         part = {name: scores[:, unseen] for name, scores in named.items()}
-        _print_regrets(part, truth.means[:, unseen], f"test error after ten epochs without {', '.join(SURROGATES)}")
+        errors = truth.means[:, unseen]
+        title = f"test error after ten epochs without {', '.join(SURROGATES)}"
+        _print_agreements(agreements(part, errors, resamples), errors, title)
     _print_left_out(named, truth.means)
     print_relations(truth.scores, truth.means, resamples=resamples)
 
 
+def print_whole_relation(log: ResultLog, resamples: int) -> None:
+    """Print the relation of the scores to the errors over all sources and targets."""
+    truth = read_truth(log, (*DEVELOPMENT, *TEST))
+    print(f"{len(truth.targets)} targets")
+    print_relations(truth.scores, truth.means, resamples=resamples)
+
+
 def draw(log: ResultLog, folder: Path, resamples: int) -> None:
-    """Draw errors, regrets and the relation of the soft discrepancy to the error, on the test targets."""
+    """Draw the errors and regrets on the test targets, and the relation of the soft discrepancy to all errors."""
     development = read_truth(log, tuple(DEVELOPMENT))
     truth = read_truth(log, tuple(TEST))
-    named = predictors(truth, development)
-    every = np.arange(truth.means.shape[0]), np.arange(truth.means.shape[1])
-    found = {name: _agreement(scores, named[CONSTANT], truth.means, resamples) for name, scores in named.items()}
-    others = [name for name in named if name != CONSTANT]
-    p_values = holm([found[name].here.p_value for name in others])
-    better = [name for name, p in zip(others, p_values, strict=True) if p <= 0.05 and found[name].here.mean < 0]
-    random = float(regrets(np.zeros(truth.means.shape), truth.means, *every).mean())
-    default = DEFAULT_RANKING_SCORES[CLASSIFICATION]
+    every = read_truth(log, (*DEVELOPMENT, *TEST))
+    found = agreements(predictors(truth, development), truth.means, resamples)
+    judgment = judge(default_score(development.scores, development.means), found, truth.pilots)
+    rho = relation(every.scores["soft"], every.means, resamples=resamples)["interaction"]
     regret = {name: one.regret for name, one in found.items()}
-    score = truth.scores["soft"]
-    known = ~np.isnan(score).any(axis=1)
-    rho = relation(score[known], truth.means[known], resamples=resamples)["interaction"]
     figures = {
-        "errors": errors_figure(list(SOURCES), truth.targets, truth.means),
-        "regrets": regrets_figure(regret, better, CONSTANT, random, default),
-        "relation": relation_figure("soft discrepancy", score[known], truth.means[known], rho),
+        "errors": errors_figure(list(SOURCES), truth.targets, truth.means, one_seed=ONE_SEED),
+        "regrets": regrets_figure(regret, judgment, random_regret(truth.means), len(SOURCES)),
+        "relation": relation_figure("soft discrepancy", every.scores["soft"], every.means, rho),
     }
     for name, figure in figures.items():
         save_figure(figure, folder / f"evidence-{name}")
@@ -214,30 +221,30 @@ def _print_components(truth: Truth) -> None:
         f"standard deviations in points: target {parts.target**0.5:.1f}, source {parts.source**0.5:.1f}, interaction "
         f"{parts.interaction**0.5:.1f}, seed {parts.seed**0.5:.1f}"
     )
-    best = Counter(list(SOURCES)[index] for index in truth.means.argmin(axis=0))
+    best = truth.means == truth.means.min(axis=0)
+    counts = sorted(zip(best.sum(axis=1), SOURCES, strict=True), reverse=True)
+    shared = best.T.astype(int) @ best.astype(int) > 0
     n_targets = len(truth.targets)
-    same = sum(n * (n - 1) for n in best.values()) / max(1, n_targets * (n_targets - 1))
+    differ = (~shared).sum() / max(1, n_targets * (n_targets - 1))
     print(
-        f"best source: {', '.join(f'{name} ({n})' for name, n in best.most_common())}; it differs in "
-        f"{1 - same:.0%} of the pairs of targets"
+        f"best source, equal ones included: {', '.join(f'{name} ({n})' for n, name in counts if n)}; "
+        f"{differ:.0%} of the pairs of targets have no best source in common"
     )
 
 
-def _print_agreement(named: Mapping[str, np.ndarray], errors: np.ndarray, title: str, resamples: int) -> None:
-    """Print regret, tau, and the difference of the regret to the constant answer, with two-way intervals."""
-    found = {name: _agreement(scores, named[CONSTANT], errors, resamples) for name, scores in named.items()}
-    others = [name for name in named if name != CONSTANT]
-    corrected = dict(zip(others, holm([found[name].here.p_value for name in others]), strict=True))
+def _print_agreements(found: Mapping[str, Agreement], errors: np.ndarray, title: str) -> None:
+    """Print regret, tau, and the difference of the regret to the constant answer, with intervals."""
     rows = []
     for name in sorted(found, key=lambda name: found[name].regret.mean):
         one = found[name]
-        p_value = f"{corrected[name]:.3f}" if name in corrected else ""
-        rows.append([name, _text(one.regret), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)])
-    every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
-    rows.append(["random choice", f"{regrets(np.zeros(errors.shape), errors, *every).mean():.1f}", "", "", "", ""])
+        p_value = f"{one.corrected:.3f}" if name != CONSTANT else ""
+        cells = [_text(one.regret), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)]
+        rows.append([name, f"{one.defined:.0%}", *cells])
+    rows.append(["random choice", "", f"{random_regret(errors):.1f}", "", "", "", ""])
     print_table(
         [
             "order by",
+            "defined",
             "regret [95 %]",
             "weighted tau [95 %]",
             "minus the constant answer's, these sources",
@@ -249,32 +256,17 @@ def _print_agreement(named: Mapping[str, np.ndarray], errors: np.ndarray, title:
     )
 
 
-@dataclass(frozen=True)
-class _Agreement:
-    regret: MeanInterval
-    tau: MeanInterval
-    difference: MeanInterval
-    here: MeanInterval
-
-
-def _agreement(scores: np.ndarray, constant: np.ndarray, errors: np.ndarray, resamples: int) -> _Agreement:
-    def regret(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return regrets(scores, errors, sources, targets)
-
-    def tau(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return _tau(scores, errors, sources, targets)
-
-    def difference(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return regret(sources, targets) - regrets(constant, errors, sources, targets)
-
-    intervals = (two_way_interval(one, *errors.shape, resamples=resamples) for one in (regret, tau, difference))
-    every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
-    return _Agreement(*intervals, target_interval(difference(*every)))
+def _print_judgment(judgment: Judgment) -> None:
+    print(judgment.text)
+    print(f"Better than the {CONSTANT} by the corrected p-value: {', '.join(judgment.significant) or 'none'}.")
 
 
 def _print_regrets(named: Mapping[str, np.ndarray], errors: np.ndarray, title: str) -> None:
     every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
-    found = {name: float(regrets(scores, errors, *every).mean()) for name, scores in named.items()}
+    known = ~np.isnan(errors).any(axis=0)
+    if not known.all():
+        title += f" (of {known.sum()} targets)"
+    found = {name: float(regrets(scores, errors, *every)[known].mean()) for name, scores in named.items()}
     ordered = sorted(found, key=lambda name: found[name])
     print(f"{title}, regrets: {', '.join(f'{name} {found[name]:.1f}' for name in ordered)}")
 

@@ -12,11 +12,26 @@ __all__ = ["RELATED", "print_relations", "relation", "without_effects"]
 
 RELATED = ("discrepancy", "soft", "soft-matched", "leep", "leep-held-out")
 """Scores whose relation to the error is reported."""
+EVERYWHERE = "leep"
+"""The score beside which those of fewer cells are reported."""
 
 
 def without_effects(table: np.ndarray) -> np.ndarray:
-    """Return a table (S, T) without the effects of its rows and columns: what is left is their interaction."""
-    rest: np.ndarray = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    """Return a table (S, T) without the effects of its rows and columns: what is left is their interaction.
+
+    The effects are fitted by least squares to the known cells; NaN stays NaN.
+    """
+    known = ~np.isnan(table)
+    if known.all():
+        rest: np.ndarray = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+        return rest
+    row, column = np.nonzero(known)
+    effects = np.zeros((len(row), sum(table.shape)))
+    cells = np.arange(len(row))
+    effects[cells, row] = effects[cells, table.shape[0] + column] = 1
+    values = table[known]
+    rest = np.full(table.shape, np.nan)
+    rest[known] = values - effects @ np.linalg.lstsq(effects, values, rcond=None)[0]
     return rest
 
 
@@ -24,15 +39,16 @@ def relation(scores: np.ndarray, errors: np.ndarray, *, resamples: int) -> dict[
     """Return rank correlations of a score with the error, with intervals over sources and targets.
 
     Args:
-        scores: The score, higher is better, (S, T).
+        scores: The score, higher is better, (S, T); NaN where it is not defined. Such cells are left out.
         errors: Errors after transfer, (S, T).
         resamples: Number of resamples.
 
     Returns:
         Spearman's rho of the negative score and the error: `all` cells; the mean `within targets`, over the sources of
-        each; and of the `interaction`, with the effects of source and target removed.
+        each; and of the `interaction`, with the effects of source and target removed from both.
     """
     worse = -scores
+    errors = np.where(np.isnan(scores), np.nan, errors)
 
     def everywhere(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return np.array([_rho(_part(worse, sources, targets).ravel(), _part(errors, sources, targets).ravel())])
@@ -58,24 +74,37 @@ def _part(table: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.nda
 
 
 def _rho(one: np.ndarray, other: np.ndarray) -> float:
+    known = ~np.isnan(one)
+    one, other = one[known], other[known]
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     # This is scipy.stats.spearmanr without its p-value, which takes four times as long.
     return float(np.corrcoef(stats.rankdata(one), stats.rankdata(other))[0, 1])
 
 
+def _relation_row(name: str, scores: np.ndarray, errors: np.ndarray, resamples: int) -> list[str]:
+    found = relation(scores, errors, resamples=resamples)
+    cells = [f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found.values()]
+    return [name, f"{(~np.isnan(scores)).sum()} of {scores.size}", *cells]
+
+
 def print_relations(scores: Mapping[str, np.ndarray], errors: np.ndarray, *, resamples: int) -> None:
-    """Print the relation of each score that is defined for all sources and targets, or for all of some sources."""
+    """Print the relation of each score to the errors over the cells in which it is defined.
+
+    Scores that are not defined for all cells are related to the errors of fewer, so the relation of LEEP, which is
+    defined for all, is printed for these cells too.
+    """
     rows = []
+    seen = set()
     for name in RELATED:
         if name not in scores:
             continue
-        known = ~np.isnan(scores[name]).any(axis=1)
-        if known.sum() < 3:
-            continue
-        found = relation(scores[name][known], errors[known], resamples=resamples)
-        cells = [f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found.values()]
-        rows.append([name, f"{known.sum()} x {errors.shape[1]}", *cells])
+        rows.append(_relation_row(name, scores[name], errors, resamples))
+        known = ~np.isnan(scores[name])
+        if EVERYWHERE in scores and not known.all() and known.tobytes() not in seen:
+            seen.add(known.tobytes())
+            same = np.where(known, scores[EVERYWHERE], np.nan)
+            rows.append(_relation_row(f"{EVERYWHERE}, the same cells", same, errors, resamples))
     print_table(
         ["score", "cells", "all [95 %]", "within targets [95 %]", "effects of source and target removed [95 %]"],
         rows,

@@ -1,6 +1,7 @@
 """The tables of the study of methods: errors, remaining knowledge, ratios, and the verdict on the falsifiers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from result_log import ResultLog
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
+from evidence.falsifiers import Held, verdict
 from evidence.figures import MethodEffect, distortion_figure, ratios_figure
 from evidence.study_jobs import (
+    DEVELOPMENT,
     METHODS,
     READ,
     SEEDS,
@@ -22,15 +25,39 @@ from evidence.study_jobs import (
 )
 from modgap.cli.output import print_table
 from modgap.display.figure_files import save_figure
+from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["draw", "error_ratio", "report"]
+__all__ = ["Ratio", "concluding_sources", "draw", "error_ratios", "mixed_model_ratios", "report"]
 
 HELD = ("l2-sp", "replay")
 """Methods that hold the source explicitly."""
-LESS_DISTORTION = 0.7
-"""Ratio of the distortion below which it is said to be cut."""
-SAME_ERROR = 0.95
-"""Ratio of errors above which a method does not help by an amount that matters."""
+LEAST_RISE = 0.2
+"""Rise of the probe error by fine-tuning, relative to it before, below which a source has nothing to lose."""
+MAYBE_SPARED = "vit-fashion"
+"""The source that concludes only if fine-tuning raises its probe error by this much on the development targets."""
+PROBE = f"probe_{READ[-1]}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of the errors of two methods.
+
+    Attributes:
+        value: Geometric mean over targets of the ratio.
+        low: Lower bound of its 95 % interval over targets, by Student's t.
+        high: Upper bound.
+        p_value: P-value of a ratio of 1.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def text(self) -> str:
+        """The ratio with its interval."""
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def report(log: ResultLog, raw: Mapping[str, float]) -> None:
@@ -41,47 +68,90 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
         raw: Test error of nearest neighbors on the raw values by target.
     """
     frame = _read(log)
+    n_jobs = len(SOURCES) * len(METHODS) * len(TARGETS) * SEEDS
+    print(f"{len(frame)} of {n_jobs} jobs of the comparison are done")
     if frame.empty:
-        print("No job of the study is done.")
         return
-    print(f"{len(frame)} of {len(SOURCES) * len(METHODS) * len(TARGETS) * SEEDS} jobs are done")
     rates = [f"{source} {method} {chosen_rate(log, source, method)}" for source in SOURCES for method in METHODS]
     print(f"rates: {', '.join(rates)}")
+    start = _probes_before(log)
     for source in SOURCES:
         runs = frame[frame.source == source]
         for epoch in READ:
             _print_means(runs, f"error_{epoch}", f"{source}: test error in % after {epoch} epochs", last=raw)
-        before = log.get(Job("study", source, UNTOUCHED, ""))
-        assert before is not None
-        _print_means(
-            runs,
-            f"probe_{READ[-1]}",
-            f"{source}: probe error on its surrogate after {READ[-1]} epochs, {before['probe']['0']:.3f} before",
-            3,
-        )
-    _print_ratios(frame, "mona")
-    _print_falsifiers(frame, {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES})
+        title = f"{source}: probe error on its surrogate after {READ[-1]} epochs, {start[source]:.3f} before"
+        _print_means(runs, PROBE, title, 3)
+    lost = frame.groupby("method")[PROBE].apply(lambda values: int(values.isna().sum()))
+    print(f"runs without a probe error, because the loss or the features became infinite: {lost[lost > 0].to_dict()}")
+    print(f"rise of the probe error of {MAYBE_SPARED} by finetune on the development targets, relative to before: "
+          f"{_relative_rise(log):+.2f}, {LEAST_RISE} is needed")  # fmt: skip
+    concluding = concluding_sources(log)
+    print(f"the conclusions come from {' and '.join(concluding)}")
+    for sources in dict.fromkeys((concluding, *((source,) for source in SOURCES))):
+        runs = frame[frame.source.isin(sources)]
+        if not runs.empty:
+            _print_ratios(runs, "mona", f"ratios over targets, {' and '.join(sources)}")
+    if len(frame) < n_jobs:
+        print("The verdict on the falsifiers needs all jobs.")
+        return
+    _print_falsifiers(frame[frame.source.isin(concluding)], start)
 
 
 def draw(log: ResultLog, folder: Path) -> None:
     """Draw the ratios of MoNA's error to that of the other methods, and errors against the loss of knowledge."""
+    sources = concluding_sources(log)
     frame = _read(log)
-    probe = frame[f"probe_{READ[-1]}"]
-    before = {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES}
-    start = {source: record["probe"]["0"] for source, record in before.items() if record}
-    rises = frame.assign(rise=probe - frame.source.map(start)).groupby("method").rise.mean()
+    frame = frame[frame.source.isin(sources)]
+    rises = _rises(frame, _probes_before(log)).mean()
+    methods = [name for name in METHODS if name in set(frame.method)]
 
-    def effects(other: str, *, over: bool) -> list[MethodEffect]:
-        found = []
-        for name in METHODS:
-            if name != other and name in set(frame.method):
-                ratio, low, high = error_ratio(frame, *((other, name) if over else (name, other)))
-                rise = float("nan") if name == "scratch" else float(rises[name])
-                found.append(MethodEffect(name, ratio, (low, high), rise))
-        return found
+    def effects(found: Mapping[str, Ratio]) -> list[MethodEffect]:
+        p_values = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
+        return [
+            MethodEffect(name, one.value, (one.low, one.high), float(p_values[name]), float(rises.get(name, np.nan)))
+            for name, one in found.items()
+        ]
 
-    save_figure(ratios_figure(effects("mona", over=True), "mona", len(TARGETS)), folder / "evidence-ratios")
-    save_figure(distortion_figure(effects("finetune", over=False), "finetune"), folder / "evidence-distortion")
+    over = error_ratios(frame, "mona", [name for name in methods if name != "mona"])
+    others = [name for name in methods if name not in ("finetune", "scratch")]
+    beside = {name: error_ratios(frame, name, ["finetune"])["finetune"] for name in others}
+    n_sources = f"{len(sources)} source{'s' * (len(sources) > 1)}"
+    design = f"{frame.target.nunique()} targets, {n_sources} and {SEEDS} seeds"
+    figures = {
+        "ratios": ratios_figure(effects(over), "mona", design),
+        "distortion": distortion_figure(effects(beside), "finetune", float(rises["finetune"])),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"evidence-{name}")
+
+
+def concluding_sources(log: ResultLog) -> tuple[str, ...]:
+    """Return the sources from which the conclusions come: one that fine-tuning spares has nothing to save."""
+    spared = not _relative_rise(log) >= LEAST_RISE
+    return tuple(source for source in SOURCES if source != MAYBE_SPARED or not spared)
+
+
+def _probes_before(log: ResultLog) -> dict[str, float]:
+    found = {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES}
+    return {source: record["probe"]["0"] for source, record in found.items() if record}
+
+
+def _relative_rise(log: ResultLog) -> float:
+    """Return the rise of the probe error by fine-tuning on the development targets, relative to that before."""
+    rate = chosen_rate(log, MAYBE_SPARED, "finetune")
+    start = _probes_before(log).get(MAYBE_SPARED)
+    if rate is None or start is None:
+        return np.nan
+    found = [log.get(Job("rate", MAYBE_SPARED, "finetune", target, 0, rate)) for target in DEVELOPMENT]
+    after = [record["probe"][str(READ[-1])] for record in found if record]
+    return float(np.mean(np.array(after, float)) / start - 1)
+
+
+def _rises(frame: pandas.DataFrame, start: Mapping[str, float]) -> pandas.DataFrame:
+    """Return the mean rise of the probe error by target and method, without scratch, which has no source."""
+    rise = frame.assign(rise=frame[PROBE] - frame.source.map(start))
+    table = rise[rise.method != "scratch"].pivot_table(index="target", columns="method", values="rise", aggfunc="mean")
+    return table
 
 
 def _read(log: ResultLog) -> pandas.DataFrame:
@@ -120,75 +190,84 @@ def _print_means(
     print_table(["method", *table.columns, "mean"], rows, title)
 
 
-def error_ratio(frame: pandas.DataFrame, method: str, other: str) -> tuple[float, float, float]:
-    """Return the ratio of the errors of two methods with its 95 % interval, over targets as a random effect.
+def error_ratios(frame: pandas.DataFrame, method: str, others: list[str]) -> dict[str, Ratio]:
+    """Return the ratio of a method's error to that of each other one, over targets as a random effect.
 
-    Each target's log ratio is the mean over sources and seeds. With the same number of runs in every cell this is the
-    estimate of the mixed model with random effects of target and of target by method (Student's t over targets).
+    Each target's log ratio is the mean over the sources and seeds that both methods have. With the same runs in every
+    cell it is also the estimate of the mixed model (`mixed_model_ratios`). The interval is that of a paired t-test over
+    targets, so that it uses the variance of this pair of methods, while the mixed model has one for all.
 
     Args:
-        frame: Runs with the columns `method`, `target` and `log_error`.
+        frame: Runs with the columns `source`, `method`, `target`, `seed` and `log_error`.
         method: Method in the numerator.
-        other: Method in the denominator.
+        others: Methods in the denominator.
     """
-    table = frame.pivot_table(index="target", columns="method", values="log_error", aggfunc="mean")
-    differences = (table[method] - table[other]).dropna().to_numpy()
-    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
-    mean = differences.mean()
-    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
+    table = frame.pivot_table(index=["target", "source", "seed"], columns="method", values="log_error")
+    found = {}
+    for other in others:
+        differences = (table[method] - table[other]).dropna().groupby("target").mean().to_numpy()
+        test = stats.ttest_1samp(differences, 0.0)
+        interval = test.confidence_interval(0.95)
+        mean, low, high = np.exp([differences.mean(), interval.low, interval.high])
+        found[other] = Ratio(float(mean), float(low), float(high), float(test.pvalue))
+    return found
 
 
-def _print_ratios(frame: pandas.DataFrame, method: str) -> None:
-    rows = []
-    mixed = _mixed_model(frame, method)
-    for other in METHODS:
-        if other != method and other in set(frame.method):
-            ratio, low, high = error_ratio(frame, method, other)
-            fitted = mixed.get(other)
-            rows.append([other, f"{ratio:.2f} [{low:.2f}, {high:.2f}]", "" if fitted is None else f"{fitted:.2f}"])
-    print_table(["method", f"error of {method} over it [95 %]", "mixed model"], rows, "ratios over targets and sources")
+def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]:
+    """Return the ratio of a method's error to that of each other one, by restricted maximum likelihood.
 
+    The model of the log errors has fixed effects of method and source, and random effects of target and of target by
+    method. The intervals are those of the normal distribution.
 
-def _mixed_model(frame: pandas.DataFrame, method: str) -> Mapping[str, float]:
-    """Return the ratio of a method's error to that of each other, by restricted maximum likelihood.
-
-    The model has fixed effects of method and source, and random effects of target and of target by method.
+    Args:
+        frame: Runs with the columns `source`, `method`, `target` and `log_error`.
+        method: Method in the numerator.
     """
     others = [name for name in METHODS if name in set(frame.method) and name != method]
+    contrast = f"C(method, Treatment('{method}'))"
     model = MixedLM.from_formula(
-        f"log_error ~ C(method, Treatment('{method}')) + source",
+        f"log_error ~ {contrast}" + (" + source" if frame.source.nunique() > 1 else ""),
         groups="target",
         vc_formula={"cell": "0 + C(method)"},
         re_formula="1",
         data=frame,
     )
     fitted = model.fit(reml=True)
-    return {name: float(np.exp(-fitted.fe_params[f"C(method, Treatment('{method}'))[T.{name}]"])) for name in others}
+    names = [f"{contrast}[T.{name}]" for name in others]
+    intervals, p_values = fitted.conf_int(), fitted.pvalues
+    found = {}
+    for other, name in zip(others, names, strict=True):
+        low, high = intervals.loc[name]
+        ratio, least, most = np.exp(-np.array([fitted.fe_params[name], high, low]))
+        found[other] = Ratio(float(ratio), float(least), float(most), float(p_values[name]))
+    return found
 
 
-def _print_falsifiers(frame: pandas.DataFrame, before: Mapping[str, dict | None]) -> None:
+def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
+    others = [name for name in METHODS if name in set(frame.method) and name != method]
+    found, mixed = error_ratios(frame, method, others), mixed_model_ratios(frame, method)
+    p_values = holm([one.p_value for one in found.values()])
+    rows = [
+        [other, found[other].text, f"{p_value:.3f}", mixed[other].text]
+        for other, p_value in zip(others, p_values, strict=True)
+    ]
+    print_table(["method", f"error of {method} over it [95 %]", "p (Holm)", "mixed model [95 %]"], rows, title)
+
+
+def _print_falsifiers(frame: pandas.DataFrame, start: Mapping[str, float]) -> None:
     """Print what the protocol concludes from distortion and errors."""
-    probe = f"probe_{READ[-1]}"
-    start = {source: record["probe"]["0"] for source, record in before.items() if record}
-    rises = frame.assign(rise=frame[probe] - frame.source.map(start)).groupby("method").rise.mean()
-    helps = []
+    rises = _rises(frame, start)
+    held = []
     for name in HELD:
-        if name not in rises or "finetune" not in rises:
-            continue
-        share = rises[name] / rises["finetune"]
-        ratio, low, high = error_ratio(frame, name, "finetune")
-        cut = share < LESS_DISTORTION
-        helps.append(cut and high < 1)
+        ratio = error_ratios(frame, name, ["finetune"])["finetune"]
+        both = rises[[name, "finetune"]].dropna()
+        one = Held(name, float(both[name].mean()), float(both["finetune"].mean()), ratio.high)
+        saved = stats.ttest_rel(both["finetune"], both[name]).confidence_interval(0.95)
         print(
-            f"{name}: rise of the probe error {rises[name]:+.3f} against {rises['finetune']:+.3f} of finetune "
-            f"({share:.2f} times), error ratio {ratio:.2f} [{low:.2f}, {high:.2f}]: distortion "
-            f"{'cut' if cut else 'not cut'} by 30 %, target error {'lower' if high < 1 else 'not lower'}"
+            f"{name}: rise of the probe error {one.rise:+.3f} against {one.reference:+.3f} of finetune, lower by "
+            f"{one.reference - one.rise:.3f} [{saved.low:.3f}, {saved.high:.3f}]; error ratio {ratio.text}: {one.text}"
         )
-    ratio, low, high = error_ratio(frame, "mona", "emb")
-    print(f"mona over emb: {ratio:.2f} [{low:.2f}, {high:.2f}]")
-    if helps and not any(helps):
-        print("Holding the source does not lower the target error: the premise is not supported here.")
-    elif any(helps) and low > SAME_ERROR:
-        print("Holding the source helps, but MoNA's mixed product does not: the mechanism is not supported here.")
-    else:
-        print("Neither falsifier is met.")
+        held.append(one)
+    mechanism = error_ratios(frame, "mona", ["emb"])["emb"]
+    print(f"mona over emb: {mechanism.text}")
+    print(verdict(held, mechanism.low))

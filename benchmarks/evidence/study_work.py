@@ -1,5 +1,6 @@
 """The work of one job of the study of methods."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from modgap.sources import Source, open_source
 from modgap.transfer.adapted_encoder import surrogate_features
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.memory_training import train_in_memory
+from modgap.transfer.methods.orca import LEARNING_RATE_FACTOR, LOW_LEARNING_RATE
 from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train_request import TrainRequest
 
@@ -24,6 +26,7 @@ __all__ = ["work"]
 PROBED = 500
 """Samples of the surrogate's second half, which no training sees, on which the source's knowledge is measured."""
 SURROGATE_SAMPLES = 500
+BATCH = 16
 
 
 def work(job: Job, log: ResultLog) -> dict:
@@ -37,11 +40,16 @@ def work(job: Job, log: ResultLog) -> dict:
 
 
 def _probe_error(job: Job, source: Source, encoder: torch.nn.Module | None = None) -> float:
-    """Return the error of a linear probe on the surrogate, in [0, 1], with an encoder or else the source's own."""
+    """Return the error of a linear probe on the surrogate, in [0, 1], with an encoder or else the source's own.
+
+    It is NaN where the features are not finite.
+    """
     parts = source.split()
     surrogate_name, split = SURROGATES[job.source]
     surrogate = open_surrogate(surrogate_name, source, split=split, half=1, limit=PROBED)
     features = surrogate_features(parts, encoder or parts.encoder.eval(), surrogate, "cpu")
+    if not np.isfinite(features).all():
+        return np.nan
     return float(cross_validated_errors(features, surrogate.labels, surrogate.groups).mean())
 
 
@@ -50,8 +58,9 @@ def _train(job: Job, source: Source) -> dict:
     data = replace(data, validation=data.validation[:1])
     name, size = split_input_size(job.source)
     epochs = job.epochs
+    settings = _settings(job, source, len(data.train))
     request = TrainRequest(
-        job.method, name, job.target, _settings(job, source), samples=SampleRequest(seed=job.seed, input_size=size)
+        job.method, name, job.target, settings, samples=SampleRequest(seed=job.seed, input_size=size)
     )
     stands_for = {trained: epoch for epoch, trained in epochs.items()}
     errors: dict[str, float] = {}
@@ -76,24 +85,29 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _settings(job: Job, source: Source) -> tuple[str, ...]:
+def _settings(job: Job, source: Source, n_train: int) -> tuple[str, ...]:
     surrogate, split = SURROGATES[job.source]
     epochs = max(job.epochs.values())
     settings = (
         f"stage2.epochs={epochs}",
         f"stage2.decay_epochs={epochs}",
         "stage2.warmup_epochs=1",
-        "stage2.batch_size=16",
+        f"stage2.batch_size={BATCH}",
         "stage2.choose=last",
         f"stage2.learning_rate={job.rate}",
     )
     if source.input.kind == "text":
         settings = (*settings, TOKENS)
-    if job.method in ("emb", "orca", "mona"):
+    if job.method == "orca":
+        # Its epochs have one update each, and its code raises low rates in stage 1.
+        rate = job.rate * LEARNING_RATE_FACTOR if job.rate <= LOW_LEARNING_RATE else job.rate
+        n_batches = math.ceil(n_train / BATCH)
+        settings = (*settings, f"stage1.epochs={STAGE1_EPOCHS * n_batches}", f"stage1.learning_rate={rate}")
+    if job.method in ("emb", "mona"):
         settings = (
             *settings,
             f"stage1.epochs={STAGE1_EPOCHS}",
-            "stage1.batch_size=16",
+            f"stage1.batch_size={BATCH}",
             f"stage1.learning_rate={job.rate}",
         )
     if job.method in ("orca", "mona", "replay"):

@@ -1,0 +1,153 @@
+"""How well orders of the sources agree with their errors, and what the protocol concludes from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from evidence.two_way import MeanInterval, centered_interval, regrets, target_interval, two_way_interval
+from modgap.statistics.multiple_comparisons import holm
+
+__all__ = ["CONSTANT", "Agreement", "Judgment", "agreements", "default_score", "judge", "random_regret"]
+
+CONSTANT = "constant answer"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of one order of the sources with their errors.
+
+    Attributes:
+        regret: Error of the first choice minus the lowest error, with its interval over targets and sources.
+        tau: Weighted Kendall tau over the sources for which the order is defined, with the same interval.
+        here: Regret minus that of the constant answer, with its interval over targets, for these sources.
+        corrected: P-value of `here`, corrected by Holm for all orders; NaN for the constant answer.
+        difference: The same difference with its interval over targets and sources.
+        defined: Share of sources and targets for which the order is defined.
+    """
+
+    regret: MeanInterval
+    tau: MeanInterval
+    here: MeanInterval
+    corrected: float
+    difference: MeanInterval
+    defined: float
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """Conclusion of the protocol about the ranking.
+
+    Attributes:
+        default: The score that the development targets chose.
+        better: Whether it is better than the constant answer for these sources.
+        in_general: Whether it is for other sources too.
+        pilots: The pilots whose intervals over targets lie below 0.
+        significant: All orders whose corrected p-value is at most .05 and whose regret is lower.
+    """
+
+    default: str
+    better: bool
+    in_general: bool
+    pilots: tuple[str, ...]
+    significant: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The conclusion in one sentence."""
+        if self.better:
+            where = "in general" if self.in_general else "for these sources"
+            return f"{self.default}, chosen on the development targets, is better than the {CONSTANT} {where}."
+        if self.pilots:
+            return (
+                f"{self.default}, chosen on the development targets, is not shown to be better than the {CONSTANT}, "
+                f"but for these sources {' and '.join(self.pilots)} {'is' if len(self.pilots) == 1 else 'are'}."
+            )
+        chosen = f"Neither {self.default}, chosen on the development targets, nor a pilot"
+        return f"{chosen} is shown to be better than the {CONSTANT}."
+
+
+def agreements(named: Mapping[str, np.ndarray], errors: np.ndarray, resamples: int) -> dict[str, Agreement]:
+    """Return the agreement of each order with the errors.
+
+    Args:
+        named: Orders by name, higher is better, each (S, T); NaN where one is not defined. One is the constant answer.
+        errors: Errors in percent, (S, T).
+        resamples: Number of resamples of sources and targets.
+    """
+    everything = np.arange(errors.shape[0]), np.arange(errors.shape[1])
+    constant = regrets(named[CONSTANT], errors, *everything)
+    here = {name: target_interval(regrets(scores, errors, *everything) - constant) for name, scores in named.items()}
+    others = [name for name in named if name != CONSTANT]
+    corrected = dict(zip(others, holm([here[name].p_value for name in others]), strict=True))
+    found = {}
+    for name, scores in named.items():
+        regret, tau, difference = _two_way(scores, named[CONSTANT], errors, resamples)
+        defined = float((~np.isnan(scores)).mean())
+        found[name] = Agreement(regret, tau, here[name], float(corrected.get(name, np.nan)), difference, defined)
+    return found
+
+
+def _two_way(
+    scores: np.ndarray, constant: np.ndarray, errors: np.ndarray, resamples: int
+) -> tuple[MeanInterval, MeanInterval, MeanInterval]:
+    def regret(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return regrets(scores, errors, sources, targets)
+
+    def tau(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return _taus(scores, errors, sources, targets)
+
+    def difference(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return regret(sources, targets) - regrets(constant, errors, sources, targets)
+
+    return (
+        centered_interval(regret, *errors.shape, resamples=resamples),
+        centered_interval(tau, *errors.shape, resamples=resamples),
+        two_way_interval(difference, *errors.shape, resamples=resamples),
+    )
+
+
+def _taus(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the weighted Kendall tau of scores and negative errors for each target; 0 where it is undefined."""
+    taus = []
+    for target in targets:
+        known = sources[~np.isnan(scores[sources, target])]
+        tau = stats.weightedtau(scores[known, target], -errors[known, target]).statistic if len(known) > 1 else np.nan
+        taus.append(0.0 if np.isnan(tau) else tau)
+    return np.array(taus)
+
+
+def random_regret(errors: np.ndarray) -> float:
+    """Return the mean regret of a random choice."""
+    return float((errors.mean(axis=0) - errors.min(axis=0)).mean())
+
+
+def default_score(scores: Mapping[str, np.ndarray], errors: np.ndarray) -> str:
+    """Return the score with the lowest mean regret, among those that are defined for every source and target.
+
+    Args:
+        scores: Scores of the development targets by name, each (S, T); NaN where one is not defined.
+        errors: Their errors, (S, T).
+    """
+    everything = np.arange(errors.shape[0]), np.arange(errors.shape[1])
+    defined = [name for name, values in scores.items() if not np.isnan(values).any()]
+    return min(defined, key=lambda name: float(regrets(scores[name], errors, *everything).mean()))
+
+
+def judge(default: str, found: Mapping[str, Agreement], pilots: Mapping[str, np.ndarray]) -> Judgment:
+    """Return what the protocol concludes on the test targets.
+
+    Args:
+        default: The score that the development targets chose, which is judged without a correction.
+        found: Agreements on the test targets.
+        pilots: The pilots by name.
+    """
+    one = found[default]
+    return Judgment(
+        default,
+        better=one.here.high < 0,
+        in_general=one.here.high < 0 and one.difference.high < 0,
+        pilots=tuple(name for name in pilots if found[name].here.high < 0),
+        significant=tuple(name for name, each in found.items() if each.corrected <= 0.05 and each.here.mean < 0),
+    )
