@@ -129,18 +129,18 @@ def standings_of(values, p_values):
     return Standings(np.array(values), intervals, np.full(shape, np.nan), np.array(p_values), higher_is_better=False)
 
 
-def test_comparisons_with_the_first_are_corrected_for_their_number_and_other_pairs_for_all_pairs():
+def test_comparisons_are_corrected_for_the_number_of_all_pairs():
     p_values = np.ones((4, 4))
     for pair, p_value in {(0, 1): 0.03, (0, 2): 0.02, (0, 3): 0.001, (1, 2): 0.04, (1, 3): 0.008, (2, 3): 0.01}.items():
         p_values[pair] = p_values[pair[::-1]] = p_value
     standings = standings_of([0.1, 0.2, 0.3, 0.4], p_values)
-    np.testing.assert_allclose(standings.corrected_p_values[1:], [0.04, 0.04, 0.003])
+    np.testing.assert_allclose(standings.corrected_p_values[1:], [0.06, 0.06, 0.006])
     assert np.isnan(standings.corrected_p_values[0])
-    assert standings.tied_with(0).tolist() == []
-    # Of six pairs, .001 and .008 are below .05 / 6 and .05 / 5; .01 is above .05 / 4 only after .008 is rejected.
-    assert standings.different[1].tolist() == [True, False, False, True]
-    assert standings.different[2].tolist() == [True, False, False, True]
-    assert standings.rank_intervals.tolist() == [[1, 1], [2, 3], [2, 3], [4, 4]]
+    assert standings.tied_with(0).tolist() == [1, 2]
+    # Of six pairs, .001, .008 and .01 are below .05 / 6, .05 / 5 and .05 / 4; .02 is above .05 / 3.
+    assert standings.different[1].tolist() == [False, False, False, True]
+    assert standings.different[2].tolist() == [False, False, False, True]
+    assert standings.rank_intervals.tolist() == [[1, 3], [1, 3], [1, 3], [4, 4]]
 
 
 def test_standings_of_some_sources_are_corrected_for_their_number_only():

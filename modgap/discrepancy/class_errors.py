@@ -27,7 +27,8 @@ class ClassError:
         n_samples: Number of tested samples; a multi-label sample is shared among its labels.
         error: Share of these samples that are misclassified.
         interval: 95 % interval of the error over samples or groups; it leaves out the choice of the maps. None with
-            fewer than 8 samples or groups of the class.
+            fewer than 8 samples or groups of the class, and for multi-label targets, whose samples have one error for
+            all their labels.
         baseline: Error of the class if the predictions kept their frequencies but did not depend on the label.
         confused_with: Class that is most often predicted in error; None if there is no error.
         confused_share: Share of the samples for which this class is predicted.
@@ -74,6 +75,8 @@ def _interval(report: DiscrepancyReport, row: np.ndarray, k: int) -> tuple[float
     if tested is None or errors is None:
         total = max(1, round(float(row.sum())))
         return wilson_interval(min(total, round(float(row.sum() - row[k]))), total)
+    if tested.multi_label:
+        return None
     of_class = tested.labels == k
     part = SampleErrors(
         errors.errors[of_class], np.ones(of_class.sum()), errors.units[of_class], np.zeros(0), None, errors.split_seed

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.discrepancy.result import Control, TestedSamples
 from modgap.errors import InputError
-from modgap.statistics.intervals import SampleErrors, estimate_mean, variance_of_repeats
+from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.paired import paired_difference
 
 __all__ = ["compare_with_controls"]
@@ -21,7 +21,8 @@ def compare_with_controls(
     """Compare the held-out errors of a source with the mean of those of its controls.
 
     With three or more initializations, the variance between them divided by their number is part of the squared
-    standard errors, so that the mean and the comparison hold for random weights in general.
+    standard errors, so that the mean and the comparison hold for random weights in general. Its degrees of freedom are
+    one less than the number of initializations.
 
     Args:
         source: Samples and errors of the source.
@@ -39,8 +40,9 @@ def compare_with_controls(
     between = float(np.std(values, ddof=1)) if len(values) >= ENOUGH_TO_VARY else None
     more_variance = between**2 / len(values) if between is not None else 0.0
     mean_errors = _mean_errors(errors)
-    mean = estimate_mean(mean_errors, variance_of_repeats(mean_errors.averages) + more_variance)
-    difference = paired_difference(source.errors[estimator], mean_errors, more_variance)
+    more_degrees = float(len(values) - 1) if more_variance else np.inf
+    mean = estimate_mean(mean_errors, more_variance=more_variance, more_degrees=more_degrees)
+    difference = paired_difference(source.errors[estimator], mean_errors, more_variance, more_degrees)
     return Control(name, estimator, len(values), mean.value, mean.interval, tuple(values), between, difference)
 
 

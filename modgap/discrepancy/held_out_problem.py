@@ -91,7 +91,9 @@ def held_out_problem(
     splits: int,
     per_class: int | None,
 ) -> HeldOutProblem | None:
-    """Return the samples and classes that can be tested, and their splits; None if there are not two such classes.
+    """Return the samples and classes that can be tested, and their splits.
+
+    It is None if there are not two such classes, or if no split tests a sample.
 
     Args:
         inputs: Logits and options of the estimators.
@@ -119,6 +121,9 @@ def held_out_problem(
         folds = repeated_halves(tested, tested_groups, splits, inputs.seed)
     else:
         folds = draw_per_class(tested, tested_groups, per_class, splits, inputs.seed)
+    folds = folds.with_tests()
+    if not len(folds):
+        return None
     weights = entry_weights(tested, tested_groups, weighting)
     tested_inputs = replace(inputs, n_classes=len(classes))
     if len(classes) == inputs.n_classes and "search" in inputs.names:

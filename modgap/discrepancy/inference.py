@@ -318,7 +318,8 @@ class Inference:
         space = self.problem.labeling.space
         labels = self.problem.classes[space.rarest_labels]
         groups = None if self.groups is None else self.groups[self.problem.samples]
-        return TestedSamples(space.rows, labels, groups, dict(self.errors), self.leep)
+        multi_label = len(space.labels) > len(space)
+        return TestedSamples(space.rows, labels, groups, dict(self.errors), self.leep, multi_label)
 
     def bounds(self, bound_seconds: float) -> Bounds:
         """Compute the upper bound, and the lower bounds for the real and for permuted labels.
@@ -326,25 +327,23 @@ class Inference:
         Args:
             bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
         """
-        upper = upper_bound(self.inputs.logits, self.space)
+        weights = entry_weights(self.space, self.groups, self.options.weighting)
+        of_samples = np.bincount(self.space.entry_samples, weights)
+        # The bound counts every sample once, so it says nothing about an error in which samples differ in weight.
+        upper = upper_bound(self.inputs.logits, self.space) if np.allclose(of_samples, of_samples[0]) else None
         if not bound_seconds:
             return Bounds(None, upper, None, None)
-        if self._integer_weights() is not None or self.space.weights is not None:
+        if integer_weights(weights) is not None or self.space.weights is not None:
             log.warning(
                 "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
                 "does not apply to multi-label data or to weights that differ."
             )
             return Bounds(None, upper, None, None)
         donors = permute_samples(self.space.label_set_ids, self.groups, self.inputs.seed, 0)
+        logits, threads = self.inputs.logits, self.inputs.threads
         with self._stage("bounds"):
             real, permuted = (
-                lower_bound(
-                    self.inputs.logits,
-                    space.labels,
-                    space.n_classes,
-                    seconds=bound_seconds,
-                    threads=self.inputs.threads,
-                )
+                lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
                 for space in (self.space, self.space.with_labels_from(donors))
             )
         return Bounds(real.value, upper, permuted.value, real.groups)

@@ -63,7 +63,8 @@ class Bounds:
 
     Attributes:
         lower: Error that no map can fall below; None if it was not requested.
-        upper: Error that at least one map reaches or falls below; None if there is no injective map.
+        upper: Error that at least one map reaches or falls below; None if there is no injective map, and where samples
+            differ in weight.
         permuted_lower: Lower bound with permuted labels. If it lies above the value for the real labels, no map
             at all can fit the permuted labels as well as the best map fits the real ones.
         groups: Partition of the target classes that certifies `lower`.
@@ -113,6 +114,7 @@ class TestedSamples:
         errors: Errors of the samples by the name of the estimator.
         log_losses: Minus the cross-validated log-probability of each sample's label, in nats, from which LEEP is
             computed; None if it was not computed.
+        multi_label: True if samples have several labels, whose errors they share.
     """
 
     rows: np.ndarray
@@ -120,6 +122,7 @@ class TestedSamples:
     groups: np.ndarray | None
     errors: dict[str, SampleErrors]
     log_losses: SampleErrors | None = None
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,21 @@ def soft_mean(probabilities: Probabilities, labeling: Labeling, maps: np.ndarray
     folds = _entry_errors(probabilities, labeling, maps)
     sums = [float(labeling.weights[entries] @ wrong) for entries, wrong in folds]
     totals = [float(labeling.sample_weights @ test) for test in splits.test]
+    return _mean_over_repeats(splits, sums, totals)
+
+
+def _mean_over_repeats(splits: Splits, sums: Sequence[float], totals: Sequence[float]) -> float:
+    """Return the mean of sum / total over the repeats that test a sample, as `ErrorAverage` does.
+
+    Args:
+        splits: The J folds.
+        sums: Sum of the weighted errors of each fold, shape (J,).
+        totals: Weight of the samples that each fold tests, shape (J,). It is 0 for a repeat in which no class lies in
+            both parts, as can happen with few groups of several classes.
+    """
     by_repeat = np.bincount(splits.repeats, sums, splits.n_repeats)
-    return float((by_repeat / np.bincount(splits.repeats, totals, splits.n_repeats)).mean())
+    total = np.bincount(splits.repeats, totals, splits.n_repeats)
+    return float((by_repeat[total > 0] / total[total > 0]).mean()) if (total > 0).any() else np.nan
 
 
 def _entry_errors(
@@ -238,9 +251,8 @@ def soft_value(fold_errors: np.ndarray, labeling: Labeling) -> float:
     weights = labeling.sample_weights
     splits = labeling.splits
     # Row by row, because a product with a matrix of Booleans would copy it as numbers of eight bytes.
-    sums = np.bincount(splits.repeats, [errors @ weights for errors in fold_errors], splits.n_repeats)
-    totals = np.bincount(splits.repeats, [test @ weights for test in splits.test], splits.n_repeats)
-    return float((sums / totals).mean())
+    sums = [float(errors @ weights) for errors in fold_errors]
+    return _mean_over_repeats(splits, sums, [float(test @ weights) for test in splits.test])
 
 
 def warm_up() -> None:

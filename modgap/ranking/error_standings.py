@@ -77,7 +77,7 @@ def compute_error_standings(score: Score, errors: Sequence[SampleErrors | None])
     for index, one in present.items():
         mean = score.mean_of(one)
         values[index] = mean.value
-        intervals[index] = mean.interval or np.nan
+        intervals[index] = np.clip(mean.interval, *score.bounds) if mean.interval else np.nan
     if present:
         indices = list(present)
         pairs = np.ix_(indices, indices)

@@ -231,8 +231,8 @@ def ranking_caption(ranking: Ranking) -> str:
     if any(row.control is not None for row in rows):
         sentences.append("Gray diamonds are the same architectures with random weights (one random initialization).")
     sentences += [
-        "A black bar joins sources no two of which differ significantly at the 95 % level. Comparisons with the first "
-        "source are corrected for their number (Holm), and those of other pairs for the number of all pairs.",
+        "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
+        "all pairs (Holm).",
         *_reference_sentences(ranking),
         *_raw_sentences(ranking),
     ]

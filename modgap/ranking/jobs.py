@@ -14,6 +14,7 @@ from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, prepare_extraction
 from modgap.ranking.failure import NOT_CACHED, Failure
+from modgap.ranking.half_samples import VERSION as HALVES_VERSION
 from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.score import ErrorOptions
@@ -93,7 +94,10 @@ class ScoreJob:
     @property
     def path(self) -> Path:
         """Path of the result in the cache."""
-        return entry_path(KIND, cache_key({**asdict(self), "version": get_score(self.score).version}))
+        version: dict[str, Any] = {"version": get_score(self.score).version}
+        if self.first >= 0:
+            version["halves"] = HALVES_VERSION
+        return entry_path(KIND, cache_key({**asdict(self), **version}))
 
     def load_cached(self) -> np.ndarray | Failure | None:
         """Return the result from the cache: scores of shape (last - first,), or a failure. None if there is none."""

@@ -161,12 +161,13 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         for index, (row, result) in enumerate(zip(rows, results, strict=True))
     )
     by = plan.scores[0]
-    tables = {name: score_table(name, source_rows, extracted, scored, plan) for name in plan.scores}
+    summary = _summary(plan, extracted)
+    n_units = summary.units if summary else None
+    tables = {name: score_table(name, source_rows, extracted, scored, plan, n_units) for name in plan.scores}
     pilot = None
     if request.pilot and extracted:
         with _timed(seconds, "pilot"):
             pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted)
-    summary = _summary(plan, extracted)
     samples = errors_by_score(by, source_rows, extracted, scored, plan)
     return Ranking(
         summary,

@@ -7,7 +7,8 @@ from modgap.ranking.types import TargetSummary
 
 __all__ = ["ReferenceValue", "reference_value"]
 
-LIKELIHOOD_SCORES = ("leep", "leep-held-out", "nce", "n-leep")
+HELD_OUT_LEEP = "leep-held-out"
+LIKELIHOOD_SCORES = ("leep", HELD_OUT_LEEP, "nce", "n-leep")
 """Scores that are mean log-likelihoods of the labels."""
 
 
@@ -33,10 +34,11 @@ def reference_value(score_name: str, target: TargetSummary | None) -> ReferenceV
     """
     if target is None or target.task != CLASSIFICATION:
         return None
-    if score_name in LIKELIHOOD_SCORES and target.label_entropy is not None:
-        return ReferenceValue("no information", -target.label_entropy)
+    entropy = target.tested_entropy if score_name == HELD_OUT_LEEP else target.label_entropy
+    if score_name in LIKELIHOOD_SCORES and entropy is not None:
+        return ReferenceValue("no information", -entropy)
     if score_name == "discrepancy":
-        return ReferenceValue("chance level", 1 - 1 / target.classes)
+        return ReferenceValue("chance level", 1 - 1 / (target.tested_classes or target.classes))
     if score_name in ("knn", "linear-probe"):
         return ReferenceValue("majority class", 1 - target.largest_class_share)
     return None

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.half_samples import score_half_samples
+from modgap.ranking.half_samples import count_units, score_half_samples
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
@@ -82,7 +82,9 @@ def score_sources(
         return compute_error_standings(score, errors)
     values = [_evaluate(name, lambda one: score.evaluate(one, seed), outputs) for name, outputs in checked.items()]
     resampled = np.array([score_half_samples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
-    return compute_standings(values, resampled, higher_is_better=score.higher_is_better, bounds=score.bounds)
+    higher, bounds = score.higher_is_better, score.bounds
+    n_units = count_units(next(iter(checked.values())))
+    return compute_standings(values, resampled, higher_is_better=higher, bounds=bounds, n_units=n_units)
 
 
 def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:

@@ -51,6 +51,7 @@ def score_table(
     extracted: Mapping[int, Extracted],
     scored: Mapping[Any, Any],
     plan: RankPlan,
+    n_units: int | None = None,
 ) -> ScoreTable:
     """Return the values and comparisons of one score for all rows.
 
@@ -60,6 +61,7 @@ def score_table(
         extracted: References to the outputs of each row that could be run, by its index.
         scored: Result of each job.
         plan: The plan of the ranking.
+        n_units: Number of groups, or of independent samples; None if no source could be run.
     """
     score = get_score(score_name)
     reasons = [row.reason for row in rows]
@@ -74,7 +76,7 @@ def score_table(
     if by_sample:
         standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
     else:
-        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples)
+        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples, n_units)
     for index in values:
         if not np.isfinite(standings.values[index]):
             reasons[index] = _explain_missing_value(score)
@@ -91,7 +93,7 @@ def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mappin
 
 
 def _standings_of_half_samples(
-    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int
+    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int, n_units: int | None
 ) -> Standings:
     """Return the standings from the values of each row: that of all samples, and those of blocks of half-samples."""
     values = np.full(n_rows, np.nan)
@@ -99,7 +101,8 @@ def _standings_of_half_samples(
     for index, (on_all, *on_halves) in results.items():
         values[index] = on_all[0]
         halves[index] = np.concatenate([np.empty(0), *on_halves])
-    return compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+    higher, bounds = score.higher_is_better, score.bounds
+    return compute_standings(values, halves, higher_is_better=higher, bounds=bounds, n_units=n_units)
 
 
 def errors_by_score(

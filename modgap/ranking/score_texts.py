@@ -27,7 +27,7 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
 
     Returns:
         `value` (that of the row minus that of the first source), `interval` (95 %, of this comparison alone),
-        `p_value` and `corrected_p_value` (by Holm for the number of other sources). Interval and p-values are None
+        `p_value` and `corrected_p_value` (by Holm for the number of all pairs). Interval and p-values are None
         where they are unknown; controls and raw values have no corrected p-value. None for the first source itself and
         for rows without a value.
     """

@@ -105,6 +105,10 @@ class TargetSummary:
             the most frequent label of a multi-label target. The weights are those of the errors.
         smallest_class_samples: Number of samples of the smallest class.
         label_entropy: Entropy of the distribution of the classes in nats. None for multi-label targets.
+        tested_classes: Number of classes with at least two groups or independent samples, over which held-out errors
+            are. None if it is not known.
+        tested_entropy: Entropy in nats of the distribution of these classes, by the weights of the errors. None if it
+            is not known, and for multi-label targets.
     """
 
     name: str
@@ -115,6 +119,13 @@ class TargetSummary:
     largest_class_share: float
     smallest_class_samples: int
     label_entropy: float | None = None
+    tested_classes: int | None = None
+    tested_entropy: float | None = None
+
+    @property
+    def units(self) -> int:
+        """Number of groups, or of samples if they are independent."""
+        return self.samples if self.groups is None else self.groups
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
         origin = f"from {request['resamples']} random halves of the samples"
     return (
         f"The lines are 95 % intervals {origin}. Two sources share a letter if they are not significantly different at "
-        "the 95 % level. Comparisons with the first source are corrected for their number (Holm), and those of other "
-        "pairs for the number of all pairs."
+        "the 95 % level, corrected for the number of all pairs (Holm)."
     )
 
 

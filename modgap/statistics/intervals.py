@@ -1,5 +1,6 @@
 """The mean error over samples under repeated splits, and its 95 % interval."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +11,12 @@ from modgap.statistics.splits import Splits
 __all__ = [
     "LEVEL",
     "MIN_UNITS",
+    "ROUNDING",
     "ErrorAverage",
     "MeanError",
     "SampleErrors",
     "average_errors",
+    "degrees_of_freedom",
     "estimate_log_mean",
     "estimate_mean",
     "estimate_unbounded_mean",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 LEVEL = 0.95
+ROUNDING = 1e-12
+"""Standard errors, and distances from 0 and 1, up to which a difference may be due to rounding."""
 MIN_UNITS = 8
 """Fewest groups, or independent samples, from which an interval is computed."""
 
@@ -149,7 +154,12 @@ class ErrorAverage:
         return SampleErrors(errors, self.weights, units, averages, strata, split_seed)
 
 
-def estimate_mean(errors: SampleErrors, repeat_variance: float | None = None) -> MeanError:
+def estimate_mean(
+    errors: SampleErrors,
+    repeat_variance: float | None = None,
+    more_variance: float = 0.0,
+    more_degrees: float = np.inf,
+) -> MeanError:
     """Estimate the mean error with a 95 % interval over new units and new splits.
 
     The squared standard error is s^2(unit means) / G + s^2(averages of the repeats): the first term is the spread of G
@@ -162,6 +172,8 @@ def estimate_mean(errors: SampleErrors, repeat_variance: float | None = None) ->
         errors: Errors of the samples.
         repeat_variance: Variance of the mean from maps that are fitted on different parts of the samples; None for the
             variance of the averages of the repeats.
+        more_variance: Variance of the mean from further sources, such as random initializations.
+        more_degrees: Degrees of freedom of its estimate; those of the interval then follow Satterthwaite.
     """
     value, residuals = mean_and_residuals(errors)
     n_units = len(residuals)
@@ -170,22 +182,38 @@ def estimate_mean(errors: SampleErrors, repeat_variance: float | None = None) ->
     if repeat_variance is None:
         repeat_variance = variance_of_repeats(errors.averages)
     variance = float(residuals.var(ddof=1)) / n_units + repeat_variance
-    standard_error = float(np.sqrt(variance))
+    standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return MeanError(value, None, standard_error, n_units)
-    return MeanError(value, proportion_interval(value, standard_error, n_units), standard_error, n_units)
+    degrees = degrees_of_freedom([(variance, n_units - 1), (more_variance, more_degrees)])
+    return MeanError(value, proportion_interval(value, standard_error, n_units, degrees), standard_error, n_units)
+
+
+def degrees_of_freedom(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the degrees of freedom of a sum of independent estimates of variances.
+
+    Args:
+        parts: Each estimate with its own degrees of freedom. The first counts if all estimates are 0.
+
+    References:
+        Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2, 1946.
+    """
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return parts[0][1]
+    return float(total**2 / sum(variance**2 / degrees for variance, degrees in parts))
 
 
 def estimate_log_mean(errors: SampleErrors) -> MeanError:
     """Estimate minus the mean of values that are not bounded, such as the mean log-probability, with its 95 % interval.
 
-    The standard error and the degrees of freedom are those of `estimate_mean`.
+    The standard error and the degrees of freedom are those of `estimate_mean`, and the interval is at most 0.
 
     Args:
         errors: Minus the log-probability of each sample.
     """
     mean = estimate_unbounded_mean(errors)
-    interval = None if mean.interval is None else (-mean.interval[1], -mean.interval[0])
+    interval = None if mean.interval is None else (-mean.interval[1], min(0.0, -mean.interval[0]))
     return MeanError(-mean.value, interval, mean.standard_error, mean.n_units)
 
 
@@ -209,17 +237,20 @@ def estimate_unbounded_mean(errors: SampleErrors) -> MeanError:
     return MeanError(value, (value - margin, value + margin), standard_error, n_units)
 
 
-def proportion_interval(value: float, standard_error: float, n_units: int) -> tuple[float, float]:
+def proportion_interval(
+    value: float, standard_error: float, n_units: int, degrees: float | None = None
+) -> tuple[float, float]:
     """Return the 95 % interval of a mean of values in [0, 1] over a number of independent units.
 
     Args:
         value: Mean, in [0, 1].
-        standard_error: Its standard error.
+        standard_error: Its standard error. One that may be due to rounding counts as 0.
         n_units: Number G of independent units, at least 2.
+        degrees: Degrees of freedom of the standard error; None for G - 1.
     """
-    if not 0 < value < 1 or standard_error == 0:
+    if min(value, 1 - value) <= ROUNDING or standard_error <= ROUNDING:
         return exact_interval(value, n_units)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1))
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1 if degrees is None else degrees))
     # Wilson's interval of a proportion that has this standard error.
     effective_size = value * (1 - value) / standard_error**2
     shrinkage = 1 + quantile**2 / effective_size
@@ -229,9 +260,18 @@ def proportion_interval(value: float, standard_error: float, n_units: int) -> tu
 
 
 def exact_interval(value: float, n_units: int) -> tuple[float, float]:
-    """Return the interval of Clopper and Pearson for a proportion of units that are all alike."""
-    interval = stats.binomtest(round(min(1.0, max(0.0, value)) * n_units), n_units).proportion_ci(LEVEL, method="exact")
-    return min(float(interval.low), value), max(float(interval.high), value)
+    """Return the 95 % interval of a mean of values in [0, 1] over units that all have the same value.
+
+    By Clopper and Pearson, a share of at most 1 - .025^(1 / G) of all units differs from the G that were seen, and
+    these may have any value in [0, 1]. For a value of 0 or 1 this is their interval of a proportion.
+
+    Args:
+        value: The value that all units have; rounding may have moved it out of [0, 1].
+        n_units: Number G of independent units.
+    """
+    inside = min(1.0, max(0.0, value))
+    unseen = 1 - ((1 - LEVEL) / 2) ** (1 / n_units)
+    return min(value, inside * (1 - unseen)), max(value, inside + (1 - inside) * unseen)
 
 
 def mean_and_residuals(errors: SampleErrors) -> tuple[float, np.ndarray]:

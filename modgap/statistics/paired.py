@@ -10,7 +10,9 @@ from modgap.errors import InputError
 from modgap.statistics.intervals import (
     LEVEL,
     MIN_UNITS,
+    ROUNDING,
     SampleErrors,
+    degrees_of_freedom,
     exact_interval,
     mean_and_residuals,
     variance_of_repeats,
@@ -55,7 +57,11 @@ class PairedDifferences:
 
 
 def paired_difference(
-    first: SampleErrors, second: SampleErrors, more_variance: float = 0.0, largest: float = 1.0
+    first: SampleErrors,
+    second: SampleErrors,
+    more_variance: float = 0.0,
+    more_degrees: float = np.inf,
+    largest: float = 1.0,
 ) -> PairedDifference:
     """Compare two errors sample by sample.
 
@@ -66,6 +72,7 @@ def paired_difference(
         first: Errors of the first source.
         second: Errors of the second source, with the same samples, weights and splits.
         more_variance: Variance of the difference from further sources, such as that between random initializations.
+        more_degrees: Degrees of freedom of its estimate; those of the comparison then follow Satterthwaite.
         largest: Largest absolute difference that is possible, to which the interval is clipped; infinity for errors
             that are not bounded, such as squared errors.
 
@@ -85,18 +92,39 @@ def paired_difference(
     n_units = len(residuals)
     if n_units < 2:
         return PairedDifference(value, None, None, float("nan"), n_units)
-    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(difference.averages) + more_variance
-    standard_error = float(np.sqrt(variance))
+    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(difference.averages)
+    standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return PairedDifference(value, None, None, standard_error, n_units)
-    if standard_error == 0:
-        # No unit differs, or all differ by the same: the exact interval of a proportion of 0 bounds what was not seen.
-        margin = exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
-        p_value = 1.0 if value == 0 else 2.0 ** (1 - n_units)
-        return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, 0.0, n_units)
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_error
-    p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_units - 1))
+    rounding = _rounding([first, second], largest)
+    if standard_error <= rounding:
+        bounds = _clipped_interval(value, _constant_margin(n_units, largest), largest)
+        return PairedDifference(value, bounds, float(_constant_p_value(value, n_units, rounding)), 0.0, n_units)
+    degrees = degrees_of_freedom([(variance, n_units - 1), (more_variance, more_degrees)])
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error
+    p_value = float(2 * stats.t.sf(abs(value) / standard_error, degrees))
     return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, standard_error, n_units)
+
+
+def _constant_margin(n_units: int, largest: float) -> float:
+    """Return the margin of a difference that is the same in all units.
+
+    The exact interval of a proportion of 0 bounds what was not seen, and there is no bound without a largest
+    difference.
+    """
+    return exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
+
+
+def _constant_p_value(values: float | np.ndarray, n_units: int, rounding: float) -> np.ndarray:
+    """Return the p-value of a difference that is the same in all units: that of the sign test."""
+    return np.where(np.abs(values) <= rounding, 1.0, 2.0 ** (1 - n_units))
+
+
+def _rounding(errors: Sequence[SampleErrors], largest: float) -> float:
+    """Return the standard error, or the difference, up to which it may be due to rounding."""
+    if np.isfinite(largest):
+        return ROUNDING * largest
+    return ROUNDING * max(float(np.abs(one.errors[one.tested]).max(initial=0.0)) for one in errors)
 
 
 def _clipped_interval(value: float, margin: float, largest: float) -> tuple[float, float]:
@@ -128,9 +156,10 @@ def paired_differences(errors: Sequence[SampleErrors], largest: float = 1.0) -> 
     margins = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_errors
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(n_units - 1, -np.abs(values) / standard_errors)
-    constant = standard_errors == 0
-    margins[constant] = exact_interval(0.0, n_units)[1]
-    p_values[constant] = np.where(values[constant] == 0, 1.0, 2.0 ** (1 - n_units))
+    rounding = _rounding(errors, largest)
+    constant = standard_errors <= rounding
+    margins[constant] = _constant_margin(n_units, largest)
+    p_values[constant] = _constant_p_value(values[constant], n_units, rounding)
     intervals = np.stack([values - margins, values + margins], axis=2).clip(-largest, largest)
     return PairedDifferences(values, intervals, p_values)
 

@@ -53,18 +53,23 @@ def summarize_null(
         requested: Number of permutations that would be drawn without the rule; None for all that are passed.
         sequential: False to use all permutations.
 
+    A permuted value that is not a number counts as one at or below the real value, so that it never lowers the
+    p-value, and not in the mean.
+
     Example:
         >>> summarize_null(0.25, [0.5, 0.75])
         NullDistribution(mean=0.625, sd=0.1767766952966369, p_value=0.3333333333333333, repeats=2, requested=2)
     """
     values = np.asarray(permuted, dtype=float)
-    at_most = np.flatnonzero(values <= value + TOLERANCE)
+    at_most = np.flatnonzero(~(values > value + TOLERANCE))
     stopped = sequential and len(at_most) >= STOP_AFTER
     if stopped:
         values = values[: at_most[STOP_AFTER - 1] + 1]
     p_value = STOP_AFTER / len(values) if stopped else (1 + len(at_most)) / (len(values) + 1)
-    sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return NullDistribution(float(values.mean()), sd, min(1.0, p_value), len(values), requested or len(permuted))
+    known = values[np.isfinite(values)]
+    mean = float(known.mean()) if len(known) else np.nan
+    sd = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return NullDistribution(mean, sd, min(1.0, p_value), len(values), requested or len(permuted))
 
 
 def smallest_p_value(permutations: int) -> float:
@@ -92,7 +97,7 @@ def draw_null(
         Besag and Clifford, "Sequential Monte Carlo p-values", Biometrika 78, 1991.
     """
     values: list[float] = []
-    while len(values) < permutations and sum(v <= value + TOLERANCE for v in values) < STOP_AFTER:
+    while len(values) < permutations and sum(not v > value + TOLERANCE for v in values) < STOP_AFTER:
         # Values beyond the stopping point are computed in vain, so the first batches are small.
         size = min(permutations - len(values), max(STOP_AFTER, len(values)))
         values += statistics(range(len(values), len(values) + size))

@@ -43,6 +43,18 @@ class Splits:
         chosen = self.repeats < n_repeats
         return Splits(self.fit[chosen], self.test[chosen], self.repeats[chosen], self.seed)
 
+    def with_tests(self) -> "Splits":
+        """Return the repeats that test a sample, numbered from 0.
+
+        With few groups of several classes, a repeat may have no class in both halves, and then it tests none.
+        """
+        tests = np.bincount(self.repeats, [test.any() for test in self.test], self.n_repeats) > 0
+        if tests.all():
+            return self
+        chosen = tests[self.repeats]
+        repeats = np.cumsum(tests)[self.repeats[chosen]] - 1
+        return Splits(self.fit[chosen], self.test[chosen], repeats, self.seed)
+
     def permuted(self, donors: np.ndarray) -> "Splits":
         """Return splits in which sample i is in the parts of sample `donors[i]`.
 
