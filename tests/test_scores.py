@@ -30,7 +30,7 @@ from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
-from modgap.ranking.source_outputs import SourceOutputs, principal_components
+from modgap.ranking.source_outputs import SourceOutputs, center_columns, principal_components
 from modgap.statistics.splits import repeated_halves
 
 X, Y = load_iris(return_X_y=True)
@@ -532,6 +532,36 @@ def test_degenerate_samples_give_a_number(name, kind):
 
 def test_parc_of_constant_features_is_zero():
     assert parc(np.ones((10, 4)), np.eye(2)[np.arange(10) % 2]) == 0
+
+
+@pytest.mark.parametrize("value", [3.3, 1 / 3, -1e-9, 0.0])
+@pytest.mark.parametrize(("n", "width"), [(40, 5), (20, 90)])
+def test_h_score_of_constant_features_is_zero(value, n, width):
+    """The rounding errors of their mean are no variance between the classes."""
+    one = SourceOutputs(np.full((n, width), value), np.arange(n) % 2)
+    assert get_score("h-score").evaluate(one) == 0
+    assert get_score("h-score-shrunk").evaluate(one) == 0
+
+
+def test_columns_that_differ_in_their_last_bits_are_constant():
+    rng = np.random.default_rng(0)
+    varied = rng.standard_normal((30, 4)).astype(np.float32)
+    last_bits = np.float32(7.1) * (1 + np.finfo(np.float32).eps * rng.integers(0, 3, (30, 1), np.int8))
+    centered = center_columns(np.hstack([varied, last_bits]))
+    doubled = varied.astype(np.float64)
+    np.testing.assert_array_equal(centered[:, :4], doubled - doubled.mean(0))
+    np.testing.assert_array_equal(centered[:, 4], 0)
+    # In double precision the same column has digits, which are kept.
+    assert np.ptp(center_columns(last_bits.astype(np.float64))) > 0
+
+
+def test_logme_of_zeros_is_the_evidence_of_noise():
+    """The precision of the noise is 1 / mean squared target, and no weight explains anything."""
+    targets = np.eye(2)[np.arange(40) % 2]
+    zeros = get_score("logme").evaluate(SourceOutputs(np.zeros((40, 5)), np.arange(40) % 2))
+    assert zeros == logme(np.zeros((40, 1)), targets)
+    assert zeros == pytest.approx((math.log(2) - 1 - math.log(2 * math.pi)) / 2, rel=1e-6)
+    assert zeros < get_score("logme").evaluate(drawn())
 
 
 def test_transrate_of_one_class_is_zero():

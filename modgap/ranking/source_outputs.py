@@ -11,12 +11,23 @@ from scipy.special import softmax
 
 from modgap.errors import InputError
 
-__all__ = ["CLASSIFICATION", "MULTI_LABEL", "REGRESSION", "Moments", "SourceOutputs", "principal_components"]
+__all__ = [
+    "CLASSIFICATION",
+    "MULTI_LABEL",
+    "REGRESSION",
+    "Moments",
+    "SourceOutputs",
+    "center_columns",
+    "principal_components",
+]
 
 CLASSIFICATION = "classification"
 MULTI_LABEL = "multi-label"
 REGRESSION = "regression"
 """Tasks of targets."""
+
+ROUNDING_STEPS = 4
+"""A column is constant if its values differ by at most so many rounding steps of its largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Moments:
     """Centered features and their principal components, which scores based on covariances share.
 
     Attributes:
-        centered: Features minus their mean, double precision, shape (n, D).
+        centered: Features minus their mean, double precision, shape (n, D). Constant features are exactly 0.
         variances: Variances of the principal components in ascending order, with divisor n - 1, shape (r,). Components
             without variance are left out, unless there is no other.
         components: Principal components in the same order, one in each column, shape (D, r).
@@ -132,10 +143,34 @@ class SourceOutputs:
     @functools.cached_property
     def moments(self) -> Moments:
         """Centered features and their principal components."""
-        features = np.asarray(self.features, np.float64)
-        centered = features - features.mean(axis=0)
+        centered = center_columns(self.features)
         squares, components = principal_components(centered)
         return Moments(centered, squares / max(1, len(centered) - 1), components)
+
+
+def center_columns(features: np.ndarray) -> np.ndarray:
+    """Subtract the mean of each column, and set constant columns to 0, so that no rounding error remains of them.
+
+    A column is constant if its values differ by no more than four rounding steps. The steps are those of single
+    precision for features in single precision, because a dead encoder's outputs differ between batches in their last
+    bits, and those of double precision for all others.
+
+    Args:
+        features: Features, shape (n, D), finite.
+
+    Returns:
+        Centered features, double precision, shape (n, D).
+
+    Example:
+        >>> center_columns(np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]])).tolist()
+        [[0.0, -2.0], [0.0, -1.0], [0.0, 3.0]]
+    """
+    step = np.finfo(np.float32 if features.dtype == np.float32 else np.float64).eps
+    array = np.asarray(features, np.float64)
+    lowest, highest = array.min(axis=0), array.max(axis=0)
+    centered: np.ndarray = array - array.mean(axis=0)
+    centered[:, highest - lowest <= ROUNDING_STEPS * step * np.maximum(np.abs(lowest), np.abs(highest))] = 0
+    return centered
 
 
 def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

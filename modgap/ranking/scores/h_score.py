@@ -17,7 +17,7 @@ def h_score(outputs: SourceOutputs) -> float:
         outputs: Outputs of a source on the target's samples.
 
     Returns:
-        The score in [0, min(D, K - 1)]. Higher is better.
+        The score in [0, min(D, K - 1)]. It is 0 for constant features. Higher is better.
 
     References:
         Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019.
@@ -37,7 +37,7 @@ def shrunk_h_score(outputs: SourceOutputs) -> float:
         outputs: Outputs of a source on the target's samples.
 
     Returns:
-        The score, at least 0. Higher is better.
+        The score, at least 0. It is 0 for constant features. Higher is better.
 
     References:
         Ibrahim et al., "Newer is Not Always Better", ECML PKDD 2022.
@@ -105,6 +105,7 @@ SCORES = (
         compute=lambda outputs, _seed: h_score(outputs),
         higher_is_better=True,
         default=False,
+        version=2,
     ),
     Score(
         name="h-score-shrunk",
@@ -113,5 +114,6 @@ SCORES = (
         reference="Ibrahim et al., ECML PKDD 2022",
         compute=lambda outputs, _seed: shrunk_h_score(outputs),
         higher_is_better=True,
+        version=2,
     ),
 )

@@ -20,7 +20,8 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     The precisions alpha of the weights and beta of the noise are iterated to their fixed point, at most eleven times.
     The number of weights is the rank of the features. The code that the authors published counts D / 2 ln alpha even if
     there are fewer samples than features, which rewards features for their number alone: for pure noise of shape
-    300 x 512 it gives about 3 instead of -0.3.
+    300 x 512 it gives about 3 instead of -0.3. Features that are all zero have rank 0 and no weights, so that their
+    evidence is that of Gaussian noise around zero.
 
     Args:
         features: Features, not centered, shape (n, D).
@@ -34,6 +35,7 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
         You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021.
     """
     squares, projections = _projections(np.asarray(features, np.float64), targets)
+    squares, projections = squares[squares > 0], projections[squares > 0]
     remainders = np.maximum((targets**2).sum(axis=0) - projections.sum(axis=0), 0)
     evidences = [
         _evidence(squares, x2, remainder, len(features))
@@ -50,6 +52,9 @@ def _projections(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
 
 
 def _evidence(sigma: np.ndarray, x2: np.ndarray, remainder: float, n: int) -> float:
+    if not len(sigma):
+        beta = n / (remainder + EPSILON)
+        return float(n * np.log(beta) - beta * remainder - n * np.log(2 * np.pi)) / 2 / n
     alpha = beta = 1.0
     residual = weights = 0.0
     for _ in range(MAX_ITERATIONS):
@@ -73,4 +78,5 @@ SCORE = Score(
     compute=lambda outputs, _seed: logme(outputs.features, outputs.target_matrix),
     higher_is_better=True,
     tasks=ALL_TASKS,
+    version=2,
 )
