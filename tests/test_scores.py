@@ -534,6 +534,30 @@ def test_parc_of_constant_features_is_zero():
     assert parc(np.ones((10, 4)), np.eye(2)[np.arange(10) % 2]) == 0
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_parc_of_values_compares_standardized_distances(columns):
+    """All values are positive, so correlations over one or two columns would know only a sign."""
+    rng = np.random.default_rng(columns)
+    values = rng.uniform(1, 5, (50, columns)) * 10.0 ** np.arange(columns)
+    features = np.hstack([values, rng.standard_normal((50, 2))])
+    labels = (values[:, 0] > 3).astype(int)
+    upper = np.triu_indices(50, 1)
+    apart = 1 - np.corrcoef((features - features.mean(0)) / features.std(0))[upper]
+    standard = values / values.std(0)
+    distances = [math.dist(standard[i], standard[j]) for i, j in itertools.combinations(range(50), 2)]
+    score = get_score("parc").evaluate(SourceOutputs(features, labels, values=values))
+    assert score == pytest.approx(100 * spearmanr(apart, distances).statistic, rel=1e-9)
+    assert score > 10
+    shifted = SourceOutputs(features, labels, values=np.hstack([3 * values - 7, np.full((50, 1), 0.1)]))
+    assert get_score("parc").evaluate(shifted) == pytest.approx(score, rel=1e-9)
+
+
+def test_parc_ignores_constant_features():
+    one = drawn(3)
+    padded = np.hstack([one.features, np.full((40, 3), 3.3)])
+    assert get_score("parc").evaluate(replace(one, features=padded)) == get_score("parc").evaluate(one)
+
+
 @pytest.mark.parametrize("value", [3.3, 1 / 3, -1e-9, 0.0])
 @pytest.mark.parametrize(("n", "width"), [(40, 5), (20, 90)])
 def test_h_score_of_constant_features_is_zero(value, n, width):

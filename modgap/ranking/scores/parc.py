@@ -1,29 +1,33 @@
 """PARC: rank correlation between the similarity of samples in the features and in the targets."""
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from modgap.ranking.score import ALL_TASKS, Score
-from modgap.ranking.source_outputs import SourceOutputs, principal_components
+from modgap.ranking.source_outputs import SourceOutputs, center_columns, principal_components
 from modgap.targets.splits import stratified_subset
 
 __all__ = ["SCORE", "parc"]
 
 MAX_COMPONENTS = 32
 DECIMALS = 12
-"""Decimals that correlations are rounded to, so that equal labels tie."""
+"""Decimals that distances are rounded to, so that equal labels tie."""
 MAX_SAMPLES = 2000
 """Most samples whose pairs are compared. More samples change only the precision of the score."""
 
 
-def parc(features: np.ndarray, targets: np.ndarray) -> float:
+def parc(features: np.ndarray, targets: np.ndarray, *, real_valued: bool = False) -> float:
     """Compute 100 times the rank correlation between the distances of all pairs in features and in targets.
 
-    The distance of two samples is 1 - Pearson's correlation (algorithm 1 of the paper).
+    The distance of two samples is 1 - Pearson's correlation (algorithm 1 of the paper). The paper defines the score for
+    classes alone. A correlation over one or two values would keep no more than a sign, so the distance of real values
+    is the Euclidean distance, after each column is divided by its standard deviation.
 
     Args:
         features: Features, shape (n, D).
         targets: 0/1 for each class, or real values, shape (n, M).
+        real_valued: True if the targets are values of a regression target, of any number of columns.
 
     Returns:
         The score in percent, in [-100, 100]. It is 0 for constant features or targets. Higher is better.
@@ -33,7 +37,7 @@ def parc(features: np.ndarray, targets: np.ndarray) -> float:
     """
     upper = np.triu_indices(len(features), 1)
     feature_distances = _correlation_distances(features)[upper]
-    target_distances = _correlation_distances(targets)[upper]
+    target_distances = (_euclidean_distances if real_valued else _correlation_distances)(targets)[upper]
     if np.ptp(feature_distances) == 0 or np.ptp(target_distances) == 0:
         return 0.0
     return 100 * float(spearmanr(feature_distances, target_distances).statistic)
@@ -49,22 +53,35 @@ def _correlation_distances(rows: np.ndarray) -> np.ndarray:
     return distances
 
 
+def _euclidean_distances(values: np.ndarray) -> np.ndarray:
+    """Return the Euclidean distances of all pairs of rows of standardized columns. Constant columns do not count."""
+    standardized = _standardize(values)
+    distances: np.ndarray = np.round(cdist(standardized, standardized), DECIMALS)
+    return distances
+
+
+def _standardize(rows: np.ndarray) -> np.ndarray:
+    """Return the columns that are not constant, centered and divided by their standard deviation, shape (n, r)."""
+    centered = center_columns(rows)
+    spread = centered.std(axis=0)
+    standardized: np.ndarray = centered[:, spread > 0] / spread[spread > 0]
+    return standardized
+
+
 def _compute(outputs: SourceOutputs, seed: int) -> float:
     if len(outputs) > MAX_SAMPLES:
         return _compute(outputs.subset(_choose_rows(outputs, seed)), seed)
-    features = np.asarray(outputs.features, np.float64)
-    centered = features - features.mean(axis=0)
-    spread = centered.std(axis=0)
-    standardized = centered[:, spread > 0] / spread[spread > 0]
+    standardized = _standardize(outputs.features)
     if not standardized.shape[1]:
         return 0.0
     if standardized.shape[1] > MAX_COMPONENTS:
         standardized = standardized @ principal_components(standardized)[1][:, ::-1][:, :MAX_COMPONENTS]
     targets = outputs.target_matrix
-    if targets.shape[1] == 1:
+    real_valued = outputs.values is not None
+    if targets.shape[1] == 1 and not real_valued:
         # A correlation over a single column is not defined; with the negated column beside it, it is.
         targets = np.hstack([targets, -targets])
-    return parc(standardized, targets)
+    return parc(standardized, targets, real_valued=real_valued)
 
 
 def _choose_rows(outputs: SourceOutputs, seed: int) -> np.ndarray:
@@ -81,4 +98,5 @@ SCORE = Score(
     compute=_compute,
     higher_is_better=True,
     tasks=ALL_TASKS,
+    version=2,
 )
