@@ -7,6 +7,7 @@ from modgap.discrepancy import estimate, estimator_chain, label_space, learning_
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.held_out_problem import held_out_problem
+from modgap.discrepancy.input_checks import validate_logits
 from modgap.discrepancy.search import is_enumerable, search
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import estimate_mean
@@ -150,6 +151,18 @@ def test_no_held_out_value_if_no_sample_can_be_tested():
     result = estimate(logits, [0, 1, 2], trials=50, permutations=2)
     assert result.estimates["montecarlo"].held_out is None
     assert result.n_untested == 3
+
+
+def test_large_integers_keep_their_order_and_their_ties():
+    """Beyond 2**53 neighbors are equal as doubles, which NumPy compares integers and floats by."""
+    for dtype, offset in ((np.int64, 2**53), (np.int64, -(2**63)), (np.uint64, 2**64 - 4), (np.int32, 2**24)):
+        logits = np.array([[3, 2, 3], [0, 1, 2]], dtype) + np.array(offset, dtype)
+        ranks = validate_logits(logits)
+        assert ranks.dtype == np.float32
+        np.testing.assert_array_equal(np.argsort(ranks, axis=1, kind="stable"), [[1, 0, 2], [0, 1, 2]])
+        assert ranks[0, 0] == ranks[0, 2]
+    small = np.array([[-(2**24), 2**24, 5]])
+    np.testing.assert_array_equal(validate_logits(small), small)
 
 
 def test_float64_logits_keep_their_order_and_their_ties():

@@ -366,6 +366,14 @@ def test_the_discrepancy_equals_that_of_the_estimator():
     assert get_score("discrepancy").evaluate(one) == estimate(one.logits, one.labels).estimates["search"].held_out
 
 
+@pytest.mark.parametrize("name", ["discrepancy", "discrepancy-ratio", "discrepancy-montecarlo"])
+def test_the_discrepancy_depends_on_the_order_of_the_logits_alone(name):
+    """Single precision would tie most logits beside an offset of a million."""
+    one = drawn(12, outputs=6)
+    shifted = replace(one, logits=np.round(one.logits, 6) + 1e6)
+    assert get_score(name).evaluate(shifted) == get_score(name).evaluate(one)
+
+
 @pytest.mark.parametrize(("groups", "weight"), [(None, None), (GROUPS, None), (GROUPS, "classes")])
 @pytest.mark.parametrize("name", ["knn", "linear-probe"])
 def test_errors_of_features_are_means_over_cross_validations(name, groups, weight):

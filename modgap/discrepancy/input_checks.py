@@ -11,6 +11,8 @@ __all__ = ["validate_groups", "validate_labels", "validate_logits"]
 
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
+LARGEST_EXACT_INTEGER = 2**24
+"""All integers up to this one are exact in float32."""
 
 
 def validate_logits(logits: ArrayLike) -> np.ndarray:
@@ -67,7 +69,13 @@ def _float32_in_order(array: np.ndarray) -> np.ndarray:
     """Return float32 values with the same order and ties in each row: the same values if they fit, else dense ranks."""
     with np.errstate(over="ignore"):
         narrowed = np.ascontiguousarray(array, np.float32)
-    if np.array_equal(narrowed, array):
+    # NumPy compares integers of 64 bits with floats as doubles, in which neighbors beyond 2**53 are equal.
+    is_exact = (
+        np.array_equal(narrowed, array)
+        if array.dtype.kind == "f"
+        else int(array.min()) >= -LARGEST_EXACT_INTEGER and int(array.max()) <= LARGEST_EXACT_INTEGER
+    )
+    if is_exact:
         return narrowed
     for i, row in enumerate(array):
         narrowed[i] = np.unique(row, return_inverse=True)[1]

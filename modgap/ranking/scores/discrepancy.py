@@ -1,7 +1,5 @@
 """Knowledge discrepancy (MoNA, ICML 2024, section 2.3) as a score: held out, as a ratio to the null, by random maps."""
 
-import numpy as np
-
 from modgap.discrepancy import Estimate, estimate
 from modgap.ranking.held_out import check_class_counts, held_out_errors
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, Score
@@ -17,7 +15,7 @@ RANDOM_MAPS = 100_000
 
 def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: int) -> Estimate:
     result = estimate(
-        np.asarray(check_class_counts(outputs), np.float32),
+        check_class_counts(outputs),
         outputs.labels,
         groups=outputs.groups,
         estimators=[estimator],
@@ -71,6 +69,7 @@ SCORES = (
         tasks=ALL_TASKS,
         needs_logits=True,
         default=False,
+        version=2,
     ),
     Score(
         name="discrepancy-montecarlo",
@@ -83,5 +82,6 @@ SCORES = (
         tasks=ALL_TASKS,
         needs_logits=True,
         default=False,
+        version=2,
     ),
 )
