@@ -77,9 +77,11 @@ class LabelSpace:
         rarest: np.ndarray = self.labels[order][self.starts[:-1]]
         return rarest
 
-    @property
+    @cached_property
     def label_set_ids(self) -> np.ndarray:
         """Number of each sample's set of labels, equal for two samples if all their labels are equal; shape (N,)."""
+        if self.has_single_labels:
+            return self.labels
         table = np.zeros((len(self), self.n_classes), bool)
         table[self.entry_samples, self.labels] = True
         packed = np.packbits(table, axis=1)

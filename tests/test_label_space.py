@@ -9,6 +9,7 @@ from modgap.discrepancy.soft import Labeling
 from modgap.errors import InputError, UsageError
 from modgap.label_space import row_numbers
 from modgap.statistics.masks import Masks
+from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights
 from tests import naive
@@ -256,3 +257,29 @@ def test_entries_of_single_labels_are_samples(several):
             original = slice(space.starts[donor], space.starts[donor + 1])
             np.testing.assert_array_equal(part.labels[entries], space.labels[original])
         np.testing.assert_array_equal(part.rows, space.rows[donors])
+
+
+@pytest.mark.parametrize("with_groups", [False, True])
+def test_permutations_need_only_the_equality_of_label_sets(with_groups):
+    """Single labels are their own numbers, and the same permutations are drawn as with any other numbers."""
+    rng = np.random.default_rng(1)
+    labels = np.append(np.arange(5), rng.integers(0, 5, 55))
+    labels[30:] = np.repeat(labels[30::3], 3)  # half of the groups have one label
+    single = label_space(labels)
+    assert single.label_set_ids is single.labels
+    table = np.eye(5, dtype=int)[labels]
+    by_table = np.unique(np.packbits(table.astype(bool), axis=1), axis=0, return_inverse=True)[1].ravel()
+    groups = np.repeat(np.arange(20), 3) if with_groups else None
+    for repeat in range(3):
+        drawn = permute_samples(label_space(table).label_set_ids, groups, 0, repeat)
+        np.testing.assert_array_equal(drawn, permute_samples(by_table, groups, 0, repeat))
+
+
+def test_label_sets_are_numbered_once():
+    rng = np.random.default_rng(0)
+    table = multi_hot(rng, 60, 6)
+    space = label_space(table)
+    ids = space.label_set_ids
+    assert space.label_set_ids is ids
+    for i, j in np.ndindex(60, 60):
+        assert (ids[i] == ids[j]) == (table[i] == table[j]).all()
