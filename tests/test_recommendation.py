@@ -17,7 +17,7 @@ from modgap.ranking.checks import (
     CONTROL_WORSE,
 )
 from modgap.ranking.judgment import choice_of, help_of, judge
-from modgap.ranking.letters import MOST_LETTERED, group_letters
+from modgap.ranking.letters import ALPHABET, MOST_LETTERED, group_letters
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,
@@ -229,6 +229,46 @@ def test_sources_share_a_letter_exactly_if_they_are_not_different():
         letters = group_letters(different)
         for one, other in itertools.combinations(range(7), 2):
             assert bool(set(letters[one]) & set(letters[other])) == (not different[one, other])
+
+
+def piepho_groups(different):
+    """Return the groups by splitting those that hold two different members, pair by pair."""
+    groups = [frozenset(range(len(different)))]
+    for one, other in np.argwhere(np.triu(different, 1)).tolist():
+        split = {
+            part
+            for group in groups
+            for part in ((group - {one}, group - {other}) if {one, other} <= group else (group,))
+        }
+        groups = [group for group in split if not any(group < another for another in split)]
+    return sorted(sorted(group) for group in groups)
+
+
+def test_letters_are_those_of_piepho():
+    rng = np.random.default_rng(1)
+    for size in (1, 2, 5, 9, 9, 9, 12, 12):
+        different = np.triu(rng.random((size, size)) < rng.random(), 1)
+        different |= different.T
+        groups = piepho_groups(different)
+        expected = [
+            "".join(letter for letter, group in zip(ALPHABET, groups, strict=False) if i in group) for i in range(size)
+        ]
+        assert group_letters(different) == expected
+
+
+def test_exponentially_many_groups_end_the_search_for_letters():
+    """Thirty pairs that differ make 2**30 groups, and the first fifty-three are too many."""
+    half = MOST_LETTERED // 2
+    different = np.kron(np.eye(half, dtype=bool), np.array([[False, True], [True, False]]))
+    assert group_letters(different) == [""] * MOST_LETTERED
+    # Here 26 pairs come first, and later pairs leave 27 groups.
+    different = np.zeros((52, 52), bool)
+    different[np.arange(26), np.arange(26) + 26] = different[np.arange(26) + 26, np.arange(26)] = True
+    different[26:, 26:] = ~np.eye(26, dtype=bool)
+    letters = group_letters(different)
+    assert len(set("".join(letters))) == 27
+    assert all(len(text) == 26 for text in letters[:26])
+    assert all(len(text) == 1 for text in letters[26:])
 
 
 @pytest.mark.parametrize(
