@@ -30,7 +30,7 @@ from modgap.ranking.scores.nce import nce
 from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
-from modgap.ranking.source_outputs import SourceOutputs, center_columns, principal_components
+from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes, center_columns, principal_components
 from modgap.statistics.splits import repeated_halves
 
 X, Y = load_iris(return_X_y=True)
@@ -564,6 +564,43 @@ def test_parc_ignores_constant_features():
     one = drawn(3)
     padded = np.hstack([one.features, np.full((40, 3), 3.3)])
     assert get_score("parc").evaluate(replace(one, features=padded)) == get_score("parc").evaluate(one)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e-24, 1e20, 1e160, 1e300])
+@pytest.mark.parametrize("name", ["h-score", "h-score-shrunk", "n-leep", "parc", "knn", "linear-probe"])
+def test_the_unit_of_the_features_does_not_matter(name, scale):
+    """Squares of features beyond 1e154 overflow in double precision, and beyond 1e19 in single precision."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    features = rng.standard_normal((40, 5)) + 6 * np.eye(2, 5)[labels]
+    expected = get_score(name).evaluate(SourceOutputs(features, labels))
+    assert get_score(name).evaluate(SourceOutputs(features * scale, labels)) == pytest.approx(
+        expected, rel=1e-9, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize(("name", "tiny", "huge"), [("transrate", 0, 0.29), ("gbc", -2, 0), ("logme", -0.34, -16.8)])
+def test_scores_that_depend_on_the_unit_reach_their_limits(name, tiny, huge):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    features = rng.standard_normal((40, 5)) + 6 * np.eye(1, 5) * labels[:, None]
+    for scale, limit in ((1e-160, tiny), (1e160, huge), (1e300, huge)):
+        value = get_score(name).evaluate(SourceOutputs(features * scale, labels))
+        assert value == pytest.approx(limit, abs=0.05)
+
+
+def test_ordinary_magnitudes_are_used_as_they_are():
+    features = drawn().features
+    for scale in (2.0**-190, 1.0, 2.0**190):
+        np.testing.assert_array_equal(bound_magnitudes(features * scale), features * scale)
+    unit = features.astype(np.float32)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    targets, groups = np.eye(40), np.arange(40)
+    nearest = neighbor_means(features, targets, groups, [groups])[0] > 0
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    expected = np.argsort(-similarity, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(np.flatnonzero(nearest) % 40, np.sort(expected, axis=1).ravel())
 
 
 @pytest.mark.parametrize("value", [3.3, 1 / 3, -1e-9, 0.0])

@@ -17,6 +17,7 @@ __all__ = [
     "REGRESSION",
     "Moments",
     "SourceOutputs",
+    "bound_magnitudes",
     "center_columns",
     "principal_components",
 ]
@@ -26,6 +27,8 @@ MULTI_LABEL = "multi-label"
 REGRESSION = "regression"
 """Tasks of targets."""
 
+LARGEST_EXPONENT = 200
+"""Features whose largest magnitude is within 2**-200 and 2**200 are not scaled. Their fourth powers are finite."""
 ROUNDING_STEPS = 4
 """A column is constant if its values differ by at most so many rounding steps of its largest magnitude."""
 
@@ -35,7 +38,8 @@ class Moments:
     """Centered features and their principal components, which scores based on covariances share.
 
     Attributes:
-        centered: Features minus their mean, double precision, shape (n, D). Constant features are exactly 0.
+        centered: Features minus their mean, double precision, shape (n, D). Constant features are exactly 0. Magnitudes
+            beyond 2**200 and below 2**-200 are scaled to these bounds.
         variances: Variances of the principal components in ascending order, with divisor n - 1, shape (r,). Components
             without variance are left out, unless there is no other.
         components: Principal components in the same order, one in each column, shape (D, r).
@@ -148,6 +152,31 @@ class SourceOutputs:
         return Moments(centered, squares / max(1, len(centered) - 1), components)
 
 
+def bound_magnitudes(features: np.ndarray) -> np.ndarray:
+    """Return features in double precision, scaled by a power of two if their squares could overflow or vanish.
+
+    Features whose largest magnitude is above 2**200 (1.6e60) or below 2**-200 (6e-61) are scaled to that bound. All
+    others are returned as they are, bit for bit. Scores that depend on the unit of the features have reached their
+    limit at the bound, or take the value that they have there.
+
+    Args:
+        features: Features, shape (n, D), finite.
+
+    Returns:
+        Features, double precision, shape (n, D).
+
+    Example:
+        >>> bound_magnitudes(np.array([[2.0**1000, 2.0**999]])) == np.array([[2.0**199, 2.0**198]])
+        array([[ True,  True]])
+    """
+    array = np.asarray(features, np.float64)
+    exponent = int(np.frexp(max(array.max(initial=0), -array.min(initial=0)))[1])
+    if abs(exponent) <= LARGEST_EXPONENT:
+        return array
+    scaled: np.ndarray = np.ldexp(array, int(np.sign(exponent)) * LARGEST_EXPONENT - exponent)
+    return scaled
+
+
 def center_columns(features: np.ndarray) -> np.ndarray:
     """Subtract the mean of each column, and set constant columns to 0, so that no rounding error remains of them.
 
@@ -159,14 +188,14 @@ def center_columns(features: np.ndarray) -> np.ndarray:
         features: Features, shape (n, D), finite.
 
     Returns:
-        Centered features, double precision, shape (n, D).
+        Centered features, double precision, shape (n, D), scaled as by `bound_magnitudes`.
 
     Example:
         >>> center_columns(np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 6.0]])).tolist()
         [[0.0, -2.0], [0.0, -1.0], [0.0, 3.0]]
     """
     step = np.finfo(np.float32 if features.dtype == np.float32 else np.float64).eps
-    array = np.asarray(features, np.float64)
+    array = bound_magnitudes(features)
     lowest, highest = array.min(axis=0), array.max(axis=0)
     centered: np.ndarray = array - array.mean(axis=0)
     centered[:, highest - lowest <= ROUNDING_STEPS * step * np.maximum(np.abs(lowest), np.abs(highest))] = 0

@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.ranking.score import NON_POSITIVE, Score
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes
 
 __all__ = ["SCORE", "gbc"]
 
@@ -41,7 +41,7 @@ def gbc(features: np.ndarray, labels: np.ndarray) -> float:
 def _compute(outputs: SourceOutputs, _seed: int) -> float:
     if outputs.features.shape[1] > MAX_COMPONENTS:
         return gbc(outputs.moments.project(MAX_COMPONENTS), outputs.labels)
-    return gbc(np.asarray(outputs.features, np.float64), outputs.labels)
+    return gbc(bound_magnitudes(outputs.features), outputs.labels)
 
 
 SCORE = Score(
@@ -53,4 +53,5 @@ SCORE = Score(
     higher_is_better=True,
     bounds=NON_POSITIVE,
     default=False,
+    version=2,
 )

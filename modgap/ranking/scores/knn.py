@@ -39,9 +39,7 @@ def neighbor_means(
     Raises:
         InputError: If a sample has no neighbor outside its group.
     """
-    unit = np.asarray(features, np.float32)
-    norms = np.linalg.norm(unit, axis=1, keepdims=True)
-    unit = unit / np.where(norms > 0, norms, 1)
+    unit = _unit_rows(features)
     predicted = np.empty((len(groupings), len(queries), targets.shape[1]))
     for start in range(0, len(queries), BLOCK):
         rows = queries[start : start + BLOCK]
@@ -51,6 +49,20 @@ def neighbor_means(
             weights = (np.arange(nearest.shape[1]) < found[:, None]) / found[:, None]
             predicted[number, start : start + BLOCK] = np.einsum("qk,qkm->qm", weights, targets[nearest])
     return predicted
+
+
+def _unit_rows(features: np.ndarray) -> np.ndarray:
+    """Return the rows divided by their norms, single precision, shape (n, D). Rows of zeros stay zero.
+
+    Each row is first scaled by a power of two, which changes no bit of the result, so that its squares neither overflow
+    nor vanish in single precision.
+    """
+    floats = features if features.dtype in (np.float32, np.float64) else np.asarray(features, np.float64)
+    exponents = np.frexp(np.maximum(floats.max(axis=1, initial=0), -floats.min(axis=1, initial=0)))[1]
+    unit: np.ndarray = np.asarray(np.ldexp(floats, -exponents[:, None]), np.float32)
+    norms = np.linalg.norm(unit, axis=1, keepdims=True)
+    unit /= np.where(norms > 0, norms, 1)
+    return unit
 
 
 def _nearest(similarity: np.ndarray, query_groups: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +156,7 @@ SCORE = Score(
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
-    version=3,
+    version=4,
     errors=_errors,
     error_tasks=(CLASSIFICATION,),
 )

@@ -7,7 +7,7 @@ import numpy as np
 from modgap.probes.ridge import cross_validated_ridge
 from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors
 from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes
 from modgap.statistics.intervals import SampleErrors
 
 __all__ = ["SCORE", "probe_error"]
@@ -20,13 +20,13 @@ def probe_error(outputs: SourceOutputs, seed: int = 0) -> float:
         outputs: Outputs of a source on the samples.
         seed: Seed of the folds.
     """
-    features = np.asarray(outputs.features, np.float64)
+    features = bound_magnitudes(outputs.features)
     predicted = cross_validated_ridge(features, outputs.target_matrix, assign_folds(outputs, seed))
     return prediction_error(outputs, predicted)
 
 
 def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
-    features = np.asarray(outputs.features, np.float64)
+    features = bound_magnitudes(outputs.features)
 
     def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [cross_validated_ridge(features, outputs.target_matrix, folds) for folds in assignments]

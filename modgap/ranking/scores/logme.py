@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.ranking.score import ALL_TASKS, Score
-from modgap.ranking.source_outputs import principal_components
+from modgap.ranking.source_outputs import bound_magnitudes, principal_components
 
 __all__ = ["SCORE", "logme"]
 
@@ -34,7 +34,7 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     References:
         You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021.
     """
-    squares, projections = _projections(np.asarray(features, np.float64), targets)
+    squares, projections = _projections(bound_magnitudes(features), targets)
     squares, projections = squares[squares > 0], projections[squares > 0]
     remainders = np.maximum((targets**2).sum(axis=0) - projections.sum(axis=0), 0)
     evidences = [

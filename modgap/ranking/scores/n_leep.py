@@ -17,6 +17,9 @@ CLUSTERS_PER_CLASS = 5
 MIN_SAMPLES_PER_CLUSTER = 4
 """Fewest samples per cluster on average. A small target gets fewer than five clusters per class."""
 
+SMALLEST_VARIANCE = 1e-250
+"""Variance that points without any are treated as having. The inverse of a millionth of it is finite."""
+
 
 def n_leep(outputs: SourceOutputs, seed: int = 0) -> float:
     """Compute LEEP of the responsibilities of a Gaussian mixture.
@@ -48,7 +51,7 @@ def n_leep(outputs: SourceOutputs, seed: int = 0) -> float:
 
 def _variance_floor(points: np.ndarray) -> float:
     """Return a variance to add to each cluster that is small against the points' variance in any unit."""
-    return 1e-6 * max(float(points.var(axis=0).max()), float(np.finfo(np.float32).tiny))
+    return 1e-6 * max(float(points.var(axis=0).max()), SMALLEST_VARIANCE)
 
 
 SCORE = Score(
@@ -60,4 +63,5 @@ SCORE = Score(
     higher_is_better=True,
     bounds=NON_POSITIVE,
     default=False,
+    version=2,
 )

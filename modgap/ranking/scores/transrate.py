@@ -45,4 +45,5 @@ SCORE = Score(
     reference="Huang et al., ICML 2022",
     compute=lambda outputs, _seed: transrate(outputs.moments, outputs.labels),
     higher_is_better=True,
+    version=2,
 )
