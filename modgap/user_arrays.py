@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 
-__all__ = ["NumberedLabels", "check_lengths", "number_labels", "to_numpy"]
+__all__ = ["NumberedLabels", "check_lengths", "number_groups", "number_labels", "to_numpy"]
 
 LARGEST_EXACT_FLOAT = 2**53
 NAMES_SHOWN = 3
@@ -115,6 +115,36 @@ def number_labels(labels: Any) -> NumberedLabels:
     return numbered
 
 
+def number_groups(groups: Any, n_samples: int) -> np.ndarray:
+    """Return the group of each sample as a number from 0, in the order of the groups' values, shape (N,).
+
+    Args:
+        groups: Record, subject or other group of each sample, of one type that can be sorted, shape (N,) or (N, 1).
+        n_samples: Number N of samples.
+
+    Raises:
+        InputError: If there is not one group for each sample, or a group is missing or cannot be sorted.
+
+    Example:
+        >>> number_groups(["anna", "ben", "anna"], 3)
+        array([0, 1, 0])
+    """
+    array = to_numpy(groups, "groups")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(f"The groups have shape {array.shape}. Expected one group for each sample, ({n_samples},).")
+    if len(array) != n_samples:
+        raise InputError(f"There are {len(array)} groups for {n_samples} samples. Expected one group for each sample.")
+    is_missing = _missing_values(array) if array.dtype.kind == "O" else array != array
+    _raise_if_missing(is_missing, "groups", "give each of them a group")
+    try:
+        numbers: np.ndarray = np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        raise InputError(f"The groups cannot be sorted ({error}). Expected groups of one type.") from error
+    return numbers
+
+
 def _number_rows(array: np.ndarray) -> NumberedLabels:
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise InputError(
@@ -141,15 +171,14 @@ def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedL
 
 
 def _number_objects(array: np.ndarray) -> NumberedLabels:
-    missing = np.array([value is None or value != value for value in array], bool)
-    _raise_if_missing(missing)
+    _raise_if_missing(_missing_values(array))
     if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array):
         return _number_numbers(np.array(array.tolist()))
     return _number_values(np.array([_text(value) for value in array], dtype=np.str_), None)
 
 
 def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
-    _raise_if_missing(np.array([value is None or value != value for value in array], bool))
+    _raise_if_missing(_missing_values(array))
     present = set(array.tolist())
     used = [category for category in categories if category in present]
     unused = [str(category) for category in categories if category not in present]
@@ -185,12 +214,24 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _raise_if_missing(missing: np.ndarray) -> None:
+def _missing_values(array: np.ndarray) -> np.ndarray:
+    """Return a mask of the values of an object array that are None, NaN, NaT or the NA of pandas, shape (N,)."""
+    return np.array([value is None or _differs_from_itself(value) for value in array], bool)
+
+
+def _differs_from_itself(value: Any) -> bool:
+    try:
+        return bool(value != value)
+    except TypeError:  # the NA of pandas is neither true nor false
+        return True
+
+
+def _raise_if_missing(missing: np.ndarray, kind: str = "labels", way_out: str = "give their class a name") -> None:
     if missing.any():
         rows = np.flatnonzero(missing)
         raise InputError(
-            f"{len(rows)} of {len(missing)} labels are missing (first in row {rows[0]}). Drop these samples, or give "
-            "their class a name."
+            f"{len(rows)} of {len(missing)} {kind} are missing (first in row {rows[0]}). Drop these samples, or "
+            f"{way_out}."
         )
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from modgap.discrepancy import estimate
 from modgap.errors import InputError
-from modgap.user_arrays import number_labels, to_numpy
+from modgap.user_arrays import number_groups, number_labels, to_numpy
 
 ACCEPTED = {
     "integers from 0": ([0, 1, 1, 2], [0, 1, 1, 2], (), ""),
@@ -38,6 +39,7 @@ REFUSED = {
     "infinite": ([0.0, np.inf], "not a whole number"),
     "missing float": ([0.0, np.nan, 1.0], "1 of 3 labels are missing (first in row 1)"),
     "missing object": (np.array(["a", None], object), "1 of 2 labels are missing (first in row 1)"),
+    "missing in pandas": (pd.Series(["a", pd.NA]), "1 of 2 labels are missing (first in row 1)"),
     "missing category": (pd.Categorical(["a", None]), "1 of 2 labels are missing"),
     "dates": (np.array(["2020-01-01"], "datetime64[D]"), "dtype datetime64"),
     "rows of counts": ([[2, 1], [0, 1]], "values other than 0 and 1"),
@@ -64,6 +66,36 @@ def test_other_labels_are_refused_with_the_reason(kind):
     with pytest.raises(InputError) as error:
         number_labels(labels)
     assert message in str(error.value)
+
+
+GROUPS_REFUSED = {
+    "missing float": ([0.0, np.nan, 1.0], "1 of 3 groups are missing (first in row 1)"),
+    "missing in a series": (pd.Series([0, None, None]), "2 of 3 groups are missing (first in row 1)"),
+    "missing object": (np.array(["a", "b", None], object), "1 of 3 groups are missing (first in row 2)"),
+    "missing in pandas": (pd.Series(["a", pd.NA, "b"], dtype="string"), "1 of 3 groups are missing (first in row 1)"),
+    "missing date": (np.array(["2020", "NaT", "2021"], "datetime64[D]"), "1 of 3 groups are missing (first in row 1)"),
+    "several types": (np.array(["a", 1, 2], object), "The groups cannot be sorted"),
+    "too few": ([0, 1], "There are 2 groups for 3 samples"),
+    "a row": (np.zeros((1, 3)), "The groups have shape (1, 3). Expected one group for each sample, (3,)"),
+    "a number": (4, "The groups have shape ()"),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS_REFUSED)
+def test_missing_groups_are_refused_with_the_reason(kind):
+    groups, message = GROUPS_REFUSED[kind]
+    with pytest.raises(InputError) as error:
+        number_groups(groups, 3)
+    assert message in str(error.value)
+    with pytest.raises(InputError):
+        estimate(np.eye(3), [0, 1, 1], groups=groups)
+
+
+@pytest.mark.parametrize(
+    "groups", [[5, 2, 5], ["b", "a", "b"], [[1], [0], [1]], pd.Series([True, False, True]), [2.5, -np.inf, 2.5]]
+)
+def test_groups_are_numbered_in_their_order(groups):
+    assert number_groups(groups, 3).tolist() == [1, 0, 1]
 
 
 def test_arrays_of_every_kind_become_numpy():

@@ -11,7 +11,7 @@ from modgap.cores import idle_cores
 from modgap.discrepancy.distances import validate_measures
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
 from modgap.discrepancy.inference import Inference, InferenceOptions
-from modgap.discrepancy.input_checks import validate_groups, validate_labels, validate_logits
+from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
 from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
@@ -21,6 +21,7 @@ from modgap.label_space import LabelSpace, validate_class_count
 from modgap.progress import Progress
 from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
+from modgap.user_arrays import number_groups
 
 __all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
 
@@ -214,7 +215,7 @@ def _inference(
     space = validate_labels(labels, len(array))
     if classes is not None:
         validate_k_way(space, classes, array.shape[1])
-    group_numbers = None if groups is None else validate_groups(groups, len(array))[space.rows]
+    group_numbers = None if groups is None else number_groups(groups, len(array))[space.rows]
     weighting = choose_weighting(options.weighting or None, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])

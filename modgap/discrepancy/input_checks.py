@@ -1,4 +1,4 @@
-"""Validation of the logits, labels and groups that a discrepancy is estimated from."""
+"""Validation of the logits and labels that a discrepancy is estimated from."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,7 +7,7 @@ from modgap.errors import InputError
 from modgap.label_space import LabelSpace, label_space
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["validate_groups", "validate_labels", "validate_logits"]
+__all__ = ["validate_labels", "validate_logits"]
 
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
@@ -101,21 +101,3 @@ def validate_labels(labels: ArrayLike, n_samples: int) -> LabelSpace:
     if len(space) == 0:
         raise InputError(f"None of the {n_samples} samples has a label. Expected at least one sample with a label.")
     return space
-
-
-def validate_groups(groups: ArrayLike, n_samples: int) -> np.ndarray:
-    """Return the group of each sample as a number from 0, shape (N,).
-
-    Args:
-        groups: Group of each sample, of any sortable type, shape (N,).
-        n_samples: Number N of samples.
-
-    Raises:
-        InputError: If there is not one group for each sample.
-    """
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
-    if len(numbers) != n_samples:
-        raise InputError(
-            f"There are {len(numbers)} groups for {n_samples} samples. Expected one group for each sample."
-        )
-    return numbers
