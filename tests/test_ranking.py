@@ -20,6 +20,7 @@ from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends, surrogate_outputs
 from modgap.ranking.backends import Backend, run_jobs
+from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
 from modgap.ranking.failure import LOST, Failure
@@ -471,12 +472,36 @@ def test_score_sources_requires_the_same_samples():
         ({"features": [["a"]] * 4}, "The features of source b have dtype <U1. Expected numbers."),
         ({"labels": np.full((4, 2), 2)}, "The labels of source b have shape (4, 2)."),
         ({"groups": np.zeros((4, 1))}, "The groups of source b have shape (4, 1). Expected (4,)"),
+        ({"groups": [0, 1, np.nan, 1]}, "Source b cannot be scored. 1 of 4 groups are missing (first in row 2)"),
+        ({"groups": np.array(["x", None, "y", "y"], object)}, "1 of 4 groups are missing (first in row 1)"),
+        ({"labels": [0, 1, np.nan, 1]}, "Source b cannot be scored. 1 of 4 labels are missing (first in row 2)"),
+        ({"labels": [0, 1, -1, 1]}, "Source b cannot be scored. The label -1 is negative"),
+        ({"labels": np.eye(3)[[0, 1, 1, 0]]}, "have no sample for 1 of 3 classes (first: column 2)"),
+        ({"labels": []}, "The labels of source b are empty"),
+        ({"values": [0, 1, np.nan, 1]}, "The values of source b have NaN or infinite values in 1 of 4 rows (2)"),
+        ({"values": [0, np.inf, 1, 1]}, "The values of source b have NaN or infinite values in 1 of 4 rows (1)"),
     ],
 )
 def test_arrays_of_wrong_shape_raise_with_the_name_of_the_source(fields, message):
     one = SourceOutputs(np.eye(4), np.array([0, 1, 0, 1]))
     with pytest.raises(InputError, match=re.escape(message)):
         score_sources("knn", {"b": replace(one, **fields)})
+
+
+def test_missing_values_are_no_difference_between_sources():
+    one = SourceOutputs(np.eye(4), np.array([0, 1, 0, 1]), values=np.array([0, 1, np.nan, 1]))
+    with pytest.raises(InputError, match="The values of source a have NaN"):
+        score_sources("logme", {"a": one, "b": one})
+    with pytest.raises(InputError, match="The target's values contain NaN or infinity"):
+        get_score("logme").evaluate(replace(one, values=one.values[:, None]))
+
+
+def test_classes_without_a_sample_have_no_average_precision():
+    """The samples that nearest neighbors predict may be some of all, without those of a rare class."""
+    outputs = SourceOutputs(np.zeros((4, 1)), np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 0]]))
+    predicted = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.5], [0.8, 0.9, 0.5], [0.1, 0.7, 0.5]])
+    assert prediction_error(outputs, predicted) == 0
+    assert np.isnan(prediction_error(replace(outputs, labels=np.zeros((4, 3), int)), predicted))
 
 
 def test_an_undefined_score_raises_with_the_name_of_the_source():

@@ -40,7 +40,8 @@ def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
 
     Returns:
         For classification the error rate of the column with the largest prediction. For multi-label targets 1 - mean
-        average precision. For regression 1 - R2, which is 1 for predicting the mean, and NaN for constant values.
+        average precision over the classes that have a sample among the n, and NaN if none has. For regression 1 - R2,
+        which is 1 for predicting the mean, and NaN for constant values.
     """
     if outputs.task == CLASSIFICATION:
         return float((predicted.argmax(axis=1) != outputs.labels).mean())
@@ -48,8 +49,9 @@ def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
     if outputs.task == MULTI_LABEL:
         from sklearn.metrics import average_precision_score
 
-        precisions = [average_precision_score(truth[:, k], predicted[:, k]) for k in range(truth.shape[1])]
-        return float(1 - np.mean(precisions))
+        present = np.flatnonzero(truth.any(axis=0))
+        precisions = [average_precision_score(truth[:, k], predicted[:, k]) for k in present]
+        return float(1 - np.mean(precisions)) if precisions else float("nan")
     variation = ((truth - truth.mean(axis=0)) ** 2).sum()
     return float(((truth - predicted) ** 2).sum() / variation) if variation > 0 else float("nan")
 

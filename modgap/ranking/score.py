@@ -160,11 +160,12 @@ class Score:
     def _check_defined(self, outputs: SourceOutputs) -> None:
         if reason := self.explain_undefined(outputs):
             raise InputError(reason)
-        _check_finite("features", outputs.features)
+        _check_finite("source's features", outputs.features)
+        _check_finite("target's values", outputs.values)
         if self.needs_logits:
-            _check_finite("logits", outputs.logits)
+            _check_finite("source's logits", outputs.logits)
 
 
 def _check_finite(array_name: str, array: np.ndarray | None) -> None:
     if array is not None and not np.isfinite(array).all():
-        raise InputError(f"The source's {array_name} contain NaN or infinity.")
+        raise InputError(f"The {array_name} contain NaN or infinity.")

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
+from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.half_samples import count_units, score_half_samples
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
+from modgap.user_arrays import number_groups, number_labels
 
 __all__ = ["score_sources"]
 
@@ -44,8 +46,8 @@ def score_sources(
     Args:
         score_name: Name of the score, as `modgap scores` lists it.
         sources: The outputs of each source by its name, all on the same samples in the same order. Class labels may be
-            of any type that can be sorted. Multi-label targets have 0/1 labels of shape (n, K). The values of a
-            regression target may have shape (n,) if there is one value a sample.
+            names, or whole numbers that are not negative. Multi-label targets have 0/1 labels of shape (n, K), with a 1
+            in each column. The values of a regression target may have shape (n,) if there is one value a sample.
         resamples: Number of random half-samples for the intervals of scores that are not errors by sample. With fewer
             than ten there are no intervals.
         weight: What counts equally in an error by sample: `samples`, `groups` or `classes`. None for groups where there
@@ -60,8 +62,8 @@ def score_sources(
         lack `parameters` or `source_error`.
 
     Raises:
-        InputError: If the score is not defined for a source, if arrays do not fit each other, or if the sources'
-            labels, values or groups differ. The message names the source.
+        InputError: If the score is not defined for a source, if arrays do not fit each other, if labels, values or
+            groups are missing or not finite, or if those of the sources differ. The message names the source.
         UsageError: If there is no score of this name. The message suggests similar names.
     """
     score = get_score(score_name)
@@ -126,20 +128,39 @@ def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     for field, array in arrays.items():
         if array is not None:
             _check_array(source_name, field, array, len(labels))
+    groups = arrays["groups"]
+    if groups is not None:
+        arrays["groups"] = _number(source_name, lambda: number_groups(groups, len(labels)))
     checked: dict[str, Any] = arrays
     return replace(outputs, labels=labels, **checked)
 
 
 def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
     array = np.asarray(labels)
+    if array.ndim in (1, 2) and not len(array):
+        raise InputError(f"The labels of source {source_name} are empty. Expected at least one sample.")
     if array.ndim == 1:
-        return np.unique(array, return_inverse=True)[1]
+        return _number(source_name, lambda: number_labels(array).labels)
     if array.ndim != 2 or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"The labels of source {source_name} have shape {array.shape}. Expected class labels of shape (n,), or 0/1 "
             "labels of shape (n, K)."
         )
+    empty_columns = np.flatnonzero(~array.any(axis=0))
+    if len(empty_columns):
+        raise InputError(
+            f"The labels of source {source_name} have no sample for {len(empty_columns)} of {array.shape[1]} classes "
+            f"(first: column {empty_columns[0]}). Every class needs a sample. Drop the empty columns."
+        )
     return array
+
+
+def _number(source_name: str, number: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return numbered labels or groups. Errors name the source."""
+    try:
+        return number()
+    except InputError as error:
+        raise InputError(f"Source {source_name} cannot be scored. {error}") from error
 
 
 def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int) -> None:
@@ -152,3 +173,5 @@ def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int
         )
     if field != "groups" and array.dtype.kind not in "fiub":
         raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")
+    if field == "values" and (rows := describe_non_finite_rows(array)):
+        raise InputError(f"The values of source {source_name} have {rows}. Drop these samples.")
