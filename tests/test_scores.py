@@ -409,6 +409,28 @@ def test_constant_logits_have_no_matched_entropy():
     assert get_score("soft").evaluate(one) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("size", [1e160, 1.7e308])
+def test_logits_whose_squares_overflow_have_no_matched_entropy(size):
+    one = SourceOutputs(np.zeros((20, 1)), np.arange(20) % 2, np.clip(drawn(n=20, classes=2).logits, -1, 1) * size)
+    with pytest.raises(InputError, match="Expected logits below 1e150"):
+        get_score("soft-matched").evaluate(one)
+
+
+@pytest.mark.parametrize("name", ["knn", "linear-probe"])
+def test_one_group_of_each_class_is_refused_if_a_fold_takes_all(name):
+    """The folds of two classes are drawn independently of each other, so they are the same for some seeds."""
+    one = drawn(2, classes=2)
+    one, n_refused = replace(one, groups=5 + one.labels), 0
+    for seed in range(6):
+        try:
+            get_score(name).evaluate(one, seed)
+        except InputError as error:
+            n_refused += "No class has two groups (2 in all)" in str(error)
+    assert n_refused > 2
+    with pytest.raises(InputError, match=r"No class has two samples \(1 in all\)"):
+        assign_folds(SourceOutputs(np.zeros((1, 2)), np.array([0])), 0)
+
+
 def test_entropy_does_not_use_the_labels():
     one = drawn(14)
     theta = one.probabilities

@@ -173,10 +173,17 @@ def matched_temperature(probabilities: Probabilities, n_classes: int) -> float:
         n_classes: Number K of target classes.
 
     Raises:
-        InputError: If no temperature gives this entropy, because the logits of a row are all equal, or nearly so.
+        InputError: If no temperature gives this entropy, because the logits of a row are all equal, or nearly so, or if
+            the squares of the logits overflow.
     """
     wanted = 0.5 * float(np.log(n_classes))
-    spread = _typical_spread(probabilities)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = _typical_spread(probabilities)
+    if not np.isfinite(spread):
+        raise InputError(
+            "The logits are so large that their squares overflow in double precision, so no temperature gives them the "
+            "entropy at which sources are compared. Expected logits below 1e150. Check the model that computed them."
+        )
 
     def excess(log_temperature: float) -> float:
         return probabilities.mean_entropy(float(np.exp(log_temperature))) - wanted

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from modgap.errors import InputError
 from modgap.label_space import label_space
 from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
@@ -27,8 +28,22 @@ def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
 
 
 def assign_folds(outputs: SourceOutputs, seed: int) -> np.ndarray:
-    """Assign each sample to one of five folds, stratified by class with groups kept together, shape (n,)."""
-    return stratified_folds(stratification_labels(outputs.labels), outputs.groups, seed)
+    """Assign each sample to one of five folds, stratified by class with groups kept together, shape (n,).
+
+    Raises:
+        InputError: If all samples are in one fold, so that none is left to fit on. This happens only if no class has
+            two groups, or two samples where there are no groups.
+    """
+    folds = stratified_folds(stratification_labels(outputs.labels), outputs.groups, seed)
+    if (folds == folds[0]).all():
+        units, n_units = "samples", len(folds)
+        if outputs.groups is not None:
+            units, n_units = "groups", len(np.unique(outputs.groups))
+        raise InputError(
+            f"No class has two {units} ({n_units} in all), and a fold of the cross-validation took all samples, so "
+            f"that none is left to fit on. At least two {units} of a class are needed. Use five or more of each class."
+        )
+    return folds
 
 
 def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
