@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -535,6 +537,14 @@ def test_undefined_scores_raise_with_the_reason():
         get_score("otdd").evaluate(one)
     with pytest.raises(UsageError, match=r"Unknown score 'logmee'. Did you mean logme"):
         get_score("logmee")
+
+
+def test_the_documentation_names_the_scores_that_are_computed_on_request():
+    text = (Path(__file__).parents[1] / "docs" / "ranking.md").read_text(encoding="utf-8")
+    paragraphs = [part.replace("\n", " ") for part in text.split("\n\n")]
+    sentence = next(part for part in paragraphs if "are computed only when they are named" in part)
+    named = set(re.findall(r"`([a-z-]+)`", sentence.split("are computed only")[0]))
+    assert named | {"source-error"} == set(score_names()) - set(default_scores())
 
 
 def test_score_names_are_complete():

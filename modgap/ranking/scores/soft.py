@@ -40,6 +40,7 @@ SCORES = (
         bounds=ERROR_RATE,
         tasks=ALL_TASKS,
         needs_logits=True,
+        default=False,
         errors=_matched,
         error_tasks=ALL_TASKS,
         uses_splits=True,
