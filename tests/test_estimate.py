@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 
-from modgap.discrepancy import estimate, estimator_chain, label_space, learning_curve, map_discrepancy
+from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, learning_curve, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.held_out_problem import held_out_problem
@@ -228,6 +228,21 @@ def test_measures_use_the_logits_in_full_precision():
 def test_undefined_numbers_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)
+
+
+@pytest.mark.parametrize("option", [{"splits": 2.5}, {"seed": 1.5}, {"per_class": 5.0}, {"splits": "many"}])
+def test_fractions_where_whole_numbers_are_needed_raise(option):
+    for function in (estimate, held_out_samples):
+        with pytest.raises(UsageError, match=r"is .*\. Expected a number without a fraction"):
+            function(GOOD, [0, 1] * 3, **option)
+
+
+def test_estimators_without_errors_of_samples_raise():
+    with pytest.raises(UsageError, match=r"montecarlo has no errors of samples. Expected some of search, soft"):
+        held_out_samples(GOOD, [0, 1] * 3, estimators=["montecarlo"])
+    for function in (estimate, held_out_samples):
+        with pytest.raises(UsageError, match=r"estimators is the text 'soft'. Expected a list of names"):
+            function(GOOD, [0, 1] * 3, estimators="soft")
 
 
 @pytest.mark.parametrize(

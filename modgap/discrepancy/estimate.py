@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,9 +29,13 @@ __all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
 
 ESTIMATORS = (*HARD_ESTIMATORS, "soft")
 """Names of the estimators."""
+HELD_OUT = ("search", "soft")
+"""Estimators that `held_out_samples` computes the errors of."""
 PERMUTABLE = ("soft", "search", "montecarlo")
 """Estimators that a permutation test can be made with."""
 LARGEST_NUMBER = 1 << 62
+FRACTIONAL = ("bound_seconds",)
+"""Options that are not counted in whole numbers."""
 
 
 def estimate(
@@ -178,7 +184,7 @@ def held_out_samples(
         UsageError: If a number is out of range or a name is unknown.
     """
     _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
-    names = _validate_estimators(estimators, 0, "soft")
+    names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
     options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", 0, False)
     inference = _inference(logits, labels, groups, options, (1, 0, None), None, ((), 1.0), seed, threads, progress)
     inference.compute_errors()
@@ -307,13 +313,19 @@ def _warm_up_kernels(inputs: EstimatorInputs, space: LabelSpace, weights: np.nda
         warm_up(replace(inputs, n_classes=classes), None)
 
 
-def _validate_estimators(names: Sequence[str], permutations: int, permutations_for: str) -> tuple[str, ...]:
+def _validate_estimators(
+    names: Sequence[str], permutations: int, permutations_for: str, choices: tuple[str, ...] = ESTIMATORS
+) -> tuple[str, ...]:
     """Return the names of estimators in the order in which they run."""
+    if isinstance(names, str):
+        raise UsageError(f"estimators is the text {names!r}. Expected a list of names, such as [{names!r}].")
     for name in names:
         if name not in ESTIMATORS:
-            raise unknown_name("estimator", name, ESTIMATORS)
+            raise unknown_name("estimator", name, choices)
+        if name not in choices:
+            raise UsageError(f"The estimator {name} has no errors of samples. Expected some of {', '.join(choices)}.")
     if not names:
-        raise UsageError(f"There is no estimator. Expected at least one of {', '.join(ESTIMATORS)}.")
+        raise UsageError(f"There is no estimator. Expected at least one of {', '.join(choices)}.")
     if permutations_for not in PERMUTABLE:
         raise unknown_name("estimator for permutations", permutations_for, PERMUTABLE)
     if permutations and permutations_for not in (*names, "soft"):
@@ -321,9 +333,11 @@ def _validate_estimators(names: Sequence[str], permutations: int, permutations_f
     return tuple(name for name in ESTIMATORS if name in names)
 
 
-def _validate_numbers(**limits: tuple[float | None, float]) -> None:
-    """Raise a UsageError for the first number that is below its minimum or too large; each is (value, minimum)."""
+def _validate_numbers(**limits: tuple[Any, float]) -> None:
+    """Raise a UsageError for the first number that is out of range or not whole; each is (value, minimum)."""
     for name, (value, minimum) in limits.items():
+        if not (value is None or name in FRACTIONAL or isinstance(value, Integral)):
+            raise UsageError(f"{name} is {value!r}. Expected a number without a fraction.")
         if value is not None and not value >= minimum:
             raise UsageError(f"{name} is {value}. Expected a number of at least {minimum}.")
         if value is not None and value >= LARGEST_NUMBER:
