@@ -13,7 +13,7 @@ from modgap.matrix.comparison import MIN_TARGETS, compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
-from modgap.ranking.letters import MOST_LETTERED
+from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.write import write_page
 from tests.matrices import make_matrix, make_measure
@@ -123,6 +123,19 @@ def run_script(calls):
     )
     done = subprocess.run([NODE, "-e", program], input=json.dumps(calls), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_script_gives_the_letters_of_python_for_any_pairs():
+    """Thirty pairs make 2**30 groups; the search for letters ends at the first group beyond the alphabet."""
+    rng = np.random.default_rng(2)
+    script = files("modgap.report_page").joinpath("rank_statistics.js").read_text(encoding="utf-8")
+    tables = [np.triu(rng.random((size, size)) < rng.random(), 1) for size in (0, 1, 3, 8, 12, 12)]
+    tables.append(np.triu(np.kron(np.eye(30, dtype=bool), np.ones((2, 2), bool)), 1))
+    calls = [[len(table), np.argwhere(table).tolist()] for table in tables]
+    program = f"{script}\nconsole.log(JSON.stringify({json.dumps(calls)}.map((call) => groupLetters(...call))));"
+    done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [group_letters(table | table.T) for table in tables]
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")

@@ -58,22 +58,43 @@ function holm(pValues) {
 
 // Compact letter display of Piepho (2004): two rows share a letter exactly if they are not different.
 function groupLetters(size, differentPairs) {
-  let groups = size ? [new Set(Array(size).keys())] : [];
-  for (const [one, other] of differentPairs) {
-    const split = groups.flatMap((group) => {
-      if (!group.has(one) || !group.has(other)) return [group];
-      return [one, other].map((out) => new Set([...group].filter((member) => member !== out)));
-    });
-    const texts = split.map((group) => [...group].join());
-    const unique = split.filter((_, place) => texts.indexOf(texts[place]) === place);
-    const isPart = (small, large) => small.size < large.size && [...small].every((member) => large.has(member));
-    groups = unique.filter((group) => !unique.some((another) => isPart(group, another)));
-  }
-  if (groups.length > ALPHABET.length) return Array(size).fill("");
-  const members = groups.map((group) => [...group].sort((a, b) => a - b)).sort(compareLists);
+  const groups = maximalGroups(size, differentPairs, ALPHABET.length);
+  if (groups === null) return Array(size).fill("");
+  const members = groups.sort(compareLists);
   return Array.from({ length: size }, (_, row) => {
     return members.map((group, number) => (group.includes(row) ? ALPHABET[number] : "")).join("");
   });
+}
+
+// The largest sets of members of which no two are different, as sorted lists; null if there are more than `most`.
+function maximalGroups(size, differentPairs, most) {
+  const rivals = Array.from({ length: size }, () => new Set());
+  for (const [one, other] of differentPairs) {
+    rivals[one].add(other);
+    rivals[other].add(one);
+  }
+  const complete = (group) => {
+    for (let member = 0; member < size; member += 1) {
+      if (!group.some((another) => rivals[member].has(another)) && !group.includes(member)) group.push(member);
+    }
+    return group.sort((a, b) => a - b);
+  };
+  const waiting = size ? [complete([])] : [];
+  const groups = new Map(waiting.map((group) => [group.join(), group]));
+  while (waiting.length) {
+    const group = waiting.pop();
+    for (let joining = 0; joining < size; joining += 1) {
+      if (group.includes(joining)) continue;
+      const ahead = group.filter((member) => member < joining && !rivals[joining].has(member));
+      const following = complete([...ahead, joining]);
+      if (!groups.has(following.join())) {
+        groups.set(following.join(), following);
+        waiting.push(following);
+      }
+      if (groups.size > most) return null;
+    }
+  }
+  return [...groups.values()];
 }
 
 function compareLists(one, other) {
