@@ -147,7 +147,9 @@ def test_a_run_resumes_under_another_version_of_modgap_but_not_of_training(tmp_p
     resumed = run(tmp_path / "run", "finetune", SOURCE, *data, resume=True)
     assert resumed.record["result"]["test"] == test_error
     raise_version(monkeypatch, "training")
-    with pytest.raises(UsageError, match=r"has other settings: provenance\.algorithms\.training is 1, not 2"):
+    version = ALGORITHM_VERSIONS["training"]
+    message = rf"has other settings: provenance\.algorithms\.training is {version}, not {version + 1}"
+    with pytest.raises(UsageError, match=message):
         run(tmp_path / "run", "finetune", SOURCE, *data, resume=True)
 
 

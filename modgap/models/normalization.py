@@ -1,12 +1,21 @@
-"""Normalization layers of a model: detection, parameter names and output scale."""
+"""Normalization layers of a model: detection, parameter names, running statistics and output scale."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["is_normalization", "last_normalization", "normalization_parameters", "output_scale"]
+__all__ = [
+    "evaluation_mode",
+    "hold_running_statistics",
+    "is_normalization",
+    "last_normalization",
+    "normalization_parameters",
+    "output_scale",
+]
 
 
 def is_normalization(module: nn.Module) -> bool:
@@ -34,6 +43,28 @@ def normalization_parameters(encoder: nn.Module) -> list[str]:
         if is_normalization(module)
         for name, _ in module.named_parameters(recurse=False)
     ]
+
+
+def hold_running_statistics(module: nn.Module) -> None:
+    """Put the layers with running statistics, such as batch normalization, into evaluation mode, and no other layers.
+
+    They then normalize by these statistics and do not update them. Calling `train` on the module ends this.
+    """
+    for layer in module.modules():
+        if getattr(layer, "running_mean", None) is not None:
+            layer.training = False
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode within a block; afterwards each of its layers has the mode that it had."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, is_training in modes:
+            layer.training = is_training
 
 
 def last_normalization(module: nn.Module) -> nn.Module | None:

@@ -22,7 +22,7 @@ ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
         # Pools the outputs of the layers of an encoder.
         "pooled layers": 1,
         # Draws the batches of both stages of training, and updates the model.
-        "training": 1,
+        "training": 2,
     }
 )
 

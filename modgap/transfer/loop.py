@@ -16,6 +16,7 @@ import torch
 from modgap.errors import InputError
 from modgap.freed_memory import reused_memory
 from modgap.models import TargetModel
+from modgap.models.normalization import hold_running_statistics
 from modgap.progress import Progress
 from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
 from modgap.transfer.batches import BatchFeed, MicroBatches, generator
@@ -192,11 +193,16 @@ class _StageLoop:
         yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
-        """Use dropout and batch statistics in stage 2 alone, and never in an encoder that is not trained."""
+        """Use dropout and batch statistics in stage 2 alone, and never in an encoder that is not trained.
+
+        In a stage that holds the source, the encoder's batch normalization keeps the source's statistics.
+        """
         model = self.loop.model
         model.train(self.stage.recipe_section == "stage2")
         if not any(name.startswith("encoder.") for name in self.trained):
             model.encoder.eval()
+        elif self.stage.holds_statistics:
+            hold_running_statistics(model.encoder)
 
     def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
         """Compute the gradient of an update, with smaller batches if the memory does not suffice."""

@@ -39,6 +39,8 @@ class Stage:
             `anchored` is L_t with a penalty on the distance of the encoder to the source's weights, and `replay` is L_t
             with the loss of a linear probe on surrogate samples.
         epochs_setting: Name of the setting in that section that gives the number of epochs.
+        holds_statistics: True if batch normalization in the encoder uses the source's running statistics and does not
+            update them, because the stage is to hold the source.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Stage:
     select_parameters: ParameterSelector
     objective: Objective = "task"
     epochs_setting: str = "epochs"
+    holds_statistics: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,14 @@ def fpt_parameters(model: TargetModel) -> list[str]:
     return [name for name in names if name in normalization or not name.startswith("encoder.")]
 
 
-def full_stage(select_parameters: ParameterSelector = all_parameters, objective: Objective = "task") -> Stage:
+def full_stage(
+    select_parameters: ParameterSelector = all_parameters,
+    objective: Objective = "task",
+    *,
+    holds_statistics: bool = False,
+) -> Stage:
     """Return stage 2, which trains the selected parameters, by default on the task loss."""
-    return Stage("stage2", "stage2", select_parameters, objective)
+    return Stage("stage2", "stage2", select_parameters, objective, holds_statistics=holds_statistics)
 
 
 def two_stages(objective: Objective) -> tuple[Stage, ...]:

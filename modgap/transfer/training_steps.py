@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modgap.models import TargetModel
+from modgap.models.normalization import evaluation_mode
 from modgap.transfer.batches import chunks, shuffle_rows
 from modgap.transfer.gradients import LossGradient, OuterLoss, VirtualSteps, mona_gradient, task_gradient
 from modgap.transfer.losses import LossFunction
@@ -179,12 +180,8 @@ class ReplayStep(TaskStep):
         features, labels = self.surrogate(step, part_size)
         outer = OuterLoss(features, labels, self.probe_loss, self.processes, normalizes=False)
         encoder = [name for name in self.trained if name.startswith("encoder.")]
-        is_training = self.model.encoder.training
-        self.model.encoder.eval()
-        try:
+        with evaluation_mode(self.model.encoder):
             replayed, loss = outer.gradient(self.model, dict(self.model.named_parameters()), encoder)
-        finally:
-            self.model.encoder.train(is_training)
         total = {
             name: value + self.weight * replayed[name] if name in replayed else value
             for name, value in found.gradient.items()

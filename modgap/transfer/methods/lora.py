@@ -9,6 +9,6 @@ METHOD = Method(
     name="lora",
     title="embedder and predictor are trained, and changes of low rank of the encoder's layers",
     reference="Hu et al. (2022), LoRA: Low-rank adaptation of large language models",
-    stages=(full_stage(low_rank_parameters),),
+    stages=(full_stage(low_rank_parameters, holds_statistics=True),),
     adapter=Adapter("lora", add_low_rank_changes, merge_low_rank_changes),
 )

@@ -8,5 +8,5 @@ METHOD = Method(
     name="replay",
     title="everything is trained, on the target and on labeled samples of the source's modality",
     reference="Rolnick et al. (2019), Experience replay for continual learning",
-    stages=(full_stage(objective="replay"),),
+    stages=(full_stage(objective="replay", holds_statistics=True),),
 )
