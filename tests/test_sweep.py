@@ -125,6 +125,27 @@ def test_finished_sweep_is_not_run_again_and_its_values_are_fixed(train, tmp_pat
     assert "has other values" in other.stderr
 
 
+@pytest.mark.parametrize("state", ["finished", "interrupted"])
+def test_sweep_is_not_resumed_with_another_request(train, tmp_path, state):
+    values = "--sweep=stage2.learning_rate=1e-4,1e-3"
+    assert train(tmp_path / "run", values, "--limit=60").returncode == 0
+    before = record(tmp_path / "run")
+    if state == "interrupted":
+        (tmp_path / "run" / "run.json").unlink()
+    for other, message in (
+        ("--method=frozen", "method is finetune, not frozen"),
+        ("--limit=50", "limit is 60, not 50"),
+        ("--set=stage2.epochs=3", "recipe.stage2.epochs is 2, not 3"),
+        ("--seed=1", "seed is 0, not 1"),
+    ):
+        refused = train(tmp_path / "run", values, "--limit=60", other, "--resume")
+        assert refused.returncode == 2
+        assert "has other settings: " in refused.stderr
+        assert message in refused.stderr
+    if state == "finished":
+        assert record(tmp_path / "run") == before
+
+
 def test_trial_with_an_infinite_loss_fails_alone(train, tmp_path):
     done = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e30,1e-4", "--set=stage2.warmup_epochs=0")
     assert done.returncode == 0, done.stderr
@@ -158,8 +179,10 @@ def test_damaged_table_is_a_message(train, tmp_path):
     for text in (
         "",
         "[]",
-        '{"schema": 1, "trials": [{"settings": [], "state": "open"}]}',
-        '{"schema": 1, "trials": 3}',
+        '{"schema": 2, "settings": {}, "values": {}, "trials": [{"settings": [], "state": "open"}]}',
+        '{"schema": 2, "settings": {}, "values": {}, "trials": 3}',
+        '{"schema": 2, "settings": [], "values": {}, "trials": []}',
+        '{"schema": 1, "values": {}, "trials": []}',
     ):
         (tmp_path / "run" / "sweep.json").write_text(text)
         done = train(tmp_path / "run", values, "--resume")

@@ -26,6 +26,7 @@ __all__ = [
     "exclusive_run",
     "open_run",
     "prepare_run",
+    "settings_differences",
     "write_record",
 ]
 
@@ -219,7 +220,7 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     run = open_run(folder)
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
-    differences = {path: text for path, text in _differences(recorded, requested) if not _is_free(path)}
+    differences = settings_differences(recorded, requested)
     if differences and differences.keys() <= _more_epochs(recorded["recipe"]["stage2"], record["recipe"]["stage2"]):
         before = [*(run.record.get("extended_from") or []), recorded["recipe"]["stage2"]["epochs"]]
         extended = {**run.record, "recipe": record["recipe"], "extended_from": before, "result": None}
@@ -230,6 +231,14 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
             "Repeat the settings of that run, or pass another --out."
         )
     return run
+
+
+def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, str]:
+    """Return a phrase `NAME is RECORDED, not REQUESTED` by the name of each setting in which two records differ.
+
+    Settings that may differ when a run is resumed are left out.
+    """
+    return {path: text for path, text in _differences(recorded, requested) if not _is_free(path)}
 
 
 def _more_epochs(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> set[str]:

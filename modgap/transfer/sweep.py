@@ -13,21 +13,22 @@ from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.progress import Progress
 from modgap.storage.atomic_files import atomic_path
-from modgap.storage.json_records import parse_json, write_json
+from modgap.storage.json_records import parse_json, plain_values, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.written_files import writing
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.processes import current_processes
-from modgap.transfer.run_folder import LOG, RECORD, Run, open_run, write_record
+from modgap.transfer.run_folder import LOG, RECORD, Run, open_run, settings_differences, write_record
+from modgap.transfer.run_setup import set_up_run
 from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
 
 __all__ = ["SWEEP", "Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
 
 SWEEP = "sweep.json"
 TRIALS = "trials"
-SCHEMA = 1
+SCHEMA = 2
 MOST_TRIALS = 1000
 STREAM = 11
 """First number of the random position at which trials are drawn."""
@@ -146,23 +147,27 @@ def run_sweep(
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
 
     Raises:
-        UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples.
+        UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples, or the
+            folder contains a sweep with other settings.
         InputError: When data or weights are missing or do not match, or no trial has a validation error.
     """
     _check_request(request, sweep)
+    planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another --out.")
     with exclusive_folder(folder):
-        trials = _prepare(folder, request, sweep, resume)
+        _check_folder(folder, resume)
+        settings = _shared_settings(request, sweep, planned[0])
+        trials = _prepare(folder, sweep, planned, settings)
         if (folder / RECORD).exists() and (run := open_run(folder)).finished:
             return run
-        _write(folder, sweep, trials)
+        _write(folder, sweep, trials, settings)
         for number, trial in enumerate(trials, start=1):
             if trial["state"] == "open":
                 log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
                 trials[number - 1] = {**trial, **_run_trial(request, folder, number, trial["settings"], progress)}
                 _keep_weights_of(folder, _best(trials))
-                _write(folder, sweep, trials)
+                _write(folder, sweep, trials, settings)
         best = _best(trials)
         if best is None:
             raise InputError(
@@ -186,34 +191,68 @@ def _check_request(request: TrainRequest, sweep: Sweep) -> None:
         raise UsageError(f"--set and --sweep both name {both[0]}. Leave one of them out.")
 
 
-def _prepare(folder: Path, request: TrainRequest, sweep: Sweep, resume: bool) -> list[dict[str, Any]]:
-    """Return the trials, as far as they have come."""
-    planned = planned_settings(sweep, request.samples.seed)
-    # A sweep that has trained nothing yet, such as one with an invalid setting, may begin anew.
-    if not any((folder / TRIALS).glob(f"[0-9]*/{RECORD}")) and not (folder / RECORD).exists():
-        if any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
-            raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
-        return [{"settings": settings, "state": "open"} for settings in planned]
-    if not resume:
-        raise UsageError(f"{folder} already contains a sweep. Pass --resume to continue it, or another --out.")
-    trials = _read(folder)
-    if [trial["settings"] for trial in trials] != planned:
+def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> dict[str, Any]:
+    """Return the settings that the trials share, for sweep.json; those that follow from swept ones are the first's."""
+    settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first)).settings)
+    for key in sweep.values:
+        section, _, name = key.rpartition(".")
+        (settings["recipe"][section] if section else settings["recipe"]).pop(name)
+    return settings
+
+
+def _has_trained(folder: Path) -> bool:
+    """Return False if a sweep has trained nothing yet, such as one with an invalid setting. It may begin anew."""
+    return any((folder / TRIALS).glob(f"[0-9]*/{RECORD}")) or (folder / RECORD).exists()
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    """Raise an error if a folder cannot be that of a sweep, whatever its settings are."""
+    if _has_trained(folder):
+        if not resume:
+            raise UsageError(f"{folder} already contains a sweep. Pass --resume to continue it, or another --out.")
+    elif any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
+
+
+def _prepare(
+    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the trials, as far as they have come, or raise if they belong to another request."""
+    if not _has_trained(folder):
+        return [{"settings": combination, "state": "open"} for combination in planned]
+    record = _read(folder)
+    trials: list[dict[str, Any]] = record["trials"]
+    if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
         raise UsageError(
             f"The sweep in {folder} has other values. Repeat those values and trials, or pass another --out."
+        )
+    differences = settings_differences(record["settings"], settings)
+    if differences or [trial["settings"] for trial in trials] != planned:
+        raise UsageError(
+            f"The sweep in {folder} has other settings: {', '.join(differences.values()) or 'other trials'}. "
+            "Repeat the settings of that sweep, or pass another --out."
         )
     return trials
 
 
-def _read(folder: Path) -> list[dict[str, Any]]:
+def _read(folder: Path) -> dict[str, Any]:
+    """Return the content of sweep.json."""
     path = folder / SWEEP
     try:
         record = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
-    trials = record.get("trials") if isinstance(record, dict) and record.get("schema") == SCHEMA else None
-    if not isinstance(trials, list) or not all(_is_trial(trial) for trial in trials):
+    if not _is_sweep(record):
         raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another --out.")
-    return trials
+    content: dict[str, Any] = record
+    return content
+
+
+def _is_sweep(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
+        return False
+    trials = record.get("trials")
+    return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
 
 
 def _is_trial(trial: Any) -> bool:
@@ -224,9 +263,10 @@ def _is_trial(trial: Any) -> bool:
     return trial.get("state") in ("open", "finished", "failed") and finite
 
 
-def _write(folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]]) -> None:
+def _write(folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(sweep.values), "trials": list(trials)}
     with writing(folder / SWEEP):
-        write_json(folder / SWEEP, {"schema": SCHEMA, "values": dict(sweep.values), "trials": list(trials)})
+        write_json(folder / SWEEP, record)
 
 
 def _run_trial(

@@ -9,26 +9,25 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.progress import Progress
-from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.json_records import plain_values
-from modgap.targets import Manifest, Target, open_target
+from modgap.targets import Manifest
 from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
 from modgap.transfer.checkpoint import Position, load_tensors, remove_checkpoints, write_tensors
 from modgap.transfer.extension import reopen_extended_run
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.loop import TrainingLoop, run_training_loop
-from modgap.transfer.loop_setup import build_loop, stages_with_epochs
+from modgap.transfer.loop_setup import build_loop
 from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method
 from modgap.transfer.processes import Processes, current_processes
-from modgap.transfer.recipe import choose_route, find_unused_settings, resolve_recipe
+from modgap.transfer.recipe import find_unused_settings
 from modgap.transfer.run_files import FolderFiles
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.run_log import summary_writer
-from modgap.transfer.stage_surrogate import open_stage_surrogate
-from modgap.transfer.train_request import TrainRequest, settings_record
+from modgap.transfer.run_setup import set_up_run
+from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.trained_inputs import write_inputs
-from modgap.transfer.training_data import TargetData, read_target_data
+from modgap.transfer.training_data import TargetData
 
 __all__ = ["TrainRequest", "finish_trained_run", "train", "train_without_test"]
 
@@ -98,28 +97,21 @@ def _train(
     method = get_method(request.method)
     if tensorboard:
         summary_writer()
-    target = open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
-    recipe = resolve_recipe(target.manifest, method.stage1_defaults(target.manifest), request.overrides)
     _warn_about_unused_settings(method, request.overrides)
-    handle = open_source(request.source, weights=request.weights)
-    source = handle.load(request.samples.input_size, head=False)
-    _announce_conversion(target.manifest)
-    recipe = choose_route(recipe, kinks=source.convolutional)
-    data = _read_data(request, source, target)
+    setup = set_up_run(request)
+    data = setup.data
+    _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
-    stages = stages_with_epochs(method, recipe)
-    surrogate = open_stage_surrogate(stages, recipe, source, request.source, request.samples.seed)
-    settings = settings_record(request, recipe, data, handle.fingerprint(), target.fingerprint, surrogate)
-    run = prepare_run(folder, settings, resume=resume or not processes.is_main)
+    run = prepare_run(folder, setup.settings, resume=resume or not processes.is_main)
     if run.finished or (run.trained and not tests):
         return run
     loop = build_loop(
         request,
         method,
-        recipe,
+        setup.recipe,
         data,
-        source,
-        surrogate,
+        setup.source,
+        setup.surrogate,
         FolderFiles(run.folder, writes=processes.is_main),
         processes=processes,
         progress=progress,
@@ -189,12 +181,6 @@ def _recorded_training(run: Run, loop: TrainingLoop) -> dict[str, Any]:
     except RuntimeError as error:
         raise InputError(f"{run.weights} is not a file of this model: {first_line(error)}.") from error
     return {name: run.record["training"].get(name) for name in TRAINING}
-
-
-def _read_data(request: TrainRequest, source: Source, target: Target) -> TargetData:
-    samples = request.samples
-    size = source.input.size if isinstance(source.input, ImageInput) else None
-    return read_target_data(target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, size=size)
 
 
 def _check_sample_counts(data: TargetData, processes: Processes) -> None:
