@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from modgap import load_run
+from modgap.errors import InputError
+from modgap.sources import open_source
+from modgap.transfer.adapted_embedder import _check_embedder as check_embedder
+from modgap.transfer.adapted_encoder import load_adapted_encoder
+from modgap.transfer.run_folder import open_run
 from tests.commands import run_in_process
 from tests.training import target_file
 
@@ -81,3 +87,20 @@ def test_run_without_checkpoint_cannot_have_more_epochs(train, tmp_path):
     assert done.returncode == 2
     assert "is finished and has no checkpoint" in done.stderr
     assert record(tmp_path / "run") == before
+
+
+def test_extended_run_that_was_not_continued_does_not_predict(train, tmp_path):
+    """Its weights are those of the epochs before, which it may not choose again."""
+    assert train(tmp_path / "run", 2).returncode == 0
+    assert load_run(tmp_path / "run").classes
+    found = record(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**found, "extended_from": [2], "result": None}))
+    with pytest.raises(InputError, match=r"has no chosen weights, because it was not finished\. Repeat its command"):
+        load_run(tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.weights.exists()
+    parts = open_source("random:timm:test_vit").load(32, head=False).split()
+    with pytest.raises(InputError, match="because it was not finished"):
+        load_adapted_encoder(run, parts)
+    with pytest.raises(InputError, match="because it was stopped before"):
+        check_embedder(run)

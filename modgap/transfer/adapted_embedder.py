@@ -186,7 +186,7 @@ def _check_embedder(run: Run) -> None:
     if (run.folder / STAGE1_FILE).exists():
         return
     has_stage = get_method(run.record["method"]).has_embedder_stage and _stage1_epochs(run) != 0
-    if has_stage or not run.weights.exists():
+    if has_stage or not run.has_chosen_weights:
         raise InputError(
             f"The run in {run.folder} has no {'stage-1 ' if has_stage else ''}embedder, because it was stopped before. "
             "Continue it with modgap train --resume."

@@ -34,9 +34,9 @@ def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> to
         InputError: When the weights are missing, or belong to another source.
     """
     path = run.weights if epoch is None else epoch_file(run.folder, epoch)
+    if epoch is None and not run.has_chosen_weights:
+        raise InputError(f"The run has no weights at {path} because it was not finished. Resume it first.")
     if not path.exists():
-        if epoch is None:
-            raise InputError(f"The run has no weights at {path} because it was not finished. Resume it first.")
         raise InputError(
             f"The run has no weights at {path} because it did not keep epoch {epoch}. "
             "Its setting stage2.keep_epochs names the epochs that it kept."

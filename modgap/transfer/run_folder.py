@@ -91,6 +91,11 @@ class Run:
         """File with the chosen weights of the complete model."""
         return self.folder / WEIGHTS
 
+    @property
+    def has_chosen_weights(self) -> bool:
+        """True if that file has the chosen weights. A finished run that gets more epochs has not chosen again yet."""
+        return (self.finished or self.trained) and self.weights.exists()
+
 
 def epoch_file(folder: Path, epoch: int) -> Path:
     """Return the file for the weights after an epoch of stage 2; it exists only if the recipe saves that epoch."""

@@ -268,11 +268,17 @@ def load_trained_model(
 
 def _weights_file(run: Run, epoch: int | None) -> Path:
     """Return the file of the chosen weights, or of those of an epoch, or raise if there is none."""
-    path = run.weights if epoch is None else epoch_file(run.folder, epoch)
+    if epoch is None:
+        if not run.has_chosen_weights:
+            raise InputError(
+                f"The run in {run.folder} has no chosen weights, because it was not finished. Repeat its command with "
+                "--resume first."
+            )
+        return run.weights
+    path = epoch_file(run.folder, epoch)
     if not path.exists():
         saved = ", ".join(map(str, run.saved_epochs)) or "none"
-        problem = "was not finished. Resume it first." if epoch is None else f"kept these epochs: {saved}."
-        raise InputError(f"There are no weights at {path}, because the run {problem}")
+        raise InputError(f"There are no weights at {path}, because the run kept these epochs: {saved}.")
     return path
 
 
