@@ -8,16 +8,19 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.transfer import training_context
 from modgap.transfer.batch_sizes import BatchSizes, merges_batches
 from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
 from modgap.transfer.objectives import objective
+from modgap.transfer.otdd_alignment import OtddStep
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
+from modgap.transfer.training_steps import TaskStep
 from tests.training import Problem, surrogate_file, target_file
 
 
@@ -96,6 +99,46 @@ def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypat
     assert max(seen) == 21
     assert 6 in seen
     assert_close(whole, halved)
+
+
+def little_memory_for_the_target(monkeypatch, largest):
+    """Let the gradient of parts with more target samples fail, and return the sizes of all parts that were tried."""
+    compute, sizes = TaskStep.gradient, []
+
+    def gradient(step, parts, rows, *arguments):
+        sizes.append([len(part.x) for part in parts])
+        if max(sizes[-1]) > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(step, parts, rows, *arguments)
+
+    monkeypatch.setattr(TaskStep, "gradient", gradient)
+    return sizes
+
+
+@pytest.mark.parametrize("merge", ["false", "true"])
+def test_batches_are_halved_once_for_all_updates_of_an_epoch(tmp_path, monkeypatch, caplog, merge):
+    """Also the batches that were read ahead in the former size."""
+    settings = ("precision=float64", f"merge_batches={merge}", "stage2.batch_size=8", "stage2.gradient_accumulation=1")
+    whole = run(tmp_path, "whole", "finetune", *settings)
+    sizes = little_memory_for_the_target(monkeypatch, 4)
+    halved = run(tmp_path, "halved", "finetune", *settings)
+    assert caplog.text.count("The memory does not suffice") == 1
+    assert sizes[0] == [8]
+    assert all(max(parts) <= 4 for parts in sizes[1:])
+    assert len(sizes) == 1 + whole.record["result"]["updates"] > 4
+    assert_close(whole, halved)
+
+
+def test_alignment_that_does_not_fit_ends_at_once(tmp_path, monkeypatch, caplog):
+    """Smaller batches do not change it."""
+
+    def gradient(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(OtddStep, "gradient", gradient)
+    with pytest.raises(InputError, match=r"update 1 of epoch 1 of stage1 failed: CUDA out of memory"):
+        run(tmp_path, "run", "orca")
+    assert "The memory does not suffice" not in caplog.text
 
 
 def test_outer_loss_of_parts_equals_that_of_the_whole():

@@ -44,12 +44,14 @@ class BatchSizes:
         settings: Settings of the stage.
         surrogate_batch: Number of surrogate samples of one update.
         merged: True if all batches of an update start together.
+        divides: False if the objective cannot take its samples in smaller parts, as the alignment of classes by `orca`.
         halvings: How often the numbers were halved.
     """
 
     settings: OptimizerSettings
     surrogate_batch: int
     merged: bool
+    divides: bool = True
     halvings: int = 0
 
     @property
@@ -65,8 +67,8 @@ class BatchSizes:
 
     @property
     def can_halve(self) -> bool:
-        """True if one of the numbers is still above 1."""
-        return max(self.target, self.surrogate or self.surrogate_batch) > 1
+        """True if one of the numbers is still above 1, and smaller ones would help."""
+        return self.divides and max(self.target, self.surrogate or self.surrogate_batch) > 1
 
     def halve(self) -> None:
         """Halve both numbers, give unused memory back, and say so."""

@@ -157,7 +157,8 @@ class _StageLoop:
             restore_optimizer(self.optimizer, optimizer_state)
         trains_all = self.stage.recipe_section == "stage2"
         merged = merges_batches(loop.recipe, loop.model, loop.feed.device, trains_all)
-        self.sizes = BatchSizes(self.settings, loop.recipe.stage1.surrogate_batch, merged)
+        divides = self.stage.objective != "otdd"
+        self.sizes = BatchSizes(self.settings, loop.recipe.stage1.surrogate_batch, merged, divides)
         self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
@@ -207,6 +208,9 @@ class _StageLoop:
     def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
         """Compute the gradient of an update, with smaller batches if the memory does not suffice."""
         while True:
+            if self.sizes.halvings:
+                # The batches that were read ahead have the size from before.
+                parts = tuple(piece for part in parts for piece in part.divide(self.sizes.target))
             try:
                 return self._seeded_gradient(parts, rows, position)
             except RuntimeError as error:
@@ -216,9 +220,8 @@ class _StageLoop:
                         f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
                         f"{str(error).strip().splitlines()[-1]}"
                     ) from error
-                self.sizes.halve()
-                shares = self.training_step.split(rows, self.sizes.target)
-                parts = self.feed.load(shares, self.number, position.epoch)
+            # Until here, the traceback of the error held the tensors of the failed pass.
+            self.sizes.halve()
 
     def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
         # The dropout masks depend on the position in the run, not on earlier random numbers.

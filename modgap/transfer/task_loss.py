@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,13 @@ class MicroBatch:
     def pin_memory(self) -> "MicroBatch":
         """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
         return self._map(Tensor.pin_memory)
+
+    def divide(self, size: int) -> tuple["MicroBatch", ...]:
+        """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
+        if len(self.x) <= size:
+            return (self,)
+        spans = [slice(first, first + size) for first in range(0, len(self.x), size)]
+        return tuple(self._map(operator.itemgetter(span)) for span in spans)
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the batch on a device; the copy from page-locked memory does not wait."""
