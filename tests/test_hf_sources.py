@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modgap.errors import UsageError
 from modgap.sources import open_source
+from modgap.sources.hf.parts import encoded_tokens
 from modgap.sources.splitting import replace_modules
 from tests.small_hub import CPU, TEXTS, batch_of, loaded, small_folder, small_hub  # noqa: F401 - fixtures
 from tests.small_models import BARE, MODELS
@@ -201,6 +202,23 @@ def test_features_of_speech_are_what_the_head_is_linear_on(hub, name):
     kept = [c for c in range(model.config.vocab_size) if c != model.config.pad_token_id]
     with torch.inference_mode():
         torch.testing.assert_close(model.lm_head(source.features(batch))[:, kept], source.model(batch))
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "wav2vec2-masked", "hubert-ctc"])
+def test_encoder_of_speech_masks_no_frames_when_it_trains(hub, name):
+    """Frames were masked by NumPy's global random numbers, so that no training could be repeated."""
+    hub(name)
+    source = loaded(name)
+    parts = source.split()
+    tokens = parts.embedder(batch_of(source))
+    parts.encoder.train()
+    outputs = []
+    for seed in range(4):
+        np.random.seed(seed)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            outputs.append(encoded_tokens(parts.encoder(tokens)))
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
 def test_characters_of_speech_have_their_names(folder):

@@ -1,5 +1,6 @@
 """Splitting the encoder of a transformers model at its stem: patches of images, frames of audio."""
 
+import copy
 import inspect
 from typing import Any
 
@@ -125,6 +126,10 @@ def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Modul
     frames = StandIn(base.feature_extractor)
     projected = StandIn(base.feature_projection)
     encoder = replace_modules(base, {"feature_extractor": frames, "feature_projection": projected})
+    # In training mode the library would mask frames at random, by NumPy's global random numbers.
+    config: Any = copy.copy(base.config)
+    config.apply_spec_augment = False
+    encoder.config = config
     value = sample if isinstance(sample, torch.Tensor) else sample[key]
     with torch.no_grad():
         output = base.feature_projection(base.feature_extractor(value.to(base.device)).transpose(1, 2))
