@@ -151,6 +151,7 @@ def test_trial_with_an_infinite_loss_fails_alone(train, tmp_path):
     assert done.returncode == 0, done.stderr
     sweep = record(tmp_path / "run")["sweep"]
     assert [trial["state"] for trial in sweep["trials"]] == ["failed", "finished"]
+    assert "Try a smaller one: --sweep stage2.learning_rate=1e+29" in sweep["trials"][0]["message"]
     assert sweep["chosen"] == 2
     all_fail = train(tmp_path / "none", "--sweep=stage2.learning_rate=1e30,1e31", "--set=stage2.warmup_epochs=0")
     assert all_fail.returncode == 1
@@ -170,6 +171,22 @@ def test_wrong_requests_are_refused(train, tmp_path, more, message):
     done = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-3", *more)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_one_bad_value_is_refused_before_the_first_trial(train, tmp_path):
+    done = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,-1")
+    assert done.returncode == 2
+    assert "A trial of the sweep, stage2.learning_rate=-1, is not possible." in done.stderr
+    assert "Correct them with --sweep KEY=VALUE,VALUE." in done.stderr
+    assert "--set" not in done.stderr
+    assert not (tmp_path / "run" / "trials").exists()
+    assert train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-3").returncode == 0
+
+
+def test_trial_that_cannot_be_trained_fails_alone(train, tmp_path):
+    done = train(tmp_path / "run", "--sweep=stage2.augmentation=crop-flip,background-level")
+    assert done.returncode == 0, done.stderr
+    assert [trial["state"] for trial in record(tmp_path / "run")["sweep"]["trials"]] == ["finished", "failed"]
 
 
 def test_damaged_table_is_a_message(train, tmp_path):

@@ -13,22 +13,20 @@ from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.progress import Progress
 from modgap.storage.atomic_files import atomic_path
-from modgap.storage.json_records import parse_json, plain_values, write_json
+from modgap.storage.json_records import plain_values
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.written_files import writing
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
-from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.processes import current_processes
 from modgap.transfer.run_folder import LOG, RECORD, Run, open_run, settings_differences, write_record
-from modgap.transfer.run_setup import set_up_run
+from modgap.transfer.run_setup import open_request_target, request_recipe, set_up_run
+from modgap.transfer.sweep_file import SWEEP, read_sweep, write_sweep
 from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
 
-__all__ = ["SWEEP", "Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
+__all__ = ["Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
 
-SWEEP = "sweep.json"
 TRIALS = "trials"
-SCHEMA = 2
 MOST_TRIALS = 1000
 STREAM = 11
 """First number of the random position at which trials are drawn."""
@@ -157,17 +155,18 @@ def run_sweep(
         raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another --out.")
     with exclusive_folder(folder):
         _check_folder(folder, resume)
+        _check_combinations(request, planned)
         settings = _shared_settings(request, sweep, planned[0])
         trials = _prepare(folder, sweep, planned, settings)
         if (folder / RECORD).exists() and (run := open_run(folder)).finished:
             return run
-        _write(folder, sweep, trials, settings)
+        write_sweep(folder, sweep.values, trials, settings)
         for number, trial in enumerate(trials, start=1):
             if trial["state"] == "open":
                 log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
                 trials[number - 1] = {**trial, **_run_trial(request, folder, number, trial["settings"], progress)}
                 _keep_weights_of(folder, _best(trials))
-                _write(folder, sweep, trials, settings)
+                write_sweep(folder, sweep.values, trials, settings)
         best = _best(trials)
         if best is None:
             raise InputError(
@@ -189,6 +188,30 @@ def _check_request(request: TrainRequest, sweep: Sweep) -> None:
     fixed = {text.partition("=")[0].strip() for text in request.overrides}
     if both := sorted(fixed & sweep.values.keys()):
         raise UsageError(f"--set and --sweep both name {both[0]}. Leave one of them out.")
+
+
+def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> None:
+    """Raise an error if a combination has an unknown setting or an invalid value, before any is trained.
+
+    Raises:
+        UsageError: When there is one; the message names it.
+    """
+    target = open_request_target(request)
+    for combination in planned:
+        try:
+            request_recipe(_with_settings(request, combination), target)
+        except UsageError as error:
+            raise UsageError(
+                f"A trial of the sweep, {_describe(combination)}, is not possible. {_with_sweep(error, combination)}"
+            ) from error
+
+
+def _with_sweep(error: InputError, combination: Settings) -> str:
+    """Return the message of an error, whose advice names --sweep instead of --set for the settings that are swept."""
+    message = str(error).replace("Correct them with --set KEY=VALUE.", "Correct them with --sweep KEY=VALUE,VALUE.")
+    for key in combination:
+        message = message.replace(f"--set {key}=", f"--sweep {key}=")
+    return message
 
 
 def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> dict[str, Any]:
@@ -220,7 +243,7 @@ def _prepare(
     """Return the trials, as far as they have come, or raise if they belong to another request."""
     if not _has_trained(folder):
         return [{"settings": combination, "state": "open"} for combination in planned]
-    record = _read(folder)
+    record = read_sweep(folder)
     trials: list[dict[str, Any]] = record["trials"]
     if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
         raise UsageError(
@@ -235,40 +258,6 @@ def _prepare(
     return trials
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """Return the content of sweep.json."""
-    path = folder / SWEEP
-    try:
-        record = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from error
-    if not _is_sweep(record):
-        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another --out.")
-    content: dict[str, Any] = record
-    return content
-
-
-def _is_sweep(record: Any) -> bool:
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
-        return False
-    trials = record.get("trials")
-    return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
-
-
-def _is_trial(trial: Any) -> bool:
-    if not isinstance(trial, dict) or not isinstance(trial.get("settings"), dict):
-        return False
-    error = trial.get("validation")
-    finite = error is None or (isinstance(error, int | float) and not isinstance(error, bool) and math.isfinite(error))
-    return trial.get("state") in ("open", "finished", "failed") and finite
-
-
-def _write(folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
-    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(sweep.values), "trials": list(trials)}
-    with writing(folder / SWEEP):
-        write_json(folder / SWEEP, record)
-
-
 def _run_trial(
     request: TrainRequest, folder: Path, number: int, settings: Settings, progress: Progress | None
 ) -> dict[str, Any]:
@@ -276,10 +265,11 @@ def _run_trial(
     trial_request = _with_settings(request, settings)
     try:
         run = train_without_test(trial_request, folder / TRIALS / str(number), progress=progress)
-    except NotFiniteError as error:
-        log.warning("Trial %d failed: %s", number, error)
+    except InputError as error:
+        message = _with_sweep(error, settings)
+        log.warning("Trial %d failed: %s", number, message)
         remove_checkpoints(folder / TRIALS / str(number), keep=0)
-        return {"state": "failed", "message": str(error)}
+        return {"state": "failed", "message": message}
     training = run.record["training"]
     names = ("validation", "epoch", "updates", "seconds")
     found = {name: training[name] for name in names}

@@ -126,15 +126,16 @@ def sweep_table(folder: Path) -> Path:
     """Write the table of a sweep."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
-    path.write_text(json.dumps({"schema": 1, "values": SWEEP["values"], "trials": SWEEP["trials"]}))
+    path.write_text(json.dumps({"schema": 2, "settings": {}, "values": SWEEP["values"], "trials": SWEEP["trials"]}))
     return path
 
 
 def read_sweep(path: Path) -> object:
     """Read the table of a sweep, and choose a trial."""
-    from modgap.transfer.sweep import _best, _read, trial_rows
+    from modgap.transfer.sweep import _best, trial_rows
+    from modgap.transfer.sweep_file import read_sweep as read_file
 
-    trials = _read(path.parent)
+    trials = read_file(path.parent)["trials"]
     return trial_rows({"values": SWEEP["values"], "trials": trials, "chosen": 1}), _best(trials)
 
 
