@@ -86,7 +86,8 @@ def test_huge_sweep_needs_a_number_of_trials():
 
 
 def test_validation_chooses_and_the_chosen_run_equals_the_same_run_without_a_sweep(train, tmp_path):
-    done = train(tmp_path / "sweep", "--sweep=stage2.learning_rate=1e-5,3e-3,1e-4")
+    epochs = "--set=stage2.keep_epochs=[1,2]"
+    done = train(tmp_path / "sweep", "--sweep=stage2.learning_rate=1e-5,3e-3,1e-4", epochs)
     assert done.returncode == 0, done.stderr
     found = record(tmp_path / "sweep")
     trials = found["sweep"]["trials"]
@@ -94,15 +95,15 @@ def test_validation_chooses_and_the_chosen_run_equals_the_same_run_without_a_swe
     chosen = found["sweep"]["chosen"]
     assert chosen == 1 + errors.index(min(errors))
     rate = trials[chosen - 1]["settings"]["stage2.learning_rate"]
-    assert train(tmp_path / "alone", f"--set=stage2.learning_rate={rate}").returncode == 0
+    assert train(tmp_path / "alone", f"--set=stage2.learning_rate={rate}", epochs).returncode == 0
     alone = record(tmp_path / "alone")
     assert {**found["result"], "seconds": 0} == {**alone["result"], "seconds": 0}
-    for name in ("model.safetensors", "samples.npz"):
+    for name in ("model.safetensors", "samples.npz", "epochs/00001.safetensors", "epochs/00002.safetensors"):
         assert (tmp_path / "sweep" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     # The other trials were not tested, and their weights are gone; each has a line in the table.
     for number in (1, 2, 3):
         assert record(tmp_path / "sweep" / "trials" / str(number))["result"] is None
-        assert not list((tmp_path / "sweep" / "trials" / str(number)).glob("*.safetensors"))
+        assert not list((tmp_path / "sweep" / "trials" / str(number)).rglob("*.safetensors"))
     lines = done.stdout.splitlines()
     assert sum("chosen" in line for line in lines) == 1
     page = write_page(tmp_path / "sweep").read_text()

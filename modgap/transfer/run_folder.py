@@ -13,6 +13,7 @@ from modgap.storage.paths import expand_user
 from modgap.storage.written_files import writing
 
 __all__ = [
+    "EPOCHS",
     "LOG",
     "RECORD",
     "SCHEMA",

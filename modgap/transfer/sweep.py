@@ -19,7 +19,7 @@ from modgap.storage.written_files import writing
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.processes import current_processes
-from modgap.transfer.run_folder import LOG, RECORD, Run, open_run, settings_differences, write_record
+from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.run_setup import open_request_target, request_recipe, set_up_run
 from modgap.transfer.sweep_file import SWEEP, read_sweep, write_sweep
 from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
@@ -289,9 +289,11 @@ def _best(trials: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _keep_weights_of(folder: Path, best: int | None) -> None:
     """Remove the weights of all trials but one; their records and logs stay."""
-    for path in (folder / TRIALS).glob("[0-9]*/*.safetensors"):
-        if best is None or path.parent.name != str(best + 1):
-            path.unlink()
+    for trial in (folder / TRIALS).glob("[0-9]*"):
+        if best is None or trial.name != str(best + 1):
+            shutil.rmtree(trial / EPOCHS, ignore_errors=True)
+            for path in trial.glob("*.safetensors"):
+                path.unlink()
 
 
 def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], best: int) -> None:
@@ -301,8 +303,8 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
     for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
         with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
-    if (trial / "epochs").is_dir():
-        shutil.copytree(trial / "epochs", folder / "epochs", dirs_exist_ok=True)
+    if (trial / EPOCHS).is_dir():
+        shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
     write_record(folder, {**open_run(trial).record, "sweep": table})
 
