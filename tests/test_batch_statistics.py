@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from modgap.errors import InputError
 from modgap.sources import open_source
 from tests.training import run, surrogate_file, target_file
 
@@ -25,3 +26,24 @@ def test_methods_that_hold_the_source_hold_its_running_statistics(tmp_path, meth
     statistics = source_statistics()
     assert statistics
     assert all(torch.equal(after[name], value) == holds for name, value in statistics.items())
+
+
+@pytest.mark.parametrize(
+    "settings", [("stage2.batch_size=64",), ("stage2.batch_size=8", "stage2.gradient_accumulation=8")]
+)
+def test_last_batch_of_one_sample_is_joined_to_the_one_before(tmp_path, settings):
+    """The map of this source is a single pixel, of which one sample has no variance."""
+    done = run(tmp_path / "run", "finetune", SOURCE, "digits", tmp_path, *settings, limit=65, input_size=32)
+    assert done.record["samples"]["train"] == 65
+    assert done.record["result"]["updates"] == 1
+
+
+def test_batches_of_one_sample_are_refused_where_they_have_no_variance(tmp_path):
+    message = r"needs more than one sample in each batch.*Pass a larger --set stage2\.batch_size; here it is 1\."
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "run", "finetune", SOURCE, "digits", tmp_path, "stage2.batch_size=1", limit=20, input_size=32)
+
+
+def test_only_batch_normalization_that_trains_joins_batches(tmp_path):
+    done = run(tmp_path / "run", "lora", "vit-fashion", "digits", tmp_path, "stage2.batch_size=8", limit=65)
+    assert done.record["result"]["updates"] == 9

@@ -15,6 +15,7 @@ __all__ = [
     "last_normalization",
     "normalization_parameters",
     "output_scale",
+    "uses_batch_statistics",
 ]
 
 
@@ -53,6 +54,11 @@ def hold_running_statistics(module: nn.Module) -> None:
     for layer in module.modules():
         if getattr(layer, "running_mean", None) is not None:
             layer.training = False
+
+
+def uses_batch_statistics(module: nn.Module) -> bool:
+    """Return True if a layer of a module normalizes by the statistics of the batch, as batch normalization trains."""
+    return any(isinstance(layer, _BatchNorm) and layer.training for layer in module.modules())
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["BatchFeed", "MicroBatches", "chunks", "generator", "shuffle_rows"]
+__all__ = ["BatchFeed", "MicroBatches", "chunks", "generator", "join_short_end", "shuffle_rows"]
 
 MicroBatches = tuple[MicroBatch, ...]
 
@@ -43,6 +43,18 @@ def chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
         [4, 4, 2]
     """
     return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def join_short_end(parts: Sequence[np.ndarray], fewest: int) -> list[np.ndarray]:
+    """Return parts whose last one has at least `fewest` rows, because a shorter one is joined to the one before it.
+
+    Example:
+        >>> [len(part) for part in join_short_end(chunks(np.arange(9), 4), 2)]
+        [4, 5]
+    """
+    if len(parts) < 2 or len(parts[-1]) >= fewest:
+        return list(parts)
+    return [*parts[:-2], np.concatenate(parts[-2:])]
 
 
 @dataclass(frozen=True)

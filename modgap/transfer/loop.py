@@ -16,10 +16,10 @@ import torch
 from modgap.errors import InputError
 from modgap.freed_memory import reused_memory
 from modgap.models import TargetModel
-from modgap.models.normalization import hold_running_statistics
+from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
 from modgap.progress import Progress
 from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
-from modgap.transfer.batches import BatchFeed, MicroBatches, generator
+from modgap.transfer.batches import BatchFeed, MicroBatches, generator, join_short_end
 from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.gradients import LossGradient
@@ -172,9 +172,12 @@ class _StageLoop:
         return position
 
     def _run_epoch(self, position: Position, epochs: int) -> Position:
-        plan = self.training_step.plan_epoch(position.epoch)
-        start = time.monotonic()
         self._set_mode()
+        plan = self.training_step.plan_epoch(position.epoch)
+        if uses_batch_statistics(self.loop.model):
+            # A single sample has no variance, where the map has a single pixel.
+            plan = join_short_end(plan, 2 * self.loop.processes.size)
+        start = time.monotonic()
         for rows, parts in self._load_updates(plan, position):
             gradient = self._compute_gradient(parts, rows, position)
             self._apply(gradient, position, len(plan))
@@ -191,6 +194,8 @@ class _StageLoop:
         """Yield the rows and batches of each remaining update of an epoch."""
         remaining = list(plan[position.update :])
         shares = [self.training_step.split(rows, self.sizes.target) for rows in remaining]
+        if uses_batch_statistics(self.loop.model):
+            shares = [join_short_end(parts, 2) for parts in shares]
         yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
     def _set_mode(self) -> None:
@@ -213,6 +218,14 @@ class _StageLoop:
                 parts = tuple(piece for part in parts for piece in part.divide(self.sizes.target))
             try:
                 return self._seeded_gradient(parts, rows, position)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise InputError(
+                    "Batch normalization needs more than one sample in each batch, and a batch of "
+                    f"{self.stage.name} has one. Pass a larger --set {self.stage.recipe_section}.batch_size; here it "
+                    f"is {self.settings.batch_size}."
+                ) from error
             except RuntimeError as error:
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
                 if not is_out_of_memory(error) or not self.sizes.can_halve or self.loop.processes.size > 1:
