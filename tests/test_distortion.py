@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,6 +160,46 @@ def test_encoders_of_runs_by_epoch(made):
         encoders_of_runs([folder], "random:timm:test_vit2", open_source("random:timm:test_vit2"))
     with pytest.raises(InputError, match="does not exist"):
         encoders_of_runs([str(made[0])], VIT, handle)
+
+
+def changed_run(original, folder, **changes):
+    """A copy of a run with other values in its record."""
+    shutil.copytree(original, folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, **changes}))
+    return str(folder)
+
+
+def test_runs_that_differ_by_more_than_their_seed_have_different_variants(made, tmp_path):
+    original = made[0] / "finetune-0"
+    target = json.loads((original / "run.json").read_text())["target"]
+    changes = ({"limit": 20}, {"protocol": "orca"}, {"input_size": 64}, {"target": f"other/{Path(target).name}"})
+    folders = [changed_run(original, tmp_path / str(number), **each) for number, each in enumerate(changes)]
+    encoders = encoders_of_runs([str(original), *folders], VIT, open_source(VIT))
+    assert len({encoder.method for encoder in encoders}) == 5
+    assert "limit=20 protocol=validation" in encoders[1].method
+
+
+def test_same_weights_given_twice_count_once(made, tmp_path, caplog):
+    original = made[0] / "finetune-0"
+    (tmp_path / "link").symlink_to(original)
+    folders = [f"{original}@1", f"{tmp_path / 'link'}@1", f"{made[0]}/emb-0/../finetune-0@1", f"{original}@2"]
+    encoders = encoders_of_runs(folders, VIT, open_source(VIT))
+    assert [encoder.epoch for encoder in encoders] == [1, 2]
+    assert caplog.text.count("It counts once") == 2
+
+
+def test_runs_with_one_seed_count_as_one_seed_and_have_labels_of_their_own(made, tmp_path):
+    original = made[0] / "finetune-0"
+    copied = changed_run(original, tmp_path / "copy")
+    request = DistortionRequest(FeatureRequest(SampleRequest(limit=60, input_size=32)), repeats=2, maps=False)
+    (result,) = measure_distortion(VIT, [str(made[1])], [str(original), copied], request, others=[VIT])
+    labels = [encoder.label for encoder in result.encoders]
+    assert labels[2] == f"{labels[1]} (2)"
+    assert labels[3] == f"{labels[0]} (2)"
+    (cell,) = grid_cells(result.encoders)
+    assert cell.seeds == 1
+    assert cell.interval == result.encoders[1].first_probe.interval
 
 
 def test_weights_of_another_source_raise_an_error(made, tmp_path):

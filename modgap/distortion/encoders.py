@@ -1,8 +1,9 @@
 """Encoders whose features are compared: the untouched encoder of a source, and those that runs trained."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from modgap.errors import InputError, UsageError
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["UNTOUCHED", "Encoder", "Epochs", "encoders_of_runs"]
 
+log = logging.getLogger("modgap")
+
 Epochs = Literal["chosen", "all"] | Sequence[int]
 """Weights of a run to use: the chosen ones, those of all epochs that the run kept, or those of these epochs."""
+REQUESTED = ("target", "limit", "protocol", "input_size")
+"""Keys of a run's record outside of its recipe in which runs with the same method may differ, besides their seeds."""
 UNTOUCHED = "untouched"
 """Name of an encoder before any fine-tuning."""
 
@@ -31,11 +36,13 @@ class Encoder:
             that the run chose.
         variant: Settings that distinguish the run from others with the same method and target, such as
             `stage1.lambda=1`.
+        number: Number among the encoders that are equal in all of this and in the seed, from 1.
     """
 
     run: Run | None = None
     epoch: int | None = 0
     variant: str = ""
+    number: int = 1
 
     @property
     def method(self) -> str:
@@ -62,9 +69,10 @@ class Encoder:
     @property
     def label(self) -> str:
         """Label that distinguishes the encoder from the others."""
+        number = f" ({self.number})" if self.number > 1 else ""
         if self.run is None:
-            return UNTOUCHED
-        return f"{self.method} {self.target} epoch {self.trained_epochs} seed {self.seed}"
+            return f"{UNTOUCHED}{number}"
+        return f"{self.method} {self.target} epoch {self.trained_epochs} seed {self.seed}{number}"
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that determines the weights, besides the source."""
@@ -90,7 +98,7 @@ def encoders_of_runs(
     """Return the encoders that runs trained from a source, in the order of the folders and of the epochs.
 
     Args:
-        folders: Folders of runs; FOLDER@EPOCH for the weights of one epoch.
+        folders: Folders of runs; FOLDER@EPOCH for the weights of one epoch. The same weights are used once.
         source: Name of the source.
         handle: The source. Each run must have started from it.
         epochs: Weights to use of folders without @EPOCH.
@@ -99,26 +107,35 @@ def encoders_of_runs(
         InputError: When a folder has no run, or the run did not keep an epoch.
         UsageError: When a run started from another source.
     """
-    encoders: list[Encoder] = []
+    encoders: dict[tuple[Path, int | None], Encoder] = {}
     fingerprint = handle.fingerprint()
     for text in folders:
         folder, epoch = _split_epoch(text)
         run = open_run(folder)
         check_source(run, source, fingerprint)
         selected = _select_epochs(run, epochs if epoch is None else (epoch,))
-        encoders += [Encoder(run, number) for number in selected]
-    variants = _describe_variants([encoder.run for encoder in encoders if encoder.run])
-    return [replace(encoder, variant=variant) for encoder, variant in zip(encoders, variants, strict=True)]
+        for encoder in (Encoder(run, number) for number in selected):
+            weights = run.folder.resolve(), encoder.trained_epochs
+            if weights in encoders:
+                log.warning("The run in %s was given twice with the same epoch. It counts once.", run.folder)
+            encoders.setdefault(weights, encoder)
+    variants = _describe_variants([encoder.run for encoder in encoders.values() if encoder.run])
+    described = [replace(encoder, variant=text) for encoder, text in zip(encoders.values(), variants, strict=True)]
+    labels = [encoder.label for encoder in described]
+    return [
+        replace(encoder, number=labels[: position + 1].count(encoder.label))
+        for position, encoder in enumerate(described)
+    ]
 
 
 def _describe_variants(runs: Sequence[Run]) -> list[str]:
     """Return the settings of each run that differ among the runs with its method and target."""
-    settings = [dict(_flatten(run.record["recipe"])) for run in runs]
-    kinds = [(run.record["method"], run.record["target"]) for run in runs]
+    settings = [{name: run.record[name] for name in REQUESTED} | dict(_flatten(run.record["recipe"])) for run in runs]
+    kinds = [(run.record["method"], PurePath(run.record["target"]).name) for run in runs]
     variants = []
     for run_settings, run_kind in zip(settings, kinds, strict=True):
         peers = [other for other, kind in zip(settings, kinds, strict=True) if kind == run_kind]
-        differing = [name for name, value in run_settings.items() if any(peer[name] != value for peer in peers)]
+        differing = [name for name, value in run_settings.items() if any(peer.get(name) != value for peer in peers)]
         variants.append(" ".join(f"{name}={run_settings[name]}" for name in differing))
     return variants
 

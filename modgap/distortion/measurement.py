@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.encoders import UNTOUCHED, Encoder, Epochs, encoders_of_runs
+from modgap.distortion.encoders import Encoder, Epochs, encoders_of_runs
 from modgap.distortion.features import FeatureRequest, compute_features
 from modgap.distortion.few_shot import FewShotCurve, few_shot_curve
 from modgap.distortion.probe_cross_validation import REPEATS, CrossValidatedProbe, cross_validate_probe
@@ -91,7 +91,7 @@ class EncoderResult:
     @property
     def label(self) -> str:
         """Label that distinguishes the encoder from the others."""
-        return self.encoder.label if self.encoder.run else f"{self.source} {UNTOUCHED}"
+        return self.encoder.label if self.encoder.run else f"{self.source} {self.encoder.label}"
 
     @property
     def first_probe(self) -> CrossValidatedProbe:
@@ -158,7 +158,9 @@ def measure_distortion(
     handle = open_source(source, weights=weights)
     encoders = [Encoder(), *encoders_of_runs(runs, source, handle, request.epochs)]
     loaded = [_LoadedSource(source, handle, request, encoders)]
-    loaded += [_LoadedSource(name, open_source(name), request, [Encoder()]) for name in others]
+    for position, name in enumerate(others):
+        number = [source, *others[: position + 1]].count(name)
+        loaded.append(_LoadedSource(name, open_source(name), request, [Encoder(number=number)]))
     names = tuple(surrogates) or (default_surrogate(handle)[0],)
     return [_measure_on_surrogate(name, loaded, request, progress) for name in names]
 
@@ -194,7 +196,7 @@ def _measure_on_surrogate(
             if untouched is not None:
                 result = _compare(result, untouched, layers, untouched_layers, samples.groups, request)
             results.append(result)
-            points[_unique_label(result.label, points)] = _last_layer(layers)
+            points[result.label] = _last_layer(layers)
             if progress:
                 progress("encoders", 1 / total)
     if request.maps:
@@ -241,10 +243,6 @@ def _add_maps(
 ) -> list[EncoderResult]:
     maps = tsne_maps(points, labels, perplexity=request.perplexity, seed=request.samples.seed, threads=request.threads)
     return [replace(result, map=one) for result, one in zip(results, maps.values(), strict=True)]
-
-
-def _unique_label(label: str, others: Mapping[str, Any]) -> str:
-    return label if label not in others else f"{label} ({len(others)})"
 
 
 def _last_layer(layers: Mapping[str, np.ndarray]) -> np.ndarray:

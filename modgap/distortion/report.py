@@ -29,7 +29,7 @@ class GridCell:
         target: Target on which the runs were trained.
         method: Method of the runs.
         epoch: Epoch of stage 2.
-        mean: Mean error rate of the first probe over seeds, in [0, 1]; lower is better.
+        mean: Mean error rate of the first probe over seeds, in [0, 1]; lower is better. Runs with one seed count once.
         interval: 95 % interval of the mean: Student's t over seeds; with one seed, the interval of the probe over
             splits and samples or groups, NaN if it has none.
         seeds: Number of seeds.
@@ -54,7 +54,10 @@ def grid_cells(results: Sequence[EncoderResult]) -> list[GridCell]:
 
 
 def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[float, float], int]:
-    errors = np.array([result.first_probe.value for result in results])
+    by_seed: dict[int | None, list[float]] = {}
+    for result in results:
+        by_seed.setdefault(result.encoder.seed, []).append(result.first_probe.value)
+    errors = np.array([np.mean(values) for values in by_seed.values()])
     mean = float(errors.mean())
     if len(errors) == 1:
         return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
