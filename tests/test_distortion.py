@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -303,7 +304,7 @@ def test_result_prints_indexes_and_converts(measured):
         result["nosuch"]
     text = " ".join(str(result).split())
     assert text.startswith(f"Knowledge of {VIT}: 10 encoders on ")
-    assert "The largest difference is that of" in text
+    assert re.search("The largest (significant )?difference is that of", text)
     assert "runs over seeds" in text
     assert "number of training samples per class" in text
     assert "<table>" in result._repr_html_()
@@ -331,7 +332,13 @@ def test_answer_says_whether_knowledge_was_lost(measured):
         return answer([dataclasses.replace(result, encoders=(untouched, *encoders))])
 
     assert answer_for().startswith("No run was measured, so this does not show a loss. The error of the linear probe")
-    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. The largest difference")
+    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. The largest significant")
+    assert "with p = 0.002, corrected by Holm for 2 comparisons" in answer_for((0.2, 0.001), (0.3, 0.2))
+    # The largest difference of all is not significant, and none of many p-values is below 5 % after the correction.
+    assert "The largest significant difference is that of" in answer_for((0.2, 0.001), (0.3, 0.2))
+    many = [(0.2, 0.03), *((0.1, 0.2),) * 4]
+    assert answer_for(*many).startswith("No significant loss of source knowledge was measured. The largest difference")
+    assert "with p = 0.15, corrected by Holm for 5 comparisons" in answer_for(*many)
     assert "1 of 2 comparisons show a significant loss" in answer_for((0.2, 0.001), (0.3, 0.2))
     assert "is +0.200" in answer_for((0.2, 0.001), (0.3, 0.2))
     for differences in ([(0.2, 0.2)], [(-0.2, 0.001)]):

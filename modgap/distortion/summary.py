@@ -11,8 +11,9 @@ from modgap.distortion.display_names import display_name
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.report import encoder_table, grid_cells
 from modgap.formatting import count
+from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["TitledTable", "answer", "heading", "notes", "summary_text", "tables"]
+__all__ = ["TitledTable", "answer", "corrected_p_values", "heading", "notes", "summary_text", "tables"]
 
 SIGNIFICANCE_LEVEL = 0.05
 
@@ -46,30 +47,42 @@ def heading(source: str, results: Sequence[SurrogateResult]) -> str:
 def answer(results: Sequence[SurrogateResult]) -> str:
     """Return the answer: whether training lost source knowledge, and how much at most.
 
+    The p-values are corrected by Holm for the number of trained encoders on all surrogates.
+
     Args:
         results: Results on each surrogate.
     """
     trained = [(result, encoder) for result in results for encoder in result.encoders if encoder.encoder.run]
     if not trained:
         return f"No run was measured, so this does not show a loss. {_untouched_sentence(results[0])}"
-    lost = [pair for pair in trained if _loses(pair[1])]
-    result, encoder = max(lost or trained, key=lambda pair: _difference(pair[1]))
-    comparison = _comparison_sentence(result, encoder)
+    p_values = corrected_p_values([_p_value_of(encoder) for _, encoder in trained])
+    tested = [(result, encoder, p_value) for (result, encoder), p_value in zip(trained, p_values, strict=True)]
+    lost = [comparison for comparison in tested if _loses(comparison[1], comparison[2])]
+    result, encoder, p_value = max(lost or tested, key=lambda one: _difference(one[1]))
+    n_tests = sum(value is not None for value in p_values)
+    comparison = _comparison_sentence(result, encoder, _p_value(p_value, n_tests), "significant " if lost else "")
     if not lost:
         return f"No significant loss of source knowledge was measured. {comparison}"
     share = f" {len(lost)} of {count(len(trained), 'comparison')} show a significant loss." if len(trained) > 1 else ""
     return f"Training loses source knowledge.{share} {comparison}"
 
 
+def corrected_p_values(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values corrected by Holm for their number; None where there was no test, which does not count."""
+    corrected = holm([math.nan if value is None else value for value in p_values])
+    return [None if math.isnan(value) else float(value) for value in corrected]
+
+
+def _p_value_of(encoder: EncoderResult) -> float | None:
+    return None if encoder.difference is None else encoder.difference.p_value
+
+
 def _difference(encoder: EncoderResult) -> float:
     return -math.inf if encoder.difference is None else encoder.difference.value
 
 
-def _loses(encoder: EncoderResult) -> bool:
-    difference = encoder.difference
-    if difference is None or difference.p_value is None:
-        return False
-    return difference.value > 0 and difference.p_value <= SIGNIFICANCE_LEVEL
+def _loses(encoder: EncoderResult, p_value: float | None) -> bool:
+    return p_value is not None and p_value <= SIGNIFICANCE_LEVEL and _difference(encoder) > 0
 
 
 def _short_name(result: SurrogateResult) -> str:
@@ -80,10 +93,11 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _p_value(p_value: float | None) -> str:
+def _p_value(p_value: float | None, n_tests: int) -> str:
     if p_value is None:
         return ""
-    return f", with p = {p_value:.2g}" if p_value >= 0.001 else ", with p < 0.001"
+    text = f", with p = {p_value:.2g}" if p_value >= 0.001 else ", with p < 0.001"
+    return f"{text}, corrected by Holm for {n_tests} comparisons" if n_tests > 1 else text
 
 
 def _untouched_sentence(result: SurrogateResult) -> str:
@@ -94,14 +108,14 @@ def _untouched_sentence(result: SurrogateResult) -> str:
     )
 
 
-def _comparison_sentence(result: SurrogateResult, encoder: EncoderResult) -> str:
+def _comparison_sentence(result: SurrogateResult, encoder: EncoderResult, p_value: str, kind: str) -> str:
     probe = encoder.first_probe
     difference = encoder.difference
     assert difference is not None
     return (
-        f"The largest difference is that of {encoder.label}: the error of its {display_name(probe.name)} probe on "
-        f"{_short_name(result)} is {probe.value:.3f}, which minus that of the untouched encoder is "
-        f"{difference.value:+.3f}{_interval(difference.interval)}{_p_value(difference.p_value)}."
+        f"The largest {kind}difference is that of {encoder.label}: the error of its {display_name(probe.name)} probe "
+        f"on {_short_name(result)} is {probe.value:.3f}, which minus that of the untouched encoder is "
+        f"{difference.value:+.3f}{_interval(difference.interval)}{p_value}."
     )
 
 

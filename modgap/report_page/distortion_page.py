@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.distortion.display_names import display_name
+from modgap.distortion.summary import corrected_p_values
 from modgap.formatting import count, format_error, visible_name
 from modgap.report_page.few_shot_table import few_shot_table
 from modgap.report_page.measurements import Measurement, measurement_table, p_number, p_text, value_with_interval
@@ -60,14 +61,22 @@ def _first_probe(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _trained(surrogates: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Return the surrogate and the encoder of each trained encoder, with the largest loss first."""
+    """Return the surrogate and the encoder of each trained encoder, with the largest loss first.
+
+    The p-values of their differences are corrected for their number, as in the answer of the command.
+    """
     pairs = [
         (surrogate, encoder)
         for surrogate in surrogates
         for encoder in surrogate["encoders"]
         if encoder["run"] and encoder["difference"]
     ]
-    return sorted(pairs, key=lambda pair: -float(pair[1]["difference"]["value"]))
+    p_values = corrected_p_values([encoder["difference"]["p_value"] for _, encoder in pairs])
+    corrected = [
+        (surrogate, {**encoder, "difference": {**encoder["difference"], "p_value": p_value}})
+        for (surrogate, encoder), p_value in zip(pairs, p_values, strict=True)
+    ]
+    return sorted(corrected, key=lambda pair: -float(pair[1]["difference"]["value"]))
 
 
 def _is_significant(encoder: Mapping[str, Any]) -> bool:
@@ -106,9 +115,13 @@ def _significance(lost: Sequence[Any], trained: Sequence[Any]) -> Row:
     verb = "shows" if len(trained) == 1 else "show"
     text = (
         f"{len(lost)} of {count(len(trained), 'comparison')} with the untouched encoder {verb} a significantly higher "
-        "probe error (paired over splits and samples or groups, at the 5 % level)."
+        f"probe error (paired over splits and samples or groups, at the 5 % level{_correction(trained)})."
     )
     return Row(QUESTIONS[0], label, status, text)
+
+
+def _correction(trained: Sequence[Any]) -> str:
+    return f", corrected by Holm for {count(len(trained), 'comparison')}" if len(trained) > 1 else ""
 
 
 def _comparison(trained: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Row:
