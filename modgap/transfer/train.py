@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, first_line
+from modgap.formatting import count, visible_name
 from modgap.progress import Progress
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
@@ -27,12 +28,15 @@ from modgap.transfer.run_log import summary_writer
 from modgap.transfer.run_setup import set_up_run
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.trained_inputs import write_inputs
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import TargetData, classes_without_samples
 
 __all__ = ["TrainRequest", "finish_trained_run", "train", "train_without_test"]
 
 TRAINING = ("validation", "epoch", "chosen_by", "updates", "seconds")
 """Values of a record under `training`."""
+
+MOST_NAMED = 5
+"""Most classes without training samples that a warning names."""
 
 log = logging.getLogger("modgap")
 
@@ -102,6 +106,7 @@ def _train(
     data = setup.data
     _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
+    _warn_about_missing_classes(data)
     run = prepare_run(folder, setup.settings, resume=resume or not processes.is_main)
     if run.finished or (run.trained and not tests):
         return run
@@ -198,6 +203,19 @@ def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> Non
     sections = {stage.recipe_section for stage in method.stages}
     if unused := find_unused_settings(overrides, sections, method.objectives):
         log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
+
+
+def _warn_about_missing_classes(data: TargetData) -> None:
+    """Warn about classes that the model cannot learn, because no training sample has them."""
+    if missing := classes_without_samples(data):
+        more = f" and {len(missing) - MOST_NAMED:,} more" if len(missing) > MOST_NAMED else ""
+        log.warning(
+            "%s no training samples, so the model never learns to predict %s: %s%s.",
+            count(len(missing), "class has", "classes have"),
+            "it" if len(missing) == 1 else "them",
+            ", ".join(visible_name(name) for name in missing[:MOST_NAMED]),
+            more,
+        )
 
 
 def _announce_conversion(manifest: Manifest) -> None:

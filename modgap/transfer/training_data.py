@@ -14,7 +14,7 @@ from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.transfer.input_transform import InputTransform, fit_to_shape, raw_pieces
 from modgap.transfer.task_loss import MicroBatch
 
-__all__ = ["TargetData", "read_target_data"]
+__all__ = ["TargetData", "classes_without_samples", "read_target_data"]
 
 STATISTICS_SAMPLES = 2000
 """Largest number of training samples from which means and standard deviations are computed."""
@@ -145,7 +145,8 @@ def read_target_data(
             for the size of the first image.
 
     Raises:
-        InputError: When a split is empty, or samples cannot be turned into inputs.
+        InputError: When a split is empty, the training samples are all of one class, or samples cannot be turned into
+            inputs.
     """
     table = target.read(classes=target.manifest.task != "regression")
     train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
@@ -155,8 +156,10 @@ def read_target_data(
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0:
             raise InputError(f"The target {target.name} has no {name} samples. Check the splits in its manifest.")
-    transform = _fit_transform(table, train, target.manifest.input, size)
     output = _output(table)
+    if output.task == "classification":
+        _check_classes(table, train, target.name)
+    transform = _fit_transform(table, train, target.manifest.input, size)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
@@ -220,6 +223,28 @@ def _output(table: Table) -> Output:
     space = np.shape(table.samples[0])[1:]
     # A field over the sample's own space (dense regression) has no axis of channels. Neither has a single number.
     return Output("regression", (1, *shape) if shape == space or not shape else shape)
+
+
+def _check_classes(table: Table, train: np.ndarray, target: str) -> None:
+    """Raise an error if the training samples do not have two classes to tell from each other."""
+    codes = np.unique(table.class_labels[train])
+    if len(codes) < 2:
+        name = str(table.classes[codes[0]]) if table.classes else str(codes[0])
+        raise InputError(
+            f'The training samples of {target} have one class ("{name}"). At least two are needed. Check the labels, '
+            "and the splits if there are more classes."
+        )
+
+
+def classes_without_samples(data: TargetData) -> list[str]:
+    """Return the names of the classes, or of the labels of several a sample, that no training sample has."""
+    if data.output.task == "regression":
+        return []
+    labels = np.asarray(data.table.class_labels[data.train])
+    n_classes = data.output.shape[0]
+    counts = np.bincount(labels, minlength=n_classes) if labels.ndim == 1 else (labels != 0).sum(axis=0)
+    names = data.table.classes or range(n_classes)
+    return [str(name) for name, number in zip(names, counts, strict=True) if number == 0]
 
 
 def _number_of_classes(table: Table) -> int:
