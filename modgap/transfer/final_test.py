@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.formatting import count
 from modgap.statistics.bootstrap import bootstrap_interval
-from modgap.statistics.intervals import MIN_UNITS, SampleErrors
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.written_files import writing
 from modgap.transfer.metrics import Metric
@@ -27,7 +27,8 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
     """Return the value of the metric on the test samples with its 95 % interval, as entries of the run's record.
 
     The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it
-    would be too short, so that there is none and the entry `no_interval` says why. `no_sample_errors` says why the
+    would be too short, so that there is none and the entry `no_interval` says why. Where all errors are alike, it is
+    the exact interval of a proportion. `no_sample_errors` says why the
     errors of the samples are not written; None if they are. `confusion` is the confusion matrix, and `majority_error`
     the error of always predicting the largest training class, where the metric is the 0-1 error.
 
@@ -41,6 +42,7 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
     interval = (float("nan"), float("nan"))
     if n_units >= MIN_UNITS:
         interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
+        interval = _exact_if_alike(interval, metric, n_units)
     return {
         "metric": metric.name,
         "unit": metric.unit,
@@ -52,6 +54,19 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
         "confusion": _confusion(metric, data),
         "majority_error": _majority_error(metric, data),
     }
+
+
+def _exact_if_alike(interval: tuple[float, float], metric: Metric, n_units: int) -> tuple[float, float]:
+    """Return the interval, or that of Clopper and Pearson over the units where all resamples have the same value.
+
+    Without an observed error, the bootstrap would exclude every error above 0. A metric without bounds has no such
+    interval and keeps its own.
+    """
+    largest = 100 if metric.unit == PERCENT else 1
+    if interval[0] != interval[1] or not (metric.unit == PERCENT or metric.name.startswith("1 - ")):
+        return interval
+    low, high = exact_interval(interval[0] / largest, n_units)
+    return largest * low, largest * high
 
 
 def _confusion(metric: Metric, data: TargetData) -> list[list[int]] | None:
