@@ -34,6 +34,8 @@ def test_cosine_decays_from_one_to_zero():
         ((), ("cosine", 30.0)),
         (("stage2.epochs=7",), ("cosine", 7.0)),
         (("stage2.epochs=0",), ("linear", None)),
+        (("stage2.decay=cosine",), ("cosine", 30.0)),
+        (("stage2.decay=linear", "stage2.epochs=7"), ("linear", 7.0)),
         (("stage2.decay_epochs=none",), ("linear", None)),
         (("stage2.decay_epochs=15",), ("linear", 15.0)),
         (("stage2.decay=cosine", "stage2.decay_epochs=15"), ("cosine", 15.0)),

@@ -216,11 +216,11 @@ def resolve_recipe(
 
 
 def _with_default_schedule(recipe: Recipe, manifest: Manifest, given: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with a cosine decay over stage 2, if neither a benchmark nor the user sets the schedule."""
+    """Return the recipe with a decay over stage 2, a cosine by default, if neither a benchmark nor the user ends it."""
     stage = recipe.stage2
-    if manifest.training is not None or {"decay", "decay_epochs"} & given.keys() or not stage.epochs:
+    if manifest.training is not None or "decay_epochs" in given or not stage.epochs:
         return recipe
-    schedule = {"decay": "cosine", "decay_epochs": float(stage.epochs)}
+    schedule = {"decay": given.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
     return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
 
 
