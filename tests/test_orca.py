@@ -27,7 +27,7 @@ def published_factor(epoch, drops=(20, 40, 60), base=0.2):
 def test_the_learning_rate_drops_as_published():
     manifest = named_manifest("ninapro")
     stage = resolve_recipe(manifest, get_method("orca").stage1_defaults(manifest)).stage1
-    assert stage.drop_epochs == (20, 40, 60)
+    assert stage.drop_epochs == (21, 41, 61)
     # Stage 1 has one update an epoch, after which epoch + 1 epochs are complete.
     factors = [learning_rate_factor(stage, epoch + 1) for epoch in range(70)]
     np.testing.assert_allclose(factors, [published_factor(epoch) for epoch in range(70)])

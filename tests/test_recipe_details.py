@@ -28,6 +28,13 @@ def test_cosine_decays_from_one_to_zero():
     assert factors == pytest.approx(expected)
 
 
+def test_rate_drops_after_the_epochs_that_the_user_names():
+    settings = FullStage(warmup_epochs=0, drop_epochs=(1, 3))
+    # The updates in the middle and at the end of each of four epochs.
+    factors = [learning_rate_factor(settings, epoch / 2) for epoch in range(1, 9)]
+    assert factors == pytest.approx([1, 1, 0.2, 0.2, 0.2, 0.2, 0.04, 0.04])
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -49,12 +49,15 @@ def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
         >>> settings = FullStage(warmup_epochs=2, decay_epochs=10)
         >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 6, 10, 11)]
         [0.5, 1.0, 0.5, 0.0, 0.0]
+        >>> settings = FullStage(warmup_epochs=0, drop_epochs=[2])
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 2.1, 3)]
+        [1.0, 1.0, 0.2, 0.2]
     """
     if epoch < settings.warmup_epochs:
         return epoch / settings.warmup_epochs
-    # The epochs are numbered from 0, and a drop after epoch 20 begins with number 21, as in ORCA's code.
-    number = math.ceil(epoch) - 1
-    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(dropped < number for dropped in settings.drop_epochs)
+    # The update that ends an epoch still belongs to it.
+    completed = math.ceil(epoch) - 1
+    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(drop <= completed for drop in settings.drop_epochs)
 
 
 def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:

@@ -50,7 +50,7 @@ class OptimizerSettings(_Settings):
     decay: Literal["linear", "cosine"] = Field(
         default="linear", description="Shape of the decay of the learning rate, if decay_epochs is set."
     )
-    drop_epochs: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    drop_epochs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(), description="Epochs after which the learning rate drops to a fifth, each time once more."
     )
     gradient_clip: float | None = Field(

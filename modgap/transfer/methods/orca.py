@@ -13,8 +13,11 @@ EPOCHS = 60
 LOW_LEARNING_RATE = 1e-3
 LEARNING_RATE_FACTOR = 10
 """Stage 1 multiplies learning rates of at most LOW_LEARNING_RATE by this factor."""
-DROP_EPOCHS = (20, 40, 60)
-"""Epochs of stage 1 after which the learning rate drops to a fifth."""
+DROP_EPOCHS = (21, 41, 61)
+"""Numbers of epochs of stage 1 after which the learning rate drops to a fifth.
+
+ORCA's code lowers it after the epochs 20, 40 and 60, and numbers them from 0.
+"""
 
 
 def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
