@@ -232,6 +232,38 @@ def test_new_images_are_predicted_from_folders_files_and_tables(hub, photos):
         predict_data(model, str(photos / "empty"))
 
 
+def test_pillow_images_are_predicted_as_their_files(hub, photos):
+    """Transparent pixels, 16 bits per channel, and palettes."""
+    hub("vit")
+    model = modgap.load_run(short_run(photos / "run", photos / "photos").folder)
+    rng = np.random.default_rng(1)
+    colors = rng.integers(0, 255, (14, 14, 4), np.uint8)
+    colors[:7, :, 3] = 0
+    (photos / "odd").mkdir()
+    Image.fromarray(colors).save(photos / "odd" / "transparent.png")
+    Image.fromarray(rng.integers(0, 65535, (14, 14), np.uint16)).save(photos / "odd" / "deep.png")
+    Image.fromarray(colors[..., :3]).convert("P", palette=Image.Palette.ADAPTIVE).save(
+        photos / "odd" / "palette.png", transparency=3
+    )
+    paths = sorted((photos / "odd").iterdir())
+    images = [Image.open(path) for path in paths]
+    np.testing.assert_array_equal(model.predict_proba(images), model.predict_proba(paths))
+    with pytest.raises(InputError, match="Sample 0 does not fit the model: The image has 32 bits per channel"):
+        model.predict([Image.fromarray(rng.random((14, 14), np.float32))])
+
+
+def test_gray_images_are_predicted_by_a_model_of_gray_images(trained, tmp_path):
+    done = trained("finetune", "image")[0]
+    model = load_trained_model(done.folder)
+    gray = np.random.default_rng(0).integers(0, 255, (12, 10), np.uint8)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    expected = model.predict_proba(gray[None].astype(np.float32))
+    np.testing.assert_array_equal(model.predict_proba([Image.fromarray(gray)]), expected)
+    np.testing.assert_array_equal(model.predict_proba([tmp_path / "gray.png"]), expected)
+    with pytest.raises(InputError, match="does not fit the model"):
+        model.predict([Image.fromarray(np.stack([gray, gray // 2, gray], 2))])
+
+
 @pytest.fixture(name="table")
 def table_file(tmp_path):
     """A table with a missing cell, its labels, and a file of new rows with other columns between them."""

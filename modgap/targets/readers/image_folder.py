@@ -17,7 +17,7 @@ from modgap.targets.file_layout import class_folder_labels, list_files, single_f
 from modgap.targets.path_groups import groups_of_paths
 from modgap.targets.samples import Table
 
-__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_files", "read"]
+__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -47,30 +47,47 @@ class ImageFiles:
         path = self.paths[index]
         try:
             with _open_image(path) as image:
-                if image.mode in ("I", "F"):
-                    raise InputError(f"{path} has 32 bits per channel, expected 8 or 16. Convert it to 8 or 16 bits.")
-                if image.mode.startswith("I;16"):
-                    # Pillow would clip 16-bit values to white.
-                    return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
-                pixels = np.asarray(self._opaque(image))
+                if not self._announced and _is_transparent(image):
+                    self._announced.append(True)
+                    log.info("Transparent images are composited on %s; --background COLOR changes it.", self.background)
+                return image_array(image, self.background, str(path))
         except InputError:
             raise
         except DAMAGED_FILE_ERRORS as error:
             raise InputError(
                 f"{path} is not a readable image ({first_line(error)}). Remove it, or replace it by an intact copy."
             ) from error
-        return pixels.transpose(2, 0, 1)
 
-    def _opaque(self, image: Image.Image) -> Image.Image:
-        """Return the image as RGB, with the background in place of the arbitrary colors of transparent pixels."""
-        if "A" not in image.getbands() and "transparency" not in image.info:
-            return image.convert("RGB")
-        with_alpha = image.convert("RGBA")
-        if not self._announced and with_alpha.getchannel("A").getextrema() != (255, 255):
-            self._announced.append(True)
-            log.info("Transparent images are composited on %s; --background COLOR changes it.", self.background)
-        canvas = Image.new("RGBA", image.size, ImageColor.getrgb(self.background))
-        return Image.alpha_composite(canvas, with_alpha).convert("RGB")
+
+def image_array(image: Image.Image, background: str = "white", name: str = "The image") -> np.ndarray:
+    """Return an image as an array (3, H, W), 8-bit RGB, or float32 of the same range for images of 16 bits.
+
+    Args:
+        image: The image.
+        background: Color that takes the place of the arbitrary colors of transparent pixels.
+        name: Name of the image in messages.
+
+    Raises:
+        InputError: When it has 32 bits per channel.
+    """
+    if image.mode in ("I", "F"):
+        raise InputError(f"{name} has 32 bits per channel, expected 8 or 16. Convert it to 8 or 16 bits.")
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit values to white.
+        return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
+    if not _may_be_transparent(image):
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background))
+    return np.asarray(Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")).transpose(2, 0, 1)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return True if a pixel of an image is transparent."""
+    return _may_be_transparent(image) and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
 
 
 def check_background(color: str) -> None:
