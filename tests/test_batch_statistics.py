@@ -47,3 +47,17 @@ def test_batches_of_one_sample_are_refused_where_they_have_no_variance(tmp_path)
 def test_only_batch_normalization_that_trains_joins_batches(tmp_path):
     done = run(tmp_path / "run", "lora", "vit-fashion", "digits", tmp_path, "stage2.batch_size=8", limit=65)
     assert done.record["result"]["updates"] == 9
+
+
+def test_gradient_checkpointing_counts_each_batch_once(tmp_path):
+    target = target_file(tmp_path, "classification")
+    runs = [
+        load_file(
+            run(
+                tmp_path / value, "finetune", SOURCE, target, tmp_path, f"gradient_checkpointing={value}", input_size=32
+            ).weights
+        )
+        for value in ("false", "true")
+    ]
+    assert any("num_batches_tracked" in name for name in runs[0])
+    assert all(torch.equal(runs[1][name], value) for name, value in runs[0].items())

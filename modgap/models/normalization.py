@@ -15,6 +15,7 @@ __all__ = [
     "last_normalization",
     "normalization_parameters",
     "output_scale",
+    "repeated_pass",
     "uses_batch_statistics",
 ]
 
@@ -54,6 +55,27 @@ def hold_running_statistics(module: nn.Module) -> None:
     for layer in module.modules():
         if getattr(layer, "running_mean", None) is not None:
             layer.training = False
+
+
+@contextlib.contextmanager
+def repeated_pass(module: nn.Module) -> Iterator[None]:
+    """Let batch normalization that trains not update its running statistics within a block.
+
+    Gradient checkpointing repeats the forward pass in the backward pass, and the batch must not count twice.
+    """
+    layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        # The layer has to see its statistics, because the passes must save the same tensors.
+        layer.momentum = 0.0
+        if layer.num_batches_tracked is not None:
+            layer.num_batches_tracked = layer.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for layer, (momentum, n_batches) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.num_batches_tracked = n_batches
 
 
 def uses_batch_statistics(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from modgap.models import TargetModel
+from modgap.models.normalization import repeated_pass
 from modgap.transfer.losses import LossFunction
 from modgap.transfer.placement import Forward, call
 from modgap.transfer.processes import Processes
@@ -179,4 +180,5 @@ class TaskLoss:
         self, micro_batch: MicroBatch, variables: list[Tensor], precise: bool, model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         value = self.value(model, micro_batch, precise=precise)
-        return value.detach(), plain_gradients(value, variables)
+        with repeated_pass(self.model):
+            return value.detach(), plain_gradients(value, variables)
