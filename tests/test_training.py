@@ -138,6 +138,18 @@ def test_precision_and_checkpointing(trained, name, setting):
     assert distance < (1e-2 if "bfloat16" in setting else 1e-5)
 
 
+@pytest.mark.parametrize(("source", "name", "warns"), [("vit", "emb", True), ("vit", "finetune", False)])
+def test_checkpointing_that_stage_1_cannot_have_is_a_warning(trained, caplog, source, name, warns):
+    trained(name, source, "classification", "gradient_checkpointing=true", "stage2.warmup_epochs=0")
+    assert ("Gradient checkpointing of this source works in stage 2 alone" in caplog.text) is warns
+
+
+def test_checkpointing_of_timm_needs_no_warning(tmp_path, caplog):
+    data = target_file(tmp_path, "classification"), surrogate_file(tmp_path)
+    run(tmp_path / "run", "emb", "random:timm:test_vit", *data, "gradient_checkpointing=true", input_size=32)
+    assert "Gradient checkpointing" not in caplog.text
+
+
 def test_accumulated_batches_make_the_same_update(trained):
     whole = trained("finetune", "vit", "regression", "stage2.batch_size=16")
     parts = trained("finetune", "vit", "regression", "stage2.batch_size=8", "stage2.gradient_accumulation=2")

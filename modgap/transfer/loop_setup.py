@@ -122,7 +122,8 @@ def build_loop(
             method.adapter.add(model, recipe.stage2)
     model = place(model, device, dtype, convolutional=source.convolutional)
     if recipe.gradient_checkpointing:
-        enable_gradient_checkpointing(model.encoder)
+        has_stage1 = any(stage.recipe_section == "stage1" for stage in stages_with_epochs(method, recipe))
+        enable_gradient_checkpointing(model.encoder, has_stage1=has_stage1)
     context = TrainingContext(
         source=source,
         model=model,
