@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from modgap.errors import UsageError
 from modgap.transfer.checkpoint import latest_checkpoint
+from modgap.transfer.evaluation import Evaluator
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
-from tests.training import surrogate_file, target_file
+from tests.training import run, surrogate_file, target_file
 
+VIT = "random:timm:test_vit"
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "2"))
 SETTINGS = (
     "stage1.epochs=1", "stage2.epochs=2", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
@@ -123,3 +126,28 @@ def test_checkpoints_hold_no_pickles(command, tmp_path):
     assert names <= {".safetensors", ".json", ".jsonl"}
     position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
     assert np.isfinite(position["total_updates"])
+
+
+def test_log_of_a_run_that_is_resumed_at_the_end_of_an_epoch_has_its_rate(tmp_path, monkeypatch):
+    """The last checkpoint is that after the last update, so that the resumed run makes no update in the epoch."""
+    data = target_file(tmp_path, "classification"), tmp_path / "none"
+    settings = ("stage2.epochs=2", "checkpoint_seconds=0", "stage2.warmup_epochs=0")
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "error", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", "finetune", VIT, *data, *settings, input_size=32)
+    run(tmp_path / "stopped", "finetune", VIT, *data, *settings, input_size=32, resume=True)
+    run(tmp_path / "whole", "finetune", VIT, *data, *settings, input_size=32)
+    assert without_times(tmp_path / "stopped") == without_times(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_epochs_that_do_not_exist_cannot_be_kept(tmp_path, epoch):
+    data = target_file(tmp_path, "classification"), tmp_path / "none"
+    settings = ("stage2.epochs=2", f"stage2.keep_epochs=[1, {epoch}]")
+    with pytest.raises(UsageError, match=f"names epoch {epoch}, and stage 2 has 2 epochs, numbered from 1"):
+        run(tmp_path / "run", "finetune", VIT, *data, *settings, input_size=32)

@@ -275,7 +275,8 @@ class _StageLoop:
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
         epoch = position.epoch + 1
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
-        record["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        # After a checkpoint at the end of the epoch, the optimizer has made no update at this rate.
+        record["learning_rate"] = self.settings.learning_rate * learning_rate_factor(self.settings, epoch)
         best = position.best
         self.loop.processes.average_batch_statistics(self.loop.model)
         if self.stage.recipe_section == "stage2":

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from modgap.errors import UsageError
+from modgap.formatting import count
 from modgap.sources import ImageInput, Source, open_source
 from modgap.targets import Target, open_target
 from modgap.transfer.loop_setup import stages_with_epochs
@@ -44,9 +46,20 @@ def open_request_target(request: TrainRequest) -> Target:
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:
-    """Return the settings of a request, before the source decides on the route of the mixed product."""
+    """Return the settings of a request, before the source decides on the route of the mixed product.
+
+    Raises:
+        UsageError: When a setting is unknown or invalid, or an epoch that is to be kept does not exist.
+    """
     method = get_method(request.method)
-    return resolve_recipe(target.manifest, method.stage1_defaults(target.manifest), request.overrides)
+    recipe = resolve_recipe(target.manifest, method.stage1_defaults(target.manifest), request.overrides)
+    stage = recipe.stage2
+    if outside := [epoch for epoch in stage.keep_epochs if not 1 <= epoch <= stage.epochs]:
+        raise UsageError(
+            f"stage2.keep_epochs names epoch {outside[0]}, and stage 2 has {count(stage.epochs, 'epoch')}, numbered "
+            "from 1. Name epochs that it has."
+        )
+    return recipe
 
 
 def set_up_run(request: TrainRequest) -> RunSetup:
