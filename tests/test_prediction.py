@@ -264,6 +264,15 @@ def test_gray_images_are_predicted_by_a_model_of_gray_images(trained, tmp_path):
         model.predict([Image.fromarray(np.stack([gray, gray // 2, gray], 2))])
 
 
+def test_sample_that_is_not_finite_is_refused_with_its_number(trained):
+    done = trained("finetune", "image")[0]
+    model = load_trained_model(done.folder, batch_size=4)
+    samples = np.zeros((10, 1, 12, 10), np.float32)
+    samples[6, 0, 3, 3] = np.nan
+    with pytest.raises(InputError, match="Sample 6 has NaN or infinite values"):
+        model.predict(samples)
+
+
 @pytest.fixture(name="table")
 def table_file(tmp_path):
     """A table with a missing cell, its labels, and a file of new rows with other columns between them."""

@@ -31,7 +31,7 @@ def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> to
         epoch: Epoch of stage 2, one of those whose weights the run kept. None for the run's selected weights.
 
     Raises:
-        InputError: When the weights are missing, or belong to another source.
+        InputError: When the weights are missing, or belong to another source or another input size.
     """
     path = run.weights if epoch is None else epoch_file(run.folder, epoch)
     if epoch is None and not run.has_chosen_weights:
@@ -50,8 +50,19 @@ def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> to
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"The encoder in {path} is not that of the run's source {run.record['source']}.") from error
+        raise InputError(
+            f"The encoder in {path} is not that of the run's source {run.record['source']} at this input size. "
+            f"{_input_size_advice(run)}"
+        ) from error
     return encoder.eval()
+
+
+def _input_size_advice(run: Run) -> str:
+    """Return the input size of a run in a sentence. The weights of many encoders depend on it."""
+    size = run.record["input_size"]
+    if size is None:
+        return "The run has the source's default input size. Leave out --input-size."
+    return f"The run was trained with --input-size {size}. Pass the same."
 
 
 def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:

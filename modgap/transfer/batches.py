@@ -96,7 +96,7 @@ class BatchFeed:
 
     def _read_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
         pieces = [self._read_piece(int(row), stage, epoch) for row in rows]
-        return self.data.micro_batch(stack_pieces(pieces, torch.device("cpu"), self.dtype), rows)
+        return self.data.micro_batch(stack_pieces(pieces, torch.device("cpu"), self.dtype, rows.tolist()), rows)
 
     def _copy_to_device(self, batches: MicroBatches) -> MicroBatches:
         return batches if self.device.type == "cpu" else tuple(batch.to(self.device) for batch in batches)

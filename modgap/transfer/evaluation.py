@@ -61,7 +61,7 @@ class Evaluator:
         try:
             for batch_rows, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
                 y, mask = self.data.ground_truth(batch_rows)
-                metric.update(self._outputs(model, pieces, counts), y, mask)
+                metric.update(self._outputs(model, pieces, counts, batch_rows), y, mask)
         finally:
             model.train(training)
         return self._join_processes(metric)
@@ -83,8 +83,12 @@ class Evaluator:
         read = functools.partial(_read_batch, self.data, chunks(rows, self.batch_size))
         yield from load_ahead(read, -(-len(rows) // self.batch_size), self.workers)
 
-    def _outputs(self, model: TargetModel, pieces: list[np.ndarray], counts: list[int]) -> torch.Tensor:
-        return mean_outputs(model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast)
+    def _outputs(
+        self, model: TargetModel, pieces: list[np.ndarray], counts: list[int], rows: np.ndarray
+    ) -> torch.Tensor:
+        return mean_outputs(
+            model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast, rows.tolist()
+        )
 
     def _join_processes(self, metric: Metric) -> Metric:
         if self.processes.size == 1:
@@ -107,6 +111,7 @@ def mean_outputs(
     device: torch.device,
     dtype: torch.dtype,
     autocast: torch.dtype | None = None,
+    rows: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Return the output for each sample: the mean of the outputs for its pieces, in double precision on the CPU.
 
@@ -118,14 +123,17 @@ def mean_outputs(
         device: Device to compute on.
         dtype: Precision of the parameters.
         autocast: Reduced precision of forward passes; None for that of the parameters.
+        rows: Index of each sample, for messages; None for its position.
     """
+    of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
     precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if autocast:
         precision = torch.autocast(device.type, autocast)
     parts = []
     with torch.inference_mode(), precision:
         for first in range(0, len(pieces), batch_size):
-            batch = stack_pieces(pieces[first : first + batch_size], device, dtype)
+            span = slice(first, first + batch_size)
+            batch = stack_pieces(pieces[span], device, dtype, of_pieces[span])
             parts.append(function(batch).double().cpu())
     outputs = torch.cat(parts)
     if max(counts) == 1:

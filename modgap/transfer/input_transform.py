@@ -74,15 +74,25 @@ class InputTransform:
         return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
 
 
-def stack_pieces(pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def stack_pieces(
+    pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype, rows: Sequence[int] | None = None
+) -> torch.Tensor:
     """Return inputs as a batch on a device.
+
+    Args:
+        pieces: Inputs of one shape.
+        device: Device of the batch.
+        dtype: Precision of the batch.
+        rows: Index of the sample that each input belongs to, for messages; None if it is not known.
 
     Raises:
         InputError: When an input is not finite.
     """
     batch = np.stack(pieces)
     if not np.isfinite(batch).all():
-        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+        first = int(np.flatnonzero(~np.isfinite(batch).reshape(len(batch), -1).all(axis=1))[0])
+        name = "A sample" if rows is None else f"Sample {rows[first]}"
+        raise InputError(f"{name} has NaN or infinite values. Remove the sample, or fill the values.")
     return torch.from_numpy(batch).to(device=device, dtype=dtype)
 
 

@@ -80,7 +80,7 @@ def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
 def _load_batch(data: TargetData, rows: np.ndarray) -> Tensor:
     """Load the first piece of each sample, on the CPU."""
     pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
-    return stack_pieces(pieces, torch.device("cpu"), torch.float32)
+    return stack_pieces(pieces, torch.device("cpu"), torch.float32, rows.tolist())
 
 
 def build_loop(

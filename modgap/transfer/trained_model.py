@@ -163,7 +163,9 @@ class TrainedModel:
             flat = [piece for of_sample in pieces for piece in of_sample]
             counts = [len(of_sample) for of_sample in pieces]
             parts.append(
-                mean_outputs(function, flat, counts, self.batch_size, self.device, self.dtype, autocast).numpy()
+                mean_outputs(
+                    function, flat, counts, self.batch_size, self.device, self.dtype, autocast, rows.tolist()
+                ).numpy()
             )
         return np.concatenate(parts)
 

@@ -189,6 +189,8 @@ def _fit_transform(
     squares = np.zeros(1)
     for row in train:
         for piece in raw_pieces(table.samples[int(row)], spec):
+            if not np.isfinite(piece).all():
+                raise InputError(f"Sample {row} has NaN or infinite values. Remove the sample, or fill the values.")
             if size and (smaller := _resized_shape(piece.shape, shape, size)):
                 return _fit_transform(table, train, spec, None, smaller)
             shape = shape or piece.shape
@@ -200,7 +202,7 @@ def _fit_transform(
     mean = sums / count
     sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
     if not np.isfinite(sd).all():
-        raise InputError("A training sample has NaN or infinite values. Remove the sample, or fill the values.")
+        raise InputError("The values of the training samples are so large that they have no variance. Scale them.")
     # A constant channel becomes 0.
     return InputTransform(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
 
