@@ -338,3 +338,88 @@ def test_titles_of_the_figures_claim_only_what_is_significant(evidence):
     errors = np.array([[10.0, 30.0, 5.0], [20.0, 20.0, 6.0], [10.0, 50.0, 7.0]])
     figure = figures.errors_figure(["a", "b", "c"], ["t", "u", "v"], errors)
     assert drawn_title(figure).startswith("3 of 3 sources are the best")
+
+
+def made_up_ranking(evidence, path):
+    """A log in which every job is done: the soft discrepancy follows the error, and two sources lack it somewhere."""
+    jobs, log = evidence["ranking_jobs"], evidence["result_log"].ResultLog(path)
+    rng = np.random.default_rng(0)
+    targets = (*jobs.DEVELOPMENT, *jobs.TEST)
+    for target in targets:
+        for number, source in enumerate(jobs.SOURCES):
+            error = 30 + 2 * number + rng.normal(0, 10)
+            for rate in jobs.RATES:
+                log.add(jobs.Job("half", source, target, 0, rate), {"errors": made_up_errors(error), "seconds": 1.0})
+            rate = jobs.chosen_rate(log, source, target)
+            for seed in range(jobs.n_seeds(source)):
+                errors = made_up_errors(error + rng.normal())
+                log.add(jobs.Job("all", source, target, seed, rate), {"errors": errors, "seconds": 1.0})
+            control = jobs.Job("control", f"random:{source}", target, 0, jobs.MIDDLE_RATE)
+            log.add(control, {"errors": made_up_errors(60.0), "seconds": 1.0})
+            soft = None if number < 2 and target in ("glyphs", "notes") else -error
+            scores = {"leep": -error + rng.normal(0, 20), "soft": soft, "size": float(number)}
+            record = {"scores": {name: {source: value} for name, value in scores.items()}, "probe": {source: error + 5}}
+            log.add(jobs.Job("scores", source, target), {**record, "seconds": 1.0})
+        log.add(jobs.Job("raw", "raw", target), {"errors": {"raw": 50.0}, "chosen": "", "seconds": 1.0})
+    return log
+
+
+def made_up_errors(error):
+    return {"1": min(100.0, error + 20), "3": error + 10, "10": error}
+
+
+def made_up_study(evidence, path):
+    """A log in which every job is done: fine-tuning distorts the first source, and replay holds it and helps."""
+    jobs, log = evidence["study_jobs"], evidence["result_log"].ResultLog(path)
+    rng = np.random.default_rng(0)
+    for source in jobs.SOURCES:
+        log.add(jobs.Job("study", source, jobs.UNTOUCHED, ""), {"probe": {"0": 0.2}, "seconds": 1.0})
+    while waiting := [job for job in dict.fromkeys(jobs.jobs(log)) if log.get(job) is None]:
+        for job in waiting:
+            error = (20 if job.method == "replay" else 40) * np.exp(rng.normal(0, 0.1))
+            rise = 0.1 if job.method != "replay" and job.source == jobs.SOURCES[0] else 0.01
+            probes = dict.fromkeys(("1", "3", "10"), 0.2 + rise)
+            result = {"errors": made_up_errors(error), "probe": probes, "probe_own_statistics": probes}
+            log.add(job, {**result, "samples": {"train": 128, "test": 200}, "seconds": 1.0})
+    return log
+
+
+@pytest.fixture(name="drawn")
+def drawn_figures(evidence, monkeypatch):
+    """Titles of the figures by the end of their names, in place of files."""
+    titles = {}
+    for name in ("ranking_tables", "study_tables"):
+        monkeypatch.setattr(evidence[name], "save_figure", lambda figure, path: titles.update({path.name: figure}))
+    return titles
+
+
+def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, tmp_path, capsys, drawn):
+    tables, log = evidence["ranking_tables"], made_up_ranking(evidence, tmp_path / "ranking.jsonl")
+    tables.report(log, tuple(evidence["ranking_jobs"].TEST), 20)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "14 of 14 targets are complete" in text
+    # The soft discrepancy is not defined everywhere.
+    assert "leep has the lowest regret on the development targets of all scores that are defined everywhere." in text
+    assert "test error after ten epochs without notes, spoken-languages" in text
+    assert text.count("chosen on the development targets") == 1
+    tables.print_whole_relation(log, 20)
+    assert f"{10 * 24 - 4} of 240" in capsys.readouterr().out
+    tables.draw(log, tmp_path, 20)
+    assert sorted(drawn) == ["evidence-errors", "evidence-regrets", "evidence-relation"]
+    assert drawn_title(drawn["evidence-relation"]) == (
+        "A larger soft discrepancy goes with a larger error after transfer"
+    )
+
+
+def test_tables_and_figures_of_a_whole_study_are_made(evidence, tmp_path, capsys, drawn):
+    tables, log = evidence["study_tables"], made_up_study(evidence, tmp_path / "study.jsonl")
+    assert tables.concluding_sources(log) == (evidence["study_jobs"].SOURCES[0],)
+    tables.report(log, {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert "432 of 432 jobs of the comparison are done" in text
+    assert "replay cut the distortion and lowered the target error" in text
+    assert "l2-sp: rise of the probe error +0.100 against +0.100 of finetune" in text
+    assert "distortion not cut by 30 %" in text
+    tables.draw(log, tmp_path)
+    assert drawn_title(drawn["evidence-distortion"]) == "Significantly lower error than finetune: replay"
+    assert sorted(drawn) == ["evidence-distortion", "evidence-ratios"]

@@ -36,6 +36,7 @@ LEAST_RISE = 0.2
 MAYBE_SPARED = "vit-fashion"
 """The source that concludes only if fine-tuning raises its probe error by this much on the development targets."""
 PROBE = f"probe_{READ[-1]}"
+OWN_STATISTICS = "probe_own_statistics"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
             _print_means(runs, f"error_{epoch}", f"{source}: test error in % after {epoch} epochs", last=raw)
         title = f"{source}: probe error on its surrogate after {READ[-1]} epochs, {start[source]:.3f} before"
         _print_means(runs, PROBE, title, 3)
+        _print_means(runs, OWN_STATISTICS, f"{title}, with the source's own batch statistics", 3)
     lost = frame.groupby("method")[PROBE].apply(lambda values: int(values.isna().sum()))
     print(f"runs without a probe error, because the loss or the features became infinite: {lost[lost > 0].to_dict()}")
     print(f"rise of the probe error of {MAYBE_SPARED} by finetune on the development targets, relative to before: "
@@ -147,9 +149,9 @@ def _relative_rise(log: ResultLog) -> float:
     return float(np.mean(np.array(after, float)) / start - 1)
 
 
-def _rises(frame: pandas.DataFrame, start: Mapping[str, float]) -> pandas.DataFrame:
-    """Return the mean rise of the probe error by target and method, without scratch, which has no source."""
-    rise = frame.assign(rise=frame[PROBE] - frame.source.map(start))
+def _rises(frame: pandas.DataFrame, start: Mapping[str, float], column: str = PROBE) -> pandas.DataFrame:
+    """Return the mean rise of a probe error by target and method, without scratch, which has no source."""
+    rise = frame.assign(rise=frame[column] - frame.source.map(start))
     table = rise[rise.method != "scratch"].pivot_table(index="target", columns="method", values="rise", aggfunc="mean")
     return table
 
@@ -167,6 +169,7 @@ def _read(log: ResultLog) -> pandas.DataFrame:
                     row = {"source": source, "method": method, "target": target, "seed": seed}
                     row |= {f"error_{epoch}": found["errors"][str(epoch)] for epoch in READ}
                     row |= {f"probe_{epoch}": found["probe"][str(epoch)] for epoch in READ}
+                    row[OWN_STATISTICS] = found["probe_own_statistics"][str(READ[-1])]
                     # Half an error more, so that no error has a logarithm too.
                     n_test = found["samples"]["test"]
                     row["log_error"] = np.log((row[f"error_{READ[-1]}"] / 100 * n_test + 0.5) / (n_test + 1))
@@ -254,20 +257,25 @@ def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
     print_table(["method", f"error of {method} over it [95 %]", "p (Holm)", "mixed model [95 %]"], rows, title)
 
 
+def _held(frame: pandas.DataFrame, name: str, rises: pandas.DataFrame) -> Held:
+    """Print and return what a method that holds the source does to distortion and error."""
+    ratio = error_ratios(frame, name, ["finetune"])["finetune"]
+    both = rises[[name, "finetune"]].dropna()
+    one = Held(name, float(both[name].mean()), float(both["finetune"].mean()), ratio.high)
+    saved = stats.ttest_rel(both["finetune"], both[name]).confidence_interval(0.95)
+    print(
+        f"{name}: rise of the probe error {one.rise:+.3f} against {one.reference:+.3f} of finetune, lower by "
+        f"{one.reference - one.rise:.3f} [{saved.low:.3f}, {saved.high:.3f}]; error ratio {ratio.text}: {one.text}"
+    )
+    return one
+
+
 def _print_falsifiers(frame: pandas.DataFrame, start: Mapping[str, float]) -> None:
     """Print what the protocol concludes from distortion and errors."""
-    rises = _rises(frame, start)
-    held = []
+    held = [_held(frame, name, _rises(frame, start)) for name in HELD]
+    print("With the source's own batch statistics:")
     for name in HELD:
-        ratio = error_ratios(frame, name, ["finetune"])["finetune"]
-        both = rises[[name, "finetune"]].dropna()
-        one = Held(name, float(both[name].mean()), float(both["finetune"].mean()), ratio.high)
-        saved = stats.ttest_rel(both["finetune"], both[name]).confidence_interval(0.95)
-        print(
-            f"{name}: rise of the probe error {one.rise:+.3f} against {one.reference:+.3f} of finetune, lower by "
-            f"{one.reference - one.rise:.3f} [{saved.low:.3f}, {saved.high:.3f}]; error ratio {ratio.text}: {one.text}"
-        )
-        held.append(one)
+        _held(frame, name, _rises(frame, start, OWN_STATISTICS))
     mechanism = error_ratios(frame, "mona", ["emb"])["emb"]
     print(f"mona over emb: {mechanism.text}")
     print(verdict(held, mechanism.low))

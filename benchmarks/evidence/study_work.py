@@ -1,7 +1,9 @@
 """The work of one job of the study of methods."""
 
+import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from result_log import ResultLog
 from evidence.ranking_work import FAILED, TOKENS, read_labeled
 from evidence.study_jobs import STAGE1_EPOCHS, SURROGATES, UNTOUCHED, Job
 from modgap.forward.sample_request import SampleRequest
+from modgap.models.normalization import evaluation_mode
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source
@@ -63,26 +66,47 @@ def _train(job: Job, source: Source) -> dict:
         job.method, name, job.target, settings, samples=SampleRequest(seed=job.seed, input_size=size)
     )
     stands_for = {trained: epoch for epoch, trained in epochs.items()}
+    own_statistics = {name: buffer.clone() for name, buffer in source.split().encoder.named_buffers()}
     errors: dict[str, float] = {}
     probes: dict[str, float] = {}
+    restored_probes: dict[str, float] = {}
 
     def watch(epoch, model, evaluator) -> None:  # type: ignore[no-untyped-def]
-        errors[str(stands_for[epoch])] = evaluator.error(model, data.test)
-        is_training = model.encoder.training
-        probes[str(stands_for[epoch])] = _probe_error(job, source, model.encoder.eval())
-        model.encoder.train(is_training)
+        read = str(stands_for[epoch])
+        errors[read] = evaluator.error(model, data.test)
+        with evaluation_mode(model.encoder):
+            probes[read] = restored_probes[read] = _probe_error(job, source, model.encoder)
+            restored = _with_buffers(model.encoder, own_statistics)
+            if restored is not None:
+                restored_probes[read] = _probe_error(job, source, restored)
 
     try:
         train_in_memory(request, source, data, tuple(epochs.values()), watch)
     except NotFiniteError:
         errors = {str(epoch): errors.get(str(epoch), FAILED) for epoch in epochs}
-        probes = {str(epoch): probes.get(str(epoch), np.nan) for epoch in epochs}
     samples = {"train": len(data.train), "test": len(data.test)}
-    return {"errors": errors, "probe": {name: _finite(value) for name, value in probes.items()}, "samples": samples}
+    found = {"probe": probes, "probe_own_statistics": restored_probes}
+    by_epoch = {
+        name: {str(epoch): _finite(values.get(str(epoch))) for epoch in epochs} for name, values in found.items()
+    }
+    return {"errors": errors, **by_epoch, "samples": samples}
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _with_buffers(encoder: torch.nn.Module, buffers: Mapping[str, torch.Tensor]) -> torch.nn.Module | None:
+    """Return a copy of an encoder with these buffers, such as running statistics; None if it has them already."""
+    own = dict(encoder.named_buffers())
+    common = [name for name in buffers if name in own and own[name].shape == buffers[name].shape]
+    if all(torch.equal(own[name], buffers[name]) for name in common):
+        return None
+    copied = copy.deepcopy(encoder)
+    for name, buffer in copied.named_buffers():
+        if name in common:
+            buffer.copy_(buffers[name])
+    return copied
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def _settings(job: Job, source: Source, n_train: int) -> tuple[str, ...]:

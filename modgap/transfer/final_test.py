@@ -28,9 +28,9 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
 
     The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it
     would be too short, so that there is none and the entry `no_interval` says why. Where all errors are alike, it is
-    the exact interval of a proportion. `no_sample_errors` says why the
-    errors of the samples are not written; None if they are. `confusion` is the confusion matrix, and `majority_error`
-    the error of always predicting the largest training class, where the metric is the 0-1 error.
+    the exact interval of a proportion. `no_sample_errors` says why the errors of the samples are not written; None if
+    they are. `confusion` is the confusion matrix, and `majority_error` the error of always predicting the largest
+    training class, where the metric is the 0-1 error.
 
     Args:
         metric: Metric with the test samples.
