@@ -1,4 +1,4 @@
-"""What a run needs before it trains: its method, settings, source, data and surrogate, and the record of them."""
+"""Method, settings, source, data and surrogate of a run, before it trains, and the record of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ["RunSetup", "open_request_target", "request_recipe", "set_up_run"]
 
 
 @dataclass(frozen=True)
-class RunSetup:
+    """Method, settings, source, data and surrogate of a run, before it trains.
     """What a run needs before it trains.
 
     Attributes:
