@@ -227,6 +227,10 @@ def test_the_default_is_defined_everywhere_and_has_the_lowest_regret(evidence):
     assert evidence["agreement"].default_score({"undefined": undefined, "worse": worse}, errors) == "worse"
     scores = {"undefined": undefined, "worse": worse, "perfect": perfect}
     assert evidence["agreement"].default_score(scores, errors) == "perfect"
+    # Of scores with the same first choices, the one that orders the others better.
+    errors = np.array([[10.0, 10.0], [20.0, 20.0], [30.0, 30.0]])
+    same = {"swapped": -np.array([[1.0, 1.0], [3.0, 3.0], [2.0, 2.0]]), "perfect": -errors}
+    assert evidence["agreement"].default_score(same, errors) == "perfect"
 
 
 def test_orders_are_compared_with_the_constant_answer(evidence):

@@ -126,13 +126,20 @@ def random_regret(errors: np.ndarray) -> float:
 def default_score(scores: Mapping[str, np.ndarray], errors: np.ndarray) -> str:
     """Return the score with the lowest mean regret, among those that are defined for every source and target.
 
+    Of scores with the same regret, the one with the highest mean weighted tau counts.
+
     Args:
         scores: Scores of the development targets by name, each (S, T); NaN where one is not defined.
         errors: Their errors, (S, T).
     """
     everything = np.arange(errors.shape[0]), np.arange(errors.shape[1])
     defined = [name for name, values in scores.items() if not np.isnan(values).any()]
-    return min(defined, key=lambda name: float(regrets(scores[name], errors, *everything).mean()))
+
+    def order(name: str) -> tuple[float, float]:
+        regret = float(regrets(scores[name], errors, *everything).mean())
+        return round(regret, 9), -float(_taus(scores[name], errors, *everything).mean())
+
+    return min(defined, key=order)
 
 
 def judge(default: str, found: Mapping[str, Agreement], pilots: Mapping[str, np.ndarray]) -> Judgment:

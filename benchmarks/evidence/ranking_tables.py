@@ -1,7 +1,7 @@
 """The tables of the ranking benchmark: errors, variance components, and the agreement of scores and baselines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +238,7 @@ def _print_agreements(found: Mapping[str, Agreement], errors: np.ndarray, title:
     for name in sorted(found, key=lambda name: found[name].regret.mean):
         one = found[name]
         p_value = f"{one.corrected:.3f}" if name != CONSTANT else ""
-        cells = [_text(one.regret), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)]
+        cells = [_text(_non_negative(one.regret)), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)]
         rows.append([name, f"{one.defined:.0%}", *cells])
     rows.append(["random choice", "", f"{random_regret(errors):.1f}", "", "", "", ""])
     print_table(
@@ -285,6 +285,10 @@ def _print_left_out(named: Mapping[str, np.ndarray], errors: np.ndarray) -> None
         if name != CONSTANT:
             rows.append([name, f"{min(differences):+.1f} to {max(differences):+.1f}"])
     print_table(["order by", "difference"], rows, "regret minus that of the constant answer, one source left out")
+
+
+def _non_negative(interval: MeanInterval) -> MeanInterval:
+    return replace(interval, low=max(0.0, interval.low))
 
 
 def _text(interval: MeanInterval, digits: int = 1) -> str:

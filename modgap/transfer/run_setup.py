@@ -20,8 +20,8 @@ __all__ = ["RunSetup", "open_request_target", "request_recipe", "set_up_run"]
 
 
 @dataclass(frozen=True)
+class RunSetup:
     """Method, settings, source, data and surrogate of a run, before it trains.
-    """What a run needs before it trains.
 
     Attributes:
         method: The method.
