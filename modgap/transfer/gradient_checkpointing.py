@@ -9,9 +9,9 @@ __all__ = ["enable_gradient_checkpointing"]
 log = logging.getLogger("modgap")
 
 
-TRAINING_MODE_ONLY = "gradient_checkpointing_enable"
-"""Function of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
-FUNCTIONS = ("set_grad_checkpointing", "activation_checkpointing_enable", TRAINING_MODE_ONLY)
+TRAINING_MODE_ONLY = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+"""Functions of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
+FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
 
 
 def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = False) -> None:
@@ -29,7 +29,7 @@ def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = Fals
             used.add(names[0])
     if not used:
         log.warning("The source's library does not support gradient checkpointing. Continuing without it.")
-    elif has_stage1 and TRAINING_MODE_ONLY in used:
+    elif has_stage1 and not used.isdisjoint(TRAINING_MODE_ONLY):
         log.warning(
             "Gradient checkpointing of this source works in stage 2 alone, because its library recomputes activations "
             "only while dropout is on. If stage 1 needs too much memory, lower stage1.batch_size and raise "
