@@ -232,3 +232,8 @@ def test_rmse_leaves_out_masked_numbers():
 @pytest.mark.parametrize("name", ["diabetes", "freesolv", "gasoline", "meats"])
 def test_packaged_numbers_are_judged_by_the_rmse(name):
     assert task_metric(named_manifest(name)).name == "RMSE"
+
+
+def test_an_augmentation_of_the_recipe_can_be_switched_off():
+    assert resolve_recipe(named_manifest("fsd50k")).stage2.augmentation != "none"
+    assert resolve_recipe(named_manifest("fsd50k"), {}, ["stage2.augmentation=none"]).stage2.augmentation == "none"

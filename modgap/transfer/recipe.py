@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
@@ -117,9 +117,10 @@ class FullStage(OptimizerSettings):
     gradient_clip: float | None = Field(
         default=1.0, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )
-    augmentation: Literal["none", "crop-flip", "spec-augment", "noise-spec-augment", "background-level"] = Field(
-        default="none", description="Random augmentation of the training images or spectrograms."
-    )
+    augmentation: Annotated[
+        Literal["none", "crop-flip", "spec-augment", "noise-spec-augment", "background-level"],
+        BeforeValidator(lambda value: "none" if value is None else value),
+    ] = Field(default="none", description="Random augmentation of the training images or spectrograms.")
     anchor: float = Field(
         default=10,
         ge=0,
@@ -291,15 +292,8 @@ def find_unused_settings(overrides: Sequence[str], stages: Collection[str], obje
 BATCH_FIELDS = ("batch_size", "gradient_accumulation")
 """Settings of a target's recipe that apply to both stages."""
 SCHEDULE_FIELDS = (
-    "epochs",
-    "optimizer",
-    "learning_rate",
-    "weight_decay",
-    "momentum",
-    "betas",
-    "warmup_epochs",
-    "decay_epochs",
-)
+    "epochs", "optimizer", "learning_rate", "weight_decay", "momentum", "betas", "warmup_epochs", "decay_epochs"
+)  # fmt: skip
 """Settings of a target's recipe that apply to stage 2 alone."""
 
 
