@@ -80,7 +80,7 @@ def test_a_larger_weight_keeps_the_encoder_nearer_to_the_source(tmp_path):
     for weight in (0, 1, 100):
         request = TrainRequest(
             "l2-sp", "vit-fashion", "digits", overrides=(f"stage2.anchor={weight}", "stage2.epochs=2"),
-            samples=SampleRequest(limit=200),
+            samples=SampleRequest(limit=100),
         )  # fmt: skip
         run = train(request, tmp_path / str(weight))
         weights = load_file(run.weights)

@@ -104,13 +104,13 @@ def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
     )
     ends = {}
     for method in ("finetune", "replay"):
-        request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(limit=200))
+        request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(limit=120))
         done = train(request, tmp_path / method)
         ends[method] = load_file(done.weights)
     lines = [json.loads(line) for line in (tmp_path / "replay" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["replay"]) for line in lines)
     source = open_source("vit-fashion").load(None, head=False)
-    data = read_target_data(open_target("digits"), limit=200)
+    data = read_target_data(open_target("digits"), limit=120)
     recipe = resolve_recipe(data.target.manifest, overrides=settings[3:])
     losses = {}
     for method, state in ends.items():

@@ -125,7 +125,7 @@ def test_gains_from_rows_equal_naive_ones(ties, heaviest, classes, chosen):
     source = rows_of(logits, rows)
     state = dense_gains.new_state(labels, weights, chosen, classes, len(labels))
     restart_from(source, state, np.arange(chosen))
-    for step in range(36):
+    for step in range(24):
         k = rng.integers(chosen)
         c = rng.integers(classes)
         if state.chosen[k] != c:

@@ -101,8 +101,8 @@ def _train(
     method = get_method(request.method)
     if tensorboard:
         summary_writer()
-    _warn_about_unused_settings(method, request.overrides)
     setup = set_up_run(request)
+    _warn_about_unused_settings(method, request.overrides)
     data = setup.data
     _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
