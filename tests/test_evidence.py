@@ -260,7 +260,7 @@ def test_intervals_of_regrets_cover_those_of_poor_orders_too(evidence):
             def regret(sources, targets, scores=scores, measured=measured):
                 return two_way.regrets(scores, measured, sources, targets)
 
-            found.append(two_way.centered_interval(regret, 10, 14, resamples=100, seed=seed))
+            found.append(two_way.two_way_interval(regret, 10, 14, resamples=100, seed=seed, centered=True))
         true = np.mean([one.mean for one in found])
         # Of 60 simulations 57 are expected; fewer than 52 happen in 2 % of such tests.
         assert sum(one.low <= true <= one.high for one in found) >= 52

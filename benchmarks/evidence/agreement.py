@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from evidence.two_way import MeanInterval, centered_interval, regrets, target_interval, two_way_interval
+from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval
 from modgap.statistics.multiple_comparisons import holm
 
 __all__ = ["CONSTANT", "Agreement", "Judgment", "agreements", "default_score", "judge", "random_regret"]
@@ -102,8 +102,8 @@ def _two_way(
         return regret(sources, targets) - regrets(constant, errors, sources, targets)
 
     return (
-        centered_interval(regret, *errors.shape, resamples=resamples),
-        centered_interval(tau, *errors.shape, resamples=resamples),
+        two_way_interval(regret, *errors.shape, resamples=resamples, centered=True),
+        two_way_interval(tau, *errors.shape, resamples=resamples, centered=True),
         two_way_interval(difference, *errors.shape, resamples=resamples),
     )
 

@@ -9,7 +9,6 @@ from scipy import stats
 __all__ = [
     "MeanInterval",
     "VarianceComponents",
-    "centered_interval",
     "regrets",
     "resampled_means",
     "target_interval",
@@ -101,11 +100,15 @@ def two_way_interval(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    centered: bool = False,
 ) -> MeanInterval:
     """Return the mean of a statistic over all targets, with its interval over other targets and other sources.
 
     The interval is that of the percentiles of the resampled means, and the p-value is twice the smaller share of them
-    beyond 0. Since a resample has fewer sources, both are conservative (`evidence_power.py`).
+    beyond 0. Since a resample has fewer sources, both are conservative for differences (`evidence_power.py`).
+
+    Regrets need a centered interval, of 1.96 standard deviations of the resampled means around the mean. The best of
+    fewer sources is less far from the others, so that the resampled means of a poor order are too low.
 
     Args:
         statistic: The statistic.
@@ -113,41 +116,18 @@ def two_way_interval(
         n_targets: Number of targets T.
         resamples: Number of resamples.
         seed: Seed of the draws.
+        centered: True for the centered interval, with the p-value of the normal distribution.
     """
     mean = float(statistic(np.arange(n_sources), np.arange(n_targets)).mean())
     means = resampled_means(statistic, n_sources, n_targets, resamples=resamples, seed=seed)
+    if centered:
+        error = float(means.std(ddof=1))
+        half = float(stats.norm.ppf(0.975)) * error
+        p_value = 2 * float(stats.norm.sf(abs(mean) / error)) if error else float(mean == 0)
+        return MeanInterval(mean, mean - half, mean + half, p_value)
     low, high = np.percentile(means, [2.5, 97.5])
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     return MeanInterval(mean, float(low), float(high), min(1.0, 2 * (1 + float(beyond)) / (1 + resamples)))
-
-
-def centered_interval(
-    statistic: Statistic,
-    n_sources: int,
-    n_targets: int,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> MeanInterval:
-    """Return the mean of a statistic over all targets, with its interval over other targets and other sources.
-
-    The interval is the mean plus and minus 1.96 standard deviations of the resampled means. Regrets need it, because
-    the best of fewer sources is less far from the others: the resampled means of a poor order are too low, and the
-    interval of their percentiles with them.
-
-    Args:
-        statistic: The statistic.
-        n_sources: Number of sources S.
-        n_targets: Number of targets T.
-        resamples: Number of resamples.
-        seed: Seed of the draws.
-    """
-    mean = float(statistic(np.arange(n_sources), np.arange(n_targets)).mean())
-    means = resampled_means(statistic, n_sources, n_targets, resamples=resamples, seed=seed)
-    error = float(means.std(ddof=1))
-    half = float(stats.norm.ppf(0.975)) * error
-    p_value = 2 * float(stats.norm.sf(abs(mean) / error)) if error else float(mean == 0)
-    return MeanInterval(mean, mean - half, mean + half, p_value)
 
 
 def target_interval(values: np.ndarray) -> MeanInterval:
