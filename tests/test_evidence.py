@@ -19,6 +19,7 @@ def evidence_modules():
         patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
         names = (
             "agreement",
+            "controls",
             "falsifiers",
             "ranking_jobs",
             "ranking_tables",
@@ -303,6 +304,39 @@ def test_unrelated_tables_have_a_relation_in_few_simulations(evidence):
     assert outside <= 4
 
 
+def test_pairs_of_source_and_control_are_counted_like_in_a_loop(evidence):
+    rng = np.random.default_rng(0)
+    gains, lower = rng.integers(-2, 3, (2, 6, 8)).astype(float)
+    gains[rng.random((6, 8)) < 0.2] = np.nan
+    counts, always = [], []
+    for gain, below in zip(gains.ravel(), lower.ravel(), strict=True):
+        if not np.isnan(gain):
+            counts.append(0.5 if gain == 0 or below == 0 else float((gain > 0) == (below > 0)))
+            always.append(0.5 if below == 0 else float(below > 0))
+    assert np.nanmean(evidence["controls"].right(gains, lower)) == pytest.approx(np.mean(counts))
+    found = evidence["controls"].gain_over_always(gains, lower, 20)
+    assert found.mean == pytest.approx(np.mean(counts) - np.mean(always))
+
+
+def test_intervals_of_the_share_of_pairs_cover_that_of_other_sources_and_targets(evidence):
+    rng = np.random.default_rng(0)
+
+    def draw(n_sources, n_targets):
+        def effects(deviation):
+            return rng.normal(0, deviation, (n_sources, 1)) + rng.normal(0, deviation, (1, n_targets))
+
+        lower = 0.5 + effects(0.5) + rng.normal(0, 1, (n_sources, n_targets))
+        return lower + effects(0.7) + rng.normal(0, 1, lower.shape), lower
+
+    truth = evidence["controls"].gain_over_always(*draw(2000, 2000), 1).mean
+    n = 150
+    covered = 0
+    for _ in range(n):
+        found = evidence["controls"].gain_over_always(*draw(10, 12), 100)
+        covered += found.low <= truth <= found.high
+    assert covered / n > 0.9, covered / n
+
+
 def drawn_title(figure):
     """The bold text at the top, which may have several lines."""
     return " ".join(text.get_text() for text in figure.texts if text.get_weight() == "bold")
@@ -359,10 +393,12 @@ def made_up_ranking(evidence, path):
                 errors = made_up_errors(error + rng.normal())
                 log.add(jobs.Job("all", source, target, seed, rate), {"errors": errors, "seconds": 1.0})
             control = jobs.Job("control", f"random:{source}", target, 0, jobs.MIDDLE_RATE)
-            log.add(control, {"errors": made_up_errors(60.0), "seconds": 1.0})
+            log.add(control, {"errors": made_up_errors(90.0), "seconds": 1.0})
             soft = None if number < 2 and target in ("glyphs", "notes") else -error
             scores = {"leep": -error + rng.normal(0, 20), "soft": soft, "size": float(number)}
-            record = {"scores": {name: {source: value} for name, value in scores.items()}, "probe": {source: error + 5}}
+            below = {"leep": -90.0, "soft": -90.0, "size": float(number)}
+            both = {name: {source: value, f"random:{source}": below[name]} for name, value in scores.items()}
+            record = {"scores": both, "probe": {source: error + 5}}
             log.add(jobs.Job("scores", source, target), {**record, "seconds": 1.0})
         log.add(jobs.Job("raw", "raw", target), {"errors": {"raw": 50.0}, "chosen": "", "seconds": 1.0})
     return log
@@ -406,6 +442,8 @@ def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, tmp_path, caps
     assert "leep has the lowest regret on the development targets of all scores that are defined everywhere." in text
     assert "test error after ten epochs without notes, spoken-languages" in text
     assert text.count("chosen on the development targets") == 1
+    assert "soft 99% 100% " in text, "no error is above 90 %, and the soft discrepancy is the error"
+    assert "size 100% " not in text.split("pairs of source and control")[1], "a source is as large as its control"
     tables.print_whole_relation(log, 20)
     assert f"{10 * 24 - 4} of 240" in capsys.readouterr().out
     tables.draw(log, tmp_path, 20)

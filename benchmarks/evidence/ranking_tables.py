@@ -8,6 +8,7 @@ import numpy as np
 from result_log import ResultLog
 
 from evidence.agreement import CONSTANT, Agreement, Judgment, agreements, default_score, judge, random_regret
+from evidence.controls import print_controls
 from evidence.figures import errors_figure, regrets_figure, relation_figure
 from evidence.ranking_jobs import (
     DEVELOPMENT,
@@ -32,6 +33,7 @@ __all__ = ["Truth", "draw", "predictors", "print_whole_relation", "read_truth", 
 LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
 """Targets that stand for the own data of four sources."""
+RANDOM_PREFIX = "random:"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Truth:
         raw: Test error of nearest neighbors on the raw values, (T,); NaN where the samples differ in size.
         pilots: Negative error on the other half of the labeled samples, by name, each (S, T).
         scores: Scores by name, higher is better, each (S, T); NaN where a score is not defined.
+        control_scores: Those of the sources with random weights.
         seconds: Seconds of all jobs.
     """
 
@@ -57,6 +60,7 @@ class Truth:
     raw: np.ndarray
     pilots: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
+    control_scores: Mapping[str, np.ndarray]
     seconds: float
 
     @property
@@ -81,8 +85,8 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
     def pilot(epoch: int):  # type: ignore[no-untyped-def]
         return table(lambda _, found: -found["half"][RATES.index(MIDDLE_RATE)]["errors"][str(epoch)])
 
-    def score(name: str):  # type: ignore[no-untyped-def]
-        return table(lambda source, found: _number(found["scores"][0]["scores"][name].get(source)))
+    def score(name: str, prefix: str = ""):  # type: ignore[no-untyped-def]
+        return table(lambda source, found: _number(found["scores"][0]["scores"][name].get(prefix + source)))
 
     best = table(lambda _, found: -min(one["errors"][str(LAST)] for one in found["half"]))
     return Truth(
@@ -96,6 +100,7 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
             "pilot at three rates": best,
         },
         {name: score(name) for name in names},
+        {name: score(name, RANDOM_PREFIX) for name in names},
         sum(one["seconds"] for found in records.values() for part in found.values() for one in part),
     )
 
@@ -165,6 +170,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
         title = f"test error after ten epochs without {', '.join(SURROGATES)}"
         _print_agreements(agreements(part, errors, resamples), errors, title)
     _print_left_out(named, truth.means)
+    print_controls(truth.scores, truth.control_scores, truth.means, truth.controls, resamples)
     print_relations(truth.scores, truth.means, resamples=resamples)
 
 
