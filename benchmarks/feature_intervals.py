@@ -4,7 +4,7 @@
 
 Each data set has Gaussian features whose means depend on the class. The truth is the mean error over all data sets of a
 cell. The table has the share of 95 % intervals that contain the truth, with its standard error, and their mean length:
-for the errors by sample of five cross-validations, as in `modgap rank`, of one cross-validation, and for half-samples
+for the errors by sample of five cross-validations, as in `modgap rank`, of one cross-validation, and for subsamples
 (k-NN only).
 """
 
@@ -14,16 +14,16 @@ from unittest import mock
 import numpy as np
 
 from modgap.ranking import cross_validation
-from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import compute_standings
+from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 
 CELLS = ((60, 20, 2), (200, 30, 4))
 """Numbers of samples, features and classes."""
 SHIFT = 0.7
-HALVES = 20
+SUBSAMPLES = 20
 
 
 def simulate(n_samples: int, width: int, n_classes: int, seed: int) -> SourceOutputs:
@@ -41,12 +41,14 @@ def by_sample(name: str, outputs: SourceOutputs, repeats: int) -> tuple[float, t
     return mean.value, mean.interval
 
 
-def by_halves(name: str, outputs: SourceOutputs) -> tuple[float, tuple[float, float]]:
-    """Return value and interval from half-samples."""
+def by_subsamples(name: str, outputs: SourceOutputs) -> tuple[float, tuple[float, float]]:
+    """Return value and interval from subsamples."""
     score = get_score(name)
     value = score.evaluate(outputs)
-    halves = score_half_samples(score, outputs, 0, range(HALVES))[None]
-    low, high = compute_standings([value], halves, higher_is_better=False, bounds=(0, 1)).intervals[0]
+    resampled = score_subsamples(score, outputs, 0, range(SUBSAMPLES))[None]
+    low, high = compute_standings(
+        [value], resampled, higher_is_better=False, bounds=(0, 1), n_units=len(outputs), spread_factor=SPREAD_FACTOR
+    ).intervals[0]
     return value, (float(low), float(high))
 
 
@@ -58,13 +60,13 @@ def main() -> None:
     methods = {
         "five cross-validations": lambda name, one: by_sample(name, one, 5),
         "one cross-validation": lambda name, one: by_sample(name, one, 1),
-        "half-samples": by_halves,
+        "subsamples": by_subsamples,
     }
     for cell in CELLS:
         data_sets = [simulate(*cell, seed) for seed in range(count)]
         for name in ("knn", "linear-probe"):
             for method, interval_of in methods.items():
-                if method == "half-samples" and name != "knn":
+                if method == "subsamples" and name != "knn":
                     continue
                 results = [interval_of(name, one) for one in data_sets]
                 truth = np.mean([value for value, _ in results])

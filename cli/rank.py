@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["build_request", "rank"]
 
 MIN_RESAMPLES = 10
-"""Same as modgap.ranking.standings.MIN_HALF_SAMPLES, which would make the help slow to import."""
+"""Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
 CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1, "pilot": 0}
 
@@ -36,7 +36,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
 
     Each source processes the target's samples once. Transferability scores are then computed from its features and
     logits. Scores that are means of errors by sample are compared sample by sample on the same splits, and other scores
-    on random halves of the samples. All results are cached: after an interruption, or for another score, the same
+    on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.cli.output import log_to_stderr, progress_bars

@@ -56,7 +56,7 @@ score_options: tuple[Decorator, ...] = (
         "--by",
         metavar="SCORE",
         shell_complete=complete_scores,
-        help="Score that the sources are ranked by (modgap scores lists them). The default is leep-held-out "
+        help="Score that the sources are ranked by (modgap scores lists them). The default is transrate "
         "for classification targets, and discrepancy for multi-label and regression targets.",
     ),
     click.option(
@@ -83,8 +83,9 @@ pilot_option = click.option(
     type=int,
     metavar="N",
     default=0,
-    help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples. Their "
-    "errors on the other half decide which source is best.",
+    help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples, at three "
+    "learning rates. Their errors on the other half decide which source is best, and that of the best one's "
+    "random-weights control decides whether transfer helps.",
 )
 pass_options = option_group(
     "How samples pass through the sources",
@@ -108,8 +109,8 @@ statistics_options = option_group(
         type=int,
         default=50,
         show_default=True,
-        help="Number of random halves of the samples. The intervals of scores that are not means of errors by "
-        "sample are estimated from them. 0 computes no such intervals.",
+        help="Number of random subsamples, each of nine tenths of the samples. The intervals of scores that are not "
+        "means of errors by sample are estimated from them. 0 computes no such intervals.",
     ),
     weight_option,
     click.option(

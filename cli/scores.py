@@ -64,12 +64,12 @@ def _show_score(name: str) -> None:
 
 
 def _interval(score: "Score") -> str:
-    halves = "from random halves of the samples"
+    subsamples = "from random subsamples"
     if score.errors is None:
-        return halves if score.uses_samples else "none, because it uses no samples"
+        return subsamples if score.uses_samples else "none, because it uses no samples"
     if set(score.error_tasks) >= set(score.tasks):
         return "from the errors of the samples"
-    return f"from the errors of the samples ({', '.join(score.error_tasks)}), else {halves}"
+    return f"from the errors of the samples ({', '.join(score.error_tasks)}), else {subsamples}"
 
 
 def _requirements(score: "Score") -> str:

@@ -18,7 +18,7 @@ from modgap.ranking.types import (
 )
 
 CLASSES = ("hAd", "hEd", "hId", "hOd")
-HALVES = 12
+SUBSAMPLES = 12
 
 
 def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75), raw=0.5, names=None, **fields):
@@ -58,15 +58,15 @@ def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75),
             **fields,
         }
     )
-    request = RankRequest(resamples=HALVES, report_details=True)
+    request = RankRequest(resamples=SUBSAMPLES, report_details=True)
     return Ranking(summary, tuple(rows), tables, "leep", request, {"features": JobCounts(8, 3)}, {"features": 19.0})
 
 
 def score_table(name, values, n_sources):
     score = get_score(name)
     rng = np.random.default_rng(0)
-    halves = values[:, None] + 0.02 * rng.standard_normal((len(values), HALVES))
-    standings = compute_standings(values, halves, higher_is_better=score.higher_is_better, bounds=score.bounds)
+    resampled = values[:, None] + 0.02 * rng.standard_normal((len(values), SUBSAMPLES))
+    standings = compute_standings(values, resampled, higher_is_better=score.higher_is_better, bounds=score.bounds)
     among = standings.among(np.arange(len(values)) < n_sources)
     reasons = tuple("" if np.isfinite(value) else "Not defined: the source has no head." for value in values)
     return ScoreTable(name, score.higher_is_better, standings, among, reasons)

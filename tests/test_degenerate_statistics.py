@@ -10,11 +10,11 @@ from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import TestedSamples
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.half_samples import half_sample, score_half_samples
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.subsamples import score_subsamples, subsample
 from modgap.ranking.target_summary import summarize_target
 from modgap.statistics.intervals import (
     SampleErrors,
@@ -141,14 +141,14 @@ def test_a_source_that_is_no_better_than_random_weights_is_rarely_called_better_
     assert n_significant <= 32
 
 
-def test_half_samples_count_no_more_than_independent_units():
+def test_subsamples_count_no_more_than_independent_units():
     rng = np.random.default_rng(0)
-    halves = rng.normal(0, 1, (2, 50))
-    few = compute_standings([0.0, 2.0], halves, higher_is_better=True, n_units=10)
-    many = compute_standings([0.0, 2.0], halves, higher_is_better=True)
+    resampled = rng.normal(0, 1, (2, 50))
+    few = compute_standings([0.0, 2.0], resampled, higher_is_better=True, n_units=10)
+    many = compute_standings([0.0, 2.0], resampled, higher_is_better=True)
     ratio = stats.t.ppf(0.975, 9) / stats.t.ppf(0.975, 49)
     assert np.ptp(few.intervals[0]) == pytest.approx(ratio * np.ptp(many.intervals[0]))
-    spread = (halves[0] - halves[1]).std(ddof=1)
+    spread = (resampled[0] - resampled[1]).std(ddof=1)
     assert few.p_values[0, 1] == pytest.approx(2 * stats.t.sf(2 / spread, 9))
     constant = compute_standings([0.0, 2.0], np.zeros((2, 50)), higher_is_better=True, n_units=10)
     assert constant.p_values[0, 1] == 2.0**-9
@@ -156,18 +156,18 @@ def test_half_samples_count_no_more_than_independent_units():
 
 def test_four_independent_samples_have_no_interval():
     outputs = SourceOutputs(np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 0, 1, 1]))
-    assert np.isnan(score_half_samples(get_score("logme"), outputs, 0, range(20))).all()
+    assert np.isnan(score_subsamples(get_score("logme"), outputs, 0, range(20))).all()
 
 
-def test_samples_that_are_alone_in_their_class_are_in_each_half():
+def test_samples_that_are_alone_in_their_class_are_in_each_subsample():
     labels = np.array([0] * 30 + [1] * 30 + [2, 3])
     outputs = SourceOutputs(np.zeros((62, 1)), labels)
     for number in range(20):
-        half = half_sample(outputs, 0, number)
-        assert set(labels[half]) == {0, 1, 2, 3}
-        assert abs(len(half) - 32) <= 1
+        chosen = subsample(outputs, 0, number)
+        assert set(labels[chosen]) == {0, 1, 2, 3}
+        assert abs(len(chosen) - 56) <= 1
     many = SourceOutputs(np.zeros((62, 1)), np.array([*[0] * 30, *range(1, 33)]))
-    assert np.mean([len(half_sample(many, 0, number)) for number in range(20)]) < 40
+    assert np.mean([len(subsample(many, 0, number)) for number in range(20)]) < 57
 
 
 # Chosen sources

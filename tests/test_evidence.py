@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pandas
 import pytest
 from scipy import stats
 
+from modgap.ranking.evidence import FINDINGS
+from modgap.ranking.score import CLASSIFICATION
+from modgap.ranking.scores import DEFAULT_RANKING_SCORES
 from modgap.transfer.pilot import labeled_halves
 
 
@@ -451,6 +455,36 @@ def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, tmp_path, caps
     assert drawn_title(drawn["evidence-relation"]) == (
         "A larger soft discrepancy goes with a larger error after transfer"
     )
+
+
+def test_the_recommendation_quotes_the_benchmark(evidence):
+    jobs, tables, agreement = (evidence[name] for name in ("ranking_jobs", "ranking_tables", "agreement"))
+    log = evidence["result_log"].ResultLog(Path(__file__).parent.parent / "benchmarks" / "truth" / "ranking.jsonl")
+    development = tables.read_truth(log, tuple(jobs.DEVELOPMENT))
+    truth = tables.read_truth(log, tuple(jobs.TEST))
+    everything = np.arange(len(jobs.SOURCES)), np.arange(len(truth.targets))
+    default = agreement.default_score(development.scores, development.means)
+    assert default == DEFAULT_RANKING_SCORES[CLASSIFICATION]
+    named = tables.predictors(truth, development)
+    regrets = {
+        name: evidence["two_way"].regrets(named[name], truth.means, *everything).mean()
+        for name in (agreement.CONSTANT, default, "pilot at three rates")
+    }
+    lower = truth.controls - truth.means
+    gains = truth.scores[default] - truth.control_scores[default]
+    right = [evidence["controls"].right(one, lower).mean() for one in (gains, np.ones_like(gains))]
+    assert asdict(FINDINGS) == {
+        "sources": len(jobs.SOURCES),
+        "targets": len(truth.targets),
+        "constant": round(regrets[agreement.CONSTANT], 1),
+        "default_score": round(regrets[default], 1),
+        "short_fine_tuning": round(regrets["pilot at three rates"], 1),
+        "random_choice": round(agreement.random_regret(truth.means), 1),
+        "help_told": round(100 * right[0]),
+        "help_always": round(100 * right[1]),
+    }
+    judged = agreement.judge(default, agreement.agreements(named, truth.means, 200), truth.pilots)
+    assert (judged.better, judged.pilots, judged.significant) == (False, (), ())
 
 
 def test_tables_and_figures_of_a_whole_study_are_made(evidence, tmp_path, capsys, drawn):

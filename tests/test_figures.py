@@ -360,7 +360,7 @@ SCORES = ("leep", "logme", "transrate", "parc", "h-score-shrunk", "linear-probe"
 
 
 def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, spread=0.02, resamples=50, raw=None):
-    """Return a ranking of sources with these values, whose half-samples vary independently by the spread."""
+    """Return a ranking of sources with these values, whose subsamples vary independently by the spread."""
     rng = np.random.default_rng(len(values))
     values = np.asarray(values, float)
     names = names or [f"timm:resnet{number}.a{number % 7}_in1k" for number in range(len(values))]
@@ -375,8 +375,8 @@ def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, s
     for name in (by, *scores):
         score = get_score(name)
         used = values if name == by else rng.permutation(values)
-        halves = used[:, None] + spread * rng.standard_normal((len(used), resamples))
-        standings = compute_standings(used, halves, higher_is_better=score.higher_is_better)
+        resampled = used[:, None] + spread * rng.standard_normal((len(used), resamples))
+        standings = compute_standings(used, resampled, higher_is_better=score.higher_is_better)
         is_source = np.array([row.kind == SOURCE for row in rows])
         among = standings.among(is_source)
         tables[name] = ScoreTable(name, score.higher_is_better, standings, among, ("",) * len(rows))

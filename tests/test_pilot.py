@@ -8,18 +8,22 @@ import pytest
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.ranking import verdict as v
 from modgap.ranking.backends import Backend
+from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.judgment import judge
+from modgap.ranking.pilot import PILOT
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, verdict_sentences
 from modgap.ranking.report import pilot_table, to_dict
 from modgap.ranking.types import Pilot, RankRequest
 from modgap.sources import open_source
+from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.memory_training import train_in_memory
-from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_SAMPLES, SETTINGS, labeled_halves, short_fine_tuning
+from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, SETTINGS, labeled_halves, short_fine_tuning
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.commands import run_in_process
@@ -51,17 +55,21 @@ def test_the_errors_are_those_of_a_training_on_one_half(sources, tmp_path):
     found = short_fine_tuning(VIT, load(VIT), target, 3)
     halves = labeled_halves(read_target_data(open_target(str(path)), limit=PILOT_SAMPLES, seed=3), 3)
     errors = []
-    train_in_memory(
-        TrainRequest("finetune", VIT, str(path), SETTINGS, samples=SampleRequest(seed=3)),
-        load(VIT),
-        replace(halves, validation=halves.validation[:1]),
-        [PILOT_EPOCHS],
-        lambda _epoch, model, evaluator: errors.append(evaluator.error(model, halves.test)),
-    )
+    for rate in PILOT_RATES:
+        settings = (*SETTINGS, f"stage2.learning_rate={rate}")
+        train_in_memory(
+            TrainRequest("finetune", VIT, str(path), settings, samples=SampleRequest(seed=3)),
+            load(VIT),
+            replace(halves, validation=halves.validation[:1]),
+            [PILOT_EPOCHS],
+            lambda _epoch, model, evaluator: errors.append(evaluator.error(model, halves.test)),
+        )
     assert found.trained == len(halves.train)
     assert len(found.errors.errors) == len(halves.test)
     assert set(found.errors.errors) <= {0.0, 1.0}
-    assert errors == [pytest.approx(100 * found.errors.averages[0])]
+    assert min(errors) == pytest.approx(100 * found.errors.averages[0])
+    # Of equally good rates the first counts.
+    assert found.rate == PILOT_RATES[errors.index(min(errors))]
     assert found.errors.weights.sum() == pytest.approx(1)
 
 
@@ -109,15 +117,24 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))
     first, again = (rank(path, [VIT, CNN], REQUEST, Backend("serial")) for _ in range(2))
-    assert first.jobs["pilot"] == (1, 0, 0)
-    assert again.jobs["pilot"] == (0, 1, 0)
+    # The first source, and its random-weights control.
+    assert first.jobs["pilot"] == (2, 0, 0)
+    assert again.jobs["pilot"] == (0, 2, 0)
+    name = first.rows[first.tables["knn"].first_source].name
+    assert [row["source"] for row in to_dict(first)["pilot"]["controls"]] == [f"random:{name}"]
+    check = judge(first).check("control")
+    assert check.values["score"] == "pilot"
+    assert pilot_table(first)[1][-1][0].startswith("random:")
     ranks = first.pilot.table.source_ranks
     # Only the first source was fine-tuned, and it decides.
     assert ranks.sum() == 1
     assert ranks.argmax() == first.tables["knn"].first_source
     np.testing.assert_array_equal(first.pilot.table.standings.values, again.pilot.table.standings.values)
     other = rank(path, [VIT, CNN], replace(REQUEST, samples=replace(REQUEST.samples, seed=1)), Backend("serial"))
-    assert other.jobs["pilot"] == (1, 0, 0)
+    assert other.jobs["pilot"] == (2, 0, 0)
+    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False), Backend("serial"))
+    assert alone.jobs["pilot"] == (0, 1, 0)
+    assert judge(alone).help == v.NOT_TESTED
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -133,13 +150,13 @@ def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(pilot_module, "short_fine_tuning", fail)
         ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
-    assert ranking.jobs["pilot"] == (1, 0, 1)
+    assert ranking.jobs["pilot"] == (2, 0, 1)
     record = to_dict(ranking)
     assert record["pilot"]["failures"] == {VIT: "It takes no such samples."}
     assert [one["source"] for one in record["pilot"]["sources"]] == [CNN]
     assert record["verdict"]["first"] == CNN
     # A failure is not kept, so that the next run tries again.
-    assert rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial")).jobs["pilot"] == (1, 1, 0)
+    assert rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial")).jobs["pilot"][2] == 0
 
 
 def piloted(leep, errors, samples=100):
@@ -149,6 +166,24 @@ def piloted(leep, errors, samples=100):
     values[: len(errors)] = errors
     table = replace(score_table("knn", values, len(errors)), name="pilot")
     return replace(ranking, pilot=Pilot(table, 10, 64, 64))
+
+
+@pytest.mark.parametrize("rates", [(0.2, 0.2, 0.2), (0.1, 0.2, 0.4), (0.5, 0.5, 0.5)], ids=str)
+def test_the_choice_of_the_rate_makes_equal_sources_no_more_different(rates):
+    """Of equally good sources, each of which is judged at its best rate, few differ significantly."""
+    rng = np.random.default_rng(0)
+    weights = np.full(64, 1 / 64)
+    n_significant = 0
+    for _ in range(200):
+        difficulty = rng.beta(0.5, 0.5, 64) - 0.5
+        best = []
+        for _ in range(2):
+            at_rates = [rng.random(64) < np.clip(rate + 1.2 * difficulty * min(rate, 1 - rate), 0, 1) for rate in rates]
+            errors = min(at_rates, key=np.mean).astype(float)
+            best.append(SampleErrors(errors, weights, np.arange(64), np.array([errors.mean()]), None, 0))
+        n_significant += bool(compute_error_standings(PILOT, best).p_values[0, 1] <= 0.05)
+    # More than 20 of 200 happen in 0.1 % of tests of 5 %.
+    assert n_significant <= 20
 
 
 def test_the_pilot_decides_which_source_is_best():

@@ -1,4 +1,4 @@
-"""Tests of half-samples, intervals and pairs, of jobs on every backend, and of the commands."""
+"""Tests of subsamples, intervals and pairs, of jobs on every backend, and of the commands."""
 
 import itertools
 import json
@@ -24,7 +24,6 @@ from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
 from modgap.ranking.failure import LOST, Failure
-from modgap.ranking.half_samples import half_sample
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RowName
@@ -39,6 +38,7 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
@@ -64,33 +64,33 @@ def scores_and_pairs(ranking):
     return [(row["source"], row["reason"], row["scores"]) for row in record["sources"]], record["pairs"]
 
 
-# Half-samples and standings
+# Subsamples and standings
 
 
-def test_half_samples_are_stratified_keep_groups_together_and_depend_on_seed_and_number_only():
+def test_subsamples_are_stratified_keep_groups_together_and_depend_on_seed_and_number_only():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [40, 20, 10])
     plain = SourceOutputs(rng.standard_normal((70, 2)), labels)
-    rows = half_sample(plain, 3, 1)
-    assert np.bincount(labels[rows]).tolist() == [20, 10, 5]
-    np.testing.assert_array_equal(rows, half_sample(SourceOutputs(np.zeros((70, 9)), labels), 3, 1))
-    assert not np.array_equal(rows, half_sample(plain, 3, 2))
+    rows = subsample(plain, 3, 1)
+    assert np.bincount(labels[rows]).tolist() == [36, 18, 9]
+    np.testing.assert_array_equal(rows, subsample(SourceOutputs(np.zeros((70, 9)), labels), 3, 1))
+    assert not np.array_equal(rows, subsample(plain, 3, 2))
     groups = np.arange(70) // 5
-    chosen = half_sample(SourceOutputs(np.zeros((70, 1)), labels, groups=groups), 0, 0)
+    chosen = subsample(SourceOutputs(np.zeros((70, 1)), labels, groups=groups), 0, 0)
     assert all(np.isin(np.flatnonzero(groups == g), chosen).all() for g in np.unique(groups[chosen]))
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
 def test_standings_equal_those_of_a_plain_loop(higher_is_better):
     rng = np.random.default_rng(1)
-    values, halves = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 30)) * 0.1
-    standings = compute_standings(values, halves, higher_is_better=higher_is_better)
+    values, resampled = np.array([3.0, 1.0, np.nan, 1.0]), rng.standard_normal((4, 30)) * 0.1
+    standings = compute_standings(values, resampled, higher_is_better=higher_is_better)
     assert standings.ranks.tolist() == ([1, 2, 0, 2] if higher_is_better else [3, 1, 0, 1])
     for a in (0, 1, 3):
-        expected = values[a] + halves[a].std(ddof=1) * stats.t.ppf([0.025, 0.975], 29)
+        expected = values[a] + resampled[a].std(ddof=1) * stats.t.ppf([0.025, 0.975], 29)
         np.testing.assert_allclose(standings.intervals[a], expected)
         for b in {0, 1, 3} - {a}:
-            spread = (halves[a] - halves[b]).std(ddof=1)
+            spread = (resampled[a] - resampled[b]).std(ddof=1)
             gap = (values[a] - values[b]) * (1 if higher_is_better else -1)
             assert standings.win_probabilities[a, b] == pytest.approx(stats.t.cdf(gap / spread, 29))
     assert np.isnan(standings.win_probabilities[2]).all()
@@ -117,8 +117,8 @@ def test_rank_intervals_agree_with_ties():
 
 def test_values_that_differ_by_rounding_only_are_equal():
     values = np.array([3.0, 3.0 * (1 + 1e-12), 3.1])
-    halves = np.random.default_rng(0).standard_normal((1, 20)) + np.array([[0], [1e-13], [0.0]])
-    standings = compute_standings(values, halves, higher_is_better=True)
+    resampled = np.random.default_rng(0).standard_normal((1, 20)) + np.array([[0], [1e-13], [0.0]])
+    standings = compute_standings(values, resampled, higher_is_better=True)
     assert standings.ranks.tolist() == [2, 2, 1]
     assert standings.win_probabilities[0, 1] == 0.5
 
@@ -147,10 +147,10 @@ def test_comparisons_are_corrected_for_the_number_of_all_pairs():
 def test_standings_of_some_sources_are_corrected_for_their_number_only():
     rng = np.random.default_rng(5)
     values = rng.random(5)
-    halves = values[:, None] + 0.2 * rng.standard_normal((5, 20))
+    resampled = values[:, None] + 0.2 * rng.standard_normal((5, 20))
     mask = np.array([True, False, True, True, False])
-    among = compute_standings(values, halves, higher_is_better=True).among(mask)
-    alone = compute_standings(values[mask], halves[mask], higher_is_better=True)
+    among = compute_standings(values, resampled, higher_is_better=True).among(mask)
+    alone = compute_standings(values[mask], resampled[mask], higher_is_better=True)
     assert among.ranks[mask].tolist() == alone.ranks.tolist()
     assert among.ranks[~mask].tolist() == [0, 0]
     np.testing.assert_array_equal(among.corrected_p_values[mask], alone.corrected_p_values)
@@ -214,11 +214,11 @@ def test_sources_of_different_numbers_of_classes_or_samples_a_class_are_not_comp
             check_comparable({"a": one, "b": changed})
 
 
-def test_half_samples_without_a_score_give_no_intervals():
-    """A score that is defined on no or few half-samples has no interval and no win probability."""
-    halves = np.full((3, 50), np.nan)
-    halves[0], halves[1, :5] = 0.3, 0.301
-    standings = compute_standings([0.3, 0.301, 0.4], halves, higher_is_better=False)
+def test_subsamples_without_a_score_give_no_intervals():
+    """A score that is defined on no or few subsamples has no interval and no win probability."""
+    resampled = np.full((3, 50), np.nan)
+    resampled[0], resampled[1, :5] = 0.3, 0.301
+    standings = compute_standings([0.3, 0.301, 0.4], resampled, higher_is_better=False)
     assert np.isnan(standings.win_probabilities[0, 1])
     assert np.isnan(standings.intervals[1:]).all()
     assert standings.rank_intervals.tolist() == [[0, 0]] * 3
@@ -226,16 +226,16 @@ def test_half_samples_without_a_score_give_no_intervals():
 
 
 def test_intervals_are_clipped_to_the_bounds_of_the_score():
-    halves = np.array([[0.0, 0.2] * 10, [0.5, 0.5] * 10])
-    standings = compute_standings([0.05, 0.5], halves, higher_is_better=False, bounds=(0, 1))
+    resampled = np.array([[0.0, 0.2] * 10, [0.5, 0.5] * 10])
+    standings = compute_standings([0.05, 0.5], resampled, higher_is_better=False, bounds=(0, 1))
     assert standings.intervals[0, 0] == 0
     assert standings.intervals[0, 1] > 0.1
 
 
-def test_half_samples_of_classes_with_a_single_group():
+def test_subsamples_of_classes_with_a_single_group():
     groups = np.repeat(np.arange(4), 10)
     one = SourceOutputs(np.zeros((40, 1)), groups.copy(), groups=groups)
-    assert {len(half_sample(one, 0, number)) for number in range(20)} == {20}
+    assert {len(subsample(one, 0, number)) for number in range(20)} == {30, 40}
 
 
 def test_interval_of_a_mean_covers_the_truth():
@@ -245,15 +245,17 @@ def test_interval_of_a_mean_covers_the_truth():
     for repeat in range(300):
         sample = rng.standard_normal(60) + labels
         one = SourceOutputs(sample[:, None], labels)
-        halves = [[sample[half_sample(one, repeat, r)].mean() for r in range(50)]]
-        low, high = compute_standings([sample.mean()], np.array(halves), higher_is_better=True).intervals[0]
+        resampled = [[sample[subsample(one, repeat, r)].mean() for r in range(50)]]
+        low, high = compute_standings(
+            [sample.mean()], np.array(resampled), higher_is_better=True, spread_factor=SPREAD_FACTOR
+        ).intervals[0]
         hits += low <= 0.5 <= high
     assert 0.90 <= hits / 300 <= 0.99
 
 
 def test_equal_scores_share_a_rank_and_are_tied():
-    halves = np.zeros((2, 12))
-    standings = compute_standings([0.5, 0.5], halves, higher_is_better=False)
+    resampled = np.zeros((2, 12))
+    standings = compute_standings([0.5, 0.5], resampled, higher_is_better=False)
     assert standings.ranks.tolist() == [1, 1]
     assert standings.win_probabilities[0, 1] == 0.5
     assert standings.tied_with(0).tolist() == [1]
@@ -691,7 +693,7 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
     changed = replace(table, standings=wider, among_sources=wider.among(is_source))
     text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
     assert "The same architecture with random weights is significantly better" in text
-    assert text.startswith("Do not transfer from these sources; train from scratch.")
+    assert text.startswith("By k-NN error, random weights are better than")
     assert "Transfer from" not in text
 
 
@@ -757,7 +759,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     out = tmp_path / "out"
     done = modgap(
         "rank", "--target", small_images, "--sources", VIT, "--score", "knn", "--score", "leep",
-        "--resamples", "10", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
+        "--by", "leep-held-out", "--resamples", "10", "--input-size", "32", "--jobs", "1", "--out", out, "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "ranked by leep-held-out (higher is better)" in done.stdout
@@ -856,7 +858,7 @@ def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_p
     with pytest.raises(UsageError, match="Unknown source 'vit-fashion@abc'"):
         rank(str(small_images), ["vit-fashion@abc"])
     with pytest.raises(UsageError, match="--head none"):
-        rank(str(small_images), ["vit-fashion"], RankRequest(head="none"))
+        rank(str(small_images), ["vit-fashion"], RankRequest(by="leep-held-out", head="none"))
     np.savez(tmp_path / "one.npz", x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
     with pytest.raises(InputError, match="The target has one class"):
         rank(str(tmp_path / "one.npz"), ["vit-fashion"])

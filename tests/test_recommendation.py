@@ -88,9 +88,12 @@ def test_sentences_never_contradict_each_other(choice, result):
             if opposed
             else {None: v.NOT_TESTED, CONTROL_UNKNOWN: v.UNKNOWN}.get(result, v.LIKELY)
         )
-        assert ("Transfer from swin." in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
+        assert ("Start with swin" in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
+        # Only a short fine-tuning says so.
+        assert "Transfer from" not in text
+        assert "ransfer from these" not in text
         if opposed:
-            assert "Transfer from" not in text
+            assert "Start with" not in text
             assert "fine-tune both" not in text
             assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
         assert all(sentence.endswith((".", "?")) for sentence in verdict_sentences(verdict))
@@ -99,20 +102,51 @@ def test_sentences_never_contradict_each_other(choice, result):
 @pytest.mark.parametrize(
     ("choice", "help_", "expected"),
     [
-        (v.CLEAR, v.LIKELY, "Transfer from swin."),
+        (v.CLEAR, v.LIKELY, "Start with swin, and compare the next ones."),
         (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin. First check that it beats training from scratch."),
         (v.CLEAR, v.UNKNOWN, "If you transfer, use swin. First check that it beats training from scratch."),
         (v.CLEAR, v.NOT_TESTED, "If you transfer, use swin. First check that it beats training from scratch."),
         (v.TIE, v.LIKELY, "swin and vit are tied: fine-tune both and compare."),
         (v.TIE, v.DOUBTFUL, "No source stands out. Compare swin with a model trained from scratch."),
-        (v.CLEAR, v.NO, "Do not transfer from these sources; train from scratch."),
-        (v.SINGLE, v.NO, "Do not transfer from this source; train from scratch."),
+        (v.CLEAR, v.NO, "By LEEP, random weights are better than swin: compare it with a model trained from scratch."),
+        (v.SINGLE, v.NO, "By LEEP, random weights are better than swin: compare it with a model trained from scratch."),
         (v.UNKNOWN, v.LIKELY, "swin is first, but this run does not show how certain that is."),
         (v.SINGLE, v.LIKELY, "swin is the only source; compare it with a model trained from scratch."),
     ],
 )
 def test_the_headline_follows_from_choice_and_help(choice, help_, expected):
     assert headline(verdict_of(choice, [], help=help_)) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "help_", "expected"),
+    [
+        (v.CLEAR, v.LIKELY, "Transfer from swin."),
+        (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin. First check that it beats training from scratch."),
+        (v.CLEAR, v.NO, "Do not transfer from these sources; train from scratch."),
+        (v.SINGLE, v.NO, "Do not transfer from this source; train from scratch."),
+    ],
+)
+def test_a_short_fine_tuning_says_to_transfer_or_not(choice, help_, expected):
+    verdict = Verdict(choice, help_, "leep", "swin", checks=(other_sources(choice, score="pilot"),))
+    assert headline(verdict) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "help_", "label"),
+    [(CONTROL_WORSE, v.LIKELY, "Likely"), (CONTROL_SIMILAR, v.DOUBTFUL, "Doubtful"), (CONTROL_BETTER, v.NO, "No")],
+)
+def test_a_control_that_was_fine_tuned_decides_alone_whether_transfer_helps(result, help_, label):
+    measured = control(result)
+    measured = replace(measured, values={**measured.values, "score": "pilot"})
+    checks = {check.id: check for check in (measured, raw_values(v.FAIL), majority_class(v.FAIL))}
+    assert help_of(checks) == help_
+    checks = (other_sources(v.CLEAR, score="pilot"), *checks.values())
+    statement = help_statement(Verdict(v.CLEAR, help_, "leep", "swin", checks=checks))
+    assert statement.label == label
+    assert "error after a short fine-tuning" in statement.text
+    by_score = help_statement(verdict_of(v.CLEAR, [control(CONTROL_WORSE)]))
+    assert by_score.label == "By scores, yes"
 
 
 def test_a_source_is_not_called_the_only_one_where_others_have_no_value():
@@ -175,7 +209,7 @@ def test_any_score_that_rates_a_control_above_the_source_is_named_and_weakens_th
         check = Check("controls-above", status, {"first": "swin", "compared": 6, "above": entries})
         verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
         assert verdict.help == expected
-        assert ("Transfer from swin." in verdict_sentences(verdict)) == (expected == v.LIKELY)
+        assert ("Start with swin, and compare the next ones." in verdict_sentences(verdict)) == (expected == v.LIKELY)
     text = " ".join(verdict_sentences(verdict))
     assert "By LogME, a random-weights control ranks above swin." in text
     assert (
@@ -205,6 +239,8 @@ def test_the_verdict_survives_its_record():
     assert verdict_sentences(again) == verdict_sentences(verdict)
     assert command_lines(again) == ["modgap train --target 'my data.csv'"]
     assert next_step(again) == "Run this command."
+    piloted = verdict_of(v.TIE, [], commands=(("modgap", "rank", "--pilot", "3"),))
+    assert next_step(piloted) == "Fine-tune the first sources briefly, and let their errors decide."
     for count, comparative in ((2, "lower"), (3, "lowest")):
         text = next_step(verdict_of(v.TIE, [], commands=commands * count))
         assert text == f"Run these commands and keep the model with the {comparative} validation error."

@@ -22,7 +22,7 @@ from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline, verdict_sentences
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
-from modgap.ranking.types import JobCounts, RankRequest
+from modgap.ranking.types import JobCounts, Pilot, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
 from modgap.targets import CustomData
@@ -88,7 +88,8 @@ def test_the_ranking_page_shows_the_verdict_of_the_terminal():
     assert headline(judge(ranking)) == "If you transfer, use vit-0. First check that it beats training from scratch."
     for sentence in verdict_sentences(judge(ranking)):
         assert sentence.rpartition(": ")[2] in text
-    assert "modgap train --method finetune --source vit-0 --target /data/vowel.csv --out runs/finetune" in text
+    assert "modgap rank --target /data/vowel.csv --sources vit-0,vit-1,vit-2" in text
+    assert "--pilot 3" in text
 
 
 def test_a_control_is_in_the_row_of_its_source():
@@ -140,13 +141,23 @@ def test_hostile_names_are_only_text():
 
 def test_a_name_that_had_to_be_changed_gets_no_command():
     assert judge(make_ranking(names=["vit\u202egnp", "b", "c"])).commands == ()
+    # Another source's name is no part of the commands for the first one.
+    for other in ("b\u202egnp", "b,c"):
+        assert judge(make_ranking(names=["a", other, "c"])).commands[0][:4] == (
+            "modgap",
+            "train",
+            "--method",
+            "finetune",
+        )
     assert judge(make_ranking(names=["x" * 300, "b", "c"])).commands == ()
 
 
 def test_a_quoted_name_stays_one_argument_of_the_command():
     verdict = judge(make_ranking(names=["a b", "c'd", "e;f"]))
-    assert verdict.commands[0][5] == "a b"
-    assert "--source 'a b'" in visible_text(render_ranking(record_of(make_ranking(names=["a b", "c'd", "e;f"]))))
+    assert verdict.commands[0][5] == "a b,c'd,e;f"
+    assert """--sources 'a b,c'"'"'d,e;f'""" in visible_text(
+        render_ranking(record_of(make_ranking(names=["a b", "c'd", "e;f"])))
+    )
 
 
 def without_intervals(ranking):
@@ -166,8 +177,13 @@ def test_the_commands_read_the_same_data_as_the_ranking():
         data_dir=Path("/my data"),
         request=RankRequest(resamples=12, samples=SampleRequest(limit=300)),
     )
-    for command in judge(ranking).commands:
-        assert command[1] == "train"
+    pilot = Pilot(replace(ranking.tables[ranking.by], name="pilot", by_sample=True), 10, 64, 64)
+    (first,) = judge(ranking).commands
+    assert first[1] == "rank"
+    assert first[first.index("--pilot") + 1] == "3"
+    after = judge(replace(ranking, pilot=pilot)).commands
+    assert {command[1] for command in after} == {"train"}
+    for command in (first, *after):
         assert " ".join(options) in " ".join(command)
         assert command[command.index("--limit") + 1] == "300"
     unclear = replace(

@@ -70,7 +70,8 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     logged = done.stderr.splitlines()
     assert re.fullmatch(r"modgap: stage1 begins: 1 epoch, [\d,]+ trained parameters\.", logged[0])
     assert logged[1].startswith("modgap: stage1 epoch 1 of 1: loss ")
-    assert re.search(r", validation error [\d.]+ %$", done.stderr.splitlines()[-1])
+    # A slow machine logs how far it is too.
+    assert re.search(r", validation error [\d.]+ %$", [line for line in logged if " epoch " in line][-1])
     lines = done.stdout.splitlines()
     assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"
     assert lines[1].startswith("test 0-1 error %: ")

@@ -13,10 +13,12 @@ from evidence.agreement import CONSTANT, Judgment
 from evidence.relation import without_effects
 from evidence.two_way import MeanInterval
 from modgap.display.figure_layout import MARGIN, WIDTH, Ink, draw_title, figure_below_title, result_figure, styled
+from modgap.display.label_spacing import spread_labels
 
 __all__ = ["MethodEffect", "distortion_figure", "errors_figure", "ratios_figure", "regrets_figure", "relation_figure"]
 
 ROW = 0.25
+DISTORTION_HEIGHT = 3.2
 NAME_SPACE = 1.75
 SLANTED_SPACE = 0.65
 """Space at the right for the end of the last slanted name."""
@@ -227,6 +229,25 @@ def ratios_figure(effects: Sequence[MethodEffect], method: str, design: str) -> 
     return figure
 
 
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:
+    """Write the names of points in a column right of the axes, each with a thin line to its point.
+
+    Args:
+        axes: The axes.
+        points: Position, name and color of each point.
+        height: Height of the axes in inches.
+    """
+    (_, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    axes.set(xlim=axes.get_xlim(), ylim=(low, high))
+    unit = (high - low) / height
+    ordered = sorted(points, key=lambda point: point[1])
+    lines = [0.16 * unit] * len(ordered)
+    places = spread_labels([y for _, y, _, _ in ordered], lines, low, high, 0.0)
+    for place, (x, y, name, color) in zip(places, ordered, strict=True):
+        axes.plot([x, right], [y, place], color=color, linewidth=0.5, alpha=0.5, clip_on=False, zorder=0)
+        axes.annotate(name, (right, place), (4, 0), textcoords="offset points", va="center", size=8, color=Ink.TEXT)
+
+
 @styled
 def distortion_figure(effects: Sequence[MethodEffect], reference: str, rise: float) -> Figure:
     """Draw what each method loses of the source's knowledge against its error, beside a reference method.
@@ -242,14 +263,14 @@ def distortion_figure(effects: Sequence[MethodEffect], reference: str, rise: flo
     if lower:
         title = f"Significantly lower error than {reference}: {', '.join(lower)}"
     subtitle = "each method's ratio of test errors (95 % interval over targets) by the rise of the source's probe error"
-    figure, axes = _plane(title, subtitle, 3.2, 0.95)
+    figure, axes = _plane(title, subtitle, DISTORTION_HEIGHT, 0.95)
     axes.axhline(1, color=Ink.BASELINE, linewidth=1)
     axes.plot(rise, 1, "D", color=Ink.BASELINE, markersize=5)
-    axes.annotate(reference, (rise, 1), (5, -11), textcoords="offset points", size=8, color=Ink.TEXT)
     for one in known:
         axes.plot([one.rise] * 2, one.interval, color=one.color, linewidth=1.5)
         axes.plot(one.rise, one.ratio, "o", color=one.color, markersize=5)
-        axes.annotate(one.name, (one.rise, one.ratio), (5, 4), textcoords="offset points", size=8, color=Ink.TEXT)
+    points = [(rise, 1.0, reference, Ink.BASELINE), *((one.rise, one.ratio, one.name, one.color) for one in known)]
+    _label_points(axes, points, DISTORTION_HEIGHT)
     axes.set_xlabel("rise of the probe error on the source's own data")
     axes.set_ylabel(f"error divided by that of {reference}")
     return figure

@@ -56,8 +56,8 @@ def rank(
             as in `vit-b@128px`.
         scores: Names of the scores to compute; empty for the default scores.
         by: Name of the score to rank by; None for the default of the target's task.
-        resamples: Number of random half-samples for the intervals of scores that are not means of errors by sample; 0
-            for no intervals of them.
+        resamples: Number of random subsamples, each of nine tenths of the samples, for the intervals of scores that are
+            not means of errors by sample; 0 for no intervals of them.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
             groups, else samples.
         splits: Number of repeated splits of the samples, for scores that fit maps.
@@ -82,7 +82,7 @@ def rank(
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
         pilot: Number of the first sources that are fine-tuned shortly; their errors on other samples decide which
-            source is best. 0 for none.
+            source is best, and that of the best one's random-weights control whether transfer helps. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:

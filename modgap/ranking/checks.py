@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from modgap.ranking.evidence import FINDINGS
 from modgap.ranking.first_place import measured, other_sources
-from modgap.ranking.half_samples import MIN_GROUPS
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SURELY_BETTER, SURELY_WORSE
+from modgap.ranking.subsamples import MIN_GROUPS
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
 from modgap.statistics.intervals import MIN_UNITS
@@ -50,7 +51,7 @@ def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
 
     The checks are `other-sources`, `control`, `controls-above`, `raw-values`, `majority-class`,
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
-    `failed-sources`, `budget` and `pilot`.
+    `failed-sources`, `budget`, `pilot` and `evidence`.
     """
     checks = [*_source_checks(ranking), *_data_checks(ranking)]
     return tuple(sorted(checks, key=lambda check: ORDER_OF_STATUSES.index(check.status)))
@@ -88,11 +89,11 @@ def _compare_control(table: ScoreTable, first: int, control: int | None) -> str 
     """Return how the control compares with its source by one score. None if the score cannot tell."""
     if control is None or not table.standings.ranks[control] or not table.standings.ranks[first]:
         return None
-    if not get_score(table.name).uses_samples:
+    if not (table.by_sample or get_score(table.name).uses_samples):
         return None
     probability = table.standings.win_probabilities[first, control]
     if not np.isfinite(probability):
-        # Without half-samples the values show that the source is no better, but not that it is significantly better.
+        # Without subsamples the values show that the source is no better, but not that it is significantly better.
         first_rank, control_rank = table.standings.ranks[[first, control]]
         return CONTROL_AS_GOOD if control_rank <= first_rank else CONTROL_UNKNOWN
     if probability <= SURELY_WORSE:
@@ -101,14 +102,17 @@ def _compare_control(table: ScoreTable, first: int, control: int | None) -> str 
 
 
 def _control(ranking: Ranking, first: int) -> Check | None:
-    table = ranking.tables[ranking.by]
     control = control_index(ranking, first)
+    table = ranking.deciding_table
+    if control is not None and not table.standings.ranks[control]:
+        # The control has no short fine-tuning, so the score is all there is.
+        table = ranking.tables[ranking.by]
     result = _compare_control(table, first, control)
     if result is None or control is None:
         return None
     values = {
         "first": ranking.rows[first].name,
-        "score": ranking.by,
+        "score": table.name,
         "result": result,
         **measured(table, first),
         **measured(table, control, "control_"),
@@ -298,6 +302,8 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
         yield from _halving(ranking.halving)
     if ranking.pilot:
         yield _pilot(ranking, ranking.pilot)
+    elif ranking.target and ranking.target.task == CLASSIFICATION:
+        yield Check("evidence", INFO, {"score": ranking.by, **asdict(FINDINGS)})
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})

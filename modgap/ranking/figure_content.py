@@ -222,7 +222,7 @@ def ranking_caption(ranking: Ranking) -> str:
     samples = f" on {target.name} (N = {target.samples:,}, K = {target.classes:,})" if target else ""
     score = get_score(ranking.by)
     by_sample = ranking.tables[ranking.by].by_sample
-    origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} half-samples"
+    origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} subsamples"
     sentences = [
         f"{len(rows):,} sources ranked by {ranking.by}{samples}: {score.title} ({score.direction}).",
         f"Blue circles are pretrained sources. Lines are 95 % intervals from {origin}.",

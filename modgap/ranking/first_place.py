@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import MIN_HALF_SAMPLES
+from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import Ranking, ScoreTable
 from modgap.ranking.verdict import INFO, PASS, WARN, Check
 from modgap.statistics.intervals import MIN_UNITS
@@ -63,6 +63,6 @@ def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int, others:
         return f"there are fewer than {MIN_UNITS} groups or independent samples"
     if not get_score(table.name).uses_samples:
         return "the score does not depend on the samples"
-    if ranking.request.resamples < MIN_HALF_SAMPLES:
+    if ranking.request.resamples < MIN_SUBSAMPLES:
         return "no intervals were computed"
-    return "there are too few samples or groups to divide into halves"
+    return "there are too few samples or groups for subsamples"

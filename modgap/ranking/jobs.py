@@ -14,13 +14,13 @@ from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, prepare_extraction
 from modgap.ranking.failure import NOT_CACHED, Failure
-from modgap.ranking.half_samples import VERSION as HALVES_VERSION
-from modgap.ranking.half_samples import score_half_samples
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
+from modgap.ranking.subsamples import score_subsamples
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
@@ -72,14 +72,14 @@ class ExtractJob:
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """One score of one source on all samples or on some half-samples.
+    """One score of one source on all samples or on some subsamples.
 
     Attributes:
         outputs_key: Cache key of the source's outputs.
         score: Name of the score.
-        seed: Seed of the half-samples and of the score's own random numbers.
-        first: Number of the first half-sample. -1 stands for all samples.
-        last: Number after that of the last half-sample.
+        seed: Seed of the subsamples and of the score's own random numbers.
+        first: Number of the first subsample. -1 stands for all samples.
+        last: Number after that of the last subsample.
         surrogate_key: Cache key of the source's outputs on labeled data of its own modality. Empty if the score does
             not use them, or if there are none.
     """
@@ -96,7 +96,7 @@ class ScoreJob:
         """Path of the result in the cache."""
         version: dict[str, Any] = {"version": get_score(self.score).version}
         if self.first >= 0:
-            version["halves"] = HALVES_VERSION
+            version["subsamples"] = SUBSAMPLES_VERSION
         return entry_path(KIND, cache_key({**asdict(self), **version}))
 
     def load_cached(self) -> np.ndarray | Failure | None:
@@ -108,7 +108,7 @@ class ScoreJob:
         return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
 
     def __call__(self) -> np.ndarray | Failure:
-        """Return the scores from the cache, or compute them. NaN for half-samples on which the score is undefined."""
+        """Return the scores from the cache, or compute them. NaN for subsamples on which the score is undefined."""
         result: np.ndarray | Failure = _run(self)
         return result
 
@@ -119,8 +119,8 @@ class ScoreJob:
             outputs = replace(outputs, surrogate=(own.features, own.labels), properties=properties)
         score = get_score(self.score)
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
-        on_halves = score_half_samples(score, outputs, self.seed, range(max(self.first, 0), self.last))
-        return np.array([*on_all, *on_halves], np.float64)
+        on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))
+        return np.array([*on_all, *on_subsamples], np.float64)
 
     def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the result that the arrays of a cache entry hold."""

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_UNKNOWN, collect_checks
+from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.standings import MIN_HALF_SAMPLES
-from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, Ranking
+from modgap.ranking.standings import MIN_SUBSAMPLES
+from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
 from modgap.ranking.verdict import Check, Verdict
 
 __all__ = ["choice_of", "help_of", "judge"]
 
 RESAMPLES = 50
-"""Half-samples that are suggested if a ranking has no intervals."""
+"""Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
+PILOT_SOURCES = 3
+"""Sources that are fine-tuned shortly in the command that a ranking suggests."""
 HELP_CHECKS = ("control", "raw-values", "majority-class", "control-by-other-scores")
 """Checks that make the help of a transfer doubtful if they fail."""
 WARNING_HELP_CHECKS = ("majority-class", "controls-above")
@@ -61,12 +64,17 @@ def choice_of(other_sources: Check | None) -> str:
 def help_of(checks: dict[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
+    If the control was fine-tuned too, its error decides alone: scores hardly tell whether pretraining helps
+    (docs/evidence.md).
+
     Args:
         checks: The checks by their names.
     """
     control = checks.get("control")
     if control and control.values["result"] == CONTROL_BETTER:
         return v.NO
+    if control and control.values["score"] == v.PILOT_NAME:
+        return v.LIKELY if control.status == v.PASS else v.DOUBTFUL
     applied = [checks[name] for name in HELP_CHECKS if name in checks]
     warnings = [checks[name] for name in WARNING_HELP_CHECKS if name in checks]
     if any(check.status == v.FAIL for check in applied) or any(check.status == v.WARN for check in warnings):
@@ -86,10 +94,16 @@ def _commands(
     data = ("--target", target, *_data_options(ranking))
     if not all(map(_is_plain, (first, *tied, *data))):
         return
-    by_halves = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
-    without_intervals = by_halves and ranking.request.resamples < MIN_HALF_SAMPLES
-    if choice == v.UNKNOWN and without_intervals:
-        yield _rank_command(ranking, data)
+    by_subsamples = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
+    without_intervals = by_subsamples and ranking.request.resamples < MIN_SUBSAMPLES
+    can_repeat = all(_is_plain(row.name) and "," not in row.name for row in ranking.rows if row.requested)
+    if choice == v.UNKNOWN and without_intervals and can_repeat:
+        yield _rank_command(ranking, data, "--resamples", RESAMPLES)
+        return
+    n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
+    is_classification = ranking.target is not None and ranking.target.task == CLASSIFICATION
+    if can_repeat and is_classification and ranking.pilot is None and n_sources > 1:
+        yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
         return
     size = ranking.request.samples.input_size
     if help_ != v.NO:
@@ -119,9 +133,10 @@ def _limit_option(ranking: Ranking) -> tuple[str, ...]:
     return ("--limit", str(limit)) if limit and limit != DEFAULT_SAMPLES.limit else ()
 
 
-def _rank_command(ranking: Ranking, data: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command that repeats a ranking with intervals."""
+def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int) -> tuple[str, ...]:
+    """Return the command that repeats a ranking with another value of an option."""
     samples = ranking.request.samples
+    resamples = ranking.request.resamples
     sources = ",".join(row.name for row in ranking.rows if row.requested)
     options = {
         "--split": samples.split if samples.split not in (None, "all") else None,
@@ -133,7 +148,8 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...]) -> tuple[str, ...]:
         "--splits": ranking.request.errors.splits if ranking.request.errors.splits != DEFAULT_ERRORS.splits else None,
         "--per-class": ranking.request.errors.per_class,
         "--seed": samples.seed or None,
-        "--resamples": RESAMPLES,
+        "--resamples": None if resamples == RESAMPLES else resamples,
+        option: value,
     }
     passed = (part for option, value in options.items() if value is not None for part in (option, str(value)))
     return ("modgap", "rank", *data, "--sources", sources, "--by", ranking.by, *passed)

@@ -1,4 +1,4 @@
-"""One short fine-tuning of the first sources of a ranking, whose errors on other samples decide which is best."""
+"""Short fine-tuning of the first sources of a ranking, whose errors on other samples decide which is best."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.job_threads import fix_threads
-from modgap.ranking.plan import RankPlan
+from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, Score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.types import SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
@@ -34,7 +34,7 @@ KIND = "pilots"
 """Kind of the cache entries of pilots."""
 PILOT = Score(
     name="pilot",
-    title="error after one short fine-tuning on other samples",
+    title="error after a short fine-tuning on other samples",
     unit="error rate",
     reference="",
     higher_is_better=False,
@@ -71,10 +71,15 @@ class PilotJob:
         return entry_path(KIND, cache_key(self._identity()))
 
     def _identity(self) -> dict[str, Any]:
-        from modgap.transfer.pilot import PILOT_SAMPLES, SETTINGS, TEXT_SETTINGS
+        from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        settings = {"samples": PILOT_SAMPLES, "settings": [*SETTINGS, *TEXT_SETTINGS], "version": 1}
+        settings = {
+            "samples": PILOT_SAMPLES,
+            "settings": [*SETTINGS, *TEXT_SETTINGS],
+            "rates": PILOT_RATES,
+            "version": 2,
+        }
         return {**named, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
     def load_cached(self) -> "PilotErrors | None":
@@ -88,7 +93,7 @@ class PilotJob:
         errors = SampleErrors(
             arrays["errors"], arrays["weights"], arrays["units"], arrays["averages"], arrays.get("strata"), self.seed
         )
-        return PilotErrors(errors, int(arrays["trained"][0]))
+        return PilotErrors(errors, int(arrays["trained"][0]), float(arrays["rate"][0]))
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
@@ -118,6 +123,7 @@ class PilotJob:
             "units": errors.units,
             "averages": errors.averages,
             "trained": np.array([result.trained]),
+            "rate": np.array([result.rate]),
             **strata,
         }
         store_arrays(self.path, arrays, {"job": self._identity()})
@@ -139,7 +145,7 @@ def _only_warnings() -> Iterator[None]:
 def run_pilot(
     plan: RankPlan, rows: Sequence[SourceRow], table: ScoreTable, extracted: Mapping[int, Extracted]
 ) -> tuple[Pilot, JobCounts]:
-    """Fine-tune the first sources of a ranking shortly.
+    """Fine-tune the first sources of a ranking shortly, and then the random-weights control of the best of them.
 
     Args:
         plan: The plan of the ranking, whose request says how many.
@@ -152,6 +158,28 @@ def run_pilot(
     """
     from modgap.transfer.pilot import PILOT_EPOCHS
 
+    by_row, counts = _fine_tune(plan, rows, table.source_order[: plan.request.pilot], extracted)
+    control = _control_of_best(rows, by_row, extracted)
+    if control is not None:
+        of_control, more = _fine_tune(plan, rows, [control], extracted)
+        by_row |= of_control
+        counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
+    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    errors = [found[index].errors if index in found else None for index in range(len(rows))]
+    standings = compute_error_standings(PILOT, errors)
+    failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
+    reasons = tuple(failures.get(index, "") for index in range(len(rows)))
+    is_source = np.array([row.kind == SOURCE for row in rows])
+    pilot_table = ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
+    one = next(iter(found.values()), None)
+    judged = 0 if one is None else len(one.errors.errors)
+    return Pilot(pilot_table, PILOT_EPOCHS, 0 if one is None else one.trained, judged), counts
+
+
+def _fine_tune(
+    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], extracted: Mapping[int, Extracted]
+) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
+    """Return the result of each of these rows, and numbers of jobs."""
     samples = plan.request.samples
     jobs = {
         index: PilotJob(
@@ -163,17 +191,22 @@ def run_pilot(
             samples.device,
             plan.target_options,
         )
-        for index in table.source_order[: plan.request.pilot]
+        for index in indices
     }
     results, counts = run_stage("pilot", list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
-    by_row = {index: results[job] for index, job in jobs.items()}
-    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
-    errors = [found[index].errors if index in found else None for index in range(len(rows))]
-    standings = compute_error_standings(PILOT, errors)
-    failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
-    reasons = tuple(failures.get(index, "") for index in range(len(rows)))
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    pilot_table = ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
-    one = next(iter(found.values()), None)
-    judged = 0 if one is None else len(one.errors.errors)
-    return Pilot(pilot_table, PILOT_EPOCHS, 0 if one is None else one.trained, judged), counts
+    return {index: results[job] for index, job in jobs.items()}, counts
+
+
+def _control_of_best(
+    rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"], extracted: Mapping[int, Extracted]
+) -> int | None:
+    """Return the index of the random-weights control of the source with the lowest error. None if there is none."""
+    errors = {
+        index: float(result.errors.averages.mean())
+        for index, result in by_row.items()
+        if not isinstance(result, Failure)
+    }
+    if not errors:
+        return None
+    name = f"{CONTROL_PREFIX}{rows[min(errors, key=errors.__getitem__)].name}"
+    return next((i for i, row in enumerate(rows) if row.name == name and row.kind == CONTROL and i in extracted), None)

@@ -51,6 +51,8 @@ HELP_LABELS = {
     v.NO: ("No", v.FAIL),
 }
 """Label and status of each answer."""
+BY_SCORES = ("By scores, yes", v.INFO)
+"""Label and status of `likely` without a short fine-tuning: scores hardly tell it (docs/evidence.md)."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,26 @@ def verdict_sentences(verdict: Verdict) -> list[str]:
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the headline, which depends only on the choice and on whether transfer helps."""
+    """Return the headline, which depends only on the choice, on whether transfer helps, and on what they come from.
+
+    Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
+    """
     if verdict.choice == v.NONE or verdict.first is None:
         return "No source has a value; the reasons are below."
     first = visible_name(verdict.first)
-    if verdict.help == v.NO:
+    if verdict.help == v.NO and verdict.is_fine_tuned:
         sources = "this source" if verdict.choice == v.SINGLE else "these sources"
         return f"Do not transfer from {sources}; train from scratch."
+    if verdict.help == v.NO:
+        score = score_label(verdict.by)
+        return f"By {score}, random weights are better than {first}: compare it with a model trained from scratch."
     if verdict.choice == v.CLEAR:
         if verdict.help == v.LIKELY:
-            return f"Transfer from {first}."
+            return (
+                f"Transfer from {first}."
+                if verdict.is_fine_tuned
+                else f"Start with {first}, and compare the next ones."
+            )
         return f"If you transfer, use {first}. First check that it beats training from scratch."
     if verdict.choice == v.TIE and verdict.help == v.LIKELY:
         them = "both" if len(verdict.tied) == 1 else "them"
@@ -151,6 +163,8 @@ def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
 def help_statement(verdict: Verdict) -> Statement:
     """Return the answer to the question of whether transfer helps at all."""
     label, status = HELP_LABELS[verdict.help]
+    if verdict.help == v.LIKELY and not verdict.is_fine_tuned:
+        label, status = BY_SCORES
     return Statement(HELPS, label, status, " ".join(_help_sentences(verdict)))
 
 
@@ -159,7 +173,8 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
         yield "There is nothing to compare."
         return
     first = visible_name(verdict.first)
-    score = score_label(verdict.by)
+    control = verdict.check("control")
+    score = score_label(control.values["score"] if control else verdict.by)
     if verdict.help == v.NO:
         yield f"The same architecture as {first} with random weights is significantly better by {score}."
     elif verdict.help == v.DOUBTFUL:
@@ -210,6 +225,8 @@ def next_step(verdict: Verdict) -> str:
     """Return what to do with the commands. Empty if there are none."""
     if not verdict.commands:
         return ""
+    if "--pilot" in verdict.commands[0]:
+        return "Fine-tune the first sources briefly, and let their errors decide."
     if verdict.commands[0][1] == "rank":
         return "Repeat the ranking with intervals."
     if len(verdict.commands) == 1:

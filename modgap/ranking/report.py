@@ -19,7 +19,7 @@ from modgap.ranking.recommendation import recommendation
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.score_texts import difference_texts, difference_to_first, format_interval, format_score
 from modgap.ranking.scores import get_score
-from modgap.ranking.types import RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = [
@@ -97,7 +97,10 @@ def _starred_score(table: ScoreTable, index: int) -> str:
 
 
 def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the sources that were fine-tuned shortly: errors, and differences to the lowest."""
+    """Return heads and rows of the sources that were fine-tuned shortly: errors, and differences to the lowest.
+
+    The random-weights control of the best source is the last row.
+    """
     assert ranking.pilot is not None
     table = ranking.pilot.table
     heads = ["source", "error", "95 % CI", "minus the first", "p"]
@@ -108,8 +111,15 @@ def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
             format_interval(table.standings.intervals[index]),
             *difference_texts(difference_to_first(table, index)),
         ]
-        for index in table.source_order
+        for index in [*table.source_order, *_piloted_controls(ranking)]
     ]
+
+
+def _piloted_controls(ranking: Ranking) -> list[int]:
+    """Return the indices of the controls that were fine-tuned shortly."""
+    assert ranking.pilot is not None
+    ranks = ranking.pilot.table.standings.ranks
+    return [index for index, row in enumerate(ranking.rows) if row.kind == CONTROL and ranks[index]]
 
 
 def first_ties(table: ScoreTable) -> set[int]:
@@ -232,10 +242,13 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     pilot = ranking.pilot
     if pilot is None:
         return None
-    sources = [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in pilot.table.source_order]
+    sources, controls = (
+        [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in indices]
+        for indices in (pilot.table.source_order, _piloted_controls(ranking))
+    )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "trained": pilot.trained, "judged": pilot.judged}
-    return {**numbers, "sources": sources, "failures": failures}
+    return {**numbers, "sources": sources, "controls": controls, "failures": failures}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:

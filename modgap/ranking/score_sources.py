@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from modgap.errors import InputError, UsageError
 from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.half_samples import count_units, score_half_samples
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.subsamples import SPREAD_FACTOR, count_units, score_subsamples
 from modgap.user_arrays import number_groups, number_labels
 
 __all__ = ["score_sources"]
@@ -48,13 +48,13 @@ def score_sources(
         sources: The outputs of each source by its name, all on the same samples in the same order. Class labels may be
             names, or whole numbers that are not negative. Multi-label targets have 0/1 labels of shape (n, K), with a 1
             in each column. The values of a regression target may have shape (n,) if there is one value a sample.
-        resamples: Number of random half-samples for the intervals of scores that are not errors by sample. With fewer
+        resamples: Number of random subsamples for the intervals of scores that are not errors by sample. With fewer
             than ten there are no intervals.
         weight: What counts equally in an error by sample: `samples`, `groups` or `classes`. None for groups where there
             are groups, else samples.
         splits: Number of repeated splits for errors by sample.
         per_class: Number of samples of each class that maps are fitted on. None to fit them on halves.
-        seed: Seed of the half-samples and of the score's own random numbers.
+        seed: Seed of the subsamples and of the score's own random numbers.
 
     Returns:
         Standings. All arrays are in the order of the sources, and `win_probabilities[i, j]` is the probability that
@@ -83,10 +83,17 @@ def score_sources(
         ]
         return compute_error_standings(score, errors)
     values = [_evaluate(name, lambda one: score.evaluate(one, seed), outputs) for name, outputs in checked.items()]
-    resampled = np.array([score_half_samples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
+    resampled = np.array([score_subsamples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
     higher, bounds = score.higher_is_better, score.bounds
     n_units = count_units(next(iter(checked.values())))
-    return compute_standings(values, resampled, higher_is_better=higher, bounds=bounds, n_units=n_units)
+    return compute_standings(
+        values,
+        resampled,
+        higher_is_better=higher,
+        bounds=bounds,
+        n_units=n_units,
+        spread_factor=SPREAD_FACTOR,
+    )
 
 
 def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:

@@ -14,22 +14,23 @@ from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_sample_numbers, load_source_outputs
+from modgap.ranking.subsamples import SPREAD_FACTOR
 from modgap.ranking.types import RAW_VALUES, SOURCE, ScoreTable, SourceRow
 from modgap.statistics.sample_file import SampleFile
 
 __all__ = ["errors_by_score", "score_jobs", "score_table"]
 
 BLOCK = 25
-"""Half-samples in each job."""
+"""Subsamples in each job."""
 
 
 def _blocks(resamples: int) -> list[tuple[int, int]]:
-    """Return ranges of half-samples, each for one job. The range -1 to 0 stands for all samples."""
+    """Return ranges of subsamples, each for one job. The range -1 to 0 stands for all samples."""
     return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
 
 
 def score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob | ErrorsJob]:
-    """Return the jobs of one score of one source: one for errors by sample, else one for each block of half-samples.
+    """Return the jobs of one score of one source: one for errors by sample, else one for each block of subsamples.
 
     Args:
         source: Reference to the outputs of the source.
@@ -76,7 +77,7 @@ def score_table(
     if by_sample:
         standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
     else:
-        standings = _standings_of_half_samples(score, len(rows), values, plan.request.resamples, n_units)
+        standings = _standings_of_subsamples(score, len(rows), values, plan.request.resamples, n_units)
     for index in values:
         if not np.isfinite(standings.values[index]):
             reasons[index] = _explain_missing_value(score)
@@ -92,17 +93,24 @@ def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mappin
     return compute_error_standings(score, errors)
 
 
-def _standings_of_half_samples(
+def _standings_of_subsamples(
     score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int, n_units: int | None
 ) -> Standings:
-    """Return the standings from the values of each row: that of all samples, and those of blocks of half-samples."""
+    """Return the standings from the values of each row: that of all samples, and those of blocks of subsamples."""
     values = np.full(n_rows, np.nan)
-    halves = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
-    for index, (on_all, *on_halves) in results.items():
+    subsamples = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
+    for index, (on_all, *on_subsamples) in results.items():
         values[index] = on_all[0]
-        halves[index] = np.concatenate([np.empty(0), *on_halves])
+        subsamples[index] = np.concatenate([np.empty(0), *on_subsamples])
     higher, bounds = score.higher_is_better, score.bounds
-    return compute_standings(values, halves, higher_is_better=higher, bounds=bounds, n_units=n_units)
+    return compute_standings(
+        values,
+        subsamples,
+        higher_is_better=higher,
+        bounds=bounds,
+        n_units=n_units,
+        spread_factor=SPREAD_FACTOR,
+    )
 
 
 def errors_by_score(

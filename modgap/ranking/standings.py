@@ -11,7 +11,7 @@ from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [
     "LEVEL",
-    "MIN_HALF_SAMPLES",
+    "MIN_SUBSAMPLES",
     "SIGNIFICANCE",
     "SURELY_BETTER",
     "SURELY_WORSE",
@@ -28,8 +28,8 @@ SURELY_WORSE = SIGNIFICANCE / 2
 """A source is significantly worse than its control if its win probability is at most this."""
 SURELY_BETTER = 1 - SIGNIFICANCE / 2
 """A source is significantly better than its control if its win probability is at least this."""
-MIN_HALF_SAMPLES = 10
-"""Fewest half-samples with a score from which a spread is estimated."""
+MIN_SUBSAMPLES = 10
+"""Fewest subsamples with a score from which a spread is estimated."""
 SIGNIFICANT_DIGITS = 8
 """Values that agree in so many digits are equal: they may differ by the rounding of sums."""
 
@@ -160,24 +160,26 @@ def compute_standings(
     higher_is_better: bool,
     bounds: tuple[float, float] = (-np.inf, np.inf),
     n_units: int | None = None,
+    spread_factor: float = 1.0,
 ) -> Standings:
-    """Compute intervals and comparisons from a score on all samples and on random halves of them.
+    """Compute intervals and comparisons from a score on all samples and on random subsamples of them.
 
-    A statistic on half of n samples differs from the statistic on all of them by about as much as the latter differs
-    from the truth (delete-half jackknife; Shao and Wu 1989). The spread over half-samples therefore estimates the
-    spread of the value. The part that depends on the number of samples cancels with the mean over half-samples. All
-    sources are scored on the same half-samples, so what they share cancels in differences. Intervals and p-values use
-    Student's t distribution, with one degree of freedom less than there are half-samples or independent units,
-    whichever are fewer: more half-samples of the same few units do not show their spread any better.
+    The standard deviation over subsamples that lack a share d of the samples, times sqrt((1 - d) / d), estimates the
+    standard error of the value (delete-d jackknife; Shao and Wu 1989). The part that depends on the number of samples
+    cancels with the mean over subsamples. All sources are scored on the same subsamples, so what they share cancels in
+    differences. Intervals and p-values use Student's t distribution, with one degree of freedom less than there are
+    subsamples or independent units, whichever are fewer: more subsamples of the same few units do not show their
+    spread any better.
 
     Args:
         values: Score of each source on all samples, shape (S,). NaN for a source without a value.
-        resampled: Score of each source on each half-sample, shape (S, R), NaN where it is not defined. R may be 0. If
-            fewer than ten half-samples have a score, for a source or for both of a pair, there is no interval or no
+        resampled: Score of each source on each subsample, shape (S, R), NaN where it is not defined. R may be 0. If
+            fewer than ten subsamples have a score, for a source or for both of a pair, there is no interval or no
             probability.
         higher_is_better: True if a higher score is better.
         bounds: Lowest and highest value that the score can have. Intervals are clipped to them.
-        n_units: Number of groups, or of independent samples; None for as many as there are half-samples.
+        n_units: Number of groups, or of independent samples; None for as many as there are subsamples.
+        spread_factor: Standard error divided by the standard deviation over subsamples; 1 if these are halves.
 
     Returns:
         The standings of the S sources.
@@ -188,12 +190,13 @@ def compute_standings(
     scores = np.asarray(values, np.float64)
     has_value = np.isfinite(scores)
     spreads, counts = _spread(resampled)
+    spreads = spread_factor * spreads
     most = counts.max(initial=0) if n_units is None else n_units
-    has_interval = has_value & (counts >= MIN_HALF_SAMPLES)
+    has_interval = has_value & (counts >= MIN_SUBSAMPLES)
     margins = _margins(spreads, np.minimum(counts, most))
     intervals = np.full((len(scores), 2), np.nan)
     intervals[has_interval] = np.stack([scores - margins, scores + margins], axis=1).clip(*bounds)[has_interval]
-    difference_intervals, p_values = _compare_pairs(scores, resampled, most)
+    difference_intervals, p_values = _compare_pairs(scores, resampled, most, spread_factor)
     return Standings(scores, intervals, difference_intervals, p_values, higher_is_better)
 
 
@@ -222,7 +225,7 @@ def round_significant(values: np.ndarray) -> np.ndarray:
 
 
 def _spread(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the standard deviation over the half-samples that have a value, and their number, both of shape (...,)."""
+    """Return the standard deviation over the subsamples that have a value, and their number, both of shape (...,)."""
     finite = np.isfinite(resampled)
     counts = finite.sum(axis=-1)
     means = np.where(finite, resampled, 0).sum(axis=-1) / np.maximum(counts, 1)
@@ -230,28 +233,32 @@ def _spread(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(squares.sum(axis=-1) / np.maximum(counts - 1, 1)), counts
 
 
-def _compare_pairs(values: np.ndarray, resampled: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _compare_pairs(
+    values: np.ndarray, resampled: np.ndarray, most: int, spread_factor: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval of the difference (S, S, 2) and the two-sided p-value (S, S) of each pair.
 
     Args:
         values: Score of each source, shape (S,).
-        resampled: Score of each source on each half-sample, shape (S, R).
-        most: Largest number of half-samples or units that counts.
+        resampled: Score of each source on each subsample, shape (S, R).
+        most: Largest number of subsamples or units that counts.
+        spread_factor: Standard error divided by the standard deviation over subsamples.
     """
     rounded = round_significant(values)
     differences = rounded[:, None] - rounded
-    halves = round_significant(resampled)
+    on_subsamples = round_significant(resampled)
     # One row after the other, because all pairs at once would take gigabytes with a thousand sources.
     spreads, counts = np.empty(differences.shape), np.empty(differences.shape, np.int64)
-    for number, row in enumerate(halves):
-        spreads[number], counts[number] = _spread(row - halves)
+    for number, row in enumerate(on_subsamples):
+        spreads[number], counts[number] = _spread(row - on_subsamples)
+    spreads *= spread_factor
     units = np.minimum(counts, most)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(np.maximum(units - 1, 1), -np.abs(differences) / spreads)
     # Without any spread the sign test decides.
     p_values = np.where(spreads > 0, p_values, np.where(differences == 0, 1.0, 2.0 ** (1.0 - units)))
     margins = _margins(spreads, units)
-    unknown = ~np.isfinite(differences) | (counts < MIN_HALF_SAMPLES)
+    unknown = ~np.isfinite(differences) | (counts < MIN_SUBSAMPLES)
     p_values[unknown] = np.nan
     margins[unknown] = np.nan
     return np.stack([differences - margins, differences + margins], axis=2), p_values

@@ -63,7 +63,7 @@ class RankRequest:
         scores: Names of the scores to compute. Empty for the default scores.
         by: Name of the score to rank by. None for the default of the target's task, which is given in
             `modgap.ranking.scores.DEFAULT_RANKING_SCORES`.
-        resamples: Number of random half-samples for the intervals of scores that are not errors by sample. 0 for no
+        resamples: Number of random subsamples for the intervals of scores that are not errors by sample. 0 for no
             intervals of them.
         errors: Weights and splits of scores that are errors by sample.
         samples: Samples of the target, input size, precision and device. The device may be several with commas between;
@@ -164,7 +164,7 @@ class ScoreTable:
             number of comparisons count the sources.
         reasons: For each row, a sentence that says why it has no value. Empty if it has one.
         by_sample: True if intervals and comparisons are computed from errors by sample on the same splits, and False if
-            they are computed from half-samples.
+            they are computed from subsamples.
     """
 
     name: str
@@ -196,10 +196,11 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Pilot:
-    """Errors of the first sources after one short fine-tuning, on other samples.
+    """Errors of the first sources after a short fine-tuning, on other samples.
 
     Attributes:
-        table: The errors of all rows. Rows that were not among the first have none, and no reason.
+        table: The errors of all rows: of the first sources, and of the control of the best of them. Other rows have
+            none, and no reason.
         epochs: Number of epochs.
         trained: Number of samples that each source was fine-tuned on.
         judged: Number of other samples that its error is measured on.
@@ -278,7 +279,7 @@ class Ranking:
             one. None if the score is not an error by sample. They are not part of the record.
         layers: Scores of several layers of each source. Empty if they were not requested.
         halving: Rounds of a ranking within a budget. None without a budget.
-        pilot: Errors of the first sources after one short fine-tuning. None if it was not requested.
+        pilot: Errors of the first sources after a short fine-tuning. None if it was not requested.
         cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 

@@ -21,6 +21,9 @@ NOT_TESTED = "not-tested"
 NO = "no"
 """Values of `help`."""
 
+PILOT_NAME = "pilot"
+"""Name of the score that is the error after a short fine-tuning."""
+
 PASS = "pass"
 WARN = "warn"
 FAIL = "fail"
@@ -68,6 +71,12 @@ class Verdict:
     tied: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def is_fine_tuned(self) -> bool:
+        """True if errors after a short fine-tuning decide which source is first."""
+        first = self.check("other-sources")
+        return first is not None and first.values["score"] == PILOT_NAME
 
     def check(self, check_id: str) -> Check | None:
         """Return the check of a name. None if it does not apply to this ranking."""

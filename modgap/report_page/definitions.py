@@ -70,7 +70,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
     if record["score_descriptions"][record["by"]]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"
     else:
-        origin = f"from {request['resamples']} random halves of the samples"
+        origin = f"from {request['resamples']} random subsamples of nine tenths of the samples"
     return (
         f"The lines are 95 % intervals {origin}. Two sources share a letter if they are not significantly different at "
         "the 95 % level, corrected for the number of all pairs (Holm)."

@@ -18,7 +18,7 @@ def pilot_table(record: Mapping[str, Any]) -> dict[str, Any] | None:
     pilot = record.get("pilot")
     if not pilot or not (pilot["sources"] or pilot["failures"]):
         return None
-    rows = [_row(source) for source in pilot["sources"]]
+    rows = [_row(source) for source in [*pilot["sources"], *pilot.get("controls", [])]]
     failures = [
         {"name": visible_name(name), "error": "–", "difference": "", "p_value": "", "reason": visible_name(reason, 200)}
         for name, reason in pilot["failures"].items()

@@ -20,13 +20,12 @@ __all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names
 GROUP = "modgap.scores"
 NOUN = "Score"
 
-DEFAULT_RANKING_SCORES = {CLASSIFICATION: "leep-held-out", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
+DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
 
-In the benchmark of source choice (benchmarks/ranking.py, docs/ranking.md) LEEP, on all samples or held out, has the
-smallest mean regret of all scores over all sources. The choice was made on the targets that judge it, and no score
-chooses better than always naming the same good source. The held-out version is the default because its sources are
-compared sample by sample, and not because of its regret, which does not differ significantly from that of LEEP.
+For classification it is the score that the development targets of docs/protocol.md chose. On the test targets neither
+it nor any other score is shown to choose better than always naming the same good source (docs/evidence.md). The
+benchmark has no targets of other tasks.
 """
 
 
@@ -75,8 +74,8 @@ def score_names() -> list[str]:
 def default_scores() -> list[str]:
     """Return the names of the scores that are computed when none are named.
 
-    They are scores of each kind, and the two that compare features with raw values. The choice is not supported by the
-    benchmark of source choice, which shows no score to be better than always naming the same good source.
+    They are scores of each kind, and the two that compare features with raw values. No evidence supports this choice:
+    no score is shown to be better than always naming the same good source (docs/evidence.md).
     """
     return [score.name for score in _scores().values() if score.default]
 
