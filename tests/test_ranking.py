@@ -668,6 +668,16 @@ def test_a_requested_control_that_fails_is_reported(small_images):
     assert [row.name for row in ranking.failed] == ["random:timm:nothing_such"]
 
 
+def test_raw_values_have_no_value_by_a_score_that_depends_on_their_unit(small_images):
+    request = replace(SMALL, by="transrate", scores=("transrate", "knn"))
+    ranking = rank(str(small_images), [VIT], request, Backend("serial"))
+    raw = next(index for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES)
+    assert np.isnan(ranking.tables["transrate"].standings.values[raw])
+    assert ranking.tables["transrate"].reasons[raw] == "Not defined: transrate depends on the unit of the values."
+    assert np.isfinite(ranking.tables["knn"].standings.values[raw])
+    assert not ranking.failed
+
+
 def test_discrepancy_needs_as_many_source_classes_as_target_classes():
     rng = np.random.default_rng(0)
     many = SourceOutputs(rng.standard_normal((24, 3)), np.arange(24) % 6, rng.standard_normal((24, 5)))

@@ -72,6 +72,8 @@ def score_table(
     for index, of_row in results.items():
         failure = next((result for result in of_row if isinstance(result, Failure)), None)
         reasons[index] = _explain_failure(failure, rows[index], score) if failure else ""
+        if rows[index].kind == RAW_VALUES and score.depends_on_unit:
+            reasons[index] = f"Not defined: {score_name} depends on the unit of the values."
     values = {index: of_row for index, of_row in results.items() if not reasons[index]}
     by_sample = plan.task in score.error_tasks
     if by_sample:
