@@ -49,7 +49,7 @@ def headline(verdict: MatrixVerdict) -> str:
     if verdict.choice == v.NONE:
         return "No source has a value."
     if verdict.help.get(v.NO, 0) == verdict.targets:
-        return "Do not transfer from these sources; train from scratch."
+        return "By the score, random weights are better on every target: compare with models trained from scratch."
     first = join_names(verdict.first)
     if verdict.choice == v.SINGLE:
         return f"{first} is the only source."
@@ -62,7 +62,7 @@ def headline(verdict: MatrixVerdict) -> str:
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets == verdict.compared:
-        use = f"Use {first}" if verdict.help.get(v.LIKELY) else f"If you transfer, use {first}"
+        use = f"Start with {first}" if verdict.help.get(v.LIKELY) else f"If you transfer, use {first}"
         return f"{use}: no source is significantly better on any of the {verdict.targets} targets."
     if verdict.choice == v.UNKNOWN:
         return f"{first} has the lowest mean rank, but it is not known how certain that is."
@@ -120,11 +120,11 @@ def help_statement(verdict: MatrixVerdict) -> Statement:
     if unknown == verdict.targets:
         label, status = ("Not tested", v.INFO)
     elif 2 * likely > verdict.targets:
-        label, status = ("Yes, on most targets", v.PASS)
+        label, status = ("By scores, on most targets", v.INFO)
     elif not likely:
         label, status = ("Not shown", v.FAIL if no else v.WARN)
     parts = [
-        (likely, "it is likely: the first source is significantly better than its random-weights control, and than raw "
+        (likely, "the first source is significantly better than its random-weights control, and than raw "
          "values where these were compared"),
         (doubtful, "it is doubtful: the control, the raw values or the largest class does as well"),
         (no, "the control is significantly better"),

@@ -21,6 +21,9 @@ from modgap.ranking.types import Ranking
 from modgap.ranking.verdict import Verdict
 
 __all__ = [
+    "BY_SCORES",
+    "CHOICE_LABELS",
+    "HELP_LABELS",
     "Statement",
     "check_statements",
     "choice_statement",

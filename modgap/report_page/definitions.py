@@ -32,14 +32,14 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
     by = record["by"]
     if by in descriptions:
-        yield f"{capitalize(descriptions[by]['label'])}, the score that decides", _deciding_score(record)
+        yield f"{capitalize(descriptions[by]['label'])}, the score of the ranking", _deciding_score(record)
     if has_intervals(record):
         yield "Interval and letters", interval_note(record)
     if any(row["control_of"] for row in record["sources"]):
         yield (
             "Random-weights control",
-            "This is the same architecture without pretraining. If it does as well as the source, the pretraining does "
-            "not help on this target.",
+            "This is the same architecture without pretraining. If it does as well as the source, pretraining does not "
+            "help on this target by this score.",
         )
     if any(row["kind"] == RAW_VALUES for row in record["sources"]):
         yield (
