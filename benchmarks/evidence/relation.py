@@ -92,7 +92,7 @@ def print_relations(scores: Mapping[str, np.ndarray], errors: np.ndarray, *, res
     """Print the relation of each score to the errors over the cells in which it is defined.
 
     Scores that are not defined for all cells are related to the errors of fewer, so the relation of LEEP, which is
-    defined for all, is printed for these cells too.
+    defined nearly everywhere, is printed for these cells too.
     """
     rows = []
     seen = set()
@@ -101,7 +101,7 @@ def print_relations(scores: Mapping[str, np.ndarray], errors: np.ndarray, *, res
             continue
         rows.append(_relation_row(name, scores[name], errors, resamples))
         known = ~np.isnan(scores[name])
-        if EVERYWHERE in scores and not known.all() and known.tobytes() not in seen:
+        if name != EVERYWHERE and EVERYWHERE in scores and not known.all() and known.tobytes() not in seen:
             seen.add(known.tobytes())
             same = np.where(known, scores[EVERYWHERE], np.nan)
             rows.append(_relation_row(f"{EVERYWHERE}, the same cells", same, errors, resamples))
