@@ -492,7 +492,7 @@ def test_tables_and_figures_of_a_whole_study_are_made(evidence, tmp_path, capsys
     assert tables.concluding_sources(log) == (evidence["study_jobs"].SOURCES[0],)
     tables.report(log, {})
     text = " ".join(capsys.readouterr().out.split())
-    assert "432 of 432 jobs of the comparison are done" in text
+    assert "720 of 720 jobs of the comparison are done" in text
     assert "replay cut the distortion and lowered the target error" in text
     assert "l2-sp: rise of the probe error +0.100 against +0.100 of finetune" in text
     assert "distortion not cut by 30 %" in text

@@ -46,7 +46,7 @@ RATES = (5e-4, 1e-4, 2.5e-3)
 STAGE1_EPOCHS = 3
 READ = (1, 3, 10)
 """Epochs of stage 2 of a method of two stages whose errors are read; a method of one stage has as many updates."""
-SEEDS = 3
+SEEDS = 5
 LABELED = 128
 UNTOUCHED = "untouched"
 """Name in place of a method for the source before training."""
