@@ -1,4 +1,4 @@
-"""One short fine-tuning of the first sources: errors on other samples, and what they decide."""
+"""A short fine-tuning of the first sources: errors on other samples, and what they decide."""
 
 import json
 from dataclasses import replace

@@ -303,7 +303,7 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
     if ranking.pilot:
         yield _pilot(ranking, ranking.pilot)
     elif ranking.target and ranking.target.task == CLASSIFICATION:
-        yield Check("evidence", INFO, {"score": ranking.by, **asdict(FINDINGS)})
+        yield Check("evidence", INFO, asdict(FINDINGS))
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})
