@@ -119,12 +119,16 @@ def test_the_headline_follows_from_choice_and_help(choice, help_, expected):
 
 
 def test_a_short_fine_tuning_says_to_transfer_or_not():
-    def after_fine_tuning(choice, help_):
-        return headline(Verdict(choice, help_, "leep", "swin", checks=(other_sources(choice, score="pilot"),)))
+    def after_fine_tuning(choice, help_, by="pilot"):
+        measured = control(CONTROL_WORSE)
+        measured = replace(measured, values={**measured.values, "score": by})
+        return headline(Verdict(choice, help_, "leep", "swin", checks=(other_sources(choice, score="pilot"), measured)))
 
     assert after_fine_tuning(v.CLEAR, v.LIKELY) == "Transfer from swin."
     assert after_fine_tuning(v.CLEAR, v.NO) == "Do not transfer from these sources; train from scratch."
     assert after_fine_tuning(v.SINGLE, v.NO) == "Do not transfer from this source; train from scratch."
+    # The control could not be fine-tuned.
+    assert after_fine_tuning(v.CLEAR, v.LIKELY, "leep") == "Start with swin, and compare the next ones."
     assert after_fine_tuning(v.CLEAR, v.DOUBTFUL).startswith("If you transfer, use swin.")
 
 

@@ -74,9 +74,9 @@ class Verdict:
 
     @property
     def is_fine_tuned(self) -> bool:
-        """True if errors after a short fine-tuning decide which source is first."""
-        first = self.check("other-sources")
-        return first is not None and first.values["score"] == PILOT_NAME
+        """True if errors after a short fine-tuning decide both answers: those of the sources, and that of a control."""
+        checks = (self.check("other-sources"), self.check("control"))
+        return all(check is not None and check.values["score"] == PILOT_NAME for check in checks)
 
     def check(self, check_id: str) -> Check | None:
         """Return the check of a name. None if it does not apply to this ranking."""
