@@ -181,6 +181,16 @@ def test_the_ratio_of_errors_is_a_paired_t_interval_over_targets(evidence):
         assert mixed[other].low < ratio.value < mixed[other].high
 
 
+def test_the_detectable_ratio_is_found_in_four_of_five_cases(evidence):
+    rng, n_targets, spread = np.random.default_rng(0), 8, 0.2
+    half = stats.t.ppf(0.975, n_targets - 1) * spread / np.sqrt(n_targets)
+    ratio = evidence["study_tables"].Ratio(1.1, 1.1 * np.exp(-half), 1.1 * np.exp(half), 1.0)
+    detectable = evidence["study_tables"].detectable_ratio(ratio, n_targets)
+    logarithms = rng.normal(np.log(detectable), spread, (20_000, n_targets))
+    found = (stats.ttest_1samp(logarithms, 0, axis=1).pvalue <= 0.05).mean()
+    assert found == pytest.approx(0.8, abs=0.015)
+
+
 def test_missing_runs_of_a_harder_source_do_not_change_a_ratio(evidence):
     frame = runs_of_methods(np.random.default_rng(0), {"mona": 0.0, "emb": 0.0}, cell_sd=0.0)
     missing = (frame.method == "mona") & (frame.source == "b") & (frame.seed > 0)

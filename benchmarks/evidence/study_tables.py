@@ -9,6 +9,7 @@ import pandas
 from result_log import ResultLog
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
+from statsmodels.stats.power import TTestPower
 
 from evidence.falsifiers import Held, verdict
 from evidence.figures import MethodEffect, distortion_figure, ratios_figure
@@ -27,7 +28,7 @@ from modgap.cli.output import print_table
 from modgap.display.figure_files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["Ratio", "concluding_sources", "draw", "error_ratios", "mixed_model_ratios", "report"]
+__all__ = ["Ratio", "concluding_sources", "detectable_ratio", "draw", "error_ratios", "mixed_model_ratios", "report"]
 
 HELD = ("l2-sp", "replay")
 """Methods that hold the source explicitly."""
@@ -37,6 +38,8 @@ MAYBE_SPARED = "vit-fashion"
 """The source that concludes only if fine-tuning raises its probe error by this much on the development targets."""
 PROBE = f"probe_{READ[-1]}"
 OWN_STATISTICS = "probe_own_statistics"
+POWER = 0.8
+"""Power at which a ratio counts as detectable."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,19 @@ def error_ratios(frame: pandas.DataFrame, method: str, others: list[str]) -> dic
     return found
 
 
+def detectable_ratio(ratio: Ratio, n_targets: int) -> float:
+    """Return the ratio below 1 that a paired t-test over targets finds with a power of 80 % at the 5 % level.
+
+    Args:
+        ratio: A ratio whose interval is that of a t-test, from which the standard deviation over targets follows.
+        n_targets: Number of targets.
+    """
+    half = (np.log(ratio.high) - np.log(ratio.low)) / 2
+    spread = half / stats.t.ppf(0.975, n_targets - 1) * np.sqrt(n_targets)
+    effect = TTestPower().solve_power(nobs=n_targets, alpha=0.05, power=POWER)
+    return float(np.exp(-effect * spread))
+
+
 def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]:
     """Return the ratio of a method's error to that of each other one, by restricted maximum likelihood.
 
@@ -250,11 +266,19 @@ def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
     others = [name for name in METHODS if name in set(frame.method) and name != method]
     found, mixed = error_ratios(frame, method, others), mixed_model_ratios(frame, method)
     p_values = holm([one.p_value for one in found.values()])
+    n_targets = frame.target.nunique()
     rows = [
-        [other, found[other].text, f"{p_value:.3f}", mixed[other].text]
+        [
+            other,
+            found[other].text,
+            f"{p_value:.3f}",
+            mixed[other].text,
+            f"{detectable_ratio(found[other], n_targets):.2f}",
+        ]
         for other, p_value in zip(others, p_values, strict=True)
     ]
-    print_table(["method", f"error of {method} over it [95 %]", "p (Holm)", "mixed model [95 %]"], rows, title)
+    header = ["method", f"error of {method} over it [95 %]", "p (Holm)", "mixed model [95 %]", "detectable"]
+    print_table(header, rows, title)
 
 
 def _held(frame: pandas.DataFrame, name: str, rises: pandas.DataFrame) -> Held:
