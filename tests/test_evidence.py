@@ -130,26 +130,6 @@ def test_halves_share_no_sample_and_no_group(evidence, target):
     assert set(labels[halves.train]) == set(labels[halves.test]) == set(labels[whole.train])
 
 
-@pytest.mark.parametrize("scale", ["as they are", "standardized"])
-def test_neighbors_of_raw_values_are_chosen_on_the_labeled_samples_alone(evidence, scale):
-    rng = np.random.default_rng(1)
-    labels = np.arange(200) % 2
-    features = rng.standard_normal((200, 6))
-    # One value tells the classes apart; it is the smallest or the largest of all.
-    features[:, 0] = (labels + 0.1 * features[:, 0]) * (0.1 if scale == "standardized" else 20)
-    error, chosen = evidence["raw_neighbors"].neighbors_error(features[:80], labels[:80], features[80:], labels[80:])
-    k = int(chosen[0])
-    values = features if scale == "as they are" else (features - features[:80].mean(0)) / features[:80].std(0)
-    distances = ((values[80:, None] - values[None, :80]) ** 2).sum(2)
-    votes = labels[:80][np.argsort(distances, axis=1)[:, :k]].mean(1) > 0.5
-    assert chosen.endswith(scale)
-    assert error == pytest.approx(100 * (votes != labels[80:]).mean())
-    # Other test labels change the error, and not the choice.
-    other, same = evidence["raw_neighbors"].neighbors_error(features[:80], labels[:80], features[80:], 1 - labels[80:])
-    assert same == chosen
-    assert other == pytest.approx(100 - error)
-
-
 def runs_of_methods(rng, effects, cell_sd=1.0):
     """Runs of methods with an effect each on eight targets, from two sources with three seeds."""
     rows = []

@@ -14,9 +14,9 @@ from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.judgment import judge
 from modgap.ranking.pilot import PILOT
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, verdict_sentences
-from modgap.ranking.report import pilot_table, to_dict
-from modgap.ranking.types import Pilot, RankRequest
+from modgap.ranking.recommendation import choice_statement, help_statement, verdict_sentences
+from modgap.ranking.report import failure_messages, pilot_table, to_dict
+from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
@@ -117,22 +117,24 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))
     first, again = (rank(path, [VIT, CNN], REQUEST, Backend("serial")) for _ in range(2))
-    # The first source, and its random-weights control.
-    assert first.jobs["pilot"] == (2, 0, 0)
-    assert again.jobs["pilot"] == (0, 2, 0)
+    # The first source, its random-weights control, and nearest neighbors of the raw values.
+    assert first.jobs["pilot"] == (3, 0, 0)
+    assert again.jobs["pilot"] == (0, 3, 0)
     name = first.rows[first.tables["knn"].first_source].name
     assert [row["source"] for row in to_dict(first)["pilot"]["controls"]] == [f"random:{name}"]
     check = judge(first).check("control")
     assert check.values["score"] == "pilot"
-    assert pilot_table(first)[1][-1][0].startswith("random:")
+    assert [row[0] for row in pilot_table(first)[1]] == [name, f"random:{name}", "neighbors of raw values (no model)"]
+    assert [row["source"] for row in to_dict(first)["pilot"]["raw_values"]] == ["raw"]
+    assert judge(first).check("raw-values").values["score"] == "pilot"
     ranks = first.pilot.table.source_ranks
     # Only the first source was fine-tuned, and it decides.
     assert ranks.sum() == 1
     assert ranks.argmax() == first.tables["knn"].first_source
     np.testing.assert_array_equal(first.pilot.table.standings.values, again.pilot.table.standings.values)
     other = rank(path, [VIT, CNN], replace(REQUEST, samples=replace(REQUEST.samples, seed=1)), Backend("serial"))
-    assert other.jobs["pilot"] == (2, 0, 0)
-    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False), Backend("serial"))
+    assert other.jobs["pilot"] == (3, 0, 0)
+    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False, raw=False), Backend("serial"))
     assert alone.jobs["pilot"] == (0, 1, 0)
     assert judge(alone).help == v.NOT_TESTED
 
@@ -150,7 +152,7 @@ def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(pilot_module, "short_fine_tuning", fail)
         ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
-    assert ranking.jobs["pilot"] == (2, 0, 1)
+    assert ranking.jobs["pilot"] == (3, 0, 1)
     record = to_dict(ranking)
     assert record["pilot"]["failures"] == {VIT: "It takes no such samples."}
     assert [one["source"] for one in record["pilot"]["sources"]] == [CNN]
@@ -165,7 +167,7 @@ def piloted(leep, errors, samples=100):
     values = np.full(len(ranking.rows), np.nan)
     values[: len(errors)] = errors
     table = replace(score_table("knn", values, len(errors)), name="pilot")
-    return replace(ranking, pilot=Pilot(table, 10, 64, 64))
+    return replace(ranking, pilot=Pilot(table, 10, 3, 64, 64))
 
 
 @pytest.mark.parametrize("rates", [(0.2, 0.2, 0.2), (0.1, 0.2, 0.4), (0.5, 0.5, 0.5)], ids=str)
@@ -197,6 +199,42 @@ def test_the_pilot_decides_which_source_is_best():
     assert "2 sources were fine-tuned for 10 epochs on 64 samples and judged on 64 others." in sentence
     assert "vit-0 is first by LEEP." in sentence
     assert [row[0] for row in pilot_table(ranking)[1]] == ["vit-1", "vit-0"]
+
+
+@pytest.mark.parametrize(("raw", "help_"), [(0.9, v.LIKELY), (0.12, v.DOUBTFUL), (0.02, v.DOUBTFUL)])
+def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
+    rng = np.random.default_rng(0)
+    ranking = make_ranking(leep=(-0.2, -0.3), knn=(0.5, 0.5))
+    # Two sources, the control of the second, which is best, and the raw values.
+    chances = np.array([0.3, 0.1, np.nan, 0.9, raw])
+    weights = np.full(64, 1 / 64)
+    columns = [None if np.isnan(one) else (rng.permutation(64) < 64 * one).astype(float) for one in chances]
+    errors = [
+        None if one is None else SampleErrors(one, weights, np.arange(64), np.array([one.mean()]), None, 0)
+        for one in columns
+    ]
+    standings = compute_error_standings(PILOT, errors)
+    is_source = np.arange(5) < 2
+    table = ScoreTable("pilot", False, standings, standings.among(is_source), ("",) * 5, by_sample=True)
+    verdict = judge(replace(ranking, pilot=Pilot(table, 10, 3, 64, 64)))
+    assert verdict.first == "vit-1"
+    assert verdict.help == help_
+    text = help_statement(verdict).text
+    if help_ == v.LIKELY:
+        assert text.endswith("with random weights, and than nearest neighbors of the raw values.")
+    else:
+        assert "vit-1 is not significantly better than nearest neighbors of the raw values" in text
+        assert any("Nearest neighbors of the raw values, without" in one for one in verdict_sentences(verdict))
+
+
+def test_neighbors_without_an_error_have_the_reason():
+    ranking = piloted([-0.2, -0.3], [0.4, 0.1])
+    reasons = ("",) * (len(ranking.rows) - 1) + ("The samples differ in size.",)
+    failed = replace(ranking, pilot=replace(ranking.pilot, table=replace(ranking.pilot.table, reasons=reasons)))
+    assert failure_messages(failed)[-1] == (
+        "Nearest neighbors of the raw values have no error on the samples of the short fine-tuning: "
+        "The samples differ in size."
+    )
 
 
 def test_without_any_error_the_score_decides():

@@ -8,7 +8,7 @@ import pytest
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.checks import (
+from modgap.ranking.baseline_checks import (
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
     CONTROL_SIMILAR,

@@ -177,7 +177,7 @@ def test_the_commands_read_the_same_data_as_the_ranking():
         data_dir=Path("/my data"),
         request=RankRequest(resamples=12, samples=SampleRequest(limit=300)),
     )
-    pilot = Pilot(replace(ranking.tables[ranking.by], name="pilot", by_sample=True), 10, 64, 64)
+    pilot = Pilot(replace(ranking.tables[ranking.by], name="pilot", by_sample=True), 10, 3, 64, 64)
     (first,) = judge(ranking).commands
     assert first[1] == "rank"
     assert first[first.index("--pilot") + 1] == "3"

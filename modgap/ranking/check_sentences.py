@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modgap.formatting import count, format_duration, format_value, visible_name
-from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, FEW_SAMPLES
+from modgap.ranking.baseline_checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE
+from modgap.ranking.checks import FEW_SAMPLES
+from modgap.ranking.verdict import PILOT_NAME
 
 __all__ = ["CHECK_TEXTS", "CHECK_TITLES", "first_place", "join_names", "score_label", "value_with_interval"]
 
@@ -105,6 +107,11 @@ def _controls_above_text(values: Mapping[str, Any]) -> str:
 
 
 def _raw_values_text(values: Mapping[str, Any]) -> str:
+    if values["score"] == PILOT_NAME:
+        return (
+            f"Nearest neighbors of the raw values, without any model, have an error of {value_with_interval(values)} "
+            f"on the same samples; {visible_name(values['first'])} has {format_value(values['first_value'])}."
+        )
     score = score_label(values["score"])
     best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
     first = f" and {format_value(values['first_value'])} for {visible_name(values['first'])}"

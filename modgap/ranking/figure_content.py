@@ -7,14 +7,13 @@ import numpy as np
 
 from modgap.display.figure_layout import name_in_title
 from modgap.ranking import verdict as v
+from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.checks import BASELINE_SCORES
 from modgap.ranking.judgment import judge
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.report import first_ties
 from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import SURELY_BETTER
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
 from modgap.ranking.verdict import Check
 
@@ -54,7 +53,8 @@ class FigureRow:
         interval: 95 % interval of the score; None if it is unknown.
         control: Score of the random-weights control; None if there is none.
         control_interval: 95 % interval of the control's score; None if it is unknown.
-        beats_control: True if the source is significantly better than its control; None if it is unknown.
+        beats_control: True if the source is significantly better than its control, corrected for the number of
+            sources; None if it is unknown.
         ties_with_first: True if the source is the first, or not significantly different from the first.
     """
 
@@ -77,9 +77,11 @@ def figure_rows(ranking: Ranking) -> list[FigureRow]:
 
 
 def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRow:
-    standings = ranking.tables[ranking.by].standings
+    table = ranking.tables[ranking.by]
+    standings = table.standings
     control = _control_of(ranking, index)
-    probability = np.nan if control is None else standings.win_probabilities[index, control]
+    is_known = control is not None and np.isfinite(standings.win_probabilities[index, control])
+    beats = compare_baseline(table, index, control) == CONTROL_WORSE if is_known and control is not None else None
     return FigureRow(
         index=index,
         name=ranking.rows[index].name,
@@ -87,7 +89,7 @@ def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRo
         interval=_interval(ranking, index),
         control=None if control is None else _value(ranking, control),
         control_interval=None if control is None else _interval(ranking, control),
-        beats_control=bool(probability >= SURELY_BETTER) if np.isfinite(probability) else None,
+        beats_control=beats,
         ties_with_first=ties_with_first,
     )
 

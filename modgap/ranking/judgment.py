@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.checks import CONTROL_BETTER, CONTROL_UNKNOWN, collect_checks
+from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_UNKNOWN
+from modgap.ranking.checks import collect_checks
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
@@ -64,8 +65,8 @@ def choice_of(other_sources: Check | None) -> str:
 def help_of(checks: dict[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
-    If the control was fine-tuned too, its error decides alone: scores hardly tell whether pretraining helps
-    (docs/evidence.md).
+    If the control was fine-tuned too, its error and that of nearest neighbors of the raw values decide alone: scores
+    hardly tell whether pretraining helps (docs/evidence.md).
 
     Args:
         checks: The checks by their names.
@@ -74,7 +75,9 @@ def help_of(checks: dict[str, Check]) -> str:
     if control and control.values["result"] == CONTROL_BETTER:
         return v.NO
     if control and control.values["score"] == v.PILOT_NAME:
-        return v.LIKELY if control.status == v.PASS else v.DOUBTFUL
+        raw = checks.get("raw-values")
+        is_beaten = raw is not None and raw.values["score"] == v.PILOT_NAME and raw.status != v.PASS
+        return v.LIKELY if control.status == v.PASS and not is_beaten else v.DOUBTFUL
     applied = [checks[name] for name in HELP_CHECKS if name in checks]
     warnings = [checks[name] for name in WARNING_HELP_CHECKS if name in checks]
     if any(check.status == v.FAIL for check in applied) or any(check.status == v.WARN for check in warnings):

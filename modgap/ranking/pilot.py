@@ -19,7 +19,7 @@ from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, Score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
@@ -45,10 +45,11 @@ PILOT = Score(
 
 @dataclass(frozen=True)
 class PilotJob:
-    """Short fine-tuning of one source.
+    """Short fine-tuning of one source, or nearest neighbors of raw values.
 
     Attributes:
-        source: Name of the source.
+        source: Name of the row: that of a source, or that of the raw values.
+        kind: Kind of the row.
         outputs_key: Cache key of the source's outputs, which depends on its weights and on the target's data.
         seed: Seed of the samples and of everything random.
         weight: What counts equally in the error. None for the default.
@@ -58,6 +59,7 @@ class PilotJob:
     """
 
     source: str
+    kind: str
     outputs_key: str
     seed: int
     weight: str | None
@@ -78,7 +80,7 @@ class PilotJob:
             "samples": PILOT_SAMPLES,
             "settings": [*SETTINGS, *TEXT_SETTINGS],
             "rates": PILOT_RATES,
-            "version": 2,
+            "version": 3,
         }
         return {**named, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
@@ -97,20 +99,12 @@ class PilotJob:
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
-        from modgap.sources import open_source
-        from modgap.targets import open_target
-        from modgap.transfer.pilot import short_fine_tuning
-
         cached = self.load_cached()
         if cached is not None:
             return cached
         fix_threads()
-        name, size = split_input_size(self.source)
         try:
-            with hold_device(self.device) as device, _only_warnings():
-                source = open_source(name).load(size or self.input_size, head=False)
-                target = open_target(**self.target)
-                result = short_fine_tuning(name, source, target, self.seed, device=device, weight=self.weight)
+            result = self._compute()
         except (InputError, UsageError) as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
@@ -129,6 +123,20 @@ class PilotJob:
         store_arrays(self.path, arrays, {"job": self._identity()})
         return result
 
+    def _compute(self) -> "PilotErrors":
+        from modgap.ranking.raw_neighbors import raw_neighbors_errors
+        from modgap.sources import open_source
+        from modgap.targets import open_target
+        from modgap.transfer.pilot import short_fine_tuning
+
+        target = open_target(**self.target)
+        if self.kind == RAW_VALUES:
+            return raw_neighbors_errors(target, self.seed, weight=self.weight)
+        name, size = split_input_size(self.source)
+        with hold_device(self.device) as device, _only_warnings():
+            source = open_source(name).load(size or self.input_size, head=False)
+            return short_fine_tuning(name, source, target, self.seed, device=device, weight=self.weight)
+
 
 @contextmanager
 def _only_warnings() -> Iterator[None]:
@@ -145,7 +153,9 @@ def _only_warnings() -> Iterator[None]:
 def run_pilot(
     plan: RankPlan, rows: Sequence[SourceRow], table: ScoreTable, extracted: Mapping[int, Extracted]
 ) -> tuple[Pilot, JobCounts]:
-    """Fine-tune the first sources of a ranking shortly, and then the random-weights control of the best of them.
+    """Fine-tune the first sources of a ranking shortly, and then measure what the best of them should beat.
+
+    This is its random-weights control, which is fine-tuned in the same way, and nearest neighbors of the raw values.
 
     Args:
         plan: The plan of the ranking, whose request says how many.
@@ -156,13 +166,13 @@ def run_pilot(
     Returns:
         Errors of the sources, and numbers of jobs.
     """
-    from modgap.transfer.pilot import PILOT_EPOCHS
+    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
 
     by_row, counts = _fine_tune(plan, rows, table.source_order[: plan.request.pilot], extracted)
-    control = _control_of_best(rows, by_row, extracted)
-    if control is not None:
-        of_control, more = _fine_tune(plan, rows, [control], extracted)
-        by_row |= of_control
+    baselines = _baselines_of_best(rows, by_row, extracted)
+    if baselines:
+        of_baselines, more = _fine_tune(plan, rows, baselines, extracted)
+        by_row |= of_baselines
         counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
     found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
     errors = [found[index].errors if index in found else None for index in range(len(rows))]
@@ -173,7 +183,7 @@ def run_pilot(
     pilot_table = ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
     one = next(iter(found.values()), None)
     judged = 0 if one is None else len(one.errors.errors)
-    return Pilot(pilot_table, PILOT_EPOCHS, 0 if one is None else one.trained, judged), counts
+    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), 0 if one is None else one.trained, judged), counts
 
 
 def _fine_tune(
@@ -184,6 +194,7 @@ def _fine_tune(
     jobs = {
         index: PilotJob(
             rows[index].name,
+            rows[index].kind,
             extracted[index].key,
             samples.seed,
             plan.request.errors.weight,
@@ -197,16 +208,19 @@ def _fine_tune(
     return {index: results[job] for index, job in jobs.items()}, counts
 
 
-def _control_of_best(
+def _baselines_of_best(
     rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"], extracted: Mapping[int, Extracted]
-) -> int | None:
-    """Return the index of the random-weights control of the source with the lowest error. None if there is none."""
+) -> list[int]:
+    """Return the indices of the random-weights control of the source with the lowest error, and of the raw values.
+
+    Those that are not in the ranking are left out, and all are if no source has an error.
+    """
     errors = {
         index: float(result.errors.averages.mean())
         for index, result in by_row.items()
         if not isinstance(result, Failure)
     }
     if not errors:
-        return None
-    name = f"{CONTROL_PREFIX}{rows[min(errors, key=errors.__getitem__)].name}"
-    return next((i for i, row in enumerate(rows) if row.name == name and row.kind == CONTROL and i in extracted), None)
+        return []
+    control = (f"{CONTROL_PREFIX}{rows[min(errors, key=errors.__getitem__)].name}", CONTROL)
+    return [i for i in sorted(extracted) if (rows[i].name, rows[i].kind) == control or rows[i].kind == RAW_VALUES]

@@ -190,15 +190,19 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
             "whether the difference is significant."
         )
     else:
-        yield f"By {score}, {first} is significantly better than the same architecture with random weights."
+        raw = verdict.check("raw-values")
+        than_neighbors = raw is not None and raw.values["score"] == v.PILOT_NAME
+        neighbors = ", and than nearest neighbors of the raw values" if than_neighbors else ""
+        yield (
+            f"By {score}, {first} is significantly better than the same architecture with random weights{neighbors}."
+        )
 
 
 def _doubts(verdict: Verdict) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
     failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
     if check := failed.get("raw-values"):
-        error = score_label(check.values["score"])
-        yield f"By {error}, the raw values, without any model, do better than the features of every source."
+        yield _doubt_by_raw_values(check.values)
     if check := failed.get("control"):
         score = score_label(check.values["score"])
         yield f"By {score}, {visible_name(check.values['first'])} is no better than its random-weights control."
@@ -210,6 +214,16 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
     check = failed.get("control-by-other-scores")
     if check and check.status == v.FAIL:
         yield "By most other scores, pretraining makes no significant difference."
+
+
+def _doubt_by_raw_values(values: Mapping[str, Any]) -> str:
+    if values["score"] == v.PILOT_NAME:
+        return (
+            f"After a short fine-tuning {visible_name(values['first'])} is not significantly better than nearest "
+            "neighbors of the raw values, without any model."
+        )
+    error = score_label(values["score"])
+    return f"By {error}, the raw values, without any model, do better than the features of every source."
 
 
 def check_statements(verdict: Verdict) -> list[Statement]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from modgap.formatting import spreadsheet_text, visible_name
+from modgap.ranking.baseline_checks import control_index
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.checks import control_index
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import curve_record
 from modgap.ranking.letters import source_letters
@@ -36,6 +36,7 @@ SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
 RAW_VALUES_LABEL = "raw values (no model)"
+NEIGHBORS_LABEL = "neighbors of raw values (no model)"
 
 
 def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
@@ -99,27 +100,27 @@ def _starred_score(table: ScoreTable, index: int) -> str:
 def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the sources that were fine-tuned shortly: errors, and differences to the lowest.
 
-    The random-weights control of the best source is the last row.
+    The random-weights control of the best source and nearest neighbors of the raw values follow.
     """
     assert ranking.pilot is not None
     table = ranking.pilot.table
     heads = ["source", "error", "95 % CI", "minus the first", "p"]
     return heads, [
         [
-            visible_name(ranking.rows[index].name),
+            NEIGHBORS_LABEL if ranking.rows[index].kind == RAW_VALUES else visible_name(ranking.rows[index].name),
             format_score(table.standings.values[index]),
             format_interval(table.standings.intervals[index]),
             *difference_texts(difference_to_first(table, index)),
         ]
-        for index in [*table.source_order, *_piloted_controls(ranking)]
+        for index in [*table.source_order, *_with_pilot(ranking, CONTROL), *_with_pilot(ranking, RAW_VALUES)]
     ]
 
 
-def _piloted_controls(ranking: Ranking) -> list[int]:
-    """Return the indices of the controls that were fine-tuned shortly."""
+def _with_pilot(ranking: Ranking, kind: str) -> list[int]:
+    """Return the indices of the rows of a kind that have an error beside those of the short fine-tuning."""
     assert ranking.pilot is not None
     ranks = ranking.pilot.table.standings.ranks
-    return [index for index, row in enumerate(ranking.rows) if row.kind == CONTROL and ranks[index]]
+    return [index for index, row in enumerate(ranking.rows) if row.kind == kind and ranks[index]]
 
 
 def first_ties(table: ScoreTable) -> set[int]:
@@ -148,7 +149,12 @@ def failure_messages(ranking: Ranking) -> list[str]:
         messages.append(f"{name}{more}: {reason}")
     pilot_reasons = ranking.pilot.table.reasons if ranking.pilot else ()
     named = zip(ranking.rows, pilot_reasons, strict=False)
-    return [*messages, *(f"{row.name} was not fine-tuned: {reason}" for row, reason in named if reason)]
+    return [*messages, *(f"{_not_measured(row)}: {reason}" for row, reason in named if reason)]
+
+
+def _not_measured(row: SourceRow) -> str:
+    raw = "Nearest neighbors of the raw values have no error on the samples of the short fine-tuning"
+    return raw if row.kind == RAW_VALUES else f"{row.name} was not fine-tuned"
 
 
 def to_dict(ranking: Ranking) -> dict[str, Any]:
@@ -242,13 +248,13 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     pilot = ranking.pilot
     if pilot is None:
         return None
-    sources, controls = (
+    sources, controls, raw_values = (
         [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in indices]
-        for indices in (pilot.table.source_order, _piloted_controls(ranking))
+        for indices in (pilot.table.source_order, _with_pilot(ranking, CONTROL), _with_pilot(ranking, RAW_VALUES))
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
-    numbers = {"epochs": pilot.epochs, "trained": pilot.trained, "judged": pilot.judged}
-    return {**numbers, "sources": sources, "controls": controls, "failures": failures}
+    numbers = {"epochs": pilot.epochs, "rates": pilot.rates, "trained": pilot.trained, "judged": pilot.judged}
+    return {**numbers, "sources": sources, "controls": controls, "raw_values": raw_values, "failures": failures}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:

@@ -199,15 +199,17 @@ class Pilot:
     """Errors of the first sources after a short fine-tuning, on other samples.
 
     Attributes:
-        table: The errors of all rows: of the first sources, and of the control of the best of them. Other rows have
-            none, and no reason.
+        table: The errors of all rows: of the first sources, of the control of the best of them, and of nearest
+            neighbors of the raw values. Other rows have none, and no reason.
         epochs: Number of epochs.
+        rates: Number of learning rates, of which the best on the judging samples counts.
         trained: Number of samples that each source was fine-tuned on.
         judged: Number of other samples that its error is measured on.
     """
 
     table: ScoreTable
     epochs: int
+    rates: int
     trained: int
     judged: int
 

@@ -56,7 +56,8 @@ class Verdict:
             only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
         help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
             intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
-            controls and baselines, and the worst of them decides.
+            controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
+            and nearest neighbors of the raw values.
         by: Name of the score that the sources are ranked by.
         first: Name of the first source. None if no source has a value.
         tied: Names of the other sources that are not significantly different from the first, best first.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modgap.formatting import format_error, visible_name
+from modgap.ranking.report import NEIGHBORS_LABEL
 from modgap.ranking.score_texts import difference_texts
 
 __all__ = ["pilot_table"]
@@ -18,7 +19,9 @@ def pilot_table(record: Mapping[str, Any]) -> dict[str, Any] | None:
     pilot = record.get("pilot")
     if not pilot or not (pilot["sources"] or pilot["failures"]):
         return None
-    rows = [_row(source) for source in [*pilot["sources"], *pilot.get("controls", [])]]
+    measured = [*pilot["sources"], *pilot.get("controls", [])]
+    neighbors = [{**one, "source": NEIGHBORS_LABEL} for one in pilot.get("raw_values", [])]
+    rows = [_row(one) for one in [*measured, *neighbors]]
     failures = [
         {"name": visible_name(name), "error": "–", "difference": "", "p_value": "", "reason": visible_name(reason, 200)}
         for name, reason in pilot["failures"].items()

@@ -28,6 +28,8 @@ __all__ = [
     "TEXT_SETTINGS",
     "PilotErrors",
     "labeled_halves",
+    "pilot_halves",
+    "sample_errors",
     "short_fine_tuning",
 ]
 
@@ -56,7 +58,7 @@ class PilotErrors:
         errors: 0-1 error of each sample that judges, at the learning rate with the lowest mean error. It is 1 if the
             loss became NaN or infinite at every rate.
         trained: Number of samples that the source was fine-tuned on.
-        rate: This learning rate.
+        rate: This learning rate. NaN for nearest neighbors of raw values, which have none.
     """
 
     errors: SampleErrors
@@ -77,6 +79,22 @@ def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
     groups = None if data.groups is None else data.groups[rows]
     folds = stratified_folds(np.asarray(data.table.class_labels)[rows], groups, seed, 2)
     return replace(data, train=rows[folds == 0], validation=rows[folds == 1], test=rows[folds == 1])
+
+
+def pilot_halves(target: Target, seed: int) -> TargetData:
+    """Return the halves of at most 256 training samples of a target: those that train, and those that judge.
+
+    Args:
+        target: The target.
+        seed: Seed of the samples and of the halves.
+
+    Raises:
+        InputError: If the target has no classes.
+    """
+    data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed)
+    if data.output.task != "classification":
+        raise InputError(f"A short fine-tuning needs one class for each sample, and {target.name} has other labels.")
+    return labeled_halves(data, seed)
 
 
 def short_fine_tuning(
@@ -104,10 +122,7 @@ def short_fine_tuning(
         InputError: If the target has no classes, or if it cannot be trained on from this source.
         UsageError: If the weight is unknown.
     """
-    data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed)
-    if data.output.task != "classification":
-        raise InputError(f"A short fine-tuning needs one class for each sample, and {target.name} has other labels.")
-    halves = labeled_halves(data, seed)
+    halves = pilot_halves(target, seed)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
     settings = (*SETTINGS, *(TEXT_SETTINGS if source.input.kind == "text" else ()))
@@ -117,7 +132,7 @@ def short_fine_tuning(
         request = TrainRequest(
             "finetune", name, target.name, overrides, samples=SampleRequest(seed=seed, device=device)
         )
-        by_rate[rate] = _sample_errors(_errors_after_training(request, source, halves), halves, seed, weight)
+        by_rate[rate] = sample_errors(_errors_after_training(request, source, halves), halves, seed, weight)
     best = min(by_rate, key=lambda rate: float(by_rate[rate].averages[0]))
     return PilotErrors(by_rate[best], len(halves.train), best)
 
@@ -138,7 +153,18 @@ def _errors_after_training(request: TrainRequest, source: Source, data: TargetDa
     return found[0]
 
 
-def _sample_errors(errors: np.ndarray, data: TargetData, seed: int, weight: str | None) -> SampleErrors:
+def sample_errors(errors: np.ndarray, data: TargetData, seed: int, weight: str | None) -> SampleErrors:
+    """Return errors of the samples that judge, with their weights.
+
+    Args:
+        errors: 0-1 error of each of these samples, (m,).
+        data: The target with its halves.
+        seed: Seed of the intervals.
+        weight: What counts equally, as in `short_fine_tuning`.
+
+    Raises:
+        UsageError: If the weight is unknown.
+    """
     labels = np.asarray(data.table.class_labels)[data.test]
     space = label_space(np.unique(labels, return_inverse=True)[1])
     groups = None if data.groups is None else np.unique(data.groups[data.test], return_inverse=True)[1].ravel()
