@@ -10,7 +10,7 @@ from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SIGNIFICANCE, SURELY_WORSE
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking, ScoreTable
-from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
+from modgap.ranking.verdict import FAIL, INFO, PASS, PILOT_NAME, WARN, Check
 from modgap.storage.json_records import plain_values
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "baseline_checks",
     "compare_baseline",
     "control_index",
+    "is_beaten_by_neighbors",
     "other_tables",
 ]
 
@@ -244,6 +245,15 @@ def _raw_neighbors(ranking: Ranking, table: ScoreTable, raw: int, first: int) ->
         "first_value": float(table.standings.values[first]),
     }
     return Check("raw-values", CONTROL_STATUSES[result], values)
+
+
+def is_beaten_by_neighbors(raw_values: Check | None) -> bool:
+    """Return whether a short fine-tuning makes the first source no better than nearest neighbors of the raw values.
+
+    Args:
+        raw_values: The check `raw-values`. None if there is none.
+    """
+    return raw_values is not None and raw_values.values["score"] == PILOT_NAME and raw_values.status != PASS
 
 
 def _raw_values_by(ranking: Ranking, table: ScoreTable | None, raw: int, first: int) -> Check | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_UNKNOWN
+from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_UNKNOWN, is_beaten_by_neighbors
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
@@ -75,9 +75,8 @@ def help_of(checks: dict[str, Check]) -> str:
     if control and control.values["result"] == CONTROL_BETTER:
         return v.NO
     if control and control.values["score"] == v.PILOT_NAME:
-        raw = checks.get("raw-values")
-        is_beaten = raw is not None and raw.values["score"] == v.PILOT_NAME and raw.status != v.PASS
-        return v.LIKELY if control.status == v.PASS and not is_beaten else v.DOUBTFUL
+        is_best = control.status == v.PASS and not is_beaten_by_neighbors(checks.get("raw-values"))
+        return v.LIKELY if is_best else v.DOUBTFUL
     applied = [checks[name] for name in HELP_CHECKS if name in checks]
     warnings = [checks[name] for name in WARNING_HELP_CHECKS if name in checks]
     if any(check.status == v.FAIL for check in applied) or any(check.status == v.WARN for check in warnings):

@@ -8,6 +8,7 @@ from typing import Any
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
+from modgap.ranking.baseline_checks import CONTROL_BETTER, is_beaten_by_neighbors
 from modgap.ranking.check_sentences import (
     CHECK_TEXTS,
     CHECK_TITLES,
@@ -37,6 +38,7 @@ __all__ = [
     "verdict_sentences",
 ]
 
+NEIGHBORS = "nearest neighbors of the raw values"
 WHICH = "Which source is best?"
 HELPS = "Does transfer help at all?"
 CHOICE_LABELS = {
@@ -124,12 +126,14 @@ def headline(verdict: Verdict) -> str:
                 if verdict.is_fine_tuned
                 else f"Start with {first}, and compare the next ones."
             )
-        return f"If you transfer, use {first}. First check that it beats training from scratch."
+        first_check = NEIGHBORS if is_beaten_by_neighbors(verdict.check("raw-values")) else "training from scratch"
+        return f"If you transfer, use {first}. First check that it beats {first_check}."
     if verdict.choice == v.TIE and verdict.help == v.LIKELY:
         them = "both" if len(verdict.tied) == 1 else "them"
         return f"{join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
     if verdict.choice == v.TIE:
-        return f"No source stands out. Compare {first} with a model trained from scratch."
+        other = NEIGHBORS if is_beaten_by_neighbors(verdict.check("raw-values")) else "a model trained from scratch"
+        return f"No source stands out. Compare {first} with {other}."
     if verdict.choice == v.UNKNOWN:
         return f"{first} is first, but this run does not show how certain that is."
     only = "the only source with a value" if verdict.check("failed-sources") else "the only source"
@@ -192,7 +196,7 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
     else:
         raw = verdict.check("raw-values")
         than_neighbors = raw is not None and raw.values["score"] == v.PILOT_NAME
-        neighbors = ", and than nearest neighbors of the raw values" if than_neighbors else ""
+        neighbors = f", and than {NEIGHBORS}" if than_neighbors else ""
         yield (
             f"By {score}, {first} is significantly better than the same architecture with random weights{neighbors}."
         )
@@ -218,10 +222,9 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
 
 def _doubt_by_raw_values(values: Mapping[str, Any]) -> str:
     if values["score"] == v.PILOT_NAME:
-        return (
-            f"After a short fine-tuning {visible_name(values['first'])} is not significantly better than nearest "
-            "neighbors of the raw values, without any model."
-        )
+        is_worse = values["result"] == CONTROL_BETTER
+        comparison = "significantly worse" if is_worse else "not significantly better"
+        return f"After a short fine-tuning {visible_name(values['first'])} is {comparison} than {NEIGHBORS}."
     error = score_label(values["score"])
     return f"By {error}, the raw values, without any model, do better than the features of every source."
 
