@@ -13,6 +13,8 @@ N_SAMPLES = 64
 RUNS = 200
 MOST_FALSE = 10
 """Of 200 runs; a rate of 2.5 %, that of one side of a test of 5 %, has more in 1.3 % of the cases."""
+LEAST_UNCORRECTED = 16
+"""Fewest false ones of 200 without the correction: 8 %."""
 
 
 def errors_table(columns, n_sources):
@@ -35,16 +37,15 @@ def equal_errors(rng, n_rows):
 
 def test_the_best_of_equal_sources_is_seldom_better_than_its_control():
     rng = np.random.default_rng(0)
-    n_sources = 6
+    n_sources = 10
     n_false = n_uncorrected = 0
     for _ in range(RUNS):
         table = errors_table(equal_errors(rng, 2 * n_sources), n_sources)
         best = table.first_source
-        n_false += compare_baseline(table, best, n_sources + best) == CONTROL_WORSE
+        n_false += compare_baseline(table, best, n_sources + best, n_sources) == CONTROL_WORSE
         n_uncorrected += table.standings.win_probabilities[best, n_sources + best] >= 0.975
     assert n_false <= MOST_FALSE
-    # Without the correction this would be false.
-    assert n_uncorrected > MOST_FALSE
+    assert n_uncorrected >= LEAST_UNCORRECTED
 
 
 def test_the_best_rate_of_the_best_source_is_seldom_better_than_raw_values():
@@ -56,10 +57,11 @@ def test_the_best_rate_of_the_best_source_is_seldom_better_than_raw_values():
         trained = by_rate[:, :-1].reshape(N_SAMPLES, n_sources, n_rates)
         at_best = np.take_along_axis(trained, trained.mean(0).argmin(1)[None, :, None], axis=2)[:, :, 0]
         table = errors_table(np.column_stack([at_best, by_rate[:, -1]]), n_sources)
-        n_false += compare_baseline(table, table.first_source, n_sources, n_rates) == CONTROL_WORSE
+        comparisons = n_sources * n_rates
+        n_false += compare_baseline(table, table.first_source, n_sources, comparisons) == CONTROL_WORSE
         n_uncorrected += table.standings.win_probabilities[table.first_source, n_sources] >= 0.975
     assert n_false <= MOST_FALSE
-    assert n_uncorrected > MOST_FALSE
+    assert n_uncorrected >= LEAST_UNCORRECTED
 
 
 @pytest.mark.parametrize(("source", "control", "expected"), [(0.05, 0.7, CONTROL_WORSE), (0.7, 0.05, CONTROL_BETTER)])

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from modgap.ranking.evidence import FINDINGS
+from modgap.ranking.judgment import PILOT_SOURCES
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES
 from modgap.transfer.pilot import labeled_halves
@@ -25,6 +26,7 @@ def evidence_modules():
             "agreement",
             "controls",
             "falsifiers",
+            "first_pilots",
             "ranking_jobs",
             "ranking_tables",
             "ranking_work",
@@ -447,6 +449,13 @@ def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, tmp_path, caps
     )
 
 
+def test_a_pilot_of_the_first_leaves_out_the_others(evidence):
+    scores = np.array([[3.0, np.nan], [1.0, 2.0], [2.0, 1.0]])
+    pilot = np.array([[0.1, 0.9], [0.9, 0.5], [0.2, 0.4]])
+    found = evidence["first_pilots"].pilot_of_first(pilot, scores, 2)
+    np.testing.assert_array_equal(found, [[0.1, np.nan], [np.nan, 0.5], [0.2, 0.4]])
+
+
 def test_the_recommendation_quotes_the_benchmark(evidence):
     jobs, tables, agreement = (evidence[name] for name in ("ranking_jobs", "ranking_tables", "agreement"))
     log = evidence["result_log"].ResultLog(Path(__file__).parent.parent / "benchmarks" / "truth" / "ranking.jsonl")
@@ -463,12 +472,15 @@ def test_the_recommendation_quotes_the_benchmark(evidence):
     lower = truth.controls - truth.means
     gains = truth.scores[default] - truth.control_scores[default]
     right = [evidence["controls"].right(one, lower).mean() for one in (gains, np.ones_like(gains))]
+    advised = evidence["first_pilots"].pilot_of_first(named[tables.BEST_PILOT], named[default], PILOT_SOURCES)
+    first = evidence["two_way"].regrets(advised, truth.means, *everything).mean()
     assert asdict(FINDINGS) == {
         "sources": len(jobs.SOURCES),
         "targets": len(truth.targets),
         "constant": round(regrets[agreement.CONSTANT], 1),
         "default_score": round(regrets[default], 1),
         "short_fine_tuning": round(regrets["pilot at three rates"], 1),
+        "advised": round(first, 1),
         "random_choice": round(agreement.random_regret(truth.means), 1),
         "help_told": round(100 * right[0]),
         "help_always": round(100 * right[1]),

@@ -17,6 +17,7 @@ from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, verdict_sentences
 from modgap.ranking.report import failure_messages, pilot_table, to_dict
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
+from modgap.report_page.pilot_table import pilot_table as page_table
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
@@ -225,8 +226,33 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
     else:
         comparison = "significantly worse" if raw < 0.1 else "not significantly better"
         assert f"vit-1 is {comparison} than nearest neighbors of the raw values." in text
-        assert headline(verdict).endswith("First check that it beats nearest neighbors of the raw values.")
+        assert "nearest neighbors of the raw values" in headline(verdict)
+        assert "(p " in next(one for one in verdict_sentences(verdict) if one.startswith("Raw values"))
         assert any("Nearest neighbors of the raw values, without" in one for one in verdict_sentences(verdict))
+
+
+def test_the_page_shows_pilots_of_earlier_records_and_failed_neighbors():
+    one = {"source": "vit", "value": 0.1, "interval": [None, None], "difference_to_first": None}
+    earlier = {"pilot": {"epochs": 10, "trained": 64, "judged": 64, "sources": [one], "failures": {}}}
+    assert [row["name"] for row in page_table(earlier)["rows"]] == ["vit"]
+    record = {"pilot": {**earlier["pilot"], "raw_values": [], "failures": {"raw": "The samples differ in size."}}}
+    assert page_table(record)["rows"][-1]["name"] == "neighbors of raw values (no model)"
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_control_of_the_first_of_equal_sources_is_fine_tuned(sources, tmp_path, monkeypatch):
+    path = str(target_file(tmp_path, "classification"))
+    real = pilot_module.short_fine_tuning
+
+    def same_errors(_name, *args, **options):
+        return real(VIT, load(VIT), *args[1:], **options)
+
+    monkeypatch.setattr(pilot_module, "short_fine_tuning", same_errors)
+    ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
+    first = ranking.rows[ranking.pilot.table.first_source].name
+    assert ranking.pilot.table.source_ranks.tolist().count(1) == 2
+    assert [row["source"] for row in to_dict(ranking)["pilot"]["controls"]] == [f"random:{first}"]
+    assert judge(ranking).check("control").values["score"] == "pilot"
 
 
 def test_neighbors_without_an_error_have_the_reason():

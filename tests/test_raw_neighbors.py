@@ -58,6 +58,18 @@ def test_the_number_is_chosen_without_the_own_group(grouped):
     assert chosen[0] == ("5" if grouped else "1"), "the twin of a sample says its class"
 
 
+def test_the_weights_count_in_the_choice():
+    rng = np.random.default_rng(0)
+    # One sample in ten is of the second class, and half of these are close pairs among the samples of the first.
+    labels = np.arange(200) % 10 // 9
+    features = rng.standard_normal((200, 1))
+    rare = np.flatnonzero(labels)
+    features[rare[1:10:2]] = features[rare[:10:2]] + 1e-6
+    by_class = np.where(labels, 1 / len(rare), 1 / (200 - len(rare)))
+    chosen = [nearest_neighbors(features, labels, features, weights=weights)[1][0] for weights in (None, by_class)]
+    assert chosen == ["5", "1"]
+
+
 def test_three_samples_have_one_neighbor():
     features, labels = np.array([[0.0], [1.0], [5.0]]), np.array([0, 0, 1])
     predicted, chosen = nearest_neighbors(features, labels, np.array([[0.4], [4.0]]))

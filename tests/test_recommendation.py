@@ -139,14 +139,66 @@ def test_a_short_fine_tuning_says_to_transfer_or_not():
 def test_a_control_that_was_fine_tuned_decides_alone_whether_transfer_helps(result, help_, label):
     measured = control(result)
     measured = replace(measured, values={**measured.values, "score": "pilot"})
-    checks = {check.id: check for check in (measured, raw_values(v.FAIL), majority_class(v.FAIL))}
+    first = other_sources(v.CLEAR, score="pilot")
+    checks = {check.id: check for check in (first, measured, raw_values(v.FAIL), majority_class(v.FAIL))}
     assert help_of(checks) == help_
-    checks = (other_sources(v.CLEAR, score="pilot"), *checks.values())
-    statement = help_statement(Verdict(v.CLEAR, help_, "leep", "swin", checks=checks))
+    statement = help_statement(Verdict(v.CLEAR, help_, "leep", "swin", checks=tuple(checks.values())))
     assert statement.label == label
     assert "error after a short fine-tuning" in statement.text
     by_score = help_statement(verdict_of(v.CLEAR, [control(CONTROL_WORSE)]))
     assert by_score.label == "By scores, yes"
+
+
+def neighbors(result):
+    values = {"score": "pilot", "result": result, "value": 0.2, "interval": None, "first": "swin", "first_value": 0.3}
+    return Check("raw-values", CONTROL_STATUSES[result], values)
+
+
+@pytest.mark.parametrize(("choice", "result"), list(itertools.product(OTHERS, CONTROLS)))
+@pytest.mark.parametrize("by_neighbors", CONTROLS)
+def test_sentences_after_a_short_fine_tuning_never_contradict_each_other(choice, result, by_neighbors):
+    first = other_sources(choice, score="pilot")
+    tuned = [replace(one, values={**one.values, "score": "pilot"}) for one in ([control(result)] if result else [])]
+    compared = [neighbors(by_neighbors)] if by_neighbors else []
+    # By scores, pretraining does not help; after a short fine-tuning they decide nothing.
+    checks = [first, *tuned, *compared, majority_class(v.FAIL)]
+    by_name = {check.id: check for check in checks}
+    tied = ("vit",) if choice == v.TIE else ()
+    verdict = Verdict(choice_of(first), help_of(by_name), "leep", "swin", tied, tuple(checks))
+    as_good = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
+    assert verdict.help == (
+        v.NO
+        if result == CONTROL_BETTER
+        else v.DOUBTFUL
+        if result in as_good or by_neighbors in as_good
+        else v.NOT_TESTED
+        if result is None
+        else v.UNKNOWN
+        if CONTROL_UNKNOWN in (result, by_neighbors)
+        else v.LIKELY
+    )
+    title, answer = headline(verdict), help_statement(verdict)
+    assert answer.text, "every answer has its reason"
+    assert "largest class" not in answer.text
+    assert ("better than swin" in title) == (by_neighbors == CONTROL_BETTER and verdict.help != v.NO)
+    assert ("significantly worse than nearest neighbors" in answer.text) == (by_neighbors == CONTROL_BETTER)
+    if "Transfer from" in title:
+        assert verdict.help == v.LIKELY
+        assert choice in (v.CLEAR, v.SINGLE)
+    if by_neighbors in as_good:
+        assert "nearest neighbors" in title + answer.text
+        assert "First check that it beats training from scratch" not in title
+    assert "only source with a value" not in title + choice_statement(verdict).text
+
+
+def test_the_only_source_that_was_fine_tuned_is_not_called_the_only_one():
+    tuned = replace(control(CONTROL_WORSE), values={**control(CONTROL_WORSE).values, "score": "pilot"})
+    checks = (other_sources(v.SINGLE, score="pilot"), tuned)
+    assert headline(Verdict(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)) == (
+        "Transfer from swin, the only source that was fine-tuned."
+    )
+    text = choice_statement(Verdict(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)).text
+    assert text.startswith("swin is the only source that was fine-tuned, error after a short fine-tuning ")
 
 
 def test_a_source_is_not_called_the_only_one_where_others_have_no_value():

@@ -10,6 +10,7 @@ from result_log import ResultLog
 from evidence.agreement import CONSTANT, Agreement, Judgment, agreements, default_score, judge, random_regret
 from evidence.controls import print_controls
 from evidence.figures import errors_figure, regrets_figure, relation_figure
+from evidence.first_pilots import print_first_pilots
 from evidence.ranking_jobs import (
     DEVELOPMENT,
     EPOCHS,
@@ -34,6 +35,7 @@ LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
 """Targets that stand for the own data of four sources."""
 RANDOM_PREFIX = "random:"
+BEST_PILOT = "pilot at three rates"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def read_truth(log: ResultLog, targets: Sequence[str]) -> Truth:
         raw_errors(log, complete),
         {
             **{f"pilot of {epoch} epoch{'s' * (epoch > 1)}": pilot(epoch) for epoch in EPOCHS},
-            "pilot at three rates": best,
+            BEST_PILOT: best,
         },
         {name: score(name) for name in names},
         {name: score(name, RANDOM_PREFIX) for name in names},
@@ -158,6 +160,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     print(f"{default} has the lowest regret on the development targets of all scores that are defined everywhere.")
     if set(truth.targets) <= set(TEST):
         _print_judgment(judge(default, found, truth.pilots))
+    print_first_pilots(named[BEST_PILOT], named[default], named[CONSTANT], truth.means)
     for title, errors in (
         *((f"test error after {epoch} epochs", np.nanmean(truth.errors[epoch], axis=2)) for epoch in EPOCHS[:-1]),
         ("test error of a linear probe", truth.probes),

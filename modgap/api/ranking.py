@@ -82,7 +82,8 @@ def rank(
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
         pilot: Number of the first sources that are fine-tuned shortly; their errors on other samples decide which
-            source is best, and that of the best one's random-weights control whether transfer helps. 0 for none.
+            source is best, and those of the best one's random-weights control and of nearest neighbors of the raw
+            values whether transfer helps. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:

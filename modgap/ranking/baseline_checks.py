@@ -24,8 +24,9 @@ __all__ = [
     "baseline_checks",
     "compare_baseline",
     "control_index",
-    "is_beaten_by_neighbors",
+    "neighbors_result",
     "other_tables",
+    "sources_compared",
 ]
 
 CONTROL_WORSE = "significantly worse"
@@ -69,28 +70,33 @@ def control_index(ranking: Ranking, index: int) -> int | None:
     return next((i for i, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
 
 
-def _compare_control(table: ScoreTable, first: int, control: int | None) -> str | None:
+def _compare_control(table: ScoreTable, first: int, control: int | None, comparisons: int) -> str | None:
     """Return how the control compares with its source by one score. None if the score cannot tell."""
     if control is None or not table.standings.ranks[control] or not table.standings.ranks[first]:
         return None
     if not (table.by_sample or get_score(table.name).uses_samples):
         return None
-    return compare_baseline(table, first, control)
+    return compare_baseline(table, first, control, comparisons)
 
 
-def compare_baseline(table: ScoreTable, index: int, baseline: int, choices: int = 1) -> str:
+def sources_compared(table: ScoreTable) -> int:
+    """Return the number of sources with a value by a score."""
+    return int((table.source_ranks > 0).sum())
+
+
+def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: int) -> str:
     """Return how a control, or the raw values, compare with a source by a score that both of them have.
 
-    A source is often compared because it is the best of several, which favors it. So its p-value is multiplied by the
-    number of sources (Bonferroni): of ten sources that are no better than their controls, the best would else be
-    significantly better in 16 % of the cases (simulated in `tests/test_baseline_checks.py`). A baseline that is better
-    than the best source needs no correction.
+    A source that is the best of several by this score is favored. So where the source is better, its p-value is
+    multiplied by the number of comparisons (Bonferroni): of ten sources that are no better than their controls, the
+    best would otherwise be significantly better in about one of six cases (simulated in
+    `tests/test_baseline_checks.py`). A baseline that is better than the best source needs no correction.
 
     Args:
         table: Table of the score.
         index: Index of the source.
         baseline: Index of the control or of the raw values.
-        choices: Number of choices for each source that were made on the judging samples, and not for the baseline.
+        comparisons: Number of sources, and of choices for each, from which the samples chose this one.
 
     Returns:
         One of the results, such as `CONTROL_WORSE`.
@@ -102,9 +108,17 @@ def compare_baseline(table: ScoreTable, index: int, baseline: int, choices: int 
         return CONTROL_AS_GOOD if rank <= source_rank else CONTROL_UNKNOWN
     if probability <= SURELY_WORSE:
         return CONTROL_BETTER
-    n_compared = int((table.source_ranks > 0).sum()) * choices
     # 1 - p / 2 is the probability of the better one.
-    return CONTROL_WORSE if 2 * (1 - probability) * n_compared <= SIGNIFICANCE else CONTROL_SIMILAR
+    return CONTROL_WORSE if 2 * (1 - probability) * comparisons <= SIGNIFICANCE else CONTROL_SIMILAR
+
+
+def _p_value(table: ScoreTable, first: int, baseline: int, comparisons: int) -> dict[str, Any]:
+    """Return the p-value of `compare_baseline` after its correction, and the number of comparisons."""
+    probability = float(table.standings.win_probabilities[first, baseline])
+    if not np.isfinite(probability):
+        return {"p_value": None, "comparisons": 1}
+    factor = comparisons if probability > 0.5 else 1
+    return {"p_value": min(1.0, 2 * min(probability, 1 - probability) * factor), "comparisons": factor}
 
 
 def _control(ranking: Ranking, first: int) -> Check | None:
@@ -113,7 +127,8 @@ def _control(ranking: Ranking, first: int) -> Check | None:
     if control is not None and not table.standings.ranks[control]:
         # The control has no short fine-tuning, so the score is all there is.
         table = ranking.tables[ranking.by]
-    result = _compare_control(table, first, control)
+    comparisons = sources_compared(table)
+    result = _compare_control(table, first, control, comparisons)
     if result is None or control is None:
         return None
     values = {
@@ -122,6 +137,7 @@ def _control(ranking: Ranking, first: int) -> Check | None:
         "result": result,
         **measured(table, first),
         **measured(table, control, "control_"),
+        **_p_value(table, first, control, comparisons),
     }
     return Check("control", CONTROL_STATUSES[result], values)
 
@@ -164,13 +180,14 @@ def _control_above(ranking: Ranking, table: ScoreTable, first: int, controls: li
 def _control_by_other_scores(ranking: Ranking, first: int) -> Check | None:
     """Check whether the control is significantly worse by the other scores too.
 
-    It fails if that is not so for more than half of the scores that can tell.
+    It fails if that is not so for more than half of the scores that can tell. These scores did not choose the source,
+    so that their p-values are not corrected for the number of sources.
     """
     control = control_index(ranking, first)
     results = {
         name: result
         for name, table in other_tables(ranking).items()
-        if (result := _compare_control(table, first, control)) not in (None, CONTROL_UNKNOWN)
+        if (result := _compare_control(table, first, control, 1)) not in (None, CONTROL_UNKNOWN)
     }
     if not results or control is None:
         return None
@@ -236,24 +253,32 @@ def _raw_values(ranking: Ranking, first: int) -> Check | None:
 def _raw_neighbors(ranking: Ranking, table: ScoreTable, raw: int, first: int) -> Check:
     assert ranking.pilot is not None
     # The sources are judged at the best of several rates, and the neighbors have none.
-    result = compare_baseline(table, first, raw, ranking.pilot.rates)
+    comparisons = sources_compared(table) * ranking.pilot.rates
+    result = compare_baseline(table, first, raw, comparisons)
     values = {
         "score": table.name,
         "result": result,
         **measured(table, raw),
         "first": ranking.rows[first].name,
         "first_value": float(table.standings.values[first]),
+        **_p_value(table, first, raw, comparisons),
     }
     return Check("raw-values", CONTROL_STATUSES[result], values)
 
 
-def is_beaten_by_neighbors(raw_values: Check | None) -> bool:
-    """Return whether a short fine-tuning makes the first source no better than nearest neighbors of the raw values.
+def neighbors_result(raw_values: Check | None) -> str | None:
+    """Return how nearest neighbors of the raw values compare with the first source after a short fine-tuning.
 
     Args:
         raw_values: The check `raw-values`. None if there is none.
+
+    Returns:
+        One of the results, such as `CONTROL_WORSE`. None if they were not compared.
     """
-    return raw_values is not None and raw_values.values["score"] == PILOT_NAME and raw_values.status != PASS
+    if raw_values is None or raw_values.values["score"] != PILOT_NAME:
+        return None
+    result: str = raw_values.values["result"]
+    return result
 
 
 def _raw_values_by(ranking: Ranking, table: ScoreTable | None, raw: int, first: int) -> Check | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modgap.formatting import count, format_duration, format_value, visible_name
+from modgap.formatting import count, format_duration, format_p_value, format_value, visible_name
 from modgap.ranking.baseline_checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE
 from modgap.ranking.checks import FEW_SAMPLES
 from modgap.ranking.verdict import PILOT_NAME
@@ -72,10 +72,21 @@ def _clear_text(values: Mapping[str, Any]) -> str:
     return f"{first_place(values)} and significantly better than every other source."
 
 
+def _p_text(values: Mapping[str, Any]) -> str:
+    """Return the p-value of a comparison with a baseline in parentheses. Empty where it is unknown."""
+    p_value, comparisons = values.get("p_value"), values.get("comparisons", 1)
+    if p_value is None:
+        return ""
+    shown = format_p_value(p_value)
+    shown = shown.replace("<", "< ") if shown.startswith("<") else f"= {shown}"
+    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
+    return f" (p {shown}{corrected})"
+
+
 def _control_text(values: Mapping[str, Any]) -> str:
     score = score_label(values["score"])
     control = value_with_interval(values, "control_")
-    source = f"{visible_name(values['first'])} has {value_with_interval(values)}"
+    source = f"{visible_name(values['first'])} has {value_with_interval(values)}{_p_text(values)}"
     if values["result"] == CONTROL_BETTER:
         return f"The same architecture with random weights is significantly better: {score} {control}; {source}."
     if values["result"] == CONTROL_SIMILAR:
@@ -110,7 +121,8 @@ def _raw_values_text(values: Mapping[str, Any]) -> str:
     if values["score"] == PILOT_NAME:
         return (
             f"Nearest neighbors of the raw values, without any model, have an error of {value_with_interval(values)} "
-            f"on the same samples; {visible_name(values['first'])} has {format_value(values['first_value'])}."
+            f"on the same samples; {visible_name(values['first'])} has {format_value(values['first_value'])}"
+            f"{_p_text(values)}."
         )
     score = score_label(values["score"])
     best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
@@ -211,12 +223,15 @@ def _pilot_text(values: Mapping[str, Any]) -> str:
 
 
 def _evidence_text(values: Mapping[str, Any]) -> str:
+    advised = values.get("advised")
+    of_first = "" if advised is None else f" {advised:.1f} after one of the first three by TransRate,"
     return (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
         f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
         f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
-        f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of each, and "
-        f"{values['random_choice']:.1f} with a random choice. TransRate told in {values['help_told']} % of the cases "
+        f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of all,"
+        f"{of_first} and {values['random_choice']:.1f} with a "
+        f"random choice. TransRate told in {values['help_told']} % of the cases "
         f"whether a source or its random-weights control is better; always naming the source is right in "
         f"{values['help_always']} %."
     )

@@ -1,13 +1,13 @@
 """Content of the ranking figure: rows, groups of sources that do not differ, title, subtitle and caption."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from modgap.display.figure_layout import name_in_title
 from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline
+from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.judgment import judge
 from modgap.ranking.reference_value import reference_value
@@ -81,7 +81,9 @@ def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRo
     standings = table.standings
     control = _control_of(ranking, index)
     is_known = control is not None and np.isfinite(standings.win_probabilities[index, control])
-    beats = compare_baseline(table, index, control) == CONTROL_WORSE if is_known and control is not None else None
+    beats = None
+    if is_known and control is not None:
+        beats = compare_baseline(table, index, control, sources_compared(table)) == CONTROL_WORSE
     return FigureRow(
         index=index,
         name=ranking.rows[index].name,
@@ -151,7 +153,7 @@ def other_scores(ranking: Ranking) -> list[str]:
 
 def figure_title(ranking: Ranking) -> str:
     """Return the finding in one sentence. It compares sources only by pairwise tests."""
-    verdict = judge(ranking)
+    verdict = judge(_by_score(ranking))
     others = verdict.check("other-sources")
     if others is None:
         return "No source has a score"
@@ -166,6 +168,11 @@ def figure_title(ranking: Ranking) -> str:
     if verdict.choice == v.TIE:
         return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
     return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
+
+
+def _by_score(ranking: Ranking) -> Ranking:
+    """Return the ranking without the short fine-tuning, as the figure shows it."""
+    return replace(ranking, pilot=None)
 
 
 def _equal_title(ranking: Ranking, other_sources: Check) -> str:
@@ -201,9 +208,12 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
         sentences.append("Bars join sources that are not significantly different.")
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
-    raw_values = judge(ranking).check("raw-values")
+    raw_values = judge(_by_score(ranking)).check("raw-values")
     if raw_values and raw_values.status == v.FAIL:
         sentences.append("The raw samples do as well as every source.")
+    if ranking.pilot is not None and (best := ranking.pilot.table.first_source) is not None:
+        name = name_in_title(ranking.rows[best].name, "source")
+        sentences.append(f"After a short fine-tuning of the first, {name} has the lowest error.")
     return " ".join(sentences)
 
 

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_UNKNOWN, is_beaten_by_neighbors
+from modgap.ranking.baseline_checks import (
+    CONTROL_AS_GOOD,
+    CONTROL_BETTER,
+    CONTROL_SIMILAR,
+    CONTROL_UNKNOWN,
+    neighbors_result,
+)
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
@@ -13,7 +19,7 @@ from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
 from modgap.ranking.verdict import Check, Verdict
 
-__all__ = ["choice_of", "help_of", "judge"]
+__all__ = ["PILOT_SOURCES", "choice_of", "help_of", "judge"]
 
 RESAMPLES = 50
 """Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
@@ -65,8 +71,8 @@ def choice_of(other_sources: Check | None) -> str:
 def help_of(checks: dict[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
-    If the control was fine-tuned too, its error and that of nearest neighbors of the raw values decide alone: scores
-    hardly tell whether pretraining helps (docs/evidence.md).
+    After a short fine-tuning, the errors of the control and of nearest neighbors of the raw values decide alone: scores
+    hardly tell whether pretraining helps (docs/evidence.md). They decide if the control could not be fine-tuned.
 
     Args:
         checks: The checks by their names.
@@ -74,9 +80,11 @@ def help_of(checks: dict[str, Check]) -> str:
     control = checks.get("control")
     if control and control.values["result"] == CONTROL_BETTER:
         return v.NO
-    if control and control.values["score"] == v.PILOT_NAME:
-        is_best = control.status == v.PASS and not is_beaten_by_neighbors(checks.get("raw-values"))
-        return v.LIKELY if is_best else v.DOUBTFUL
+    others = checks.get("other-sources")
+    is_fine_tuned = others is not None and others.values["score"] == v.PILOT_NAME
+    if is_fine_tuned and (control is None or control.values["score"] == v.PILOT_NAME):
+        result = control.values["result"] if control else None
+        return _help_after_fine_tuning(result, neighbors_result(checks.get("raw-values")))
     applied = [checks[name] for name in HELP_CHECKS if name in checks]
     warnings = [checks[name] for name in WARNING_HELP_CHECKS if name in checks]
     if any(check.status == v.FAIL for check in applied) or any(check.status == v.WARN for check in warnings):
@@ -84,6 +92,16 @@ def help_of(checks: dict[str, Check]) -> str:
     if control is None:
         return v.NOT_TESTED
     return v.UNKNOWN if control.values["result"] == CONTROL_UNKNOWN else v.LIKELY
+
+
+def _help_after_fine_tuning(control: str | None, neighbors: str | None) -> str:
+    """Return whether transfer helps, from the results of the fine-tuned control and of neighbors of the raw values."""
+    as_good = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
+    if control in as_good or neighbors in as_good:
+        return v.DOUBTFUL
+    if control is None:
+        return v.NOT_TESTED
+    return v.UNKNOWN if CONTROL_UNKNOWN in (control, neighbors) else v.LIKELY
 
 
 def _commands(

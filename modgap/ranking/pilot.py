@@ -73,16 +73,15 @@ class PilotJob:
         return entry_path(KIND, cache_key(self._identity()))
 
     def _identity(self) -> dict[str, Any]:
+        from modgap.ranking.raw_neighbors import NEIGHBORS
         from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        settings = {
-            "samples": PILOT_SAMPLES,
-            "settings": [*SETTINGS, *TEXT_SETTINGS],
-            "rates": PILOT_RATES,
-            "version": 3,
-        }
-        return {**named, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
+        shared = {"samples": PILOT_SAMPLES, "version": 3}
+        if self.kind == RAW_VALUES:
+            return {**named, **shared, "neighbors": NEIGHBORS, "algorithms": algorithm_versions("reading")}
+        settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES}
+        return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
     def load_cached(self) -> "PilotErrors | None":
         """Return the result from the cache. None if there is none."""
@@ -168,26 +167,35 @@ def run_pilot(
     """
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
 
-    by_row, counts = _fine_tune(plan, rows, table.source_order[: plan.request.pilot], extracted)
-    baselines = _baselines_of_best(rows, by_row, extracted)
+    by_row, counts = _measure("pilot", plan, rows, table.source_order[: plan.request.pilot], extracted)
+    pilot_table = _pilot_table(rows, by_row)
+    baselines = _baselines(rows, pilot_table.first_source, extracted)
     if baselines:
-        of_baselines, more = _fine_tune(plan, rows, baselines, extracted)
+        of_baselines, more = _measure("pilot baselines", plan, rows, baselines, extracted)
         by_row |= of_baselines
+        pilot_table = _pilot_table(rows, by_row)
         counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
-    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
-    errors = [found[index].errors if index in found else None for index in range(len(rows))]
-    standings = compute_error_standings(PILOT, errors)
+    one = next((result for result in by_row.values() if not isinstance(result, Failure)), None)
+    trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
+    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), trained, judged), counts
+
+
+def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
+    """Return the table of the errors of all rows, with the reason where one could not be measured."""
+    found = {index: result.errors for index, result in by_row.items() if not isinstance(result, Failure)}
+    standings = compute_error_standings(PILOT, [found.get(index) for index in range(len(rows))])
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
     reasons = tuple(failures.get(index, "") for index in range(len(rows)))
     is_source = np.array([row.kind == SOURCE for row in rows])
-    pilot_table = ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
-    one = next(iter(found.values()), None)
-    judged = 0 if one is None else len(one.errors.errors)
-    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), 0 if one is None else one.trained, judged), counts
+    return ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
 
 
-def _fine_tune(
-    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], extracted: Mapping[int, Extracted]
+def _measure(
+    stage: str,
+    plan: RankPlan,
+    rows: Sequence[SourceRow],
+    indices: Sequence[int],
+    extracted: Mapping[int, Extracted],
 ) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
     """Return the result of each of these rows, and numbers of jobs."""
     samples = plan.request.samples
@@ -204,23 +212,16 @@ def _fine_tune(
         )
         for index in indices
     }
-    results, counts = run_stage("pilot", list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
+    results, counts = run_stage(stage, list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
     return {index: results[job] for index, job in jobs.items()}, counts
 
 
-def _baselines_of_best(
-    rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"], extracted: Mapping[int, Extracted]
-) -> list[int]:
-    """Return the indices of the random-weights control of the source with the lowest error, and of the raw values.
+def _baselines(rows: Sequence[SourceRow], first: int | None, extracted: Mapping[int, Extracted]) -> list[int]:
+    """Return the indices of the random-weights control of the first source, and of the raw values.
 
     Those that are not in the ranking are left out, and all are if no source has an error.
     """
-    errors = {
-        index: float(result.errors.averages.mean())
-        for index, result in by_row.items()
-        if not isinstance(result, Failure)
-    }
-    if not errors:
+    if first is None:
         return []
-    control = (f"{CONTROL_PREFIX}{rows[min(errors, key=errors.__getitem__)].name}", CONTROL)
+    control = (f"{CONTROL_PREFIX}{rows[first].name}", CONTROL)
     return [i for i in sorted(extracted) if (rows[i].name, rows[i].kind) == control or rows[i].kind == RAW_VALUES]

@@ -9,15 +9,20 @@ from sklearn.preprocessing import StandardScaler
 
 from modgap.ranking.raw_values import raw_features
 from modgap.targets import Target
-from modgap.transfer.pilot import PilotErrors, pilot_halves, sample_errors
+from modgap.transfer.pilot import PilotErrors, labeled_weights, pilot_halves, sample_errors
 
-__all__ = ["nearest_neighbors", "raw_neighbors_errors"]
+__all__ = ["NEIGHBORS", "nearest_neighbors", "raw_neighbors_errors"]
 
 NEIGHBORS = (1, 5)
+"""Numbers of neighbors, of which the labeled samples choose one."""
 
 
 def nearest_neighbors(
-    features: np.ndarray, labels: np.ndarray, new_features: np.ndarray, groups: np.ndarray | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    new_features: np.ndarray,
+    groups: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, str]:
     """Predict classes by nearest neighbors in Euclidean distance.
 
@@ -29,6 +34,7 @@ def nearest_neighbors(
         labels: Their classes, (n,).
         new_features: Values of the samples to predict, (m, D).
         groups: Group of each labeled sample, (n,). None if they are independent.
+        weights: Weight of each labeled sample in this error, (n,). None for equal ones.
 
     Returns:
         Predicted classes, (m,), and the choice in words. Where too few samples are left to choose, it is one neighbor
@@ -43,16 +49,17 @@ def nearest_neighbors(
     n_left = len(labels) - int(np.bincount(units).max())
     known = [k for k in NEIGHBORS if k <= n_left]
     errors = {
-        (scale, k): _left_out_error(scaled[scale][0], labels, units, k) for scale, k in itertools.product(scaled, known)
+        (scale, k): float(np.average(_left_out_errors(scaled[scale][0], labels, units, k), weights=weights))
+        for scale, k in itertools.product(scaled, known)
     }
     scale, k = min(errors, key=lambda option: errors[option]) if errors else ("as they are", 1)
     labeled, unlabeled = scaled[scale]
     return KNeighborsClassifier(k).fit(labeled, labels).predict(unlabeled), f"{k} of values {scale}"
 
 
-def _left_out_error(features: np.ndarray, labels: np.ndarray, units: np.ndarray, k: int) -> float:
+def _left_out_errors(features: np.ndarray, labels: np.ndarray, units: np.ndarray, k: int) -> np.ndarray:
     predicted = cross_val_predict(KNeighborsClassifier(k), features, labels, groups=units, cv=LeaveOneGroupOut())
-    return float((predicted != labels).mean())
+    return np.asarray(predicted != labels)
 
 
 def raw_neighbors_errors(target: Target, seed: int, *, weight: str | None = None) -> PilotErrors:
@@ -78,6 +85,7 @@ def raw_neighbors_errors(target: Target, seed: int, *, weight: str | None = None
     features = raw_features(halves.table.samples, np.concatenate([halves.train, halves.test]))
     labeled, judged = np.split(features, [len(halves.train)])
     groups = None if halves.groups is None else halves.groups[halves.train]
-    predicted, _ = nearest_neighbors(labeled, labels[halves.train], judged, groups)
+    weights = labeled_weights(halves, halves.train, weight)
+    predicted, _ = nearest_neighbors(labeled, labels[halves.train], judged, groups, weights)
     errors = (predicted != labels[halves.test]).astype(float)
     return PilotErrors(sample_errors(errors, halves, seed, weight), len(halves.train), np.nan)

@@ -8,7 +8,7 @@ from typing import Any
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import CONTROL_BETTER, is_beaten_by_neighbors
+from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_WORSE, neighbors_result
 from modgap.ranking.check_sentences import (
     CHECK_TEXTS,
     CHECK_TITLES,
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 NEIGHBORS = "nearest neighbors of the raw values"
+ONLY_FINE_TUNED = "the only source that was fine-tuned"
 WHICH = "Which source is best?"
 HELPS = "Does transfer help at all?"
 CHOICE_LABELS = {
@@ -113,6 +114,11 @@ def headline(verdict: Verdict) -> str:
     if verdict.choice == v.NONE or verdict.first is None:
         return "No source has a value; the reasons are below."
     first = visible_name(verdict.first)
+    neighbors = neighbors_result(verdict.check("raw-values"))
+    if neighbors == CONTROL_BETTER and verdict.help != v.NO:
+        return f"After a short fine-tuning, {NEIGHBORS} are better than {first}. See whether a longer one beats them."
+    are_as_good = neighbors not in (None, CONTROL_WORSE)
+    baseline = NEIGHBORS if are_as_good else "a model trained from scratch"
     if verdict.help == v.NO and verdict.is_fine_tuned:
         sources = "this source" if verdict.choice == v.SINGLE else "these sources"
         return f"Do not transfer from {sources}; train from scratch."
@@ -126,18 +132,26 @@ def headline(verdict: Verdict) -> str:
                 if verdict.is_fine_tuned
                 else f"Start with {first}, and compare the next ones."
             )
-        first_check = NEIGHBORS if is_beaten_by_neighbors(verdict.check("raw-values")) else "training from scratch"
-        return f"If you transfer, use {first}. First check that it beats {first_check}."
+        if are_as_good:
+            return f"If you transfer, use {first}. It is not shown to beat {NEIGHBORS}."
+        return f"If you transfer, use {first}. First check that it beats training from scratch."
     if verdict.choice == v.TIE and verdict.help == v.LIKELY:
         them = "both" if len(verdict.tied) == 1 else "them"
         return f"{join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
     if verdict.choice == v.TIE:
-        other = NEIGHBORS if is_beaten_by_neighbors(verdict.check("raw-values")) else "a model trained from scratch"
-        return f"No source stands out. Compare {first} with {other}."
+        return f"No source stands out. Compare {first} with {baseline}."
     if verdict.choice == v.UNKNOWN:
         return f"{first} is first, but this run does not show how certain that is."
+    if verdict.is_fine_tuned and verdict.help == v.LIKELY:
+        return f"Transfer from {first}, the only source that was fine-tuned."
     only = "the only source with a value" if verdict.check("failed-sources") else "the only source"
-    return f"{first} is {only}; compare it with a model trained from scratch."
+    only = ONLY_FINE_TUNED if _by_fine_tuning(verdict) else only
+    return f"{first} is {only}; compare it with {baseline}."
+
+
+def _by_fine_tuning(verdict: Verdict) -> bool:
+    check = verdict.check("other-sources")
+    return check is not None and check.values["score"] == v.PILOT_NAME
 
 
 def choice_statement(verdict: Verdict) -> Statement:
@@ -154,7 +168,8 @@ def _no_value(verdict: Verdict) -> str:
 def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
     if choice == v.SINGLE:
         value = f"{score_label(values['score'])} {value_with_interval(values)}"
-        return f"{visible_name(values['first'])} is the only source with a value, {value}."
+        only = ONLY_FINE_TUNED if values["score"] == v.PILOT_NAME else "the only source with a value"
+        return f"{visible_name(values['first'])} is {only}, {value}."
     start = first_place(values)
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
@@ -184,6 +199,9 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
     score = score_label(control.values["score"] if control else verdict.by)
     if verdict.help == v.NO:
         yield f"The same architecture as {first} with random weights is significantly better by {score}."
+        raw = verdict.check("raw-values")
+        if raw is not None and raw.status == v.FAIL and neighbors_result(raw):
+            yield _doubt_by_raw_values(raw.values)
     elif verdict.help == v.DOUBTFUL:
         yield from _doubts(verdict)
     elif verdict.help == v.NOT_TESTED:
@@ -194,8 +212,7 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
             "whether the difference is significant."
         )
     else:
-        raw = verdict.check("raw-values")
-        than_neighbors = raw is not None and raw.values["score"] == v.PILOT_NAME
+        than_neighbors = verdict.is_fine_tuned and neighbors_result(verdict.check("raw-values")) == CONTROL_WORSE
         neighbors = f", and than {NEIGHBORS}" if than_neighbors else ""
         yield (
             f"By {score}, {first} is significantly better than the same architecture with random weights{neighbors}."
@@ -205,6 +222,10 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
 def _doubts(verdict: Verdict) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
     failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
+    control = verdict.check("control")
+    if _by_fine_tuning(verdict) and (control is None or control.values["score"] == v.PILOT_NAME):
+        # Scores decide nothing then.
+        failed = {name: check for name, check in failed.items() if name in ("raw-values", "control")}
     if check := failed.get("raw-values"):
         yield _doubt_by_raw_values(check.values)
     if check := failed.get("control"):

@@ -13,7 +13,6 @@ __all__ = [
     "LEVEL",
     "MIN_SUBSAMPLES",
     "SIGNIFICANCE",
-    "SURELY_BETTER",
     "SURELY_WORSE",
     "Standings",
     "compute_standings",
@@ -26,8 +25,6 @@ SIGNIFICANCE = 1 - LEVEL
 """Two sources differ significantly if the p-value of their comparison is at most this."""
 SURELY_WORSE = SIGNIFICANCE / 2
 """A source is significantly worse than its control if its win probability is at most this."""
-SURELY_BETTER = 1 - SIGNIFICANCE / 2
-"""A source is significantly better than its control if its win probability is at least this."""
 MIN_SUBSAMPLES = 10
 """Fewest subsamples with a score from which a spread is estimated."""
 SIGNIFICANT_DIGITS = 8

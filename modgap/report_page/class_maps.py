@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modgap.formatting import visible_name
+from modgap.ranking.report import RAW_VALUES_LABEL
 from modgap.ranking.types import CONTROL, RAW_VALUES
 
 __all__ = ["map_figures"]
@@ -36,7 +37,7 @@ def map_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _map_figure(row: Mapping[str, Any]) -> dict[str, Any]:
-    name = "raw values (no model)" if row["kind"] == RAW_VALUES else visible_name(row["source"])
+    name = RAW_VALUES_LABEL if row["kind"] == RAW_VALUES else visible_name(row["source"])
     return {"name": name, "is_control": row["kind"] == CONTROL, "paths": _paths(row["report_details"]["map"])}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modgap.formatting import format_error, visible_name
+from modgap.ranking.raw_values import RAW
 from modgap.ranking.report import NEIGHBORS_LABEL
 from modgap.ranking.score_texts import difference_texts
 
@@ -22,10 +23,7 @@ def pilot_table(record: Mapping[str, Any]) -> dict[str, Any] | None:
     measured = [*pilot["sources"], *pilot.get("controls", [])]
     neighbors = [{**one, "source": NEIGHBORS_LABEL} for one in pilot.get("raw_values", [])]
     rows = [_row(one) for one in [*measured, *neighbors]]
-    failures = [
-        {"name": visible_name(name), "error": "–", "difference": "", "p_value": "", "reason": visible_name(reason, 200)}
-        for name, reason in pilot["failures"].items()
-    ]
+    failures = [_failed_row(name, reason) for name, reason in pilot["failures"].items()]
     return {**pilot, "rows": [*rows, *failures]}
 
 
@@ -40,3 +38,8 @@ def _row(source: Mapping[str, Any]) -> dict[str, str]:
         "p_value": p_value,
         "reason": "",
     }
+
+
+def _failed_row(name: str, reason: str) -> dict[str, str]:
+    shown = NEIGHBORS_LABEL if name == RAW else visible_name(name)
+    return {"name": shown, "error": "–", "difference": "", "p_value": "", "reason": visible_name(reason, 200)}

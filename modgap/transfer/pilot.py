@@ -28,6 +28,7 @@ __all__ = [
     "TEXT_SETTINGS",
     "PilotErrors",
     "labeled_halves",
+    "labeled_weights",
     "pilot_halves",
     "sample_errors",
     "short_fine_tuning",
@@ -153,6 +154,31 @@ def _errors_after_training(request: TrainRequest, source: Source, data: TargetDa
     return found[0]
 
 
+def labeled_weights(data: TargetData, rows: np.ndarray, weight: str | None) -> np.ndarray:
+    """Return the weight of each of some samples in their mean error, with sum 1.
+
+    Args:
+        data: The target.
+        rows: Numbers of the samples, (n,).
+        weight: What counts equally, as in `short_fine_tuning`.
+
+    Raises:
+        UsageError: If the weight is unknown.
+    """
+    return _weighted_samples(data, rows, weight)[0]
+
+
+def _weighted_samples(
+    data: TargetData, rows: np.ndarray, weight: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return weights, independent units, and the classes if these count equally, of some samples."""
+    space = label_space(np.unique(np.asarray(data.table.class_labels)[rows], return_inverse=True)[1])
+    groups = None if data.groups is None else np.unique(data.groups[rows], return_inverse=True)[1].ravel()
+    weighting = choose_weighting(weight, groups)
+    units = np.arange(len(rows)) if groups is None else groups
+    return entry_weights(space, groups, weighting), units, space.labels if weighting == "classes" else None
+
+
 def sample_errors(errors: np.ndarray, data: TargetData, seed: int, weight: str | None) -> SampleErrors:
     """Return errors of the samples that judge, with their weights.
 
@@ -165,11 +191,5 @@ def sample_errors(errors: np.ndarray, data: TargetData, seed: int, weight: str |
     Raises:
         UsageError: If the weight is unknown.
     """
-    labels = np.asarray(data.table.class_labels)[data.test]
-    space = label_space(np.unique(labels, return_inverse=True)[1])
-    groups = None if data.groups is None else np.unique(data.groups[data.test], return_inverse=True)[1].ravel()
-    weighting = choose_weighting(weight, groups)
-    weights = entry_weights(space, groups, weighting)
-    units = np.arange(len(errors)) if groups is None else groups
-    strata = space.labels if weighting == "classes" else None
+    weights, units, strata = _weighted_samples(data, data.test, weight)
     return SampleErrors(errors, weights, units, np.array([errors @ weights]), strata, seed)
