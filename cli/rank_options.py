@@ -84,8 +84,8 @@ pilot_option = click.option(
     metavar="N",
     default=0,
     help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples, at three "
-    "learning rates. Their errors on the other half decide which source is best. Those of the best one's random-weights "
-    "control and of nearest neighbors of the raw values decide whether transfer helps.",
+    "learning rates. Their errors on the other half decide which source is best. Those of the best one's random-"
+    "weights control and of nearest neighbors of the raw values decide whether transfer helps.",
 )
 pass_options = option_group(
     "How samples pass through the sources",
