@@ -72,7 +72,7 @@ def help_of(checks: dict[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
     After a short fine-tuning, the errors of the control and of nearest neighbors of the raw values decide alone: scores
-    hardly tell whether pretraining helps (docs/evidence.md). They decide if the control could not be fine-tuned.
+    hardly tell whether pretraining helps (docs/evidence.md). If the control could not be fine-tuned, the scores decide.
 
     Args:
         checks: The checks by their names.
