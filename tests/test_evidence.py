@@ -1,6 +1,7 @@
 """The evidence: its regrets, its intervals over targets and sources, and the samples that its jobs use."""
 
 import importlib
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,10 @@ from modgap.ranking.evidence import FINDINGS
 from modgap.ranking.judgment import PILOT_SOURCES
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES
+from modgap.statistics.multiple_comparisons import holm
 from modgap.transfer.pilot import labeled_halves
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module", name="evidence")
@@ -171,6 +175,42 @@ def test_the_detectable_ratio_is_found_in_four_of_five_cases(evidence):
     logarithms = rng.normal(np.log(detectable), spread, (20_000, n_targets))
     found = (stats.ttest_1samp(logarithms, 0, axis=1).pvalue <= 0.05).mean()
     assert found == pytest.approx(0.8, abs=0.015)
+
+
+@pytest.mark.parametrize("cell_sd", [1.0, 0.3])
+def test_the_mixed_model_is_the_analysis_of_variance_of_equal_cells(evidence, cell_sd):
+    frame = runs_of_methods(np.random.default_rng(1), {"mona": 0.0, "emb": 0.1, "orca": 0.3}, cell_sd)
+    cells = frame.groupby(["target", "method"]).log_error.mean().unstack()
+    centered = cells.sub(cells.mean(axis=1), axis=0)
+    rest = centered - centered.mean(axis=0)
+    spread = np.sqrt(2 * (rest.to_numpy() ** 2).sum() / ((len(cells) - 1) * (cells.shape[1] - 1)) / len(cells))
+    half = stats.norm.ppf(0.975) * spread
+    for name, ratio in evidence["study_tables"].mixed_model_ratios(frame, "mona").items():
+        middle = float((cells["mona"] - cells[name]).mean())
+        expected = np.exp([middle, middle - half, middle + half])
+        assert (ratio.value, ratio.low, ratio.high) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_page_has_the_ratios_of_the_study(evidence):
+    tables, jobs = evidence["study_tables"], evidence["study_jobs"]
+    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "study.jsonl")
+    frame = tables.read_runs(log)
+    assert tables.concluding_sources(log) == jobs.SOURCES
+    others = [name for name in jobs.METHODS if name != "mona"]
+    rows = re.findall(
+        r"^\| `(\S+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$",
+        (ROOT / "docs" / "evidence.md").read_text().partition("## Does MoNA help")[2],
+        re.MULTILINE,
+    )
+    found = tables.error_ratios(frame, "mona", others)
+    p_values = dict(zip(others, holm([found[name].p_value for name in others]), strict=True))
+    mixed = tables.mixed_model_ratios(frame, "mona")
+    by_source = [tables.error_ratios(frame[frame.source == source], "mona", others) for source in jobs.SOURCES]
+    assert [row[0] for row in rows] == others
+    for name, *cells in rows:
+        detectable = f"{tables.detectable_ratio(found[name], len(jobs.TARGETS)):.2f}"
+        single = [one[name].text for one in by_source]
+        assert cells == [found[name].text, f"{p_values[name]:.3f}", mixed[name].text, detectable, *single]
 
 
 def test_missing_runs_of_a_harder_source_do_not_change_a_ratio(evidence):
@@ -458,7 +498,7 @@ def test_a_pilot_of_the_first_leaves_out_the_others(evidence):
 
 def test_the_recommendation_quotes_the_benchmark(evidence):
     jobs, tables, agreement = (evidence[name] for name in ("ranking_jobs", "ranking_tables", "agreement"))
-    log = evidence["result_log"].ResultLog(Path(__file__).parent.parent / "benchmarks" / "truth" / "ranking.jsonl")
+    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")
     development = tables.read_truth(log, tuple(jobs.DEVELOPMENT))
     truth = tables.read_truth(log, tuple(jobs.TEST))
     everything = np.arange(len(jobs.SOURCES)), np.arange(len(truth.targets))

@@ -1,5 +1,6 @@
 """The tables of the study of methods: errors, remaining knowledge, ratios, and the verdict on the falsifiers."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from result_log import ResultLog
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.power import TTestPower
+from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from evidence.falsifiers import Held, verdict
 from evidence.figures import MethodEffect, distortion_figure, ratios_figure
@@ -28,7 +30,17 @@ from modgap.cli.output import print_table
 from modgap.display.figure_files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = ["Ratio", "concluding_sources", "detectable_ratio", "draw", "error_ratios", "mixed_model_ratios", "report"]
+__all__ = [
+    "Ratio",
+    "concluding_sources",
+    "detectable_ratio",
+    "draw",
+    "error_ratios",
+    "mixed_model_ratios",
+    "ratios_beside_finetune",
+    "read_runs",
+    "report",
+]
 
 HELD = ("l2-sp", "replay")
 """Methods that hold the source explicitly."""
@@ -71,7 +83,7 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
         log: Results of the jobs.
         raw: Test error of nearest neighbors on the raw values by target.
     """
-    frame = _read(log)
+    frame = read_runs(log)
     n_jobs = len(SOURCES) * len(METHODS) * len(TARGETS) * SEEDS
     print(f"{len(frame)} of {n_jobs} jobs of the comparison are done")
     if frame.empty:
@@ -96,6 +108,7 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
         runs = frame[frame.source.isin(sources)]
         if not runs.empty:
             _print_ratios(runs, "mona", f"ratios over targets, {' and '.join(sources)}")
+            _print_beside_finetune(runs, f"error of each method over that of finetune, {' and '.join(sources)}")
     if len(frame) < n_jobs:
         print("The verdict on the falsifiers needs all jobs.")
         return
@@ -105,7 +118,7 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
 def draw(log: ResultLog, folder: Path) -> None:
     """Draw the ratios of MoNA's error to that of the other methods, and errors against the loss of knowledge."""
     sources = concluding_sources(log)
-    frame = _read(log)
+    frame = read_runs(log)
     frame = frame[frame.source.isin(sources)]
     rises = _rises(frame, _probes_before(log)).mean()
     methods = [name for name in METHODS if name in set(frame.method)]
@@ -118,8 +131,7 @@ def draw(log: ResultLog, folder: Path) -> None:
         ]
 
     over = error_ratios(frame, "mona", [name for name in methods if name != "mona"])
-    others = [name for name in methods if name not in ("finetune", "scratch")]
-    beside = {name: error_ratios(frame, name, ["finetune"])["finetune"] for name in others}
+    beside = ratios_beside_finetune(frame)
     n_sources = f"{len(sources)} source{'s' * (len(sources) > 1)}"
     design = f"{frame.target.nunique()} targets, {n_sources} and {SEEDS} seeds"
     figures = {
@@ -159,7 +171,8 @@ def _rises(frame: pandas.DataFrame, start: Mapping[str, float], column: str = PR
     return table
 
 
-def _read(log: ResultLog) -> pandas.DataFrame:
+def read_runs(log: ResultLog) -> pandas.DataFrame:
+    """Return one row for each finished run of the comparison, at the rate that its method chose."""
     rows = []
     for source in SOURCES:
         for method in METHODS:
@@ -236,7 +249,8 @@ def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]
     """Return the ratio of a method's error to that of each other one, by restricted maximum likelihood.
 
     The model of the log errors has fixed effects of method and source, and random effects of target and of target by
-    method. The intervals are those of the normal distribution.
+    method. The intervals are those of the normal distribution. With as many runs in every cell they are also those of
+    the analysis of variance (`tests/test_evidence.py`).
 
     Args:
         frame: Runs with the columns `source`, `method`, `target` and `log_error`.
@@ -251,7 +265,11 @@ def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]
         re_formula="1",
         data=frame,
     )
-    fitted = model.fit(reml=True)
+    with warnings.catch_warnings():
+        # A variance may be 0.
+        warnings.filterwarnings("ignore", "The MLE may be on the boundary", ConvergenceWarning)
+        # Methods by gradients did not converge on these data.
+        fitted = model.fit(reml=True, method="powell")
     names = [f"{contrast}[T.{name}]" for name in others]
     intervals, p_values = fitted.conf_int(), fitted.pvalues
     found = {}
@@ -279,6 +297,20 @@ def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
     ]
     header = ["method", f"error of {method} over it [95 %]", "p (Holm)", "mixed model [95 %]", "detectable"]
     print_table(header, rows, title)
+
+
+def ratios_beside_finetune(frame: pandas.DataFrame) -> dict[str, Ratio]:
+    """Return the ratio of the error of each method that uses the source to that of `finetune`."""
+    found = set(frame.method)
+    others = [name for name in METHODS if name in found and name not in ("finetune", "scratch")]
+    return {name: error_ratios(frame, name, ["finetune"])["finetune"] for name in others}
+
+
+def _print_beside_finetune(frame: pandas.DataFrame, title: str) -> None:
+    found = ratios_beside_finetune(frame)
+    p_values = holm([one.p_value for one in found.values()])
+    rows = [[name, one.text, f"{p_value:.3f}"] for (name, one), p_value in zip(found.items(), p_values, strict=True)]
+    print_table(["method", "ratio [95 %]", "p (Holm)"], rows, title)
 
 
 def _held(frame: pandas.DataFrame, name: str, rises: pandas.DataFrame) -> Held:
