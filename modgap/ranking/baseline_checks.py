@@ -8,7 +8,7 @@ import numpy as np
 from modgap.ranking.first_place import measured
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import SIGNIFICANCE, SURELY_WORSE
+from modgap.ranking.standings import SIGNIFICANCE
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking, ScoreTable
 from modgap.ranking.verdict import FAIL, INFO, PASS, PILOT_NAME, WARN, Check
 from modgap.storage.json_records import plain_values
@@ -101,20 +101,20 @@ def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: 
     Returns:
         One of the results, such as `CONTROL_WORSE`.
     """
-    probability = table.standings.win_probabilities[index, baseline]
-    if not np.isfinite(probability):
+    p_value = _p_value(table, index, baseline, comparisons)["p_value"]
+    if p_value is None:
         # Without subsamples the values show that the source is no better, but not that it is significantly better.
         source_rank, rank = table.standings.ranks[[index, baseline]]
         return CONTROL_AS_GOOD if rank <= source_rank else CONTROL_UNKNOWN
-    if probability <= SURELY_WORSE:
-        return CONTROL_BETTER
-    # 1 - p / 2 is the probability of the better one.
-    return CONTROL_WORSE if 2 * (1 - probability) * comparisons <= SIGNIFICANCE else CONTROL_SIMILAR
+    if p_value > SIGNIFICANCE:
+        return CONTROL_SIMILAR
+    return CONTROL_WORSE if table.standings.win_probabilities[index, baseline] > 0.5 else CONTROL_BETTER
 
 
-def _p_value(table: ScoreTable, first: int, baseline: int, comparisons: int) -> dict[str, Any]:
+def _p_value(table: ScoreTable, index: int, baseline: int, comparisons: int) -> dict[str, Any]:
     """Return the p-value of `compare_baseline` after its correction, and the number of comparisons."""
-    probability = float(table.standings.win_probabilities[first, baseline])
+    # It is 1 - p / 2 where the source is better, and p / 2 otherwise.
+    probability = float(table.standings.win_probabilities[index, baseline])
     if not np.isfinite(probability):
         return {"p_value": None, "comparisons": 1}
     factor = comparisons if probability > 0.5 else 1
