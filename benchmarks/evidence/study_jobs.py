@@ -7,6 +7,9 @@ import numpy as np
 from result_log import ResultLog
 
 __all__ = [
+    "ADDED_METHODS",
+    "ADDED_RATE",
+    "ADDED_SOURCE",
     "DEVELOPMENT",
     "METHODS",
     "READ",
@@ -15,6 +18,7 @@ __all__ = [
     "TARGETS",
     "UNTOUCHED",
     "Job",
+    "added_jobs",
     "chosen_rate",
     "jobs",
     "rate_jobs",
@@ -48,6 +52,11 @@ READ = (1, 3, 10)
 """Epochs of stage 2 of a method of two stages whose errors are read; a method of one stage has as many updates."""
 SEEDS = 5
 LABELED = 128
+ADDED_SOURCE = "efficientnet-lite0@64px"
+ADDED_METHODS = ("finetune", "finetune++", "l2-sp", "replay")
+ADDED_RATE = 2.5e-3
+"""Rate of the methods of two stages with this source. Jobs at this rate were added after the protocol, which compares
+them with methods at other rates."""
 UNTOUCHED = "untouched"
 """Name in place of a method for the source before training."""
 
@@ -57,7 +66,7 @@ class Job:
     """One training with the errors and the remaining knowledge along it.
 
     Attributes:
-        part: `rate` chooses the rate of a method; `study` compares the methods.
+        part: `rate` chooses the rate of a method; `study` compares the methods; `added` came after the protocol.
         source: Name of the source.
         method: Name of the method.
         target: Name of the target; empty for the source before training.
@@ -100,6 +109,16 @@ def chosen_rate(log: ResultLog, source: str, method: str) -> float | None:
     return min(means, key=lambda rate: (means[rate], RATES.index(rate)))
 
 
+def added_jobs() -> list[Job]:
+    """Return the jobs that were added after the protocol: methods of one stage at the rate of those of two."""
+    return [
+        Job("added", ADDED_SOURCE, method, target, seed, ADDED_RATE)
+        for seed in range(SEEDS)
+        for target in TARGETS
+        for method in ADDED_METHODS
+    ]
+
+
 def jobs(log: ResultLog) -> Iterator[Job]:
     """Yield all jobs that are known: those that choose the rates come first, and the others depend on them."""
     for source in SOURCES:
@@ -112,3 +131,4 @@ def jobs(log: ResultLog) -> Iterator[Job]:
             for (source, method), rate in rates.items():
                 if rate is not None:
                     yield Job("study", source, method, target, seed, rate)
+    yield from added_jobs()
