@@ -175,7 +175,7 @@ def _print_ranking(ranking: "Ranking") -> None:
     _print_checks(verdict)
     if ranking.target and len(ranking.tables) > 1:
         print_line()
-        title = "other scores (↑ higher is better, ↓ lower is better, * best source by this score)"
+        title = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
         print_wide_table(*scores_table(ranking), title)
     if ranking.layers:
         from modgap.ranking.layers import LAYER_COLUMNS, layer_rows

@@ -21,6 +21,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends, surrogate_outputs
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.cross_validation import prediction_error
+from modgap.ranking.displayed import RankingResult
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
 from modgap.ranking.failure import LOST, Failure
@@ -51,6 +52,7 @@ from modgap.targets import open_target
 from tests.backend_jobs import Killer, Slow, Square
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
+from tests.ranking_records import make_ranking
 from tests.test_cli import refused, strict
 
 VIT, CNN = "random:timm:test_vit", "random:timm:test_resnet"
@@ -717,6 +719,21 @@ def test_record_is_strict_json_and_every_row_has_every_score(ranking):
     for heads, rows in (ranking_table(ranking), scores_table(ranking)):
         assert all(len(row) == len(heads) for row in rows)
     assert len(to_csv(ranking).splitlines()) == 1 + len(ranking.rows)
+
+
+@pytest.mark.parametrize(("errors", "stars"), [((0.7, 0.72, 0.75), 1), ((0.85, 0.86, 0.9), 0)])
+def test_a_star_marks_the_best_source_unless_a_control_is_above_it(errors, stars):
+    _, rows = scores_table(make_ranking(knn=errors))
+    assert [row[0] for row in rows if row[1].endswith("*")] == ["vit-0"] * stars
+
+
+def test_a_ranking_in_a_notebook_has_spaced_cells_and_the_next_step():
+    ranking = RankingResult.from_ranking(make_ranking())
+    html = ranking._repr_html_()
+    assert html.count('<td style="padding: 0.2em 0.7em; text-align: ') == html.count("<td")
+    step = re.search(r"<pre[^>]*>Next step: (.*)\n((?:  modgap .*\n?)+)</pre>", html)
+    assert step
+    assert step[1] in str(ranking)
 
 
 def test_table_of_other_scores_is_split_to_fit_the_terminal(ranking, monkeypatch, capsys):

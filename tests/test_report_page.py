@@ -288,6 +288,24 @@ def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_error
 
 
 @pytest.mark.parametrize(
+    ("n_classes", "name", "css_class"),
+    [
+        (3, "cat", "confusion"),
+        (10, "3", "confusion"),
+        (12, "3", "confusion many"),
+        (10, "a long name", "confusion tall"),
+        (20, "a long name", "confusion many tall"),
+    ],
+)
+def test_a_confusion_matrix_fits_its_page(tmp_path, n_classes, name, css_class):
+    report = make_discrepancy(n_classes, [f"{name} {number}" for number in range(n_classes)])
+    write_results(report, tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert f'<table class="{css_class}">' in page
+    assert ("A narrow screen shows the colors alone." in visible_text(page)) == ("many" in css_class)
+
+
+@pytest.mark.parametrize(
     "damage",
     [
         lambda text: "",

@@ -35,9 +35,31 @@ class DisplayedResult(ABC):
     def _repr_html_(self) -> str:
         heading, sentences, lines = self.summary_sentences()
         columns, rows = self.summary_table()
-        parts = [f"<p><strong>{escape(heading)}</strong></p>", *(f"<p>{escape(text)}</p>" for text in sentences)]
+        parts = [f"<p><strong>{escape(heading)}</strong></p>", *map(_html_paragraph, sentences)]
         if rows:
-            head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-            body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-            parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        return "\n".join([*parts, *(f"<p>{escape(line)}</p>" for line in lines)])
+            head = _html_row("th", columns)
+            body = "".join(_html_row("td", row) for row in rows)
+            table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+            parts.append(f'<div style="overflow-x: auto">{table}</div>')
+        return "\n".join([*parts, *map(_html_paragraph, lines)])
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    """Return a row of a table whose cells have a space between them on every site that shows notebooks."""
+    sides = ["left", *("right" for _ in cells[1:])]
+    return "".join(
+        [
+            "<tr>",
+            *(
+                f'<{tag} style="padding: 0.2em 0.7em; text-align: {side}">{escape(cell)}</{tag}>'
+                for side, cell in zip(sides, cells, strict=True)
+            ),
+            "</tr>",
+        ]
+    )
+
+
+def _html_paragraph(text: str) -> str:
+    """Return a paragraph. A text of several lines, such as a table or commands, keeps its lines."""
+    tag = 'pre style="overflow-x: auto"' if "\n" in text else "p"
+    return f"<{tag}>{escape(text)}</{tag.split()[0]}>"

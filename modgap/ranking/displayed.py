@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.display.displayed_result import DisplayedResult
 from modgap.display.text_table import format_table
+from modgap.ranking.judgment import judge
 from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
-from modgap.ranking.recommendation import question, recommendation
+from modgap.ranking.recommendation import command_lines, next_step, question, recommendation
 from modgap.ranking.report import failure_messages, pilot_table, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
 
@@ -42,12 +43,15 @@ class RankingResult(DisplayedResult, Ranking):
         return ranking_table(self)
 
     def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the question, its answer, and the reasons of sources that failed."""
+        """Return the question, its answer, and below the table: failures, further tables and the next step."""
         lines = failure_messages(self)
         if self.pilot and any(self.pilot.table.source_ranks):
             lines.append(format_table(*pilot_table(self)))
         if self.layers:
             lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
+        verdict = judge(self)
+        if step := next_step(verdict):
+            lines.append("\n".join([f"Next step: {step}", *(f"  {line}" for line in command_lines(verdict))]))
         return question(self), recommendation(self), lines
 
     def to_dict(self) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list
 def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the other scores of every row, in the order of the ranking.
 
-    An arrow gives the direction of a score. A star marks the source that ranks first by it. Scores that no source has
-    are left out.
+    An arrow gives the direction of a score. A star marks the source that ranks first by it, unless a random-weights
+    control ranks above it. Scores that no source has are left out.
     """
     tables = [
         table
@@ -88,13 +88,16 @@ def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     ]
     heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in tables)]
     return heads, [
-        [visible_name(ranking.rows[index].name), *(_starred_score(table, index) for table in tables)]
+        [visible_name(ranking.rows[index].name), *(_starred_score(ranking, table, index) for table in tables)]
         for index in ranking.order()
     ]
 
 
-def _starred_score(table: ScoreTable, index: int) -> str:
-    return format_score(table.standings.values[index]) + ("*" if table.source_ranks[index] == 1 else "")
+def _starred_score(ranking: Ranking, table: ScoreTable, index: int) -> str:
+    ranks = table.standings.ranks
+    controls = [rank for row, rank in zip(ranking.rows, ranks, strict=True) if row.kind == CONTROL and rank]
+    is_first = table.source_ranks[index] == 1 and ranks[index] <= min(controls, default=ranks[index])
+    return format_score(table.standings.values[index]) + ("*" if is_first else "")
 
 
 def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,10 @@ __all__ = ["confusion_table"]
 
 MAX_MATRIX = 20
 """Most classes of a matrix that is shown in full."""
+MAX_NUMBERS = 10
+"""Most classes of a matrix whose numbers fit on a phone."""
+MAX_HEAD = 90
+"""Most characters of all names of classes that fit beside each other."""
 MAX_ERRORS = 20
 """Most errors that are listed if the matrix is not shown."""
 
@@ -39,6 +43,8 @@ def confusion_table(
     return {
         "title": f"Confusion matrix of the {kind} samples",
         "names": shown,
+        "many": len(shown) > MAX_NUMBERS,
+        "tall": sum(map(len, shown)) > MAX_HEAD,
         "rows": [(name, _cells(number, confusion[number], decimals)) for number, name in enumerate(shown)],
         "note": f"{correct} {'Numbers are means over the splits. ' if of_splits else ''}Blue cells are correct, orange "
         "cells are errors. A stronger color is a larger share of the row.",
