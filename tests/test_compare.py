@@ -136,22 +136,35 @@ def test_p_values_of_all_pairs_are_corrected_by_holm():
     assert main.n_tests == 6
 
 
-def test_groups_are_maximal_runs_without_a_significant_pair():
+def test_systems_share_a_letter_exactly_if_they_do_not_differ():
     main = package.compare(random_errors({f"s{i}": 0.2 + 0.035 * i for i in range(9)}, n=600)).main
-    order = [system.name for system in main.systems]
-    differing = {frozenset((pair.first, pair.second)) for pair in main.pairs if pair.differs}
-    runs = [
-        tuple(order[start:stop])
-        for start in range(len(order))
-        for stop in range(start + 1, len(order) + 1)
-        if not any(pair <= set(order[start:stop]) for pair in differing)
-    ]
-    maximal = [run for run in runs if not any(set(run) < set(other) for other in runs)]
-    assert len(maximal) > 2
-    assert list(main.groups) == maximal
     shown = letters(main)
-    assert shown[order[0]].startswith("a")
-    assert all(set(shown[one]) & set(shown[other]) for run in maximal for one in run for other in run)
+    assert len(main.groups) > 2
+    assert shown[main.systems[0].name].startswith("a")
+    for pair in main.pairs:
+        assert bool(set(shown[pair.first]) & set(shown[pair.second])) != pair.differs
+
+
+def test_systems_on_both_sides_of_another_share_a_letter():
+    """The second system differs from the first on a few samples alone; the third has other hard samples than both."""
+    rng = np.random.default_rng(0)
+    first = (rng.random(400) < 0.3).astype(float)
+    second = first.copy()
+    second[np.flatnonzero(first == 0)[:14]] = 1
+    third = (rng.random(400) < 0.31).astype(float)
+    result = package.compare({"first": first, "second": second, "third": third})
+    assert [pair.differs for pair in result.main.pairs] == [True, False, False]
+    assert list(letters(result.main).values()) == ["a", "b", "ab"]
+    bars = [line for line in result.plot().axes[0].lines if not line.get_clip_on()]
+    # The bar of the first and the third has a thin piece beside the second.
+    assert sorted(line.get_linewidth() for line in bars) == [0.8, 3, 3, 3]
+
+
+def test_more_than_sixty_systems_have_no_letters():
+    result = package.compare(random_errors({f"s{i}": 0.3 for i in range(61)}, n=40))
+    assert result.main.groups == ()
+    assert set(letters(result.main).values()) == {"-"}
+    assert "There are too many systems for letters" in " ".join(str(result).split())
 
 
 def test_over_six_targets_the_difference_has_a_t_interval():

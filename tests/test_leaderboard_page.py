@@ -13,9 +13,9 @@ from modgap.matrix.comparison import MIN_TARGETS, compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
-from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.write import write_page
+from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters
 from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 

@@ -21,9 +21,9 @@ from modgap.matrix.sign_test import sign_test_p_values
 from modgap.matrix.verdict import judge_matrix
 from modgap.ranking import jobs as rank_jobs
 from modgap.ranking.backends import Backend
-from modgap.ranking.letters import MOST_LETTERED
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
+from modgap.statistics.multiple_comparisons import MOST_LETTERED
 from tests.commands import run_in_process
 from tests.matrices import make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture

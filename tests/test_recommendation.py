@@ -17,7 +17,7 @@ from modgap.ranking.baseline_checks import (
     CONTROL_WORSE,
 )
 from modgap.ranking.judgment import choice_of, help_of, judge
-from modgap.ranking.letters import ALPHABET, MOST_LETTERED, group_letters
+from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,

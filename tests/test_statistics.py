@@ -1,5 +1,7 @@
 """Splits, weights, permutation tests, intervals and paired comparisons, against naive code and scipy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -15,7 +17,7 @@ from modgap.statistics.intervals import (
     proportion_interval,
     wilson_interval,
 )
-from modgap.statistics.multiple_comparisons import holm, similar_runs
+from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.permutations import draw_null, permute_samples, summarize_null
 from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
@@ -314,22 +316,16 @@ def test_holm_is_the_step_down_definition():
     assert holm([0.01, np.nan, 0.2])[0] == pytest.approx(0.02)
 
 
-def test_similar_runs_are_maximal_and_may_overlap():
+def test_similar_groups_are_maximal_and_may_overlap():
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(50):
         n = 6
-        means = rng.random(n)
         differs = np.triu(rng.random((n, n)) < 0.3, 1)
         differs |= differs.T
-        order = np.argsort(means)
-        runs = [
-            set(order[a:b])
-            for a in range(n)
-            for b in range(a + 1, n + 1)
-            if not differs[np.ix_(order[a:b], order[a:b])].any()
-        ]
-        maximal = [run for run in runs if not any(run < other for other in runs)]
-        assert [set(run) for run in similar_runs(means, differs)] == maximal
+        sets = [list(group) for k in range(1, n + 1) for group in itertools.combinations(range(n), k)]
+        similar = [group for group in sets if not differs[np.ix_(group, group)].any()]
+        maximal = [group for group in similar if not any(set(group) < set(other) for other in similar)]
+        assert similar_groups(differs) == sorted(maximal)
 
 
 def sample_file():

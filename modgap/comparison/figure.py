@@ -19,7 +19,7 @@ from modgap.display.figure_layout import (
     styled,
     text_width,
 )
-from modgap.display.group_bars import assign_lanes
+from modgap.display.group_bars import LANE, assign_lanes, draw_group_bars
 from modgap.formatting import count, format_value, visible_name
 
 __all__ = ["comparison_caption", "comparison_figure"]
@@ -27,7 +27,6 @@ __all__ = ["comparison_caption", "comparison_figure"]
 NAME_SPACE = 2.8
 """Space for the longest name in inches; longer names are cut."""
 NAME_SIZE = 9
-LANE = 0.1
 MOST_LANES = 6
 """Largest number of bars side by side; further bars are left out."""
 ROW = 0.34
@@ -68,7 +67,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     rows = _target_rows(comparison) if comparison.over_targets else _rows(main)
     rows = rows[:MOST_ROWS]
     bars = assign_lanes(_similar_rows(main, len(rows)), MOST_LANES)
-    bars_space = LANE * (1 + max((lane for *_, lane in bars), default=-1))
+    bars_space = LANE * (1 + max((lane for _, lane in bars), default=-1))
     names = fit_names(
         drawable_names([visible_name(row.name) for row in rows], "system"), NAME_SPACE, NAME_SIZE, bold=True
     )
@@ -79,7 +78,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     axes.set_xlim(_limits(rows))
     axes.set_xlabel(_axis_label(comparison))
     _draw_rows(axes, rows, names, WIDTH - left - VALUE_SPACE, bars_space, comparison.over_targets is not None)
-    _draw_bars(axes, bars, WIDTH - left - VALUE_SPACE, bars_space)
+    draw_group_bars(axes, bars, ROW, WIDTH - left - VALUE_SPACE, bars_space)
     return figure
 
 
@@ -101,12 +100,11 @@ def _target_rows(comparison: Comparison) -> list[_Row]:
     return rows
 
 
-def _similar_rows(main: SystemsComparison, n_rows: int) -> list[tuple[int, int]]:
-    """Return first and last row of each group of two or more systems that do not differ significantly."""
-    order = [one.name for one in main.systems]
-    ends = [(order.index(members[0]), order.index(members[-1])) for members in main.groups or ()]
-    clipped = [(first, min(last, n_rows - 1)) for first, last in ends if first < n_rows]
-    return [(first, last) for first, last in clipped if last > first]
+def _similar_rows(main: SystemsComparison, n_rows: int) -> list[list[int]]:
+    """Return the rows of each group of two or more systems that do not differ significantly."""
+    numbers = {one.name: number for number, one in enumerate(main.systems[:n_rows])}
+    groups = [[numbers[name] for name in members if name in numbers] for members in main.groups or ()]
+    return [rows for rows in groups if len(rows) > 1]
 
 
 def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
@@ -144,20 +142,6 @@ def _draw_rows(
 
 def _shown_value(value: float, is_difference: bool) -> str:
     return f"+{format_value(value)}" if is_difference else format_value(value)
-
-
-def _draw_bars(axes: Axes, bars: Sequence[tuple[int, int, int]], width: float, bars_space: float) -> None:
-    for first, last, lane in bars:
-        x = (-0.1 - bars_space + LANE * (lane + 1)) / width
-        axes.plot(
-            [x, x],
-            [ROW * (first + 0.15), ROW * (last + 0.85)],
-            transform=axes.get_yaxis_transform(),
-            color=Ink.TITLE,
-            linewidth=3,
-            solid_capstyle="butt",
-            clip_on=False,
-        )
 
 
 def _title(main: SystemsComparison) -> str:

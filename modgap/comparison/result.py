@@ -62,8 +62,9 @@ class SystemsComparison:
         unit: Name of a unit: `group`, `sample` or `target`.
         systems: Systems in the order of their mean errors, lowest first.
         pairs: All pairs of systems, in the order of the means.
-        groups: Groups of systems that are not significantly different: maximal runs, in the order of the means, in
-            which no pair differs. They may overlap. None if no pair has a p-value.
+        groups: Groups of systems that are not significantly different: the largest sets in which no pair differs, each
+            in the order of the means. Two systems are together in a group exactly if they do not differ. Empty if
+            there are too many for letters (more than 60 systems or 52 groups). None if no pair has a p-value.
         n_tests: Number of p-values that are corrected together.
     """
 

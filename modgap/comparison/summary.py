@@ -168,32 +168,25 @@ def shown_pairs(main: SystemsComparison) -> list[Pair]:
 def letters(main: SystemsComparison) -> dict[str, str]:
     """Return the letters of the groups of each system; two systems with a common letter do not differ significantly.
 
-    Without p-values a system has a dash.
+    Without p-values, and where there are too many for letters, a system has a dash.
     """
     return {
-        one.name: ("" if len(main.groups) <= len(string.ascii_letters) else " ").join(
-            _letter(number, len(main.groups)) for number in one.groups
-        )
-        if main.groups
-        else "-"
+        one.name: "".join(string.ascii_letters[number] for number in one.groups) if main.groups else "-"
         for one in main.systems
     }
-
-
-def _letter(number: int, n_groups: int) -> str:
-    alphabet = string.ascii_letters
-    return alphabet[number] if n_groups <= len(alphabet) else str(number + 1)
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Return the sentences below the tables: how to read them, and what they assume."""
     main = comparison.main
     lines = ["A difference below 0 means that the first system has the lower error on the same samples."]
-    if main.groups is not None:
+    if main.groups:
         lines.append(
-            "Systems that share a letter are not significantly different: a group is a run in the order of the means, "
-            f"in which no pair has a Holm-corrected p-value of {LEVEL:g} or less."
+            "Two systems share a letter exactly if they are not significantly different: if their Holm-corrected "
+            f"p-value is above {LEVEL:g}."
         )
+    elif main.groups is not None:
+        lines.append("There are too many systems for letters (at most 60, in at most 52 groups).")
     lines.append(_unit_sentence(comparison))
     if len(main.pairs) > MOST_PAIRS:
         lines.append(f"Only pairs with the first system are shown. --format csv has all {len(main.pairs):,}.")

@@ -9,7 +9,7 @@ from scipy import stats
 from modgap.comparison.comparable import TargetErrors
 from modgap.comparison.result import Comparison, Pair, SystemMean, SystemsComparison, pair_names
 from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean
-from modgap.statistics.multiple_comparisons import holm, similar_runs
+from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
 __all__ = ["MIN_TARGETS", "compare_systems"]
@@ -92,7 +92,10 @@ def _comparison(
 
 
 def _similar_groups(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...] | None:
-    """Return the groups of names, which are in the order of the means; None if a pair has no p-value."""
+    """Return the groups of names, which are in the order of the means; None if a pair has no p-value.
+
+    The groups are empty if there are too many systems or groups for letters.
+    """
     if any(pair.corrected_p_value is None for pair in pairs):
         return None
     differs = np.zeros((len(names), len(names)), bool)
@@ -100,8 +103,7 @@ def _similar_groups(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[tuple[
         i = names.index(pair.first)
         j = names.index(pair.second)
         differs[i, j] = differs[j, i] = pair.differs
-    runs = similar_runs(np.arange(len(names)), differs)
-    return tuple(tuple(names[i] for i in run) for run in runs)
+    return tuple(tuple(names[i] for i in group) for group in similar_groups(differs) or ())
 
 
 def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:

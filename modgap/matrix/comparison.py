@@ -9,9 +9,8 @@ from scipy.stats import rankdata
 
 from modgap.matrix.result import Agreement, Measure, Standing
 from modgap.matrix.sign_test import sign_test_p_values
-from modgap.ranking.letters import MOST_LETTERED, group_letters
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 
 __all__ = ["MIN_TARGETS", "compare_over_targets", "compare_scores", "ranks_of"]
 

@@ -16,6 +16,7 @@ from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
 from modgap.ranking.verdict import Check
+from modgap.statistics.multiple_comparisons import similar_groups
 
 __all__ = [
     "FigureRow",
@@ -25,7 +26,7 @@ __all__ = [
     "other_scores",
     "ranking_caption",
     "shown_rows",
-    "similar_groups",
+    "similar_rows",
 ]
 
 MOST_ROWS = 20
@@ -120,23 +121,18 @@ def shown_rows(rows: Sequence[FigureRow]) -> int:
     return min(len(rows), max(MOST_ROWS, min(MOST_ROWS_OF_TIES, max(ties, default=0) + 1)))
 
 
-def similar_groups(ranking: Ranking, rows: Sequence[FigureRow]) -> list[tuple[int, int]]:
-    """Return the largest runs of rows in which no two sources differ significantly, as first and last row.
+def similar_rows(ranking: Ranking, rows: Sequence[FigureRow]) -> list[list[int]]:
+    """Return the rows of each group of two or more sources of which no two differ significantly.
 
     Args:
         ranking: The ranking.
         rows: Rows of the figure, best first.
     """
     standings = ranking.tables[ranking.by].among_sources
-    ties = [set(standings.tied_with(row.index).tolist()) for row in rows]
-    groups: list[tuple[int, int]] = []
-    for first in range(len(rows)):
-        last = first
-        while last + 1 < len(rows) and all(rows[last + 1].index in ties[k] for k in range(first, last + 1)):
-            last += 1
-        if last > first and (not groups or last > groups[-1][1]):
-            groups.append((first, last))
-    return groups
+    indices = [row.index for row in rows]
+    is_tied = np.array([np.isin(indices, standings.tied_with(index)) for index in indices])
+    groups = similar_groups(~(is_tied | np.eye(len(rows), dtype=bool)))
+    return [group for group in groups or () if len(group) > 1]
 
 
 def other_scores(ranking: Ranking) -> list[str]:

@@ -19,7 +19,7 @@ from modgap.display.figure_layout import (
     styled,
     text_width,
 )
-from modgap.display.group_bars import assign_lanes
+from modgap.display.group_bars import LANE, assign_lanes, draw_group_bars
 from modgap.display.label_spacing import spread_labels
 from modgap.ranking.figure_content import (
     FigureRow,
@@ -30,7 +30,7 @@ from modgap.ranking.figure_content import (
     ranking_caption,
     score_name,
     shown_rows,
-    similar_groups,
+    similar_rows,
 )
 from modgap.ranking.reference_value import ReferenceValue, reference_value
 from modgap.ranking.types import Ranking
@@ -38,7 +38,6 @@ from modgap.ranking.types import Ranking
 __all__ = ["ranking_caption", "ranking_figure"]
 
 NAME_SPACE = 1.72
-LANE = 0.1
 MOST_LANES = 4
 """Number of bars side by side; further bars are left out."""
 ROW = 0.34
@@ -71,12 +70,12 @@ def ranking_figure(ranking: Ranking) -> Figure:
     rows = figure_rows(ranking)
     n_rows = shown_rows(rows)
     shown = rows[:n_rows]
-    bars = assign_lanes(similar_groups(ranking, shown), MOST_LANES)
+    bars = assign_lanes(similar_rows(ranking, shown), MOST_LANES)
     scores = other_scores(ranking)
     strip = _Strip(scores, NARROW_CELL if len(scores) > MOST_WIDE_CELLS else CELL)
     row_height = ROW if n_rows <= MOST_TALL_ROWS else DENSE_ROW
     height = row_height * n_rows + (REST_ROW if n_rows < len(rows) else 0) + 0.06
-    left = MARGIN + NAME_SPACE + 0.1 + LANE * (1 + max((lane for *_, lane in bars), default=-1)) + 0.08
+    left = MARGIN + NAME_SPACE + 0.1 + LANE * (1 + max((lane for _, lane in bars), default=-1)) + 0.08
     subtitle = figure_subtitle(ranking, n_rows, len(rows), bool(bars))
     head = max(0.42, strip.label_height)
     figure, axes = result_figure(figure_title(ranking), subtitle, height, left, strip.right_space, head)
@@ -101,7 +100,7 @@ class _Drawing:
         self.row_height = row_height
 
     def draw(
-        self, ranking: Ranking, rows: Sequence[FigureRow], n_rows: int, bars: Sequence[tuple[int, int, int]]
+        self, ranking: Ranking, rows: Sequence[FigureRow], n_rows: int, bars: Sequence[tuple[Sequence[int], int]]
     ) -> None:
         reference = reference_value(ranking.by, ranking.target)
         self._set_axis(ranking, rows, reference)
@@ -111,26 +110,15 @@ class _Drawing:
             y = self.row_height * (number + 0.5)
             self._beside(-0.08 - self._bars_space(bars), y, name, row.ties_with_first)
             self._draw_row(row, y)
-        for first, last, lane in bars:
-            ends = [self.row_height * (first + 0.15), self.row_height * (last + 0.85)]
-            x = (-0.1 - self._bars_space(bars) + LANE * (lane + 1)) / self.width
-            self.axes.plot(
-                [x, x],
-                ends,
-                transform=self.axes.get_yaxis_transform(),
-                color=Ink.TITLE,
-                linewidth=3,
-                solid_capstyle="butt",
-                clip_on=False,
-            )
+        draw_group_bars(self.axes, bars, self.row_height, self.width, self._bars_space(bars))
         if n_rows < len(rows):
             self._draw_rest(rows[n_rows:], self.row_height * n_rows + REST_ROW / 2 + 0.04, bars)
         self._label_series(shown, reference)
         self._write_note(shown)
 
     @staticmethod
-    def _bars_space(bars: Sequence[tuple[int, int, int]]) -> float:
-        return LANE * (1 + max((lane for *_, lane in bars), default=-1))
+    def _bars_space(bars: Sequence[tuple[Sequence[int], int]]) -> float:
+        return LANE * (1 + max((lane for _, lane in bars), default=-1))
 
     def _beside(self, inches: float, y: float, text: str, is_bold: bool, **style: Any) -> None:
         weight = "bold" if is_bold else "normal"
@@ -178,7 +166,7 @@ class _Drawing:
         if interval[1] > interval[0]:
             self.axes.plot(list(interval), [y, y], color=color, linewidth=width, solid_capstyle="butt", zorder=2)
 
-    def _draw_rest(self, rest: Sequence[FigureRow], y: float, bars: Sequence[tuple[int, int, int]]) -> None:
+    def _draw_rest(self, rest: Sequence[FigureRow], y: float, bars: Sequence[tuple[Sequence[int], int]]) -> None:
         for row in rest:
             self.axes.plot([row.value] * 2, [y - 0.08, y + 0.08], color=Ink.SOURCE, linewidth=1)
         text = f"{len(rest):,} more sources"

@@ -14,12 +14,12 @@ from modgap.ranking.baseline_checks import control_index
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import curve_record
-from modgap.ranking.letters import source_letters
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.score_texts import difference_texts, difference_to_first, format_interval, format_score
 from modgap.ranking.scores import get_score
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = [
@@ -50,6 +50,16 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     letters = source_letters(ranking.tables[ranking.by])
     merged = set(control_sources(ranking))
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in merged]
+
+
+def source_letters(table: ScoreTable) -> dict[int, str]:
+    """Return the letters of each source by one score, by the index of its row. Empty if a significance is unknown."""
+    standings = table.among_sources
+    ranked = [int(index) for index in standings.order() if standings.ranks[index] > 0]
+    pairs = np.ix_(ranked, ranked)
+    if len(ranked) < 2 or not np.isfinite(standings.p_values[pairs]).all():
+        return {}
+    return dict(zip(ranked, group_letters(standings.different[pairs]), strict=True))
 
 
 def control_sources(ranking: Ranking) -> dict[int, int]:

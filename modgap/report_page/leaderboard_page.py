@@ -9,11 +9,11 @@ from modgap.matrix.comparison import MIN_TARGETS
 from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.letters import MOST_LETTERED
 from modgap.ranking.recommendation import BY_SCORES, CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
 from modgap.ranking.verdict import LIKELY
 from modgap.report_page.rendering import Card, Row, capitalize, format_size, render_template
+from modgap.statistics.multiple_comparisons import MOST_LETTERED
 
 __all__ = ["render_leaderboard"]
 

@@ -1,11 +1,13 @@
-"""Comparisons of many pairs: Holm's correction, and groups of systems that do not differ significantly."""
-
-from collections.abc import Sequence
+"""Comparisons of many pairs: Holm's correction, and groups of members that do not differ significantly."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["holm", "similar_runs"]
+__all__ = ["ALPHABET", "MOST_LETTERED", "group_letters", "holm", "similar_groups"]
+
+MOST_LETTERED = 60
+"""Most members that get letters. Displays of more members are no longer readable."""
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -33,39 +35,83 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return corrected
 
 
-def similar_runs(means: ArrayLike, differs: np.ndarray) -> list[list[int]]:
-    """Return the groups of systems that do not differ significantly.
+def similar_groups(different: np.ndarray) -> list[list[int]] | None:
+    """Return the groups of members that do not differ: the largest sets of which no two members differ.
 
-    A group is a maximal run, in the order of the means, in which no pair differs. Groups may overlap: a system can be
-    similar to a better one and to a worse one that differ from each other.
+    Two members are together in a group exactly if they do not differ. Groups may overlap, and need not be runs of
+    members. There can be 3 to the power of a third of the number of members, so they are listed one by one, and the
+    first beyond the alphabet ends the search. Piepho's algorithm gives the same groups, but it can pass through 2 to
+    the 26th on the way to 27.
 
     Args:
-        means: Mean error of each system, shape (S,).
-        differs: True where a pair differs significantly after correction, symmetric, shape (S, S).
+        different: True for each pair that differs significantly, shape (n, n), symmetric, with the best member first.
 
     Returns:
-        The groups, best first, each with the indices of its systems in the order of the means.
+        The groups as sorted lists of members, that of the best member first. None for more than 60 members, or if there
+        are more groups than letters in the alphabet.
+
+    References:
+        Piepho, "An algorithm for a letter-based representation of all-pairwise comparisons", Journal of Computational
+        and Graphical Statistics, 2004.
+        Johnson, Yannakakis and Papadimitriou, "On generating all maximal independent sets", Information Processing
+        Letters, 1988.
 
     Example:
-        >>> differs = np.zeros((3, 3), bool)
-        >>> differs[0, 2] = differs[2, 0] = True
-        >>> similar_runs([0.1, 0.2, 0.3], differs)
-        [[0, 1], [1, 2]]
+        >>> similar_groups(np.array([[False, True, False], [True, False, False], [False, False, False]]))
+        [[0, 2], [1, 2]]
     """
-    order = np.argsort(np.asarray(means, np.float64), kind="stable")
-    runs: list[list[int]] = []
-    previous_stop = 0
-    for start in range(len(order)):
-        stop = _stop_of_run(order, start, differs)
-        if stop > previous_stop:
-            runs.append([int(system) for system in order[start:stop]])
-            previous_stop = stop
-    return runs
+    if len(different) > MOST_LETTERED:
+        return None
+    groups = _maximal_groups(different, len(ALPHABET))
+    return None if groups is None else sorted(sorted(group) for group in groups)
 
 
-def _stop_of_run(order: Sequence[int] | np.ndarray, start: int, differs: np.ndarray) -> int:
-    """Return the position after the longest run from `start` in which no pair differs."""
-    stop = start + 1
-    while stop < len(order) and not any(differs[order[stop], order[i]] for i in range(start, stop)):
-        stop += 1
-    return stop
+def group_letters(different: np.ndarray) -> list[str]:
+    """Return a compact letter display: two members share a letter exactly if they are not different.
+
+    Args:
+        different: True for each pair that differs significantly, shape (n, n), symmetric, with the best member first.
+
+    Returns:
+        The letters of each member, starting with A for the group of the first. All are empty if `similar_groups` has
+        none.
+
+    Example:
+        >>> group_letters(np.array([[False, False, True], [False, False, False], [True, False, False]]))
+        ['A', 'AB', 'B']
+    """
+    groups = similar_groups(different) or []
+    return [
+        "".join(letter for letter, group in zip(ALPHABET, groups, strict=False) if member in group)
+        for member in range(len(different))
+    ]
+
+
+def _maximal_groups(different: np.ndarray, most: int) -> set[frozenset[int]] | None:
+    """Return the largest sets of members of which no two are different. None if there are more than `most`.
+
+    Every set but the first follows from another one: a member joins, those that differ from it leave, and so do those
+    behind it, and others join in their order as far as they can.
+    """
+    members = range(len(different))
+    rivals = [frozenset(np.flatnonzero(row).tolist()) for row in different]
+
+    def complete(group: set[int]) -> frozenset[int]:
+        for member in members:
+            if not rivals[member] & group:
+                group.add(member)
+        return frozenset(group)
+
+    waiting = [complete(set())] if len(different) else []
+    groups = set(waiting)
+    while waiting:
+        group = waiting.pop()
+        for joining in set(members) - group:
+            ahead = {member for member in group if member < joining}
+            following = complete((ahead - rivals[joining]) | {joining})
+            if following not in groups:
+                groups.add(following)
+                waiting.append(following)
+            if len(groups) > most:
+                return None
+    return groups
