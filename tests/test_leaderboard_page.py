@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from modgap.matrix.comparison import MIN_TARGETS, compare_over_targets, ranks_of
+from modgap.matrix.comparison import compare_over_targets, ranks_of, targets_needed
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
@@ -20,7 +20,6 @@ from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
 NODE = shutil.which("node")
-LIMITS = {"fewestTargets": MIN_TARGETS, "mostLettered": MOST_LETTERED}
 
 
 def page_of(matrix):
@@ -118,8 +117,8 @@ def run_script(calls):
     script = files("modgap.report_page").joinpath("rank_statistics.js").read_text(encoding="utf-8")
     program = (
         f"{script}\nconst calls = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-        f"const limits = {json.dumps(LIMITS)};"
-        "console.log(JSON.stringify(calls.map(([values, higher]) => compareOverTargets(values, higher, limits))));"
+        f"const compare = ([values, higher]) => compareOverTargets(values, higher, {MOST_LETTERED});"
+        "console.log(JSON.stringify(calls.map(compare)));"
     )
     done = subprocess.run([NODE, "-e", program], input=json.dumps(calls), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -142,7 +141,7 @@ def test_the_script_gives_the_letters_of_python_for_any_pairs():
 def test_the_script_gives_the_ranks_and_letters_of_python():
     rng = np.random.default_rng(0)
     matrices = []
-    for n_sources, n_targets in [(2, 6), (5, 7), (9, 13), (12, 20), (8, 29), (7, 40), (4, 3), (1, 8)] * 4:
+    for n_sources, n_targets in [(2, 6), (5, 9), (9, 13), (10, 10), (12, 20), (8, 29), (7, 40), (4, 3), (1, 8)] * 4:
         higher = rng.random(n_targets) < 0.5
         strengths = np.linspace(0, 3, n_sources)[:, None] * np.where(higher, 1, -1)
         values = rng.normal(size=(n_sources, n_targets)) + strengths
@@ -160,5 +159,7 @@ def test_the_script_gives_the_ranks_and_letters_of_python():
         assert found["order"] == order
         assert [found["means"][i] for i in order] == pytest.approx([one.mean_rank for one in standings])
         assert [found["letters"][i] for i in order] == [one.letters for one in standings]
+        n_complete = int(np.isfinite(ranks).all(axis=1).sum())
+        assert found["needed"] == targets_needed(max(2, n_complete))
         lettered += len({one.letters for one in standings}) > 2
     assert lettered >= 8

@@ -12,10 +12,27 @@ from modgap.matrix.sign_test import sign_test_p_values
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 
-__all__ = ["MIN_TARGETS", "compare_over_targets", "compare_scores", "ranks_of"]
+__all__ = ["compare_over_targets", "compare_scores", "ranks_of", "targets_needed"]
 
-MIN_TARGETS = 6
-"""Fewest targets from which sources are compared: with fewer, no sign test can reject."""
+
+def targets_needed(n_sources: int) -> int:
+    """Return the fewest targets on which the sign test of two of several sources can reject, corrected for all pairs.
+
+    It is the smallest n for which 2^(1 - n), the p-value of a source that is better on all n targets, times the number
+    of pairs is at most .05. Targets on which two sources are equal do not count.
+
+    Args:
+        n_sources: Number of sources, of which all pairs are compared.
+
+    Example:
+        >>> [targets_needed(n_sources) for n_sources in (2, 3, 10)]
+        [6, 7, 11]
+    """
+    n_pairs = n_sources * (n_sources - 1) // 2
+    n_targets = 1
+    while 2.0 ** (1 - n_targets) * n_pairs > SIGNIFICANCE:
+        n_targets += 1
+    return n_targets
 
 
 def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
@@ -39,7 +56,8 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
     The sign test counts on how many targets one source is better than the other. So the comparison of two sources does
     not depend on which others there are, as one of mean ranks does, nor on the scale of the score on each target. The
     p-values are corrected by Holm for all pairs. More than 60 sources are compared with the first alone, and get no
-    letters. Only sources with a value on every target are tested.
+    letters. Only sources with a value on every target are tested. With fewer targets than `targets_needed`, counted
+    without those on which the two are equal, nothing could be significant: such a comparison is unknown.
 
     Args:
         sources: Names of the sources.
@@ -87,13 +105,14 @@ class _WithFirst(NamedTuple):
 
 
 def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, _WithFirst]]:
-    """Return which pairs of the complete sources differ, and the comparisons of those with the first source.
+    """Return which pairs of the complete sources differ, and the known comparisons of those with the first source.
 
     Without a test of all pairs, the first is None.
     """
-    if ranks.shape[1] < MIN_TARGETS or len(complete) < 2 or complete[0] != 0:
-        return None, {}
     size = len(complete)
+    needed = targets_needed(size)
+    if size < 2 or ranks.shape[1] < needed or complete[0] != 0:
+        return None, {}
     firsts, seconds = (
         np.triu_indices(size, 1) if size <= MOST_LETTERED else (np.zeros(size - 1, int), np.arange(1, size))
     )
@@ -103,10 +122,12 @@ def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray 
     untested = np.ones(size * (size - 1) // 2 - len(firsts))
     p_values = holm(np.concatenate([sign_test_p_values(differences), untested]))[: len(firsts)]
     is_ahead = (np.sign(differences).sum(axis=1) > 0) & (p_values <= SIGNIFICANCE)
+    # With later steps of Holm's correction a pair can be significant on fewer targets.
+    is_known = ((differences != 0).sum(axis=1) >= needed) | (p_values <= SIGNIFICANCE)
     with_first = {
         complete[int(j)]: _WithFirst(float(p), bool(ahead))
-        for i, j, p, ahead in zip(firsts, seconds, p_values, is_ahead, strict=True)
-        if i == 0
+        for i, j, p, ahead, known in zip(firsts, seconds, p_values, is_ahead, is_known, strict=True)
+        if i == 0 and known
     }
     if size > MOST_LETTERED:
         return None, with_first

@@ -80,7 +80,8 @@ class Standing:
             ranks that are left there.
         n_targets: Number of targets on which it has a value.
         p_value: Corrected p-value of the sign test of this source and the first over the targets; None for the first,
-            with fewer than 6 targets, or if either lacks a value somewhere.
+            if there are too few targets on which they differ for any significance, or if either lacks a value
+            somewhere.
         letters: Letters of its groups: sources that share one are not significantly different. Empty if unknown.
         is_ahead: True if the test finds it significantly better than the first, whose mean rank is lower.
     """

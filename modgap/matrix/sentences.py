@@ -5,7 +5,6 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.formatting import count, visible_name
-from modgap.matrix.comparison import MIN_TARGETS
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking import verdict as v
 from modgap.ranking.check_sentences import join_names, score_label
@@ -85,9 +84,12 @@ def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
     sentences = [f"{start}."]
     if verdict.choice == v.TIE:
         sentences = [f"{start}.", *_ties(verdict)]
-    if verdict.choice == v.UNKNOWN and verdict.targets >= MIN_TARGETS and verdict.untested:
+    if verdict.choice == v.UNKNOWN and verdict.targets < verdict.needed:
+        sentences.append(f"It is unknown how certain that is: {_targets_needed(verdict.needed, verdict.targets)}.")
+    elif verdict.choice in (v.UNKNOWN, v.TIE) and verdict.untested:
         sentences.append(
-            f"It was not compared with {join_names(verdict.untested)}, because values are missing on some targets."
+            f"It is unknown whether it is better than {join_names(verdict.untested)}, because values are missing, or "
+            "equal, on too many targets."
         )
     if verdict.choice == v.CLEAR:
         sentences = [f"{start}, and is significantly better than each of the others."]
@@ -99,6 +101,11 @@ def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
     others = len(verdict.favorites) - MOST_FAVORITES
     more = f", and {count(others, 'other source')}" if others > 0 else ""
     return [*sentences, f"First on a target: {', '.join(names)}{more}."]
+
+
+def _targets_needed(needed: int, targets: int) -> str:
+    verb = "is" if targets == 1 else "are"
+    return f"{needed} targets are needed for so many sources, and there {verb} {targets}"
 
 
 def _ties(verdict: MatrixVerdict) -> list[str]:
@@ -182,7 +189,7 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{_short(values['targets'])} cannot be read, although jobs are finished. The first reason: {values['reason']}"
     ),
     "few-targets": lambda values: (
-        f"Differences over targets are tested from {values['needed']} targets on; there are {values['targets']}."
+        f"No difference over targets can be significant: {_targets_needed(values['needed'], values['targets'])}."
     ),
     "incomplete-sources": lambda values: (
         f"Without a value on some targets: {join_names(values['sources'])}. There, the mean of the ranks that are left "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.matrix.comparison import MIN_TARGETS
+from modgap.matrix.comparison import targets_needed
 from modgap.matrix.result import Matrix
 from modgap.ranking import verdict as v
 from modgap.ranking.standings import SIGNIFICANCE
@@ -38,7 +38,9 @@ class MatrixVerdict:
         tied: Names of the sources that are not significantly different from the first over the targets, by mean rank.
         ahead: Names of the sources that are significantly better than the first over the targets, because they are
             better on most of them, although their mean rank is higher.
-        untested: Names of the sources that were not compared with the first, because they lack values.
+        untested: Names of the sources whose comparison with the first is unknown: they lack values, or differ from it
+            on too few targets.
+        needed: Number of targets from which the sources can differ significantly.
         favorites: Names of the sources that are first on a target, and on how many, most frequent first.
         checks: The checks, failed ones first.
     """
@@ -55,6 +57,7 @@ class MatrixVerdict:
     ahead: tuple[str, ...]
     untested: tuple[str, ...]
     favorites: tuple[tuple[str, int], ...]
+    needed: int
     checks: tuple[Check, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class MatrixVerdict:
             ahead=tuple(record.get("ahead", ())),
             untested=tuple(record.get("untested", ())),
             favorites=tuple((name, number) for name, number in record["favorites"]),
+            needed=record.get("needed", targets_needed(record["sources"])),
             checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
         )
 
@@ -108,6 +112,7 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
         ahead=tuple(one.source for one in matrix.standings if one.is_ahead),
         untested=tuple(one.source for one in matrix.standings[1:] if one.p_value is None and one.n_targets),
         favorites=tuple(firsts.most_common()),
+        needed=_needed(matrix),
         checks=tuple(sorted(_checks(matrix), key=lambda check: order[check.status])),
     )
 
@@ -115,6 +120,12 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
 def _compared(matrix: Matrix) -> np.ndarray:
     """Return True for the targets on which differences between sources could be tested, shape (T,)."""
     return np.array([column.choice != v.UNKNOWN for column in matrix.columns], bool)
+
+
+def _needed(matrix: Matrix) -> int:
+    """Return the number of targets from which the sources with all values, at least two, can differ significantly."""
+    complete = sum(one.n_targets == len(matrix.columns) for one in matrix.standings)
+    return targets_needed(max(2, complete)) if len(matrix.standings) > 1 else 1
 
 
 def _is_tied(p_value: float | None) -> bool:
@@ -145,8 +156,9 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
     if matrix.without_source:
         yield Check("failed-targets", v.WARN, {"targets": list(matrix.without_source)})
     n_targets = len(matrix.columns)
-    if n_targets < MIN_TARGETS and len(matrix.standings) > 1:
-        yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": MIN_TARGETS})
+    needed = _needed(matrix)
+    if n_targets < needed:
+        yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": needed, "sources": len(matrix.standings)})
     incomplete = [one.source for one in matrix.standings if one.n_targets < n_targets]
     if incomplete:
         yield Check("incomplete-sources", v.INFO, {"sources": incomplete, "targets": n_targets})

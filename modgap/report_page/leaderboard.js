@@ -47,7 +47,7 @@ function update() {
   state.rows = shownRows();
   state.targets = data.targets.map((_, target) => target).filter((t) => !kinds || kinds.includes(data.targets[t].kind));
   const values = state.rows.map((row) => state.targets.map((target) => value(row, target)));
-  state.standing = compareOverTargets(values, state.targets.map(higher), data.limits);
+  state.standing = compareOverTargets(values, state.targets.map(higher), data.mostLettered);
   rows.forEach((row, number) => { row.hidden = !state.rows.includes(number); });
   find("[data-target]", table).forEach((part) => { part.hidden = !state.targets.includes(Number(part.dataset.target)); });
   table.style.setProperty("--n", Math.max(state.targets.length, 1));
@@ -85,7 +85,8 @@ function caption() {
   const [n, t] = [state.rows.length, state.targets.length];
   const start = `Ranks and letters are for ${n} source${n === 1 ? "" : "s"} and ${t} target${t === 1 ? "" : "s"}`;
   if (state.standing.letters.some(Boolean)) return start + data.texts.tested;
-  return start + (t < data.limits.fewestTargets ? data.texts.few : data.texts.untested);
+  const needed = state.standing.needed;
+  return start + (t < needed ? data.texts.few.replace("NEEDED", needed) : data.texts.untested);
 }
 
 function sortKey(row) {

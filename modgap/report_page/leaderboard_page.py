@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.formatting import count, format_value, visible_name
-from modgap.matrix.comparison import MIN_TARGETS
+from modgap.matrix.comparison import targets_needed
 from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
@@ -38,7 +38,8 @@ TESTED = (
 UNTESTED = (
     ". Differences are not tested, because the first source lacks a value, or because there are too many sources."
 )
-FEW = f". Differences are tested from {MIN_TARGETS} targets on."
+FEW = ". It is unknown which sources differ: NEEDED targets are needed for so many sources."
+"""The script replaces NEEDED too, for the sources and targets that are shown."""
 
 
 def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.json") -> str:
@@ -185,10 +186,13 @@ def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mappin
 
 def _caption(record: Mapping[str, Any]) -> str:
     n_sources = sum(row["kind"] != CONTROL for row in record["sources"])
-    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(len(record['targets']), 'target')}"
+    n_targets = len(record["targets"])
+    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(n_targets, 'target')}"
     if any(row["letters"] for row in record["sources"]):
         return start + TESTED
-    return start + (FEW if len(record["targets"]) < MIN_TARGETS else UNTESTED)
+    complete = sum(row["kind"] != CONTROL and None not in row["ranks"] for row in record["sources"])
+    needed = targets_needed(max(2, complete))
+    return start + (FEW.replace("NEEDED", str(needed)) if n_targets < needed else UNTESTED)
 
 
 def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -262,7 +266,7 @@ def _script_data(
             for one in reasons
             if one["target"] in columns
         },
-        "limits": {"fewestTargets": MIN_TARGETS, "mostLettered": MOST_LETTERED},
+        "mostLettered": MOST_LETTERED,
         "texts": {"tested": TESTED, "few": FEW, "untested": UNTESTED},
     }
 

@@ -102,20 +102,29 @@ function compareLists(one, other) {
   return place < 0 ? one.length - other.length : one[place] - (other[place] ?? -1);
 }
 
+// The fewest targets on which the sign test of two of several rows can reject, corrected for all pairs.
+function targetsNeeded(size) {
+  const pairs = (size * (size - 1)) / 2;
+  let targets = 1;
+  while (2 ** (1 - targets) * pairs > SIGNIFICANCE) targets += 1;
+  return targets;
+}
+
 // The order of the rows by mean rank, their mean ranks, and their letters; letters are empty where nothing is tested.
-function compareOverTargets(values, higherIsBetter, limits) {
+function compareOverTargets(values, higherIsBetter, mostLettered) {
   const ranks = rankColumns(values, higherIsBetter);
   const means = meanRanks(ranks);
   const order = means.map((_, row) => row).sort((a, b) => means[a] - means[b] || a - b);
   const letters = means.map(() => "");
   const complete = order.filter((row) => ranks[row].every((rank) => rank !== null));
-  const isTested = higherIsBetter.length >= limits.fewestTargets && complete.length >= 2 && complete[0] === order[0];
-  if (isTested && complete.length <= limits.mostLettered) {
+  const needed = targetsNeeded(Math.max(2, complete.length));
+  const isTested = higherIsBetter.length >= needed && complete.length >= 2 && complete[0] === order[0];
+  if (isTested && complete.length <= mostLettered) {
     const pairs = complete.flatMap((_, one) => complete.slice(one + 1).map((__, step) => [one, one + 1 + step]));
     const difference = ([one, other]) => ranks[complete[one]].map((rank, column) => rank - ranks[complete[other]][column]);
     const pValues = holm(pairs.map((pair) => signTestPValue(difference(pair))));
     const found = groupLetters(complete.length, pairs.filter((_, place) => pValues[place] <= SIGNIFICANCE));
     complete.forEach((row, place) => { letters[row] = found[place]; });
   }
-  return { order, means, letters, ranks };
+  return { order, means, letters, ranks, needed };
 }
