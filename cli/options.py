@@ -55,13 +55,6 @@ class Decorator(Protocol):
 CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y", "background", "columns", "fill")
 """Options that describe custom data, named as the fields of `modgap.targets.CustomData`."""
 
-split_option: Decorator = click.option(
-    "--split",
-    type=click.Choice(["all", "train", "val", "test"]),
-    default="all",
-    show_default=True,
-    help="Split of the target's samples to use.",
-)
 input_size_option: Decorator = click.option(
     "--input-size",
     type=int,
@@ -225,11 +218,14 @@ def target_option(*, required: bool) -> Decorator:
     return decorator
 
 
-def sample_options(default_limit: int | None, *, several_targets: bool = False) -> Decorator:
+def sample_options(
+    default_limit: int | None, *, default_split: str = "all", several_targets: bool = False
+) -> Decorator:
     """Return the group of options that choose the samples of a target.
 
     Args:
         default_limit: Default of `--limit`, which `--limit 0` then removes; None for no limit.
+        default_split: Default of `--split`.
         several_targets: True for a command of several targets, which have no data directory in common.
     """
     limit = click.option(
@@ -240,8 +236,16 @@ def sample_options(default_limit: int | None, *, several_targets: bool = False) 
         help="Use at most this many samples, drawn with --seed in proportion to the classes."
         + (" 0 uses all." if default_limit else ""),
     )
+    split = click.option(
+        "--split",
+        type=click.Choice(["all", "train", "val", "test"]),
+        default=default_split,
+        show_default=True,
+        help="Split of the target's samples to use."
+        + (" Samples that test the chosen source should not choose it." if default_split == "train" else ""),
+    )
     folder = () if several_targets else (data_dir_option,)
-    return option_group("Samples", split_option, limit, pseudo_classes_option, *folder)
+    return option_group("Samples", split, limit, pseudo_classes_option, *folder)
 
 
 def output_options(files: str) -> Decorator:

@@ -68,7 +68,7 @@ MOST_COLUMNS = 8
         sources_option(required=False),
     ),
     option_group("Scores", *score_options),
-    sample_options(default_limit=2000, several_targets=True),
+    sample_options(default_limit=2000, default_split="train", several_targets=True),
     pass_options,
     statistics_options,
     option_group("Hardware", device_list_option, dtype_option, batch_size_option, loader_workers_option),

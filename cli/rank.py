@@ -157,7 +157,7 @@ def _print_ranking(ranking: "Ranking") -> None:
     from modgap.cli.output import print_table, print_text, print_title, print_wide_table
     from modgap.ranking.judgment import judge
     from modgap.ranking.recommendation import choice_statement, headline, help_statement, question
-    from modgap.ranking.report import failure_messages, pilot_table, ranking_table, scores_table
+    from modgap.ranking.report import failure_messages, ranking_table, scores_table
 
     verdict = judge(ranking)
     print_title(question(ranking))
@@ -167,9 +167,6 @@ def _print_ranking(ranking: "Ranking") -> None:
     if ranking.target:
         print_line()
         print_table(*ranking_table(ranking), _table_title(ranking))
-    if ranking.pilot and any(ranking.pilot.table.source_ranks):
-        print_line()
-        print_table(*pilot_table(ranking), "Errors after a short fine-tuning")
     for line in failure_messages(ranking):
         print_text(line)
     _print_checks(verdict)
@@ -210,10 +207,13 @@ def _print_checks(verdict: "Verdict") -> None:
 
 def _table_title(ranking: "Ranking") -> str:
     from modgap.formatting import count
-    from modgap.ranking.scores import get_score
+    from modgap.ranking.check_sentences import score_label
+    from modgap.ranking.scores import PILOT, shown_score
 
     target = ranking.target
     assert target is not None
     groups = f", {count(target.groups, 'group')}" if target.groups else ""
-    direction = get_score(ranking.by).direction
-    return f"{count(target.samples, 'sample')}, {target.classes} classes{groups}, ranked by {ranking.by} ({direction})"
+    by = ranking.deciding_table.name
+    name = score_label(by) if by == PILOT.name else by
+    samples = f"{count(target.samples, 'sample')} ({ranking.request.samples.split_label})"
+    return f"{samples}, {target.classes} classes{groups}, ranked by {name} ({shown_score(by).direction})"

@@ -84,8 +84,10 @@ pilot_option = click.option(
     metavar="N",
     default=0,
     help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples, at three "
-    "learning rates. Their errors on the other half decide which source is best. Those of the best one's random-"
-    "weights control and of nearest neighbors of the raw values decide whether transfer helps.",
+    "learning rates, and with two more seeds at the best. Their errors on the other half and on the validation samples "
+    "decide which source is best. Those of the best one's random-weights control and of nearest neighbors of the raw "
+    "values decide whether pretraining helps. The order by a score, which chooses the N sources, is not shown to be "
+    "better than a fixed list.",
 )
 pass_options = option_group(
     "How samples pass through the sources",
@@ -146,7 +148,7 @@ rank_options = all_options(
         target_option(required=True),
     ),
     option_group("Scores", *score_options, layers_option, pilot_option),
-    sample_options(default_limit=2000),
+    sample_options(default_limit=2000, default_split="train"),
     custom_data_options,
     pass_options,
     statistics_options,

@@ -5,7 +5,7 @@ import pytest
 
 from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_WORSE, compare_baseline
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.pilot import PILOT
+from modgap.ranking.scores import PILOT
 from modgap.ranking.types import ScoreTable
 from modgap.statistics.intervals import SampleErrors
 

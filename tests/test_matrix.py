@@ -449,7 +449,7 @@ def test_a_source_that_is_best_everywhere_is_clear():
     values = np.random.default_rng(0).normal(size=(3, 12)) + np.array([9, 0, 0])[:, None]
     matrix = make_matrix([make_measure("leep", values)], ["a", "b", "c"], list("tuvwxyz01234"))
     headline, choice, *_ = sentences(matrix)
-    assert headline == "Over these targets, a is significantly better than each other source."
+    assert headline == "Over these targets, a is significantly better than each other source by LEEP."
     assert choice == (
         "Which source is best overall? Clear: a has the lowest mean rank, 1.0 of 3, and is significantly better than "
         "each of the others. a is among the best on 12 of 12 targets. First on a target: a on 12."

@@ -1,6 +1,7 @@
 """A short fine-tuning of the first sources: errors on other samples, and what they decide."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,20 +12,32 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import verdict as v
 from modgap.ranking.backends import Backend
 from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking.figure_content import figure_rows, figure_subtitle, figure_title, other_scores
 from modgap.ranking.judgment import judge
-from modgap.ranking.pilot import PILOT
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, verdict_sentences
-from modgap.ranking.report import failure_messages, pilot_table, to_dict
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, next_step, verdict_sentences
+from modgap.ranking.report import failure_messages, ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.scores import PILOT
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.report_page.pilot_table import pilot_table as page_table
+from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.memory_training import train_in_memory
-from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, SETTINGS, labeled_halves, short_fine_tuning
+from modgap.transfer.pilot import (
+    PILOT_EPOCHS,
+    PILOT_RATES,
+    PILOT_SAMPLES,
+    PILOT_SEEDS,
+    SETTINGS,
+    PilotErrors,
+    labeled_halves,
+    pilot_halves,
+    short_fine_tuning,
+)
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.commands import run_in_process
@@ -50,34 +63,50 @@ def grouped_target(folder, samples=96):
     return path
 
 
-def test_the_errors_are_those_of_a_training_on_one_half(sources, tmp_path):
+def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
     path = target_file(tmp_path, "classification")
     target = open_target(str(path))
     found = short_fine_tuning(VIT, load(VIT), target, 3)
-    halves = labeled_halves(read_target_data(open_target(str(path)), limit=PILOT_SAMPLES, seed=3), 3)
-    errors = []
-    for rate in PILOT_RATES:
+    halves = pilot_halves(open_target(str(path)), 3)
+
+    def error(rate, seed):
+        errors = []
         settings = (*SETTINGS, f"stage2.learning_rate={rate}")
         train_in_memory(
-            TrainRequest("finetune", VIT, str(path), settings, samples=SampleRequest(seed=3)),
+            TrainRequest("finetune", VIT, str(path), settings, samples=SampleRequest(seed=seed)),
             load(VIT),
             replace(halves, validation=halves.validation[:1]),
             [PILOT_EPOCHS],
-            lambda _epoch, model, evaluator: errors.append(evaluator.error(model, halves.test)),
+            lambda _epoch, model, evaluator: errors.append(evaluator.error(model, halves.test) / 100),
         )
+        return errors[0]
+
+    by_rate = [error(rate, 3) for rate in PILOT_RATES]
+    # Of equally good rates the first counts.
+    best = PILOT_RATES[by_rate.index(min(by_rate))]
+    by_training = [min(by_rate), *(error(best, 3 + number) for number in range(1, PILOT_SEEDS))]
+    assert found.by_training == pytest.approx(by_training)
+    assert found.errors.averages[0] == pytest.approx(np.mean(by_training))
+    assert found.training_variance == pytest.approx((np.var(by_training, ddof=1) / 3, 2))
+    assert found.settings == (f"stage2.learning_rate={best}", "stage2.batch_size=16")
     assert found.trained == len(halves.train)
     assert len(found.errors.errors) == len(halves.test)
-    assert set(found.errors.errors) <= {0.0, 1.0}
-    assert min(errors) == pytest.approx(100 * found.errors.averages[0])
-    # Of equally good rates the first counts.
-    assert found.rate == PILOT_RATES[errors.index(min(errors))]
     assert found.errors.weights.sum() == pytest.approx(1)
+
+
+def test_validation_samples_judge_and_test_samples_do_not(tmp_path):
+    data = read_target_data(open_target(str(target_file(tmp_path, "classification"))), limit=PILOT_SAMPLES)
+    halves = pilot_halves(data.target, 0)
+    other_half = labeled_halves(data, 0).test
+    assert set(halves.test) == set(other_half) | set(data.validation)
+    assert not set(halves.train) & set(halves.test)
+    assert not set(data.test) & {*halves.train, *halves.test}
 
 
 def test_groups_stay_whole_and_every_source_has_the_same_samples(sources, tmp_path):
     path = str(grouped_target(tmp_path))
     target = open_target(path)
-    halves = labeled_halves(read_target_data(target))
+    halves = pilot_halves(target, 0)
     assert not set(halves.groups[halves.train]) & set(halves.groups[halves.test])
     one, other = (short_fine_tuning(name, load(name), target, 0).errors for name in (VIT, CNN))
     np.testing.assert_array_equal(one.units, other.units)
@@ -125,7 +154,12 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert [row["source"] for row in to_dict(first)["pilot"]["controls"]] == [f"random:{name}"]
     check = judge(first).check("control")
     assert check.values["score"] == "pilot"
-    assert [row[0] for row in pilot_table(first)[1]] == [name, f"random:{name}", "neighbors of raw values (no model)"]
+    table = {row[2]: row for row in ranking_table(first)[1]}
+    assert table[name][0] == "1"
+    # Its control is in the last column, and the other source was not fine-tuned.
+    assert table[name][7] != "-"
+    assert table["neighbors of raw values (no model)"][3] not in ("", "-")
+    assert [row[0] for row in table.values()].count("-") == 2
     assert [row["source"] for row in to_dict(first)["pilot"]["raw_values"]] == ["raw"]
     assert judge(first).check("raw-values").values["score"] == "pilot"
     ranks = first.pilot.table.source_ranks
@@ -171,22 +205,47 @@ def piloted(leep, errors, samples=100):
     return replace(ranking, pilot=Pilot(table, 10, 3, 64, 64))
 
 
-@pytest.mark.parametrize("rates", [(0.2, 0.2, 0.2), (0.1, 0.2, 0.4), (0.5, 0.5, 0.5)], ids=str)
-def test_the_choice_of_the_rate_makes_equal_sources_no_more_different(rates):
-    """Of equally good sources, each of which is judged at its best rate, few differ significantly."""
+def simulated_pilot(rng, spreads, samples=64, rates=3):
+    """Errors of sources of the same quality, each trained as in a pilot, with a spread between its trainings."""
+    difficulty = 0.4 * (rng.beta(0.5, 0.5, samples) - 0.5)
+    weights = np.full(samples, 1 / samples)
+    results = []
+    for spread in spreads:
+        chances = 0.3 + spread * rng.standard_normal((rates, PILOT_SEEDS, 1)) + difficulty
+        errors = rng.random((rates, PILOT_SEEDS, samples)) < chances
+        trainings = errors[errors[:, 0].mean(axis=1).argmin()].astype(float)
+        mean = trainings.mean(axis=0)
+        judged = SampleErrors(mean, weights, np.arange(samples), np.array([mean.mean()]), None, 0)
+        results.append(PilotErrors(judged, samples, trainings.mean(axis=1)))
+    return results
+
+
+@pytest.mark.parametrize("spreads", [(0, 0), (0.04, 0.04), (0.09, 0.09), (0.09, 0.02)], ids=str)
+def test_a_source_that_is_no_better_than_its_control_is_seldom_better(spreads):
+    """Whatever the spread between trainings is, of which one training of each says nothing."""
     rng = np.random.default_rng(0)
-    weights = np.full(64, 1 / 64)
-    n_significant = 0
-    for _ in range(200):
-        difficulty = rng.beta(0.5, 0.5, 64) - 0.5
-        best = []
-        for _ in range(2):
-            at_rates = [rng.random(64) < np.clip(rate + 1.2 * difficulty * min(rate, 1 - rate), 0, 1) for rate in rates]
-            errors = min(at_rates, key=np.mean).astype(float)
-            best.append(SampleErrors(errors, weights, np.arange(64), np.array([errors.mean()]), None, 0))
-        n_significant += bool(compute_error_standings(PILOT, best).p_values[0, 1] <= 0.05)
-    # More than 20 of 200 happen in 0.1 % of tests of 5 %.
-    assert n_significant <= 20
+    n_runs, n_false = 300, 0
+    for _ in range(n_runs):
+        results = simulated_pilot(rng, spreads)
+        more = {index: result.training_variance for index, result in enumerate(results)}
+        standings = compute_error_standings(PILOT, [one.errors for one in results], more)
+        n_false += bool(standings.p_values[0, 1] <= 0.05)
+    # 5 % and two standard errors.
+    assert n_false <= 0.05 * n_runs + 2 * np.sqrt(0.05 * 0.95 * n_runs)
+
+
+def test_the_smallest_difference_is_where_the_comparison_becomes_significant():
+    one, other = simulated_pilot(np.random.default_rng(3), (0.04, 0.04))
+    more = {0: one.training_variance, 1: other.training_variance}
+    standings = compute_error_standings(PILOT, [one.errors, other.errors], more)
+    smallest = standings.smallest_difference(0, 1, 1)
+    assert standings.difference_intervals[0, 1, 1] - standings.difference_intervals[0, 1, 0] == pytest.approx(
+        2 * smallest
+    )
+    shifted = replace(other.errors, errors=other.errors.errors - standings.values[1] + standings.values[0])
+    for factor, expected in ((0.99, False), (1.01, True)):
+        moved = replace(shifted, errors=shifted.errors + factor * smallest)
+        assert (compute_error_standings(PILOT, [one.errors, moved], more).p_values[0, 1] <= 0.05) == expected
 
 
 def test_the_pilot_decides_which_source_is_best():
@@ -199,7 +258,69 @@ def test_the_pilot_decides_which_source_is_best():
     sentence = next(one for one in verdict_sentences(verdict) if one.startswith("Short fine-tuning"))
     assert "2 sources were fine-tuned for 10 epochs on 64 samples and judged on 64 others." in sentence
     assert "vit-0 is first by LEEP." in sentence
-    assert [row[0] for row in pilot_table(ranking)[1]] == ["vit-1", "vit-0"]
+    assert [row[2] for row in ranking_table(ranking)[1]][:2] == ["vit-1", "vit-0"]
+
+
+def test_after_a_pilot_everything_is_in_its_order():
+    """By the score vit-0 is first, by the pilot vit-1, and vit-2 was not fine-tuned."""
+    ranking = piloted([-0.2, -0.3, -0.9], [0.4, 0.1, np.nan])
+    assert headline(judge(ranking)).endswith("vit-1. First check that it beats training from scratch.")
+    heads, rows = ranking_table(ranking)
+    assert heads[3] == "error"
+    assert [row[0] + row[1] + row[2] for row in rows[:3]] == ["1Avit-1", "2Bvit-0", "-vit-2"]
+    assert scores_table(ranking)[0][1] == "leep ↑"
+    record = to_dict(ranking)
+    assert (record["by"], record["decided_by"]) == ("leep", "pilot")
+    assert [(row["source"], row["rank"]) for row in record["sources"]][:3] == [
+        ("vit-1", 1),
+        ("vit-0", 2),
+        ("vit-2", None),
+    ]
+    assert record["sources"][0]["scores"]["pilot"]["value"] == 0.1
+    first = to_csv(ranking).splitlines()
+    assert first[0].startswith("rank,source,kind,parameters,pilot,pilot low,pilot high,leep")
+    assert first[1].startswith("1,vit-1,")
+    page = render_ranking(json.loads(json.dumps(record)))
+    row = re.search(r'<tr role="row" class="row.*?</th>', page, re.DOTALL)[0]
+    assert re.findall(r'class="rank">(.*?)<.*?<bdi>(.*?)</bdi>', row, re.DOTALL) == [("1", "vit-1")]
+    assert '<option value="pilot" selected>' in page
+    assert [one.name for one in figure_rows(ranking)] == ["vit-1", "vit-0"]
+    assert figure_title(ranking) == "vit-1 ranks first of 2, significantly ahead of the other"
+    assert "Error after a short fine-tuning" in figure_subtitle(ranking, 2, 2, has_groups=False)
+    assert "leep" in other_scores(ranking)
+
+
+def test_the_next_step_has_the_settings_that_the_pilot_chose():
+    ranking = piloted([-0.2, -0.3], [0.4, 0.1])
+    one = SampleErrors(np.zeros(8), np.full(8, 1 / 8), np.arange(8), np.zeros(1), None, 0)
+    settings = ("stage2.learning_rate=0.0025", "stage2.batch_size=16", "target_sequence_length=32")
+    results = {1: PilotErrors(one, 64, np.zeros(3), settings)}
+    request = replace(ranking.request, samples=replace(ranking.request.samples, input_size=64))
+    ranking = replace(ranking, pilot=replace(ranking.pilot, results=results), request=request)
+    for command in judge(ranking).commands:
+        line = " ".join(command)
+        assert "--input-size 64" in line
+        assert "--set stage2.learning_rate=0.0025 --set stage2.batch_size=16 --set target_sequence_length=32" in line
+    assert {command[3] for command in judge(ranking).commands} == {"finetune", "scratch"}
+
+
+def test_the_next_steps_for_texts_end():
+    """Training does not support texts, so that no step leads to a short fine-tuning or back to the same ranking."""
+    ranking = make_ranking(kind="text")
+    (command,) = judge(ranking).commands
+    assert command[1] == "rank"
+    assert command[command.index("--by") + 1] == "linear-probe"
+    assert "--pilot" not in command
+    assert next_step(judge(ranking)).startswith("Training does not support texts. Rank by")
+    probe = replace(ranking.tables["knn"], name="linear-probe")
+    (command,) = judge(replace(ranking, tables={**ranking.tables, "linear-probe": probe}, by="linear-probe")).commands
+    assert command[1] == "discrepancy"
+    assert command[-2:] == ("--control", "3")
+
+
+def test_a_pilot_on_texts_is_refused():
+    with pytest.raises(UsageError, match=r"training does not support texts.*--by linear-probe"):
+        rank("promoter-genes", ["minilm"], RankRequest(pilot=1), Backend("serial"))
 
 
 @pytest.mark.parametrize(("raw", "help_"), [(0.9, v.LIKELY), (0.12, v.DOUBTFUL), (0.0, v.DOUBTFUL)])
@@ -224,7 +345,7 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
     if help_ == v.LIKELY:
         assert text.endswith("with random weights, and than nearest neighbors of the raw values.")
     else:
-        comparison = "significantly worse" if raw < 0.1 else "not significantly better"
+        comparison = "significantly worse" if raw < 0.1 else "not shown to be better"
         assert f"vit-1 is {comparison} than nearest neighbors of the raw values." in text
         assert "nearest neighbors of the raw values" in headline(verdict)
         assert "(p " in next(one for one in verdict_sentences(verdict) if one.startswith("Raw values"))
@@ -281,7 +402,8 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert done.returncode == 0, done.stderr
     # The progress of the training is no message of the ranking.
     assert "stage2" not in done.stderr
-    assert "Errors after a short fine-tuning" in done.stdout
+    assert "ranked by error after a short fine-tuning (lower is better)" in done.stdout
+    assert "(train split)" in done.stdout
     assert "2 sources were fine-tuned for 10 epochs" in " ".join(done.stdout.split())
     record = json.loads((out / "ranking.json").read_text())
     assert {one["source"] for one in record["pilot"]["sources"]} == {VIT, CNN}

@@ -89,7 +89,8 @@ def test_the_errors_are_on_the_samples_that_judge_a_short_fine_tuning(tmp_path):
     predicted, _ = nearest_neighbors(flat[halves.train], labels[halves.train], flat[halves.test])
     np.testing.assert_array_equal(found.errors.errors, predicted != labels[halves.test])
     assert found.trained == len(halves.train)
-    assert np.isnan(found.rate)
+    assert found.training_variance == (0.0, np.inf)
+    assert found.settings == ()
     assert found.errors.averages[0] == pytest.approx((predicted != labels[halves.test]).mean())
 
 

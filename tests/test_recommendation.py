@@ -17,7 +17,6 @@ from modgap.ranking.baseline_checks import (
     CONTROL_WORSE,
 )
 from modgap.ranking.judgment import choice_of, help_of, judge
-from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,
@@ -29,6 +28,7 @@ from modgap.ranking.recommendation import (
 )
 from modgap.ranking.score_texts import difference_texts, format_interval
 from modgap.ranking.verdict import Check, Verdict
+from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from tests.ranking_records import make_ranking, score_table
 
 MEASURED = {"value": -2.008, "interval": [-2.097, -1.919]}
@@ -88,12 +88,12 @@ def test_sentences_never_contradict_each_other(choice, result):
             if opposed
             else {None: v.NOT_TESTED, CONTROL_UNKNOWN: v.UNKNOWN}.get(result, v.LIKELY)
         )
-        assert ("Start with swin" in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
+        assert ("By LEEP, start with swin" in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
         # Only a short fine-tuning says so.
         assert "Transfer from" not in text
         assert "ransfer from these" not in text
         if opposed:
-            assert "Start with" not in text
+            assert "start with" not in text
             assert "fine-tune both" not in text
             assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
         assert all(sentence.endswith((".", "?")) for sentence in verdict_sentences(verdict))
@@ -102,15 +102,15 @@ def test_sentences_never_contradict_each_other(choice, result):
 @pytest.mark.parametrize(
     ("choice", "help_", "expected"),
     [
-        (v.CLEAR, v.LIKELY, "Start with swin, and compare the next ones."),
-        (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin. First check that it beats training from scratch."),
-        (v.CLEAR, v.UNKNOWN, "If you transfer, use swin. First check that it beats training from scratch."),
-        (v.CLEAR, v.NOT_TESTED, "If you transfer, use swin. First check that it beats training from scratch."),
-        (v.TIE, v.LIKELY, "swin and vit are tied: fine-tune both and compare."),
-        (v.TIE, v.DOUBTFUL, "No source stands out. Compare swin with a model trained from scratch."),
+        (v.CLEAR, v.LIKELY, "By LEEP, start with swin, and compare the next ones."),
+        (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
+        (v.CLEAR, v.UNKNOWN, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
+        (v.CLEAR, v.NOT_TESTED, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
+        (v.TIE, v.LIKELY, "By LEEP, swin and vit are tied: fine-tune both and compare."),
+        (v.TIE, v.DOUBTFUL, "By LEEP, no source stands out. Compare swin with a model trained from scratch."),
         (v.CLEAR, v.NO, "By LEEP, random weights are better than swin: compare it with a model trained from scratch."),
         (v.SINGLE, v.NO, "By LEEP, random weights are better than swin: compare it with a model trained from scratch."),
-        (v.UNKNOWN, v.LIKELY, "swin is first, but this run does not show how certain that is."),
+        (v.UNKNOWN, v.LIKELY, "By LEEP, swin is first, but this run does not show how certain that is."),
         (v.SINGLE, v.LIKELY, "swin is the only source; compare it with a model trained from scratch."),
     ],
 )
@@ -128,13 +128,14 @@ def test_a_short_fine_tuning_says_to_transfer_or_not():
     assert after_fine_tuning(v.CLEAR, v.NO) == "Do not transfer from these sources; train from scratch."
     assert after_fine_tuning(v.SINGLE, v.NO) == "Do not transfer from this source; train from scratch."
     # The control could not be fine-tuned.
-    assert after_fine_tuning(v.CLEAR, v.LIKELY, "leep") == "Start with swin, and compare the next ones."
+    unsure = after_fine_tuning(v.CLEAR, v.LIKELY, "leep")
+    assert unsure == "After a short fine-tuning, start with swin, and compare the next ones."
     assert after_fine_tuning(v.CLEAR, v.DOUBTFUL).startswith("If you transfer, use swin.")
 
 
 @pytest.mark.parametrize(
     ("result", "help_", "label"),
-    [(CONTROL_WORSE, v.LIKELY, "Likely"), (CONTROL_SIMILAR, v.DOUBTFUL, "Doubtful"), (CONTROL_BETTER, v.NO, "No")],
+    [(CONTROL_WORSE, v.LIKELY, "Shown"), (CONTROL_SIMILAR, v.DOUBTFUL, "Not shown"), (CONTROL_BETTER, v.NO, "No")],
 )
 def test_a_control_that_was_fine_tuned_decides_alone_whether_transfer_helps(result, help_, label):
     measured = control(result)
@@ -225,7 +226,8 @@ def test_equal_values_are_a_tie_even_without_intervals():
 def test_the_confidences_have_numbers():
     verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), raw_values(v.FAIL)])
     assert choice_statement(verdict).text == (
-        "swin is first of 3 (LEEP −2.008, 95 % CI −2.097 to −1.919) and significantly better than every other source."
+        "swin is first of 3 (LEEP −2.008, 95 % CI −2.097 to −1.919) and significantly better than every other source "
+        "by this score."
     )
     assert help_statement(verdict).label == "Doubtful"
     assert "the raw values, without any model" in help_statement(verdict).text
@@ -261,13 +263,42 @@ def test_any_score_that_rates_a_control_above_the_source_is_named_and_weakens_th
         check = Check("controls-above", status, {"first": "swin", "compared": 6, "above": entries})
         verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
         assert verdict.help == expected
-        assert ("Start with swin, and compare the next ones." in verdict_sentences(verdict)) == (expected == v.LIKELY)
+        assert ("By LEEP, start with swin, and compare the next ones." in verdict_sentences(verdict)) == (
+            expected == v.LIKELY
+        )
     text = " ".join(verdict_sentences(verdict))
     assert "By LogME, a random-weights control ranks above swin." in text
     assert (
         "1 of 6 scores rates a random-weights control above swin: LogME (−0.600 for random:vit and −0.700 for swin)."
         in text
     )
+
+
+@pytest.mark.parametrize(("agreeing", "status"), [(0, v.WARN), (1, v.WARN), (7, v.PASS)])
+def test_the_headline_names_the_score_and_how_many_others_agree(agreeing, status):
+    """Significantly better than every other source, by one score alone."""
+    values = {"first": "swin", "agreeing": agreeing, "compared": 9, "disagreeing": []}
+    verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), Check("other-scores", status, values)])
+    verb = "puts" if agreeing == 1 else "put"
+    agreement = f"({agreeing} of 9 other scores {verb} it first)"
+    assert headline(verdict) == f"By LEEP, start with swin {agreement}, and compare the next ones."
+    answer = choice_statement(verdict)
+    assert (answer.label, answer.status) == ("Clear by LEEP", status)
+    assert answer.text.endswith("and significantly better than every other source by this score.")
+    doubtful = replace(verdict, help=v.DOUBTFUL)
+    assert headline(doubtful).startswith(f"If you transfer, use swin, by LEEP {agreement}. ")
+
+
+def test_a_comparison_that_shows_nothing_says_what_it_could_have_shown():
+    tuned = replace(control(CONTROL_SIMILAR), values={**control(CONTROL_SIMILAR).values, "score": "pilot"})
+    tuned = replace(tuned, values={**tuned.values, "smallest": 0.1137})
+    first = other_sources(v.TIE, score="pilot", smallest=0.0921)
+    verdict = Verdict(v.TIE, v.DOUBTFUL, "leep", "swin", ("vit",), (first, tuned))
+    assert "Only a difference of 0.092 or more could have been shown." in choice_statement(verdict).text
+    answer = help_statement(verdict)
+    assert answer.label == "Not shown"
+    assert "not shown to be better than its random-weights control." in answer.text
+    assert answer.text.endswith("Only a difference of 0.114 or more could have been shown.")
 
 
 def test_a_control_of_another_source_counts_as_above():
@@ -305,7 +336,7 @@ def test_hidden_characters_and_long_names_are_made_visible():
     assert "‹U+202E›" in text
     assert "‹U+001B›" in text
     assert "…" in text
-    assert len(text) < 120
+    assert len(text) < 130
     assert visible_name("wav2vec2-base") == "wav2vec2-base"
 
 

@@ -28,7 +28,7 @@ def rank(
     weight: str | None = None,
     splits: int = 20,
     per_class: int | None = None,
-    split: str | None = None,
+    split: str | None = "train",
     limit: int | None = 2000,
     input_size: int | None = None,
     representation: str | None = None,
@@ -62,7 +62,8 @@ def rank(
             groups, else samples.
         splits: Number of repeated splits of the samples, for scores that fit maps.
         per_class: Number of samples of each class that maps are fitted on; None for halves.
-        split: `all`, `train`, `val` or `test`; None for all samples.
+        split: `train`, `all`, `val` or `test`; None for all samples. Samples that test the chosen source should not
+            choose it.
         limit: Largest number of samples, drawn in proportion to the classes; None for all.
         input_size: Height and width of the sources' input in pixels; None for each source's default.
         representation: How time series and audio are turned into model input; None for the manifest's choice.
@@ -81,9 +82,9 @@ def rank(
             layers such as `2,4`.
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
-        pilot: Number of the first sources that are fine-tuned shortly; their errors on other samples decide which
-            source is best, and those of the best one's random-weights control and of nearest neighbors of the raw
-            values whether transfer helps. 0 for none.
+        pilot: Number of the first sources that are fine-tuned shortly, with three seeds; their errors on other samples
+            decide which source is best, and those of the best one's random-weights control and of nearest neighbors of
+            the raw values whether pretraining helps. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:

@@ -63,6 +63,11 @@ class SampleRequest:
         check_minimum("--batch-size", self.batch_size, 1)
         check_minimum("--loader-workers", self.loader_workers, 0)
 
+    @property
+    def split_label(self) -> str:
+        """The split in a few words, such as `train split`."""
+        return "all splits" if self.split in (None, "all") else f"{self.split} split"
+
     def refuse_changes(self, *names: str, purpose: str) -> None:
         """Raise if one of these fields was changed from its default, because `purpose` makes no use of it.
 

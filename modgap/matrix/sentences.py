@@ -57,7 +57,7 @@ def headline(verdict: MatrixVerdict) -> str:
         others = f"{join_names(verdict.ahead)} {verb} better on most"
         return f"No single source suits all targets: {others}, but {first} has the lowest mean rank."
     if verdict.choice == v.CLEAR:
-        return f"Over these targets, {first} is significantly better than each other source."
+        return f"Over these targets, {first} is significantly better than each other source{_by_score(verdict)}."
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets == verdict.compared:
@@ -66,6 +66,12 @@ def headline(verdict: MatrixVerdict) -> str:
     if verdict.choice == v.UNKNOWN:
         return f"{first} has the lowest mean rank, but it is not known how certain that is."
     return f"No single source suits all targets; {first} has the lowest mean rank."
+
+
+def _by_score(verdict: MatrixVerdict) -> str:
+    """Return the scores that the answer comes from, which no other scores have to agree with."""
+    scope = next((check for check in verdict.checks if check.id == "scope"), None)
+    return f" by {join_names([score_label(name) for name in scope.values['scores']])}" if scope else ""
 
 
 def choice_statement(verdict: MatrixVerdict) -> Statement:

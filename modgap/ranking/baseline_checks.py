@@ -112,13 +112,18 @@ def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: 
 
 
 def _p_value(table: ScoreTable, index: int, baseline: int, comparisons: int) -> dict[str, Any]:
-    """Return the p-value of `compare_baseline` after its correction, and the number of comparisons."""
+    """Return the p-value of `compare_baseline` after its correction, and the number of comparisons.
+
+    `smallest` is the smallest difference by which the source could have been shown to be better. None if it is unknown.
+    """
     # It is 1 - p / 2 where the source is better, and p / 2 otherwise.
     probability = float(table.standings.win_probabilities[index, baseline])
     if not np.isfinite(probability):
-        return {"p_value": None, "comparisons": 1}
+        return {"p_value": None, "comparisons": 1, "smallest": None}
     factor = comparisons if probability > 0.5 else 1
-    return {"p_value": min(1.0, 2 * min(probability, 1 - probability) * factor), "comparisons": factor}
+    p_value = min(1.0, 2 * min(probability, 1 - probability) * factor)
+    smallest = table.standings.smallest_difference(index, baseline, comparisons)
+    return {"p_value": p_value, "comparisons": factor, "smallest": smallest}
 
 
 def _control(ranking: Ranking, first: int) -> Check | None:

@@ -8,7 +8,15 @@ from modgap.ranking.baseline_checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONT
 from modgap.ranking.checks import FEW_SAMPLES
 from modgap.ranking.verdict import PILOT_NAME
 
-__all__ = ["CHECK_TEXTS", "CHECK_TITLES", "first_place", "join_names", "score_label", "value_with_interval"]
+__all__ = [
+    "CHECK_TEXTS",
+    "CHECK_TITLES",
+    "first_place",
+    "join_names",
+    "score_label",
+    "smallest_difference",
+    "value_with_interval",
+]
 
 SCORE_LABELS = {
     "discrepancy": "discrepancy",
@@ -69,7 +77,14 @@ def first_place(values: Mapping[str, Any]) -> str:
 
 
 def _clear_text(values: Mapping[str, Any]) -> str:
-    return f"{first_place(values)} and significantly better than every other source."
+    by = "" if values["score"] == PILOT_NAME else " by this score"
+    return f"{first_place(values)} and significantly better than every other source{by}."
+
+
+def smallest_difference(values: Mapping[str, Any]) -> str:
+    """Return the sentence on the smallest difference that could have been shown, after a space; empty if unknown."""
+    smallest = values.get("smallest")
+    return "" if smallest is None else f" Only a difference of {format_value(smallest)} or more could have been shown."
 
 
 def _p_text(values: Mapping[str, Any]) -> str:
@@ -90,7 +105,10 @@ def _control_text(values: Mapping[str, Any]) -> str:
     if values["result"] == CONTROL_BETTER:
         return f"The same architecture with random weights is significantly better: {score} {control}; {source}."
     if values["result"] == CONTROL_SIMILAR:
-        return f"The same architecture with random weights is not significantly different: {score} {control}; {source}."
+        return (
+            f"The same architecture with random weights is not significantly different: {score} {control}; {source}."
+            f"{smallest_difference(values)}"
+        )
     if values["result"] == CONTROL_AS_GOOD:
         return f"The same architecture with random weights is at least as good: {score} {control}; {source}."
     if values["result"] == CONTROL_WORSE:
@@ -122,7 +140,7 @@ def _raw_values_text(values: Mapping[str, Any]) -> str:
         return (
             f"Nearest neighbors of the raw values, without any model, have an error of {value_with_interval(values)} "
             f"on the same samples; {visible_name(values['first'])} has {format_value(values['first_value'])}"
-            f"{_p_text(values)}."
+            f"{_p_text(values)}.{smallest_difference(values) if values.get('result') == CONTROL_SIMILAR else ''}"
         )
     score = score_label(values["score"])
     best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
@@ -215,10 +233,28 @@ def _pilot_text(values: Mapping[str, Any]) -> str:
     if not values["sources"]:
         return "None of the first sources could be fine-tuned. The reasons are below."
     tuned = f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned"
-    first = f"{visible_name(values['first_by_score'])} is first by {score_label(values['score'])}."
-    return (
+    score = score_label(values["score"])
+    sentences = [
         f"{tuned} for {values['epochs']} epochs on {values['trained']:,} samples and judged on {values['judged']:,} "
-        f"others. {first}"
+        "others.",
+        f"{visible_name(values['first_by_score'])} is first by {score}.",
+    ]
+    if trainings := values.get("trainings"):
+        sentences.insert(1, f"Each was trained {trainings} times at its best learning rate; {_spread_text(values)}")
+    if seconds := values.get("seconds"):
+        sentences.append(f"This took {format_duration(seconds)}.")
+    if values["sources"] < values.get("of", 0):
+        sentences.append(
+            f"The order by {score}, which chose these of {values['of']} sources, is not shown to be better than a "
+            "fixed list."
+        )
+    return " ".join(sentences)
+
+
+def _spread_text(values: Mapping[str, Any]) -> str:
+    return (
+        f"the standard deviation between these trainings is up to {format_value(values['spread'])}, and is part of all "
+        "intervals."
     )
 
 

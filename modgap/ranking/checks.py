@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -106,8 +107,24 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "trained": pilot.trained,
         "judged": pilot.judged,
         "first_by_score": None if by_score is None else ranking.rows[by_score].name,
+        "of": int((ranking.tables[ranking.by].source_ranks > 0).sum()),
+        "seconds": ranking.seconds.get("pilot") if _is_computed(ranking) else None,
+        **_trainings(pilot),
     }
     return Check("pilot", INFO if tuned.any() else WARN, values)
+
+
+def _is_computed(ranking: Ranking) -> bool:
+    """Return True if a short fine-tuning did not come from the cache, so that its time tells what it needs."""
+    return "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
+
+
+def _trainings(pilot: Pilot) -> dict[str, Any]:
+    """Return how often each source was trained at its best rate, and the largest spread of these trainings."""
+    errors = [result.by_training for result in pilot.results.values() if len(result.by_training) > 1]
+    if not errors:
+        return {}
+    return {"trainings": len(errors[0]), "spread": max(float(one.std(ddof=1)) for one in errors)}
 
 
 def _data_checks(ranking: Ranking) -> Iterator[Check]:

@@ -10,7 +10,7 @@ from modgap.display.text_table import format_table
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
 from modgap.ranking.recommendation import command_lines, next_step, question, recommendation
-from modgap.ranking.report import failure_messages, pilot_table, ranking_table, to_csv, to_dict
+from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
 from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ class RankingResult(DisplayedResult, Ranking):
     def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
         """Return the question, its answer, and below the table: failures, further tables and the next step."""
         lines = failure_messages(self)
-        if self.pilot and any(self.pilot.table.source_ranks):
-            lines.append(format_table(*pilot_table(self)))
         if self.layers:
             lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
         verdict = judge(self)

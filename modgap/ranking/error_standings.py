@@ -55,12 +55,16 @@ def _describe(scored: ScoredErrors) -> str:
     return f"{scored.n_classes} classes and maps fitted on {fitted}"
 
 
-def compute_error_standings(score: Score, errors: Sequence[SampleErrors | None]) -> Standings:
+def compute_error_standings(
+    score: Score, errors: Sequence[SampleErrors | None], more: Mapping[int, tuple[float, float]] | None = None
+) -> Standings:
     """Compute intervals and comparisons of sources from their errors on the same samples and splits.
 
     Args:
         score: The score.
         errors: Errors of S sources. None for a source without a value.
+        more: Variance of the mean error from further random draws, such as those of a training, and the degrees of
+            freedom of this estimate, for each source with errors. None for no such variance.
 
     Returns:
         The standings of the S sources.
@@ -72,23 +76,27 @@ def compute_error_standings(score: Score, errors: Sequence[SampleErrors | None])
     values = np.full(n_sources, np.nan)
     intervals = np.full((n_sources, 2), np.nan)
     difference_intervals = np.full((n_sources, n_sources, 2), np.nan)
-    p_values = np.full((n_sources, n_sources), np.nan)
+    p_values, standard_errors, degrees = (np.full((n_sources, n_sources), np.nan) for _ in range(3))
     present = {index: one for index, one in enumerate(errors) if one is not None}
     for index, one in present.items():
-        mean = score.mean_of(one)
+        mean = score.mean_of(one, *(more[index] if more else ()))
         values[index] = mean.value
         intervals[index] = np.clip(mean.interval, *score.bounds) if mean.interval else np.nan
     if present:
         indices = list(present)
         pairs = np.ix_(indices, indices)
         low, high = score.bounds
-        differences = paired_differences(list(present.values()), high - low)
+        parts = [more[index] for index in indices] if more else None
+        differences = paired_differences(list(present.values()), high - low, parts)
         ends = differences.intervals
         difference_intervals[pairs] = -ends[:, :, ::-1] if score.higher_is_better else ends
         rounded = round_significant(values[indices])
         is_equal = (rounded[:, None] == rounded) & np.isfinite(differences.p_values)
         p_values[pairs] = np.where(is_equal, 1.0, differences.p_values)
-    return Standings(values, intervals, difference_intervals, p_values, score.higher_is_better)
+        standard_errors[pairs], degrees[pairs] = differences.standard_errors, differences.degrees
+    return Standings(
+        values, intervals, difference_intervals, p_values, score.higher_is_better, standard_errors, degrees
+    )
 
 
 def sample_file(scored: Mapping[str, ScoredErrors], outputs: SourceOutputs, numbers: np.ndarray) -> SampleFile:

@@ -1,7 +1,7 @@
 """Content of the ranking figure: rows, groups of sources that do not differ, title, subtitle and caption."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from modgap.ranking.judgment import judge
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.report import first_ties
 from modgap.ranking.score_texts import format_interval, format_score
-from modgap.ranking.scores import get_score
+from modgap.ranking.scores import PILOT, get_score, shown_score
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
 from modgap.ranking.verdict import Check
 from modgap.statistics.multiple_comparisons import similar_groups
@@ -71,14 +71,14 @@ class FigureRow:
 
 def figure_rows(ranking: Ranking) -> list[FigureRow]:
     """Return the sources that have a value, best first."""
-    table = ranking.tables[ranking.by]
+    table = ranking.deciding_table
     ties = first_ties(table) or set(np.flatnonzero(table.source_ranks == 1).tolist())
     indices = [index for index in ranking.order() if table.source_ranks[index] and np.isfinite(_value(ranking, index))]
     return [_figure_row(ranking, index, index in ties) for index in indices]
 
 
 def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRow:
-    table = ranking.tables[ranking.by]
+    table = ranking.deciding_table
     standings = table.standings
     control = _control_of(ranking, index)
     is_known = control is not None and np.isfinite(standings.win_probabilities[index, control])
@@ -98,11 +98,11 @@ def _figure_row(ranking: Ranking, index: int, ties_with_first: bool) -> FigureRo
 
 
 def _value(ranking: Ranking, index: int) -> float:
-    return float(ranking.tables[ranking.by].standings.values[index])
+    return float(ranking.deciding_table.standings.values[index])
 
 
 def _interval(ranking: Ranking, index: int) -> tuple[float, float] | None:
-    low, high = ranking.tables[ranking.by].standings.intervals[index].tolist()
+    low, high = ranking.deciding_table.standings.intervals[index].tolist()
     return (low, high) if np.isfinite([low, high]).all() else None
 
 
@@ -128,7 +128,7 @@ def similar_rows(ranking: Ranking, rows: Sequence[FigureRow]) -> list[list[int]]
         ranking: The ranking.
         rows: Rows of the figure, best first.
     """
-    standings = ranking.tables[ranking.by].among_sources
+    standings = ranking.deciding_table.among_sources
     indices = [row.index for row in rows]
     is_tied = np.array([np.isin(indices, standings.tied_with(index)) for index in indices])
     groups = similar_groups(~(is_tied | np.eye(len(rows), dtype=bool)))
@@ -140,7 +140,7 @@ def other_scores(ranking: Ranking) -> list[str]:
     names = [
         name
         for name, table in ranking.tables.items()
-        if name != ranking.by and name not in BASELINE_SCORES and (table.source_ranks > 0).sum() > 1
+        if name != ranking.deciding_table.name and name not in BASELINE_SCORES and (table.source_ranks > 0).sum() > 1
     ]
     if len(names) > MOST_SCORES:
         names = [name for name in names if get_score(name).default]
@@ -149,14 +149,15 @@ def other_scores(ranking: Ranking) -> list[str]:
 
 def figure_title(ranking: Ranking) -> str:
     """Return the finding in one sentence. It compares sources only by pairwise tests."""
-    verdict = judge(_by_score(ranking))
+    verdict = judge(ranking)
     others = verdict.check("other-sources")
     if others is None:
         return "No source has a score"
     best = name_in_title(str(verdict.first), "source")
     first = f"{best} ranks first of {others.values['sources']}"
     if verdict.choice == v.SINGLE:
-        return f"{best} is the only source with a score"
+        only = "that was fine-tuned" if others.values["score"] == PILOT.name else "with a score"
+        return f"{best} is the only source {only}"
     if others.values["equal"]:
         return _equal_title(ranking, others)
     if verdict.choice == v.UNKNOWN:
@@ -166,15 +167,10 @@ def figure_title(ranking: Ranking) -> str:
     return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
 
 
-def _by_score(ranking: Ranking) -> Ranking:
-    """Return the ranking without the short fine-tuning, as the figure shows it."""
-    return replace(ranking, pilot=None)
-
-
 def _equal_title(ranking: Ranking, other_sources: Check) -> str:
     n_equal = 1 + len(other_sources.values["equal"])
     word = NUMBER_WORDS[n_equal].capitalize() if n_equal < len(NUMBER_WORDS) else str(n_equal)
-    n_others = len(first_ties(ranking.tables[ranking.by])) - n_equal
+    n_others = len(first_ties(ranking.deciding_table)) - n_equal
     others = f"; {_count_others(n_others)} not significantly different" if n_others > 0 else ""
     return f"{word} sources share the first rank{others}"
 
@@ -194,23 +190,30 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
         has_groups: True if bars join sources that are not significantly different.
     """
     target = ranking.target
-    where = f" on {name_in_title(target.name, 'target')} (N = {target.samples:,})" if target else ""
-    has_intervals = bool(np.isfinite(ranking.tables[ranking.by].standings.intervals).any())
+    where = f" on {name_in_title(target.name, 'target')} (N = {_samples(ranking):,})" if target else ""
+    has_intervals = bool(np.isfinite(ranking.deciding_table.standings.intervals).any())
     intervals = ", 95 % intervals" if has_intervals else ""
-    name = score_name(ranking.by)
-    measured = f"Score: {name}" if name == ranking.by else f"{name[0].upper()}{name[1:]}"
+    by = ranking.deciding_table.name
+    name = score_name(by)
+    measured = f"Score: {name}" if name == by else f"{name[0].upper()}{name[1:]}"
     sentences = [f"{measured}{where}{intervals}."]
     if has_groups:
         sentences.append("Bars join sources that are not significantly different.")
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
-    raw_values = judge(_by_score(ranking)).check("raw-values")
+    raw_values = judge(ranking).check("raw-values")
     if raw_values and raw_values.status == v.FAIL:
-        sentences.append("The raw samples do as well as every source.")
-    if ranking.pilot is not None and (best := ranking.pilot.table.first_source) is not None:
-        name = name_in_title(ranking.rows[best].name, "source")
-        sentences.append(f"After a short fine-tuning of the first, {name} has the lowest error.")
+        neighbors = "No source is shown to beat nearest neighbors of the raw samples."
+        is_pilot = raw_values.values["score"] == PILOT.name
+        sentences.append(neighbors if is_pilot else "The raw samples do as well as every source.")
     return " ".join(sentences)
+
+
+def _samples(ranking: Ranking) -> int:
+    """Return the number of samples that the values of the figure come from."""
+    if ranking.pilot is not None and ranking.deciding_table is ranking.pilot.table:
+        return ranking.pilot.judged
+    return ranking.target.samples if ranking.target else 0
 
 
 def score_name(name: str) -> str:
@@ -227,12 +230,12 @@ def ranking_caption(ranking: Ranking) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     rows = figure_rows(ranking)
     target = ranking.target
-    samples = f" on {target.name} (N = {target.samples:,}, K = {target.classes:,})" if target else ""
-    score = get_score(ranking.by)
-    by_sample = ranking.tables[ranking.by].by_sample
+    samples = f" on {target.name} (N = {_samples(ranking):,}, K = {target.classes:,})" if target else ""
+    score = shown_score(ranking.deciding_table.name)
+    by_sample = ranking.deciding_table.by_sample
     origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} subsamples"
     sentences = [
-        f"{len(rows):,} sources ranked by {ranking.by}{samples}: {score.title} ({score.direction}).",
+        f"{len(rows):,} sources ranked by {score_label(score.name)}{samples}: {score.title} ({score.direction}).",
         f"Blue circles are pretrained sources. Lines are 95 % intervals from {origin}.",
         "An open circle marks a source that is not significantly better than its random-weights control.",
     ]
@@ -240,7 +243,7 @@ def ranking_caption(ranking: Ranking) -> str:
         sentences.append("Gray diamonds are the same architectures with random weights (one random initialization).")
     sentences += [
         "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
-        "all pairs (Holm).",
+        "all pairs (Holm). It is thin beside sources that do not belong to it.",
         *_reference_sentences(ranking),
         *_raw_sentences(ranking),
     ]
@@ -254,7 +257,7 @@ def ranking_caption(ranking: Ranking) -> str:
 
 
 def _reference_sentences(ranking: Ranking) -> list[str]:
-    reference = reference_value(ranking.by, ranking.target)
+    reference = reference_value(ranking.deciding_table.name, ranking.target)
     return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
 
 

@@ -102,7 +102,7 @@ class _Drawing:
     def draw(
         self, ranking: Ranking, rows: Sequence[FigureRow], n_rows: int, bars: Sequence[tuple[Sequence[int], int]]
     ) -> None:
-        reference = reference_value(ranking.by, ranking.target)
+        reference = reference_value(ranking.deciding_table.name, ranking.target)
         self._set_axis(ranking, rows, reference)
         shown = rows[:n_rows]
         names = fit_names(drawable_names([row.name for row in shown], "source"), NAME_SPACE, 9, bold=True)
@@ -139,8 +139,9 @@ class _Drawing:
         low = min(values)
         high = max(values)
         margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
-        better = "higher" if ranking.tables[ranking.by].higher_is_better else "lower"
-        self.axes.set(xlim=(low - margin, high + margin), xlabel=f"{score_name(ranking.by)}; {better} is better")
+        deciding = ranking.deciding_table
+        better = "higher" if deciding.higher_is_better else "lower"
+        self.axes.set(xlim=(low - margin, high + margin), xlabel=f"{score_name(deciding.name)}; {better} is better")
         locator = MaxNLocator(nbins=max(2, int(self.width / 0.65)), steps=[1, 2, 5, 10])
         self.axes.xaxis.set_major_locator(locator)
         self.axes.xaxis.set_major_formatter(_tick_formatter(high))

@@ -34,6 +34,7 @@ def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
     reason = _uncertainty_reason(ranking, table, first, others)
     probabilities = table.standings.win_probabilities[:, first]
     p_values = table.among_sources.corrected_p_values
+    n_pairs = (len(others) + 1) * len(others) // 2
     values = {
         "first": ranking.rows[first].name,
         "score": table.name,
@@ -50,6 +51,7 @@ def other_sources(ranking: Ranking, table: ScoreTable, first: int) -> Check:
             for index in others
             if index in tied
         ],
+        "smallest": table.among_sources.smallest_difference(first, others[0], n_pairs) if others else None,
         "reason": reason or None,
     }
     status = INFO if not others or (reason and not equal) else WARN if values["tied"] else PASS

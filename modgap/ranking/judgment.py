@@ -9,6 +9,7 @@ from modgap.ranking.baseline_checks import (
     CONTROL_BETTER,
     CONTROL_SIMILAR,
     CONTROL_UNKNOWN,
+    control_index,
     neighbors_result,
 )
 from modgap.ranking.checks import collect_checks
@@ -27,6 +28,9 @@ PILOT_SOURCES = 3
 """Sources that are fine-tuned shortly in the command that a ranking suggests."""
 HELP_CHECKS = ("control", "raw-values", "majority-class", "control-by-other-scores")
 """Checks that make the help of a transfer doubtful if they fail."""
+PROBE = "linear-probe"
+CONTROLS = 3
+"""Random-weights controls in the command that is suggested for a source of texts."""
 WARNING_HELP_CHECKS = ("majority-class", "controls-above")
 """Checks that make it doubtful if they only warn."""
 
@@ -121,18 +125,24 @@ def _commands(
         yield _rank_command(ranking, data, "--resamples", RESAMPLES)
         return
     n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
+    if ranking.target is not None and ranking.target.kind == "text":
+        # Texts cannot be trained on. A linear probe is a model that works for them.
+        if ranking.by != PROBE and can_repeat:
+            yield _rank_command(ranking, data, "--by", PROBE)
+        elif ranking.by == PROBE:
+            yield _discrepancy_command(ranking, first, data)
+        return
     is_classification = ranking.target is not None and ranking.target.task == CLASSIFICATION
     if can_repeat and is_classification and ranking.pilot is None and n_sources > 1:
         yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
         return
-    size = ranking.request.samples.input_size
     if help_ != v.NO:
         chosen = [first, *tied[:1]] if choice == v.TIE else [first]
         folders = ["runs/finetune"] if len(chosen) == 1 else ["runs/finetune-1", "runs/finetune-2"]
         for name, folder in zip(chosen, folders, strict=True):
-            yield _train_command("finetune", name, size, (*data, *_limit_option(ranking)), folder)
+            yield _train_command(ranking, "finetune", name, data, folder)
     if help_ != v.LIKELY or choice in (v.UNKNOWN, v.SINGLE):
-        yield _train_command("scratch", first, size, (*data, *_limit_option(ranking)), "runs/scratch")
+        yield _train_command(ranking, "scratch", first, data, "runs/scratch")
 
 
 def _is_plain(name: str) -> bool:
@@ -153,13 +163,14 @@ def _limit_option(ranking: Ranking) -> tuple[str, ...]:
     return ("--limit", str(limit)) if limit and limit != DEFAULT_SAMPLES.limit else ()
 
 
-def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int) -> tuple[str, ...]:
+def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int | str) -> tuple[str, ...]:
     """Return the command that repeats a ranking with another value of an option."""
     samples = ranking.request.samples
     resamples = ranking.request.resamples
     sources = ",".join(row.name for row in ranking.rows if row.requested)
     options = {
-        "--split": samples.split if samples.split not in (None, "all") else None,
+        "--by": ranking.by,
+        "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
         "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
         "--pseudo-classes": ranking.pseudo_classes,
         "--input-size": samples.input_size,
@@ -169,14 +180,34 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: i
         "--per-class": ranking.request.errors.per_class,
         "--seed": samples.seed or None,
         "--resamples": None if resamples == RESAMPLES else resamples,
-        option: value,
     }
-    passed = (part for option, value in options.items() if value is not None for part in (option, str(value)))
-    return ("modgap", "rank", *data, "--sources", sources, "--by", ranking.by, *passed)
+    changed = {**{name: one for name, one in options.items() if name != option}, option: value}
+    passed = (part for name, one in changed.items() if one is not None for part in (name, str(one)))
+    return ("modgap", "rank", *data, "--sources", sources, *passed)
 
 
-def _train_command(method: str, source: str, size: int | None, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
+def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -> tuple[str, ...]:
+    name, size = split_input_size(source)
+    clusters = ("--pseudo-classes", str(ranking.pseudo_classes)) if ranking.pseudo_classes else ()
+    sized = ("--input-size", str(size)) if size else ()
+    return ("modgap", "discrepancy", "--source", name, *sized, *data, *clusters, "--control", str(CONTROLS))
+
+
+def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    """Return the command that trains a source with the settings that its short fine-tuning chose."""
     name, size_of_source = split_input_size(source)
-    input_size = size_of_source or size
+    input_size = size_of_source or ranking.request.samples.input_size
     sized = ("--input-size", str(input_size)) if input_size else ()
-    return ("modgap", "train", "--method", method, "--source", name, *sized, *data, "--out", folder)
+    chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
+    options = (*sized, *data, *_limit_option(ranking), *chosen)
+    return ("modgap", "train", "--method", method, "--source", name, *options, "--out", folder)
+
+
+def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:
+    """Return the settings that a short fine-tuning chose for a source, or for its control if it is not pretrained."""
+    if ranking.pilot is None:
+        return ()
+    index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
+    control = control_index(ranking, index) if method == "scratch" else None
+    settings = () if control is None else ranking.pilot.settings(control)
+    return settings or ranking.pilot.settings(index)

@@ -16,7 +16,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
-from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, Score
+from modgap.ranking.scores import PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
@@ -28,19 +28,10 @@ from modgap.storage.row_store import read_valid_entry, store_arrays
 if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors
 
-__all__ = ["PILOT", "PilotJob", "run_pilot"]
+__all__ = ["PilotJob", "run_pilot"]
 
 KIND = "pilots"
 """Kind of the cache entries of pilots."""
-PILOT = Score(
-    name="pilot",
-    title="error after a short fine-tuning on other samples",
-    unit="error rate",
-    reference="",
-    higher_is_better=False,
-    bounds=ERROR_RATE,
-    error_tasks=(CLASSIFICATION,),
-)
 
 
 @dataclass(frozen=True)
@@ -74,13 +65,13 @@ class PilotJob:
 
     def _identity(self) -> dict[str, Any]:
         from modgap.ranking.raw_neighbors import NEIGHBORS
-        from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, SETTINGS, TEXT_SETTINGS
+        from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        shared = {"samples": PILOT_SAMPLES, "version": 3}
+        shared = {"samples": PILOT_SAMPLES, "version": 4}
         if self.kind == RAW_VALUES:
             return {**named, **shared, "neighbors": NEIGHBORS, "algorithms": algorithm_versions("reading")}
-        settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES}
+        settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
     def load_cached(self) -> "PilotErrors | None":
@@ -94,7 +85,8 @@ class PilotJob:
         errors = SampleErrors(
             arrays["errors"], arrays["weights"], arrays["units"], arrays["averages"], arrays.get("strata"), self.seed
         )
-        return PilotErrors(errors, int(arrays["trained"][0]), float(arrays["rate"][0]))
+        settings = tuple(entry.metadata["settings"])
+        return PilotErrors(errors, int(arrays["trained"][0]), arrays["by_training"], settings)
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
@@ -116,10 +108,10 @@ class PilotJob:
             "units": errors.units,
             "averages": errors.averages,
             "trained": np.array([result.trained]),
-            "rate": np.array([result.rate]),
+            "by_training": result.by_training,
             **strata,
         }
-        store_arrays(self.path, arrays, {"job": self._identity()})
+        store_arrays(self.path, arrays, {"job": self._identity(), "settings": list(result.settings)})
         return result
 
     def _compute(self) -> "PilotErrors":
@@ -175,15 +167,18 @@ def run_pilot(
         by_row |= of_baselines
         pilot_table = _pilot_table(rows, by_row)
         counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
-    one = next((result for result in by_row.values() if not isinstance(result, Failure)), None)
+    results = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    one = next(iter(results.values()), None)
     trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
-    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), trained, judged), counts
+    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), trained, judged, results), counts
 
 
 def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
     """Return the table of the errors of all rows, with the reason where one could not be measured."""
-    found = {index: result.errors for index, result in by_row.items() if not isinstance(result, Failure)}
-    standings = compute_error_standings(PILOT, [found.get(index) for index in range(len(rows))])
+    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    errors = [found[index].errors if index in found else None for index in range(len(rows))]
+    more = {index: result.training_variance for index, result in found.items()}
+    standings = compute_error_standings(PILOT, errors, more)
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
     reasons = tuple(failures.get(index, "") for index in range(len(rows)))
     is_source = np.array([row.kind == SOURCE for row in rows])

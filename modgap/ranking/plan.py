@@ -51,6 +51,7 @@ class RankPlan:
         scores: Names of the scores. The first is the one to rank by.
         target_options: Keyword arguments of `modgap.targets.open_target`.
         task: Task of the target: `classification`, `multi-label` or `regression`.
+        kind: Kind of its samples, such as `image` or `text`.
         request: The request.
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
@@ -61,6 +62,7 @@ class RankPlan:
     scores: tuple[str, ...]
     target_options: dict[str, Any]
     task: str
+    kind: str
     request: RankRequest
     backend: Backend
     monitor: JobMonitor
@@ -99,9 +101,11 @@ def plan_ranking(
     """
     rows = list_rows(sources, request)
     _check_names(sources, request)
-    table = open_target(**target_options).read()
+    target = open_target(**target_options)
+    table = target.read()
     by = _choose_ranking_score(table, request)
-    _check_pilot(_task_of(table), request)
+    kind = target.manifest.input.kind
+    _check_pilot(_task_of(table), kind, request)
     data_dir = target_options.get("data_dir")
     return RankPlan(
         rows=rows,
@@ -113,6 +117,7 @@ def plan_ranking(
             "data_dir": data_dir and Path(data_dir).resolve(),
         },
         task=_task_of(table),
+        kind=kind,
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
@@ -160,11 +165,16 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
             pass
 
 
-def _check_pilot(task: str, request: RankRequest) -> None:
+def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
     if request.pilot < 0:
         raise UsageError(f"--pilot is {request.pilot}, but it must be at least 0.")
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
+    if request.pilot and kind == "text":
+        raise UsageError(
+            "--pilot trains, and training does not support texts, of which this target consists. Pass --by "
+            "linear-probe instead, which fits a model to the features of each source."
+        )
 
 
 def _check_error_options(options: ErrorOptions) -> None:

@@ -293,4 +293,4 @@ def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummar
     if not extracted:
         return None
     outputs = load_source_outputs(next(iter(extracted.values())).key)
-    return summarize_target(plan.target_options["name"], outputs, plan.request.errors.weight)
+    return summarize_target(plan.target_options["name"], outputs, plan.request.errors.weight, plan.kind)

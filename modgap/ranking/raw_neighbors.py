@@ -74,7 +74,7 @@ def raw_neighbors_errors(target: Target, seed: int, *, weight: str | None = None
             groups, else samples.
 
     Returns:
-        The errors, with NaN as the learning rate.
+        The errors, of one result without any training.
 
     Raises:
         InputError: If the target has no classes, or if its samples have no raw values of one size.
@@ -88,4 +88,5 @@ def raw_neighbors_errors(target: Target, seed: int, *, weight: str | None = None
     weights = labeled_weights(halves, halves.train, weight)
     predicted, _ = nearest_neighbors(labeled, labels[halves.train], judged, groups, weights)
     errors = (predicted != labels[halves.test]).astype(float)
-    return PilotErrors(sample_errors(errors, halves, seed, weight), len(halves.train), np.nan)
+    judged_errors = sample_errors(errors, halves, seed, weight)
+    return PilotErrors(judged_errors, len(halves.train), judged_errors.averages)

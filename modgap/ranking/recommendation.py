@@ -8,13 +8,14 @@ from typing import Any
 
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_WORSE, neighbors_result
+from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, neighbors_result
 from modgap.ranking.check_sentences import (
     CHECK_TEXTS,
     CHECK_TITLES,
     first_place,
     join_names,
     score_label,
+    smallest_difference,
     value_with_interval,
 )
 from modgap.ranking.judgment import judge
@@ -41,7 +42,7 @@ __all__ = [
 NEIGHBORS = "nearest neighbors of the raw values"
 ONLY_FINE_TUNED = "the only source that was fine-tuned"
 WHICH = "Which source is best?"
-HELPS = "Does transfer help at all?"
+HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
     v.CLEAR: ("Clear", v.PASS),
     v.TIE: ("Tied", v.WARN),
@@ -59,6 +60,8 @@ HELP_LABELS = {
 """Label and status of each answer."""
 BY_SCORES = ("By scores, yes", v.INFO)
 """Label and status of `likely` without a short fine-tuning: scores hardly tell it (docs/evidence.md)."""
+FINE_TUNED_LABELS = {v.LIKELY: ("Shown", v.PASS), v.DOUBTFUL: ("Not shown", v.WARN)}
+"""Labels and statuses after a short fine-tuning of the source and its control."""
 
 
 @dataclass(frozen=True)
@@ -125,23 +128,27 @@ def headline(verdict: Verdict) -> str:
     if verdict.help == v.NO:
         score = score_label(verdict.by)
         return f"By {score}, random weights are better than {first}: compare it with a model trained from scratch."
+    by = _decided_by(verdict)
     if verdict.choice == v.CLEAR:
         if verdict.help == v.LIKELY:
             return (
                 f"Transfer from {first}."
                 if verdict.is_fine_tuned
-                else f"Start with {first}, and compare the next ones."
+                else f"{by}, start with {first}{_agreement(verdict)}, and compare the next ones."
             )
         if are_as_good:
             return f"If you transfer, use {first}. It is not shown to beat {NEIGHBORS}."
-        return f"If you transfer, use {first}. First check that it beats training from scratch."
+        check = "First check that it beats training from scratch."
+        if _by_fine_tuning(verdict):
+            return f"If you transfer, use {first}. {check}"
+        return f"If you transfer, use {first}, by {score_label(verdict.by)}{_agreement(verdict)}. {check}"
     if verdict.choice == v.TIE and verdict.help == v.LIKELY:
         them = "both" if len(verdict.tied) == 1 else "them"
-        return f"{join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
+        return f"{by}, {join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
     if verdict.choice == v.TIE:
-        return f"No source stands out. Compare {first} with {baseline}."
+        return f"{by}, no source stands out. Compare {first} with {baseline}."
     if verdict.choice == v.UNKNOWN:
-        return f"{first} is first, but this run does not show how certain that is."
+        return f"{by}, {first} is first, but this run does not show how certain that is."
     if verdict.is_fine_tuned and verdict.help == v.LIKELY:
         return f"Transfer from {first}, the only source that was fine-tuned."
     only = "the only source with a value" if verdict.check("failed-sources") else "the only source"
@@ -149,15 +156,39 @@ def headline(verdict: Verdict) -> str:
     return f"{first} is {only}; compare it with {baseline}."
 
 
+def _decided_by(verdict: Verdict) -> str:
+    """Return the start of a headline that says what it comes from."""
+    return "After a short fine-tuning" if _by_fine_tuning(verdict) else f"By {score_label(verdict.by)}"
+
+
+def _agreement(verdict: Verdict) -> str:
+    """Return how many other scores put the first source first, in parentheses; empty if there are none."""
+    check = verdict.check("other-scores")
+    if check is None:
+        return ""
+    verb = "puts" if check.values["agreeing"] == 1 else "put"
+    return f" ({check.values['agreeing']} of {check.values['compared']} other scores {verb} it first)"
+
+
 def _by_fine_tuning(verdict: Verdict) -> bool:
     check = verdict.check("other-sources")
     return check is not None and check.values["score"] == v.PILOT_NAME
+
+
+def _is_judged_by_fine_tuning(verdict: Verdict) -> bool:
+    """Return True if no score decides whether pretraining helps: the control, if there is one, was fine-tuned too."""
+    control = verdict.check("control")
+    return _by_fine_tuning(verdict) and (control is None or control.values["score"] == v.PILOT_NAME)
 
 
 def choice_statement(verdict: Verdict) -> Statement:
     """Return the answer to the question of which source is best."""
     label, status = CHOICE_LABELS[verdict.choice]
     check = verdict.check("other-sources")
+    if verdict.choice == v.CLEAR and not _by_fine_tuning(verdict):
+        others = verdict.check("other-scores")
+        label = f"Clear by {score_label(verdict.by)}"
+        status = v.PASS if others is None else others.status
     return Statement(WHICH, label, status, _choice_text(verdict.choice, check.values) if check else _no_value(verdict))
 
 
@@ -178,14 +209,16 @@ def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
         return f"{start}. It is not known whether the difference is significant, because {values['reason']}."
     if choice == v.TIE:
         names = join_names([entry["source"] for entry in values["tied"]])
-        return f"{start}, but it is not significantly better than {names}."
+        return f"{start}, but it is not significantly better than {names}.{smallest_difference(values)}"
     return CHECK_TEXTS["other-sources"](values)
 
 
 def help_statement(verdict: Verdict) -> Statement:
-    """Return the answer to the question of whether transfer helps at all."""
+    """Return the answer to the question of whether pretraining helps."""
     label, status = HELP_LABELS[verdict.help]
-    if verdict.help == v.LIKELY and not verdict.is_fine_tuned:
+    if _is_judged_by_fine_tuning(verdict):
+        label, status = FINE_TUNED_LABELS.get(verdict.help, (label, status))
+    elif verdict.help == v.LIKELY:
         label, status = BY_SCORES
     return Statement(HELPS, label, status, " ".join(_help_sentences(verdict)))
 
@@ -222,15 +255,13 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
 def _doubts(verdict: Verdict) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
     failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
-    control = verdict.check("control")
-    if _by_fine_tuning(verdict) and (control is None or control.values["score"] == v.PILOT_NAME):
+    if _is_judged_by_fine_tuning(verdict):
         # Scores decide nothing then.
         failed = {name: check for name, check in failed.items() if name in ("raw-values", "control")}
     if check := failed.get("raw-values"):
         yield _doubt_by_raw_values(check.values)
     if check := failed.get("control"):
-        score = score_label(check.values["score"])
-        yield f"By {score}, {visible_name(check.values['first'])} is no better than its random-weights control."
+        yield _doubt_by_control(check.values)
     if check := failed.get("majority-class"):
         yield f"The {score_label(check.values['score'])} is no better than always predicting the largest class."
     if check := failed.get("controls-above"):
@@ -241,11 +272,19 @@ def _doubts(verdict: Verdict) -> Iterator[str]:
         yield "By most other scores, pretraining makes no significant difference."
 
 
+def _doubt_by_control(values: Mapping[str, Any]) -> str:
+    start = f"By {score_label(values['score'])}, {visible_name(values['first'])}"
+    if values["result"] == CONTROL_SIMILAR:
+        return f"{start} is not shown to be better than its random-weights control.{smallest_difference(values)}"
+    return f"{start} is no better than its random-weights control."
+
+
 def _doubt_by_raw_values(values: Mapping[str, Any]) -> str:
     if values["score"] == v.PILOT_NAME:
         is_worse = values["result"] == CONTROL_BETTER
-        comparison = "significantly worse" if is_worse else "not significantly better"
-        return f"After a short fine-tuning {visible_name(values['first'])} is {comparison} than {NEIGHBORS}."
+        comparison = "significantly worse" if is_worse else "not shown to be better"
+        smallest = smallest_difference(values) if values["result"] == CONTROL_SIMILAR else ""
+        return f"After a short fine-tuning {visible_name(values['first'])} is {comparison} than {NEIGHBORS}.{smallest}"
     error = score_label(values["score"])
     return f"By {error}, the raw values, without any model, do better than the features of every source."
 
@@ -266,10 +305,14 @@ def next_step(verdict: Verdict) -> str:
     """Return what to do with the commands. Empty if there are none."""
     if not verdict.commands:
         return ""
-    if "--pilot" in verdict.commands[0]:
+    if "--pilot" in verdict.commands[0][-2:]:
         return "Fine-tune the first sources briefly, and let their errors decide."
-    if verdict.commands[0][1] == "rank":
+    if verdict.commands[0][1] == "rank" and "--resamples" in verdict.commands[0][-2:]:
         return "Repeat the ranking with intervals."
+    if verdict.commands[0][1] == "rank":
+        return "Training does not support texts. Rank by the error of a linear probe of the sources' features."
+    if verdict.commands[0][1] == "discrepancy":
+        return "Training does not support texts. Measure the first source beside more random-weights controls."
     if len(verdict.commands) == 1:
         return "Run this command."
     comparative = "lower" if len(verdict.commands) == 2 else "lowest"

@@ -17,14 +17,23 @@ from modgap.ranking.layers import curve_record
 from modgap.ranking.recommendation import recommendation
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.score_texts import difference_texts, difference_to_first, format_interval, format_score
-from modgap.ranking.scores import get_score
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.ranking.scores import PILOT, shown_score
+from modgap.ranking.types import (
+    CONTROL,
+    RAW_VALUES,
+    SOURCE,
+    Pilot,
+    Ranking,
+    RankRequest,
+    ScoreTable,
+    SourceRow,
+    TargetSummary,
+)
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = [
     "failure_messages",
-    "pilot_table",
     "ranking_table",
     "scores_table",
     "to_csv",
@@ -44,10 +53,13 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
 
     Two sources that share a letter in the column `group` are not significantly different (at the 95 % level, corrected
     for the number of comparisons). Each difference to the first source has its 95 % interval, and its p-value after the
-    correction.
+    correction. After a short fine-tuning its errors are shown in place of the score, and sources that were not
+    fine-tuned have none.
     """
-    heads = ["rank", "group", "source", score_label(ranking.by), "95 % CI", "minus the first", "p", "random weights"]
-    letters = source_letters(ranking.tables[ranking.by])
+    table = ranking.deciding_table
+    name = "error" if table.name == PILOT.name else score_label(table.name)
+    heads = ["rank", "group", "source", name, "95 % CI", "minus the first", "p", "random weights"]
+    letters = source_letters(table)
     merged = set(control_sources(ranking))
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in merged]
 
@@ -71,13 +83,14 @@ def control_sources(ranking: Ranking) -> dict[int, int]:
 
 def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list[str]:
     row = ranking.rows[index]
-    table = ranking.tables[ranking.by]
+    table = ranking.deciding_table
     rank = int(table.source_ranks[index])
     control = control_index(ranking, index)
+    raw = NEIGHBORS_LABEL if table.name == PILOT.name else RAW_VALUES_LABEL
     return [
         str(rank) if rank else "-",
         letters.get(index, ""),
-        RAW_VALUES_LABEL if row.kind == RAW_VALUES else visible_name(row.name),
+        raw if row.kind == RAW_VALUES else visible_name(row.name),
         format_score(table.standings.values[index]),
         format_interval(table.standings.intervals[index]),
         *difference_texts(difference_to_first(table, index)),
@@ -94,7 +107,7 @@ def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     tables = [
         table
         for name, table in ranking.tables.items()
-        if name != ranking.by and np.isfinite(table.standings.values).any()
+        if name != ranking.deciding_table.name and np.isfinite(table.standings.values).any()
     ]
     heads = ["source", *(f"{table.name} {'↑' if table.higher_is_better else '↓'}" for table in tables)]
     return heads, [
@@ -108,25 +121,6 @@ def _starred_score(ranking: Ranking, table: ScoreTable, index: int) -> str:
     controls = [rank for row, rank in zip(ranking.rows, ranks, strict=True) if row.kind == CONTROL and rank]
     is_first = table.source_ranks[index] == 1 and ranks[index] <= min(controls, default=ranks[index])
     return format_score(table.standings.values[index]) + ("*" if is_first else "")
-
-
-def pilot_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of the sources that were fine-tuned shortly: errors, and differences to the lowest.
-
-    The random-weights control of the best source and nearest neighbors of the raw values follow.
-    """
-    assert ranking.pilot is not None
-    table = ranking.pilot.table
-    heads = ["source", "error", "95 % CI", "minus the first", "p"]
-    return heads, [
-        [
-            NEIGHBORS_LABEL if ranking.rows[index].kind == RAW_VALUES else visible_name(ranking.rows[index].name),
-            format_score(table.standings.values[index]),
-            format_interval(table.standings.intervals[index]),
-            *difference_texts(difference_to_first(table, index)),
-        ]
-        for index in [*table.source_order, *_with_pilot(ranking, CONTROL), *_with_pilot(ranking, RAW_VALUES)]
-    ]
 
 
 def _with_pilot(ranking: Ranking, kind: str) -> list[int]:
@@ -177,9 +171,10 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "kind": "ranking",
         "target": asdict(ranking.target) if ranking.target else None,
         "by": ranking.by,
+        "decided_by": ranking.deciding_table.name,
         "score_descriptions": {
             name: {**_describe_score(name, ranking.target), "by_sample": table.by_sample}
-            for name, table in ranking.tables.items()
+            for name, table in ranking.shown_tables.items()
         },
         "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
@@ -196,7 +191,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
 
 
 def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
-    score = get_score(name)
+    score = shown_score(name)
     reference = reference_value(name, target)
     return {
         "label": score_label(name),
@@ -216,7 +211,7 @@ def _versions() -> dict[str, str]:
 
 
 def _row_records(ranking: Ranking) -> list[dict[str, Any]]:
-    letters = {name: source_letters(table) for name, table in ranking.tables.items()}
+    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
     sources = control_sources(ranking)
     return [_row_record(ranking, index, letters, sources) for index in ranking.order()]
 
@@ -225,7 +220,7 @@ def _row_record(
     ranking: Ranking, index: int, letters: Mapping[str, Mapping[int, str]], sources: Mapping[int, int]
 ) -> dict[str, Any]:
     row = ranking.rows[index]
-    table = ranking.tables[ranking.by]
+    table = ranking.deciding_table
     return {
         "source": row.name,
         "kind": row.kind,
@@ -237,7 +232,7 @@ def _row_record(
         "properties": plain_values(row.properties),
         "scores": {
             name: {**_score_record(table, index), "letters": letters[name].get(index) or None}
-            for name, table in ranking.tables.items()
+            for name, table in ranking.shown_tables.items()
         },
         "report_details": _details_record(row),
         "provenance": plain_values(row.provenance),
@@ -262,7 +257,7 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     if pilot is None:
         return None
     sources, controls, raw_values = (
-        [{"source": ranking.rows[i].name, **_score_record(pilot.table, i)} for i in indices]
+        [_pilot_row_record(ranking, pilot, index) for index in indices]
         for indices in (pilot.table.source_order, _with_pilot(ranking, CONTROL), _with_pilot(ranking, RAW_VALUES))
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
@@ -270,10 +265,20 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     return {**numbers, "sources": sources, "controls": controls, "raw_values": raw_values, "failures": failures}
 
 
+def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, Any]:
+    result = pilot.results.get(index)
+    return {
+        "source": ranking.rows[index].name,
+        **_score_record(pilot.table, index),
+        "by_training": plain_values(result.by_training.tolist()) if result else [],
+        "settings": list(pilot.settings(index)),
+    }
+
+
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
-    """Return, once for each pair, the probability that a row is better than another by the score to rank by."""
+    """Return, once for each pair, the probability that a row is better than another by the score that decides."""
     order = ranking.order()
-    win_probabilities = ranking.tables[ranking.by].standings.win_probabilities
+    win_probabilities = ranking.deciding_table.standings.win_probabilities
     return [
         {
             "better": ranking.rows[one].name,
@@ -313,7 +318,7 @@ def to_csv(ranking: Ranking) -> str:
     """Return the ranking as CSV: one line for each row, one column for each score and each end of its interval."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [f"{name}{end}" for name in ranking.tables for end in ("", " low", " high")]
+    columns = [f"{name}{end}" for name in ranking.shown_tables for end in ("", " low", " high")]
     writer.writerow(["rank", "source", "kind", "parameters", *columns, "reason"])
     writer.writerows(_csv_row(ranking, index) for index in ranking.order())
     return buffer.getvalue()
@@ -321,11 +326,11 @@ def to_csv(ranking: Ranking) -> str:
 
 def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
     row = ranking.rows[index]
-    yield int(ranking.tables[ranking.by].source_ranks[index]) or ""
+    yield int(ranking.deciding_table.source_ranks[index]) or ""
     yield spreadsheet_text(row.name)
     yield row.kind
     yield row.properties.get("parameters", "")
-    for table in ranking.tables.values():
+    for table in ranking.shown_tables.values():
         for value in (table.standings.values[index], *table.standings.intervals[index]):
             yield repr(float(value)) if math.isfinite(value) else ""
     yield ranking.reason(index)

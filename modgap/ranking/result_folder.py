@@ -42,7 +42,7 @@ def write_results(ranking: Ranking, folder: Path) -> list[Path]:
 
 def planned_figures(ranking: Ranking) -> Iterator[PlannedFigure]:
     """Yield the figure of the ranking if any source has a score, and that of the layers if there are any."""
-    if (ranking.tables[ranking.by].source_ranks > 0).any():
+    if (ranking.deciding_table.source_ranks > 0).any():
         yield PlannedFigure("ranking", lambda: (ranking_figure(ranking), ranking_caption(ranking)))
     if has_curves(ranking):
         yield PlannedFigure("layers", lambda: (layer_figure(ranking), layer_caption(ranking)))

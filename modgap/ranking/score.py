@@ -156,9 +156,17 @@ class Score:
         assert self.errors is not None
         return self.errors(outputs, options, seed)
 
-    def mean_of(self, errors: SampleErrors) -> MeanError:
-        """Return the score of these errors with its 95 % interval, in the unit of the score."""
-        return estimate_log_mean(errors) if self.higher_is_better else estimate_mean(errors)
+    def mean_of(self, errors: SampleErrors, more_variance: float = 0.0, more_degrees: float = np.inf) -> MeanError:
+        """Return the score of these errors with its 95 % interval, in the unit of the score.
+
+        Args:
+            errors: Errors of the samples.
+            more_variance: Variance of an error rate from further random draws, such as those of a training.
+            more_degrees: Degrees of freedom of this estimate.
+        """
+        if self.higher_is_better:
+            return estimate_log_mean(errors)
+        return estimate_mean(errors, more_variance=more_variance, more_degrees=more_degrees)
 
     def _check_defined(self, outputs: SourceOutputs) -> None:
         if reason := self.explain_undefined(outputs):

@@ -45,6 +45,9 @@ class Standings:
         p_values: Two-sided p-value of no difference of sources i and j, not corrected for the number of pairs, shape
             (S, S). NaN where it is unknown.
         higher_is_better: True if a higher score is better.
+        standard_errors: Standard error of each difference, shape (S, S), NaN where it is unknown. None for scores that
+            are not errors by sample.
+        degrees: Degrees of freedom of each standard error, shape (S, S). None without standard errors.
     """
 
     values: np.ndarray
@@ -52,6 +55,8 @@ class Standings:
     difference_intervals: np.ndarray
     p_values: np.ndarray
     higher_is_better: bool
+    standard_errors: np.ndarray | None = None
+    degrees: np.ndarray | None = None
 
     @cached_property
     def ranks(self) -> np.ndarray:
@@ -133,6 +138,20 @@ class Standings:
         tied = ~self.different[index] & np.isfinite(self.p_values[index]) & (self.ranks > 0)
         tied[index] = False
         return np.flatnonzero(tied)
+
+    def smallest_difference(self, one: int, other: int, comparisons: int) -> float | None:
+        """Return the smallest difference of two sources that could have been significant. None where it is unknown.
+
+        Args:
+            one: Index of a source.
+            other: Index of another source.
+            comparisons: Number of comparisons that the p-value is corrected for.
+        """
+        if self.standard_errors is None or self.degrees is None:
+            return None
+        quantile = special.stdtrit(self.degrees[one, other], 1 - SIGNIFICANCE / 2 / comparisons)
+        smallest = float(quantile * self.standard_errors[one, other])
+        return smallest if smallest > 0 else None
 
     def among(self, mask: np.ndarray) -> "Standings":
         """Return the standings of some sources among themselves, as if the others had no value.

@@ -12,13 +12,14 @@ from modgap.statistics.weights import choose_weighting, entry_weights
 __all__ = ["summarize_target"]
 
 
-def summarize_target(name: str, outputs: SourceOutputs, weight: str | None) -> TargetSummary:
+def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind: str | None = None) -> TargetSummary:
     """Return the summary of a target's samples.
 
     Args:
         name: Name of the target.
         outputs: Outputs of any source on the samples.
         weight: What counts equally in an error, which the share of the largest class depends on.
+        kind: Kind of the samples, such as `image`. None if it is not known.
     """
     counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
     tested = _tested_weights(outputs, weight)
@@ -33,6 +34,7 @@ def summarize_target(name: str, outputs: SourceOutputs, weight: str | None) -> T
         label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
         tested_classes=int((tested > 0).sum()) or None,
         tested_entropy=_entropy(tested) if outputs.labels.ndim == 1 and tested.any() else None,
+        kind=kind,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from modgap.ranking.standings import Standings
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets import CustomData
 from modgap.version import installed_version
+
+if TYPE_CHECKING:
+    from modgap.transfer.pilot import PilotErrors
 
 __all__ = [
     "CONTROL",
@@ -37,7 +40,8 @@ SOURCE = "source"
 CONTROL = "random-weights control"
 RAW_VALUES = "raw values"
 """Kinds of rows."""
-DEFAULT_SAMPLES = SampleRequest(limit=2000)
+DEFAULT_SAMPLES = SampleRequest(split="train", limit=2000)
+"""Test samples choose no source."""
 DEFAULT_ERRORS = ErrorOptions()
 
 
@@ -109,6 +113,7 @@ class TargetSummary:
             are. None if it is not known.
         tested_entropy: Entropy in nats of the distribution of these classes, by the weights of the errors. None if it
             is not known, and for multi-label targets.
+        kind: Kind of the samples, such as `image` or `text`. None if it is not known.
     """
 
     name: str
@@ -121,6 +126,7 @@ class TargetSummary:
     label_entropy: float | None = None
     tested_classes: int | None = None
     tested_entropy: float | None = None
+    kind: str | None = None
 
     @property
     def units(self) -> int:
@@ -205,6 +211,7 @@ class Pilot:
         rates: Number of learning rates, of which the best on the judging samples counts.
         trained: Number of samples that each source was fine-tuned on.
         judged: Number of other samples that its error is measured on.
+        results: Errors, mean error of each training and settings of each row that has an error, by its index.
     """
 
     table: ScoreTable
@@ -212,6 +219,11 @@ class Pilot:
     rates: int
     trained: int
     judged: int
+    results: Mapping[int, "PilotErrors"] = field(default_factory=dict, repr=False, compare=False)
+
+    def settings(self, index: int) -> tuple[str, ...]:
+        """Return the settings that a longer training of a row should share, as KEY=VALUE; empty if there are none."""
+        return self.results[index].settings if index in self.results else ()
 
 
 @dataclass(frozen=True)
@@ -309,6 +321,12 @@ class Ranking:
         return self.tables[self.by]
 
     @property
+    def shown_tables(self) -> Mapping[str, ScoreTable]:
+        """Tables of all scores, after that of the pilot if a source has an error by it."""
+        deciding = self.deciding_table
+        return {deciding.name: deciding, **self.tables} if deciding.name != self.by else self.tables
+
+    @property
     def version(self) -> str:
         """Version of modgap."""
         return installed_version()
@@ -324,5 +342,11 @@ class Ranking:
         return self.rows[index].reason or self.tables[self.by].reasons[index]
 
     def order(self) -> list[int]:
-        """Return the indices of the rows, best first. Rows without a value come last."""
-        return [int(index) for index in self.tables[self.by].standings.order()]
+        """Return the indices of the rows, best first.
+
+        After a pilot, the rows that have an error by it are first, and the others follow in the order of the score.
+        Rows without a value come last.
+        """
+        standings = self.deciding_table.standings
+        first = [int(index) for index in standings.order() if standings.ranks[index]]
+        return [*first, *(int(i) for i in self.tables[self.by].standings.order() if i not in first)]

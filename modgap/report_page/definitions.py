@@ -8,7 +8,7 @@ from modgap.formatting import format_value
 from modgap.ranking.types import RAW_VALUES
 from modgap.report_page.rendering import capitalize
 
-__all__ = ["definitions", "has_intervals", "interval_note"]
+__all__ = ["decided_by", "definitions", "has_intervals", "interval_note"]
 
 LIKELIHOOD_SCORES = {
     "leep": "the mean log probability that the source's own class predictions give to the correct target label",
@@ -17,6 +17,16 @@ LIKELIHOOD_SCORES = {
     "nce": "the mean log probability of the target label given the source's predicted class",
     "n-leep": "the mean log probability that clusters of the source's features give to the correct target label",
 }
+
+
+def decided_by(record: Mapping[str, Any]) -> str:
+    """Return the name of the score that decides, or `pilot`; records of earlier versions have the score alone.
+
+    Args:
+        record: Record of a ranking.
+    """
+    name: str = record.get("decided_by", record["by"])
+    return name
 
 
 def definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -30,9 +40,9 @@ def definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
-    by = record["by"]
+    by = decided_by(record)
     if by in descriptions:
-        yield f"{capitalize(descriptions[by]['label'])}, the score of the ranking", _deciding_score(record)
+        yield f"{capitalize(descriptions[by]['label'])}, which decides the ranking", _deciding_score(record)
     if has_intervals(record):
         yield "Interval and letters", interval_note(record)
     if any(row["control_of"] for row in record["sources"]):
@@ -53,8 +63,9 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def has_intervals(record: Mapping[str, Any]) -> bool:
-    """Return True if any source has an interval by the score that the sources are ranked by."""
-    intervals = [row["scores"][record["by"]]["interval"] for row in record["sources"] if record["by"] in row["scores"]]
+    """Return True if any source has an interval by the score that decides."""
+    by = decided_by(record)
+    intervals = [row["scores"][by]["interval"] for row in record["sources"] if by in row["scores"]]
     return any(end is not None for interval in intervals for end in interval)
 
 
@@ -67,7 +78,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
     if not has_intervals(record):
         return "No intervals were computed."
     request = record["request"]
-    if record["score_descriptions"][record["by"]]["by_sample"]:
+    if record["score_descriptions"][decided_by(record)]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"
     else:
         origin = f"from {request['resamples']} random subsamples of nine tenths of the samples"
@@ -78,7 +89,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
 
 
 def _deciding_score(record: Mapping[str, Any]) -> str:
-    name = record["by"]
+    name = decided_by(record)
     description = record["score_descriptions"][name]
     if name not in LIKELIHOOD_SCORES:
         return _describe(name, description)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modgap.formatting import format_value, visible_name
+from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,
@@ -18,7 +19,7 @@ from modgap.ranking.score_texts import difference_texts
 from modgap.ranking.types import RAW_VALUES, SOURCE
 from modgap.ranking.verdict import Verdict
 from modgap.report_page.class_maps import map_figures
-from modgap.report_page.definitions import definitions, has_intervals, interval_note
+from modgap.report_page.definitions import decided_by, definitions, has_intervals, interval_note
 from modgap.report_page.layer_table import LAYER_CHART, layer_table
 from modgap.report_page.pilot_table import pilot_table
 from modgap.report_page.rendering import Card, Row, Scale, render_template
@@ -50,7 +51,8 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
         "record": record,
-        "by": tables.get(record["by"]) or _empty_table(record["by"]),
+        "by": tables.get(decided_by(record)) or _empty_table(record["by"]),
+        "decided_by": decided_by(record),
         "tables": tables,
         "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
         "definitions": definitions(record),
@@ -63,7 +65,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),
         "run_summary": _run_summary(record),
     }
-    data = {"by": record["by"], "names": [_row_name(row) for row in rows], "tables": tables}
+    data = {"by": decided_by(record), "names": [_row_name(row) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
     return render_template("ranking.html.j2", values, ("common.js", "ranking.js"), data)
 
@@ -74,7 +76,8 @@ def _facts(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
     if target:
         facts = [f"{target['samples']:,} samples", f"{target['classes']:,} classes"]
         facts += [f"{target['groups']:,} groups"] if target["groups"] else []
-    description = record["score_descriptions"].get(record["by"])
+        facts.append(SampleRequest(record["request"].get("split")).split_label)
+    description = record["score_descriptions"].get(decided_by(record))
     if description:
         direction = "higher" if description["higher_is_better"] else "lower"
         facts.append(f"ranked by {description['label']} ({direction} is better)")

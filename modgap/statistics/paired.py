@@ -49,11 +49,15 @@ class PairedDifferences:
         intervals: 95 % interval of each difference, shape (S, S, 2). NaN with fewer than 8 independent units.
         p_values: Two-sided p-value of no difference, not corrected for the number of pairs, shape (S, S). NaN with
             fewer than 8 independent units.
+        standard_errors: Standard error of each difference, shape (S, S).
+        degrees: Degrees of freedom of each standard error, shape (S, S).
     """
 
     values: np.ndarray
     intervals: np.ndarray
     p_values: np.ndarray
+    standard_errors: np.ndarray
+    degrees: np.ndarray
 
 
 def paired_difference(
@@ -131,12 +135,16 @@ def _clipped_interval(value: float, margin: float, largest: float) -> tuple[floa
     return max(-largest, value - margin), min(largest, value + margin)
 
 
-def paired_differences(errors: Sequence[SampleErrors], largest: float = 1.0) -> PairedDifferences:
+def paired_differences(
+    errors: Sequence[SampleErrors], largest: float = 1.0, more: Sequence[tuple[float, float]] | None = None
+) -> PairedDifferences:
     """Compare all pairs of sources as `paired_difference` does, in one pass.
 
     Args:
         errors: Errors of S sources, at least one, with the same samples, weights and splits.
         largest: Largest absolute difference that is possible, to which intervals are clipped.
+        more: Variance of the mean of each source from further random draws that no two sources share, such as those of
+            its training, and the degrees of freedom of this estimate. None for no such variance.
 
     Raises:
         InputError: If samples, weights, groups or splits differ.
@@ -151,17 +159,37 @@ def paired_differences(errors: Sequence[SampleErrors], largest: float = 1.0) -> 
     n_units = residuals.shape[1]
     if n_units < MIN_UNITS:
         unknown = np.full(values.shape, np.nan)
-        return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown)
-    standard_errors = np.sqrt(_variances_of_differences(residuals) / n_units + _variances_of_differences(averages))
-    margins = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1)) * standard_errors
+        return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown, unknown, unknown)
+    variances = _variances_of_differences(residuals) / n_units + _variances_of_differences(averages)
+    standard_errors, degrees = _add_variances(variances, n_units - 1, more or [(0.0, np.inf)] * len(errors))
+    margins = special.stdtrit(degrees, (1 + LEVEL) / 2) * standard_errors
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_values = 2 * special.stdtr(n_units - 1, -np.abs(values) / standard_errors)
+        p_values = 2 * special.stdtr(degrees, -np.abs(values) / standard_errors)
     rounding = _rounding(errors, largest)
     constant = standard_errors <= rounding
     margins[constant] = _constant_margin(n_units, largest)
     p_values[constant] = _constant_p_value(values[constant], n_units, rounding)
     intervals = np.stack([values - margins, values + margins], axis=2).clip(-largest, largest)
-    return PairedDifferences(values, intervals, p_values)
+    return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
+
+
+def _add_variances(
+    variances: np.ndarray, n_degrees: int, more: Sequence[tuple[float, float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return standard errors and degrees of freedom of all pairs, (S, S), with those of further random draws.
+
+    Args:
+        variances: Variance of each difference over the units, (S, S).
+        n_degrees: Degrees of freedom of these variances.
+        more: Further variance of each source's mean, and the degrees of freedom of this estimate.
+    """
+    parts = np.array(more)
+    total = variances + parts[:, None, 0] + parts[:, 0]
+    of_sources = parts[:, 0] ** 2 / parts[:, 1]
+    terms = variances**2 / n_degrees + of_sources[:, None] + of_sources
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = np.where(terms > 0, total**2 / terms, n_degrees)
+    return np.sqrt(total), degrees
 
 
 def _variances_of_differences(rows: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ __all__ = [
     "PILOT_EPOCHS",
     "PILOT_RATES",
     "PILOT_SAMPLES",
+    "PILOT_SEEDS",
     "SETTINGS",
     "TEXT_SETTINGS",
     "PilotErrors",
@@ -39,11 +40,14 @@ PILOT_SAMPLES = 256
 PILOT_EPOCHS = 10
 PILOT_RATES = (0.0005, 0.0001, 0.0025)
 """Learning rates, each of which trains once. Of equally good ones the first counts."""
+PILOT_SEEDS = 3
+"""Trainings at the best rate, whose spread is a part of each interval and comparison."""
+BATCHES = "stage2.batch_size=16"
 SETTINGS = (
     f"stage2.epochs={PILOT_EPOCHS}",
     f"stage2.decay_epochs={PILOT_EPOCHS}",
     "stage2.warmup_epochs=1",
-    "stage2.batch_size=16",
+    BATCHES,
     "stage2.choose=last",
 )
 """Settings of the pilot at three rates of docs/protocol.md."""
@@ -53,18 +57,30 @@ TEXT_SETTINGS = ("target_sequence_length=32",)
 
 @dataclass(frozen=True)
 class PilotErrors:
-    """Errors of a source after a short fine-tuning.
+    """Errors of a source after short fine-tunings.
 
     Attributes:
-        errors: 0-1 error of each sample that judges, at the learning rate with the lowest mean error. It is 1 if the
-            loss became NaN or infinite at every rate.
+        errors: 0-1 error of each sample that judges, at the learning rate with the lowest mean error, as the mean over
+            the trainings at this rate. It is 1 for a training whose loss became NaN or infinite.
         trained: Number of samples that the source was fine-tuned on.
-        rate: This learning rate. NaN for nearest neighbors of raw values, which have none.
+        by_training: Mean error of each of these trainings, which differ in their seeds alone, (n,). One number for
+            nearest neighbors of raw values, which are not trained.
+        settings: Settings that a longer training should share, as KEY=VALUE: learning rate, size of the batches, and
+            length of the samples for a source of text. Empty for nearest neighbors.
     """
 
     errors: SampleErrors
     trained: int
-    rate: float
+    by_training: np.ndarray
+    settings: tuple[str, ...] = ()
+
+    @property
+    def training_variance(self) -> tuple[float, float]:
+        """Variance of the mean error from the randomness of the trainings, and the degrees of freedom of it."""
+        n_trainings = len(self.by_training)
+        if n_trainings < 2:
+            return 0.0, np.inf
+        return float(self.by_training.var(ddof=1)) / n_trainings, n_trainings - 1
 
 
 def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
@@ -83,7 +99,9 @@ def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
 
 
 def pilot_halves(target: Target, seed: int) -> TargetData:
-    """Return the halves of at most 256 training samples of a target: those that train, and those that judge.
+    """Return the samples of a short fine-tuning: one half of at most 256 training samples trains.
+
+    The other half judges, and so do the validation samples, at most as many, which no score of a ranking sees.
 
     Args:
         target: The target.
@@ -95,29 +113,31 @@ def pilot_halves(target: Target, seed: int) -> TargetData:
     data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed)
     if data.output.task != "classification":
         raise InputError(f"A short fine-tuning needs one class for each sample, and {target.name} has other labels.")
-    return labeled_halves(data, seed)
+    halves = labeled_halves(data, seed)
+    return replace(halves, test=np.concatenate([halves.test, data.validation]))
 
 
 def short_fine_tuning(
     name: str, source: Source, target: Target, seed: int, *, device: str = "auto", weight: str | None = None
 ) -> PilotErrors:
-    """Fine-tune all weights of a source on one half of at most 256 training samples, and judge it on the other half.
+    """Fine-tune all weights of a source on one half of at most 256 training samples, and judge it on other samples.
 
-    The last of ten epochs counts, at the best of three learning rates. Every source is flattered by this choice alike:
-    two sources of equal errors differ significantly in fewer than 5 % of the cases (simulated in
-    `tests/test_pilot.py`).
+    The last of ten epochs counts, at the best of three learning rates, with which the source is trained with two more
+    seeds. Every source is flattered by this choice alike: of sources that are no better than their controls, fewer than
+    5 % are significantly better, whatever the spread between trainings is (simulated in `tests/test_pilot.py`).
 
     Args:
         name: Name of the source.
         source: The source, loaded without its head.
         target: The target.
-        seed: Seed of the samples, of the halves and of everything random in the training.
+        seed: Seed of the samples, of the halves and of everything random in the first training. The others have the
+            next seeds.
         device: Device to train on.
         weight: What counts equally in the error: `samples`, `groups` or `classes`. None for groups where there are
             groups, else samples.
 
     Returns:
-        Errors of the samples of the other half. With the same seed they are the same samples for every source.
+        Errors of the samples that judge. With the same seed they are the same samples for every source.
 
     Raises:
         InputError: If the target has no classes, or if it cannot be trained on from this source.
@@ -126,16 +146,20 @@ def short_fine_tuning(
     halves = pilot_halves(target, seed)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
-    settings = (*SETTINGS, *(TEXT_SETTINGS if source.input.kind == "text" else ()))
-    by_rate = {}
-    for rate in PILOT_RATES:
-        overrides = (*settings, f"stage2.learning_rate={rate}")
-        request = TrainRequest(
-            "finetune", name, target.name, overrides, samples=SampleRequest(seed=seed, device=device)
-        )
-        by_rate[rate] = sample_errors(_errors_after_training(request, source, halves), halves, seed, weight)
-    best = min(by_rate, key=lambda rate: float(by_rate[rate].averages[0]))
-    return PilotErrors(by_rate[best], len(halves.train), best)
+    more = TEXT_SETTINGS if source.input.kind == "text" else ()
+
+    def train(rate: float, training_seed: int) -> np.ndarray:
+        overrides = (*SETTINGS, *more, f"stage2.learning_rate={rate}")
+        samples = SampleRequest(seed=training_seed, device=device)
+        request = TrainRequest("finetune", name, target.name, overrides, samples=samples)
+        return _errors_after_training(request, source, halves)
+
+    weights = labeled_weights(halves, halves.test, weight)
+    by_rate = {rate: train(rate, seed) for rate in PILOT_RATES}
+    best = min(by_rate, key=lambda rate: float(by_rate[rate] @ weights))
+    trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, PILOT_SEEDS))])
+    errors = sample_errors(trainings.mean(axis=0), halves, seed, weight)
+    return PilotErrors(errors, len(halves.train), trainings @ weights, (f"stage2.learning_rate={best}", BATCHES, *more))
 
 
 def _errors_after_training(request: TrainRequest, source: Source, data: TargetData) -> np.ndarray:

@@ -12,10 +12,18 @@ from typing import Any
 
 from modgap.errors import unknown_name
 from modgap.plugins import BUILT_IN, describe_origin, plugin_entries, usable_plugins
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 
-__all__ = ["DEFAULT_RANKING_SCORES", "default_scores", "get_score", "score_names", "score_origin"]
+__all__ = [
+    "DEFAULT_RANKING_SCORES",
+    "PILOT",
+    "default_scores",
+    "get_score",
+    "score_names",
+    "score_origin",
+    "shown_score",
+]
 
 GROUP = "modgap.scores"
 NOUN = "Score"
@@ -27,6 +35,17 @@ For classification it is the score that the development targets of docs/protocol
 it nor any other score is shown to choose better than always naming the same good source (docs/evidence.md). The
 benchmark has no targets of other tasks.
 """
+
+PILOT = Score(
+    name="pilot",
+    title="error after a short fine-tuning on other samples",
+    unit="error rate",
+    reference="",
+    higher_is_better=False,
+    bounds=ERROR_RATE,
+    error_tasks=(CLASSIFICATION,),
+)
+"""The error after a short fine-tuning, which is shown as scores are, but is none that `--by` or `--score` takes."""
 
 
 @functools.cache
@@ -89,3 +108,8 @@ def get_score(name: str) -> Score:
     if name not in _scores():
         raise unknown_name("score", name, _scores())
     return _scores()[name]
+
+
+def shown_score(name: str) -> Score:
+    """Return the score of a name, or the error after a short fine-tuning, as a ranking shows them."""
+    return PILOT if name == PILOT.name else get_score(name)
