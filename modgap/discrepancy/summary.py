@@ -37,8 +37,10 @@ def heading(report: DiscrepancyReport) -> str:
     result = report.result
     names = f"{report.source} on {report.target}" if report.source else report.target
     groups = f" in {count(result.n_groups, 'group')}" if result.n_groups else ""
+    split = (report.provenance.get("samples") or {}).get("split")
+    samples = f"{count(result.n_samples, 'sample')}{f' ({split} split)' if split not in (None, 'all') else ''}"
     classes = f"{result.n_target_classes:,} target classes, {result.n_source_classes:,} source classes"
-    return f"{names}: {count(result.n_samples, 'sample')}{groups}, {classes}"
+    return f"{names}: {samples}{groups}, {classes}"
 
 
 def answer(report: DiscrepancyReport) -> str:

@@ -160,6 +160,12 @@ def _short(targets: list[str]) -> str:
     return join_names([PurePath(target).name or target for target in targets])
 
 
+def _scope(values: Mapping[str, Any]) -> str:
+    """Return the names of the scores, and the split of the samples if it is known."""
+    scores = join_names([score_label(name) for name in values["scores"]])
+    return f"{scores}; {values['split']} of the samples" if values.get("split") else scores
+
+
 def _separation(values: Mapping[str, Any]) -> str:
     if not values["targets"]:
         return "On every target, at most half of the sources are as good as the first."
@@ -203,7 +209,6 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "targets-that-do-not-separate": _separation,
     "scope": lambda values: (
-        f"The values ({join_names([score_label(name) for name in values['scores']])}) are estimates without "
-        "fine-tuning, not errors of fine-tuned models."
+        f"The values ({_scope(values)}) are estimates without fine-tuning, not errors of fine-tuned models."
     ),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modgap.forward.sample_request import SampleRequest
 from modgap.matrix.comparison import targets_needed
 from modgap.matrix.result import Matrix
 from modgap.ranking import verdict as v
@@ -122,6 +123,12 @@ def _compared(matrix: Matrix) -> np.ndarray:
     return np.array([column.choice != v.UNKNOWN for column in matrix.columns], bool)
 
 
+def _split_label(matrix: Matrix) -> str | None:
+    """Return the split of the samples in a few words. None if the matrix has no record of them."""
+    samples = matrix.request.get("samples")
+    return SampleRequest(samples["split"]).split_label if samples else None
+
+
 def _needed(matrix: Matrix) -> int:
     """Return the number of targets from which the sources with all values, at least two, can differ significantly."""
     complete = sum(one.n_targets == len(matrix.columns) for one in matrix.standings)
@@ -171,4 +178,4 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
             status = v.WARN if unclear else v.PASS
             yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
     scores = list(dict.fromkeys(column.score for column in matrix.columns))
-    yield Check("scope", v.INFO, {"scores": scores})
+    yield Check("scope", v.INFO, {"scores": scores, "split": _split_label(matrix)})

@@ -82,8 +82,10 @@ def _target(record: Mapping[str, Any]) -> str:
 
 def _facts(record: Mapping[str, Any]) -> list[str]:
     groups = [count(record["n_groups"], "group")] if record["n_groups"] else []
+    split = (record["provenance"].get("samples") or {}).get("split")
     return [
         count(record["n_samples"], "sample"),
+        *([f"{split} split"] if split not in (None, "all") else []),
         f"{record['n_target_classes']:,} target classes",
         f"{record['n_source_classes']:,} source classes",
         *groups,
