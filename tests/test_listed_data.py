@@ -4,12 +4,13 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import warn_about_small_classes
 from modgap.targets import CustomData, open_target
 from modgap.targets.path_groups import groups_of_paths
+from modgap.targets.readers.image_folder import ImageFiles, image_array
 
 
 def read(path, **description):
@@ -62,6 +63,56 @@ def test_a_background_is_an_opaque_color(images):
         read(images, background="whitish")
     with pytest.raises(UsageError, match="is transparent itself"):
         read(images, background="#ffffff00")
+
+
+def save_turned(path, pixels, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image = Image.fromarray(pixels)
+    image.save(path, exif=exif, **({"lossless": True} if path.suffix == ".webp" else {}))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_images_are_read_as_their_exif_orientation_says(tmp_path, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    save_turned(tmp_path / "b" / f"0.{suffix}", pixels, 0)
+    for orientation in range(1, 9):
+        save_turned(tmp_path / "a" / f"{orientation}.{suffix}", pixels, orientation)
+    samples = read(tmp_path).samples
+    for orientation, path in enumerate(sorted((tmp_path / "a").iterdir()), 1):
+        with Image.open(path) as image:
+            upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB")).transpose(2, 0, 1)
+            np.testing.assert_array_equal(image_array(image), upright)
+        np.testing.assert_array_equal(samples[orientation - 1], upright)
+        assert samples[orientation - 1].shape == ((3, 5, 8) if orientation < 5 else (3, 8, 5))
+    # An orientation that does not exist changes nothing.
+    np.testing.assert_array_equal(samples[8], pixels.transpose(2, 0, 1))
+    (tmp_path / "list.csv").write_text(f"file,label\na/6.{suffix},x\na/6.{suffix},y\n")
+    np.testing.assert_array_equal(read(tmp_path / "list.csv").samples[0], np.rot90(pixels, -1).transpose(2, 0, 1))
+
+
+def test_images_of_16_bits_and_transparent_ones_are_turned_too(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (4, 6), np.uint16)
+    clear = np.zeros((4, 6, 4), np.uint8)
+    clear[0, :, 3] = 255
+    save_turned(tmp_path / "deep.png", deep, 6)
+    save_turned(tmp_path / "clear.png", clear, 8)
+    files = ImageFiles((tmp_path / "deep.png", tmp_path / "clear.png"))
+    np.testing.assert_array_equal(files[0][0], (np.rot90(deep, -1) / 257).astype(np.float32))
+    assert (files[1][:, :, 0] == 0).all()
+    assert (files[1][:, :, 1:] == 255).all()
+
+
+@pytest.mark.parametrize("damage", [slice(12), slice(20), slice(26, None)], ids=["header", "entry", "start"])
+def test_a_damaged_exif_record_leaves_an_image_as_it_is_stored(tmp_path, damage, recwarn):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "damaged.png", exif=exif.tobytes()[damage])
+    np.testing.assert_array_equal(ImageFiles((tmp_path / "damaged.png",))[0], pixels.transpose(2, 0, 1))
+    assert not recwarn.list
 
 
 def test_groups_of_files_come_from_their_paths_or_a_table(images, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import ExifTags, Image, ImageColor
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.limits import IMAGE_PIXELS
@@ -20,14 +20,23 @@ from modgap.targets.samples import Table
 __all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Operation that turns a stored image upright, by its EXIF orientation."""
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images (3, H, W) in files, 8-bit RGB, or float32 of the same range for images of 16 bits.
+    """Images (3, H, W) in files, upright, 8-bit RGB, or float32 of the same range for images of 16 bits.
 
     Attributes:
         paths: The files.
@@ -62,6 +71,8 @@ class ImageFiles:
 def image_array(image: Image.Image, background: str = "white", name: str = "The image") -> np.ndarray:
     """Return an image as an array (3, H, W), 8-bit RGB, or float32 of the same range for images of 16 bits.
 
+    It is turned and mirrored as its EXIF orientation says.
+
     Args:
         image: The image.
         background: Color that takes the place of the arbitrary colors of transparent pixels.
@@ -72,6 +83,7 @@ def image_array(image: Image.Image, background: str = "white", name: str = "The 
     """
     if image.mode in ("I", "F"):
         raise InputError(f"{name} has 32 bits per channel, expected 8 or 16. Convert it to 8 or 16 bits.")
+    image = _upright(image)
     if image.mode.startswith("I;16"):
         # Pillow would clip 16-bit values to white.
         return (np.asarray(image)[None].repeat(3, axis=0) / 257).astype(np.float32)
@@ -79,6 +91,19 @@ def image_array(image: Image.Image, background: str = "white", name: str = "The 
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     canvas = Image.new("RGBA", image.size, ImageColor.getrgb(background))
     return np.asarray(Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")).transpose(2, 0, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF orientation says; one whose EXIF record is damaged stays as it is stored."""
+    # Pillow itself turns TIFF files when it loads them, and then removes the orientation.
+    image.load()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except DAMAGED_FILE_ERRORS:
+        return image
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -134,7 +159,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", group_pattern: str | None = None) -> Table:
-    """List the images. Each is decoded to 8-bit RGB when it is read.
+    """List the images. Each is decoded to upright 8-bit RGB when it is read.
 
     Args:
         files: One folder under the role `data`.
