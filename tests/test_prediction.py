@@ -6,18 +6,22 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import InputError, UsageError
-from modgap.models import target_model
+from modgap.models import Output, target_model
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
+from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.csv import read as read_table
+from modgap.targets.sample_transforms import Coordinates, Division, OwnStandardization
 from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
+from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import method_names
 from modgap.transfer.predictions import predict_data, write_predictions
+from modgap.transfer.trained_inputs import TrainedInputs
 from modgap.transfer.trained_model import load_trained_model
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -252,16 +256,76 @@ def test_pillow_images_are_predicted_as_their_files(hub, photos):
         model.predict([Image.fromarray(rng.random((14, 14), np.float32))])
 
 
-def test_gray_images_are_predicted_by_a_model_of_gray_images(trained, tmp_path):
-    done = trained("finetune", "image")[0]
-    model = load_trained_model(done.folder)
+def save_pictures(folder, gray):
+    """Save one gray picture in the forms that pictures have, and return its colored version as an array (3, H, W)."""
+    folder.mkdir()
+    colored = np.stack([gray, gray // 2, gray // 3], 2)
+    image = Image.fromarray(gray)
+    image.save(folder / "gray.png")
+    image.convert("RGB").save(folder / "rgb.png")
+    image.convert("LA").save(folder / "alpha.png")
+    image.convert("P").save(folder / "palette.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "deep.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.rot90(gray).copy()).save(folder / "turned.png", exif=exif)
+    Image.fromarray(colored).save(folder / "zcolored.png")
+    return colored.transpose(2, 0, 1)
+
+
+def test_pictures_are_predicted_by_a_model_of_gray_arrays(trained, tmp_path, caplog):
+    model = load_trained_model(trained("finetune", "image")[0].folder)
     gray = np.random.default_rng(0).integers(0, 255, (12, 10), np.uint8)
-    Image.fromarray(gray).save(tmp_path / "gray.png")
-    expected = model.predict_proba(gray[None].astype(np.float32))
-    np.testing.assert_array_equal(model.predict_proba([Image.fromarray(gray)]), expected)
-    np.testing.assert_array_equal(model.predict_proba([tmp_path / "gray.png"]), expected)
-    with pytest.raises(InputError, match="does not fit the model"):
-        model.predict([Image.fromarray(np.stack([gray, gray // 2, gray], 2))])
+    colored = save_pictures(tmp_path / "new", gray)
+    expected = model.outputs(gray[None].astype(np.float32))
+    mean = model.outputs(colored.mean(axis=0, dtype=np.float64)[None].astype(np.float32))
+    found = predict_data(model, str(tmp_path / "new"))
+    assert found.names[-1] == "zcolored.png"
+    assert len(found.names) == 7
+    paths = [tmp_path / "new" / name for name in found.names]
+    outputs = model.outputs([Image.open(path) for path in paths])
+    np.testing.assert_array_equal(outputs, model.outputs(paths))
+    for output in outputs[:-1]:
+        np.testing.assert_allclose(output, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(outputs[-1], mean[0], rtol=1e-6)
+    np.testing.assert_allclose(found.outputs, model.predict_proba(paths), rtol=1e-6)
+    assert caplog.text.count("The pixels of pictures are taken as values from 0 to 255, because") == 1
+    # Another size is resized as in training.
+    Image.fromarray(gray.repeat(2, 0).repeat(2, 1)).save(tmp_path / "large.png")
+    np.testing.assert_array_equal(
+        model.outputs([tmp_path / "large.png"]), model.outputs([gray[None].repeat(2, 1).repeat(2, 2)])
+    )
+
+
+def test_pictures_enter_with_the_values_of_the_training_data(tmp_path):
+    settings = {"stage2.epochs": 1}
+    done = modgap.train("finetune", "vit-fashion", "digits", tmp_path / "run", settings=settings, limit=60)
+    model = modgap.load_run(done.folder)
+    digits = open_target("digits").read().samples[0]
+    pixels = (digits[0] * 255 / 16).round().astype(np.uint8)
+    (tmp_path / "new").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "new" / "gray.png")
+    found = predict_data(model, str(tmp_path / "new"))
+    np.testing.assert_allclose(found.outputs, model.predict_proba((pixels * (16 / 255))[None]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "transforms", "expected"),
+    [
+        ((1, 4, 4), (), [-1, 1]),
+        ((3, 4, 4), (), [-1, 1]),
+        ((3, 4, 4), (Coordinates(),), [-1, 1]),
+        ((1, 4, 4), (Division(4),), [-4, 4]),
+        ((1, 4, 4), (OwnStandardization(),), [0, 255]),
+    ],
+)
+def test_channels_and_values_of_pictures_are_those_before_the_steps(shape, transforms, expected):
+    spec = InputSpec(kind="image", low=-1, high=1)
+    transform = InputTransform(spec, shape, np.zeros(shape[0], np.float32), np.ones(shape[0], np.float32))
+    inputs = TrainedInputs(transforms, transform, Output("classification", (2,)), None, ("a", "b"), None, "white")
+    picture = inputs.picture(np.array([0, 255], np.uint8).repeat(8).reshape(1, 4, 4).repeat(3, axis=0))
+    n_channels = 1 if transforms == (Coordinates(),) else shape[0]
+    np.testing.assert_allclose(picture, np.repeat(expected, 8).reshape(1, 4, 4).repeat(n_channels, axis=0))
 
 
 def test_sample_that_is_not_finite_is_refused_with_its_number(trained):

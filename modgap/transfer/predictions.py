@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,8 @@ from modgap.storage.atomic_files import atomic_path, write_text_atomically
 from modgap.storage.paths import expand_user
 from modgap.storage.written_files import writing
 from modgap.targets import SPLITS, manifest_names, open_target
+from modgap.targets.readers.image_folder import ImageFiles
+from modgap.targets.samples import TransformedSamples
 from modgap.targets.unlabeled import read_unlabeled
 from modgap.transfer.trained_model import TrainedModel
 
@@ -81,6 +83,8 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
             background=inputs.background,
             x_name=x_name,
         )
+        if isinstance(new.samples, ImageFiles):
+            new = replace(new, samples=TransformedSamples(new.samples, inputs.picture))
         outputs = _outputs(model, new)
         names = new.names
     return Predictions(model.inputs.output.task, names, model.classes, outputs)

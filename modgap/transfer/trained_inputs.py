@@ -1,5 +1,8 @@
 """Preparation of the samples of a trained model and the unit of its outputs, as the run's folder keeps them."""
 
+import functools
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,17 @@ from torch import Tensor
 from modgap.errors import InputError
 from modgap.models import Output
 from modgap.targets.manifest import InputSpec
-from modgap.targets.sample_transforms import SampleTransform, read_transforms, transform_records, transforms_of
+from modgap.targets.sample_transforms import (
+    Coordinates,
+    Division,
+    Flattening,
+    OwnStandardization,
+    SampleTransform,
+    Standardization,
+    read_transforms,
+    transform_records,
+    transforms_of,
+)
 from modgap.transfer.checkpoint import load_tensors, write_tensors
 from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.run_folder import Run
@@ -39,6 +52,10 @@ TRANSFORM_OF_STEP = {
 """Name of the transform that each step of a manifest applies to samples; other steps do more than that."""
 TRANSFORM = "transform."
 """Prefix of the names of the transforms' arrays."""
+WHITE = 255
+"""Value of a white pixel of a picture; black is 0."""
+
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,47 @@ class TrainedInputs:
         for transform in self.transforms or ():
             sample = transform(sample)
         return self.inputs.pieces(sample)
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Return a picture with the channels and the range of values that the target's files have.
+
+        A model of one channel gets the mean of the three colors, as a source of one channel does. Black and white
+        become the lowest and the highest value of the manifest. The size is left to `pieces`, which resizes images.
+
+        Args:
+            image: Colors (3, H, W) from 0 to 255.
+        """
+        if self._file_channels == 1:
+            image = image.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        low, high = self._file_range
+        if (low, high) == (0, WHITE):
+            return image
+        scaled: np.ndarray = (low + image.astype(np.float64) * ((high - low) / WHITE)).astype(np.float32)
+        return scaled
+
+    @functools.cached_property
+    def _file_channels(self) -> int | None:
+        """Number of channels of an image before the steps; None if the steps do not tell it."""
+        transforms = self.transforms or ()
+        if any(isinstance(transform, Flattening) for transform in transforms):
+            return None
+        n_coordinates = sum(isinstance(transform, Coordinates) for transform in transforms)
+        return self.inputs.shape[0] - n_coordinates * (len(self.inputs.shape) - 1)
+
+    @functools.cached_property
+    def _file_range(self) -> tuple[float, float]:
+        """Values that black and white have in the target's files; those of a picture if the record does not tell."""
+        low, high = self.inputs.spec.low, self.inputs.spec.high
+        transforms = self.transforms or ()
+        if low is None or high is None or any(isinstance(t, Standardization | OwnStandardization) for t in transforms):
+            log.warning(
+                "The pixels of pictures are taken as values from 0 to %d, because the record of the run does not say "
+                "which values black and white have in its training data. Pass arrays if they are others.",
+                WHITE,
+            )
+            return 0, WHITE
+        divisor = math.prod(transform.divisor for transform in transforms if isinstance(transform, Division))
+        return low * divisor, high * divisor
 
 
 def inputs_record(data: TargetData) -> dict[str, Any]:

@@ -207,19 +207,14 @@ class TrainedModel:
         if isinstance(sample, str | Path):
             return self._from_file(Path(sample))
         if hasattr(sample, "convert") and hasattr(sample, "getbands"):
-            return self._in_gray(image_array(sample, self.inputs.background))
+            return self.inputs.picture(image_array(sample, self.inputs.background))
         array = np.asarray(sample.detach().cpu() if isinstance(sample, Tensor) else sample)
         return array[None] if array.ndim == N_AXES[spec.kind] - 1 else array
-
-    def _in_gray(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (3, H, W) with one channel, if it is gray and the model was trained on gray images."""
-        is_gray_model = not self.inputs.transforms and self.inputs.inputs.shape[0] == 1
-        return image[:1] if is_gray_model and (image == image[:1]).all() else image
 
     def _from_file(self, path: Path) -> np.ndarray:
         spec = self.inputs.inputs.spec
         if spec.kind == "image":
-            return self._in_gray(ImageFiles((path,), self.inputs.background)[0])
+            return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
         if spec.kind == "audio" and spec.rate is not None:
             return SoundFiles(((str(path),),), int(spec.rate))[0]
         raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
