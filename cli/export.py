@@ -39,7 +39,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
         default="safetensors",
         show_default=True,
         help="safetensors is one file for modgap predict and modgap.load_run. torch-export and onnx run without "
-        "modgap, and take samples after the target's steps of preprocessing.",
+        "modgap, take samples after the target's steps of preprocessing, and describe them in a JSON file beside them.",
     ),
     click.option("--out", metavar="FILE", required=True, help="File to write, which must not exist."),
     quiet_option,
@@ -47,7 +47,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 def export(**options: Any) -> None:
     """Write a trained model to one file."""
     from modgap.cli.output import log_to_stderr
-    from modgap.transfer.export import export_model
+    from modgap.transfer.export import description_file, export_model
     from modgap.transfer.trained_model import load_trained_model
 
     out = expand_user(options["out"])
@@ -58,7 +58,13 @@ def export(**options: Any) -> None:
             f"--out {out} does not end with {SUFFIXES[options['file_format']]}, the suffix of the format "
             f"{options['file_format']}."
         )
+    description = description_file(out, options["file_format"])
+    if description and description.exists():
+        raise UsageError(
+            f"{description}, which would describe the model, exists already. Pass another --out, or remove it."
+        )
     log_to_stderr(options["quiet"])
     model = load_trained_model(options["run"], weights=options["weights"], device="cpu")
     export_model(model, out, options["file_format"])
-    print_line(f"The model is in {out} ({out.stat().st_size / 1e6:.1f} MB).")
+    beside = f" {description} names its classes and the values that it takes." if description else ""
+    print_line(f"The model is in {out} ({out.stat().st_size / 1e6:.1f} MB).{beside}")

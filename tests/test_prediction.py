@@ -1,7 +1,9 @@
 """Trained models predict on new data as they did on the test samples, also after an export; refusals."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +124,35 @@ def test_exported_programs_run_without_modgap(trained, tmp_path, kind, file_form
         np.testing.assert_allclose(read(path, x[:size]), expected[:size], rtol=tolerance, atol=tolerance)
 
 
+def described(path, file_format):
+    """The description in a program."""
+    if file_format == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        return json.loads(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map["modgap"])
+    extra = {"modgap.json": ""}
+    torch.export.load(path, extra_files=extra)
+    return json.loads(extra["modgap.json"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file_format", ["torch-export", "onnx"])
+def test_programs_describe_themselves_in_them_and_beside_them(trained, tmp_path, kind, file_format):
+    if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
+        pytest.skip(f"the format {file_format} needs torch {lowest}")
+    model = load_trained_model(trained("finetune", kind)[0].folder)
+    export_model(model, tmp_path / "model.pt2", file_format)
+    record = json.loads((tmp_path / "model.json").read_text())
+    assert described(tmp_path / "model.pt2", file_format) == record
+    assert (record["task"], tuple(record["classes"])) == (model.task, model.classes)
+    inputs = record["input"]
+    assert tuple(inputs["shape"]) == model.inputs.inputs.shape
+    np.testing.assert_allclose(inputs["mean"], model.inputs.inputs.mean)
+    np.testing.assert_allclose(inputs["sd"], model.inputs.inputs.sd)
+    assert inputs["channels"] == (None if kind == "series" else ["gray"])
+    assert (inputs["low"], inputs["high"], inputs["steps"]) == (None, None, [])
+    assert record["output"] == ("values in the target's unit" if kind == "dense" else "logits")
+
+
 def test_programs_need_a_torch_that_can_write_them(trained, tmp_path, monkeypatch):
     done, _ = trained("finetune", "image")
     monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
@@ -234,6 +265,47 @@ def test_new_images_are_predicted_from_folders_files_and_tables(hub, photos):
     (photos / "empty").mkdir()
     with pytest.raises(InputError, match="has no images"):
         predict_data(model, str(photos / "empty"))
+
+
+def test_the_documented_use_of_an_exported_program_predicts_as_the_command_does(hub, photos, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    if LOWEST_TORCH["onnx"] > TorchVersion(torch.__version__):
+        pytest.skip("torch is too old to export ONNX files")
+    hub("vit")
+    done = short_run(photos / "run", photos / "photos")
+    program = photos / "model.onnx"
+    finished = run_in_process("export", "--run", str(done.folder), "--format", "onnx", "--out", str(program))
+    assert finished.stdout.endswith(f"{photos}/model.json names its classes and the values that it takes.\n")
+    inputs = json.loads((photos / "model.json").read_text())["input"]
+    assert (inputs["low"], inputs["high"], inputs["channels"]) == (0, 255, ["red", "green", "blue"])
+    program.unlink()
+    finished = run_in_process("export", "--run", str(done.folder), "--format", "onnx", "--out", str(program))
+    assert (finished.returncode, "model.json, which would describe the model, exists" in finished.stderr) == (2, True)
+    (photos / "model.json").unlink()
+    run_in_process("export", "--run", str(done.folder), "--format", "onnx", "--out", str(program))
+    for number in range(6):
+        # Photos of the size in training, of which one is stored turned.
+        save_turned(photos / "new" / f"{number}.png", photos / "photos" / ("red", "blue")[number % 2] / f"{number}.png")
+    run_in_process("predict", "--run", str(done.folder), "--data", str(photos / "new"), "--out", str(photos / "p.csv"))
+    rows = list(csv.DictReader((photos / "p.csv").read_text().splitlines()))
+    example = (Path(__file__).parents[1] / "docs" / "prediction.md").read_text().split("```python\n")[2].split("```")[0]
+    monkeypatch.chdir(photos)
+    monkeypatch.setattr("sys.argv", ["example", *(f"new/{row['sample']}" for row in rows)])
+    exec(compile(example, "prediction.md", "exec"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(printed) == len(rows) == 8
+    for (path, name, probability), row in zip(printed, rows, strict=True):
+        assert (path, name) == (f"new/{row['sample']}", row["predicted"])
+        same_size = row["sample"].split(".")[0].isdecimal()
+        assert float(probability) == pytest.approx(float(row[f"p({name})"]), abs=1e-5 if same_size else 1e-3)
+
+
+def save_turned(path, original):
+    """Save an image as a camera that lies on its side would store it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(original) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
 
 
 def test_pillow_images_are_predicted_as_their_files(hub, photos):

@@ -7,7 +7,7 @@ from typing import Any
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.storage.mmap_arrays import read_npy_header
-from modgap.targets.custom_description import CustomData, ManifestAndFiles, check_options, describe_path
+from modgap.targets.custom_description import PICTURES, CustomData, ManifestAndFiles, check_options, describe_path
 from modgap.targets.custom_tables import series_file_manifest, table_manifest
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.file_layout import has_suffix, list_files
@@ -67,7 +67,7 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         background = custom_data.background or "white"
         check_background(background)
         options["background"] = background
-        return describe_path(path, "image_folder", options, {"kind": "image", "low": 0, "high": 255}, group=group)
+        return describe_path(path, "image_folder", options, PICTURES, group=group)
     check_options(path, custom_data, ("group",))
     from modgap.targets.sound import common_rate
 

@@ -9,7 +9,7 @@ from typing import Any
 from modgap.errors import UsageError, unknown_name
 from modgap.targets.manifest import Manifest
 
-__all__ = ["FIELD_OF_OPTION", "CustomData", "ManifestAndFiles", "check_options", "describe_path"]
+__all__ = ["FIELD_OF_OPTION", "PICTURES", "CustomData", "ManifestAndFiles", "check_options", "describe_path"]
 
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
@@ -26,6 +26,8 @@ FIELD_OF_OPTION = {
     "fill": "fill",
 }
 """Field of CustomData that each command-line option sets, without the option's dashes."""
+PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
+"""Description of the input of images in files."""
 
 ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import UsageError, unknown_name
-from modgap.targets.custom_description import CustomData, ManifestAndFiles, check_options, describe_path
+from modgap.targets.custom_description import PICTURES, CustomData, ManifestAndFiles, check_options, describe_path
 from modgap.targets.data_frames import read_frame
 from modgap.targets.readers.listed_files import listed_paths
 
@@ -47,7 +47,7 @@ def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | No
     if kind == "image":
         check_options(path, custom_data, ("kind", "label", "group", "background"))
         options["background"] = custom_data.background or "white"
-        input_spec: dict[str, Any] = {"kind": "image", "low": 0, "high": 255}
+        input_spec: dict[str, Any] = dict(PICTURES)
     else:
         check_options(path, custom_data, ("kind", "label", "group"))
         from modgap.targets.sound import common_rate

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.torch_version import TorchVersion
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
-from modgap.storage.atomic_files import atomic_path
+from modgap.storage.atomic_files import atomic_path, write_text_atomically
+from modgap.storage.json_records import format_json, plain_values
 from modgap.storage.written_files import writing
 from modgap.transfer.model_file import write_model_file
 from modgap.transfer.trained_model import TrainedModel
 
-__all__ = ["FORMATS", "LOWEST_TORCH", "ExportedModel", "export_model"]
+__all__ = ["FORMATS", "LOWEST_TORCH", "ExportedModel", "description_file", "export_model", "program_description"]
 
 EXAMPLE_BATCH = 2
 """Number of samples that the model is traced with; 1 would be taken for a constant."""
@@ -26,6 +27,10 @@ MAX_BATCH = 2**31 - 1
 """Largest number of samples of a program; before torch 2.10, the exporter refuses some models without a limit."""
 LOWEST_TORCH = {"torch-export": "2.7", "onnx": "2.10"}
 """First version of torch whose exporter writes the format for any number of samples and with every operator needed."""
+METADATA_KEY = "modgap"
+"""Key of the description in the metadata of an ONNX file; a torch program has it in the extra file `modgap.json`."""
+AXES = {1: ["length"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
+"""Names of the axes after that of the channels, by their number."""
 
 log = logging.getLogger("modgap")
 
@@ -66,8 +71,50 @@ class ExportedModel(nn.Module):
         return outputs * self.output_sd + self.output_mean if self.is_scaled else outputs
 
 
+def program_description(trained: TrainedModel) -> dict[str, Any]:
+    """Return the plain values that a user of a program has to know: its classes, and the values that it takes."""
+    inputs = trained.inputs.inputs
+    spec = inputs.spec
+    is_image = spec.kind in ("image", "video")
+    names = spec.channels or (("gray",) if is_image else ())
+    steps = trained.run.record["data"]["transforms"]
+    record = trained.run.record
+    description: dict[str, Any] = plain_values(
+        {
+            "run": {name: record[name] for name in ("method", "source", "target")},
+            "task": trained.task,
+            "classes": trained.classes,
+            "output": "values in the target's unit" if trained.task == "regression" else "logits",
+            "input": {
+                "kind": spec.kind,
+                "dtype": "float32",
+                "axes": ["samples", "channels", *AXES[len(inputs.shape) - 1]],
+                "shape": inputs.shape,
+                "channels": names if len(names) == inputs.shape[0] else None,
+                "low": spec.low if is_image else None,
+                "high": spec.high if is_image else None,
+                "unit": spec.unit,
+                "resize": "bilinear, antialiased" if is_image else None,
+                "background": trained.inputs.background if is_image else None,
+                "rate": spec.rate,
+                "log_mel": spec.log_mel.model_dump(mode="json") if spec.kind == "audio" else None,
+                "steps": None if steps is None else [step["name"] for step in steps],
+                "mean": inputs.mean,
+                "sd": inputs.sd,
+                "standardized_by": "the program, which takes values that are not standardized",
+            },
+        }
+    )
+    return description
+
+
+def description_file(path: Path, file_format: str) -> Path | None:
+    """Return the JSON file beside a program that describes it; None for a format that modgap itself reads."""
+    return path.with_suffix(".json") if file_format in LOWEST_TORCH else None
+
+
 def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
-    """Write a trained model to a file, complete or not at all.
+    """Write a trained model to a file, complete or not at all, and the description of a program beside it.
 
     Args:
         trained: The model, which is moved to the CPU.
@@ -90,6 +137,8 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
     write = FORMATS[file_format]
     with writing(path), atomic_path(path) as temporary:
         write(trained, temporary)
+        if description := description_file(path, file_format):
+            write_text_atomically(description, format_json(program_description(trained)) + "\n")
 
 
 def _write_safetensors(trained: TrainedModel, path: Path) -> None:
@@ -99,7 +148,8 @@ def _write_safetensors(trained: TrainedModel, path: Path) -> None:
 def _write_torch_export(trained: TrainedModel, path: Path) -> None:
     # Written to memory first, because torch warns of files whose names do not end with .pt2.
     stream = io.BytesIO()
-    torch.export.save(_trace(trained), stream)
+    description = format_json(program_description(trained))
+    torch.export.save(_trace(trained), stream, extra_files={f"{METADATA_KEY}.json": description})
     path.write_bytes(stream.getvalue())
 
 
@@ -120,6 +170,7 @@ def _write_onnx(trained: TrainedModel, path: Path) -> None:
             raise _not_exportable(trained, "onnx", error) from error
     if converted is None:
         raise InputError("The exporter of torch returned no ONNX model.")
+    converted.model.metadata_props[METADATA_KEY] = format_json(program_description(trained), indent=None)
     converted.save(str(path), external_data=False)
 
 
